@@ -1,0 +1,38 @@
+"""Every name a user may type, and the numbers that stand for them in files."""
+
+import difflib
+from collections.abc import Iterable
+from typing import Final, Literal
+
+Arch = Literal["r18", "r50", "r101", "r152"]
+Dataset = Literal["market1501", "synthetic"]
+Layout = Literal["market1501", "images", "persons"]
+CameraRule = Literal["none", "market", "prefix", "folder"]
+Method = Literal["moco"]
+Pooling = Literal["avg", "gem"]
+HeadKind = Literal["none", "bnneck", "projection"]
+OptimizerName = Literal["sgd", "adam", "adamw"]
+ScheduleKind = Literal["cosine", "steps", "constant"]
+ScheduleUnit = Literal["epoch", "step"]
+Precision = Literal["auto", "float32", "bf16"]
+Interpolation = Literal["bilinear", "bicubic"]
+FeatureType = Literal["float32", "float16"]
+Role = Literal["unlabelled", "train", "query", "gallery"]
+
+ROLE_CODES: Final[dict[Role, int]] = {"unlabelled": 0, "train": 1, "query": 2, "gallery": 3}
+ROLE_NAMES: Final[dict[int, Role]] = {code: name for name, code in ROLE_CODES.items()}
+
+# Person numbers with a meaning of their own, as Market-1501 uses them.
+JUNK: Final = -1
+DISTRACTOR: Final = 0
+UNKNOWN_CAMERA: Final = -1
+
+
+def nearest_name(name: str, names: Iterable[str]) -> str | None:
+    """The name a user most likely meant, or None when nothing is close.
+
+    >>> nearest_name("makret1501", ["market1501", "synthetic"])
+    'market1501'
+    """
+    found = difflib.get_close_matches(name, list(names), n=1, cutoff=0.6)
+    return found[0] if found else None

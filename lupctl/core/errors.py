@@ -1,0 +1,61 @@
+"""What can go wrong for a user, one class per exit code."""
+
+
+class LupError(Exception):
+    """A failure the user can act on: one line of what is the case, one line of what to type.
+
+    Args:
+        message: the file or key, what is the case and what was expected; lower case, no full stop.
+        hint: one thing to do, usually a command.
+    """
+
+    exit_code = 1
+
+    def __init__(self, message: str, hint: str) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __reduce__(self) -> tuple[type["LupError"], tuple[str, str]]:
+        # The default reduction forgets the hint; worker processes send these errors through a pipe.
+        return type(self), (self.message, self.hint)
+
+
+class UsageError(LupError):
+    """A command line or a recipe that asks for something impossible."""
+
+    exit_code = 2
+
+
+class DataError(LupError):
+    """Data that is missing, corrupt or refused."""
+
+    exit_code = 3
+
+
+class FormatError(DataError):
+    """A file whose content is not what its kind promises."""
+
+
+class GateError(LupError):
+    """A score that stays under the one the user demanded."""
+
+    exit_code = 4
+
+
+class DeviceError(LupError):
+    """A device that is not there, or has no memory left."""
+
+    exit_code = 5
+
+
+class StoppedError(LupError):
+    """A run that was asked to stop and can be continued."""
+
+    exit_code = 75
+
+
+class InterruptedRunError(StoppedError):
+    """The same, asked for with Ctrl-C."""
+
+    exit_code = 130

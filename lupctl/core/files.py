@@ -1,0 +1,96 @@
+"""Writing files so that a reader never meets half of one, and naming files by their content."""
+
+import errno
+import hashlib
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from lupctl.core.errors import DataError, UsageError
+
+HASH_CHUNK_BYTES = 1 << 20
+
+
+@contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """A temporary path beside `path` that takes its place when the block ends well.
+
+    The content is flushed to the disk before the rename, and so is the folder after it: after a crash there is
+    the old file or the new one, never a part. On any exception the temporary file is removed.
+
+    Raises:
+        DataError: the disk is full or refuses the write.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with disk_errors_named(path):
+            yield partial
+            sync_path(partial)
+            partial.replace(path)
+            sync_path(path.parent)
+    finally:
+        with suppress(FileNotFoundError):
+            partial.unlink()
+
+
+@contextmanager
+def disk_errors_named(path: Path) -> Iterator[None]:
+    """Turns a full, read-only or closed disk under this block into one line that names the file."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            free = shutil.disk_usage(path.parent).free
+            raise DataError(
+                f"{path}: the disk is full ({free / 2**20:.0f} MiB free); nothing was written",
+                hint="free some space, or name another place with --out or --home, then type the same command again",
+            ) from error
+        if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+            raise DataError(
+                f"{path}: cannot be written ({error.strerror})", hint="name another place with --out or --home"
+            ) from error
+        raise
+
+
+def sync_path(path: Path) -> None:
+    """Asks the system to bring a file's content, or a folder's entries, to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a whole text file, or leaves what was there."""
+    with atomic_path(path) as partial:
+        partial.write_text(text, encoding="utf-8")
+
+
+def check_absent(path: Path, *, force: bool) -> None:
+    """Refuses to overwrite.
+
+    Raises:
+        UsageError: `path` exists and `force` is not set.
+    """
+    if path.exists() and not force:
+        raise UsageError(f"{path}: exists already and would be overwritten", hint="add --force, or name another --out")
+
+
+def file_fingerprint(path: Path, *, advance: Callable[[int], None] | None = None) -> str:
+    """SHA-256 of a file's bytes, as `sha256:` and 64 hexadecimal digits.
+
+    Args:
+        path: the file.
+        advance: called with the number of bytes after each chunk read.
+    """
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while chunk := stream.read(HASH_CHUNK_BYTES):
+            digest.update(chunk)
+            if advance is not None:
+                advance(len(chunk))
+    return f"sha256:{digest.hexdigest()}"

@@ -1,0 +1,113 @@
+"""Where a workspace keeps things, and what is newest in it."""
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lupctl.core.errors import DataError
+
+HOME_VARIABLE = "LUPCTL_HOME"
+CHECKPOINT_NAME = "checkpoint.safetensors"
+RECIPE_NAME = "recipe.toml"
+RUN_NAME = "run.json"
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """A folder with raw data, packs, models and runs.
+
+    Args:
+        home: the folder; it need not exist until something is written.
+    """
+
+    home: Path
+
+    @property
+    def raw(self) -> Path:
+        """Datasets as downloaded or placed by hand."""
+        return self.home / "raw"
+
+    @property
+    def packs(self) -> Path:
+        """One file, or one folder of shards, per dataset."""
+        return self.home / "packs"
+
+    @property
+    def models(self) -> Path:
+        """Downloaded or converted weights."""
+        return self.home / "models"
+
+    @property
+    def runs(self) -> Path:
+        """One folder per training run."""
+        return self.home / "runs"
+
+    def pack_path(self, dataset: str) -> Path:
+        """Where the pack of a dataset lies: the folder of shards when there is one, else the single file."""
+        folder = self.packs / dataset
+        return folder if folder.is_dir() else self.packs / f"{dataset}.h5"
+
+    def pack_paths(self) -> list[Path]:
+        """All packs, sorted by name."""
+        if not self.packs.is_dir():
+            return []
+        return sorted(
+            path
+            for path in self.packs.iterdir()
+            if not path.name.startswith(".") and (path.suffix == ".h5" or (path.is_dir() and any(path.glob("*.h5"))))
+        )
+
+    def find_pack(self, name: str) -> Path:
+        """The pack a user means: a path that exists, or a dataset's name.
+
+        Raises:
+            DataError: neither is there.
+        """
+        if Path(name).exists():
+            return Path(name)
+        path = self.pack_path(name)
+        if path.exists():
+            return path
+        there = ", ".join(pack.stem for pack in self.pack_paths()) or "no pack at all"
+        raise DataError(
+            f"no pack of {name!r}: neither a file of that name nor {path} exists ({self.packs} holds {there})",
+            hint=f"lupctl data pack {name}"
+            if (self.raw / name).exists()
+            else f"put the images under {self.raw / name}, then: lupctl data pack",
+        )
+
+    def finished_runs(self, command: str) -> list[Path]:
+        """Folders of finished runs of `pretrain` or `finetune`, newest first."""
+        if not self.runs.is_dir():
+            return []
+        found = []
+        for marker in self.runs.glob(f"*/{RUN_NAME}"):
+            if (marker.parent / CHECKPOINT_NAME).is_file() and read_run(marker.parent).get("command") == command:
+                found.append((marker.stat().st_mtime_ns, marker.parent))
+        return [path for _, path in sorted(found, reverse=True)]
+
+
+def open_workspace(home: Path | None = None) -> Workspace:
+    """The workspace of a command: `home`, else `$LUPCTL_HOME`, else `./lup`."""
+    if home is not None:
+        return Workspace(home)
+    named = os.environ.get(HOME_VARIABLE)
+    return Workspace(Path(named) if named else Path("lup"))
+
+
+def read_run(run: Path) -> dict[str, Any]:
+    """The facts a finished training run left beside its checkpoint.
+
+    Raises:
+        DataError: the file is there and is no JSON object.
+    """
+    path = run / RUN_NAME
+    try:
+        facts = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise DataError(f"{path}: not readable as JSON ({error})", hint=f"train again: remove {run}") from error
+    if not isinstance(facts, dict):
+        raise DataError(f"{path}: holds no JSON object", hint=f"train again: remove {run}")
+    return facts

@@ -1,0 +1,58 @@
+"""The command `lupctl`: which subcommands there are, and how errors leave the program."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from lupctl.cli.show import print_error, tracebacks_wanted
+from lupctl.core.errors import LupError
+
+app = typer.Typer(
+    name="lupctl",
+    help="Person re-identification from one command line: pack, pre-train without labels, fine-tune, evaluate.",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+data = typer.Typer(no_args_is_help=True, help="Datasets: pack, look inside, verify.")
+app.add_typer(data, name="data")
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        print(f"lupctl {version('lupctl')}")
+        raise typer.Exit
+
+
+@app.callback()
+def lupctl(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Person re-identification from one command line: pack, pre-train without labels, fine-tune, evaluate.
+
+    Try it on drawn persons, on a CPU, in minutes: `lupctl demo`
+    """
+
+
+def main() -> None:
+    """Runs a command; every expected failure becomes one line, one hint and an exit code."""
+    try:
+        app()
+    except LupError as error:
+        if tracebacks_wanted():
+            raise
+        print_error(error)
+        sys.exit(error.exit_code)
+    except MemoryError:
+        print("error: out of memory\nhint: a smaller batch: --set data.batch=...", file=sys.stderr)
+        sys.exit(5)
+    except BrokenPipeError:
+        # The reader of our output went away, as `lupctl ... | head` does; not an error of ours.
+        sys.stderr.close()
+        sys.exit(0)

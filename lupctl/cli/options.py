@@ -1,0 +1,39 @@
+"""Options that mean the same in every command."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lupctl.cli.show import show_tracebacks
+
+HomeOption = Annotated[
+    Path | None,
+    typer.Option("--home", help="Workspace folder [default: $LUPCTL_HOME, else ./lup].", show_default=False),
+]
+OutOption = Annotated[Path | None, typer.Option("--out", help="Where the result goes.", show_default=False)]
+ForceOption = Annotated[bool, typer.Option("--force", help="Overwrite what is there.")]
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Say what would be done and touch nothing.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table.")]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No lines and no bars on stderr, only errors.")]
+DebugOption = Annotated[
+    bool, typer.Option("--debug", help="Show the traceback behind an error.", callback=show_tracebacks)
+]
+WorkersOption = Annotated[
+    int | None,
+    typer.Option("--workers", min=0, help="Decoding processes [default: the cores, at most 16].", show_default=False),
+]
+DeviceOption = Annotated[
+    str | None,
+    typer.Option("--device", help="cpu, cuda or cuda:N [default: a GPU when there is one].", show_default=False),
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="Override a recipe key, as in optim.lr=0.1; repeatable.", show_default=False
+    ),
+]
+RecipeOption = Annotated[
+    str | None,
+    typer.Option("--recipe", help="A shipped recipe's name or a TOML file.", show_default=False),
+]

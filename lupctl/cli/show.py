@@ -1,0 +1,72 @@
+"""How a command talks: results on stdout, everything else on stderr."""
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from lupctl.core.errors import LupError
+
+_debug = False
+
+
+def show_tracebacks(wanted: bool) -> bool:
+    """Remembers `--debug`; errors then come with their traceback."""
+    global _debug
+    _debug = _debug or wanted
+    return wanted
+
+
+def tracebacks_wanted() -> bool:
+    """Whether `--debug` was given."""
+    return _debug
+
+
+def print_json(schema: str, payload: Mapping[str, object]) -> None:
+    """Prints one JSON object with its schema name first."""
+    print(json.dumps({"schema": schema, **payload}, indent=2, ensure_ascii=False, default=str))
+
+
+def print_path(path: Path) -> None:
+    """Prints where the result lies."""
+    print(path)
+
+
+def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], *, note: str = "") -> None:
+    """Prints a table; columns whose cells are all numbers are aligned to the right.
+
+    Where stdout is no terminal the table keeps its full width, so that nothing is cut in a log.
+    """
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(
+        title=title or None, caption=note or None, box=box.SIMPLE_HEAD, title_justify="left", caption_justify="left"
+    )
+    cells = [[_cell(value) for value in row] for row in rows]
+    for index, column in enumerate(columns):
+        numeric = bool(rows) and all(isinstance(row[index], int | float) for row in rows)
+        table.add_column(column, justify="right" if numeric else "left", overflow="fold")
+    for line in cells:
+        table.add_row(*line)
+    Console(width=None if sys.stdout.isatty() else 160, highlight=False).print(table)
+
+
+def _cell(value: object) -> str:
+    match value:
+        case None:
+            return "-"
+        case bool():
+            return "yes" if value else "no"
+        case int():
+            return f"{value:,}"
+        case float():
+            return f"{value:.4g}"
+        case _:
+            return str(value)
+
+
+def print_error(error: LupError) -> None:
+    """Prints an error as two lines on stderr."""
+    print(f"error: {error.message}\nhint: {error.hint}", file=sys.stderr)

@@ -37,6 +37,10 @@ class FormatError(DataError):
     """A file whose content is not what its kind promises."""
 
 
+class CorruptImageError(FormatError):
+    """An encoded image that does not decode, or whose checksum is wrong."""
+
+
 class GateError(LupError):
     """A score that stays under the one the user demanded."""
 

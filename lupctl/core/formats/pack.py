@@ -1,0 +1,233 @@
+"""Reading a pack: all images of a dataset, encoded, in one HDF5 file or in a folder of shards."""
+
+import hashlib
+import os
+import zlib
+from bisect import bisect_right
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from lupctl.core.errors import CorruptImageError, DataError, FormatError
+from lupctl.core.formats.record import open_recorded
+from lupctl.core.formats.samples import Samples, concatenate_samples, read_samples
+
+PACK_FORMAT = 1
+HINT = "make it again: lupctl data pack --force"
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One file of a pack.
+
+    Args:
+        path: the file.
+        base: where in the file the run of image bytes begins.
+        offsets: (n+1) int64; image i is the bytes from `offsets[i]` to `offsets[i+1]` of that run.
+        crc32: (n) uint32, of each encoded image.
+        size: (n, 2) uint16, height and width.
+        samples: who is on each image.
+        record: the file's own record.
+    """
+
+    path: Path
+    base: int
+    offsets: NDArray[np.int64]
+    crc32: NDArray[np.uint32]
+    size: NDArray[np.uint16]
+    samples: Samples
+    record: dict[str, Any]
+
+
+class Pack:
+    """Images of one dataset; made by `open_pack`.
+
+    May be used after a fork and sent to another process: files are opened again in each process at the first read.
+
+    Attributes:
+        path: the file, or the folder of shards.
+        shards: the files, in order.
+        samples: who is on each of the N images.
+        size: (N, 2) uint16, height and width.
+        record: the record of the first file, with the quarantines of all.
+    """
+
+    def __init__(self, path: Path, shards: list[Shard]) -> None:
+        self.path = path
+        self.shards = shards
+        self.samples = concatenate_samples([shard.samples for shard in shards])
+        self.size: NDArray[np.uint16] = np.concatenate([shard.size for shard in shards])
+        quarantine = [entry for shard in shards for entry in shard.record.get("quarantine", [])]
+        self.record: dict[str, Any] = {**shards[0].record, "quarantine": quarantine}
+        self._starts = [0]
+        for shard in shards:
+            self._starts.append(self._starts[-1] + len(shard.samples))
+        # An element of a memoryview is a Python integer at a third of the cost of numpy's scalar.
+        self._offsets = [shard.offsets.data for shard in shards]
+        self._checksums = [shard.crc32.data for shard in shards]
+        self._bases = [shard.base for shard in shards]
+        self._files: list[int] = []
+        self._process = -1
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return open_pack, (self.path,)
+
+    def __del__(self) -> None:
+        self.close()
+
+    def __len__(self) -> int:
+        return self._starts[-1]
+
+    @property
+    def dataset(self) -> str:
+        """The dataset's name."""
+        return str(self.record["dataset"])
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of all encoded images together."""
+        return sum(int(shard.offsets[-1]) for shard in self.shards)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 over checksums, lengths, samples and names: the same images give the same, however sharded."""
+        digest = hashlib.sha256()
+        digest.update(np.concatenate([shard.crc32 for shard in self.shards]).astype("<u4").tobytes())
+        digest.update(np.concatenate([np.diff(shard.offsets) for shard in self.shards]).astype("<i8").tobytes())
+        digest.update(self.samples.person.astype("<i8").tobytes())
+        digest.update(self.samples.camera.astype("<i2").tobytes())
+        digest.update(self.samples.role.astype("u1").tobytes())
+        digest.update("\0".join(self.samples.names).encode("utf-8"))
+        return f"sha256:{digest.hexdigest()}"
+
+    def read(self, index: int) -> bytes:
+        """The encoded image of one row, its checksum compared.
+
+        Args:
+            index: row from 0 to N-1.
+
+        Raises:
+            IndexError: there is no such row.
+            CorruptImageError: the bytes are not those that were packed.
+        """
+        if self._process != os.getpid():
+            self._open_files()
+        starts = self._starts
+        if not 0 <= index < starts[-1]:
+            raise IndexError(f"row {index} of a pack of {starts[-1]} images")
+        part = bisect_right(starts, index) - 1 if len(starts) > 2 else 0
+        row = index - starts[part]
+        offsets = self._offsets[part]
+        begin = offsets[row]
+        length = offsets[row + 1] - begin
+        encoded = os.pread(self._files[part], length, self._bases[part] + begin)
+        if zlib.crc32(encoded) != self._checksums[part][row]:
+            found = "cut short" if len(encoded) < length else "wrong checksum"
+            raise CorruptImageError(
+                f"{self.shards[part].path}: image {index} ({self.samples.names[index]}) is damaged: {found}", hint=HINT
+            )
+        return encoded
+
+    def close(self) -> None:
+        """Closes this process's files; a later read opens them again."""
+        for file in getattr(self, "_files", []):
+            with suppress(OSError):
+                os.close(file)
+        self._files = []
+        self._process = -1
+
+    def _open_files(self) -> None:
+        # After a fork the numbers are copies that belong to this process alone, so closing them is right.
+        self.close()
+        try:
+            self._files = [os.open(shard.path, os.O_RDONLY | os.O_CLOEXEC) for shard in self.shards]
+        except OSError as error:
+            raise DataError(f"{self.path}: cannot be opened ({error.strerror})", hint=HINT) from error
+        self._process = os.getpid()
+
+
+def open_pack(path: Path) -> Pack:
+    """Opens a pack and checks its structure, not its images.
+
+    Raises:
+        DataError: nothing is there.
+        FormatError: not a pack, of another format, cut short, or a shard is missing.
+    """
+    if not path.exists():
+        raise DataError(f"{path}: there is no such pack", hint="lupctl data pack")
+    shards = [read_shard(shard) for shard in sorted(path.glob("*.h5"))] if path.is_dir() else [read_shard(path)]
+    if not shards:
+        raise FormatError(f"{path}: a folder without one *.h5; a pack's shards were expected", hint=HINT)
+    _check_sequence(path, shards)
+    return Pack(path, shards)
+
+
+def read_shard(path: Path) -> Shard:
+    """Everything in one file of a pack but the images.
+
+    Raises:
+        DataError: no such file.
+        FormatError: not a pack, of another format, cut short, or its columns disagree.
+    """
+    with open_recorded(path, "pack", PACK_FORMAT, hint=HINT) as (file, record):
+        missing = [name for name in ("bytes", "offsets", "crc32", "size") if f"images/{name}" not in file]
+        if missing:
+            raise FormatError(f"{path}: has no images/{missing[0]}, which every pack holds", hint=HINT)
+        shard = Shard(
+            path=path,
+            base=_byte_run_start(file["images/bytes"], path),
+            offsets=file["images/offsets"][()].astype(np.int64),
+            crc32=file["images/crc32"][()].astype(np.uint32),
+            size=file["images/size"][()].astype(np.uint16),
+            samples=read_samples(file, path, hint=HINT),
+            record=record,
+        )
+        _check_shard(shard, num_bytes=int(file["images/bytes"].shape[0]))
+    return shard
+
+
+def _byte_run_start(images: h5py.Dataset, path: Path) -> int:
+    """Where the run of image bytes begins in the file."""
+    start = images.id.get_offset()  # None for chunked, compressed and never written data
+    if images.ndim != 1 or images.dtype != np.uint8 or start is None:
+        raise FormatError(f"{path}: images/bytes is no contiguous run of uint8, so it cannot be read", hint=HINT)
+    if start + images.shape[0] > path.stat().st_size:
+        raise FormatError(f"{path}: cut short, {start + images.shape[0]:,} bytes were expected", hint=HINT)
+    return int(start)
+
+
+def _check_shard(shard: Shard, *, num_bytes: int) -> None:
+    count = len(shard.samples)
+    for name, shape, expected in (
+        ("offsets", shard.offsets.shape, (count + 1,)),
+        ("crc32", shard.crc32.shape, (count,)),
+        ("size", shard.size.shape, (count, 2)),
+    ):
+        if shape != expected:
+            raise FormatError(f"{shard.path}: images/{name} has shape {shape}; {expected} was expected", hint=HINT)
+    if shard.offsets[0] != 0 or shard.offsets[-1] != num_bytes or (np.diff(shard.offsets) <= 0).any():
+        raise FormatError(
+            f"{shard.path}: images/offsets do not rise from 0 to the {num_bytes:,} bytes that are there", hint=HINT
+        )
+    if "dataset" not in shard.record:
+        raise FormatError(f"{shard.path}: the record names no dataset", hint=HINT)
+
+
+def _check_sequence(path: Path, shards: list[Shard]) -> None:
+    """Refuses a folder in which a shard is missing or belongs to another pack."""
+    last = len(shards) - 1
+    for index, shard in enumerate(shards):
+        place = shard.record.get("shard", {})
+        if place.get("index", 0) != index or place.get("last", True) != (index == last):
+            raise FormatError(
+                f"{path}: {shard.path.name} is not file {index + 1} of {last + 1} of one pack; a shard is missing",
+                hint=HINT,
+            )
+        if shard.record.get("digest") != shards[0].record.get("digest"):
+            raise FormatError(f"{path}: {shard.path.name} was packed from other images than the first", hint=HINT)

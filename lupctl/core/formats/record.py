@@ -1,0 +1,99 @@
+"""The JSON record that every HDF5 file of lupctl carries: what it is, and what led to it."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal
+
+import h5py
+
+from lupctl.core.errors import DataError, FormatError
+
+RECORD_ATTRIBUTE = "lupctl"
+Kind = Literal["pack", "features"]
+
+
+def build_record(
+    kind: Kind,
+    format_number: int,
+    *,
+    command: Sequence[str],
+    recipe: Mapping[str, object] | None = None,
+    parents: Mapping[str, str] | None = None,
+    facts: Mapping[str, object] | None = None,
+) -> dict[str, Any]:
+    """A record with the entries every file has, and the file's own facts beside them.
+
+    It holds no time of day, so that the same input gives the same bytes.
+
+    Args:
+        kind: what the file is.
+        format_number: number of that kind's format.
+        command: the command line.
+        recipe: the resolved recipe, where one was used.
+        parents: fingerprints of the inputs by name.
+        facts: whatever else a reader should know.
+    """
+    return {
+        **(facts or {}),
+        "format": format_number,
+        "kind": kind,
+        "version": version("lupctl"),
+        "command": list(command),
+        "recipe": None if recipe is None else dict(recipe),
+        "parents": dict(parents or {}),
+    }
+
+
+def write_record(file: h5py.File, record: Mapping[str, object]) -> None:
+    """Stores the record as one JSON string with sorted keys in the root attribute `lupctl`."""
+    file.attrs[RECORD_ATTRIBUTE] = json.dumps(record, sort_keys=True, ensure_ascii=False)
+
+
+@contextmanager
+def open_recorded(
+    path: Path, kind: Kind, format_number: int, *, hint: str
+) -> Iterator[tuple[h5py.File, dict[str, Any]]]:
+    """An HDF5 file of lupctl, open for reading, with its record.
+
+    Args:
+        path: the file.
+        kind: what it has to be.
+        format_number: the format this lupctl reads.
+        hint: the command that makes the file again.
+
+    Raises:
+        DataError: there is no such file.
+        FormatError: no HDF5, cut short, not of this kind, or of another format.
+    """
+    if not path.is_file():
+        raise DataError(f"{path}: there is no such file", hint=hint)
+    try:
+        # Locks fail on some network disks, and a file that was renamed into place never changes.
+        file = h5py.File(path, "r", locking=False)
+    except OSError as error:
+        what = "cut short" if "truncated file" in str(error) else "no HDF5 file"
+        raise FormatError(f"{path}: {what}; a {kind} file was expected ({error})", hint=hint) from error
+    with file:
+        try:
+            yield file, _read_record(file, path, kind, format_number, hint)
+        except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
+            # What h5py raises, depending on its version, when the inner structure of a file is damaged.
+            raise FormatError(f"{path}: damaged ({error})", hint=hint) from error
+
+
+def _read_record(file: h5py.File, path: Path, kind: Kind, format_number: int, hint: str) -> dict[str, Any]:
+    try:
+        record = json.loads(file.attrs[RECORD_ATTRIBUTE])
+    except (KeyError, TypeError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise FormatError(f"{path}: an HDF5 file without lupctl's record; a {kind} was expected", hint=hint) from error
+    if not isinstance(record, dict) or record.get("kind") != kind:
+        found = record.get("kind") if isinstance(record, dict) else type(record).__name__
+        raise FormatError(f"{path}: holds {found}; a {kind} was expected", hint=hint)
+    if record.get("format") != format_number:
+        raise FormatError(
+            f"{path}: {kind} format {record.get('format')}; this lupctl reads format {format_number}", hint=hint
+        )
+    return record

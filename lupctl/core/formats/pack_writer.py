@@ -1,51 +1,19 @@
 """Writing a pack: streaming, complete or absent, and continued at the first missing shard."""
 
 import shutil
-import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO
 
-import h5py
-import numpy as np
-
-from lupctl.core.choices import ROLE_CODES, Role
+from lupctl.core.choices import ROLE_CODES
 from lupctl.core.errors import DataError, FormatError, UsageError
 from lupctl.core.files import check_absent, disk_errors_named, sync_path
 from lupctl.core.formats.pack import PACK_FORMAT, read_shard
-from lupctl.core.formats.record import build_record, write_record
-from lupctl.core.formats.samples import Samples, write_samples
+from lupctl.core.formats.record import build_record
+from lupctl.core.formats.shard_writer import PackedImage, ShardWriter
 
 SHARD_BYTES = 8 * 2**30
-BUFFER_BYTES = 2**20
-# Every object of the empty file starts on such a boundary, so that the byte run's place does not depend on its length.
-ALIGNMENT_BYTES = 512
-
-
-@dataclass(frozen=True)
-class PackedImage:
-    """One row of a pack.
-
-    Args:
-        encoded: the image, as it will be stored.
-        height: its height, 1 to 65535.
-        width: its width, 1 to 65535.
-        name: path relative to the dataset's root.
-        person: the dataset's own number; -1 unknown or junk.
-        camera: as published; -1 unknown.
-        role: what the image is for.
-    """
-
-    encoded: bytes
-    height: int
-    width: int
-    name: str
-    person: int = -1
-    camera: int = -1
-    role: Role = "unlabelled"
 
 
 class PackWriter:
@@ -85,7 +53,7 @@ class PackWriter:
         self._shard_bytes = shard_bytes
         self._folder = path.with_name(f".{path.stem}.part")
         self._num_shards = 0
-        self._shard: _ShardWriter | None = None
+        self._shard: ShardWriter | None = None
         self._first_position = 0  # of the shard being written
         self._rejected: list[dict[str, str]] = []
         self._last_key: tuple[int, str] = (-1, "")
@@ -121,7 +89,7 @@ class PackWriter:
                 self._finish_shard(last=False)
             if self._shard is None:
                 self._folder.mkdir(parents=True, exist_ok=True)
-                self._shard = _ShardWriter(self._folder / _shard_name(self._num_shards))
+                self._shard = ShardWriter(self._folder / _shard_name(self._num_shards))
             self._shard.add(image)
         self._last_key = key
         self.position += 1
@@ -203,90 +171,6 @@ class PackWriter:
         sync_path(self.path.parent)
         shutil.rmtree(old, ignore_errors=True)
         return self.path if self._num_shards == 1 else folder
-
-
-class _ShardWriter:
-    """One file: image bytes go where HDF5 will expect them, everything else is written around them at the end."""
-
-    def __init__(self, path: Path) -> None:
-        self.num_bytes = 0
-        self._path = path
-        self._partial = path.with_name(f"{path.name}.part")
-        self._skeleton = path.with_name(f"{path.name}.skeleton")
-        self._base = _write_skeleton(self._skeleton, num_bytes=1)
-        self._stream: BinaryIO = self._partial.open("wb", buffering=BUFFER_BYTES)
-        self._stream.seek(self._base)
-        self._checksums: list[int] = []
-        self._offsets: list[int] = [0]
-        self._sizes: list[tuple[int, int]] = []
-        self._rows: list[tuple[int, int, int]] = []
-        self._names: list[str] = []
-
-    def add(self, image: PackedImage) -> None:
-        self._stream.write(image.encoded)
-        self.num_bytes += len(image.encoded)
-        self._checksums.append(zlib.crc32(image.encoded))
-        self._offsets.append(self.num_bytes)
-        self._sizes.append((image.height, image.width))
-        self._rows.append((image.person, image.camera, ROLE_CODES[image.role]))
-        self._names.append(image.name)
-
-    def finish(self, record: Mapping[str, object]) -> None:
-        self._write_around()
-        rows = np.array(self._rows, np.int64)
-        samples = Samples(
-            person=rows[:, 0],
-            camera=rows[:, 1].astype(np.int16),
-            role=rows[:, 2].astype(np.uint8),
-            names=self._names,
-        )
-        with h5py.File(self._partial, "r+", locking=False) as file:
-            for name, values in (
-                ("offsets", np.array(self._offsets, "<i8")),
-                ("crc32", np.array(self._checksums, "<u4")),
-                ("size", np.array(self._sizes, "<u2")),
-            ):
-                file["images"].create_dataset(name, data=values, track_times=False)
-            write_samples(file, samples)
-            write_record(file, record)
-        sync_path(self._partial)
-        self._partial.replace(self._path)
-        sync_path(self._path.parent)
-
-    def discard(self) -> None:
-        with suppress(OSError):  # a full disk refuses the rest of the buffer once more
-            self._stream.close()
-        self._partial.unlink(missing_ok=True)
-        self._skeleton.unlink(missing_ok=True)
-
-    def _write_around(self) -> None:
-        """Puts HDF5's own bytes before and behind the images, so that the file is one whose byte run they are."""
-        base = _write_skeleton(self._skeleton, num_bytes=self.num_bytes)
-        assert base == self._base, "the place of the byte run does not depend on its length"
-        with self._skeleton.open("rb") as source, self._stream as stream:
-            source.seek(base + self.num_bytes)
-            stream.write(source.read())
-            source.seek(0)
-            stream.seek(0)
-            stream.write(source.read(base))
-        self._skeleton.unlink()
-
-
-def _write_skeleton(path: Path, *, num_bytes: int) -> int:
-    """Writes an HDF5 file with `images/bytes` allocated and not filled, so that it is sparse on disk.
-
-    Returns:
-        Where in the file the byte run begins.
-    """
-    settings = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
-    settings.set_layout(h5py.h5d.CONTIGUOUS)
-    settings.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
-    settings.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
-    settings.set_obj_track_times(False)
-    with h5py.File(path, "w", alignment_threshold=1, alignment_interval=ALIGNMENT_BYTES, locking=False) as file:
-        group = file.create_group("images")
-        space = h5py.h5s.create_simple((num_bytes,))
-        return int(h5py.h5d.create(group.id, b"bytes", h5py.h5t.STD_U8LE, space, settings).get_offset())
 
 
 def _shard_name(index: int) -> str:

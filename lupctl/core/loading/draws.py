@@ -1,0 +1,86 @@
+"""Random numbers that depend on what they are for and on nothing else.
+
+A counter-based generator turns a key and a counter into random bits without any state: image 17 in epoch 3 gets the
+same crop with any number of workers, processes or restarts. The generator is Philox4x32-10 (Salmon, Moraes, Dror and
+Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC 2011), computed for a whole batch at once.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+_MULTIPLIERS = (np.uint64(0xD2511F53), np.uint64(0xCD9E8D57))
+_KEY_STEPS = (0x9E3779B9, 0xBB67AE85)
+_ROUNDS = 10
+_LOW = np.uint64(0xFFFFFFFF)
+_WORD = np.uint64(32)
+
+
+def philox(counter: NDArray[np.uint32], key: tuple[int, int]) -> NDArray[np.uint32]:
+    """Philox4x32-10 of N counters under one key.
+
+    Args:
+        counter: (N, 4).
+        key: two 32-bit words.
+
+    Returns:
+        (N, 4) random words.
+    """
+    x0, x1, x2, x3 = (counter[:, column].astype(np.uint64) for column in range(4))
+    k0, k1 = key
+    for _ in range(_ROUNDS):
+        first = x0 * _MULTIPLIERS[0]
+        second = x2 * _MULTIPLIERS[1]
+        x0, x1, x2, x3 = (
+            (second >> _WORD) ^ x1 ^ np.uint64(k0),
+            second & _LOW,
+            (first >> _WORD) ^ x3 ^ np.uint64(k1),
+            first & _LOW,
+        )
+        k0 = (k0 + _KEY_STEPS[0]) & 0xFFFFFFFF
+        k1 = (k1 + _KEY_STEPS[1]) & 0xFFFFFFFF
+    return np.stack([x0, x1, x2, x3], axis=1).astype(np.uint32)
+
+
+class SampleDraws:
+    """Uniform numbers for each sample of a batch, keyed by (seed, epoch, sample, view).
+
+    Each call takes the next numbers of every sample's own stream, so the order of calls is part of the result
+    while the company a sample keeps in its batch is not.
+
+    Args:
+        samples: (N) int64, rows of the data set, below 2**32.
+        seed: the recipe's seed.
+        epoch: counted from 0.
+        view: 0 for the first view of an image, 1 for the second.
+    """
+
+    def __init__(self, samples: NDArray[np.int64], *, seed: int, epoch: int, view: int) -> None:
+        self._samples = samples.astype(np.uint32)
+        self._key = (seed & 0xFFFFFFFF, (seed >> 32) & 0xFFFFFFFF)
+        self._epoch = epoch
+        self._view = view
+        self._block = 0
+
+    def uniform(self, count: int) -> NDArray[np.float64]:
+        """(N, count) numbers in the open interval (0, 1)."""
+        blocks = -(-count // 4)
+        number = len(self._samples)
+        counter = np.empty((number, blocks, 4), dtype=np.uint32)
+        counter[:, :, 0] = np.arange(self._block, self._block + blocks, dtype=np.uint32)
+        counter[:, :, 1] = self._samples[:, None]
+        counter[:, :, 2] = self._view
+        counter[:, :, 3] = self._epoch
+        self._block += blocks
+        words = philox(counter.reshape(-1, 4), self._key).reshape(number, blocks * 4)
+        return np.asarray((words[:, :count] + 0.5) / 2.0**32, dtype=np.float64)
+
+
+def epoch_generator(seed: int, epoch: int, purpose: int) -> np.random.Generator:
+    """A generator for choices that concern a whole epoch, as the order of the images.
+
+    Args:
+        seed: the recipe's seed.
+        epoch: counted from 0.
+        purpose: tells uses of the same seed and epoch apart.
+    """
+    return np.random.Generator(np.random.Philox(key=[seed & (2**64 - 1), (purpose << 40) + epoch]))

@@ -1,0 +1,257 @@
+"""From rows of packs to batches of decoded pixels, by worker processes that share no state with the loop."""
+
+import os
+import signal
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from lupctl.core.errors import CorruptImageError, DataError
+from lupctl.core.formats.images import decode_rgb
+from lupctl.core.formats.pack import Pack
+from lupctl.core.loading.draws import SampleDraws
+from lupctl.core.loading.samplers import StepOrder
+from lupctl.core.loading.views import ViewPlan, draw_view
+
+# A damaged image is replaced by the next row of its pack; a run of damage this long is a damaged pack.
+REPLACEMENT_TRIES = 16
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Decoded images of one step, or of one process's share of it.
+
+    Args:
+        pixels: (B, H, W, 3) uint8 RGB; each image in the top left corner of its slot.
+        rows: (B) int64 rows of the data set that were really read.
+        views: per view the fields of `lupctl.core.loading.views.ViewDraws`.
+        damaged: rows that could not be decoded and were replaced.
+    """
+
+    pixels: Tensor
+    rows: Tensor
+    views: tuple[dict[str, Tensor], ...]
+    damaged: tuple[str, ...] = ()
+
+    def to(self, device: torch.device) -> "Batch":
+        """The same batch on a device; the copy overlaps with computation where memory is pinned."""
+        return Batch(
+            pixels=self.pixels.to(device, non_blocking=True),
+            rows=self.rows.to(device, non_blocking=True),
+            views=tuple(
+                {key: value.to(device, non_blocking=True) for key, value in view.items()} for view in self.views
+            ),
+            damaged=self.damaged,
+        )
+
+    def pin_memory(self) -> "Batch":
+        """Page-locked copy; called by the loader's own thread."""
+        return Batch(
+            pixels=self.pixels.pin_memory(),
+            rows=self.rows.pin_memory(),
+            views=tuple({key: value.pin_memory() for key, value in view.items()} for view in self.views),
+            damaged=self.damaged,
+        )
+
+
+class PackImages:
+    """Chosen rows of one or more packs as one data set.
+
+    Args:
+        packs: in the order that numbers the rows.
+        rows: (N) rows of the concatenated packs; None takes all.
+    """
+
+    def __init__(self, packs: Sequence[Pack], rows: NDArray[np.int64] | None = None) -> None:
+        self._packs = list(packs)
+        self._ends = np.cumsum([len(pack) for pack in packs])
+        self.rows = np.arange(int(self._ends[-1])) if rows is None else rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def decode(self, index: int) -> NDArray[np.uint8]:
+        """(H, W, 3) RGB pixels of image `index`.
+
+        Raises:
+            CorruptImageError: the bytes are not those that were packed, or no image.
+        """
+        row = int(self.rows[index])
+        pack = int(np.searchsorted(self._ends, row, side="right"))
+        start = 0 if pack == 0 else int(self._ends[pack - 1])
+        return decode_rgb(self._packs[pack].read(row - start))
+
+    def decode_or_next(self, index: int) -> tuple[int, NDArray[np.uint8], list[str]]:
+        """Image `index`, or the next one that can be decoded.
+
+        Returns:
+            the index that was read, its pixels, and what was wrong with the ones passed over.
+
+        Raises:
+            DataError: too many in a row are damaged.
+        """
+        damage: list[str] = []
+        for offset in range(min(REPLACEMENT_TRIES, len(self))):
+            place = (index + offset) % len(self)
+            try:
+                return place, self.decode(place), damage
+            except CorruptImageError as error:
+                damage.append(error.message)
+        raise DataError(
+            f"{damage[0]}; so are the {len(damage) - 1} images after it", hint="lupctl data verify PACK --deep"
+        )
+
+
+def stack_images(images: Sequence[NDArray[np.uint8]]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """Images of any sizes in one array, each in the top left corner of its slot.
+
+    Returns:
+        (B, H, W, 3) and the (B, 2) heights and widths.
+    """
+    size = np.array([image.shape[:2] for image in images], dtype=np.int64)
+    height, width = size.max(axis=0)
+    if bool((size == size[0]).all()):
+        return np.stack(images), size
+    stacked = np.zeros((len(images), height, width, 3), dtype=np.uint8)
+    for slot, image in zip(stacked, images, strict=True):
+        slot[: image.shape[0], : image.shape[1]] = image
+    return stacked, size
+
+
+class StepDataset(Dataset[Batch]):
+    """Item `step` is the batch of that step, decoded and with its augmentation drawn.
+
+    Args:
+        images: the data set.
+        order: which rows each step sees.
+        plans: one per view of an image.
+        seed: the recipe's seed.
+        rank, processes: this process takes every `processes`-th image of a batch, beginning at `rank`.
+    """
+
+    def __init__(
+        self,
+        images: PackImages,
+        order: StepOrder,
+        plans: Sequence[ViewPlan],
+        *,
+        seed: int,
+        rank: int = 0,
+        processes: int = 1,
+    ) -> None:
+        self._images, self._order, self._plans, self._seed = images, order, tuple(plans), seed
+        self._rank, self._processes = rank, processes
+
+    def __getitem__(self, step: int) -> Batch:
+        wanted = self._order.rows(step)[self._rank :: self._processes]
+        read = [self._images.decode_or_next(int(row)) for row in wanted]
+        pixels, size = stack_images([image for _, image, _ in read])
+        rows = np.array([row for row, _, _ in read], dtype=np.int64)
+        epoch = self._order.epoch_of(step)
+        views = []
+        for number, plan in enumerate(self._plans):
+            # Keyed by the row that was asked for, so that a damaged image does not move its neighbours' draws.
+            draws = SampleDraws(wanted, seed=self._seed, epoch=epoch, view=number)
+            views.append(_tensors(draw_view(plan, size, draws)))
+        return Batch(
+            pixels=torch.from_numpy(pixels),
+            rows=torch.from_numpy(rows),
+            views=tuple(views),
+            damaged=tuple(line for _, _, damage in read for line in damage),
+        )
+
+
+class ChunkDataset(Dataset[Batch]):
+    """Item `i` is the i-th chunk of consecutive images, each once, for evaluation; the last chunk may be shorter.
+
+    Args:
+        images: the data set.
+        plan: resize and normalisation; nothing random.
+        chunk: images per item.
+    """
+
+    def __init__(self, images: "PackImages | FileImages", plan: ViewPlan, *, chunk: int) -> None:
+        self._images, self._plan, self._chunk = images, plan, chunk
+
+    def __len__(self) -> int:
+        return -(-len(self._images) // self._chunk)
+
+    def __getitem__(self, item: int) -> Batch:
+        rows = np.arange(item * self._chunk, min((item + 1) * self._chunk, len(self._images)))
+        pixels, size = stack_images([self._images.decode(int(row)) for row in rows])
+        draws = SampleDraws(rows, seed=0, epoch=0, view=0)
+        return Batch(
+            pixels=torch.from_numpy(pixels),
+            rows=torch.from_numpy(rows),
+            views=(_tensors(draw_view(self._plan, size, draws)),),
+        )
+
+
+class FileImages:
+    """Image files as a data set, for folders that were never packed.
+
+    Args:
+        paths: one per image.
+    """
+
+    def __init__(self, paths: Sequence[str]) -> None:
+        self._paths = list(paths)
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    def decode(self, index: int) -> NDArray[np.uint8]:
+        """(H, W, 3) RGB pixels of image `index`.
+
+        Raises:
+            CorruptImageError: the file is no image.
+        """
+        with open(self._paths[index], "rb") as stream:  # noqa: PTH123 - a str per image, not a Path
+            encoded = stream.read()
+        try:
+            return decode_rgb(encoded)
+        except CorruptImageError as error:
+            raise CorruptImageError(
+                f"{self._paths[index]}: {error.message}", hint="remove the file, or repair it"
+            ) from error
+
+
+def open_loader(dataset: Dataset[Batch], items: range, *, workers: int, pin: bool) -> Iterator[Batch]:
+    """Batches in order, decoded ahead by `workers` processes (0: in this one).
+
+    Raises:
+        DataError: a pack is damaged, or a worker process died.
+    """
+    loader: DataLoader[Batch] = DataLoader(
+        dataset,
+        sampler=items,
+        batch_size=None,
+        num_workers=workers,
+        pin_memory=pin,
+        prefetch_factor=4 if workers else None,
+        worker_init_fn=_start_worker,
+    )
+    return iter(loader)
+
+
+def default_workers(device: torch.device) -> int:
+    """Worker processes when nobody says: a GPU leaves the cores to them, on a CPU the network needs most of them."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(16, cores) if device.type != "cpu" else max(1, cores // 2)
+
+
+def _start_worker(worker: int) -> None:
+    # Ctrl-C and SIGTERM reach the whole process group. The loop finishes its step and needs the workers until then.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    cv2.setNumThreads(1)
+
+
+def _tensors(draws: object) -> dict[str, Tensor]:
+    return {item.name: torch.from_numpy(getattr(draws, item.name)) for item in fields(draws)}  # type: ignore[arg-type]

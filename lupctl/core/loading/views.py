@@ -1,0 +1,205 @@
+"""What happens to the pixels of one view, drawn beforehand for every sample of a batch."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lupctl.core.choices import Interpolation
+from lupctl.core.loading.draws import SampleDraws
+
+CROP_TRIES = 10
+ERASE_TRIES = 100
+
+
+@dataclass(frozen=True)
+class Jitter:
+    """Colour jitter as torchvision defines it: factors U(1 - s, 1 + s), hue shift U(-h, h), random order.
+
+    Args:
+        p: probability for an image.
+        brightness, contrast, saturation: strengths s.
+        hue: strength h in turns, at most 0.5.
+    """
+
+    p: float = 0.0
+    brightness: float = 0.0
+    contrast: float = 0.0
+    saturation: float = 0.0
+    hue: float = 0.0
+
+
+@dataclass(frozen=True)
+class ViewPlan:
+    """How one view of an image is made; the defaults only resize and normalise, as evaluation does.
+
+    The order is fixed: crop, jitter, grey, blur, flip, normalise, erase.
+
+    Args:
+        height, width: of the result, in pixels.
+        mean, std: of RGB in [0, 1].
+        interpolation: filter of the one resize, antialiased as in Pillow.
+        crop_area: share of the image a random resized crop covers; None takes the whole image.
+        crop_ratio: width over height of that crop, drawn log-uniformly.
+        pad: after a whole-image resize, pixels of black on each side from which a random window is cut.
+        flip, grey, blur: probabilities.
+        blur_radius: standard deviation of the Gaussian in pixels of the result.
+        erase: probability of erasing a rectangle, filled with 0 in normalised space.
+        erase_area: its share of the image.
+        erase_aspect: its height over width, drawn uniformly.
+    """
+
+    height: int
+    width: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    interpolation: Interpolation = "bilinear"
+    crop_area: tuple[float, float] | None = None
+    crop_ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    pad: int = 0
+    jitter: Jitter = field(default_factory=Jitter)
+    grey: float = 0.0
+    blur: float = 0.0
+    blur_radius: tuple[float, float] = (0.1, 2.0)
+    flip: float = 0.0
+    erase: float = 0.0
+    erase_area: tuple[float, float] = (0.02, 0.4)
+    erase_aspect: tuple[float, float] = (0.3, 1 / 0.3)
+
+
+@dataclass(frozen=True)
+class ViewDraws:
+    """The drawn numbers of one view for N samples.
+
+    Args:
+        box: (N, 4) float32 top, left, height, width of the crop in source pixels.
+        shift: (N, 2) int32 rows and columns by which the window lies off the resized image (padding).
+        flip: (N) bool.
+        grey: (N) bool.
+        radius: (N) float32, 0 where there is no blur.
+        jitter: (N, 4) float32 brightness, contrast, saturation factors and hue shift.
+        jitter_order: (N, 4) int64; entry s names the operation done in slot s, -1 for none.
+        erase: (N, 4) int32 top, left, height, width; height 0 where nothing is erased.
+    """
+
+    box: NDArray[np.float32]
+    shift: NDArray[np.int32]
+    flip: NDArray[np.bool_]
+    grey: NDArray[np.bool_]
+    radius: NDArray[np.float32]
+    jitter: NDArray[np.float32]
+    jitter_order: NDArray[np.int64]
+    erase: NDArray[np.int32]
+
+
+def draw_view(plan: ViewPlan, size: NDArray[np.int64], draws: SampleDraws) -> ViewDraws:
+    """Draws everything one view needs.
+
+    Every sample consumes the same numbers whatever comes out for the others.
+
+    Args:
+        plan: the distributions.
+        size: (N, 2) height and width of the source images.
+        draws: the samples' own random streams.
+    """
+    number = len(size)
+    switches = draws.uniform(8)
+    box = np.zeros((number, 4), dtype=np.float32)
+    box[:, 2:] = size
+    if plan.crop_area is not None:
+        box = draw_crop(size, plan.crop_area, plan.crop_ratio, draws)
+    shift = np.zeros((number, 2), dtype=np.int32)
+    if plan.pad:
+        shift = np.floor(switches[:, 5:7] * (2 * plan.pad + 1)).astype(np.int32) - plan.pad
+    low, high = plan.blur_radius
+    radius = np.where(switches[:, 1] < plan.blur, low + switches[:, 2] * (high - low), 0.0)
+    factors, order = draw_jitter(plan.jitter, draws, number)
+    erase = np.zeros((number, 4), dtype=np.int32)
+    if plan.erase > 0:
+        erase = draw_erase(plan, switches[:, 4] < plan.erase, draws)
+    return ViewDraws(
+        box=box,
+        shift=shift,
+        flip=switches[:, 3] < plan.flip,
+        grey=switches[:, 0] < plan.grey,
+        radius=radius.astype(np.float32),
+        jitter=factors,
+        jitter_order=order,
+        erase=erase,
+    )
+
+
+def draw_crop(
+    size: NDArray[np.int64], area: tuple[float, float], ratio: tuple[float, float], draws: SampleDraws
+) -> NDArray[np.float32]:
+    """Random resized crops with torchvision's rule: ten tries, then a central crop of the nearest legal ratio.
+
+    Returns:
+        (N, 4) top, left, height, width in whole source pixels.
+    """
+    number = len(size)
+    tries = draws.uniform(4 * CROP_TRIES).reshape(number, CROP_TRIES, 4)
+    rows, columns = size[:, :1].astype(np.float64), size[:, 1:].astype(np.float64)
+    target = rows * columns * (area[0] + tries[:, :, 0] * (area[1] - area[0]))
+    aspect = np.exp(np.log(ratio[0]) + tries[:, :, 1] * (np.log(ratio[1]) - np.log(ratio[0])))
+    width = np.rint(np.sqrt(target * aspect))
+    height = np.rint(np.sqrt(target / aspect))
+    legal = (width > 0) & (width <= columns) & (height > 0) & (height <= rows)
+    first = legal.argmax(axis=1)
+    pick = np.arange(number)
+    width, height, where = width[pick, first], height[pick, first], tries[pick, first, 2:]
+    top = np.floor(where[:, 0] * (rows[:, 0] - height + 1))
+    left = np.floor(where[:, 1] * (columns[:, 0] - width + 1))
+    box = np.stack([top, left, height, width], axis=1)
+    box = np.where(legal.any(axis=1)[:, None], box, central_crop(size, ratio))
+    return box.astype(np.float32)
+
+
+def central_crop(size: NDArray[np.int64], ratio: tuple[float, float]) -> NDArray[np.float64]:
+    """The largest central crop whose width over height lies in `ratio`; (N, 4) top, left, height, width."""
+    rows, columns = size[:, 0].astype(np.float64), size[:, 1].astype(np.float64)
+    shape = columns / rows
+    width = np.where(shape > ratio[1], np.rint(rows * ratio[1]), columns)
+    height = np.where(shape < ratio[0], np.rint(columns / ratio[0]), rows)
+    return np.stack([(rows - height) // 2, (columns - width) // 2, height, width], axis=1)
+
+
+def draw_jitter(jitter: Jitter, draws: SampleDraws, number: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Factors (N, 4) and the order (N, 4) of brightness 0, contrast 1, saturation 2, hue 3; -1 where not jittered."""
+    factors = np.tile(np.array([1, 1, 1, 0], dtype=np.float32), (number, 1))
+    order = np.full((number, 4), -1, dtype=np.int64)
+    if jitter.p == 0:
+        return factors, order
+    numbers = draws.uniform(9)
+    strengths = np.array([jitter.brightness, jitter.contrast, jitter.saturation, jitter.hue])
+    factors = (factors + (2 * numbers[:, :4] - 1) * strengths).astype(np.float32)
+    wanted = numbers[:, 8] < jitter.p
+    order = np.where(wanted[:, None], np.argsort(numbers[:, 4:8], axis=1, kind="stable"), -1)
+    return factors, order
+
+
+def draw_erase(plan: ViewPlan, wanted: NDArray[np.bool_], draws: SampleDraws) -> NDArray[np.int32]:
+    """Rectangles to erase: the first of up to 100 tries that is strictly smaller than the image.
+
+    Returns:
+        (N, 4) top, left, height, width in pixels of the result; zeros where nothing is erased.
+    """
+    found = np.zeros((len(wanted), 4), dtype=np.int32)
+    open_rows = wanted.copy()
+    for _ in range(ERASE_TRIES):
+        if not open_rows.any():
+            break
+        numbers = draws.uniform(4)
+        area = plan.height * plan.width * _between(plan.erase_area, numbers[:, 0])
+        aspect = _between(plan.erase_aspect, numbers[:, 1])
+        height, width = np.rint(np.sqrt(area * aspect)), np.rint(np.sqrt(area / aspect))
+        fits = open_rows & (height < plan.height) & (width < plan.width) & (height > 0) & (width > 0)
+        top = np.floor(numbers[:, 2] * (plan.height - height + 1))
+        left = np.floor(numbers[:, 3] * (plan.width - width + 1))
+        found[fits] = np.stack([top, left, height, width], axis=1)[fits].astype(np.int32)
+        open_rows &= ~fits
+    return found
+
+
+def _between(bounds: tuple[float, float], share: NDArray[np.float64]) -> NDArray[np.float64]:
+    return bounds[0] + share * (bounds[1] - bounds[0])

@@ -1,0 +1,280 @@
+"""What a recipe can say. Values are frozen; what follows from them is computed where it is used."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from lupctl.core.choices import (
+    Arch,
+    Interpolation,
+    Method,
+    OptimizerName,
+    Pooling,
+    Precision,
+    ScheduleKind,
+    ScheduleUnit,
+)
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[int, Field(gt=0)]
+Range = tuple[float, float]
+Colour = tuple[float, float, float]
+
+IMAGENET_MEAN: Colour = (0.485, 0.456, 0.406)
+IMAGENET_STD: Colour = (0.229, 0.224, 0.225)
+LUPERSON_MEAN: Colour = (0.3525, 0.3106, 0.3140)
+LUPERSON_STD: Colour = (0.2660, 0.2522, 0.2505)
+
+
+class Section(BaseModel):
+    """A table of a recipe: frozen, and closed to unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Net(Section):
+    """The trunk.
+
+    Args:
+        arch: depth.
+        width: channels of the stem; 64 in every published network.
+        last_stride: stride of the last stage.
+        pooling: from the last map to a vector.
+    """
+
+    arch: Arch = "r50"
+    width: Annotated[int, Field(ge=4, le=512)] = 64
+    last_stride: Literal[1, 2] = 2
+    pooling: Pooling = "avg"
+
+
+class Pixels(Section):
+    """Size and constants of network input; RGB in [0, 1].
+
+    Args:
+        height, width: of the network's input.
+        mean, std: subtracted and divided by.
+        interpolation: of the one resize, antialiased as in Pillow.
+    """
+
+    height: Annotated[int, Field(ge=16, le=2048)] = 256
+    width: Annotated[int, Field(ge=8, le=2048)] = 128
+    mean: Colour = LUPERSON_MEAN
+    std: Colour = LUPERSON_STD
+    interpolation: Interpolation = "bilinear"
+
+
+class JitterSettings(Section):
+    """Colour jitter: factors U(1 - s, 1 + s), hue U(-h, h) turns, with probability p."""
+
+    p: Share = 0.0
+    brightness: Share = 0.4
+    contrast: Share = 0.4
+    saturation: Share = 0.4
+    hue: Annotated[float, Field(ge=0, le=0.5)] = 0.1
+
+
+class Augment(Section):
+    """How a training view is made, in this order: crop, jitter, grey, blur, flip, normalise, erase.
+
+    Args:
+        crop_area: share of the image a random resized crop covers; empty takes the whole image.
+        crop_ratio: width over height of that crop.
+        pad: pixels of black around the resized image, from which a window is cut.
+        jitter: colour jitter.
+        grey, blur, flip, erase: probabilities.
+        blur_radius: standard deviation in pixels.
+        erase_area: largest and smallest share of the erased rectangle.
+        erase_aspect: height over width of the erased rectangle.
+    """
+
+    crop_area: Range | tuple[()] = (0.2, 1.0)
+    crop_ratio: Range = (0.75, 1.3333333333333333)
+    pad: Annotated[int, Field(ge=0)] = 0
+    jitter: JitterSettings = JitterSettings()
+    grey: Share = 0.2
+    blur: Share = 0.5
+    blur_radius: Range = (0.1, 2.0)
+    flip: Share = 0.5
+    erase: Share = 0.5
+    erase_area: Range = (0.02, 0.6)
+    erase_aspect: Range = (0.3, 3.3333333333333335)
+
+
+class Optim(Section):
+    """The optimizer.
+
+    Args:
+        name: sgd, adam or adamw.
+        lr: base learning rate.
+        momentum: of sgd.
+        weight_decay: on every parameter.
+        clip: largest gradient norm; 0 does not clip.
+    """
+
+    name: OptimizerName = "sgd"
+    lr: Annotated[float, Field(gt=0)] = 0.3
+    momentum: Share = 0.9
+    weight_decay: Annotated[float, Field(ge=0)] = 1e-4
+    clip: Annotated[float, Field(ge=0)] = 0.0
+
+
+class ScheduleSettings(Section):
+    """The learning rate over time; see `lupctl.core.train.optim.Schedule`."""
+
+    epochs: Positive = 200
+    kind: ScheduleKind = "cosine"
+    unit: ScheduleUnit = "epoch"
+    warmup_epochs: Annotated[float, Field(ge=0)] = 0.0
+    warmup_factor: Share = 0.01
+    milestones: tuple[int, ...] = ()
+    final: Share = 0.0
+
+
+class MocoSettings(Section):
+    """Momentum contrast.
+
+    Args:
+        dim: of the contrastive space.
+        queue: negatives kept.
+        momentum: of the key encoder.
+        temperature: of the loss. LUPerson's released script says 0.1; 0.07 is told second-hand of the paper.
+    """
+
+    dim: Positive = 128
+    queue: Positive = 65536
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.999
+    temperature: Annotated[float, Field(gt=0)] = 0.1
+
+
+class PretrainData(Section):
+    """Images for pre-training.
+
+    Args:
+        packs: names in the workspace or paths; empty takes the workspace's unlabelled pack.
+        batch: images per step over all devices.
+    """
+
+    packs: tuple[str, ...] = ()
+    batch: Annotated[int, Field(ge=2)] = 2560
+
+
+class FinetuneData(Section):
+    """Images for fine-tuning.
+
+    Args:
+        pack: name in the workspace or path.
+        persons: P persons per batch.
+        images: K images of each; the batch over all devices is P x K.
+    """
+
+    pack: str = ""
+    persons: Annotated[int, Field(ge=2)] = 16
+    images: Annotated[int, Field(ge=2)] = 4
+
+
+class Saving(Section):
+    """When a run writes the file it can continue from.
+
+    Args:
+        every_epochs: 0 leaves it to the end and to requests to stop.
+    """
+
+    every_epochs: Annotated[int, Field(ge=0)] = 1
+
+
+class Losses(Section):
+    """Bag of tricks.
+
+    Args:
+        smoothing: of the identity loss's labels.
+        margin: of the triplet; 0 is the soft margin.
+        identity, triplet: weights.
+    """
+
+    smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    margin: Annotated[float, Field(ge=0)] = 0.3
+    identity: Annotated[float, Field(ge=0)] = 1.0
+    triplet: Annotated[float, Field(ge=0)] = 1.0
+
+
+class Evaluation(Section):
+    """Scores while fine-tuning.
+
+    Args:
+        every_epochs: 0 evaluates at the end only.
+    """
+
+    every_epochs: Annotated[int, Field(ge=0)] = 0
+
+
+class PretrainRecipe(Section):
+    """Everything that decides the result of a pre-training run.
+
+    Args:
+        stage: always pretrain.
+        method: of self-supervision.
+        seed: of weights, order and augmentation.
+        bn_groups: equal parts of the global batch with batch-norm statistics of their own.
+        precision: auto takes bf16 where the device has it.
+    """
+
+    stage: Literal["pretrain"] = "pretrain"
+    method: Method = "moco"
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 1
+    bn_groups: Positive = 8
+    precision: Precision = "auto"
+    net: Net = Net()
+    data: PretrainData = PretrainData()
+    pixels: Pixels = Pixels()
+    augment: Augment = Augment()
+    moco: MocoSettings = MocoSettings()
+    optim: Optim = Optim()
+    schedule: ScheduleSettings = ScheduleSettings()
+    saving: Saving = Saving()
+
+    @model_validator(mode="after")
+    def _check_groups(self) -> Self:
+        check_divides("bn_groups", self.bn_groups, "data.batch", self.data.batch)
+        return self
+
+
+class FinetuneRecipe(Section):
+    """Everything that decides the result of a fine-tuning run.
+
+    Args:
+        stage: always finetune.
+        start: a run, a checkpoint file, imagenet, scratch, or empty for the newest pre-training run here.
+        seed, bn_groups, precision: as in pre-training.
+    """
+
+    stage: Literal["finetune"] = "finetune"
+    start: str = ""
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 1
+    bn_groups: Positive = 1
+    precision: Precision = "auto"
+    net: Net = Net(last_stride=1)
+    data: FinetuneData = FinetuneData()
+    pixels: Pixels = Pixels(mean=IMAGENET_MEAN, std=IMAGENET_STD)
+    augment: Augment = Augment(crop_area=(), pad=10, grey=0.0, blur=0.0, flip=0.5, erase=0.5, erase_area=(0.02, 0.4))
+    losses: Losses = Losses()
+    optim: Optim = Optim(name="adam", lr=3.5e-4, weight_decay=5e-4)
+    schedule: ScheduleSettings = ScheduleSettings(
+        epochs=120, kind="steps", warmup_epochs=10, warmup_factor=0.1, milestones=(40, 70)
+    )
+    evaluation: Evaluation = Evaluation()
+    saving: Saving = Saving(every_epochs=10)
+
+    @model_validator(mode="after")
+    def _check_groups(self) -> Self:
+        check_divides("bn_groups", self.bn_groups, "data.persons * data.images", self.data.persons * self.data.images)
+        return self
+
+
+Recipe = PretrainRecipe | FinetuneRecipe
+
+
+def check_divides(key: str, groups: int, batch_key: str, batch: int) -> None:
+    """Refuses groups of unequal size, or of one image, which has no variance."""
+    if batch % groups or batch // groups < 2:
+        raise ValueError(f"{key} = {groups} does not cut {batch_key} = {batch} into equal parts of two or more")

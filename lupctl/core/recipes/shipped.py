@@ -1,0 +1,143 @@
+"""The recipes that come with lupctl, and finding the one a command means."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from lupctl.core.choices import nearest_name
+from lupctl.core.errors import DataError, UsageError
+from lupctl.core.recipes.models import FinetuneRecipe, PretrainRecipe, Recipe
+from lupctl.core.recipes.text import build_recipe, override, parse_override, parse_recipe
+
+MODELS: dict[str, type[PretrainRecipe] | type[FinetuneRecipe]] = {
+    "pretrain": PretrainRecipe,
+    "finetune": FinetuneRecipe,
+}
+
+
+@dataclass(frozen=True)
+class Shipped:
+    """One shipped recipe.
+
+    Args:
+        name: what a user types.
+        stage: pretrain or finetune.
+        text: the file.
+        header: its opening comment by label: What, Paper, Command, Cost, Score.
+    """
+
+    name: str
+    stage: str
+    text: str
+    header: Mapping[str, str]
+
+
+def shipped_recipes() -> list[Shipped]:
+    """All shipped recipes, sorted by stage and name."""
+    found = []
+    for stage in MODELS:
+        for path in sorted((_folder() / stage).glob("*.toml")):
+            text = path.read_text(encoding="utf-8")
+            found.append(Shipped(path.stem, stage, text, dict(_read_header(text))))
+    return found
+
+
+def find_text(name: str, stage: str | None) -> tuple[str, str]:
+    """The text of a recipe and where it comes from: a file that exists, or a shipped name.
+
+    Raises:
+        UsageError: there is neither.
+    """
+    if name.endswith(".toml") or "/" in name:
+        path = Path(name)
+        if not path.is_file():
+            raise UsageError(f"{name}: no such recipe file", hint="lupctl recipe list")
+        try:
+            return path.read_text(encoding="utf-8"), name
+        except UnicodeDecodeError as error:
+            raise UsageError(f"{name}: not a text file ({error})", hint="lupctl recipe list") from error
+    candidates = [recipe for recipe in shipped_recipes() if stage in (None, recipe.stage)]
+    for recipe in candidates:
+        if recipe.name == name:
+            return recipe.text, recipe.name
+    guess = nearest_name(name, [recipe.name for recipe in candidates])
+    raise UsageError(
+        f"no {stage + ' ' if stage else ''}recipe {name!r}" + (f"; did you mean {guess!r}?" if guess else ""),
+        hint="lupctl recipe list",
+    )
+
+
+def resolve_recipe(
+    stage: str, name: str, *, overrides: Sequence[str] = (), flags: Mapping[str, Any] | None = None
+) -> Recipe:
+    """A recipe with everything filled in: defaults < recipe < `--set` < named flags.
+
+    Args:
+        stage: pretrain or finetune.
+        name: shipped name or TOML file.
+        overrides: `key=value` texts, later ones win.
+        flags: dotted keys from named flags; None values were not given.
+
+    Raises:
+        UsageError: unknown name or key, or a value that is not allowed.
+    """
+    text, origin = find_text(name, stage)
+    tables = parse_recipe(text, origin=origin)
+    check_stage(tables, stage, origin=origin)
+    for entry in overrides:
+        key, value = parse_override(entry)
+        tables = override(tables, key, value)
+        origin = f"{name} with --set"
+    for key, value in (flags or {}).items():
+        if value is not None:
+            tables = override(tables, key, value)
+    return build_recipe(MODELS[stage], tables, origin=origin)
+
+
+def check_stage(tables: Mapping[str, Any], stage: str, *, origin: str) -> None:
+    """Refuses a recipe of the other stage."""
+    found = tables.get("stage", stage)
+    if found != stage:
+        raise UsageError(f"{origin}: a recipe for {found}, not for {stage}", hint=f"lupctl {found} --recipe {origin}")
+
+
+def read_resolved(path: Path) -> Recipe:
+    """The recipe of a run folder, or of a TOML file that names its stage.
+
+    Raises:
+        DataError: there is none.
+    """
+    file = path / "recipe.toml" if path.is_dir() else path
+    if not file.is_file():
+        raise DataError(f"{file}: no such file; expected a run's recipe", hint="lupctl recipe list")
+    tables = parse_recipe(file.read_text(encoding="utf-8"), origin=str(file))
+    stage = tables.get("stage")
+    if stage not in MODELS:
+        raise UsageError(f"{file}: stage = {stage!r}, expected pretrain or finetune", hint='add stage = "finetune"')
+    return build_recipe(MODELS[stage], tables, origin=str(file))
+
+
+def _folder() -> Path:
+    """Recipes lie inside an installed package, and beside it in a checkout."""
+    package = Path(str(files("lupctl")))
+    inside = package / "recipes"
+    return inside if inside.is_dir() else package.parent / "recipes"
+
+
+def _read_header(text: str) -> Iterator[tuple[str, str]]:
+    label, value = "", ""
+    for line in text.splitlines():
+        if not line.startswith("#"):
+            break
+        words = line.lstrip("# ").strip()
+        head, colon, rest = words.partition(": ")
+        if colon and head in ("What", "Paper", "Command", "Cost", "Score", "Quirks"):
+            if label:
+                yield label, value
+            label, value = head, rest
+        else:
+            value = f"{value} {words}".strip()
+    if label:
+        yield label, value

@@ -1,0 +1,148 @@
+"""Recipes as TOML, and the wishes of a command line on top of them."""
+
+import json
+import tomllib
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from lupctl.core.choices import nearest_name
+from lupctl.core.errors import UsageError
+
+R = TypeVar("R", bound=BaseModel)
+
+
+def parse_recipe(text: str, *, origin: str) -> dict[str, Any]:
+    """The tables of a recipe's text.
+
+    Raises:
+        UsageError: it is not TOML.
+    """
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(
+            f"{origin}: not valid TOML: {error}", hint="lupctl recipe show NAME prints a valid one"
+        ) from error
+
+
+def dump_recipe(recipe: BaseModel) -> str:
+    """A recipe as TOML with every key, so that it can be read back to the same recipe.
+
+    >>> from lupctl.core.recipes.models import Saving
+    >>> print(dump_recipe(Saving(every_epochs=3)))
+    every_epochs = 3
+    <BLANKLINE>
+    """
+    lines: list[str] = []
+    _write_table(recipe.model_dump(mode="json"), "", lines)
+    return "\n".join(lines).strip("\n") + "\n"
+
+
+def _write_table(table: Mapping[str, Any], prefix: str, lines: list[str]) -> None:
+    for key, value in table.items():
+        if not isinstance(value, Mapping):
+            lines.append(f"{key} = {_format_value(value)}")
+    for key, value in table.items():
+        if isinstance(value, Mapping):
+            lines.extend(["", f"[{prefix}{key}]"])
+            _write_table(value, f"{prefix}{key}.", lines)
+
+
+def _format_value(value: Any) -> str:
+    # JSON's strings, numbers, booleans and arrays are TOML's, for the types a recipe has.
+    return json.dumps(value, ensure_ascii=False)
+
+
+def parse_override(text: str) -> tuple[str, Any]:
+    """One `key=value` of `--set`; the value is TOML where it can be, else a string.
+
+    >>> parse_override("optim.lr=0.1")
+    ('optim.lr', 0.1)
+    >>> parse_override("net.arch=r18")
+    ('net.arch', 'r18')
+
+    Raises:
+        UsageError: there is no `=`.
+    """
+    key, equals, value = text.partition("=")
+    if not equals or not key.strip():
+        raise UsageError(f"--set {text}: expected KEY=VALUE", hint="for example --set optim.lr=0.1")
+    try:
+        return key.strip(), tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        return key.strip(), value.strip()
+
+
+def override(tables: Mapping[str, Any], key: str, value: Any) -> dict[str, Any]:
+    """A copy of nested tables with one dotted key replaced."""
+    head, _, rest = key.partition(".")
+    copy = dict(tables)
+    if rest:
+        below = copy.get(head, {})
+        copy[head] = override(below if isinstance(below, Mapping) else {}, rest, value)
+    else:
+        copy[head] = value
+    return copy
+
+
+def build_recipe(model: type[R], tables: Mapping[str, Any], *, origin: str) -> R:
+    """Checks tables against a recipe's model.
+
+    Raises:
+        UsageError: an unknown key (with the one that was probably meant) or a value of the wrong kind.
+    """
+    known = list(recipe_keys(model))
+    for key in _flat_keys(tables):
+        if key not in known and not any(name.startswith(f"{key}.") for name in known):
+            guess = nearest_name(key, known) or next((name for name in known if name.endswith(f".{key}")), None)
+            raise UsageError(
+                f"{origin}: unknown recipe key {key!r}" + (f"; did you mean {guess!r}?" if guess else ""),
+                hint=f"--set {guess}=..." if guess else "lupctl recipe show NAME lists every key",
+            )
+    try:
+        return model.model_validate(tables)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = ".".join(str(part) for part in first["loc"] if part not in ("tuple[float, float]", "tuple[]"))
+        message = first["msg"].removeprefix("Value error, ")
+        got = f", got {first['input']!r}" if place else ""
+        raise UsageError(
+            f"{origin}: {place + ': ' if place else ''}{message[0].lower()}{message[1:]}{got}",
+            hint="lupctl recipe show NAME shows a legal value for every key",
+        ) from error
+
+
+def recipe_keys(model: type[BaseModel], prefix: str = "") -> Iterable[str]:
+    """Every dotted key of a recipe."""
+    for name, info in model.model_fields.items():
+        if isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel):
+            yield from recipe_keys(info.annotation, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}"
+
+
+def _flat_keys(tables: Mapping[str, Any], prefix: str = "") -> Iterable[str]:
+    for key, value in tables.items():
+        if isinstance(value, Mapping):
+            yield from _flat_keys(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}"
+
+
+def first_difference(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> tuple[str, Any, Any] | None:
+    """The first dotted key in which two resolved recipes differ, with both values.
+
+    >>> first_difference({"optim": {"lr": 0.1}}, {"optim": {"lr": 0.2}})
+    ('optim.lr', 0.1, 0.2)
+    """
+    for key in [*old, *(key for key in new if key not in old)]:
+        before, after = old.get(key), new.get(key)
+        if isinstance(before, Mapping) and isinstance(after, Mapping):
+            found = first_difference(before, after, f"{prefix}{key}.")
+            if found is not None:
+                return found
+        elif before != after:
+            return f"{prefix}{key}", before, after
+    return None

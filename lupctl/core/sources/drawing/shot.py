@@ -1,12 +1,20 @@
 """One crop from start to end: scene, person, occluders, camera."""
 
+import math
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from lupctl.core.sources.drawing.chance import PERSON, SHOT, Chance
+from lupctl.core.sources.drawing.canvas import Canvas
+from lupctl.core.sources.drawing.chance import SHOT, Chance
+from lupctl.core.sources.drawing.fabric import paint
+from lupctl.core.sources.drawing.figure import draw_figure
+from lupctl.core.sources.drawing.pose import Pose, View
+from lupctl.core.sources.drawing.traits import draw_traits
+
+OVER = 2  # persons are drawn this much larger, then averaged down
 
 
 @dataclass(frozen=True)
@@ -39,13 +47,15 @@ def draw_shot(shot: Shot, *, height: int, width: int, effects: bool) -> NDArray[
         width: of the crop in pixels.
         effects: with scenes, views, light and camera faults; else one view before plain grey.
     """
-    person = Chance(shot.seed, PERSON, shot.crowd, shot.person)
-    upper = [person.between(30, 220) for _ in range(3)]
-    lower = [person.between(30, 160) for _ in range(3)]
+    traits = draw_traits(shot.seed, shot.crowd, shot.person)
     chance = Chance(shot.seed, SHOT, shot.crowd, shot.person, shot.scene, shot.index)
-    image = np.full((height, width, 3), 120, np.uint8)
-    x, y = int(chance.bell(width * 0.5, width * 0.05)), int(height * 0.2)
-    cv2.rectangle(image, (x - width // 5, y), (x + width // 5, height // 2), upper, -1)
-    cv2.rectangle(image, (x - width // 6, height // 2), (x + width // 6, height - 6), lower, -1)
-    cv2.circle(image, (x, height // 8), height // 16, (140, 170, 220), -1)
-    return image
+    h, w = OVER * height, OVER * width
+    angle = chance.between(0, 2 * math.pi)
+    pose = Pose(angle, chance.between(0, 2 * math.pi), chance.between(0.1, 0.5), 0.05, (0.3, 0.3), 0.0)
+    view = View(w / 2, h * 0.97, h * 0.92, 1.15, 0.15, angle)
+    canvas = Canvas(h, w, light=-0.5)
+    draw_figure(canvas, traits, pose, view)
+    person = paint(canvas, traits, view, tile=chance.whole(0, 1000))
+    image = np.full((h, w, 3), 150, np.uint8)
+    cv2.copyTo(person, cv2.compare(canvas.material, 0, cv2.CMP_GT), image)
+    return np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA))

@@ -17,6 +17,8 @@ ScheduleUnit = Literal["epoch", "step"]
 Precision = Literal["auto", "float32", "bf16"]
 Interpolation = Literal["bilinear", "bicubic"]
 FeatureType = Literal["float32", "float16"]
+SameCamera = Literal["drop", "keep"]
+RerankBase = Literal["d2", "d4"]
 Role = Literal["unlabelled", "train", "query", "gallery"]
 
 ROLE_CODES: Final[dict[Role, int]] = {"unlabelled": 0, "train": 1, "query": 2, "gallery": 3}

@@ -1,0 +1,72 @@
+"""The nearest rows of every row of a pool, and how far the farthest is, in one pass over all pairs."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from lupctl.core.metrics.ranking import TIED_ROWS, chunk_ranges, pick_chunk
+from lupctl.core.metrics.vectors import UnitRows
+
+
+@dataclass(frozen=True)
+class Neighbours:
+    """What re-ranking needs to know of the N x N cosines.
+
+    Args:
+        index: (N, K) int64, the K nearest rows of each row, nearest first; a row is its own neighbour.
+        cosine: (N, K) float32, their cosines.
+        least: (N) float32, cosine of the farthest row of the pool.
+    """
+
+    index: Tensor
+    cosine: Tensor
+    least: Tensor
+
+
+def find_neighbours(
+    pool: UnitRows, *, count: int, chunk: int | None = None, advance: Callable[[int], None] | None = None
+) -> Neighbours:
+    """The `count` nearest rows of every row by exact search; equal cosines keep the order of the pool.
+
+    A k-nearest index would need a second pass for the farthest row, so one matrix product serves both.
+
+    Args:
+        pool: N rows.
+        count: K, cut to N.
+        chunk: rows at a time; memory is one (chunk, N) block.
+        advance: called with the number of rows done after each chunk.
+    """
+    count = min(count, len(pool))
+    parts = []
+    for start, stop in chunk_ranges(len(pool), chunk or pick_chunk(len(pool))):
+        block = pool.cosines(pool.unit(start, stop))
+        cosine, index = nearest_columns(block, count)
+        parts.append((index, cosine, block.amin(dim=1)))
+        if advance is not None:
+            advance(stop - start)
+    index, cosine, least = (torch.cat(column) for column in zip(*parts, strict=True))
+    return Neighbours(index=index, cosine=cosine, least=least)
+
+
+def nearest_columns(block: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """The `count` largest values of each row, largest first; equal values in column order.
+
+    Args:
+        block: (B, N) without NaN.
+        count: K, at most N.
+
+    Returns:
+        (B, K) values, (B, K) int64 columns.
+    """
+    value, column = block.topk(min(count + 1, block.shape[1]), dim=1)
+    # Where the first value left out equals the last one kept, topk kept an arbitrary one of them.
+    torn = torch.nonzero((value[:, count - 1 : count] == value[:, count:]).any(dim=1))[:, 0]
+    column, by_column = column[:, :count].sort(dim=1)
+    value, by_value = value[:, :count].gather(1, by_column).neg().sort(dim=1, stable=True)
+    value, column = value.neg(), column.gather(1, by_value)
+    for some in torch.split(torn, TIED_ROWS):
+        ordered, order = block[some].neg().sort(dim=1, stable=True)
+        value[some], column[some] = ordered[:, :count].neg(), order[:, :count]
+    return value, column

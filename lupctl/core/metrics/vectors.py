@@ -1,0 +1,132 @@
+"""Cosines between rows of a feature matrix, without a normalised copy of it."""
+
+import itertools
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+# Rows of the other operand that are gathered, converted or moved to the device at once.
+BLOCK_BYTES = 64 << 20
+# Matrix products of fewer rows take other kernels, whose rounding depends on the position: two equal images would
+# then differ in the last bit, and results would depend on the chunk. Smaller operands are padded with zero rows.
+MIN_ROWS = 64
+# Outside these bounds the square of a float32 under- or overflows, and the norm is taken again in float64.
+SAFE_NORM = (1e-15, 1e15)
+# A float32 row with a larger norm has no usable product with a unit vector.
+MAX_NORM = 1e37
+
+
+class UnitRows:
+    """Some rows of a feature matrix, seen as unit vectors.
+
+    The matrix is never written to and never copied as a whole: norms are kept beside it and applied to products.
+    A row of zeros has cosine 0 with everything.
+
+    Args:
+        features: (N, D) float32 or float16, an array or a tensor on any device.
+        rows: (n) int64, which rows and in which order.
+        device: where products are computed.
+
+    Attributes:
+        norm: (n) float64 on the CPU; NaN or infinite for a row that has no direction.
+    """
+
+    def __init__(self, features: NDArray[Any] | Tensor, rows: NDArray[np.int64], *, device: torch.device) -> None:
+        self.device = device
+        self._features = as_tensor(features)
+        self._rows = np.ascontiguousarray(rows, dtype=np.int64)
+        self._block = max(MIN_ROWS, BLOCK_BYTES // (4 * max(1, self._features.shape[1])))
+        norms = [row_norm(self.raw(start, stop)) for start, stop in self.blocks()]
+        norm = torch.cat(norms) if norms else torch.zeros(0, dtype=torch.float64, device=device)
+        self._inverse = torch.where(norm > 0, 1 / norm, 0.0).float()
+        self.norm: NDArray[np.float64] = norm.cpu().numpy()
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @property
+    def dimension(self) -> int:
+        """D, the length of a row."""
+        return int(self._features.shape[1])
+
+    def blocks(self) -> Iterator[tuple[int, int]]:
+        """Ranges of nearly equal size that cover all rows."""
+        count = -(-len(self) // self._block)
+        edges = np.linspace(0, len(self), count + 1).astype(int).tolist()
+        yield from itertools.pairwise(edges)
+
+    def raw(self, start: int, stop: int) -> Tensor:
+        """Rows as they are, (stop - start, D) float32 on the device; a view of the matrix where possible."""
+        rows = self._rows[start:stop]
+        if len(rows) and rows[-1] - rows[0] == len(rows) - 1 and bool((np.diff(rows) == 1).all()):
+            taken = self._features[int(rows[0]) : int(rows[-1]) + 1]
+        else:
+            taken = self._features[torch.from_numpy(rows).to(self._features.device)]
+        return taken.to(self.device, torch.float32)
+
+    def unit(self, start: int, stop: int) -> Tensor:
+        """Rows divided by their norms, an own copy, (stop - start, D) float32 on the device."""
+        return self.raw(start, stop) * self._inverse[start:stop, None]
+
+    def unit_at(self, indices: Tensor) -> Tensor:
+        """The unit vectors at (K) positions, (K, D) float32 on the device."""
+        rows = torch.from_numpy(self._rows[indices.cpu().numpy()]).to(self._features.device)
+        return self._features[rows].to(self.device, torch.float32) * self._inverse[indices, None]
+
+    def cosines(self, units: Tensor) -> Tensor:
+        """Cosines of (B, D) unit vectors with every row: (B, n) float32 on the device.
+
+        On a CPU the result for two vectors does not depend on what else is in the batch.
+        """
+        result = torch.empty(max(len(units), MIN_ROWS), len(self), device=self.device)
+        padded = _pad_rows(units)
+        with exact_float32(self.device):
+            for start, stop in self.blocks():
+                block = self.raw(start, stop)
+                if len(block) < MIN_ROWS:
+                    result[:, start:stop] = (padded @ _pad_rows(block).T)[:, : stop - start]
+                else:
+                    torch.mm(padded, block.T, out=result[:, start:stop])
+        return result[: len(units)].mul_(self._inverse)
+
+
+def as_tensor(features: NDArray[Any] | Tensor) -> Tensor:
+    """The same memory as a tensor; it is only read."""
+    if isinstance(features, Tensor):
+        return features.detach()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writ", category=UserWarning)
+        return torch.from_numpy(features)
+
+
+def row_norm(rows: Tensor) -> Tensor:
+    """Euclidean norm of each row: (n, D) float32 to (n) float64; infinite where it is too large for float32."""
+    norm = torch.linalg.vector_norm(rows, dim=1).double()
+    unsafe = torch.nonzero(~((norm > SAFE_NORM[0]) & (norm < SAFE_NORM[1])))[:, 0]
+    if len(unsafe):
+        # float32 squares leave their range long before the rows do; float64 takes a hundred times as long.
+        norm[unsafe] = torch.linalg.vector_norm(rows[unsafe].double(), dim=1)
+    return torch.where(norm > MAX_NORM, torch.inf, norm)
+
+
+@contextmanager
+def exact_float32(device: torch.device) -> Iterator[None]:
+    """Matrix products in float32 throughout, whatever precision training has chosen for speed."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        with torch.autocast(device.type, enabled=False), torch.no_grad():
+            yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+def _pad_rows(rows: Tensor) -> Tensor:
+    missing = MIN_ROWS - len(rows)
+    return rows if missing <= 0 else torch.cat([rows, rows.new_zeros(missing, rows.shape[1])])

@@ -1,0 +1,53 @@
+"""Doing the same to many items in several threads, in order and with bounded memory."""
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+# Items handed to a thread at once: handing over costs about 50 us, as much as decoding a third of a small image.
+CHUNK_ITEMS = 8
+MOST_WORKERS = 16
+
+
+def pick_workers(asked: int | None = None) -> int:
+    """How many threads: as asked, else one per core this process may use, at most 16."""
+    if asked is not None:
+        return max(asked, 1)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(cores, MOST_WORKERS)
+
+
+def map_in_order(function: Callable[[Item], Result], items: Sequence[Item], *, workers: int) -> Iterator[Result]:
+    """The results of `function` for each item, in the items' order.
+
+    At most `16 * workers + 32` results wait at any time, whatever the number of items.
+
+    Args:
+        function: runs in several threads at once; pays off where it releases the interpreter lock.
+        items: what to work on.
+        workers: number of threads, 1 or more.
+
+    Raises:
+        Exception: whatever `function` raises, at the item's place.
+    """
+
+    def run(start: int) -> list[Result]:
+        return [function(item) for item in items[start : start + CHUNK_ITEMS]]
+
+    waiting: deque[Future[list[Result]]] = deque()
+    with ThreadPoolExecutor(workers) as pool:
+        try:
+            for start in range(0, len(items), CHUNK_ITEMS):
+                waiting.append(pool.submit(run, start))
+                if len(waiting) > 2 * workers + 2:
+                    yield from waiting.popleft().result()
+            while waiting:
+                yield from waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()

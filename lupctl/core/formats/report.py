@@ -1,0 +1,134 @@
+"""Reports: the scores of one evaluation and everything that led to them, as JSON with sorted keys."""
+
+import json
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from lupctl.core.choices import RerankBase, SameCamera
+from lupctl.core.errors import DataError, FormatError
+from lupctl.core.files import write_text
+
+REPORT_SCHEMA: Final = "lupctl.report/1"
+REPORT_NAME = "report.json"
+HINT = "make it again: lupctl eval --force"
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, allow_inf_nan=False)
+
+
+class ReportCounts(_Part):
+    """What was ranked.
+
+    `gallery` is without junk and with distractors; `queries_absent` are those whose person no gallery image shows.
+    """
+
+    queries: int
+    queries_valid: int
+    queries_absent: int
+    query_persons: int
+    gallery: int
+    junk: int
+    distractors: int
+
+
+class ReportScores(_Part):
+    """Fractions; see `lupctl.core.metrics.scores.Scores`. `cmc` ends at the size of the gallery."""
+
+    map: float
+    map_official: float
+    minp: float
+    cmc: dict[int, float]
+
+
+class ReportRerank(_Part):
+    """Scores after k-reciprocal re-ranking, with all they depend on."""
+
+    k1: int
+    k2: int
+    weight: float = Field(alias="lambda")
+    base: RerankBase
+    scores: ReportScores
+
+
+class ReportInterval(_Part):
+    """95 % bootstrap intervals over the valid queries, lower and upper end; `rank1` is CMC at 1."""
+
+    map: tuple[float, float]
+    rank1: tuple[float, float]
+    draws: int
+    seed: int
+
+
+class ReportProtocol(_Part):
+    """The rules by which the scores were computed."""
+
+    name: Literal["market1501"] = "market1501"
+    same_camera: SameCamera
+    junk: Literal["ignored"] = "ignored"
+    distractors: Literal["wrong"] = "wrong"
+    distance: Literal["cosine"] = "cosine"
+    ties: Literal["gallery order"] = "gallery order"
+    map: Literal["step, valid queries"] = "step, valid queries"
+    map_official: Literal["trapezoid, all queries"] = "trapezoid, all queries"
+
+
+class ReportProvenance(_Part):
+    """Who made the report, and the record of the features it was made from."""
+
+    version: str
+    command: list[str]
+    features: dict[str, Any]
+
+
+class Report(_Part):
+    """One evaluation.
+
+    `fingerprints` names the features file and whatever the features were made from.
+    """
+
+    schema_name: Literal["lupctl.report/1"] = Field(default="lupctl.report/1", alias="schema")
+    dataset: str
+    counts: ReportCounts
+    scores: ReportScores
+    rerank: ReportRerank | None
+    ci95: ReportInterval
+    protocol: ReportProtocol
+    fingerprints: dict[str, str]
+    provenance: ReportProvenance
+
+
+def report_payload(report: Report) -> dict[str, Any]:
+    """The report as plain JSON values, `schema` included."""
+    payload: dict[str, Any] = report.model_dump(mode="json", by_alias=True)
+    return payload
+
+
+def write_report(path: Path, report: Report) -> None:
+    """Writes a report whole, or leaves what was there; the same report gives the same bytes.
+
+    Raises:
+        DataError: the disk is full or refuses the write.
+    """
+    write_text(path, json.dumps(report_payload(report), indent=2, sort_keys=True, ensure_ascii=False) + "\n")
+
+
+def read_report(path: Path) -> Report:
+    """Reads a report.
+
+    Raises:
+        DataError: there is no such file.
+        FormatError: it is no report of this schema.
+    """
+    try:
+        return Report.model_validate_json(path.read_bytes())
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: there is no such file", hint="lupctl eval") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(key) for key in first["loc"]) or "the file"
+        raise FormatError(
+            f"{path}: no report of schema {REPORT_SCHEMA} ({where}: {first['msg']})", hint=HINT
+        ) from error

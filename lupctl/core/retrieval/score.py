@@ -1,0 +1,147 @@
+"""From features and who is on the images to scores."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lupctl.core.choices import SameCamera
+from lupctl.core.errors import DataError
+from lupctl.core.formats.samples import Samples
+from lupctl.core.metrics.bootstrap import DRAWS, bootstrap_interval
+from lupctl.core.metrics.ranking import Distances, Ranking, Sightings, cosine_distances, pick_chunk, rank_queries
+from lupctl.core.metrics.rerank import RerankSettings, estimate_encoding_bytes, reranked_distances
+from lupctl.core.metrics.scores import Scores, compute_scores
+from lupctl.core.metrics.vectors import BLOCK_BYTES, UnitRows
+from lupctl.core.progress import Progress
+from lupctl.core.retrieval.answerable import Counts, check_answerable, gallery_rows, name_some, query_rows
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A 95 % interval of a fraction."""
+
+    lower: float
+    upper: float
+
+
+@dataclass(frozen=True)
+class Scored:
+    """One evaluation.
+
+    Args:
+        counts: what was ranked.
+        scores: from the distances of the features.
+        map_interval: of `scores.map`, by bootstrap over the valid queries.
+        rank1_interval: of `scores.cmc[1]`, from the same draws.
+        ranking: each query, in the order of the samples.
+        rerank_scores: after re-ranking, where it was asked for.
+        reranking: each query after re-ranking.
+    """
+
+    counts: Counts
+    scores: Scores
+    map_interval: Interval
+    rank1_interval: Interval
+    ranking: Ranking
+    rerank_scores: Scores | None
+    reranking: Ranking | None
+
+
+def score(
+    features: NDArray[Any] | Tensor,
+    samples: Samples,
+    *,
+    device: torch.device,
+    chunk: int | None = None,
+    rerank: RerankSettings | None = None,
+    same_camera: SameCamera = "drop",
+    draws: int = DRAWS,
+    progress: Progress | None = None,
+) -> Scored:
+    """Ranks the gallery for every query and scores the rankings (Market-1501's rule; see `rank_queries`).
+
+    Args:
+        features: (N, D) float32 or float16, not necessarily normalised, an array or a tensor on any device; it is
+            neither changed nor copied as a whole.
+        samples: who is on the N images; roles other than query and gallery are left out.
+        device: where distances are computed.
+        chunk: queries at a time; None takes what fits.
+        rerank: scores once more after re-ranking.
+        same_camera: whether the query's person seen by the query's camera is ignored or right.
+        draws: resamples of the bootstrap.
+        progress: shows bars.
+
+    Raises:
+        DataError: the query set cannot be scored (see `check_answerable`), or features are not finite.
+    """
+    counts = check_answerable(samples, same_camera=same_camera)
+    rows = (query_rows(samples), gallery_rows(samples))
+    check_finite(features, samples, device=device)
+    queries, gallery = (UnitRows(features, some, device=device) for some in rows)
+    who = [Sightings(person=samples.person[some], camera=samples.camera[some]) for some in rows]
+    progress = progress or Progress(quiet=True)
+
+    def rank(title: str, distances: Distances) -> Ranking:
+        with progress.task(title, total=counts.queries, unit="queries") as task:
+            return rank_queries(distances, who[0], who[1], chunk=chunk, same_camera=same_camera, advance=task.advance)
+
+    ranking = rank("ranking", cosine_distances(queries, gallery))
+    reranking = None
+    if rerank is not None:
+        pool = UnitRows(features, np.concatenate(rows), device=device)
+        with progress.task("neighbours", total=len(pool), unit="images") as task:
+            distances = reranked_distances(queries, gallery, pool, rerank, chunk=chunk, advance=task.advance)
+        reranking = rank("re-ranking", distances)
+    intervals = score_intervals(ranking, draws=draws)
+    return Scored(
+        counts=counts,
+        scores=compute_scores(ranking, num_gallery=counts.gallery),
+        map_interval=intervals[0],
+        rank1_interval=intervals[1],
+        ranking=ranking,
+        rerank_scores=None if reranking is None else compute_scores(reranking, num_gallery=counts.gallery),
+        reranking=reranking,
+    )
+
+
+def check_finite(features: NDArray[Any] | Tensor, samples: Samples, *, device: torch.device) -> None:
+    """Refuses features that are NaN or infinite, whatever the image's role.
+
+    Raises:
+        DataError: names how many images, and the first.
+    """
+    norm = UnitRows(features, np.arange(len(samples)), device=device).norm
+    bad = [samples.names[row] for row in np.flatnonzero(~np.isfinite(norm))]
+    if bad:
+        raise DataError(
+            f"{len(bad)} of {len(samples)} features are NaN, infinite or beyond float32: {name_some(bad)}",
+            hint="the network that made them is broken; take another checkpoint: lupctl dump RUN --force",
+        )
+
+
+def score_intervals(ranking: Ranking, *, draws: int = DRAWS) -> tuple[Interval, Interval]:
+    """95 % intervals of mAP (step) and rank-1 over the valid queries, from the same draws."""
+    valid = ranking.is_valid
+    per_query = np.stack([ranking.ap_step[valid], (ranking.first_rank[valid] == 1).astype(np.float64)], axis=1)
+    ends = bootstrap_interval(per_query, draws=draws)
+    return Interval(float(ends[0, 0]), float(ends[0, 1])), Interval(float(ends[1, 0]), float(ends[1, 1]))
+
+
+def estimate_bytes(counts: Counts, dimension: int, *, chunk: int | None, rerank: RerankSettings | None) -> int:
+    """Memory that scoring takes beyond the features, an upper estimate.
+
+    Args:
+        counts: what will be ranked.
+        dimension: D.
+        chunk: queries at a time, as for `score`.
+        rerank: adds what re-ranking keeps.
+    """
+    widest = counts.gallery if rerank is None else counts.gallery + counts.queries
+    rows = min(chunk or pick_chunk(counts.gallery), widest)
+    # Distances and their sorted copy, raw and normalised queries, one gathered block of the gallery.
+    blocks = 2 * rows * widest * 4 + 2 * rows * dimension * 4 + BLOCK_BYTES
+    return blocks + (0 if rerank is None else estimate_encoding_bytes(widest, rerank))

@@ -136,4 +136,4 @@ def _fold_tiles() -> list[NDArray[np.uint8]]:
 @lru_cache(maxsize=1)
 def _blotches() -> NDArray[np.uint8]:
     noise = cv2.GaussianBlur(np.random.Generator(np.random.PCG64(21)).random((128, 64)), (0, 0), 2.6)
-    return np.clip(np.rint(120 + 40 * (noise - noise.mean()) / noise.std()), 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(np.rint(120 + 40 * (noise - noise.mean()) / noise.std()), 0, 255), np.uint8)

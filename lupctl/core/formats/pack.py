@@ -168,6 +168,18 @@ def open_pack(path: Path) -> Pack:
     return Pack(path, shards)
 
 
+def read_pack_record(path: Path) -> dict[str, Any]:
+    """The record of a pack's first file, without the cost of its columns.
+
+    Raises:
+        DataError: nothing is there.
+        FormatError: not a pack, of another format, or cut short.
+    """
+    first = min(path.glob("*.h5"), default=path) if path.is_dir() else path
+    with open_recorded(first, "pack", PACK_FORMAT, hint=HINT) as (_, record):
+        return record
+
+
 def read_shard(path: Path) -> Shard:
     """Everything in one file of a pack but the images.
 

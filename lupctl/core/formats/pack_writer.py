@@ -1,5 +1,6 @@
 """Writing a pack: streaming, complete or absent, and continued at the first missing shard."""
 
+import json
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -20,15 +21,19 @@ class PackWriter:
     """Writes images into `path`, or into a folder of shards of that name when they fill more than one.
 
     Images come sorted by (role, name). Finished shards wait in a hidden folder beside `path`, which takes its place
-    at the end; a reader never meets a part. A later writer for the same `digest` goes on behind the finished shards:
-    feed it the entries from `position` on.
+    at the end; a reader never meets a part. With `resume`, a writer with the same record (command apart) goes on behind
+    the shards that an earlier one finished: feed it the entries from `position` on.
 
     Args:
         path: the pack, ending in `.h5`.
         record: what `build_record` gave, with at least the fact `dataset`.
-        digest: stands for the images and settings this pack is made from; "" when the writing cannot be continued.
         shard_bytes: most encoded bytes in one file, save for an image that is larger by itself.
         force: replaces a pack that is there.
+        resume: keeps the shards of an interrupted writer; only right when the record tells one input from another.
+
+    Attributes:
+        position: entries of the source that are behind us, packed or rejected.
+        quarantine: the rejected entries, each with `name` and `reason`.
 
     Raises:
         UsageError: a pack is there and `force` is not set.
@@ -39,17 +44,17 @@ class PackWriter:
         path: Path,
         *,
         record: Mapping[str, object],
-        digest: str = "",
         shard_bytes: int = SHARD_BYTES,
         force: bool = False,
+        resume: bool = False,
     ) -> None:
         check_absent(path, force=force)
         if _holds_only_shards(path.with_suffix("")):
             check_absent(path.with_suffix(""), force=force)
         self.path = path
         self.quarantine: list[dict[str, str]] = []
-        self.position = 0  # entries of the source that are behind us: packed, or set aside
-        self._record = {**record, "digest": digest}
+        self.position = 0
+        self._record = dict(record)
         self._shard_bytes = shard_bytes
         self._folder = path.with_name(f".{path.stem}.part")
         self._num_shards = 0
@@ -57,7 +62,8 @@ class PackWriter:
         self._first_position = 0  # of the shard being written
         self._rejected: list[dict[str, str]] = []
         self._last_key: tuple[int, str] = (-1, "")
-        self._continue_shards(digest)
+        with disk_errors_named(path):
+            self._continue_shards(resume=resume)
 
     def __enter__(self) -> "PackWriter":
         return self
@@ -116,25 +122,35 @@ class PackWriter:
             self._finish_shard(last=True)
             return self._take_place()
 
-    def _continue_shards(self, digest: str) -> None:
-        """Goes on behind the shards that an earlier writer for the same images finished."""
+    def _continue_shards(self, *, resume: bool) -> None:
+        """Goes on behind the shards that an earlier writer of this record finished, and removes what else is left."""
         kept = set()
-        for path in sorted(self._folder.glob("*.h5")):
+        for path in sorted(self._folder.glob("*.h5")) if resume else ():
             try:
                 shard = read_shard(path)
             except FormatError:
                 break
             place = shard.record["shard"]
-            if not digest or shard.record["digest"] != digest or place["index"] != self._num_shards or place["last"]:
+            # The last shard is written again: it is cheap, and finishing is then the same with and without a resume.
+            if place != {**place, **self._place(last=False)} or _identity(shard.record) != _identity(self._record):
                 break
             kept.add(path)
             self.quarantine += shard.record["quarantine"]
-            self.position = self._first_position = place["rows"][1]
+            self.position = self._first_position = place["end"]
             self._num_shards += 1
             self._last_key = (int(shard.samples.role[-1]), shard.samples.names[-1])
         for path in self._folder.glob("*"):
             if path not in kept:
                 path.unlink()
+
+    def _place(self, *, last: bool) -> dict[str, object]:
+        """What tells one shard from another; what is known before it is written."""
+        return {
+            "index": self._num_shards,
+            "begin": self._first_position,
+            "last": last,
+            "max_bytes": self._shard_bytes,
+        }
 
     def _finish_shard(self, *, last: bool) -> None:
         assert self._shard is not None
@@ -144,7 +160,7 @@ class PackWriter:
                 f"{folder}: is in the way; the images fill more than one file and go into a folder of that name",
                 hint="name another --out, or a larger --shard-bytes",
             )
-        place = {"index": self._num_shards, "rows": [self._first_position, self.position], "last": last}
+        place = {**self._place(last=last), "end": self.position}
         self._shard.finish({**self._record, "shard": place, "quarantine": self._rejected})
         self._shard = None
         self._first_position = self.position
@@ -171,6 +187,11 @@ class PackWriter:
         sync_path(self.path.parent)
         shutil.rmtree(old, ignore_errors=True)
         return self.path if self._num_shards == 1 else folder
+
+
+def _identity(record: Mapping[str, object]) -> object:
+    """A record without what may differ between two writers of the same pack, as JSON gives it back."""
+    return json.loads(json.dumps({key: record[key] for key in record.keys() - {"shard", "quarantine", "command"}}))
 
 
 def _shard_name(index: int) -> str:

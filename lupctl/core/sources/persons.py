@@ -29,8 +29,8 @@ CAMERA_EXAMPLES: Final[dict[CameraRule, str]] = {
 class PersonsSource:
     """A folder per person, or the folders train, query and gallery with a folder per person in each.
 
-    Folders whose names are all numbers keep them (0 is read as a distractor, -1 as junk); otherwise persons are numbered
-    from 1 in the sorted order of their folders' names, over all roles together.
+    Folders whose names are all numbers keep them (0 is read as a distractor, -1 as junk); otherwise persons are
+    numbered from 1 in the sorted order of their folders' names, over all roles together.
 
     Args:
         root: the folder.

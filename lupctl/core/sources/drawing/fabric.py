@@ -14,8 +14,8 @@ from lupctl.core.sources.drawing.traits import Garment, Traits
 FOLD_TILES = 12
 # How strongly folds show on a material, as a share of its brightness.
 FOLDS = {
-    Material.UPPER: 0.17, Material.UPPER_SECOND: 0.17, Material.UPPER_MIXED: 0.17, Material.INNER: 0.14,
-    Material.LOWER: 0.2, Material.LOWER_SECOND: 0.2, Material.LOWER_MIXED: 0.2,
+    Material.UPPER: 0.13, Material.UPPER_SECOND: 0.13, Material.UPPER_MIXED: 0.13, Material.INNER: 0.12,
+    Material.LOWER: 0.13, Material.LOWER_SECOND: 0.13, Material.LOWER_MIXED: 0.13,
     Material.HAIR: 0.22, Material.HEADWEAR: 0.12, Material.BAG: 0.1,
 }  # fmt: skip
 
@@ -124,9 +124,9 @@ def _fold_tiles() -> list[NDArray[np.uint8]]:
     tiles = []
     for index in range(FOLD_TILES):
         layers = np.zeros((128, 64), np.float64)
-        for long, thin in ((9.0, 2.2), (5.0, 1.2)):
+        for long, thin in ((6.0, 2.2), (3.0, 1.2)):
             noise = cv2.GaussianBlur(generator.random((192, 128)) - 0.5, (0, 0), sigmaX=long, sigmaY=thin)
-            slant = cv2.getRotationMatrix2D((64, 96), -35 + 70 * (index % 4) / 3, 1.0)
+            slant = cv2.getRotationMatrix2D((64, 96), -40 + 80 * (index % 4) / 3, 1.0)
             turned = cv2.warpAffine(noise, slant, (128, 192), borderMode=cv2.BORDER_REFLECT)[32:160, 32:96]
             layers += turned / turned.std()
         tiles.append(np.clip(np.rint(128 + 44 * layers), 0, 255).astype(np.uint8))

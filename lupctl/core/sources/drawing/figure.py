@@ -11,7 +11,7 @@ from lupctl.core.sources.drawing.traits import Body, Traits
 FAR = NEUTRAL - 22  # limbs on the far side lie in the body's own shadow
 
 # Half width and half depth of the trunk at heights between hip (0) and shoulder (1).
-TRUNK = ((0.0, 0.088, 0.066), (0.28, 0.079, 0.06), (0.62, 0.096, 0.068), (0.86, 0.106, 0.062), (0.97, 0.092, 0.05))
+TRUNK = ((0.0, 0.088, 0.066), (0.28, 0.079, 0.06), (0.62, 0.096, 0.068), (0.86, 0.107, 0.062), (0.96, 0.102, 0.052))
 
 
 def draw_figure(canvas: Canvas, traits: Traits, pose: Pose, view: View) -> None:
@@ -211,7 +211,7 @@ def _draw_print(
 def _draw_arm(canvas: Canvas, traits: Traits, bones: Skeleton, view: View, side: int, *, level: int) -> None:
     upper, girth = traits.upper, 0.4 + 0.6 * traits.body.girth
     shoulder, elbow, wrist = bones.shoulder[side], bones.elbow[side], bones.wrist[side]
-    thick = [_px(view, size * girth) for size in (0.034, 0.026, 0.0175)]
+    thick = [_px(view, size * girth) for size in (0.031, 0.025, 0.017)]
     cloth = _px(view, {"shirt": 0.004, "jacket": 0.009, "hoodie": 0.011, "coat": 0.01, "dress": 0.003}[upper.kind])
     sleeve = Material.UPPER_SECOND if upper.has_other_sleeves else Material.UPPER
     places = [view.place(joint) for joint in (shoulder, elbow, wrist)]

@@ -134,7 +134,7 @@ def _arm(body: Body, pose: Pose, side: int) -> tuple[Point, Point, Point]:
     swing = -0.75 * pose.stride * body.stride * math.sin(pose.phase) * side
     bend = pose.bend[0 if side < 0 else 1]
     out = 0.05 + 0.05 * body.girth
-    shoulder = (side * 0.103 * body.shoulders * (0.7 + 0.3 * body.girth), 0.795, 0.3 * math.sin(pose.lean))
+    shoulder = (side * 0.103 * body.shoulders * (0.7 + 0.3 * body.girth), 0.774, 0.3 * math.sin(pose.lean))
     elbow = (
         shoulder[0] + side * 0.17 * math.sin(out),
         shoulder[1] - 0.17 * math.cos(swing),

@@ -108,10 +108,10 @@ def _pick_track(chance: Chance, scene: Scene) -> _Track:
         bend=(bends[0], bends[1]),
         phase=chance.between(0, 2 * math.pi),
         x=chance.unit(),
-        foot=chance.between(0.3, 1.0),
+        foot=chance.between(0.12, 0.85),
         zoom=chance.between(0.8, 1.35),
         step=chance.sign() * chance.between(0.02, 0.12),
-        exposure=min(1.25, max(0.72, chance.bell(1.0, 0.1))),
+        exposure=chance.bell(1.0, 0.07),
     )
 
 

@@ -147,7 +147,7 @@ def _head(chance: Chance, is_woman: bool) -> Head:
         length=chance.between(0.5, 1.7),
         headwear=headwear,
         headwear_colour=pick_colour(chance, UPPER),
-        has_glasses=chance.happens(0.2),
+        has_glasses=chance.happens(0.1),
         has_beard=not is_woman and chance.happens(0.2),
     )
 
@@ -182,11 +182,15 @@ def _lower(chance: Chance, is_woman: bool, upper: UpperKind) -> Lower:
     kind: LowerKind = chance.pick(("trousers", "shorts", "skirt"), (56, 18, 26) if is_woman else (74, 26, 0.01))
     if upper == "coat":
         kind = "trousers"
+    elif upper == "dress":  # over bare legs or over leggings
+        kind = "shorts" if chance.happens(0.65) else "trousers"
     end = {"trousers": 0.045, "shorts": 0.31, "skirt": 0.32}[kind]
     if kind == "trousers" and chance.happens(0.18):
         end = chance.between(0.09, 0.17)
     elif kind == "skirt" and chance.happens(0.35):
         end = chance.between(0.1, 0.22)
+    elif upper == "dress":
+        end = 0.44
     elif kind != "trousers":
         end += chance.bell(0.0, 0.025)
     pattern: Pattern = "plain"

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from lupctl.cli.evaluate import evaluate
 from lupctl.cli.show import print_error, tracebacks_wanted
 from lupctl.core.errors import LupError
 
@@ -18,6 +19,7 @@ app = typer.Typer(
 )
 data = typer.Typer(no_args_is_help=True, help="Datasets: pack, look inside, verify.")
 app.add_typer(data, name="data")
+app.command("eval")(evaluate)
 
 
 def _print_version(wanted: bool) -> None:

@@ -1,0 +1,59 @@
+"""A report as a person reads it: all scores, and all they depend on."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lupctl.cli.show import print_json, print_table
+
+if TYPE_CHECKING:
+    from lupctl.core.formats.report import Report, ReportScores
+
+COLUMNS = ["%", "mAP", "mAP official", "mINP", "rank-1", "rank-5", "rank-10", "rank-20"]
+DIGEST_SHOWN = len("sha256:") + 12
+
+
+def show_report(report: "Report", path: Path, *, json: bool) -> None:
+    """Prints a report on stdout.
+
+    Args:
+        report: what was measured.
+        path: where it lies.
+        json: one JSON object in place of the table.
+    """
+    from lupctl.core.formats.report import report_payload
+
+    if json:
+        print_json(report.schema_name, report_payload(report))
+        return
+    rows = [("as dumped", *_score_cells(report.scores))]
+    if report.rerank is not None:
+        chosen = report.rerank
+        name = f"re-ranked: k1={chosen.k1} k2={chosen.k2} lambda={chosen.weight:g} base={chosen.base}"
+        rows.append((name, *_score_cells(chosen.scores)))
+    print_table(report.dataset, COLUMNS, rows, note="\n".join(_notes(report, path)))
+
+
+def _notes(report: "Report", path: Path) -> list[str]:
+    counts, interval, protocol = report.counts, report.ci95, report.protocol
+    queries = f"valid queries {counts.queries_valid:,} / {counts.queries:,}"
+    gallery = f"gallery {counts.gallery:,} ({counts.distractors:,} distractors; {counts.junk:,} junk left out)"
+    digests = ", ".join(f"{name} {value[:DIGEST_SHOWN]}" for name, value in sorted(report.fingerprints.items()))
+    return [
+        f"{queries}, {gallery}",
+        f"95 % interval: mAP {_range(interval.map)}, rank-1 {_range(interval.rank1)}",
+        f"protocol: {protocol.name}, same camera: {protocol.same_camera}",
+        f"mAP: {protocol.map}; official: {protocol.map_official}",
+        f"fingerprints: {digests}",
+        f"report: {path}",
+    ]
+
+
+def _score_cells(scores: "ReportScores") -> tuple[object, ...]:
+    """Percentages; nothing for a CMC rank beyond the gallery."""
+    cmc = [scores.cmc.get(rank) for rank in (1, 5, 10, 20)]
+    shares = (scores.map, scores.map_official, scores.minp, *cmc)
+    return tuple(None if share is None else round(100 * share, 2) for share in shares)
+
+
+def _range(ends: tuple[float, float]) -> str:
+    return f"{100 * ends[0]:.2f} to {100 * ends[1]:.2f}"

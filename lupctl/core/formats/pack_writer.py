@@ -36,7 +36,7 @@ class PackWriter:
         quarantine: the rejected entries, each with `name` and `reason`.
 
     Raises:
-        UsageError: a pack is there and `force` is not set.
+        UsageError: a pack is there and `force` is not set, or `path` does not end in `.h5`.
     """
 
     def __init__(
@@ -48,6 +48,8 @@ class PackWriter:
         force: bool = False,
         resume: bool = False,
     ) -> None:
+        if path.suffix != ".h5":
+            raise UsageError(f"{path}: a pack's name ends in .h5", hint=f"--out {path}.h5")
         check_absent(path, force=force)
         if _holds_only_shards(path.with_suffix("")):
             check_absent(path.with_suffix(""), force=force)

@@ -1,0 +1,282 @@
+"""From the images of a source to a pack."""
+
+import shutil
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from lupctl.core.choices import ROLE_CODES, ROLE_NAMES, Role
+from lupctl.core.errors import CorruptImageError, DataError, FormatError
+from lupctl.core.files import check_absent
+from lupctl.core.formats.images import decode_rgb, encode_jpeg, encode_png, image_encoding, resize_rgb
+from lupctl.core.formats.pack import PACK_FORMAT, open_pack, read_pack_record
+from lupctl.core.formats.pack_writer import SHARD_BYTES, PackWriter
+from lupctl.core.formats.record import build_record
+from lupctl.core.formats.shard_writer import PackedImage
+from lupctl.core.progress import Progress
+from lupctl.core.sources.digest import source_digest
+from lupctl.core.sources.records import Listing, Source
+from lupctl.core.threads import map_in_order, pick_workers
+
+MAX_BAD = 0.001
+MOST_PIXELS = 65_535  # a side is stored as uint16
+NUM_EXAMPLES = 5
+
+State = Literal["absent", "current", "changed"]
+
+
+@dataclass(frozen=True)
+class PackPlan:
+    """What packing a source would do.
+
+    Args:
+        listing: the images.
+        digest: stands for the source as it is now: names, sizes and times of files, labels.
+        num_bytes: bytes of all image files; None where images are made when they are read.
+        state: whether a pack is there, and whether it was made from the source as it is now.
+        reason: for a pack that is there and not current, what is different.
+    """
+
+    listing: Listing
+    digest: str
+    num_bytes: int | None
+    state: State
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class PackResult:
+    """What was packed.
+
+    Args:
+        path: the pack, a file or a folder of shards.
+        dataset: its name.
+        images: number of images in it.
+        persons: number of persons, without junk, distractors and unknown.
+        cameras: number of cameras, without unknown.
+        roles: images per role.
+        shards: number of files.
+        num_bytes: bytes of all encoded images.
+        quarantined: images that were left out, each with `name` and `reason`.
+        fingerprint: of the pack.
+        seconds: it took.
+    """
+
+    path: Path
+    dataset: str
+    images: int
+    persons: int
+    cameras: int
+    roles: dict[Role, int]
+    shards: int
+    num_bytes: int
+    quarantined: list[dict[str, str]]
+    fingerprint: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class _Read:
+    """An image as it will be stored, or why it cannot be."""
+
+    encoded: bytes = b""
+    height: int = 0
+    width: int = 0
+    reason: str = ""
+
+
+def plan_pack(source: Source, *, out: Path, size: tuple[int, int] | None = None) -> PackPlan:
+    """Looks at the source and at what lies at `out`; reads names, sizes and times, no image.
+
+    Args:
+        source: what to pack.
+        out: the pack, ending in `.h5`.
+        size: height and width every image is to be resized to.
+
+    Raises:
+        DataError: the source has no image, strange names, or a name twice.
+    """
+    listing = source.list_images()
+    if len(listing) == 0:
+        raise DataError(f"{source.dataset}: holds no image", hint="lupctl data pack --help")
+    if len(set(listing.names)) < len(listing):
+        twice = [name for name, count in Counter(listing.names).items() if count > 1]
+        raise DataError(
+            f"{source.dataset}: {len(twice):,} names occur more than once: {', '.join(twice[:NUM_EXAMPLES])}",
+            hint="rename these files",
+        )
+    digest, num_bytes = source_digest(source, listing)
+    state, reason = _pack_state(out, digest, size)
+    return PackPlan(listing, digest, num_bytes, state, reason)
+
+
+def pack(
+    source: Source,
+    *,
+    out: Path,
+    progress: Progress,
+    size: tuple[int, int] | None = None,
+    max_bad: float = MAX_BAD,
+    shard_bytes: int = SHARD_BYTES,
+    force: bool = False,
+    workers: int | None = None,
+    command: Sequence[str] = (),
+) -> PackResult:
+    """Packs every image of a source that decodes; the others are listed in the pack's record.
+
+    JPEG and PNG bytes are kept, other encodings become PNG of the same pixels. An interrupted call leaves finished
+    shards behind, in a hidden folder, and the same call goes on from there.
+
+    Args:
+        source: what to pack.
+        out: the pack, ending in `.h5`; a folder of that name without the ending when it takes more than one file.
+        progress: where to tell how far it is.
+        size: height and width; every image is then resized and encoded again (JPEG, quality 95).
+        max_bad: largest share of images, 0 to 1, that may fail to decode.
+        shard_bytes: most encoded bytes in one file.
+        force: replaces a pack that is there.
+        workers: threads; by default one per core.
+        command: the command line, for the record.
+
+    Raises:
+        UsageError: a pack is there and `force` is not set.
+        DataError: no image, a name twice, too many images that do not decode, or the disk is full.
+    """
+    started_at = time.perf_counter()
+    check_absent(out, force=force)
+    plan = plan_pack(source, out=out, size=size)
+    facts = {
+        "dataset": source.dataset,
+        "source": source.facts,
+        "terms": source.facts.get("terms", ""),
+        "digest": plan.digest,
+        "resized": list(size) if size else None,
+    }
+    record = build_record("pack", PACK_FORMAT, command=command, facts=facts)
+    with PackWriter(out, record=record, shard_bytes=shard_bytes, force=force, resume=True) as writer:
+        if writer.position > 0:
+            progress.say(f"going on behind {writer.position:,} images that were packed before")
+        _check_space(out, plan, done=writer.position)
+        _write_images(writer, source, plan.listing, size=size, max_bad=max_bad, workers=workers, progress=progress)
+        path = writer.finish()
+    return _describe(path, seconds=time.perf_counter() - started_at)
+
+
+def _write_images(
+    writer: PackWriter,
+    source: Source,
+    listing: Listing,
+    *,
+    size: tuple[int, int] | None,
+    max_bad: float,
+    workers: int | None,
+    progress: Progress,
+) -> None:
+    def read(name: str) -> _Read:
+        return _read_image(source, name, size)
+
+    total, begin = len(listing), writer.position
+    most_bad = int(max_bad * total)
+    images = map_in_order(read, listing.names[begin:], workers=pick_workers(workers))
+    with progress.task(f"packing {source.dataset}", total=total, unit="images", done=begin) as task:
+        for row, image in enumerate(images, start=begin):
+            if image.reason:
+                writer.reject(listing.names[row], image.reason)
+                # Far beyond what is allowed there is no point in going on; five are read so that they can be named.
+                if len(writer.quarantine) > max(most_bad, NUM_EXAMPLES - 1):
+                    break
+            else:
+                writer.add(
+                    PackedImage(
+                        image.encoded,
+                        image.height,
+                        image.width,
+                        listing.names[row],
+                        int(listing.person[row]),
+                        int(listing.camera[row]),
+                        ROLE_NAMES[int(listing.role[row])],
+                    )
+                )
+            task.advance()
+    if len(writer.quarantine) > most_bad:
+        raise _too_many_bad(writer, total=total, most_bad=most_bad, max_bad=max_bad)
+
+
+def _read_image(source: Source, name: str, size: tuple[int, int] | None) -> _Read:
+    try:
+        encoded = source.read(name)
+        pixels = decode_rgb(encoded)
+    except CorruptImageError as error:
+        return _Read(reason=error.message)
+    except OSError as error:
+        return _Read(reason=f"cannot be read ({error.strerror})")
+    if max(pixels.shape[:2]) > MOST_PIXELS:
+        return _Read(reason=f"{pixels.shape[0]} x {pixels.shape[1]} pixels; a side may have {MOST_PIXELS:,}")
+    if size is not None:
+        pixels = resize_rgb(pixels, *size)
+        encoded = encode_jpeg(pixels)
+    elif image_encoding(encoded) == "other":
+        encoded = encode_png(pixels)
+    return _Read(encoded, pixels.shape[0], pixels.shape[1])
+
+
+def _too_many_bad(writer: PackWriter, *, total: int, most_bad: int, max_bad: float) -> DataError:
+    bad = writer.quarantine
+    some = "; ".join(f"{entry['name']}: {entry['reason']}" for entry in bad[:NUM_EXAMPLES])
+    seen = f"the {total:,} images" if writer.position == total else f"the first {writer.position:,} of {total:,} images"
+    return DataError(
+        f"{len(bad):,} of {seen} cannot be read, --max-bad {max_bad:g} allows {most_bad:,}: {some}",
+        hint="replace or remove these files, or allow more to be left out, as --max-bad 0.01 does",
+    )
+
+
+def _pack_state(out: Path, digest: str, size: tuple[int, int] | None) -> tuple[State, str]:
+    path = out if out.exists() else out.with_suffix("")
+    if not path.is_file() and not any(path.glob("*.h5")):
+        return "absent", ""
+    try:
+        record = read_pack_record(path)
+    except FormatError as error:
+        return "changed", f"it cannot be read ({error.message})"
+    if record.get("digest") != digest:
+        return "changed", "it was made from other files or in another way"
+    if record.get("resized") != (list(size) if size else None):
+        return "changed", f"its images were resized to {record.get('resized') or 'nothing'}"
+    return "current", ""
+
+
+def _check_space(out: Path, plan: PackPlan, *, done: int) -> None:
+    """Refuses before the first image what cannot fit on the disk."""
+    if plan.num_bytes is None:
+        return
+    folder = next(parent for parent in out.absolute().parents if parent.exists())
+    needed = int(plan.num_bytes * (1 - done / len(plan.listing)))
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise DataError(
+            f"{out}: needs about {needed / 2**20:,.0f} MiB, the disk has {free / 2**20:,.0f} MiB free",
+            hint="free some space, or name another place with --out or --home",
+        )
+
+
+def _describe(path: Path, *, seconds: float) -> PackResult:
+    made = open_pack(path)
+    samples = made.samples
+    return PackResult(
+        path=path,
+        dataset=made.dataset,
+        images=len(made),
+        persons=len(np.unique(samples.person[samples.person > 0])),
+        cameras=len(np.unique(samples.camera[samples.camera >= 0])),
+        roles={role: int((samples.role == code).sum()) for role, code in ROLE_CODES.items()},
+        shards=len(made.shards),
+        num_bytes=made.num_bytes,
+        quarantined=made.record["quarantine"],
+        fingerprint=made.fingerprint,
+        seconds=seconds,
+    )

@@ -54,7 +54,7 @@ BaseOption = Annotated[
     RerankBase | None,
     typer.Option(
         "--rerank-base",
-        help="Distance it starts from: d2 as published; d4, that is (1 - cos)^2, as in LUPerson's tables [default: d2].",
+        help="Distance it starts from: d2 as published; d4, or (1 - cos)^2, as in LUPerson's tables [default: d2].",
         show_default=False,
     ),
 ]

@@ -66,7 +66,8 @@ def nearest_columns(block: Tensor, count: int) -> tuple[Tensor, Tensor]:
     column, by_column = column[:, :count].sort(dim=1)
     value, by_value = value[:, :count].gather(1, by_column).neg().sort(dim=1, stable=True)
     value, column = value.neg(), column.gather(1, by_value)
-    for some in torch.split(torn, TIED_ROWS):
+    for start, stop in chunk_ranges(len(torn), TIED_ROWS):
+        some = torn[start:stop]
         ordered, order = block[some].neg().sort(dim=1, stable=True)
         value[some], column[some] = ordered[:, :count].neg(), order[:, :count]
     return value, column

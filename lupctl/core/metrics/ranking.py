@@ -169,7 +169,8 @@ def ranks_of(block: Tensor, row: NDArray[np.int64], column: NDArray[np.int64]) -
     up_to = torch.searchsorted(ordered, wanted, right=True)[rows, slot]
     rank = below + 1
     tied = torch.unique(rows[up_to - below > 1])
-    for some in tied.split(TIED_ROWS):
+    for start, stop in chunk_ranges(len(tied), TIED_ROWS):
+        some = tied[start:stop]
         order = torch.sort(block[some], dim=1, stable=True).indices
         place = torch.empty_like(order).scatter_(
             1, order, torch.arange(order.shape[1], device=order.device).expand_as(order)

@@ -109,7 +109,9 @@ def member_cosines(pool: UnitRows, neighbours: Neighbours, row: Tensor, member: 
         cosine[start : start + lookups] = neighbours.cosine[rows, is_there.int().argmax(dim=1)]
         missing.append(torch.nonzero(~is_there.any(dim=1))[:, 0] + start)
     products = max(1, BLOCK_BYTES // (8 * pool.dimension))
-    for some in torch.split(torch.cat(missing), products):
+    absent = torch.cat(missing)
+    for start, stop in chunk_ranges(len(absent), products):
+        some = absent[start:stop]
         cosine[some] = torch.linalg.vecdot(pool.unit_at(row[some]), pool.unit_at(member[some]))
     return cosine
 

@@ -96,17 +96,17 @@ def draw_scene(seed: int, number: int) -> Scene:
 
 def _pick_camera(chance: Chance, turn: float) -> Camera:
     """Faults a camera may really have; the views of successive cameras lie well apart."""
-    warm = chance.bell(0.0, 0.035)  # towards lamps or towards the sky
-    tint = chance.bell(0.0, 0.012)
+    warm = chance.bell(0.0, 0.027)  # towards lamps or towards the sky
+    tint = chance.bell(0.0, 0.009)
     return Camera(
         angle=2 * math.pi * (turn % 1.0),
         tilt=max(0.03, chance.bell(0.2, 0.1)),
-        stretch=chance.bell(1.22, 0.06),
+        stretch=chance.bell(1.32, 0.06),
         gains=(1 - warm, 1 + tint, 1 + warm),
         saturation=chance.bell(0.92, 0.08),
-        gamma=chance.bell(1.0, 0.09),
-        contrast=chance.bell(0.94, 0.06),
-        brightness=chance.bell(0.0, 6.0),
+        gamma=chance.bell(1.0, 0.06),
+        contrast=chance.bell(0.94, 0.045),
+        brightness=chance.bell(0.0, 4.0),
         blur=chance.between(0.003, 0.0085),
         noise=chance.between(0.8, 3.8),
     )

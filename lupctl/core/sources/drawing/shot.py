@@ -129,7 +129,7 @@ def _pick_pose(track: _Track, chance: Chance, index: int) -> Pose:
 def _pick_view(scene: Scene, pose: Pose, chance: Chance, size: tuple[int, int], *, is_junk: bool) -> View:
     """Where the detector put its box: mostly right, sometimes cutting feet or head, for junk far off."""
     height, width = size
-    tall = min(1.02, max(0.8, chance.bell(0.92, 0.04)))
+    tall = min(1.02, max(0.82, chance.bell(0.935, 0.035)))
     foot = 0.5 + 0.5 * tall + chance.bell(0.0, 0.014)
     x = 0.5 + chance.bell(0.0, 0.04)
     if is_junk:

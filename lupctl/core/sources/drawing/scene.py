@@ -88,6 +88,9 @@ def draw_scene(seed: int, number: int) -> Scene:
     edge = round(150 - 150 * camera.tilt + chance.between(-15, 15))
     panorama = np.vstack([draw_facades(chance, edge, width), draw_ground(chance, height - edge, width)])
     draw_street(panorama, chance, edge)
+    # Streets are greyer than paint: a third of the colour goes, so that people stand out by what they wear.
+    grey = cv2.cvtColor(cv2.cvtColor(panorama, cv2.COLOR_BGR2GRAY), cv2.COLOR_GRAY2BGR)
+    panorama = np.asarray(cv2.addWeighted(panorama, 0.7, grey, 0.3, 0), np.uint8)
     panorama = np.asarray(cv2.GaussianBlur(panorama, (0, 0), chance.between(0.6, 1.3)), np.uint8)
     sun = chance.between(0.5, 1.0) if chance.happens(0.4) else chance.between(0.1, 0.4)
     panorama.flags.writeable = False
@@ -96,17 +99,17 @@ def draw_scene(seed: int, number: int) -> Scene:
 
 def _pick_camera(chance: Chance, turn: float) -> Camera:
     """Faults a camera may really have; the views of successive cameras lie well apart."""
-    warm = chance.bell(0.0, 0.027)  # towards lamps or towards the sky
-    tint = chance.bell(0.0, 0.009)
+    warm = chance.bell(0.0, 0.022)  # towards lamps or towards the sky
+    tint = chance.bell(0.0, 0.007)
     return Camera(
         angle=2 * math.pi * (turn % 1.0),
         tilt=max(0.03, chance.bell(0.2, 0.1)),
         stretch=chance.bell(1.32, 0.06),
         gains=(1 - warm, 1 + tint, 1 + warm),
-        saturation=chance.bell(0.92, 0.08),
-        gamma=chance.bell(1.0, 0.06),
-        contrast=chance.bell(0.94, 0.045),
-        brightness=chance.bell(0.0, 4.0),
+        saturation=chance.bell(0.95, 0.06),
+        gamma=chance.bell(1.0, 0.05),
+        contrast=chance.bell(0.95, 0.035),
+        brightness=chance.bell(0.0, 3.0),
         blur=chance.between(0.003, 0.0085),
         noise=chance.between(0.8, 3.8),
     )

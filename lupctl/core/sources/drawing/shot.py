@@ -111,7 +111,7 @@ def _pick_track(chance: Chance, scene: Scene) -> _Track:
         foot=chance.between(0.12, 0.85),
         zoom=chance.between(0.8, 1.35),
         step=chance.sign() * chance.between(0.02, 0.12),
-        exposure=chance.bell(1.0, 0.07),
+        exposure=chance.bell(1.0, 0.05),
     )
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import threading
 import zlib
 from bisect import bisect_right
 from contextlib import suppress
@@ -48,7 +49,8 @@ class Shard:
 class Pack:
     """Images of one dataset; made by `open_pack`.
 
-    May be used after a fork and sent to another process: files are opened again in each process at the first read.
+    May be read from several threads, after a fork, and sent to another process: files are opened again in each process
+    at the first read.
 
     Attributes:
         path: the file, or the folder of shards.
@@ -74,6 +76,7 @@ class Pack:
         self._bases = [shard.base for shard in shards]
         self._files: list[int] = []
         self._process = -1
+        self._opening = threading.Lock()
 
     def __reduce__(self) -> tuple[Any, ...]:
         return open_pack, (self.path,)
@@ -143,13 +146,16 @@ class Pack:
         self._process = -1
 
     def _open_files(self) -> None:
-        # After a fork the numbers are copies that belong to this process alone, so closing them is right.
-        self.close()
-        try:
-            self._files = [os.open(shard.path, os.O_RDONLY | os.O_CLOEXEC) for shard in self.shards]
-        except OSError as error:
-            raise DataError(f"{self.path}: cannot be opened ({error.strerror})", hint=HINT) from error
-        self._process = os.getpid()
+        with self._opening:
+            if self._process == os.getpid():
+                return  # another thread was quicker
+            # After a fork the numbers are copies that belong to this process alone, so closing them is right.
+            self.close()
+            try:
+                self._files = [os.open(shard.path, os.O_RDONLY | os.O_CLOEXEC) for shard in self.shards]
+            except OSError as error:
+                raise DataError(f"{self.path}: cannot be opened ({error.strerror})", hint=HINT) from error
+            self._process = os.getpid()
 
 
 def open_pack(path: Path) -> Pack:

@@ -1,0 +1,217 @@
+"""What is inside a pack, in numbers and as a picture."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from lupctl.core.choices import ROLE_CODES, ROLE_NAMES, Role
+from lupctl.core.errors import CorruptImageError, UsageError
+from lupctl.core.files import atomic_path, check_absent
+from lupctl.core.formats.images import decode_rgb
+from lupctl.core.formats.pack import Pack, open_pack
+
+MOST_ROWS = 16
+MOST_COLUMNS = 12
+CELL_HEIGHT, CELL_WIDTH = 128, 64
+GAP = 4
+TOP, LEFT = 44, 132  # room for the labels of columns and rows
+PAPER, INK, EMPTY = 255, (40, 40, 40), 232
+FONT = cv2.FONT_HERSHEY_SIMPLEX
+SHEET_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A pack in numbers.
+
+    Args:
+        path: the pack.
+        dataset: its name.
+        images: number of images.
+        persons: number of persons, without junk, distractors and unknown.
+        cameras: number of cameras, without unknown.
+        roles: images per role.
+        persons_by_role: persons per role.
+        distractors: images of person 0.
+        junk: labelled images of person -1.
+        smallest: height and width of the image with the fewest pixels.
+        median: median height and median width.
+        largest: height and width of the image with the most pixels.
+        shards: number of files.
+        num_bytes: bytes of all encoded images.
+        quarantined: images that were left out when it was packed.
+        source: where the images came from.
+        terms: terms of use.
+        fingerprint: of the pack.
+    """
+
+    path: Path
+    dataset: str
+    images: int
+    persons: int
+    cameras: int
+    roles: dict[Role, int]
+    persons_by_role: dict[Role, int]
+    distractors: int
+    junk: int
+    smallest: tuple[int, int]
+    median: tuple[int, int]
+    largest: tuple[int, int]
+    shards: int
+    num_bytes: int
+    quarantined: int
+    source: dict[str, object]
+    terms: str
+    fingerprint: str
+
+
+def summarize_pack(path: Path) -> Summary:
+    """Counts what is in a pack; reads no image.
+
+    Raises:
+        DataError: there is no such pack.
+        FormatError: it is damaged.
+    """
+    made = open_pack(path)
+    samples, size = made.samples, made.size
+    order = np.argsort(size.astype(np.int64).prod(axis=1), kind="stable")
+    persons = {role: np.unique(samples.person[samples.role == code]) for role, code in ROLE_CODES.items()}
+    return Summary(
+        path=path,
+        dataset=made.dataset,
+        images=len(made),
+        persons=len(np.unique(samples.person[samples.person > 0])),
+        cameras=len(np.unique(samples.camera[samples.camera >= 0])),
+        roles={role: int((samples.role == code).sum()) for role, code in ROLE_CODES.items()},
+        persons_by_role={role: int((numbers > 0).sum()) for role, numbers in persons.items()},
+        distractors=int((samples.person == 0).sum()),
+        junk=int(((samples.person < 0) & (samples.role != ROLE_CODES["unlabelled"])).sum()),
+        smallest=_pair(size[order[0]]),
+        median=_pair(np.median(size, axis=0)),
+        largest=_pair(size[order[-1]]),
+        shards=len(made.shards),
+        num_bytes=made.num_bytes,
+        quarantined=len(made.record["quarantine"]),
+        source=dict(made.record.get("source", {})),
+        terms=str(made.record.get("terms", "")),
+        fingerprint=made.fingerprint,
+    )
+
+
+def write_sheet(path: Path, out: Path, *, force: bool = False) -> Path:
+    """Draws a contact sheet of a pack: a row per person and a column per camera, or a plain grid without labels.
+
+    Persons are taken at even distances over the sorted numbers, at most 16; each cell shows the first image of that
+    person from that camera. Images are fitted into 128 x 64 pixels.
+
+    Args:
+        path: the pack.
+        out: the picture; its ending says how it is encoded (.png .jpg .webp).
+        force: overwrites a picture that is there.
+
+    Raises:
+        UsageError: the picture is there, or has an ending that is not known.
+        DataError: there is no such pack, or the disk is full.
+    """
+    if out.suffix.lower() not in SHEET_SUFFIXES:
+        raise UsageError(f"{out}: a sheet's name ends in one of {' '.join(SHEET_SUFFIXES)}", hint=f"--sheet {out}.png")
+    check_absent(out, force=force)
+    made = open_pack(path)
+    has_labels = bool((made.samples.person > 0).any())
+    sheet = draw_persons(made) if has_labels else draw_grid(made)
+    done, encoded = cv2.imencode(out.suffix.lower(), cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))
+    assert done, "OpenCV encodes every 8-bit RGB image"
+    with atomic_path(out) as partial:
+        partial.write_bytes(encoded.tobytes())
+    return out
+
+
+def draw_persons(made: Pack) -> NDArray[np.uint8]:
+    """The sheet (H, W, 3) of a pack with persons."""
+    samples = made.samples
+    persons = _spread(np.unique(samples.person[samples.person > 0]), MOST_ROWS)
+    known = samples.person > 0
+    cameras = _spread(np.unique(samples.camera[known]), MOST_COLUMNS)
+    sheet = _blank_sheet(len(persons), len(cameras))
+    _title(sheet, f"{made.dataset}: {len(made):,} images, {len(np.unique(samples.person[known])):,} persons")
+    for column, camera in enumerate(cameras):
+        _write(sheet, f"cam {camera}" if camera >= 0 else "no cam", _corner(0, column)[1], TOP - 6)
+    for row, person in enumerate(persons):
+        of_person = samples.person == person
+        top = _corner(row, 0)[0]
+        roles = [ROLE_NAMES[code] for code in np.unique(samples.role[of_person]).tolist()]
+        _write(sheet, f"person {person}", GAP, top + 20)
+        for line, role in enumerate(roles):
+            _write(sheet, role, GAP, top + 40 + 18 * line)
+        _write(sheet, f"{int(of_person.sum())} images", GAP, top + 40 + 18 * len(roles))
+        for column, camera in enumerate(cameras):
+            found = np.flatnonzero(of_person & (samples.camera == camera))
+            if len(found):
+                _paste(sheet, made, int(found[0]), row, column)
+            else:
+                _cell(sheet, row, column)[:] = EMPTY
+    return sheet
+
+
+def draw_grid(made: Pack) -> NDArray[np.uint8]:
+    """The sheet (H, W, 3) of a pack without persons: images at even distances."""
+    rows = _spread(np.arange(len(made)), MOST_ROWS * MOST_COLUMNS // 2)
+    sheet = _blank_sheet(-(-len(rows) // MOST_COLUMNS), min(MOST_COLUMNS, len(rows)))
+    _title(sheet, f"{made.dataset}: {len(made):,} images without labels")
+    for place, row in enumerate(rows):
+        _paste(sheet, made, row, place // MOST_COLUMNS, place % MOST_COLUMNS)
+    return sheet
+
+
+def _spread(values: NDArray[np.int64] | NDArray[np.int16], most: int) -> list[int]:
+    """At most `most` of sorted values at even distances, the first and the last among them."""
+    if len(values) > most:
+        values = values[np.linspace(0, len(values) - 1, most).round().astype(np.int64)]
+    return [int(value) for value in values]
+
+
+def _blank_sheet(num_rows: int, num_columns: int) -> NDArray[np.uint8]:
+    height, width = _corner(num_rows, num_columns)
+    return np.full((height, max(width, 420), 3), PAPER, np.uint8)
+
+
+def _corner(row: int, column: int) -> tuple[int, int]:
+    """Top and left of a cell."""
+    return TOP + row * (CELL_HEIGHT + GAP), LEFT + column * (CELL_WIDTH + GAP)
+
+
+def _cell(sheet: NDArray[np.uint8], row: int, column: int) -> NDArray[np.uint8]:
+    top, left = _corner(row, column)
+    return sheet[top : top + CELL_HEIGHT, left : left + CELL_WIDTH]
+
+
+def _paste(sheet: NDArray[np.uint8], made: Pack, index: int, row: int, column: int) -> None:
+    cell = _cell(sheet, row, column)
+    cell[:] = EMPTY
+    try:
+        pixels = decode_rgb(made.read(index))
+    except CorruptImageError:
+        top, left = _corner(row, column)
+        _write(sheet, "corrupt", left + 4, top + CELL_HEIGHT // 2)
+        return
+    scale = min(CELL_HEIGHT / pixels.shape[0], CELL_WIDTH / pixels.shape[1])
+    height, width = (max(1, round(side * scale)) for side in pixels.shape[:2])
+    small = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
+    at_y, at_x = (CELL_HEIGHT - height) // 2, (CELL_WIDTH - width) // 2
+    cell[at_y : at_y + height, at_x : at_x + width] = small
+
+
+def _title(sheet: NDArray[np.uint8], text: str) -> None:
+    cv2.putText(sheet, text, (GAP, 18), FONT, 0.5, INK, 1, cv2.LINE_AA)
+
+
+def _write(sheet: NDArray[np.uint8], text: str, left: int, bottom: int) -> None:
+    cv2.putText(sheet, text, (left, bottom), FONT, 0.42, INK, 1, cv2.LINE_AA)
+
+
+def _pair(values: NDArray[np.generic]) -> tuple[int, int]:
+    height, width = values.tolist()
+    return int(height), int(width)

@@ -5,7 +5,12 @@ from typing import Annotated
 
 import typer
 
+from lupctl.cli.doctor import doctor
+from lupctl.cli.dump import dump
 from lupctl.cli.evaluate import evaluate
+from lupctl.cli.finetune import finetune
+from lupctl.cli.pretrain import pretrain
+from lupctl.cli.recipe import list_recipes, show_recipe
 from lupctl.cli.show import print_error, tracebacks_wanted
 from lupctl.core.errors import LupError
 
@@ -17,9 +22,17 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.command("pretrain")(pretrain)
+app.command("finetune")(finetune)
+app.command("dump")(dump)
 data = typer.Typer(no_args_is_help=True, help="Datasets: pack, look inside, verify.")
 app.add_typer(data, name="data")
 app.command("eval")(evaluate)
+recipe = typer.Typer(no_args_is_help=True, help="Recipes: what a training run does, to the last constant.")
+app.add_typer(recipe, name="recipe")
+recipe.command("list")(list_recipes)
+recipe.command("show")(show_recipe)
+app.command("doctor")(doctor)
 
 
 def _print_version(wanted: bool) -> None:

@@ -5,7 +5,9 @@ from typing import Annotated
 
 import typer
 
+from lupctl.cli.complete import complete_arch, complete_recipe
 from lupctl.cli.show import show_tracebacks
+from lupctl.core.choices import Arch
 
 HomeOption = Annotated[
     Path | None,
@@ -35,5 +37,21 @@ SetOption = Annotated[
 ]
 RecipeOption = Annotated[
     str | None,
-    typer.Option("--recipe", help="A shipped recipe's name or a TOML file.", show_default=False),
+    typer.Option(
+        "--recipe", help="A shipped recipe's name or a TOML file.", show_default=False, autocompletion=complete_recipe
+    ),
+]
+ArchOption = Annotated[
+    Arch | None,
+    typer.Option(
+        "--arch", help="Depth of the ResNet [default: the recipe's].", show_default=False, autocompletion=complete_arch
+    ),
+]
+GpusOption = Annotated[
+    int | None,
+    typer.Option("--gpus", min=0, help="GPUs to use; 0 is the CPU [default: all there are].", show_default=False),
+]
+ProcessesOption = Annotated[
+    int | None,
+    typer.Option("--processes", min=1, help="CPU processes, with --gpus 0 [default: 1].", show_default=False),
 ]

@@ -53,6 +53,19 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[obje
     Console(width=None if sys.stdout.isatty() else 160, highlight=False).print(table)
 
 
+def print_plan(schema: str, title: str, plan: Mapping[str, object], *, json: bool) -> None:
+    """Prints what a command would do."""
+    if json:
+        print_json(schema, plan)
+        return
+    rows = []
+    for key, value in plan.items():
+        name = key.removesuffix("_bytes").replace("_", " ")
+        shown = f"{value / 2**20:,.0f} MiB" if key.endswith("_bytes") and isinstance(value, int) else value
+        rows.append((name, ", ".join(shown) if isinstance(shown, list) else shown))
+    print_table(title, ["what", "value"], rows)
+
+
 def _cell(value: object) -> str:
     match value:
         case None:

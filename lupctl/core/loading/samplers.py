@@ -58,7 +58,7 @@ class ShuffledOrder:
         return self._permutation(epoch)[place * self._batch : (place + 1) * self._batch]
 
     def _permute(self, epoch: int) -> NDArray[np.int64]:
-        return epoch_generator(self._seed, epoch, _ORDER).permutation(self._count)
+        return np.asarray(epoch_generator(self._seed, epoch, _ORDER).permutation(self._count), dtype=np.int64)
 
     def __getstate__(self) -> dict[str, object]:
         return {key: value for key, value in self.__dict__.items() if key != "_permutation"}
@@ -110,7 +110,8 @@ class PersonsImagesOrder:
         epoch, place = divmod(step, self.steps_per_epoch)
         if self._cache is None or self._cache[0] != epoch:
             self._cache = (epoch, self._draw_epoch(epoch))
-        return self._cache[1][place]
+        batch: NDArray[np.int64] = self._cache[1][place]
+        return batch
 
     def _draw_epoch(self, epoch: int) -> NDArray[np.int64]:
         """(steps, P * K) rows."""
@@ -130,4 +131,4 @@ class PersonsImagesOrder:
     def _shuffle_person(self, rows: NDArray[np.int64], generator: np.random.Generator) -> NDArray[np.int64]:
         if len(rows) < self._images:
             return np.asarray(generator.choice(rows, size=self._images, replace=True), dtype=np.int64)
-        return generator.permutation(rows)
+        return np.asarray(generator.permutation(rows), dtype=np.int64)

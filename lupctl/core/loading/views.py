@@ -1,6 +1,8 @@
 """What happens to the pixels of one view, drawn beforehand for every sample of a batch."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,6 +67,23 @@ class ViewPlan:
     erase: float = 0.0
     erase_area: tuple[float, float] = (0.02, 0.4)
     erase_aspect: tuple[float, float] = (0.3, 1 / 0.3)
+
+
+def build_view_plan(pixels: Mapping[str, Any], augment: Mapping[str, Any] | None = None) -> ViewPlan:
+    """The plan that a recipe's tables describe; without `augment`, the one of evaluation.
+
+    Args:
+        pixels: height, width, mean, std, interpolation.
+        augment: the other fields of `ViewPlan`; an empty crop_area takes the whole image.
+    """
+    settings = {key: _as_tuple(value) for key, value in (augment or {}).items() if key != "jitter"}
+    settings["crop_area"] = settings.get("crop_area") or None
+    jitter = Jitter(**augment["jitter"]) if augment and "jitter" in augment else Jitter()
+    return ViewPlan(**{key: _as_tuple(value) for key, value in pixels.items()}, **settings, jitter=jitter)
+
+
+def _as_tuple(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,9 @@ def info_nce(query: Tensor, key: Tensor, queue: Tensor, temperature: float) -> t
     Returns:
         the loss, and the share of images whose own key is nearer than every negative.
     """
-    positive = (query * key).sum(dim=1, keepdim=True)  # (B, 1)
-    logits = torch.cat([positive, query @ queue], dim=1).float() / temperature  # (B, 1 + K)
+    with torch.autocast(query.device.type, enabled=False):
+        positive = (query * key).sum(dim=1, keepdim=True)  # (B, 1)
+        logits = torch.cat([positive, query @ queue], dim=1) / temperature  # (B, 1 + K)
     target = torch.zeros(len(logits), dtype=torch.long, device=logits.device)
     with torch.no_grad():
         hits = (logits.argmax(dim=1) == 0).float().mean()

@@ -11,18 +11,24 @@ def euclidean(left: Tensor, right: Tensor) -> Tensor:
     return square.clamp(min=1e-12).sqrt()
 
 
-def batch_hard_triplet(features: Tensor, label: Tensor, margin: float) -> Tensor:
+def batch_hard_triplet(
+    anchors: Tensor, anchor_label: Tensor, candidates: Tensor, candidate_label: Tensor, *, margin: float
+) -> Tensor:
     """Batch-hard triplet loss (Hermans et al. 2017, arXiv 1703.07737, eq. 5).
 
-    Each image takes its farthest image of the same person and its nearest of another one.
+    Each anchor takes its farthest candidate of the same person and its nearest of another one. In one process the
+    candidates are the anchors; in several they are the images of all processes.
 
     Args:
-        features: (B, D), not normalised.
-        label: (B) classes; each at least twice, and at least two of them.
+        anchors: (B, D), not normalised.
+        anchor_label: (B) classes.
+        candidates: (M, D) with the anchors among them.
+        candidate_label: (M) classes; each at least twice, and at least two of them.
         margin: hinge margin; 0 stands for the soft margin log(1 + exp(x)).
     """
-    distance = euclidean(features.float(), features.float())
-    same = label[:, None] == label[None]
+    with torch.autocast(anchors.device.type, enabled=False):
+        distance = euclidean(anchors.float(), candidates.float())
+    same = anchor_label[:, None] == candidate_label[None]
     farthest = distance.masked_fill(~same, float("-inf")).amax(dim=1)
     nearest = distance.masked_fill(same, float("inf")).amin(dim=1)
     if margin == 0:

@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+from lupctl.core.nets.norms import GroupedBatchNorm1d
+
 
 class Projection(nn.Module):
     """Two linear layers to the contrastive space, without batch norm (Chen et al. 2020, arXiv 2003.04297).
@@ -34,7 +36,7 @@ class BatchNormNeck(nn.Module):
 
     def __init__(self, num_features: int, num_classes: int) -> None:
         super().__init__()
-        self.neck = nn.BatchNorm1d(num_features)
+        self.neck = GroupedBatchNorm1d(num_features)
         # A shift would move the classes' hyperplanes off the origin; cosine retrieval wants them through it.
         self.neck.bias.requires_grad_(False)
         self.classifier = nn.Linear(num_features, num_classes, bias=False)

@@ -11,45 +11,65 @@ from torch import Tensor, nn
 
 
 class GroupedBatchNorm2d(nn.BatchNorm2d):
-    """`BatchNorm2d` over `groups` interleaved parts of the batch; same parameters, same keys.
-
-    Running statistics take the mean over the groups of what each of them saw. (Published code ships those of one
-    device; the mean of all has the same expectation and less noise, and does not depend on which process saves.)
-    """
+    """`BatchNorm2d` over `groups` interleaved parts of the batch; same parameters, same keys."""
 
     groups: int = 1
 
     def forward(self, input: Tensor) -> Tensor:
-        """(B, C, H, W) to (B, C, H, W); B must be a multiple of `groups` in training."""
+        """(B, C, H, W) to the same shape; B must be a multiple of `groups` in training."""
         if not self.training or self.groups == 1:
             return super().forward(input)
-        batch, channels, height, width = input.shape
-        groups = self.groups
-        assert self.running_mean is not None
-        assert self.running_var is not None
-        assert self.num_batches_tracked is not None
-        self.num_batches_tracked.add_(1)
-        mean, var = self.running_mean.repeat(groups), self.running_var.repeat(groups)
-        # Image b * G + g is entry (b, g): the groups become channels without moving a byte.
-        parts = input.reshape(batch // groups, groups * channels, height, width)
-        out = F.batch_norm(
-            parts,
-            mean,
-            var,
-            self.weight.repeat(groups),
-            self.bias.repeat(groups),
-            training=True,
-            momentum=self.momentum or 0.1,
-            eps=self.eps,
-        )
-        with torch.no_grad():
-            self.running_mean.copy_(mean.view(groups, channels).mean(0))
-            self.running_var.copy_(var.view(groups, channels).mean(0))
-        return out.reshape(batch, channels, height, width)
+        return normalise_groups(self, input, self.groups)
+
+
+class GroupedBatchNorm1d(nn.BatchNorm1d):
+    """`BatchNorm1d` over `groups` interleaved parts of the batch; same parameters, same keys."""
+
+    groups: int = 1
+
+    def forward(self, input: Tensor) -> Tensor:
+        """(B, C) to the same shape; B must be a multiple of `groups` in training."""
+        if not self.training or self.groups == 1:
+            return super().forward(input)
+        return normalise_groups(self, input, self.groups)
+
+
+def normalise_groups(norm: nn.BatchNorm1d | nn.BatchNorm2d, batch: Tensor, groups: int) -> Tensor:
+    """Training-mode batch norm with statistics of their own for each of `groups` interleaved parts.
+
+    Running statistics take the mean over the groups of what each of them saw. (Published code ships those of one
+    device; the mean of all has the same expectation and less noise, and does not depend on which process saves.)
+
+    Args:
+        norm: its parameters are used, its running statistics updated.
+        batch: (B, C, ...).
+        groups: divides B.
+    """
+    size, channels, *rest = batch.shape
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    assert norm.num_batches_tracked is not None
+    norm.num_batches_tracked.add_(1)
+    mean, var = norm.running_mean.repeat(groups), norm.running_var.repeat(groups)
+    # Image b * G + g is entry (b, g): the groups become channels without moving a byte.
+    out = F.batch_norm(
+        batch.reshape(size // groups, groups * channels, *rest),
+        mean,
+        var,
+        norm.weight.repeat(groups),
+        norm.bias.repeat(groups),
+        training=True,
+        momentum=norm.momentum or 0.1,
+        eps=norm.eps,
+    )
+    with torch.no_grad():
+        norm.running_mean.copy_(mean.view(groups, channels).mean(0))
+        norm.running_var.copy_(var.view(groups, channels).mean(0))
+    return out.reshape(batch.shape)
 
 
 def set_norm_groups(network: nn.Module, groups: int) -> None:
     """Sets the number of groups this process holds in every batch norm of a network."""
     for module in network.modules():
-        if isinstance(module, GroupedBatchNorm2d):
+        if isinstance(module, GroupedBatchNorm1d | GroupedBatchNorm2d):
             module.groups = groups

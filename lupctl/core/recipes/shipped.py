@@ -70,15 +70,21 @@ def find_text(name: str, stage: str | None) -> tuple[str, str]:
 
 
 def resolve_recipe(
-    stage: str, name: str, *, overrides: Sequence[str] = (), flags: Mapping[str, Any] | None = None
+    stage: str,
+    name: str,
+    *,
+    overrides: Sequence[str] = (),
+    flags: Mapping[str, Any] | None = None,
+    adopted: Mapping[str, Any] | None = None,
 ) -> Recipe:
-    """A recipe with everything filled in: defaults < recipe < `--set` < named flags.
+    """A recipe with everything filled in: defaults < adopted < recipe < `--set` < named flags.
 
     Args:
         stage: pretrain or finetune.
         name: shipped name or TOML file.
         overrides: `key=value` texts, later ones win.
         flags: dotted keys from named flags; None values were not given.
+        adopted: dotted keys that an input decides where the recipe's text is silent.
 
     Raises:
         UsageError: unknown name or key, or a value that is not allowed.
@@ -86,6 +92,9 @@ def resolve_recipe(
     text, origin = find_text(name, stage)
     tables = parse_recipe(text, origin=origin)
     check_stage(tables, stage, origin=origin)
+    for key, value in (adopted or {}).items():
+        if not _has_key(tables, key):
+            tables = override(tables, key, value)
     for entry in overrides:
         key, value = parse_override(entry)
         tables = override(tables, key, value)
@@ -94,6 +103,11 @@ def resolve_recipe(
         if value is not None:
             tables = override(tables, key, value)
     return build_recipe(MODELS[stage], tables, origin=origin)
+
+
+def _has_key(tables: Mapping[str, Any], key: str) -> bool:
+    head, _, rest = key.partition(".")
+    return head in tables and (not rest or _has_key(tables[head], rest))
 
 
 def check_stage(tables: Mapping[str, Any], stage: str, *, origin: str) -> None:

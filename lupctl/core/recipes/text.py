@@ -129,20 +129,3 @@ def _flat_keys(tables: Mapping[str, Any], prefix: str = "") -> Iterable[str]:
             yield from _flat_keys(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}"
-
-
-def first_difference(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> tuple[str, Any, Any] | None:
-    """The first dotted key in which two resolved recipes differ, with both values.
-
-    >>> first_difference({"optim": {"lr": 0.1}}, {"optim": {"lr": 0.2}})
-    ('optim.lr', 0.1, 0.2)
-    """
-    for key in [*old, *(key for key in new if key not in old)]:
-        before, after = old.get(key), new.get(key)
-        if isinstance(before, Mapping) and isinstance(after, Mapping):
-            found = first_difference(before, after, f"{prefix}{key}.")
-            if found is not None:
-                return found
-        elif before != after:
-            return f"{prefix}{key}", before, after
-    return None

@@ -1,0 +1,159 @@
+"""`lupctl finetune`."""
+
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from lupctl.cli.complete import complete_dataset, complete_run
+from lupctl.cli.options import (
+    ArchOption,
+    DebugOption,
+    DryRunOption,
+    ForceOption,
+    GpusOption,
+    HomeOption,
+    JsonOption,
+    OutOption,
+    ProcessesOption,
+    QuietOption,
+    RecipeOption,
+    SetOption,
+    WorkersOption,
+)
+from lupctl.cli.resolve import Start, find_start
+from lupctl.cli.show import print_json, print_path, print_plan, print_table
+from lupctl.core.progress import Progress
+from lupctl.core.workspace import Workspace, open_workspace
+
+if TYPE_CHECKING:
+    from lupctl.core.recipes.models import FinetuneRecipe
+
+DEFAULT_RECIPE = "bot"
+
+DatasetArgument = Annotated[
+    str, typer.Argument(metavar="DATASET", help="Labelled pack, by name or path.", autocompletion=complete_dataset)
+]
+FromOption = Annotated[
+    str | None,
+    typer.Option(
+        "--from",
+        help="Run, checkpoint file, imagenet or scratch [default: the newest pre-training run of that architecture].",
+        show_default=False,
+        autocompletion=complete_run,
+    ),
+]
+
+
+def finetune(
+    dataset: DatasetArgument,
+    start: FromOption = None,
+    arch: ArchOption = None,
+    gpus: GpusOption = None,
+    processes: ProcessesOption = None,
+    recipe: RecipeOption = None,
+    set_: SetOption = None,
+    out: OutOption = None,
+    home: HomeOption = None,
+    workers: WorkersOption = None,
+    force: ForceOption = False,
+    dry_run: DryRunOption = False,
+    json: JsonOption = False,
+    quiet: QuietOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Trains a re-id network on labelled persons and evaluates it; the same command continues a stopped run.
+
+    Examples:
+
+    `lupctl finetune market1501`
+
+    `lupctl finetune market1501 --from scratch --arch r18 --set schedule.epochs=60`
+    """
+    from lupctl.core.device import pick_placement
+    from lupctl.core.stages.finetune import FinetuneJob, plan_finetuning
+    from lupctl.core.stages.finetune import finetune as run
+
+    progress = Progress(quiet=quiet)
+    space = open_workspace(home)
+    placement = pick_placement(gpus=gpus, processes=processes)
+    pack = space.find_pack(dataset)
+    if recipe is None:
+        progress.say(f"recipe: {DEFAULT_RECIPE} (bag of tricks, the default)")
+    origin, resolved = resolve(space, recipe or DEFAULT_RECIPE, pack, start, arch, set_ or [], progress)
+    progress.say(placement.line)
+    job = FinetuneJob(
+        recipe=resolved,
+        pack=pack,
+        start=origin.checkpoint,
+        run=out or default_run(space, pack, resolved.net.arch, origin),
+        placement=placement,
+        workers=workers,
+        command=("lupctl", *sys.argv[1:]),
+        force=force,
+        quiet=quiet,
+    )
+    if dry_run:
+        plan: dict[str, object] = {
+            "run": str(job.run),
+            "pack": str(pack),
+            "start": origin.name,
+            "arch": resolved.net.arch,
+        }
+        plan |= {"device": placement.kind, "devices": placement.processes, "epochs": resolved.schedule.epochs}
+        print_plan("lupctl.finetune-plan/1", "would fine-tune", {**plan, **asdict(plan_finetuning(job))}, json=json)
+        return
+    facts = run(job, progress)
+    if json:
+        print_json("lupctl.finetune/1", {"run": str(job.run), **facts})
+        return
+    if facts["scores"]:
+        names = {"map": "mAP", "map_official": "mAP official", "minp": "mINP", "rank1": "rank-1"}
+        cells = [f"{100 * facts['scores'][key]:.2f}" for key in names]
+        print_table("", ["%", *names.values()], [(facts["dataset"], *cells)])
+    print_path(job.run)
+
+
+def resolve(
+    space: Workspace,
+    recipe: str,
+    pack: Path,
+    start: str | None,
+    arch: str | None,
+    overrides: list[str],
+    progress: Progress,
+) -> tuple[Start, "FinetuneRecipe"]:
+    """The start, and the recipe with what the start decides filled in.
+
+    A checkpoint brings its trunk's depth and width and its pixel constants; the recipe's own text, `--set` and named
+    flags stand above them.
+    """
+    from lupctl.core.recipes.models import FinetuneRecipe
+    from lupctl.core.recipes.shipped import resolve_recipe
+
+    flags: dict[str, Any] = {"net.arch": arch, "data.pack": str(pack.stem), "start": start}
+    first = resolve_recipe("finetune", recipe, overrides=overrides, flags=flags)
+    assert isinstance(first, FinetuneRecipe)
+    named = first.start or None
+    origin = find_start(space, named, None if named else first.net.arch, progress)
+    adopted: dict[str, Any] = {}
+    if origin.checkpoint is not None:
+        network, pixels = origin.header["network"], origin.header["preprocessing"]
+        adopted = {"net.width": network["width"], "pixels.mean": pixels["mean"], "pixels.std": pixels["std"]}
+        if named and arch is None:
+            adopted["net.arch"] = network["arch"]
+    final = resolve_recipe(
+        "finetune", recipe, overrides=overrides, flags={**flags, "start": origin.name}, adopted=adopted
+    )
+    assert isinstance(final, FinetuneRecipe)
+    return origin, final
+
+
+def default_run(space: Workspace, pack: Path, arch: str, origin: Start) -> Path:
+    """Where a run goes when nobody says: the same command finds it again."""
+    begun = Path(origin.name).stem if origin.checkpoint is not None else origin.name
+    if begun == "checkpoint" and origin.checkpoint is not None:
+        begun = origin.checkpoint.resolve().parent.name
+    return space.runs / f"finetune-{pack.stem}-{arch}-from-{begun}"

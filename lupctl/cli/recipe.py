@@ -1,0 +1,64 @@
+"""`lupctl recipe list` and `lupctl recipe show`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lupctl.cli.complete import complete_recipe
+from lupctl.cli.options import DebugOption, HomeOption, JsonOption, SetOption
+from lupctl.cli.show import print_json, print_table
+from lupctl.core.workspace import RECIPE_NAME, open_workspace
+
+NameArgument = Annotated[
+    str,
+    typer.Argument(metavar="NAME|RUN", help="A shipped recipe, a TOML file, or a run.", autocompletion=complete_recipe),
+]
+
+
+def list_recipes(json: JsonOption = False, debug: DebugOption = False) -> None:
+    """Lists the recipes that come with lupctl.
+
+    Example: `lupctl recipe list`
+    """
+    from lupctl.core.recipes.shipped import shipped_recipes
+
+    found = shipped_recipes()
+    if json:
+        rows = [{"name": recipe.name, "stage": recipe.stage, **recipe.header} for recipe in found]
+        print_json("lupctl.recipes/1", {"recipes": rows})
+        return
+    cells = [(recipe.name, recipe.stage, recipe.header["What"], recipe.header["Score"]) for recipe in found]
+    print_table("", ["recipe", "stage", "what", "score"], cells)
+
+
+def show_recipe(
+    name: NameArgument,
+    set_: SetOption = None,
+    home: HomeOption = None,
+    json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Prints a recipe with every key filled in, as TOML that can be edited and given back with --recipe.
+
+    Examples:
+
+    `lupctl recipe show bot > mine.toml`
+
+    `lupctl recipe show luperson-moco --set net.arch=r152`
+    """
+    from lupctl.core.recipes.shipped import find_text, read_resolved, resolve_recipe
+    from lupctl.core.recipes.text import dump_recipe, parse_recipe
+
+    run = next(
+        (path for path in (Path(name), open_workspace(home).runs / name) if (path / RECIPE_NAME).is_file()), None
+    )
+    if run is not None:
+        name = str(run / RECIPE_NAME)
+    text, origin = find_text(name, None)
+    stage = parse_recipe(text, origin=origin).get("stage", "")
+    resolved = resolve_recipe(stage, name, overrides=set_ or ()) if stage else read_resolved(Path(name))
+    if json:
+        print_json("lupctl.recipe/1", {"name": name, "recipe": resolved.model_dump(mode="json")})
+    else:
+        print(dump_recipe(resolved), end="")

@@ -1,0 +1,93 @@
+"""Which device a command runs on. A device that was named and is missing is an error, never a silent CPU."""
+
+from dataclasses import dataclass
+
+import torch
+
+from lupctl.core.choices import Precision
+from lupctl.core.errors import DeviceError, UsageError
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where training runs.
+
+    Args:
+        kind: cuda or cpu.
+        processes: how many, one device each.
+        line: what was chosen and why, for a person.
+    """
+
+    kind: str
+    processes: int
+    line: str
+
+
+def pick_placement(*, gpus: int | None, processes: int | None) -> Placement:
+    """From `--gpus` and `--processes` to devices.
+
+    Args:
+        gpus: None takes every visible GPU, else the CPU; 0 is the CPU.
+        processes: CPU processes; with GPUs there is one process each.
+
+    Raises:
+        DeviceError: more GPUs were asked for than there are.
+        UsageError: `--processes` beside GPUs.
+    """
+    visible = torch.cuda.device_count()
+    if gpus is not None and gpus > visible:
+        raise DeviceError(
+            f"--gpus {gpus}: this machine has {visible} visible CUDA device{'s' if visible != 1 else ''}",
+            hint="--gpus 0 runs on the CPU; lupctl doctor shows what is there",
+        )
+    count = visible if gpus is None else gpus
+    if count and processes is not None:
+        raise UsageError(
+            f"--processes {processes}: only for the CPU; with GPUs there is one process for each", hint="add --gpus 0"
+        )
+    if count == 0:
+        wanted = processes or 1
+        why = "--gpus 0" if gpus == 0 else "no GPU is visible"
+        return Placement("cpu", wanted, f"device: cpu, {wanted} process{'es' if wanted > 1 else ''} ({why})")
+    names = torch.cuda.get_device_name(0)
+    return Placement("cuda", count, f"device: {count} x {names}")
+
+
+def pick_device(name: str | None) -> torch.device:
+    """From `--device` to a device.
+
+    Raises:
+        DeviceError: it is not there.
+        UsageError: no such kind of device.
+    """
+    if name is None:
+        return torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise UsageError(f"--device {name}: expected cpu, cuda or cuda:N", hint="--device cpu") from error
+    if device.type not in ("cpu", "cuda"):
+        raise UsageError(f"--device {name}: expected cpu, cuda or cuda:N", hint="--device cpu")
+    if device.type == "cuda":
+        visible = torch.cuda.device_count()
+        if (device.index or 0) >= visible:
+            raise DeviceError(
+                f"--device {name}: this machine has {visible} visible CUDA devices",
+                hint="--device cpu; lupctl doctor shows what is there",
+            )
+        return torch.device("cuda", device.index or 0)
+    return device
+
+
+def pick_precision(precision: Precision, device: torch.device) -> torch.dtype:
+    """Type of the forward pass: bfloat16 where asked for or, with auto, where the GPU has it; else float32."""
+    if precision == "bf16":
+        return torch.bfloat16
+    if precision == "auto" and device.type == "cuda" and torch.cuda.is_bf16_supported():
+        return torch.bfloat16
+    return torch.float32
+
+
+def autocast(device: torch.device, kind: torch.dtype) -> torch.autocast:
+    """The context of a forward pass in that type."""
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=kind == torch.bfloat16)

@@ -1,0 +1,106 @@
+"""From images to retrieval features."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from lupctl.core.device import autocast
+from lupctl.core.errors import FormatError
+from lupctl.core.formats.checkpoint import Checkpoint, load_strictly, read_checkpoint
+from lupctl.core.loading.loaders import ChunkDataset, FileImages, PackImages, open_loader
+from lupctl.core.loading.transform import make_view
+from lupctl.core.loading.views import ViewPlan, build_view_plan
+from lupctl.core.nets.build import NetworkPlan, build_network
+from lupctl.core.nets.networks import Embedding
+from lupctl.core.progress import Progress
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """A network ready to give features, and how its input is prepared.
+
+    Args:
+        network: in evaluation mode.
+        view: resize and constants.
+        device: where it lies.
+        precision: type of the forward pass.
+    """
+
+    network: Embedding
+    view: ViewPlan
+    device: torch.device
+    precision: torch.dtype
+
+
+def open_encoder(path: Path, *, device: torch.device, precision: torch.dtype) -> tuple[Encoder, Checkpoint]:
+    """The network of a checkpoint, with every tensor accounted for.
+
+    Raises:
+        FormatError: the file is damaged, or its tensors are not those of the network it describes.
+    """
+    checkpoint = read_checkpoint(path)
+    try:
+        plan = NetworkPlan(**checkpoint.header["network"])
+        view = build_view_plan(checkpoint.header["preprocessing"])
+    except (KeyError, TypeError) as error:
+        raise FormatError(
+            f"{path}: the header describes no network this lupctl knows ({error})", hint="train again with this lupctl"
+        ) from error
+    with torch.device("meta"):
+        network = build_network(plan)
+    network.to_empty(device="cpu")
+    load_strictly(network, checkpoint.tensors, origin=str(path))
+    return Encoder(network.to(device).eval(), view, device, precision), checkpoint
+
+
+@torch.no_grad()
+def extract_features(
+    encoder: Encoder,
+    images: PackImages | FileImages,
+    *,
+    chunk: int,
+    workers: int,
+    flip: bool,
+    progress: Progress,
+) -> NDArray[np.float32]:
+    """Features of all images in their order, each computed once.
+
+    Args:
+        encoder: the network.
+        images: what to run it on.
+        chunk: images per forward pass; does not change the result beyond rounding.
+        workers: decoding processes.
+        flip: adds the feature of the mirrored image, as some published evaluations do; off by default there and here.
+        progress: shows a bar.
+
+    Returns:
+        (N, D) float32, not normalised.
+
+    Raises:
+        CorruptImageError: an image cannot be decoded; evaluation never leaves one out.
+    """
+    dataset = ChunkDataset(images, encoder.view, chunk=chunk)
+    batches = open_loader(dataset, range(len(dataset)), workers=workers, pin=encoder.device.type == "cuda")
+    parts: list[NDArray[np.float32]] = []
+    with progress.task("features", total=len(images), unit="images") as bar:
+        for loaded in batches:
+            batch = loaded.to(encoder.device)
+            view = make_view(encoder.view, batch.pixels, batch.views[0])
+            with autocast(encoder.device, encoder.precision):
+                features = encoder.network.embed(view).float()
+                if flip:
+                    features = features + encoder.network.embed(view.flip(3)).float()
+            parts.append(features.cpu().numpy())
+            bar.advance(len(view))
+    return np.concatenate(parts)
+
+
+def describe_network(header: dict[str, Any]) -> str:
+    """A checkpoint's network in a few words."""
+    network = header["network"]
+    width = "" if network["width"] == 64 else f" width {network['width']}"
+    return f"{network['arch']}{width}, {network['pooling']} pooling, head {network['head']} ({header['stage']})"

@@ -107,7 +107,7 @@ def rank_queries(
         is_right = np.ones(len(row), np.bool_)
         if same_camera == "drop":
             is_right = queries.camera[start:stop][row] != gallery.camera[column]
-        block = distances(start, stop)
+        block = distances(start, stop).contiguous()
         block[:, junk.to(block.device)] = torch.inf
         block[_on(block, row[~is_right]), _on(block, column[~is_right])] = torch.inf
         rank = ranks_of(block, row[is_right], column[is_right])

@@ -24,7 +24,8 @@ class Chance:
     """
 
     def __init__(self, *key: int) -> None:
-        self._generator = np.random.Generator(np.random.PCG64(np.random.SeedSequence(key)))
+        # A seed sequence cannot tell (1,) from (1, 0); with the length in front it can.
+        self._generator = np.random.Generator(np.random.PCG64(np.random.SeedSequence((len(key), *key))))
         self._block: list[float] = []
 
     def unit(self) -> float:

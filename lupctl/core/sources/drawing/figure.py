@@ -71,7 +71,7 @@ def _draw_leg(canvas: Canvas, traits: Traits, bones: Skeleton, view: View, side:
     elif lower.kind == "trousers":
         reach = 1.0 - max(0.0, lower.end - 0.05) / max(0.1, knee[1] - 0.04)
         end = _between(knee, ankle, max(0.2, min(1.0, reach)))
-        hem = max(wide[2] * (1.15 if lower.fit < 1.15 else 1.5), wide[1] * (1 - 0.6 * reach))
+        hem = max(wide[2] * (1.15 if lower.fit < 1.15 else 1.35), wide[1] * (1 - 0.6 * reach))
         canvas.tube(
             [view.place(joint) for joint in (hip, knee, end)], (wide[0], wide[1], hem), Material.LOWER, level=level
         )

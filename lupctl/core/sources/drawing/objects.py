@@ -74,9 +74,9 @@ def draw_plant(image: NDArray[np.uint8], chance: Chance, at: tuple[float, float]
     """A bush in front of things; `at` is its foot."""
     height, width = image.shape[:2]
     mask = np.zeros((height, width), np.uint8)
-    for _ in range(14):
+    for _ in range(22):
         x, y = at[0] + chance.bell(0, 0.4) * size, at[1] - chance.between(0.05, 0.95) * size
-        axes = (max(1, int(0.24 * size * chance.between(0.6, 1))), max(1, int(0.16 * size)))
+        axes = (max(1, int(0.34 * size * chance.between(0.6, 1))), max(1, int(0.22 * size)))
         cv2.ellipse(mask, (int(x), int(y)), axes, chance.between(0, 180), 0, 360, 255, -1)
     leaves = texture(height, width, sigma=1.5, x=chance.whole(0, 512), y=chance.whole(0, 512))[..., None]
     green = np.clip(np.array((50.0, 92.0, 66.0)) * (1 + 0.3 * leaves), 0, 255).astype(np.uint8)

@@ -117,7 +117,7 @@ def _pick_track(chance: Chance, scene: Scene) -> _Track:
 
 def _pick_pose(track: _Track, chance: Chance, index: int) -> Pose:
     return Pose(
-        angle=track.angle + chance.bell(0.0, 0.16),
+        angle=track.angle + chance.bell(0.0, 0.2),
         phase=track.phase + 1.9 * index + chance.bell(0.0, 0.4),
         stride=track.stride * chance.between(0.85, 1.15),
         lean=track.lean,

@@ -124,12 +124,12 @@ def draw_traits(seed: int, crowd: int, person: int) -> Traits:
 
 
 def _body(chance: Chance, is_woman: bool) -> Body:
-    girth = max(0.82, chance.bell(1.0 if is_woman else 1.04, 0.12))
+    girth = max(0.82, chance.bell(0.96 if is_woman else 1.0, 0.12))
     return Body(
         girth=girth + (chance.between(0.1, 0.3) if chance.happens(0.15) else 0.0),
         shoulders=chance.bell(0.93 if is_woman else 1.06, 0.05),
         hips=chance.bell(1.07 if is_woman else 0.98, 0.06),
-        leg=chance.bell(0.515, 0.014),
+        leg=chance.bell(0.53, 0.014),
         head=chance.bell(1.0, 0.05),
         stride=chance.bell(1.0, 0.15),
     )
@@ -190,7 +190,7 @@ def _lower(chance: Chance, is_woman: bool, upper: UpperKind) -> Lower:
     elif kind == "skirt" and chance.happens(0.35):
         end = chance.between(0.1, 0.22)
     elif upper == "dress":
-        end = 0.44
+        end = 0.5
     elif kind != "trousers":
         end += chance.bell(0.0, 0.025)
     pattern: Pattern = "plain"

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from lupctl.cli.data import info, pack, verify
 from lupctl.cli.doctor import doctor
 from lupctl.cli.dump import dump
 from lupctl.cli.evaluate import evaluate
@@ -27,6 +28,9 @@ app.command("finetune")(finetune)
 app.command("dump")(dump)
 data = typer.Typer(no_args_is_help=True, help="Datasets: pack, look inside, verify.")
 app.add_typer(data, name="data")
+data.command("pack")(pack)
+data.command("info")(info)
+data.command("verify")(verify)
 app.command("eval")(evaluate)
 recipe = typer.Typer(no_args_is_help=True, help="Recipes: what a training run does, to the last constant.")
 app.add_typer(recipe, name="recipe")

@@ -11,6 +11,7 @@ from lupctl.core.sources.images import ImagesSource
 from lupctl.core.sources.market1501 import Market1501Source, has_market_folders
 from lupctl.core.sources.persons import ROLE_FOLDERS, PersonsSource
 from lupctl.core.sources.records import Source
+from lupctl.core.sources.synthetic import SyntheticPlan, SyntheticSource
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,25 @@ def build_source(layout: Layout, root: Path, *, dataset: str, cameras: CameraRul
             return PersonsSource(root, dataset=dataset, cameras=cameras, terms=terms)
         case _:
             assert_never(layout)
+
+
+def build_synthetic(*, seed: int = 0) -> SyntheticSource:
+    """Drawn persons in a number that suits trying things out on a CPU: about 10,000 images.
+
+    Args:
+        seed: another seed draws other persons in other places.
+    """
+    plan = SyntheticPlan(
+        seed=seed,
+        unlabelled_persons=2_000,
+        train_persons=120,
+        test_persons=80,
+        cameras=6,
+        shots=3,
+        distractors=100,
+        junk=50,
+    )
+    return SyntheticSource(plan)
 
 
 def guess_layout(root: Path, *, dataset: str) -> Guess:

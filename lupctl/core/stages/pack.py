@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -47,6 +47,11 @@ class PackPlan:
     num_bytes: int | None
     state: State
     reason: str = ""
+
+    @property
+    def roles(self) -> dict[Role, int]:
+        """Images per role."""
+        return {role: int((self.listing.role == code).sum()) for role, code in ROLE_CODES.items()}
 
 
 @dataclass(frozen=True)
@@ -164,6 +169,9 @@ def pack(
         _check_space(out, plan, done=writer.position)
         _write_images(writer, source, plan.listing, size=size, max_bad=max_bad, workers=workers, progress=progress)
         path = writer.finish()
+    if writer.quarantine:
+        some = "; ".join(f"{entry['name']}: {entry['reason']}" for entry in writer.quarantine[:NUM_EXAMPLES])
+        progress.warn(f"{len(writer.quarantine):,} of {len(plan.listing):,} images cannot be read, left out: {some}")
     return _describe(path, seconds=time.perf_counter() - started_at)
 
 
@@ -235,8 +243,21 @@ def _too_many_bad(writer: PackWriter, *, total: int, most_bad: int, max_bad: flo
     )
 
 
+def read_packed_source(out: Path) -> dict[str, Any]:
+    """How the pack at `out` was made from its source (layout, root, ...); empty when there is no pack to tell."""
+    try:
+        source = read_pack_record(_existing(out)).get("source", {})
+    except DataError:
+        return {}
+    return source if isinstance(source, dict) else {}
+
+
+def _existing(out: Path) -> Path:
+    return out if out.exists() else out.with_suffix("")
+
+
 def _pack_state(out: Path, digest: str, size: tuple[int, int] | None) -> tuple[State, str]:
-    path = out if out.exists() else out.with_suffix("")
+    path = _existing(out)
     if not path.is_file() and not any(path.glob("*.h5")):
         return "absent", ""
     try:

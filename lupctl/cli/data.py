@@ -1,0 +1,312 @@
+"""`lupctl data`: pack datasets, look inside packs, verify."""
+
+import re
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from lupctl.cli.data_tables import show_packs, show_summary, show_verdict
+from lupctl.cli.datasets import (
+    Reading,
+    Target,
+    build_target_source,
+    complete_dataset,
+    find_target,
+    find_targets,
+)
+from lupctl.cli.options import (
+    DebugOption,
+    DryRunOption,
+    ForceOption,
+    HomeOption,
+    JsonOption,
+    OutOption,
+    QuietOption,
+)
+from lupctl.cli.show import print_json, print_path
+from lupctl.core.choices import CameraRule, Layout
+from lupctl.core.errors import DataError, LupError, UsageError
+from lupctl.core.progress import Progress
+from lupctl.core.workspace import Workspace, open_workspace
+
+if TYPE_CHECKING:
+    from lupctl.core.stages.pack import PackPlan, PackResult
+    from lupctl.core.stages.verify import Verdict
+
+INFO_SCHEMA = "lupctl.info/1"
+VERIFY_SCHEMA = "lupctl.verify/1"
+SIZE_RULE = re.compile(r"(\d{1,5})x(\d{1,5})")
+
+NamesArgument = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="NAME|FOLDER",
+        help="Datasets under raw/, `synthetic`, or one folder anywhere [default: everything under raw/].",
+        autocompletion=complete_dataset,
+        show_default=False,
+    ),
+]
+TargetsArgument = Annotated[
+    list[str],
+    typer.Argument(metavar="NAME|PATH", help="Datasets, packs, or folders.", autocompletion=complete_dataset),
+]
+PackArgument = Annotated[
+    str, typer.Argument(metavar="PACK", help="A dataset's name or a pack.", autocompletion=complete_dataset)
+]
+LayoutOption = Annotated[
+    Layout | None,
+    typer.Option(
+        "--layout",
+        help="How the files lie: market1501; images (any tree, no labels); persons (a folder per person) "
+        "[default: found out, and said].",
+        show_default=False,
+    ),
+]
+NameOption = Annotated[
+    str | None,
+    typer.Option("--name", help="Name of the dataset in a FOLDER [default: the folder's].", show_default=False),
+]
+CamerasOption = Annotated[
+    CameraRule | None,
+    typer.Option(
+        "--cameras",
+        help="For --layout persons, where the camera's number stands: none; market (`_c3` in the file name); "
+        "prefix (the name begins with `c3_` or `3_`); folder (person/camera/image) [default: none].",
+        show_default=False,
+    ),
+]
+SizeOption = Annotated[
+    str | None,
+    typer.Option(
+        "--size",
+        metavar="HxW",
+        help="Resize every image and encode it again, as in 256x128 [default: bytes are kept].",
+        show_default=False,
+    ),
+]
+MaxBadOption = Annotated[
+    float, typer.Option("--max-bad", min=0, max=1, help="Share of images that may be unreadable and left out.")
+]
+ShardBytesOption = Annotated[
+    int, typer.Option("--shard-bytes", min=1, metavar="BYTES", help="Most image bytes in one file.")
+]
+SeedOption = Annotated[int, typer.Option("--seed", min=0, help="For `synthetic`: another seed, other persons.")]
+ThreadsOption = Annotated[
+    int | None,
+    typer.Option("--workers", min=1, help="Decoding threads [default: the cores, at most 16].", show_default=False),
+]
+SheetOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--sheet", help="Draw a contact sheet here: a row per person, a column per camera.", show_default=False
+    ),
+]
+DeepOption = Annotated[bool, typer.Option("--deep", help="Decode every image of a pack, too.")]
+
+
+def pack(
+    names: NamesArgument = None,
+    layout: LayoutOption = None,
+    name: NameOption = None,
+    cameras: CamerasOption = None,
+    size: SizeOption = None,
+    max_bad: MaxBadOption = 0.001,
+    shard_bytes: ShardBytesOption = 8 * 2**30,
+    seed: SeedOption = 0,
+    workers: ThreadsOption = None,
+    out: OutOption = None,
+    home: HomeOption = None,
+    force: ForceOption = False,
+    dry_run: DryRunOption = False,
+    json: JsonOption = False,
+    quiet: QuietOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Packs datasets: all images of one in one file, checked, with their labels.
+
+    Examples:
+
+    `lupctl data pack` (everything under raw/ that has no up-to-date pack)
+
+    `lupctl data pack market1501 --force`
+
+    `lupctl data pack ~/crops --layout persons --cameras prefix --name crops`
+
+    `lupctl data pack synthetic --seed 1`
+    """
+    workspace = open_workspace(home)
+    targets = _pick_targets(workspace, names or [], name=name, out=out)
+    height_width = _parse_size(size)
+    reading = Reading(layout, cameras, seed)
+    progress = Progress(quiet=quiet)
+    from lupctl.core.stages import pack as stage
+
+    plans: list[tuple[Target, PackPlan]] = []
+    results: list[PackResult] = []
+    errors: list[LupError] = []
+    for target in targets:
+        try:
+            source = build_target_source(target, reading, progress=progress)
+            plan = stage.plan_pack(source, out=target.out, size=height_width)
+            plans.append((target, plan))
+            if plan.state == "current" and not force:
+                progress.say(f"{target.dataset}: {target.out} is up to date")
+                continue
+            if plan.state == "changed" and not force:
+                raise _changed(target, plan)
+            if dry_run:
+                continue
+            results.append(
+                stage.pack(
+                    source,
+                    out=target.out,
+                    progress=progress,
+                    size=height_width,
+                    max_bad=max_bad,
+                    shard_bytes=shard_bytes,
+                    force=force,
+                    workers=workers,
+                    command=["lupctl", *sys.argv[1:]],
+                )
+            )
+        except LupError as error:
+            # One bad dataset does not keep the others from being packed.
+            errors.append(error)
+    show_packs(plans, results, dry_run=dry_run, force=force, json=json)
+    _raise_all(errors)
+
+
+def info(
+    pack: PackArgument,
+    sheet: SheetOption = None,
+    home: HomeOption = None,
+    force: ForceOption = False,
+    json: JsonOption = False,
+    quiet: QuietOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Shows what is inside a pack, as a table and as a contact sheet.
+
+    Examples:
+
+    `lupctl data info market1501 --sheet sheet.png`
+
+    `lupctl data info lup/packs/market1501.h5 --json`
+    """
+    from lupctl.core.stages import info as stage
+
+    path = open_workspace(home).find_pack(pack)
+    summary = stage.summarize_pack(path)
+    drawn = stage.write_sheet(path, sheet, force=force) if sheet else None
+    if json:
+        print_json(INFO_SCHEMA, {**asdict(summary), "sheet": drawn})
+        return
+    show_summary(summary)
+    if drawn:
+        print_path(drawn)
+
+
+def verify(
+    targets: TargetsArgument,
+    layout: LayoutOption = None,
+    cameras: CamerasOption = None,
+    deep: DeepOption = False,
+    workers: ThreadsOption = None,
+    home: HomeOption = None,
+    json: JsonOption = False,
+    quiet: QuietOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Checks raw data and packs: unreadable images, copies, persons in train and test, published counts.
+
+    Examples:
+
+    `lupctl data verify market1501` (its raw data and its pack)
+
+    `lupctl data verify lup/packs/market1501.h5 --deep`
+
+    Exits with 3 when an error is found; warnings and notes are printed.
+    """
+    from lupctl.core.stages import verify as stage
+
+    workspace = open_workspace(home)
+    progress = Progress(quiet=quiet)
+    verdicts = []
+    for name in targets:
+        packs, raws = _find_subjects(workspace, name)
+        for raw in raws:
+            source = build_target_source(raw, Reading(layout, cameras), progress=progress)
+            assert raw.root is not None, "drawn images have no raw data"
+            verdicts.append(stage.verify_raw(source, path=raw.root, progress=progress, workers=workers))
+        for path in packs:
+            verdicts.append(stage.verify_pack(path, progress=progress, deep=deep, workers=workers))
+    if json:
+        sound = all(verdict.num_errors == 0 for verdict in verdicts)
+        print_json(VERIFY_SCHEMA, {"sound": sound, "verdicts": [asdict(verdict) for verdict in verdicts]})
+    else:
+        for verdict in verdicts:
+            show_verdict(verdict)
+    _raise_all([_unsound(verdict) for verdict in verdicts if verdict.num_errors])
+
+
+def _pick_targets(workspace: Workspace, names: list[str], *, name: str | None, out: Path | None) -> list[Target]:
+    if len(names) == 1:
+        target = find_target(workspace, names[0], dataset=name)
+        return [target if out is None else Target(target.dataset, target.root, out)]
+    given = "--name" if name is not None else "--out" if out is not None else None
+    if given is not None:
+        raise UsageError(
+            f"{given} goes with one dataset, {len(names) or 'everything under raw/'} was asked for",
+            hint="name one dataset or folder",
+        )
+    return find_targets(workspace, names)
+
+
+def _parse_size(size: str | None) -> tuple[int, int] | None:
+    if size is None:
+        return None
+    found = SIZE_RULE.fullmatch(size)
+    if found is None or not all(0 < int(side) <= 65_535 for side in found.groups()):
+        raise UsageError(f"--size {size}: height and width were expected", hint="--size 256x128")
+    return int(found[1]), int(found[2])
+
+
+def _changed(target: Target, plan: "PackPlan") -> UsageError:
+    return UsageError(
+        f"{target.out}: is not up to date and would be overwritten: {plan.reason}",
+        hint=f"lupctl data pack {target.root if target.out.stem != target.dataset else target.dataset} --force",
+    )
+
+
+def _find_subjects(workspace: Workspace, name: str) -> tuple[list[Path], list[Target]]:
+    """The packs and the raw data that a name or a path stands for."""
+    path = Path(name)
+    has_raw = "/" not in name and (workspace.raw / name).exists()
+    has_pack = "/" not in name and workspace.pack_path(name).exists()
+    if has_raw or has_pack:
+        return (
+            [workspace.pack_path(name)] if has_pack else [],
+            [find_target(workspace, name)] if has_raw else [],
+        )
+    if path.is_dir() and not any(path.glob("*.h5")):
+        return [], [find_target(workspace, name)]
+    return [workspace.find_pack(name)], []
+
+
+def _unsound(verdict: "Verdict") -> DataError:
+    first = verdict.findings[0]
+    examples = f": {'; '.join(first.examples)}" if first.examples else ""
+    what = "make it again: lupctl data pack --force" if verdict.kind == "pack" else "repair or remove these files"
+    return DataError(f"{verdict.path}: {first.message}{examples}", hint=what)
+
+
+def _raise_all(errors: list[LupError]) -> None:
+    """Raises what went wrong, several failures as one of the first one's kind."""
+    if len(errors) == 1:
+        raise errors[0]
+    if errors:
+        messages = "\n  ".join(error.message for error in errors)
+        raise type(errors[0])(f"{len(errors)} failures:\n  {messages}", hint=errors[0].hint)

@@ -188,7 +188,7 @@ def _draw_in_the_way(image: NDArray[np.uint8], chance: Chance, scene: Scene, see
         case "post":
             draw_post(image, chance, chance.between(0.05, 0.85) * width, chance.between(0.06, 0.14) * width)
         case "plant":
-            draw_plant(image, chance, (chance.between(0, 1) * width, height), chance.between(0.3, 0.5) * height)
+            draw_plant(image, chance, (chance.between(0, 1) * width, height), chance.between(0.22, 0.38) * height)
         case "car":
             at = (chance.between(-0.3, 1.3) * width, chance.between(1.0, 1.1) * height)
             draw_car(image, at, chance.between(0.4, 0.5) * height, chance.pick(CAR_COLOURS))

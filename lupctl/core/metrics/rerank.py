@@ -15,7 +15,7 @@ from torch import Tensor
 from lupctl.core.choices import RerankBase
 from lupctl.core.metrics.neighbours import Neighbours, find_neighbours
 from lupctl.core.metrics.ranking import Distances, chunk_ranges
-from lupctl.core.metrics.reciprocal import expanded_sets
+from lupctl.core.metrics.reciprocal import COMPARED, expanded_sets, half_neighbourhood
 from lupctl.core.metrics.sparse import SparseRows, mean_rows, sparse_rows, sum_of_minima
 from lupctl.core.metrics.vectors import BLOCK_BYTES, UnitRows
 
@@ -148,6 +148,10 @@ def _squared_distance(cosine: Tensor) -> Tensor:
 
 
 def estimate_encoding_bytes(num_pool: int, settings: RerankSettings) -> int:
-    """Upper estimate of what re-ranking keeps: neighbours, and two encodings of three times k1 entries a row."""
-    width = max(settings.k1 + 1, settings.k2)
-    return num_pool * (width * 12 + 4 + 2 * 8 * 3 * settings.k1 * min(settings.k2, 3))
+    """What re-ranking takes besides distances, an estimate from above for all but the densest pools.
+
+    Neighbours, two encodings of three times k1 entries a row, and one block of comparisons with what is made of it.
+    """
+    width = min(max(settings.k1 + 1, settings.k2), num_pool)
+    kept = num_pool * (width * 12 + 4 + 2 * 8 * 3 * settings.k1 * min(settings.k2, 3))
+    return kept + 4 * min(COMPARED, num_pool * width**2 * (half_neighbourhood(settings.k1) + 1))

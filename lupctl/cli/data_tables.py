@@ -81,7 +81,10 @@ def show_summary(summary: "Summary") -> None:
             "height x width",
             f"{side(summary.median)} in the median, {side(summary.smallest)} to {side(summary.largest)}",
         ),
-        ("encoded", f"{summary.num_bytes / 2**20:,.1f} MiB in {summary.shards:,} files"),
+        (
+            "encoded",
+            f"{summary.num_bytes / 2**20:,.1f} MiB in {summary.shards:,} {'file' if summary.shards == 1 else 'files'}",
+        ),
         ("left out when packed", summary.quarantined),
         ("source", f"layout {layout}, {summary.source.get('root', 'drawn')}"),
         ("terms", summary.terms or "not known"),

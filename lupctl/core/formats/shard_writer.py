@@ -1,5 +1,6 @@
 """Writing one file of a pack, image by image."""
 
+import json
 import zlib
 from collections.abc import Mapping
 from contextlib import suppress
@@ -12,12 +13,17 @@ import numpy as np
 
 from lupctl.core.choices import ROLE_CODES, Role
 from lupctl.core.files import sync_path
-from lupctl.core.formats.record import write_record
+from lupctl.core.formats.record import reserve_space, write_record
 from lupctl.core.formats.samples import Samples, write_samples
 
 BUFFER_BYTES = 2**20
 # Every object of the empty file starts on such a boundary, so that the byte run's place does not depend on its length.
 ALIGNMENT_BYTES = 512
+# What HDF5 may need beside the images, from above: the skeleton and the objects of the file; a row's columns; its name
+# without the letters.
+FIXED_BYTES = 2**16
+ROW_BYTES = 32
+NAME_BYTES = 48
 
 
 @dataclass(frozen=True)
@@ -60,7 +66,7 @@ class ShardWriter:
         self._path = path
         self._partial = path.with_name(f"{path.name}.part")
         self._skeleton = path.with_name(f"{path.name}.skeleton")
-        self._base = _write_skeleton(self._skeleton, num_bytes=1)
+        self._base = _write_skeleton(None, num_bytes=1)
         self._stream: BinaryIO = self._partial.open("wb", buffering=BUFFER_BYTES)
         self._stream.seek(self._base)
         self._checksums: list[int] = []
@@ -81,6 +87,7 @@ class ShardWriter:
 
     def finish(self, record: Mapping[str, object]) -> None:
         """Writes everything but the images, brings the file to the disk and gives it its name."""
+        self._reserve(record)
         self._write_around()
         rows = np.array(self._rows, np.int64)
         samples = Samples(
@@ -109,6 +116,14 @@ class ShardWriter:
         self._partial.unlink(missing_ok=True)
         self._skeleton.unlink(missing_ok=True)
 
+    def _reserve(self, record: Mapping[str, object]) -> None:
+        self._stream.flush()
+        end = self._base + self.num_bytes
+        names = sum(len(name.encode()) for name in self._names)
+        around = len(self._names) * (ROW_BYTES + NAME_BYTES) + names + 2 * len(json.dumps(record)) + FIXED_BYTES
+        reserve_space(self._stream, begin=end, num_bytes=around + FIXED_BYTES)
+        self._stream.truncate(end + around)  # gives back what the skeleton will take
+
     def _write_around(self) -> None:
         """Puts HDF5's own bytes before and behind the images, so that the file is one whose byte run they are."""
         base = _write_skeleton(self._skeleton, num_bytes=self.num_bytes)
@@ -122,8 +137,8 @@ class ShardWriter:
         self._skeleton.unlink()
 
 
-def _write_skeleton(path: Path, *, num_bytes: int) -> int:
-    """Writes an HDF5 file with `images/bytes` allocated and not filled, so that it is sparse on disk.
+def _write_skeleton(path: Path | None, *, num_bytes: int) -> int:
+    """Makes an HDF5 file with `images/bytes` allocated and not filled, sparse on disk; in memory without a `path`.
 
     Returns:
         Where in the file the byte run begins.
@@ -133,7 +148,15 @@ def _write_skeleton(path: Path, *, num_bytes: int) -> int:
     settings.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
     settings.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
     settings.set_obj_track_times(False)
-    with h5py.File(path, "w", alignment_threshold=1, alignment_interval=ALIGNMENT_BYTES, locking=False) as file:
+    with h5py.File(
+        path or "in memory",
+        "w",
+        driver=None if path else "core",
+        alignment_threshold=1,
+        alignment_interval=ALIGNMENT_BYTES,
+        locking=False,
+        **({} if path else {"backing_store": False}),
+    ) as file:
         group = file.create_group("images")
         space = h5py.h5s.create_simple((num_bytes,))
         return int(h5py.h5d.create(group.id, b"bytes", h5py.h5t.STD_U8LE, space, settings).get_offset())

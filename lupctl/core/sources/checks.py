@@ -43,7 +43,7 @@ class Finding:
         what: one word for scripts.
         message: one line for people.
         count: how many images or persons it concerns.
-        examples: the first five of them.
+        examples: the first five of them, or every count that differs.
     """
 
     severity: Severity
@@ -73,9 +73,9 @@ def check_published(images: Labelled, entry: CatalogEntry) -> list[Finding]:
     wrong = [key for key, count in found_counts.items() if count != published_counts[key]]
     if not wrong:
         return [Finding("note", "published", f"all counts are the published ones of {entry.title}")]
-    differences = ", ".join(f"{key} {found_counts[key]:,} instead of {published_counts[key]:,}" for key in wrong)
-    message = f"counts are not the published ones of {entry.title}, scores on it compare with no paper's: {differences}"
-    return [Finding("warning", "published", message, count=len(wrong))]
+    message = f"counts are not the published ones of {entry.title}; scores on it compare with no paper's"
+    examples = [f"{key}: {found_counts[key]:,} instead of {published_counts[key]:,}" for key in wrong]
+    return [Finding("warning", "published", message, len(wrong), examples)]
 
 
 def check_labels(images: Labelled) -> list[Finding]:

@@ -1,0 +1,63 @@
+"""Images and folders that several tests share; all small, all the same in every run."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+TinyImages = Callable[..., list[bytes]]
+
+
+def draw_tiny(seed: int, height: int = 32, width: int = 16) -> NDArray[np.uint8]:
+    """A smooth random picture (H, W, 3)."""
+    coarse = np.random.default_rng(seed).integers(0, 256, (height // 8, width // 8, 3), dtype=np.uint8)
+    return np.asarray(cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC), np.uint8)
+
+
+def encode_tiny(seed: int, suffix: str = ".jpg", height: int = 32, width: int = 16) -> bytes:
+    """The same picture, encoded."""
+    done, encoded = cv2.imencode(suffix, draw_tiny(seed, height, width))
+    assert done
+    return encoded.tobytes()
+
+
+@pytest.fixture
+def tiny_images() -> TinyImages:
+    """Draws `count` different JPEGs of 32 x 16 pixels: `tiny_images(5)`, `tiny_images(5, seed=100)`."""
+
+    def draw(count: int, *, seed: int = 0) -> list[bytes]:
+        return [encode_tiny(seed + index) for index in range(count)]
+
+    return draw
+
+
+@pytest.fixture
+def market_folder(tmp_path: Path) -> Path:
+    """Market-1501's layout, two cameras: persons 2 and 7 to train on, 3 and 5 to test, a distractor and junk."""
+    root = tmp_path / "tiny-market"
+    names = [
+        *(f"bounding_box_train/{person:04d}_c{camera}s1_{frame:06d}_01.jpg"
+          for person in (2, 7) for camera in (1, 2) for frame in (51, 76)),
+        *(f"query/{person:04d}_c1s1_000101_00.jpg" for person in (3, 5)),
+        *(f"bounding_box_test/{person:04d}_c{camera}s1_{frame:06d}_01.jpg"
+          for person in (3, 5) for camera in (1, 2) for frame in (151,)),
+        "bounding_box_test/0000_c2s1_000201_03.jpg",
+        "bounding_box_test/-1_c1s1_000226_02.jpg",
+    ]  # fmt: skip
+    for seed, name in enumerate(names):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(encode_tiny(seed))
+    return root
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of real images, or a skip that says so."""
+    named = os.environ.get("LUPCTL_REAL_DATA")
+    if not named:
+        pytest.skip("LUPCTL_REAL_DATA names no folder of real images")
+    return Path(named)

@@ -297,7 +297,7 @@ def test_only_so_many_results_wait() -> None:
     assert next(results) == 0
     time.sleep(0.1)
     assert begun <= 16 * 2 + 32
-    results.close()  # type: ignore[attr-defined]
+    results.close()
 
 
 def test_an_error_comes_at_its_place() -> None:

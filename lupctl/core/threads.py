@@ -2,7 +2,7 @@
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
@@ -22,10 +22,14 @@ def pick_workers(asked: int | None = None) -> int:
     return min(cores, MOST_WORKERS)
 
 
-def map_in_order(function: Callable[[Item], Result], items: Sequence[Item], *, workers: int) -> Iterator[Result]:
+def map_in_order(
+    function: Callable[[Item], Result], items: Sequence[Item], *, workers: int
+) -> Generator[Result, None, None]:
     """The results of `function` for each item, in the items' order.
 
-    At most `16 * workers + 32` results wait at any time, whatever the number of items.
+    At most `16 * workers + 32` results wait at any time, whatever the number of items. Who may stop before the last
+    result closes the generator (`contextlib.closing`): left to the garbage collector, it can be ended from one of its
+    own threads, which then would wait for itself.
 
     Args:
         function: runs in several threads at once; pays off where it releases the interpreter lock.

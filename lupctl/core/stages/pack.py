@@ -4,6 +4,7 @@ import shutil
 import time
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -191,7 +192,8 @@ def _write_images(
     total, begin = len(listing), writer.position
     most_bad = int(max_bad * total)
     images = map_in_order(read, listing.names[begin:], workers=pick_workers(workers))
-    with progress.task(f"packing {source.dataset}", total=total, unit="images", done=begin) as task:
+    title = f"packing {source.dataset}"
+    with closing(images), progress.task(title, total=total, unit="images", done=begin) as task:
         for row, image in enumerate(images, start=begin):
             if image.reason:
                 writer.reject(listing.names[row], image.reason)

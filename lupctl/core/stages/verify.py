@@ -4,6 +4,7 @@ import hashlib
 import time
 import zlib
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -145,8 +146,9 @@ def _look_at_all(
 
     looks = []
     rows = range(len(images.names))
-    with progress.task(title, total=len(rows), unit="images") as task:
-        for found in map_in_order(look, rows, workers=pick_workers(workers)):
+    found_in_order = map_in_order(look, rows, workers=pick_workers(workers))
+    with closing(found_in_order), progress.task(title, total=len(rows), unit="images") as task:
+        for found in found_in_order:
             looks.append(found)
             task.advance()
     return looks

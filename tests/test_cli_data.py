@@ -1,0 +1,272 @@
+"""`lupctl data` as a user types it: exit codes, messages, JSON."""
+
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+from conftest import TinyImages, encode_tiny
+from typer.testing import CliRunner
+
+from lupctl.cli.app import app, main
+from lupctl.cli.datasets import complete_dataset
+from lupctl.core.formats.pack import open_pack
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What a command left behind."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+class Shell:
+    """Types commands in a folder of their own."""
+
+    def __init__(self, patch: pytest.MonkeyPatch, capture: pytest.CaptureFixture[str]) -> None:
+        self.patch, self.capture = patch, capture
+
+    def __call__(self, line: str) -> Ran:
+        self.patch.setattr(sys, "argv", ["lupctl", *line.split()])
+        with pytest.raises(SystemExit) as left:
+            main()
+        out, err = self.capture.readouterr()
+        code = left.value.code
+        return Ran(code if isinstance(code, int) else int(code is not None), out, err)
+
+
+@pytest.fixture
+def lupctl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Shell:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("LUPCTL_HOME", raising=False)
+    monkeypatch.setenv("COLUMNS", "200")
+    return Shell(monkeypatch, capsys)
+
+
+@pytest.fixture
+def home(tmp_path: Path, market_folder: Path, tiny_images: TinyImages) -> Path:
+    """A workspace with Market-1501 and a tree of images."""
+    raw = tmp_path / "lup" / "raw"
+    (raw / "crops" / "a").mkdir(parents=True)
+    for row, image in enumerate(tiny_images(4, seed=50)):
+        (raw / "crops" / "a" / f"{row}.jpg").write_bytes(image)
+    market_folder.rename(raw / "market1501")
+    return tmp_path / "lup"
+
+
+def test_pack_without_arguments(lupctl: Shell, home: Path) -> None:
+    ran = lupctl("data pack")
+    assert ran.code == 0
+    assert "crops: layout images (a tree of images without labels; if each folder is one person" in ran.err
+    assert "market1501: layout market1501 (market1501 is Market-1501)" in ran.err
+    assert len(open_pack(home / "packs" / "crops.h5")) == 4
+    assert open_pack(home / "packs" / "market1501.h5").record["command"] == ["lupctl", "data", "pack"]
+    assert "train 8, query 2, gallery 6" in ran.out
+
+    before = (home / "packs" / "crops.h5").stat().st_mtime_ns
+    again = lupctl("data pack --json")
+    assert [entry["state"] for entry in again.json["packs"]] == ["up to date", "up to date"]
+    assert "lup/packs/crops.h5 is up to date" in again.err
+    assert (home / "packs" / "crops.h5").stat().st_mtime_ns == before
+
+
+def test_only_what_is_missing_is_packed(lupctl: Shell, home: Path) -> None:
+    assert lupctl("data pack crops").code == 0
+    ran = lupctl("data pack --json")
+    assert ran.json["schema"] == "lupctl.pack/1"
+    assert {entry["dataset"]: entry["state"] for entry in ran.json["packs"]} == {
+        "crops": "up to date",
+        "market1501": "packed",
+    }
+
+
+def test_a_changed_source_is_refused_and_forced(lupctl: Shell, home: Path) -> None:
+    lupctl("data pack")
+    (home / "raw" / "crops" / "a" / "new.jpg").write_bytes(encode_tiny(77))
+    ran = lupctl("data pack")
+    assert ran.code == 2
+    assert (
+        "error: lup/packs/crops.h5: is not up to date and would be overwritten: it was made from other files" in ran.err
+    )
+    assert "hint: lupctl data pack crops --force" in ran.err
+    assert len(open_pack(home / "packs" / "crops.h5")) == 4
+    assert lupctl("data pack crops --force").code == 0
+    assert len(open_pack(home / "packs" / "crops.h5")) == 5
+
+
+def test_a_pack_remembers_how_it_was_read(lupctl: Shell, home: Path) -> None:
+    (home / "raw" / "crops" / "a").rename(home / "raw" / "crops" / "7")
+    for path in list((home / "raw" / "crops" / "7").iterdir()):
+        path.rename(path.with_name(f"c{1 + int(path.stem) % 2}_{path.name}"))
+    assert lupctl("data pack crops --layout persons --cameras prefix").code == 0
+    ran = lupctl("data pack crops --json")
+    assert ran.json["packs"][0]["state"] == "up to date"
+    assert "layout persons (as in its pack)" in ran.err
+    made = open_pack(home / "packs" / "crops.h5")
+    assert (made.samples.person.tolist(), made.samples.camera.tolist()) == ([7] * 4, [1, 1, 2, 2])
+
+
+def test_one_bad_dataset_does_not_keep_the_others(lupctl: Shell, home: Path) -> None:
+    (home / "raw" / "crops" / "a" / "0.jpg").write_text("text")
+    ran = lupctl("data pack")
+    assert ran.code == 3
+    assert "1 of the 4 images cannot be read" in ran.err
+    assert not (home / "packs" / "crops.h5").exists()
+    assert (home / "packs" / "market1501.h5").exists()
+    (home / "raw" / "empty").mkdir()
+    ran = lupctl("data pack")
+    assert "error: 2 failures:" in ran.err
+    assert "lup/raw/empty: holds no image" in ran.err
+    allowed = lupctl("data pack crops --max-bad 0.3")
+    assert allowed.code == 0
+    assert "1 of 4 images cannot be read, left out: a/0.jpg" in allowed.err
+
+
+def test_a_folder_anywhere(lupctl: Shell, home: Path, tmp_path: Path) -> None:
+    (home / "raw" / "crops").rename(tmp_path / "photos")
+    ran = lupctl("data pack photos --layout images --name mine --json")
+    assert ran.code == 0
+    assert ran.json["packs"][0]["path"] == "lup/packs/mine.h5"
+    assert open_pack(home / "packs" / "mine.h5").dataset == "mine"
+    assert lupctl("data pack photos --out other/place.h5 --quiet").code == 0
+    assert open_pack(tmp_path / "other" / "place.h5").dataset == "photos"
+    assert lupctl("data pack photos --out place").code == 2
+    assert lupctl("data pack photos --out other/place.h5 --size 64x32").code == 2, "it is there"
+    assert lupctl("data pack photos --out other/place.h5 --size 64x32 --force").code == 0
+    assert open_pack(tmp_path / "other" / "place.h5").size.tolist() == [[64, 32]] * 4
+
+
+def test_shards(lupctl: Shell, home: Path) -> None:
+    assert lupctl("data pack market1501 --shard-bytes 3000").code == 0
+    assert len(list((home / "packs" / "market1501").glob("*.h5"))) > 2
+    assert lupctl("data pack market1501 --json").json["packs"][0]["state"] == "up to date"
+    assert lupctl("data info market1501 --json").json["images"] == 16
+    assert lupctl("data verify market1501").code == 0
+
+
+def test_dry_run_touches_nothing(lupctl: Shell, home: Path) -> None:
+    ran = lupctl("data pack --dry-run --json")
+    sizes = {
+        name: sum(path.stat().st_size for path in (home / "raw" / name).rglob("*.jpg"))
+        for name in ("crops", "market1501")
+    }
+    assert ran.json["dry_run"] is True
+    assert {entry["dataset"]: entry["num_bytes"] for entry in ran.json["packs"]} == sizes
+    assert {entry["state"] for entry in ran.json["packs"]} == {"would be packed"}
+    assert not (home / "packs").exists()
+    assert "would be packed" in lupctl("data pack synthetic --dry-run").out
+    assert not (home / "packs").exists()
+
+
+@pytest.mark.parametrize(
+    ("line", "code", "message", "hint"),
+    [
+        ("data pack --home nowhere", 3, "no raw data: nowhere/raw does not exist", "put images under nowhere/raw/NAME"),
+        ("data pack makret1501", 3, "no raw data of 'makret1501'", "did you mean market1501?"),
+        ("data pack crops --layout market1501", 3, "Market-1501's layout has the folders", "put the three folders"),
+        ("data pack crops --layout persons --cameras market", 3, "4 names name no camera", "another --cameras"),
+        ("data pack crops market1501 --out x.h5", 2, "--out goes with one dataset, 2 was asked for", "name one"),
+        ("data pack --name x", 2, "--name goes with one dataset, everything under raw/", "name one"),
+        ("data pack crops --size 64", 2, "--size 64: height and width were expected", "--size 256x128"),
+        ("data pack crops --name a/b", 2, "'a/b' cannot be a dataset's name", "--name NAME"),
+        ("data info crops", 3, "no pack of 'crops'", "lupctl data pack crops"),
+        ("data info nothing", 3, "no pack of 'nothing'", "put the images under lup/raw/nothing"),
+        ("data verify nothing", 3, "no pack of 'nothing'", "put the images under lup/raw/nothing"),
+    ],
+)
+def test_mistakes_are_one_line_and_a_hint(
+    lupctl: Shell, home: Path, line: str, code: int, message: str, hint: str
+) -> None:
+    ran = lupctl(line)
+    assert ran.code == code
+    error, _, hinted = ran.err.partition("\nhint: ")
+    assert message in error
+    assert hint in hinted
+    assert "Traceback" not in ran.err
+    assert ran.out == ""
+    assert not (home / "packs").exists()
+
+
+def test_names_that_do_not_parse(lupctl: Shell, home: Path) -> None:
+    (home / "raw" / "market1501" / "query" / "holiday.jpg").write_bytes(encode_tiny(1))
+    ran = lupctl("data pack market1501")
+    assert ran.code == 3
+    assert "1 of 17 file names name no person and camera" in ran.err
+    assert "query/holiday.jpg" in ran.err
+
+
+def test_info(lupctl: Shell, home: Path, tmp_path: Path) -> None:
+    lupctl("data pack")
+    ran = lupctl("data info market1501 --sheet sheet.png")
+    assert ran.code == 0
+    assert ran.out.splitlines()[-1] == "sheet.png"
+    assert (tmp_path / "sheet.png").read_bytes().startswith(b"\x89PNG")
+    assert "8 images of 2 persons" in ran.out
+    assert lupctl("data info market1501 --sheet sheet.png").code == 2
+    found = lupctl("data info lup/packs/market1501.h5 --json").json
+    assert (found["schema"], found["images"], found["distractors"], found["sheet"]) == ("lupctl.info/1", 16, 1, None)
+
+
+def test_verify(lupctl: Shell, home: Path) -> None:
+    lupctl("data pack")
+    ran = lupctl("data verify market1501 --deep")
+    assert ran.code == 0
+    assert ran.out.count("counts are not the published ones of Market-1501") == 2, "of the raw data and of the pack"
+    assert "train images: 8 instead of 12,936" in ran.out
+    found = lupctl("data verify market1501 crops lup/packs/crops.h5 --json").json
+    assert (found["schema"], found["sound"]) == ("lupctl.verify/1", True)
+    assert [(verdict["kind"], verdict["dataset"]) for verdict in found["verdicts"]] == [
+        ("raw", "market1501"),
+        ("pack", "market1501"),
+        ("raw", "crops"),
+        ("pack", "crops"),
+        ("pack", "crops"),
+    ]
+
+
+def test_verify_of_damage_exits_with_3(lupctl: Shell, home: Path) -> None:
+    lupctl("data pack")
+    path = home / "packs" / "crops.h5"
+    made = open_pack(path)
+    content = bytearray(path.read_bytes())
+    content[made.shards[0].base + 50] ^= 1
+    path.write_bytes(content)
+    ran = lupctl("data verify lup/packs/crops.h5 --json")
+    assert ran.code == 3
+    assert ran.json["sound"] is False
+    assert ran.json["verdicts"][0]["findings"][0]["what"] == "unreadable"
+    assert "error: lup/packs/crops.h5: 1 images cannot be read: a/0.jpg" in ran.err
+    path.write_bytes(content[: len(content) // 2])
+    ran = lupctl("data verify lup/packs/crops.h5")
+    assert ran.code == 3
+    assert "lup/packs/crops.h5: cut short" in ran.err
+    assert "hint: make it again: lupctl data pack --force" in ran.err
+
+
+def test_quiet_says_nothing_on_stderr(lupctl: Shell, home: Path) -> None:
+    assert lupctl("data pack --quiet").err == ""
+    assert lupctl("data verify crops --quiet").err == ""
+
+
+@pytest.mark.parametrize("command", ["pack", "info", "verify"])
+def test_every_help_shows_an_example(command: str) -> None:
+    ran = CliRunner().invoke(app, ["data", command, "--help"], env={"COLUMNS": "200"})
+    assert ran.exit_code == 0
+    assert f"lupctl data {command} " in ran.output.partition("Options")[0].partition("Usage:")[2].partition("\n")[2]
+
+
+def test_the_shell_completes_names(lupctl: Shell, home: Path) -> None:
+    context = typer.Context(typer.main.get_command(app))
+    assert complete_dataset(context, "") == ["crops", "market1501", "synthetic"]
+    assert complete_dataset(context, "m") == ["market1501"]
+    context.params["home"] = "nowhere"
+    assert complete_dataset(context, "c") == []

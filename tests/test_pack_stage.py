@@ -276,7 +276,7 @@ def test_the_pixels_of_a_tiny_image_survive(tmp_path: Path) -> None:
 
 def test_results_come_in_order_however_long_they_take() -> None:
     def slow_first(item: int) -> int:
-        time.sleep(0.002 if item % 16 < 8 else 0)
+        time.sleep(0.002 if item % 32 < 16 else 0)
         return item * item
 
     assert list(map_in_order(slow_first, range(100), workers=4)) == [item * item for item in range(100)]
@@ -296,7 +296,7 @@ def test_only_so_many_results_wait() -> None:
     results = map_in_order(count, range(100_000), workers=2)
     assert next(results) == 0
     time.sleep(0.1)
-    assert begun <= 16 * 2 + 32
+    assert begun <= 32 * 2 + 48
     results.close()
 
 

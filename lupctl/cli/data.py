@@ -153,7 +153,7 @@ def pack(
             plan = stage.plan_pack(source, out=target.out, size=height_width)
             plans.append((target, plan))
             if plan.state == "current" and not force:
-                progress.say(f"{target.dataset}: {target.out} is up to date")
+                progress.say(f"{target.dataset}: {plan.path} is up to date")
                 continue
             if plan.state == "changed" and not force:
                 raise _changed(target, plan)
@@ -276,7 +276,7 @@ def _parse_size(size: str | None) -> tuple[int, int] | None:
 
 def _changed(target: Target, plan: "PackPlan") -> UsageError:
     return UsageError(
-        f"{target.out}: is not up to date and would be overwritten: {plan.reason}",
+        f"{plan.path}: is not up to date and would be overwritten: {plan.reason}",
         hint=f"lupctl data pack {target.root if target.out.stem != target.dataset else target.dataset} --force",
     )
 

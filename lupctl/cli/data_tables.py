@@ -27,7 +27,7 @@ def show_packs(
         elif (dry_run and (force or plan.state == "absent")) or plan.state == "current":
             rows.append(
                 {
-                    "path": target.out,
+                    "path": plan.path,
                     "dataset": target.dataset,
                     "state": "up to date" if plan.state == "current" and not force else "would be packed",
                     "images": len(plan.listing),

@@ -10,7 +10,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 # Items handed to a thread at once: handing over costs about 50 us, as much as decoding a third of a small image.
-CHUNK_ITEMS = 8
+CHUNK_ITEMS = 16
 MOST_WORKERS = 16
 
 
@@ -27,7 +27,7 @@ def map_in_order(
 ) -> Generator[Result, None, None]:
     """The results of `function` for each item, in the items' order.
 
-    At most `16 * workers + 32` results wait at any time, whatever the number of items. Who may stop before the last
+    At most `32 * workers + 48` results wait at any time, whatever the number of items. Who may stop before the last
     result closes the generator (`contextlib.closing`): left to the garbage collector, it can be ended from one of its
     own threads, which then would wait for itself.
 

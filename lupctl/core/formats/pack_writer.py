@@ -92,13 +92,16 @@ class PackWriter:
                 f"{self.path}: image {image.name} {what}; names have to be unique and sorted within a role",
                 hint="rename one of the files",
             )
-        with disk_errors_named(self.path):
+        try:
             if self._shard is not None and self._shard.num_bytes + len(image.encoded) > self._shard_bytes:
                 self._finish_shard(last=False)
             if self._shard is None:
                 self._folder.mkdir(parents=True, exist_ok=True)
                 self._shard = ShardWriter(self._folder / _shard_name(self._num_shards))
             self._shard.add(image)
+        except OSError:
+            with disk_errors_named(self.path):  # entered on failure only: it costs as much as storing the image
+                raise
         self._last_key = key
         self.position += 1
 

@@ -21,6 +21,7 @@ class ImagesSource:
 
     def __init__(self, root: Path, *, dataset: str, terms: str = "") -> None:
         self.root = root
+        self._root = str(self.root)
         self._dataset = dataset
         self._terms = terms
 
@@ -55,7 +56,7 @@ class ImagesSource:
 
     def read(self, name: str) -> bytes:
         """The bytes of one image file."""
-        return read_image(self.root, name)
+        return read_image(self._root, name)
 
     @cached_property
     def _scan(self) -> Scan:

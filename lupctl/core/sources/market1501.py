@@ -32,6 +32,7 @@ class Market1501Source:
 
     def __init__(self, root: Path, *, dataset: str = "market1501", terms: str = "") -> None:
         self.root = find_market_root(root)
+        self._root = str(self.root)
         self._dataset = dataset
         self._terms = terms
 
@@ -81,7 +82,7 @@ class Market1501Source:
 
     def read(self, name: str) -> bytes:
         """The bytes of one image file."""
-        return read_image(self.root, name)
+        return read_image(self._root, name)
 
     @cached_property
     def _scan(self) -> Scan:

@@ -42,6 +42,7 @@ class PersonsSource:
 
     def __init__(self, root: Path, *, dataset: str, cameras: CameraRule = "none", terms: str = "") -> None:
         self.root = root
+        self._root = str(self.root)
         self.cameras = cameras
         self._dataset = dataset
         self._terms = terms
@@ -96,7 +97,7 @@ class PersonsSource:
 
     def read(self, name: str) -> bytes:
         """The bytes of one image file."""
-        return read_image(self.root, name)
+        return read_image(self._root, name)
 
     @cached_property
     def _scan(self) -> Scan:

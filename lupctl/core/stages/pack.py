@@ -39,6 +39,7 @@ class PackPlan:
         listing: the images.
         digest: stands for the source as it is now: names, sizes and times of files, labels.
         num_bytes: bytes of all image files; None where images are made when they are read.
+        path: the pack that is there, a file or a folder of shards; else where it will be.
         state: whether a pack is there, and whether it was made from the source as it is now.
         reason: for a pack that is there and not current, what is different.
     """
@@ -46,6 +47,7 @@ class PackPlan:
     listing: Listing
     digest: str
     num_bytes: int | None
+    path: Path
     state: State
     reason: str = ""
 
@@ -118,7 +120,7 @@ def plan_pack(source: Source, *, out: Path, size: tuple[int, int] | None = None)
         )
     digest, num_bytes = source_digest(source, listing)
     state, reason = _pack_state(out, digest, size)
-    return PackPlan(listing, digest, num_bytes, state, reason)
+    return PackPlan(listing, digest, num_bytes, _existing(out), state, reason)
 
 
 def pack(
@@ -191,6 +193,8 @@ def _write_images(
 
     total, begin = len(listing), writer.position
     most_bad = int(max_bad * total)
+    # Elements of a memoryview are Python integers at a third of the cost of numpy's scalars.
+    persons, cameras, roles = listing.person.data, listing.camera.data, listing.role.data
     images = map_in_order(read, listing.names[begin:], workers=pick_workers(workers))
     title = f"packing {source.dataset}"
     with closing(images), progress.task(title, total=total, unit="images", done=begin) as task:
@@ -207,9 +211,9 @@ def _write_images(
                         image.height,
                         image.width,
                         listing.names[row],
-                        int(listing.person[row]),
-                        int(listing.camera[row]),
-                        ROLE_NAMES[int(listing.role[row])],
+                        persons[row],
+                        cameras[row],
+                        ROLE_NAMES[roles[row]],
                     )
                 )
             task.advance()
@@ -255,12 +259,13 @@ def read_packed_source(out: Path) -> dict[str, Any]:
 
 
 def _existing(out: Path) -> Path:
-    return out if out.exists() else out.with_suffix("")
+    folder = out.with_suffix("")
+    return folder if not out.exists() and any(folder.glob("*.h5")) else out
 
 
 def _pack_state(out: Path, digest: str, size: tuple[int, int] | None) -> tuple[State, str]:
     path = _existing(out)
-    if not path.is_file() and not any(path.glob("*.h5")):
+    if not path.exists():
         return "absent", ""
     try:
         record = read_pack_record(path)

@@ -273,7 +273,7 @@ def evaluate_network(
         progress=Progress(quiet=True),
     )
     network.train()
-    scores = score(features, pack.samples.select(rows), device=device, draws=0).scores
+    scores = score(features, pack.samples.select(rows), device=device).scores
     return {"map": scores.map, "map_official": scores.map_official, "minp": scores.minp, "rank1": scores.cmc[1]}
 
 

@@ -317,18 +317,20 @@ def test_a_name_without_the_ending(tmp_path: Path) -> None:
 def write_until(path: Path, rows: list[PackedImage], stop: int | None, *, shard_bytes: int = 2000) -> int:
     """Writes as a stage does, is gone before row `stop`; returns where it began."""
     record = build_record("pack", PACK_FORMAT, command=["test"], facts={"dataset": "tiny", "digest": "sha256:0"})
-    writer = PackWriter(path, record=record, shard_bytes=shard_bytes, resume=True)
+    writer = PackWriter(path, record=record, shard_bytes=shard_bytes, resume=True).__enter__()
     begin = writer.position
     for row, image in enumerate(rows[begin:], start=begin):
         if row == stop:
             assert writer._shard is not None
             writer._shard._stream.close()  # what a killed process leaves: bytes on the disk, nothing tidied up
+            os.close(writer._lock)
             return begin
         if row % 4 == 1:
             writer.reject(image.name, "tried out")
         else:
             writer.add(image)
     writer.finish()
+    writer.__exit__(None, None, None)
     return begin
 
 
@@ -349,6 +351,18 @@ def test_an_interrupted_pack_goes_on_at_the_first_missing_shard(tmp_path: Path, 
     for shard in whole.iterdir():
         assert (tmp_path / "tiny" / shard.name).read_bytes() == shard.read_bytes()
     assert [entry["name"] for entry in open_pack(whole).record["quarantine"]] == [row.name for row in rows[1::4]]
+
+
+def test_two_writers_at_once(tmp_path: Path, tiny_images: TinyImages) -> None:
+    record = build_record("pack", PACK_FORMAT, command=[], facts={"dataset": "tiny"})
+    first, second = rows_of(tiny_images(2))
+    with PackWriter(tmp_path / "tiny.h5", record=record) as writer:
+        writer.add(first)
+        with pytest.raises(DataError, match=r"tiny\.h5: is being packed by another process"):
+            PackWriter(tmp_path / "tiny.h5", record=record).__enter__()
+        writer.add(second)
+        writer.finish()
+    assert len(open_pack(tmp_path / "tiny.h5")) == 2
 
 
 def test_other_settings_begin_again(tmp_path: Path, tiny_images: TinyImages) -> None:

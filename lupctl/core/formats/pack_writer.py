@@ -1,6 +1,8 @@
 """Writing a pack: streaming, complete or absent, and continued at the first missing shard."""
 
+import fcntl
 import json
+import os
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -22,7 +24,8 @@ class PackWriter:
 
     Images come sorted by (role, name). Finished shards wait in a hidden folder beside `path`, which takes its place
     at the end; a reader never meets a part. With `resume`, a writer with the same record (command apart) goes on behind
-    the shards that an earlier one finished: feed it the entries from `position` on.
+    the shards that an earlier one finished: feed it the entries from `position` on. To be used in a `with` block, which
+    keeps a second process from writing the same pack.
 
     Args:
         path: the pack, ending in `.h5`.
@@ -37,6 +40,7 @@ class PackWriter:
 
     Raises:
         UsageError: a pack is there and `force` is not set, or `path` does not end in `.h5`.
+        DataError: another process is writing this pack.
     """
 
     def __init__(
@@ -50,24 +54,33 @@ class PackWriter:
     ) -> None:
         if path.suffix != ".h5":
             raise UsageError(f"{path}: a pack's name ends in .h5", hint=f"--out {path}.h5")
-        check_absent(path, force=force)
-        if _holds_only_shards(path.with_suffix("")):
-            check_absent(path.with_suffix(""), force=force)
         self.path = path
         self.quarantine: list[dict[str, str]] = []
         self.position = 0
         self._record = dict(record)
         self._shard_bytes = shard_bytes
+        self._force = force
+        self._resume = resume
         self._folder = path.with_name(f".{path.stem}.part")
         self._num_shards = 0
         self._shard: ShardWriter | None = None
         self._first_position = 0  # of the shard being written
         self._rejected: list[dict[str, str]] = []
         self._last_key: tuple[int, str] = (-1, "")
-        with disk_errors_named(path):
-            self._continue_shards(resume=resume)
+        self._lock = -1
+        self._check_absent()
 
     def __enter__(self) -> "PackWriter":
+        with disk_errors_named(self.path):
+            self._folder.mkdir(parents=True, exist_ok=True)
+            self._lock = _lock_folder(self._folder, self.path)
+        try:
+            self._check_absent()  # another process may have finished this pack between our look and our lock
+            with disk_errors_named(self.path):
+                self._continue_shards(resume=self._resume)
+        except BaseException:
+            self.__exit__(None, None, None)
+            raise
         return self
 
     def __exit__(
@@ -78,6 +91,7 @@ class PackWriter:
             self._shard = None
         if self._num_shards == 0:
             shutil.rmtree(self._folder, ignore_errors=True)
+        os.close(self._lock)
 
     def add(self, image: PackedImage) -> None:
         """Appends one image.
@@ -96,7 +110,6 @@ class PackWriter:
             if self._shard is not None and self._shard.num_bytes + len(image.encoded) > self._shard_bytes:
                 self._finish_shard(last=False)
             if self._shard is None:
-                self._folder.mkdir(parents=True, exist_ok=True)
                 self._shard = ShardWriter(self._folder / _shard_name(self._num_shards))
             self._shard.add(image)
         except OSError:
@@ -126,6 +139,11 @@ class PackWriter:
         with disk_errors_named(self.path):
             self._finish_shard(last=True)
             return self._take_place()
+
+    def _check_absent(self) -> None:
+        check_absent(self.path, force=self._force)
+        if _holds_only_shards(self.path.with_suffix("")):
+            check_absent(self.path.with_suffix(""), force=self._force)
 
     def _continue_shards(self, *, resume: bool) -> None:
         """Goes on behind the shards that an earlier writer of this record finished, and removes what else is left."""
@@ -192,6 +210,25 @@ class PackWriter:
         sync_path(self.path.parent)
         shutil.rmtree(old, ignore_errors=True)
         return self.path if self._num_shards == 1 else folder
+
+
+def _lock_folder(folder: Path, path: Path) -> int:
+    """Claims the folder for this process; the system lets go of it when the process ends, however it ends.
+
+    Returns:
+        The number of the open folder; closing it lets go.
+    """
+    lock = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(lock)
+        raise DataError(
+            f"{path}: is being packed by another process", hint="wait until it is done, or stop it"
+        ) from error
+    except OSError:
+        pass  # some network disks have no locks; two writers at once are the user's affair there
+    return lock
 
 
 def _identity(record: Mapping[str, object]) -> object:

@@ -73,8 +73,8 @@ def finetune(
     `lupctl finetune market1501 --from scratch --arch r18 --set schedule.epochs=60`
     """
     from lupctl.core.device import pick_placement
-    from lupctl.core.stages.finetune import FinetuneJob, plan_finetuning
-    from lupctl.core.stages.finetune import finetune as run
+    from lupctl.core.stages.finetune.job import FinetuneJob, plan_finetuning
+    from lupctl.core.stages.finetune.run import finetune as run
 
     progress = Progress(quiet=quiet)
     space = open_workspace(home)

@@ -30,7 +30,7 @@ from lupctl.core.progress import Progress
 from lupctl.core.workspace import Workspace, open_workspace
 
 if TYPE_CHECKING:
-    from lupctl.core.stages.pretrain import PretrainJob
+    from lupctl.core.stages.pretrain.job import PretrainJob
 
 DEFAULT_RECIPE = "luperson-moco"
 
@@ -76,8 +76,8 @@ def pretrain(
     from lupctl.core.device import pick_placement
     from lupctl.core.recipes.models import PretrainRecipe
     from lupctl.core.recipes.shipped import resolve_recipe
-    from lupctl.core.stages.pretrain import PretrainJob, plan_pretraining
-    from lupctl.core.stages.pretrain import pretrain as run
+    from lupctl.core.stages.pretrain.job import PretrainJob, plan_pretraining
+    from lupctl.core.stages.pretrain.run import pretrain as run
 
     progress = Progress(quiet=quiet)
     space = open_workspace(home)

@@ -6,7 +6,6 @@ import time
 from torch import Tensor
 
 from lupctl.core.errors import DataError
-from lupctl.core.progress import Progress
 
 
 class LoopMeter:
@@ -86,10 +85,3 @@ def check_finite(values: dict[str, float], *, step: int, rate: float, last_good:
                 f"{name} became {value} by step {step} at learning rate {rate:.3g}; last good state: {last_good}",
                 hint="a smaller rate, as in --set optim.lr=..., and another --out",
             )
-
-
-def report_damage(damaged: tuple[str, ...], progress: Progress) -> int:
-    """Says which images could not be read and were passed over; returns how many."""
-    for line in damaged:
-        progress.warn(f"passed over: {line}")
-    return len(damaged)

@@ -97,3 +97,11 @@ def first_difference(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str
 def is_due(done: int, steps_per_epoch: int, every_epochs: int) -> bool:
     """Whether an epoch ends with step `done` that is one of every so many; never with 0."""
     return every_epochs > 0 and done % (steps_per_epoch * every_epochs) == 0
+
+
+def running_statistics(module: nn.Module) -> list[torch.Tensor]:
+    """Batch norm's running means and variances.
+
+    Their update is linear, so the mean over processes at any later time is what one process would have counted.
+    """
+    return [value for name, value in module.named_buffers() if name.endswith(("running_mean", "running_var"))]

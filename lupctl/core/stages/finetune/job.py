@@ -1,0 +1,136 @@
+"""What a fine-tuning command asks for, and what that amounts to."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lupctl.core.choices import ROLE_CODES
+from lupctl.core.device import Placement
+from lupctl.core.dist import check_split
+from lupctl.core.errors import DataError
+from lupctl.core.files import file_fingerprint
+from lupctl.core.formats.pack import Pack, open_pack
+from lupctl.core.formats.samples import Samples
+from lupctl.core.loading.samplers import PersonsImagesOrder
+from lupctl.core.nets.build import NetworkPlan
+from lupctl.core.nets.estimate import activation_bytes, parameter_bytes
+from lupctl.core.recipes.models import FinetuneRecipe
+from lupctl.core.retrieval.answerable import check_answerable
+
+
+@dataclass(frozen=True)
+class FinetuneJob:
+    """One command's worth of fine-tuning.
+
+    Args:
+        recipe: resolved; `recipe.start` is imagenet, scratch, or what the user called the checkpoint `start`.
+        pack: the labelled data.
+        start: checkpoint the trunk begins from; None with imagenet and scratch.
+        run: the run's folder.
+        placement: devices.
+        workers: decoding processes per device; None picks.
+        command: the command line, for the record.
+        force: start over where a run lies already.
+        quiet: no lines, no bars.
+    """
+
+    recipe: FinetuneRecipe
+    pack: Path
+    start: Path | None
+    run: Path
+    placement: Placement
+    workers: int | None
+    command: tuple[str, ...]
+    force: bool = False
+    quiet: bool = False
+
+
+@dataclass(frozen=True)
+class FinetunePlan:
+    """What a job will do.
+
+    Args:
+        images, persons: of the training set.
+        steps_per_epoch, steps: optimizer updates.
+        batch_per_device: images.
+        memory_bytes: estimate per device: network, gradient, optimizer and activations in float32.
+        queries: valid queries of the evaluation, 0 when the pack has none.
+    """
+
+    images: int
+    persons: int
+    steps_per_epoch: int
+    steps: int
+    batch_per_device: int
+    memory_bytes: int
+    queries: int
+
+
+def plan_finetuning(job: FinetuneJob) -> FinetunePlan:
+    """Counts what a job will do, without touching anything.
+
+    Raises:
+        DataError: the pack is missing, damaged, unlabelled, or its query set cannot be scored.
+        UsageError: batch, groups and devices do not fit together.
+    """
+    recipe = job.recipe
+    batch = recipe.data.persons * recipe.data.images
+    check_split(batch, recipe.bn_groups, job.placement.processes)
+    pack = open_pack(job.pack)
+    rows, label, persons = training_rows(pack)
+    order = build_order(recipe, label)
+    net = network_plan(recipe, len(persons))
+    local = batch // job.placement.processes
+    activations = activation_bytes(net, height=recipe.pixels.height, width=recipe.pixels.width)
+    return FinetunePlan(
+        images=len(rows),
+        persons=len(persons),
+        steps_per_epoch=order.steps_per_epoch,
+        steps=order.steps_per_epoch * recipe.schedule.epochs,
+        batch_per_device=local,
+        memory_bytes=4 * parameter_bytes(net) + local * activations,
+        queries=check_answerable(pack.samples).valid if has_queries(pack.samples) else 0,
+    )
+
+
+def input_fingerprints(job: FinetuneJob) -> dict[str, str]:
+    """What the run is made from."""
+    pack = open_pack(job.pack)
+    inputs = {f"pack:{pack.dataset}": pack.fingerprint}
+    if job.start is not None:
+        inputs["start"] = file_fingerprint(job.start)
+    return inputs
+
+
+def training_rows(pack: Pack) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """The training images of a pack, their classes 0 to C - 1, and the person of each class.
+
+    Raises:
+        DataError: there are no labelled training images, or all are of one person.
+    """
+    rows = np.flatnonzero((pack.samples.role == ROLE_CODES["train"]) & (pack.samples.person >= 0))
+    persons, label = np.unique(pack.samples.person[rows], return_inverse=True)
+    if len(persons) < 2:
+        raise DataError(
+            f"{pack.path}: {len(rows)} labelled training images of {len(persons)} persons; expected two or more",
+            hint=f"lupctl data info {pack.path} shows the roles",
+        )
+    return rows, label.astype(np.int64), persons
+
+
+def build_order(recipe: FinetuneRecipe, label: NDArray[np.int64]) -> PersonsImagesOrder:
+    """The batches a recipe describes."""
+    return PersonsImagesOrder(label, persons=recipe.data.persons, images=recipe.data.images, seed=recipe.seed)
+
+
+def network_plan(recipe: FinetuneRecipe, num_classes: int) -> NetworkPlan:
+    """The network a recipe describes."""
+    net = recipe.net
+    return NetworkPlan(net.arch, net.width, net.last_stride, net.pooling, head="bnneck", outputs=num_classes)
+
+
+def has_queries(samples: Samples) -> bool:
+    """Whether there is anything to evaluate."""
+    return bool((samples.role == ROLE_CODES["query"]).any())

@@ -1,0 +1,115 @@
+"""The loop of fine-tuning, as one process runs it."""
+
+import torch
+from torch import Tensor
+
+from lupctl.core.device import autocast, pick_precision
+from lupctl.core.dist import agree_to_stop, average_, gather_plain, gather_with_gradient, own_device, rank, world_size
+from lupctl.core.formats.pack import open_pack
+from lupctl.core.loading.loaders import PackImages, StepDataset, default_workers, open_loader
+from lupctl.core.loading.transform import make_view
+from lupctl.core.loading.views import build_view_plan
+from lupctl.core.losses.identity import smoothed_cross_entropy
+from lupctl.core.losses.triplet import batch_hard_triplet
+from lupctl.core.nets.norms import set_norm_groups
+from lupctl.core.progress import Progress
+from lupctl.core.recipes.models import FinetuneRecipe
+from lupctl.core.stages.finetune.job import FinetuneJob, build_order, has_queries, training_rows
+from lupctl.core.stages.finetune.network import build_started, evaluate_network, finish_run
+from lupctl.core.train.log import LoopLog
+from lupctl.core.train.optim import Schedule, build_optimizer, set_rate
+from lupctl.core.train.runs import RunFolder
+from lupctl.core.train.state import clip_gradients, is_due, pack_state, restore_state, running_statistics
+from lupctl.core.train.stopping import noticing_stop
+
+
+def train_job(job: FinetuneJob) -> None:
+    """The training loop of one process."""
+    recipe, folder = job.recipe, RunFolder(job.run)
+    device = own_device(job.placement.kind)
+    progress = Progress(quiet=job.quiet or rank() > 0)
+    pack = open_pack(job.pack)
+    rows, label, persons = training_rows(pack)
+    order = build_order(recipe, label)
+    total = order.steps_per_epoch * recipe.schedule.epochs
+    view = build_view_plan(recipe.pixels.model_dump(), recipe.augment.model_dump())
+
+    torch.manual_seed(recipe.seed)
+    network = build_started(job, len(persons), progress).to(device).train()
+    set_norm_groups(network, recipe.bn_groups // world_size())
+    optimizer = build_optimizer(
+        network.parameters(),
+        name=recipe.optim.name,
+        lr=recipe.optim.lr,
+        momentum=recipe.optim.momentum,
+        weight_decay=recipe.optim.weight_decay,
+    )
+    schedule = Schedule(lr=recipe.optim.lr, steps_per_epoch=order.steps_per_epoch, **recipe.schedule.model_dump())
+    start = restore_state(folder, network, optimizer)
+    kind = pick_precision(recipe.precision, device)
+
+    dataset = StepDataset(
+        PackImages([pack], rows), order, (view,), seed=recipe.seed, rank=rank(), processes=world_size()
+    )
+    workers = default_workers(device) if job.workers is None else job.workers
+    batches = open_loader(dataset, range(start, total), workers=workers, pin=device.type == "cuda")
+    label_of = torch.from_numpy(label).to(device)
+    log = LoopLog(
+        folder,
+        start=start,
+        total=total,
+        batch=recipe.data.persons * recipe.data.images,
+        steps_per_epoch=order.steps_per_epoch,
+        is_writer=rank() == 0,
+        progress=progress,
+    )
+    scores: dict[str, float] = {}
+    with noticing_stop() as stop, progress.task("fine-tuning", total=total, unit="steps", done=start) as bar:
+        for step in range(start, total):
+            log.meter.wait()
+            batch = next(batches).to(device)
+            log.meter.work()
+            log.note_damage(batch.damaged)
+            target = label_of[batch.rows]
+            rate = schedule.rate(step)
+            set_rate(optimizer, rate)
+            with autocast(device, kind):
+                features, logits = network(make_view(view, batch.pixels, batch.views[0]))
+            parts = reid_losses(recipe, features, logits, target)
+            loss = recipe.losses.identity * parts["identity"] + recipe.losses.triplet * parts["triplet"]
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            average_([p.grad for p in network.parameters() if p.grad is not None])
+            clip_gradients(network, recipe.optim.clip)
+            optimizer.step()
+            log.add(loss=loss, **parts, accuracy=(logits.argmax(1) == target).float().mean())
+
+            done = step + 1
+            stopping = agree_to_stop(stop.wanted, device) and done < total
+            saving = is_due(done, order.steps_per_epoch, recipe.saving.every_epochs) and done < total
+            evaluating = has_queries(pack.samples) and (
+                is_due(done, order.steps_per_epoch, recipe.evaluation.every_epochs) or done == total
+            )
+            log.write_step(done, rate=rate, is_due=saving or stopping, bar=bar)
+            if saving or stopping or evaluating or done == total:
+                average_(running_statistics(network))
+            if rank() == 0 and evaluating:
+                scores = evaluate_network(network, recipe, pack, device=device, kind=kind, workers=workers)
+                log.write_row({"step": done, "epoch": step // order.steps_per_epoch, **scores})
+                progress.say(f"after step {done}: mAP {scores['map']:.4f}, rank-1 {scores['rank1']:.4f}")
+            if rank() == 0 and (saving or stopping):
+                folder.save_state(pack_state(done, network, optimizer))
+            if stopping:
+                raise stop.error(done, total)
+    log.close()
+    if rank() == 0:
+        counts = {"steps": total, "images": len(rows), "damaged": log.num_damaged}
+        finish_run(job, network, pack, persons, {**counts, **log.values, "scores": scores})
+
+
+def reid_losses(recipe: FinetuneRecipe, features: Tensor, logits: Tensor, target: Tensor) -> dict[str, Tensor]:
+    """Identity loss over this process's images and triplet loss against all processes' images."""
+    triplet = batch_hard_triplet(
+        features, target, gather_with_gradient(features.float()), gather_plain(target), margin=recipe.losses.margin
+    )
+    return {"identity": smoothed_cross_entropy(logits, target, recipe.losses.smoothing), "triplet": triplet}

@@ -1,0 +1,34 @@
+"""Fine-tuning: from a labelled pack and a start to a re-id network."""
+
+from typing import Any
+
+from lupctl.core.dist import launch
+from lupctl.core.progress import Progress
+from lupctl.core.recipes.text import dump_recipe
+from lupctl.core.stages.finetune.job import FinetuneJob, input_fingerprints, plan_finetuning
+from lupctl.core.stages.finetune.loop import train_job
+from lupctl.core.train.runs import RunFolder
+from lupctl.core.train.state import begin_run
+
+
+def finetune(job: FinetuneJob, progress: Progress) -> dict[str, Any]:
+    """Runs, or continues, a job until its checkpoint is written and evaluated.
+
+    Returns:
+        the run's facts, as `run.json` holds them, with the scores under `scores`.
+
+    Raises:
+        UsageError: the folder holds a run with another recipe, or is in use.
+        DataError: the data or the start cannot be used, or the loss is no number any more.
+        FormatError: the start does not fit the network.
+        StoppedError: a request to stop; the state is saved.
+    """
+    folder = RunFolder(job.run)
+    plan = plan_finetuning(job)  # everything that can be refused is refused before a process starts
+    if plan.queries == 0:
+        progress.say(f"{job.pack}: no queries; the run will not be evaluated")
+    with folder.held():
+        story = {"recipe": job.recipe.model_dump(mode="json"), "inputs": input_fingerprints(job)}
+        if begin_run(folder, story, dump_recipe(job.recipe), force=job.force, progress=progress):
+            launch(train_job, job, processes=job.placement.processes, kind=job.placement.kind)
+    return folder.read_facts()

@@ -1,0 +1,88 @@
+"""What a training loop measures and writes down while it runs."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from lupctl.core.progress import Progress, Task
+from lupctl.core.train.meters import LoopMeter, Means, check_finite
+from lupctl.core.train.runs import Metrics, RunFolder
+
+LOG_EVERY_STEPS = 10
+
+
+class LoopLog:
+    """Means of losses, throughput, and `metrics.jsonl`, for one process of a run.
+
+    Args:
+        folder: the run.
+        start: steps done before.
+        total: steps of the run.
+        batch: images per step over all devices.
+        steps_per_epoch: converts steps to epochs.
+        is_writer: whether this process writes the file.
+        progress: told about damaged images.
+    """
+
+    def __init__(
+        self,
+        folder: RunFolder,
+        *,
+        start: int,
+        total: int,
+        batch: int,
+        steps_per_epoch: int,
+        is_writer: bool,
+        progress: Progress,
+    ) -> None:
+        self._folder, self._total, self._steps_per_epoch = folder, total, steps_per_epoch
+        self._metrics = Metrics(folder.path, step=start) if is_writer else None
+        self._progress = progress
+        self._means = Means()
+        self.meter = LoopMeter(batch)
+        self.values: dict[str, float] = {}
+        self.num_damaged = 0
+
+    def note_damage(self, damaged: tuple[str, ...]) -> None:
+        """Says which images could not be read and were passed over."""
+        for line in damaged:
+            self._progress.warn(f"passed over: {line}")
+        self.num_damaged += len(damaged)
+
+    def add(self, **values: Tensor) -> None:
+        """Adds the scalars of one finished step."""
+        self._means.add(**values)
+        self.meter.step()
+
+    def write_step(self, done: int, *, rate: float, is_due: bool, bar: Task) -> None:
+        """Writes a row every ten steps, at the end, and when one is due; refuses a loss that is no number.
+
+        Args:
+            done: steps done.
+            rate: learning rate of the last one.
+            is_due: whether a row is wanted whatever the step, as before a state is saved.
+            bar: takes a short note.
+
+        Raises:
+            DataError: a mean is NaN or infinite.
+        """
+        if done % LOG_EVERY_STEPS and done != self._total and not is_due:
+            bar.advance()
+            return
+        self.values = self._means.read()
+        check_finite(self.values, step=done, rate=rate, last_good=self._folder.describe_last_good())
+        speed = self.meter.read()
+        epoch = (done - 1) // self._steps_per_epoch
+        self.write_row({"step": done, "epoch": epoch, **self.values, "lr": rate, **speed})
+        bar.advance(note=f"loss {self.values['loss']:.3f}, lr {rate:.2g}, waiting {speed['data_wait']:.0%}")
+
+    def write_row(self, row: Mapping[str, Any]) -> None:
+        """Appends a row to the metrics, in the process that writes them."""
+        if self._metrics is not None:
+            self._metrics.write(row)
+
+    def close(self) -> None:
+        """Closes the metrics."""
+        if self._metrics is not None:
+            self._metrics.close()

@@ -116,12 +116,20 @@ def test_a_report_is_not_overwritten_without_force(run_eval: Command, tmp_path: 
     features = write_toy(tmp_path / "toy.features.h5")
     assert run_eval(features).code == 0
     before = (tmp_path / "report.json").read_bytes()
-    outcome = run_eval(features, "--rerank")
-    assert outcome.code == 2
-    assert "report.json: exists already" in outcome.err
-    assert (tmp_path / "report.json").read_bytes() == before
-    assert run_eval(features, "--rerank", "--force").code == 0
-    assert (tmp_path / "report.json").read_bytes() != before
+    # The same scores and more beside them: nothing is lost.
+    assert run_eval(features, "--rerank").code == 0
+    ranked = (tmp_path / "report.json").read_bytes()
+    assert ranked != before
+    for other in ([], ["--rerank", "--k1", "10"], ["--rerank", "--same-camera", "keep"]):
+        outcome = run_eval(features, *other)
+        assert outcome.code == 2
+        assert "report.json: exists already" in outcome.err
+        assert (tmp_path / "report.json").read_bytes() == ranked
+    assert run_eval(features, "--force").code == 0
+    assert (tmp_path / "report.json").read_bytes() != ranked
+    (tmp_path / "report.json").write_text("mine", encoding="utf-8")
+    assert run_eval(features, "--rerank").code == 2
+    assert (tmp_path / "report.json").read_text(encoding="utf-8") == "mine"
 
 
 def test_dry_run_counts_and_touches_nothing(run_eval: Command, tmp_path: Path) -> None:

@@ -299,8 +299,13 @@ def _find_subjects(workspace: Workspace, name: str) -> tuple[list[Path], list[Ta
 def _unsound(verdict: "Verdict") -> DataError:
     first = verdict.findings[0]
     examples = f": {'; '.join(first.examples)}" if first.examples else ""
-    what = "make it again: lupctl data pack --force" if verdict.kind == "pack" else "repair or remove these files"
-    return DataError(f"{verdict.path}: {first.message}{examples}", hint=what)
+    if first.what == "published":
+        hint = "a cut or another version; pack it under a name of its own with --name"
+    elif verdict.kind == "pack":
+        hint = "make it again: lupctl data pack --force"
+    else:
+        hint = "repair or remove these files"
+    return DataError(f"{verdict.path}: {first.message}{examples}", hint=hint)
 
 
 def _raise_all(errors: list[LupError]) -> None:

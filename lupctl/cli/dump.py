@@ -145,7 +145,10 @@ def find_images(space: Workspace, name: str | None, checkpoint: Path) -> Path:
     facts = read_run(run)
     if "pack" in facts and Path(facts["pack"]).exists():
         return Path(facts["pack"])
-    return space.find_pack(facts.get("dataset") or facts["packs"][0])
+    datasets = [facts["dataset"]] if "dataset" in facts else facts.get("packs", [])
+    if len(datasets) != 1:
+        raise DataError(f"{run}: was trained on {len(datasets)} packs", hint="name the pack to take features of")
+    return space.find_pack(datasets[0])
 
 
 def default_out(checkpoint: Path, source: Path) -> Path:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from lupctl.cli.dump import default_out, find_images
 from lupctl.cli.options import (
     DebugOption,
     DeviceOption,
@@ -17,6 +18,7 @@ from lupctl.cli.options import (
     OutOption,
     QuietOption,
 )
+from lupctl.cli.resolve import find_checkpoint
 from lupctl.cli.score_table import show_report
 from lupctl.cli.show import print_json, print_table
 from lupctl.core.choices import RerankBase, SameCamera
@@ -25,6 +27,8 @@ from lupctl.core.progress import Progress
 from lupctl.core.workspace import Workspace, open_workspace
 
 if TYPE_CHECKING:
+    import torch
+
     from lupctl.core.metrics.rerank import RerankSettings
     from lupctl.core.stages.evaluate import EvaluationPlan
 
@@ -120,7 +124,8 @@ def evaluate(
 
     progress = Progress(quiet=quiet)
     where = pick_device(device)
-    features = _features_of(resolve_features(open_workspace(home), target, progress=progress))
+    space = open_workspace(home)
+    features = current_features(space, resolve_features(space, target, progress=progress), where, progress)
     if dry_run:
         plan = stage.plan_evaluation(features, out=out, rerank=settings, same_camera=same_camera)
         _show_plan(plan, json=json)
@@ -193,10 +198,27 @@ def _target_of_run(run: Path) -> Target:
     return Target(run=run, features=found[0] if found else None)
 
 
-def _features_of(target: Target) -> Path:
-    if target.features is None:
-        raise DataError(f"{target.run}: holds no {FEATURES_PATTERN}", hint=f"make them: lupctl dump {target.run}")
-    return target.features
+def current_features(space: Workspace, target: Target, device: "torch.device", progress: Progress) -> Path:
+    """The features of a target; a run's are made when there are none, and made again when its network has changed."""
+    if target.run is None:
+        assert target.features is not None
+        return target.features
+    from lupctl.core.files import file_fingerprint
+    from lupctl.core.formats.features import read_features_head
+    from lupctl.core.stages.dump import DumpJob, dump
+
+    checkpoint = find_checkpoint(space, str(target.run))
+    features = target.features
+    if features is not None:
+        made_from = read_features_head(features).record["parents"].get("checkpoint")
+        if made_from in (None, file_fingerprint(checkpoint)):
+            return features
+        progress.say(f"{features}: of an older network; made again")
+    images = find_images(space, None, checkpoint)
+    out = features or default_out(checkpoint, images)
+    progress.say(f"features: {out} from {images}")
+    job = DumpJob(checkpoint, images, out, force=features is not None, command=("lupctl", *sys.argv[1:]))
+    return dump(job, device, progress).path
 
 
 def _rerank_settings(

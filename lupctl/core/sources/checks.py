@@ -75,7 +75,7 @@ def check_published(images: Labelled, entry: CatalogEntry) -> list[Finding]:
         return [Finding("note", "published", f"all counts are the published ones of {entry.title}")]
     message = f"counts are not the published ones of {entry.title}; scores on it compare with no paper's"
     examples = [f"{key}: {found_counts[key]:,} instead of {published_counts[key]:,}" for key in wrong]
-    return [Finding("warning", "published", message, len(wrong), examples)]
+    return [Finding("error", "published", message, len(wrong), examples)]
 
 
 def check_labels(images: Labelled) -> list[Finding]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from lupctl.core.choices import SameCamera
-from lupctl.core.errors import DeviceError
+from lupctl.core.errors import DataError, DeviceError
 from lupctl.core.files import check_absent, file_fingerprint
 from lupctl.core.formats.features import Features, read_features, read_features_head
 from lupctl.core.formats.report import (
@@ -20,6 +20,7 @@ from lupctl.core.formats.report import (
     ReportProvenance,
     ReportRerank,
     ReportScores,
+    read_report,
     write_report,
 )
 from lupctl.core.metrics.bootstrap import DRAWS, SEED
@@ -105,7 +106,8 @@ def evaluate(
         DeviceError: the device has too little memory.
     """
     path = report_path(features_path, out)
-    check_absent(path, force=force)
+    if not force:
+        check_replaceable(path, features_path, rerank=rerank, same_camera=same_camera)
     features = read_features(features_path)
     try:
         scored = score(
@@ -131,6 +133,33 @@ def evaluate(
     )
     write_report(path, report)
     return report
+
+
+def check_replaceable(
+    path: Path, features_path: Path, *, rerank: RerankSettings | None, same_camera: SameCamera
+) -> None:
+    """Lets a report take the place of one that it contains: same features, same rule, no re-ranking lost.
+
+    `lupctl eval` and then `lupctl eval --rerank` is what people type, and nothing of the first is lost by the second.
+
+    Raises:
+        UsageError: another report lies there.
+    """
+    if not path.exists():
+        return
+    try:
+        old = read_report(path)
+    except DataError:
+        check_absent(path, force=False)
+        return
+    same_ranking = old.rerank is None or (
+        rerank is not None
+        and (old.rerank.k1, old.rerank.k2, old.rerank.weight, old.rerank.base)
+        == (rerank.k1, rerank.k2, rerank.weight, rerank.base)
+    )
+    same_input = old.fingerprints.get("features") == file_fingerprint(features_path)
+    if not (same_input and same_ranking and old.protocol.same_camera == same_camera):
+        check_absent(path, force=False)
 
 
 def _say_invalid(counts: Counts, progress: Progress) -> None:

@@ -83,4 +83,6 @@ def epoch_generator(seed: int, epoch: int, purpose: int) -> np.random.Generator:
         epoch: counted from 0.
         purpose: tells uses of the same seed and epoch apart.
     """
-    return np.random.Generator(np.random.Philox(key=[seed & (2**64 - 1), (purpose << 40) + epoch]))
+    # A plain list with a number above 2**63 would become floats.
+    key = np.array([seed & (2**64 - 1), (purpose << 40) + epoch], dtype=np.uint64)
+    return np.random.Generator(np.random.Philox(key=key))

@@ -10,7 +10,7 @@ from torch import Tensor
 from lupctl.core.choices import Interpolation
 from lupctl.core.loading.views import ViewPlan
 
-# Rec. 601 luma as Pillow and torchvision use it.
+# Rec. 601 luma as Pillow has it; torchvision's tensor operations weigh red by 0.2989.
 GREY_WEIGHTS = (0.299, 0.587, 0.114)
 BLUR_REACH = 3.0
 
@@ -26,12 +26,22 @@ def make_view(plan: ViewPlan, pixels: Tensor, draws: dict[str, Tensor]) -> Tenso
     Returns:
         (B, 3, plan.height, plan.width) float32, normalised.
     """
+    # A training step may be under autocast when it makes its view; in bfloat16 a pixel has no more than 8 bits.
+    with torch.autocast(pixels.device.type, enabled=False):
+        return _make_view(plan, pixels, draws)
+
+
+def _make_view(plan: ViewPlan, pixels: Tensor, draws: dict[str, Tensor]) -> Tensor:
     box, shift = draws["box"], draws["shift"]
     rows = resize_matrix(box[:, 0], box[:, 2], shift[:, 0], plan.height, pixels.shape[1], plan.interpolation)
     columns = resize_matrix(box[:, 1], box[:, 3], shift[:, 1], plan.width, pixels.shape[2], plan.interpolation)
     columns = torch.where(draws["flip"][:, None, None], columns.flip(1), columns)
     source = pixels.permute(0, 3, 1, 2).to(torch.float32).div_(255.0)
-    view = torch.matmul(torch.matmul(rows[:, None], source), columns.transpose(1, 2)[:, None])
+    # Across first, then down, as in the Pillow of published code: what bicubic overshoots is cut off after each.
+    view = torch.matmul(source, columns.transpose(1, 2)[:, None])
+    if plan.interpolation == "bicubic":
+        view.clamp_(0, 1)
+    view = torch.matmul(rows[:, None], view)
     if plan.interpolation == "bicubic":
         view.clamp_(0, 1)
     if plan.jitter.p > 0:
@@ -113,9 +123,11 @@ def blur(view: Tensor, radius: Tensor) -> Tensor:
 
 def _blur_matrix(radius: Tensor, size: int) -> Tensor:
     """(B, size, size) blur of a line whose end pixels repeat outwards."""
-    reach = min(size, max(1, int(BLUR_REACH * float(radius.max()) + 0.5)))
-    step = torch.arange(-reach, reach + 1, device=radius.device)
-    kernel = torch.exp(-0.5 * (step / radius[:, None]) ** 2)
+    # Each image's kernel ends where its own radius says, whatever the widest in the batch.
+    reach = (BLUR_REACH * radius + 0.5).floor().clamp_(min=1)
+    widest = int(reach.max())
+    step = torch.arange(-widest, widest + 1, device=radius.device)
+    kernel = torch.exp(-0.5 * (step / radius[:, None]) ** 2) * (step.abs() <= reach[:, None])
     kernel = kernel / kernel.sum(dim=1, keepdim=True)
     target = (torch.arange(size, device=radius.device)[:, None] + step).clamp(0, size - 1)  # (size, taps)
     matrix = torch.zeros(len(radius), size, size, device=radius.device)

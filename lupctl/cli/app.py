@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from lupctl.cli.data import info, pack, verify
+from lupctl.cli.demo import demo
 from lupctl.cli.doctor import doctor
 from lupctl.cli.dump import dump
 from lupctl.cli.evaluate import evaluate
@@ -36,6 +37,7 @@ recipe = typer.Typer(no_args_is_help=True, help="Recipes: what a training run do
 app.add_typer(recipe, name="recipe")
 recipe.command("list")(list_recipes)
 recipe.command("show")(show_recipe)
+app.command("demo")(demo)
 app.command("doctor")(doctor)
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from lupctl.core.errors import CorruptImageError, DataError
+from lupctl.core.errors import CorruptImageError, DataError, LupError
 from lupctl.core.formats.images import decode_rgb
 from lupctl.core.formats.pack import Pack
 from lupctl.core.loading.draws import SampleDraws
@@ -222,14 +222,33 @@ class FileImages:
             ) from error
 
 
+class GuardedDataset(Dataset[Batch | LupError]):
+    """A data set that hands an error the user can act on over as an item.
+
+    torch raises what a worker met again as a RuntimeError of its own when it cannot build it from one string.
+
+    Args:
+        dataset: any.
+    """
+
+    def __init__(self, dataset: Dataset[Batch]) -> None:
+        self._dataset = dataset
+
+    def __getitem__(self, item: int) -> Batch | LupError:
+        try:
+            return self._dataset[item]
+        except LupError as error:
+            return error
+
+
 def open_loader(dataset: Dataset[Batch], items: range, *, workers: int, pin: bool) -> Iterator[Batch]:
     """Batches in order, decoded ahead by `workers` processes (0: in this one).
 
     Raises:
         DataError: a pack is damaged, or a worker process died.
     """
-    loader: DataLoader[Batch] = DataLoader(
-        dataset,
+    loader: DataLoader[Batch | LupError] = DataLoader(
+        GuardedDataset(dataset),
         sampler=items,
         batch_size=None,
         num_workers=workers,
@@ -237,7 +256,26 @@ def open_loader(dataset: Dataset[Batch], items: range, *, workers: int, pin: boo
         prefetch_factor=4 if workers else None,
         worker_init_fn=_start_worker,
     )
-    return iter(loader)
+    # Beginning here, and not at the first `next`, lets the workers decode while the caller builds its network.
+    return _read_guarded(iter(loader))
+
+
+def _read_guarded(items: Iterator[Batch | LupError]) -> Iterator[Batch]:
+    while True:
+        try:
+            item = next(items)
+        except StopIteration:
+            return
+        except RuntimeError as error:
+            if not str(error).startswith("DataLoader worker"):
+                raise
+            raise DataError(
+                f"a decoding worker died ({str(error).splitlines()[0]}); often the memory was not enough",
+                hint="fewer of them, as in --workers 1; lupctl data verify PACK --deep finds damaged images",
+            ) from error
+        if isinstance(item, LupError):
+            raise item
+        yield item
 
 
 def default_workers(device: torch.device) -> int:

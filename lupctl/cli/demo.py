@@ -105,7 +105,7 @@ def pack_persons(space: Workspace, plan: "SyntheticPlan", *, force: bool, progre
     source = SyntheticSource(plan)
     out = space.packs / "synthetic.h5"
     progress.say(f"[1/5] drawing persons into {out}")
-    if force or plan_pack(source, out=out).state != "up to date":
+    if force or plan_pack(source, out=out).state != "current":
         pack(source, out=out, progress=progress, force=force, command=command_line())
 
 

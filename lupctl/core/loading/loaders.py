@@ -247,6 +247,9 @@ def open_loader(dataset: Dataset[Batch], items: range, *, workers: int, pin: boo
     Raises:
         DataError: a pack is damaged, or a worker process died.
     """
+    # Workers are forked. Where OpenCV has started threads of its own, as packing in this process does, a forked copy
+    # would wait for threads that do not exist; ending them here is safe, and one thread per worker is what we want.
+    cv2.setNumThreads(1)
     loader: DataLoader[Batch | LupError] = DataLoader(
         GuardedDataset(dataset),
         sampler=items,
@@ -288,7 +291,6 @@ def _start_worker(worker: int) -> None:
     # Ctrl-C and SIGTERM reach the whole process group. The loop finishes its step and needs the workers until then.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    cv2.setNumThreads(1)
 
 
 def _tensors(draws: object) -> dict[str, Tensor]:

@@ -1,7 +1,10 @@
 """From packs to batches: any number of workers and processes, and damage."""
 
+import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -228,6 +231,44 @@ def test_a_worker_that_dies_is_an_error_that_says_so() -> None:
     with pytest.raises(DataError, match="decoding worker") as caught:
         next(open_loader(DyingDataset(), range(3), workers=1, pin=False))
     assert "--workers" in caught.value.hint
+
+
+LEFT_OPEN = """
+import signal, sys
+from lupctl.core.loading.loaders import open_loader
+
+class Endless:
+    def __getitem__(self, item):
+        return item
+
+def stopped_in_the_middle():
+    batches = open_loader(Endless(), range(100), workers=2, pin=False)
+    next(batches)
+    error = ValueError("stopped")
+    error.kept = error, batches  # a cycle, as frames of an exception often are
+    return error
+
+try:
+    raise stopped_in_the_middle()
+except ValueError:
+    sys.exit(75)
+"""
+
+
+def test_a_loop_that_stops_in_the_middle_ends_its_workers_at_once() -> None:
+    """They ignore SIGTERM, so nothing else would end them, and the process would wait for them at its exit."""
+    done = subprocess.run([sys.executable, "-c", LEFT_OPEN], timeout=40, check=False)
+    assert done.returncode == 75
+
+
+def test_an_error_ends_the_workers_at_once(pack_path: Path) -> None:
+    damage(pack_path, 0)
+    dataset = ChunkDataset(PackImages([open_pack(pack_path)]), PLAIN, chunk=4)
+    batches = open_loader(dataset, range(6), workers=2, pin=False)
+    assert len(multiprocessing.active_children()) == 2
+    with pytest.raises(CorruptImageError):
+        next(batches)
+    assert multiprocessing.active_children() == []
 
 
 class BrokenDataset(torch.utils.data.Dataset[Batch]):

@@ -1,8 +1,10 @@
 """From rows of packs to batches of decoded pixels, by worker processes that share no state with the loop."""
 
+import atexit
 import os
 import signal
-from collections.abc import Iterator, Sequence
+import weakref
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, fields
 
 import cv2
@@ -241,7 +243,7 @@ class GuardedDataset(Dataset[Batch | LupError]):
             return error
 
 
-def open_loader(dataset: Dataset[Batch], items: range, *, workers: int, pin: bool) -> Iterator[Batch]:
+def open_loader(dataset: Dataset[Batch], items: range, *, workers: int, pin: bool) -> Generator[Batch, None, None]:
     """Batches in order, decoded ahead by `workers` processes (0: in this one).
 
     Raises:
@@ -260,25 +262,42 @@ def open_loader(dataset: Dataset[Batch], items: range, *, workers: int, pin: boo
         worker_init_fn=_start_worker,
     )
     # Beginning here, and not at the first `next`, lets the workers decode while the caller builds its network.
-    return _read_guarded(iter(loader))
+    batches = _read_guarded(iter(loader))
+    # Workers ignore SIGTERM, which is how Python ends those that are left at its own exit, and would wait for ever.
+    atexit.register(_close_if_open, weakref.ref(batches))
+    return batches
 
 
-def _read_guarded(items: Iterator[Batch | LupError]) -> Iterator[Batch]:
-    while True:
-        try:
-            item = next(items)
-        except StopIteration:
-            return
-        except RuntimeError as error:
-            if not str(error).startswith("DataLoader worker"):
-                raise
-            raise DataError(
-                f"a decoding worker died ({str(error).splitlines()[0]}); often the memory was not enough",
-                hint="fewer of them, as in --workers 1; lupctl data verify PACK --deep finds damaged images",
-            ) from error
-        if isinstance(item, LupError):
-            raise item
-        yield item
+def _read_guarded(items: Iterator[Batch | LupError]) -> Generator[Batch, None, None]:
+    """Batches, with errors raised; torch's iterator ends with this one.
+
+    That iterator stops its workers when it is deleted, but not when the garbage collector finds it in a cycle, as an
+    exception and the frames it went through are one: the queue that would tell the workers is gone by then.
+    """
+    try:
+        while True:
+            try:
+                item = next(items)
+            except StopIteration:
+                return
+            except RuntimeError as error:
+                if not str(error).startswith("DataLoader worker"):
+                    raise
+                raise DataError(
+                    f"a decoding worker died ({str(error).splitlines()[0]}); often the memory was not enough",
+                    hint="fewer of them, as in --workers 1; lupctl data verify PACK --deep finds damaged images",
+                ) from error
+            if isinstance(item, LupError):
+                raise item
+            yield item
+    finally:
+        del items
+
+
+def _close_if_open(batches: "weakref.ref[Generator[Batch, None, None]]") -> None:
+    left = batches()
+    if left is not None:
+        left.close()
 
 
 def default_workers(device: torch.device) -> int:

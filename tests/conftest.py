@@ -1,13 +1,23 @@
 """Images and folders that several tests share; all small, all the same in every run."""
 
+import json
 import os
+import shlex
+import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+
+from lupctl.cli.app import main
+from lupctl.core.progress import Progress
+from lupctl.core.sources.synthetic import SyntheticPlan, SyntheticSource
+from lupctl.core.stages.pack import pack
 
 TinyImages = Callable[..., list[bytes]]
 
@@ -61,3 +71,60 @@ def real_data() -> Path:
     if not named:
         pytest.skip("LUPCTL_REAL_DATA names no folder of real images")
     return Path(named)
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What a command left behind."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+class Shell:
+    """Types commands in this process: `lupctl("data pack --json")`."""
+
+    def __init__(self, patch: pytest.MonkeyPatch, capture: pytest.CaptureFixture[str]) -> None:
+        self.patch, self.capture = patch, capture
+
+    def __call__(self, line: str) -> Ran:
+        self.patch.setattr(sys, "argv", ["lupctl", *shlex.split(line)])
+        with pytest.raises(SystemExit) as left:
+            main()
+        out, err = self.capture.readouterr()
+        code = left.value.code
+        return Ran(code if isinstance(code, int) else int(code is not None), out, err)
+
+
+@pytest.fixture
+def lupctl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Shell:
+    """Types commands in an empty folder, which is `tmp_path`."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("LUPCTL_HOME", raising=False)
+    monkeypatch.setenv("COLUMNS", "200")
+    return Shell(monkeypatch, capsys)
+
+
+def pack_drawn(plan: SyntheticPlan, out: Path, *, dataset: str) -> Path:
+    """Draws a plan's persons into a pack."""
+    pack(SyntheticSource(plan, dataset=dataset), out=out, progress=Progress(quiet=True), workers=1)
+    return out
+
+
+@pytest.fixture(scope="session")
+def crowd(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A pack of 36 drawn images of 13 persons without labels, 32 x 16. Shared: copy it before changing it."""
+    plan = SyntheticPlan(unlabelled_persons=13, scenes=3, height=32, width=16)
+    return pack_drawn(plan, tmp_path_factory.mktemp("crowd") / "crowd.h5", dataset="crowd")
+
+
+@pytest.fixture(scope="session")
+def labelled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A pack of drawn persons, 6 to train on (36 images) and 6 to test, 32 x 16. Shared: copy it before changing it."""
+    plan = SyntheticPlan(train_persons=6, test_persons=6, cameras=3, shots=2, height=32, width=16)
+    return pack_drawn(plan, tmp_path_factory.mktemp("labelled") / "labelled.h5", dataset="labelled")

@@ -1,55 +1,15 @@
 """`lupctl data` as a user types it: exit codes, messages, JSON."""
 
-import json
-import sys
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 import typer
-from conftest import TinyImages, encode_tiny
+from conftest import Shell, TinyImages, encode_tiny
 from typer.testing import CliRunner
 
-from lupctl.cli.app import app, main
+from lupctl.cli.app import app
 from lupctl.cli.datasets import complete_dataset
 from lupctl.core.formats.pack import open_pack
-
-
-@dataclass(frozen=True)
-class Ran:
-    """What a command left behind."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.out)
-
-
-class Shell:
-    """Types commands in a folder of their own."""
-
-    def __init__(self, patch: pytest.MonkeyPatch, capture: pytest.CaptureFixture[str]) -> None:
-        self.patch, self.capture = patch, capture
-
-    def __call__(self, line: str) -> Ran:
-        self.patch.setattr(sys, "argv", ["lupctl", *line.split()])
-        with pytest.raises(SystemExit) as left:
-            main()
-        out, err = self.capture.readouterr()
-        code = left.value.code
-        return Ran(code if isinstance(code, int) else int(code is not None), out, err)
-
-
-@pytest.fixture
-def lupctl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Shell:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("LUPCTL_HOME", raising=False)
-    monkeypatch.setenv("COLUMNS", "200")
-    return Shell(monkeypatch, capsys)
 
 
 @pytest.fixture

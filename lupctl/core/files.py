@@ -11,6 +11,9 @@ from pathlib import Path
 from lupctl.core.errors import DataError, UsageError
 
 HASH_CHUNK_BYTES = 1 << 20
+UNWRITABLE = (
+    errno.EROFS, errno.EACCES, errno.EPERM, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG,
+)  # fmt: skip
 
 
 @contextmanager
@@ -23,32 +26,33 @@ def atomic_path(path: Path) -> Iterator[Path]:
     Raises:
         DataError: the disk is full or refuses the write.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with disk_errors_named(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
             yield partial
             sync_path(partial)
             partial.replace(path)
             sync_path(path.parent)
     finally:
-        with suppress(FileNotFoundError):
+        with suppress(FileNotFoundError, NotADirectoryError):
             partial.unlink()
 
 
 @contextmanager
 def disk_errors_named(path: Path) -> Iterator[None]:
-    """Turns a full, read-only or closed disk under this block into one line that names the file."""
+    """Turns a disk that is full or closed, or a place that cannot be, into one line that names the file."""
     try:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            free = shutil.disk_usage(path.parent).free
+            place = next(folder for folder in path.absolute().parents if folder.is_dir())
+            free = shutil.disk_usage(place).free
             raise DataError(
                 f"{path}: the disk is full ({free / 2**20:.0f} MiB free); nothing was written",
                 hint="free some space, or name another place with --out or --home, then type the same command again",
             ) from error
-        if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+        if error.errno in UNWRITABLE:
             raise DataError(
                 f"{path}: cannot be written ({error.strerror})", hint="name another place with --out or --home"
             ) from error

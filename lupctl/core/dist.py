@@ -94,6 +94,15 @@ def agree_to_stop(wanted: bool, device: torch.device) -> bool:
     return bool(flag.item() > 0)
 
 
+def gather_texts(local: set[str]) -> set[str]:
+    """The texts of all processes."""
+    if world_size() == 1:
+        return local
+    parts: list[set[str]] = [set() for _ in range(world_size())]
+    dist.all_gather_object(parts, local)
+    return set().union(*parts)
+
+
 def broadcast_(tensors: list[Tensor]) -> None:
     """Gives every process the tensors of process 0."""
     if world_size() == 1:

@@ -1,10 +1,12 @@
 """What a training loop measures and writes down while it runs."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
+from lupctl.core.dist import gather_texts
 from lupctl.core.progress import Progress, Task
 from lupctl.core.train.meters import LoopMeter, Means, check_finite
 from lupctl.core.train.runs import Metrics, RunFolder
@@ -23,6 +25,7 @@ class LoopLog:
         steps_per_epoch: converts steps to epochs.
         is_writer: whether this process writes the file.
         progress: told about damaged images.
+        damaged: images passed over before.
     """
 
     def __init__(
@@ -35,6 +38,7 @@ class LoopLog:
         steps_per_epoch: int,
         is_writer: bool,
         progress: Progress,
+        damaged: Iterable[str] = (),
     ) -> None:
         self._folder, self._total, self._steps_per_epoch = folder, total, steps_per_epoch
         self._metrics = Metrics(folder.path, step=start) if is_writer else None
@@ -42,13 +46,18 @@ class LoopLog:
         self._means = Means()
         self.meter = LoopMeter(batch)
         self.values: dict[str, float] = {}
-        self.num_damaged = 0
+        self.damaged = set(damaged)
 
     def note_damage(self, damaged: tuple[str, ...]) -> None:
-        """Says which images could not be read and were passed over."""
+        """Says which images could not be read and were passed over, each once in a run."""
         for line in damaged:
-            self._progress.warn(f"passed over: {line}")
-        self.num_damaged += len(damaged)
+            if line not in self.damaged:
+                self._progress.warn(f"passed over: {line}")
+        self.damaged.update(damaged)
+
+    def share_damage(self) -> None:
+        """Lets every process know of all images passed over."""
+        self.damaged = gather_texts(self.damaged)
 
     def add(self, **values: Tensor) -> None:
         """Adds the scalars of one finished step."""
@@ -76,6 +85,16 @@ class LoopLog:
         epoch = (done - 1) // self._steps_per_epoch
         self.write_row({"step": done, "epoch": epoch, **self.values, "lr": rate, **speed})
         bar.advance(note=f"loss {self.values['loss']:.3f}, lr {rate:.2g}, waiting {speed['data_wait']:.0%}")
+
+    def check_weights(self, network: nn.Module, *, done: int, rate: float) -> None:
+        """Refuses to keep weights that are no numbers; the loss shows them one step too late.
+
+        Raises:
+            DataError: one is NaN or infinite.
+        """
+        worst = torch.stack([weight.detach().abs().max() for weight in network.parameters()]).max()
+        last_good = self._folder.describe_last_good()
+        check_finite({"a weight": float(worst)}, step=done, rate=rate, last_good=last_good)
 
     def write_row(self, row: Mapping[str, Any]) -> None:
         """Appends a row to the metrics, in the process that writes them."""

@@ -2,7 +2,6 @@
 
 import fcntl
 import json
-import os
 import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ RESUME_NAME = "resume.pt"
 METRICS_NAME = "metrics.jsonl"
 INPUTS_NAME = "inputs.json"
 LOCK_NAME = ".lock"
+STATE_KEYS = ("step", "model", "optimizer", "random", "damaged")
 
 
 class RunFolder:
@@ -58,6 +58,10 @@ class RunFolder:
     def has_begun(self) -> bool:
         """Whether a recipe lies here."""
         return self.recipe.is_file()
+
+    def find_strays(self) -> list[Path]:
+        """Weights and states that lie here, whosever they are."""
+        return [path for path in (self.checkpoint, self.resume) if path.exists()]
 
     def clear(self) -> None:
         """Removes the run's own files, for `--force`, and what was computed from its network; nothing else."""
@@ -107,13 +111,13 @@ class RunFolder:
 
     def save_state(self, state: Mapping[str, Any]) -> None:
         """Writes `resume.pt`; the previous one stays until the new one is on the disk."""
-        with atomic_path(self.resume) as partial, disk_errors_named(self.resume):
+        with atomic_path(self.resume) as partial, partial.open("wb") as stream:
             try:
-                torch.save(dict(state), partial)
+                torch.save(dict(state), stream)
             except RuntimeError as error:
-                # torch's zip writer turns a full disk into a RuntimeError of its own.
-                if "file write failed" in str(error) or "PytorchStreamWriter" in str(error):
-                    raise OSError(28, os.strerror(28)) from error
+                # torch's zip writer complains of its own position after a write that failed; the reason lies below.
+                if isinstance(error.__context__, OSError):
+                    raise error.__context__ from error
                 raise
 
     def load_state(self) -> dict[str, Any] | None:
@@ -124,13 +128,16 @@ class RunFolder:
         """
         if not self.resume.is_file():
             return None
+        hint = f"start over: add --force, or remove {self.path}"
         try:
             state = torch.load(self.resume, map_location="cpu", weights_only=True)
-        except (RuntimeError, OSError, EOFError, ValueError, KeyError) as error:
+        except Exception as error:  # unpickling damaged bytes can raise anything
             raise FormatError(
-                f"{self.resume}: damaged ({str(error).splitlines()[0]})",
-                hint=f"start over: add --force, or remove {self.path}",
+                f"{self.resume}: damaged ({type(error).__name__}: {str(error).partition(chr(10))[0]})", hint=hint
             ) from error
+        missing = [key for key in STATE_KEYS if key not in state] if isinstance(state, dict) else list(STATE_KEYS)
+        if missing:
+            raise FormatError(f"{self.resume}: not the state of a run, {', '.join(missing)} missing", hint=hint)
         return dict(state)
 
     @contextmanager
@@ -145,7 +152,8 @@ class RunFolder:
             stream = (self.path / LOCK_NAME).open("w")
         with stream:
             try:
-                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                # Not flock: forked decoding workers would inherit that one, and keep it for seconds after a kill.
+                fcntl.lockf(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
                 raise UsageError(
                     f"{self.path}: another lupctl is training into this folder",

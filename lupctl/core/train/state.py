@@ -1,6 +1,6 @@
 """Continuing a run: what is kept, and what must not have changed."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -9,6 +9,7 @@ from torch import nn
 from lupctl.core.errors import UsageError
 from lupctl.core.progress import Progress
 from lupctl.core.train.runs import RunFolder
+from lupctl.core.workspace import RECIPE_NAME
 
 
 def begin_run(folder: RunFolder, tables: Mapping[str, Any], text: str, *, force: bool, progress: Progress) -> bool:
@@ -25,7 +26,7 @@ def begin_run(folder: RunFolder, tables: Mapping[str, Any], text: str, *, force:
         False when the same run is finished already.
 
     Raises:
-        UsageError: a run with another recipe or other data lies here.
+        UsageError: a run with another recipe or other data lies here, or weights without a recipe.
     """
     if force:
         folder.clear()
@@ -42,33 +43,42 @@ def begin_run(folder: RunFolder, tables: Mapping[str, Any], text: str, *, force:
             return False
         progress.say(f"{folder.path}: continuing")
         return True
+    strays = folder.find_strays()
+    if strays:
+        raise UsageError(
+            f"{strays[0]}: lies here without the {RECIPE_NAME} of the run it came from",
+            hint="name another --out, or overwrite it with --force",
+        )
     folder.write_story(tables, text)
     return True
 
 
-def pack_state(step: int, model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-    """Everything a run needs to go on after `step` steps."""
+def pack_state(
+    step: int, model: nn.Module, optimizer: torch.optim.Optimizer, *, damaged: Iterable[str] = ()
+) -> dict[str, Any]:
+    """Everything a run needs to go on after `step` steps; `damaged` names the images passed over so far."""
     return {
         "step": step,
         "model": model.state_dict(),
         "optimizer": optimizer.state_dict(),
         "random": torch.get_rng_state(),
+        "damaged": sorted(damaged),
     }
 
 
-def restore_state(folder: RunFolder, model: nn.Module, optimizer: torch.optim.Optimizer) -> int:
+def restore_state(folder: RunFolder, model: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[int, tuple[str, ...]]:
     """Brings model and optimizer to where the run was left.
 
     Returns:
-        steps done, 0 for a fresh run.
+        steps done, 0 for a fresh run; and the images passed over so far.
     """
     state = folder.load_state()
     if state is None:
-        return 0
+        return 0, ()
     model.load_state_dict(state["model"])
     optimizer.load_state_dict(state["optimizer"])
     torch.set_rng_state(state["random"])
-    return int(state["step"])
+    return int(state["step"]), tuple(state["damaged"])
 
 
 def clip_gradients(module: nn.Module, limit: float) -> None:

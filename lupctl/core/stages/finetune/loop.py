@@ -45,7 +45,7 @@ def train_job(job: FinetuneJob) -> None:
         weight_decay=recipe.optim.weight_decay,
     )
     schedule = Schedule(lr=recipe.optim.lr, steps_per_epoch=order.steps_per_epoch, **recipe.schedule.model_dump())
-    start = restore_state(folder, network, optimizer)
+    start, damaged = restore_state(folder, network, optimizer)
     kind = pick_precision(recipe.precision, device)
 
     dataset = StepDataset(
@@ -62,6 +62,7 @@ def train_job(job: FinetuneJob) -> None:
         steps_per_epoch=order.steps_per_epoch,
         is_writer=rank() == 0,
         progress=progress,
+        damaged=damaged,
     )
     scores: dict[str, float] = {}
     with noticing_stop() as stop, progress.task("fine-tuning", total=total, unit="steps", done=start) as bar:
@@ -92,18 +93,20 @@ def train_job(job: FinetuneJob) -> None:
             )
             log.write_step(done, rate=rate, is_due=saving or stopping, bar=bar)
             if saving or stopping or evaluating or done == total:
+                log.check_weights(network, done=done, rate=rate)
                 average_(running_statistics(network))
+                log.share_damage()
             if rank() == 0 and evaluating:
                 scores = evaluate_network(network, recipe, pack, device=device, kind=kind, workers=workers)
                 log.write_row({"step": done, "epoch": step // order.steps_per_epoch, **scores})
                 progress.say(f"after step {done}: mAP {scores['map']:.4f}, rank-1 {scores['rank1']:.4f}")
             if rank() == 0 and (saving or stopping):
-                folder.save_state(pack_state(done, network, optimizer))
+                folder.save_state(pack_state(done, network, optimizer, damaged=log.damaged))
             if stopping:
                 raise stop.error(done, total)
     log.close()
     if rank() == 0:
-        counts = {"steps": total, "images": len(rows), "damaged": log.num_damaged}
+        counts = {"steps": total, "images": len(rows), "damaged": len(log.damaged)}
         finish_run(job, network, pack, persons, {**counts, **log.values, "scores": scores})
 
 

@@ -46,7 +46,7 @@ def train_job(job: PretrainJob) -> None:
         weight_decay=recipe.optim.weight_decay,
     )
     schedule = build_schedule(recipe, order.steps_per_epoch)
-    start = restore_state(folder, method, optimizer)
+    start, damaged = restore_state(folder, method, optimizer)
     kind = pick_precision(recipe.precision, device)
 
     dataset = StepDataset(images, order, (view, view), seed=recipe.seed, rank=rank(), processes=world_size())
@@ -60,6 +60,7 @@ def train_job(job: PretrainJob) -> None:
         steps_per_epoch=order.steps_per_epoch,
         is_writer=rank() == 0,
         progress=progress,
+        damaged=damaged,
     )
     with noticing_stop() as stop, progress.task("pre-training", total=total, unit="steps", done=start) as bar:
         for step in range(start, total):
@@ -83,18 +84,18 @@ def train_job(job: PretrainJob) -> None:
             stopping = agree_to_stop(stop.wanted, device) and done < total
             saving = is_due(done, order.steps_per_epoch, recipe.saving.every_epochs) and done < total
             log.write_step(done, rate=rate, is_due=saving or stopping, bar=bar)
-            if saving or stopping:
+            if saving or stopping or done == total:
+                log.check_weights(method.encoder_q, done=done, rate=rate)
                 average_(running_statistics(method))
-                if rank() == 0:
-                    folder.save_state(pack_state(done, method, optimizer))
+                log.share_damage()
+            if rank() == 0 and (saving or stopping):
+                folder.save_state(pack_state(done, method, optimizer, damaged=log.damaged))
             if stopping:
                 raise stop.error(done, total)
     log.close()
-    average_(running_statistics(method))
     if rank() == 0:
-        finish_run(
-            job, method, packs, {"steps": total, "images": len(images), "damaged": log.num_damaged, **log.values}
-        )
+        counts = {"steps": total, "images": len(images), "damaged": len(log.damaged)}
+        finish_run(job, method, packs, {**counts, **log.values})
 
 
 def finish_run(job: PretrainJob, method: MoCo, packs: list[Pack], results: dict[str, Any]) -> None:

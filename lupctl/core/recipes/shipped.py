@@ -107,7 +107,8 @@ def resolve_recipe(
 
 def _has_key(tables: Mapping[str, Any], key: str) -> bool:
     head, _, rest = key.partition(".")
-    return head in tables and (not rest or _has_key(tables[head], rest))
+    below = tables.get(head)
+    return head in tables and (not rest or not isinstance(below, Mapping) or _has_key(below, rest))
 
 
 def check_stage(tables: Mapping[str, Any], stage: str, *, origin: str) -> None:

@@ -51,8 +51,8 @@ def _write_table(table: Mapping[str, Any], prefix: str, lines: list[str]) -> Non
 
 
 def _format_value(value: Any) -> str:
-    # JSON's strings, numbers, booleans and arrays are TOML's, for the types a recipe has.
-    return json.dumps(value, ensure_ascii=False)
+    # JSON's strings, numbers, booleans and arrays are TOML's, but for one character that TOML wants escaped.
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def parse_override(text: str) -> tuple[str, Any]:
@@ -102,7 +102,8 @@ def build_recipe(model: type[R], tables: Mapping[str, Any], *, origin: str) -> R
                 hint=f"--set {guess}=..." if guess else "lupctl recipe show NAME lists every key",
             )
     try:
-        return model.model_validate(tables)
+        # Strict: TOML has types, and a batch of `true` or "16" is a mistake. Only its arrays are our tuples.
+        return model.model_validate(_freeze_arrays(tables), strict=True)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         place = ".".join(str(part) for part in first["loc"] if part not in ("tuple[float, float]", "tuple[]"))
@@ -112,6 +113,12 @@ def build_recipe(model: type[R], tables: Mapping[str, Any], *, origin: str) -> R
             f"{origin}: {place + ': ' if place else ''}{message[0].lower()}{message[1:]}{got}",
             hint="lupctl recipe show NAME shows a legal value for every key",
         ) from error
+
+
+def _freeze_arrays(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _freeze_arrays(inner) for key, inner in value.items()}
+    return tuple(_freeze_arrays(inner) for inner in value) if isinstance(value, list | tuple) else value
 
 
 def recipe_keys(model: type[BaseModel], prefix: str = "") -> Iterable[str]:

@@ -1,0 +1,366 @@
+"""Recipes: what is shipped, what may be said, and who wins."""
+
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+import torch
+import typer
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lupctl.cli.app import app
+from lupctl.core.choices import Arch
+from lupctl.core.errors import DataError, UsageError
+from lupctl.core.nets.build import build_network
+from lupctl.core.recipes.models import (
+    Augment,
+    FinetuneData,
+    FinetuneRecipe,
+    Net,
+    Optim,
+    PretrainData,
+    PretrainRecipe,
+    ScheduleSettings,
+)
+from lupctl.core.recipes.shipped import (
+    MODELS,
+    Shipped,
+    find_text,
+    read_resolved,
+    resolve_recipe,
+    shipped_recipes,
+)
+from lupctl.core.recipes.text import build_recipe, dump_recipe, override, parse_override, parse_recipe, recipe_keys
+from lupctl.core.stages.finetune.job import network_plan as finetune_network
+from lupctl.core.stages.pretrain.job import network_plan as pretrain_network
+
+SHIPPED = shipped_recipes()
+shipped = pytest.mark.parametrize("recipe", SHIPPED, ids=lambda recipe: recipe.name)
+
+
+def test_there_are_recipes_of_both_stages_with_names_of_their_own() -> None:
+    names = [recipe.name for recipe in SHIPPED]
+    assert {"luperson-moco", "demo-moco", "bot", "demo-bot"} <= set(names)
+    assert len(set(names)) == len(names)
+    assert {recipe.stage for recipe in SHIPPED} == set(MODELS)
+
+
+@shipped
+def test_a_shipped_recipe_builds_its_network(recipe: Shipped) -> None:
+    resolved = resolve_recipe(recipe.stage, recipe.name)
+    assert resolved.stage == recipe.stage
+    with torch.device("meta"):
+        if isinstance(resolved, PretrainRecipe):
+            network = build_network(pretrain_network(resolved))
+            outputs = network.head.out.weight.shape[0]
+            assert outputs == resolved.moco.dim
+        else:
+            network = build_network(finetune_network(resolved, 751))
+            assert network.head.classifier.weight.shape[0] == 751
+        feature = network.eval().embed(torch.empty(2, 3, resolved.pixels.height, resolved.pixels.width))
+    expansion = 1 if resolved.net.arch == "r18" else 4
+    assert feature.shape == (2, 8 * resolved.net.width * expansion)
+
+
+@shipped
+def test_a_shipped_recipe_opens_with_what_one_wants_to_know(recipe: Shipped) -> None:
+    assert {"What", "Paper", "Command", "Cost", "Score"} <= set(recipe.header)
+    for label in ("What", "Paper", "Cost", "Score"):
+        assert len(recipe.header[label]) > 10, label
+    assert recipe.text.startswith("# What: ")
+
+
+@shipped
+def test_the_command_of_a_shipped_recipe_is_one(recipe: Shipped) -> None:
+    program, *words = recipe.header["Command"].split()
+    assert program == "lupctl"
+    command: Any = typer.main.get_command(app)
+    while hasattr(command, "commands"):
+        command = command.commands[words.pop(0)]
+    params = command.make_context("lupctl", words).params
+    if command.name in MODELS:
+        assert command.name == recipe.stage
+        default = {"pretrain": "luperson-moco", "finetune": "bot"}[command.name]
+        assert (params["recipe"] or default) == recipe.name
+        flags = {"net.arch": params["arch"]}
+        assert resolve_recipe(recipe.stage, recipe.name, flags=flags) == resolve_recipe(recipe.stage, recipe.name)
+    else:
+        from lupctl.cli.demo import RECIPES
+
+        assert (command.name, recipe.name in RECIPES) == ("demo", True)
+
+
+@shipped
+def test_a_resolved_recipe_can_be_given_back(recipe: Shipped, tmp_path: Path) -> None:
+    resolved = resolve_recipe(recipe.stage, recipe.name, overrides=["seed=7"])
+    path = tmp_path / "mine.toml"
+    path.write_text(dump_recipe(resolved))
+    assert resolve_recipe(recipe.stage, str(path)) == resolved == read_resolved(path)
+    assert dump_recipe(resolve_recipe(recipe.stage, str(path))) == path.read_text()
+    keys = {key for key in recipe_keys(type(resolved)) if _look_up(parse_recipe(path.read_text(), origin=""), key)}
+    assert keys == set(recipe_keys(type(resolved))), "every key is written"
+
+
+def _look_up(tables: Any, key: str) -> bool:
+    for part in key.split("."):
+        if part not in tables:
+            return False
+        tables = tables[part]
+    return True
+
+
+# Published: LUPerson's launch script; T, queue and momentum as its section on launch values says.
+LUPERSON: dict[str, Any] = {
+    "method": "moco",
+    "bn_groups": 8,
+    "net.arch": "r50",
+    "net.width": 64,
+    "net.last_stride": 2,
+    "net.pooling": "avg",
+    "data.batch": 2560,
+    "pixels.height": 256,
+    "pixels.width": 128,
+    "pixels.mean": (0.3525, 0.3106, 0.3140),
+    "pixels.std": (0.2660, 0.2522, 0.2505),
+    "pixels.interpolation": "bilinear",
+    "augment.crop_area": (0.2, 1.0),
+    "augment.crop_ratio": (3 / 4, 4 / 3),
+    "augment.pad": 0,
+    "augment.jitter.p": 0.0,
+    "augment.grey": 0.2,
+    "augment.blur": 0.5,
+    "augment.blur_radius": (0.1, 2.0),
+    "augment.flip": 0.5,
+    "augment.erase": 0.5,
+    "augment.erase_area": (0.02, 0.6),
+    "augment.erase_aspect": (0.3, 1 / 0.3),
+    "moco.dim": 128,
+    "moco.queue": 65_536,
+    "moco.momentum": 0.999,
+    "moco.temperature": 0.1,
+    "optim.name": "sgd",
+    "optim.lr": 0.3,
+    "optim.momentum": 0.9,
+    "optim.weight_decay": 1e-4,
+    "optim.clip": 0.0,
+    "schedule.epochs": 200,
+    "schedule.kind": "cosine",
+    "schedule.unit": "epoch",
+    "schedule.warmup_epochs": 0.0,
+    "schedule.final": 0.0,
+}
+
+
+def test_luperson_has_the_published_constants() -> None:
+    tables = resolve_recipe("pretrain", "luperson-moco").model_dump()
+    for key, wanted in LUPERSON.items():
+        found: Any = tables
+        for part in key.split("."):
+            found = found[part]
+        assert found == pytest.approx(wanted), key
+
+
+@pytest.mark.parametrize("arch", get_args(Arch))
+def test_luperson_resolves_for_every_depth(arch: str) -> None:
+    assert resolve_recipe("pretrain", "luperson-moco", flags={"net.arch": arch}).net.arch == arch
+
+
+share = st.floats(0, 1)
+pair = st.tuples(st.floats(-1e6, 1e6), st.floats(1e-12, 1e12))
+
+
+@given(
+    recipe=st.builds(
+        PretrainRecipe,
+        seed=st.integers(0, 2**63 - 1),
+        bn_groups=st.just(2),
+        data=st.builds(PretrainData, packs=st.lists(st.text(st.characters(codec="utf-8")), max_size=3).map(tuple)),
+        net=st.builds(Net, last_stride=st.sampled_from([1, 2])),
+        augment=st.builds(Augment, crop_area=st.one_of(st.just(()), pair), erase_area=pair, flip=share),
+        optim=st.builds(Optim, lr=st.floats(1e-300, 1e300), weight_decay=st.floats(0, 1e30)),
+        schedule=st.builds(ScheduleSettings, milestones=st.lists(st.integers(-9, 10**12)).map(tuple), final=share),
+    )
+)
+def test_a_dumped_recipe_reads_back_the_same(recipe: PretrainRecipe) -> None:
+    tables = parse_recipe(dump_recipe(recipe), origin="dump")
+    assert build_recipe(PretrainRecipe, tables, origin="dump") == recipe
+    assert tables == recipe.model_dump(mode="json"), "the stored recipe is compared with the new one key by key"
+
+
+@given(start=st.text(st.characters(codec="utf-8")), pack=st.text(st.characters(codec="utf-8")))
+def test_any_name_survives(start: str, pack: str) -> None:
+    recipe = FinetuneRecipe(start=start, data=FinetuneData(pack=pack))
+    assert build_recipe(FinetuneRecipe, parse_recipe(dump_recipe(recipe), origin=""), origin="") == recipe
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("a=3", 3),
+        ("a=-3", -3),
+        ("a=0.5", 0.5),
+        ("a=1e-4", 1e-4),
+        ("a = 1e-4", 1e-4),
+        ("a=true", True),
+        ("a=[1, 2]", [1, 2]),
+        ('a=["x", "y"]', ["x", "y"]),
+        ("a=[]", []),
+        ("a=r18", "r18"),
+        ("a=lup/runs/a b", "lup/runs/a b"),
+        ('a="3"', "3"),
+        ("a=", ""),
+        ("a=x=y", "x=y"),
+    ],
+)
+def test_values_of_set_have_the_type_they_look_like(text: str, value: Any) -> None:
+    key, found = parse_override(text)
+    assert (key, found, type(found)) == ("a", value, type(value))
+
+
+@pytest.mark.parametrize("text", ["seed", "=3", ""])
+def test_set_needs_key_and_value(text: str) -> None:
+    with pytest.raises(UsageError, match="expected KEY=VALUE"):
+        parse_override(text)
+
+
+def resolve(*overrides: str) -> PretrainRecipe:
+    recipe = resolve_recipe("pretrain", "luperson-moco", overrides=overrides)
+    assert isinstance(recipe, PretrainRecipe)
+    return recipe
+
+
+def test_set_reaches_every_kind_of_key() -> None:
+    changed = resolve(
+        "optim.lr=1", "schedule.milestones=[3, 5]", "net.arch=r18", "augment.crop_area=[]", "data.packs=['a']",
+        "augment.jitter.p=0.5", "seed=3", "seed=4",
+    )  # fmt: skip
+    assert (changed.optim.lr, changed.schedule.milestones, changed.net.arch) == (1.0, (3, 5), "r18")
+    assert (changed.augment.crop_area, changed.data.packs, changed.augment.jitter.p) == ((), ("a",), 0.5)
+    assert changed.seed == 4, "the later one wins"
+    assert isinstance(changed.optim.lr, float)
+
+
+@pytest.mark.parametrize(
+    ("entry", "guess"),
+    [
+        ("optim.rate=1", None),
+        ("optim.l=1", "optim.lr"),
+        ("schedule.epoch=1", "schedule.epochs"),
+        ("moco.temprature=1", "moco.temperature"),
+        ("lr=1", "optim.lr"),
+        ("augment.jitter.hu=0", "augment.jitter.hue"),
+        ("qqqqqq=1", None),
+    ],
+)
+def test_an_unknown_key_is_refused_with_the_one_that_was_meant(entry: str, guess: str | None) -> None:
+    key = entry.partition("=")[0]
+    with pytest.raises(UsageError) as caught:
+        resolve(entry)
+    assert caught.value.message.startswith(f"luperson-moco with --set: unknown recipe key {key!r}")
+    if guess is not None:
+        assert caught.value.message.endswith(f"; did you mean {guess!r}?")
+        assert caught.value.hint == f"--set {guess}=..."
+    assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ("schedule.epochs=three", "schedule.epochs: input should be a valid integer, got 'three'"),
+        ("schedule.epochs=3.5", "schedule.epochs: input should be a valid integer, got 3.5"),
+        ("schedule.epochs=0", "schedule.epochs: input should be greater than 0, got 0"),
+        ("schedule.epochs=true", "schedule.epochs: input should be a valid integer, got True"),
+        ('schedule.epochs="3"', "schedule.epochs: input should be a valid integer, got '3'"),
+        ("optim.lr=nan", "optim.lr: input should be a finite number, got nan"),
+        ("optim.lr=fast", "optim.lr: input should be a valid number, got 'fast'"),
+        ("optim.lr=false", "optim.lr: input should be a valid number, got False"),
+        ("net.arch=r34", "net.arch: input should be 'r18', 'r50', 'r101' or 'r152', got 'r34'"),
+        ("net.last_stride=3", "net.last_stride: input should be 1 or 2, got 3"),
+        ("augment.flip=1.5", "augment.flip: input should be less than or equal to 1, got 1.5"),
+        ("data.packs=a", "data.packs: input should be a valid tuple, got 'a'"),
+        ("optim=3", "optim: input should be "),
+        ("stage=finetune", "stage: input should be 'pretrain', got 'finetune'"),
+        ("bn_groups=7", "bn_groups = 7 does not cut data.batch = 2560 into equal parts of two or more"),
+        ("bn_groups=2560", "bn_groups = 2560 does not cut data.batch = 2560 into equal parts of two or more"),
+    ],
+)
+def test_a_value_of_the_wrong_kind_names_key_and_value(entry: str, message: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        resolve(entry)
+    assert message in caught.value.message
+    assert caught.value.message.startswith("luperson-moco with --set: ")
+    assert "\n" not in caught.value.message
+    assert caught.value.hint == "lupctl recipe show NAME shows a legal value for every key"
+
+
+def test_a_pair_of_the_wrong_length_names_its_key() -> None:
+    for entry in ("augment.crop_area=[1]", "pixels.mean=[1, 2]", "augment.crop_area=0.5"):
+        with pytest.raises(UsageError, match=entry.partition("=")[0].replace(".", r"\.")) as caught:
+            resolve(entry)
+        assert "tuple[" not in caught.value.message
+
+
+def test_recipes_that_are_none(tmp_path: Path) -> None:
+    broken = tmp_path / "broken.toml"
+    for content, message in ((b"seed = ", "not valid TOML"), (b"\xff\xfe", "not a text file")):
+        broken.write_bytes(content)
+        with pytest.raises(UsageError, match=message) as caught:
+            resolve_recipe("pretrain", str(broken))
+        assert str(broken) in caught.value.message
+    with pytest.raises(UsageError, match=r"gone\.toml: no such recipe file"):
+        resolve_recipe("pretrain", str(tmp_path / "gone.toml"))
+    with pytest.raises(UsageError, match="no pretrain recipe 'luperson-mcoo'; did you mean 'luperson-moco'"):
+        resolve_recipe("pretrain", "luperson-mcoo")
+    with pytest.raises(UsageError, match="no finetune recipe 'luperson-moco'$") as caught:
+        resolve_recipe("finetune", "luperson-moco")
+    assert caught.value.hint == "lupctl recipe list"
+    with pytest.raises(UsageError, match="no recipe 'bott'; did you mean 'bot'"):
+        find_text("bott", None)
+
+
+def test_a_recipe_of_the_other_stage_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.toml"
+    path.write_text('stage = "finetune"\n')
+    with pytest.raises(UsageError, match="a recipe for finetune, not for pretrain") as caught:
+        resolve_recipe("pretrain", str(path))
+    assert caught.value.hint == f"lupctl finetune --recipe {path}"
+    path.write_text('stage = "sleep"\n')
+    with pytest.raises(UsageError, match="stage = 'sleep', expected pretrain or finetune"):
+        read_resolved(path)
+    with pytest.raises(DataError, match="no such file"):
+        read_resolved(tmp_path / "gone")
+
+
+def test_defaults_below_adopted_below_recipe_below_set_below_flags(tmp_path: Path) -> None:
+    path = tmp_path / "a.toml"
+
+    def width(text: str, **more: Any) -> int:
+        path.write_text(text)
+        return resolve_recipe("finetune", str(path), **more).net.width
+
+    adopted = {"net.width": 8}
+    overrides, flags = ["net.width=16"], {"net.width": 20}
+    assert width("") == 64
+    assert width("", adopted=adopted) == 8
+    assert width("[net]\npooling = 'gem'", adopted=adopted) == 8
+    assert width("[net]\nwidth = 12", adopted=adopted) == 12
+    assert width("[net]\nwidth = 12", adopted=adopted, overrides=overrides) == 16
+    assert width("", adopted=adopted, overrides=overrides) == 16
+    assert width("[net]\nwidth = 12", adopted=adopted, overrides=overrides, flags=flags) == 20
+    assert width("[net]\nwidth = 12", flags={"net.width": None}) == 12, "a flag that was not given says nothing"
+    with pytest.raises(UsageError, match="net: input should be"):
+        width("net = 3", adopted=adopted)
+
+
+def test_override_copies() -> None:
+    tables = {"net": {"arch": "r50"}}
+    assert override(tables, "net.arch", "r18") == {"net": {"arch": "r18"}}
+    assert override(tables, "optim.lr", 1) == {"net": {"arch": "r50"}, "optim": {"lr": 1}}
+    assert tables == {"net": {"arch": "r50"}}
+
+
+def test_recipes_are_frozen() -> None:
+    recipe = resolve_recipe("finetune", "bot")
+    with pytest.raises(ValueError, match="frozen"):
+        recipe.net.width = 8  # type: ignore[misc]

@@ -312,7 +312,7 @@ def test_recipes_that_are_none(tmp_path: Path) -> None:
         resolve_recipe("pretrain", str(tmp_path / "gone.toml"))
     with pytest.raises(UsageError, match="no pretrain recipe 'luperson-mcoo'; did you mean 'luperson-moco'"):
         resolve_recipe("pretrain", "luperson-mcoo")
-    with pytest.raises(UsageError, match="no finetune recipe 'luperson-moco'$") as caught:
+    with pytest.raises(UsageError, match=r"no finetune recipe 'luperson-moco'$") as caught:
         resolve_recipe("finetune", "luperson-moco")
     assert caught.value.hint == "lupctl recipe list"
     with pytest.raises(UsageError, match="no recipe 'bott'; did you mean 'bot'"):

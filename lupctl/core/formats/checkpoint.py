@@ -96,7 +96,12 @@ def _parse_header(path: Path, metadata: Mapping[str, str] | None) -> dict[str, A
             f"{path}: a safetensors file without lupctl's header; the network inside is unknown",
             hint="name a checkpoint that lupctl pretrain or lupctl finetune wrote",
         )
-    header = json.loads(text)
+    try:
+        header = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise FormatError(f"{path}: lupctl's header is no JSON ({error})", hint="copy the file again") from error
+    if not isinstance(header, dict):
+        raise FormatError(f"{path}: lupctl's header is no JSON object", hint="copy the file again")
     if header.get("format") != CHECKPOINT_FORMAT:
         raise FormatError(
             f"{path}: checkpoint format {header.get('format')}; this lupctl reads format {CHECKPOINT_FORMAT}",

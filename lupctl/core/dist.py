@@ -76,7 +76,8 @@ def average_(tensors: list[Tensor]) -> None:
     """Replaces each tensor by its mean over the processes, in one message per type."""
     if world_size() == 1:
         return
-    for kind in {tensor.dtype for tensor in tensors}:
+    # In order of appearance: a set of types has another order in every process, and messages would cross.
+    for kind in dict.fromkeys(tensor.dtype for tensor in tensors):
         group = [tensor for tensor in tensors if tensor.dtype == kind]
         flat = torch.cat([tensor.reshape(-1) for tensor in group])
         dist.all_reduce(flat)

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -51,11 +51,21 @@ def gather_interleaved(local: Tensor) -> Tensor:
 
 def gather_with_gradient(local: Tensor) -> Tensor:
     """Rows of all processes, with gradient to all of them; in process order, (b * W, …)."""
-    if world_size() == 1:
-        return local
-    from torch.distributed.nn.functional import all_gather
+    return local if world_size() == 1 else _Gather.apply(local)
 
-    return torch.cat(all_gather(local.contiguous()))  # type: ignore[no-untyped-call]
+
+class _Gather(torch.autograd.Function):
+    """Every process's loss may depend on every process's rows, so a row's gradient is the sum over all of them."""
+
+    @staticmethod
+    def forward(ctx: Any, local: Tensor) -> Tensor:
+        return gather_plain(local)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        total = gradient.contiguous().clone()
+        dist.all_reduce(total)
+        return total.chunk(world_size())[rank()]
 
 
 def gather_plain(local: Tensor) -> Tensor:

@@ -3,8 +3,10 @@
 import math
 import time
 
+import torch
 from torch import Tensor
 
+from lupctl.core.dist import average_
 from lupctl.core.errors import DataError
 
 
@@ -61,8 +63,12 @@ class Means:
         self._count += 1
 
     def read(self) -> dict[str, float]:
-        """Means since the last reading."""
-        values = {name: float(total) / max(self._count, 1) for name, total in self._sums.items()}
+        """Means since the last reading, over all processes, which read at the same steps."""
+        if not self._sums:
+            return {}
+        means = torch.stack(list(self._sums.values())) / self._count
+        average_([means])
+        values = dict(zip(self._sums, means.tolist(), strict=True))
         self._sums, self._count = {}, 0
         return values
 

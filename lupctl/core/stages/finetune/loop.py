@@ -1,5 +1,7 @@
 """The loop of fine-tuning, as one process runs it."""
 
+from contextlib import closing
+
 import torch
 from torch import Tensor
 
@@ -65,7 +67,11 @@ def train_job(job: FinetuneJob) -> None:
         damaged=damaged,
     )
     scores: dict[str, float] = {}
-    with noticing_stop() as stop, progress.task("fine-tuning", total=total, unit="steps", done=start) as bar:
+    with (
+        closing(log),
+        noticing_stop() as stop,
+        progress.task("fine-tuning", total=total, unit="steps", done=start) as bar,
+    ):
         for step in range(start, total):
             log.meter.wait()
             batch = next(batches).to(device)
@@ -104,7 +110,6 @@ def train_job(job: FinetuneJob) -> None:
                 folder.save_state(pack_state(done, network, optimizer, damaged=log.damaged))
             if stopping:
                 raise stop.error(done, total)
-    log.close()
     if rank() == 0:
         counts = {"steps": total, "images": len(rows), "damaged": len(log.damaged)}
         finish_run(job, network, pack, persons, {**counts, **log.values, "scores": scores})

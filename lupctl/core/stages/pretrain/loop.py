@@ -1,5 +1,6 @@
 """The loop of pre-training, as one process runs it."""
 
+from contextlib import closing
 from typing import Any
 
 import torch
@@ -62,7 +63,11 @@ def train_job(job: PretrainJob) -> None:
         progress=progress,
         damaged=damaged,
     )
-    with noticing_stop() as stop, progress.task("pre-training", total=total, unit="steps", done=start) as bar:
+    with (
+        closing(log),
+        noticing_stop() as stop,
+        progress.task("pre-training", total=total, unit="steps", done=start) as bar,
+    ):
         for step in range(start, total):
             log.meter.wait()
             batch = next(batches).to(device)
@@ -92,7 +97,6 @@ def train_job(job: PretrainJob) -> None:
                 folder.save_state(pack_state(done, method, optimizer, damaged=log.damaged))
             if stopping:
                 raise stop.error(done, total)
-    log.close()
     if rank() == 0:
         counts = {"steps": total, "images": len(images), "damaged": len(log.damaged)}
         finish_run(job, method, packs, {**counts, **log.values})

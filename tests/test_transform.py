@@ -69,7 +69,7 @@ def draws_of(number: int, size: NDArray[np.int64], **changes: object) -> dict[st
 def view_of(plan: ViewPlan, image: NDArray[np.uint8], **changes: object) -> Tensor:
     """One image's view, (3, H, W)."""
     pixels, size = stack_images([image])
-    return make_view(plan, torch.from_numpy(pixels), draws_of(1, size, **changes))[0]
+    return make_view(plan, pixels, draws_of(1, size, **changes))[0]
 
 
 def real_draws(plan: ViewPlan, size: NDArray[np.int64], *, seed: int = 4) -> dict[str, Tensor]:
@@ -186,7 +186,7 @@ def test_padding_then_flip_is_done_in_that_order() -> None:
 def test_flip_mirrors_columns_of_the_chosen_images_only() -> None:
     images = [picture(64, 32, seed=seed) for seed in range(3)]
     pixels, size = stack_images(images)
-    view = make_view(NEUTRAL, torch.from_numpy(pixels), draws_of(3, size, flip=[False, True, False]))
+    view = make_view(NEUTRAL, pixels, draws_of(3, size, flip=[False, True, False]))
     for place, image in enumerate(images):
         np.testing.assert_array_equal(grey_levels(view[place]), image[:, ::-1] if place == 1 else image)
 
@@ -404,7 +404,7 @@ def test_a_whole_view_is_that_of_a_slow_pipeline(plan: ViewPlan) -> None:
     images = [picture(*shape, seed=seed) for seed, shape in enumerate([(64, 32), (50, 60), (130, 64), (40, 20)] * 4)]
     pixels, size = stack_images(images)
     draws = real_draws(plan, size)
-    views = make_view(plan, torch.from_numpy(pixels), draws)
+    views = make_view(plan, pixels, draws)
     assert views.shape == (16, 3, 40, 20)
     assert views.dtype == torch.float32
     for place, image in enumerate(images):
@@ -425,7 +425,7 @@ def test_images_of_different_sizes_in_one_batch_are_each_as_alone(plan: ViewPlan
         slot[height:] = 255
         slot[:, width:] = 255
     draws = real_draws(plan, size)
-    together = make_view(plan, torch.from_numpy(pixels), draws)
+    together = make_view(plan, pixels, draws)
     for place, image in enumerate(images):
         own = {name: value[place : place + 1] for name, value in draws.items()}
         alone = make_view(plan, torch.from_numpy(image[None]), own)
@@ -434,7 +434,7 @@ def test_images_of_different_sizes_in_one_batch_are_each_as_alone(plan: ViewPlan
 
 def test_the_source_is_left_alone() -> None:
     pixels, size = stack_images([picture(64, 32, seed=seed) for seed in range(6)])
-    source = torch.from_numpy(pixels)
+    source = pixels
     before = source.clone()
     make_view(FULL, source, real_draws(FULL, size))
     assert torch.equal(source, before)
@@ -444,7 +444,7 @@ def test_a_view_is_never_made_in_half_precision() -> None:
     """bfloat16 has 8 bits for the whole of [0.5, 1]; a training step may be under autocast when it makes its view."""
     pixels, size = stack_images([picture(100, 50, seed=seed) for seed in range(6)])
     draws = real_draws(FULL, size)
-    plain = make_view(FULL, torch.from_numpy(pixels), draws)
+    plain = make_view(FULL, pixels, draws)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        inside = make_view(FULL, torch.from_numpy(pixels), draws)
+        inside = make_view(FULL, pixels, draws)
     assert torch.equal(plain, inside)

@@ -40,9 +40,9 @@ class Scale:
     finetune_epochs: int | None = None
 
 
-FULL = Scale(unlabelled_persons=2500, scenes=48, train_persons=30, test_persons=60)
+FULL = Scale(unlabelled_persons=2500, scenes=48, train_persons=16, test_persons=60)
 QUICK = Scale(
-    unlabelled_persons=400, scenes=16, train_persons=16, test_persons=30, pretrain_epochs=10, finetune_epochs=15
+    unlabelled_persons=400, scenes=16, train_persons=16, test_persons=30, pretrain_epochs=15, finetune_epochs=20
 )
 
 QuickOption = Annotated[

@@ -5,12 +5,15 @@ same crop with any number of workers, processes or restarts. The generator is Ph
 Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC 2011), computed for a whole batch at once.
 """
 
+import copy
+
 import numpy as np
 from numpy.typing import NDArray
 
 _MULTIPLIERS = (np.uint64(0xD2511F53), np.uint64(0xCD9E8D57))
 _KEY_STEPS = (0x9E3779B9, 0xBB67AE85)
 _ROUNDS = 10
+_BRANCH_SHIFT = 8
 _LOW = np.uint64(0xFFFFFFFF)
 _WORD = np.uint64(32)
 
@@ -38,7 +41,10 @@ def philox(counter: NDArray[np.uint32], key: tuple[int, int]) -> NDArray[np.uint
         )
         k0 = (k0 + _KEY_STEPS[0]) & 0xFFFFFFFF
         k1 = (k1 + _KEY_STEPS[1]) & 0xFFFFFFFF
-    return np.stack([x0, x1, x2, x3], axis=1).astype(np.uint32)
+    words = np.empty_like(counter)
+    for column, word in enumerate((x0, x1, x2, x3)):
+        words[:, column] = word
+    return words
 
 
 class SampleDraws:
@@ -51,7 +57,7 @@ class SampleDraws:
         samples: (N) int64, rows of the data set, below 2**32.
         seed: the recipe's seed.
         epoch: counted from 0.
-        view: 0 for the first view of an image, 1 for the second.
+        view: 0 for the first view of an image, 1 for the second; below 256.
     """
 
     def __init__(self, samples: NDArray[np.int64], *, seed: int, epoch: int, view: int) -> None:
@@ -61,13 +67,25 @@ class SampleDraws:
         self._view = view
         self._block = 0
 
-    def uniform(self, count: int) -> NDArray[np.float64]:
-        """(N, count) numbers in the open interval (0, 1)."""
+    def branch(self, number: int) -> "SampleDraws":
+        """Streams of their own for one purpose, 1 to 255, so that how much it takes does not move the others."""
+        other = copy.copy(self)
+        other._view, other._block = self._view | number << _BRANCH_SHIFT, 0
+        return other
+
+    def uniform(self, count: int, *, rows: NDArray[np.int64] | None = None) -> NDArray[np.float64]:
+        """(N, count) numbers in the open interval (0, 1).
+
+        Args:
+            count: numbers per sample; every stream moves on by as many.
+            rows: (M) computes them for these samples only, (M, count).
+        """
         blocks = -(-count // 4)
-        number = len(self._samples)
+        samples = self._samples if rows is None else self._samples[rows]
+        number = len(samples)
         counter = np.empty((number, blocks, 4), dtype=np.uint32)
         counter[:, :, 0] = np.arange(self._block, self._block + blocks, dtype=np.uint32)
-        counter[:, :, 1] = self._samples[:, None]
+        counter[:, :, 1] = samples[:, None]
         counter[:, :, 2] = self._view
         counter[:, :, 3] = self._epoch
         self._block += blocks

@@ -6,13 +6,14 @@ import signal
 import weakref
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, fields
+from typing import Any
 
 import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from lupctl.core.errors import CorruptImageError, DataError, LupError
 from lupctl.core.formats.images import decode_rgb
@@ -40,6 +41,18 @@ class Batch:
     rows: Tensor
     views: tuple[dict[str, Tensor], ...]
     damaged: tuple[str, ...] = ()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What travels from a worker: pixels through shared memory, the small rest by value.
+
+        Every tensor would be a shared file of its own, which costs more than its few hundred bytes.
+        """
+        views = tuple({key: value.numpy() for key, value in view.items()} for view in self.views)
+        return {"pixels": self.pixels, "rows": self.rows.numpy(), "views": views, "damaged": self.damaged}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        views = tuple({key: torch.from_numpy(value) for key, value in view.items()} for view in state["views"])
+        self.__dict__.update(state | {"rows": torch.from_numpy(state["rows"]), "views": views})
 
     def to(self, device: torch.device) -> "Batch":
         """The same batch on a device; the copy overlaps with computation where memory is pinned."""
@@ -110,20 +123,33 @@ class PackImages:
         )
 
 
-def stack_images(images: Sequence[NDArray[np.uint8]]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """Images of any sizes in one array, each in the top left corner of its slot.
+def stack_images(images: Sequence[NDArray[np.uint8]]) -> tuple[Tensor, NDArray[np.int64]]:
+    """Images of any sizes in one tensor, each in the top left corner of its slot.
 
     Returns:
-        (B, H, W, 3) and the (B, 2) heights and widths.
+        (B, H, W, 3) uint8, and the (B, 2) heights and widths.
     """
     size = np.array([image.shape[:2] for image in images], dtype=np.int64)
-    height, width = size.max(axis=0)
+    height, width = (int(most) for most in size.max(axis=0))
+    stacked = _new_pixels(len(images), height, width)
+    slots = stacked.numpy()
     if bool((size == size[0]).all()):
-        return np.stack(images), size
-    stacked = np.zeros((len(images), height, width, 3), dtype=np.uint8)
-    for slot, image in zip(stacked, images, strict=True):
+        np.stack(images, out=slots)
+        return stacked, size
+    slots[:] = 0
+    for slot, image in zip(slots, images, strict=True):
         slot[: image.shape[0], : image.shape[1]] = image
     return stacked, size
+
+
+def _new_pixels(count: int, height: int, width: int) -> Tensor:
+    """Room for a batch; in a worker it is shared with the loop from the start, which saves copying it there."""
+    if get_worker_info() is None:
+        return torch.empty(count, height, width, 3, dtype=torch.uint8)
+    number = count * height * width * 3
+    storage = torch.UntypedStorage._new_shared(number)  # type: ignore[no-untyped-call]
+    strides = (height * width * 3, width * 3, 3, 1)
+    return torch.empty(0, dtype=torch.uint8).set_(storage, 0, (count, height, width, 3), strides)
 
 
 class StepDataset(Dataset[Batch]):
@@ -162,7 +188,7 @@ class StepDataset(Dataset[Batch]):
             draws = SampleDraws(wanted, seed=self._seed, epoch=epoch, view=number)
             views.append(_tensors(draw_view(plan, size, draws)))
         return Batch(
-            pixels=torch.from_numpy(pixels),
+            pixels=pixels,
             rows=torch.from_numpy(rows),
             views=tuple(views),
             damaged=tuple(line for _, _, damage in read for line in damage),
@@ -189,7 +215,7 @@ class ChunkDataset(Dataset[Batch]):
         pixels, size = stack_images([self._images.decode(int(row)) for row in rows])
         draws = SampleDraws(rows, seed=0, epoch=0, view=0)
         return Batch(
-            pixels=torch.from_numpy(pixels),
+            pixels=pixels,
             rows=torch.from_numpy(rows),
             views=(_tensors(draw_view(self._plan, size, draws)),),
         )

@@ -12,6 +12,7 @@ from lupctl.core.loading.draws import SampleDraws
 
 CROP_TRIES = 10
 ERASE_TRIES = 100
+_CROP, _JITTER, _ERASE = 1, 2, 3
 
 
 @dataclass(frozen=True)
@@ -132,7 +133,7 @@ def draw_view(plan: ViewPlan, size: NDArray[np.int64], draws: SampleDraws) -> Vi
         shift = np.floor(switches[:, 5:7] * (2 * plan.pad + 1)).astype(np.int32) - plan.pad
     low, high = plan.blur_radius
     radius = np.where(switches[:, 1] < plan.blur, low + switches[:, 2] * (high - low), 0.0)
-    factors, order = draw_jitter(plan.jitter, draws, number)
+    factors, order = draw_jitter(plan.jitter, switches[:, 7] < plan.jitter.p, draws)
     erase = np.zeros((number, 4), dtype=np.int32)
     if plan.erase > 0:
         erase = draw_erase(plan, switches[:, 4] < plan.erase, draws)
@@ -156,21 +157,22 @@ def draw_crop(
     Returns:
         (N, 4) top, left, height, width in whole source pixels.
     """
-    number = len(size)
-    tries = draws.uniform(4 * CROP_TRIES).reshape(number, CROP_TRIES, 4)
-    rows, columns = size[:, :1].astype(np.float64), size[:, 1:].astype(np.float64)
-    target = rows * columns * (area[0] + tries[:, :, 0] * (area[1] - area[0]))
-    aspect = np.exp(np.log(ratio[0]) + tries[:, :, 1] * (np.log(ratio[1]) - np.log(ratio[0])))
-    width = np.rint(np.sqrt(target * aspect))
-    height = np.rint(np.sqrt(target / aspect))
-    legal = (width > 0) & (width <= columns) & (height > 0) & (height <= rows)
-    first = legal.argmax(axis=1)
-    pick = np.arange(number)
-    width, height, where = width[pick, first], height[pick, first], tries[pick, first, 2:]
-    top = np.floor(where[:, 0] * (rows[:, 0] - height + 1))
-    left = np.floor(where[:, 1] * (columns[:, 0] - width + 1))
-    box = np.stack([top, left, height, width], axis=1)
-    box = np.where(legal.any(axis=1)[:, None], box, central_crop(size, ratio))
+    box = central_crop(size, ratio)
+    stream = draws.branch(_CROP)
+    rows = np.arange(len(size))
+    for _ in range(CROP_TRIES):
+        numbers = stream.uniform(4, rows=rows)
+        lines, columns = size[rows, 0].astype(np.float64), size[rows, 1].astype(np.float64)
+        target = lines * columns * _between(area, numbers[:, 0])
+        aspect = np.exp(_between((np.log(ratio[0]), np.log(ratio[1])), numbers[:, 1]))
+        width, height = np.rint(np.sqrt(target * aspect)), np.rint(np.sqrt(target / aspect))
+        legal = (width > 0) & (width <= columns) & (height > 0) & (height <= lines)
+        top = np.floor(numbers[:, 2] * (lines - height + 1))
+        left = np.floor(numbers[:, 3] * (columns - width + 1))
+        box[rows[legal]] = np.stack([top, left, height, width], axis=1)[legal]
+        rows = rows[~legal]
+        if len(rows) == 0:
+            break
     return box.astype(np.float32)
 
 
@@ -183,16 +185,18 @@ def central_crop(size: NDArray[np.int64], ratio: tuple[float, float]) -> NDArray
     return np.stack([(rows - height) // 2, (columns - width) // 2, height, width], axis=1)
 
 
-def draw_jitter(jitter: Jitter, draws: SampleDraws, number: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+def draw_jitter(
+    jitter: Jitter, wanted: NDArray[np.bool_], draws: SampleDraws
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """Factors (N, 4) and the order (N, 4) of brightness 0, contrast 1, saturation 2, hue 3; -1 where not jittered."""
+    number = len(wanted)
     factors = np.tile(np.array([1, 1, 1, 0], dtype=np.float32), (number, 1))
     order = np.full((number, 4), -1, dtype=np.int64)
     if jitter.p == 0:
         return factors, order
-    numbers = draws.uniform(9)
+    numbers = draws.branch(_JITTER).uniform(8)
     strengths = np.array([jitter.brightness, jitter.contrast, jitter.saturation, jitter.hue])
     factors = (factors + (2 * numbers[:, :4] - 1) * strengths).astype(np.float32)
-    wanted = numbers[:, 8] < jitter.p
     order = np.where(wanted[:, None], np.argsort(numbers[:, 4:8], axis=1, kind="stable"), -1)
     return factors, order
 
@@ -204,19 +208,20 @@ def draw_erase(plan: ViewPlan, wanted: NDArray[np.bool_], draws: SampleDraws) ->
         (N, 4) top, left, height, width in pixels of the result; zeros where nothing is erased.
     """
     found = np.zeros((len(wanted), 4), dtype=np.int32)
-    open_rows = wanted.copy()
+    stream = draws.branch(_ERASE)
+    rows = np.flatnonzero(wanted)
     for _ in range(ERASE_TRIES):
-        if not open_rows.any():
+        if len(rows) == 0:
             break
-        numbers = draws.uniform(4)
+        numbers = stream.uniform(4, rows=rows)
         area = plan.height * plan.width * _between(plan.erase_area, numbers[:, 0])
         aspect = _between(plan.erase_aspect, numbers[:, 1])
         height, width = np.rint(np.sqrt(area * aspect)), np.rint(np.sqrt(area / aspect))
-        fits = open_rows & (height < plan.height) & (width < plan.width) & (height > 0) & (width > 0)
+        fits = (height < plan.height) & (width < plan.width) & (height > 0) & (width > 0)
         top = np.floor(numbers[:, 2] * (plan.height - height + 1))
         left = np.floor(numbers[:, 3] * (plan.width - width + 1))
-        found[fits] = np.stack([top, left, height, width], axis=1)[fits].astype(np.int32)
-        open_rows &= ~fits
+        found[rows[fits]] = np.stack([top, left, height, width], axis=1)[fits].astype(np.int32)
+        rows = rows[~fits]
     return found
 
 

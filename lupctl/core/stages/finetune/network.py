@@ -1,5 +1,6 @@
 """The network of a fine-tuning run: how it begins, how well it does, how it is kept."""
 
+import sys
 from typing import Any
 
 import numpy as np
@@ -42,7 +43,7 @@ def build_started(job: FinetuneJob, num_classes: int, progress: Progress) -> Rei
         left = len(checkpoint.tensors) - len(trunk)
         progress.say(f"start: {count} trunk tensors from {job.start}; {left} of its head left behind, new head")
     elif job.recipe.start == "imagenet":
-        trunk = imagenet_trunk(job.recipe.net.arch, progress=not job.quiet)
+        trunk = imagenet_trunk(job.recipe.net.arch, progress=not job.quiet and sys.stderr.isatty())
         count = load_strictly(network.backbone, trunk, origin="ImageNet weights")
         progress.say(f"start: {count} trunk tensors from torchvision's ImageNet weights; new head")
     else:

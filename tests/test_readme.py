@@ -1,0 +1,103 @@
+"""Every command of the README runs, on drawn persons and with networks as small as they come."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from lupctl.cli.app import main
+from lupctl.core.nets.resnet import ResNetTrunk
+from lupctl.core.sources.synthetic import SyntheticPlan, SyntheticSource
+
+README = Path(__file__).parents[1] / "README.md"
+TINY = "--gpus 0 --workers 0 --set net.width=4 --set pixels.height=32 --set pixels.width=16 --set schedule.epochs=1"
+SMALLER = {
+    "pretrain": f"{TINY} --set data.batch=8 --set bn_groups=2 --set moco.queue=32",
+    "finetune": f"{TINY} --set data.persons=4 --set data.images=2",
+    "demo": "--dry-run",
+}
+# A drawn Market-1501 has not the published counts; everything else succeeds.
+EXPECTED = {"lupctl data verify market1501": 3}
+
+
+def readme_commands() -> list[str]:
+    """The lines of all shell blocks that call lupctl, in order."""
+    blocks = re.findall(r"```bash\n(.*?)```", README.read_text(encoding="utf-8"), flags=re.DOTALL)
+    return [line for block in blocks for line in block.splitlines() if line.startswith("lupctl ")]
+
+
+def write_source(root: Path, plan: SyntheticPlan) -> None:
+    source = SyntheticSource(plan)
+    for name in source.list_images().names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(source.read(name))
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder as the README assumes it: raw data in a workspace, and one's own images."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("LUPCTL_HOME", raising=False)
+    small = {"height": 32, "width": 16, "cameras": 2, "shots": 2}
+    write_source(Path("lup/raw/market1501"), SyntheticPlan(train_persons=6, test_persons=4, **small))
+    write_source(Path("lup/raw/luperson"), SyntheticPlan(unlabelled_persons=10, scenes=2, height=32, width=16))
+    write_source(Path("photos"), SyntheticPlan(seed=1, unlabelled_persons=3, scenes=1, height=32, width=16))
+    source = SyntheticSource(SyntheticPlan(seed=2, train_persons=3, **small))
+    listing = source.list_images()
+    for number, name in enumerate(listing.names):
+        path = Path(f"staff/{listing.person[number]:04d}/c{listing.camera[number]}_{number}.jpg")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(source.read(name))
+    monkeypatch.setattr(
+        "lupctl.core.stages.finetune.network.imagenet_trunk",
+        lambda arch, *, progress: ResNetTrunk(arch, width=4).state_dict(),
+    )
+    return tmp_path
+
+
+def run(line: str, monkeypatch: pytest.MonkeyPatch) -> int:
+    monkeypatch.setattr("sys.argv", shlex.split(line))
+    try:
+        main()
+    except SystemExit as end:
+        return int(end.code or 0)
+    return 0
+
+
+def test_every_command_of_the_readme(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = readme_commands()
+    assert len(lines) > 15
+    for line in lines:
+        command, _, target = line.partition(" > ")
+        if "--gpus 8" in command:
+            assert run(command, monkeypatch) == 5, "no eight GPUs here, and no silent CPU"
+            assert "--gpus 8: this machine has" in capsys.readouterr().err
+            command = command.replace(" --gpus 8", "")
+        command = f"{command} {SMALLER.get(command.split()[1], '')}".strip()
+        code = run(command, monkeypatch)
+        captured = capsys.readouterr()
+        assert code == EXPECTED.get(line, 0), f"{command}: {captured.err}"
+        if "--quiet" not in command and code == 0:
+            assert captured.out, f"{command} printed no result"
+        if target:
+            Path(target).write_text(captured.out, encoding="utf-8")
+    assert (place / "sheet.png").is_file()
+    assert (place / "photos.features.h5").is_file()
+
+
+def test_the_readme_names_the_installed_test_command() -> None:
+    text = README.read_text(encoding="utf-8")
+    assert "pip install -e '.[dev]'" in text
+    ci = (README.parent / ".ci" / "run").read_text(encoding="utf-8")
+    for command in re.findall(r"## Working on lupctl\n\n```bash\n(.*?)```", text, flags=re.DOTALL)[0].splitlines():
+        for part in command.split(" && "):
+            assert part in ci.splitlines(), f"CI does not run {part!r}"
+
+
+def test_every_shipped_recipe_stands_in_the_readme() -> None:
+    text = README.read_text(encoding="utf-8")
+    for path in sorted((README.parent / "recipes").glob("*/*.toml")):
+        assert f"| `{path.stem}` | {path.parent.name} |" in text

@@ -1,7 +1,8 @@
 """The command `lupctl`: which subcommands there are, and how errors leave the program."""
 
 import sys
-from typing import Annotated
+import traceback
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -14,11 +15,10 @@ from lupctl.cli.finetune import finetune
 from lupctl.cli.pretrain import pretrain
 from lupctl.cli.recipe import list_recipes, show_recipe
 from lupctl.cli.show import print_error, tracebacks_wanted
-from lupctl.core.errors import LupError
+from lupctl.core.errors import DeviceError, LupError
 
 app = typer.Typer(
     name="lupctl",
-    help="Person re-identification from one command line: pack, pre-train without labels, fine-tune, evaluate.",
     no_args_is_help=True,
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
@@ -61,19 +61,37 @@ def lupctl(
     """
 
 
+def _leave(error: LupError) -> NoReturn:
+    if tracebacks_wanted():
+        traceback.print_exception(error)
+    print_error(error)
+    sys.exit(error.exit_code)
+
+
+def _out_of_memory(error: Exception) -> DeviceError:
+    said = DeviceError(
+        f"out of memory ({str(error).partition(chr(10))[0]})",
+        hint="less at once: --set data.batch=... or data.persons=... in training, --chunk in dump, fewer --workers",
+    )
+    said.__cause__ = error
+    return said
+
+
 def main() -> None:
     """Runs a command; every expected failure becomes one line, one hint and an exit code."""
     try:
         app()
     except LupError as error:
-        if tracebacks_wanted():
+        _leave(error)
+    except MemoryError as error:
+        _leave(_out_of_memory(error))
+    except RuntimeError as error:
+        # torch is not imported here for the sake of one class; on a CPU its allocator raises a plain RuntimeError.
+        if type(error).__name__ != "OutOfMemoryError" and "DefaultCPUAllocator" not in str(error):
             raise
-        print_error(error)
-        sys.exit(error.exit_code)
-    except MemoryError:
-        print("error: out of memory\nhint: a smaller batch: --set data.batch=...", file=sys.stderr)
-        sys.exit(5)
-    except BrokenPipeError:
-        # The reader of our output went away, as `lupctl ... | head` does; not an error of ours.
-        sys.stderr.close()
-        sys.exit(0)
+        _leave(_out_of_memory(error))
+    except SystemExit as left:
+        # Typer leaves with 1, the code of our bugs, when the reader went away, as in `lupctl ... | head`.
+        if isinstance(left.__context__, BrokenPipeError):
+            sys.exit(0)
+        raise

@@ -1,18 +1,12 @@
 """Shell completion of names."""
 
+from pathlib import Path
 from typing import get_args
 
-from lupctl.core.choices import Arch, Dataset
-from lupctl.core.workspace import RECIPE_NAME, open_workspace
+import typer
 
-
-def complete_dataset(incomplete: str) -> list[str]:
-    """Datasets that lupctl knows, and those the workspace holds."""
-    space = open_workspace()
-    names = {*get_args(Dataset), *(path.stem for path in space.pack_paths())}
-    if space.raw.is_dir():
-        names |= {path.name for path in space.raw.iterdir()}
-    return _matching(names, incomplete)
+from lupctl.core.choices import Arch
+from lupctl.core.workspace import RECIPE_NAME, Workspace, open_workspace
 
 
 def complete_arch(incomplete: str) -> list[str]:
@@ -27,12 +21,25 @@ def complete_recipe(incomplete: str) -> list[str]:
     return _matching({recipe.name for recipe in shipped_recipes()}, incomplete)
 
 
-def complete_run(incomplete: str) -> list[str]:
+def complete_run(context: typer.Context, incomplete: str) -> list[str]:
     """Runs of the workspace."""
-    runs = open_workspace().runs
-    return _matching(
-        {path.parent.name for path in runs.glob(f"*/{RECIPE_NAME}")} if runs.is_dir() else set(), incomplete
-    )
+    runs = _workspace_of(context).runs
+    return _matching({path.parent.name for path in runs.glob(f"*/{RECIPE_NAME}")}, incomplete)
+
+
+def complete_recipe_or_run(context: typer.Context, incomplete: str) -> list[str]:
+    """Shipped recipes, and runs of the workspace."""
+    return sorted({*complete_recipe(incomplete), *complete_run(context, incomplete)})
+
+
+def complete_start(context: typer.Context, incomplete: str) -> list[str]:
+    """Runs of the workspace, and starts without one."""
+    return sorted({*_matching({"imagenet", "scratch"}, incomplete), *complete_run(context, incomplete)})
+
+
+def _workspace_of(context: typer.Context) -> Workspace:
+    home = context.params.get("home")
+    return open_workspace(Path(home) if home else None)
 
 
 def _matching(names: set[str], incomplete: str) -> list[str]:

@@ -4,12 +4,14 @@ from dataclasses import asdict
 
 import typer
 
-from lupctl.cli.options import DebugOption, HomeOption, JsonOption
+from lupctl.cli.options import DebugOption, HomeOption, JsonOption, QuietOption
 from lupctl.cli.show import print_json, print_table
 from lupctl.core.workspace import open_workspace
 
 
-def doctor(home: HomeOption = None, json: JsonOption = False, debug: DebugOption = False) -> None:
+def doctor(
+    home: HomeOption = None, json: JsonOption = False, quiet: QuietOption = False, debug: DebugOption = False
+) -> None:
     """Shows what this machine has, and which of it would be used.
 
     Example: `lupctl doctor`

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from lupctl.cli.complete import complete_dataset, complete_run
+from lupctl.cli.complete import complete_run
+from lupctl.cli.datasets import complete_dataset
 from lupctl.cli.options import (
     DebugOption,
     DeviceOption,

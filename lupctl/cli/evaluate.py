@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from lupctl.cli.complete import complete_run
 from lupctl.cli.dump import default_out, find_images
 from lupctl.cli.options import (
     DebugOption,
@@ -41,6 +42,7 @@ TargetArgument = Annotated[
         metavar="[RUN|FEATURES]",
         help="A run's name or folder, or a features file [default: the newest fine-tuning run].",
         show_default=False,
+        autocompletion=complete_run,
     ),
 ]
 RerankOption = Annotated[bool, typer.Option("--rerank", help="Score once more after k-reciprocal re-ranking.")]

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lupctl.cli.complete import complete_dataset, complete_run
+from lupctl.cli.complete import complete_start
+from lupctl.cli.datasets import complete_dataset
 from lupctl.cli.options import (
     ArchOption,
     DebugOption,
@@ -42,7 +43,7 @@ FromOption = Annotated[
         "--from",
         help="Run, checkpoint file, imagenet or scratch [default: the newest pre-training run of that architecture].",
         show_default=False,
-        autocompletion=complete_run,
+        autocompletion=complete_start,
     ),
 ]
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lupctl.cli.complete import complete_dataset
+from lupctl.cli.datasets import complete_dataset
 from lupctl.cli.options import (
     ArchOption,
     DebugOption,
@@ -71,7 +71,7 @@ def pretrain(
 
     `lupctl pretrain --arch r50 --gpus 8`
 
-    `lupctl pretrain --arch r18 --data market1501 --recipe small-moco --set schedule.epochs=50`
+    `lupctl pretrain --arch r18 --data market1501 --set data.batch=256 --set schedule.epochs=50`
     """
     from lupctl.core.device import pick_placement
     from lupctl.core.recipes.models import PretrainRecipe

@@ -5,18 +5,20 @@ from typing import Annotated
 
 import typer
 
-from lupctl.cli.complete import complete_recipe
-from lupctl.cli.options import DebugOption, HomeOption, JsonOption, SetOption
+from lupctl.cli.complete import complete_recipe_or_run
+from lupctl.cli.options import DebugOption, HomeOption, JsonOption, QuietOption, SetOption
 from lupctl.cli.show import print_json, print_table
 from lupctl.core.workspace import RECIPE_NAME, open_workspace
 
 NameArgument = Annotated[
     str,
-    typer.Argument(metavar="NAME|RUN", help="A shipped recipe, a TOML file, or a run.", autocompletion=complete_recipe),
+    typer.Argument(
+        metavar="NAME|RUN", help="A shipped recipe, a TOML file, or a run.", autocompletion=complete_recipe_or_run
+    ),
 ]
 
 
-def list_recipes(json: JsonOption = False, debug: DebugOption = False) -> None:
+def list_recipes(json: JsonOption = False, quiet: QuietOption = False, debug: DebugOption = False) -> None:
     """Lists the recipes that come with lupctl.
 
     Example: `lupctl recipe list`
@@ -37,6 +39,7 @@ def show_recipe(
     set_: SetOption = None,
     home: HomeOption = None,
     json: JsonOption = False,
+    quiet: QuietOption = False,
     debug: DebugOption = False,
 ) -> None:
     """Prints a recipe with every key filled in, as TOML that can be edited and given back with --recipe.
@@ -47,7 +50,7 @@ def show_recipe(
 
     `lupctl recipe show luperson-moco --set net.arch=r152`
     """
-    from lupctl.core.recipes.shipped import find_text, read_resolved, resolve_recipe
+    from lupctl.core.recipes.shipped import MODELS, find_text, read_resolved, resolve_recipe
     from lupctl.core.recipes.text import dump_recipe, parse_recipe
 
     run = next(
@@ -57,7 +60,7 @@ def show_recipe(
         name = str(run / RECIPE_NAME)
     text, origin = find_text(name, None)
     stage = parse_recipe(text, origin=origin).get("stage", "")
-    resolved = resolve_recipe(stage, name, overrides=set_ or ()) if stage else read_resolved(Path(name))
+    resolved = resolve_recipe(stage, name, overrides=set_ or ()) if stage in MODELS else read_resolved(Path(name))
     if json:
         print_json("lupctl.recipe/1", {"name": name, "recipe": resolved.model_dump(mode="json")})
     else:

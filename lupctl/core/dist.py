@@ -14,7 +14,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from lupctl.core.errors import LupError, StoppedError, UsageError
+from lupctl.core.errors import DeviceError, LupError, StoppedError, UsageError
 
 T = TypeVar("T")
 # Set by every launcher: ours, torchrun, and an srun script that follows PyTorch's conventions.
@@ -179,10 +179,17 @@ def _run_child(entry: Callable[[T], None], job: T, kind: str, folder: str) -> No
     try:
         with joined_job(kind):
             entry(job)
-    except LupError as error:
+    except (LupError, torch.OutOfMemoryError) as met:
+        error = met if isinstance(met, LupError) else _out_of_memory(met)
         note = Path(folder) / f"{time.monotonic_ns():020d}-{os.environ['RANK']}.json"
         note.write_text(json.dumps([type(error).__name__, error.message, error.hint]), encoding="utf-8")
         sys.exit(error.exit_code)
+
+
+def _out_of_memory(error: torch.OutOfMemoryError) -> DeviceError:
+    return DeviceError(
+        f"out of memory ({str(error).partition(chr(10))[0]})", hint="a smaller batch, as in --set data.batch=..."
+    )
 
 
 def _first_error(folder: Path) -> LupError | None:

@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -11,6 +12,7 @@ from pathlib import Path
 from lupctl.core.errors import DataError, UsageError
 
 HASH_CHUNK_BYTES = 1 << 20
+RUST_ERROR = re.compile(r"\(os error (\d+)\)")
 UNWRITABLE = (
     errno.EROFS, errno.EACCES, errno.EPERM, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG,
 )  # fmt: skip
@@ -44,19 +46,28 @@ def disk_errors_named(path: Path) -> Iterator[None]:
     """Turns a disk that is full or closed, or a place that cannot be, into one line that names the file."""
     try:
         yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    except Exception as error:
+        number = _system_error(error)
+        if number in (errno.ENOSPC, errno.EDQUOT):
             place = next(folder for folder in path.absolute().parents if folder.is_dir())
             free = shutil.disk_usage(place).free
             raise DataError(
                 f"{path}: the disk is full ({free / 2**20:.0f} MiB free); nothing was written",
                 hint="free some space, or name another place with --out or --home, then type the same command again",
             ) from error
-        if error.errno in UNWRITABLE:
+        if number in UNWRITABLE:
             raise DataError(
-                f"{path}: cannot be written ({error.strerror})", hint="name another place with --out or --home"
+                f"{path}: cannot be written ({os.strerror(number)})", hint="name another place with --out or --home"
             ) from error
         raise
+
+
+def _system_error(error: Exception) -> int | None:
+    """The system's number for what went wrong; libraries written in Rust, as safetensors is, tell it in words."""
+    if isinstance(error, OSError):
+        return error.errno
+    told = RUST_ERROR.search(str(error))
+    return int(told[1]) if told else None
 
 
 def sync_path(path: Path) -> None:

@@ -16,7 +16,7 @@ from torchvision.transforms.v2 import functional as reference
 from lupctl.core.choices import Interpolation
 from lupctl.core.loading.draws import SampleDraws
 from lupctl.core.loading.loaders import stack_images
-from lupctl.core.loading.transform import blur, erase, jitter_colours, luma, make_view, resize_matrix
+from lupctl.core.loading.transform import blur, erase, jitter_colours, luma, make_view, resize_taps
 from lupctl.core.loading.views import Jitter, ViewPlan, draw_view
 
 FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
@@ -150,12 +150,13 @@ def test_same_size_changes_nothing() -> None:
 
 def test_resize_weights_sum_to_one_and_stay_in_the_crop() -> None:
     start, length = torch.tensor([0.0, 5.0, 11.0]), torch.tensor([20.0, 3.0, 9.0])
-    matrix = resize_matrix(start, length, torch.zeros(3, dtype=torch.int32), 7, 20, "bicubic")
-    assert matrix.shape == (3, 7, 20)
-    torch.testing.assert_close(matrix.sum(2), torch.ones(3, 7))
+    index, weight = resize_taps(start, length, torch.zeros(3, dtype=torch.int32), 7, 20, "bicubic")
+    assert index.shape == weight.shape == (3, 7, 12)  # 4 pixels, stretched by 20 / 7
+    torch.testing.assert_close(weight.sum(2), torch.ones(3, 7))
     for row, (first, count) in enumerate(zip(start.int().tolist(), length.int().tolist(), strict=True)):
-        outside = [place for place in range(20) if not first <= place < first + count]
-        assert not matrix[row][:, outside].any()
+        outside = (index[row] < first) | (index[row] >= first + count)
+        assert not weight[row][outside].any()
+        assert len(set(index[row][weight[row] != 0].tolist())) == count
 
 
 # Padding and flip
@@ -430,6 +431,20 @@ def test_images_of_different_sizes_in_one_batch_are_each_as_alone(plan: ViewPlan
         own = {name: value[place : place + 1] for name, value in draws.items()}
         alone = make_view(plan, torch.from_numpy(image[None]), own)
         torch.testing.assert_close(together[place], alone[0], atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("chunk_pixels", [1, 10_000, 10**9])
+def test_the_work_may_be_cut_anywhere(chunk_pixels: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    pixels, size = stack_images([picture(50 + seed, 40, seed=seed) for seed in range(11)])
+    draws = real_draws(FULL, size)
+    whole = make_view(FULL, torch.as_tensor(pixels), draws)
+    monkeypatch.setattr("lupctl.core.loading.transform.CHUNK_PIXELS", chunk_pixels)
+    torch.testing.assert_close(make_view(FULL, torch.as_tensor(pixels), draws), whole, atol=1e-5, rtol=0)
+
+
+def test_no_images_give_no_views() -> None:
+    empty = {name: value[:0] for name, value in real_draws(FULL, np.array([[64, 32]])).items()}
+    assert make_view(FULL, torch.zeros(0, 64, 32, 3, dtype=torch.uint8), empty).shape == (0, 3, 64, 32)
 
 
 def test_the_source_is_left_alone() -> None:

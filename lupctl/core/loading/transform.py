@@ -1,10 +1,14 @@
 """Pixels of a whole batch, from decoded bytes to network input, on any device.
 
-Cropping and resizing are linear in each direction, so both are one matrix per image and direction: a batched matrix
-product does the crop, the antialiased resize, the padding and the flip of every image at once, each with its own box.
+A resize is a short weighted sum of source lines in each direction, and so is a blur. The lines of every image are
+picked by index, each image with its own crop, padding and mirror. A view is the same, to rounding, in whatever batch
+it is made.
 """
 
+import math
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from lupctl.core.choices import Interpolation
@@ -13,6 +17,9 @@ from lupctl.core.loading.views import ViewPlan
 # Rec. 601 luma as Pillow has it; torchvision's tensor operations weigh red by 0.2989.
 GREY_WEIGHTS = (0.299, 0.587, 0.114)
 BLUR_REACH = 3.0
+# Pixels of source and result that a processor works on at a time. Of more, each of about thirty passes would go to
+# the memory instead of the cache; of fewer, the calls cost more than the work.
+CHUNK_PIXELS = 1 << 18
 
 
 def make_view(plan: ViewPlan, pixels: Tensor, draws: dict[str, Tensor]) -> Tensor:
@@ -28,26 +35,24 @@ def make_view(plan: ViewPlan, pixels: Tensor, draws: dict[str, Tensor]) -> Tenso
     """
     # A training step may be under autocast when it makes its view; in bfloat16 a pixel has no more than 8 bits.
     with torch.autocast(pixels.device.type, enabled=False):
-        return _make_view(plan, pixels, draws)
+        if pixels.device.type != "cpu":
+            return _make_view(plan, pixels, draws)
+        count, height, width, _ = pixels.shape
+        view = torch.empty(count, 3, plan.height, plan.width)
+        chunk = max(1, CHUNK_PIXELS // (height * width + plan.height * plan.width))
+        for start in range(0, count, chunk):
+            part = slice(start, start + chunk)
+            view[part] = _make_view(plan, pixels[part], {name: value[part] for name, value in draws.items()})
+        return view
 
 
 def _make_view(plan: ViewPlan, pixels: Tensor, draws: dict[str, Tensor]) -> Tensor:
-    box, shift = draws["box"], draws["shift"]
-    rows = resize_matrix(box[:, 0], box[:, 2], shift[:, 0], plan.height, pixels.shape[1], plan.interpolation)
-    columns = resize_matrix(box[:, 1], box[:, 3], shift[:, 1], plan.width, pixels.shape[2], plan.interpolation)
-    columns = torch.where(draws["flip"][:, None, None], columns.flip(1), columns)
-    source = pixels.permute(0, 3, 1, 2).to(torch.float32).div_(255.0)
-    # Across first, then down, as in the Pillow of published code: what bicubic overshoots is cut off after each.
-    view = torch.matmul(source, columns.transpose(1, 2)[:, None])
-    if plan.interpolation == "bicubic":
-        view.clamp_(0, 1)
-    view = torch.matmul(rows[:, None], view)
-    if plan.interpolation == "bicubic":
-        view.clamp_(0, 1)
+    view = crop_resize(plan, pixels, draws)
     if plan.jitter.p > 0:
         view = jitter_colours(view, draws["jitter"], draws["jitter_order"])
     if plan.grey > 0:
-        view = torch.where(draws["grey"][:, None, None, None], luma(view), view)
+        chosen = draws["grey"].nonzero()[:, 0]
+        view.index_copy_(0, chosen, luma(view[chosen]).expand(-1, 3, -1, -1))
     if plan.blur > 0:
         view = blur(view, draws["radius"])
     mean = torch.tensor(plan.mean, device=view.device).view(1, 3, 1, 1)
@@ -58,38 +63,76 @@ def _make_view(plan: ViewPlan, pixels: Tensor, draws: dict[str, Tensor]) -> Tens
     return view
 
 
-def resize_matrix(
+def crop_resize(plan: ViewPlan, pixels: Tensor, draws: dict[str, Tensor]) -> Tensor:
+    """(B, 3, plan.height, plan.width) in [0, 1]: crop, resize, padding and mirror."""
+    box, shift = draws["box"], draws["shift"]
+    count, height, width, _ = pixels.shape
+    index, weight = resize_taps(box[:, 1], box[:, 3], shift[:, 1], plan.width, width, plan.interpolation)
+    mirrored = draws["flip"][:, None, None]
+    index, weight = (torch.where(mirrored, taps.flip(1), taps) for taps in (index, weight))
+    # Across first, then down, as in the Pillow of published code: what bicubic overshoots is cut off after each.
+    lines = pixels.permute(0, 2, 3, 1).to(torch.float32, memory_format=torch.contiguous_format)
+    lines = _sum_taps(lines.view(count, width, 3 * height), index, weight / 255.0)
+    if plan.interpolation == "bicubic":
+        lines.clamp_(0, 1)
+    lines = lines.view(count, plan.width, 3, height).permute(0, 3, 2, 1).reshape(count, height, 3 * plan.width)
+    index, weight = resize_taps(box[:, 0], box[:, 2], shift[:, 0], plan.height, height, plan.interpolation)
+    lines = _sum_taps(lines, index, weight)
+    if plan.interpolation == "bicubic":
+        lines.clamp_(0, 1)
+    return lines.view(count, plan.height, 3, plan.width).permute(0, 2, 1, 3).contiguous()
+
+
+def resize_taps(
     start: Tensor, length: Tensor, shift: Tensor, size: int, source: int, interpolation: Interpolation
-) -> Tensor:
-    """Weights that crop and resize one direction of each image, with Pillow's antialiased filters.
+) -> tuple[Tensor, Tensor]:
+    """Which source pixels make an output pixel, in one direction of each image, with Pillow's antialiased filters.
 
     Pillow stretches the filter by the reduction factor, samples it at source pixel centres inside the crop and
-    normalises each row; so does this.
+    normalises; so does this.
 
     Args:
         start: (B) first source pixel of the crop.
         length: (B) source pixels the crop covers.
-        shift: (B) output pixels by which the window lies off the resized image; rows off it are zero (black).
+        shift: (B) output pixels by which the window lies off the resized image; pixels off it are zero (black).
         size: output pixels.
         source: source pixels of the slot.
         interpolation: bilinear (triangle) or bicubic (Keys, a = -0.5).
 
     Returns:
-        (B, size, source) float32.
+        (B, size, T) int64 source pixels and their float32 weights.
     """
+    support = 1.0 if interpolation == "bilinear" else 2.0
     place = torch.arange(size, device=start.device) + shift[:, None]  # (B, size)
     scale = (length / size)[:, None]
-    stretch = scale.clamp(min=1.0)[:, :, None]
+    stretch = scale.clamp(min=1.0)
+    # As many pixel centres as fit strictly inside the widest filter: of these crops, or, where asking would make an
+    # accelerator wait, of any crop of this slot. More taps than needed weigh nothing.
+    widest = float(stretch.max()) if start.device.type == "cpu" else max(1.0, source / size)
+    num_taps = math.ceil(2 * support * widest)
     centre = start[:, None] + (place + 0.5) * scale
-    pixel = torch.arange(source, device=start.device, dtype=torch.float32)
-    offset = (pixel + 0.5 - centre[:, :, None]) / stretch
+    first = (centre - support * stretch - 0.5).floor() + 1
+    pixel = first[:, :, None] + torch.arange(num_taps, device=start.device)
+    offset = (pixel + 0.5 - centre[:, :, None]) / stretch[:, :, None]
     weight = _triangle(offset) if interpolation == "bilinear" else _keys(offset)
-    inside = (pixel >= start[:, None]) & (pixel < (start + length)[:, None])
-    weight = weight * inside[:, None]
+    weight = weight * ((pixel >= start[:, None, None]) & (pixel < (start + length)[:, None, None]))
     weight = weight / weight.sum(dim=2, keepdim=True).clamp(min=1e-12)
-    if bool((shift != 0).any()):
-        weight = weight * ((place >= 0) & (place < size))[:, :, None]
-    return weight
+    weight = weight * ((place >= 0) & (place < size))[:, :, None]
+    return pixel.clamp(0, source - 1).long(), weight
+
+
+def _sum_taps(lines: Tensor, index: Tensor, weight: Tensor) -> Tensor:
+    """Weighted sums of lines: (B, N, M) float32 and (B, size, T) taps to (B, size, M)."""
+    count, number, length = lines.shape
+    flat = lines.view(count * number, length)
+    place = index + number * torch.arange(count, device=lines.device)[:, None, None]
+    total: Tensor | None = None
+    for tap in range(index.shape[2]):
+        part = flat.index_select(0, place[:, :, tap].flatten()).view(count, -1, length)
+        part.mul_(weight[:, :, tap, None])
+        total = part if total is None else total.add_(part)
+    assert total is not None
+    return total
 
 
 def _triangle(offset: Tensor) -> Tensor:
@@ -115,23 +158,28 @@ def blur(view: Tensor, radius: Tensor) -> Tensor:
     chosen = (radius > 0).nonzero()[:, 0]
     if len(chosen) == 0:
         return view
-    rows = _blur_matrix(radius[chosen], view.shape[2])
-    columns = _blur_matrix(radius[chosen], view.shape[3])
-    smooth = torch.matmul(torch.matmul(rows[:, None], view[chosen]), columns.transpose(1, 2)[:, None])
-    return view.index_copy(0, chosen, smooth)
+    kernel = _gaussian(radius[chosen])
+    return view.index_copy(0, chosen, _blur_rows(_blur_rows(view[chosen], kernel, 3), kernel, 2))
 
 
-def _blur_matrix(radius: Tensor, size: int) -> Tensor:
-    """(B, size, size) blur of a line whose end pixels repeat outwards."""
-    # Each image's kernel ends where its own radius says, whatever the widest in the batch.
+def _gaussian(radius: Tensor) -> Tensor:
+    """(B, taps) kernels that end at three deviations of their own, padded with zeros to the widest."""
     reach = (BLUR_REACH * radius + 0.5).floor().clamp_(min=1)
     widest = int(reach.max())
     step = torch.arange(-widest, widest + 1, device=radius.device)
     kernel = torch.exp(-0.5 * (step / radius[:, None]) ** 2) * (step.abs() <= reach[:, None])
-    kernel = kernel / kernel.sum(dim=1, keepdim=True)
-    target = (torch.arange(size, device=radius.device)[:, None] + step).clamp(0, size - 1)  # (size, taps)
-    matrix = torch.zeros(len(radius), size, size, device=radius.device)
-    return matrix.scatter_add_(2, target.expand(len(radius), -1, -1), kernel[:, None].expand(-1, size, -1).contiguous())
+    return kernel / kernel.sum(dim=1, keepdim=True)
+
+
+def _blur_rows(view: Tensor, kernel: Tensor, dim: int) -> Tensor:
+    """Blur along one direction of (B, 3, H, W); lines that fall off repeat the edge."""
+    taps, size = kernel.shape[1], view.shape[dim]
+    reach = taps // 2
+    padded = F.pad(view, (reach, reach, 0, 0) if dim == 3 else (0, 0, reach, reach), mode="replicate")
+    total = torch.zeros_like(view)
+    for tap in range(taps):
+        total.addcmul_(padded.narrow(dim, tap, size), kernel[:, tap].view(-1, 1, 1, 1))
+    return total
 
 
 def erase(view: Tensor, rectangle: Tensor) -> Tensor:
@@ -141,7 +189,8 @@ def erase(view: Tensor, rectangle: Tensor) -> Tensor:
     top, left, height, width = rectangle.unbind(1)
     rows = (row >= top[:, None]) & (row < (top + height)[:, None])
     columns = (column >= left[:, None]) & (column < (left + width)[:, None])
-    return view.masked_fill_((rows[:, :, None] & columns[:, None, :])[:, None], 0.0)
+    kept = ~(rows[:, :, None] & columns[:, None, :])
+    return view.mul_(kept[:, None])  # a third of the time of a masked fill
 
 
 def jitter_colours(view: Tensor, factors: Tensor, order: Tensor) -> Tensor:

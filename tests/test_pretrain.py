@@ -131,16 +131,18 @@ def test_signals_to_the_real_command(
     words = ["pretrain", "--data", str(crowd), "--gpus", "0", "--workers", "1"]
     words += [*as_options(settings), "--out", "run"]
     main = "from lupctl.cli.app import main; main()"
-    process = subprocess.Popen([sys.executable, "-c", main, *words], stderr=subprocess.PIPE, text=True)
+    said = tmp_path / "stderr.txt"  # no pipe: orphaned decoding workers would keep it open, and this waiting
+    with said.open("w") as stream:
+        process = subprocess.Popen([sys.executable, "-c", main, *words], stderr=stream)
     state = tmp_path / "run" / "resume.pt"
     deadline = time.monotonic() + 60
     while not state.exists():
-        assert process.poll() is None, process.communicate()[1]
+        assert process.poll() is None, said.read_text()
         assert time.monotonic() < deadline
         time.sleep(0.005)
     process.send_signal(number)
-    err = process.communicate(timeout=60)[1]
-    assert process.returncode == code, err
+    assert process.wait(timeout=60) == code, said.read_text()
+    err = said.read_text()
     step = read_state(tmp_path / "run")["step"]
     assert step < 60
     if code > 0:

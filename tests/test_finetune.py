@@ -201,11 +201,20 @@ def test_a_run_starts_from_the_trunk_of_its_start(
 def test_a_start_of_another_shape_is_refused_by_name(
     labelled: Path, backbone: Path, tmp_path: Path, setting: str
 ) -> None:
-    with pytest.raises(FormatError, match=r"does not fit the network: .*(conv1|downsample)") as caught:
+    with pytest.raises(UsageError, match="a trunk r18 of width 4; the recipe says") as caught:
         finetune(finetune_job(labelled, tmp_path / "run", setting, start=backbone), QUIET)
     assert str(backbone) in caught.value.message
-    assert "of another shape" in caught.value.message
-    assert "--arch" in caught.value.hint
+    assert caught.value.hint == "--arch r18 --set net.width=4"
+    assert not (tmp_path / "run").exists(), "refused before anything is written"
+
+
+def test_the_start_decides_depth_and_width(lupctl: Shell, labelled: Path, backbone: Path) -> None:
+    """`bot` says r50; a named start that is an r18 wins over its text, and a named option over both."""
+    ran = lupctl(f"finetune {labelled} --from {backbone} --gpus 0 --dry-run --json")
+    assert (ran.code, ran.json["arch"]) == (0, "r18")
+    ran = lupctl(f"finetune {labelled} --from {backbone} --arch r50 --gpus 0 --dry-run")
+    assert ran.code == 2
+    assert "a trunk r18 of width 4; the recipe says r50 of width 4" in ran.err
 
 
 def test_a_changed_start_is_refused_on_resume(
@@ -249,7 +258,12 @@ def test_one_camera_is_refused_before_training(tmp_path: Path, market_folder: Pa
     with pytest.raises(DataError, match="0 of 2 queries have a right answer: every image has camera 1") as caught:
         finetune(job, QUIET)
     assert caught.value.exit_code == 3
+    assert caught.value.hint.endswith("--set evaluation.same_camera=keep")
     assert not job.run.exists()
+    kept = finetune_job(
+        tmp_path / "one.h5", tmp_path / "run", "data.persons=2", "data.images=2", "evaluation.same_camera=keep"
+    )
+    assert 0 < finetune(kept, QUIET)["scores"]["map"] <= 1
 
 
 @pytest.fixture

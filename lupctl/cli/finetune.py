@@ -128,8 +128,8 @@ def resolve(
 ) -> tuple[Start, "FinetuneRecipe"]:
     """The start, and the recipe with what the start decides filled in.
 
-    A checkpoint brings its trunk's depth and width and its pixel constants; the recipe's own text, `--set` and named
-    flags stand above them.
+    A checkpoint brings its pixel constants, which the recipe's own text stands above, and, being what it is, its
+    trunk's depth and width, which only `--set` and named flags stand above.
     """
     from lupctl.core.recipes.models import FinetuneRecipe
     from lupctl.core.recipes.shipped import resolve_recipe
@@ -142,9 +142,8 @@ def resolve(
     adopted: dict[str, Any] = {}
     if origin.checkpoint is not None:
         network, pixels = origin.header["network"], origin.header["preprocessing"]
-        adopted = {"net.width": network["width"], "pixels.mean": pixels["mean"], "pixels.std": pixels["std"]}
-        if named and arch is None:
-            adopted["net.arch"] = network["arch"]
+        adopted = {"pixels.mean": pixels["mean"], "pixels.std": pixels["std"]}
+        overrides = [f"net.arch={network['arch']}", f"net.width={network['width']}", *overrides]
     final = resolve_recipe(
         "finetune", recipe, overrides=overrides, flags={**flags, "start": origin.name}, adopted=adopted
     )

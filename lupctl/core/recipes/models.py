@@ -11,6 +11,7 @@ from lupctl.core.choices import (
     OptimizerName,
     Pooling,
     Precision,
+    SameCamera,
     ScheduleKind,
     ScheduleUnit,
 )
@@ -203,9 +204,11 @@ class Evaluation(Section):
 
     Args:
         every_epochs: 0 evaluates at the end only.
+        same_camera: matches from the query's own camera: drop ignores them, keep counts them as right.
     """
 
     every_epochs: Annotated[int, Field(ge=0)] = 0
+    same_camera: SameCamera = "drop"
 
 
 class PretrainRecipe(Section):

@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 from lupctl.core.choices import ROLE_CODES
 from lupctl.core.device import Placement
 from lupctl.core.dist import check_split
-from lupctl.core.errors import DataError
+from lupctl.core.errors import DataError, UsageError
 from lupctl.core.files import file_fingerprint
+from lupctl.core.formats.checkpoint import read_header
 from lupctl.core.formats.pack import Pack, open_pack
 from lupctl.core.formats.samples import Samples
 from lupctl.core.loading.samplers import PersonsImagesOrder
@@ -78,6 +79,7 @@ def plan_finetuning(job: FinetuneJob) -> FinetunePlan:
     recipe = job.recipe
     batch = recipe.data.persons * recipe.data.images
     check_split(batch, recipe.bn_groups, job.placement.processes)
+    check_start(job)
     pack = open_pack(job.pack)
     rows, label, persons = training_rows(pack)
     order = build_order(recipe, label)
@@ -91,8 +93,44 @@ def plan_finetuning(job: FinetuneJob) -> FinetunePlan:
         steps=order.steps_per_epoch * recipe.schedule.epochs,
         batch_per_device=local,
         memory_bytes=4 * parameter_bytes(net) + local * activations,
-        queries=check_answerable(pack.samples).valid if has_queries(pack.samples) else 0,
+        queries=count_queries(recipe, pack.samples),
     )
+
+
+def count_queries(recipe: FinetuneRecipe, samples: Samples) -> int:
+    """Queries that will be scored; 0 when the pack has none.
+
+    Raises:
+        DataError: there are queries, and none can be answered.
+    """
+    if not has_queries(samples):
+        return 0
+    same_camera = recipe.evaluation.same_camera
+    try:
+        return check_answerable(samples, same_camera=same_camera).valid
+    except DataError as error:
+        if "camera" not in error.hint or same_camera == "keep":
+            raise
+        hint = "count them as right answers: --set evaluation.same_camera=keep"
+        raise DataError(error.message, hint=hint) from error
+
+
+def check_start(job: FinetuneJob) -> None:
+    """Refuses a start whose trunk is not the recipe's, before anything is written.
+
+    Raises:
+        UsageError: depth or width differ.
+        FormatError: the start is no checkpoint.
+    """
+    if job.start is None:
+        return
+    found, net = read_header(job.start)["network"], job.recipe.net
+    if (found["arch"], found["width"]) != (net.arch, net.width):
+        raise UsageError(
+            f"{job.start}: a trunk {found['arch']} of width {found['width']}; "
+            f"the recipe says {net.arch} of width {net.width}",
+            hint=f"--arch {found['arch']} --set net.width={found['width']}",
+        )
 
 
 def input_fingerprints(job: FinetuneJob) -> dict[str, str]:

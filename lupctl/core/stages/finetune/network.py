@@ -74,7 +74,7 @@ def evaluate_network(
         progress=Progress(quiet=True),
     )
     network.train()
-    scores = score(features, pack.samples.select(rows), device=device).scores
+    scores = score(features, pack.samples.select(rows), device=device, same_camera=recipe.evaluation.same_camera).scores
     return {"map": scores.map, "map_official": scores.map_official, "minp": scores.minp, "rank1": scores.cmc[1]}
 
 

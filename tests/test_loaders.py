@@ -19,15 +19,12 @@ from lupctl.core.formats.images import decode_rgb
 from lupctl.core.formats.pack import open_pack
 from lupctl.core.formats.pack_writer import write_pack
 from lupctl.core.formats.shard_writer import PackedImage
+from lupctl.core.loading.images import REPLACEMENT_TRIES, FileImages, PackImages, stack_images
 from lupctl.core.loading.loaders import (
-    REPLACEMENT_TRIES,
     Batch,
     ChunkDataset,
-    FileImages,
-    PackImages,
     StepDataset,
     open_loader,
-    stack_images,
 )
 from lupctl.core.loading.samplers import ShuffledOrder
 from lupctl.core.loading.views import ViewPlan

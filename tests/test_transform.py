@@ -15,7 +15,7 @@ from torchvision.transforms.v2 import functional as reference
 
 from lupctl.core.choices import Interpolation
 from lupctl.core.loading.draws import SampleDraws
-from lupctl.core.loading.loaders import stack_images
+from lupctl.core.loading.images import stack_images
 from lupctl.core.loading.transform import blur, erase, jitter_colours, luma, make_view, resize_taps
 from lupctl.core.loading.views import Jitter, ViewPlan, draw_view
 

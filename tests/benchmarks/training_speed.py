@@ -17,7 +17,8 @@ import torch
 
 from lupctl.core.formats.images import decode_rgb
 from lupctl.core.formats.pack import open_pack
-from lupctl.core.loading.loaders import PackImages, StepDataset, open_loader
+from lupctl.core.loading.images import PackImages
+from lupctl.core.loading.loaders import StepDataset, open_loader
 from lupctl.core.loading.samplers import ShuffledOrder
 from lupctl.core.loading.transform import make_view
 from lupctl.core.loading.views import build_view_plan

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from lupctl.core.device import autocast
 from lupctl.core.errors import FormatError
 from lupctl.core.formats.checkpoint import Checkpoint, load_strictly, read_checkpoint
-from lupctl.core.loading.loaders import ChunkDataset, FileImages, PackImages, open_loader
+from lupctl.core.loading.images import FileImages, PackImages
+from lupctl.core.loading.loaders import ChunkDataset, open_loader
 from lupctl.core.loading.transform import make_view
 from lupctl.core.loading.views import ViewPlan, build_view_plan
 from lupctl.core.nets.build import NetworkPlan, build_network

@@ -46,7 +46,9 @@ def examine(home: Path) -> list[Finding]:
         Finding("lupctl", version("lupctl"), f"Python {platform.python_version()} on {platform.machine()}"),
         Finding("torch", torch.__version__, f"{torch.get_num_threads()} threads on the CPU"),
         *_devices(),
-        Finding("faiss", f"{faiss.__version__}, {faiss.get_num_gpus()} GPUs seen", "installed; nearest neighbours"),
+        Finding(
+            "faiss", f"{faiss.__version__}, {faiss.get_num_gpus()} GPUs seen", "nothing yet; distances are torch's"
+        ),
         _jpeg_decoder(),
         _cores(),
         _disk(home),

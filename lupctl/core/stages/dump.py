@@ -16,7 +16,8 @@ from lupctl.core.formats.features import FEATURES_FORMAT, Features, write_featur
 from lupctl.core.formats.pack import open_pack
 from lupctl.core.formats.record import build_record
 from lupctl.core.formats.samples import Samples
-from lupctl.core.loading.loaders import FileImages, PackImages, default_workers
+from lupctl.core.loading.images import FileImages, PackImages
+from lupctl.core.loading.loaders import default_workers
 from lupctl.core.progress import Progress
 from lupctl.core.retrieval.extract import describe_network, extract_features, open_encoder
 from lupctl.core.sources.images import ImagesSource

@@ -8,7 +8,8 @@ from torch import Tensor
 from lupctl.core.device import autocast, pick_precision
 from lupctl.core.dist import agree_to_stop, average_, gather_plain, gather_with_gradient, own_device, rank, world_size
 from lupctl.core.formats.pack import open_pack
-from lupctl.core.loading.loaders import PackImages, StepDataset, default_workers, open_loader
+from lupctl.core.loading.images import PackImages
+from lupctl.core.loading.loaders import StepDataset, default_workers, open_loader
 from lupctl.core.loading.transform import make_view
 from lupctl.core.loading.views import build_view_plan
 from lupctl.core.losses.identity import smoothed_cross_entropy

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from lupctl.core.choices import ROLE_CODES
 from lupctl.core.formats.checkpoint import load_strictly, pack_story, read_checkpoint, write_checkpoint
 from lupctl.core.formats.pack import Pack
-from lupctl.core.loading.loaders import PackImages
+from lupctl.core.loading.images import PackImages
 from lupctl.core.loading.views import build_view_plan
 from lupctl.core.nets.build import build_reid
 from lupctl.core.nets.networks import ReidNetwork

@@ -9,7 +9,8 @@ from lupctl.core.device import autocast, pick_precision
 from lupctl.core.dist import agree_to_stop, average_, own_device, rank, world_size
 from lupctl.core.formats.checkpoint import pack_story, write_checkpoint
 from lupctl.core.formats.pack import Pack, open_pack
-from lupctl.core.loading.loaders import PackImages, StepDataset, default_workers, open_loader
+from lupctl.core.loading.images import PackImages
+from lupctl.core.loading.loaders import StepDataset, default_workers, open_loader
 from lupctl.core.loading.samplers import ShuffledOrder
 from lupctl.core.loading.transform import make_view
 from lupctl.core.loading.views import build_view_plan

@@ -131,10 +131,10 @@ def test_the_start_of_another_architecture_is_refused_by_name(
     pretrain(pretrain_job(crowd, tmp_path / "lup" / "runs" / "pre"), QUIET)
     ran = lupctl(f"finetune {labelled} --from pre --gpus 0 --workers 0 --out run {' '.join(as_options(FINETUNE))} "
                  "--set net.width=8")  # fmt: skip
-    assert ran.code == 3
-    assert "does not fit the network: " in ran.err
-    assert "conv1.weight" in ran.err
-    assert "hint: choose the architecture and width the file was trained with: --arch" in ran.err
+    assert ran.code == 2
+    assert "runs/pre/checkpoint.safetensors: a trunk r18 of width 4; the recipe says r18 of width 8" in ran.err
+    assert "hint: --arch r18 --set net.width=4" in ran.err
+    assert not (tmp_path / "run").exists()
 
 
 def fill_disk(patch: pytest.MonkeyPatch, *, states: bool = True) -> None:

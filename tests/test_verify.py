@@ -172,7 +172,7 @@ def test_counts_that_are_the_published_ones() -> None:
 @pytest.mark.real
 def test_the_real_cut_is_not_the_published_set(real_data: Path) -> None:
     verdict = verify_folder(real_data / "market1501-mini", dataset="market1501")
-    assert found(verdict) == {"published": ("warning", 8)}
+    assert found(verdict) == {"published": ("error", 8)}
     assert "gallery persons: 40 instead of 750" in verdict.findings[0].examples
 
 

@@ -52,7 +52,7 @@ def _score_cells(scores: "ReportScores") -> tuple[object, ...]:
     """Percentages; nothing for a CMC rank beyond the gallery."""
     cmc = [scores.cmc.get(rank) for rank in (1, 5, 10, 20)]
     shares = (scores.map, scores.map_official, scores.minp, *cmc)
-    return tuple(None if share is None else round(100 * share, 2) for share in shares)
+    return tuple(None if share is None else f"{100 * share:.2f}" for share in shares)
 
 
 def _range(ends: tuple[float, float]) -> str:

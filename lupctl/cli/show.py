@@ -46,7 +46,7 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[obje
     )
     cells = [[_cell(value) for value in row] for row in rows]
     for index, column in enumerate(columns):
-        numeric = bool(rows) and all(isinstance(row[index], int | float) for row in rows)
+        numeric = bool(rows) and all(_is_number(row[index]) for row in rows)
         table.add_column(column, justify="right" if numeric else "left", overflow="fold")
     for line in cells:
         table.add_row(*line)
@@ -64,6 +64,12 @@ def print_plan(schema: str, title: str, plan: Mapping[str, object], *, json: boo
         shown = f"{value / 2**20:,.0f} MiB" if key.endswith("_bytes") and isinstance(value, int) else value
         rows.append((name, ", ".join(shown) if isinstance(shown, list) else shown))
     print_table(title, ["what", "value"], rows)
+
+
+def _is_number(value: object) -> bool:
+    if isinstance(value, str):
+        return value.replace(".", "", 1).lstrip("+-").isdigit()
+    return isinstance(value, int | float)
 
 
 def _cell(value: object) -> str:

@@ -40,13 +40,7 @@ def train_job(job: FinetuneJob) -> None:
     torch.manual_seed(recipe.seed)
     network = build_started(job, len(persons), progress).to(device).train()
     set_norm_groups(network, recipe.bn_groups // world_size())
-    optimizer = build_optimizer(
-        network.parameters(),
-        name=recipe.optim.name,
-        lr=recipe.optim.lr,
-        momentum=recipe.optim.momentum,
-        weight_decay=recipe.optim.weight_decay,
-    )
+    optimizer = build_optimizer(network.parameters(), **recipe.optim.model_dump(exclude={"clip"}))
     schedule = Schedule(lr=recipe.optim.lr, steps_per_epoch=order.steps_per_epoch, **recipe.schedule.model_dump())
     start, damaged = restore_state(folder, network, optimizer)
     kind = pick_precision(recipe.precision, device)

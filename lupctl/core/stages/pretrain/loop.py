@@ -40,13 +40,7 @@ def train_job(job: PretrainJob) -> None:
 
     torch.manual_seed(recipe.seed)
     method = build_method(recipe, device)
-    optimizer = build_optimizer(
-        method.encoder_q.parameters(),
-        name=recipe.optim.name,
-        lr=recipe.optim.lr,
-        momentum=recipe.optim.momentum,
-        weight_decay=recipe.optim.weight_decay,
-    )
+    optimizer = build_optimizer(method.encoder_q.parameters(), **recipe.optim.model_dump(exclude={"clip"}))
     schedule = build_schedule(recipe, order.steps_per_epoch)
     start, damaged = restore_state(folder, method, optimizer)
     kind = pick_precision(recipe.precision, device)

@@ -92,6 +92,7 @@ def work_together(folder: Path) -> None:
     broadcast_(sent)
     found = {
         "world": world_size(),
+        "meets_at": os.environ["MASTER_ADDR"],
         "share": share,
         "gathered": gather_interleaved(share),
         "plain": gather_plain(share),
@@ -146,6 +147,7 @@ def test_two_processes_are_one(tmp_path: Path) -> None:
     everything = torch.arange(12.0).view(6, 2)
     for number, own in enumerate(found):
         assert own["world"] == 2
+        assert own["meets_at"] == "127.0.0.1", "the machine's own name need not resolve"
         assert torch.equal(own["share"], everything[number::2])
         assert torch.equal(own["gathered"], everything)
         assert torch.equal(own["plain"], torch.cat([everything[0::2], everything[1::2]]))

@@ -19,6 +19,8 @@ from lupctl.core.errors import DeviceError, LupError, StoppedError, UsageError
 T = TypeVar("T")
 # Set by every launcher: ours, torchrun, and an srun script that follows PyTorch's conventions.
 LAUNCHED = "TORCHELASTIC_RUN_ID"
+# Processes of one machine meet here. Its own name need not resolve, and looking it up then takes for ever.
+LOOPBACK = "127.0.0.1"
 
 
 def world_size() -> int:
@@ -152,7 +154,8 @@ def launch(entry: Callable[[T], None], job: T, *, processes: int, kind: str) -> 
             nproc_per_node=processes,
             run_id=f"lupctl-{os.getpid()}",
             rdzv_backend="c10d",
-            rdzv_endpoint="localhost:0",
+            rdzv_endpoint=f"{LOOPBACK}:0",
+            local_addr=LOOPBACK,
             max_restarts=0,
             monitor_interval=0.2,
         )

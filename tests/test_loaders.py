@@ -19,7 +19,9 @@ from lupctl.core.formats.images import decode_rgb
 from lupctl.core.formats.pack import open_pack
 from lupctl.core.formats.pack_writer import write_pack
 from lupctl.core.formats.shard_writer import PackedImage
-from lupctl.core.loading.images import REPLACEMENT_TRIES, FileImages, PackImages, stack_images
+from lupctl.core.loading import handover
+from lupctl.core.loading.handover import Room, stack_images
+from lupctl.core.loading.images import REPLACEMENT_TRIES, FileImages, PackImages
 from lupctl.core.loading.loaders import (
     Batch,
     ChunkDataset,
@@ -219,6 +221,9 @@ def test_evaluation_leaves_no_image_out(pack_path: Path, workers: int) -> None:
 class DyingDataset(torch.utils.data.Dataset[Batch]):
     """Its worker is killed, as one that took too much memory."""
 
+    def __init__(self) -> None:
+        self.room = Room()
+
     def __getitem__(self, item: int) -> Batch:
         os.kill(os.getpid(), signal.SIGKILL)
         raise AssertionError
@@ -232,9 +237,12 @@ def test_a_worker_that_dies_is_an_error_that_says_so() -> None:
 
 LEFT_OPEN = """
 import signal, sys
+from lupctl.core.loading.handover import Room
 from lupctl.core.loading.loaders import open_loader
 
 class Endless:
+    room = Room()
+
     def __getitem__(self, item):
         return item
 
@@ -270,6 +278,9 @@ def test_an_error_ends_the_workers_at_once(pack_path: Path) -> None:
 
 class BrokenDataset(torch.utils.data.Dataset[Batch]):
     """A bug of our own."""
+
+    def __init__(self) -> None:
+        self.room = Room()
 
     def __getitem__(self, item: int) -> Batch:
         raise KeyError("no such thing")
@@ -307,9 +318,62 @@ def test_stacked_images_keep_their_sizes() -> None:
     pixels: list[NDArray[np.uint8]] = [
         generator.integers(1, 256, (*shape, 3), dtype=np.uint8) for shape in [(4, 9), (7, 2), (1, 1)]
     ]
-    stacked, size = stack_images(pixels)
+    stacked, size, _ = stack_images(pixels, Room(), count=len(pixels))
     assert stacked.shape == (3, 7, 9, 3)
     assert size.tolist() == [[4, 9], [7, 2], [1, 1]]
     for slot, image in zip(stacked, pixels, strict=True):
         np.testing.assert_array_equal(slot[: image.shape[0], : image.shape[1]], image)
         assert int((slot > 0).sum()) == image.size
+
+
+def test_a_stack_grows_with_its_images() -> None:
+    """Bounds are what the pack says; a replaced image, or a file nobody measured, may be larger."""
+    generator = np.random.default_rng(1)
+    shapes = [(4, 3), (2, 8), (9, 1)]
+    pixels = [generator.integers(1, 256, (*shape, 3), dtype=np.uint8) for shape in shapes]
+    grown, size, _ = stack_images(iter(pixels), Room(), count=3, bound=(4, 3))
+    assert grown.shape == (3, 9, 8, 3)
+    assert size.tolist() == [list(shape) for shape in shapes]
+    for place, image in zip(grown, pixels, strict=True):
+        np.testing.assert_array_equal(place[: image.shape[0], : image.shape[1]], image)
+        assert int((place > 0).sum()) == image.size
+
+
+class CountingDataset(torch.utils.data.Dataset[Batch]):
+    """Batch `item` holds nothing but the number `item`; every third one is larger."""
+
+    def __init__(self) -> None:
+        self.room = Room()
+
+    def __getitem__(self, item: int) -> Batch:
+        side = 96 if item % 3 == 2 else 64
+        image = np.full((side, side, 3), item, dtype=np.uint8)
+        pixels, _, slot = stack_images([image], self.room, count=1, bound=(8, 8))
+        return Batch(pixels=pixels, rows=torch.tensor([item]), views=(), slot=slot)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_worker_fills_no_memory_that_somebody_still_holds(workers: int) -> None:
+    batches = open_loader(CountingDataset(), range(200), workers=workers, pin=False)
+    kept = {number: next(batches).pixels[:, 5:, :3, 1] for number in range(70)}  # views alone; the batches are gone
+    for number in range(70, 200):
+        pixels = next(batches).pixels
+        assert pixels.unique().tolist() == [number]
+    for number, view in kept.items():
+        assert view.unique().tolist() == [number]
+
+
+def test_a_worker_fills_the_same_memory_again() -> None:
+    batches = open_loader(CountingDataset(), range(100), workers=1, pin=False)
+    places = {next(batches).pixels.data_ptr() for _ in range(100)}
+    assert len(places) < 20
+
+
+def test_the_memory_of_a_loader_that_ended_is_let_go() -> None:
+    before = len(handover._known)
+    batches = open_loader(CountingDataset(), range(100), workers=1, pin=False)
+    kept = next(batches).pixels
+    assert len(handover._known) == before + 1
+    batches.close()
+    assert len(handover._known) == before
+    assert kept.unique().tolist() == [0]

@@ -31,11 +31,12 @@ from lupctl.core.stages.pretrain.loop import build_method
 from lupctl.core.train.optim import build_optimizer
 
 BATCH = 128
+MEASURED_STEPS = 64
 
 
-def draw_pack(folder: Path, persons: int) -> Path:
-    """A pack of drawn persons at 128 x 64."""
-    source = SyntheticSource(SyntheticPlan(unlabelled_persons=persons))
+def draw_pack(folder: Path, persons: int, height: int) -> Path:
+    """A pack of drawn persons, half as wide as high."""
+    source = SyntheticSource(SyntheticPlan(unlabelled_persons=persons, height=height, width=height // 2))
     return pack(source, out=folder / "drawn.h5", progress=Progress(quiet=True)).path
 
 
@@ -69,15 +70,15 @@ def measure_loader(path: Path, rounds: int) -> None:
             decode_rgb(made.read(row))
 
     def load() -> float:
-        batches = open_loader(dataset, range(2 * steps), workers=1, pin=False)
-        for _ in range(steps):  # the worker's start is not the loop's cost; neither is the prefetch it begins with
+        batches = open_loader(dataset, range(10**6), workers=1, pin=False)
+        for _ in range(16):  # the worker's start is not the loop's cost; neither is the prefetch it begins with
             next(batches)
-        return seconds(lambda: [next(batches) for _ in range(steps - 4)])
+        return seconds(lambda: [next(batches) is None for _ in range(MEASURED_STEPS)])
 
     ratios = []
     for _ in range(rounds):
         bare = seconds(decode) / len(rows)
-        loaded = load() / ((steps - 4) * BATCH)
+        loaded = load() / (MEASURED_STEPS * BATCH)
         ratios.append(bare / loaded)
         print(f"bare decode {1 / bare:,.0f} images/s, loader with one worker {1 / loaded:,.0f}, ratio {ratios[-1]:.3f}")
     print(f"median ratio {statistics.median(ratios):.3f} (to reach: 0.85)")
@@ -127,13 +128,14 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("what", choices=["loader", "step"])
     parser.add_argument("--persons", type=int, default=1500)
+    parser.add_argument("--height", type=int, default=128, help="of the drawn images")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--arch", default="r18")
     parser.add_argument("--width", type=int, default=64)
     options = parser.parse_args()
     print(f"{torch.get_num_threads()} threads")
     with tempfile.TemporaryDirectory() as folder:
-        path = draw_pack(Path(folder), options.persons)
+        path = draw_pack(Path(folder), options.persons, options.height)
         if options.what == "loader":
             measure_loader(path, options.rounds)
         else:

@@ -33,12 +33,16 @@ def philox(counter: NDArray[np.uint32], key: tuple[int, int]) -> NDArray[np.uint
     for _ in range(_ROUNDS):
         first = x0 * _MULTIPLIERS[0]
         second = x2 * _MULTIPLIERS[1]
-        x0, x1, x2, x3 = (
-            (second >> _WORD) ^ x1 ^ np.uint64(k0),
-            second & _LOW,
-            (first >> _WORD) ^ x3 ^ np.uint64(k1),
-            first & _LOW,
-        )
+        # In place where a word is not needed again: most of the time goes into making arrays.
+        x0 = second >> _WORD
+        x0 ^= x1
+        x0 ^= np.uint64(k0)
+        x2 = first >> _WORD
+        x2 ^= x3
+        x2 ^= np.uint64(k1)
+        second &= _LOW
+        first &= _LOW
+        x1, x3 = second, first
         k0 = (k0 + _KEY_STEPS[0]) & 0xFFFFFFFF
         k1 = (k1 + _KEY_STEPS[1]) & 0xFFFFFFFF
     words = np.empty_like(counter)
@@ -57,20 +61,20 @@ class SampleDraws:
         samples: (N) int64, rows of the data set, below 2**32.
         seed: the recipe's seed.
         epoch: counted from 0.
-        view: 0 for the first view of an image, 1 for the second; below 256.
+        view: 0 for the first view of an image, 1 for the second; below 256; one for all samples, or (N).
     """
 
-    def __init__(self, samples: NDArray[np.int64], *, seed: int, epoch: int, view: int) -> None:
+    def __init__(self, samples: NDArray[np.int64], *, seed: int, epoch: int, view: int | NDArray[np.int64]) -> None:
         self._samples = samples.astype(np.uint32)
         self._key = (seed & 0xFFFFFFFF, (seed >> 32) & 0xFFFFFFFF)
         self._epoch = epoch
-        self._view = view
+        self._view = np.broadcast_to(np.asarray(view, dtype=np.uint32), samples.shape)
         self._block = 0
 
     def branch(self, number: int) -> "SampleDraws":
         """Streams of their own for one purpose, 1 to 255, so that how much it takes does not move the others."""
         other = copy.copy(self)
-        other._view, other._block = self._view | number << _BRANCH_SHIFT, 0
+        other._view, other._block = self._view | np.uint32(number << _BRANCH_SHIFT), 0
         return other
 
     def uniform(self, count: int, *, rows: NDArray[np.int64] | None = None) -> NDArray[np.float64]:
@@ -81,12 +85,12 @@ class SampleDraws:
             rows: (M) computes them for these samples only, (M, count).
         """
         blocks = -(-count // 4)
-        samples = self._samples if rows is None else self._samples[rows]
+        samples, view = (self._samples, self._view) if rows is None else (self._samples[rows], self._view[rows])
         number = len(samples)
         counter = np.empty((number, blocks, 4), dtype=np.uint32)
         counter[:, :, 0] = np.arange(self._block, self._block + blocks, dtype=np.uint32)
         counter[:, :, 1] = samples[:, None]
-        counter[:, :, 2] = self._view
+        counter[:, :, 2] = view[:, None]
         counter[:, :, 3] = self._epoch
         self._block += blocks
         words = philox(counter.reshape(-1, 4), self._key).reshape(number, blocks * 4)

@@ -1,12 +1,11 @@
 """Images of packs and of plain folders as data sets, and images of any sizes in one tensor."""
 
+from bisect import bisect_right
 from collections.abc import Sequence
+from itertools import accumulate
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
-from torch.utils.data import get_worker_info
 
 from lupctl.core.errors import CorruptImageError, DataError
 from lupctl.core.formats.images import decode_rgb
@@ -26,11 +25,21 @@ class PackImages:
 
     def __init__(self, packs: Sequence[Pack], rows: NDArray[np.int64] | None = None) -> None:
         self._packs = list(packs)
-        self._ends = np.cumsum([len(pack) for pack in packs])
-        self.rows = np.arange(int(self._ends[-1])) if rows is None else rows
+        self._starts = [0, *accumulate(len(pack) for pack in packs)]
+        self.rows = np.arange(self._starts[-1]) if rows is None else rows
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    def bound(self, indices: NDArray[np.int64]) -> tuple[int, int]:
+        """The greatest height and width of some images, as packed."""
+        rows = self.rows[indices]
+        if len(self._packs) == 1:
+            size = self._packs[0].size[rows]
+        else:
+            size = np.stack([self._packs[pack].size[row] for pack, row in map(self._place, rows.tolist())])
+        height, width = size.max(axis=0).tolist()
+        return height, width
 
     def decode(self, index: int) -> NDArray[np.uint8]:
         """(H, W, 3) RGB pixels of image `index`.
@@ -38,10 +47,12 @@ class PackImages:
         Raises:
             CorruptImageError: the bytes are not those that were packed, or no image.
         """
-        row = int(self.rows[index])
-        pack = int(np.searchsorted(self._ends, row, side="right"))
-        start = 0 if pack == 0 else int(self._ends[pack - 1])
-        return decode_rgb(self._packs[pack].read(row - start))
+        pack, row = self._place(int(self.rows[index]))
+        return decode_rgb(self._packs[pack].read(row))
+
+    def _place(self, row: int) -> tuple[int, int]:
+        pack = bisect_right(self._starts, row) - 1
+        return pack, row - self._starts[pack]
 
     def decode_or_next(self, index: int) -> tuple[int, NDArray[np.uint8], list[str]]:
         """Image `index`, or the next one that can be decoded.
@@ -64,35 +75,6 @@ class PackImages:
         )
 
 
-def stack_images(images: Sequence[NDArray[np.uint8]]) -> tuple[Tensor, NDArray[np.int64]]:
-    """Images of any sizes in one tensor, each in the top left corner of its slot.
-
-    Returns:
-        (B, H, W, 3) uint8, and the (B, 2) heights and widths.
-    """
-    size = np.array([image.shape[:2] for image in images], dtype=np.int64)
-    height, width = (int(most) for most in size.max(axis=0))
-    stacked = _new_pixels(len(images), height, width)
-    slots = stacked.numpy()
-    if bool((size == size[0]).all()):
-        np.stack(images, out=slots)
-        return stacked, size
-    slots[:] = 0
-    for slot, image in zip(slots, images, strict=True):
-        slot[: image.shape[0], : image.shape[1]] = image
-    return stacked, size
-
-
-def _new_pixels(count: int, height: int, width: int) -> Tensor:
-    """Room for a batch; in a worker it is shared with the loop from the start, which saves copying it there."""
-    if get_worker_info() is None:
-        return torch.empty(count, height, width, 3, dtype=torch.uint8)
-    number = count * height * width * 3
-    storage = torch.UntypedStorage._new_shared(number)  # type: ignore[no-untyped-call]
-    strides = (height * width * 3, width * 3, 3, 1)
-    return torch.empty(0, dtype=torch.uint8).set_(storage, 0, (count, height, width, 3), strides)
-
-
 class FileImages:
     """Image files as a data set, for folders that were never packed.
 
@@ -105,6 +87,10 @@ class FileImages:
 
     def __len__(self) -> int:
         return len(self._paths)
+
+    def bound(self, indices: NDArray[np.int64]) -> tuple[int, int]:
+        """Nothing is known before decoding."""
+        return 1, 1
 
     def decode(self, index: int) -> NDArray[np.uint8]:
         """(H, W, 3) RGB pixels of image `index`.

@@ -6,19 +6,21 @@ import signal
 import weakref
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, Protocol
 
 import cv2
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from lupctl.core.errors import DataError, LupError
 from lupctl.core.loading.draws import SampleDraws
-from lupctl.core.loading.images import FileImages, PackImages, stack_images
+from lupctl.core.loading.handover import Letter, Room, Slot, forget, receive, stack_images
+from lupctl.core.loading.images import FileImages, PackImages
 from lupctl.core.loading.samplers import StepOrder
-from lupctl.core.loading.views import ViewPlan, draw_view
+from lupctl.core.loading.views import ViewPlan, draw_view, draw_views
 
 
 @dataclass(frozen=True)
@@ -30,12 +32,14 @@ class Batch:
         rows: (B) int64 rows of the data set that were really read.
         views: per view the fields of `lupctl.core.loading.views.ViewDraws`.
         damaged: rows that could not be decoded and were replaced.
+        slot: in a worker, what the pixels lie in.
     """
 
     pixels: Tensor
     rows: Tensor
     views: tuple[dict[str, Tensor], ...]
     damaged: tuple[str, ...] = ()
+    slot: Slot | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         """What travels from a worker: pixels through shared memory, the small rest by value.
@@ -43,11 +47,13 @@ class Batch:
         Every tensor would be a shared file of its own, which costs more than its few hundred bytes.
         """
         views = tuple({key: value.numpy() for key, value in view.items()} for view in self.views)
-        return {"pixels": self.pixels, "rows": self.rows.numpy(), "views": views, "damaged": self.damaged}
+        pixels = self.pixels if self.slot is None else self.slot.letter(self.pixels)
+        return {"pixels": pixels, "rows": self.rows.numpy(), "views": views, "damaged": self.damaged}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         views = tuple({key: torch.from_numpy(value) for key, value in view.items()} for view in state["views"])
-        self.__dict__.update(state | {"rows": torch.from_numpy(state["rows"]), "views": views})
+        pixels = receive(state["pixels"]) if isinstance(state["pixels"], Letter) else state["pixels"]
+        self.__dict__.update(state | {"pixels": pixels, "rows": torch.from_numpy(state["rows"]), "views": views})
 
     def to(self, device: torch.device) -> "Batch":
         """The same batch on a device; the copy overlaps with computation where memory is pinned."""
@@ -68,6 +74,15 @@ class Batch:
             views=tuple({key: value.pin_memory() for key, value in view.items()} for view in self.views),
             damaged=self.damaged,
         )
+
+
+class BatchSource(Protocol):
+    """Items are whole batches, in memory that a worker can hand over."""
+
+    room: Room
+
+    def __getitem__(self, item: int) -> Batch:
+        """One batch."""
 
 
 class StepDataset(Dataset[Batch]):
@@ -93,23 +108,28 @@ class StepDataset(Dataset[Batch]):
     ) -> None:
         self._images, self._order, self._plans, self._seed = images, order, tuple(plans), seed
         self._rank, self._processes = rank, processes
+        self.room = Room()
 
     def __getitem__(self, step: int) -> Batch:
         wanted = self._order.rows(step)[self._rank :: self._processes]
-        read = [self._images.decode_or_next(int(row)) for row in wanted]
-        pixels, size = stack_images([image for _, image, _ in read])
-        rows = np.array([row for row, _, _ in read], dtype=np.int64)
+        rows, damaged = wanted.copy(), list[str]()
+
+        def read() -> Iterator[NDArray[np.uint8]]:
+            for place, row in enumerate(wanted.tolist()):
+                rows[place], image, damage = self._images.decode_or_next(row)
+                damaged.extend(damage)
+                yield image
+
+        pixels, size, slot = stack_images(read(), self.room, count=len(wanted), bound=self._images.bound(wanted))
         epoch = self._order.epoch_of(step)
-        views = []
-        for number, plan in enumerate(self._plans):
-            # Keyed by the row that was asked for, so that a damaged image does not move its neighbours' draws.
-            draws = SampleDraws(wanted, seed=self._seed, epoch=epoch, view=number)
-            views.append(_tensors(draw_view(plan, size, draws)))
+        # Keyed by the row that was asked for, so that a damaged image does not move its neighbours' draws.
+        views = draw_views(self._plans, size, wanted, seed=self._seed, epoch=epoch)
         return Batch(
             pixels=pixels,
             rows=torch.from_numpy(rows),
-            views=tuple(views),
-            damaged=tuple(line for _, _, damage in read for line in damage),
+            views=tuple(_tensors(view) for view in views),
+            damaged=tuple(damaged),
+            slot=slot,
         )
 
 
@@ -124,18 +144,21 @@ class ChunkDataset(Dataset[Batch]):
 
     def __init__(self, images: PackImages | FileImages, plan: ViewPlan, *, chunk: int) -> None:
         self._images, self._plan, self._chunk = images, plan, chunk
+        self.room = Room()
 
     def __len__(self) -> int:
         return -(-len(self._images) // self._chunk)
 
     def __getitem__(self, item: int) -> Batch:
         rows = np.arange(item * self._chunk, min((item + 1) * self._chunk, len(self._images)))
-        pixels, size = stack_images([self._images.decode(int(row)) for row in rows])
+        images = map(self._images.decode, rows.tolist())
+        pixels, size, slot = stack_images(images, self.room, count=len(rows), bound=self._images.bound(rows))
         draws = SampleDraws(rows, seed=0, epoch=0, view=0)
         return Batch(
             pixels=pixels,
             rows=torch.from_numpy(rows),
             views=(_tensors(draw_view(self._plan, size, draws)),),
+            slot=slot,
         )
 
 
@@ -148,7 +171,7 @@ class GuardedDataset(Dataset[Batch | LupError]):
         dataset: any.
     """
 
-    def __init__(self, dataset: Dataset[Batch]) -> None:
+    def __init__(self, dataset: BatchSource) -> None:
         self._dataset = dataset
 
     def __getitem__(self, item: int) -> Batch | LupError:
@@ -158,7 +181,7 @@ class GuardedDataset(Dataset[Batch | LupError]):
             return error
 
 
-def open_loader(dataset: Dataset[Batch], items: range, *, workers: int, pin: bool) -> Generator[Batch, None, None]:
+def open_loader(dataset: BatchSource, items: range, *, workers: int, pin: bool) -> Generator[Batch, None, None]:
     """Batches in order, decoded ahead by `workers` processes (0: in this one).
 
     Raises:
@@ -177,13 +200,13 @@ def open_loader(dataset: Dataset[Batch], items: range, *, workers: int, pin: boo
         worker_init_fn=_start_worker,
     )
     # Beginning here, and not at the first `next`, lets the workers decode while the caller builds its network.
-    batches = _read_guarded(iter(loader))
+    batches = _read_guarded(iter(loader), dataset.room)
     # Workers ignore SIGTERM, which is how Python ends those that are left at its own exit, and would wait for ever.
     atexit.register(_close_if_open, weakref.ref(batches))
     return batches
 
 
-def _read_guarded(items: Iterator[Batch | LupError]) -> Generator[Batch, None, None]:
+def _read_guarded(items: Iterator[Batch | LupError], room: Room) -> Generator[Batch, None, None]:
     """Batches, with errors raised; torch's iterator ends with this one.
 
     That iterator stops its workers when it is deleted, but not when the garbage collector finds it in a cycle, as an
@@ -207,6 +230,7 @@ def _read_guarded(items: Iterator[Batch | LupError]) -> Generator[Batch, None, N
             yield item
     finally:
         del items
+        forget(room)
 
 
 def _close_if_open(batches: "weakref.ref[Generator[Batch, None, None]]") -> None:

@@ -1,7 +1,7 @@
 """What happens to the pixels of one view, drawn beforehand for every sample of a batch."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,8 @@ from lupctl.core.loading.draws import SampleDraws
 
 CROP_TRIES = 10
 ERASE_TRIES = 100
+# Numbers for several tries cost little more than for one, and most images need more than one.
+TRIES_AT_ONCE = 5
 _CROP, _JITTER, _ERASE = 1, 2, 3
 
 
@@ -112,6 +114,31 @@ class ViewDraws:
     erase: NDArray[np.int32]
 
 
+def draw_views(
+    plans: Sequence[ViewPlan], size: NDArray[np.int64], samples: NDArray[np.int64], *, seed: int, epoch: int
+) -> list[ViewDraws]:
+    """Draws every view of every sample.
+
+    Args:
+        plans: one per view.
+        size: (N, 2) height and width of the source images.
+        samples: (N) rows of the data set.
+        seed, epoch: with the sample and the view, all that the numbers depend on.
+    """
+    views = np.arange(len(plans))
+    if all(plan == plans[0] for plan in plans):
+        # In one go for all views: what costs is the number of calls, not that of numbers.
+        draws = SampleDraws(np.tile(samples, len(plans)), seed=seed, epoch=epoch, view=views.repeat(len(samples)))
+        together = draw_view(plans[0], np.tile(size, (len(plans), 1)), draws)
+        columns = {item.name: getattr(together, item.name) for item in fields(together)}
+        parts = {name: column.reshape(len(plans), len(samples), *column.shape[1:]) for name, column in columns.items()}
+        return [ViewDraws(**{name: part[view] for name, part in parts.items()}) for view in views]
+    return [
+        draw_view(plan, size, SampleDraws(samples, seed=seed, epoch=epoch, view=view))
+        for view, plan in enumerate(plans)
+    ]
+
+
 def draw_view(plan: ViewPlan, size: NDArray[np.int64], draws: SampleDraws) -> ViewDraws:
     """Draws everything one view needs.
 
@@ -160,17 +187,16 @@ def draw_crop(
     box = central_crop(size, ratio)
     stream = draws.branch(_CROP)
     rows = np.arange(len(size))
-    for _ in range(CROP_TRIES):
-        numbers = stream.uniform(4, rows=rows)
-        lines, columns = size[rows, 0].astype(np.float64), size[rows, 1].astype(np.float64)
-        target = lines * columns * _between(area, numbers[:, 0])
-        aspect = np.exp(_between((np.log(ratio[0]), np.log(ratio[1])), numbers[:, 1]))
+    for _ in range(0, CROP_TRIES, TRIES_AT_ONCE):
+        numbers = stream.uniform(4 * TRIES_AT_ONCE, rows=rows).reshape(-1, TRIES_AT_ONCE, 4)
+        lines, columns = size[rows, :1].astype(np.float64), size[rows, 1:].astype(np.float64)
+        target = lines * columns * _between(area, numbers[..., 0])
+        aspect = np.exp(_between((np.log(ratio[0]), np.log(ratio[1])), numbers[..., 1]))
         width, height = np.rint(np.sqrt(target * aspect)), np.rint(np.sqrt(target / aspect))
         legal = (width > 0) & (width <= columns) & (height > 0) & (height <= lines)
-        top = np.floor(numbers[:, 2] * (lines - height + 1))
-        left = np.floor(numbers[:, 3] * (columns - width + 1))
-        box[rows[legal]] = np.stack([top, left, height, width], axis=1)[legal]
-        rows = rows[~legal]
+        top = np.floor(numbers[..., 2] * (lines - height + 1))
+        left = np.floor(numbers[..., 3] * (columns - width + 1))
+        rows = _keep_first_legal(box, rows, legal, np.stack([top, left, height, width], axis=-1))
         if len(rows) == 0:
             break
     return box.astype(np.float32)
@@ -210,19 +236,27 @@ def draw_erase(plan: ViewPlan, wanted: NDArray[np.bool_], draws: SampleDraws) ->
     found = np.zeros((len(wanted), 4), dtype=np.int32)
     stream = draws.branch(_ERASE)
     rows = np.flatnonzero(wanted)
-    for _ in range(ERASE_TRIES):
+    for _ in range(0, ERASE_TRIES, TRIES_AT_ONCE):
         if len(rows) == 0:
             break
-        numbers = stream.uniform(4, rows=rows)
-        area = plan.height * plan.width * _between(plan.erase_area, numbers[:, 0])
-        aspect = _between(plan.erase_aspect, numbers[:, 1])
+        numbers = stream.uniform(4 * TRIES_AT_ONCE, rows=rows).reshape(-1, TRIES_AT_ONCE, 4)
+        area = plan.height * plan.width * _between(plan.erase_area, numbers[..., 0])
+        aspect = _between(plan.erase_aspect, numbers[..., 1])
         height, width = np.rint(np.sqrt(area * aspect)), np.rint(np.sqrt(area / aspect))
         fits = (height < plan.height) & (width < plan.width) & (height > 0) & (width > 0)
-        top = np.floor(numbers[:, 2] * (plan.height - height + 1))
-        left = np.floor(numbers[:, 3] * (plan.width - width + 1))
-        found[rows[fits]] = np.stack([top, left, height, width], axis=1)[fits].astype(np.int32)
-        rows = rows[~fits]
+        top = np.floor(numbers[..., 2] * (plan.height - height + 1))
+        left = np.floor(numbers[..., 3] * (plan.width - width + 1))
+        rows = _keep_first_legal(found, rows, fits, np.stack([top, left, height, width], axis=-1))
     return found
+
+
+def _keep_first_legal(
+    boxes: NDArray[Any], rows: NDArray[np.int64], legal: NDArray[np.bool_], tries: NDArray[np.float64]
+) -> NDArray[np.int64]:
+    """Writes the first legal one of each row's tries (M, T, 4) into its box; returns the rows that have none."""
+    done = legal.any(axis=1)
+    boxes[rows[done]] = tries[done, legal[done].argmax(axis=1)]
+    return rows[~done]
 
 
 def _between(bounds: tuple[float, float], share: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -1,0 +1,182 @@
+"""Shared memory in which decoding workers hand their batches over, and which they get back.
+
+A page of new shared memory costs the kernel about a third of what decoding the pixels that fill it does, and telling
+another process of it costs a connection. So a worker keeps a few slots, tells of each once, and fills it again as soon
+as nobody holds the pixels any more.
+"""
+
+import uuid
+import weakref
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from math import prod
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import get_worker_info
+
+# Batches of one worker that may live at the same time; one beyond them is sent in memory of its own.
+SLOTS = 64
+
+
+@dataclass(frozen=True)
+class Letter:
+    """Where a batch lies, as it travels between processes.
+
+    Args:
+        room: which worker's slots.
+        slot: the one that is filled.
+        shape: of the pixels.
+        storage: (bytes) uint8 in shared memory; None where the receiver knows it already.
+        busy: (SLOTS) uint8 in shared memory, 1 while a batch lives in a slot; comes with the storage.
+    """
+
+    room: str
+    slot: int
+    shape: tuple[int, ...]
+    storage: Tensor | None
+    busy: Tensor | None
+
+
+@dataclass
+class _Known:
+    """What a receiver knows of one room."""
+
+    busy: Tensor
+    storages: dict[int, Tensor] = field(default_factory=dict)
+
+
+# Rooms that this process has received batches from, by the name of their loader. Unpickling, which torch does in
+# threads of its own, has no other place to look.
+_known: dict[str, dict[str, _Known]] = {}
+
+
+class Room:
+    """Room for batches: plain memory, or in a worker the worker's own slots.
+
+    Attributes:
+        name: tells the loaders of one process apart.
+    """
+
+    def __init__(self) -> None:
+        self.name = uuid.uuid4().hex
+        self._worker: str | None = None
+        self._slots: list[Tensor] = []
+        self._told: set[int] = set()
+
+    def take(self, shape: tuple[int, ...]) -> tuple[Tensor, "Slot | None"]:
+        """A uint8 tensor with anything in it, and the slot that it lies in, if it does."""
+        info = get_worker_info()
+        if info is None:
+            return torch.empty(shape, dtype=torch.uint8), None
+        if self._worker is None:
+            self._worker = f"{self.name}/{info.id}"
+            self._busy = _shared_bytes(SLOTS).zero_()
+        slot = next((number for number, busy in enumerate(self._busy.tolist()) if not busy), None)
+        if slot is None:
+            return torch.empty(shape, dtype=torch.uint8), None
+        self._busy[slot] = 1
+        num_bytes = prod(shape)
+        if slot == len(self._slots):
+            self._slots.append(_shared_bytes(num_bytes))
+        elif len(self._slots[slot]) < num_bytes:
+            self._slots[slot] = _shared_bytes(num_bytes)
+            self._told.discard(slot)
+        return self._slots[slot][:num_bytes].view(shape), Slot(self, slot)
+
+    def release(self, slot: int) -> None:
+        """Lets a slot be filled again."""
+        self._busy[slot] = 0
+
+    def letter(self, slot: int, shape: tuple[int, ...]) -> Letter:
+        """What the other side needs to find a slot's pixels; made when a batch is sent, for that side then knows."""
+        assert self._worker is not None, "only workers have slots"
+        if slot in self._told:
+            return Letter(self._worker, slot, shape, None, None)
+        self._told.add(slot)
+        return Letter(self._worker, slot, shape, self._slots[slot], self._busy)
+
+
+@dataclass(frozen=True)
+class Slot:
+    """A filled place in a worker's memory.
+
+    Args:
+        room: the worker's.
+        number: of the slot.
+    """
+
+    room: Room
+    number: int
+
+    def letter(self, pixels: Tensor) -> Letter:
+        """What is sent in place of the pixels."""
+        return self.room.letter(self.number, tuple(pixels.shape))
+
+    def release(self) -> None:
+        """Gives the memory back without sending it."""
+        self.room.release(self.number)
+
+
+def stack_images(
+    images: Iterable[NDArray[np.uint8]], room: Room, *, count: int, bound: tuple[int, int] = (1, 1)
+) -> tuple[Tensor, NDArray[np.int64], Slot | None]:
+    """Images of any sizes in one tensor, each in the top left corner of its place, zeros beside it.
+
+    Each is copied as soon as it is there, while the processor's cache still holds it.
+
+    Args:
+        images: (h, w, 3) each.
+        room: gives the memory.
+        count: how many images there are, B.
+        bound: the greatest height and width as far as they are known; a larger image makes all places larger.
+
+    Returns:
+        (B, H, W, 3) uint8, the (B, 2) heights and widths, and the slot that the tensor lies in, if it does.
+    """
+    shapes: list[tuple[int, ...]] = []
+    stacked, slot = room.take((count, *bound, 3))
+    places = stacked.numpy()
+    whole = places.shape[1:]
+    for number, image in enumerate(images):
+        shapes.append(image.shape)
+        if image.shape == whole:
+            places[number] = image
+            continue
+        height, width, _ = image.shape
+        if height > whole[0] or width > whole[1]:
+            old, old_slot = places, slot
+            stacked, slot = room.take((count, max(height, whole[0]), max(width, whole[1]), 3))
+            places = stacked.numpy()
+            places[:number] = 0
+            places[:number, : whole[0], : whole[1]] = old[:number]
+            whole = places.shape[1:]
+            if old_slot is not None:
+                old_slot.release()
+        places[number] = 0
+        places[number, :height, :width] = image
+    return stacked, np.array(shapes, dtype=np.int64)[:, :2], slot
+
+
+def receive(letter: Letter) -> Tensor:
+    """The pixels of a batch; the worker may fill the slot again once the last view of them is gone."""
+    rooms = _known.setdefault(letter.room.partition("/")[0], {})
+    if letter.storage is not None and letter.busy is not None:
+        rooms.setdefault(letter.room, _Known(letter.busy)).storages[letter.slot] = letter.storage
+    known = rooms[letter.room]
+    # torch keeps the array that a tensor was made from for as long as any view of the tensor lives.
+    array = known.storages[letter.slot][: prod(letter.shape)].view(letter.shape).numpy()
+    weakref.finalize(array, known.busy.__setitem__, letter.slot, 0)
+    return torch.from_numpy(array)
+
+
+def forget(room: Room) -> None:
+    """Lets go of the memory of a loader that has ended; batches that are still held keep theirs."""
+    _known.pop(room.name, None)
+
+
+def _shared_bytes(number: int) -> Tensor:
+    storage = torch.UntypedStorage._new_shared(number)  # type: ignore[no-untyped-call]
+    return torch.empty(0, dtype=torch.uint8).set_(storage, 0, (number,), (1,))

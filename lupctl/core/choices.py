@@ -5,7 +5,9 @@ from collections.abc import Iterable
 from typing import Final, Literal
 
 Arch = Literal["r18", "r50", "r101", "r152"]
-Dataset = Literal["market1501", "synthetic"]
+Dataset = Literal[
+    "market1501", "cuhk03-labeled", "cuhk03-detected", "msmt17", "dukemtmc", "luperson", "luperson-nl", "synthetic"
+]
 Layout = Literal["market1501", "images", "persons"]
 CameraRule = Literal["none", "market", "prefix", "folder"]
 Method = Literal["moco"]

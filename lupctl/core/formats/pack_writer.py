@@ -150,7 +150,7 @@ class PackWriter:
         kept = set()
         for path in sorted(self._folder.glob("*.h5")) if resume else ():
             try:
-                shard = read_shard(path)
+                shard, samples, _ = read_shard(path)
             except FormatError:
                 break
             place = shard.record["shard"]
@@ -161,7 +161,7 @@ class PackWriter:
             self.quarantine += shard.record["quarantine"]
             self.position = self._first_position = place["end"]
             self._num_shards += 1
-            self._last_key = (int(shard.samples.role[-1]), shard.samples.names[-1])
+            self._last_key = (int(samples.role[-1]), samples.names[-1])
         for path in self._folder.glob("*"):
             if path not in kept:
                 path.unlink()

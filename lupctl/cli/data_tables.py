@@ -30,7 +30,7 @@ def show_packs(
                     "path": plan.path,
                     "dataset": target.dataset,
                     "state": "up to date" if plan.state == "current" and not force else "would be packed",
-                    "images": len(plan.listing),
+                    "images": plan.images,
                     "roles": plan.roles,
                     "num_bytes": plan.num_bytes,
                 }

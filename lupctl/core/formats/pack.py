@@ -5,6 +5,7 @@ import os
 import threading
 import zlib
 from bisect import bisect_right
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,11 +18,17 @@ from numpy.typing import NDArray
 
 from lupctl.core.errors import CorruptImageError, DataError, FormatError
 from lupctl.core.formats.record import open_recorded
-from lupctl.core.formats.samples import Samples, concatenate_samples, read_samples
-from lupctl.core.names import build_names
+from lupctl.core.formats.samples import Samples, concatenate_samples, read_names, read_samples
 
 PACK_FORMAT = 1
 HINT = "make it again: lupctl data pack --force"
+FINGERPRINT_COLUMNS = {
+    "images/crc32": "<u4",
+    "images/offsets": "<i8",
+    "samples/person": "<i8",
+    "samples/camera": "<i2",
+    "samples/role": "u1",
+}
 
 
 @dataclass(frozen=True)
@@ -99,18 +106,8 @@ class Pack:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 over checksums, lengths, samples and names: the same images give the same, however sharded."""
-        digest = hashlib.sha256()
-        for shard in self.shards:
-            digest.update(np.ascontiguousarray(shard.crc32, "<u4").data)
-        for shard in self.shards:
-            digest.update(np.ascontiguousarray(np.diff(shard.offsets), "<i8").data)
-        digest.update(np.ascontiguousarray(self.samples.person, "<i8").data)
-        digest.update(np.ascontiguousarray(self.samples.camera, "<i2").data)
-        digest.update(np.ascontiguousarray(self.samples.role, "u1").data)
-        for part in build_names(self.samples.names).joined():
-            digest.update(part)
-        return f"sha256:{digest.hexdigest()}"
+        """See `pack_fingerprint`."""
+        return pack_fingerprint([shard.path for shard in self.shards])
 
     def read(self, index: int) -> bytes:
         """The encoded image of one row, its checksum compared.
@@ -168,21 +165,57 @@ def open_pack(path: Path) -> Pack:
         DataError: nothing is there.
         FormatError: not a pack, of another format, cut short, or a shard is missing.
     """
-    if not path.exists():
-        raise DataError(f"{path}: there is no such pack", hint="lupctl data pack")
-    files = sorted(path.glob("*.h5")) if path.is_dir() else [path]
-    if not files:
-        raise FormatError(f"{path}: a folder without one *.h5; a pack's shards were expected", hint=HINT)
     shards: list[Shard] = []
     samples: list[Samples] = []
     sizes: list[NDArray[np.uint16]] = []
-    for file in files:
+    for file in pack_files(path):
         shard, sample, size = read_shard(file)
         shards.append(shard)
         samples.append(sample)
         sizes.append(size)
     _check_sequence(path, shards)
     return Pack(path, shards, samples=concatenate_samples(samples), size=np.concatenate(sizes))
+
+
+def pack_files(path: Path) -> list[Path]:
+    """The files of a pack in their order.
+
+    Raises:
+        DataError: nothing is there.
+        FormatError: a folder without shards.
+    """
+    if not path.exists():
+        raise DataError(f"{path}: there is no such pack", hint="lupctl data pack")
+    files = sorted(path.glob("*.h5")) if path.is_dir() else [path]
+    if not files:
+        raise FormatError(f"{path}: a folder without one *.h5; a pack's shards were expected", hint=HINT)
+    return files
+
+
+def pack_fingerprint(files: Sequence[Path]) -> str:
+    """SHA-256 over checksums, lengths, samples and names: the same images give the same, however sharded.
+
+    Columns are read one at a time, so that the columns of all files need not be in memory.
+
+    Args:
+        files: of one pack, in their order.
+    """
+    digest = hashlib.sha256()
+    for name, kind in FINGERPRINT_COLUMNS.items():
+        for path in files:
+            with open_recorded(path, "pack", PACK_FORMAT, hint=HINT) as (file, _):
+                column = file[name][()]
+            values = np.diff(column) if name == "images/offsets" else column
+            digest.update(np.ascontiguousarray(values, kind).data)
+    separator = b""
+    for path in files:
+        with open_recorded(path, "pack", PACK_FORMAT, hint=HINT) as (file, _):
+            names = read_names(file["samples/name"])
+        for part in names.joined():
+            digest.update(separator + part)
+            separator = b""
+        separator = b"\0"
+    return f"sha256:{digest.hexdigest()}"
 
 
 def read_pack_record(path: Path) -> dict[str, Any]:

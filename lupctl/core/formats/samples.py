@@ -96,14 +96,14 @@ def read_samples(file: h5py.File, path: Path, *, hint: str) -> Samples:
     if missing:
         raise FormatError(f"{path}: has no {GROUP}/{missing[0]}, which every file of this kind holds", hint=hint)
     columns = {column: file[f"{GROUP}/{column}"][()].astype(kind, copy=False) for column, kind in COLUMN_TYPES.items()}
-    names = _read_names(file[f"{GROUP}/name"])
+    names = read_names(file[f"{GROUP}/name"])
     for column, values in columns.items():
         if values.shape != (len(names),):
             raise FormatError(f"{path}: {GROUP}/{column} has shape {values.shape} for {len(names)} names", hint=hint)
     return Samples(person=columns["person"], camera=columns["camera"], role=columns["role"], names=names)
 
 
-def _read_names(dataset: h5py.Dataset) -> Names:
+def read_names(dataset: h5py.Dataset) -> Names:
     """A column of variable-length strings, block by block; `asstr` would make a Python object of every name at once.
 
     Raises:

@@ -18,7 +18,7 @@ class Labelled(Protocol):
     """Images in parallel columns, as a listing or the samples of a pack."""
 
     @property
-    def names(self) -> list[str]:
+    def names(self) -> Sequence[str]:
         """(N) paths relative to the dataset's root."""
 
     @property

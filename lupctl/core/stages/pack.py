@@ -14,6 +14,7 @@ from lupctl.core.files import check_absent
 from lupctl.core.formats.pack import PACK_FORMAT, read_pack_record
 from lupctl.core.formats.pack_facts import read_pack_facts
 from lupctl.core.formats.pack_writer import SHARD_BYTES, PackWriter
+from lupctl.core.formats.places import remove_leftovers
 from lupctl.core.formats.record import build_record
 from lupctl.core.formats.shard_writer import PackedImage
 from lupctl.core.names import build_names, find_repeated
@@ -150,6 +151,11 @@ def pack(
         some = "; ".join(f"{entry['name']}: {entry['reason']}" for entry in writer.quarantine[:NUM_EXAMPLES])
         progress.warn(f"{len(writer.quarantine):,} of {plan.images:,} images cannot be read, left out: {some}")
     return _describe(path, source.dataset, started_at=started_at)
+
+
+def tidy_up(out: Path) -> None:
+    """Removes what a command killed in its last moment left beside the whole pack at `out`."""
+    remove_leftovers(out)
 
 
 def _look_at(source: Source, *, out: Path, size: tuple[int, int] | None) -> tuple[PackPlan, Listing]:

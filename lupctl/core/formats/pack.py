@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from lupctl.core.errors import CorruptImageError, DataError, FormatError
 from lupctl.core.formats.record import open_recorded
-from lupctl.core.formats.samples import Samples, concatenate_samples, read_names, read_samples
+from lupctl.core.formats.samples import Samples, concatenate_samples, read_name_blocks, read_samples
 
 PACK_FORMAT = 1
 HINT = "make it again: lupctl data pack --force"
@@ -210,11 +210,9 @@ def pack_fingerprint(files: Sequence[Path]) -> str:
     separator = b""
     for path in files:
         with open_recorded(path, "pack", PACK_FORMAT, hint=HINT) as (file, _):
-            names = read_names(file["samples/name"])
-        for part in names.joined():
-            digest.update(separator + part)
-            separator = b""
-        separator = b"\0"
+            for block in read_name_blocks(file["samples/name"]):
+                digest.update(separator + b"\0".join(block))
+                separator = b"\0"
     return f"sha256:{digest.hexdigest()}"
 
 

@@ -1,6 +1,6 @@
 """Who is on each image: the columns that packs and features share."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -104,20 +104,32 @@ def read_samples(file: h5py.File, path: Path, *, hint: str) -> Samples:
 
 
 def read_names(dataset: h5py.Dataset) -> Names:
-    """A column of variable-length strings, block by block; `asstr` would make a Python object of every name at once.
+    """A column of variable-length strings; h5py's own way would make a Python object of every name at once.
 
     Raises:
-        ValueError: a name is not UTF-8.
+        ValueError: no strings, or a name is not UTF-8.
     """
-    if dataset.ndim != 1 or h5py.check_string_dtype(dataset.dtype) is None:
-        raise ValueError(f"{dataset.name} is no column of strings")
     letters = bytearray()
     ends = np.zeros(len(dataset) + 1, np.int64)
-    for start in range(0, len(dataset), NAME_ROWS):
-        block: list[bytes] = dataset[start : start + NAME_ROWS].tolist()
-        b"\0".join(block).decode("utf-8")  # with something between them: each has to be UTF-8 by itself
+    start = 0
+    for block in read_name_blocks(dataset):
         stop = start + len(block)
         np.cumsum(np.fromiter(map(len, block), np.int64, len(block)), out=ends[start + 1 : stop + 1])
         ends[start + 1 : stop + 1] += ends[start]
         letters += b"".join(block)
+        start = stop
     return Names(np.frombuffer(letters, np.uint8), ends)
+
+
+def read_name_blocks(dataset: h5py.Dataset) -> Iterator[list[bytes]]:
+    """The names of a column in UTF-8, some thousands at a time.
+
+    Raises:
+        ValueError: no strings, or a name is not UTF-8.
+    """
+    if dataset.ndim != 1 or h5py.check_string_dtype(dataset.dtype) is None:
+        raise ValueError(f"{dataset.name} is no column of strings")
+    for start in range(0, len(dataset), NAME_ROWS):
+        block: list[bytes] = dataset[start : start + NAME_ROWS].tolist()
+        b"\0".join(block).decode("utf-8")  # with something between them: each has to be UTF-8 by itself
+        yield block

@@ -27,7 +27,7 @@ class _Part:
         images: how many of its images are taken.
         left_out: queries and gallery.
         digest: of the whole source.
-        num_bytes: of all its files; None where they are drawn.
+        num_bytes: of the images that are taken, by their share; None where they are drawn.
     """
 
     source: Source
@@ -113,7 +113,7 @@ class MergedSource:
         return part.read_checked(inside) if isinstance(part, CheckedSource) else None
 
     def digest(self, listing: Listing) -> tuple[str, int | None]:
-        """Stands for all parts; the bytes are those of all files, with what is left out."""
+        """Stands for all parts; the bytes are about those of the images that are taken."""
         _, parts = self._looked
         digest = hashlib.sha256(json.dumps([[part.source.dataset, part.digest] for part in parts]).encode())
         sizes = [part.num_bytes for part in parts if part.num_bytes is not None]
@@ -129,7 +129,9 @@ class MergedSource:
             column = build_names(listing.names)
             for row in rows.data:
                 names.append(f"{dataset}/{column[row]}")
-            parts.append(_Part(source, len(rows), len(listing) - len(rows), *source_digest(source, listing)))
+            digest, num_bytes = source_digest(source, listing)
+            taken = None if num_bytes is None else num_bytes * len(rows) // max(len(listing), 1)
+            parts.append(_Part(source, len(rows), len(listing) - len(rows), digest, taken))
         count = len(names)
         listing = Listing(
             names=names.build(),

@@ -109,10 +109,19 @@ def find_target(workspace: Workspace, name: str, *, dataset: str | None = None) 
             f"no raw data of {name!r}: neither {workspace.raw / name} nor a folder {name} exists",
             hint=f"did you mean {near}?" if near else f"put its images under {workspace.raw / name}",
         )
-    chosen = dataset or (root.absolute().name if root else name)
-    if not NAME_RULE.fullmatch(chosen):
-        raise UsageError(f"{chosen!r} cannot be a dataset's name: letters, digits, - _ . only", hint="add --name NAME")
+    chosen = check_name(dataset or (root.absolute().name if root else name), hint="add --name NAME")
     return Target(chosen, root, workspace.packs / f"{chosen}.h5")
+
+
+def check_name(name: str, *, hint: str) -> str:
+    """A name that a dataset may have.
+
+    Raises:
+        UsageError: it cannot be a file's.
+    """
+    if not NAME_RULE.fullmatch(name):
+        raise UsageError(f"{name!r} cannot be a dataset's name: letters, digits, - _ . only", hint=hint)
+    return name
 
 
 def build_target_source(target: Target, reading: Reading, *, progress: Progress) -> "Source":

@@ -13,9 +13,11 @@ from lupctl.cli.datasets import (
     Reading,
     Target,
     build_target_source,
+    check_notice,
     complete_dataset,
     find_target,
     find_targets,
+    has_raw,
 )
 from lupctl.cli.options import (
     DebugOption,
@@ -27,7 +29,7 @@ from lupctl.cli.options import (
     QuietOption,
 )
 from lupctl.cli.show import print_json, print_path
-from lupctl.core.choices import CameraRule, Layout
+from lupctl.core.choices import CameraRule, Layout, Version
 from lupctl.core.errors import DataError, LupError, UsageError
 from lupctl.core.progress import Progress
 from lupctl.core.workspace import Workspace, open_workspace
@@ -38,6 +40,8 @@ if TYPE_CHECKING:
 
 INFO_SCHEMA = "lupctl.info/1"
 VERIFY_SCHEMA = "lupctl.verify/1"
+# Files that name or hold images; a pack ends in .h5.
+RAW_SUFFIXES = (".csv", ".mat", ".mdb", ".lmdb")
 SIZE_RULE = re.compile(r"(\d{1,5})x(\d{1,5})")
 
 NamesArgument = Annotated[
@@ -60,8 +64,9 @@ LayoutOption = Annotated[
     Layout | None,
     typer.Option(
         "--layout",
-        help="How the files lie: market1501; images (any tree, no labels); persons (a folder per person) "
-        "[default: found out, and said].",
+        help="How the files lie: market1501 (three folders; CUHK03-NP and DukeMTMC-reID, too); images (any tree, no "
+        "labels); persons (a folder per person); cuhk03-index (a .mat file); msmt17 (lists); luperson-nl; lmdb; csv "
+        "(path, person, camera, role) [default: found out, and said].",
         show_default=False,
     ),
 ]
@@ -77,6 +82,40 @@ CamerasOption = Annotated[
         "prefix (the name begins with `c3_` or `3_`); folder (person/camera/image) [default: none].",
         show_default=False,
     ),
+]
+VersionOption = Annotated[
+    Version | None,
+    typer.Option(
+        "--version",
+        help="For MSMT17 whose folders do not tell: v1, or v2 (blurred faces).",
+        show_default=False,
+    ),
+]
+ValOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--val/--no-val",
+        help="For MSMT17: train on the images of list_val.txt, too, or leave them out [default: --val].",
+        show_default=False,
+    ),
+]
+KeysOption = Annotated[
+    str | None,
+    typer.Option(
+        "--keys",
+        metavar="FILE|none",
+        help="For an LMDB: its key file, or none to read every entry [default: the only .pkl inside or beside it].",
+        show_default=False,
+    ),
+]
+RootOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--root", help="For a CSV: the folder that its paths are relative to [default: its own].", show_default=False
+    ),
+]
+AcceptOption = Annotated[
+    bool, typer.Option("--accept-terms", help="The notice that a withdrawn dataset comes with is acknowledged.")
 ]
 SizeOption = Annotated[
     str | None,
@@ -112,6 +151,11 @@ def pack(
     layout: LayoutOption = None,
     name: NameOption = None,
     cameras: CamerasOption = None,
+    version: VersionOption = None,
+    val: ValOption = None,
+    keys: KeysOption = None,
+    root: RootOption = None,
+    accept_terms: AcceptOption = False,
     size: SizeOption = None,
     max_bad: MaxBadOption = 0.001,
     shard_bytes: ShardBytesOption = 8 * 2**30,
@@ -135,12 +179,16 @@ def pack(
 
     `lupctl data pack ~/crops --layout persons --cameras prefix --name crops`
 
+    `lupctl data pack my.csv --name mine` (columns path, person, camera, role)
+
+    `lupctl data pack msmt17 --version v1`
+
     `lupctl data pack synthetic --seed 1`
     """
     workspace = open_workspace(home)
     targets = _pick_targets(workspace, names or [], name=name, out=out)
     height_width = _parse_size(size)
-    reading = Reading(layout, cameras, seed)
+    reading = Reading(layout, cameras, seed, version, val, keys, root)
     progress = Progress(quiet=quiet)
     from lupctl.core.stages import pack as stage
 
@@ -157,6 +205,7 @@ def pack(
                 continue
             if plan.state == "changed" and not force:
                 raise _changed(target, plan)
+            check_notice(source, accepted=accept_terms, progress=progress)
             if dry_run:
                 continue
             results.append(
@@ -213,6 +262,10 @@ def verify(
     targets: TargetsArgument,
     layout: LayoutOption = None,
     cameras: CamerasOption = None,
+    version: VersionOption = None,
+    val: ValOption = None,
+    keys: KeysOption = None,
+    root: RootOption = None,
     deep: DeepOption = False,
     workers: ThreadsOption = None,
     home: HomeOption = None,
@@ -234,11 +287,12 @@ def verify(
 
     workspace = open_workspace(home)
     progress = Progress(quiet=quiet)
+    reading = Reading(layout, cameras, version=version, with_val=val, keys=keys, root=root)
     verdicts = []
     for name in targets:
         packs, raws = _find_subjects(workspace, name)
         for raw in raws:
-            source = build_target_source(raw, Reading(layout, cameras), progress=progress)
+            source = build_target_source(raw, reading, progress=progress)
             assert raw.root is not None, "drawn images have no raw data"
             verdicts.append(stage.verify_raw(source, path=raw.root, progress=progress, workers=workers))
         for path in packs:
@@ -253,16 +307,21 @@ def verify(
 
 
 def _pick_targets(workspace: Workspace, names: list[str], *, name: str | None, out: Path | None) -> list[Target]:
-    if len(names) == 1:
-        target = find_target(workspace, names[0], dataset=name)
-        return [target if out is None else Target(target.dataset, target.root, out)]
     given = "--name" if name is not None else "--out" if out is not None else None
-    if given is not None:
+    if given is not None and len(names) != 1:
         raise UsageError(
             f"{given} goes with one dataset, {len(names) or 'everything under raw/'} was asked for",
             hint="name one dataset or folder",
         )
-    return find_targets(workspace, names)
+    targets = find_targets(workspace, names, dataset=name)
+    if out is None:
+        return targets
+    if len(targets) > 1:
+        raise UsageError(
+            f"--out goes with one dataset, {names[0]} holds {' and '.join(target.dataset for target in targets)}",
+            hint=f"name one: lupctl data pack {targets[0].dataset}",
+        )
+    return [Target(targets[0].dataset, targets[0].root, out)]
 
 
 def _parse_size(size: str | None) -> tuple[int, int] | None:
@@ -284,14 +343,16 @@ def _changed(target: Target, plan: "PackPlan") -> UsageError:
 def _find_subjects(workspace: Workspace, name: str) -> tuple[list[Path], list[Target]]:
     """The packs and the raw data that a name or a path stands for."""
     path = Path(name)
-    has_raw = "/" not in name and (workspace.raw / name).exists()
+    in_raw = has_raw(workspace, name)
     has_pack = "/" not in name and workspace.pack_path(name).exists()
-    if has_raw or has_pack:
+    if in_raw or has_pack:
         return (
             [workspace.pack_path(name)] if has_pack else [],
-            [find_target(workspace, name)] if has_raw else [],
+            find_targets(workspace, [name]) if in_raw else [],
         )
     if path.is_dir() and not any(path.glob("*.h5")):
+        return [], find_targets(workspace, [name])
+    if path.suffix.lower() in RAW_SUFFIXES and path.is_file():
         return [], [find_target(workspace, name)]
     return [workspace.find_pack(name)], []
 

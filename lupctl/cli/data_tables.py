@@ -86,8 +86,9 @@ def show_summary(summary: "Summary") -> None:
             f"{summary.num_bytes / 2**20:,.1f} MiB in {summary.shards:,} {'file' if summary.shards == 1 else 'files'}",
         ),
         ("left out when packed", summary.quarantined),
-        ("source", f"layout {layout}, {summary.source.get('root', 'drawn')}"),
+        ("source", f"layout {layout}, {summary.source.get('root') or summary.source.get('database', 'drawn')}"),
         ("terms", summary.terms or "not known"),
+        *((key, summary.source[key]) for key in ("notice", "version") if key in summary.source),
         ("fingerprint", summary.fingerprint),
         ("path", summary.path),
     ]

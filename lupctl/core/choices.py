@@ -8,7 +8,8 @@ Arch = Literal["r18", "r50", "r101", "r152"]
 Dataset = Literal[
     "market1501", "cuhk03-labeled", "cuhk03-detected", "msmt17", "dukemtmc", "luperson", "luperson-nl", "synthetic"
 ]
-Layout = Literal["market1501", "images", "persons"]
+Layout = Literal["market1501", "images", "persons", "cuhk03-index", "msmt17", "luperson-nl", "lmdb", "csv"]
+Version = Literal["v1", "v2"]
 CameraRule = Literal["none", "market", "prefix", "folder"]
 Method = Literal["moco"]
 Pooling = Literal["avg", "gem"]

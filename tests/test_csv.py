@@ -32,10 +32,8 @@ def read(folder: Path, text: str | bytes) -> list[tuple[str, int, int, int]]:
 
 
 def test_cells_become_columns(tmp_path: Path) -> None:
-    text = (
-        HEADER
-        + "b/2.jpg,7,1,train\nq.jpg,9,2,query\nb/1.jpg,7,3,train\ng.jpg,0,,gallery\nj.jpg,-1,1,gallery\nu.png,,,unlabelled\n"
-    )
+    rows = ["b/2.jpg,7,1,train", "q.jpg,9,2,query", "b/1.jpg,7,3,train", "g.jpg,0,,gallery", "j.jpg,-1,1,gallery"]
+    text = HEADER + "\n".join([*rows, "u.png,,,unlabelled"])
     assert read(tmp_path, text) == [
         ("u.png", -1, -1, 0),
         ("b/1.jpg", 7, 3, 1),

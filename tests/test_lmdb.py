@@ -191,21 +191,19 @@ def test_threads_and_forks_read_the_same(folder: Path, values: dict[str, bytes])
     expected = [values[name.removesuffix(".jpg")] for name in names]
     with ThreadPoolExecutor(4) as pool:
         assert list(pool.map(source.read, names)) == expected
+    _forked.append(source)
     with get_context("fork").Pool(1) as forked:
-        assert forked.map(_Reader(source), names[:8]) == expected[:8]
+        assert forked.map(_read_forked, names[:8]) == expected[:8]
+    _forked.clear()
     assert source.read(names[0]) == expected[0]
 
 
-class _Reader:
-    """Sent to the forked process by its place in memory."""
+# What a forked process finds in its memory.
+_forked: list[LmdbSource] = []
 
-    sources: list[LmdbSource] = []  # noqa: RUF012
 
-    def __init__(self, source: LmdbSource) -> None:
-        self.sources.append(source)
-
-    def __call__(self, name: str) -> bytes:
-        return self.sources[-1].read(name)
+def _read_forked(name: str) -> bytes:
+    return _forked[0].read(name)
 
 
 def test_databases_that_are_none(folder: Path, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from functools import cached_property
 from itertools import repeat
 from pathlib import Path
 from typing import Any, Final
+from weakref import WeakValueDictionary
 
 import numpy as np
 
@@ -28,6 +29,9 @@ TOLD: Final[dict[Labels, str]] = {
     "vids": "no persons; its vids are not kept, the keys name the videos",
     "persons in keys": "persons from the keys, as LUPerson-NL writes them",
 }
+# The library refuses to open a database twice in one process.
+_environments: WeakValueDictionary[tuple[int, str], Any] = WeakValueDictionary()
+_opening = threading.Lock()
 HINT = "copy the database again; lupctl data pack DIR --keys none reads what is in it"
 
 
@@ -153,8 +157,9 @@ class LmdbSource:
         lmdb = import_lmdb(self.path)
         with self._opening:
             if self._process != os.getpid():
+                # What a fork brought along is let go first: a process has a database open once.
+                self._local, self._environment = threading.local(), None
                 self._environment = open_environment(lmdb, self.path)
-                self._local = threading.local()
                 self._process = os.getpid()
         # A reading transaction sees a fixed state, and may be used by one thread at a time.
         self._local.get = self._environment.begin(buffers=False).get
@@ -177,11 +182,20 @@ def import_lmdb(path: Path) -> Any:
 
 
 def open_environment(lmdb: Any, path: Path) -> Any:
-    """A database, open for reading.
+    """A database, open for reading; the same object for all sources of this process that read it.
 
     Raises:
-        FormatError: it is no LMDB, or damaged.
+        FormatError: it is no LMDB, damaged, or cut short.
     """
+    place = (os.getpid(), os.path.realpath(path))
+    with _opening:
+        environment = _environments.get(place)
+        if environment is None:
+            environment = _environments[place] = _open_environment(lmdb, path)
+        return environment
+
+
+def _open_environment(lmdb: Any, path: Path) -> Any:
     data = path / DATA_NAME if path.is_dir() else path
     try:
         environment = lmdb.open(
@@ -193,9 +207,8 @@ def open_environment(lmdb: Any, path: Path) -> Any:
     needed = (environment.info()["last_pgno"] + 1) * environment.stat()["psize"]
     if data.stat().st_size < needed:
         environment.close()
-        raise FormatError(
-            f"{data}: cut short, {data.stat().st_size:,} of {needed:,} bytes", hint="copy the database again"
-        )
+        message = f"{data}: cut short, {data.stat().st_size:,} of {needed:,} bytes"
+        raise FormatError(message, hint="copy the database again")
     return environment
 
 

@@ -22,6 +22,7 @@ Interpolation = Literal["bilinear", "bicubic"]
 FeatureType = Literal["float32", "float16"]
 SameCamera = Literal["drop", "keep"]
 RerankBase = Literal["d2", "d4"]
+SubsetKind = Literal["ids", "images"]
 Role = Literal["unlabelled", "train", "query", "gallery"]
 
 ROLE_CODES: Final[dict[Role, int]] = {"unlabelled": 0, "train": 1, "query": 2, "gallery": 3}

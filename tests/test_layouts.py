@@ -307,6 +307,9 @@ def test_dukemtmc_needs_a_word_and_carries_its_notice(lupctl: Shell, tmp_path: P
     assert "withdrawn" in open_pack(tmp_path / "lup" / "packs" / "dukemtmc.h5").record["source"]["notice"]
     assert "notice" in lupctl("data info dukemtmc").out
     assert lupctl("data pack").code == 0, "what is packed is not asked for again"
+    merged = lupctl("data pack lup/packs/dukemtmc.h5 --merge all")
+    assert merged.code == 3, "nor does it lose its notice in a merged pack"
+    assert "error: dukemtmc: withdrawn by its authors" in merged.err
     (tmp_path / "lup" / "raw" / "dukemtmc").rename(tmp_path / "lup" / "raw" / "mine")
     assert lupctl("data pack mine").code == 3, "its file names tell, whatever it is called"
 

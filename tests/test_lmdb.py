@@ -133,7 +133,7 @@ def test_a_key_file_that_runs_something(lupctl: Shell, folder: Path, tmp_path: P
         ({"keys": KEYS, "pids": [1, 2]}, "2 pids for 4 keys"),
         ({"keys": KEYS, "pids": [1, 2, "x", 4]}, "'x' among its pids"),
         ({"keys": KEYS, "vids": [1, 2, 2**80, 4]}, "a number among its vids is too large"),
-        ([KEYS[0], 7], "a key that is no text"),
+        ([KEYS[0], 7], "7 among its keys; texts were expected"),
     ],
 )
 def test_a_key_file_that_is_none(held: Any, message: str, folder: Path) -> None:

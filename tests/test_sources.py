@@ -5,6 +5,8 @@ from typing import get_args
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from lupctl.core.choices import Dataset, Layout
 from lupctl.core.errors import DataError
@@ -122,6 +124,29 @@ def test_links_are_followed_once(tmp_path: Path) -> None:
     (tmp_path / "tree" / "linked").symlink_to(tmp_path / "elsewhere")
     (tmp_path / "elsewhere" / "back").symlink_to(tmp_path / "tree")
     assert ImagesSource(tmp_path / "tree", dataset="tree").list_images().names == ["linked/x.jpg", "y.jpg"]
+
+
+PARTS = st.sampled_from(["a", "b", "a.jpg", "a b", "a-", "a0", "ä", "A", "zz"])
+
+
+@settings(max_examples=60, deadline=None)
+@given(paths=st.sets(st.tuples(PARTS, PARTS, PARTS) | st.tuples(PARTS, PARTS) | st.tuples(PARTS), min_size=1))
+def test_a_tree_comes_in_the_order_of_its_names(
+    tmp_path_factory: pytest.TempPathFactory, paths: set[tuple[str, ...]]
+) -> None:
+    """`a.jpg` < `a/1.jpg` < `a0.jpg` in the order of names; in that of folders `a` stands before all."""
+    root = tmp_path_factory.mktemp("tree")
+    names = ["/".join((*path[:-1], f"{path[-1]}.png")) for path in paths]
+    place(root, *names)
+    assert ImagesSource(root, dataset="tree").list_images().names == sorted(names)
+
+
+def test_a_folder_of_very_many_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """More names than are sorted as strings at once."""
+    monkeypatch.setattr("lupctl.core.names.BLOCK_NAMES", 50)
+    names = [f"{row:04d}.jpg" for row in range(1009)]
+    place(tmp_path, *names)
+    assert ImagesSource(tmp_path, dataset="tree").list_images().names == names
 
 
 def test_an_empty_folder(tmp_path: Path) -> None:

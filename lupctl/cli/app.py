@@ -6,7 +6,8 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from lupctl.cli.data import info, pack, verify
+from lupctl.cli.data import info, pack
+from lupctl.cli.data_verify import verify
 from lupctl.cli.demo import demo
 from lupctl.cli.doctor import doctor
 from lupctl.cli.dump import dump

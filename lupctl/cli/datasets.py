@@ -168,9 +168,19 @@ def _split_target(workspace: Workspace, name: str, dataset: str | None) -> list[
 
 
 def _build_target(workspace: Workspace, dataset: str, root: Path | None) -> Target:
-    if not NAME_RULE.fullmatch(dataset):
-        raise UsageError(f"{dataset!r} cannot be a dataset's name: letters, digits, - _ . only", hint="add --name NAME")
-    return Target(dataset, root, workspace.packs / f"{dataset}.h5")
+    chosen = check_name(dataset, hint="add --name NAME")
+    return Target(chosen, root, workspace.packs / f"{chosen}.h5")
+
+
+def check_name(name: str, *, hint: str) -> str:
+    """A name that a dataset may have.
+
+    Raises:
+        UsageError: it cannot be a file's.
+    """
+    if not NAME_RULE.fullmatch(name):
+        raise UsageError(f"{name!r} cannot be a dataset's name: letters, digits, - _ . only", hint=hint)
+    return name
 
 
 def build_target_source(target: Target, reading: Reading, *, progress: Progress) -> "Source":
@@ -245,15 +255,21 @@ def check_notice(source: "Source", *, accepted: bool, progress: Progress) -> Non
     Raises:
         DataError: nobody said `--accept-terms`.
     """
-    notice = source.facts.get("notice")
-    if not notice:
-        return
-    if not accepted:
-        raise DataError(
-            f"{source.dataset}: {notice}; it is packed when that is acknowledged",
-            hint="add --accept-terms, or use another dataset",
-        )
-    progress.warn(f"{source.dataset}: {notice}")
+    for dataset, notice in _list_notices(source.dataset, source.facts):
+        if not accepted:
+            raise DataError(
+                f"{dataset}: {notice}; it is packed when that is acknowledged",
+                hint="add --accept-terms, or use another dataset",
+            )
+        progress.warn(f"{dataset}: {notice}")
+
+
+def _list_notices(dataset: str, facts: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The notices of a source: its own, that of the pack it is, those of the parts it is merged from."""
+    own = [(dataset, str(facts["notice"]))] if "notice" in facts else []
+    below = [(part["dataset"], part) for part in facts.get("parts", [])]
+    below += [(dataset, facts["source"])] if "source" in facts else []
+    return own + [found for name, part in below for found in _list_notices(name, part)]
 
 
 def _one_of(choices: tuple[Choice, ...], value: object) -> Choice | None:

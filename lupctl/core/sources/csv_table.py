@@ -12,11 +12,12 @@ from typing import Final, get_args
 
 import numpy as np
 
-from lupctl.core.choices import JUNK, UNKNOWN_CAMERA, Role, nearest_name
+from lupctl.core.choices import JUNK, ROLE_CODES, UNKNOWN_CAMERA, Role, nearest_name
 from lupctl.core.errors import DataError
+from lupctl.core.names import NamesBuilder, find_repeated
 from lupctl.core.sources.folder import describe_some
 from lupctl.core.sources.records import Listing
-from lupctl.core.sources.tree import ImageTree, build_listing
+from lupctl.core.sources.tree import ImageTree, sort_listing
 
 COLUMNS: Final = ("path", "person", "camera", "role")
 NUMBER = re.compile(r"-1|[0-9]{1,18}")
@@ -66,14 +67,36 @@ class CsvSource:
     @cached_property
     def _listing(self) -> Listing:
         table = _Table(self.path, self.root)
-        persons = number_texts(table.persons, unknown=JUNK, what=f"{self.path}: column person")
-        cameras = number_texts(table.cameras, unknown=UNKNOWN_CAMERA, what=f"{self.path}: column camera")
-        if cameras and max(cameras) > MOST_CAMERAS:
+        persons = number_texts(table.persons.texts, unknown=JUNK, what=f"{self.path}: column person")
+        cameras = number_texts(table.cameras.texts, unknown=UNKNOWN_CAMERA, what=f"{self.path}: column camera")
+        if max(cameras, default=0) > MOST_CAMERAS:
             raise DataError(
                 f"{self.path}: camera {max(cameras)}; numbers up to {MOST_CAMERAS:,} were expected",
                 hint="number the cameras from 1",
             )
-        return build_listing(zip(table.roles, table.names, persons, cameras, strict=True))
+        return sort_listing(
+            table.names,
+            person=np.array(persons, np.int64)[table.persons.places],
+            camera=np.array(cameras, np.int16)[table.cameras.places],
+            role=np.frombuffer(table.roles, np.uint8),
+        )
+
+
+class _Texts:
+    """A column of texts: the different ones, and for each row which one it is."""
+
+    def __init__(self) -> None:
+        self._place_of: dict[str, int] = {}
+        self.places = array("q")
+
+    @property
+    def texts(self) -> list[str]:
+        """The different texts in the order of their first row."""
+        return list(self._place_of)
+
+    def append(self, text: str) -> None:
+        """Adds a row."""
+        self.places.append(self._place_of.setdefault(text, len(self._place_of)))
 
 
 class _Table:
@@ -82,14 +105,13 @@ class _Table:
     def __init__(self, path: Path, root: Path) -> None:
         self._path, self._root = path, root
         self._prefix = posixpath.normpath(os.fspath(root.absolute())).rstrip("/") + "/"
-        self.names: list[str] = []
-        self.persons: list[str] = []
-        self.cameras: list[str] = []
-        self.roles: list[Role] = []
+        self.persons, self.cameras = _Texts(), _Texts()
+        self.roles = array("B")
         self._lines = array("q")
+        names = NamesBuilder()
         try:
             with path.open(encoding="utf-8-sig", newline="") as stream:
-                self._read(csv.reader(stream, strict=True))
+                self._read(csv.reader(stream, strict=True), names)
         except UnicodeDecodeError as error:
             raise DataError(
                 f"{path}: is no UTF-8 text ({error})", hint=f"iconv -f WINDOWS-1252 -t UTF-8 {path}"
@@ -98,9 +120,10 @@ class _Table:
             raise DataError(f"{path}: is no CSV ({error})", hint="quote cells that hold commas or quotes") from error
         except OSError as error:
             raise DataError(f"{path}: cannot be read ({error.strerror})", hint="check it with ls -l") from error
+        self.names = names.build()
         self._refuse_repeated()
 
-    def _read(self, reader: "Iterator[list[str]]") -> None:
+    def _read(self, reader: "Iterator[list[str]]", names: NamesBuilder) -> None:
         columns = _check_header(self._path, next(reader, []))
         default: Role = "train" if "person" in columns else "unlabelled"
         for row in reader:
@@ -110,10 +133,10 @@ class _Table:
             if len(row) != len(columns):
                 raise self._error(line, f"{len(row)} cells for {len(columns)} columns", "one cell per column")
             cells = dict(zip(columns, map(str.strip, row), strict=True))
-            self.names.append(self._relative(cells["path"], line))
+            names.append(self._relative(cells["path"], line))
             self.persons.append(cells.get("person", ""))
             self.cameras.append(cells.get("camera", ""))
-            self.roles.append(self._role(cells["role"], line) if "role" in cells else default)
+            self.roles.append(ROLE_CODES[self._role(cells["role"], line) if "role" in cells else default])
             self._lines.append(line)
 
     def _role(self, text: str, line: int) -> Role:
@@ -141,18 +164,13 @@ class _Table:
         return name
 
     def _refuse_repeated(self) -> None:
-        if len(set(self.names)) == len(self.names):
-            return
-        first: dict[str, int] = {}
-        twice = []
-        for name, line in zip(self.names, self._lines, strict=True):
-            before = first.setdefault(name, line)
-            if before != line:
-                twice.append(f"{name} (lines {before} and {line})")
-        raise DataError(
-            f"{self._path}: {len(twice):,} paths occur more than once: {describe_some(twice)}",
-            hint="keep one row per image",
-        )
+        repeated = find_repeated(self.names).tolist()
+        if repeated:
+            twice = [f"{self.names[row]} (line {self._lines[row]})" for row in repeated]
+            raise DataError(
+                f"{self._path}: {len(twice):,} paths were there before: {describe_some(twice)}",
+                hint="keep one row per image",
+            )
 
     def _error(self, line: int, what: str, hint: str) -> DataError:
         return DataError(f"{self._path}: line {line}: {what}", hint=hint)

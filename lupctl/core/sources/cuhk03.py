@@ -181,6 +181,8 @@ def _check_index(path: Path, config: dict[str, Any]) -> None:
     for key in ("labels", "camId"):
         if len(config[key]) != count:
             raise FormatError(f"{path}: {len(config[key]):,} {key} for {count:,} files", hint=HINT)
+        if count and not (config[key].min() >= 0 and config[key].max() <= np.iinfo(np.int16).max):
+            raise FormatError(f"{path}: {key} lie between {config[key].min()} and {config[key].max()}", hint=HINT)
     rows = np.concatenate([config[key] for key in INDICES])
     outside = rows[(rows < 1) | (rows > count)]
     if len(outside):

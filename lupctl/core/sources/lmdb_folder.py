@@ -1,5 +1,6 @@
 """Crops in an LMDB, as LUPerson's and LUPerson-NL's published converters write them."""
 
+import hashlib
 import os
 import re
 import threading
@@ -13,6 +14,7 @@ import numpy as np
 
 from lupctl.core.choices import JUNK
 from lupctl.core.errors import CorruptImageError, DataError, FormatError
+from lupctl.core.names import Names, NamesBuilder, build_names, sort_rows
 from lupctl.core.sources.folder import describe_some
 from lupctl.core.sources.lmdb_keys import KeyFile, Labels, find_key_file, read_key_file
 from lupctl.core.sources.records import Listing
@@ -64,18 +66,23 @@ class LmdbSource:
     @property
     def facts(self) -> dict[str, object]:
         """Where the images come from, for the pack's record."""
-        data = self.path / DATA_NAME if self.path.is_dir() else self.path
-        found = data.stat()
         return {
             "layout": "lmdb",
             "database": str(self.path),
-            "database_bytes": found.st_size,
-            "database_time_ns": found.st_mtime_ns,
             "keys": self.key_file.name if self.key_file else "none",
             "labels": self._labels,
             "terms": self._terms,
             "notes": [self._describe_keys()],
         }
+
+    def digest(self, listing: Listing) -> tuple[str, int | None]:
+        """Stands for the database by its size and time, and for keys and labels; with the database's bytes."""
+        found = _data_file(self.path).stat()
+        digest = hashlib.sha256(f"lmdb {found.st_size} {found.st_mtime_ns}\0".encode())
+        digest.update(np.ascontiguousarray(listing.person).data)
+        for part in build_names(listing.names).joined():
+            digest.update(part)
+        return f"sha256:{digest.hexdigest()}", found.st_size
 
     def list_images(self) -> Listing:
         """Every key, sorted, as a name ending in .jpg; no value is read.
@@ -118,12 +125,16 @@ class LmdbSource:
 
     @cached_property
     def _listing(self) -> Listing:
-        keyed, labels = self._keyed, self._labels
-        order = sorted(range(len(keyed.keys)), key=lambda row: keyed.keys[row] + SUFFIX)
-        names = [keyed.keys[row] + SUFFIX for row in order]
-        match labels:
+        keyed = self._keyed
+        named = NamesBuilder()
+        for key in keyed.keys:
+            named.append(key + SUFFIX)
+        names = named.build()
+        order = sort_rows(names)
+        names = names.take(order)
+        match self._labels:
             case "pids":
-                return build_uniform(names, keyed.numbers[order].tolist(), "train")
+                return build_uniform(names, keyed.numbers[order].data, "train")
             case "persons in keys":
                 # The rule fixes where the digits stand.
                 return build_uniform(names, (int(name[6:12]) for name in names), "train")
@@ -140,17 +151,19 @@ class LmdbSource:
         self._open_here()
         return int(self._environment.stat()["entries"])
 
-    def _walk(self) -> list[str]:
+    def _walk(self) -> Names:
         self._open_here()
+        keys = NamesBuilder()
         with self._environment.begin() as transaction, transaction.cursor() as cursor:
-            keys = [bytes(key) for key in cursor.iternext(keys=True, values=False)]
-        try:
-            return [key.decode("utf-8") for key in keys]
-        except UnicodeDecodeError as error:
-            raise DataError(
-                f"{self.path}: holds a key that is no UTF-8 text ({error.object[:40]!r})",
-                hint="name the keys to read with --keys FILE",
-            ) from error
+            for key in cursor.iternext(keys=True, values=False):
+                try:
+                    keys.append(bytes(key).decode("utf-8"))
+                except UnicodeDecodeError as error:
+                    raise DataError(
+                        f"{self.path}: holds a key that is no UTF-8 text ({bytes(key)[:40]!r})",
+                        hint="name the keys to read with --keys FILE",
+                    ) from error
+        return keys.build()
 
     def _open_here(self) -> Any:
         """What reads a value in this thread; the database is opened once in each process."""
@@ -196,7 +209,7 @@ def open_environment(lmdb: Any, path: Path) -> Any:
 
 
 def _open_environment(lmdb: Any, path: Path) -> Any:
-    data = path / DATA_NAME if path.is_dir() else path
+    data = _data_file(path)
     try:
         environment = lmdb.open(
             os.fspath(path), subdir=path.is_dir(), readonly=True, lock=False, readahead=False, meminit=False
@@ -210,6 +223,10 @@ def _open_environment(lmdb: Any, path: Path) -> Any:
         message = f"{data}: cut short, {data.stat().st_size:,} of {needed:,} bytes"
         raise FormatError(message, hint="copy the database again")
     return environment
+
+
+def _data_file(path: Path) -> Path:
+    return path / DATA_NAME if path.is_dir() else path
 
 
 def has_database(root: Path) -> bool:

@@ -1,6 +1,5 @@
 """The key file beside an LMDB of crops: which keys there are, and which persons they show."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -9,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lupctl.core.errors import DataError, FormatError
+from lupctl.core.names import Names, NamesBuilder
 from lupctl.core.sources.folder import describe_some
 from lupctl.core.unpickle import load_plain
 
@@ -27,7 +27,7 @@ class KeyFile:
         numbers: (N) int64; empty without labels.
     """
 
-    keys: Sequence[str]
+    keys: Names
     labels: Labels
     numbers: NDArray[np.int64]
 
@@ -83,21 +83,18 @@ def read_key_file(path: Path) -> KeyFile:
     return KeyFile(keys, "none", np.empty(0, np.int64))
 
 
-def _check_keys(path: Path, held: Any) -> list[str]:
+def _check_keys(path: Path, held: Any) -> Names:
     if not isinstance(held, list):
         raise FormatError(f"{path}: its keys are a {type(held).__name__}; a list was expected", hint=HINT)
-    if all(type(key) is str for key in held):
-        return held
-    try:
-        return [key.decode("utf-8") if isinstance(key, bytes) else _check_text(key) for key in held]
-    except (TypeError, UnicodeDecodeError) as error:
-        raise FormatError(f"{path}: a key that is no text ({error})", hint=HINT) from error
-
-
-def _check_text(key: Any) -> str:
-    if not isinstance(key, str):
-        raise TypeError(f"{type(key).__name__} {key!r}"[:80])
-    return key
+    keys = NamesBuilder()
+    for key in held:
+        if not isinstance(key, str | bytes):
+            raise FormatError(f"{path}: {key!r} among its keys; texts were expected", hint=HINT)
+        try:
+            keys.append(key if isinstance(key, str) else key.decode("utf-8"))
+        except UnicodeDecodeError as error:
+            raise FormatError(f"{path}: the key {key!r} is no UTF-8 text", hint=HINT) from error
+    return keys.build()
 
 
 def _check_numbers(path: Path, name: str, held: Any, count: int) -> NDArray[np.int64]:

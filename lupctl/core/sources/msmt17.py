@@ -1,5 +1,6 @@
 """MSMT17 as its owners publish it: four list files beside the folders of images (Wei et al. 2018, arXiv 1711.08565)."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,8 +24,10 @@ VALIDATION_LIST: Final = "list_val.txt"
 # Folders of training and test images; V2 is the edition with blurred faces.
 PLAIN_FOLDERS: Final = ("train", "test")
 BLURRED_FOLDERS: Final = ("mask_train_v2", "mask_test_v2")
-# 0000/0000_000_01_0303morning_0008_0.jpg: the third field is the camera, from 1.
-CAMERA_FIELD: Final = 2
+# 0000/0000_000_01_0303morning_0008_0.jpg 0: the third field of the file's name is the camera, from 1.
+LINE_RULE = re.compile(
+    r"(?P<place>(?:[^/]+/)*[^/_]+_[^/_]+_(?P<camera>[0-9]{1,4})_[^/]*) +(?P<person>[0-9]{1,9})", re.ASCII
+)
 
 
 @dataclass(frozen=True)
@@ -109,13 +112,12 @@ class Msmt17Source:
         for number, line in enumerate(_read_lines(path), start=1):
             if not line.strip():
                 continue
-            place, _, person = line.strip().rpartition(" ")
-            fields = place.rpartition("/")[2].split("_")
-            if not (place and person.isdecimal() and len(fields) > CAMERA_FIELD and fields[CAMERA_FIELD].isdecimal()):
+            found = LINE_RULE.fullmatch(line.strip())
+            if found is None:
                 bad.append(f"line {number}: {line.strip()!r}")
                 continue
-            moved = numbering.move_person(int(person), role)
-            yield role, f"{folder}/{place.strip()}", moved, int(fields[CAMERA_FIELD])
+            moved = numbering.move_person(int(found["person"]), role)
+            yield role, f"{folder}/{found['place']}", moved, int(found["camera"])
         if bad:
             raise DataError(
                 f"{path}: {len(bad):,} lines are no path and person, as "

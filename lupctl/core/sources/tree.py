@@ -1,13 +1,16 @@
 """What sources of image files have in common: the files, the facts about them, and rows in order."""
 
+from array import array
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lupctl.core.choices import ROLE_CODES, UNKNOWN_CAMERA, Layout, Role
 from lupctl.core.errors import DataError
+from lupctl.core.names import Names, NamesBuilder, sort_rows
 from lupctl.core.sources.folder import Scan, describe_some, read_image, scan_images
 from lupctl.core.sources.records import Listing
 
@@ -61,18 +64,32 @@ class ImageTree:
 
 
 def build_listing(rows: Iterable[tuple[Role, str, int, int]]) -> Listing:
-    """A listing of rows (role, name, person, camera) in any order."""
-    ordered = sorted((ROLE_CODES[role], name, person, camera) for role, name, person, camera in rows)
-    return Listing(
-        names=[name for _, name, _, _ in ordered],
-        person=np.array([person for _, _, person, _ in ordered], np.int64),
-        camera=np.array([camera for _, _, _, camera in ordered], np.int16),
-        role=np.array([role for role, _, _, _ in ordered], np.uint8),
+    """A listing of rows (role, name, person, camera) in any order; a name may come twice."""
+    names, person, camera, role = NamesBuilder(), array("q"), array("h"), array("B")
+    for role_name, name, number, camera_number in rows:
+        names.append(name)
+        person.append(number)
+        camera.append(camera_number)
+        role.append(ROLE_CODES[role_name])
+    return sort_listing(
+        names.build(),
+        person=np.frombuffer(person, np.int64),
+        camera=np.frombuffer(camera, np.int16),
+        role=np.frombuffer(role, np.uint8),
     )
 
 
-def build_uniform(names: list[str], persons: Iterable[int], role: Role) -> Listing:
-    """A listing of sorted names in one role without cameras; no Python object per image is kept but its name."""
+def sort_listing(
+    names: Names, *, person: NDArray[np.int64], camera: NDArray[np.int16], role: NDArray[np.uint8]
+) -> Listing:
+    """A listing of columns (N) in any order."""
+    by_name = sort_rows(names)
+    order = by_name[np.argsort(role[by_name], kind="stable")]
+    return Listing(names.take(order), person[order], camera[order], role[order])
+
+
+def build_uniform(names: Sequence[str], persons: Iterable[int], role: Role) -> Listing:
+    """A listing of sorted names in one role without cameras."""
     count = len(names)
     return Listing(
         names=names,

@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 
 from lupctl.core.choices import Dataset, Layout
 from lupctl.core.errors import DataError
-from lupctl.core.sources.build import build_source, build_synthetic, guess_layout
+from lupctl.core.sources.build import build_source, build_synthetic
 from lupctl.core.sources.catalog import catalog_entry, find_entry
 from lupctl.core.sources.digest import source_digest
+from lupctl.core.sources.guess import guess_layout
 from lupctl.core.sources.images import ImagesSource
 from lupctl.core.sources.market1501 import Market1501Source
 from lupctl.core.sources.persons import PersonsSource
@@ -245,8 +246,8 @@ def test_every_dataset_has_an_entry_and_terms() -> None:
     assert find_entry("market") is None
 
 
-@pytest.mark.parametrize("layout", get_args(Layout))
-def test_every_layout_builds_a_source(tmp_path: Path, market_folder: Path, layout: Layout) -> None:
+@pytest.mark.parametrize("layout", ["market1501", "images", "persons"])
+def test_folder_layouts_build_a_source(tmp_path: Path, market_folder: Path, layout: Layout) -> None:
     if layout == "persons":
         market_folder = place(tmp_path / "persons", *(f"{person}/a.jpg" for person in range(16)))
     source = build_source(layout, market_folder, dataset="market1501")

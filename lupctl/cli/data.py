@@ -13,8 +13,8 @@ from lupctl.cli.datasets import (
     Reading,
     Target,
     build_target_source,
+    check_notice,
     complete_dataset,
-    find_target,
     find_targets,
 )
 from lupctl.cli.failures import raise_all
@@ -29,7 +29,7 @@ from lupctl.cli.options import (
     QuietOption,
 )
 from lupctl.cli.show import print_json, print_path
-from lupctl.core.choices import CameraRule, Layout
+from lupctl.core.choices import CameraRule, Layout, Version
 from lupctl.core.errors import LupError, UsageError
 from lupctl.core.progress import Progress
 from lupctl.core.workspace import Workspace, open_workspace
@@ -57,8 +57,9 @@ LayoutOption = Annotated[
     Layout | None,
     typer.Option(
         "--layout",
-        help="How the files lie: market1501; images (any tree, no labels); persons (a folder per person) "
-        "[default: found out, and said].",
+        help="How the files lie: market1501 (three folders; CUHK03-NP and DukeMTMC-reID, too); images (any tree, no "
+        "labels); persons (a folder per person); cuhk03-index (a .mat file); msmt17 (lists); luperson-nl; lmdb; csv "
+        "(path, person, camera, role) [default: found out, and said].",
         show_default=False,
     ),
 ]
@@ -74,6 +75,40 @@ CamerasOption = Annotated[
         "prefix (the name begins with `c3_` or `3_`); folder (person/camera/image) [default: none].",
         show_default=False,
     ),
+]
+VersionOption = Annotated[
+    Version | None,
+    typer.Option(
+        "--version",
+        help="For MSMT17 whose folders do not tell: v1, or v2 (blurred faces).",
+        show_default=False,
+    ),
+]
+ValOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--val/--no-val",
+        help="For MSMT17: train on the images of list_val.txt, too, or leave them out [default: --val].",
+        show_default=False,
+    ),
+]
+KeysOption = Annotated[
+    str | None,
+    typer.Option(
+        "--keys",
+        metavar="FILE|none",
+        help="For an LMDB: its key file, or none to read every entry [default: the only .pkl inside or beside it].",
+        show_default=False,
+    ),
+]
+RootOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--root", help="For a CSV: the folder that its paths are relative to [default: its own].", show_default=False
+    ),
+]
+AcceptOption = Annotated[
+    bool, typer.Option("--accept-terms", help="The notice that a withdrawn dataset comes with is acknowledged.")
 ]
 SizeOption = Annotated[
     str | None,
@@ -118,6 +153,11 @@ def pack(
     layout: LayoutOption = None,
     name: NameOption = None,
     cameras: CamerasOption = None,
+    version: VersionOption = None,
+    val: ValOption = None,
+    keys: KeysOption = None,
+    root: RootOption = None,
+    accept_terms: AcceptOption = False,
     size: SizeOption = None,
     max_bad: MaxBadOption = 0.001,
     shard_bytes: ShardBytesOption = 8 * 2**30,
@@ -142,6 +182,10 @@ def pack(
 
     `lupctl data pack ~/crops --layout persons --cameras prefix --name crops`
 
+    `lupctl data pack my.csv --name mine` (columns path, person, camera, role)
+
+    `lupctl data pack msmt17 --version v1`
+
     `lupctl data pack synthetic --seed 1`
 
     `lupctl data pack luperson market1501 photos.h5 --merge everybody` (one unlabelled pack to pre-train on)
@@ -152,7 +196,7 @@ def pack(
     else:
         targets = [merge_target(workspace, merge, out=out, dataset=name)]
     height_width = _parse_size(size)
-    reading = Reading(layout, cameras, seed)
+    reading = Reading(layout, cameras, seed, version, val, keys, root)
     progress = Progress(quiet=quiet)
     from lupctl.core.stages import pack as stage
 
@@ -175,6 +219,7 @@ def pack(
                 continue
             if plan.state == "changed" and not force:
                 raise _changed(target, plan, merge=merge)
+            check_notice(source, accepted=accept_terms, progress=progress)
             if dry_run:
                 continue
             results.append(
@@ -228,16 +273,21 @@ def info(
 
 
 def _pick_targets(workspace: Workspace, names: list[str], *, name: str | None, out: Path | None) -> list[Target]:
-    if len(names) == 1:
-        target = find_target(workspace, names[0], dataset=name)
-        return [target if out is None else Target(target.dataset, target.root, out)]
     given = "--name" if name is not None else "--out" if out is not None else None
-    if given is not None:
+    if given is not None and len(names) != 1:
         raise UsageError(
             f"{given} goes with one dataset, {len(names) or 'everything under raw/'} was asked for",
             hint="name one dataset or folder",
         )
-    return find_targets(workspace, names)
+    targets = find_targets(workspace, names, dataset=name)
+    if out is None:
+        return targets
+    if len(targets) > 1:
+        raise UsageError(
+            f"--out goes with one dataset, {names[0]} holds {' and '.join(target.dataset for target in targets)}",
+            hint=f"name one: lupctl data pack {targets[0].dataset}",
+        )
+    return [Target(targets[0].dataset, targets[0].root, out)]
 
 
 def _parse_size(size: str | None) -> tuple[int, int] | None:

@@ -82,6 +82,7 @@ def show_summary(summary: "Summary") -> None:
         ("left out when packed", summary.quarantined),
         ("source", _origin(summary.source)),
         ("terms", summary.terms or "not known"),
+        *((key, summary.source[key]) for key in ("notice", "version") if key in summary.source),
         ("fingerprint", summary.fingerprint),
         ("path", summary.path),
     ]
@@ -92,7 +93,7 @@ def _origin(source: dict[str, object]) -> str:
     parts = source.get("parts")
     if isinstance(parts, list):
         return "merged: " + ", ".join(f"{part['dataset']} ({part['images']:,} images)" for part in parts)
-    return f"layout {source.get('layout', 'unknown')}, {source.get('root', 'drawn')}"
+    return f"layout {source.get('layout', 'unknown')}, {source.get('root') or source.get('database', 'drawn')}"
 
 
 def show_verdict(verdict: "Verdict") -> None:

@@ -6,9 +6,25 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lupctl.cli.data import CamerasOption, LayoutOption, ThreadsOption
+from lupctl.cli.data import (
+    CamerasOption,
+    KeysOption,
+    LayoutOption,
+    RootOption,
+    ThreadsOption,
+    ValOption,
+    VersionOption,
+)
 from lupctl.cli.data_tables import show_verdict
-from lupctl.cli.datasets import Reading, Target, build_target_source, complete_dataset, find_target
+from lupctl.cli.datasets import (
+    Reading,
+    Target,
+    build_target_source,
+    complete_dataset,
+    find_target,
+    find_targets,
+    has_raw,
+)
 from lupctl.cli.failures import raise_all
 from lupctl.cli.options import DebugOption, HomeOption, JsonOption, QuietOption
 from lupctl.cli.show import print_json
@@ -20,6 +36,8 @@ if TYPE_CHECKING:
     from lupctl.core.stages.verify import Verdict
 
 VERIFY_SCHEMA = "lupctl.verify/1"
+# Files that name or hold images; a pack ends in .h5.
+RAW_SUFFIXES = (".csv", ".mat", ".mdb", ".lmdb")
 
 TargetsArgument = Annotated[
     list[str],
@@ -33,6 +51,10 @@ def verify(
     targets: TargetsArgument,
     layout: LayoutOption = None,
     cameras: CamerasOption = None,
+    version: VersionOption = None,
+    val: ValOption = None,
+    keys: KeysOption = None,
+    root: RootOption = None,
     deep: DeepOption = False,
     fast: FastOption = False,
     workers: ThreadsOption = None,
@@ -61,11 +83,12 @@ def verify(
 
     workspace = open_workspace(home)
     progress = Progress(quiet=quiet)
+    reading = Reading(layout, cameras, version=version, with_val=val, keys=keys, root=root)
     verdicts = []
     for name in targets:
         packs, raws = _find_subjects(workspace, name)
         for raw in raws:
-            source = build_target_source(raw, Reading(layout, cameras), progress=progress)
+            source = build_target_source(raw, reading, progress=progress)
             assert raw.root is not None, "drawn images have no raw data"
             verdicts.append(stage.verify_raw(source, path=raw.root, progress=progress, fast=fast, workers=workers))
         for path in packs:
@@ -82,14 +105,16 @@ def verify(
 def _find_subjects(workspace: Workspace, name: str) -> tuple[list[Path], list[Target]]:
     """The packs and the raw data that a name or a path stands for."""
     path = Path(name)
-    has_raw = "/" not in name and (workspace.raw / name).exists()
+    in_raw = has_raw(workspace, name)
     has_pack = "/" not in name and workspace.pack_path(name).exists()
-    if has_raw or has_pack:
+    if in_raw or has_pack:
         return (
             [workspace.pack_path(name)] if has_pack else [],
-            [find_target(workspace, name)] if has_raw else [],
+            find_targets(workspace, [name]) if in_raw else [],
         )
     if path.is_dir() and not any(path.glob("*.h5")):
+        return [], find_targets(workspace, [name])
+    if path.suffix.lower() in RAW_SUFFIXES and path.is_file():
         return [], [find_target(workspace, name)]
     return [workspace.find_pack(name)], []
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lupctl.cli.datasets import Reading, Target, build_target_source, check_name, find_target, raw_names
+from lupctl.cli.datasets import Reading, Target, build_target_source, check_name, find_targets, raw_names
 from lupctl.core.errors import DataError, UsageError
 from lupctl.core.progress import Progress
 from lupctl.core.workspace import Workspace
@@ -52,23 +52,24 @@ def build_merged_source(
     wanted = list(names) or raw_names(workspace)
     if not wanted:
         raise DataError(f"nothing to merge: {workspace.raw} holds no dataset", hint="name packs or folders of images")
-    parts = [_open_part(workspace, name, reading, progress=progress) for name in wanted]
+    parts = [part for name in wanted for part in _open_parts(workspace, name, reading, progress=progress)]
     source = MergedSource(parts, dataset=merged)
     for dataset, count in source.left_out.items():
         progress.say(f"{dataset}: {count:,} queries and gallery images are left out; nothing may be trained on them")
     return source
 
 
-def _open_part(workspace: Workspace, name: str, reading: Reading, *, progress: Progress) -> "Source":
+def _open_parts(workspace: Workspace, name: str, reading: Reading, *, progress: Progress) -> list["Source"]:
     path = _pack_of(workspace, name)
     if path is not None:
         from lupctl.core.packing.packed import PackedSource
 
         progress.say(f"{name}: the images of {path}")
-        return PackedSource(path)
-    target = find_target(workspace, name)
-    progress.say(f"{target.dataset}: the images of {target.root or 'drawn persons'}")
-    return build_target_source(target, reading, progress=progress)
+        return [PackedSource(path)]
+    targets = find_targets(workspace, [name])
+    for target in targets:
+        progress.say(f"{target.dataset}: the images of {target.root or 'drawn persons'}")
+    return [build_target_source(target, reading, progress=progress) for target in targets]
 
 
 def _pack_of(workspace: Workspace, name: str) -> Path | None:

@@ -8,7 +8,8 @@ Arch = Literal["r18", "r50", "r101", "r152"]
 Dataset = Literal[
     "market1501", "cuhk03-labeled", "cuhk03-detected", "msmt17", "dukemtmc", "luperson", "luperson-nl", "synthetic"
 ]
-Layout = Literal["market1501", "images", "persons"]
+Layout = Literal["market1501", "images", "persons", "cuhk03-index", "msmt17", "luperson-nl", "lmdb", "csv"]
+Version = Literal["v1", "v2"]
 CameraRule = Literal["none", "market", "prefix", "folder"]
 Method = Literal["moco"]
 Pooling = Literal["avg", "gem"]
@@ -21,6 +22,7 @@ Interpolation = Literal["bilinear", "bicubic"]
 FeatureType = Literal["float32", "float16"]
 SameCamera = Literal["drop", "keep"]
 RerankBase = Literal["d2", "d4"]
+SubsetKind = Literal["ids", "images"]
 Role = Literal["unlabelled", "train", "query", "gallery"]
 
 ROLE_CODES: Final[dict[Role, int]] = {"unlabelled": 0, "train": 1, "query": 2, "gallery": 3}

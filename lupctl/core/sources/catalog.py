@@ -77,7 +77,7 @@ def catalog_entry(dataset: Dataset) -> CatalogEntry:
             return CatalogEntry(
                 name="msmt17",
                 title="MSMT17",
-                layout="market1501",
+                layout="msmt17",
                 images={"train": 32_621, "query": 11_659, "gallery": 82_161},
                 persons={"train": 1_041, "query": 3_060, "gallery": 3_060},
                 cameras=15,
@@ -107,7 +107,7 @@ def catalog_entry(dataset: Dataset) -> CatalogEntry:
             return CatalogEntry(
                 name="luperson-nl",
                 title="LUPerson-NL",
-                layout="images",
+                layout="luperson-nl",
                 images={"train": 10_683_716},
                 persons={"train": 433_997},
                 terms="no licence stated (Fu et al. 2022): all rights reserved; the videos belong to their uploaders",

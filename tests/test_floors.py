@@ -20,6 +20,7 @@ FLOORS = {
     "lupctl.core.workspace": 1,
     "lupctl.core.threads": 1,
     "lupctl.core.archives": 1,
+    "lupctl.core.verdicts": 1,
     "lupctl.core.formats": 2,
     "lupctl.core.sources": 2,
     "lupctl.core.loading": 3,

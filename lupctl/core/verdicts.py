@@ -29,7 +29,7 @@ class KnownVerdict:
 
 
 def pack_files(pack: Path) -> list[list[str | int]]:
-    """Name, size in bytes and time of change in ns of each file of a pack: cheap to ask, and no two packs share them."""
+    """Name, size in bytes and time of change in ns of each file of a pack: cheap to ask, other for another pack."""
     paths = sorted(pack.glob("*.h5")) if pack.is_dir() else [pack]
     return [[path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in paths]
 

@@ -150,8 +150,8 @@ MSMT17: Final = Links(
     steps=(
         f"ask its owners, the authors of {MSMT17_PAGE} , for the form, sign it and send it back",
         (
-            "put the archive they give you into {folder}, or the folder MSMT17_V1 or MSMT17_V2 unpacked; keep its name, "
-            "since V1 and V2 (faces blurred) cannot be told apart by their lists"
+            "put the archive they give you into {folder}, or the folder MSMT17_V1 or MSMT17_V2 unpacked; keep its "
+            "name, since V1 and V2 (faces blurred) cannot be told apart by their lists"
         ),
     ),
     remarks="train is list_train + list_val (30,248 + 2,373 images, second-hand)",
@@ -176,8 +176,8 @@ LUPERSON: Final = Links(
     ),
     mirrors=(
         (
-            "images rebuilt by a volunteer: the link stands in "
-            "https://github.com/DengpanFu/LUPerson/issues/8#issuecomment-1004611808 (completeness and checksums unknown)"
+            "images rebuilt by a volunteer, completeness and checksums unknown: the link stands in "
+            "https://github.com/DengpanFu/LUPerson/issues/8#issuecomment-1004611808"
         ),
     ),
     steps=(
@@ -207,12 +207,12 @@ LUPERSON_NL: Final = Links(
     ),
     steps=(
         (
-            "images: open https://pan.baidu.com/s/1sNV62vxm2VtgkVa7V4VmIA in a browser, code plnl, and put the folder lmdb "
-            "and keys.pkl into {folder}"
+            "images: open https://pan.baidu.com/s/1sNV62vxm2VtgkVa7V4VmIA in a browser, code plnl, and put what it "
+            "holds into {folder}"
         ),
         (
-            "or fetch the videos with lupctl data download luperson-nl --list {folder}/vnames.txt --accept-terms, then cut "
-            "the crops with lupctl data build"
+            "or fetch the videos with lupctl data download luperson-nl --list {folder}/vnames.txt --accept-terms, "
+            "then cut the crops with lupctl data build"
         ),
     ),
     remarks=(

@@ -126,7 +126,7 @@ def test_paths_that_leave_are_refused(tmp_path: Path, suffix: str, name: str, wh
     home = tmp_path / "home"
     home.mkdir()
     archive = make(home / f"set{suffix}", {"fine.jpg": b"1", name: b"2"})
-    with pytest.raises(DataError, match=f"holds '{name}', {what}; nothing was unpacked") as error:
+    with pytest.raises(FormatError, match=f"holds '{name}', {what}; nothing was unpacked") as error:
         unpack(archive, home / "out")
     assert error.value.hint == "do not unpack this archive"
     assert nothing_left(home, archive)
@@ -134,7 +134,7 @@ def test_paths_that_leave_are_refused(tmp_path: Path, suffix: str, name: str, wh
 
 
 def test_a_backslash_does_not_lead_outside(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="a path that leads outside"):
+    with pytest.raises(FormatError, match="a path that leads outside"):
         unpack(make_zip(tmp_path / "set.zip", {"..\\evil": b"2"}), tmp_path / "out")
 
 
@@ -149,7 +149,7 @@ def test_links_and_devices_in_a_tar(tmp_path: Path, kind: bytes, what: str) -> N
         archive.addfile(info)
         after = tarfile.TarInfo("inside/escape/file")
         archive.addfile(after)
-    with pytest.raises(DataError, match=f"holds 'inside/escape', a {what}; plain files and folders were expected"):
+    with pytest.raises(FormatError, match=f"holds 'inside/escape', a {what}; plain files and folders were expected"):
         unpack(tmp_path / "set.tar.gz", tmp_path / "out")
     assert nothing_left(tmp_path, tmp_path / "set.tar.gz")
 
@@ -159,7 +159,7 @@ def test_a_link_in_a_zip(tmp_path: Path) -> None:
         info = zipfile.ZipInfo("escape")
         info.create_system, info.external_attr = 3, (stat.S_IFLNK | 0o777) << 16
         archive.writestr(info, "/etc/passwd")
-    with pytest.raises(DataError, match="holds 'escape', a link"):
+    with pytest.raises(FormatError, match="holds 'escape', a link"):
         unpack(tmp_path / "set.zip", tmp_path / "out")
     assert nothing_left(tmp_path, tmp_path / "set.zip")
 
@@ -262,9 +262,9 @@ def test_names_that_come_twice(tmp_path: Path) -> None:
         archive.writestr("a.jpg", b"1")
         with pytest.warns(UserWarning, match="Duplicate name"):
             archive.writestr("a.jpg", b"2")
-    with pytest.raises(DataError, match=r"holds 'a.jpg' twice; names have to be unique"):
+    with pytest.raises(FormatError, match=r"holds 'a.jpg' twice; names have to be unique"):
         unpack(tmp_path / "set.zip", tmp_path / "out")
-    with pytest.raises(DataError, match=r"holds 'a.jpg/b' twice"):
+    with pytest.raises(FormatError, match=r"holds 'a.jpg/b' twice"):
         unpack(make_tar(tmp_path / "set.tar", {"a.jpg": b"1", "a.jpg/b": b"2"}), tmp_path / "out")
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO, cast
 
 from lupctl.core.archives.kinds import Kind
-from lupctl.core.errors import DataError
+from lupctl.core.errors import FormatError
 
 SKIP_BYTES = 1 << 20
 # The largest part of a tar that is no file's content, a name or an extended header, is a few KiB.
@@ -43,7 +43,7 @@ def zip_members(archive: Path) -> Generator[Member, None, None]:
     """Every entry of a zip. A backslash separates folders, as some writers mean it.
 
     Raises:
-        DataError: a link or a device.
+        FormatError: a link or a device.
         RuntimeError: encrypted.
         zipfile.BadZipFile: damaged.
     """
@@ -68,7 +68,7 @@ def tar_members(archive: Path, kind: Kind, *, check: Callable[[int], None]) -> G
         check: called with the number of bytes decompressed so far, headers included; raises when there are too many.
 
     Raises:
-        DataError: a link or a device.
+        FormatError: a link or a device.
         tarfile.TarError: damaged, or without the mark of its end.
     """
     count = 0
@@ -137,8 +137,8 @@ def _open_stream(archive: Path, kind: Kind) -> IO[bytes]:
             return archive.open("rb")
 
 
-def _unwanted(archive: Path, name: str, what: str) -> DataError:
-    return DataError(
+def _unwanted(archive: Path, name: str, what: str) -> FormatError:
+    return FormatError(
         f"{archive}: holds {name!r}, a {what}; plain files and folders were expected, nothing was unpacked",
         hint="do not unpack this archive",
     )

@@ -76,8 +76,9 @@ def unpack(
         advance: called with the number of bytes written.
 
     Raises:
-        FormatError: damaged, one volume of several, encrypted, or beyond the limits.
-        DataError: an entry that points outside, a link, a device, a name twice, or the disk is full.
+        FormatError: damaged, one volume of several, encrypted, beyond the limits; or with an entry that points
+            outside, is a link or a device, or has the name of another.
+        DataError: `into` is there, or the disk is full.
         StoppedError: `cancel` was set.
     """
     check_single_volume(archive)
@@ -153,7 +154,7 @@ class _Unpacking:
                     self._count(len(chunk))
                     out.write(chunk)
         except (FileExistsError, NotADirectoryError) as error:
-            raise DataError(
+            raise FormatError(
                 f"{self.archive}: holds {member.name!r} twice; names have to be unique", hint="unpack it by hand"
             ) from error
         self.num_files += 1
@@ -185,7 +186,7 @@ class _Unpacking:
             what = "a name with a zero byte"
         else:
             return path.parts
-        raise DataError(
+        raise FormatError(
             f"{self.archive}: holds {name!r}, {what}; nothing was unpacked", hint="do not unpack this archive"
         )
 

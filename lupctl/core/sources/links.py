@@ -4,14 +4,19 @@ Every address was stated by the dataset's authors unless `stated` says otherwise
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 from lupctl.core.choices import Dataset
 from lupctl.core.sources.catalog import CUHK03_PAGE, MARKET_PAGE, MSMT17_PAGE
 
 MARKET_FOLDERS: Final = ("bounding_box_train", "query", "bounding_box_test")
-CUHK03_FOLDERS: Final = tuple(f"{boxes}/{folder}" for boxes in ("labeled", "detected") for folder in MARKET_FOLDERS)
+CUHK03_BOXES: Final = ("labeled", "detected")
+CUHK03_FOLDERS: Final = tuple(f"{boxes}/{folder}" for boxes in CUHK03_BOXES for folder in MARKET_FOLDERS)
 VIDEO_LIST_NAMES: Final = ("vnames.txt", "vname.txt")  # the instructions and the script of the authors differ
+VIDEO_LIST_SIGNS: Final = tuple((name,) for name in VIDEO_LIST_NAMES)
+MSMT17_LISTS: Final = ("list_train.txt", "list_val.txt", "list_query.txt", "list_gallery.txt")
+CROP_SIGNS: Final = (("images",), ("lmdb",))
 OPEN_REID: Final = "constant in the 2017 loader of github.com/Cysu/open-reid"
 THIRD_PARTY: Final = "second-hand: checked by two third-party loaders, origin not traced"
 
@@ -26,8 +31,7 @@ class Download:
         what: it holds.
         stated: who links to it.
         into: for an archive, the folder it is unpacked into; by default the dataset's.
-        signs: paths that show that it is there already, in the dataset's folder or in one right below; by default
-            the file itself, or `into`.
+        signs: what shows that it is there already, see `has_signs`; by default the file itself, or `into`.
     """
 
     name: str
@@ -35,7 +39,7 @@ class Download:
     what: str
     stated: str = "its authors"
     into: str = ""
-    signs: tuple[str, ...] = ()
+    signs: tuple[tuple[str, ...], ...] = ()
 
     @property
     def page(self) -> str:
@@ -71,6 +75,8 @@ class Links:
         archives: checksums that are known.
         mirrors: other places, each with how sure it is.
         steps: what a person has to do; `{folder}` stands for the folder under `raw/`.
+        images: what shows that its images are there, see `has_signs`; without it, any file does.
+        others: what shows that something else to begin with is there, as videos or detections.
         remarks: what its published counts rest on.
         refused: why there is no download at all.
     """
@@ -80,8 +86,18 @@ class Links:
     archives: tuple[KnownArchive, ...] = ()
     mirrors: tuple[str, ...] = ()
     steps: tuple[str, ...] = ()
+    images: tuple[tuple[str, ...], ...] = ()
+    others: tuple[tuple[str, ...], ...] = ()
     remarks: str = ""
     refused: str = ""
+
+
+def has_signs(folder: Path, signs: tuple[tuple[str, ...], ...]) -> bool:
+    """Whether every path of one of several groups lies in a folder, or in one right below it, as archives bring."""
+    if not folder.is_dir():
+        return False
+    below = [path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")]
+    return any(all((root / path).exists() for path in group) for root in (folder, *below) for group in signs)
 
 
 def dataset_links(dataset: Dataset) -> Links:
@@ -111,7 +127,7 @@ MARKET1501: Final = Links(
             address="drive:0B8-rUzbwVRk0c054eEozWG9COHM",
             what="images",
             stated="several projects",
-            signs=MARKET_FOLDERS,
+            signs=(MARKET_FOLDERS,),
         ),
     ),
     archives=(KnownArchive("Market-1501-v15.09.15.zip", "65005ab7d12ec1c44de4eeafe813e68a", OPEN_REID),),
@@ -119,6 +135,7 @@ MARKET1501: Final = Links(
         f"open the dataset's page, {MARKET_PAGE} , or the link above in a browser",
         "put Market-1501-v15.09.15.zip into {folder}",
     ),
+    images=(MARKET_FOLDERS,),
 )
 CUHK03: Final = Links(
     folder="cuhk03-np",
@@ -128,7 +145,7 @@ CUHK03: Final = Links(
             address="drive:1pBCIAGSZ81pgvqjC-lUHtl0OYV1icgkz",
             what="images, labeled and detected",
             stated="the authors of the new protocol",
-            signs=CUHK03_FOLDERS,
+            signs=(CUHK03_FOLDERS,),
         ),
     ),
     archives=(
@@ -143,6 +160,10 @@ CUHK03: Final = Links(
         f"open {CUHK03_PAGE} , or the link above, in a browser",
         "put the archive into {folder}; unpacked, {folder} holds labeled/ and detected/",
     ),
+    images=(
+        MARKET_FOLDERS,
+        *(tuple(path for path in CUHK03_FOLDERS if path.startswith(boxes)) for boxes in CUHK03_BOXES),
+    ),
 )
 MSMT17: Final = Links(
     folder="msmt17",
@@ -154,18 +175,24 @@ MSMT17: Final = Links(
             "name, since V1 and V2 (faces blurred) cannot be told apart by their lists"
         ),
     ),
+    images=(
+        ("train", "test", *MSMT17_LISTS),
+        ("mask_train_v2", "mask_test_v2", *MSMT17_LISTS),
+        MARKET_FOLDERS,
+    ),
     remarks="train is list_train + list_val (30,248 + 2,373 images, second-hand)",
 )
 DUKEMTMC: Final = Links(
     folder="dukemtmc",
     archives=(KnownArchive("DukeMTMC-reID.zip", "2f93496f9b516d1ee5ef51c1d5e7d601", OPEN_REID),),
+    images=(MARKET_FOLDERS,),
     remarks="36,411 images in all; 408 of the gallery's persons are distractors (second-hand)",
     refused="withdrawn by its authors in 2019 for the privacy of the people in it; there is no download",
 )
 LUPERSON: Final = Links(
     folder="luperson",
     downloads=(
-        Download("vnames.txt", "drive:1eopcxZPNHnaobjnSwP37U2YFlptNE0A0", "list of videos", signs=VIDEO_LIST_NAMES),
+        Download("vnames.txt", "drive:1eopcxZPNHnaobjnSwP37U2YFlptNE0A0", "list of videos", signs=VIDEO_LIST_SIGNS),
         Download("dets.pkl", "drive:1t_XPHOI_VzuebaAnXccu4iIzDXMNpTJO", "detections"),
         Download(
             "CFS_list.pkl",
@@ -187,6 +214,8 @@ LUPERSON: Final = Links(
         ),
         "or put images that you have into {folder}/images",
     ),
+    images=CROP_SIGNS,
+    others=(("videos",), *((name, "dets.pkl") for name in VIDEO_LIST_NAMES)),
     remarks=(
         "its README says 4 M images of more than 200 K persons; 4,180,243 is second-hand, and a "
         "user's count agrees; 219,848 persons is an estimate (second-hand)"
@@ -195,7 +224,7 @@ LUPERSON: Final = Links(
 LUPERSON_NL: Final = Links(
     folder="luperson-nl",
     downloads=(
-        Download("vnames.txt", "drive:19XPcO61QGrcNcqYE1pRZ1Hk3Z4CNu-6X", "list of videos", signs=VIDEO_LIST_NAMES),
+        Download("vnames.txt", "drive:19XPcO61QGrcNcqYE1pRZ1Hk3Z4CNu-6X", "list of videos", signs=VIDEO_LIST_SIGNS),
         Download("dets.zip", "drive:1-bFKMRglmD_e3wdtq4jlpjX3N3xGo2d2", "detections with person numbers", into="dets"),
     ),
     mirrors=(
@@ -215,6 +244,8 @@ LUPERSON_NL: Final = Links(
             "then cut the crops with lupctl data build"
         ),
     ),
+    images=CROP_SIGNS,
+    others=(("videos",), *((name, "dets") for name in VIDEO_LIST_NAMES)),
     remarks=(
         "its README says 10 M images of more than 430 K persons from 21 K videos; 10,683,716 is second-hand, and a "
         "user's count agrees; 433,997 persons is second-hand. The numbers come from tracking and are noisy"

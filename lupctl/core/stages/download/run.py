@@ -107,7 +107,8 @@ def download(
             if plan.missing or plan.archives:
                 stack.enter_context(locked_staging(plan.wanted.folder))
                 work = _Work(plan.wanted, Memory(raw), ByteBar(task), cancel, progress, force, patience)
-                works += [(work, what, result) for what in (*plan.archives, *plan.missing)]
+                works += [(work, archive, result) for archive in plan.archives]
+                works += [(work, file, result) for file in plan.missing]
                 result.state = "downloaded"
         with closing(finish_each(_get, works, jobs=jobs, cancel=cancel)) as outcomes:
             for (_, _, result), future in outcomes:

@@ -7,14 +7,16 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from lupctl.core.archives.kinds import is_archive
+from lupctl.core.choices import nearest_name
 from lupctl.core.errors import DataError, UsageError
-from lupctl.core.sources.catalog import find_entry
+from lupctl.core.sources.catalog import find_entry, known_datasets
 from lupctl.core.sources.links import CUHK03, Download, Links, dataset_links, has_signs
 from lupctl.core.sources.origin import ORIGIN_NAME, read_origin
 from lupctl.core.stages.download.place import open_slots
 
 UNKNOWN_TERMS = "not known to lupctl: whoever published the file says what may be done with it"
-NAME_RULE = re.compile(r"\w[\w. +-]*")
+DATASET_RULE = re.compile(r"\w[\w.-]*")
+FILE_RULE = re.compile(r"\w[\w. +-]*")
 SHA256_RULE = re.compile(r"(sha256:)?[0-9A-Fa-f]{64}")
 
 
@@ -95,11 +97,15 @@ def find_wanted(raw: Path, name: str, *, url: str = "", sha256: str = "") -> Wan
         kind = UsageError if name == "synthetic" else DataError
         hint = "lupctl data pack synthetic" if name == "synthetic" else "lupctl data list shows what can be had"
         raise kind(f"{name}: {links.refused}", hint=hint)
+    if not DATASET_RULE.fullmatch(name):
+        raise UsageError(f"{name!r} cannot be a dataset's name", hint="letters, digits, - _ . only")
     if url:
         links = Links(folder=links.folder if links else name, downloads=(_download_of(url),))
     if links is None:
+        near = nearest_name(name, known_datasets())
         raise UsageError(
-            f"{name!r} is no dataset that lupctl knows", hint="lupctl data list, or name an address with --url"
+            f"{name!r} is no dataset that lupctl knows{f'; did you mean {near}?' if near else ''}",
+            hint="lupctl data list, or name an address with --url",
         )
     return Wanted(
         dataset=name,
@@ -168,6 +174,6 @@ def _download_of(url: str) -> Download:
     if parts.scheme not in ("http", "https") or not parts.netloc:
         raise UsageError(f"--url {url}: an http or https address was expected", hint="--url https://...")
     name = unquote(parts.path).rpartition("/")[2]
-    if not NAME_RULE.fullmatch(name):
+    if not FILE_RULE.fullmatch(name):
         raise UsageError(f"--url {url}: its path ends in no file's name", hint="name the address of a file")
     return Download(name=name, address=url, what=name, stated="you")

@@ -21,6 +21,8 @@ FLOORS = {
     "lupctl.core.threads": 1,
     "lupctl.core.unpickle": 1,
     "lupctl.core.names": 1,
+    "lupctl.core.archives": 1,
+    "lupctl.core.verdicts": 1,
     "lupctl.core.formats": 2,
     "lupctl.core.sources": 2,
     "lupctl.core.loading": 3,

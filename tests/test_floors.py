@@ -26,6 +26,7 @@ FLOORS = {
     "lupctl.core.losses": 3,
     "lupctl.core.metrics": 3,
     "lupctl.core.train": 3,
+    "lupctl.core.video": 3,
     "lupctl.core.methods": 4,
     "lupctl.core.recipes": 4,
     "lupctl.core.retrieval": 4,

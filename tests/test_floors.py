@@ -19,6 +19,7 @@ FLOORS = {
     "lupctl.core.bars": 1,
     "lupctl.core.workspace": 1,
     "lupctl.core.threads": 1,
+    "lupctl.core.unpickle": 1,
     "lupctl.core.formats": 2,
     "lupctl.core.sources": 2,
     "lupctl.core.loading": 3,

@@ -7,6 +7,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from lupctl.cli.data import info, pack, verify
+from lupctl.cli.data_build import build
 from lupctl.cli.demo import demo
 from lupctl.cli.doctor import doctor
 from lupctl.cli.dump import dump
@@ -30,6 +31,7 @@ app.command("dump")(dump)
 data = typer.Typer(no_args_is_help=True, help="Datasets: pack, look inside, verify.")
 app.add_typer(data, name="data")
 data.command("pack")(pack)
+data.command("build")(build)
 data.command("info")(info)
 data.command("verify")(verify)
 app.command("eval")(evaluate)

@@ -73,7 +73,7 @@ def drop_unwanted(boxes: Boxes, rules: FilterRules) -> tuple[Boxes, dict[str, in
 def _judge(boxes: Boxes, rules: FilterRules) -> list[tuple[str, NDArray[np.bool_]]]:
     width = boxes.box[:, 2] - boxes.box[:, 0]
     height = boxes.box[:, 3] - boxes.box[:, 1]
-    verdicts = []
+    verdicts: list[tuple[str, NDArray[np.bool_]]] = []
     if rules.min_score is not None:
         _check_known(boxes.score, "scores", "--min-score")
         verdicts.append(("score", boxes.score > np.float32(rules.min_score)))
@@ -86,7 +86,7 @@ def _judge(boxes: Boxes, rules: FilterRules) -> list[tuple[str, NDArray[np.bool_
         _check_known(boxes.keypoints, "keypoint scores", "--min-keypoint")
         seen = boxes.keypoints >= rules.min_keypoint
         shown = seen[:, HEAD].any(axis=1) & seen[:, SHOULDERS].all(axis=1) & seen[:, LEGS].any(axis=1)
-        verdicts.append(("keypoints", shown))
+        verdicts.append(("keypoints", np.asarray(shown)))
     return verdicts
 
 

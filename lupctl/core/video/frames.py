@@ -1,7 +1,8 @@
 """Frames of a video in their order: each is passed once, and only the wanted ones become pixels."""
 
+import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Protocol
 
@@ -37,7 +38,7 @@ class Frames(Protocol):
     passed: int
     rate: float
 
-    def pictures(self, wanted: Sequence[int]) -> Iterator[tuple[int, Picture | None]]:
+    def pictures(self, wanted: Iterable[int]) -> Iterator[tuple[int, Picture | None]]:
         """The wanted frames in order, BGR (H, W, 3); None for one that does not decode.
 
         It ends early where the video does. May be called once.
@@ -50,7 +51,7 @@ class Frames(Protocol):
         """Lets go of the file."""
 
 
-def open_frames(path: Path) -> Frames:
+def open_frames(path: Path) -> "VideoFile | PictureFolder":
     """Opens a video file or a folder of pictures.
 
     Raises:
@@ -69,13 +70,15 @@ class VideoFile:
         DataError: it does not open, or has no frame.
     """
 
-    first_name = None
+    first_name: int | None = None
 
     def __init__(self, path: Path) -> None:
+        # OpenCV and FFmpeg print lines of their own about files that they refuse; ours name the file.
         cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+        os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
         self._capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1])
         if not self._capture.isOpened():
-            raise DataError(f"{path}: does not open as a video ({path.stat().st_size:,} bytes)", hint=HINT)
+            raise DataError(f"{path}: does not open as a video", hint=HINT)
         self.passed = 0
         self.rate = max(float(self._capture.get(cv2.CAP_PROP_FPS)), 0.0)
         self.promised = max(int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT)), 0)
@@ -86,7 +89,7 @@ class VideoFile:
         self._first = np.asarray(first, np.uint8)
         self.height, self.width = first.shape[:2]
 
-    def pictures(self, wanted: Sequence[int]) -> Iterator[tuple[int, Picture | None]]:
+    def pictures(self, wanted: Iterable[int]) -> Iterator[tuple[int, Picture | None]]:
         """See `Frames.pictures`."""
         for number in wanted:
             while self.passed <= number:
@@ -118,10 +121,14 @@ class PictureFolder:
         DataError: its first picture does not decode.
     """
 
-    rate = 0.0
+    rate: float = 0.0
 
     def __init__(self, path: Path) -> None:
-        self._paths, self.first_name = _number_pictures(path)
+        try:
+            self._paths, first_name = _number_pictures(path)
+        except OSError as error:
+            raise DataError(f"{path}: cannot be listed ({error.strerror})", hint=HINT) from error
+        self.first_name: int | None = first_name
         self.passed = 0
         self.promised = max(self._paths) + 1
         first = self._paths[min(self._paths)]
@@ -131,7 +138,7 @@ class PictureFolder:
             raise DataError(f"{first}: {error}", hint=HINT) from error
         self.height, self.width = picture.shape[:2]
 
-    def pictures(self, wanted: Sequence[int]) -> Iterator[tuple[int, Picture | None]]:
+    def pictures(self, wanted: Iterable[int]) -> Iterator[tuple[int, Picture | None]]:
         """See `Frames.pictures`; files of frames that nobody wants are not read."""
         for number in wanted:
             if number >= self.promised:

@@ -51,7 +51,8 @@ def find_videos(root: Path) -> list[Video]:
         videos = [name for name in files if PurePath(name).suffix.lower() in VIDEO_SUFFIXES]
         found += [Video(video_name(inside / name), folder / name) for name in videos]
         if not videos and any(PurePath(name).suffix.lower() in IMAGE_SUFFIXES for name in files):
-            found.append(Video(folder_name(inside) or root.absolute().name, folder))
+            name = folder_name(inside) or PurePath(folder_name(root.absolute())).name
+            found.append(Video(name, folder))
     if not found:
         endings = " ".join(sorted(VIDEO_SUFFIXES))
         raise DataError(f"{root}: holds no video ({endings}) and no folder of pictures", hint="--videos FOLDER")

@@ -31,6 +31,7 @@ FLOORS = {
     "lupctl.core.metrics": 3,
     "lupctl.core.train": 3,
     "lupctl.core.packing": 3,
+    "lupctl.core.video": 3,
     "lupctl.core.methods": 4,
     "lupctl.core.recipes": 4,
     "lupctl.core.retrieval": 4,

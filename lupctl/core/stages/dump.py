@@ -139,19 +139,18 @@ def open_images(
         inputs = {"dataset": pack.dataset, "parents": {f"pack:{pack.dataset}": pack.fingerprint}}
         return PackImages([pack], rows), pack.samples.select(rows), inputs, ()
     listing = ImagesSource(data, dataset=data.name).list_images()
-    files = FileImages([str(data / name) for name in listing.names])
-    readable, quarantine = [], []
+    files = FileImages(f"{data}/{name}" for name in listing.names)
+    readable, quarantine = np.zeros(len(listing), np.bool_), []
     for index, name in enumerate(listing.names):
         try:
             files.decode(index)
-            readable.append(index)
+            readable[index] = True
         except CorruptImageError as error:
             quarantine.append(f"{name}: {error.message}")
-    if not readable:
+    if not readable.any():
         raise DataError(f"{data}: none of the {len(listing)} files is an image", hint="name a folder of images")
-    kept = np.array(readable)
-    samples = Samples(listing.person, listing.camera, listing.role, listing.names).select(kept)
-    paths = FileImages([str(data / name) for name in samples.names])
+    samples = Samples(listing.person, listing.camera, listing.role, listing.names).select(readable)
+    paths = FileImages(f"{data}/{name}" for name in samples.names)
     return paths, samples, {"dataset": data.resolve().name, "parents": {}}, tuple(quarantine)
 
 

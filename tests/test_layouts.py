@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from conftest import Shell, encode_tiny
 from scipy.io import savemat
+from tiny_training import FINETUNE, as_options
 
 from lupctl.core.choices import Version
 from lupctl.core.errors import DataError, FormatError, UsageError
@@ -312,6 +313,20 @@ def test_dukemtmc_needs_a_word_and_carries_its_notice(lupctl: Shell, tmp_path: P
     assert "error: dukemtmc: withdrawn by its authors" in merged.err
     (tmp_path / "lup" / "raw" / "dukemtmc").rename(tmp_path / "lup" / "raw" / "mine")
     assert lupctl("data pack mine").code == 3, "its file names tell, whatever it is called"
+
+
+def test_a_report_repeats_the_notice(lupctl: Shell, market_folder: Path) -> None:
+    """Small settings: what counts is that the notice comes through run and features to the report."""
+    for path in [*market_folder.rglob("*s1_*.jpg")]:
+        person, camera, *_ = path.name.replace("s1", "").split("_")
+        path.rename(path.with_name(f"{person}_{camera}_f{int(path.stem.split('_')[2]):07d}.jpg"))
+    assert lupctl(f"data pack {market_folder} --name mine --accept-terms").code == 0
+    small = [*FINETUNE, "data.persons=2", "data.images=2", "bn_groups=1", "schedule.epochs=1"]
+    assert lupctl(f"finetune mine --from scratch --gpus 0 --workers 0 {' '.join(as_options(tuple(small)))}").code == 0
+    ran = lupctl("eval --device cpu")
+    assert ran.code == 0, ran.err
+    assert "notice: mine: withdrawn by its authors" in " ".join(ran.out.split())
+    assert "withdrawn" in lupctl("eval --device cpu --json").json["provenance"]["features"]["notice"]
 
 
 # LUPerson and LUPerson-NL

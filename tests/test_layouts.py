@@ -374,7 +374,7 @@ def test_frames_with_boxes_are_no_person_images(lupctl: Shell, tmp_path: Path) -
     (root / "gt" / "gt.txt").write_text("1,1,2,3,4,5,1,-1,-1,-1\n")
     ran = lupctl("data pack")
     assert ran.code == 3
-    assert "a MOTChallenge sequence, whole frames in img1 and boxes in gt/gt.txt" in ran.err
+    assert "a MOTChallenge sequence, frames and boxes (gt/gt.txt); persons have to be cut out of it" in ran.err
     folder = "lup/raw/pets/PETS09-S2L1"
     assert f"hint: lupctl data build pets --videos {folder} --detections {folder}/gt/gt.txt --format mot" in ran.err
     assert lupctl("data pack pets --layout images").code == 0, "the user's word counts"

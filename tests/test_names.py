@@ -22,7 +22,7 @@ def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Blocks of four names, so that a few names fill several."""
     monkeypatch.setattr(names_module, "BLOCK_NAMES", 4)
     defaults = Names.encoded_blocks.__defaults__
-    assert defaults == (1 << 14,)
+    assert defaults == (1 << 12,)
     monkeypatch.setattr(Names.encoded_blocks, "__defaults__", (4,))
 
 

@@ -23,6 +23,11 @@ FeatureType = Literal["float32", "float16"]
 SameCamera = Literal["drop", "keep"]
 RerankBase = Literal["d2", "d4"]
 SubsetKind = Literal["ids", "images"]
+DetectionFormat = Literal["luperson", "luperson-nl", "mot", "coco"]
+Detector = Literal["fasterrcnn", "fasterrcnn-mobile", "keypointrcnn"]
+BoxFilters = Literal["published", "none"]
+VideoCameras = Literal["video", "none"]
+Executor = Literal["local", "ray"]
 Role = Literal["unlabelled", "train", "query", "gallery"]
 
 ROLE_CODES: Final[dict[Role, int]] = {"unlabelled": 0, "train": 1, "query": 2, "gallery": 3}

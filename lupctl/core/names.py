@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from lupctl.core.errors import DataError
 
 # Names that are Python objects at the same time, where a column is walked through.
-BLOCK_NAMES = 1 << 14
+BLOCK_NAMES = 1 << 12
 NUM_EXAMPLES = 5
 
 

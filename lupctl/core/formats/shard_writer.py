@@ -14,6 +14,7 @@ import numpy as np
 
 from lupctl.core.choices import ROLE_CODES, Role
 from lupctl.core.files import sync_path
+from lupctl.core.formats.crop_columns import CropColumnsWriter, CropFacts
 from lupctl.core.formats.record import reserve_space, write_record
 from lupctl.core.formats.samples import Samples, write_samples
 from lupctl.core.names import NamesBuilder
@@ -40,6 +41,7 @@ class PackedImage:
         person: the dataset's own number; -1 unknown or junk.
         camera: as published; -1 unknown.
         role: what the image is for.
+        crop: where in which video it was cut, for crops of videos.
     """
 
     encoded: bytes
@@ -49,6 +51,7 @@ class PackedImage:
     person: int = -1
     camera: int = -1
     role: Role = "unlabelled"
+    crop: CropFacts | None = None
 
 
 class ShardWriter:
@@ -79,6 +82,7 @@ class ShardWriter:
         self._cameras = array("h")
         self._roles = array("B")
         self._names = NamesBuilder()
+        self._crops = CropColumnsWriter()
 
     def add(self, image: PackedImage) -> None:
         """Appends one image."""
@@ -92,6 +96,7 @@ class ShardWriter:
         self._cameras.append(image.camera)
         self._roles.append(ROLE_CODES[image.role])
         self._names.append(image.name)
+        self._crops.add(image.crop)
 
     def finish(self, record: Mapping[str, object]) -> None:
         """Writes everything but the images, brings the file to the disk and gives it its name."""
@@ -111,6 +116,7 @@ class ShardWriter:
             ):
                 file["images"].create_dataset(name, data=values, track_times=False)
             write_samples(file, samples)
+            self._crops.write(file)
             write_record(file, record)
         sync_path(self._partial)
         self._partial.replace(self._path)
@@ -126,12 +132,8 @@ class ShardWriter:
     def _reserve(self, record: Mapping[str, object]) -> None:
         self._stream.flush()
         end = self._base + self.num_bytes
-        around = (
-            len(self._names) * (ROW_BYTES + NAME_BYTES)
-            + self._names.num_bytes
-            + 2 * len(json.dumps(record))
-            + FIXED_BYTES
-        )
+        rows = len(self._names) * (ROW_BYTES + NAME_BYTES) + self._names.num_bytes + self._crops.num_bytes
+        around = rows + 2 * len(json.dumps(record)) + FIXED_BYTES
         reserve_space(self._stream, begin=end, num_bytes=around + FIXED_BYTES)
         self._stream.truncate(end + around)  # gives back what the skeleton will take
 

@@ -9,7 +9,7 @@ from lupctl.core.choices import Dataset, Layout, Role
 CUHK03_PAGE = "https://github.com/zhunzhong07/person-re-ranking/tree/master/CUHK03-NP"
 LUPERSON_PAGE = "https://github.com/DengpanFu/LUPerson"
 LUPERSON_NL_PAGE = "https://github.com/DengpanFu/LUPerson-NL"
-MSMT17_PAGE = "https://www.pkuvmc.com/dataset.html"
+MSMT17_PAGE = "https://arxiv.org/abs/1711.08565"
 MARKET_PAGE = "https://zheng-lab.cecs.anu.edu.au/Project/project_reid.html"
 
 

@@ -44,6 +44,7 @@ class Verdict:
         cameras: images per camera, without unknown.
         roles: images per role.
         counts: by split and what is counted, found and published.
+        fingerprint: of a pack; None for raw data.
         sizes: heights and widths; None where no image was decoded and there is no pack that knows.
         depth: whether every image was decoded, or its checksum compared, or only names and labels were counted.
         findings: errors first.
@@ -58,6 +59,7 @@ class Verdict:
     cameras: dict[int, int]
     roles: dict[Role, int]
     counts: Counts
+    fingerprint: str | None
     sizes: Sizes | None
     depth: Depth
     findings: list[Finding]
@@ -108,6 +110,7 @@ def verify_pack(
         made.samples,
         looks=looks,
         read=made.read,
+        fingerprint=made.fingerprint,
         sizes=describe_sizes(made.size),
         findings=findings,
         started_at=started_at,
@@ -147,6 +150,7 @@ def verify_raw(
         listing,
         looks=looks,
         read=read,
+        fingerprint=None,
         sizes=sizes,
         findings=[],
         started_at=started_at,
@@ -161,6 +165,7 @@ def _judge(
     *,
     looks: Looks | None,
     read: Callable[[int], bytes],
+    fingerprint: str | None,
     sizes: Sizes | None,
     findings: list[Finding],
     started_at: float,
@@ -182,6 +187,7 @@ def _judge(
         cameras=dict(zip(numbers.tolist(), found.tolist(), strict=True)),
         roles={role: int((images.role == code).sum()) for role, code in ROLE_CODES.items()},
         counts=counts,
+        fingerprint=fingerprint,
         sizes=sizes,
         depth="counts" if looks is None else "checksums" if looks.size is None else "decoded",
         findings=sorted(findings, key=lambda finding: order.index(finding.severity)),

@@ -1,0 +1,384 @@
+"""`lupctl data build`."""
+
+import re
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from lupctl.cli.datasets import NAME_RULE, complete_dataset
+from lupctl.cli.options import (
+    DebugOption,
+    DeviceOption,
+    DryRunOption,
+    ForceOption,
+    HomeOption,
+    JsonOption,
+    OutOption,
+    QuietOption,
+)
+from lupctl.cli.show import print_json, print_plan, print_table
+from lupctl.core.choices import BoxFilters, DetectionFormat, Detector, Executor, VideoCameras
+from lupctl.core.errors import UsageError
+from lupctl.core.progress import Progress
+from lupctl.core.workspace import Workspace, open_workspace
+
+if TYPE_CHECKING:
+    from lupctl.core.stages.build.job import BuildJob, Cutting
+    from lupctl.core.stages.build.run import BuildResult
+    from lupctl.core.video.filters import FilterRules
+
+BUILD_SCHEMA = "lupctl.build/1"
+PLAN_SCHEMA = "lupctl.build-plan/1"
+DETECTION_FOLDERS = ("detections", "dets", "dets.pkl")
+SHARD_RULE = re.compile(r"(\d{1,6})/(\d{1,6})")
+ASPECT_RULE = re.compile(r"(\d+(?:\.\d+)?):(\d+(?:\.\d+)?)")
+# What has no say in the result and may differ between two runs of one build.
+FLEETING_FLAGS = frozenset({"--force", "--json", "--quiet", "-q", "--debug", "--strict"})
+FLEETING_OPTIONS = frozenset({"--workers", "--executor", "--shard", "--device"})
+
+NameArgument = Annotated[
+    str, typer.Argument(metavar="NAME", help="The dataset to be made.", autocompletion=complete_dataset)
+]
+VideosOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--videos",
+        help="Folder of videos or of folders of pictures, or one video [default: raw/NAME/videos].",
+        show_default=False,
+    ),
+]
+DetectionsOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--detections",
+        help="Folder with a file per video, named as the video is, or one file [default: raw/NAME/detections].",
+        show_default=False,
+    ),
+]
+FormatOption = Annotated[
+    DetectionFormat | None,
+    typer.Option(
+        "--format",
+        help="Of the detections: luperson (pickles, frames from 1); luperson-nl (pickles with pid, from 0); mot (text, "
+        "from 1); coco (JSON, frame_id from 0) [default: by NAME, or by the ending .txt or .json].",
+        show_default=False,
+    ),
+]
+DetectorOption = Annotated[
+    Detector | None,
+    typer.Option("--detector", help="Find the persons with torchvision's network instead.", show_default=False),
+]
+WeightsOption = Annotated[
+    Path | None,
+    typer.Option("--detector-weights", help="Its weights from a file [default: fetched once].", show_default=False),
+]
+FirstFrameOption = Annotated[
+    int | None,
+    typer.Option(
+        "--first-frame", min=0, help="What the detections call the first frame [default: as above].", show_default=False
+    ),
+]
+FiltersOption = Annotated[
+    BoxFilters | None,
+    typer.Option(
+        "--filters",
+        help="Which boxes become crops: published (LUPerson's rules: score over 0.72, wider than 48 pixels, height / "
+        "width from 1.5 to 5); none (all) [default: published for luperson and --detector].",
+        show_default=False,
+    ),
+]
+MinScoreOption = Annotated[
+    float | None, typer.Option("--min-score", help="The score has to be above.", show_default=False)
+]
+MinWidthOption = Annotated[
+    float | None, typer.Option("--min-width", min=0, help="Pixels; the box has to be wider.", show_default=False)
+]
+AspectOption = Annotated[
+    str | None, typer.Option("--aspect", metavar="LOW:HIGH", help="Range of height / width.", show_default=False)
+]
+MinKeypointOption = Annotated[
+    float | None,
+    typer.Option(
+        "--min-keypoint",
+        help="A keypoint is visible from this score; the head, both shoulders and a hip, knee or ankle have to be.",
+        show_default=False,
+    ),
+]
+MaxOutsideOption = Annotated[
+    float | None,
+    typer.Option(
+        "--max-outside",
+        min=0,
+        max=1,
+        help="Leave a video out when a larger share of its boxes leaves the frame [default: 0.05 for luperson and "
+        "luperson-nl, else 1].",
+        show_default=False,
+    ),
+]
+EveryOption = Annotated[int, typer.Option("--every", min=1, metavar="K", help="Crops of every K-th frame only.")]
+TrackOption = Annotated[bool, typer.Option("--track", help="Link boxes into tracklets, which become the persons.")]
+MinTrackOption = Annotated[int, typer.Option("--min-track", min=1, help="Frames that a tracklet has to have.")]
+GlobalIdsOption = Annotated[
+    bool,
+    typer.Option("--global-ids", help="A person's number means the same in every video, as it does in luperson-nl."),
+]
+CamerasOption = Annotated[
+    VideoCameras | None,
+    typer.Option(
+        "--cameras",
+        help="video (each video is a camera) or none [default: none for luperson and luperson-nl].",
+        show_default=False,
+    ),
+]
+ShardOption = Annotated[
+    str | None,
+    typer.Option(
+        "--shard", metavar="I/N", help="This is job I of N that share the videos; the last makes the pack.",
+        show_default=False,
+    ),
+]  # fmt: skip
+ExecutorOption = Annotated[Executor, typer.Option("--executor", help="Processes here, or a Ray cluster.")]
+ProcessesOption = Annotated[
+    int | None,
+    typer.Option("--workers", min=1, help="Videos at once [default: the cores, at most 16].", show_default=False),
+]
+ShardBytesOption = Annotated[
+    int, typer.Option("--shard-bytes", min=1, metavar="BYTES", help="Most image bytes in one file.")
+]
+StrictOption = Annotated[bool, typer.Option("--strict", help="Make no pack when anything is wrong; exit with 3.")]
+
+
+def build(
+    name: NameArgument,
+    videos: VideosOption = None,
+    detections: DetectionsOption = None,
+    format: FormatOption = None,
+    detector: DetectorOption = None,
+    detector_weights: WeightsOption = None,
+    device: DeviceOption = None,
+    first_frame: FirstFrameOption = None,
+    filters: FiltersOption = None,
+    min_score: MinScoreOption = None,
+    min_width: MinWidthOption = None,
+    aspect: AspectOption = None,
+    min_keypoint: MinKeypointOption = None,
+    max_outside: MaxOutsideOption = None,
+    every: EveryOption = 1,
+    track: TrackOption = False,
+    min_track: MinTrackOption = 1,
+    global_ids: GlobalIdsOption = False,
+    cameras: CamerasOption = None,
+    shard: ShardOption = None,
+    executor: ExecutorOption = "local",
+    workers: ProcessesOption = None,
+    shard_bytes: ShardBytesOption = 8 * 2**30,
+    strict: StrictOption = False,
+    out: OutOption = None,
+    home: HomeOption = None,
+    force: ForceOption = False,
+    dry_run: DryRunOption = False,
+    json: JsonOption = False,
+    quiet: QuietOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Cuts persons out of videos, straight into a pack; the same command goes on where it was stopped.
+
+    Examples:
+
+    `lupctl data build luperson --videos videos --detections dets`
+
+    `lupctl data build pets09 --videos pets09-s2l1 --detections pets09-s2l1/gt/gt.txt --format mot`
+
+    `lupctl data build hall --videos hall.mp4 --detector keypointrcnn --track --min-track 20 --every 5`
+    """
+    from lupctl.core.stages.build import run as stage
+    from lupctl.core.stages.build.job import BuildJob, Cutting
+    from lupctl.core.stages.build.plan import plan_build
+    from lupctl.core.video.filters import pick_filters
+
+    if not NAME_RULE.fullmatch(name):
+        raise UsageError(f"{name!r} cannot be a dataset's name: letters, digits, - _ . only", hint="choose another")
+    space = open_workspace(home)
+    progress = Progress(quiet=quiet)
+    boxes_at = None if detector else detections or _find_detections(space, name)
+    boxes_from = _pick_format(format, name, boxes_at, detector, detections)
+    is_published = boxes_from in ("luperson", "luperson-nl")
+    rules = pick_filters(filters, boxes_from)
+    cutting = Cutting(
+        boxes_from=boxes_from,
+        first_frame=first_frame,
+        rules=_override(rules, min_score, min_width, _parse_aspect(aspect), min_keypoint),
+        every=every,
+        max_outside=max_outside if max_outside is not None else 0.05 if is_published else 1.0,
+        track=track,
+        min_track=_check_min_track(min_track, track=track),
+        detector=detector,
+        weights=_check_weights(detector_weights, detector),
+        device=device,
+    )
+    job = BuildJob(
+        dataset=name,
+        videos=videos or space.raw / name / "videos",
+        detections=boxes_at,
+        out=out or space.packs / f"{name}.h5",
+        cutting=cutting,
+        global_ids=(global_ids or boxes_from == "luperson-nl") and not track,
+        cameras=cameras or ("none" if is_published else "video"),
+        shard_bytes=shard_bytes,
+        executor=executor,
+        workers=workers,
+        shard=_parse_shard(shard),
+        strict=strict,
+        force=force,
+        command=("lupctl", *_lasting_words(sys.argv[1:])),
+    )
+    if dry_run:
+        plan = plan_build(job)
+        _show_plan(job, len(plan.tasks), stage.num_done(plan), plan.unpaired, json=json)
+        return
+    result = stage.build(job, progress)
+    if json:
+        print_json(BUILD_SCHEMA, asdict(result))
+    else:
+        _show_result(result)
+
+
+def _find_detections(space: Workspace, name: str) -> Path:
+    """Where the detections of a dataset lie when nobody says; the stage reports it when they are not there."""
+    places = [space.raw / name / folder for folder in DETECTION_FOLDERS]
+    return next((place for place in places if place.exists()), places[0])
+
+
+def _pick_format(
+    asked: DetectionFormat | None, name: str, found: Path | None, detector: Detector | None, given: Path | None
+) -> DetectionFormat | None:
+    """The format of the detections; a pickle's is never guessed, because LUPerson and LUPerson-NL count differently."""
+    if detector is not None:
+        if given is not None or asked is not None:
+            raise UsageError(
+                "--detector finds the boxes; --detections and --format bring them", hint="name one of both"
+            )
+        return None
+    if asked is not None:
+        return asked
+    match name:
+        case "luperson" | "luperson-nl":
+            return name
+    assert found is not None
+    match found.suffix.lower():
+        case ".txt":
+            return "mot"
+        case ".json":
+            return "coco"
+        case _:
+            raise UsageError(
+                f"{found}: which format do these detections have? LUPerson's frames begin with 1, LUPerson-NL's with 0",
+                hint="--format luperson|luperson-nl|mot|coco, or --detector fasterrcnn",
+            )
+
+
+def _override(
+    rules: "FilterRules",
+    min_score: float | None,
+    min_width: float | None,
+    aspect: tuple[float, float] | None,
+    min_keypoint: float | None,
+) -> "FilterRules":
+    from lupctl.core.video.filters import FilterRules
+
+    return FilterRules(
+        min_score=rules.min_score if min_score is None else min_score,
+        min_width=rules.min_width if min_width is None else min_width,
+        aspect=aspect or rules.aspect,
+        min_keypoint=rules.min_keypoint if min_keypoint is None else min_keypoint,
+    )
+
+
+def _parse_aspect(aspect: str | None) -> tuple[float, float] | None:
+    if aspect is None:
+        return None
+    found = ASPECT_RULE.fullmatch(aspect)
+    if found is None or float(found[1]) > float(found[2]):
+        raise UsageError(f"--aspect {aspect}: smallest and largest height / width were expected", hint="--aspect 1.5:5")
+    return float(found[1]), float(found[2])
+
+
+def _parse_shard(shard: str | None) -> tuple[int, int] | None:
+    if shard is None:
+        return None
+    found = SHARD_RULE.fullmatch(shard)
+    if found is None or not 1 <= int(found[1]) <= int(found[2]):
+        raise UsageError(
+            f"--shard {shard}: a job's number from 1 and the number of jobs were expected", hint="--shard 1/8"
+        )
+    return int(found[1]), int(found[2])
+
+
+def _check_min_track(min_track: int, *, track: bool) -> int:
+    if min_track > 1 and not track:
+        raise UsageError("--min-track judges tracklets, and none are made", hint="add --track")
+    return min_track
+
+
+def _check_weights(weights: Path | None, detector: Detector | None) -> Path | None:
+    if weights is not None and detector is None:
+        raise UsageError("--detector-weights belongs to a detector, and none is named", hint="--detector fasterrcnn")
+    if weights is not None and not weights.is_file():
+        raise UsageError(f"--detector-weights {weights}: there is no such file", hint="check the path with ls -l")
+    return weights
+
+
+def _lasting_words(words: list[str]) -> list[str]:
+    """A command line without what has no say in the result: the same build gives the same bytes however it is run."""
+    kept: list[str] = []
+    skips_next = False
+    for word in words:
+        option, _, value = word.partition("=")
+        if skips_next:
+            skips_next = False
+        elif option in FLEETING_OPTIONS:
+            skips_next = not value
+        elif word not in FLEETING_FLAGS:
+            kept.append(word)
+    return kept
+
+
+def _show_plan(job: "BuildJob", num_videos: int, num_done: int, unpaired: list[tuple[str, str]], *, json: bool) -> None:
+    plan = {
+        "path": str(job.out),
+        "dataset": job.dataset,
+        "videos": num_videos,
+        "done": num_done,
+        "left_out": [f"{name}: {reason}" for name, reason in unpaired],
+        "detections": "" if job.detections is None else str(job.detections),
+        **{key: value for key, value in job.cutting.facts.items() if key != "rules"},
+        **_rule_words(job.cutting),
+    }
+    print_plan(PLAN_SCHEMA, "would build", plan, json=json)
+
+
+def _rule_words(cutting: "Cutting") -> dict[str, object]:
+    return dict(cutting.rules.facts)
+
+
+def _show_result(result: "BuildResult") -> None:
+    if result.state == "partial":
+        print(f"{result.videos_done:,} of {result.videos:,} videos are done; {result.path} is not there yet")
+        return
+    dropped = ", ".join(f"{reason} {count:,}" for reason, count in result.dropped.items())
+    rows: list[tuple[str, object]] = [
+        ("state", result.state),
+        ("videos", result.videos),
+        ("boxes", result.boxes),
+        ("crops", result.images),
+        ("of boxes that leave the frame", result.clipped),
+        ("boxes without a crop", dropped or 0),
+        ("persons", result.persons),
+        ("wrong with videos or boxes", len(result.quarantined)),
+        ("encoded", f"{result.num_bytes / 2**20:,.1f} MiB in {result.shards:,} file{'s' * (result.shards != 1)}"),
+        ("path", result.path),
+    ]
+    print_table(result.dataset, ["what", "value"], rows)

@@ -12,6 +12,7 @@ from tiny_training import FINETUNE, as_options
 from lupctl.core.choices import Version
 from lupctl.core.errors import DataError, FormatError, UsageError
 from lupctl.core.formats.pack import open_pack
+from lupctl.core.sources import market1501
 from lupctl.core.sources.build import build_source
 from lupctl.core.sources.cuhk03 import Cuhk03IndexSource
 from lupctl.core.sources.guess import guess_layout
@@ -160,6 +161,15 @@ def test_the_relayout_of_msmt17_has_no_distractors(tmp_path: Path) -> None:
     assert source.facts["train_offset"] == 1
     other = Market1501Source(tmp_path, dataset="mine")
     assert table(other) == table(source), "person 0 to train on tells, whatever the name"
+
+
+def test_the_short_gallery_that_circulates_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = ("bounding_box_train/0000_c1_1.jpg", "query/0000_c1_2.jpg", "bounding_box_test/0000_c2_1.jpg")
+    source = Market1501Source(place(tmp_path, *names), dataset="msmt17")
+    assert "circulates" not in str(source.facts["notes"])
+    assert market1501.SHORT_MSMT17_GALLERY == 60_910
+    monkeypatch.setattr(market1501, "SHORT_MSMT17_GALLERY", 1)
+    assert "its gallery of 1 images is the cut that circulates" in str(source.facts["notes"])
 
 
 def test_a_distractor_stays_one(market_folder: Path) -> None:

@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 from conftest import Shell, encode_tiny
 from scipy.io import savemat
+from tiny_training import FINETUNE, as_options
 
 from lupctl.core.choices import Version
 from lupctl.core.errors import DataError, FormatError, UsageError
 from lupctl.core.formats.pack import open_pack
+from lupctl.core.sources import market1501
 from lupctl.core.sources.build import build_source
 from lupctl.core.sources.cuhk03 import Cuhk03IndexSource
 from lupctl.core.sources.guess import guess_layout
@@ -159,6 +161,15 @@ def test_the_relayout_of_msmt17_has_no_distractors(tmp_path: Path) -> None:
     assert source.facts["train_offset"] == 1
     other = Market1501Source(tmp_path, dataset="mine")
     assert table(other) == table(source), "person 0 to train on tells, whatever the name"
+
+
+def test_the_short_gallery_that_circulates_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = ("bounding_box_train/0000_c1_1.jpg", "query/0000_c1_2.jpg", "bounding_box_test/0000_c2_1.jpg")
+    source = Market1501Source(place(tmp_path, *names), dataset="msmt17")
+    assert "circulates" not in str(source.facts["notes"])
+    assert market1501.SHORT_MSMT17_GALLERY == 60_910
+    monkeypatch.setattr(market1501, "SHORT_MSMT17_GALLERY", 1)
+    assert "its gallery of 1 images is the cut that circulates" in str(source.facts["notes"])
 
 
 def test_a_distractor_stays_one(market_folder: Path) -> None:
@@ -314,6 +325,20 @@ def test_dukemtmc_needs_a_word_and_carries_its_notice(lupctl: Shell, tmp_path: P
     assert lupctl("data pack mine").code == 3, "its file names tell, whatever it is called"
 
 
+def test_a_report_repeats_the_notice(lupctl: Shell, market_folder: Path) -> None:
+    """Small settings: what counts is that the notice comes through run and features to the report."""
+    for path in [*market_folder.rglob("*s1_*.jpg")]:
+        person, camera, *_ = path.name.replace("s1", "").split("_")
+        path.rename(path.with_name(f"{person}_{camera}_f{int(path.stem.split('_')[2]):07d}.jpg"))
+    assert lupctl(f"data pack {market_folder} --name mine --accept-terms").code == 0
+    small = [*FINETUNE, "data.persons=2", "data.images=2", "bn_groups=1", "schedule.epochs=1"]
+    assert lupctl(f"finetune mine --from scratch --gpus 0 --workers 0 {' '.join(as_options(tuple(small)))}").code == 0
+    ran = lupctl("eval --device cpu")
+    assert ran.code == 0, ran.err
+    assert "notice: mine: withdrawn by its authors" in " ".join(ran.out.split())
+    assert "withdrawn" in lupctl("eval --device cpu --json").json["provenance"]["features"]["notice"]
+
+
 # LUPerson and LUPerson-NL
 
 
@@ -359,7 +384,7 @@ def test_frames_with_boxes_are_no_person_images(lupctl: Shell, tmp_path: Path) -
     (root / "gt" / "gt.txt").write_text("1,1,2,3,4,5,1,-1,-1,-1\n")
     ran = lupctl("data pack")
     assert ran.code == 3
-    assert "a MOTChallenge sequence, whole frames in img1 and boxes in gt/gt.txt" in ran.err
+    assert "a MOTChallenge sequence, frames and boxes (gt/gt.txt); persons have to be cut out of it" in ran.err
     folder = "lup/raw/pets/PETS09-S2L1"
     assert f"hint: lupctl data build pets --videos {folder} --detections {folder}/gt/gt.txt --format mot" in ran.err
     assert lupctl("data pack pets --layout images").code == 0, "the user's word counts"

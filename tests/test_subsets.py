@@ -9,13 +9,18 @@ import pytest
 from conftest import Shell
 from hypothesis import given
 from hypothesis import strategies as st
-from tiny_training import FINETUNE, as_options
+from tiny_training import FINETUNE, as_options, finetune_job, signal_at
 
 from lupctl.core.choices import SubsetKind
-from lupctl.core.errors import DataError
+from lupctl.core.errors import DataError, StoppedError
 from lupctl.core.formats.checkpoint import read_header
 from lupctl.core.formats.pack import open_pack
+from lupctl.core.progress import Progress
 from lupctl.core.sources.subsets import TrainingSet, draw_subset, read_split, share
+from lupctl.core.stages.finetune import loop
+from lupctl.core.stages.finetune.run import finetune
+
+QUIET = Progress(quiet=True)
 
 RATIOS = [f"0.{tenth}" for tenth in range(1, 10)] + ["1.0"]
 # Training persons and images of each dataset, and the lengths of the split files that come with LUPerson.
@@ -199,6 +204,19 @@ def test_a_run_trains_on_a_part(lupctl: Shell, labelled: Path) -> None:
     other = lupctl(f"{line} --out {ran.json['run']} --set data.subset_seed=1")
     assert other.code == 2
     assert "data.subset_seed" in other.err
+
+
+def test_a_run_on_a_part_goes_on_to_the_bit(labelled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = ("data.subset=images:0.5", "data.subset_seed=3", "schedule.epochs=3")
+    whole, stopped = (finetune_job(labelled, tmp_path / name, *settings) for name in ("whole", "stopped"))
+    total = finetune(whole, QUIET)["steps"]
+    with monkeypatch.context() as patch:
+        signal_at(patch, loop, 2)
+        with pytest.raises(StoppedError, match=f"stopped on request after step 2 of {total}"):
+            finetune(stopped, QUIET)
+    assert finetune(stopped, QUIET)["images"] == 18
+    one, other = ((job.run / "checkpoint.safetensors").read_bytes() for job in (whole, stopped))
+    assert one == other
 
 
 def test_a_run_on_a_split_file_notices_that_it_changed(lupctl: Shell, labelled: Path, tmp_path: Path) -> None:

@@ -10,8 +10,8 @@ import numpy as np
 from lupctl.core.names import build_names
 from lupctl.core.sources.records import DigestedSource, Listing, Source
 
-# The same files elsewhere, or with another readme beside them, make the same pack.
-UNIMPORTANT = frozenset({"root", "ignored"})
+# The same files elsewhere, with another readme beside them or described in other words, make the same pack.
+UNIMPORTANT = frozenset({"root", "ignored", "notes", "notice"})
 
 
 def source_digest(source: Source, listing: Listing) -> tuple[str, int | None]:

@@ -91,14 +91,14 @@ def _guess_file(path: Path) -> Guess:
 
 
 def _refuse_sequences(path: Path, dataset: str) -> None:
-    """Refuses video frames with boxes: what is to be packed are the persons in them."""
+    """Refuses a video, or its frames, with boxes: what is to be packed are the persons in them."""
     below = (entry for entry in sorted(path.iterdir()) if entry.is_dir())
     for folder in (path, *below):
         boxes = next((folder / name for name in ("gt/gt.txt", "det/det.txt") if (folder / name).is_file()), None)
-        if boxes is not None and (folder / "img1").is_dir():
+        if boxes is not None:
             raise DataError(
-                f"{folder}: a MOTChallenge sequence, whole frames in img1 and boxes in "
-                f"{boxes.parent.name}/{boxes.name}; persons have to be cut out of it",
+                f"{folder}: a MOTChallenge sequence, frames and boxes ({boxes.parent.name}/{boxes.name}); persons "
+                "have to be cut out of it",
                 hint=f"lupctl data build {dataset} --videos {folder} --detections {boxes} --format mot",
             )
 

@@ -20,7 +20,7 @@ NAME_RULE = re.compile(r"(-1|\d{1,18})_c(\d{1,4})(?!\d)")
 
 
 # DukeMTMC-reID's own way of naming: person, camera, frame of the whole recording.
-DUKE_RULE = re.compile(r"\d{4}_c[1-8]_f\d{7}\.jpg")
+DUKE_RULE = re.compile(r"/\d{4}_c[1-8]_f\d{7}\.jpg$")
 # One circulating copy of MSMT17 in this layout lost a part of its gallery (github.com/zhunzhong07/ECN/issues/11).
 SHORT_MSMT17_GALLERY = 60_910
 
@@ -64,7 +64,7 @@ class Market1501Source:
             known["version"] = self._version or "unknown"
         if self._counts_from_zero:
             known |= {"notes": [self._describe_zero()], **numbering.FACTS}
-        if self.dataset == "dukemtmc" or DUKE_RULE.fullmatch(scan.names[0].rpartition("/")[2]):
+        if self.dataset == "dukemtmc" or any(DUKE_RULE.search(name) for name in scan.names):
             known["notice"] = catalog_entry("dukemtmc").terms
         return self._tree.facts(ignored=scan.num_ignored, **known)
 

@@ -109,6 +109,7 @@ def dump(job: DumpJob, device: torch.device, progress: Progress) -> DumpResult:
             "network": checkpoint.header["network"],
             "preprocessing": checkpoint.header["preprocessing"],
             "quarantine": list(quarantine),
+            **inputs.get("facts", {}),
         },
     )
     write_features(job.out, Features(features.astype(job.kind), samples, record))
@@ -136,7 +137,12 @@ def open_images(
         rows = select_roles(pack.samples, roles)
         if len(rows) == 0:
             raise DataError(f"{data}: no images of role {', '.join(roles)}", hint=f"lupctl data info {data}")
-        inputs = {"dataset": pack.dataset, "parents": {f"pack:{pack.dataset}": pack.fingerprint}}
+        inputs: dict[str, Any] = {
+            "dataset": pack.dataset,
+            "parents": {f"pack:{pack.dataset}": pack.fingerprint},
+            # What has to be known of a dataset goes with everything made from it.
+            "facts": {key: value for key, value in pack.record.get("source", {}).items() if key == "notice"},
+        }
         return PackImages([pack], rows), pack.samples.select(rows), inputs, ()
     listing = ImagesSource(data, dataset=data.name).list_images()
     files = FileImages(f"{data}/{name}" for name in listing.names)

@@ -160,9 +160,7 @@ def test_keypoints_that_have_to_be_seen() -> None:
     seen[2, 6] = 0  # one shoulder
     seen[3, 11:] = 0  # no legs
     seen[4, 12:] = 0  # one hip is enough
-    kept, dropped = drop_unwanted(
-        build_boxes(range(5), np.ones((5, 4)), keypoints=seen), FilterRules(min_keypoint=0.5)
-    )
+    kept, dropped = drop_unwanted(build_boxes(range(5), np.ones((5, 4)), keypoints=seen), FilterRules(min_keypoint=0.5))
     assert (kept.frame.tolist(), dropped) == ([0, 4], {"keypoints": 3})
 
 

@@ -36,7 +36,10 @@ def test_luperson_sample(tmp_path: Path) -> None:
 
 
 def test_frames_of_a_pickle_are_sorted_and_keep_their_numbers(tmp_path: Path) -> None:
-    content = {9: [[3, {"bbox": np.arange(4.0), "conf": 0.5}]], 2: [[7, {"bbox": [1, 2, 3, 4]}], [5, {"bbox": [0] * 4}]]}
+    content = {
+        9: [[3, {"bbox": np.arange(4.0), "conf": 0.5}]],
+        2: [[7, {"bbox": [1, 2, 3, 4]}], [5, {"bbox": [0] * 4}]],
+    }
     boxes = read_pickle(write_pickle(tmp_path / "a.pkl", content), "luperson")[""]
     assert boxes.frame.tolist() == [2, 2, 9]
     assert boxes.index.tolist() == [7, 5, 3]
@@ -101,7 +104,9 @@ def test_pickles_of_another_layout(tmp_path: Path, content: object, message: str
 
 def test_mot(tmp_path: Path) -> None:
     path = tmp_path / "gt.txt"
-    path.write_bytes(b"\xef\xbb\xbf2,5,10.5,20,30,60,0,1.5,2,0\r\n1,-1,-3,0,10,20,0.5,-1,-1,-1\r\n2,7,1,1,2,2,1,0,0,0\r\n\r\n")
+    path.write_bytes(
+        b"\xef\xbb\xbf2,5,10.5,20,30,60,0,1.5,2,0\r\n1,-1,-3,0,10,20,0.5,-1,-1,-1\r\n2,7,1,1,2,2,1,0,0,0\r\n\r\n"
+    )
     boxes = read_mot(path)
     assert boxes.frame.tolist() == [1, 2, 2]
     assert boxes.index.tolist() == [0, 0, 1]

@@ -1,5 +1,6 @@
 """Building packs of crops: what is cut, what is left out and said, and that nothing depends on how it was run."""
 
+import errno
 import hashlib
 import json
 import shutil
@@ -55,6 +56,12 @@ def reasons(ran: Ran) -> dict[str, list[str]]:
     for entry in ran.json["quarantined"]:
         found.setdefault(entry["name"], []).append(entry["reason"])
     return found
+
+
+@pytest.fixture(autouse=True)
+def _one_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Starting a process takes longer than these videos do; tests that want several say --workers."""
+    monkeypatch.setattr("lupctl.core.stages.build.run.pick_workers", lambda: 1)
 
 
 @pytest.fixture
@@ -206,6 +213,7 @@ def test_whatever_is_wrong_is_counted_and_named(lupctl: Shell) -> None:
     ran = lupctl(line)
     assert ran.code == 0, ran.err
     (end,) = [int(reason.split("it ends with frame ")[1].split()[0]) for reason in reasons(ran)["cut"]]
+    promise = "its header promises (cut short?)"
     assert reasons(ran) == {
         "boxes": [
             "1 box no pixels of a video (frame 4)",
@@ -214,10 +222,7 @@ def test_whatever_is_wrong_is_counted_and_named(lupctl: Shell) -> None:
             "1 box wholly outside (frame 5)",
         ],
         "broken": ["does not open as a video"],
-        "cut": [
-            f"1 box in frames 12 to 12 without a picture: it ends with frame {end} of the 12 that its header promises "
-            "(cut short?)"
-        ],
+        "cut": [f"1 box in frames 12 to 12 without a picture: it ends with frame {end} of the 12 that {promise}"],
         "evil": [next(reason for reason in reasons(ran)["evil"] if "not MOTChallenge text" in reason)],
         "gone": ["detections without a video"],
         "nobody": ["no detections"],
@@ -407,6 +412,19 @@ def test_workers_stop_with_their_parent(lupctl: Shell, streets: Path, number: si
     assert lupctl(line).json["images"] == 64
 
 
+def test_a_full_disk_is_one_line(lupctl: Shell, streets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(self: object, image: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("lupctl.core.formats.shard_writer.ShardWriter.add", fail)
+        ran = lupctl(f"{BUILD} --workers 1")
+    assert ran.code == 3
+    assert "the disk is full" in ran.err
+    assert {path.name for path in Path("lup/packs/.luperson.build").iterdir()} == {"lock"}
+    assert lupctl(BUILD).json["images"] == 16
+
+
 def test_two_builds_of_one_pack_do_not_meet(lupctl: Shell, streets: Path) -> None:
     running = start(f"{BUILD} --workers 1", frame_s=0.2)
     wait_for(".luperson.build/part-*", running)
@@ -449,6 +467,20 @@ def test_a_detector_in_place_of_detections(lupctl: Shell, monkeypatch: pytest.Mo
     assert list(frames_in(open_pack(Path(ran.json["path"]))).items()) == [
         ("a/00000000_0000.jpg", 0), ("a/00000005_0000.jpg", 5), ("a/00000010_0000.jpg", 10),
     ]  # fmt: skip
+
+
+def test_a_detector_without_weights_ends_the_build(
+    lupctl: Shell, streets: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_network(*args: object, **more: object) -> None:
+        raise OSError("no route to host")
+
+    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", no_network)
+    ran = lupctl("data build own --videos videos --detector fasterrcnn-mobile")
+    assert ran.code == 3
+    error, hint = ran.err.splitlines()[-2:]
+    assert error == "error: --detector fasterrcnn-mobile: its weights cannot be fetched (no route to host)"
+    assert hint.startswith("hint: fetch https://")
 
 
 def test_what_would_be_built(lupctl: Shell, streets: Path) -> None:

@@ -2,9 +2,9 @@
 
 Example: LUPCTL_REAL_DATA=../shared/data python tests/benchmarks/build_speed.py
 
-Seeking is what LUPerson's script does: one capture, `set(CAP_PROP_POS_FRAMES)` and `read` for each frame with boxes, then
-the same rounding and JPEG encoding, each crop into a file of its own. With --reopen it opens the video for each frame.
-The build is the whole command's work: reading the detections, one pass over the video, the part, and the pack.
+Seeking is what LUPerson's script does: one capture, `set(CAP_PROP_POS_FRAMES)` and `read` for each frame with boxes,
+then the same rounding and JPEG encoding, each crop into a file of its own. With --reopen it opens the video for each
+frame. The build is the whole command's work: reading the detections, one pass over the video, the part, and the pack.
 """
 
 import argparse
@@ -72,12 +72,11 @@ def main() -> None:
             pack = Path(scratch, f"{number}.h5")
             job = BuildJob("speed", root, detections, pack, Cutting(boxes_from="mot"))
             building.append(seconds_of(lambda job=job: build(job, Progress(quiet=True))))  # type: ignore[misc]
-    print(f"{total} frames with boxes, {crops:,} crops by seeking to {frames}; seconds: best, median of {args.rounds}")
+    print(f"{total} frames with boxes, {frames} sought ({crops:,} crops); seconds: best, median of {args.rounds}")
     for name, spent in (("seeking", seeking), ("build", building)):
         print(f"  {name:8} {min(spent):7.2f} {statistics.median(spent):7.2f}")
-    print(
-        f"  times    {min(seeking) / min(building):7.1f} {statistics.median(seeking) / statistics.median(building):7.1f}"
-    )
+    best, median = min(seeking) / min(building), statistics.median(seeking) / statistics.median(building)
+    print(f"  times    {best:7.1f} {median:7.1f}")
 
 
 if __name__ == "__main__":

@@ -57,9 +57,13 @@ def build_part(task: VideoTask, cutting: Cutting, *, check_stop: Stop) -> Outcom
         check_stop: called at each frame; what it raises leaves no part behind.
 
     Raises:
-        DataError: the disk is full.
+        DataError: the disk is full, or the detector's weights cannot be had.
+        DeviceError: the detector's device is not there.
     """
     outcome = Outcome(task.name, task.key)
+    if cutting.detector is not None:
+        # What is wrong with the network is wrong with every video, and ends the build.
+        _load_detector(cutting.detector, cutting.weights, cutting.device)
     with disk_errors_named(task.part):
         try:
             _cut_video(task, cutting, outcome, check_stop)
@@ -126,7 +130,8 @@ def _pick_first_frame(boxes: Boxes, cutting: Cutting, frames: Frames) -> int:
         return first_frame_of(cutting.boxes_from)
     if frames.first_name is None:
         raise DataError(
-            "its boxes are of picture files, and it is a video file", hint="add frame_id to the images, or --first-frame"
+            "its boxes are of picture files, and it is a video file",
+            hint="add frame_id to the images, or --first-frame",
         )
     return frames.first_name
 
@@ -215,9 +220,7 @@ def _pack_crop(task: VideoTask, boxes: Boxes, cut: Crop) -> PackedImage:
         name=f"{task.name}/{_crop_name(boxes, cut)}",
         person=person,
         role=role,
-        crop=CropFacts(
-            int(boxes.frame[cut.row]), task.number, float(boxes.score[cut.row]), (left, top, right, bottom)
-        ),
+        crop=CropFacts(int(boxes.frame[cut.row]), task.number, float(boxes.score[cut.row]), (left, top, right, bottom)),
     )
 
 

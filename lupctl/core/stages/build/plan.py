@@ -130,9 +130,7 @@ def _no_pair(job: BuildJob, videos: list[Video], found: Detections) -> DataError
     )
 
 
-def _build_task(
-    job: BuildJob, number: int, video: Video, detections: Path | Boxes | None, settings: str
-) -> VideoTask:
+def _build_task(job: BuildJob, number: int, video: Video, detections: Path | Boxes | None, settings: str) -> VideoTask:
     boxes_key = _boxes_digest(detections) if isinstance(detections, Boxes) else detections and _signature(detections)
     key = _digest([video.name, number, _signature(video.path), boxes_key, settings, version("lupctl")])
     stem = hashlib.sha256(video.name.encode()).hexdigest()[:24]

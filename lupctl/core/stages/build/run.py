@@ -18,7 +18,7 @@ from lupctl.core.files import disk_errors_named
 from lupctl.core.formats.pack import open_pack
 from lupctl.core.progress import Progress
 from lupctl.core.stages.build.assemble import assemble, list_doubts, list_quarantine
-from lupctl.core.stages.build.job import BuildJob, Outcome, VideoTask
+from lupctl.core.stages.build.job import BuildJob, Outcome
 from lupctl.core.stages.build.part import read_outcome
 from lupctl.core.stages.build.plan import BuildPlan, existing_pack, plan_build
 from lupctl.core.stages.build.workers import check_ray, run_here, run_local, run_ray, stopped_error

@@ -76,6 +76,8 @@ def run_local(tasks: Sequence[VideoTask], cutting: Cutting, *, workers: int, don
                 if request.wanted:
                     raise stopped_error(request, finished, len(tasks))
         except BrokenProcessPool as error:
+            if request.wanted:  # whoever asked us has asked the workers, too
+                raise stopped_error(request, finished, len(tasks)) from error
             raise DataError(
                 "a worker process was killed, perhaps for its memory; finished videos are kept",
                 hint="type the same command again, with fewer --workers",
@@ -153,10 +155,11 @@ def _take(left: Iterator[VideoTask], count: int) -> Iterator[VideoTask]:
 
 
 def _begin_worker(stop: Event) -> None:
-    """Ctrl-C is the parent's to answer, and a worker ends with its parent, however that ends."""
+    """Requests to stop are the parent's to answer, and a worker ends with its parent, however that ends."""
     global _stop
     _stop = stop
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
     assert parent is not None
 

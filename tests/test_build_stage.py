@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import json
+import re
 import shutil
 import signal
 import subprocess
@@ -242,12 +243,30 @@ def test_whatever_is_wrong_is_counted_and_named(lupctl: Shell) -> None:
         {"name": "wrong", "reason": "100.0 % of its 2 boxes leave the frame of 128 x 96: wrong stream?"},
     ]
     assert "warning: 11 things are wrong with videos or detections: " in ran.err
-    assert "warning: 2 videos may be other streams than the boxes were made on: boxes: 66.7 %" in ran.err
+    assert "warning: 2 videos may not fit their boxes: boxes: 66.7 %" in ran.err
     strict = lupctl(f"{line} --strict --out strict.h5")
     assert strict.code == 3
     assert "11 things are wrong with videos or detections, and --strict is set: " in strict.err
     assert not Path("strict.h5").exists()
     assert lupctl(f"{line} --out strict.h5").json["fingerprint"] == ran.json["fingerprint"]
+
+
+def test_frames_that_are_missing_inside_are_told(lupctl: Shell) -> None:
+    """Four frames are cut out of the file, and the decoder says nothing: frame 9 then shows frame 13."""
+    whole = write_video(Path("v/a.avi"), 14).read_bytes()
+    chunks = [place.start() for place in re.finditer(rb"00dc", whole)]
+    Path("v/a.avi").write_bytes(whole[: chunks[4]] + whole[chunks[8] :])
+    write_mot(Path("a.txt"), entries(1, 9))
+    ran = lupctl("data build own --videos v --detections a.txt --json")
+    assert ran.code == 0, ran.err
+    assert list(frames_in(open_pack(Path(ran.json["path"]))).values()) == [0, 12]
+    assert ran.json["warnings"] == [
+        {
+            "name": "a",
+            "reason": "10 of the 14 frames that its header promises: some are missing or the rate varies, and boxes "
+            "may show another moment",
+        }
+    ]
 
 
 def test_a_wrong_stream_of_luperson_is_left_out(lupctl: Shell, streets: Path) -> None:

@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 
 MOST_PIXELS = 10**6  # a coordinate beyond is no pixel of any video
 NUM_EXAMPLES = 5
+# Behind the last box, so much of a video is passed only to count its frames.
+REST_SHARE, REST_FRAMES, SKIPPED_AT_ONCE = 0.2, 1000, 100
+HEADER_SLACK = 2  # some headers tell a time, not a number of frames
 Stop = Callable[[], None]
 
 
@@ -201,7 +204,10 @@ def _write_crops(
                 if isinstance(other, Missed):
                     missed[other.reason].append(other.row)
         _note_missed(boxes, missed, outcome)
-        _note_end(boxes.frame[done:], frames, outcome, first=first)
+        if done < len(boxes):
+            _note_end(boxes.frame[done:], frames, outcome, first=first)
+        elif done:
+            _count_frames(frames, outcome, check_stop)
         if outcome.crops:
             writer.finish(build_record("pack", PACK_FORMAT, command=(), facts={"dataset": task.name}))
             place.replace(task.part.with_suffix(".h5"))
@@ -240,8 +246,6 @@ def _note_missed(boxes: Boxes, missed: dict[str, list[int]], outcome: Outcome) -
 
 def _note_end(behind: NDArray[np.int64], frames: Frames, outcome: Outcome, *, first: int) -> None:
     """Notes boxes in frames behind the end of the video."""
-    if len(behind) == 0:
-        return
     outcome.drop("behind the end", len(behind))
     told = f"it ends with frame {frames.passed + first - 1}"
     if frames.promised > frames.passed:
@@ -249,6 +253,22 @@ def _note_end(behind: NDArray[np.int64], frames: Frames, outcome: Outcome, *, fi
     outcome.quarantine.append(
         f"{_count(len(behind), 'box')} in frames {behind[0]} to {behind[-1]} without a picture: {told}"
     )
+
+
+def _count_frames(frames: Frames, outcome: Outcome, check_stop: Stop) -> None:
+    """Passes the rest of the video, where it is short, and compares the frames with the header's number.
+
+    A decoder steps over what is damaged without a word, and every box behind the gap then shows a later moment.
+    """
+    if frames.promised - frames.passed > max(frames.promised * REST_SHARE, REST_FRAMES):
+        return
+    while frames.skip(SKIPPED_AT_ONCE):
+        check_stop()
+    if frames.promised - frames.passed > HEADER_SLACK:
+        outcome.warnings.append(
+            f"{frames.passed:,} of the {frames.promised:,} frames that its header promises: some are missing or the "
+            "rate varies, and boxes may show another moment"
+        )
 
 
 def _count(number: int, noun: str) -> str:

@@ -218,7 +218,7 @@ def _warn(plan: BuildPlan, outcomes: Sequence[Outcome], progress: Progress) -> N
         progress.warn(f"{len(wrong):,} things are wrong with videos or detections: {_name_some(wrong)}")
     doubts = list_doubts(outcomes)
     if doubts:
-        progress.warn(f"{len(doubts):,} videos may be other streams than the boxes were made on: {_name_some(doubts)}")
+        progress.warn(f"{len(doubts):,} videos may not fit their boxes: {_name_some(doubts)}")
 
 
 def _name_some(entries: Sequence[dict[str, str]]) -> str:

@@ -89,7 +89,7 @@ def test_a_picture_that_does_not_decode_is_a_frame_without_pixels(tmp_path: Path
     (folder / "000002.png").write_bytes(b"none")
     assert [picture is None for _, picture in open_frames(folder).pictures(range(2))] == [False, True]
     (folder / "000001.png").write_bytes(b"none")
-    with pytest.raises(DataError, match="000001.png: does not decode"):
+    with pytest.raises(DataError, match=r"000001.png: does not decode"):
         open_frames(folder)
 
 
@@ -268,10 +268,10 @@ def test_weights_of_a_detector(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert set(boxes.frame.tolist()) == {0, 5}  # an untrained one finds something everywhere
     assert boxes.score.min() > 0
     assert are_inside(boxes.box, height=HEIGHT, width=WIDTH).all()
-    with pytest.raises(FormatError, match="two.pth: not weights of torchvision's fasterrcnn_resnet50_fpn_v2"):
+    with pytest.raises(FormatError, match=r"two.pth: not weights of torchvision's fasterrcnn_resnet50_fpn_v2"):
         PersonDetector("fasterrcnn", weights=tmp_path / "two.pth", device="cpu")
     (tmp_path / "none.safetensors").write_bytes(b"none")
-    with pytest.raises(FormatError, match="none.safetensors: not weights of"):
+    with pytest.raises(FormatError, match=r"none.safetensors: not weights of"):
         PersonDetector("fasterrcnn-mobile", weights=tmp_path / "none.safetensors")
 
     def no_network(*args: object, **more: object) -> None:
@@ -279,7 +279,7 @@ def test_weights_of_a_detector(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
     monkeypatch.setattr("torch.hub.load_state_dict_from_url", no_network)
     monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", no_network)
-    with pytest.raises(DataError, match="its weights cannot be fetched .no route to host") as told:
+    with pytest.raises(DataError, match=r"its weights cannot be fetched .no route to host") as told:
         PersonDetector("fasterrcnn-mobile", device="cpu")
     assert told.value.hint.startswith("fetch https://")
     assert told.value.hint.endswith("then add --detector-weights FILE")

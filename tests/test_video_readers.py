@@ -242,7 +242,7 @@ def test_videos_that_are_not_there(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no such folder of videos"):
         find_videos(tmp_path / "nowhere")
     touch(tmp_path, "readme.txt")
-    with pytest.raises(DataError, match="holds no video .*no folder of pictures"):
+    with pytest.raises(DataError, match=r"holds no video .*no folder of pictures"):
         find_videos(tmp_path)
 
 

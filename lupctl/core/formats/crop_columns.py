@@ -1,5 +1,6 @@
 """What a pack of crops knows beside the persons: which frame of which video each was cut from, and where."""
 
+from array import array
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,32 +57,41 @@ class CropColumns:
 
 
 class CropColumnsWriter:
-    """Collects the columns of one file; nothing is written where no image is a crop."""
+    """Collects the columns of one file; nothing is written where no image is a crop.
+
+    Arrays: a file may have millions of rows, and a Python object takes 32 bytes or more.
+    """
 
     def __init__(self) -> None:
-        self._rows: list[CropFacts | None] = []
+        self._frames = array("q")
+        self._videos = array("i")
+        self._scores = array("f")
+        self._boxes = array("f")  # four numbers in turns
         self._has_crops = False
 
     @property
     def num_bytes(self) -> int:
         """What the columns will take."""
-        return len(self._rows) * ROW_BYTES if self._has_crops else 0
+        return len(self._frames) * ROW_BYTES if self._has_crops else 0
 
     def add(self, crop: CropFacts | None) -> None:
         """Appends one image."""
-        self._rows.append(crop)
         self._has_crops |= crop is not None
+        row = crop or UNKNOWN
+        self._frames.append(row.frame)
+        self._videos.append(row.video)
+        self._scores.append(row.score)
+        self._boxes.extend(row.box)
 
     def write(self, file: h5py.File) -> None:
         """Writes `samples/frame`, `video`, `score` and `box` into a file that has its samples."""
         if not self._has_crops:
             return
-        rows = [row or UNKNOWN for row in self._rows]
         for column, values in (
-            ("frame", np.array([row.frame for row in rows], "<i8")),
-            ("video", np.array([row.video for row in rows], "<i4")),
-            ("score", np.array([row.score for row in rows], "<f4")),
-            ("box", np.array([row.box for row in rows], "<f4")),
+            ("frame", np.array(self._frames, "<i8")),
+            ("video", np.array(self._videos, "<i4")),
+            ("score", np.array(self._scores, "<f4")),
+            ("box", np.array(self._boxes, "<f4").reshape(-1, 4)),
         ):
             file[GROUP].create_dataset(column, data=values, track_times=False)
 

@@ -52,6 +52,8 @@ def cut_crops(frames: Frames, boxes: Boxes, numbers: NDArray[np.int64]) -> Itera
         boxes: sorted by frame.
         numbers: (N) of each box's frame, from 0.
     """
+    if len(boxes) == 0:
+        return
     corners = round_boxes(boxes.box)
     wanted, starts = np.unique(numbers, return_index=True)
     ends = np.append(starts[1:], len(numbers))

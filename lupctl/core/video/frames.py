@@ -47,6 +47,9 @@ class Frames(Protocol):
             wanted: rising frame numbers from 0.
         """
 
+    def skip(self, count: int) -> bool:
+        """Passes so many frames; False where the video ended before."""
+
     def close(self) -> None:
         """Lets go of the file."""
 
@@ -103,6 +106,14 @@ class VideoFile:
             has_frame, picture = self._capture.retrieve()
             yield number, np.asarray(picture, np.uint8) if has_frame else None
 
+    def skip(self, count: int) -> bool:
+        """See `Frames.skip`."""
+        for _ in range(count):
+            if not self._capture.grab():
+                return False
+            self.passed += 1
+        return True
+
     def close(self) -> None:
         """Lets go of the file."""
         self._capture.release()
@@ -153,6 +164,11 @@ class PictureFolder:
         except (KeyError, OSError, CorruptImageError):
             return None
         return np.asarray(cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), np.uint8)
+
+    def skip(self, count: int) -> bool:
+        """See `Frames.skip`."""
+        self.passed = min(self.passed + count, self.promised)
+        return self.passed < self.promised
 
     def close(self) -> None:
         """Nothing is open."""

@@ -79,8 +79,9 @@ def fetch_drive(
     except FileURLRetrievalError as error:
         raise _refused(drive_id, error) from error
     except DownloadError as error:
-        if "byte range" in str(error):  # it cannot be continued: what is there is of no use
-            shutil.rmtree(folder)
+        if "byte range" in str(error) and any(folder.glob("*.part")):
+            shutil.rmtree(folder)  # it cannot be continued
+            return fetch_drive(drive_id, folder, name, cancel=cancel, bar=bar, patience=patience)
         raise _failed(drive_id, error) from error
     except requests.RequestException as error:
         raise _failed(drive_id, error) from error

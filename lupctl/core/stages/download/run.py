@@ -17,6 +17,7 @@ from lupctl.core.stages.download.drive import fetch_drive
 from lupctl.core.stages.download.hashes import Digests, Memory, check_wanted, compare_published, file_digests
 from lupctl.core.stages.download.http import fetch_http
 from lupctl.core.stages.download.place import (
+    STAGING,
     UNPACKED,
     locked_staging,
     move_file,
@@ -104,8 +105,9 @@ def download(
     with ExitStack() as stack, progress.task("downloading", total=0, unit="MiB") as task:
         works: list[_Item] = []
         for plan, result in zip(todo, results, strict=True):
-            if plan.missing or plan.archives:
-                stack.enter_context(locked_staging(plan.wanted.folder))
+            if (plan.wanted.folder / STAGING).is_dir() or not plan.is_complete:
+                stack.enter_context(locked_staging(plan.wanted.folder))  # removes an empty one that a kill left, too
+            if not plan.is_complete:
                 work = _Work(plan.wanted, Memory(raw), ByteBar(task), cancel, progress, force, patience)
                 works += [(work, archive, result) for archive in plan.archives]
                 works += [(work, file, result) for file in plan.missing]

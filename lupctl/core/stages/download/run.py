@@ -3,7 +3,7 @@
 import shutil
 import threading
 from collections.abc import Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -145,7 +145,14 @@ _Item = tuple[_Work, Download | Path, DatasetResult]
 
 def _get(work: _Item) -> FileResult:
     shared, what, _ = work
-    return _get_download(shared, what) if isinstance(what, Download) else _get_archive(shared, what)
+    if isinstance(what, Path):
+        return _get_archive(shared, what)
+    try:
+        return _get_download(shared, what)
+    except LupError:
+        with suppress(OSError):
+            slot_of(shared.wanted.folder, slot_name(what)).rmdir()  # unless a beginning is in it
+        raise
 
 
 def _get_download(work: _Work, download: Download) -> FileResult:

@@ -127,6 +127,7 @@ def _once(wanted: "list[Wanted]") -> "list[Wanted]":
 def _download_files(
     plans: "list[Plan]", workspace: Workspace, *, jobs: int, force: bool, json: bool, progress: Progress
 ) -> None:
+    from lupctl.core.stages.download.plan import has_images, plan_download
     from lupctl.core.stages.download.run import download as stage
 
     for plan in plans:
@@ -134,6 +135,16 @@ def _download_files(
             progress.say(f"{plan.wanted.dataset}: {plan.wanted.folder} has all there is to download")
     results, errors = stage(plans, raw=workspace.raw, jobs=jobs, force=force, progress=progress)
     _show_results(plans, results, json=json)
+    for plan in plans:
+        if plan.wanted.links.images and plan.missing and not errors and not has_images(plan.wanted):
+            progress.say(
+                "\n".join(
+                    [
+                        f"{plan.wanted.dataset}: its images are not among these files; next:",
+                        *_list(plan_download(plan.wanted).steps),
+                    ]
+                )
+            )
     for plan in plans:
         if plan.is_by_hand:
             errors.append(
@@ -174,16 +185,21 @@ def _show_plans(plans: "list[Plan]", *, json: bool) -> None:
         for row, plan in zip(rows, plans, strict=True)
     ]  # fmt: skip
     print_table("", ["dataset", "state", "files", "folder"], cells)
-    _show_steps(plans)
+    _show_steps([plan for plan in plans if plan.is_by_hand])
 
 
 def _show_results(plans: "list[Plan]", results: "list[DatasetResult]", *, json: bool) -> None:
-    by_hand = [plan for plan in plans if plan.is_by_hand]
+    failed = {result.dataset for result in results if result.state == "failed"}
+    by_hand = [plan for plan in plans if plan.is_by_hand or plan.wanted.dataset in failed]
     if json:
-        rows: list[dict[str, object]] = [asdict(result) for result in results]
+        steps = {plan.wanted.dataset: plan.steps for plan in by_hand}
+        rows: list[dict[str, object]] = [
+            {**asdict(result), "steps": steps.get(result.dataset, [])} for result in results
+        ]
         rows += [
             {"dataset": plan.wanted.dataset, "folder": plan.wanted.folder, "state": "by hand", "steps": plan.steps}
             for plan in by_hand
+            if plan.is_by_hand
         ]
         print_json(SCHEMA, {"dry_run": False, "datasets": rows})
         return
@@ -194,15 +210,17 @@ def _show_results(plans: "list[Plan]", results: "list[DatasetResult]", *, json: 
     ]
     if cells:
         print_table("", ["dataset", "state", "file", "MiB", "sha256", "gave"], cells)
-    _show_steps(plans)
+    _show_steps(by_hand)
 
 
 def _show_steps(plans: "list[Plan]") -> None:
     for plan in plans:
-        if plan.is_by_hand:
-            print(f"{plan.wanted.dataset}, by hand:")
-            for number, step in enumerate(plan.steps, 1):
-                print(f"  {number}. {step}")
+        if plan.steps:
+            print("\n".join([f"{plan.wanted.dataset}, by hand:", *_list(plan.steps)]))
+
+
+def _list(steps: list[str]) -> list[str]:
+    return [f"  {number}. {step}" for number, step in enumerate(steps, 1)]
 
 
 def _download_videos(

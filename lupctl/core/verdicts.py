@@ -16,7 +16,7 @@ class KnownVerdict:
     """The outcome of an earlier check of a pack.
 
     Args:
-        fingerprint: of the pack that was checked.
+        fingerprint: of the pack that was checked; empty where it was not asked for.
         sound: whether no error was found.
         deep: whether every image was decoded.
         files: name, size and time of change of each file of the pack when the check began.
@@ -35,7 +35,7 @@ def pack_files(pack: Path) -> list[list[str | int]]:
 
 
 def note_verdict(
-    pack: Path, *, files: list[list[str | int]], fingerprint: str, sound: bool, deep: bool = False
+    pack: Path, *, files: list[list[str | int]], sound: bool, deep: bool = False, fingerprint: str = ""
 ) -> None:
     """Remembers the outcome of a check in `.verified/<name>.json` beside the pack.
 
@@ -45,9 +45,9 @@ def note_verdict(
     Args:
         pack: the file or the folder of shards.
         files: what `pack_files` gave before the check began, so that a pack replaced meanwhile is not taken for it.
-        fingerprint: of the pack.
         sound: whether no error was found.
         deep: whether every image was decoded.
+        fingerprint: of the pack, where the caller has it.
     """
     verdict = KnownVerdict(fingerprint, sound, deep, files)
     with suppress(OSError, DataError):

@@ -123,6 +123,7 @@ class _Unpacking:
         self.cancel, self.advance = cancel, advance
         self.packed_bytes = archive.stat().st_size
         self.num_files = self.num_entries = self.num_bytes = 0
+        self.made: set[Path] = set()
 
     def run(self, kind: Kind) -> Unpacked:
         if kind == "zip":
@@ -144,7 +145,7 @@ class _Unpacking:
             return  # the folder itself, which tar names "./"
         path = self.folder.joinpath(*parts)
         try:
-            (path if member.is_folder else path.parent).mkdir(parents=True, exist_ok=True)
+            self._make_folder(path if member.is_folder else path.parent)
             if member.is_folder:
                 return
             # "x" because a second entry of the same name would replace the first without a word.
@@ -159,6 +160,11 @@ class _Unpacking:
             ) from error
         self.num_files += 1
         os.utime(path, (member.changed_at, member.changed_at))
+
+    def _make_folder(self, folder: Path) -> None:
+        if folder not in self.made:  # asking the system once per file would cost a fifth of the time
+            folder.mkdir(parents=True, exist_ok=True)
+            self.made.add(folder)
 
     def _count(self, num_bytes: int) -> None:
         """Adds to what came out, and ends it when that is too much; what headers promise is not asked."""

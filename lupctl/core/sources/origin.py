@@ -20,7 +20,7 @@ def write_origin(folder: Path, origin: Mapping[str, object]) -> None:
         DataError: the disk is full, or refuses the write.
     """
     text = json.dumps({"format": ORIGIN_FORMAT, **origin}, sort_keys=True, indent=1, ensure_ascii=False)
-    write_text(folder / ORIGIN_NAME, text + "\n")
+    write_text(folder / ORIGIN_NAME, text + "\n", alone=True)
 
 
 def read_origin(root: Path) -> dict[str, Any]:

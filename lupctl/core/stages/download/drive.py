@@ -12,7 +12,7 @@ from gdown.exceptions import DownloadCancelled, DownloadError, FileURLRetrievalE
 
 from lupctl.core.errors import DataError
 from lupctl.core.files import write_text
-from lupctl.core.stages.download.transfer import ByteBar, Patience, full_disk_named, stopped
+from lupctl.core.stages.download.transfer import ByteBar, Patience, full_disk_named, innermost_reason, stopped
 
 QUOTA = re.compile(r"too many users|quota|many accesses", re.IGNORECASE)
 NOTE_NAME = "total.json"
@@ -79,8 +79,9 @@ def fetch_drive(
     except FileURLRetrievalError as error:
         raise _refused(drive_id, error) from error
     except DownloadError as error:
-        if "byte range" in str(error):  # it cannot be continued: what is there is of no use
-            shutil.rmtree(folder)
+        if "byte range" in str(error) and any(folder.glob("*.part")):
+            shutil.rmtree(folder)  # it cannot be continued
+            return fetch_drive(drive_id, folder, name, cancel=cancel, bar=bar, patience=patience)
         raise _failed(drive_id, error) from error
     except requests.RequestException as error:
         raise _failed(drive_id, error) from error
@@ -152,7 +153,8 @@ def _refused(drive_id: str, error: Exception) -> DataError:
 
 
 def _failed(drive_id: str, error: Exception) -> DataError:
-    first = " ".join(str(error).split())[:200]
+    cause = error.__cause__ or error
+    first = " ".join(innermost_reason(cause).split())[:200]
     return DataError(
         f"Google Drive: {drive_id}: {first or type(error).__name__}; what was fetched is kept",
         hint="type the same command again; it continues",

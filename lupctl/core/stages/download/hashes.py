@@ -64,7 +64,7 @@ class Memory:
     def remember(self, address: str, sha256: str, num_bytes: int) -> None:
         """Keeps what an address gave."""
         note = {"address": address, "bytes": num_bytes, "sha256": sha256}
-        write_text(self._path(address), json.dumps(note, sort_keys=True, indent=1) + "\n")
+        write_text(self._path(address), json.dumps(note, sort_keys=True, indent=1) + "\n", alone=True)
 
     def check(self, address: str, digests: Digests) -> None:
         """Compares with an earlier download of the same address.

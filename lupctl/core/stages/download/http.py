@@ -11,7 +11,14 @@ import urllib3
 
 from lupctl.core.errors import DataError
 from lupctl.core.stages.download.part import Part, same_version, version_of
-from lupctl.core.stages.download.transfer import ByteBar, Patience, check_space, full_disk_named, stopped
+from lupctl.core.stages.download.transfer import (
+    ByteBar,
+    Patience,
+    check_space,
+    full_disk_named,
+    innermost_reason,
+    stopped,
+)
 
 CHUNK_BYTES = 1 << 18
 TRY_AGAIN = frozenset({408, 425, 429, 500, 502, 503, 504})
@@ -122,7 +129,7 @@ class _Attempt:
         except requests.exceptions.SSLError as error:
             raise DataError(f"{self.url}: no trusted connection ({error})", hint="check the address") from error
         except (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError) as error:
-            raise _CutError(f"no answer ({_reason(error)})") from error
+            raise _CutError(f"no answer ({innermost_reason(error)})") from error
         except (requests.RequestException, ValueError) as error:
             raise DataError(
                 f"{self.url}: cannot be asked for ({error})", hint="give an http or https address"
@@ -185,7 +192,7 @@ def _chunks(response: requests.Response) -> Generator[bytes, None, None]:
             # What has come so far, up to the size: a read that waits for all of it would lose it to a kill.
             chunk = response.raw.read1(CHUNK_BYTES, decode_content=False)
         except (urllib3.exceptions.HTTPError, OSError) as error:
-            raise _CutError(f"the connection was cut ({_reason(error)})") from error
+            raise _CutError(f"the connection was cut ({innermost_reason(error)})") from error
         if not chunk:
             return
         yield chunk
@@ -210,13 +217,3 @@ def _shut_down_on(cancel: threading.Event, response: requests.Response) -> Gener
     finally:
         over.set()
         watcher.join()
-
-
-def _reason(error: BaseException) -> str:
-    """The innermost reason of a library's nested errors, in few words."""
-    while True:
-        inner = next((arg for arg in reversed(error.args) if isinstance(arg, BaseException)), None)
-        inner = inner or getattr(error, "reason", None)
-        if not isinstance(inner, BaseException):
-            return str(error).rpartition(">: ")[2] or type(error).__name__
-        error = inner

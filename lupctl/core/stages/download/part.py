@@ -87,7 +87,7 @@ class Part:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self.path.write_bytes(b"")
         self.version = version
-        write_text(self._note, json.dumps(asdict(version), sort_keys=True) + "\n")
+        write_text(self._note, json.dumps(asdict(version), sort_keys=True) + "\n", alone=True)
 
     def append(self, chunk: bytes) -> None:
         """Adds bytes at the end."""

@@ -50,6 +50,7 @@ def locked_staging(folder: Path) -> Iterator[None]:
         DataError: another process does, or the disk refuses the write.
     """
     staging = folder / STAGING
+    is_new = not folder.is_dir()
     with disk_errors_named(staging):
         staging.mkdir(parents=True, exist_ok=True)
         lock = os.open(staging / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
@@ -64,6 +65,8 @@ def locked_staging(folder: Path) -> Iterator[None]:
         if not open_slots(folder):
             with suppress(OSError):
                 shutil.rmtree(staging)
+                if is_new:
+                    folder.rmdir()  # unless something came into it
     finally:
         os.close(lock)
 

@@ -68,12 +68,11 @@ class Plan:
 
     @property
     def steps(self) -> list[str]:
-        """What a person has to do, or may."""
+        """What a person has to do where a program cannot, or may do instead of it."""
         links = self.wanted.links
         shown = [f"link to {download.what}: {download.page} (stated by {download.stated})" for download in self.missing]
         steps = [step.replace("{folder}", str(self.wanted.folder)) for step in links.steps]
-        again = f"then type: lupctl data download {self.wanted.dataset} --accept-terms"
-        return [*shown, *steps, *(f"elsewhere: {mirror}" for mirror in links.mirrors), again]
+        return [*shown, *steps, *(f"elsewhere: {mirror}" for mirror in links.mirrors)]
 
 
 def find_wanted(raw: Path, name: str, *, url: str = "", sha256: str = "") -> Wanted:

@@ -3,7 +3,7 @@
 import shutil
 import threading
 from collections.abc import Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -17,6 +17,7 @@ from lupctl.core.stages.download.drive import fetch_drive
 from lupctl.core.stages.download.hashes import Digests, Memory, check_wanted, compare_published, file_digests
 from lupctl.core.stages.download.http import fetch_http
 from lupctl.core.stages.download.place import (
+    STAGING,
     UNPACKED,
     locked_staging,
     move_file,
@@ -104,8 +105,9 @@ def download(
     with ExitStack() as stack, progress.task("downloading", total=0, unit="MiB") as task:
         works: list[_Item] = []
         for plan, result in zip(todo, results, strict=True):
-            if plan.missing or plan.archives:
-                stack.enter_context(locked_staging(plan.wanted.folder))
+            if (plan.wanted.folder / STAGING).is_dir() or not plan.is_complete:
+                stack.enter_context(locked_staging(plan.wanted.folder))  # removes an empty one that a kill left, too
+            if not plan.is_complete:
                 work = _Work(plan.wanted, Memory(raw), ByteBar(task), cancel, progress, force, patience)
                 works += [(work, archive, result) for archive in plan.archives]
                 works += [(work, file, result) for file in plan.missing]
@@ -143,7 +145,14 @@ _Item = tuple[_Work, Download | Path, DatasetResult]
 
 def _get(work: _Item) -> FileResult:
     shared, what, _ = work
-    return _get_download(shared, what) if isinstance(what, Download) else _get_archive(shared, what)
+    if isinstance(what, Path):
+        return _get_archive(shared, what)
+    try:
+        return _get_download(shared, what)
+    except LupError:
+        with suppress(OSError):
+            slot_of(shared.wanted.folder, slot_name(what)).rmdir()  # unless a beginning is in it
+        raise
 
 
 def _get_download(work: _Work, download: Download) -> FileResult:

@@ -99,3 +99,13 @@ def check_space(path: Path, *, needed: int) -> None:
             f"{path}: needs {needed / MIB:,.0f} MiB, the disk has {free / MIB:,.0f} MiB free",
             hint="free some space, or name another place with --home",
         )
+
+
+def innermost_reason(error: BaseException) -> str:
+    """The innermost reason of a library's nested errors, in few words."""
+    while True:
+        inner = next((arg for arg in reversed(error.args) if isinstance(arg, BaseException)), None)
+        inner = inner or getattr(error, "reason", None)
+        if not isinstance(inner, BaseException):
+            return str(error).rpartition(">: ")[2] or type(error).__name__
+        error = inner

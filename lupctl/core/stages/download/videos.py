@@ -15,7 +15,7 @@ from lupctl.core.sources.links import VIDEO_LIST_NAMES
 from lupctl.core.sources.origin import write_origin
 from lupctl.core.sources.video_list import VideoName, read_video_list
 from lupctl.core.stages.download.ledger import Entry, Ledger
-from lupctl.core.stages.download.place import locked_staging, slot_of
+from lupctl.core.stages.download.place import locked_staging, open_slots, slot_of
 from lupctl.core.stages.download.plan import Wanted, read_own_origin
 from lupctl.core.stages.download.run import origin_of
 from lupctl.core.stages.download.transfer import free_bytes
@@ -150,6 +150,7 @@ def fetch_videos(plan: VideosPlan, *, jobs: int, progress: Progress, fetch: Fetc
     with locked_staging(folder):
         write_origin(folder, origin_of(plan.wanted, read_own_origin(folder).get("files", [])))
         ledger = Ledger(folder / LEDGER_NAME)
+        _clear_finished(plan, ledger)
         work = _Work(plan, ledger, cancel, fetch)
         in_a_row = num_fetched = 0
         with (
@@ -228,6 +229,14 @@ class _Work:
         sync_path(target.parent)
         shutil.rmtree(ready.parent)
         return entry
+
+
+def _clear_finished(plan: VideosPlan, ledger: Ledger) -> None:
+    """Removes the slots of videos that are in their places: a kill came just before."""
+    paths = {str(video): plan.folder / video.path for video in plan.videos}
+    for name in open_slots(plan.wanted.folder):
+        if name in paths and _is_there(paths[name], ledger.entries.get(name)) and not plan.refetch:
+            shutil.rmtree(slot_of(plan.wanted.folder, name))
 
 
 def _is_there(path: Path, entry: Entry | None) -> bool:

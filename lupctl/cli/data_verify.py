@@ -6,15 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lupctl.cli.data import (
-    CamerasOption,
-    KeysOption,
-    LayoutOption,
-    RootOption,
-    ThreadsOption,
-    ValOption,
-    VersionOption,
-)
+from lupctl.cli.data import ThreadsOption
 from lupctl.cli.data_tables import show_verdict
 from lupctl.cli.datasets import (
     Reading,
@@ -27,6 +19,14 @@ from lupctl.cli.datasets import (
 )
 from lupctl.cli.failures import raise_all
 from lupctl.cli.options import DebugOption, HomeOption, JsonOption, QuietOption
+from lupctl.cli.reading_options import (
+    CamerasOption,
+    KeysOption,
+    LayoutOption,
+    RootOption,
+    ValOption,
+    VersionOption,
+)
 from lupctl.cli.show import print_json
 from lupctl.core.errors import DataError, UsageError
 from lupctl.core.progress import Progress

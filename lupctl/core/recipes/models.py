@@ -172,8 +172,7 @@ class FinetuneData(Section):
         pack: name in the workspace or path.
         persons: P persons per batch.
         images: K images of each; the batch over all devices is P x K.
-        subset: part of the training set: ids:R (persons), images:R (images, every person keeps one), a split file, or
-            empty for all of it.
+        subset: ids:R (a share of the persons), images:R (every person keeps one), a split file, or empty for all.
         subset_seed: another seed, another part; apart from `seed`, so that runs can share a subset.
     """
 

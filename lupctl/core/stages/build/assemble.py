@@ -93,7 +93,7 @@ def _number_persons(job: BuildJob, tasks: Sequence[VideoTask], outcomes: Sequenc
     for task, outcome in zip(tasks, outcomes, strict=True):
         if outcome.crops == 0:
             continue
-        samples = read_shard(task.part.with_suffix(".h5")).samples
+        _, samples, _ = read_shard(task.part.with_suffix(".h5"))
         persons = samples.person
         if not job.global_ids:
             is_known = persons != UNKNOWN_PERSON

@@ -196,3 +196,28 @@ def test_the_record_beside_raw_data(tmp_path: Path) -> None:
     for text in ("", "[]", '{"format": 2}'):
         (folder / ".lupctl.json").write_text(text)
         assert read_origin(folder) == {}
+
+
+def test_what_verify_found_is_listed(lupctl: Shell, market: Path, tmp_path: Path) -> None:
+    market.rename(market.parent / "mine")
+    assert lupctl("data pack mine").code == 0
+    assert lupctl("data verify lup/packs/mine.h5 --fast").code == 0
+    assert "verified" not in row(lupctl, "mine")["state"], "counts alone say nothing about the images"
+    assert lupctl("data verify lup/packs/mine.h5").code == 0
+    assert "verified" in row(lupctl, "mine")["state"]
+
+
+def test_a_pack_tells_where_its_images_were_fetched(lupctl: Shell, market: Path) -> None:
+    write_origin(market.rename(market.parent / "mine"), {"format": 1, "terms_accepted": "research only"})
+    assert lupctl("data pack mine").code == 0
+    assert open_pack(Path("lup/packs/mine.h5")).record["origin"]["terms_accepted"] == "research only"
+
+
+def test_videos_and_detections_are_no_images_to_pack(lupctl: Shell, market: Path, tmp_path: Path) -> None:
+    waiting = tmp_path / "lup" / "raw" / "luperson"
+    (waiting / "videos" / "us").mkdir(parents=True)
+    (waiting / "dets.pkl").write_bytes(b"")
+    ran = lupctl("data pack")
+    assert ran.code == 0, ran.err
+    assert "luperson: no images yet; cut them with lupctl data build luperson" in ran.err
+    assert not (tmp_path / "lup" / "packs" / "luperson.h5").exists()

@@ -15,6 +15,7 @@ from lupctl.cli.datasets import (
     build_target_source,
     check_notice,
     complete_dataset,
+    find_packable,
     find_targets,
 )
 from lupctl.cli.failures import raise_all
@@ -146,13 +147,17 @@ def pack(
     `lupctl data pack luperson market1501 photos.h5 --merge everybody` (one unlabelled pack to pre-train on)
     """
     workspace = open_workspace(home)
+    progress = Progress(quiet=quiet)
     if merge is None:
-        targets = _pick_targets(workspace, names or [], name=name, out=out)
+        targets = (
+            _pick_targets(workspace, names or [], name=name, out=out)
+            if names or name or out
+            else find_packable(workspace, progress)
+        )
     else:
         targets = [merge_target(workspace, merge, out=out, dataset=name)]
     height_width = _parse_size(size)
     reading = Reading(layout, cameras, seed, version, val, keys, root)
-    progress = Progress(quiet=quiet)
     from lupctl.core.stages import pack as stage
 
     plans: list[tuple[Target, PackPlan]] = []

@@ -80,6 +80,7 @@ def verify(
     if deep and fast:
         raise UsageError("--deep decodes every image, --fast reads none", hint="one of the two")
     from lupctl.core.stages import verify as stage
+    from lupctl.core.verdicts import note_verdict, pack_files
 
     workspace = open_workspace(home)
     progress = Progress(quiet=quiet)
@@ -92,7 +93,12 @@ def verify(
             assert raw.root is not None, "drawn images have no raw data"
             verdicts.append(stage.verify_raw(source, path=raw.root, progress=progress, fast=fast, workers=workers))
         for path in packs:
-            verdicts.append(stage.verify_pack(path, progress=progress, deep=deep, fast=fast, workers=workers))
+            files = pack_files(path)
+            verdict = stage.verify_pack(path, progress=progress, deep=deep, fast=fast, workers=workers)
+            verdicts.append(verdict)
+            if not fast:  # counts alone say nothing about the images
+                sound = verdict.num_errors == 0
+                note_verdict(path, files=files, sound=sound, deep=deep, fingerprint=verdict.fingerprint or "")
     if json:
         sound = all(verdict.num_errors == 0 for verdict in verdicts)
         print_json(VERIFY_SCHEMA, {"sound": sound, "verdicts": [asdict(verdict) for verdict in verdicts]})

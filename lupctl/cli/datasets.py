@@ -102,6 +102,25 @@ def find_targets(workspace: Workspace, names: Sequence[str], *, dataset: str | N
     return [target for name in names for target in _split_target(workspace, name, dataset)]
 
 
+def find_packable(workspace: Workspace, progress: Progress) -> list[Target]:
+    """Everything under `raw/` that has images; says which folders wait for theirs to be cut from videos.
+
+    Raises:
+        DataError: there is no raw data.
+    """
+    from lupctl.core.sources.catalog import find_entry
+    from lupctl.core.sources.links import awaits_crops
+
+    packable = []
+    for target in find_targets(workspace, []):
+        entry = find_entry(target.dataset)
+        if entry is not None and target.root is not None and awaits_crops(target.root, entry.name):
+            progress.say(f"{target.dataset}: no images yet; cut them with lupctl data build {target.dataset}")
+        else:
+            packable.append(target)
+    return packable
+
+
 def find_target(workspace: Workspace, name: str, *, dataset: str | None = None) -> Target:
     """The raw data a user means: a dataset under `raw/`, `synthetic`, or a folder or file anywhere.
 

@@ -100,6 +100,16 @@ def has_signs(folder: Path, signs: tuple[tuple[str, ...], ...]) -> bool:
     return any(all((root / path).exists() for path in group) for root in (folder, *below) for group in signs)
 
 
+def awaits_crops(folder: Path, dataset: Dataset) -> bool:
+    """Whether a folder holds what crops are cut from, as downloaded, and nothing else yet."""
+    links = dataset_links(dataset)
+    there = {path.name for path in folder.iterdir() if not path.name.startswith(".")}
+    fetched = {"videos", "videos.jsonl", *(sign for group in links.others for sign in group)}
+    fetched |= {download.into or download.name for download in links.downloads}
+    fetched |= {download.name for download in links.downloads}
+    return bool(there) and bool(links.others) and there <= fetched
+
+
 def dataset_links(dataset: Dataset) -> Links:
     """How to get one dataset."""
     match dataset:

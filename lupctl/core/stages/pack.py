@@ -21,6 +21,7 @@ from lupctl.core.names import build_names, find_repeated
 from lupctl.core.packing.stored import build_reader
 from lupctl.core.progress import Progress
 from lupctl.core.sources.digest import source_digest
+from lupctl.core.sources.origin import read_origin
 from lupctl.core.sources.records import Listing, Source
 from lupctl.core.threads import map_in_order, pick_workers
 
@@ -137,6 +138,7 @@ def pack(
         "dataset": source.dataset,
         "source": source.facts,
         "terms": source.facts.get("terms", ""),
+        "origin": read_origin(Path(str(source.facts["root"]))) if source.facts.get("root") else {},
         "digest": plan.digest,
         "resized": list(size) if size else None,
     }

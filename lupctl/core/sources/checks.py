@@ -73,7 +73,7 @@ Counts = dict[Role | Literal["all"], dict[str, Count]]
 def count_images(images: Labelled, entry: CatalogEntry | None) -> Counts:
     """Images, persons and cameras of every split that is there or should be, and of the whole, beside the published.
 
-    Persons are those with a number above 0, cameras those from 0 on.
+    Persons are those with a number above 0 (from 0 on in training images), cameras those from 0 on.
 
     Args:
         images: the dataset.
@@ -89,17 +89,17 @@ def count_images(images: Labelled, entry: CatalogEntry | None) -> Counts:
             continue
         counts[role] = {
             "images": Count(published_images.get(role), int(rows.sum())),
-            "persons": Count(published_persons.get(role), _num_from(images.person[rows], 1)),
+            "persons": Count(published_persons.get(role), _num_from(images.person[rows], 0 if role == "train" else 1)),
             "cameras": Count(None, _num_from(images.camera[rows], 0)),
         }
     labelled = images.role != ROLE_CODES["unlabelled"]
+    # In training images, as those of LUPerson-NL, 0 is a person like any other.
+    distractors = labelled & (images.role != ROLE_CODES["train"]) & (images.person == DISTRACTOR)
     counts["all"] = {
         "images": Count(None, len(images.names)),
         "persons": Count(None, _num_from(images.person, 1)),
         "cameras": Count(entry.cameras if entry else None, _num_from(images.camera, 0)),
-        "distractors": Count(
-            entry.distractors if entry and is_benchmark else None, int((labelled & (images.person == DISTRACTOR)).sum())
-        ),
+        "distractors": Count(entry.distractors if entry and is_benchmark else None, int(distractors.sum())),
         "junk": Count(entry.junk if entry and is_benchmark else None, int((labelled & (images.person == JUNK)).sum())),
     }
     return counts

@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 import cv2
+import h5py
 import numpy as np
 import pytest
 from conftest import TinyImages, encode_tiny
@@ -109,6 +110,46 @@ def test_every_flipped_image_is_found(market_pack: Path) -> None:
     for row, example in zip((2, 11), verdict.findings[0].examples, strict=True):
         assert example.startswith(made.samples.names[row])
         assert "wrong checksum" in example
+
+
+@pytest.mark.parametrize(("column", "row", "value"), [("person", 1, 77), ("camera", 0, 5), ("name", 1, "n3")])
+def test_a_changed_label_is_found(
+    tmp_path: Path, tiny_images: TinyImages, column: str, row: int, value: object
+) -> None:
+    """The images are whole, and labels and names could be any: only their own checksum tells."""
+    rows = [PackedImage(image, 32, 16, f"n{row}", row, 1, "train") for row, image in enumerate(tiny_images(6))]
+    path = write_pack(tmp_path / "c.h5", rows, dataset="c", shard_bytes=4000)
+    assert verify_pack(path, progress=QUIET).findings == []
+    with h5py.File(path / "00000.h5", "r+") as file:
+        file[f"samples/{column}"][row] = value
+    verdict = verify_pack(path, progress=QUIET, fast=True)
+    assert "columns" in found(verdict)
+    assert verdict.findings[0].examples[0].endswith("c/00000.h5")
+
+
+def test_every_flipped_bit_of_a_pack_is_found_or_harmless(market_pack: Path) -> None:
+    """Exit 3 whatever byte of a pack changes, save for the filling between HDF5's own parts."""
+    content, made = market_pack.read_bytes(), open_pack(market_pack)
+    told = {key: value for key, value in made.record.items() if key != "columns"}
+    end = made.shards[0].base + made.num_bytes
+    rng = np.random.default_rng(1)
+    places = [*rng.integers(0, len(content), 20).tolist(), *rng.integers(end, len(content), 50).tolist()]
+    num_found = 0
+    for at in places:
+        market_pack.write_bytes(content[:at] + bytes([content[at] ^ 16]) + content[at + 1 :])
+        try:
+            verdict = verify_pack(market_pack, progress=QUIET)
+        except DataError:
+            num_found += 1
+            continue
+        if verdict.num_errors:
+            num_found += 1
+            continue
+        again = open_pack(market_pack)
+        assert again.fingerprint == made.fingerprint
+        assert {key: value for key, value in again.record.items() if key != "columns"} == told
+        assert (again.size == made.size).all()
+    assert num_found > 20, "a small file is mostly filling"
 
 
 def test_a_truncated_pack_cannot_be_judged(market_pack: Path) -> None:

@@ -10,12 +10,15 @@ from types import TracebackType
 from lupctl.core.choices import ROLE_CODES
 from lupctl.core.errors import DataError, FormatError, UsageError
 from lupctl.core.files import check_absent, disk_errors_named, sync_path
+from lupctl.core.formats.columns import COLUMNS_KEY, columns_hold
 from lupctl.core.formats.pack import PACK_FORMAT, read_shard
 from lupctl.core.formats.places import holds_only_shards, lock_folder, old_place, part_place, set_aside
 from lupctl.core.formats.record import build_record
 from lupctl.core.formats.shard_writer import PackedImage, ShardWriter
 
 SHARD_BYTES = 8 * 2**30
+# What a record says of one file or one writer, and not of the pack.
+FILE_KEYS = {"shard", "quarantine", "command", COLUMNS_KEY}
 
 
 class PackWriter:
@@ -149,8 +152,10 @@ class PackWriter:
         kept = set()
         for path in sorted(self._folder.glob("*.h5")) if resume else ():
             try:
-                shard, samples, _ = read_shard(path)
+                shard, samples, size = read_shard(path)
             except FormatError:
+                break
+            if not columns_hold(shard, samples, size):
                 break
             place = shard.record["shard"]
             # The last shard is written again: it is cheap, and finishing is then the same with and without a resume.
@@ -215,7 +220,7 @@ class PackWriter:
 
 def _identity(record: Mapping[str, object]) -> object:
     """A record without what may differ between two writers of the same pack, as JSON gives it back."""
-    return json.loads(json.dumps({key: record[key] for key in record.keys() - {"shard", "quarantine", "command"}}))
+    return json.loads(json.dumps({key: record[key] for key in record.keys() - FILE_KEYS}))
 
 
 def _shard_name(index: int) -> str:

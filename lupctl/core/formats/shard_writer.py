@@ -14,7 +14,11 @@ import numpy as np
 
 from lupctl.core.choices import ROLE_CODES, Role
 from lupctl.core.files import sync_path
+<<<<<<< HEAD
 from lupctl.core.formats.crop_columns import CropColumnsWriter, CropFacts
+=======
+from lupctl.core.formats.columns import COLUMNS_KEY, digest_columns
+>>>>>>> i3-scale
 from lupctl.core.formats.record import reserve_space, write_record
 from lupctl.core.formats.samples import Samples, write_samples
 from lupctl.core.names import NamesBuilder
@@ -108,16 +112,20 @@ class ShardWriter:
             role=np.frombuffer(self._roles, np.uint8),
             names=self._names.build(),
         )
+        offsets = np.frombuffer(self._offsets, "<i8")
+        crc32 = np.frombuffer(self._checksums, "<u4")
+        size = np.frombuffer(self._sizes, "<u2").reshape(-1, 2)
+        columns = digest_columns(record, offsets=offsets, crc32=crc32, size=size, samples=samples)
         with h5py.File(self._partial, "r+", locking=False) as file:
-            for name, values in (
-                ("offsets", np.frombuffer(self._offsets, "<i8")),
-                ("crc32", np.frombuffer(self._checksums, "<u4")),
-                ("size", np.frombuffer(self._sizes, "<u2").reshape(-1, 2)),
-            ):
+            for name, values in (("offsets", offsets), ("crc32", crc32), ("size", size)):
                 file["images"].create_dataset(name, data=values, track_times=False)
             write_samples(file, samples)
+<<<<<<< HEAD
             self._crops.write(file)
             write_record(file, record)
+=======
+            write_record(file, {**record, COLUMNS_KEY: columns})
+>>>>>>> i3-scale
         sync_path(self._partial)
         self._partial.replace(self._path)
         sync_path(self._path.parent)

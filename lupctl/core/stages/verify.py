@@ -10,7 +10,9 @@ from typing import Literal
 import numpy as np
 
 from lupctl.core.choices import ROLE_CODES, Role
+from lupctl.core.formats.columns import columns_hold
 from lupctl.core.formats.pack import Pack, open_pack
+from lupctl.core.formats.samples import Samples
 from lupctl.core.formats.sizes import Sizes, describe_sizes
 from lupctl.core.names import build_names, find_falls, find_repeated
 from lupctl.core.packing.looks import Looks, compare_checksums, decode_all
@@ -97,7 +99,7 @@ def verify_pack(
         looks = decode_all(made.read, names, title=title, workers=workers, progress=progress)
     elif not fast:
         looks = compare_checksums(made, title=title, workers=workers, progress=progress)
-    findings = _check_sizes(made, looks) + _check_order(made)
+    findings = _check_columns(made) + _check_sizes(made, looks) + _check_order(made)
     if made.record.get("quarantine"):
         left_out = made.record["quarantine"]
         examples = [f"{entry['name']}: {entry['reason']}" for entry in left_out[:NUM_EXAMPLES]]
@@ -199,6 +201,23 @@ def _unreadable(looks: Looks) -> list[Finding]:
     if not looks.num_bad:
         return []
     return [Finding("error", "unreadable", f"{looks.num_bad:,} images cannot be read", looks.num_bad, looks.examples)]
+
+
+def _check_columns(made: Pack) -> list[Finding]:
+    wrong = []
+    begin = 0
+    for shard in made.shards:
+        rows = slice(begin, begin + len(shard))
+        samples = Samples(
+            made.samples.person[rows], made.samples.camera[rows], made.samples.role[rows], made.samples.names[rows]
+        )
+        if not columns_hold(shard, samples, made.size[rows]):
+            wrong.append(str(shard.path))
+        begin += len(shard)
+    if not wrong:
+        return []
+    message = f"{len(wrong):,} files have other names, labels or records than were written"
+    return [Finding("error", "columns", message, len(wrong), wrong[:NUM_EXAMPLES])]
 
 
 def _check_sizes(made: Pack, looks: Looks | None) -> list[Finding]:

@@ -26,13 +26,15 @@ from lupctl.core.video.mot import read_mot
 
 
 def seek_to_each(video: Path, detections: Path, out: Path, *, reopen: bool, most_frames: int) -> tuple[int, int]:
-    """Frames and crops of the first `most_frames` frames with boxes."""
+    """Numbers of frames and crops, of at most `most_frames` frames with boxes at even distances."""
     boxes = read_mot(detections)
     corners = round_boxes(boxes.box)
     capture = cv2.VideoCapture(str(video))
     num_crops = 0
-    frames = np.unique(boxes.frame)[:most_frames].tolist()
-    for frame in frames:
+    frames = np.unique(boxes.frame)
+    if len(frames) > most_frames:
+        frames = frames[np.linspace(0, len(frames) - 1, most_frames).round().astype(int)]
+    for frame in frames.tolist():
         if reopen:
             capture = cv2.VideoCapture(str(video))
         capture.set(cv2.CAP_PROP_POS_FRAMES, frame - 1)
@@ -56,7 +58,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--reopen", action="store_true", help="open the video anew for each frame")
-    parser.add_argument("--frames", type=int, default=10**9, help="seek to so many frames only, and scale")
+    parser.add_argument(
+        "--frames", type=int, default=10**9, help="seek to so many frames only, at even distances, and scale the time"
+    )
     args = parser.parse_args()
     root = Path(os.environ["LUPCTL_REAL_DATA"], "pets09-s2l1")
     video, detections = root / "pets09-s2l1.avi", root / "gt" / "gt.txt"

@@ -14,11 +14,8 @@ import numpy as np
 
 from lupctl.core.choices import ROLE_CODES, Role
 from lupctl.core.files import sync_path
-<<<<<<< HEAD
-from lupctl.core.formats.crop_columns import CropColumnsWriter, CropFacts
-=======
 from lupctl.core.formats.columns import COLUMNS_KEY, digest_columns
->>>>>>> i3-scale
+from lupctl.core.formats.crop_columns import CropColumnsWriter, CropFacts
 from lupctl.core.formats.record import reserve_space, write_record
 from lupctl.core.formats.samples import Samples, write_samples
 from lupctl.core.names import NamesBuilder
@@ -120,12 +117,8 @@ class ShardWriter:
             for name, values in (("offsets", offsets), ("crc32", crc32), ("size", size)):
                 file["images"].create_dataset(name, data=values, track_times=False)
             write_samples(file, samples)
-<<<<<<< HEAD
             self._crops.write(file)
-            write_record(file, record)
-=======
             write_record(file, {**record, COLUMNS_KEY: columns})
->>>>>>> i3-scale
         sync_path(self._partial)
         self._partial.replace(self._path)
         sync_path(self._path.parent)

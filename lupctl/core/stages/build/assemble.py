@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from lupctl.core.choices import ROLE_CODES, ROLE_NAMES, UNKNOWN_CAMERA, Role
 from lupctl.core.errors import DataError
 from lupctl.core.formats.crop_columns import read_crops
-from lupctl.core.formats.pack import PACK_FORMAT, open_pack, read_shard
+from lupctl.core.formats.pack import PACK_FORMAT, open_pack
 from lupctl.core.formats.pack_writer import PackWriter
 from lupctl.core.formats.record import build_record
 from lupctl.core.formats.shard_writer import PackedImage
@@ -93,7 +93,7 @@ def _number_persons(job: BuildJob, tasks: Sequence[VideoTask], outcomes: Sequenc
     for task, outcome in zip(tasks, outcomes, strict=True):
         if outcome.crops == 0:
             continue
-        _, samples, _ = read_shard(task.part.with_suffix(".h5"))
+        samples = open_pack(task.part.with_suffix(".h5")).samples
         persons = samples.person
         if not job.global_ids:
             is_known = persons != UNKNOWN_PERSON

@@ -1,6 +1,7 @@
 """`lupctl data` as a user types it: exit codes, messages, JSON."""
 
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import typer
@@ -9,6 +10,7 @@ from typer.testing import CliRunner
 
 from lupctl.cli.app import app
 from lupctl.cli.datasets import complete_dataset
+from lupctl.core.choices import Dataset
 from lupctl.core.formats.pack import open_pack
 
 
@@ -199,6 +201,95 @@ def test_verify(lupctl: Shell, home: Path) -> None:
     ]
 
 
+def test_verify_tells_counts_per_split(lupctl: Shell, home: Path) -> None:
+    ran = lupctl("data verify market1501 --json")
+    assert (ran.code, ran.json["schema"]) == (3, "lupctl.verify/1")
+    verdict = ran.json["verdicts"][0]
+    assert verdict["counts"]["train"]["images"] == {"expected": 12_936, "found": 8}
+    assert verdict["counts"]["query"]["persons"] == {"expected": 750, "found": 2}
+    assert verdict["counts"]["all"]["cameras"] == {"expected": 6, "found": 2}
+    assert (verdict["depth"], verdict["cameras"]) == ("decoded", {"1": 9, "2": 7})
+    assert verdict["sizes"] == {"smallest": [32, 16], "median": [32, 16], "largest": [32, 16]}
+    table = lupctl("data verify market1501").out
+    assert "8 of 12,936" in table
+    assert "images per camera: 1: 9, 2: 7" in table
+    assert "height x width: 32 x 16 in the median" in table
+    fast = lupctl("data verify market1501 --fast --json")
+    assert (fast.code, fast.json["verdicts"][0]["depth"], fast.json["verdicts"][0]["sizes"]) == (3, "counts", None)
+    both = lupctl("data verify market1501 --fast --deep")
+    assert (both.code, "--deep decodes every image, --fast reads none" in both.err) == (2, True)
+
+
+def test_a_pack_is_verified_without_its_raw_data(lupctl: Shell, home: Path) -> None:
+    lupctl("data pack crops")
+    (home / "raw" / "crops").rename(home / "elsewhere")
+    for line in ("data verify crops --json", "data verify lup/packs/crops.h5 --deep --json"):
+        ran = lupctl(line)
+        assert (ran.code, [verdict["kind"] for verdict in ran.json["verdicts"]]) == (0, ["pack"])
+
+
+def test_merge(lupctl: Shell, home: Path) -> None:
+    """A dataset with labels, a tree of images, and what a pack holds: one pack without labels."""
+    lupctl("data pack crops --name old")
+    ran = lupctl("data pack market1501 crops lup/packs/old.h5 --merge all --json")
+    assert ran.code == 0
+    assert "old: the images of lup/packs/old.h5" not in ran.err
+    assert "lup/packs/old.h5: the images of lup/packs/old.h5" in ran.err
+    assert "market1501: 8 queries and gallery images are left out; nothing may be trained on them" in ran.err
+    made = open_pack(home / "packs" / "all.h5")
+    crops = [f"a/{row}.jpg" for row in range(4)]
+    assert made.samples.names[:4] == [f"crops/{name}" for name in crops]
+    assert made.samples.names[12:] == [f"old/{name}" for name in crops]
+    assert all(name.startswith("market1501/bounding_box_train/") for name in made.samples.names[4:12])
+    assert (made.samples.role == 0).all()
+    assert (made.samples.person == -1).all()
+    assert (made.samples.camera == -1).all()
+    for row, name in enumerate(made.samples.names):
+        dataset, _, inside = name.partition("/")
+        original = home / "raw" / ("crops" if dataset == "old" else dataset) / inside
+        assert made.read(row) == original.read_bytes()
+    parts = {part["dataset"]: part for part in made.record["source"]["parts"]}
+    assert {name: (part["layout"], part["images"], part["left_out"]) for name, part in parts.items()} == {
+        "crops": ("images", 4, 0),
+        "market1501": ("market1501", 8, 8),
+        "old": ("pack", 4, 0),
+    }
+    assert parts["old"]["fingerprint"] == open_pack(home / "packs" / "old.h5").fingerprint
+    assert set(made.record["parents"]) == {"source:crops", "source:market1501", "source:old"}
+    assert "market1501: academic research only" in made.record["terms"]
+    assert "merged: crops (4 images), market1501 (8 images), old (4 images)" in lupctl("data info all").out
+    again = "data pack market1501 crops lup/packs/old.h5 --merge all"
+    assert "all: lup/packs/all.h5 is up to date" in lupctl(again).err
+    (home / "raw" / "crops" / "a" / "new.jpg").write_bytes(encode_tiny(78))
+    changed = lupctl(again)
+    assert (changed.code, "hint: lupctl data pack NAME... --merge all --force" in changed.err) == (2, True)
+    assert lupctl(f"{again} --force").code == 0
+    assert len(open_pack(home / "packs" / "all.h5")) == 17
+    assert [finding["what"] for finding in lupctl("data verify all --json").json["verdicts"][0]["findings"]] == [
+        "copies"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("line", "code", "message"),
+    [
+        ("data pack crops --merge market1501", 2, "that is the name of a dataset, lup/raw/market1501"),
+        ("data pack crops --merge a/b", 2, "'a/b' cannot be a dataset's name"),
+        ("data pack crops --merge all --name x", 2, "--name and --merge both name the pack"),
+        ("data pack crops crops --merge all", 2, "two of the merged datasets are named crops"),
+        ("data pack crops nothing --merge all", 3, "no raw data of 'nothing'"),
+        ("data pack crops gone.h5 --merge all", 3, "no pack of 'gone.h5'"),
+        ("data pack --merge all --home nowhere", 3, "nothing to merge: nowhere/raw holds no dataset"),
+    ],
+)
+def test_merges_that_cannot_be(lupctl: Shell, home: Path, line: str, code: int, message: str) -> None:
+    ran = lupctl(line)
+    assert (ran.code, ran.out) == (code, "")
+    assert message in ran.err
+    assert "\nhint: " in ran.err
+    assert not (home / "packs").exists()
+
+
 def test_verify_of_damage_exits_with_3(lupctl: Shell, home: Path) -> None:
     lupctl("data pack")
     path = home / "packs" / "crops.h5"
@@ -232,7 +323,7 @@ def test_every_help_shows_an_example(command: str) -> None:
 
 def test_the_shell_completes_names(lupctl: Shell, home: Path) -> None:
     context = typer.Context(typer.main.get_command(app))
-    assert complete_dataset(context, "") == ["crops", "market1501", "synthetic"]
-    assert complete_dataset(context, "m") == ["market1501"]
+    assert complete_dataset(context, "") == sorted({"crops", *get_args(Dataset)})
+    assert complete_dataset(context, "m") == ["market1501", "msmt17"]
     context.params["home"] = "nowhere"
-    assert complete_dataset(context, "c") == []
+    assert complete_dataset(context, "cr") == []

@@ -113,7 +113,7 @@ def test_any_sharding_reads_the_same(
     assert parts.samples.person.tolist() == list(range(len(sizes)))
     assert path.is_dir() == (sum(sizes) > shard_bytes and len(sizes) > 1)
     for shard in parts.shards:
-        assert shard.offsets[-1] <= shard_bytes or len(shard.samples) == 1
+        assert shard.offsets[-1] <= shard_bytes or len(shard) == 1
 
 
 def test_the_fingerprint_sees_every_column(tmp_path: Path, tiny_images: TinyImages) -> None:

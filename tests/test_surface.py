@@ -45,8 +45,8 @@ every_command = pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
 
 def test_the_commands() -> None:
     assert {" ".join(words) for words in COMMANDS} >= {
-        "data pack", "data info", "data verify", "pretrain", "finetune", "dump", "eval", "recipe list", "recipe show",
-        "demo", "doctor",
+        "data list", "data download", "data pack", "data info", "data verify", "pretrain", "finetune", "dump", "eval",
+        "recipe list", "recipe show", "demo", "doctor",
     }  # fmt: skip
 
 
@@ -307,8 +307,8 @@ def test_the_shell_completes(lupctl: Shell, tmp_path: Path) -> None:
     assert complete(lupctl, "finetune x --arch r5", home) == ["r50"]
     assert complete(lupctl, "pretrain --recipe lup", home) == ["luperson-moco"]
     assert complete(lupctl, "recipe show b", home) == ["beta", "bot"]
-    assert complete(lupctl, "finetune c", home) == ["crops"]
-    assert complete(lupctl, "pretrain --data m", home) == ["market1501"]
+    assert complete(lupctl, "finetune cr", home) == ["crops"]
+    assert complete(lupctl, "pretrain --data m", home) == ["market1501", "msmt17"]
     assert complete(lupctl, "finetune crops --from ", home) == ["alpha", "beta", "imagenet", "scratch"]
     assert complete(lupctl, "dump a", home) == ["alpha"]
     assert complete(lupctl, "eval be", home) == ["beta"]

@@ -6,7 +6,11 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from lupctl.cli.data import info, pack, verify
+from lupctl.cli.data import info, pack
+from lupctl.cli.data_build import build
+from lupctl.cli.data_download import download
+from lupctl.cli.data_list import list_datasets
+from lupctl.cli.data_verify import verify
 from lupctl.cli.demo import demo
 from lupctl.cli.doctor import doctor
 from lupctl.cli.dump import dump
@@ -27,9 +31,12 @@ app = typer.Typer(
 app.command("pretrain")(pretrain)
 app.command("finetune")(finetune)
 app.command("dump")(dump)
-data = typer.Typer(no_args_is_help=True, help="Datasets: pack, look inside, verify.")
+data = typer.Typer(no_args_is_help=True, help="Datasets: list, download, pack, look inside, verify.")
 app.add_typer(data, name="data")
+data.command("list")(list_datasets)
+data.command("download")(download)
 data.command("pack")(pack)
+data.command("build")(build)
 data.command("info")(info)
 data.command("verify")(verify)
 app.command("eval")(evaluate)

@@ -1,4 +1,4 @@
-"""`lupctl data`: pack datasets, look inside packs, verify."""
+"""`lupctl data pack` and `lupctl data info`."""
 
 import re
 import sys
@@ -8,15 +8,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lupctl.cli.data_tables import show_packs, show_summary, show_verdict
+from lupctl.cli.data_tables import show_packs, show_summary
 from lupctl.cli.datasets import (
     Reading,
     Target,
     build_target_source,
+    check_notice,
     complete_dataset,
-    find_target,
+    find_packable,
     find_targets,
 )
+from lupctl.cli.failures import raise_all
+from lupctl.cli.merge import build_merged_source, merge_target
 from lupctl.cli.options import (
     DebugOption,
     DryRunOption,
@@ -26,57 +29,42 @@ from lupctl.cli.options import (
     OutOption,
     QuietOption,
 )
+from lupctl.cli.reading_options import (
+    AcceptOption,
+    CamerasOption,
+    KeysOption,
+    LayoutOption,
+    RootOption,
+    ValOption,
+    VersionOption,
+)
 from lupctl.cli.show import print_json, print_path
-from lupctl.core.choices import CameraRule, Layout
-from lupctl.core.errors import DataError, LupError, UsageError
+from lupctl.core.errors import LupError, UsageError
 from lupctl.core.progress import Progress
 from lupctl.core.workspace import Workspace, open_workspace
 
 if TYPE_CHECKING:
     from lupctl.core.stages.pack import PackPlan, PackResult
-    from lupctl.core.stages.verify import Verdict
 
 INFO_SCHEMA = "lupctl.info/1"
-VERIFY_SCHEMA = "lupctl.verify/1"
 SIZE_RULE = re.compile(r"(\d{1,5})x(\d{1,5})")
 
 NamesArgument = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="NAME|FOLDER",
-        help="Datasets under raw/, `synthetic`, or one folder anywhere [default: everything under raw/].",
+        help="Datasets under raw/, `synthetic`, or one folder anywhere [default: everything under raw/]; "
+        "with --merge packs, too.",
         autocompletion=complete_dataset,
         show_default=False,
     ),
 ]
-TargetsArgument = Annotated[
-    list[str],
-    typer.Argument(metavar="NAME|PATH", help="Datasets, packs, or folders.", autocompletion=complete_dataset),
-]
 PackArgument = Annotated[
     str, typer.Argument(metavar="PACK", help="A dataset's name or a pack.", autocompletion=complete_dataset)
-]
-LayoutOption = Annotated[
-    Layout | None,
-    typer.Option(
-        "--layout",
-        help="How the files lie: market1501; images (any tree, no labels); persons (a folder per person) "
-        "[default: found out, and said].",
-        show_default=False,
-    ),
 ]
 NameOption = Annotated[
     str | None,
     typer.Option("--name", help="Name of the dataset in a FOLDER [default: the folder's].", show_default=False),
-]
-CamerasOption = Annotated[
-    CameraRule | None,
-    typer.Option(
-        "--cameras",
-        help="For --layout persons, where the camera's number stands: none; market (`_c3` in the file name); "
-        "prefix (the name begins with `c3_` or `3_`); folder (person/camera/image) [default: none].",
-        show_default=False,
-    ),
 ]
 SizeOption = Annotated[
     str | None,
@@ -94,6 +82,16 @@ ShardBytesOption = Annotated[
     int, typer.Option("--shard-bytes", min=1, metavar="BYTES", help="Most image bytes in one file.")
 ]
 SeedOption = Annotated[int, typer.Option("--seed", min=0, help="For `synthetic`: another seed, other persons.")]
+MergeOption = Annotated[
+    str | None,
+    typer.Option(
+        "--merge",
+        metavar="NEWNAME",
+        help="Put all that is named, raw data and packs, into one pack of this name, without labels: persons and "
+        "cameras of different datasets are not the same. Queries and gallery are left out.",
+        show_default=False,
+    ),
+]
 ThreadsOption = Annotated[
     int | None,
     typer.Option("--workers", min=1, help="Decoding threads [default: the cores, at most 16].", show_default=False),
@@ -104,7 +102,6 @@ SheetOption = Annotated[
         "--sheet", help="Draw a contact sheet here: a row per person, a column per camera.", show_default=False
     ),
 ]
-DeepOption = Annotated[bool, typer.Option("--deep", help="Decode every image of a pack, too.")]
 
 
 def pack(
@@ -112,10 +109,16 @@ def pack(
     layout: LayoutOption = None,
     name: NameOption = None,
     cameras: CamerasOption = None,
+    version: VersionOption = None,
+    val: ValOption = None,
+    keys: KeysOption = None,
+    root: RootOption = None,
+    accept_terms: AcceptOption = False,
     size: SizeOption = None,
     max_bad: MaxBadOption = 0.001,
     shard_bytes: ShardBytesOption = 8 * 2**30,
     seed: SeedOption = 0,
+    merge: MergeOption = None,
     workers: ThreadsOption = None,
     out: OutOption = None,
     home: HomeOption = None,
@@ -135,13 +138,26 @@ def pack(
 
     `lupctl data pack ~/crops --layout persons --cameras prefix --name crops`
 
+    `lupctl data pack my.csv --name mine` (columns path, person, camera, role)
+
+    `lupctl data pack msmt17 --version v1`
+
     `lupctl data pack synthetic --seed 1`
+
+    `lupctl data pack luperson market1501 photos.h5 --merge everybody` (one unlabelled pack to pre-train on)
     """
     workspace = open_workspace(home)
-    targets = _pick_targets(workspace, names or [], name=name, out=out)
-    height_width = _parse_size(size)
-    reading = Reading(layout, cameras, seed)
     progress = Progress(quiet=quiet)
+    if merge is None:
+        targets = (
+            _pick_targets(workspace, names or [], name=name, out=out)
+            if names or name or out
+            else find_packable(workspace, progress)
+        )
+    else:
+        targets = [merge_target(workspace, merge, out=out, dataset=name)]
+    height_width = _parse_size(size)
+    reading = Reading(layout, cameras, seed, version, val, keys, root)
     from lupctl.core.stages import pack as stage
 
     plans: list[tuple[Target, PackPlan]] = []
@@ -149,14 +165,21 @@ def pack(
     errors: list[LupError] = []
     for target in targets:
         try:
-            source = build_target_source(target, reading, progress=progress)
+            source = (
+                build_target_source(target, reading, progress=progress)
+                if merge is None
+                else build_merged_source(workspace, names or [], merge, reading, progress=progress)
+            )
             plan = stage.plan_pack(source, out=target.out, size=height_width)
             plans.append((target, plan))
             if plan.state == "current" and not force:
                 progress.say(f"{target.dataset}: {plan.path} is up to date")
+                if not dry_run:
+                    stage.tidy_up(target.out)
                 continue
             if plan.state == "changed" and not force:
-                raise _changed(target, plan)
+                raise _changed(target, plan, merge=merge)
+            check_notice(source, accepted=accept_terms, progress=progress)
             if dry_run:
                 continue
             results.append(
@@ -176,7 +199,7 @@ def pack(
             # One bad dataset does not keep the others from being packed.
             errors.append(error)
     show_packs(plans, results, dry_run=dry_run, force=force, json=json)
-    _raise_all(errors)
+    raise_all(errors)
 
 
 def info(
@@ -209,60 +232,22 @@ def info(
         print_path(drawn)
 
 
-def verify(
-    targets: TargetsArgument,
-    layout: LayoutOption = None,
-    cameras: CamerasOption = None,
-    deep: DeepOption = False,
-    workers: ThreadsOption = None,
-    home: HomeOption = None,
-    json: JsonOption = False,
-    quiet: QuietOption = False,
-    debug: DebugOption = False,
-) -> None:
-    """Checks raw data and packs: unreadable images, copies, persons in train and test, published counts.
-
-    Examples:
-
-    `lupctl data verify market1501` (its raw data and its pack)
-
-    `lupctl data verify lup/packs/market1501.h5 --deep`
-
-    Exits with 3 when an error is found; warnings and notes are printed.
-    """
-    from lupctl.core.stages import verify as stage
-
-    workspace = open_workspace(home)
-    progress = Progress(quiet=quiet)
-    verdicts = []
-    for name in targets:
-        packs, raws = _find_subjects(workspace, name)
-        for raw in raws:
-            source = build_target_source(raw, Reading(layout, cameras), progress=progress)
-            assert raw.root is not None, "drawn images have no raw data"
-            verdicts.append(stage.verify_raw(source, path=raw.root, progress=progress, workers=workers))
-        for path in packs:
-            verdicts.append(stage.verify_pack(path, progress=progress, deep=deep, workers=workers))
-    if json:
-        sound = all(verdict.num_errors == 0 for verdict in verdicts)
-        print_json(VERIFY_SCHEMA, {"sound": sound, "verdicts": [asdict(verdict) for verdict in verdicts]})
-    else:
-        for verdict in verdicts:
-            show_verdict(verdict)
-    _raise_all([_unsound(verdict) for verdict in verdicts if verdict.num_errors])
-
-
 def _pick_targets(workspace: Workspace, names: list[str], *, name: str | None, out: Path | None) -> list[Target]:
-    if len(names) == 1:
-        target = find_target(workspace, names[0], dataset=name)
-        return [target if out is None else Target(target.dataset, target.root, out)]
     given = "--name" if name is not None else "--out" if out is not None else None
-    if given is not None:
+    if given is not None and len(names) != 1:
         raise UsageError(
             f"{given} goes with one dataset, {len(names) or 'everything under raw/'} was asked for",
             hint="name one dataset or folder",
         )
-    return find_targets(workspace, names)
+    targets = find_targets(workspace, names, dataset=name)
+    if out is None:
+        return targets
+    if len(targets) > 1:
+        raise UsageError(
+            f"--out goes with one dataset, {names[0]} holds {' and '.join(target.dataset for target in targets)}",
+            hint=f"name one: lupctl data pack {targets[0].dataset}",
+        )
+    return [Target(targets[0].dataset, targets[0].root, out)]
 
 
 def _parse_size(size: str | None) -> tuple[int, int] | None:
@@ -274,44 +259,9 @@ def _parse_size(size: str | None) -> tuple[int, int] | None:
     return int(found[1]), int(found[2])
 
 
-def _changed(target: Target, plan: "PackPlan") -> UsageError:
+def _changed(target: Target, plan: "PackPlan", *, merge: str | None) -> UsageError:
+    what = target.root if target.out.stem != target.dataset else target.dataset
     return UsageError(
         f"{plan.path}: is not up to date and would be overwritten: {plan.reason}",
-        hint=f"lupctl data pack {target.root if target.out.stem != target.dataset else target.dataset} --force",
+        hint=f"lupctl data pack {f'NAME... --merge {merge}' if merge else what} --force",
     )
-
-
-def _find_subjects(workspace: Workspace, name: str) -> tuple[list[Path], list[Target]]:
-    """The packs and the raw data that a name or a path stands for."""
-    path = Path(name)
-    has_raw = "/" not in name and (workspace.raw / name).exists()
-    has_pack = "/" not in name and workspace.pack_path(name).exists()
-    if has_raw or has_pack:
-        return (
-            [workspace.pack_path(name)] if has_pack else [],
-            [find_target(workspace, name)] if has_raw else [],
-        )
-    if path.is_dir() and not any(path.glob("*.h5")):
-        return [], [find_target(workspace, name)]
-    return [workspace.find_pack(name)], []
-
-
-def _unsound(verdict: "Verdict") -> DataError:
-    first = verdict.findings[0]
-    examples = f": {'; '.join(first.examples)}" if first.examples else ""
-    if first.what == "published":
-        hint = "a cut or another version; pack it under a name of its own with --name"
-    elif verdict.kind == "pack":
-        hint = "make it again: lupctl data pack --force"
-    else:
-        hint = "repair or remove these files"
-    return DataError(f"{verdict.path}: {first.message}{examples}", hint=hint)
-
-
-def _raise_all(errors: list[LupError]) -> None:
-    """Raises what went wrong, several failures as one of the first one's kind."""
-    if len(errors) == 1:
-        raise errors[0]
-    if errors:
-        messages = "\n  ".join(error.message for error in errors)
-        raise type(errors[0])(f"{len(errors)} failures:\n  {messages}", hint=errors[0].hint)

@@ -7,6 +7,8 @@ from lupctl.cli.datasets import Target
 from lupctl.cli.show import print_json, print_table
 
 if TYPE_CHECKING:
+    from lupctl.core.formats.sizes import Sizes
+    from lupctl.core.sources.checks import Count
     from lupctl.core.stages.info import Summary
     from lupctl.core.stages.pack import PackPlan, PackResult
     from lupctl.core.stages.verify import Verdict
@@ -30,7 +32,7 @@ def show_packs(
                     "path": plan.path,
                     "dataset": target.dataset,
                     "state": "up to date" if plan.state == "current" and not force else "would be packed",
-                    "images": len(plan.listing),
+                    "images": plan.images,
                     "roles": plan.roles,
                     "num_bytes": plan.num_bytes,
                 }
@@ -60,16 +62,11 @@ def _cells(row: dict[str, object]) -> list[object]:
 
 def show_summary(summary: "Summary") -> None:
     """Prints what is inside a pack."""
-
-    def side(pair: tuple[int, int]) -> str:
-        return f"{pair[0]} x {pair[1]}"
-
     by_role = [
         (role, f"{count:,} images of {summary.persons_by_role[role]:,} persons" if role != "unlabelled" else count)
         for role, count in summary.roles.items()
         if count
     ]
-    layout = summary.source.get("layout", "unknown")
     rows: list[tuple[str, object]] = [
         ("images", summary.images),
         ("persons", summary.persons),
@@ -77,30 +74,56 @@ def show_summary(summary: "Summary") -> None:
         *by_role,
         ("distractors (person 0)", summary.distractors),
         ("junk (person -1)", summary.junk),
-        (
-            "height x width",
-            f"{side(summary.median)} in the median, {side(summary.smallest)} to {side(summary.largest)}",
-        ),
+        ("height x width", _range(summary)),
         (
             "encoded",
             f"{summary.num_bytes / 2**20:,.1f} MiB in {summary.shards:,} {'file' if summary.shards == 1 else 'files'}",
         ),
         ("left out when packed", summary.quarantined),
-        ("source", f"layout {layout}, {summary.source.get('root', 'drawn')}"),
+        ("source", _origin(summary.source)),
         ("terms", summary.terms or "not known"),
+        *((key, summary.source[key]) for key in ("notice", "version") if key in summary.source),
         ("fingerprint", summary.fingerprint),
         ("path", summary.path),
     ]
     print_table(summary.dataset, ["what", "value"], rows)
 
 
+def _origin(source: dict[str, object]) -> str:
+    parts = source.get("parts")
+    if isinstance(parts, list):
+        return "merged: " + ", ".join(f"{part['dataset']} ({part['images']:,} images)" for part in parts)
+    return f"layout {source.get('layout', 'unknown')}, {source.get('root') or source.get('database', 'drawn')}"
+
+
 def show_verdict(verdict: "Verdict") -> None:
-    """Prints what was checked and what was found."""
-    roles = ", ".join(f"{role} {count:,}" for role, count in verdict.roles.items() if count)
-    how = "every image decoded" if verdict.decoded else "every checksum compared"
+    """Prints what was checked, the counts of every split beside the published ones, and what was found."""
+    how = {"counts": "counts only", "checksums": "every checksum compared", "decoded": "every image decoded"}
     judged = f"{verdict.num_errors:,} errors" if verdict.num_errors else "sound"
-    print(f"{verdict.path}: {judged} ({verdict.kind}; {verdict.images:,} images, {how}; {roles})")
+    print(f"{verdict.path}: {judged} ({verdict.kind}; {verdict.images:,} images, {how[verdict.depth]})")
+    kinds = ["images", "persons", "cameras", "distractors", "junk"]
+    rows = [[split, *(_counted(counts.get(kind)) for kind in kinds)] for split, counts in verdict.counts.items()]
+    print_table("", ["split", *kinds], rows)
+    if verdict.cameras:
+        print("  images per camera: " + ", ".join(f"{camera}: {count:,}" for camera, count in verdict.cameras.items()))
+    if verdict.sizes:
+        print(f"  height x width: {_range(verdict.sizes)}")
     for finding in verdict.findings:
         print(f"  {finding.severity}: {finding.message}")
         for example in finding.examples:
             print(f"    {example}")
+
+
+def _counted(count: "Count | None") -> str | None:
+    if count is None:
+        return None
+    if count.expected is None or count.expected == count.found:
+        return f"{count.found:,}"
+    return f"{count.found:,} of {count.expected:,}"
+
+
+def _range(sizes: "Sizes | Summary") -> str:
+    median, smallest, largest = (
+        f"{height} x {width}" for height, width in (sizes.median, sizes.smallest, sizes.largest)
+    )
+    return f"{median} in the median, {smallest} to {largest}"

@@ -46,11 +46,22 @@ FromOption = Annotated[
         autocompletion=complete_start,
     ),
 ]
+SubsetOption = Annotated[
+    str | None,
+    typer.Option(
+        "--subset",
+        metavar="ids:R|images:R|FILE",
+        help="Train on a part: R of the persons, R of the images (every person keeps one), or what a split file names "
+        "[default: all].",
+        show_default=False,
+    ),
+]
 
 
 def finetune(
     dataset: DatasetArgument,
     start: FromOption = None,
+    subset: SubsetOption = None,
     arch: ArchOption = None,
     gpus: GpusOption = None,
     processes: ProcessesOption = None,
@@ -72,6 +83,8 @@ def finetune(
     `lupctl finetune market1501`
 
     `lupctl finetune market1501 --from scratch --arch r18 --set schedule.epochs=60`
+
+    `lupctl finetune market1501 --subset ids:0.1`
     """
     from lupctl.core.device import pick_placement
     from lupctl.core.stages.finetune.job import FinetuneJob, plan_finetuning
@@ -83,13 +96,15 @@ def finetune(
     pack = space.find_pack(dataset)
     if recipe is None:
         progress.say(f"recipe: {DEFAULT_RECIPE} (bag of tricks, the default)")
-    origin, resolved = resolve(space, recipe or DEFAULT_RECIPE, pack, start, arch, set_ or [], progress)
+    origin, resolved = resolve(
+        space, recipe or DEFAULT_RECIPE, pack, start, arch=arch, subset=subset, overrides=set_ or [], progress=progress
+    )
     progress.say(placement.line)
     job = FinetuneJob(
         recipe=resolved,
         pack=pack,
         start=origin.checkpoint,
-        run=out or default_run(space, pack, resolved.net.arch, origin),
+        run=out or default_run(space, pack, resolved, origin),
         placement=placement,
         workers=workers,
         command=("lupctl", *sys.argv[1:]),
@@ -122,7 +137,9 @@ def resolve(
     recipe: str,
     pack: Path,
     start: str | None,
+    *,
     arch: str | None,
+    subset: str | None,
     overrides: list[str],
     progress: Progress,
 ) -> tuple[Start, "FinetuneRecipe"]:
@@ -134,7 +151,12 @@ def resolve(
     from lupctl.core.recipes.models import FinetuneRecipe
     from lupctl.core.recipes.shipped import resolve_recipe
 
-    flags: dict[str, Any] = {"net.arch": arch, "data.pack": str(pack.stem), "start": start}
+    flags: dict[str, Any] = {
+        "net.arch": arch,
+        "data.pack": str(pack.stem),
+        "data.subset": subset,
+        "start": start,
+    }
     first = resolve_recipe("finetune", recipe, overrides=overrides, flags=flags)
     assert isinstance(first, FinetuneRecipe)
     named = first.start or None
@@ -151,9 +173,11 @@ def resolve(
     return origin, final
 
 
-def default_run(space: Workspace, pack: Path, arch: str, origin: Start) -> Path:
+def default_run(space: Workspace, pack: Path, recipe: "FinetuneRecipe", origin: Start) -> Path:
     """Where a run goes when nobody says: the same command finds it again."""
     begun = Path(origin.name).stem if origin.checkpoint is not None else origin.name
     if begun == "checkpoint" and origin.checkpoint is not None:
         begun = origin.checkpoint.resolve().parent.name
-    return space.runs / f"finetune-{pack.stem}-{arch}-from-{begun}"
+    name = f"finetune-{pack.stem}-{recipe.net.arch}-from-{begun}"
+    part = Path(recipe.data.subset.replace(":", "-")).name.removesuffix(".txt")
+    return space.runs / (f"{name}-{part}" if part else name)

@@ -37,6 +37,7 @@ def _notes(report: "Report", path: Path) -> list[str]:
     counts, interval, protocol = report.counts, report.ci95, report.protocol
     queries = f"valid queries {counts.queries_valid:,} / {counts.queries:,}"
     gallery = f"gallery {counts.gallery:,} ({counts.distractors:,} distractors; {counts.junk:,} junk left out)"
+    notice = report.provenance.features.get("notice")
     digests = ", ".join(f"{name} {value[:DIGEST_SHOWN]}" for name, value in sorted(report.fingerprints.items()))
     return [
         f"{queries}, {gallery}",
@@ -44,6 +45,7 @@ def _notes(report: "Report", path: Path) -> list[str]:
         f"protocol: {protocol.name}, same camera: {protocol.same_camera}",
         f"mAP: {protocol.map}; official: {protocol.map_official}",
         f"fingerprints: {digests}",
+        *([f"notice: {report.dataset}: {notice}"] if notice else []),
         f"report: {path}",
     ]
 

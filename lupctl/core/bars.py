@@ -24,15 +24,23 @@ class _RateColumn(ProgressColumn):
 class Bar:
     """A rich bar behind the interface of `lupctl.core.progress.Task`."""
 
-    def __init__(self, progress: Progress, task: int) -> None:
+    def __init__(self, progress: Progress, task: int, total: int) -> None:
         self._progress = progress
         self._task = task
+        self._total = total
 
     def advance(self, count: int = 1, *, note: str = "") -> None:
         """Moves the bar on by `count` items and shows `note` behind it."""
         from rich.progress import TaskID
 
         self._progress.update(TaskID(self._task), advance=count, note=note)
+
+    def grow(self, count: int) -> None:
+        """Makes the bar `count` items longer."""
+        from rich.progress import TaskID
+
+        self._total += count
+        self._progress.update(TaskID(self._task), total=self._total)
 
 
 @contextmanager
@@ -47,4 +55,4 @@ def open_bar(title: str, *, total: int, unit: str, done: int) -> Iterator[Bar]:
         TextColumn("{task.fields[note]}"),
     )
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        yield Bar(progress, progress.add_task(title, total=total, completed=done, note=""))
+        yield Bar(progress, progress.add_task(title, total=total, completed=done, note=""), total)

@@ -5,8 +5,11 @@ from collections.abc import Iterable
 from typing import Final, Literal
 
 Arch = Literal["r18", "r50", "r101", "r152"]
-Dataset = Literal["market1501", "synthetic"]
-Layout = Literal["market1501", "images", "persons"]
+Dataset = Literal[
+    "market1501", "cuhk03-labeled", "cuhk03-detected", "msmt17", "dukemtmc", "luperson", "luperson-nl", "synthetic"
+]
+Layout = Literal["market1501", "images", "persons", "cuhk03-index", "msmt17", "luperson-nl", "lmdb", "csv"]
+Version = Literal["v1", "v2"]
 CameraRule = Literal["none", "market", "prefix", "folder"]
 Method = Literal["moco"]
 Pooling = Literal["avg", "gem"]
@@ -19,6 +22,12 @@ Interpolation = Literal["bilinear", "bicubic"]
 FeatureType = Literal["float32", "float16"]
 SameCamera = Literal["drop", "keep"]
 RerankBase = Literal["d2", "d4"]
+SubsetKind = Literal["ids", "images"]
+DetectionFormat = Literal["luperson", "luperson-nl", "mot", "coco"]
+Detector = Literal["fasterrcnn", "fasterrcnn-mobile", "keypointrcnn"]
+BoxFilters = Literal["published", "none"]
+VideoCameras = Literal["video", "none"]
+Executor = Literal["local", "ray"]
 Role = Literal["unlabelled", "train", "query", "gallery"]
 
 ROLE_CODES: Final[dict[Role, int]] = {"unlabelled": 0, "train": 1, "query": 2, "gallery": 3}

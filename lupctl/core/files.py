@@ -1,6 +1,7 @@
 """Writing files so that a reader never meets half of one, and naming files by their content."""
 
 import errno
+import glob
 import hashlib
 import os
 import re
@@ -79,8 +80,17 @@ def sync_path(path: Path) -> None:
         os.close(descriptor)
 
 
-def write_text(path: Path, text: str) -> None:
-    """Writes a whole text file, or leaves what was there."""
+def write_text(path: Path, text: str, *, alone: bool = False) -> None:
+    """Writes a whole text file, or leaves what was there.
+
+    Args:
+        path: the file.
+        text: its content.
+        alone: no other process writes this file now, so that what killed ones left beside it can go.
+    """
+    if alone:
+        for left in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
+            left.unlink(missing_ok=True)
     with atomic_path(path) as partial:
         partial.write_text(text, encoding="utf-8")
 

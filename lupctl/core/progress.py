@@ -12,9 +12,15 @@ class Task(Protocol):
     def advance(self, count: int = 1, *, note: str = "") -> None:
         """Moves on by `count` items; `note` replaces the text at the end of the bar."""
 
+    def grow(self, count: int) -> None:
+        """There are `count` items more than was known."""
+
 
 class _Silent:
     def advance(self, count: int = 1, *, note: str = "") -> None:
+        return
+
+    def grow(self, count: int) -> None:
         return
 
 

@@ -23,7 +23,7 @@ def pick_workers(asked: int | None = None) -> int:
 
 
 def map_in_order(
-    function: Callable[[Item], Result], items: Sequence[Item], *, workers: int
+    function: Callable[[Item], Result], items: Sequence[Item], *, workers: int, at_once: int = CHUNK_ITEMS
 ) -> Generator[Result, None, None]:
     """The results of `function` for each item, in the items' order.
 
@@ -35,18 +35,19 @@ def map_in_order(
         function: runs in several threads at once; pays off where it releases the interpreter lock.
         items: what to work on.
         workers: number of threads, 1 or more.
+        at_once: items handed to a thread at once; fewer where an item takes long.
 
     Raises:
         Exception: whatever `function` raises, at the item's place.
     """
 
     def run(start: int) -> list[Result]:
-        return [function(item) for item in items[start : start + CHUNK_ITEMS]]
+        return [function(item) for item in items[start : start + at_once]]
 
     waiting: deque[Future[list[Result]]] = deque()
     with ThreadPoolExecutor(workers) as pool:
         try:
-            for start in range(0, len(items), CHUNK_ITEMS):
+            for start in range(0, len(items), at_once):
                 waiting.append(pool.submit(run, start))
                 if len(waiting) > 2 * workers + 2:
                     yield from waiting.popleft().result()

@@ -5,6 +5,7 @@ import os
 import threading
 import zlib
 from bisect import bisect_right
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,10 +18,17 @@ from numpy.typing import NDArray
 
 from lupctl.core.errors import CorruptImageError, DataError, FormatError
 from lupctl.core.formats.record import open_recorded
-from lupctl.core.formats.samples import Samples, concatenate_samples, read_samples
+from lupctl.core.formats.samples import Samples, concatenate_samples, read_name_blocks, read_samples
 
 PACK_FORMAT = 1
 HINT = "make it again: lupctl data pack --force"
+FINGERPRINT_COLUMNS = {
+    "images/crc32": "<u4",
+    "images/offsets": "<i8",
+    "samples/person": "<i8",
+    "samples/camera": "<i2",
+    "samples/role": "u1",
+}
 
 
 @dataclass(frozen=True)
@@ -32,8 +40,6 @@ class Shard:
         base: where in the file the run of image bytes begins.
         offsets: (n+1) int64; image i is the bytes from `offsets[i]` to `offsets[i+1]` of that run.
         crc32: (n) uint32, of each encoded image.
-        size: (n, 2) uint16, height and width.
-        samples: who is on each image.
         record: the file's own record.
     """
 
@@ -41,9 +47,10 @@ class Shard:
     base: int
     offsets: NDArray[np.int64]
     crc32: NDArray[np.uint32]
-    size: NDArray[np.uint16]
-    samples: Samples
     record: dict[str, Any]
+
+    def __len__(self) -> int:
+        return len(self.crc32)
 
 
 class Pack:
@@ -60,16 +67,16 @@ class Pack:
         record: the record of the first file, with the quarantines of all.
     """
 
-    def __init__(self, path: Path, shards: list[Shard]) -> None:
+    def __init__(self, path: Path, shards: list[Shard], *, samples: Samples, size: NDArray[np.uint16]) -> None:
         self.path = path
         self.shards = shards
-        self.samples = concatenate_samples([shard.samples for shard in shards])
-        self.size: NDArray[np.uint16] = np.concatenate([shard.size for shard in shards])
+        self.samples = samples
+        self.size = size
         quarantine = [entry for shard in shards for entry in shard.record.get("quarantine", [])]
         self.record: dict[str, Any] = {**shards[0].record, "quarantine": quarantine}
         self._starts = [0]
         for shard in shards:
-            self._starts.append(self._starts[-1] + len(shard.samples))
+            self._starts.append(self._starts[-1] + len(shard))
         # An element of a memoryview is a Python integer at a third of the cost of numpy's scalar.
         self._offsets = [shard.offsets.data for shard in shards]
         self._checksums = [shard.crc32.data for shard in shards]
@@ -99,15 +106,8 @@ class Pack:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 over checksums, lengths, samples and names: the same images give the same, however sharded."""
-        digest = hashlib.sha256()
-        digest.update(np.concatenate([shard.crc32 for shard in self.shards]).astype("<u4").tobytes())
-        digest.update(np.concatenate([np.diff(shard.offsets) for shard in self.shards]).astype("<i8").tobytes())
-        digest.update(self.samples.person.astype("<i8").tobytes())
-        digest.update(self.samples.camera.astype("<i2").tobytes())
-        digest.update(self.samples.role.astype("u1").tobytes())
-        digest.update("\0".join(self.samples.names).encode("utf-8"))
-        return f"sha256:{digest.hexdigest()}"
+        """See `pack_fingerprint`."""
+        return pack_fingerprint([shard.path for shard in self.shards])
 
     def read(self, index: int) -> bytes:
         """The encoded image of one row, its checksum compared.
@@ -165,13 +165,55 @@ def open_pack(path: Path) -> Pack:
         DataError: nothing is there.
         FormatError: not a pack, of another format, cut short, or a shard is missing.
     """
+    shards: list[Shard] = []
+    samples: list[Samples] = []
+    sizes: list[NDArray[np.uint16]] = []
+    for file in pack_files(path):
+        shard, sample, size = read_shard(file)
+        shards.append(shard)
+        samples.append(sample)
+        sizes.append(size)
+    _check_sequence(path, shards)
+    return Pack(path, shards, samples=concatenate_samples(samples), size=np.concatenate(sizes))
+
+
+def pack_files(path: Path) -> list[Path]:
+    """The files of a pack in their order.
+
+    Raises:
+        DataError: nothing is there.
+        FormatError: a folder without shards.
+    """
     if not path.exists():
         raise DataError(f"{path}: there is no such pack", hint="lupctl data pack")
-    shards = [read_shard(shard) for shard in sorted(path.glob("*.h5"))] if path.is_dir() else [read_shard(path)]
-    if not shards:
+    files = sorted(path.glob("*.h5")) if path.is_dir() else [path]
+    if not files:
         raise FormatError(f"{path}: a folder without one *.h5; a pack's shards were expected", hint=HINT)
-    _check_sequence(path, shards)
-    return Pack(path, shards)
+    return files
+
+
+def pack_fingerprint(files: Sequence[Path]) -> str:
+    """SHA-256 over checksums, lengths, samples and names: the same images give the same, however sharded.
+
+    Columns are read one at a time, so that the columns of all files need not be in memory.
+
+    Args:
+        files: of one pack, in their order.
+    """
+    digest = hashlib.sha256()
+    for name, kind in FINGERPRINT_COLUMNS.items():
+        for path in files:
+            with open_recorded(path, "pack", PACK_FORMAT, hint=HINT) as (file, _):
+                column = file[name][()]
+            values = np.diff(column) if name == "images/offsets" else column
+            digest.update(np.ascontiguousarray(values, kind).data)
+    separator = b""
+    for path in files:
+        with open_recorded(path, "pack", PACK_FORMAT, hint=HINT) as (file, _):
+            for block in read_name_blocks(file["samples/name"]):
+                digest.update(separator + b"\0".join(block))
+                separator = b"\0"
+    return f"sha256:{digest.hexdigest()}"
 
 
 def read_pack_record(path: Path) -> dict[str, Any]:
@@ -186,8 +228,11 @@ def read_pack_record(path: Path) -> dict[str, Any]:
         return record
 
 
-def read_shard(path: Path) -> Shard:
+def read_shard(path: Path) -> tuple[Shard, Samples, NDArray[np.uint16]]:
     """Everything in one file of a pack but the images.
+
+    Returns:
+        where the images lie, who is on each of the n, and (n, 2) their height and width.
 
     Raises:
         DataError: no such file.
@@ -200,14 +245,14 @@ def read_shard(path: Path) -> Shard:
         shard = Shard(
             path=path,
             base=_byte_run_start(file["images/bytes"], path),
-            offsets=file["images/offsets"][()].astype(np.int64),
-            crc32=file["images/crc32"][()].astype(np.uint32),
-            size=file["images/size"][()].astype(np.uint16),
-            samples=read_samples(file, path, hint=HINT),
+            offsets=file["images/offsets"][()].astype(np.int64, copy=False),
+            crc32=file["images/crc32"][()].astype(np.uint32, copy=False),
             record=record,
         )
-        _check_shard(shard, num_bytes=int(file["images/bytes"].shape[0]))
-    return shard
+        size = file["images/size"][()].astype(np.uint16, copy=False)
+        samples = read_samples(file, path, hint=HINT)
+        _check_shard(shard, size, count=len(samples), num_bytes=int(file["images/bytes"].shape[0]))
+    return shard, samples, size
 
 
 def _byte_run_start(images: h5py.Dataset, path: Path) -> int:
@@ -220,12 +265,11 @@ def _byte_run_start(images: h5py.Dataset, path: Path) -> int:
     return int(start)
 
 
-def _check_shard(shard: Shard, *, num_bytes: int) -> None:
-    count = len(shard.samples)
+def _check_shard(shard: Shard, size: NDArray[np.uint16], *, count: int, num_bytes: int) -> None:
     for name, shape, expected in (
         ("offsets", shard.offsets.shape, (count + 1,)),
         ("crc32", shard.crc32.shape, (count,)),
-        ("size", shard.size.shape, (count, 2)),
+        ("size", size.shape, (count, 2)),
     ):
         if shape != expected:
             raise FormatError(f"{shard.path}: images/{name} has shape {shape}; {expected} was expected", hint=HINT)

@@ -1,22 +1,24 @@
 """Writing a pack: streaming, complete or absent, and continued at the first missing shard."""
 
-import fcntl
 import json
 import os
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
 from lupctl.core.choices import ROLE_CODES
 from lupctl.core.errors import DataError, FormatError, UsageError
 from lupctl.core.files import check_absent, disk_errors_named, sync_path
+from lupctl.core.formats.columns import COLUMNS_KEY, columns_hold
 from lupctl.core.formats.pack import PACK_FORMAT, read_shard
+from lupctl.core.formats.places import holds_only_shards, lock_folder, old_place, part_place, set_aside
 from lupctl.core.formats.record import build_record
 from lupctl.core.formats.shard_writer import PackedImage, ShardWriter
 
 SHARD_BYTES = 8 * 2**30
+# What a record says of one file or one writer, and not of the pack.
+FILE_KEYS = {"shard", "quarantine", "command", COLUMNS_KEY}
 
 
 class PackWriter:
@@ -61,7 +63,7 @@ class PackWriter:
         self._shard_bytes = shard_bytes
         self._force = force
         self._resume = resume
-        self._folder = path.with_name(f".{path.stem}.part")
+        self._folder = part_place(path)
         self._num_shards = 0
         self._shard: ShardWriter | None = None
         self._first_position = 0  # of the shard being written
@@ -73,7 +75,7 @@ class PackWriter:
     def __enter__(self) -> "PackWriter":
         with disk_errors_named(self.path):
             self._folder.mkdir(parents=True, exist_ok=True)
-            self._lock = _lock_folder(self._folder, self.path)
+            self._lock = lock_folder(self._folder, self.path)
         try:
             self._check_absent()  # another process may have finished this pack between our look and our lock
             with disk_errors_named(self.path):
@@ -142,7 +144,7 @@ class PackWriter:
 
     def _check_absent(self) -> None:
         check_absent(self.path, force=self._force)
-        if _holds_only_shards(self.path.with_suffix("")):
+        if holds_only_shards(self.path.with_suffix("")):
             check_absent(self.path.with_suffix(""), force=self._force)
 
     def _continue_shards(self, *, resume: bool) -> None:
@@ -150,8 +152,10 @@ class PackWriter:
         kept = set()
         for path in sorted(self._folder.glob("*.h5")) if resume else ():
             try:
-                shard = read_shard(path)
+                shard, samples, size = read_shard(path)
             except FormatError:
+                break
+            if not columns_hold(shard, samples, size):
                 break
             place = shard.record["shard"]
             # The last shard is written again: it is cheap, and finishing is then the same with and without a resume.
@@ -161,7 +165,7 @@ class PackWriter:
             self.quarantine += shard.record["quarantine"]
             self.position = self._first_position = place["end"]
             self._num_shards += 1
-            self._last_key = (int(shard.samples.role[-1]), shard.samples.names[-1])
+            self._last_key = (int(samples.role[-1]), samples.names[-1])
         for path in self._folder.glob("*"):
             if path not in kept:
                 path.unlink()
@@ -178,7 +182,7 @@ class PackWriter:
     def _finish_shard(self, *, last: bool) -> None:
         assert self._shard is not None
         folder = self.path.with_suffix("")
-        if not last and folder.exists() and not _holds_only_shards(folder):
+        if not last and folder.exists() and not holds_only_shards(folder):
             raise UsageError(
                 f"{folder}: is in the way; the images fill more than one file and go into a folder of that name",
                 hint="name another --out, or a larger --shard-bytes",
@@ -191,59 +195,36 @@ class PackWriter:
         self._num_shards += 1
 
     def _take_place(self) -> Path:
-        """Moves the finished shards to where readers look, and takes away the pack that was there."""
+        """Moves the finished shards to where readers look, and takes away the pack that was there.
+
+        What was there goes first, where it has not the very name of what comes: killed in between, the shards wait as
+        before and the same command moves them; the other way round, two packs would lie beside each other.
+        """
         folder = self.path.with_suffix("")
-        old = self.path.with_name(f".{folder.name}.old")
+        old = old_place(self.path)
         shutil.rmtree(old, ignore_errors=True)
         if self._num_shards == 1:
+            if holds_only_shards(folder):
+                set_aside(folder, old)
             (self._folder / _shard_name(0)).replace(self.path)
             self._folder.rmdir()
-            if _holds_only_shards(folder):
-                folder.replace(old)
         else:
             sync_path(self._folder)
-            if folder.exists():
-                folder.replace(old)
+            for there in (self.path, folder):
+                set_aside(there, old)
             self._folder.replace(folder)
-            with suppress(FileNotFoundError):
-                self.path.unlink()
         sync_path(self.path.parent)
         shutil.rmtree(old, ignore_errors=True)
         return self.path if self._num_shards == 1 else folder
 
 
-def _lock_folder(folder: Path, path: Path) -> int:
-    """Claims the folder for this process; the system lets go of it when the process ends, however it ends.
-
-    Returns:
-        The number of the open folder; closing it lets go.
-    """
-    lock = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        os.close(lock)
-        raise DataError(
-            f"{path}: is being packed by another process", hint="wait until it is done, or stop it"
-        ) from error
-    except OSError:
-        pass  # some network disks have no locks; two writers at once are the user's affair there
-    return lock
-
-
 def _identity(record: Mapping[str, object]) -> object:
     """A record without what may differ between two writers of the same pack, as JSON gives it back."""
-    return json.loads(json.dumps({key: record[key] for key in record.keys() - {"shard", "quarantine", "command"}}))
+    return json.loads(json.dumps({key: record[key] for key in record.keys() - FILE_KEYS}))
 
 
 def _shard_name(index: int) -> str:
     return f"{index:05d}.h5"
-
-
-def _holds_only_shards(folder: Path) -> bool:
-    """Whether a folder is a sharded pack: what else may lie there is not ours to replace."""
-    entries = list(folder.iterdir()) if folder.is_dir() else []
-    return bool(entries) and all(entry.suffix == ".h5" for entry in entries)
 
 
 def write_pack(

@@ -2,6 +2,7 @@
 
 import json
 import zlib
+from array import array
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -13,8 +14,11 @@ import numpy as np
 
 from lupctl.core.choices import ROLE_CODES, Role
 from lupctl.core.files import sync_path
+from lupctl.core.formats.columns import COLUMNS_KEY, digest_columns
+from lupctl.core.formats.crop_columns import CropColumnsWriter, CropFacts
 from lupctl.core.formats.record import reserve_space, write_record
 from lupctl.core.formats.samples import Samples, write_samples
+from lupctl.core.names import NamesBuilder
 
 BUFFER_BYTES = 2**20
 # Every object of the empty file starts on such a boundary, so that the byte run's place does not depend on its length.
@@ -38,6 +42,7 @@ class PackedImage:
         person: the dataset's own number; -1 unknown or junk.
         camera: as published; -1 unknown.
         role: what the image is for.
+        crop: where in which video it was cut, for crops of videos.
     """
 
     encoded: bytes
@@ -47,6 +52,7 @@ class PackedImage:
     person: int = -1
     camera: int = -1
     role: Role = "unlabelled"
+    crop: CropFacts | None = None
 
 
 class ShardWriter:
@@ -69,11 +75,15 @@ class ShardWriter:
         self._base = _write_skeleton(None, num_bytes=1)
         self._stream: BinaryIO = self._partial.open("wb", buffering=BUFFER_BYTES)
         self._stream.seek(self._base)
-        self._checksums: list[int] = []
-        self._offsets: list[int] = [0]
-        self._sizes: list[tuple[int, int]] = []
-        self._rows: list[tuple[int, int, int]] = []
-        self._names: list[str] = []
+        # Arrays: a shard of tiny images has millions of rows, and a Python object takes 32 bytes or more.
+        self._checksums = array("I")
+        self._offsets = array("q", [0])
+        self._sizes = array("H")  # height and width in turns
+        self._persons = array("q")
+        self._cameras = array("h")
+        self._roles = array("B")
+        self._names = NamesBuilder()
+        self._crops = CropColumnsWriter()
 
     def add(self, image: PackedImage) -> None:
         """Appends one image."""
@@ -81,30 +91,34 @@ class ShardWriter:
         self.num_bytes += len(image.encoded)
         self._checksums.append(zlib.crc32(image.encoded))
         self._offsets.append(self.num_bytes)
-        self._sizes.append((image.height, image.width))
-        self._rows.append((image.person, image.camera, ROLE_CODES[image.role]))
+        self._sizes.append(image.height)
+        self._sizes.append(image.width)
+        self._persons.append(image.person)
+        self._cameras.append(image.camera)
+        self._roles.append(ROLE_CODES[image.role])
         self._names.append(image.name)
+        self._crops.add(image.crop)
 
     def finish(self, record: Mapping[str, object]) -> None:
         """Writes everything but the images, brings the file to the disk and gives it its name."""
         self._reserve(record)
         self._write_around()
-        rows = np.array(self._rows, np.int64)
         samples = Samples(
-            person=rows[:, 0],
-            camera=rows[:, 1].astype(np.int16),
-            role=rows[:, 2].astype(np.uint8),
-            names=self._names,
+            person=np.frombuffer(self._persons, np.int64),
+            camera=np.frombuffer(self._cameras, np.int16),
+            role=np.frombuffer(self._roles, np.uint8),
+            names=self._names.build(),
         )
+        offsets = np.frombuffer(self._offsets, "<i8")
+        crc32 = np.frombuffer(self._checksums, "<u4")
+        size = np.frombuffer(self._sizes, "<u2").reshape(-1, 2)
+        columns = digest_columns(record, offsets=offsets, crc32=crc32, size=size, samples=samples)
         with h5py.File(self._partial, "r+", locking=False) as file:
-            for name, values in (
-                ("offsets", np.array(self._offsets, "<i8")),
-                ("crc32", np.array(self._checksums, "<u4")),
-                ("size", np.array(self._sizes, "<u2")),
-            ):
+            for name, values in (("offsets", offsets), ("crc32", crc32), ("size", size)):
                 file["images"].create_dataset(name, data=values, track_times=False)
             write_samples(file, samples)
-            write_record(file, record)
+            self._crops.write(file)
+            write_record(file, {**record, COLUMNS_KEY: columns})
         sync_path(self._partial)
         self._partial.replace(self._path)
         sync_path(self._path.parent)
@@ -119,8 +133,8 @@ class ShardWriter:
     def _reserve(self, record: Mapping[str, object]) -> None:
         self._stream.flush()
         end = self._base + self.num_bytes
-        names = sum(len(name.encode()) for name in self._names)
-        around = len(self._names) * (ROW_BYTES + NAME_BYTES) + names + 2 * len(json.dumps(record)) + FIXED_BYTES
+        rows = len(self._names) * (ROW_BYTES + NAME_BYTES) + self._names.num_bytes + self._crops.num_bytes
+        around = rows + 2 * len(json.dumps(record)) + FIXED_BYTES
         reserve_space(self._stream, begin=end, num_bytes=around + FIXED_BYTES)
         self._stream.truncate(end + around)  # gives back what the skeleton will take
 

@@ -1,7 +1,7 @@
 """Images of packs and of plain folders as data sets, and images of any sizes in one tensor."""
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import accumulate
 
 import numpy as np
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from lupctl.core.errors import CorruptImageError, DataError
 from lupctl.core.formats.images import decode_rgb
 from lupctl.core.formats.pack import Pack
+from lupctl.core.names import build_names
 
 # A damaged image is replaced by the next row of its pack; a run of damage this long is a damaged pack.
 REPLACEMENT_TRIES = 16
@@ -82,8 +83,8 @@ class FileImages:
         paths: one per image.
     """
 
-    def __init__(self, paths: Sequence[str]) -> None:
-        self._paths = list(paths)
+    def __init__(self, paths: Iterable[str]) -> None:
+        self._paths = build_names(paths)
 
     def __len__(self) -> int:
         return len(self._paths)

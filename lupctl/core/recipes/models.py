@@ -1,8 +1,9 @@
 """What a recipe can say. Values are frozen; what follows from them is computed where it is used."""
 
-from typing import Annotated, Literal, Self
+import re
+from typing import Annotated, Literal, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from lupctl.core.choices import (
     Arch,
@@ -14,12 +15,16 @@ from lupctl.core.choices import (
     SameCamera,
     ScheduleKind,
     ScheduleUnit,
+    SubsetKind,
 )
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(gt=0)]
 Range = tuple[float, float]
 Colour = tuple[float, float, float]
+
+SUBSET_KINDS: tuple[SubsetKind, ...] = get_args(SubsetKind)
+RATIO = re.compile(r"0?\.\d+|[01](?:\.\d+)?")
 
 IMAGENET_MEAN: Colour = (0.485, 0.456, 0.406)
 IMAGENET_STD: Colour = (0.229, 0.224, 0.225)
@@ -167,11 +172,23 @@ class FinetuneData(Section):
         pack: name in the workspace or path.
         persons: P persons per batch.
         images: K images of each; the batch over all devices is P x K.
+        subset: ids:R (a share of the persons), images:R (every person keeps one), a split file, or empty for all.
+        subset_seed: another seed, another part; apart from `seed`, so that runs can share a subset.
     """
 
     pack: str = ""
     persons: Annotated[int, Field(ge=2)] = 16
     images: Annotated[int, Field(ge=2)] = 4
+    subset: str = ""
+    subset_seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+
+    @field_validator("subset")
+    @classmethod
+    def _check_subset(cls, subset: str) -> str:
+        kind, colon, ratio = subset.partition(":")
+        if colon and kind in SUBSET_KINDS and not (RATIO.fullmatch(ratio) and 0 < float(ratio) <= 1):
+            raise ValueError(f"{kind}:R takes a share R above 0 and up to 1, as in {kind}:0.1")
+        return subset
 
 
 class Saving(Section):

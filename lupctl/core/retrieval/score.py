@@ -115,7 +115,7 @@ def check_finite(features: NDArray[Any] | Tensor, samples: Samples, *, device: t
         DataError: names how many images, and the first.
     """
     norm = UnitRows(features, np.arange(len(samples)), device=device).norm
-    bad = [samples.names[row] for row in np.flatnonzero(~np.isfinite(norm))]
+    bad = [samples.names[row] for row in np.flatnonzero(~np.isfinite(norm)).tolist()]
     if bad:
         raise DataError(
             f"{len(bad)} of {len(samples)} features are NaN, infinite or beyond float32: {name_some(bad)}",

@@ -6,6 +6,10 @@ from typing import Literal, get_args
 
 from lupctl.core.choices import Dataset, Layout, Role
 
+CUHK03_PAGE = "https://github.com/zhunzhong07/person-re-ranking/tree/master/CUHK03-NP"
+LUPERSON_PAGE = "https://github.com/DengpanFu/LUPerson"
+LUPERSON_NL_PAGE = "https://github.com/DengpanFu/LUPerson-NL"
+MSMT17_PAGE = "https://arxiv.org/abs/1711.08565"
 MARKET_PAGE = "https://zheng-lab.cecs.anu.edu.au/Project/project_reid.html"
 
 
@@ -54,6 +58,60 @@ def catalog_entry(dataset: Dataset) -> CatalogEntry:
                 cameras=6,
                 terms="academic research only (Zheng et al. 2015)",
                 published=MARKET_PAGE,
+            )
+        case "cuhk03-labeled" | "cuhk03-detected":
+            labeled = dataset == "cuhk03-labeled"
+            return CatalogEntry(
+                name=dataset,
+                title=f"CUHK03, new protocol, {'labeled' if labeled else 'detected'} boxes",
+                layout="market1501",
+                images={"train": 7_368, "query": 1_400, "gallery": 5_328}
+                if labeled
+                else {"train": 7_365, "query": 1_400, "gallery": 5_332},
+                persons={"train": 767, "query": 700, "gallery": 700},
+                cameras=2,
+                terms="academic research only (Li et al. 2014; protocol of Zhong et al. 2017)",
+                published=CUHK03_PAGE,
+            )
+        case "msmt17":
+            return CatalogEntry(
+                name="msmt17",
+                title="MSMT17",
+                layout="msmt17",
+                images={"train": 32_621, "query": 11_659, "gallery": 82_161},
+                persons={"train": 1_041, "query": 3_060, "gallery": 3_060},
+                cameras=15,
+                terms="research only, by signed agreement with its owners (Wei et al. 2018)",
+                published=MSMT17_PAGE,
+            )
+        case "dukemtmc":
+            return CatalogEntry(
+                name="dukemtmc",
+                title="DukeMTMC-reID",
+                layout="market1501",
+                images={"train": 16_522, "query": 2_228, "gallery": 17_661},
+                persons={"train": 702, "query": 702, "gallery": 702 + 408},
+                cameras=8,
+                terms="withdrawn by its authors in 2019 for the privacy of the people in it; not to be passed on",
+            )
+        case "luperson":
+            return CatalogEntry(
+                name="luperson",
+                title="LUPerson",
+                layout="images",
+                images={"unlabelled": 4_180_243},
+                terms="research only, no commercial use (Fu et al. 2021); the videos belong to their uploaders",
+                published=LUPERSON_PAGE,
+            )
+        case "luperson-nl":
+            return CatalogEntry(
+                name="luperson-nl",
+                title="LUPerson-NL",
+                layout="luperson-nl",
+                images={"train": 10_683_716},
+                persons={"train": 433_997},
+                terms="no licence stated (Fu et al. 2022): all rights reserved; the videos belong to their uploaders",
+                published=LUPERSON_NL_PAGE,
             )
         case "synthetic":
             return CatalogEntry(

@@ -1,13 +1,13 @@
 """What can be wrong with labels and with copies of images, for packs and for raw data alike."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lupctl.core.choices import DISTRACTOR, JUNK, ROLE_CODES, ROLE_NAMES, Role
+from lupctl.core.choices import DISTRACTOR, JUNK, ROLE_CODES, Role
 from lupctl.core.sources.catalog import CatalogEntry
 
 Severity = Literal["error", "warning", "note"]
@@ -18,7 +18,7 @@ class Labelled(Protocol):
     """Images in parallel columns, as a listing or the samples of a pack."""
 
     @property
-    def names(self) -> list[str]:
+    def names(self) -> Sequence[str]:
         """(N) paths relative to the dataset's root."""
 
     @property
@@ -53,29 +53,81 @@ class Finding:
     examples: list[str] = field(default_factory=list)
 
 
-def check_published(images: Labelled, entry: CatalogEntry) -> list[Finding]:
-    """Counts against the published ones; nothing for a dataset whose counts depend on the user."""
-    if not entry.images:
+@dataclass(frozen=True)
+class Count:
+    """How many there are.
+
+    Args:
+        expected: as published; None where nothing was published, or it depends on the user.
+        found: in this copy.
+    """
+
+    expected: int | None
+    found: int
+
+
+# By split ("all" for the whole dataset), then by what is counted: images, persons, cameras, distractors, junk.
+Counts = dict[Role | Literal["all"], dict[str, Count]]
+
+
+def count_images(images: Labelled, entry: CatalogEntry | None) -> Counts:
+    """Images, persons and cameras of every split that is there or should be, and of the whole, beside the published.
+
+    Persons are those with a number above 0 (from 0 on in training images), cameras those from 0 on.
+
+    Args:
+        images: the dataset.
+        entry: what was published, if anything.
+    """
+    published_images = entry.images if entry else {}
+    published_persons = entry.persons if entry else {}
+    is_benchmark = "query" in published_images
+    counts: Counts = {}
+    for role, code in ROLE_CODES.items():
+        rows = images.role == code
+        if not rows.any() and role not in published_images:
+            continue
+        counts[role] = {
+            "images": Count(published_images.get(role), int(rows.sum())),
+            "persons": Count(published_persons.get(role), _num_from(images.person[rows], 0 if role == "train" else 1)),
+            "cameras": Count(None, _num_from(images.camera[rows], 0)),
+        }
+    labelled = images.role != ROLE_CODES["unlabelled"]
+    # In training images, as those of LUPerson-NL, 0 is a person like any other.
+    distractors = labelled & (images.role != ROLE_CODES["train"]) & (images.person == DISTRACTOR)
+    counts["all"] = {
+        "images": Count(None, len(images.names)),
+        "persons": Count(None, _num_from(images.person, 1)),
+        "cameras": Count(entry.cameras if entry else None, _num_from(images.camera, 0)),
+        "distractors": Count(entry.distractors if entry and is_benchmark else None, int(distractors.sum())),
+        "junk": Count(entry.junk if entry and is_benchmark else None, int((labelled & (images.person == JUNK)).sum())),
+    }
+    return counts
+
+
+def check_published(counts: Counts, entry: CatalogEntry) -> list[Finding]:
+    """Counts against the published ones; nothing for a dataset whose counts depend on the user.
+
+    Other counts are an error for a benchmark, whose scores are compared with others', and a warning for data to
+    pre-train on: videos vanish, and no copy that is built today is complete.
+    """
+    published = [
+        (f"{split} {what}" if split != "all" else what, count)
+        for split, of_split in counts.items()
+        for what, count in of_split.items()
+        if count.expected is not None
+    ]
+    if not published:
         return []
-    found_counts, published_counts = {}, {}
-    for role, published in entry.images.items():
-        found_counts[f"{role} images"] = int((images.role == ROLE_CODES[role]).sum())
-        published_counts[f"{role} images"] = published
-        found_counts[f"{role} persons"] = len(_persons_in(images, role))
-        published_counts[f"{role} persons"] = entry.persons[role]
-    found_counts["distractors"] = int((images.person == DISTRACTOR).sum())
-    published_counts["distractors"] = entry.distractors
-    found_counts["junk"] = int((images.person == JUNK).sum())
-    published_counts["junk"] = entry.junk
-    if entry.cameras is not None:
-        found_counts["cameras"] = len(np.unique(images.camera[images.camera >= 0]))
-        published_counts["cameras"] = entry.cameras
-    wrong = [key for key, count in found_counts.items() if count != published_counts[key]]
+    wrong = [(what, count) for what, count in published if count.found != count.expected]
     if not wrong:
         return [Finding("note", "published", f"all counts are the published ones of {entry.title}")]
-    message = f"counts are not the published ones of {entry.title}; scores on it compare with no paper's"
-    examples = [f"{key}: {found_counts[key]:,} instead of {published_counts[key]:,}" for key in wrong]
-    return [Finding("error", "published", message, len(wrong), examples)]
+    is_benchmark = "query" in entry.images
+    message = f"counts are not the published ones of {entry.title}"
+    if is_benchmark:
+        message += "; scores on it compare with no paper's"
+    examples = [f"{what}: {count.found:,} instead of {count.expected:,}" for what, count in wrong]
+    return [Finding("error" if is_benchmark else "warning", "published", message, len(wrong), examples)]
 
 
 def check_labels(images: Labelled) -> list[Finding]:
@@ -105,36 +157,6 @@ def check_labels(images: Labelled) -> list[Finding]:
     return findings
 
 
-def check_copies(images: Labelled, keys: NDArray[np.uint64], digest: Callable[[int], bytes]) -> list[Finding]:
-    """Images with the same bytes, an error where one is in train and the other in query or gallery.
-
-    Args:
-        images: N images.
-        keys: (N) equal for equal bytes, rarely for others; 0 for images that are not to be compared.
-        digest: a checksum of one row's bytes that can be trusted; called for rows whose keys are equal only.
-    """
-    _, inverse, counts = np.unique(keys, return_inverse=True, return_counts=True)
-    rows = np.flatnonzero((counts[inverse] > 1) & (keys != 0))
-    groups: dict[bytes, list[int]] = {}
-    for row in rows.tolist():
-        groups.setdefault(digest(row), []).append(row)
-    copies = [group for group in groups.values() if len(group) > 1]
-    across = [group for group in copies if _spans_train_and_test(images.role[group])]
-    within = [group for group in copies if not _spans_train_and_test(images.role[group])]
-    findings = []
-    if across:
-        what = "are in train and, byte for byte, in query or gallery; scores on it would be too good"
-        findings.append(
-            Finding("error", "copies-across", f"{len(across):,} images {what}", len(across), _equal(images, across))
-        )
-    if within:
-        what = "occur more than once, byte for byte"
-        findings.append(
-            Finding("warning", "copies", f"{len(within):,} images {what}", len(within), _equal(images, within))
-        )
-    return findings
-
-
 def _check_queries(images: Labelled, num_queries: int) -> list[Finding]:
     """Queries that no gallery image can answer: the same person from another camera."""
     in_gallery = images.role == ROLE_CODES["gallery"]
@@ -153,20 +175,16 @@ def _found(images: Labelled, rows: NDArray[np.bool_], severity: Severity, what: 
     count = int(rows.sum())
     if count == 0:
         return []
-    examples = [images.names[row] for row in np.flatnonzero(rows)[:NUM_EXAMPLES]]
+    examples = [images.names[row] for row in np.flatnonzero(rows)[:NUM_EXAMPLES].tolist()]
     return [Finding(severity, what, f"{count:,} {message}", count, examples)]
+
+
+def _num_from(numbers: NDArray[np.int64] | NDArray[np.int16], least: int) -> int:
+    """How many different numbers from `least` on there are."""
+    return len(np.unique(numbers[numbers >= least]))
 
 
 def _persons_in(images: Labelled, role: Role) -> set[int]:
     """Persons of a role, without junk and distractors."""
     persons = np.unique(images.person[images.role == ROLE_CODES[role]])
     return set(persons[persons > 0].tolist())
-
-
-def _spans_train_and_test(roles: NDArray[np.uint8]) -> bool:
-    found = {ROLE_NAMES[role] for role in roles.tolist()}
-    return "train" in found and bool(found & {"query", "gallery"})
-
-
-def _equal(images: Labelled, groups: Sequence[Sequence[int]]) -> list[str]:
-    return [" = ".join(images.names[row] for row in group[:3]) for group in groups[:NUM_EXAMPLES]]

@@ -7,10 +7,11 @@ from importlib.metadata import version
 
 import numpy as np
 
-from lupctl.core.sources.records import Listing, Source
+from lupctl.core.names import build_names
+from lupctl.core.sources.records import DigestedSource, Listing, Source
 
-# The same files elsewhere, or with another readme beside them, make the same pack.
-UNIMPORTANT = frozenset({"root", "ignored"})
+# The same files elsewhere, with another readme beside them or described in other words, make the same pack.
+UNIMPORTANT = frozenset({"root", "ignored", "notes", "notice"})
 
 
 def source_digest(source: Source, listing: Listing) -> tuple[str, int | None]:
@@ -23,14 +24,18 @@ def source_digest(source: Source, listing: Listing) -> tuple[str, int | None]:
     Returns:
         SHA-256 over names, labels, sizes and times of the files; and the bytes of all files, None where they are drawn.
     """
+    if isinstance(source, DigestedSource):
+        return source.digest(listing)
     facts = {key: value for key, value in source.facts.items() if key not in UNIMPORTANT}
     root = source.facts.get("root")
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode())
     for column in (listing.person, listing.camera, listing.role):
-        digest.update(np.ascontiguousarray(column).tobytes())
+        digest.update(np.ascontiguousarray(column).data)
     if root is None:
         # Made when read: another lupctl may make them differently.
-        digest.update("\0".join([version("lupctl"), *listing.names]).encode())
+        digest.update(f"{version('lupctl')}\0".encode())
+        for part in build_names(listing.names).joined():
+            digest.update(part)
         return f"sha256:{digest.hexdigest()}", None
     num_bytes = 0
     for name in listing.names:

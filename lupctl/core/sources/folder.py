@@ -1,11 +1,12 @@
 """Image files below a folder, in an order that does not depend on the disk."""
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from lupctl.core.errors import DataError
+from lupctl.core.names import Names, NamesBuilder, sort_rows
 
 # What OpenCV reads; anything else beside the images (Thumbs.db, readme.txt, .mat) is none of ours.
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm"})
@@ -21,7 +22,7 @@ class Scan:
         num_ignored: files that are no images by their names, and hidden ones.
     """
 
-    names: list[str]
+    names: Names
     num_ignored: int
 
 
@@ -49,8 +50,6 @@ def scan_images(root: Path, *, folders: Sequence[str] = ("",)) -> Scan:
             f"{' '.join(sorted(IMAGE_SUFFIXES))}",
             hint=f"put the images under {root}",
         )
-    scan.names.sort()
-    _check_utf8(root, scan.names)
     return scan
 
 
@@ -82,36 +81,58 @@ def describe_some(names: Iterable[str]) -> str:
 
 
 def _walk(root: Path, folders: Sequence[str]) -> Scan:
-    names: list[str] = []
+    names = NamesBuilder()
+    strange: list[str] = []
     num_ignored = 0
     seen: set[tuple[int, int]] = set()  # folders by device and number, against links that lead back up
-    waiting = list(folders)
-    while waiting:
-        folder = waiting.pop()
-        place = (root / folder).stat()
-        if (place.st_dev, place.st_ino) in seen:
-            continue
-        seen.add((place.st_dev, place.st_ino))
-        with os.scandir(root / folder) as entries:
-            for entry in entries:
-                name = f"{folder}/{entry.name}" if folder else entry.name
-                if entry.name.startswith("."):
-                    num_ignored += 1
-                elif entry.is_dir():
-                    waiting.append(name)
-                elif os.path.splitext(entry.name)[1].lower() in IMAGE_SUFFIXES:  # noqa: PTH122, half the cost of a Path
-                    names.append(name)
-                else:
-                    num_ignored += 1
-    return Scan(names, num_ignored)
-
-
-def _check_utf8(root: Path, names: Sequence[str]) -> None:
-    # A name with other bytes reaches us with lone surrogates; one test of all of them together is enough.
-    try:
-        "\n".join(names).encode("utf-8")
-    except UnicodeEncodeError as error:
-        bad = [ascii(name) for name in names if any("\ud800" <= letter <= "\udfff" for letter in name)]
+    # Entries of folders that are being walked, each folder's sorted. A folder stands among them as its name with `/`,
+    # as it does in its images' names: `a.jpg` < `a/1.jpg` < `a0.jpg`. So the names come out in their order, and no
+    # more than the folders from the root to the present one are held.
+    walking = [iter(sorted(f"{folder}/" for folder in folders))]
+    while walking:
+        entry = next(walking[-1], None)
+        if entry is None:
+            walking.pop()
+        elif not entry.endswith("/"):
+            names.append(entry)
+        elif (place := _place(root, entry)) not in seen:
+            seen.add(place)
+            inside, bad, others = _list_folder(root, entry.removeprefix("/"))
+            walking.append(inside)
+            strange += bad
+            num_ignored += others
+    if strange:
         raise DataError(
-            f"{root}: {len(bad):,} file names are not UTF-8: {describe_some(bad)}", hint="rename these files"
-        ) from error
+            f"{root}: {len(strange):,} file names are not UTF-8: {describe_some(strange)}", hint="rename these files"
+        )
+    return Scan(names.build(), num_ignored)
+
+
+def _place(root: Path, folder: str) -> tuple[int, int]:
+    found = (root / folder.strip("/")).stat()
+    return found.st_dev, found.st_ino
+
+
+def _list_folder(root: Path, folder: str) -> tuple[Iterator[str], list[str], int]:
+    """One folder's images and, with `/` at the end, folders, sorted; names that are not UTF-8; the count of the rest.
+
+    Args:
+        root: what names are relative to.
+        folder: empty, or a path with `/` at its end.
+    """
+    found = NamesBuilder()
+    strange: list[str] = []
+    num_ignored = 0
+    with os.scandir(root / folder) as entries:
+        for entry in entries:
+            name = entry.name
+            is_folder = not name.startswith(".") and entry.is_dir()
+            # A Path would cost twice as much as splitext.
+            if not is_folder and (name[0] == "." or os.path.splitext(name)[1].lower() not in IMAGE_SUFFIXES):  # noqa: PTH122
+                num_ignored += 1
+            elif not name.isascii() and any("\ud800" <= letter <= "\udfff" for letter in name):
+                strange.append(ascii(folder + name))  # a name with other bytes reaches us with lone surrogates
+            else:
+                found.append(f"{name}/" if is_folder else name)
+    names = found.build()
+    return (folder + name for name in names.take(sort_rows(names))), strange, num_ignored

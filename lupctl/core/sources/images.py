@@ -1,13 +1,19 @@
 """Any tree of images, without labels."""
 
-from functools import cached_property
+import re
+from itertools import repeat
 from pathlib import Path
 
-import numpy as np
-
-from lupctl.core.choices import JUNK, ROLE_CODES, UNKNOWN_CAMERA
-from lupctl.core.sources.folder import Scan, read_image, scan_images
+from lupctl.core.choices import JUNK
 from lupctl.core.sources.records import Listing
+from lupctl.core.sources.tree import ImageTree, build_uniform
+
+# country/city/{frame:08d}_{object:04d}.jpg, as LUPerson's published script writes it.
+WITHOUT_VIDEO = re.compile(r"[^/]+/[^/]+/\d{8}_\d{4}\.jpg")
+COLLISIONS = (
+    "names are country/city/frame_object without the video, as LUPerson's published script writes them: of two videos "
+    "of a city with the same frame and object, it kept one crop and dropped the other"
+)
 
 
 class ImagesSource:
@@ -21,24 +27,15 @@ class ImagesSource:
 
     def __init__(self, root: Path, *, dataset: str, terms: str = "") -> None:
         self.root = root
-        self._root = str(self.root)
-        self._dataset = dataset
-        self._terms = terms
-
-    @property
-    def dataset(self) -> str:
-        """The name the pack will carry."""
-        return self._dataset
+        self.dataset = dataset
+        self._tree = ImageTree(root, layout="images", terms=terms)
 
     @property
     def facts(self) -> dict[str, object]:
         """Where the images come from, for the pack's record."""
-        return {
-            "layout": "images",
-            "root": str(self.root),
-            "terms": self._terms,
-            "ignored": self._scan.num_ignored,
-        }
+        scan = self._tree.scan
+        known = {"notes": [COLLISIONS]} if WITHOUT_VIDEO.fullmatch(scan.names[0]) else {}
+        return self._tree.facts(ignored=scan.num_ignored, **known)
 
     def list_images(self) -> Listing:
         """Every image, sorted by name.
@@ -46,18 +43,8 @@ class ImagesSource:
         Raises:
             DataError: no such folder, or no image in it.
         """
-        names = self._scan.names
-        return Listing(
-            names=names,
-            person=np.full(len(names), JUNK, np.int64),
-            camera=np.full(len(names), UNKNOWN_CAMERA, np.int16),
-            role=np.full(len(names), ROLE_CODES["unlabelled"], np.uint8),
-        )
+        return build_uniform(self._tree.scan.names, repeat(JUNK), "unlabelled")
 
     def read(self, name: str) -> bytes:
         """The bytes of one image file."""
-        return read_image(self._root, name)
-
-    @cached_property
-    def _scan(self) -> Scan:
-        return scan_images(self.root)
+        return self._tree.read(name)

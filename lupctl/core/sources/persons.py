@@ -2,16 +2,12 @@
 
 import re
 from collections.abc import Sequence
-from functools import cached_property
 from pathlib import Path
 from typing import Final
 
-import numpy as np
-
-from lupctl.core.choices import ROLE_CODES, UNKNOWN_CAMERA, CameraRule, Role
-from lupctl.core.errors import DataError
-from lupctl.core.sources.folder import Scan, describe_some, read_image, scan_images
+from lupctl.core.choices import UNKNOWN_CAMERA, CameraRule, Role
 from lupctl.core.sources.records import Listing
+from lupctl.core.sources.tree import ImageTree, build_listing
 
 ROLE_FOLDERS: Final[dict[str, Role]] = {"train": "train", "query": "query", "gallery": "gallery"}
 NUMBER = re.compile(r"-1|\d{1,18}")
@@ -42,26 +38,14 @@ class PersonsSource:
 
     def __init__(self, root: Path, *, dataset: str, cameras: CameraRule = "none", terms: str = "") -> None:
         self.root = root
-        self._root = str(self.root)
         self.cameras = cameras
-        self._dataset = dataset
-        self._terms = terms
-
-    @property
-    def dataset(self) -> str:
-        """The name the pack will carry."""
-        return self._dataset
+        self.dataset = dataset
+        self._tree = ImageTree(root, layout="persons", terms=terms)
 
     @property
     def facts(self) -> dict[str, object]:
         """Where the images come from, for the pack's record."""
-        return {
-            "layout": "persons",
-            "cameras": self.cameras,
-            "root": str(self.root),
-            "terms": self._terms,
-            "ignored": self._scan.num_ignored,
-        }
+        return self._tree.facts(cameras=self.cameras, ignored=self._tree.scan.num_ignored)
 
     def list_images(self) -> Listing:
         """Every image, sorted by (role, name).
@@ -70,44 +54,36 @@ class PersonsSource:
             DataError: no image, images outside of a person's folder, or names without a camera.
         """
         has_roles = self._has_roles()
-        parts = [name.split("/") for name in self._scan.names]
+        names = self._tree.scan.names
+        parts = [name.split("/") for name in names]
         depth = 1 if has_roles else 0
-        self._refuse(
-            [name for name, part in zip(self._scan.names, parts, strict=True) if len(part) < depth + 2],
+        self._tree.refuse(
+            [name for name, part in zip(names, parts, strict=True) if len(part) < depth + 2],
             "lie in no person's folder",
             hint="one folder per person, or pack without labels: --layout images",
         )
         cameras = [self._camera(part[depth + 1 :]) for part in parts]
-        self._refuse(
-            [name for name, camera in zip(self._scan.names, cameras, strict=True) if camera is None],
+        self._tree.refuse(
+            [name for name, camera in zip(names, cameras, strict=True) if camera is None],
             f"name no camera as {CAMERA_EXAMPLES[self.cameras]} does (--cameras {self.cameras})",
             hint="another --cameras: none, market, prefix or folder",
         )
+        known = [camera for camera in cameras if camera is not None]
         numbers = self._number_persons(sorted({part[depth] for part in parts}))
-        rows = sorted(
-            (ROLE_CODES[ROLE_FOLDERS[part[0]] if has_roles else "train"], name, numbers[part[depth]], camera)
-            for name, part, camera in zip(self._scan.names, parts, cameras, strict=True)
-        )
-        return Listing(
-            names=[name for _, name, _, _ in rows],
-            person=np.array([person for _, _, person, _ in rows], np.int64),
-            camera=np.array([camera for _, _, _, camera in rows], np.int16),
-            role=np.array([role for role, _, _, _ in rows], np.uint8),
+        return build_listing(
+            (ROLE_FOLDERS[part[0]] if has_roles else "train", name, numbers[part[depth]], camera)
+            for name, part, camera in zip(names, parts, known, strict=True)
         )
 
     def read(self, name: str) -> bytes:
         """The bytes of one image file."""
-        return read_image(self._root, name)
-
-    @cached_property
-    def _scan(self) -> Scan:
-        return scan_images(self.root)
+        return self._tree.read(name)
 
     def _has_roles(self) -> bool:
-        tops = {name.partition("/")[0] for name in self._scan.names}
+        tops = {name.partition("/")[0] for name in self._tree.scan.names}
         if tops.isdisjoint(ROLE_FOLDERS):
             return False
-        self._refuse(
+        self._tree.refuse(
             sorted(tops - set(ROLE_FOLDERS)),
             "stand beside the folders train, query and gallery",
             hint="move them into one of the three, or out of the dataset",
@@ -133,9 +109,5 @@ class PersonsSource:
         numbers = {folder: int(folder) for folder in folders}
         if len(set(numbers.values())) < len(folders):
             twice = [folder for folder in folders if list(numbers.values()).count(numbers[folder]) > 1]
-            self._refuse(twice, "are the same numbers, written differently", hint="rename the folders")
+            self._tree.refuse(twice, "are the same numbers, written differently", hint="rename the folders")
         return numbers
-
-    def _refuse(self, names: list[str], what: str, *, hint: str) -> None:
-        if names:
-            raise DataError(f"{self.root}: {len(names):,} names {what}: {describe_some(names)}", hint=hint)

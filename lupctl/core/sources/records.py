@@ -1,10 +1,13 @@
 """A dataset before it is packed: what images there are, and how to get the bytes of one."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
+
+from lupctl.core.names import build_names
 
 
 @dataclass(frozen=True)
@@ -12,16 +15,20 @@ class Listing:
     """The images of one dataset in parallel columns, sorted by (role, name).
 
     Args:
-        names: (N) paths relative to the dataset's root with `/` between parts; unique.
+        names: (N) paths relative to the dataset's root with `/` between parts; unique. Any sequence is taken and kept
+            as `Names`.
         person: (N) int64, the dataset's own number; -1 unknown or junk.
         camera: (N) int16, as published; -1 unknown.
         role: (N) uint8, see `lupctl.core.choices.ROLE_CODES`.
     """
 
-    names: list[str]
+    names: Sequence[str]
     person: NDArray[np.int64]
     camera: NDArray[np.int16]
     role: NDArray[np.uint8]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "names", build_names(self.names))
 
     def __len__(self) -> int:
         return len(self.names)
@@ -43,3 +50,19 @@ class Source(Protocol):
 
     def read(self, name: str) -> bytes:
         """The encoded image of one name; may be called from several threads at once."""
+
+
+@runtime_checkable
+class CheckedSource(Protocol):
+    """A source some of whose images were decoded before and are guarded by a checksum since, as those of a pack."""
+
+    def read_checked(self, name: str) -> tuple[bytes, int, int] | None:
+        """The encoded image of one name with its height and width; None where it has to be decoded to know."""
+
+
+@runtime_checkable
+class DigestedSource(Protocol):
+    """A source that knows better than its files' sizes and times whether it has changed."""
+
+    def digest(self, listing: Listing) -> tuple[str, int | None]:
+        """As `lupctl.core.sources.digest.source_digest`."""

@@ -109,6 +109,7 @@ def dump(job: DumpJob, device: torch.device, progress: Progress) -> DumpResult:
             "network": checkpoint.header["network"],
             "preprocessing": checkpoint.header["preprocessing"],
             "quarantine": list(quarantine),
+            **inputs.get("facts", {}),
         },
     )
     write_features(job.out, Features(features.astype(job.kind), samples, record))
@@ -136,22 +137,26 @@ def open_images(
         rows = select_roles(pack.samples, roles)
         if len(rows) == 0:
             raise DataError(f"{data}: no images of role {', '.join(roles)}", hint=f"lupctl data info {data}")
-        inputs = {"dataset": pack.dataset, "parents": {f"pack:{pack.dataset}": pack.fingerprint}}
+        inputs: dict[str, Any] = {
+            "dataset": pack.dataset,
+            "parents": {f"pack:{pack.dataset}": pack.fingerprint},
+            # What has to be known of a dataset goes with everything made from it.
+            "facts": {key: value for key, value in pack.record.get("source", {}).items() if key == "notice"},
+        }
         return PackImages([pack], rows), pack.samples.select(rows), inputs, ()
     listing = ImagesSource(data, dataset=data.name).list_images()
-    files = FileImages([str(data / name) for name in listing.names])
-    readable, quarantine = [], []
+    files = FileImages(f"{data}/{name}" for name in listing.names)
+    readable, quarantine = np.zeros(len(listing), np.bool_), []
     for index, name in enumerate(listing.names):
         try:
             files.decode(index)
-            readable.append(index)
+            readable[index] = True
         except CorruptImageError as error:
             quarantine.append(f"{name}: {error.message}")
-    if not readable:
+    if not readable.any():
         raise DataError(f"{data}: none of the {len(listing)} files is an image", hint="name a folder of images")
-    kept = np.array(readable)
-    samples = Samples(listing.person, listing.camera, listing.role, listing.names).select(kept)
-    paths = FileImages([str(data / name) for name in samples.names])
+    samples = Samples(listing.person, listing.camera, listing.role, listing.names).select(readable)
+    paths = FileImages(f"{data}/{name}" for name in samples.names)
     return paths, samples, {"dataset": data.resolve().name, "parents": {}}, tuple(quarantine)
 
 

@@ -12,6 +12,7 @@ from lupctl.core.errors import CorruptImageError, UsageError
 from lupctl.core.files import atomic_path, check_absent
 from lupctl.core.formats.images import decode_rgb
 from lupctl.core.formats.pack import Pack, open_pack
+from lupctl.core.formats.sizes import describe_sizes
 
 MOST_ROWS = 16
 MOST_COLUMNS = 12
@@ -77,7 +78,8 @@ def summarize_pack(path: Path) -> Summary:
     """
     made = open_pack(path)
     samples, size = made.samples, made.size
-    order = np.argsort(size.astype(np.int64).prod(axis=1), kind="stable")
+    sizes = describe_sizes(size)
+    assert sizes is not None, "a pack has images"
     persons = {role: np.unique(samples.person[samples.role == code]) for role, code in ROLE_CODES.items()}
     return Summary(
         path=path,
@@ -89,9 +91,9 @@ def summarize_pack(path: Path) -> Summary:
         persons_by_role={role: int((numbers > 0).sum()) for role, numbers in persons.items()},
         distractors=int((samples.person == 0).sum()),
         junk=int(((samples.person < 0) & (samples.role != ROLE_CODES["unlabelled"])).sum()),
-        smallest=_pair(size[order[0]]),
-        median=_pair(np.median(size, axis=0)),
-        largest=_pair(size[order[-1]]),
+        smallest=sizes.smallest,
+        median=sizes.median,
+        largest=sizes.largest,
         shards=len(made.shards),
         num_bytes=made.num_bytes,
         quarantined=len(made.record["quarantine"]),
@@ -210,8 +212,3 @@ def _title(sheet: NDArray[np.uint8], text: str) -> None:
 
 def _write(sheet: NDArray[np.uint8], text: str, left: int, bottom: int) -> None:
     cv2.putText(sheet, text, (left, bottom), FONT, 0.42, INK, 1, cv2.LINE_AA)
-
-
-def _pair(values: NDArray[np.generic]) -> tuple[int, int]:
-    height, width = values.tolist()
-    return int(height), int(width)

@@ -2,30 +2,30 @@
 
 import shutil
 import time
-from collections import Counter
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-
 from lupctl.core.choices import ROLE_CODES, ROLE_NAMES, Role
-from lupctl.core.errors import CorruptImageError, DataError, FormatError
+from lupctl.core.errors import DataError, FormatError
 from lupctl.core.files import check_absent
-from lupctl.core.formats.images import decode_rgb, encode_jpeg, encode_png, image_encoding, resize_rgb
-from lupctl.core.formats.pack import PACK_FORMAT, open_pack, read_pack_record
+from lupctl.core.formats.pack import PACK_FORMAT, read_pack_record
+from lupctl.core.formats.pack_facts import read_pack_facts
 from lupctl.core.formats.pack_writer import SHARD_BYTES, PackWriter
+from lupctl.core.formats.places import remove_leftovers
 from lupctl.core.formats.record import build_record
 from lupctl.core.formats.shard_writer import PackedImage
+from lupctl.core.names import build_names, find_repeated
+from lupctl.core.packing.stored import build_reader
 from lupctl.core.progress import Progress
 from lupctl.core.sources.digest import source_digest
+from lupctl.core.sources.origin import read_origin
 from lupctl.core.sources.records import Listing, Source
 from lupctl.core.threads import map_in_order, pick_workers
 
 MAX_BAD = 0.001
-MOST_PIXELS = 65_535  # a side is stored as uint16
 NUM_EXAMPLES = 5
 
 State = Literal["absent", "current", "changed"]
@@ -36,7 +36,8 @@ class PackPlan:
     """What packing a source would do.
 
     Args:
-        listing: the images.
+        images: number of images.
+        roles: images per role.
         digest: stands for the source as it is now: names, sizes and times of files, labels.
         num_bytes: bytes of all image files; None where images are made when they are read.
         path: the pack that is there, a file or a folder of shards; else where it will be.
@@ -44,17 +45,13 @@ class PackPlan:
         reason: for a pack that is there and not current, what is different.
     """
 
-    listing: Listing
+    images: int
+    roles: dict[Role, int]
     digest: str
     num_bytes: int | None
     path: Path
     state: State
     reason: str = ""
-
-    @property
-    def roles(self) -> dict[Role, int]:
-        """Images per role."""
-        return {role: int((self.listing.role == code).sum()) for role, code in ROLE_CODES.items()}
 
 
 @dataclass(frozen=True)
@@ -88,16 +85,6 @@ class PackResult:
     seconds: float
 
 
-@dataclass(frozen=True)
-class _Read:
-    """An image as it will be stored, or why it cannot be."""
-
-    encoded: bytes = b""
-    height: int = 0
-    width: int = 0
-    reason: str = ""
-
-
 def plan_pack(source: Source, *, out: Path, size: tuple[int, int] | None = None) -> PackPlan:
     """Looks at the source and at what lies at `out`; reads names, sizes and times, no image.
 
@@ -109,18 +96,7 @@ def plan_pack(source: Source, *, out: Path, size: tuple[int, int] | None = None)
     Raises:
         DataError: the source has no image, strange names, or a name twice.
     """
-    listing = source.list_images()
-    if len(listing) == 0:
-        raise DataError(f"{source.dataset}: holds no image", hint="lupctl data pack --help")
-    if len(set(listing.names)) < len(listing):
-        twice = [name for name, count in Counter(listing.names).items() if count > 1]
-        raise DataError(
-            f"{source.dataset}: {len(twice):,} names occur more than once: {', '.join(twice[:NUM_EXAMPLES])}",
-            hint="rename these files",
-        )
-    digest, num_bytes = source_digest(source, listing)
-    state, reason = _pack_state(out, digest, size)
-    return PackPlan(listing, digest, num_bytes, _existing(out), state, reason)
+    return _look_at(source, out=out, size=size)[0]
 
 
 def pack(
@@ -157,25 +133,55 @@ def pack(
     """
     started_at = time.perf_counter()
     check_absent(out, force=force)
-    plan = plan_pack(source, out=out, size=size)
+    plan, listing = _look_at(source, out=out, size=size)
     facts = {
         "dataset": source.dataset,
         "source": source.facts,
         "terms": source.facts.get("terms", ""),
+        "origin": read_origin(Path(str(source.facts["root"]))) if source.facts.get("root") else {},
         "digest": plan.digest,
         "resized": list(size) if size else None,
     }
-    record = build_record("pack", PACK_FORMAT, command=command, facts=facts)
+    record = build_record("pack", PACK_FORMAT, command=command, parents=_parents(source), facts=facts)
     with PackWriter(out, record=record, shard_bytes=shard_bytes, force=force, resume=True) as writer:
         if writer.position > 0:
             progress.say(f"going on behind {writer.position:,} images that were packed before")
         _check_space(out, plan, done=writer.position)
-        _write_images(writer, source, plan.listing, size=size, max_bad=max_bad, workers=workers, progress=progress)
+        _write_images(writer, source, listing, size=size, max_bad=max_bad, workers=workers, progress=progress)
         path = writer.finish()
     if writer.quarantine:
         some = "; ".join(f"{entry['name']}: {entry['reason']}" for entry in writer.quarantine[:NUM_EXAMPLES])
-        progress.warn(f"{len(writer.quarantine):,} of {len(plan.listing):,} images cannot be read, left out: {some}")
-    return _describe(path, seconds=time.perf_counter() - started_at)
+        progress.warn(f"{len(writer.quarantine):,} of {plan.images:,} images cannot be read, left out: {some}")
+    return _describe(path, source.dataset, started_at=started_at)
+
+
+def tidy_up(out: Path) -> None:
+    """Removes what a command killed in its last moment left beside the whole pack at `out`."""
+    remove_leftovers(out)
+
+
+def _look_at(source: Source, *, out: Path, size: tuple[int, int] | None) -> tuple[PackPlan, Listing]:
+    listing = source.list_images()
+    if len(listing) == 0:
+        raise DataError(f"{source.dataset}: holds no image", hint="lupctl data pack --help")
+    names = build_names(listing.names)
+    repeated = find_repeated(names)
+    if len(repeated):
+        raise DataError(
+            f"{source.dataset}: {len(repeated):,} names occur more than once: "
+            f"{', '.join(names.take(repeated[:NUM_EXAMPLES]))}",
+            hint="rename these files",
+        )
+    roles = {role: int((listing.role == code).sum()) for role, code in ROLE_CODES.items()}
+    digest, num_bytes = source_digest(source, listing)
+    state, reason = _pack_state(out, digest, size)
+    return PackPlan(len(listing), roles, digest, num_bytes, _existing(out), state, reason), listing
+
+
+def _parents(source: Source) -> dict[str, str]:
+    """What tells the parts of a merged source, by their datasets' names."""
+    parts = source.facts.get("parts")
+    return {f"source:{part['dataset']}": part["digest"] for part in parts} if isinstance(parts, list) else {}
 
 
 def _write_images(
@@ -188,14 +194,11 @@ def _write_images(
     workers: int | None,
     progress: Progress,
 ) -> None:
-    def read(name: str) -> _Read:
-        return _read_image(source, name, size)
-
     total, begin = len(listing), writer.position
     most_bad = int(max_bad * total)
     # Elements of a memoryview are Python integers at a third of the cost of numpy's scalars.
     persons, cameras, roles = listing.person.data, listing.camera.data, listing.role.data
-    images = map_in_order(read, listing.names[begin:], workers=pick_workers(workers))
+    images = map_in_order(build_reader(source, size=size), listing.names[begin:], workers=pick_workers(workers))
     title = f"packing {source.dataset}"
     with closing(images), progress.task(title, total=total, unit="images", done=begin) as task:
         for row, image in enumerate(images, start=begin):
@@ -219,24 +222,6 @@ def _write_images(
             task.advance()
     if len(writer.quarantine) > most_bad:
         raise _too_many_bad(writer, total=total, most_bad=most_bad, max_bad=max_bad)
-
-
-def _read_image(source: Source, name: str, size: tuple[int, int] | None) -> _Read:
-    try:
-        encoded = source.read(name)
-        pixels = decode_rgb(encoded)
-    except CorruptImageError as error:
-        return _Read(reason=error.message)
-    except OSError as error:
-        return _Read(reason=f"cannot be read ({error.strerror})")
-    if max(pixels.shape[:2]) > MOST_PIXELS:
-        return _Read(reason=f"{pixels.shape[0]} x {pixels.shape[1]} pixels; a side may have {MOST_PIXELS:,}")
-    if size is not None:
-        pixels = resize_rgb(pixels, *size)
-        encoded = encode_jpeg(pixels)
-    elif image_encoding(encoded) == "other":
-        encoded = encode_png(pixels)
-    return _Read(encoded, pixels.shape[0], pixels.shape[1])
 
 
 def _too_many_bad(writer: PackWriter, *, total: int, most_bad: int, max_bad: float) -> DataError:
@@ -283,7 +268,7 @@ def _check_space(out: Path, plan: PackPlan, *, done: int) -> None:
     if plan.num_bytes is None:
         return
     folder = next(parent for parent in out.absolute().parents if parent.exists())
-    needed = int(plan.num_bytes * (1 - done / len(plan.listing)))
+    needed = int(plan.num_bytes * (1 - done / plan.images))
     free = shutil.disk_usage(folder).free
     if needed > free:
         raise DataError(
@@ -292,19 +277,18 @@ def _check_space(out: Path, plan: PackPlan, *, done: int) -> None:
         )
 
 
-def _describe(path: Path, *, seconds: float) -> PackResult:
-    made = open_pack(path)
-    samples = made.samples
+def _describe(path: Path, dataset: str, *, started_at: float) -> PackResult:
+    facts = read_pack_facts(path)
     return PackResult(
         path=path,
-        dataset=made.dataset,
-        images=len(made),
-        persons=len(np.unique(samples.person[samples.person > 0])),
-        cameras=len(np.unique(samples.camera[samples.camera >= 0])),
-        roles={role: int((samples.role == code).sum()) for role, code in ROLE_CODES.items()},
-        shards=len(made.shards),
-        num_bytes=made.num_bytes,
-        quarantined=made.record["quarantine"],
-        fingerprint=made.fingerprint,
-        seconds=seconds,
+        dataset=dataset,
+        images=facts.images,
+        persons=facts.persons,
+        cameras=facts.cameras,
+        roles=facts.roles,
+        shards=facts.files,
+        num_bytes=facts.num_bytes,
+        quarantined=facts.quarantine,
+        fingerprint=facts.fingerprint,
+        seconds=time.perf_counter() - started_at,
     )

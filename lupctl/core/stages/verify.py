@@ -2,32 +2,35 @@
 
 import hashlib
 import time
-import zlib
 from collections.abc import Callable
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from lupctl.core.choices import ROLE_CODES, Role
-from lupctl.core.errors import CorruptImageError
-from lupctl.core.formats.images import decode_rgb
+from lupctl.core.formats.columns import columns_hold
 from lupctl.core.formats.pack import Pack, open_pack
+from lupctl.core.formats.samples import Samples
+from lupctl.core.formats.sizes import Sizes, describe_sizes
+from lupctl.core.names import build_names, find_falls, find_repeated
+from lupctl.core.packing.looks import Looks, compare_checksums, decode_all
 from lupctl.core.progress import Progress
 from lupctl.core.sources.catalog import find_entry
 from lupctl.core.sources.checks import (
     NUM_EXAMPLES,
+    Counts,
     Finding,
     Labelled,
-    check_copies,
     check_labels,
     check_published,
+    count_images,
 )
+from lupctl.core.sources.copies import check_copies
 from lupctl.core.sources.records import Source
-from lupctl.core.threads import map_in_order, pick_workers
+
+Depth = Literal["counts", "checksums", "decoded"]
 
 
 @dataclass(frozen=True)
@@ -40,9 +43,12 @@ class Verdict:
         dataset: its name.
         images: number of images looked at.
         persons: number of persons, without junk, distractors and unknown.
-        cameras: number of cameras, without unknown.
+        cameras: images per camera, without unknown.
         roles: images per role.
-        decoded: whether every image was decoded; otherwise its checksum was compared.
+        counts: by split and what is counted, found and published.
+        fingerprint: of a pack; None for raw data.
+        sizes: heights and widths; None where no image was decoded and there is no pack that knows.
+        depth: whether every image was decoded, or its checksum compared, or only names and labels were counted.
         findings: errors first.
         seconds: it took.
     """
@@ -52,9 +58,12 @@ class Verdict:
     dataset: str
     images: int
     persons: int
-    cameras: int
+    cameras: dict[int, int]
     roles: dict[Role, int]
-    decoded: bool
+    counts: Counts
+    fingerprint: str | None
+    sizes: Sizes | None
+    depth: Depth
     findings: list[Finding]
     seconds: float
 
@@ -64,22 +73,18 @@ class Verdict:
         return sum(finding.severity == "error" for finding in self.findings)
 
 
-@dataclass(frozen=True)
-class _Look:
-    """One image: what tells it from others, its height and width where it was decoded, or why it cannot be read."""
-
-    key: int = 0
-    size: tuple[int, int] | None = None
-    reason: str = ""
-
-
-def verify_pack(path: Path, *, progress: Progress, deep: bool = False, workers: int | None = None) -> Verdict:
+def verify_pack(
+    path: Path, *, progress: Progress, deep: bool = False, fast: bool = False, workers: int | None = None
+) -> Verdict:
     """Compares every checksum, looks for copies and leaks, and holds the counts against the published ones.
+
+    Needs the pack alone; its raw data may be gone.
 
     Args:
         path: the pack.
         progress: where to tell how far it is.
         deep: decodes every image, too, and compares its size.
+        fast: reads no image: structure, labels and counts only.
         workers: threads; by default one per core.
 
     Raises:
@@ -88,26 +93,42 @@ def verify_pack(path: Path, *, progress: Progress, deep: bool = False, workers: 
     """
     started_at = time.perf_counter()
     made = open_pack(path)
-    looks = _look_at_all(
-        made.read, made.samples, decode=deep, title="checking pack", workers=workers, progress=progress
-    )
-    findings = _unreadable(looks, made.samples) + _check_sizes(made, looks) + _check_order(made)
+    names, title = made.samples.names, "checking pack"
+    looks = None
+    if deep and not fast:
+        looks = decode_all(made.read, names, title=title, workers=workers, progress=progress)
+    elif not fast:
+        looks = compare_checksums(made, title=title, workers=workers, progress=progress)
+    findings = _check_columns(made) + _check_sizes(made, looks) + _check_order(made)
     if made.record.get("quarantine"):
         left_out = made.record["quarantine"]
         examples = [f"{entry['name']}: {entry['reason']}" for entry in left_out[:NUM_EXAMPLES]]
         message = f"{len(left_out):,} unreadable images were left out when it was packed"
         findings.append(Finding("note", "quarantine", message, len(left_out), examples))
-    findings += _check_content(made.dataset, made.samples, looks, made.read)
-    return _build_verdict(path, "pack", made.dataset, made.samples, findings, decoded=deep, started_at=started_at)
+    return _judge(
+        path,
+        "pack",
+        made.dataset,
+        made.samples,
+        looks=looks,
+        read=made.read,
+        fingerprint=made.fingerprint,
+        sizes=describe_sizes(made.size),
+        findings=findings,
+        started_at=started_at,
+    )
 
 
-def verify_raw(source: Source, *, path: Path, progress: Progress, workers: int | None = None) -> Verdict:
+def verify_raw(
+    source: Source, *, path: Path, progress: Progress, fast: bool = False, workers: int | None = None
+) -> Verdict:
     """Decodes every image, looks for copies and leaks, and holds the counts against the published ones.
 
     Args:
         source: the raw data.
         path: its folder, for the verdict.
         progress: where to tell how far it is.
+        fast: reads no image: names, labels and counts only.
         workers: threads; by default one per core.
 
     Raises:
@@ -119,116 +140,116 @@ def verify_raw(source: Source, *, path: Path, progress: Progress, workers: int |
     def read(row: int) -> bytes:
         return source.read(listing.names[row])
 
-    looks = _look_at_all(read, listing, decode=True, title="checking images", workers=workers, progress=progress)
-    findings = _unreadable(looks, listing) + _check_content(source.dataset, listing, looks, read)
-    return _build_verdict(path, "raw", source.dataset, listing, findings, decoded=True, started_at=started_at)
+    looks = sizes = None
+    if not fast:
+        looks = decode_all(read, listing.names, title="checking images", workers=workers, progress=progress)
+        assert looks.size is not None, "every image was decoded"
+        sizes = describe_sizes(looks.size[looks.key != 0])
+    return _judge(
+        path,
+        "raw",
+        source.dataset,
+        listing,
+        looks=looks,
+        read=read,
+        fingerprint=None,
+        sizes=sizes,
+        findings=[],
+        started_at=started_at,
+    )
 
 
-def _look_at_all(
-    read: Callable[[int], bytes],
-    images: Labelled,
-    *,
-    decode: bool,
-    title: str,
-    workers: int | None,
-    progress: Progress,
-) -> list[_Look]:
-    def look(row: int) -> _Look:
-        try:
-            encoded = read(row)
-            pixels = decode_rgb(encoded) if decode else None
-        except CorruptImageError as error:
-            return _Look(reason=error.message)
-        except OSError as error:
-            return _Look(reason=f"cannot be read ({error.strerror})")
-        key = (zlib.crc32(encoded) << 32) | len(encoded)
-        return _Look(key, None if pixels is None else (pixels.shape[0], pixels.shape[1]))
-
-    looks = []
-    rows = range(len(images.names))
-    found_in_order = map_in_order(look, rows, workers=pick_workers(workers))
-    with closing(found_in_order), progress.task(title, total=len(rows), unit="images") as task:
-        for found in found_in_order:
-            looks.append(found)
-            task.advance()
-    return looks
-
-
-def _check_content(dataset: str, images: Labelled, looks: list[_Look], read: Callable[[int], bytes]) -> list[Finding]:
-    keys: NDArray[np.uint64] = np.array([found.key for found in looks], np.uint64)
-    entry = find_entry(dataset)
-    return [
-        *check_labels(images),
-        *check_copies(images, keys, lambda row: hashlib.sha256(read(row)).digest()),
-        *(check_published(images, entry) if entry else []),
-    ]
-
-
-def _unreadable(looks: list[_Look], images: Labelled) -> list[Finding]:
-    bad = [row for row, found in enumerate(looks) if found.reason]
-    if not bad:
-        return []
-    examples = [f"{images.names[row]}: {looks[row].reason}" for row in bad[:NUM_EXAMPLES]]
-    return [Finding("error", "unreadable", f"{len(bad):,} images cannot be read", len(bad), examples)]
-
-
-def _check_sizes(made: Pack, looks: list[_Look]) -> list[Finding]:
-    wrong = [
-        row
-        for row, found in enumerate(looks)
-        if found.size is not None and found.size != tuple(made.size[row].tolist())
-    ]
-    wrong += np.flatnonzero((made.size == 0).any(axis=1)).tolist()
-    if not wrong:
-        return []
-    examples = [made.samples.names[row] for row in wrong[:NUM_EXAMPLES]]
-    return [
-        Finding("error", "sizes", f"{len(wrong):,} images have another size than the pack says", len(wrong), examples)
-    ]
-
-
-def _check_order(made: Pack) -> list[Finding]:
-    roles, names = made.samples.role, made.samples.names
-    findings = []
-    unknown = np.flatnonzero(~np.isin(roles, list(ROLE_CODES.values()))).tolist()
-    if unknown:
-        examples = [f"{names[row]}: {roles[row]}" for row in unknown[:NUM_EXAMPLES]]
-        findings.append(
-            Finding("error", "roles", f"{len(unknown):,} images have no known role", len(unknown), examples)
-        )
-    keys = list(zip(roles.tolist(), names, strict=True))
-    wrong = [row for row in range(1, len(keys)) if keys[row] <= keys[row - 1]]
-    if wrong:
-        examples = [names[row] for row in wrong[:NUM_EXAMPLES]]
-        findings.append(
-            Finding("error", "order", f"{len(wrong):,} rows are not sorted by role and name", len(wrong), examples)
-        )
-    if len(set(names)) < len(names):
-        count = len(names) - len(set(names))
-        findings.append(Finding("error", "names", f"{count:,} names occur more than once", count))
-    return findings
-
-
-def _build_verdict(
+def _judge(
     path: Path,
     kind: Literal["pack", "raw"],
     dataset: str,
     images: Labelled,
-    findings: list[Finding],
     *,
-    decoded: bool,
+    looks: Looks | None,
+    read: Callable[[int], bytes],
+    fingerprint: str | None,
+    sizes: Sizes | None,
+    findings: list[Finding],
     started_at: float,
 ) -> Verdict:
+    entry = find_entry(dataset)
+    counts = count_images(images, entry)
+    findings = [*findings, *check_labels(images), *(check_published(counts, entry) if entry else [])]
+    if looks is not None:
+        findings += _unreadable(looks)
+        findings += check_copies(images, looks.key, lambda row: hashlib.sha256(read(row)).digest())
     order = ("error", "warning", "note")
+    numbers, found = np.unique(images.camera[images.camera >= 0], return_counts=True)
     return Verdict(
         path=path,
         kind=kind,
         dataset=dataset,
         images=len(images.names),
-        persons=len(np.unique(images.person[images.person > 0])),
-        cameras=len(np.unique(images.camera[images.camera >= 0])),
+        persons=counts["all"]["persons"].found,
+        cameras=dict(zip(numbers.tolist(), found.tolist(), strict=True)),
         roles={role: int((images.role == code).sum()) for role, code in ROLE_CODES.items()},
-        decoded=decoded,
+        counts=counts,
+        fingerprint=fingerprint,
+        sizes=sizes,
+        depth="counts" if looks is None else "checksums" if looks.size is None else "decoded",
         findings=sorted(findings, key=lambda finding: order.index(finding.severity)),
         seconds=time.perf_counter() - started_at,
     )
+
+
+def _unreadable(looks: Looks) -> list[Finding]:
+    if not looks.num_bad:
+        return []
+    return [Finding("error", "unreadable", f"{looks.num_bad:,} images cannot be read", looks.num_bad, looks.examples)]
+
+
+def _check_columns(made: Pack) -> list[Finding]:
+    wrong = []
+    begin = 0
+    for shard in made.shards:
+        rows = slice(begin, begin + len(shard))
+        samples = Samples(
+            made.samples.person[rows], made.samples.camera[rows], made.samples.role[rows], made.samples.names[rows]
+        )
+        if not columns_hold(shard, samples, made.size[rows]):
+            wrong.append(str(shard.path))
+        begin += len(shard)
+    if not wrong:
+        return []
+    message = f"{len(wrong):,} files have other names, labels or records than were written"
+    return [Finding("error", "columns", message, len(wrong), wrong[:NUM_EXAMPLES])]
+
+
+def _check_sizes(made: Pack, looks: Looks | None) -> list[Finding]:
+    wrong = (made.size == 0).any(axis=1)
+    if looks is not None and looks.size is not None:
+        wrong |= (looks.size != made.size).any(axis=1) & (looks.key != 0)
+    rows = np.flatnonzero(wrong)
+    if not len(rows):
+        return []
+    examples = [made.samples.names[row] for row in rows[:NUM_EXAMPLES].tolist()]
+    message = f"{len(rows):,} images have another size than the pack says"
+    return [Finding("error", "sizes", message, len(rows), examples)]
+
+
+def _check_order(made: Pack) -> list[Finding]:
+    roles, names = made.samples.role, build_names(made.samples.names)
+    findings = []
+    unknown = np.flatnonzero(~np.isin(roles, list(ROLE_CODES.values())))
+    if len(unknown):
+        examples = [f"{names[row]}: {roles[row]}" for row in unknown[:NUM_EXAMPLES].tolist()]
+        message = f"{len(unknown):,} images have no known role"
+        findings.append(Finding("error", "roles", message, len(unknown), examples))
+    falls = find_falls(names)
+    same_role = roles[falls] == roles[falls - 1]
+    wrong = np.union1d(falls[same_role], np.flatnonzero(roles[1:] < roles[:-1]) + 1)
+    if len(wrong):
+        message = f"{len(wrong):,} rows are not sorted by role and name"
+        examples = list(names.take(wrong[:NUM_EXAMPLES]))
+        findings.append(Finding("error", "order", message, len(wrong), examples))
+    repeated = find_repeated(names)
+    if len(repeated):
+        message = f"{len(repeated):,} names occur more than once"
+        examples = list(names.take(repeated[:NUM_EXAMPLES]))
+        findings.append(Finding("error", "names", message, len(repeated), examples))
+    return findings

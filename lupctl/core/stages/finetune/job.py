@@ -17,8 +17,10 @@ from lupctl.core.formats.samples import Samples
 from lupctl.core.loading.samplers import PersonsImagesOrder
 from lupctl.core.nets.build import NetworkPlan
 from lupctl.core.nets.estimate import activation_bytes, parameter_bytes
-from lupctl.core.recipes.models import FinetuneRecipe
+from lupctl.core.recipes.models import SUBSET_KINDS, FinetuneRecipe
 from lupctl.core.retrieval.answerable import check_answerable
+from lupctl.core.sources.numbering import OFFSET_FACT
+from lupctl.core.sources.subsets import TrainingSet, draw_subset, read_split
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,7 @@ def plan_finetuning(job: FinetuneJob) -> FinetunePlan:
     check_split(batch, recipe.bn_groups, job.placement.processes)
     check_start(job)
     pack = open_pack(job.pack)
-    rows, label, persons = training_rows(pack)
+    rows, label, persons = pick_rows(recipe, pack)
     order = build_order(recipe, label)
     net = network_plan(recipe, len(persons))
     local = batch // job.placement.processes
@@ -139,6 +141,9 @@ def input_fingerprints(job: FinetuneJob) -> dict[str, str]:
     inputs = {f"pack:{pack.dataset}": pack.fingerprint}
     if job.start is not None:
         inputs["start"] = file_fingerprint(job.start)
+    subset = job.recipe.data.subset
+    if subset and subset.partition(":")[0] not in SUBSET_KINDS:
+        inputs["subset"] = file_fingerprint(Path(subset))
     return inputs
 
 
@@ -149,13 +154,44 @@ def training_rows(pack: Pack) -> tuple[NDArray[np.int64], NDArray[np.int64], NDA
         DataError: there are no labelled training images, or all are of one person.
     """
     rows = np.flatnonzero((pack.samples.role == ROLE_CODES["train"]) & (pack.samples.person >= 0))
+    return rows, *_label_rows(pack, rows)
+
+
+def pick_rows(recipe: FinetuneRecipe, pack: Pack) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """The same of the part of the training images that a recipe names.
+
+    Raises:
+        DataError: there are no labelled training images, fewer than two persons are left, or a split file does not
+            fit the pack.
+    """
+    rows, label, persons = training_rows(pack)
+    subset = recipe.data.subset
+    if not subset:
+        return rows, label, persons
+    samples, source = pack.samples, pack.record.get("source", {})
+    images = TrainingSet(
+        names=[samples.names[row] for row in rows.tolist()],
+        person=samples.person[rows],
+        camera=samples.camera[rows],
+        offset=int(source.get(OFFSET_FACT, 0)),
+    )
+    kind, _, ratio = subset.partition(":")
+    split = next((split for split in SUBSET_KINDS if split == kind), None)
+    if split is None:
+        chosen = read_split(Path(subset), images)
+    else:
+        chosen = draw_subset(images, split, ratio, seed=recipe.data.subset_seed)
+    return rows[chosen], *_label_rows(pack, rows[chosen])
+
+
+def _label_rows(pack: Pack, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     persons, label = np.unique(pack.samples.person[rows], return_inverse=True)
     if len(persons) < 2:
         raise DataError(
             f"{pack.path}: {len(rows)} labelled training images of {len(persons)} persons; expected two or more",
             hint=f"lupctl data info {pack.path} shows the roles",
         )
-    return rows, label.astype(np.int64), persons
+    return label.astype(np.int64), persons
 
 
 def build_order(recipe: FinetuneRecipe, label: NDArray[np.int64]) -> PersonsImagesOrder:

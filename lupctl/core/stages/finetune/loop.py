@@ -17,7 +17,7 @@ from lupctl.core.losses.triplet import batch_hard_triplet
 from lupctl.core.nets.norms import set_norm_groups
 from lupctl.core.progress import Progress
 from lupctl.core.recipes.models import FinetuneRecipe
-from lupctl.core.stages.finetune.job import FinetuneJob, build_order, has_queries, training_rows
+from lupctl.core.stages.finetune.job import FinetuneJob, build_order, has_queries, pick_rows
 from lupctl.core.stages.finetune.network import build_started, evaluate_network, finish_run
 from lupctl.core.train.log import LoopLog
 from lupctl.core.train.optim import Schedule, build_optimizer, set_rate
@@ -32,7 +32,7 @@ def train_job(job: FinetuneJob) -> None:
     device = own_device(job.placement.kind)
     progress = Progress(quiet=job.quiet or rank() > 0)
     pack = open_pack(job.pack)
-    rows, label, persons = training_rows(pack)
+    rows, label, persons = pick_rows(recipe, pack)
     order = build_order(recipe, label)
     total = order.steps_per_epoch * recipe.schedule.epochs
     view = build_view_plan(recipe.pixels.model_dump(), recipe.augment.model_dump())
@@ -106,7 +106,7 @@ def train_job(job: FinetuneJob) -> None:
             if stopping:
                 raise stop.error(done, total)
     if rank() == 0:
-        counts = {"steps": total, "images": len(rows), "damaged": len(log.damaged)}
+        counts = {"steps": total, "images": len(rows), "persons": len(persons), "damaged": len(log.damaged)}
         finish_run(job, network, pack, persons, {**counts, **log.values, "scores": scores})
 
 

@@ -96,6 +96,8 @@ def finish_run(
     }
     write_checkpoint(folder.checkpoint, network.state_dict(), header)
     facts = {"command": "finetune", "arch": job.recipe.net.arch, "start": job.recipe.start, "dataset": pack.dataset}
+    if job.recipe.data.subset:
+        facts["subset"] = job.recipe.data.subset
     paths = {"pack": str(job.pack.resolve()), "checkpoint": str(folder.checkpoint)}
     folder.write_facts({**facts, **paths, "parents": parents, **results})
     folder.resume.unlink(missing_ok=True)

@@ -25,6 +25,9 @@ def finetune(job: FinetuneJob, progress: Progress) -> dict[str, Any]:
     """
     folder = RunFolder(job.run)
     plan = plan_finetuning(job)  # everything that can be refused is refused before a process starts
+    subset = job.recipe.data.subset
+    if subset:
+        progress.say(f"subset {subset}: {plan.images:,} images of {plan.persons:,} persons")
     if plan.queries == 0:
         progress.say(f"{job.pack}: no queries; the run will not be evaluated")
     with folder.held():

@@ -1,0 +1,87 @@
+"""The list of videos that LUPerson and LUPerson-NL publish: `country+city+videoid`, one a line."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from lupctl.core.errors import DataError, FormatError
+
+# Country and city become folders: nothing that could lead elsewhere, or hide.
+PLACE_RULE: Final = re.compile(r"[a-z0-9_][a-z0-9_.'-]*")
+ID_RULE: Final = re.compile(r"[A-Za-z0-9_-]{11}")
+EXAMPLE: Final = "argentina+buenos_aires+-0UsgiQiPbY"
+
+
+@dataclass(frozen=True, order=True)
+class VideoName:
+    """One video of the list.
+
+    Args:
+        country: lower case with underscores.
+        city: the same.
+        id: eleven letters, digits, `_` or `-`; it may begin with `-`.
+    """
+
+    country: str
+    city: str
+    id: str
+
+    def __str__(self) -> str:
+        return f"{self.country}+{self.city}+{self.id}"
+
+    @property
+    def path(self) -> Path:
+        """Where the published scripts keep it, relative to the folder of videos."""
+        return Path(self.country, self.city, f"{self}.mp4")
+
+
+def read_video_list(path: Path) -> list[VideoName]:
+    """The videos of a list, sorted, each once; blank lines, blanks at a line's end and Windows line ends are ignored.
+
+    Raises:
+        DataError: there is no such file.
+        FormatError: a line that is no video's name, or not one line that is.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError as error:
+        raise DataError(
+            f"{path}: there is no such list", hint="lupctl data download luperson --accept-terms"
+        ) from error
+    except UnicodeDecodeError as error:
+        raise FormatError(f"{path}: no text; a list of videos was expected", hint=f"lines such as {EXAMPLE}") from error
+    videos = {
+        parse_video_name(line.rstrip(), where=f"{path}: line {row}")
+        for row, line in enumerate(lines, 1)
+        if line.strip()
+    }
+    if not videos:
+        raise FormatError(f"{path}: names no video", hint=f"lines such as {EXAMPLE}")
+    return sorted(videos, key=str)
+
+
+def parse_video_name(line: str, *, where: str) -> VideoName:
+    """One line of the list.
+
+    >>> parse_video_name("us+new_york+-abcdefghij", where="list: line 1").id
+    '-abcdefghij'
+
+    Args:
+        line: without its end.
+        where: file and line, for the error.
+
+    Raises:
+        FormatError: not three fields, or a field that is none.
+    """
+    fields = line.split("+")
+    hint = f"lines such as {EXAMPLE}"
+    if len(fields) != 3:
+        raise FormatError(f"{where}: {len(fields)} fields in {line!r}; country+city+videoid were expected", hint=hint)
+    country, city, video_id = fields
+    for what, value in (("country", country), ("city", city)):
+        if not PLACE_RULE.fullmatch(value):
+            raise FormatError(f"{where}: {value!r} is no {what}; lower case with underscores was expected", hint=hint)
+    if not ID_RULE.fullmatch(video_id):
+        raise FormatError(f"{where}: {video_id!r} is no video id; eleven of A-Z a-z 0-9 _ - were expected", hint=hint)
+    return VideoName(country, city, video_id)

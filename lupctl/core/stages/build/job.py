@@ -1,0 +1,146 @@
+"""What building crops is asked to do, and what becomes of one video."""
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from lupctl.core.choices import DetectionFormat, Detector, Executor, VideoCameras
+from lupctl.core.video.boxes import Boxes
+from lupctl.core.video.filters import FilterRules
+
+
+@dataclass(frozen=True)
+class Cutting:
+    """What decides which crops a video gives.
+
+    Args:
+        boxes_from: format of the detections; None where a detector finds the persons.
+        first_frame: the detections' number of a video's first frame; None for the format's own.
+        rules: what a box has to be.
+        every: crops of every so-many-th frame only.
+        max_outside: a video is left out when a larger share of its boxes, 0 to 1, leaves the frame.
+        track: links boxes into tracklets, which become the persons.
+        min_track: frames that a tracklet has to have.
+        detector: finds the persons where there are no detections.
+        weights: the detector's, from a file.
+        device: where the detector runs.
+    """
+
+    boxes_from: DetectionFormat | None
+    first_frame: int | None = None
+    rules: FilterRules = field(default_factory=FilterRules)
+    every: int = 1
+    max_outside: float = 1.0
+    track: bool = False
+    min_track: int = 1
+    detector: Detector | None = None
+    weights: Path | None = None
+    device: str | None = None
+
+    @property
+    def facts(self) -> dict[str, object]:
+        """The same as a record keeps it; the device is not part of the result."""
+        facts = asdict(self)
+        del facts["device"]
+        return {
+            key: list(value) if isinstance(value, tuple) else str(value) if isinstance(value, Path) else value
+            for key, value in facts.items()
+        }
+
+
+@dataclass(frozen=True)
+class BuildJob:
+    """One build as the user asked for it.
+
+    Args:
+        dataset: name the pack will carry.
+        videos: folder of videos, or one file.
+        detections: folder or file; None with a detector.
+        out: the pack, ending in `.h5`.
+        cutting: which crops.
+        global_ids: a person's number means the same person in every video.
+        cameras: `video` gives each video a camera of its own.
+        shard_bytes: most encoded bytes in one file of the pack.
+        executor: where the videos are worked on.
+        workers: processes; None for one per core.
+        shard: this job's number, from 1, and how many jobs share the videos.
+        strict: any video that is not whole is an error, and no pack is made.
+        force: replaces a pack that is there.
+        command: for the record.
+    """
+
+    dataset: str
+    videos: Path
+    detections: Path | None
+    out: Path
+    cutting: Cutting
+    global_ids: bool = False
+    cameras: VideoCameras = "none"
+    shard_bytes: int = 8 * 2**30
+    executor: Executor = "local"
+    workers: int | None = None
+    shard: tuple[int, int] | None = None
+    strict: bool = False
+    force: bool = False
+    command: tuple[str, ...] = ()
+
+    @property
+    def folder(self) -> Path:
+        """Where the parts of an unfinished build lie."""
+        return self.out.with_name(f".{self.out.stem}.build")
+
+
+@dataclass(frozen=True)
+class VideoTask:
+    """One video with its boxes.
+
+    Args:
+        number: in the sorted list of all videos, from 1.
+        name: of the video.
+        path: its file, or its folder of pictures.
+        detections: their file, or the boxes of a file that holds many videos; None with a detector.
+        part: where its crops go, without ending: `.h5`, and `.json` when it is done.
+        key: changes with everything that its crops depend on.
+    """
+
+    number: int
+    name: str
+    path: Path
+    detections: Path | Boxes | None
+    part: Path
+    key: str
+
+
+@dataclass
+class Outcome:
+    """What became of one video; boxes = crops + all that were dropped.
+
+    Args:
+        name: of the video.
+        key: of its task.
+        frames: how many were passed.
+        height: of the frames, in pixels.
+        width: of the frames, in pixels.
+        boxes: in its detections.
+        crops: cut.
+        clipped: crops whose boxes leave the frame.
+        dropped: boxes without a crop, by reason.
+        quarantine: what is wrong with the video or its boxes, in words.
+        warnings: what may be wrong with it.
+    """
+
+    name: str
+    key: str
+    frames: int = 0
+    height: int = 0
+    width: int = 0
+    boxes: int = 0
+    crops: int = 0
+    clipped: int = 0
+    dropped: dict[str, int] = field(default_factory=dict)
+    quarantine: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+    def drop(self, reason: str, count: int) -> None:
+        """Counts boxes that give no crop."""
+        if count:
+            self.dropped[reason] = self.dropped.get(reason, 0) + count

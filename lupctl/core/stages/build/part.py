@@ -1,0 +1,281 @@
+"""The crops of one video, in a file of their own."""
+
+import functools
+import json
+import os
+import socket
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lupctl.core.choices import Detector, Role
+from lupctl.core.errors import DataError
+from lupctl.core.files import disk_errors_named, write_text
+from lupctl.core.formats.crop_columns import CropFacts
+from lupctl.core.formats.pack import PACK_FORMAT
+from lupctl.core.formats.record import build_record
+from lupctl.core.formats.shard_writer import PackedImage, ShardWriter
+from lupctl.core.stages.build.job import Cutting, Outcome, VideoTask
+from lupctl.core.video.boxes import UNKNOWN_PERSON, Boxes, are_inside, round_boxes
+from lupctl.core.video.crops import Crop, Missed, cut_crops
+from lupctl.core.video.detections import first_frame_of, read_video_detections
+from lupctl.core.video.filters import drop_unwanted
+from lupctl.core.video.fit import describe_misfit, outside_share
+from lupctl.core.video.frames import Frames, open_frames
+from lupctl.core.video.tracking import drop_short, link_tracklets
+
+if TYPE_CHECKING:
+    from lupctl.core.video.detector import PersonDetector
+
+MOST_PIXELS = 10**6  # a coordinate beyond is no pixel of any video
+NUM_EXAMPLES = 5
+# Behind the last box, so much of a video is passed only to count its frames.
+REST_SHARE, REST_FRAMES, SKIPPED_AT_ONCE = 0.2, 1000, 100
+HEADER_SLACK = 2  # some headers tell a time, not a number of frames
+Stop = Callable[[], None]
+
+
+def read_outcome(task: VideoTask) -> Outcome | None:
+    """What became of a video in an earlier build of the same; None where it has to be worked on."""
+    try:
+        outcome = Outcome(**json.loads(task.part.with_suffix(".json").read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return None
+    return outcome if outcome.key == task.key else None
+
+
+def build_part(task: VideoTask, cutting: Cutting, *, check_stop: Stop) -> Outcome:
+    """Cuts the crops of one video and notes what became of it; a part is there whole or not at all.
+
+    What is wrong with the video or its boxes is part of the outcome, not an error.
+
+    Args:
+        task: the video.
+        cutting: which crops.
+        check_stop: called at each frame; what it raises leaves no part behind.
+
+    Raises:
+        DataError: the disk is full, or the detector's weights cannot be had.
+        DeviceError: the detector's device is not there.
+    """
+    outcome = Outcome(task.name, task.key)
+    if cutting.detector is not None:
+        # What is wrong with the network is wrong with every video, and ends the build.
+        _load_detector(cutting.detector, cutting.weights, cutting.device)
+    with disk_errors_named(task.part):
+        try:
+            _cut_video(task, cutting, outcome, check_stop)
+        except DataError as error:
+            outcome.quarantine.append(error.message.removeprefix(f"{task.path}: "))
+            outcome.drop("video left out", outcome.boxes - sum(outcome.dropped.values()))
+        write_text(task.part.with_suffix(".json"), json.dumps(asdict(outcome), ensure_ascii=True))
+    return outcome
+
+
+def _cut_video(task: VideoTask, cutting: Cutting, outcome: Outcome, check_stop: Stop) -> None:
+    boxes = _read_boxes(task, cutting, outcome)
+    with closing(open_frames(task.path)) as frames:
+        outcome.height, outcome.width = frames.height, frames.width
+        if boxes is None:
+            boxes = _detect(task, cutting, outcome, check_stop)
+        first = _pick_first_frame(boxes, cutting, frames)
+        boxes = _drop_malformed(boxes, outcome, first=first)
+        _check_fit(boxes, cutting, outcome)
+        boxes = _choose(boxes, cutting, outcome, first=first, rate=frames.rate)
+        _write_crops(task, boxes, frames, outcome, first=first, check_stop=check_stop)
+        outcome.frames = frames.passed
+
+
+def _read_boxes(task: VideoTask, cutting: Cutting, outcome: Outcome) -> Boxes | None:
+    boxes = task.detections
+    if isinstance(boxes, Path):
+        assert cutting.boxes_from is not None
+        boxes = read_video_detections(boxes, cutting.boxes_from, task.name)
+    if boxes is not None:
+        outcome.boxes = len(boxes) + sum(boxes.left_out.values())
+        for reason, count in boxes.left_out.items():
+            outcome.drop(reason, count)
+    return boxes
+
+
+def _detect(task: VideoTask, cutting: Cutting, outcome: Outcome, check_stop: Stop) -> Boxes:
+    """Persons found by a detector, in a pass of its own: who belongs to a tracklet is known at its end only."""
+    from lupctl.core.video.detector import detect_boxes
+
+    assert cutting.detector is not None
+    detector = _load_detector(cutting.detector, cutting.weights, cutting.device)
+    # Tracklets need every frame, whichever are kept.
+    every = 1 if cutting.track else cutting.every
+    with closing(open_frames(task.path)) as frames:
+        boxes = detect_boxes(frames, detector, every=every, check_stop=check_stop)
+    outcome.boxes = len(boxes)
+    return boxes
+
+
+@functools.cache
+def _load_detector(kind: Detector, weights: Path | None, device: str | None) -> "PersonDetector":
+    from lupctl.core.video.detector import PersonDetector
+
+    return PersonDetector(kind, weights=weights, device=device)
+
+
+def _pick_first_frame(boxes: Boxes, cutting: Cutting, frames: Frames) -> int:
+    if cutting.first_frame is not None:
+        return cutting.first_frame
+    if cutting.boxes_from is None:
+        return 0
+    if not boxes.named_frames:
+        return first_frame_of(cutting.boxes_from)
+    if frames.first_name is None:
+        raise DataError(
+            "its boxes are of picture files, and it is a video file",
+            hint="add frame_id to the images, or --first-frame",
+        )
+    return frames.first_name
+
+
+def _drop_malformed(boxes: Boxes, outcome: Outcome, *, first: int) -> Boxes:
+    """Without boxes that no frame can have; each kind is told with its frames."""
+    sane = np.asarray((np.abs(boxes.box) <= MOST_PIXELS).all(axis=1))  # false for NaN as well
+    corners = round_boxes(np.where(sane[:, None], boxes.box, 0))
+    places = np.stack([boxes.frame, boxes.index], axis=1)
+    is_first = np.zeros(len(boxes), bool)
+    is_first[np.unique(places, axis=0, return_index=True)[1]] = True
+    kept = np.ones(len(boxes), bool)
+    for reason, bad, words in (
+        ("not a number", ~sane, "no pixels of a video"),
+        ("empty", (corners[:, 2:] <= corners[:, :2]).any(axis=1), "empty or inverted"),
+        ("before the first frame", boxes.frame < first, f"in frames before number {first}, which is the first"),
+        ("number taken", ~is_first, "numbered like another one of their frame"),
+    ):
+        found = kept & bad
+        if found.any():
+            outcome.drop(reason, int(found.sum()))
+            outcome.quarantine.append(f"{_count(found.sum(), 'box')} {words} ({_name_frames(boxes.frame[found])})")
+        kept &= ~bad
+    return boxes if kept.all() else boxes.select(kept)
+
+
+def _check_fit(boxes: Boxes, cutting: Cutting, outcome: Outcome) -> None:
+    misfit = describe_misfit(boxes, height=outcome.height, width=outcome.width)
+    if outside_share(boxes, height=outcome.height, width=outcome.width) > cutting.max_outside:
+        raise DataError(f"left out: {misfit or 'boxes leave the frame'}", hint="--max-outside 1 keeps such videos")
+    if misfit:
+        outcome.warnings.append(misfit)
+
+
+def _choose(boxes: Boxes, cutting: Cutting, outcome: Outcome, *, first: int, rate: float) -> Boxes:
+    if cutting.track:
+        boxes, dropped = drop_short(link_tracklets(boxes, rate=rate), min_frames=cutting.min_track)
+        for reason, count in dropped.items():
+            outcome.drop(reason, count)
+    boxes, dropped = drop_unwanted(boxes, cutting.rules)
+    for reason, count in dropped.items():
+        outcome.drop(reason, count)
+    wanted = (boxes.frame - first) % cutting.every == 0
+    outcome.drop("other frame", int((~wanted).sum()))
+    return boxes if cutting.every == 1 else boxes.select(wanted)
+
+
+def _write_crops(
+    task: VideoTask, boxes: Boxes, frames: Frames, outcome: Outcome, *, first: int, check_stop: Stop
+) -> None:
+    task.part.parent.mkdir(parents=True, exist_ok=True)
+    # The name is this process's own, so that two jobs at the same video do not write into one file.
+    place = task.part.with_name(f"{task.part.name}.{socket.gethostname()}.{os.getpid()}.h5")
+    inside = are_inside(boxes.box, height=frames.height, width=frames.width)
+    writer = ShardWriter(place)
+    missed: dict[str, list[int]] = {"outside": [], "unreadable": []}
+    done = 0
+    try:
+        for found in cut_crops(frames, boxes, boxes.frame - first):
+            check_stop()
+            done += len(found)
+            for cut in sorted((cut for cut in found if isinstance(cut, Crop)), key=lambda cut: _crop_name(boxes, cut)):
+                writer.add(_pack_crop(task, boxes, cut))
+                outcome.crops += 1
+                outcome.clipped += not inside[cut.row]
+            for other in found:
+                if isinstance(other, Missed):
+                    missed[other.reason].append(other.row)
+        _note_missed(boxes, missed, outcome)
+        if done < len(boxes):
+            _note_end(boxes.frame[done:], frames, outcome, first=first)
+        elif done:
+            _count_frames(frames, outcome, check_stop)
+        if outcome.crops:
+            writer.finish(build_record("pack", PACK_FORMAT, command=(), facts={"dataset": task.name}))
+            place.replace(task.part.with_suffix(".h5"))
+    finally:
+        writer.discard()
+
+
+def _pack_crop(task: VideoTask, boxes: Boxes, cut: Crop) -> PackedImage:
+    person = int(boxes.person[cut.row])
+    left, top, right, bottom = boxes.box[cut.row].tolist()
+    role: Role = "unlabelled" if person == UNKNOWN_PERSON else "train"
+    return PackedImage(
+        encoded=cut.encoded,
+        height=cut.height,
+        width=cut.width,
+        name=f"{task.name}/{_crop_name(boxes, cut)}",
+        person=person,
+        role=role,
+        crop=CropFacts(int(boxes.frame[cut.row]), task.number, float(boxes.score[cut.row]), (left, top, right, bottom)),
+    )
+
+
+def _crop_name(boxes: Boxes, cut: Crop) -> str:
+    return f"{boxes.frame[cut.row]:08d}_{boxes.index[cut.row]:04d}.jpg"
+
+
+def _note_missed(boxes: Boxes, missed: dict[str, list[int]], outcome: Outcome) -> None:
+    if rows := missed["outside"]:
+        outcome.drop("outside of the frame", len(rows))
+        outcome.quarantine.append(f"{_count(len(rows), 'box')} wholly outside ({_name_frames(boxes.frame[rows])})")
+    if rows := missed["unreadable"]:
+        outcome.drop("unreadable frame", len(rows))
+        frames = _name_frames(boxes.frame[rows])
+        outcome.quarantine.append(f"{_count(len(rows), 'box')} in frames that cannot be read ({frames})")
+
+
+def _note_end(behind: NDArray[np.int64], frames: Frames, outcome: Outcome, *, first: int) -> None:
+    """Notes boxes in frames behind the end of the video."""
+    outcome.drop("behind the end", len(behind))
+    told = f"it ends with frame {frames.passed + first - 1}"
+    if frames.promised > frames.passed:
+        told += f" of the {frames.promised} that its header promises (cut short?)"
+    outcome.quarantine.append(
+        f"{_count(len(behind), 'box')} in frames {behind[0]} to {behind[-1]} without a picture: {told}"
+    )
+
+
+def _count_frames(frames: Frames, outcome: Outcome, check_stop: Stop) -> None:
+    """Passes the rest of the video, where it is short, and compares the frames with the header's number.
+
+    A decoder steps over what is damaged without a word, and every box behind the gap then shows a later moment.
+    """
+    if frames.promised - frames.passed > max(frames.promised * REST_SHARE, REST_FRAMES):
+        return
+    while frames.skip(SKIPPED_AT_ONCE):
+        check_stop()
+    if frames.promised - frames.passed > HEADER_SLACK:
+        outcome.warnings.append(
+            f"{frames.passed:,} of the {frames.promised:,} frames that its header promises: some are missing or the "
+            "rate varies, and boxes may show another moment"
+        )
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}es"
+
+
+def _name_frames(numbers: NDArray[np.int64]) -> str:
+    unique = np.unique(numbers).tolist()
+    word = "frame" if len(unique) == 1 else "frames"
+    return f"{word} {', '.join(map(str, unique[:NUM_EXAMPLES]))}{', ...' if len(unique) > NUM_EXAMPLES else ''}"

@@ -1,0 +1,251 @@
+"""`data build`: person crops from videos into a pack."""
+
+import fcntl
+import os
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, assert_never
+
+import numpy as np
+
+from lupctl.core.choices import ROLE_CODES, Role
+from lupctl.core.errors import DataError, UsageError
+from lupctl.core.files import disk_errors_named
+from lupctl.core.formats.pack import open_pack
+from lupctl.core.progress import Progress
+from lupctl.core.stages.build.assemble import assemble, list_doubts, list_quarantine
+from lupctl.core.stages.build.job import BuildJob, Outcome
+from lupctl.core.stages.build.part import read_outcome
+from lupctl.core.stages.build.plan import BuildPlan, existing_pack, plan_build
+from lupctl.core.stages.build.workers import check_ray, run_here, run_local, run_ray, stopped_error
+from lupctl.core.threads import pick_workers
+from lupctl.core.train.stopping import noticing_stop
+from lupctl.core.video.tracking import check_tracker
+
+NUM_EXAMPLES = 5
+State = Literal["built", "up to date", "partial"]
+
+
+@dataclass(frozen=True)
+class BuildResult:
+    """What was built.
+
+    Args:
+        path: the pack, a file or a folder of shards; where it will be while other jobs are at work.
+        dataset: its name.
+        state: `partial` where other jobs of the array still have videos to do.
+        videos: number of videos with detections.
+        videos_done: of these, how many are done.
+        boxes: in the detections.
+        images: number of crops.
+        persons: number of persons, without unknown.
+        cameras: number of cameras, without unknown.
+        roles: crops per role.
+        clipped: crops whose boxes leave the frame.
+        dropped: boxes without a crop, by reason; boxes = images + these.
+        quarantined: what is wrong with videos and detections, each with `name` and `reason`.
+        warnings: what may be wrong with videos, each with `name` and `reason`.
+        shards: number of files.
+        num_bytes: bytes of all encoded crops.
+        fingerprint: of the pack.
+        seconds: it took.
+    """
+
+    path: Path
+    dataset: str
+    state: State
+    videos: int
+    videos_done: int
+    boxes: int = 0
+    images: int = 0
+    persons: int = 0
+    cameras: int = 0
+    roles: dict[Role, int] = field(default_factory=dict)
+    clipped: int = 0
+    dropped: dict[str, int] = field(default_factory=dict)
+    quarantined: list[dict[str, str]] = field(default_factory=list)
+    warnings: list[dict[str, str]] = field(default_factory=list)
+    shards: int = 0
+    num_bytes: int = 0
+    fingerprint: str = ""
+    seconds: float = 0.0
+
+
+def build(job: BuildJob, progress: Progress) -> BuildResult:
+    """Cuts the crops of every video, each into a part of its own, then puts the parts together as one pack.
+
+    Whatever ends a build, the same job goes on behind the last whole video and gives the same bytes; nor do they depend
+    on the number of workers, the executor or the number of jobs that share the videos. Of those jobs, the one that
+    finishes the last video makes the pack.
+
+    Args:
+        job: what is asked.
+        progress: where to tell how far it is.
+
+    Raises:
+        UsageError: another pack is there and `force` is not set, or a package is missing.
+        DataError: no video, no detections, not one crop, another build at work, or the disk is full.
+        StoppedError: on SIGTERM or Ctrl-C.
+    """
+    started_at = time.perf_counter()
+    _check_packages(job)
+    plan = plan_build(job)
+    if plan.state != "absent" and not job.force:
+        if plan.state == "changed":
+            raise UsageError(
+                f"{plan.path}: exists already and was made of other videos or in another way",
+                hint="add --force, or name another --out",
+            )
+        progress.say(f"{job.dataset}: {plan.path} is up to date")
+        return _describe(job, plan, plan.path, "up to date", seconds=time.perf_counter() - started_at)
+    with _claim_folder(job):
+        _work(job, plan, progress)
+        outcomes = [read_outcome(task) for task in plan.tasks]
+        whole = [outcome for outcome in outcomes if outcome is not None]
+        _warn(plan, whole, progress)
+        if len(whole) < len(outcomes):
+            return BuildResult(plan.path, job.dataset, "partial", len(outcomes), len(whole))
+        if job.strict and (wrong := list_quarantine(plan, whole)):
+            raise DataError(
+                f"{len(wrong):,} things are wrong with videos or detections, and --strict is set: {_name_some(wrong)}",
+                hint="without --strict the pack is made of what is whole; finished videos are kept",
+            )
+        made = _assemble(job, plan, whole, progress)
+    if made:
+        return _describe(job, plan, existing_pack(job.out), "built", seconds=time.perf_counter() - started_at)
+    return BuildResult(plan.path, job.dataset, "partial", len(outcomes), len(whole))
+
+
+def num_done(plan: BuildPlan) -> int:
+    """How many of the videos an earlier build of the same has finished."""
+    return sum(read_outcome(task) is not None for task in plan.tasks)
+
+
+def _check_packages(job: BuildJob) -> None:
+    if job.executor == "ray":
+        check_ray()
+    if job.cutting.track:
+        check_tracker()
+
+
+def _work(job: BuildJob, plan: BuildPlan, progress: Progress) -> None:
+    mine = plan.tasks
+    if job.shard is not None:
+        number, count = job.shard
+        mine = mine[number - 1 :: count]
+    todo = [task for task in mine if read_outcome(task) is None]
+    if len(todo) < len(mine):
+        progress.say(f"going on behind {len(mine) - len(todo):,} videos that were finished before")
+    title = f"cutting {job.dataset}"
+    with progress.task(title, total=len(mine), unit="videos", done=len(mine) - len(todo)) as bar:
+        crops = 0
+
+        def done(outcome: Outcome) -> None:
+            nonlocal crops
+            crops += outcome.crops
+            bar.advance(note=f"{crops:,} crops")
+
+        # A network on a GPU is held once; on a CPU it uses every core by itself.
+        workers = min(job.workers or (1 if job.cutting.detector else pick_workers()), len(todo))
+        match job.executor:
+            case "ray" if todo:
+                run_ray(todo, job.cutting, workers=job.workers, done=done)
+            case "local" if workers > 1:
+                run_local(todo, job.cutting, workers=workers, done=done)
+            case "local" | "ray":
+                run_here(todo, job.cutting, done=done)
+            case _:
+                assert_never(job.executor)
+
+
+def _assemble(job: BuildJob, plan: BuildPlan, outcomes: list[Outcome], progress: Progress) -> bool:
+    """Makes the pack and takes away the parts; False where another job of the array is at it."""
+    with noticing_stop() as request, _claim(job.folder / "assembling", shared=False) as is_ours:
+
+        def check_stop() -> None:
+            if request.wanted:
+                raise stopped_error(request, len(outcomes), len(outcomes))
+
+        if not is_ours:
+            progress.say(f"{job.dataset}: another job of the array puts the pack together")
+            return False
+        if all(task.part.with_suffix(".json").exists() for task in plan.tasks):  # else another job was quicker
+            assemble(job, plan, outcomes, progress=progress, check_stop=check_stop)
+            shutil.rmtree(job.folder, ignore_errors=True)
+    return True
+
+
+@contextmanager
+def _claim_folder(job: BuildJob) -> Iterator[None]:
+    """Keeps a second build of the same pack out; the jobs of one array share the folder."""
+    with disk_errors_named(job.folder):
+        job.folder.mkdir(parents=True, exist_ok=True)
+    with _claim(job.folder / "lock", shared=job.shard is not None) as is_ours:
+        if not is_ours:
+            raise DataError(f"{job.out}: is being built by another process", hint="wait until it is done, or stop it")
+        yield
+
+
+@contextmanager
+def _claim(path: Path, *, shared: bool) -> Iterator[bool]:
+    """Whether this process may go on; the system lets go of the file when the process ends, however it ends."""
+    with disk_errors_named(path):
+        try:
+            lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        except FileNotFoundError:  # another job has finished, and removed the folder
+            yield True
+            return
+    try:
+        fcntl.flock(lock, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+        is_ours = True
+    except BlockingIOError:
+        is_ours = False
+    except OSError:
+        is_ours = True  # some network disks have no locks; there, two builds at once are the user's affair
+    try:
+        yield is_ours
+    finally:
+        os.close(lock)
+
+
+def _warn(plan: BuildPlan, outcomes: Sequence[Outcome], progress: Progress) -> None:
+    wrong = list_quarantine(plan, outcomes)
+    if wrong:
+        progress.warn(f"{len(wrong):,} things are wrong with videos or detections: {_name_some(wrong)}")
+    doubts = list_doubts(outcomes)
+    if doubts:
+        progress.warn(f"{len(doubts):,} videos may not fit their boxes: {_name_some(doubts)}")
+
+
+def _name_some(entries: Sequence[dict[str, str]]) -> str:
+    some = "; ".join(f"{entry['name']}: {entry['reason']}" for entry in entries[:NUM_EXAMPLES])
+    return some + ("; ..." if len(entries) > NUM_EXAMPLES else "")
+
+
+def _describe(job: BuildJob, plan: BuildPlan, path: Path, state: State, *, seconds: float) -> BuildResult:
+    made = open_pack(path)
+    samples, counts = made.samples, made.record["counts"]
+    return BuildResult(
+        path=path,
+        dataset=job.dataset,
+        state=state,
+        videos=len(plan.tasks),
+        videos_done=len(plan.tasks),
+        boxes=counts["boxes"],
+        images=len(made),
+        persons=len(np.unique(samples.person[samples.role == ROLE_CODES["train"]])),
+        cameras=len(np.unique(samples.camera[samples.camera >= 0])),
+        roles={role: int((samples.role == code).sum()) for role, code in ROLE_CODES.items()},
+        clipped=counts["clipped"],
+        dropped=counts["dropped"],
+        quarantined=made.record["quarantine"],
+        warnings=counts["warnings"],
+        shards=len(made.shards),
+        num_bytes=made.num_bytes,
+        fingerprint=made.fingerprint,
+        seconds=seconds,
+    )

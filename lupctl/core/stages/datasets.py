@@ -1,0 +1,144 @@
+"""Every dataset that lupctl knows or that lies in a workspace, and its state there."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from lupctl.core.choices import Role
+from lupctl.core.errors import DataError
+from lupctl.core.formats.pack import HINT, PACK_FORMAT
+from lupctl.core.formats.record import open_recorded
+from lupctl.core.sources.catalog import CatalogEntry, catalog_entry, known_datasets
+from lupctl.core.sources.links import KnownArchive, Links, dataset_links, has_signs
+from lupctl.core.verdicts import read_verdict
+from lupctl.core.workspace import Workspace
+
+State = Literal["absent", "begun", "raw", "unrecognised", "packed", "damaged pack", "verified", "failed verification"]
+UNFINISHED = ".lupctl-part"  # what an unfinished download leaves in a dataset's folder
+
+
+@dataclass(frozen=True)
+class DatasetState:
+    """One line of the list.
+
+    Args:
+        name: what a user types.
+        title: what papers call it; empty for one's own.
+        images: published number of images per role.
+        persons: published number of persons per role.
+        cameras: published number of cameras.
+        remarks: what the published numbers rest on.
+        terms: of use; empty where lupctl does not know them.
+        published: where it is described.
+        get: how to have it: `download`, `by hand`, `drawn`, `withdrawn`, or `own`.
+        mirrors: other places, each with how sure it is.
+        archives: checksums that are known.
+        state: what is there, one word per thing.
+        raw: folder with raw data, whether it is there or not.
+        pack: the pack; None where there is none.
+        packed_images: images in it.
+    """
+
+    name: str
+    title: str
+    images: dict[Role, int]
+    persons: dict[Role, int]
+    cameras: int | None
+    remarks: str
+    terms: str
+    published: str
+    get: Literal["download", "by hand", "drawn", "withdrawn", "own"]
+    mirrors: list[str]
+    archives: list[KnownArchive]
+    state: list[State]
+    raw: Path | None
+    pack: Path | None = None
+    packed_images: int | None = None
+
+
+def list_datasets(workspace: Workspace) -> list[DatasetState]:
+    """The catalogue in its order, then what else lies under `raw/` and `packs/`; looks at names, opens no image.
+
+    A pack counts as verified when `data verify` found no error in the very files that are there now.
+    """
+    known = [_known_state(workspace, catalog_entry(name)) for name in known_datasets()]
+    known_folders = {state.raw for state in known}
+    names = {state.name for state in known}
+    own = {
+        path.name
+        for path in (workspace.raw.iterdir() if workspace.raw.is_dir() else ())
+        if path.is_dir() and not path.name.startswith(".") and path not in known_folders
+    }
+    own |= {path.stem if path.suffix == ".h5" else path.name for path in workspace.pack_paths()}
+    return [*known, *(_own_state(workspace, name) for name in sorted(own - names))]
+
+
+def _known_state(workspace: Workspace, entry: CatalogEntry) -> DatasetState:
+    links = dataset_links(entry.name)
+    # A folder under the pack's own name counts as well, as one who placed it by hand would call it.
+    folder = workspace.raw / links.folder if links.folder else None
+    if not (folder is not None and folder.exists()) and (workspace.raw / entry.name).is_dir():
+        folder = workspace.raw / entry.name
+    pack, packed_images, packed = _pack_state(workspace, entry.name)
+    get: Literal["download", "by hand", "drawn", "withdrawn"] = "download" if links.downloads else "by hand"
+    if links.refused:
+        get = "drawn" if entry.layout == "drawn" else "withdrawn"
+    return DatasetState(
+        name=entry.name,
+        title=entry.title,
+        images=dict(entry.images),
+        persons=dict(entry.persons),
+        cameras=entry.cameras,
+        remarks=links.remarks,
+        terms=entry.terms,
+        published=entry.published,
+        get=get,
+        mirrors=list(links.mirrors),
+        archives=list(links.archives),
+        state=[*_raw_state(folder, links), *packed] or ["absent"],
+        raw=folder,
+        pack=pack,
+        packed_images=packed_images,
+    )
+
+
+def _own_state(workspace: Workspace, name: str) -> DatasetState:
+    folder = workspace.raw / name
+    pack, packed_images, packed = _pack_state(workspace, name)
+    return DatasetState(
+        name=name, title="", images={}, persons={}, cameras=None, remarks="", terms="", published="", get="own",
+        mirrors=[], archives=[], state=[*_raw_state(folder, Links(folder=name)), *packed] or ["absent"],
+        raw=folder if folder.is_dir() else None, pack=pack, packed_images=packed_images,
+    )  # fmt: skip
+
+
+def _raw_state(folder: Path | None, links: Links) -> list[State]:
+    if folder is None or not folder.is_dir():
+        return []
+    begun: list[State] = ["begun"] if (folder / UNFINISHED).is_dir() else []
+    if has_signs(folder, (*links.images, *links.others)):
+        return ["raw", *begun]
+    anything = any(not path.name.startswith(".") for path in folder.iterdir())
+    if not anything:
+        return begun
+    return ["unrecognised" if links.images else "raw", *begun]
+
+
+def _pack_state(workspace: Workspace, name: str) -> tuple[Path | None, int | None, list[State]]:
+    path = workspace.pack_path(name)
+    shards = sorted(path.glob("*.h5")) if path.is_dir() else [path]
+    if not path.exists() or not shards:
+        return None, None, []
+    try:
+        num_images = sum(_count_images(shard) for shard in shards)
+    except DataError:
+        return path, None, ["damaged pack"]
+    verdict = read_verdict(path)
+    if verdict is None:
+        return path, num_images, ["packed"]
+    return path, num_images, ["packed", "verified" if verdict.sound else "failed verification"]
+
+
+def _count_images(shard: Path) -> int:
+    with open_recorded(shard, "pack", PACK_FORMAT, hint=HINT) as (file, _):
+        return int(file["images/crc32"].shape[0])

@@ -1,0 +1,161 @@
+"""Fetching a file from Google Drive through gdown."""
+
+import json
+import re
+import shutil
+import threading
+from pathlib import Path
+
+import gdown
+import requests
+from gdown.exceptions import DownloadCancelled, DownloadError, FileURLRetrievalError
+
+from lupctl.core.errors import DataError
+from lupctl.core.files import write_text
+from lupctl.core.stages.download.transfer import ByteBar, Patience, full_disk_named, innermost_reason, stopped
+
+QUOTA = re.compile(r"too many users|quota|many accesses", re.IGNORECASE)
+NOTE_NAME = "total.json"
+
+
+def drive_page(drive_id: str) -> str:
+    """What a person would open in a browser."""
+    return f"https://drive.google.com/file/d/{drive_id}/view"
+
+
+def fetch_drive(
+    drive_id: str,
+    folder: Path,
+    name: str,
+    *,
+    cancel: threading.Event,
+    bar: ByteBar,
+    patience: Patience | None = None,
+) -> Path:
+    """Fetches a file, continuing what an earlier call left; no cookies are read or kept.
+
+    Google tells no mark of a file's version to a later call, so a file that changed meanwhile is noticed by its
+    length only; the caller compares hashes where it knows them.
+
+    Args:
+        drive_id: of the file.
+        folder: of this file alone; what is left of an interrupted call lies in it.
+        name: of the file in that folder; the one it has on Drive where this is empty.
+        cancel: set by another thread to stop.
+        bar: told about bytes.
+        patience: how often and how long to try.
+
+    Returns:
+        The file's path in `folder`.
+
+    Raises:
+        DataError: Google refuses it, as after too many downloads by others; the network fails; or the disk is full.
+        StoppedError: `cancel` was set; what was fetched is kept.
+    """
+    patience = patience or Patience()
+    folder.mkdir(parents=True, exist_ok=True)
+    complete = _keep_one_part(folder)
+    if complete is not None:
+        return complete
+    told = _Told(folder, bar)
+    try:
+        with full_disk_named(folder / name if name else folder):
+            fetched = gdown.download(
+                id=drive_id,
+                output=str(folder / name) if name else f"{folder}/",
+                quiet=True,
+                use_cookies=False,
+                resume=True,
+                retries=patience.attempts - 1,
+                timeout=patience.timeout_s,
+                progress=told.note,
+                cancel=cancel,
+            )
+    except DownloadCancelled as error:
+        raise stopped() from error
+    except _ChangedError:
+        shutil.rmtree(folder)
+        return fetch_drive(drive_id, folder, name, cancel=cancel, bar=bar, patience=patience)
+    except FileURLRetrievalError as error:
+        raise _refused(drive_id, error) from error
+    except DownloadError as error:
+        if "byte range" in str(error) and any(folder.glob("*.part")):
+            shutil.rmtree(folder)  # it cannot be continued
+            return fetch_drive(drive_id, folder, name, cancel=cancel, bar=bar, patience=patience)
+        raise _failed(drive_id, error) from error
+    except requests.RequestException as error:
+        raise _failed(drive_id, error) from error
+    path = Path(str(fetched))
+    if path.parent != folder or path.name.startswith("."):
+        raise DataError(f"Google Drive calls the file {path.name!r}", hint=f"fetch it by hand: {drive_page(drive_id)}")
+    (folder / NOTE_NAME).unlink(missing_ok=True)
+    return path
+
+
+class _ChangedError(Exception):
+    """The file has another length than when its part was begun."""
+
+
+class _Told:
+    """What gdown tells while it works, turned into steps of the bar; remembers the length for a later call."""
+
+    def __init__(self, folder: Path, bar: ByteBar) -> None:
+        self._path = folder / NOTE_NAME
+        self._bar = bar
+        self._done = 0
+        self._total: int | None = None
+
+    def note(self, done: int, total: int | None) -> None:
+        if total is not None and self._total is None:
+            before = _read_total(self._path)
+            if before is None:
+                write_text(self._path, json.dumps(total))
+            elif before != total:
+                raise _ChangedError
+            self._total = total
+            self._bar.grow(total)
+        self._bar.advance(done - self._done)
+        self._done = done
+
+
+def _keep_one_part(folder: Path) -> Path | None:
+    """Leaves the longest beginning, since gdown refuses to choose among several; gives it its name if it is whole."""
+    parts = sorted(folder.glob("*.part"), key=lambda path: (path.stat().st_size, path.name))
+    for path in parts[:-1]:
+        path.unlink()
+    note = folder / NOTE_NAME
+    if not parts:
+        note.unlink(missing_ok=True)
+        return None
+    if _read_total(note) != parts[-1].stat().st_size:
+        return None
+    # gdown puts eight letters and `.part` behind the name; asked to continue a whole file, servers give an error.
+    complete = parts[-1].rename(folder / parts[-1].name[: -len(".part") - 8])
+    note.unlink()
+    return complete
+
+
+def _read_total(path: Path) -> int | None:
+    try:
+        total = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return total if isinstance(total, int) else None
+
+
+def _refused(drive_id: str, error: Exception) -> DataError:
+    words = " ".join(str(error).split())
+    why = "too many people fetched it lately" if QUOTA.search(words) else "it shows a page instead of the file"
+    return DataError(
+        f"Google Drive does not give out {drive_id}: {why}",
+        hint=f"try again tomorrow, or open {drive_page(drive_id)} in a browser and put the file where the steps say",
+    )
+
+
+def _failed(drive_id: str, error: Exception) -> DataError:
+    cause = error.__cause__ or error
+    first = " ".join(innermost_reason(cause).split())[:200]
+    return DataError(
+        f"Google Drive: {drive_id}: {first or type(error).__name__}; what was fetched is kept",
+        hint="type the same command again; it continues",
+    )

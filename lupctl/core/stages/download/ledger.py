@@ -1,0 +1,92 @@
+"""What became of each video: one JSON line per attempt, appended, so that a crash costs one line at most."""
+
+import json
+import os
+import threading
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+from lupctl.core.errors import FormatError
+from lupctl.core.files import disk_errors_named
+
+Outcome = Literal["done", "gone", "failed"]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One attempt at one video.
+
+    Args:
+        video: `country+city+videoid`.
+        state: done; gone, so that asking again is of little use; or failed, and may come another time.
+        reason: why it is gone or failed.
+        bytes: of the file.
+        sha256: of the file.
+        format: the stream's number at the source; empty for a file that was there already.
+        width: of the stream in pixels, where it is known.
+        height: the same.
+        fps: frames per second, where they are known.
+    """
+
+    video: str
+    state: Outcome
+    reason: str = ""
+    bytes: int = 0
+    sha256: str = ""
+    format: str = ""
+    width: int | None = None
+    height: int | None = None
+    fps: float | None = None
+
+
+class Ledger:
+    """The last entry of each video, and a file to append to.
+
+    A last line that a crash cut short is dropped: the attempt it told of is made again.
+
+    Args:
+        path: `*.jsonl`; made when the first entry comes.
+
+    Raises:
+        FormatError: a line, not the last, that is no entry.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.entries: dict[str, Entry] = {}
+        self._adding = threading.Lock()
+        content = path.read_bytes() if path.is_file() else b""
+        self._sound_bytes = content.rfind(b"\n") + 1
+        for row, line in enumerate(content[: self._sound_bytes].splitlines(), 1):
+            entry = self._parse(line, row)
+            self.entries[entry.video] = entry
+
+    def add(self, entry: Entry) -> None:
+        """Appends an entry and brings it to the disk.
+
+        Raises:
+            DataError: the disk is full.
+        """
+        line = json.dumps({key: value for key, value in asdict(entry).items() if value not in ("", 0, None)})
+        with self._adding, disk_errors_named(self.path):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with self.path.open("ab") as stream:
+                if stream.tell() != self._sound_bytes:
+                    stream.truncate(self._sound_bytes)
+                stream.write(line.encode() + b"\n")
+                stream.flush()
+                os.fsync(stream.fileno())
+                self._sound_bytes += len(line) + 1
+            self.entries[entry.video] = entry
+
+    def _parse(self, line: bytes, row: int) -> Entry:
+        try:
+            entry = Entry(**json.loads(line))
+            if entry.state in get_args(Outcome):
+                return entry
+        except (ValueError, TypeError):
+            pass
+        raise FormatError(
+            f"{self.path}: line {row} is no entry of a ledger", hint=f"remove that line: sed -i {row}d {self.path}"
+        )

@@ -1,0 +1,131 @@
+"""From a file that was fetched to raw data in its place, in steps that a kill at any point cannot spoil.
+
+Each download has a slot, a hidden folder inside the dataset's own, so that a renaming is enough to finish it. A slot
+that exists is work that is not over: the file comes into it, an archive is unpacked in it, the record is written, and
+only then does the content move to its place and the slot disappear.
+"""
+
+import fcntl
+import os
+import re
+import shutil
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from lupctl.core.archives.unpack import unpack
+from lupctl.core.errors import DataError
+from lupctl.core.files import disk_errors_named, sync_path
+
+STAGING = ".lupctl-part"
+UNPACKED = "unpacked"
+UNFINISHED = re.compile(r".*\.(part|part\.json)|total\.json")
+
+
+def slot_of(folder: Path, name: str) -> Path:
+    """Where one download of a dataset is made."""
+    return folder / STAGING / name
+
+
+def open_slots(folder: Path) -> list[str]:
+    """Names of the downloads that were begun and are not over."""
+    staging = folder / STAGING
+    return sorted(entry.name for entry in staging.iterdir() if entry.is_dir()) if staging.is_dir() else []
+
+
+def staged_file(slot: Path, name: str) -> Path | None:
+    """The complete file in a slot; where the name is the server's choice, the only complete one."""
+    if name:
+        return slot / name if (slot / name).is_file() else None
+    files = sorted(slot.glob("*")) if slot.is_dir() else []
+    return next((path for path in files if path.is_file() and not UNFINISHED.fullmatch(path.name)), None)
+
+
+@contextmanager
+def locked_staging(folder: Path) -> Iterator[None]:
+    """Keeps a second process from downloading into the same folder; removes the staging when nothing is left in it.
+
+    Raises:
+        DataError: another process does, or the disk refuses the write.
+    """
+    staging = folder / STAGING
+    is_new = not folder.is_dir()
+    with disk_errors_named(staging):
+        staging.mkdir(parents=True, exist_ok=True)
+        lock = os.open(staging / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise DataError(
+                f"{folder}: another lupctl is downloading into it", hint="wait for it, or stop it first"
+            ) from error
+        yield
+        if not open_slots(folder):
+            with suppress(OSError):
+                shutil.rmtree(staging)
+                if is_new:
+                    folder.rmdir()  # unless something came into it
+    finally:
+        os.close(lock)
+
+
+def unpack_into_slot(
+    archive: Path, slot: Path, folder: Path, *, into: str, force: bool, cancel: threading.Event
+) -> None:
+    """Unpacks an archive into its slot, and refuses what would replace something in the dataset's folder.
+
+    Args:
+        archive: the file.
+        slot: of this archive.
+        folder: the dataset's.
+        into: see `Download.into`.
+        force: replaces what is there.
+        cancel: set by another thread to stop.
+
+    Raises:
+        DataError: see `unpack`; or something of the same name is there and `force` is not set.
+        StoppedError: `cancel` was set.
+    """
+    if (slot / UNPACKED).is_dir():
+        return  # an earlier call came as far as this
+    fresh = slot / "unpacking"
+    shutil.rmtree(fresh, ignore_errors=True)
+    unpack(archive, fresh, cancel=cancel)
+    there = [target for _, target in _moves(fresh, folder, into) if target.exists()]
+    if there and not force:
+        shutil.rmtree(fresh)
+        raise DataError(f"{archive}: {there[0]} exists already and would be replaced", hint="remove it, or add --force")
+    fresh.rename(slot / UNPACKED)
+    sync_path(slot)
+
+
+def move_unpacked(slot: Path, folder: Path, *, into: str) -> None:
+    """Moves an archive's content to its place; called again after a kill, it moves what is left."""
+    for source, target in _moves(slot / UNPACKED, folder, into):
+        _make_room(target)
+        source.replace(target)
+    sync_path(folder)
+
+
+def move_file(path: Path, target: Path) -> None:
+    """Moves one file to its place."""
+    _make_room(target)
+    path.replace(target)
+    sync_path(target.parent)
+
+
+def _make_room(target: Path) -> None:
+    if target.is_dir() and not target.is_symlink():
+        shutil.rmtree(target)
+
+
+def _moves(unpacked: Path, folder: Path, into: str) -> list[tuple[Path, Path]]:
+    if not unpacked.is_dir():
+        return []
+    entries = sorted(unpacked.iterdir())
+    if not into:
+        return [(entry, folder / entry.name) for entry in entries]
+    only = entries[0] if len(entries) == 1 and entries[0].is_dir() else unpacked
+    return [(only, folder / into)]

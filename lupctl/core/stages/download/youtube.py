@@ -1,0 +1,147 @@
+"""One video through yt-dlp, in exactly the stream that the published boxes need."""
+
+import re
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from lupctl.core.errors import StoppedError, UsageError
+from lupctl.core.sources.video_list import VideoName
+from lupctl.core.stages.download.transfer import stopped
+
+# The published boxes are pixels of the stream that this rule picks; both collections use it.
+STREAM_RULE: Final = "bestvideo[ext=mp4][height<=?720][filesize<=500M]/best[height<=?720][filesize<=500M]"
+ADDRESS: Final = "https://www.youtube.com/watch?v={id}"
+GONE: Final = re.compile(
+    r"video (is )?unavailable|video is not available|private video|has been removed|no longer available"
+    r"|account .*terminated|been terminated|does not exist|video is private|members-only|join this channel",
+    re.IGNORECASE,
+)
+FULL_DISK: Final = re.compile(r"no space left|errno 28|disk quota exceeded", re.IGNORECASE)
+
+
+class GoneError(Exception):
+    """A video that its host does not have any more."""
+
+
+class FailedError(Exception):
+    """A video that did not come this time."""
+
+
+class FullDiskError(Exception):
+    """A disk with no room for the video."""
+
+
+@dataclass(frozen=True)
+class Stream:
+    """A video that came.
+
+    Args:
+        path: of the file.
+        format: the stream's number at the source.
+        width: in pixels, where it is known.
+        height: the same.
+        fps: frames per second, where they are known.
+    """
+
+    path: Path
+    format: str
+    width: int | None
+    height: int | None
+    fps: float | None
+
+
+class _Quiet:
+    """yt-dlp talks a lot; what matters comes as an exception."""
+
+    def debug(self, message: str) -> None:
+        return
+
+    def warning(self, message: str) -> None:
+        return
+
+    def error(self, message: str) -> None:
+        return
+
+
+def check_yt_dlp() -> None:
+    """Refuses early where yt-dlp is missing.
+
+    Raises:
+        UsageError: it is not installed.
+    """
+    try:
+        import yt_dlp  # noqa: F401
+    except ImportError as error:
+        raise UsageError("videos need yt-dlp, which is not installed", hint="pip install 'lupctl[videos]'") from error
+
+
+def fetch_video(
+    video: VideoName,
+    slot: Path,
+    cancel: threading.Event,
+    *,
+    address: str = ADDRESS,
+    **options: Any,
+) -> Stream:
+    """Fetches one video; what an earlier call left in its folder is continued.
+
+    The id stands inside an address, never by itself, since it may begin with `-`; no shell is involved.
+
+    Args:
+        video: which.
+        slot: a folder of this video alone.
+        cancel: set by another thread to stop.
+        address: of a video with `{id}` in it.
+        options: of yt-dlp, for tests.
+
+    Raises:
+        GoneError: its host has it no more.
+        FailedError: anything else that went wrong.
+        FullDiskError: the disk is full.
+        StoppedError: `cancel` was set.
+    """
+    import yt_dlp
+
+    def look(status: dict[str, Any]) -> None:
+        if cancel.is_set():
+            raise stopped()
+
+    slot.mkdir(parents=True, exist_ok=True)
+    given = {
+        "format": STREAM_RULE,
+        # The stream's number is in the name, so that two streams are never glued together.
+        "outtmpl": {"default": f"{str(slot).replace('%', '%%')}/%(format_id)s.%(ext)s"},
+        "noplaylist": True, "quiet": True, "no_warnings": True, "noprogress": True, "color": "no_color",
+        "logger": _Quiet(), "progress_hooks": [look], "continuedl": True, "overwrites": False, "updatetime": False,
+        "retries": 5, "fragment_retries": 5, "socket_timeout": 30, "fixup": "never", "cachedir": False,
+        **options,
+    }  # fmt: skip
+    try:
+        with yt_dlp.YoutubeDL(given) as client:
+            info = client.extract_info(address.format(id=video.id), download=True)
+    except StoppedError:
+        raise
+    except yt_dlp.utils.YoutubeDLError as error:
+        raise _judge(str(error)) from error
+    except OSError as error:
+        raise _judge(str(error)) from error
+    came = (info or {}).get("requested_downloads") or []
+    if not came:
+        raise FailedError("yt-dlp gave no file")
+    told = came[0]
+    return Stream(
+        Path(told["filepath"]),
+        str(told.get("format_id") or "unknown"),
+        told.get("width"),
+        told.get("height"),
+        told.get("fps"),
+    )
+
+
+def _judge(message: str) -> Exception:
+    words = " ".join(re.sub(r"^(ERROR: )?(\[[\w:]+\] )?([\w-]{11}: )?", "", message).split())[:300]
+    if FULL_DISK.search(words):
+        return FullDiskError(words)
+    return GoneError(words) if GONE.search(words) else FailedError(words)

@@ -1,0 +1,166 @@
+"""Reading pickles of strangers without running anything that is in them.
+
+A pickle is a little program: a plain load of it calls whatever it names. Here nothing of Python's or numpy's can be
+reached from inside a file. What a pickled array needs is answered by stand-ins that take bytes, a number type and a
+shape, and check all three; numpy's own way in (`dtype.__setstate__`) would let a file lay objects over bytes.
+"""
+
+import math
+import pickle
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lupctl.core.errors import DataError, FormatError
+
+NUMBER_TYPE = re.compile(r"b1|[iu][1248]|f[248]")
+HINT = "nothing in it was run; get the file again from where it was published"
+
+
+def load_plain(path: Path) -> Any:
+    """What a pickle holds, made of lists, tuples, dicts, sets, strings, bytes and numbers; no global is admitted.
+
+    Raises:
+        DataError: there is no such file, or it names a global: which one is said, and nothing of it was looked up.
+        FormatError: it is no pickle, or cut short.
+    """
+    return _load(path, {})
+
+
+def load_arrays(path: Path) -> Any:
+    """The same with numpy's arrays and scalars of numbers, from numpy 1 and 2 and every pickle protocol.
+
+    Arrays are of a subclass of `numpy.ndarray` that behaves alike; arrays of objects, texts and records are refused.
+
+    Raises:
+        DataError: there is no such file, or it names any other global: which one is said, and nothing of it was looked
+            up.
+        FormatError: it is no pickle, is cut short, or holds an array whose bytes do not fit its shape.
+    """
+    return _load(path, STAND_INS)
+
+
+def _load(path: Path, stand_ins: "Mapping[tuple[str, str], _StandIn]") -> Any:
+    try:
+        stream = path.open("rb")
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})", hint="check the path with ls -l") from error
+    with stream:
+        try:
+            return _Unpickler(stream, path=path, stand_ins=stand_ins).load()
+        except DataError:
+            raise
+        # A damaged pickle can fail in any way, from an end that is missing to memory for a length nobody wrote.
+        except Exception as error:
+            what = str(error).partition("\n")[0] or type(error).__name__
+            raise FormatError(f"{path}: not a whole pickle of plain data ({what})", hint=HINT) from error
+
+
+class _Unpickler(pickle.Unpickler):
+    def __init__(self, stream: Any, *, path: Path, stand_ins: "Mapping[tuple[str, str], _StandIn]") -> None:
+        # Pickles of Python 2 hold bytes as texts; latin1 keeps every one of them.
+        super().__init__(stream, encoding="latin1")
+        self._path = path
+        self._stand_ins = stand_ins
+
+    def find_class(self, module: str, name: str) -> "_StandIn":
+        found = self._stand_ins.get((module, name))
+        if found is None:
+            message = f"{self._path}: the pickle asks for {module}.{name}, which plain data never needs"
+            raise DataError(message, hint=HINT)
+        return found
+
+
+class _StandIn:
+    """A function that a pickle may call, without attributes that a pickle could set."""
+
+    __slots__ = ("_make",)
+
+    def __init__(self, make: Callable[..., Any]) -> None:
+        self._make = make
+
+    def __call__(self, *args: Any) -> Any:
+        return self._make(*args)
+
+    def __setstate__(self, state: Any) -> None:
+        raise ValueError("a function cannot be given a state")
+
+
+class _NumberType:
+    """A pickled dtype: a letter and a size, and later the order of bytes."""
+
+    __slots__ = ("kind",)
+
+    def __init__(self, code: Any, *_: Any) -> None:
+        if not isinstance(code, str) or not NUMBER_TYPE.fullmatch(code):
+            raise ValueError(f"an array of type {code!r}; numbers were expected")
+        self.kind = np.dtype(code)
+
+    def __setstate__(self, state: Any) -> None:
+        # version, byte order, then what only texts and records have
+        if state[1] not in ("<", ">", "=", "|") or any(part is not None for part in state[2:5]):
+            raise ValueError("an array of records; numbers were expected")
+        self.kind = self.kind.newbyteorder(state[1])
+
+
+class _Array(np.ndarray[Any, np.dtype[Any]]):
+    """An array that is empty until the pickle gives it its state."""
+
+    def __setstate__(self, state: Any) -> None:
+        _, shape, number, is_fortran, encoded = state
+        order: Literal["F", "C"] = "F" if is_fortran else "C"
+        made = _build_array(encoded, number, shape, order)
+        # numpy's stub says numpy.bool; numpy takes a bool alone.
+        super().__setstate__((1, made.shape, made.dtype, order == "F", made.tobytes(order)))  # type: ignore[arg-type]
+
+
+def _build_array(encoded: Any, number: Any, shape: Any, order: Any = "C") -> NDArray[Any]:
+    if isinstance(encoded, str):
+        encoded = encoded.encode("latin1")
+    if not isinstance(number, _NumberType) or not isinstance(encoded, bytes | bytearray):
+        raise ValueError("an array that is no run of numbers")
+    if not isinstance(shape, tuple) or not all(type(side) is int and side >= 0 for side in shape):
+        raise ValueError(f"an array of shape {shape!r}")
+    if math.prod(shape) * number.kind.itemsize != len(encoded):
+        raise ValueError(f"an array of shape {shape} and type {number.kind} in {len(encoded)} bytes")
+    return np.frombuffer(bytes(encoded), number.kind).reshape(shape, order="F" if order == "F" else "C").copy("K")
+
+
+def _build_scalar(number: Any, encoded: Any) -> Any:
+    return _build_array(encoded, number, (1,))[0]
+
+
+def _build_empty(*_: Any) -> _Array:
+    return _Array(0)
+
+
+def _encode(text: Any, codec: Any) -> bytes:
+    # How protocols 0 to 2 write bytes; any other codec is a program of its own.
+    if codec != "latin1" or not isinstance(text, str):
+        raise ValueError(f"bytes as {codec!r}; latin1 was expected")
+    return text.encode("latin1")
+
+
+def _refuse_call(*_: Any) -> Any:
+    raise ValueError("an array made in another way than numpy's")
+
+
+# numpy 2 renamed numpy.core to numpy._core.
+STAND_INS: Final[Mapping[tuple[str, str], _StandIn]] = {
+    ("numpy", "dtype"): _StandIn(_NumberType),
+    ("numpy", "ndarray"): _StandIn(_refuse_call),
+    ("_codecs", "encode"): _StandIn(_encode),
+    **{
+        (f"numpy.{core}.{module}", name): _StandIn(make)
+        for core in ("core", "_core")
+        for module, name, make in (
+            ("multiarray", "_reconstruct", _build_empty),
+            ("multiarray", "scalar", _build_scalar),
+            ("numeric", "_frombuffer", _build_array),
+        )
+    },
+}

@@ -112,6 +112,23 @@ def test_a_gate_that_is_not_met_is_four_and_still_reports(run_eval: Command, tmp
     assert run_eval(features, "--min-map", score, "--force").code == 0
 
 
+def test_each_gate_is_named_by_its_option(run_eval: Command, tmp_path: Path) -> None:
+    features = write_toy(tmp_path / "toy.features.h5")
+    outcome = run_eval(features, "--min-rank1", 1, "--min-map", 0.999, "--json")
+    scores = json.loads(outcome.out)["scores"]
+    assert scores["cmc"]["1"] < 1
+    assert outcome.code == 4
+    assert outcome.err.splitlines() == [
+        f"error: mAP {scores['map']:.4f} is lower than the 0.999 that --min-map demands; "
+        f"rank-1 {scores['cmc']['1']:.4f} is lower than the 1 that --min-rank1 demands",
+        "hint: train longer, or demand less",
+    ]
+    outcome = run_eval(features, "--min-rank1", 1, "--force")
+    assert outcome.code == 4
+    assert "mAP" not in outcome.err
+    assert run_eval(features, "--min-rank1", scores["cmc"]["1"], "--force").code == 0
+
+
 def test_a_report_is_not_overwritten_without_force(run_eval: Command, tmp_path: Path) -> None:
     features = write_toy(tmp_path / "toy.features.h5")
     assert run_eval(features).code == 0

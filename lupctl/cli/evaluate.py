@@ -77,6 +77,12 @@ MinMapOption = Annotated[
         "--min-map", min=0, max=1, help="Exit with 4 when mAP without re-ranking is lower.", show_default=False
     ),
 ]
+MinRank1Option = Annotated[
+    float | None,
+    typer.Option(
+        "--min-rank1", min=0, max=1, help="Exit with 4 when rank-1 without re-ranking is lower.", show_default=False
+    ),
+]
 
 
 @dataclass(frozen=True)
@@ -101,6 +107,7 @@ def evaluate(
     rerank_base: BaseOption = None,
     same_camera: SameCameraOption = "drop",
     min_map: MinMapOption = None,
+    min_rank1: MinRank1Option = None,
     device: DeviceOption = None,
     out: OutOption = None,
     home: HomeOption = None,
@@ -143,7 +150,9 @@ def evaluate(
         progress=progress,
     )
     show_report(report, stage.report_path(features, out), json=json)
-    check_gate(report.scores.map, min_map)
+    check_gates(
+        [("mAP", report.scores.map, "--min-map", min_map), ("rank-1", report.scores.cmc[1], "--min-rank1", min_rank1)]
+    )
 
 
 def resolve_features(workspace: Workspace, target: str | None, *, progress: Progress) -> Target:
@@ -177,17 +186,22 @@ def resolve_features(workspace: Workspace, target: str | None, *, progress: Prog
     )
 
 
-def check_gate(score: float, minimum: float | None) -> None:
-    """Compares mAP with what the user demanded.
+def check_gates(gates: list[tuple[str, float, str, float | None]]) -> None:
+    """Compares scores with what the user demanded.
+
+    Args:
+        gates: name of the score, its value, the option, and the least value the option names.
 
     Raises:
-        GateError: it is lower.
+        GateError: one is lower; names every one that is.
     """
-    if minimum is not None and score < minimum:
-        raise GateError(
-            f"mAP {score:.4f} is lower than the {minimum:g} that --min-map demands",
-            hint="train longer, or demand less",
-        )
+    missed = [
+        f"{name} {score:.4f} is lower than the {least:g} that {option} demands"
+        for name, score, option, least in gates
+        if least is not None and score < least
+    ]
+    if missed:
+        raise GateError("; ".join(missed), hint="train longer, or demand less")
 
 
 def _target_of_run(run: Path) -> Target:

@@ -119,8 +119,10 @@ def test_each_gate_is_named_by_its_option(run_eval: Command, tmp_path: Path) -> 
     assert scores["cmc"]["1"] < 1
     assert outcome.code == 4
     assert outcome.err.splitlines() == [
-        f"error: mAP {scores['map']:.4f} is lower than the 0.999 that --min-map demands; "
-        f"rank-1 {scores['cmc']['1']:.4f} is lower than the 1 that --min-rank1 demands",
+        (
+            f"error: mAP {scores['map']:.4f} is lower than the 0.999 that --min-map demands; "
+            f"rank-1 {scores['cmc']['1']:.4f} is lower than the 1 that --min-rank1 demands"
+        ),
         "hint: train longer, or demand less",
     ]
     outcome = run_eval(features, "--min-rank1", 1, "--force")
@@ -185,7 +187,7 @@ def test_one_camera_data_is_refused_and_can_be_kept(run_eval: Command, tmp_path:
 def test_broken_features_are_three(run_eval: Command, tmp_path: Path) -> None:
     outcome = run_eval(write_toy(tmp_path / "toy.features.h5", spoil=True))
     assert outcome.code == 3
-    assert "1 of 120 features are NaN, infinite or beyond float32: 007.jpg" in outcome.err
+    assert "1 of 120 features are NaN, infinite or beyond float32: row 7 (007.jpg)" in outcome.err
     assert not (tmp_path / "report.json").exists()
     text = tmp_path / "text.features.h5"
     text.write_text("no features")

@@ -3,10 +3,11 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lupctl.cli.show import print_json, print_table
+from lupctl.cli.show import print_table
 
 if TYPE_CHECKING:
     from lupctl.core.formats.report import Report, ReportScores
+    from lupctl.core.formats.report_details import ReportPairs
 
 COLUMNS = ["%", "mAP", "mAP official", "mINP", "rank-1", "rank-5", "rank-10", "rank-20"]
 DIGEST_SHOWN = len("sha256:") + 12
@@ -20,10 +21,10 @@ def show_report(report: "Report", path: Path, *, json: bool) -> None:
         path: where it lies.
         json: one JSON object in place of the table.
     """
-    from lupctl.core.formats.report import report_payload
+    from lupctl.core.formats.report import report_text
 
     if json:
-        print_json(report.schema_name, report_payload(report))
+        print(report_text(report), end="")
         return
     rows = [("as dumped", *_score_cells(report.scores))]
     if report.rerank is not None:
@@ -38,14 +39,37 @@ def _notes(report: "Report", path: Path) -> list[str]:
     queries = f"valid queries {counts.queries_valid:,} / {counts.queries:,}"
     gallery = f"gallery {counts.gallery:,} ({counts.distractors:,} distractors; {counts.junk:,} junk left out)"
     digests = ", ".join(f"{name} {value[:DIGEST_SHOWN]}" for name, value in sorted(report.fingerprints.items()))
+    origin = ["features: made elsewhere, without a record of network and images"] if _is_foreign(report) else []
     return [
         f"{queries}, {gallery}",
         f"95 % interval: mAP {_range(interval.map)}, rank-1 {_range(interval.rank1)}",
+        *([] if report.details is None else _decisions(report.details.pairs)),
         f"protocol: {protocol.name}, same camera: {protocol.same_camera}",
         f"mAP: {protocol.map}; official: {protocol.map_official}",
+        *origin,
         f"fingerprints: {digests}",
         f"report: {path}",
     ]
+
+
+def _decisions(pairs: "ReportPairs") -> list[str]:
+    """What a threshold on the distance would do."""
+    rates = [
+        f"{100 * point.tpr:.2f} at {wanted}" for wanted, point in sorted(pairs.at_fpr.items()) if point is not None
+    ]
+    lines = [f"pairs of one person found, % at a false match rate: {', '.join(rates)}"] if rates else []
+    chosen = pairs.threshold
+    if chosen is None:
+        return lines
+    errors = f"{100 * chosen.held_out.fpr:.2f} % false matches, {100 * (1 - chosen.held_out.tpr):.2f} % missed"
+    chosen_on = f"{chosen.rule} on half of the persons"
+    return [*lines, f"same person if 1 - cos <= {chosen.chosen.threshold:.3f} ({chosen_on}; on the others {errors})"]
+
+
+def _is_foreign(report: "Report") -> bool:
+    from lupctl.core.formats.foreign import is_made_elsewhere
+
+    return is_made_elsewhere(report.provenance.features)
 
 
 def _score_cells(scores: "ReportScores") -> tuple[object, ...]:

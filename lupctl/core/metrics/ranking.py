@@ -4,7 +4,7 @@ Distances come in chunks of queries. Values alone are sorted and the right answe
 costs a fraction of an argsort; only rows in which a right answer ties with something are sorted with their indices.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +20,28 @@ CHUNK_BYTES = 64 << 20
 TIED_ROWS = 64
 
 Distances = Callable[[int, int], Tensor]
+
+
+@dataclass(frozen=True)
+class RankedBlock:
+    """One chunk of queries on its way through `rank_queries`, for whoever counts something else along.
+
+    Args:
+        start: number of the first query.
+        block: (B, G) distances; infinite where a pair counts neither way.
+        ordered: (B, G) the same, ascending within each row.
+        row: (P) int64, queries of the right answers, counted from `start`, ascending.
+        column: (P) int64, their gallery images.
+    """
+
+    start: int
+    block: Tensor
+    ordered: Tensor
+    row: NDArray[np.int64]
+    column: NDArray[np.int64]
+
+
+Watcher = Callable[[RankedBlock], None]
 
 
 @dataclass(frozen=True)
@@ -83,6 +105,7 @@ def rank_queries(
     *,
     chunk: int | None = None,
     same_camera: SameCamera = "drop",
+    watchers: Sequence[Watcher] = (),
     advance: Callable[[int], None] | None = None,
 ) -> Ranking:
     """Ranks the gallery for every query, a chunk of queries at a time.
@@ -97,6 +120,7 @@ def rank_queries(
         gallery: G images.
         chunk: queries at a time; as many as fit `CHUNK_BYTES` when None.
         same_camera: `keep` counts the query's person seen by the query's camera as a right answer.
+        watchers: called with each chunk, which they do not change.
         advance: called with the number of queries done after each chunk.
     """
     size = chunk or pick_chunk(len(gallery))
@@ -110,8 +134,11 @@ def rank_queries(
         block = distances(start, stop).contiguous()
         block[:, junk.to(block.device)] = torch.inf
         block[_on(block, row[~is_right]), _on(block, column[~is_right])] = torch.inf
-        rank = ranks_of(block, row[is_right], column[is_right])
-        parts.append(summarise_ranks(row[is_right], rank, stop - start))
+        row, column = row[is_right], column[is_right]
+        ordered = sorted_values(block)
+        parts.append(summarise_ranks(row, ranks_of(block, row, column, ordered=ordered), stop - start))
+        for watch in watchers:
+            watch(RankedBlock(start=start, block=block, ordered=ordered, row=row, column=column))
         if advance is not None:
             advance(stop - start)
     return _joined(parts)
@@ -146,13 +173,16 @@ def same_person_pairs(
     return row, order[first[row] + within]
 
 
-def ranks_of(block: Tensor, row: NDArray[np.int64], column: NDArray[np.int64]) -> NDArray[np.int64]:
+def ranks_of(
+    block: Tensor, row: NDArray[np.int64], column: NDArray[np.int64], *, ordered: Tensor | None = None
+) -> NDArray[np.int64]:
     """1-based ranks of single entries within their rows; equal values rank in column order.
 
     Args:
         block: (B, G) float32 without NaN, smaller is nearer.
         row: (P) int64, ascending.
         column: (P) int64.
+        ordered: the rows sorted, where that was done before.
 
     Returns:
         (P) int64.
@@ -164,7 +194,7 @@ def ranks_of(block: Tensor, row: NDArray[np.int64], column: NDArray[np.int64]) -
     slot = _on(block, np.arange(len(row)) - (np.cumsum(count) - count)[row])
     wanted = block.new_zeros(len(block), int(count.max()))
     wanted[rows, slot] = block[rows, columns]
-    ordered = _sorted_values(block)
+    ordered = sorted_values(block) if ordered is None else ordered
     below = torch.searchsorted(ordered, wanted)[rows, slot]
     up_to = torch.searchsorted(ordered, wanted, right=True)[rows, slot]
     rank = below + 1
@@ -213,7 +243,8 @@ def summarise_ranks(row: NDArray[np.int64], rank: NDArray[np.int64], num_rows: i
     return Ranking(ap_step=ap_step, ap_trapezoid=ap_trapezoid, inp=inp, first_rank=first_rank, num_right=num_right)
 
 
-def _sorted_values(block: Tensor) -> Tensor:
+def sorted_values(block: Tensor) -> Tensor:
+    """The values of each row, ascending: (B, G)."""
     if block.device.type == "cpu":
         # numpy sorts float32 with vector instructions, about ten times faster than torch, which sorts indices along.
         return torch.from_numpy(np.sort(block.numpy(), axis=1))

@@ -1,34 +1,52 @@
 """Evaluation: from features to a report."""
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from importlib.metadata import version
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from lupctl.core.choices import SameCamera
 from lupctl.core.errors import DataError, DeviceError
-from lupctl.core.files import check_absent, file_fingerprint
-from lupctl.core.formats.features import Features, read_features, read_features_head
-from lupctl.core.formats.report import (
-    REPORT_NAME,
-    Report,
-    ReportCounts,
-    ReportInterval,
-    ReportProtocol,
-    ReportProvenance,
-    ReportRerank,
-    ReportScores,
-    read_report,
-    write_report,
-)
-from lupctl.core.metrics.bootstrap import DRAWS, SEED
+from lupctl.core.files import check_absent, disk_errors_named, file_fingerprint
+from lupctl.core.formats.foreign import is_made_elsewhere
+from lupctl.core.formats.report import REPORT_NAME, Report, ReportProtocol, read_report, write_report
 from lupctl.core.metrics.rerank import RerankSettings
-from lupctl.core.metrics.scores import Scores
 from lupctl.core.progress import Progress
 from lupctl.core.retrieval.answerable import Counts, check_answerable
-from lupctl.core.retrieval.score import Scored, estimate_bytes, score
+from lupctl.core.retrieval.joined import read_joined, read_joined_head
+from lupctl.core.retrieval.reporting import build_report
+from lupctl.core.retrieval.score import estimate_bytes, score
+
+
+@dataclass(frozen=True)
+class EvaluationJob:
+    """One command's worth of evaluation.
+
+    Args:
+        features: files of one network: those `dump` wrote, or made elsewhere; scored as one set.
+        out: the report's file or folder; beside the first features when None.
+        rerank: scores once more after re-ranking.
+        same_camera: whether the query's person seen by the query's camera is ignored or right.
+        wanted_fpr: false positive rate of the decision threshold; None takes equal error rates.
+        force: overwrite a report that is there.
+        command: the command line, for the record.
+    """
+
+    features: tuple[Path, ...]
+    out: Path | None = None
+    rerank: RerankSettings | None = None
+    same_camera: SameCamera = "drop"
+    wanted_fpr: float | None = None
+    force: bool = False
+    command: tuple[str, ...] = ()
+
+    @property
+    def report(self) -> Path:
+        """The file that is written."""
+        return report_path(self.features[0], self.out)
 
 
 @dataclass(frozen=True)
@@ -57,87 +75,67 @@ def report_path(features_path: Path, out: Path | None) -> Path:
     return out / REPORT_NAME if out.is_dir() else out
 
 
-def plan_evaluation(
-    features_path: Path, *, out: Path | None, rerank: RerankSettings | None, same_camera: SameCamera
-) -> EvaluationPlan:
+def plan_evaluation(job: EvaluationJob, progress: Progress) -> EvaluationPlan:
     """Looks at who is in the features, without reading them.
 
     Raises:
         DataError: as `evaluate`, but for features that are not finite.
     """
-    head = read_features_head(features_path)
-    counts = check_answerable(head.samples, same_camera=same_camera)
+    head = read_joined_head(job.features, progress=progress)
+    counts = check_answerable(head.samples, same_camera=job.same_camera)
     stored = head.shape[0] * head.shape[1] * (4 if head.type_name == "float32" else 2)
     return EvaluationPlan(
         dataset=str(head.record.get("dataset", "unknown")),
         counts=counts,
         dimension=head.shape[1],
-        memory_bytes=stored + estimate_bytes(counts, head.shape[1], chunk=None, rerank=rerank),
-        report=report_path(features_path, out),
+        memory_bytes=stored + estimate_bytes(counts, head.shape[1], chunk=None, rerank=job.rerank),
+        report=job.report,
     )
 
 
-def evaluate(
-    features_path: Path,
-    *,
-    out: Path | None = None,
-    rerank: RerankSettings | None = None,
-    same_camera: SameCamera = "drop",
-    device: torch.device,
-    command: Sequence[str] = (),
-    force: bool = False,
-    progress: Progress,
-) -> Report:
-    """Scores a features file and writes `report.json`.
-
-    Args:
-        features_path: a file that `dump` wrote.
-        out: the report's file or folder; beside the features when None.
-        rerank: scores once more after re-ranking.
-        same_camera: whether the query's person seen by the query's camera is ignored or right.
-        device: where distances are computed.
-        command: the command line, for the record.
-        force: overwrite a report that is there.
-        progress: lines and bars.
+def evaluate(job: EvaluationJob, device: torch.device, progress: Progress) -> Report:
+    """Scores features and writes `report.json`.
 
     Raises:
-        DataError: no features, damaged or not finite ones, or a query set that cannot be scored.
+        DataError: no features, damaged or not finite ones, those of two networks, a query set that cannot be scored,
+            or a report that cannot be written.
         UsageError: the report exists.
         DeviceError: the device has too little memory.
     """
-    path = report_path(features_path, out)
-    if not force:
-        check_replaceable(path, features_path, rerank=rerank, same_camera=same_camera)
-    features = read_features(features_path)
+    if not job.force:
+        check_replaceable(job)
+    check_writable(job.report)
+    features = read_joined(job.features, progress=progress)
+    if is_made_elsewhere(features.record):
+        progress.say(f"{job.features[0]}: made elsewhere; nothing tells which network and images led to it")
     try:
         scored = score(
             features.features,
             features.samples,
             device=device,
-            rerank=rerank,
-            same_camera=same_camera,
+            rerank=job.rerank,
+            same_camera=job.same_camera,
+            details=True,
             progress=progress,
         )
     except torch.OutOfMemoryError as error:
-        raise DeviceError(f"{device}: out of memory while scoring {features_path}", hint="--device cpu") from error
-    _say_invalid(scored.counts, progress)
-    report = Report(
-        dataset=str(features.record.get("dataset", "unknown")),
-        counts=_report_counts(scored.counts),
-        scores=_report_scores(scored.scores),
-        rerank=_report_rerank(rerank, scored.rerank_scores),
-        ci95=_report_interval(scored),
-        protocol=ReportProtocol(same_camera=same_camera),
-        fingerprints=_fingerprints(features_path, features),
-        provenance=ReportProvenance(version=version("lupctl"), command=list(command), features=dict(features.record)),
+        raise DeviceError(f"{device}: out of memory while scoring {job.features[0]}", hint="--device cpu") from error
+    _say_doubts(scored.counts, job.rerank, progress)
+    report = build_report(
+        scored,
+        features.samples,
+        features.record,
+        protocol=ReportProtocol(same_camera=job.same_camera),
+        rerank=job.rerank,
+        wanted_fpr=job.wanted_fpr,
+        fingerprints=_fingerprints(job.features, features.record),
+        command=job.command,
     )
-    write_report(path, report)
+    write_report(job.report, report)
     return report
 
 
-def check_replaceable(
-    path: Path, features_path: Path, *, rerank: RerankSettings | None, same_camera: SameCamera
-) -> None:
+def check_replaceable(job: EvaluationJob) -> None:
     """Lets a report take the place of one that it contains: same features, same rule, no re-ranking lost.
 
     `lupctl eval` and then `lupctl eval --rerank` is what people type, and nothing of the first is lost by the second.
@@ -145,65 +143,55 @@ def check_replaceable(
     Raises:
         UsageError: another report lies there.
     """
-    if not path.exists():
+    if not job.report.exists():
         return
     try:
-        old = read_report(path)
+        old = read_report(job.report)
     except DataError:
-        check_absent(path, force=False)
+        check_absent(job.report, force=False)
         return
+    rerank = job.rerank
     same_ranking = old.rerank is None or (
         rerank is not None
         and (old.rerank.k1, old.rerank.k2, old.rerank.weight, old.rerank.base)
         == (rerank.k1, rerank.k2, rerank.weight, rerank.base)
     )
-    same_input = old.fingerprints.get("features") == file_fingerprint(features_path)
-    if not (same_input and same_ranking and old.protocol.same_camera == same_camera):
-        check_absent(path, force=False)
+    same_input = _of_features(old.fingerprints) == _of_features(_fingerprints(job.features, {}))
+    if not (same_input and same_ranking and old.protocol.same_camera == job.same_camera):
+        check_absent(job.report, force=False)
 
 
-def _say_invalid(counts: Counts, progress: Progress) -> None:
+def check_writable(path: Path) -> None:
+    """Refuses a place that nothing can be written to, before hours of work and not after.
+
+    Raises:
+        DataError: the folder cannot be made or refuses a file.
+    """
+    with disk_errors_named(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}."):
+            pass
+
+
+def _say_doubts(counts: Counts, rerank: RerankSettings | None, progress: Progress) -> None:
     invalid = counts.queries - counts.valid
     if invalid:
         progress.say(
             f"{invalid} of {counts.queries} queries have no right answer ({counts.absent} show a person absent from "
             f"the gallery): mAP, mINP and CMC are over the other {counts.valid}, mAP official counts them as 0"
         )
+    if rerank is not None and counts.gallery < rerank.k1:
+        progress.warn(
+            f"the gallery has {counts.gallery} images, fewer than k1 = {rerank.k1}: nearly all are neighbours of all, "
+            "and re-ranked scores say little; --k1 takes fewer"
+        )
 
 
-def _fingerprints(path: Path, features: Features) -> dict[str, str]:
-    parents = features.record.get("parents") or {}
-    return {**{str(name): str(value) for name, value in parents.items()}, "features": file_fingerprint(path)}
+def _fingerprints(paths: Sequence[Path], record: Mapping[str, Any]) -> dict[str, str]:
+    parents = record.get("parents") or {}
+    own = {f"features:{index}" if index else "features": file_fingerprint(path) for index, path in enumerate(paths)}
+    return {**{str(name): str(value) for name, value in parents.items()}, **own}
 
 
-def _report_counts(counts: Counts) -> ReportCounts:
-    return ReportCounts(
-        queries=counts.queries,
-        queries_valid=counts.valid,
-        queries_absent=counts.absent,
-        query_persons=counts.persons,
-        gallery=counts.gallery,
-        junk=counts.junk,
-        distractors=counts.distractors,
-    )
-
-
-def _report_scores(scores: Scores) -> ReportScores:
-    return ReportScores(**asdict(scores))
-
-
-def _report_rerank(settings: RerankSettings | None, scores: Scores | None) -> ReportRerank | None:
-    if settings is None or scores is None:
-        return None
-    return ReportRerank(
-        k1=settings.k1, k2=settings.k2, weight=settings.weight, base=settings.base, scores=_report_scores(scores)
-    )
-
-
-def _report_interval(scored: Scored) -> ReportInterval:
-    return ReportInterval(
-        map=(scored.map_interval.lower, scored.map_interval.upper),
-        rank1=(scored.rank1_interval.lower, scored.rank1_interval.upper),
-        draws=DRAWS,
-        seed=SEED,
-    )
+def _of_features(fingerprints: Mapping[str, str]) -> dict[str, str]:
+    return {name: value for name, value in fingerprints.items() if name.partition(":")[0] == "features"}

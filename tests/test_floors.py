@@ -25,6 +25,7 @@ FLOORS = {
     "lupctl.core.nets": 3,
     "lupctl.core.losses": 3,
     "lupctl.core.metrics": 3,
+    "lupctl.core.pages": 3,
     "lupctl.core.train": 3,
     "lupctl.core.methods": 4,
     "lupctl.core.recipes": 4,

@@ -46,6 +46,16 @@ SameCameraOption = Annotated[
         help="Matches from the query's own camera: drop ignores them, as Market-1501 does; keep counts them as right.",
     ),
 ]
+ImagesOption = Annotated[
+    str | None,
+    typer.Option(
+        "--images",
+        metavar="PACK|FOLDER",
+        help="Where the page takes its images from [default: the dataset's pack].",
+        show_default=False,
+    ),
+]
+PageOption = Annotated[bool, typer.Option("--page/--no-page", help="Write report.html beside report.json.")]
 MinMapOption = Annotated[
     float | None,
     typer.Option(

@@ -5,11 +5,13 @@ from typing import TYPE_CHECKING
 
 from lupctl.cli.eval_options import (
     BaseOption,
+    ImagesOption,
     K1Option,
     K2Option,
     LambdaOption,
     MinMapOption,
     MinRank1Option,
+    PageOption,
     RerankOption,
     SameCameraOption,
     TargetsArgument,
@@ -29,7 +31,7 @@ from lupctl.cli.options import (
 )
 from lupctl.cli.score_table import show_report
 from lupctl.cli.show import print_json, print_table
-from lupctl.cli.targets import resolve_files
+from lupctl.cli.targets import find_pictures, resolve_files
 from lupctl.core.errors import GateError
 from lupctl.core.progress import Progress
 from lupctl.core.workspace import open_workspace
@@ -49,6 +51,8 @@ def evaluate(
     rerank_base: BaseOption = None,
     same_camera: SameCameraOption = "drop",
     threshold: ThresholdOption = "eer",
+    images: ImagesOption = None,
+    page: PageOption = True,
     min_map: MinMapOption = None,
     min_rank1: MinRank1Option = None,
     device: DeviceOption = None,
@@ -60,7 +64,7 @@ def evaluate(
     quiet: QuietOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Scores a run or a features file: mAP by both rules, mINP, CMC, intervals; writes report.json beside the features.
+    """Scores a run or a features file: mAP by both rules, mINP, CMC, intervals; writes report.json and report.html.
 
     Examples:
 
@@ -78,12 +82,15 @@ def evaluate(
     progress = Progress(quiet=quiet)
     where = pick_device(device)
     space = open_workspace(home)
+    features = resolve_files(space, targets or [], where, progress)
     job = stage.EvaluationJob(
-        features=resolve_files(space, targets or [], where, progress),
+        features=features,
         out=out,
         rerank=settings,
         same_camera=same_camera,
         wanted_fpr=wanted_fpr,
+        images=find_pictures(space, images, features[0]) if page else None,
+        page=page,
         force=force,
         command=("lupctl", *sys.argv[1:]),
     )
@@ -91,7 +98,7 @@ def evaluate(
         _show_plan(stage.plan_evaluation(job, progress), json=json)
         return
     report = stage.evaluate(job, where, progress)
-    show_report(report, job.report, json=json)
+    show_report(report, [job.report, job.html] if page else [job.report], json=json)
     check_gates(
         [
             ("mAP", report.scores.map, "--min-map", min_map),

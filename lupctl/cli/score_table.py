@@ -1,5 +1,6 @@
 """A report as a person reads it: all scores, and all they depend on."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,12 +14,12 @@ COLUMNS = ["%", "mAP", "mAP official", "mINP", "rank-1", "rank-5", "rank-10", "r
 DIGEST_SHOWN = len("sha256:") + 12
 
 
-def show_report(report: "Report", path: Path, *, json: bool) -> None:
+def show_report(report: "Report", paths: Sequence[Path], *, json: bool) -> None:
     """Prints a report on stdout.
 
     Args:
         report: what was measured.
-        path: where it lies.
+        paths: where it lies.
         json: one JSON object in place of the table.
     """
     from lupctl.core.formats.report import report_text
@@ -31,10 +32,10 @@ def show_report(report: "Report", path: Path, *, json: bool) -> None:
         chosen = report.rerank
         name = f"re-ranked: k1={chosen.k1} k2={chosen.k2} lambda={chosen.weight:g} base={chosen.base}"
         rows.append((name, *_score_cells(chosen.scores)))
-    print_table(report.dataset, COLUMNS, rows, note="\n".join(_notes(report, path)))
+    print_table(report.dataset, COLUMNS, rows, note="\n".join(_notes(report, paths)))
 
 
-def _notes(report: "Report", path: Path) -> list[str]:
+def _notes(report: "Report", paths: Sequence[Path]) -> list[str]:
     counts, interval, protocol = report.counts, report.ci95, report.protocol
     queries = f"valid queries {counts.queries_valid:,} / {counts.queries:,}"
     gallery = f"gallery {counts.gallery:,} ({counts.distractors:,} distractors; {counts.junk:,} junk left out)"
@@ -48,7 +49,7 @@ def _notes(report: "Report", path: Path) -> list[str]:
         f"mAP: {protocol.map}; official: {protocol.map_official}",
         *origin,
         f"fingerprints: {digests}",
-        f"report: {path}",
+        *(f"report: {path}" for path in paths),
     ]
 
 

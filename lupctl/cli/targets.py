@@ -9,7 +9,7 @@ from lupctl.cli.dump import default_out, find_images
 from lupctl.cli.resolve import find_checkpoint
 from lupctl.core.errors import DataError, UsageError
 from lupctl.core.progress import Progress
-from lupctl.core.workspace import Workspace
+from lupctl.core.workspace import RUN_NAME, Workspace, read_run
 
 if TYPE_CHECKING:
     import torch
@@ -101,6 +101,24 @@ def current_features(space: Workspace, target: Target, device: "torch.device", p
     progress.say(f"features: {out} from {images}")
     job = DumpJob(checkpoint, images, out, force=features is not None, command=("lupctl", *sys.argv[1:]))
     return dump(job, device, progress).path
+
+
+def find_pictures(space: Workspace, named: str | None, features: Path) -> Path | None:
+    """The pack or folder with the images behind some features: as named, else the workspace's pack of their dataset.
+
+    Raises:
+        DataError: the named one is not there.
+    """
+    if named is not None:
+        return space.find_pack(named)
+    from lupctl.core.formats.foreign import read_any_head
+
+    dataset = str(read_any_head(features).record.get("dataset", ""))
+    facts = read_run(features.parent) if (features.parent / RUN_NAME).is_file() else {}
+    for place in (Path(str(facts.get("pack", ""))), space.pack_path(dataset) if dataset else space.packs / "none"):
+        if place.name and place.exists():
+            return place
+    return None
 
 
 def _target_of_run(run: Path) -> Target:

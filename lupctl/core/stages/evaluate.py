@@ -10,15 +10,22 @@ import torch
 
 from lupctl.core.choices import SameCamera
 from lupctl.core.errors import DataError, DeviceError
-from lupctl.core.files import check_absent, disk_errors_named, file_fingerprint
+from lupctl.core.files import check_absent, disk_errors_named, file_fingerprint, write_text
+from lupctl.core.formats.features import Features
 from lupctl.core.formats.foreign import is_made_elsewhere
 from lupctl.core.formats.report import REPORT_NAME, Report, ReportProtocol, read_report, write_report
 from lupctl.core.metrics.rerank import RerankSettings
+from lupctl.core.pages.pictures import embed_picture
+from lupctl.core.pages.report import render_report
 from lupctl.core.progress import Progress
 from lupctl.core.retrieval.answerable import Counts, check_answerable
 from lupctl.core.retrieval.joined import read_joined, read_joined_head
+from lupctl.core.retrieval.pictures import open_images
+from lupctl.core.retrieval.ranklists import rank_lists
 from lupctl.core.retrieval.reporting import build_report
-from lupctl.core.retrieval.score import estimate_bytes, score
+from lupctl.core.retrieval.score import Scored, estimate_bytes, score
+
+PAGE_SUFFIX = ".html"
 
 
 @dataclass(frozen=True)
@@ -31,6 +38,8 @@ class EvaluationJob:
         rerank: scores once more after re-ranking.
         same_camera: whether the query's person seen by the query's camera is ignored or right.
         wanted_fpr: false positive rate of the decision threshold; None takes equal error rates.
+        images: the pack or folder with the images, for the page.
+        page: writes report.html too.
         force: overwrite a report that is there.
         command: the command line, for the record.
     """
@@ -40,6 +49,8 @@ class EvaluationJob:
     rerank: RerankSettings | None = None
     same_camera: SameCamera = "drop"
     wanted_fpr: float | None = None
+    images: Path | None = None
+    page: bool = True
     force: bool = False
     command: tuple[str, ...] = ()
 
@@ -47,6 +58,11 @@ class EvaluationJob:
     def report(self) -> Path:
         """The file that is written."""
         return report_path(self.features[0], self.out)
+
+    @property
+    def html(self) -> Path:
+        """The page beside it."""
+        return self.report.with_suffix(PAGE_SUFFIX)
 
 
 @dataclass(frozen=True)
@@ -94,7 +110,7 @@ def plan_evaluation(job: EvaluationJob, progress: Progress) -> EvaluationPlan:
 
 
 def evaluate(job: EvaluationJob, device: torch.device, progress: Progress) -> Report:
-    """Scores features and writes `report.json`.
+    """Scores features and writes `report.json` and `report.html`.
 
     Raises:
         DataError: no features, damaged or not finite ones, those of two networks, a query set that cannot be scored,
@@ -106,6 +122,25 @@ def evaluate(job: EvaluationJob, device: torch.device, progress: Progress) -> Re
         check_replaceable(job)
     check_writable(job.report)
     features = read_joined(job.features, progress=progress)
+    scored = _score(job, features, device, progress)
+    report = _report(job, features, scored)
+    if job.page:
+        write_text(job.html, _page(job, features, scored, report, device, progress))
+    write_report(job.report, report)
+    return report
+
+
+def compute_report(job: EvaluationJob, device: torch.device, progress: Progress) -> Report:
+    """The report of an evaluation that writes nothing.
+
+    Raises:
+        DataError, DeviceError: as `evaluate`.
+    """
+    features = read_joined(job.features, progress=progress)
+    return _report(job, features, _score(job, features, device, progress))
+
+
+def _score(job: EvaluationJob, features: Features, device: torch.device, progress: Progress) -> Scored:
     if is_made_elsewhere(features.record):
         progress.say(f"{job.features[0]}: made elsewhere; nothing tells which network and images led to it")
     try:
@@ -121,7 +156,11 @@ def evaluate(job: EvaluationJob, device: torch.device, progress: Progress) -> Re
     except torch.OutOfMemoryError as error:
         raise DeviceError(f"{device}: out of memory while scoring {job.features[0]}", hint="--device cpu") from error
     _say_doubts(scored.counts, job.rerank, progress)
-    report = build_report(
+    return scored
+
+
+def _report(job: EvaluationJob, features: Features, scored: Scored) -> Report:
+    return build_report(
         scored,
         features.samples,
         features.record,
@@ -131,8 +170,19 @@ def evaluate(job: EvaluationJob, device: torch.device, progress: Progress) -> Re
         fingerprints=_fingerprints(job.features, features.record),
         command=job.command,
     )
-    write_report(job.report, report)
-    return report
+
+
+def _page(
+    job: EvaluationJob, features: Features, scored: Scored, report: Report, device: torch.device, progress: Progress
+) -> str:
+    images = open_images(job.images, features.record, progress)
+
+    def picture(name: str) -> str | None:
+        encoded = images(name)
+        return None if encoded is None else embed_picture(encoded)
+
+    lists = rank_lists(features, scored.ranking, same_camera=job.same_camera, device=device, pictures=picture)
+    return render_report(report, lists)
 
 
 def check_replaceable(job: EvaluationJob) -> None:

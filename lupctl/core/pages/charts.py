@@ -43,7 +43,7 @@ def draw_cmc(curve: ReportCurve) -> str:
             if values is not None:
                 ranks = np.arange(1, len(values) + 1)
                 axes.plot(ranks, 100 * np.array(values), color=colour, label=name, linewidth=2)
-        axes.set(xlabel="rank", ylabel="queries with a right answer so far, %")
+        axes.set(xlabel="rank", ylabel="queries, %")
         axes.set_xlim(1, max(2, len(curve.plain)))
         axes.set_ylim(top=100.5)
         if curve.reranked is not None:
@@ -71,7 +71,7 @@ def draw_distances(pairs: ReportPairs) -> str:
         axes.set(xlabel="distance, 1 - cos", ylabel="density")
         axes.set_xlim(0, (last + 3) * pairs.bin)
         axes.set_ylim(bottom=0)
-        axes.legend(loc="upper left")
+        figure.legend(loc="outside upper center", ncols=3)
         return _as_svg(figure, "Distances of pairs")
 
 

@@ -18,7 +18,7 @@ from lupctl.core.retrieval.answerable import query_rows
 HARDEST, EASIEST = 12, 6
 NEAREST = 10
 # Images that count neither way can fill a whole list: a camera saw its person a hundred times.
-MOST_IGNORED = 3
+MOST_IGNORED = 2
 
 Pictures = Callable[[str], str | None]
 

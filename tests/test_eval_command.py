@@ -28,7 +28,8 @@ class Command:
         self.home, self._monkeypatch, self._capsys = home, monkeypatch, capsys
 
     def __call__(self, *words: object) -> Outcome:
-        argv = ["lupctl", "eval", *map(str, words), "--home", str(self.home), "--device", "cpu"]
+        # The page has tests of its own; drawing it takes longer than all the rest.
+        argv = ["lupctl", "eval", *map(str, words), "--no-page", "--home", str(self.home), "--device", "cpu"]
         self._monkeypatch.setattr(sys, "argv", argv)
         try:
             main()

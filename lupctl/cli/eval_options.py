@@ -56,6 +56,10 @@ ImagesOption = Annotated[
     ),
 ]
 PageOption = Annotated[bool, typer.Option("--page/--no-page", help="Write report.html beside report.json.")]
+CompareOption = Annotated[
+    bool,
+    typer.Option("--compare", help="Two or more runs side by side, and which differences are more than luck."),
+]
 MinMapOption = Annotated[
     float | None,
     typer.Option(

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from lupctl.cli.eval_options import (
     BaseOption,
+    CompareOption,
     ImagesOption,
     K1Option,
     K2Option,
@@ -30,14 +31,16 @@ from lupctl.cli.options import (
     QuietOption,
 )
 from lupctl.cli.score_table import show_report
-from lupctl.cli.show import print_json, print_table
+from lupctl.cli.show import print_json, print_plan, print_table
 from lupctl.cli.targets import find_pictures, resolve_files
 from lupctl.core.errors import GateError
 from lupctl.core.progress import Progress
-from lupctl.core.workspace import open_workspace
+from lupctl.core.workspace import Workspace, open_workspace
 
 if TYPE_CHECKING:
-    from lupctl.core.stages.evaluate import EvaluationPlan
+    import torch
+
+    from lupctl.core.stages.evaluate import EvaluationJob, EvaluationPlan
 
 PLAN_SCHEMA = "lupctl.eval-plan/1"
 
@@ -58,6 +61,7 @@ def evaluate(
     device: DeviceOption = None,
     out: OutOption = None,
     home: HomeOption = None,
+    compare: CompareOption = False,
     force: ForceOption = False,
     dry_run: DryRunOption = False,
     json: JsonOption = False,
@@ -73,6 +77,8 @@ def evaluate(
     `lupctl eval market1501-r50 --min-map 0.85 --json`
 
     `lupctl eval other.features.h5 --same-camera keep --out report.json`
+
+    `lupctl eval --compare baseline candidate`
     """
     settings = rerank_settings(rerank, k1=k1, k2=k2, weight=weight, base=rerank_base)
     wanted_fpr = parse_threshold(threshold)
@@ -82,18 +88,22 @@ def evaluate(
     progress = Progress(quiet=quiet)
     where = pick_device(device)
     space = open_workspace(home)
-    features = resolve_files(space, targets or [], where, progress)
+    names = targets or []
+    features = () if compare else resolve_files(space, names, where, progress)
     job = stage.EvaluationJob(
         features=features,
         out=out,
         rerank=settings,
         same_camera=same_camera,
         wanted_fpr=wanted_fpr,
-        images=find_pictures(space, images, features[0]) if page else None,
+        images=find_pictures(space, images, features[0]) if page and not compare else None,
         page=page,
         force=force,
         command=("lupctl", *sys.argv[1:]),
     )
+    if compare:
+        _compare(space, names, job, where, progress, dry_run=dry_run, json=json)
+        return
     if dry_run:
         _show_plan(stage.plan_evaluation(job, progress), json=json)
         return
@@ -105,6 +115,27 @@ def evaluate(
             ("rank-1", report.scores.cmc[1], "--min-rank1", min_rank1),
         ]
     )
+
+
+def _compare(
+    space: Workspace,
+    names: list[str],
+    rules: "EvaluationJob",
+    device: "torch.device",
+    progress: Progress,
+    *,
+    dry_run: bool,
+    json: bool,
+) -> None:
+    from lupctl.cli.compare import comparison_path, gather_reports, show_comparison
+    from lupctl.core.stages.compare import compare
+
+    out = comparison_path(space, names, rules.out)
+    if dry_run:
+        print_plan("lupctl.compare-plan/1", "would compare", {"runs": names, "report": str(out)}, json=json)
+        return
+    comparison = compare(gather_reports(space, names, rules, device, progress), out, force=rules.force)
+    show_comparison(comparison, out, json=json)
 
 
 def check_gates(gates: list[tuple[str, float, str, float | None]]) -> None:

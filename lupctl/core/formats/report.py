@@ -115,7 +115,19 @@ def write_report(path: Path, report: Report) -> None:
 
 def report_text(report: Report) -> str:
     """The report as JSON: sorted keys, one a line, and each row of numbers on a line of its own."""
-    return _lay_out(report_payload(report), "") + "\n"
+    return lay_out(report_payload(report))
+
+
+def lay_out(payload: dict[str, Any]) -> str:
+    """JSON with sorted keys, one a line, and each list of plain values on a line of its own.
+
+    >>> print(lay_out({"b": [1, 2], "a": 1}), end="")
+    {
+      "a": 1,
+      "b": [1, 2]
+    }
+    """
+    return _lay_out(payload, "") + "\n"
 
 
 def _lay_out(value: Any, indent: str) -> str:

@@ -82,13 +82,14 @@ def draw_roc(pairs: ReportPairs) -> str:
         axes.semilogx(pairs.roc_fpr, 100 * np.array(pairs.roc_tpr), color=FIRST, linewidth=2)
         axes.set(xlabel="false match rate (two persons taken for one)", ylabel="pairs of one person found, %")
         axes.set_ylim(0, 100.5)
+        axes.minorticks_off()
         return _as_svg(figure, "ROC curve")
 
 
 def draw_intervals(names: Sequence[str], centres: Sequence[float], ends: Sequence[tuple[float, float]]) -> str:
-    """Scores in percent with their intervals, one line a run."""
+    """mAP in percent with their intervals, one line a run."""
     with matplotlib.rc_context(STYLE):
-        figure, axes = _open(height=0.9 + 0.35 * len(names))
+        figure, axes = _open(height=0.9 + 0.3 * len(names))
         for place, (centre, (lower, upper)) in enumerate(zip(centres, ends, strict=True)):
             axes.plot([100 * lower, 100 * upper], [place, place], color=SECOND, linewidth=3, solid_capstyle="round")
             axes.plot([100 * centre], [place], "o", color=FIRST)

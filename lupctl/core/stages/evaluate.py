@@ -200,15 +200,30 @@ def check_replaceable(job: EvaluationJob) -> None:
     except DataError:
         check_absent(job.report, force=False)
         return
-    rerank = job.rerank
-    same_ranking = old.rerank is None or (
-        rerank is not None
-        and (old.rerank.k1, old.rerank.k2, old.rerank.weight, old.rerank.base)
-        == (rerank.k1, rerank.k2, rerank.weight, rerank.base)
-    )
-    same_input = _of_features(old.fingerprints) == _of_features(_fingerprints(job.features, {}))
-    if not (same_input and same_ranking and old.protocol.same_camera == job.same_camera):
+    if not (_is_of(old, job) and (old.rerank is None or _has_ranking(old, job.rerank))):
         check_absent(job.report, force=False)
+
+
+def current_report(job: EvaluationJob) -> Report | None:
+    """The report that lies where the job's would, if the job would give the same scores; else None."""
+    try:
+        old = read_report(job.report)
+    except DataError:
+        return None
+    is_current = old.details is not None and _is_of(old, job)
+    return old if is_current and (job.rerank is None or _has_ranking(old, job.rerank)) else None
+
+
+def _is_of(report: Report, job: EvaluationJob) -> bool:
+    same_input = _of_features(report.fingerprints) == _of_features(_fingerprints(job.features, {}))
+    return same_input and report.protocol.same_camera == job.same_camera
+
+
+def _has_ranking(report: Report, rerank: RerankSettings | None) -> bool:
+    found = report.rerank
+    if found is None or rerank is None:
+        return False
+    return (found.k1, found.k2, found.weight, found.base) == (rerank.k1, rerank.k2, rerank.weight, rerank.base)
 
 
 def check_writable(path: Path) -> None:

@@ -13,7 +13,7 @@ from lupctl.core.formats.samples import Samples
 from lupctl.core.metrics.operating import calibrate, equal_error_point, point_at_fpr, roc_curve
 from lupctl.core.metrics.pairs import EDGES, PairCounts, split_persons
 from lupctl.core.retrieval.reporting import build_report
-from lupctl.core.retrieval.score import score
+from lupctl.core.retrieval.score import DetailSettings, score
 
 CPU = torch.device("cpu")
 QUERY, GALLERY = 2, 3
@@ -49,10 +49,10 @@ def details_of(
     features: np.ndarray, samples: Samples, *, chunk: int | None = None, same_camera: SameCamera = "drop",
     wanted_fpr: float | None = None,
 ) -> ReportDetails:  # fmt: skip
-    scored = score(features, samples, device=CPU, chunk=chunk, same_camera=same_camera, details=True)
+    scored = score(features, samples, device=CPU, chunk=chunk, same_camera=same_camera, details=DetailSettings())
     report = build_report(
-        scored, samples, {}, protocol=ReportProtocol(same_camera=same_camera), rerank=None, wanted_fpr=wanted_fpr,
-        fingerprints={}, command=[],
+        scored, samples, {}, protocol=ReportProtocol(name="market1501", same_camera=same_camera), rerank=None,
+        wanted_fpr=wanted_fpr, fingerprints={}, command=[],
     )  # fmt: skip
     assert report.details is not None
     return report.details

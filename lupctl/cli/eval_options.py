@@ -5,11 +5,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lupctl.cli.complete import complete_run
-from lupctl.core.choices import RerankBase, SameCamera
+from lupctl.core.choices import Protocol, RerankBase, SameCamera
 from lupctl.core.errors import UsageError
 
 if TYPE_CHECKING:
     from lupctl.core.metrics.rerank import RerankSettings
+    from lupctl.core.retrieval.expansion import ExpansionSettings
 
 TargetsArgument = Annotated[
     list[str] | None,
@@ -40,11 +41,38 @@ BaseOption = Annotated[
     ),
 ]
 SameCameraOption = Annotated[
-    SameCamera,
+    SameCamera | None,
     typer.Option(
         "--same-camera",
         help="Matches from the query's own camera: drop ignores them, as Market-1501 does; keep counts them as right.",
+        show_default=False,
     ),
+]
+ProtocolOption = Annotated[
+    Protocol,
+    typer.Option(
+        "--protocol",
+        help="market1501 (also CUHK03-NP, MSMT17, DukeMTMC); same-camera-allowed for one-camera data; single-shot, one "
+        "drawn gallery image a person (classic CUHK03, VIPeR); multi-query, a person's images of one camera as one.",
+    ),
+]
+DrawsOption = Annotated[
+    int | None,
+    typer.Option("--draws", min=1, help="Gallery draws of single-shot [default: 10].", show_default=False),
+]
+SeedOption = Annotated[
+    int | None, typer.Option("--seed", min=0, help="Of these draws [default: 0].", show_default=False)
+]
+AqeOption = Annotated[
+    int,
+    typer.Option("--aqe", min=0, help="Average query expansion: a query becomes the mean of so many nearest images."),
+]
+DbaOption = Annotated[
+    int, typer.Option("--dba", min=0, help="Database-side augmentation: the same for each gallery image.")
+]
+AlphaOption = Annotated[
+    float | None,
+    typer.Option("--alpha", min=0, help="Power of the cosine that weighs them [default: 3].", show_default=False),
 ]
 ImagesOption = Annotated[
     str | None,
@@ -107,6 +135,38 @@ def rerank_settings(
         weight=default.weight if weight is None else weight,
         base=default.base if base is None else base,
     )
+
+
+def expansion_settings(aqe: int, dba: int, alpha: float | None) -> "ExpansionSettings | None":
+    """What `--aqe` and `--dba` ask for.
+
+    Raises:
+        UsageError: `--alpha` without one of them.
+    """
+    if not (aqe or dba):
+        if alpha is not None:
+            raise UsageError("--alpha has no meaning without --aqe or --dba", hint="add --aqe 5")
+        return None
+    from lupctl.core.retrieval.expansion import ExpansionSettings
+
+    return ExpansionSettings(queries=aqe, gallery=dba, alpha=3.0 if alpha is None else alpha)
+
+
+def pick_protocol(protocol: Protocol, same_camera: SameCamera | None, draws: int | None, seed: int | None) -> Protocol:
+    """The protocol that the options agree on; `--same-camera keep` is another name of `same-camera-allowed`.
+
+    Raises:
+        UsageError: they contradict each other.
+    """
+    if protocol != "single-shot" and (draws, seed) != (None, None):
+        option = "--draws" if draws is not None else "--seed"
+        raise UsageError(f"{option} has no meaning with --protocol {protocol}", hint="--protocol single-shot")
+    keeps = protocol == "same-camera-allowed"
+    if same_camera == "keep" and protocol == "market1501":
+        return "same-camera-allowed"
+    if same_camera is not None and (same_camera == "keep") != keeps:
+        raise UsageError(f"--same-camera {same_camera} contradicts --protocol {protocol}", hint="name one of the two")
+    return protocol
 
 
 def parse_threshold(text: str) -> float | None:

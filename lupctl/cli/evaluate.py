@@ -4,8 +4,12 @@ import sys
 from typing import TYPE_CHECKING
 
 from lupctl.cli.eval_options import (
+    AlphaOption,
+    AqeOption,
     BaseOption,
     CompareOption,
+    DbaOption,
+    DrawsOption,
     ImagesOption,
     K1Option,
     K2Option,
@@ -13,11 +17,15 @@ from lupctl.cli.eval_options import (
     MinMapOption,
     MinRank1Option,
     PageOption,
+    ProtocolOption,
     RerankOption,
     SameCameraOption,
+    SeedOption,
     TargetsArgument,
     ThresholdOption,
+    expansion_settings,
     parse_threshold,
+    pick_protocol,
     rerank_settings,
 )
 from lupctl.cli.options import (
@@ -52,7 +60,13 @@ def evaluate(
     k2: K2Option = None,
     weight: LambdaOption = None,
     rerank_base: BaseOption = None,
-    same_camera: SameCameraOption = "drop",
+    protocol: ProtocolOption = "market1501",
+    same_camera: SameCameraOption = None,
+    draws: DrawsOption = None,
+    seed: SeedOption = None,
+    aqe: AqeOption = 0,
+    dba: DbaOption = 0,
+    alpha: AlphaOption = None,
     threshold: ThresholdOption = "eer",
     images: ImagesOption = None,
     page: PageOption = True,
@@ -81,6 +95,8 @@ def evaluate(
     `lupctl eval --compare baseline candidate`
     """
     settings = rerank_settings(rerank, k1=k1, k2=k2, weight=weight, base=rerank_base)
+    rule = pick_protocol(protocol, same_camera, draws, seed)
+    expansion = expansion_settings(aqe, dba, alpha)
     wanted_fpr = parse_threshold(threshold)
     from lupctl.core.device import pick_device
     from lupctl.core.stages import evaluate as stage
@@ -94,7 +110,10 @@ def evaluate(
         features=features,
         out=out,
         rerank=settings,
-        same_camera=same_camera,
+        protocol=rule,
+        shots=10 if draws is None else draws,
+        seed=seed or 0,
+        expansion=expansion,
         wanted_fpr=wanted_fpr,
         images=find_pictures(space, images, features[0]) if page and not compare else None,
         page=page,
@@ -109,10 +128,11 @@ def evaluate(
         return
     report = stage.evaluate(job, where, progress)
     show_report(report, [job.report, job.html] if page else [job.report], json=json)
+    rank1 = (report.single_shot or report.scores).cmc[1]
     check_gates(
         [
             ("mAP", report.scores.map, "--min-map", min_map),
-            ("rank-1", report.scores.cmc[1], "--min-rank1", min_rank1),
+            ("rank-1", rank1, "--min-rank1", min_rank1),
         ]
     )
 

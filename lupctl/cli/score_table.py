@@ -27,7 +27,14 @@ def show_report(report: "Report", paths: Sequence[Path], *, json: bool) -> None:
     if json:
         print(report_text(report), end="")
         return
-    rows = [("as dumped", *_score_cells(report.scores))]
+    expansion = report.protocol.expansion
+    name = "as dumped"
+    if expansion is not None:
+        name = f"expanded: aqe={expansion.queries} dba={expansion.gallery} alpha={expansion.alpha:g}"
+    rows = [(name, *_score_cells(report.scores))]
+    if report.single_shot is not None:
+        shown = f"single gallery shot: {report.protocol.shot_draws} draws, seed {report.protocol.shot_seed}"
+        rows.append((shown, None, None, None, *_cmc_cells(report.single_shot.cmc)))
     if report.rerank is not None:
         chosen = report.rerank
         name = f"re-ranked: k1={chosen.k1} k2={chosen.k2} lambda={chosen.weight:g} base={chosen.base}"
@@ -45,7 +52,7 @@ def _notes(report: "Report", paths: Sequence[Path]) -> list[str]:
         f"{queries}, {gallery}",
         f"95 % interval: mAP {_range(interval.map)}, rank-1 {_range(interval.rank1)}",
         *([] if report.details is None else _decisions(report.details.pairs)),
-        f"protocol: {protocol.name}, same camera: {protocol.same_camera}",
+        f"protocol: {protocol.name}, same camera: {protocol.same_camera}, query: {protocol.query}",
         f"mAP: {protocol.map}; official: {protocol.map_official}",
         *origin,
         f"fingerprints: {digests}",
@@ -75,8 +82,12 @@ def _is_foreign(report: "Report") -> bool:
 
 def _score_cells(scores: "ReportScores") -> tuple[object, ...]:
     """Percentages; nothing for a CMC rank beyond the gallery."""
-    cmc = [scores.cmc.get(rank) for rank in (1, 5, 10, 20)]
-    shares = (scores.map, scores.map_official, scores.minp, *cmc)
+    means = (scores.map, scores.map_official, scores.minp)
+    return (*(f"{100 * share:.2f}" for share in means), *_cmc_cells(scores.cmc))
+
+
+def _cmc_cells(cmc: dict[int, float]) -> tuple[object, ...]:
+    shares = [cmc.get(rank) for rank in (1, 5, 10, 20)]
     return tuple(None if share is None else f"{100 * share:.2f}" for share in shares)
 
 

@@ -20,6 +20,7 @@ Precision = Literal["auto", "float32", "bf16"]
 Interpolation = Literal["bilinear", "bicubic"]
 FeatureType = Literal["float32", "float16"]
 SameCamera = Literal["drop", "keep"]
+Protocol = Literal["market1501", "same-camera-allowed", "single-shot", "multi-query"]
 RerankBase = Literal["d2", "d4"]
 Role = Literal["unlabelled", "train", "query", "gallery"]
 

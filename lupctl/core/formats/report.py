@@ -6,7 +6,7 @@ from typing import Any, Final, Literal
 
 from pydantic import Field, ValidationError
 
-from lupctl.core.choices import RerankBase, SameCamera
+from lupctl.core.choices import Protocol, RerankBase, SameCamera
 from lupctl.core.errors import DataError, FormatError
 from lupctl.core.files import write_text
 from lupctl.core.formats.report_details import Part, ReportDetails
@@ -50,6 +50,16 @@ class ReportRerank(Part):
     scores: ReportScores
 
 
+class ReportSingleShot(Part):
+    """CMC with one drawn gallery image a person, averaged over the draws; `rank1_range` is over single draws.
+
+    The protocol knows no mAP: the other scores of the report are those of the whole gallery.
+    """
+
+    cmc: dict[int, float]
+    rank1_range: tuple[float, float]
+
+
 class ReportInterval(Part):
     """95 % bootstrap intervals over the valid queries, lower and upper end; `rank1` is CMC at 1."""
 
@@ -59,11 +69,23 @@ class ReportInterval(Part):
     seed: int
 
 
-class ReportProtocol(Part):
-    """The rules by which the scores were computed."""
+class ReportExpansion(Part):
+    """How many nearest images make up each query and each gallery image (0: none), and the power of their weights."""
 
-    name: Literal["market1501"] = "market1501"
+    queries: int
+    gallery: int
+    alpha: float
+
+
+class ReportProtocol(Part):
+    """The rules by which the scores were computed; `shot_draws` and `shot_seed` are those of a single gallery shot."""
+
+    name: Protocol
     same_camera: SameCamera
+    query: Literal["one image", "mean of a person's images from one camera"] = "one image"
+    shot_draws: int = 0
+    shot_seed: int = 0
+    expansion: ReportExpansion | None = None
     junk: Literal["ignored"] = "ignored"
     distractors: Literal["wrong"] = "wrong"
     distance: Literal["cosine"] = "cosine"
@@ -91,6 +113,7 @@ class Report(Part):
     counts: ReportCounts
     scores: ReportScores
     rerank: ReportRerank | None
+    single_shot: ReportSingleShot | None = None
     ci95: ReportInterval
     protocol: ReportProtocol
     fingerprints: dict[str, str]

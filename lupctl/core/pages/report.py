@@ -38,6 +38,7 @@ def render_report(report: Report, lists: Sequence[RankList]) -> str:
             "details": details,
             "network": _network(report.provenance.features),
             "protocol": _protocol(report),
+            "first_row": "as dumped" if report.protocol.expansion is None else "expanded",
             "charts": _charts(details),
             "points": sorted(details.pairs.at_fpr.items(), key=lambda item: -float(item[0])),
             "lists": lists,
@@ -114,4 +115,11 @@ def _protocol(report: Report) -> str:
         "drop": "the query's person seen by the query's own camera counts neither way",
         "keep": "the query's person seen by the query's own camera counts as right",
     }[rule.same_camera]
-    return f"Protocol {rule.name}: {kept}; junk counts neither way; distractors are wrong."
+    text = f"Protocol {rule.name}: {kept}; junk counts neither way; distractors are wrong; a query is {rule.query}."
+    if rule.shot_draws:
+        drawn = f"{rule.shot_draws} draws, seed {rule.shot_seed}"
+        text += f" Single gallery shot: one drawn image a person, {drawn}; it knows no mAP."
+    if rule.expansion is not None:
+        grown = f"queries by {rule.expansion.queries}, gallery by {rule.expansion.gallery}"
+        text += f" Features are means over their nearest ({grown}, alpha {rule.expansion.alpha:g})."
+    return text

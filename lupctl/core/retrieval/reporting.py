@@ -16,6 +16,7 @@ from lupctl.core.formats.report import (
     ReportProvenance,
     ReportRerank,
     ReportScores,
+    ReportSingleShot,
 )
 from lupctl.core.formats.report_details import (
     ReportCameras,
@@ -70,6 +71,7 @@ def build_report(
         counts=_counts(scored.counts),
         scores=ReportScores(**asdict(scored.scores)),
         rerank=_rerank(rerank, scored),
+        single_shot=_single_shot(scored.details),
         ci95=ReportInterval(
             map=(scored.map_interval.lower, scored.map_interval.upper),
             rank1=(scored.rank1_interval.lower, scored.rank1_interval.upper),
@@ -124,6 +126,12 @@ def person_scores(person: NDArray[np.int64], ranking: Ranking) -> ReportPersons:
         rank1=mean(ranking.first_rank == 1)[order].tolist(),
         minp=mean(ranking.inp)[order].tolist(),
     )
+
+
+def _single_shot(details: Details | None) -> ReportSingleShot | None:
+    if details is None or details.shots is None:
+        return None
+    return ReportSingleShot(cmc=details.shots.cmc, rank1_range=details.shots.rank1_range)
 
 
 def _pairs(details: Details, person: NDArray[np.int64], wanted_fpr: float | None) -> ReportPairs:

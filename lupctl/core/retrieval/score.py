@@ -26,6 +26,7 @@ from lupctl.core.metrics.ranking import (
 )
 from lupctl.core.metrics.rerank import RerankSettings, estimate_encoding_bytes, reranked_distances
 from lupctl.core.metrics.scores import Scores, compute_scores
+from lupctl.core.metrics.shots import ShotCounter, ShotScores
 from lupctl.core.metrics.vectors import BLOCK_BYTES, UnitRows
 from lupctl.core.progress import Progress
 from lupctl.core.retrieval.answerable import Counts, check_answerable, gallery_rows, name_some, query_rows
@@ -40,6 +41,19 @@ class Interval:
 
 
 @dataclass(frozen=True)
+class DetailSettings:
+    """What is counted while queries are ranked, beside the pairs and the cameras.
+
+    Args:
+        shots: draws of a single gallery shot; 0 draws none.
+        seed: of these draws.
+    """
+
+    shots: int = 0
+    seed: int = 0
+
+
+@dataclass(frozen=True)
 class Details:
     """What the ranking shows beyond one number.
 
@@ -47,11 +61,13 @@ class Details:
         pairs: distances of pairs of one person and of two, by half of the queries' persons.
         half: (Q) which half each query's person belongs to.
         cameras: scores of each pair of cameras.
+        shots: CMC with a single gallery shot, where it was asked for.
     """
 
     pairs: PairCounts
     half: NDArray[np.int64]
     cameras: CameraScores
+    shots: ShotScores | None
 
 
 @dataclass(frozen=True)
@@ -87,7 +103,7 @@ def score(
     chunk: int | None = None,
     rerank: RerankSettings | None = None,
     same_camera: SameCamera = "drop",
-    details: bool = False,
+    details: DetailSettings | None = None,
     progress: Progress | None = None,
 ) -> Scored:
     """Ranks the gallery for every query and scores the rankings (Market-1501's rule; see `rank_queries`).
@@ -100,7 +116,7 @@ def score(
         chunk: queries at a time; None takes what fits.
         rerank: scores once more after re-ranking.
         same_camera: whether the query's person seen by the query's camera is ignored or right.
-        details: counts pairs and cameras along.
+        details: counts pairs, cameras and shots along.
         progress: shows bars.
 
     Raises:
@@ -121,7 +137,10 @@ def score(
 
     half = split_persons(who[0].person, seed=SEED)
     pairs, cameras = PairCounter(half), CameraCounter(who[0].camera, who[1].camera)
-    ranking = rank("ranking", cosine_distances(queries, gallery), (pairs, cameras) if details else ())
+    settings = details or DetailSettings()
+    shots = ShotCounter(who[1].person, draws=settings.shots, seed=settings.seed) if settings.shots else None
+    watchers: list[Watcher] = [pairs, cameras, *([] if shots is None else [shots])]
+    ranking = rank("ranking", cosine_distances(queries, gallery), watchers if details else ())
     reranking = None
     if rerank is not None:
         pool = UnitRows(features, np.concatenate(rows), device=device)
@@ -137,7 +156,11 @@ def score(
         ranking=ranking,
         rerank_scores=None if reranking is None else compute_scores(reranking, num_gallery=counts.gallery),
         reranking=reranking,
-        details=Details(pairs=pairs.counts(), half=half, cameras=cameras.scores()) if details else None,
+        details=None
+        if details is None
+        else Details(
+            pairs=pairs.counts(), half=half, cameras=cameras.scores(), shots=None if shots is None else shots.scores()
+        ),
     )
 
 

@@ -2,28 +2,38 @@
 
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
-from lupctl.core.choices import SameCamera
+from lupctl.core.choices import Protocol, SameCamera
 from lupctl.core.errors import DataError, DeviceError
 from lupctl.core.files import check_absent, disk_errors_named, file_fingerprint, write_text
 from lupctl.core.formats.features import Features
 from lupctl.core.formats.foreign import is_made_elsewhere
-from lupctl.core.formats.report import REPORT_NAME, Report, ReportProtocol, read_report, write_report
+from lupctl.core.formats.report import (
+    REPORT_NAME,
+    Report,
+    ReportExpansion,
+    ReportProtocol,
+    read_report,
+    write_report,
+)
 from lupctl.core.metrics.rerank import RerankSettings
 from lupctl.core.pages.pictures import embed_picture
 from lupctl.core.pages.report import render_report
 from lupctl.core.progress import Progress
 from lupctl.core.retrieval.answerable import Counts, check_answerable
+from lupctl.core.retrieval.expansion import ExpansionSettings, expand_features
 from lupctl.core.retrieval.joined import read_joined, read_joined_head
 from lupctl.core.retrieval.pictures import open_images
+from lupctl.core.retrieval.pooling import pool_queries
 from lupctl.core.retrieval.ranklists import rank_lists
 from lupctl.core.retrieval.reporting import build_report
-from lupctl.core.retrieval.score import Scored, estimate_bytes, score
+from lupctl.core.retrieval.score import DetailSettings, Scored, check_directions, estimate_bytes, score
 
 PAGE_SUFFIX = ".html"
 
@@ -36,7 +46,10 @@ class EvaluationJob:
         features: files of one network: those `dump` wrote, or made elsewhere; scored as one set.
         out: the report's file or folder; beside the first features when None.
         rerank: scores once more after re-ranking.
-        same_camera: whether the query's person seen by the query's camera is ignored or right.
+        protocol: which rule; `same-camera-allowed` counts the query's person seen by the query's camera as right.
+        shots: draws of a single gallery shot, by that protocol.
+        seed: of these draws.
+        expansion: replaces features by means over their nearest before all else.
         wanted_fpr: false positive rate of the decision threshold; None takes equal error rates.
         images: the pack or folder with the images, for the page.
         page: writes report.html too.
@@ -47,12 +60,33 @@ class EvaluationJob:
     features: tuple[Path, ...]
     out: Path | None = None
     rerank: RerankSettings | None = None
-    same_camera: SameCamera = "drop"
+    protocol: Protocol = "market1501"
+    shots: int = 10
+    seed: int = 0
+    expansion: ExpansionSettings | None = None
     wanted_fpr: float | None = None
     images: Path | None = None
     page: bool = True
     force: bool = False
     command: tuple[str, ...] = ()
+
+    @property
+    def same_camera(self) -> SameCamera:
+        """What happens to the query's person seen by the query's camera."""
+        return "keep" if self.protocol == "same-camera-allowed" else "drop"
+
+    @property
+    def rules(self) -> ReportProtocol:
+        """The rules as the report names them."""
+        draws = self.protocol == "single-shot"
+        return ReportProtocol(
+            name=self.protocol,
+            same_camera=self.same_camera,
+            query="mean of a person's images from one camera" if self.protocol == "multi-query" else "one image",
+            shot_draws=self.shots if draws else 0,
+            shot_seed=self.seed if draws else 0,
+            expansion=None if self.expansion is None else ReportExpansion(**asdict(self.expansion)),
+        )
 
     @property
     def report(self) -> Path:
@@ -98,7 +132,10 @@ def plan_evaluation(job: EvaluationJob, progress: Progress) -> EvaluationPlan:
         DataError: as `evaluate`, but for features that are not finite.
     """
     head = read_joined_head(job.features, progress=progress)
-    counts = check_answerable(head.samples, same_camera=job.same_camera)
+    samples = head.samples
+    if job.protocol == "multi-query":
+        samples = pool_queries(Features(np.zeros((len(samples), 1), np.float32), samples, head.record)).samples
+    counts = check_answerable(samples, same_camera=job.same_camera)
     stored = head.shape[0] * head.shape[1] * (4 if head.type_name == "float32" else 2)
     return EvaluationPlan(
         dataset=str(head.record.get("dataset", "unknown")),
@@ -121,7 +158,7 @@ def evaluate(job: EvaluationJob, device: torch.device, progress: Progress) -> Re
     if not job.force:
         check_replaceable(job)
     check_writable(job.report)
-    features = read_joined(job.features, progress=progress)
+    features = _read(job, device, progress)
     scored = _score(job, features, device, progress)
     report = _report(job, features, scored)
     if job.page:
@@ -136,8 +173,20 @@ def compute_report(job: EvaluationJob, device: torch.device, progress: Progress)
     Raises:
         DataError, DeviceError: as `evaluate`.
     """
-    features = read_joined(job.features, progress=progress)
+    features = _read(job, device, progress)
     return _report(job, features, _score(job, features, device, progress))
+
+
+def _read(job: EvaluationJob, device: torch.device, progress: Progress) -> Features:
+    """The features as the protocol takes them."""
+    features = read_joined(job.features, progress=progress)
+    if job.protocol == "multi-query":
+        features = pool_queries(features)
+    if job.expansion is None:
+        return features
+    check_answerable(features.samples, same_camera=job.same_camera)
+    check_directions(features.features, features.samples, device=device)
+    return expand_features(features, job.expansion, device=device, progress=progress)
 
 
 def _score(job: EvaluationJob, features: Features, device: torch.device, progress: Progress) -> Scored:
@@ -150,7 +199,7 @@ def _score(job: EvaluationJob, features: Features, device: torch.device, progres
             device=device,
             rerank=job.rerank,
             same_camera=job.same_camera,
-            details=True,
+            details=DetailSettings(shots=job.shots if job.protocol == "single-shot" else 0, seed=job.seed),
             progress=progress,
         )
     except torch.OutOfMemoryError as error:
@@ -164,7 +213,7 @@ def _report(job: EvaluationJob, features: Features, scored: Scored) -> Report:
         scored,
         features.samples,
         features.record,
-        protocol=ReportProtocol(same_camera=job.same_camera),
+        protocol=job.rules,
         rerank=job.rerank,
         wanted_fpr=job.wanted_fpr,
         fingerprints=_fingerprints(job.features, features.record),
@@ -216,7 +265,7 @@ def current_report(job: EvaluationJob) -> Report | None:
 
 def _is_of(report: Report, job: EvaluationJob) -> bool:
     same_input = _of_features(report.fingerprints) == _of_features(_fingerprints(job.features, {}))
-    return same_input and report.protocol.same_camera == job.same_camera
+    return same_input and report.protocol == job.rules
 
 
 def _has_ranking(report: Report, rerank: RerankSettings | None) -> bool:

@@ -6,7 +6,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lupctl.core.metrics.ranking import RankedBlock, ranks_of, summarise_ranks
+from lupctl.core.metrics.ranking import RankedBlock, ranks_of, sorted_values, summarise_ranks
+from lupctl.core.metrics.vectors import Scratch
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,7 @@ class CameraCounter:
         self._place = np.zeros(len(gallery_camera), np.int64)
         for columns in self._columns:
             self._place[columns] = np.arange(len(columns))
+        self._own, self._ordered = Scratch(), Scratch()
         shape = (len(self._query), len(self._gallery))
         self._queries = np.zeros(shape, np.int64)
         self._ap, self._first = np.zeros(shape), np.zeros(shape)
@@ -55,9 +57,12 @@ class CameraCounter:
             right = where == which
             if not right.any():
                 continue
-            block = seen.block[:, torch.from_numpy(columns).to(seen.block.device)]
-            row = seen.row[right]
-            ranking = summarise_ranks(row, ranks_of(block, row, self._place[seen.column[right]]), len(block))
+            device = seen.block.device
+            block = self._own.take((len(seen.block), len(columns)), device)
+            torch.index_select(seen.block, 1, torch.from_numpy(columns).to(device), out=block)
+            row, place = seen.row[right], self._place[seen.column[right]]
+            rank = ranks_of(block, row, place, ordered=sorted_values(block, scratch=self._ordered))
+            ranking = summarise_ranks(row, rank, len(block))
             valid = np.flatnonzero(ranking.is_valid)
             query = self._row[seen.start + valid]
             size = len(self._query)

@@ -5,6 +5,7 @@ costs a fraction of an argsort; only rows in which a right answer ties with some
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lupctl.core.choices import DISTRACTOR, JUNK, SameCamera
-from lupctl.core.metrics.vectors import UnitRows
+from lupctl.core.metrics.vectors import Scratch, UnitRows
 
 # One chunk of distances; its sorted copy takes as much again.
 CHUNK_BYTES = 64 << 20
@@ -90,10 +91,12 @@ def cosine_distances(queries: UnitRows, gallery: UnitRows) -> Distances:
     """Distances -cos of a range of queries to the gallery, as `rank_queries` asks for them.
 
     It orders like 2 - 2 cos, the squared distance of unit vectors, and keeps apart what that would round together.
+    Each block lies where the one before lay.
     """
+    scratch = Scratch()
 
     def distances(start: int, stop: int) -> Tensor:
-        return gallery.cosines(-queries.unit(start, stop))
+        return gallery.cosines(-queries.unit(start, stop), scratch=scratch)
 
     return distances
 
@@ -120,12 +123,12 @@ def rank_queries(
         gallery: G images.
         chunk: queries at a time; as many as fit `CHUNK_BYTES` when None.
         same_camera: `keep` counts the query's person seen by the query's camera as a right answer.
-        watchers: called with each chunk, which they do not change.
+        watchers: called with each chunk, which they neither change nor keep.
         advance: called with the number of queries done after each chunk.
     """
     size = chunk or pick_chunk(len(gallery))
     junk = torch.from_numpy(np.flatnonzero(gallery.person == JUNK))
-    parts = []
+    parts, scratch = [], Scratch()
     for start, stop in chunk_ranges(len(queries), size):
         row, column = same_person_pairs(queries.person[start:stop], gallery.person)
         is_right = np.ones(len(row), np.bool_)
@@ -135,7 +138,7 @@ def rank_queries(
         block[:, junk.to(block.device)] = torch.inf
         block[_on(block, row[~is_right]), _on(block, column[~is_right])] = torch.inf
         row, column = row[is_right], column[is_right]
-        ordered = sorted_values(block)
+        ordered = sorted_values(block, scratch=scratch)
         parts.append(summarise_ranks(row, ranks_of(block, row, column, ordered=ordered), stop - start))
         for watch in watchers:
             watch(RankedBlock(start=start, block=block, ordered=ordered, row=row, column=column))
@@ -243,12 +246,23 @@ def summarise_ranks(row: NDArray[np.int64], rank: NDArray[np.int64], num_rows: i
     return Ranking(ap_step=ap_step, ap_trapezoid=ap_trapezoid, inp=inp, first_rank=first_rank, num_right=num_right)
 
 
-def sorted_values(block: Tensor) -> Tensor:
-    """The values of each row, ascending: (B, G)."""
+def sorted_values(block: Tensor, *, scratch: Scratch | None = None) -> Tensor:
+    """The values of each row, ascending: (B, G); in `scratch`, where one is given."""
     if block.device.type == "cpu":
         # numpy sorts float32 with vector instructions, about ten times faster than torch, which sorts indices along.
-        return torch.from_numpy(np.sort(block.numpy(), axis=1))
+        ordered = (scratch or Scratch()).take(block.shape, block.device).copy_(block)
+        _sort_rows(ordered.numpy(), threads=torch.get_num_threads())
+        return ordered
     return torch.sort(block, dim=1).values
+
+
+def _sort_rows(values: NDArray[np.float32], *, threads: int) -> None:
+    if threads == 1:
+        values.sort(axis=1)
+        return
+    with ThreadPoolExecutor(threads) as pool:
+        for done in [pool.submit(part.sort, axis=1) for part in np.array_split(values, threads)]:
+            done.result()
 
 
 def _on(block: Tensor, indices: NDArray[np.int64]) -> Tensor:

@@ -130,6 +130,26 @@ def test_archives_that_cannot_be_scored_are_refused(tmp_path: Path) -> None:
         read_any_features(path)
 
 
+def test_junk_and_distractors_keep_their_meaning_in_arrays(lupctl: Shell, tmp_path: Path) -> None:
+    """One query, its right answer third: junk before it is skipped, a distractor before it is not."""
+    arrays = {
+        "query_features": np.array([[1.0, 0.0]]),
+        "query_persons": np.array([7]),
+        "query_cameras": np.array([1]),
+        "gallery_features": np.array([[1.0, 0.1], [1.0, 0.2], [1.0, 0.3], [1.0, 0.4]]),
+        "gallery_persons": np.array([-1, 0, 7, 7]),
+        "gallery_cameras": np.array([2, 2, 2, 1]),
+    }
+    np.savez(tmp_path / "a.npz", **arrays)
+    report = lupctl("eval a.npz --json --device cpu").json
+    assert (report["scores"]["map"], report["scores"]["map_official"]) == (1 / 2, 1 / 4)
+    assert (report["counts"]["gallery"], report["counts"]["junk"], report["counts"]["distractors"]) == (3, 1, 1)
+    assert report["details"]["pairs"]["threshold"] is None, "one person has no other half"
+    np.savez(tmp_path / "a.npz", **{**arrays, "query_persons": np.array([-1])})
+    ran = lupctl("eval a.npz --json --device cpu --force")
+    assert (ran.code, "1 of 1 queries are junk (person -1)" in ran.err) == (3, True)
+
+
 def test_an_hdf5_of_something_else_is_still_named(lupctl: Shell, tmp_path: Path) -> None:
     with h5py.File(tmp_path / "other.h5", "w") as file:
         file["weights"] = np.ones(3)

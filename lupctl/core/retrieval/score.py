@@ -202,7 +202,7 @@ def estimate_bytes(counts: Counts, dimension: int, *, chunk: int | None, rerank:
     """
     widest = counts.gallery if rerank is None else counts.gallery + counts.queries
     rows = min(chunk or pick_chunk(counts.gallery), widest)
-    # Distances and their sorted copy, the same of one camera's images, raw and normalised queries, one gathered block of
-    # the gallery.
+    # Distances and their sorted copy, the same of one camera's images, raw and normalised queries, one gathered block
+    # of the gallery.
     blocks = 4 * rows * widest * 4 + 2 * rows * dimension * 4 + min(BLOCK_BYTES, widest * dimension * 4)
     return blocks + (0 if rerank is None else estimate_encoding_bytes(widest, rerank))

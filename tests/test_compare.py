@@ -89,6 +89,7 @@ def test_runs_are_found_reused_and_written(lupctl: Shell, tmp_path: Path) -> Non
     for at, one in enumerate(stored["differences"]):
         assert f'data-key="differences.{at}.value" data-value="{one["value"]}">{100 * one["value"]:.2f}<' in page
     assert len(stored["differences"]) == 6
+    assert all(f">{tag}</text>" in page for tag in "ABC"), "the chart names the runs by their tags"
     ran = lupctl("eval --compare one two three --device cpu")
     assert (ran.code, "exists already" in ran.err) == (2, True)
     plan = lupctl("eval --compare one two --dry-run --json --device cpu").json

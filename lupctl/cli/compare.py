@@ -92,11 +92,11 @@ def show_comparison(comparison: "Comparison", path: Path, *, json: bool) -> None
         for one in comparison.differences
     ]
     titles = ["run", "against", "score", "points", "95 % interval", "more than luck"]
-    note = (
-        f"paired bootstrap over the queries, {comparison.draws:,} draws, seed {comparison.seed}; training is not drawn "
-        f"again\nreport: {path}\nreport: {path.with_suffix('.html')}"
-    )
-    print_table("differences", titles, differences, note=note)
+    print_table("differences", titles, differences)
+    draws = f"{comparison.draws:,} draws, seed {comparison.seed}"
+    print(f"paired bootstrap over the queries, {draws}; training is not drawn again")
+    for written in (path, path.with_suffix(".html")):
+        print(f"report: {written}")
 
 
 def _points(ends: tuple[float, float]) -> str:

@@ -39,10 +39,12 @@ def show_report(report: "Report", paths: Sequence[Path], *, json: bool) -> None:
         chosen = report.rerank
         name = f"re-ranked: k1={chosen.k1} k2={chosen.k2} lambda={chosen.weight:g} base={chosen.base}"
         rows.append((name, *_score_cells(chosen.scores)))
-    print_table(report.dataset, COLUMNS, rows, note="\n".join(_notes(report, paths)))
+    print_table(report.dataset, COLUMNS, rows, note="\n".join(_notes(report)))
+    for path in paths:
+        print(f"report: {path}")
 
 
-def _notes(report: "Report", paths: Sequence[Path]) -> list[str]:
+def _notes(report: "Report") -> list[str]:
     counts, interval, protocol = report.counts, report.ci95, report.protocol
     queries = f"valid queries {counts.queries_valid:,} / {counts.queries:,}"
     gallery = f"gallery {counts.gallery:,} ({counts.distractors:,} distractors; {counts.junk:,} junk left out)"
@@ -56,7 +58,6 @@ def _notes(report: "Report", paths: Sequence[Path]) -> list[str]:
         f"mAP: {protocol.map}; official: {protocol.map_official}",
         *origin,
         f"fingerprints: {digests}",
-        *(f"report: {path}" for path in paths),
     ]
 
 

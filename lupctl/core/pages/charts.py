@@ -117,5 +117,6 @@ def _as_svg(figure: Figure, title: str) -> str:
     text = re.sub(r'<g id="[^"]*">', "<g>", text)
     for colour, variable in VARIABLES.items():
         text = text.replace(colour, variable)
-    text = re.sub(r"(font: [^;\"]*?) '?[A-Za-z][^;\"]*(?=[;\"])", r"\1 var(--font)", text)
+    # The page's own font, in place of matplotlib's list.
+    text = re.sub(r"font-family: [^;\"]*", "font-family: var(--font)", text)
     return text.replace("<svg ", f'<svg role="img" aria-label="{title}" ', 1)

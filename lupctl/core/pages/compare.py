@@ -10,5 +10,7 @@ from lupctl.core.pages.report import render
 def render_comparison(comparison: Comparison) -> str:
     """The page of a comparison."""
     runs = comparison.runs
-    chart = draw_intervals([run.name for run in runs], [run.scores.map for run in runs], [run.ci95.map for run in runs])
+    chart = draw_intervals(
+        list(comparison.tags.values()), [run.scores.map for run in runs], [run.ci95.map for run in runs]
+    )
     return render("compare.html.j2", {"comparison": comparison, "chart": Markup(chart), "measures": MEASURE_NAMES})

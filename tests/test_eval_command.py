@@ -28,7 +28,8 @@ class Command:
         self.home, self._monkeypatch, self._capsys = home, monkeypatch, capsys
 
     def __call__(self, *words: object) -> Outcome:
-        argv = ["lupctl", "eval", *map(str, words), "--home", str(self.home), "--device", "cpu"]
+        # The page has tests of its own; drawing it takes longer than all the rest.
+        argv = ["lupctl", "eval", *map(str, words), "--no-page", "--home", str(self.home), "--device", "cpu"]
         self._monkeypatch.setattr(sys, "argv", argv)
         try:
             main()
@@ -112,6 +113,25 @@ def test_a_gate_that_is_not_met_is_four_and_still_reports(run_eval: Command, tmp
     assert run_eval(features, "--min-map", score, "--force").code == 0
 
 
+def test_each_gate_is_named_by_its_option(run_eval: Command, tmp_path: Path) -> None:
+    features = write_toy(tmp_path / "toy.features.h5")
+    outcome = run_eval(features, "--min-rank1", 1, "--min-map", 0.999, "--json")
+    scores = json.loads(outcome.out)["scores"]
+    assert scores["cmc"]["1"] < 1
+    assert outcome.code == 4
+    assert outcome.err.splitlines() == [
+        (
+            f"error: mAP {scores['map']:.4f} is lower than the 0.999 that --min-map demands; "
+            f"rank-1 {scores['cmc']['1']:.4f} is lower than the 1 that --min-rank1 demands"
+        ),
+        "hint: train longer, or demand less",
+    ]
+    outcome = run_eval(features, "--min-rank1", 1, "--force")
+    assert outcome.code == 4
+    assert "mAP" not in outcome.err
+    assert run_eval(features, "--min-rank1", scores["cmc"]["1"], "--force").code == 0
+
+
 def test_a_report_is_not_overwritten_without_force(run_eval: Command, tmp_path: Path) -> None:
     features = write_toy(tmp_path / "toy.features.h5")
     assert run_eval(features).code == 0
@@ -168,7 +188,7 @@ def test_one_camera_data_is_refused_and_can_be_kept(run_eval: Command, tmp_path:
 def test_broken_features_are_three(run_eval: Command, tmp_path: Path) -> None:
     outcome = run_eval(write_toy(tmp_path / "toy.features.h5", spoil=True))
     assert outcome.code == 3
-    assert "1 of 120 features are NaN, infinite or beyond float32: 007.jpg" in outcome.err
+    assert "1 of 120 features are NaN, infinite or beyond float32: row 7 (007.jpg)" in outcome.err
     assert not (tmp_path / "report.json").exists()
     text = tmp_path / "text.features.h5"
     text.write_text("no features")

@@ -29,6 +29,7 @@ FLOORS = {
     "lupctl.core.nets": 3,
     "lupctl.core.losses": 3,
     "lupctl.core.metrics": 3,
+    "lupctl.core.pages": 3,
     "lupctl.core.train": 3,
     "lupctl.core.packing": 3,
     "lupctl.core.video": 3,

@@ -31,7 +31,7 @@ def make_report(**changes: Any) -> Report:
         "scores": scores,
         "rerank": ReportRerank(k1=20, k2=6, weight=0.3, base="d2", scores=scores),
         "ci95": ReportInterval(map=(0.4, 0.6), rank1=(0.3, 0.7), draws=1000, seed=0),
-        "protocol": ReportProtocol(same_camera="drop"),
+        "protocol": ReportProtocol(name="market1501", same_camera="drop"),
         "fingerprints": {"features": "sha256:00", "pack": "sha256:11"},
         "provenance": ReportProvenance(version="0", command=["lupctl", "eval"], features={"kind": "features"}),
     }
@@ -56,7 +56,8 @@ def test_keys_are_sorted_and_named_as_users_know_them(tmp_path: Path) -> None:
     assert list(content) == sorted(content)
     assert content["schema"] == "lupctl.report/1"
     assert set(content) == {
-        "ci95", "counts", "dataset", "fingerprints", "protocol", "provenance", "rerank", "schema", "scores",
+        "ci95", "counts", "dataset", "details", "fingerprints", "protocol", "provenance", "rerank", "schema", "scores",
+        "single_shot",
     }  # fmt: skip
     assert content["scores"] == {
         "cmc": {"1": 0.5, "10": 1.0, "20": 1.0, "5": 0.75},

@@ -117,7 +117,8 @@ def test_features_that_are_not_finite_are_named(value: float) -> None:
     with pytest.raises(DataError) as caught:
         score(features, samples, device=CPU)
     assert caught.value.message == (
-        "7 of 200 features are NaN, infinite or beyond float32: 005.jpg, 011.jpg, 012.jpg, 040.jpg, 041.jpg and 2 more"
+        "7 of 200 features are NaN, infinite or beyond float32: row 5 (005.jpg), row 11 (011.jpg), row 12 (012.jpg), "
+        "row 40 (040.jpg), row 41 (041.jpg) and 2 more"
     )
     assert "lupctl dump" in caught.value.hint
 

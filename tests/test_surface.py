@@ -182,7 +182,9 @@ def test_ctrl_c_anywhere_is_130(lupctl: Shell, monkeypatch: pytest.MonkeyPatch) 
     assert lupctl("doctor").code == 130
 
 
-@pytest.mark.parametrize("line", ["nonsense", "doctor --nonsense", "recipe show", "pretrain --gpus -1", "eval a b c"])
+@pytest.mark.parametrize(
+    "line", ["nonsense", "doctor --nonsense", "recipe show", "pretrain --gpus -1", "eval a b", "dump a b c"]
+)
 def test_a_wrong_command_line_is_two(lupctl: Shell, line: str) -> None:
     ran = lupctl(line)
     assert (ran.code, ran.out) == (2, "")

@@ -18,6 +18,7 @@ from lupctl.cli.evaluate import evaluate
 from lupctl.cli.finetune import finetune
 from lupctl.cli.pretrain import pretrain
 from lupctl.cli.recipe import list_recipes, show_recipe
+from lupctl.cli.search import search
 from lupctl.cli.show import print_error, tracebacks_wanted
 from lupctl.core.errors import DeviceError, LupError
 
@@ -40,6 +41,7 @@ data.command("build")(build)
 data.command("info")(info)
 data.command("verify")(verify)
 app.command("eval")(evaluate)
+app.command("search")(search)
 recipe = typer.Typer(no_args_is_help=True, help="Recipes: what a training run does, to the last constant.")
 app.add_typer(recipe, name="recipe")
 recipe.command("list")(list_recipes)

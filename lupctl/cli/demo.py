@@ -173,17 +173,16 @@ def score_run(space: Workspace, run: Path, *, force: bool, progress: Progress) -
     """Dumps a run's features and evaluates them, re-ranked too."""
     import torch
 
-    from lupctl.cli.evaluate import Target, current_features
+    from lupctl.cli.targets import Target, current_features
     from lupctl.core.metrics.rerank import RerankSettings
-    from lupctl.core.stages.evaluate import evaluate
+    from lupctl.core.stages.evaluate import EvaluationJob, evaluate
 
     progress.say(f"[5/5] evaluating {run}")
     device = torch.device("cpu")
     found = next(iter(sorted(run.glob("*.features.h5"))), None)
     features = current_features(space, Target(run=run, features=found), device, progress)
-    return evaluate(
-        features, rerank=RerankSettings(), device=device, command=command_line(), force=force, progress=progress
-    )
+    job = EvaluationJob((features,), rerank=RerankSettings(), force=force, command=tuple(command_line()))
+    return evaluate(job, device, progress)
 
 
 def show_result(space: Workspace, reports: dict[str, "Report"], *, seconds: float, json: bool) -> None:

@@ -4,22 +4,19 @@ import json
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
-from lupctl.core.choices import RerankBase, SameCamera
+from lupctl.core.choices import Protocol, RerankBase, SameCamera
 from lupctl.core.errors import DataError, FormatError
 from lupctl.core.files import write_text
+from lupctl.core.formats.report_details import Part, ReportDetails
 
 REPORT_SCHEMA: Final = "lupctl.report/1"
 REPORT_NAME = "report.json"
 HINT = "make it again: lupctl eval --force"
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, allow_inf_nan=False)
-
-
-class ReportCounts(_Part):
+class ReportCounts(Part):
     """What was ranked.
 
     `gallery` is without junk and with distractors; `queries_absent` are those whose person no gallery image shows.
@@ -34,7 +31,7 @@ class ReportCounts(_Part):
     distractors: int
 
 
-class ReportScores(_Part):
+class ReportScores(Part):
     """Fractions; see `lupctl.core.metrics.scores.Scores`. `cmc` ends at the size of the gallery."""
 
     map: float
@@ -43,7 +40,7 @@ class ReportScores(_Part):
     cmc: dict[int, float]
 
 
-class ReportRerank(_Part):
+class ReportRerank(Part):
     """Scores after k-reciprocal re-ranking, with all they depend on."""
 
     k1: int
@@ -53,7 +50,17 @@ class ReportRerank(_Part):
     scores: ReportScores
 
 
-class ReportInterval(_Part):
+class ReportSingleShot(Part):
+    """CMC with one drawn gallery image a person, averaged over the draws; `rank1_range` is over single draws.
+
+    The protocol knows no mAP: the other scores of the report are those of the whole gallery.
+    """
+
+    cmc: dict[int, float]
+    rank1_range: tuple[float, float]
+
+
+class ReportInterval(Part):
     """95 % bootstrap intervals over the valid queries, lower and upper end; `rank1` is CMC at 1."""
 
     map: tuple[float, float]
@@ -62,11 +69,23 @@ class ReportInterval(_Part):
     seed: int
 
 
-class ReportProtocol(_Part):
-    """The rules by which the scores were computed."""
+class ReportExpansion(Part):
+    """How many nearest images make up each query and each gallery image (0: none), and the power of their weights."""
 
-    name: Literal["market1501"] = "market1501"
+    queries: int
+    gallery: int
+    alpha: float
+
+
+class ReportProtocol(Part):
+    """The rules by which the scores were computed; `shot_draws` and `shot_seed` are those of a single gallery shot."""
+
+    name: Protocol
     same_camera: SameCamera
+    query: Literal["one image", "mean of a person's images from one camera"] = "one image"
+    shot_draws: int = 0
+    shot_seed: int = 0
+    expansion: ReportExpansion | None = None
     junk: Literal["ignored"] = "ignored"
     distractors: Literal["wrong"] = "wrong"
     distance: Literal["cosine"] = "cosine"
@@ -75,7 +94,7 @@ class ReportProtocol(_Part):
     map_official: Literal["trapezoid, all queries"] = "trapezoid, all queries"
 
 
-class ReportProvenance(_Part):
+class ReportProvenance(Part):
     """Who made the report, and the record of the features it was made from."""
 
     version: str
@@ -83,7 +102,7 @@ class ReportProvenance(_Part):
     features: dict[str, Any]
 
 
-class Report(_Part):
+class Report(Part):
     """One evaluation.
 
     `fingerprints` names the features file and whatever the features were made from.
@@ -94,10 +113,12 @@ class Report(_Part):
     counts: ReportCounts
     scores: ReportScores
     rerank: ReportRerank | None
+    single_shot: ReportSingleShot | None = None
     ci95: ReportInterval
     protocol: ReportProtocol
     fingerprints: dict[str, str]
     provenance: ReportProvenance
+    details: ReportDetails | None = None
 
 
 def report_payload(report: Report) -> dict[str, Any]:
@@ -112,7 +133,34 @@ def write_report(path: Path, report: Report) -> None:
     Raises:
         DataError: the disk is full or refuses the write.
     """
-    write_text(path, json.dumps(report_payload(report), indent=2, sort_keys=True, ensure_ascii=False) + "\n")
+    write_text(path, report_text(report))
+
+
+def report_text(report: Report) -> str:
+    """The report as JSON: sorted keys, one a line, and each row of numbers on a line of its own."""
+    return lay_out(report_payload(report))
+
+
+def lay_out(payload: dict[str, Any]) -> str:
+    """JSON with sorted keys, one a line, and each list of plain values on a line of its own.
+
+    >>> print(lay_out({"b": [1, 2], "a": 1}), end="")
+    {
+      "a": 1,
+      "b": [1, 2]
+    }
+    """
+    return _lay_out(payload, "") + "\n"
+
+
+def _lay_out(value: Any, indent: str) -> str:
+    deeper = indent + "  "
+    if isinstance(value, dict) and value:
+        entries = [f"{deeper}{json.dumps(key)}: {_lay_out(value[key], deeper)}" for key in sorted(value)]
+        return "{\n" + ",\n".join(entries) + f"\n{indent}}}"
+    if isinstance(value, list) and any(isinstance(entry, list | dict) for entry in value):
+        return "[\n" + ",\n".join(deeper + _lay_out(entry, deeper) for entry in value) + f"\n{indent}]"
+    return json.dumps(value, ensure_ascii=False)
 
 
 def read_report(path: Path) -> Report:

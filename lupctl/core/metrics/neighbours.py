@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from lupctl.core.metrics.ranking import TIED_ROWS, chunk_ranges, pick_chunk
-from lupctl.core.metrics.vectors import UnitRows
+from lupctl.core.metrics.vectors import Scratch, UnitRows
 
 
 @dataclass(frozen=True)
@@ -39,9 +39,9 @@ def find_neighbours(
         advance: called with the number of rows done after each chunk.
     """
     count = min(count, len(pool))
-    parts = []
+    parts, scratch = [], Scratch()
     for start, stop in chunk_ranges(len(pool), chunk or pick_chunk(len(pool))):
-        block = pool.cosines(pool.unit(start, stop))
+        block = pool.cosines(pool.unit(start, stop), scratch=scratch)
         cosine, index = nearest_columns(block, count)
         parts.append((index, cosine, block.amin(dim=1)))
         if advance is not None:

@@ -4,7 +4,8 @@ Distances come in chunks of queries. Values alone are sorted and the right answe
 costs a fraction of an argsort; only rows in which a right answer ties with something are sorted with their indices.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,13 +14,35 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lupctl.core.choices import DISTRACTOR, JUNK, SameCamera
-from lupctl.core.metrics.vectors import UnitRows
+from lupctl.core.metrics.vectors import Scratch, UnitRows
 
 # One chunk of distances; its sorted copy takes as much again.
 CHUNK_BYTES = 64 << 20
 TIED_ROWS = 64
 
 Distances = Callable[[int, int], Tensor]
+
+
+@dataclass(frozen=True)
+class RankedBlock:
+    """One chunk of queries on its way through `rank_queries`, for whoever counts something else along.
+
+    Args:
+        start: number of the first query.
+        block: (B, G) distances; infinite where a pair counts neither way.
+        ordered: (B, G) the same, ascending within each row.
+        row: (P) int64, queries of the right answers, counted from `start`, ascending.
+        column: (P) int64, their gallery images.
+    """
+
+    start: int
+    block: Tensor
+    ordered: Tensor
+    row: NDArray[np.int64]
+    column: NDArray[np.int64]
+
+
+Watcher = Callable[[RankedBlock], None]
 
 
 @dataclass(frozen=True)
@@ -68,10 +91,12 @@ def cosine_distances(queries: UnitRows, gallery: UnitRows) -> Distances:
     """Distances -cos of a range of queries to the gallery, as `rank_queries` asks for them.
 
     It orders like 2 - 2 cos, the squared distance of unit vectors, and keeps apart what that would round together.
+    Each block lies where the one before lay.
     """
+    scratch = Scratch()
 
     def distances(start: int, stop: int) -> Tensor:
-        return gallery.cosines(-queries.unit(start, stop))
+        return gallery.cosines(-queries.unit(start, stop), scratch=scratch)
 
     return distances
 
@@ -83,6 +108,7 @@ def rank_queries(
     *,
     chunk: int | None = None,
     same_camera: SameCamera = "drop",
+    watchers: Sequence[Watcher] = (),
     advance: Callable[[int], None] | None = None,
 ) -> Ranking:
     """Ranks the gallery for every query, a chunk of queries at a time.
@@ -97,11 +123,12 @@ def rank_queries(
         gallery: G images.
         chunk: queries at a time; as many as fit `CHUNK_BYTES` when None.
         same_camera: `keep` counts the query's person seen by the query's camera as a right answer.
+        watchers: called with each chunk, which they neither change nor keep.
         advance: called with the number of queries done after each chunk.
     """
     size = chunk or pick_chunk(len(gallery))
     junk = torch.from_numpy(np.flatnonzero(gallery.person == JUNK))
-    parts = []
+    parts, scratch = [], Scratch()
     for start, stop in chunk_ranges(len(queries), size):
         row, column = same_person_pairs(queries.person[start:stop], gallery.person)
         is_right = np.ones(len(row), np.bool_)
@@ -110,8 +137,11 @@ def rank_queries(
         block = distances(start, stop).contiguous()
         block[:, junk.to(block.device)] = torch.inf
         block[_on(block, row[~is_right]), _on(block, column[~is_right])] = torch.inf
-        rank = ranks_of(block, row[is_right], column[is_right])
-        parts.append(summarise_ranks(row[is_right], rank, stop - start))
+        row, column = row[is_right], column[is_right]
+        ordered = sorted_values(block, scratch=scratch)
+        parts.append(summarise_ranks(row, ranks_of(block, row, column, ordered=ordered), stop - start))
+        for watch in watchers:
+            watch(RankedBlock(start=start, block=block, ordered=ordered, row=row, column=column))
         if advance is not None:
             advance(stop - start)
     return _joined(parts)
@@ -146,13 +176,16 @@ def same_person_pairs(
     return row, order[first[row] + within]
 
 
-def ranks_of(block: Tensor, row: NDArray[np.int64], column: NDArray[np.int64]) -> NDArray[np.int64]:
+def ranks_of(
+    block: Tensor, row: NDArray[np.int64], column: NDArray[np.int64], *, ordered: Tensor | None = None
+) -> NDArray[np.int64]:
     """1-based ranks of single entries within their rows; equal values rank in column order.
 
     Args:
         block: (B, G) float32 without NaN, smaller is nearer.
         row: (P) int64, ascending.
         column: (P) int64.
+        ordered: the rows sorted, where that was done before.
 
     Returns:
         (P) int64.
@@ -164,7 +197,7 @@ def ranks_of(block: Tensor, row: NDArray[np.int64], column: NDArray[np.int64]) -
     slot = _on(block, np.arange(len(row)) - (np.cumsum(count) - count)[row])
     wanted = block.new_zeros(len(block), int(count.max()))
     wanted[rows, slot] = block[rows, columns]
-    ordered = _sorted_values(block)
+    ordered = sorted_values(block) if ordered is None else ordered
     below = torch.searchsorted(ordered, wanted)[rows, slot]
     up_to = torch.searchsorted(ordered, wanted, right=True)[rows, slot]
     rank = below + 1
@@ -213,11 +246,23 @@ def summarise_ranks(row: NDArray[np.int64], rank: NDArray[np.int64], num_rows: i
     return Ranking(ap_step=ap_step, ap_trapezoid=ap_trapezoid, inp=inp, first_rank=first_rank, num_right=num_right)
 
 
-def _sorted_values(block: Tensor) -> Tensor:
+def sorted_values(block: Tensor, *, scratch: Scratch | None = None) -> Tensor:
+    """The values of each row, ascending: (B, G); in `scratch`, where one is given."""
     if block.device.type == "cpu":
         # numpy sorts float32 with vector instructions, about ten times faster than torch, which sorts indices along.
-        return torch.from_numpy(np.sort(block.numpy(), axis=1))
+        ordered = (scratch or Scratch()).take(block.shape, block.device).copy_(block)
+        _sort_rows(ordered.numpy(), threads=torch.get_num_threads())
+        return ordered
     return torch.sort(block, dim=1).values
+
+
+def _sort_rows(values: NDArray[np.float32], *, threads: int) -> None:
+    if threads == 1:
+        values.sort(axis=1)
+        return
+    with ThreadPoolExecutor(threads) as pool:
+        for done in [pool.submit(part.sort, axis=1) for part in np.array_split(values, threads)]:
+            done.result()
 
 
 def _on(block: Tensor, indices: NDArray[np.int64]) -> Tensor:

@@ -1,8 +1,9 @@
 """Cosines between rows of a feature matrix, without a normalised copy of it."""
 
 import itertools
+import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -20,6 +21,23 @@ MIN_ROWS = 64
 SAFE_NORM = (1e-15, 1e15)
 # A float32 row with a larger norm has no usable product with a unit vector.
 MAX_NORM = 1e37
+
+
+class Scratch:
+    """Memory for blocks of about one size that are needed one after the other.
+
+    Fresh memory of this size comes from the system page by page, which takes as long as sorting what is put into it.
+    """
+
+    def __init__(self) -> None:
+        self._memory = torch.empty(0)
+
+    def take(self, shape: Sequence[int], device: torch.device) -> Tensor:
+        """An uninitialised float32 tensor; what was taken before is overwritten through it."""
+        count = math.prod(shape)
+        if self._memory.numel() < count or self._memory.device != device:
+            self._memory = torch.empty(count, device=device)
+        return self._memory[:count].view(*shape)
 
 
 class UnitRows:
@@ -79,12 +97,12 @@ class UnitRows:
         rows = torch.from_numpy(self._rows[indices.cpu().numpy()]).to(self._features.device)
         return self._features[rows].to(self.device, torch.float32) * self._inverse[indices, None]
 
-    def cosines(self, units: Tensor) -> Tensor:
-        """Cosines of (B, D) unit vectors with every row: (B, n) float32 on the device.
+    def cosines(self, units: Tensor, *, scratch: Scratch | None = None) -> Tensor:
+        """Cosines of (B, D) unit vectors with every row: (B, n) float32 on the device; in `scratch`, where given.
 
         On a CPU the result for two vectors does not depend on what else is in the batch.
         """
-        result = torch.empty(max(len(units), MIN_ROWS), len(self), device=self.device)
+        result = (scratch or Scratch()).take((max(len(units), MIN_ROWS), len(self)), self.device)
         padded = _pad_rows(units)
         with exact_float32(self.device):
             for start, stop in self.blocks():

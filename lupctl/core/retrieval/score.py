@@ -1,5 +1,6 @@
 """From features and who is on the images to scores."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,10 +12,21 @@ from torch import Tensor
 from lupctl.core.choices import SameCamera
 from lupctl.core.errors import DataError
 from lupctl.core.formats.samples import Samples
-from lupctl.core.metrics.bootstrap import DRAWS, bootstrap_interval
-from lupctl.core.metrics.ranking import Distances, Ranking, Sightings, cosine_distances, pick_chunk, rank_queries
+from lupctl.core.metrics.bootstrap import SEED, bootstrap_interval
+from lupctl.core.metrics.cameras import CameraCounter, CameraScores
+from lupctl.core.metrics.pairs import PairCounter, PairCounts, split_persons
+from lupctl.core.metrics.ranking import (
+    Distances,
+    Ranking,
+    Sightings,
+    Watcher,
+    cosine_distances,
+    pick_chunk,
+    rank_queries,
+)
 from lupctl.core.metrics.rerank import RerankSettings, estimate_encoding_bytes, reranked_distances
 from lupctl.core.metrics.scores import Scores, compute_scores
+from lupctl.core.metrics.shots import ShotCounter, ShotScores
 from lupctl.core.metrics.vectors import BLOCK_BYTES, UnitRows
 from lupctl.core.progress import Progress
 from lupctl.core.retrieval.answerable import Counts, check_answerable, gallery_rows, name_some, query_rows
@@ -29,6 +41,36 @@ class Interval:
 
 
 @dataclass(frozen=True)
+class DetailSettings:
+    """What is counted while queries are ranked, beside the pairs and the cameras.
+
+    Args:
+        shots: draws of a single gallery shot; 0 draws none.
+        seed: of these draws.
+    """
+
+    shots: int = 0
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Details:
+    """What the ranking shows beyond one number.
+
+    Args:
+        pairs: distances of pairs of one person and of two, by half of the queries' persons.
+        half: (Q) which half each query's person belongs to.
+        cameras: scores of each pair of cameras.
+        shots: CMC with a single gallery shot, where it was asked for.
+    """
+
+    pairs: PairCounts
+    half: NDArray[np.int64]
+    cameras: CameraScores
+    shots: ShotScores | None
+
+
+@dataclass(frozen=True)
 class Scored:
     """One evaluation.
 
@@ -40,6 +82,7 @@ class Scored:
         ranking: each query, in the order of the samples.
         rerank_scores: after re-ranking, where it was asked for.
         reranking: each query after re-ranking.
+        details: what was counted along, where it was asked for; without re-ranking.
     """
 
     counts: Counts
@@ -49,6 +92,7 @@ class Scored:
     ranking: Ranking
     rerank_scores: Scores | None
     reranking: Ranking | None
+    details: Details | None
 
 
 def score(
@@ -59,7 +103,7 @@ def score(
     chunk: int | None = None,
     rerank: RerankSettings | None = None,
     same_camera: SameCamera = "drop",
-    draws: int = DRAWS,
+    details: DetailSettings | None = None,
     progress: Progress | None = None,
 ) -> Scored:
     """Ranks the gallery for every query and scores the rankings (Market-1501's rule; see `rank_queries`).
@@ -72,31 +116,38 @@ def score(
         chunk: queries at a time; None takes what fits.
         rerank: scores once more after re-ranking.
         same_camera: whether the query's person seen by the query's camera is ignored or right.
-        draws: resamples of the bootstrap.
+        details: counts pairs, cameras and shots along.
         progress: shows bars.
 
     Raises:
-        DataError: the query set cannot be scored (see `check_answerable`), or features are not finite.
+        DataError: the query set cannot be scored (see `check_answerable`), or features have no direction.
     """
     counts = check_answerable(samples, same_camera=same_camera)
     rows = (query_rows(samples), gallery_rows(samples))
-    check_finite(features, samples, device=device)
+    check_directions(features, samples, device=device)
     queries, gallery = (UnitRows(features, some, device=device) for some in rows)
     who = [Sightings(person=samples.person[some], camera=samples.camera[some]) for some in rows]
     progress = progress or Progress(quiet=True)
 
-    def rank(title: str, distances: Distances) -> Ranking:
+    def rank(title: str, distances: Distances, watchers: Sequence[Watcher] = ()) -> Ranking:
         with progress.task(title, total=counts.queries, unit="queries") as task:
-            return rank_queries(distances, who[0], who[1], chunk=chunk, same_camera=same_camera, advance=task.advance)
+            return rank_queries(
+                distances, *who, chunk=chunk, same_camera=same_camera, watchers=watchers, advance=task.advance
+            )
 
-    ranking = rank("ranking", cosine_distances(queries, gallery))
+    half = split_persons(who[0].person, seed=SEED)
+    pairs, cameras = PairCounter(half), CameraCounter(who[0].camera, who[1].camera)
+    settings = details or DetailSettings()
+    shots = ShotCounter(who[1].person, draws=settings.shots, seed=settings.seed) if settings.shots else None
+    watchers: list[Watcher] = [pairs, cameras, *([] if shots is None else [shots])]
+    ranking = rank("ranking", cosine_distances(queries, gallery), watchers if details else ())
     reranking = None
     if rerank is not None:
         pool = UnitRows(features, np.concatenate(rows), device=device)
         with progress.task("neighbours", total=len(pool), unit="images") as task:
             distances = reranked_distances(queries, gallery, pool, rerank, chunk=chunk, advance=task.advance)
         reranking = rank("re-ranking", distances)
-    intervals = score_intervals(ranking, draws=draws)
+    intervals = score_intervals(ranking)
     return Scored(
         counts=counts,
         scores=compute_scores(ranking, num_gallery=counts.gallery),
@@ -105,29 +156,38 @@ def score(
         ranking=ranking,
         rerank_scores=None if reranking is None else compute_scores(reranking, num_gallery=counts.gallery),
         reranking=reranking,
+        details=None
+        if details is None
+        else Details(
+            pairs=pairs.counts(), half=half, cameras=cameras.scores(), shots=None if shots is None else shots.scores()
+        ),
     )
 
 
-def check_finite(features: NDArray[Any] | Tensor, samples: Samples, *, device: torch.device) -> None:
-    """Refuses features that are NaN or infinite, whatever the image's role.
+def check_directions(features: NDArray[Any] | Tensor, samples: Samples, *, device: torch.device) -> None:
+    """Refuses features that are NaN, infinite or all zero, whatever the image's role: cosines with them mean nothing.
 
     Raises:
-        DataError: names how many images, and the first.
+        DataError: names how many images, and the first rows.
     """
     norm = UnitRows(features, np.arange(len(samples)), device=device).norm
-    bad = [samples.names[row] for row in np.flatnonzero(~np.isfinite(norm)).tolist()]
-    if bad:
-        raise DataError(
-            f"{len(bad)} of {len(samples)} features are NaN, infinite or beyond float32: {name_some(bad)}",
-            hint="the network that made them is broken; take another checkpoint: lupctl dump RUN --force",
-        )
+    for rows, what in (
+        (np.flatnonzero(~np.isfinite(norm)), "NaN, infinite or beyond float32"),
+        (np.flatnonzero(norm == 0), "zero in every value"),
+    ):
+        if len(rows):
+            bad = [f"row {row} ({samples.names[row]})" for row in rows.tolist()]
+            raise DataError(
+                f"{len(bad)} of {len(samples)} features are {what}: {name_some(bad)}",
+                hint="the network that made them is broken; take another checkpoint: lupctl dump RUN --force",
+            )
 
 
-def score_intervals(ranking: Ranking, *, draws: int = DRAWS) -> tuple[Interval, Interval]:
+def score_intervals(ranking: Ranking) -> tuple[Interval, Interval]:
     """95 % intervals of mAP (step) and rank-1 over the valid queries, from the same draws."""
     valid = ranking.is_valid
     per_query = np.stack([ranking.ap_step[valid], (ranking.first_rank[valid] == 1).astype(np.float64)], axis=1)
-    ends = bootstrap_interval(per_query, draws=draws)
+    ends = bootstrap_interval(per_query)
     return Interval(float(ends[0, 0]), float(ends[0, 1])), Interval(float(ends[1, 0]), float(ends[1, 1]))
 
 
@@ -142,6 +202,7 @@ def estimate_bytes(counts: Counts, dimension: int, *, chunk: int | None, rerank:
     """
     widest = counts.gallery if rerank is None else counts.gallery + counts.queries
     rows = min(chunk or pick_chunk(counts.gallery), widest)
-    # Distances and their sorted copy, raw and normalised queries, one gathered block of the gallery.
-    blocks = 2 * rows * widest * 4 + 2 * rows * dimension * 4 + min(BLOCK_BYTES, widest * dimension * 4)
+    # Distances and their sorted copy, the same of one camera's images, raw and normalised queries, one gathered block
+    # of the gallery.
+    blocks = 4 * rows * widest * 4 + 2 * rows * dimension * 4 + min(BLOCK_BYTES, widest * dimension * 4)
     return blocks + (0 if rerank is None else estimate_encoding_bytes(widest, rerank))

@@ -1,34 +1,102 @@
 """Evaluation: from features to a report."""
 
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 
-from lupctl.core.choices import SameCamera
+from lupctl.core.choices import Protocol, SameCamera
 from lupctl.core.errors import DataError, DeviceError
-from lupctl.core.files import check_absent, file_fingerprint
-from lupctl.core.formats.features import Features, read_features, read_features_head
+from lupctl.core.files import check_absent, disk_errors_named, file_fingerprint, write_text
+from lupctl.core.formats.features import Features
+from lupctl.core.formats.foreign import is_made_elsewhere
 from lupctl.core.formats.report import (
     REPORT_NAME,
     Report,
-    ReportCounts,
-    ReportInterval,
+    ReportExpansion,
     ReportProtocol,
-    ReportProvenance,
-    ReportRerank,
-    ReportScores,
     read_report,
     write_report,
 )
-from lupctl.core.metrics.bootstrap import DRAWS, SEED
 from lupctl.core.metrics.rerank import RerankSettings
-from lupctl.core.metrics.scores import Scores
+from lupctl.core.pages.pictures import embed_picture
+from lupctl.core.pages.report import render_report
 from lupctl.core.progress import Progress
 from lupctl.core.retrieval.answerable import Counts, check_answerable
-from lupctl.core.retrieval.score import Scored, estimate_bytes, score
+from lupctl.core.retrieval.expansion import ExpansionSettings, expand_features
+from lupctl.core.retrieval.joined import read_joined, read_joined_head
+from lupctl.core.retrieval.pictures import open_images
+from lupctl.core.retrieval.pooling import pool_queries
+from lupctl.core.retrieval.ranklists import rank_lists
+from lupctl.core.retrieval.reporting import build_report
+from lupctl.core.retrieval.score import DetailSettings, Scored, check_directions, estimate_bytes, score
+
+PAGE_SUFFIX = ".html"
+
+
+@dataclass(frozen=True)
+class EvaluationJob:
+    """One command's worth of evaluation.
+
+    Args:
+        features: files of one network: those `dump` wrote, or made elsewhere; scored as one set.
+        out: the report's file or folder; beside the first features when None.
+        rerank: scores once more after re-ranking.
+        protocol: which rule; `same-camera-allowed` counts the query's person seen by the query's camera as right.
+        shots: draws of a single gallery shot, by that protocol.
+        seed: of these draws.
+        expansion: replaces features by means over their nearest before all else.
+        wanted_fpr: false positive rate of the decision threshold; None takes equal error rates.
+        images: the pack or folder with the images, for the page.
+        page: writes report.html too.
+        force: overwrite a report that is there.
+        command: the command line, for the record.
+    """
+
+    features: tuple[Path, ...]
+    out: Path | None = None
+    rerank: RerankSettings | None = None
+    protocol: Protocol = "market1501"
+    shots: int = 10
+    seed: int = 0
+    expansion: ExpansionSettings | None = None
+    wanted_fpr: float | None = None
+    images: Path | None = None
+    page: bool = True
+    force: bool = False
+    command: tuple[str, ...] = ()
+
+    @property
+    def same_camera(self) -> SameCamera:
+        """What happens to the query's person seen by the query's camera."""
+        return "keep" if self.protocol == "same-camera-allowed" else "drop"
+
+    @property
+    def rules(self) -> ReportProtocol:
+        """The rules as the report names them."""
+        draws = self.protocol == "single-shot"
+        return ReportProtocol(
+            name=self.protocol,
+            same_camera=self.same_camera,
+            query="mean of a person's images from one camera" if self.protocol == "multi-query" else "one image",
+            shot_draws=self.shots if draws else 0,
+            shot_seed=self.seed if draws else 0,
+            expansion=None if self.expansion is None else ReportExpansion(**asdict(self.expansion)),
+        )
+
+    @property
+    def report(self) -> Path:
+        """The file that is written."""
+        return report_path(self.features[0], self.out)
+
+    @property
+    def html(self) -> Path:
+        """The page beside it."""
+        return self.report.with_suffix(PAGE_SUFFIX)
 
 
 @dataclass(frozen=True)
@@ -57,87 +125,116 @@ def report_path(features_path: Path, out: Path | None) -> Path:
     return out / REPORT_NAME if out.is_dir() else out
 
 
-def plan_evaluation(
-    features_path: Path, *, out: Path | None, rerank: RerankSettings | None, same_camera: SameCamera
-) -> EvaluationPlan:
+def plan_evaluation(job: EvaluationJob, progress: Progress) -> EvaluationPlan:
     """Looks at who is in the features, without reading them.
 
     Raises:
         DataError: as `evaluate`, but for features that are not finite.
     """
-    head = read_features_head(features_path)
-    counts = check_answerable(head.samples, same_camera=same_camera)
+    head = read_joined_head(job.features, progress=progress)
+    samples = head.samples
+    if job.protocol == "multi-query":
+        samples = pool_queries(Features(np.zeros((len(samples), 1), np.float32), samples, head.record)).samples
+    counts = check_answerable(samples, same_camera=job.same_camera)
     stored = head.shape[0] * head.shape[1] * (4 if head.type_name == "float32" else 2)
     return EvaluationPlan(
         dataset=str(head.record.get("dataset", "unknown")),
         counts=counts,
         dimension=head.shape[1],
-        memory_bytes=stored + estimate_bytes(counts, head.shape[1], chunk=None, rerank=rerank),
-        report=report_path(features_path, out),
+        memory_bytes=stored + estimate_bytes(counts, head.shape[1], chunk=None, rerank=job.rerank),
+        report=job.report,
     )
 
 
-def evaluate(
-    features_path: Path,
-    *,
-    out: Path | None = None,
-    rerank: RerankSettings | None = None,
-    same_camera: SameCamera = "drop",
-    device: torch.device,
-    command: Sequence[str] = (),
-    force: bool = False,
-    progress: Progress,
-) -> Report:
-    """Scores a features file and writes `report.json`.
-
-    Args:
-        features_path: a file that `dump` wrote.
-        out: the report's file or folder; beside the features when None.
-        rerank: scores once more after re-ranking.
-        same_camera: whether the query's person seen by the query's camera is ignored or right.
-        device: where distances are computed.
-        command: the command line, for the record.
-        force: overwrite a report that is there.
-        progress: lines and bars.
+def evaluate(job: EvaluationJob, device: torch.device, progress: Progress) -> Report:
+    """Scores features and writes `report.json` and `report.html`.
 
     Raises:
-        DataError: no features, damaged or not finite ones, or a query set that cannot be scored.
+        DataError: no features, damaged or not finite ones, those of two networks, a query set that cannot be scored,
+            or a report that cannot be written.
         UsageError: the report exists.
         DeviceError: the device has too little memory.
     """
-    path = report_path(features_path, out)
-    if not force:
-        check_replaceable(path, features_path, rerank=rerank, same_camera=same_camera)
-    features = read_features(features_path)
+    if not job.force:
+        check_replaceable(job)
+    check_writable(job.report)
+    features = _read(job, device, progress)
+    scored = _score(job, features, device, progress)
+    report = _report(job, features, scored)
+    if job.page:
+        write_text(job.html, _page(job, features, scored, report, device, progress))
+    write_report(job.report, report)
+    return report
+
+
+def compute_report(job: EvaluationJob, device: torch.device, progress: Progress) -> Report:
+    """The report of an evaluation that writes nothing.
+
+    Raises:
+        DataError, DeviceError: as `evaluate`.
+    """
+    features = _read(job, device, progress)
+    return _report(job, features, _score(job, features, device, progress))
+
+
+def _read(job: EvaluationJob, device: torch.device, progress: Progress) -> Features:
+    """The features as the protocol takes them."""
+    features = read_joined(job.features, progress=progress)
+    if job.protocol == "multi-query":
+        features = pool_queries(features)
+    if job.expansion is None:
+        return features
+    check_answerable(features.samples, same_camera=job.same_camera)
+    check_directions(features.features, features.samples, device=device)
+    return expand_features(features, job.expansion, device=device, progress=progress)
+
+
+def _score(job: EvaluationJob, features: Features, device: torch.device, progress: Progress) -> Scored:
+    if is_made_elsewhere(features.record):
+        progress.say(f"{job.features[0]}: made elsewhere; nothing tells which network and images led to it")
     try:
         scored = score(
             features.features,
             features.samples,
             device=device,
-            rerank=rerank,
-            same_camera=same_camera,
+            rerank=job.rerank,
+            same_camera=job.same_camera,
+            details=DetailSettings(shots=job.shots if job.protocol == "single-shot" else 0, seed=job.seed),
             progress=progress,
         )
     except torch.OutOfMemoryError as error:
-        raise DeviceError(f"{device}: out of memory while scoring {features_path}", hint="--device cpu") from error
-    _say_invalid(scored.counts, progress)
-    report = Report(
-        dataset=str(features.record.get("dataset", "unknown")),
-        counts=_report_counts(scored.counts),
-        scores=_report_scores(scored.scores),
-        rerank=_report_rerank(rerank, scored.rerank_scores),
-        ci95=_report_interval(scored),
-        protocol=ReportProtocol(same_camera=same_camera),
-        fingerprints=_fingerprints(features_path, features),
-        provenance=ReportProvenance(version=version("lupctl"), command=list(command), features=dict(features.record)),
+        raise DeviceError(f"{device}: out of memory while scoring {job.features[0]}", hint="--device cpu") from error
+    _say_doubts(scored.counts, job.rerank, progress)
+    return scored
+
+
+def _report(job: EvaluationJob, features: Features, scored: Scored) -> Report:
+    return build_report(
+        scored,
+        features.samples,
+        features.record,
+        protocol=job.rules,
+        rerank=job.rerank,
+        wanted_fpr=job.wanted_fpr,
+        fingerprints=_fingerprints(job.features, features.record),
+        command=job.command,
     )
-    write_report(path, report)
-    return report
 
 
-def check_replaceable(
-    path: Path, features_path: Path, *, rerank: RerankSettings | None, same_camera: SameCamera
-) -> None:
+def _page(
+    job: EvaluationJob, features: Features, scored: Scored, report: Report, device: torch.device, progress: Progress
+) -> str:
+    images = open_images(job.images, features.record, progress)
+
+    def picture(name: str) -> str | None:
+        encoded = images(name)
+        return None if encoded is None else embed_picture(encoded)
+
+    lists = rank_lists(features, scored.ranking, same_camera=job.same_camera, device=device, pictures=picture)
+    return render_report(report, lists)
+
+
+def check_replaceable(job: EvaluationJob) -> None:
     """Lets a report take the place of one that it contains: same features, same rule, no re-ranking lost.
 
     `lupctl eval` and then `lupctl eval --rerank` is what people type, and nothing of the first is lost by the second.
@@ -145,65 +242,70 @@ def check_replaceable(
     Raises:
         UsageError: another report lies there.
     """
-    if not path.exists():
+    if not job.report.exists():
         return
     try:
-        old = read_report(path)
+        old = read_report(job.report)
     except DataError:
-        check_absent(path, force=False)
+        check_absent(job.report, force=False)
         return
-    same_ranking = old.rerank is None or (
-        rerank is not None
-        and (old.rerank.k1, old.rerank.k2, old.rerank.weight, old.rerank.base)
-        == (rerank.k1, rerank.k2, rerank.weight, rerank.base)
-    )
-    same_input = old.fingerprints.get("features") == file_fingerprint(features_path)
-    if not (same_input and same_ranking and old.protocol.same_camera == same_camera):
-        check_absent(path, force=False)
+    if not (_is_of(old, job) and (old.rerank is None or _has_ranking(old, job.rerank))):
+        check_absent(job.report, force=False)
 
 
-def _say_invalid(counts: Counts, progress: Progress) -> None:
+def current_report(job: EvaluationJob) -> Report | None:
+    """The report that lies where the job's would, if the job would give the same scores; else None."""
+    try:
+        old = read_report(job.report)
+    except DataError:
+        return None
+    is_current = old.details is not None and _is_of(old, job)
+    return old if is_current and (job.rerank is None or _has_ranking(old, job.rerank)) else None
+
+
+def _is_of(report: Report, job: EvaluationJob) -> bool:
+    same_input = _of_features(report.fingerprints) == _of_features(_fingerprints(job.features, {}))
+    return same_input and report.protocol == job.rules
+
+
+def _has_ranking(report: Report, rerank: RerankSettings | None) -> bool:
+    found = report.rerank
+    if found is None or rerank is None:
+        return False
+    return (found.k1, found.k2, found.weight, found.base) == (rerank.k1, rerank.k2, rerank.weight, rerank.base)
+
+
+def check_writable(path: Path) -> None:
+    """Refuses a place that nothing can be written to, before hours of work and not after.
+
+    Raises:
+        DataError: the folder cannot be made or refuses a file.
+    """
+    with disk_errors_named(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}."):
+            pass
+
+
+def _say_doubts(counts: Counts, rerank: RerankSettings | None, progress: Progress) -> None:
     invalid = counts.queries - counts.valid
     if invalid:
         progress.say(
             f"{invalid} of {counts.queries} queries have no right answer ({counts.absent} show a person absent from "
             f"the gallery): mAP, mINP and CMC are over the other {counts.valid}, mAP official counts them as 0"
         )
+    if rerank is not None and counts.gallery < rerank.k1:
+        progress.warn(
+            f"the gallery has {counts.gallery} images, fewer than k1 = {rerank.k1}: nearly all are neighbours of all, "
+            "and re-ranked scores say little; --k1 takes fewer"
+        )
 
 
-def _fingerprints(path: Path, features: Features) -> dict[str, str]:
-    parents = features.record.get("parents") or {}
-    return {**{str(name): str(value) for name, value in parents.items()}, "features": file_fingerprint(path)}
+def _fingerprints(paths: Sequence[Path], record: Mapping[str, Any]) -> dict[str, str]:
+    parents = record.get("parents") or {}
+    own = {f"features:{index}" if index else "features": file_fingerprint(path) for index, path in enumerate(paths)}
+    return {**{str(name): str(value) for name, value in parents.items()}, **own}
 
 
-def _report_counts(counts: Counts) -> ReportCounts:
-    return ReportCounts(
-        queries=counts.queries,
-        queries_valid=counts.valid,
-        queries_absent=counts.absent,
-        query_persons=counts.persons,
-        gallery=counts.gallery,
-        junk=counts.junk,
-        distractors=counts.distractors,
-    )
-
-
-def _report_scores(scores: Scores) -> ReportScores:
-    return ReportScores(**asdict(scores))
-
-
-def _report_rerank(settings: RerankSettings | None, scores: Scores | None) -> ReportRerank | None:
-    if settings is None or scores is None:
-        return None
-    return ReportRerank(
-        k1=settings.k1, k2=settings.k2, weight=settings.weight, base=settings.base, scores=_report_scores(scores)
-    )
-
-
-def _report_interval(scored: Scored) -> ReportInterval:
-    return ReportInterval(
-        map=(scored.map_interval.lower, scored.map_interval.upper),
-        rank1=(scored.rank1_interval.lower, scored.rank1_interval.upper),
-        draws=DRAWS,
-        seed=SEED,
-    )
+def _of_features(fingerprints: Mapping[str, str]) -> dict[str, str]:
+    return {name: value for name, value in fingerprints.items() if name.partition(":")[0] == "features"}

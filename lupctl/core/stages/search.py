@@ -1,0 +1,222 @@
+"""Search: which images of a gallery are nearest to some pictures."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lupctl.core.choices import SearchIndex
+from lupctl.core.device import pick_precision
+from lupctl.core.errors import CorruptImageError, DataError, UsageError
+from lupctl.core.files import atomic_path, check_absent, file_fingerprint
+from lupctl.core.formats.features import FeaturesHead
+from lupctl.core.formats.foreign import read_any_features, read_any_head
+from lupctl.core.formats.images import decode_rgb
+from lupctl.core.formats.samples import Samples
+from lupctl.core.loading.images import FileImages
+from lupctl.core.metrics.neighbours import nearest_columns
+from lupctl.core.metrics.vectors import UnitRows
+from lupctl.core.progress import Progress
+from lupctl.core.retrieval.extract import extract_features, open_encoder
+from lupctl.core.retrieval.ivf import index_path, is_current, open_index
+from lupctl.core.retrieval.joined import SHOWN, network_of
+from lupctl.core.retrieval.pictures import Images, open_images
+from lupctl.core.retrieval.score import check_directions
+from lupctl.core.retrieval.sheet import Cell, draw_sheet
+
+SHEET_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+CHUNK = 64
+
+
+@dataclass(frozen=True)
+class SearchJob:
+    """One command's worth of searching.
+
+    Args:
+        gallery: a features file; all of its images are searched.
+        queries: image files.
+        checkpoint: the network that made the features.
+        top: results a query.
+        index: `exact` compares with every image; `ivf` with those of the nearest lists of a kept faiss index.
+        images: the pack or folder behind the features, for the sheet.
+        sheet: the picture to write.
+        force: overwrite a sheet that is there.
+    """
+
+    gallery: Path
+    queries: tuple[Path, ...]
+    checkpoint: Path
+    top: int = 20
+    index: SearchIndex = "exact"
+    images: Path | None = None
+    sheet: Path | None = None
+    force: bool = False
+
+
+@dataclass(frozen=True)
+class Hit:
+    """One result: an image of the gallery, and 1 - cos to the query; person and camera as the file has them."""
+
+    rank: int
+    name: str
+    person: int
+    camera: int
+    distance: float
+
+
+@dataclass(frozen=True)
+class Found:
+    """A query and its results, nearest first."""
+
+    query: Path
+    hits: tuple[Hit, ...]
+
+
+def plan_search(job: SearchJob) -> dict[str, Any]:
+    """What a search would do; nothing is computed.
+
+    Raises:
+        DataError, UsageError: as `search`, but for what only the vectors or the images tell.
+    """
+    _check_files(job)
+    head = read_any_head(job.gallery)
+    plan: dict[str, Any] = {
+        "gallery": str(job.gallery),
+        "images": head.shape[0],
+        "dimension": head.shape[1],
+        "queries": [str(query) for query in job.queries],
+        "checkpoint": str(job.checkpoint),
+        "index": job.index,
+    }
+    if job.index == "ivf":
+        path = index_path(job.gallery)
+        plan["index_file"] = f"{path} ({'there' if is_current(path, file_fingerprint(job.gallery)) else 'to be built'})"
+    return {**plan, **({} if job.sheet is None else {"sheet": str(job.sheet)})}
+
+
+def search(job: SearchJob, device: torch.device, progress: Progress) -> list[Found]:
+    """Searches, and draws the sheet where one is wanted.
+
+    Raises:
+        DataError: a file is missing or damaged, the features are empty, not finite, or of another network.
+        UsageError: the sheet exists, or has an ending that is not known.
+    """
+    _check_files(job)
+    head = read_any_head(job.gallery)
+    if not len(head.samples):
+        raise DataError(f"{job.gallery}: holds no images", hint="lupctl dump RUN DATASET --force")
+    _check_network(job, head, progress)
+    queries = _encode(job, head, device, progress)
+    asked = UnitRows(queries, np.arange(len(queries)), device=device)
+    cosine, row = _nearest(job, asked.unit(0, len(asked)), device, progress)
+    found = [Found(query, _hits(head.samples, cosine[at], row[at])) for at, query in enumerate(job.queries)]
+    if job.sheet is not None:
+        write_sheet(job.sheet, found, open_images(job.images, head.record, progress))
+    return found
+
+
+def write_sheet(path: Path, found: list[Found], images: Images) -> None:
+    """Draws a row of pictures a query: the query, then its results with rank and distance, person and camera.
+
+    Raises:
+        DataError: the disk is full or refuses the write.
+    """
+
+    def cell(encoded: bytes | None, *lines: str) -> Cell:
+        try:
+            return (None if encoded is None else decode_rgb(encoded)), lines
+        except CorruptImageError:
+            return None, lines
+
+    rows = [
+        (
+            cell(one.query.read_bytes(), "query"),
+            [
+                cell(images(hit.name), f"{hit.rank}  {hit.distance:.3f}", f"{hit.person} c{hit.camera}")
+                for hit in one.hits
+            ],
+        )
+        for one in found
+    ]
+    done, encoded = cv2.imencode(path.suffix.lower(), cv2.cvtColor(draw_sheet(rows), cv2.COLOR_RGB2BGR))
+    assert done, "OpenCV encodes every 8-bit RGB image"
+    with atomic_path(path) as partial:
+        partial.write_bytes(encoded.tobytes())
+
+
+def _check_files(job: SearchJob) -> None:
+    for query in job.queries:
+        if not query.is_file():
+            raise DataError(f"{query}: there is no such file; an image was expected", hint="name an image file")
+    if job.sheet is not None:
+        if job.sheet.suffix.lower() not in SHEET_SUFFIXES:
+            raise UsageError(
+                f"{job.sheet}: a sheet's name ends in one of {' '.join(SHEET_SUFFIXES)}",
+                hint=f"--sheet {job.sheet}.png",
+            )
+        check_absent(job.sheet, force=job.force)
+
+
+def _check_network(job: SearchJob, head: FeaturesHead, progress: Progress) -> None:
+    wanted, found = network_of(head.record), file_fingerprint(job.checkpoint)
+    if wanted is None:
+        progress.warn(f"{job.gallery}: names no network; nothing tells whether {job.checkpoint} made these features")
+    elif wanted != found:
+        raise DataError(
+            f"{job.gallery}: made by checkpoint {wanted[:SHOWN]}, and {job.checkpoint} is {found[:SHOWN]}; distances "
+            "between features of two networks mean nothing",
+            hint="name the checkpoint that made the gallery: --from RUN",
+        )
+
+
+def _encode(job: SearchJob, head: FeaturesHead, device: torch.device, progress: Progress) -> NDArray[np.float32]:
+    """Features of the queries, made as those of the gallery were."""
+    encoder, _ = open_encoder(job.checkpoint, device=device, precision=pick_precision("auto", device))
+    images = FileImages([str(query) for query in job.queries])
+    flip = bool(head.record.get("flip", False))
+    vectors = extract_features(encoder, images, chunk=CHUNK, workers=0, flip=flip, progress=progress)
+    if vectors.shape[1] != head.shape[1]:
+        raise DataError(
+            f"{job.gallery}: {head.shape[1]} values an image, and {job.checkpoint} gives {vectors.shape[1]}",
+            hint="name the checkpoint that made the gallery: --from RUN",
+        )
+    return vectors
+
+
+def _nearest(
+    job: SearchJob, units: Tensor, device: torch.device, progress: Progress
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Cosines and rows of the gallery's nearest images, (Q, top) each."""
+
+    def gallery() -> UnitRows:
+        features = read_any_features(job.gallery)
+        check_directions(features.features, features.samples, device=device)
+        return UnitRows(features.features, np.arange(len(features)), device=device)
+
+    if job.index == "exact":
+        rows = gallery()
+        cosine, row = nearest_columns(rows.cosines(units), min(job.top, len(rows)))
+        return cosine.cpu().numpy(), row.cpu().numpy()
+    index = open_index(job.gallery, gallery, progress=progress)
+    found: tuple[NDArray[np.float32], NDArray[np.int64]] = index.search(units.cpu().numpy(), min(job.top, index.ntotal))
+    return found
+
+
+def _hits(samples: Samples, cosine: NDArray[np.float32], row: NDArray[np.int64]) -> tuple[Hit, ...]:
+    """The results of one query; the lists that were probed may hold fewer than were asked for (row -1)."""
+    return tuple(
+        Hit(
+            rank=rank,
+            name=samples.names[at],
+            person=int(samples.person[at]),
+            camera=int(samples.camera[at]),
+            distance=max(0.0, 1 - value),
+        )
+        for rank, (value, at) in enumerate(zip(cosine.tolist(), row.tolist(), strict=True), start=1)
+        if at >= 0
+    )

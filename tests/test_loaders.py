@@ -258,11 +258,30 @@ try:
 except ValueError:
     sys.exit(75)
 """
+FAILED_AND_HELD = """
+import sys
+from lupctl.core.loading.handover import Room
+from lupctl.core.loading.loaders import open_loader
+
+class Broken:
+    room = Room()
+
+    def __getitem__(self, item):
+        raise KeyError(item)
+
+try:
+    next(open_loader(Broken(), range(100), workers=2, pin=False))
+except KeyError as error:
+    held = error
+    error.kept = error
+    sys.exit(75)
+"""
 
 
-def test_a_loop_that_stops_in_the_middle_ends_its_workers_at_once() -> None:
+@pytest.mark.parametrize("program", [LEFT_OPEN, FAILED_AND_HELD], ids=["left open", "failed and held"])
+def test_a_loop_that_stops_in_the_middle_ends_its_workers_at_once(program: str) -> None:
     """They ignore SIGTERM, so nothing else would end them, and the process would wait for them at its exit."""
-    done = subprocess.run([sys.executable, "-c", LEFT_OPEN], timeout=40, check=False)
+    done = subprocess.run([sys.executable, "-c", program], timeout=40, check=False)
     assert done.returncode == 75
 
 

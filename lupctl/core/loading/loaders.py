@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
+from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from lupctl.core.errors import DataError, LupError
 from lupctl.core.loading.draws import SampleDraws
@@ -210,7 +211,8 @@ def _read_guarded(items: Iterator[Batch | LupError], room: Room) -> Generator[Ba
     """Batches, with errors raised; torch's iterator ends with this one.
 
     That iterator stops its workers when it is deleted, but not when the garbage collector finds it in a cycle, as an
-    exception and the frames it went through are one: the queue that would tell the workers is gone by then.
+    exception and the frames it went through are one: the queue that would tell the workers is gone by then. And an
+    exception that is still held keeps it from being deleted at all. So they are stopped here, in torch's own way.
     """
     try:
         while True:
@@ -229,7 +231,8 @@ def _read_guarded(items: Iterator[Batch | LupError], room: Room) -> Generator[Ba
                 raise item
             yield item
     finally:
-        del items
+        if isinstance(items, _MultiProcessingDataLoaderIter):
+            items._shutdown_workers()
         forget(room)
 
 

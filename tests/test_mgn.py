@@ -11,7 +11,7 @@ from lupctl.core.choices import Arch
 from lupctl.core.errors import FormatError
 from lupctl.core.formats.checkpoint import load_strictly
 from lupctl.core.nets.build import NetworkPlan, build_network
-from lupctl.core.nets.mgn import HEADS, MgnNetwork, spread_trunk
+from lupctl.core.nets.mgn import HEADS, NEW_PARTS, MgnNetwork, spread_trunk
 from lupctl.core.nets.resnet import ResNetTrunk
 
 BLOCKS = {"r50": (3, 4, 6, 3), "r101": (3, 4, 23, 3), "r152": (3, 8, 36, 3)}
@@ -21,8 +21,6 @@ COUNTS = {
     "r101": (1617, 1602, 127_334_472, 125_796_424),
     "r152": (2391, 2376, 172_024_904, 170_486_856),
 }
-# What no pre-trained trunk has.
-NEW = (*(f"{head}_head." for head in HEADS), "heads_extra_bn_")
 NORM = ("weight", "bias", "running_mean", "running_var")
 
 
@@ -250,8 +248,8 @@ def test_a_trunk_goes_into_the_stem_and_three_branches(arch: Arch) -> None:
     trunk = ResNetTrunk(arch, width=4, last_stride=1).eval()
     shake(trunk)
     network = mgn(arch).eval()
-    count = load_strictly(network, spread_trunk(trunk.state_dict()), origin="trunk", may_lack=NEW)
-    assert count == len([key for key in network.state_dict() if not key.startswith(NEW)])
+    count = load_strictly(network, spread_trunk(trunk.state_dict()), origin="trunk", may_lack=NEW_PARTS)
+    assert count == len([key for key in network.state_dict() if not key.startswith(NEW_PARTS)])
     images = torch.randn(2, 3, 96, 32)
     with torch.no_grad():
         expected = trunk(images)
@@ -264,7 +262,7 @@ def test_a_trunk_of_another_depth_or_with_more_is_refused() -> None:
     network = mgn("r50")
     deeper = spread_trunk(ResNetTrunk("r101", width=4).state_dict())
     with pytest.raises(FormatError, match="918 not in the network"):  # 17 blocks of 18 tensors in three branches
-        load_strictly(network, deeper, origin="deeper", may_lack=NEW)
+        load_strictly(network, deeper, origin="deeper", may_lack=NEW_PARTS)
     more = spread_trunk({**ResNetTrunk("r50", width=4).state_dict(), "fc.weight": torch.zeros(1)})
     with pytest.raises(FormatError, match=r"1 not in the network \(fc\.weight\)"):
-        load_strictly(network, more, origin="more", may_lack=NEW)
+        load_strictly(network, more, origin="more", may_lack=NEW_PARTS)

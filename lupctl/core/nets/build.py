@@ -22,6 +22,7 @@ class NetworkPlan:
         outputs: dimensions of the projection, or classes of the classifier; 0 without a head.
         embedding: features of one of the heads of mgn, which always pools by its own generalised means.
         extra_bn: mgn's batch norm on each branch's map.
+        ibn: whether the trunk has IBN-a.
     """
 
     arch: Arch
@@ -30,8 +31,9 @@ class NetworkPlan:
     pooling: Pooling = "avg"
     head: HeadKind = "none"
     outputs: int = 0
-    embedding: int = 256
+    embedding: int = 0
     extra_bn: bool = False
+    ibn: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """The plan as a checkpoint's header holds it."""
@@ -65,7 +67,7 @@ def build_reid(plan: NetworkPlan) -> ReidNetwork:
 
 def build_mgn(plan: NetworkPlan) -> MgnNetwork:
     """A multiple granularity network."""
-    fine = ResNetTrunk(plan.arch, width=plan.width, last_stride=1)
+    fine = ResNetTrunk(plan.arch, width=plan.width, last_stride=1, ibn=plan.ibn)
     return MgnNetwork(
         build_trunk(plan), fine, embedding=plan.embedding, num_classes=plan.outputs, extra_bn=plan.extra_bn
     )
@@ -73,7 +75,7 @@ def build_mgn(plan: NetworkPlan) -> MgnNetwork:
 
 def build_trunk(plan: NetworkPlan) -> ResNetTrunk:
     """The trunk alone."""
-    return ResNetTrunk(plan.arch, width=plan.width, last_stride=plan.last_stride)
+    return ResNetTrunk(plan.arch, width=plan.width, last_stride=plan.last_stride, ibn=plan.ibn)
 
 
 def build_pooling(pooling: Pooling) -> Average | GeneralisedMean:

@@ -17,8 +17,8 @@ from lupctl.core.nets.resnet import GeneralisedMean, ResNetTrunk
 # The order of a feature's parts, and of the heads in every tensor of eight.
 HEADS: Final = ("b1", "b2", "b3", "b21", "b22", "b31", "b32", "b33")
 NUM_BRANCHES: Final = 3
-# A map has a sixteenth of the image's rows and is cut into two and into three stripes.
-HEIGHT_STEP: Final = 96
+# What no pre-trained trunk has.
+NEW_PARTS: Final = (*(f"{head}_head." for head in HEADS), "heads_extra_bn_")
 STEM: Final = {"conv1": 0, "bn1": 1, "layer1": 4, "layer2": 5}
 
 

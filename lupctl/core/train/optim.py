@@ -40,9 +40,9 @@ def build_optimizer(
 class Schedule:
     """A learning rate for every step.
 
-    Warm-up is linear from `warmup_factor` times the base rate. Behind it, cosine keeps the base rate up to `hold_epochs`
-    and falls from there to the last epoch towards `final` times it; the warm-up does not move it (as in LUPerson's
-    code). Steps multiply by 0.1 at each milestone.
+    Warm-up is linear from `warmup_factor` times the base rate. Behind it, cosine keeps the base rate up to
+    `hold_epochs` and falls from there to the last epoch towards `final` times it; the warm-up does not move it (as in
+    LUPerson's code). Steps multiply by 0.1 at each milestone.
 
     Args:
         kind: cosine, steps or constant.
@@ -78,7 +78,9 @@ class Schedule:
             return self.lr * (self.warmup_factor + (1 - self.warmup_factor) * done)
         match self.kind:
             case "cosine":
-                done = max(0.0, epoch - self.hold_epochs) / (self.epochs - self.hold_epochs)
+                if epoch <= self.hold_epochs:
+                    return self.lr
+                done = (epoch - self.hold_epochs) / (self.epochs - self.hold_epochs)
                 return self.lr * (self.final + (1 - self.final) * 0.5 * (1 + math.cos(math.pi * done)))
             case "steps":
                 return float(self.lr * 0.1 ** sum(milestone <= epoch for milestone in self.milestones))

@@ -13,6 +13,7 @@ from lupctl.core.losses.circle import circle_logits, cosines
 from lupctl.core.losses.identity import evenly_smoothed_losses
 from lupctl.core.losses.mgn import head_losses, mean_of_nonzero, triplet_features
 from lupctl.core.losses.triplet import batch_hard_triplet, soft_margin
+from lupctl.core.losses.weighted import weighted_triplet
 
 
 def numbers(*shape: int, seed: int = 0) -> Tensor:
@@ -188,3 +189,31 @@ def test_the_anchor_may_be_its_own_farthest() -> None:
     loss = batch_hard_triplet(features, label, features, label, margin=0)
     gaps = [1e-6 - 3, 1e-6 - 3, 1e-6 - 4]
     assert float(loss) == pytest.approx(sum(math.log1p(math.exp(gap)) for gap in gaps) / 3, rel=1e-5)
+
+
+# AGW's triplet
+
+
+def test_the_weighted_triplet_is_its_loop() -> None:
+    features, label = numbers(7, 3, seed=8).float(), torch.tensor([0, 0, 1, 1, 1, 2, 2])
+    total = 0.0
+    for i in range(7):
+        distance = [math.dist(features[i].tolist(), features[j].tolist()) or 1e-6 for j in range(7)]
+        near = [d for j, d in enumerate(distance) if label[j] == label[i]]
+        far = [d for j, d in enumerate(distance) if label[j] != label[i]]
+        pull = sum(d * math.exp(d) for d in near) / sum(math.exp(d) for d in near)
+        push = sum(d * math.exp(-d) for d in far) / sum(math.exp(-d) for d in far)
+        total += math.log1p(math.exp(pull - push))
+    found = weighted_triplet(features, label, features, label)
+    assert float(found) == pytest.approx(total / 7, rel=1e-3)
+    parts = [weighted_triplet(features[i : i + 1], label[i : i + 1], features, label) for i in range(7)]
+    torch.testing.assert_close(torch.stack(parts).mean(), found)
+
+
+def test_the_weighted_triplet_sends_gradients_to_all() -> None:
+    features = numbers(6, 3, seed=9).requires_grad_()
+    label = torch.tensor([0, 0, 0, 1, 1, 1])
+    weighted_triplet(features[:1], label[:1], features, label).backward()
+    assert features.grad is not None
+    assert (features.grad.abs().sum(dim=1) > 0).all()
+    assert torch.isfinite(features.grad).all()

@@ -366,6 +366,23 @@ def test_a_trunk_in_part_is_refused(lupctl: Shell, tmp_path: Path, change: Chang
     assert f"a.pth: nearest is trunk r18 of width 64, but {message}" in ran.err
 
 
+def test_fine_tuning_goes_on_from_a_published_model(lupctl: Shell, market: Path, labelled: Path) -> None:
+    assert lupctl(f"model convert {market} --out mgn.safetensors").code == 0
+    sizes = "--set pixels.height=96 --set pixels.width=32 --set data.persons=4 --set data.images=4"
+    epochs = "--set schedule.epochs=1 --set schedule.warmup_epochs=0 --set optim.lr=1e-30"
+    ran = lupctl(f"finetune {labelled} --from mgn.safetensors --gpus 0 --workers 0 {sizes} {epochs} --out run")
+    assert ran.code == 0, ran.err
+    assert "start: 689 tensors from mgn.safetensors, heads included; new classifiers" in ran.err
+    tensors, wanted = load_file("run/checkpoint.safetensors"), published()
+    assert torch.equal(tensors["b31_head.bottleneck.0.weight"], wanted["b31_head.bottleneck.0.weight"])
+    assert tensors["b31_head.classifier.weight"].shape == (6, 256)
+    header = read_header(Path("run/checkpoint.safetensors"))
+    assert [255 * value for value in header["preprocessing"]["std"]] == pytest.approx(STD, rel=1e-6)
+    ran = lupctl(f"finetune {labelled} --from mgn.safetensors --recipe bot --gpus 0 --dry-run")
+    assert ran.code == 2
+    assert "an mgn of three branches; the recipe's net.head is bnneck" in ran.err
+
+
 # Blue, green, red
 
 

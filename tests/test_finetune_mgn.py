@@ -1,6 +1,7 @@
 """Fine-tuning an MGN end to end: resumed, spread over processes, frozen at first, and where it starts."""
 
 import json
+import math
 import signal
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 import torch
 from conftest import Shell
 from safetensors.torch import load_file
+from test_mgn_losses import slow_head_loss
 from tiny_training import (
     as_options,
     compute_in_double,
@@ -20,11 +22,13 @@ from tiny_training import (
 from lupctl.core.device import Placement
 from lupctl.core.errors import StoppedError, UsageError
 from lupctl.core.formats.checkpoint import read_header
+from lupctl.core.nets.build import build_mgn
 from lupctl.core.nets.mgn import HEADS, NEW_PARTS
 from lupctl.core.progress import Progress
 from lupctl.core.recipes.models import FinetuneRecipe
 from lupctl.core.recipes.shipped import resolve_recipe
 from lupctl.core.stages.finetune import loop
+from lupctl.core.stages.finetune.criterion import measure
 from lupctl.core.stages.finetune.job import FinetuneJob, network_plan
 from lupctl.core.stages.finetune.network import build_started
 from lupctl.core.stages.finetune.run import finetune
@@ -245,6 +249,41 @@ def test_a_dump_of_an_mgn_has_all_its_parts(lupctl: Shell, labelled: Path, whole
     assert ran.code == 0, ran.err
     assert (ran.json["dim"], ran.json["images"]) == (len(HEADS) * 8, 34)
     assert ran.json["network"] == "r18 width 4, gem pooling, head mgn (finetune)"
+
+
+def slow_soft_triplet(features: torch.Tensor, label: list[int]) -> float:
+    """Mean of softplus(farthest own - nearest other) over rows, the row itself allowed as its own."""
+    rows, total = features.tolist(), 0.0
+    for i, row in enumerate(rows):
+        own = max(math.dist(row, other) for j, other in enumerate(rows) if label[j] == label[i])
+        near = min(math.dist(row, other) for j, other in enumerate(rows) if label[j] != label[i])
+        total += math.log1p(math.exp(own - near))
+    return total / len(rows)
+
+
+def test_the_loss_is_an_eighth_of_eight_and_a_fifth_of_five(labelled: Path, tmp_path: Path) -> None:
+    recipe = mgn_job(labelled, tmp_path / "run").recipe
+    torch.manual_seed(6)
+    network = build_mgn(network_plan(recipe, 4)).eval()
+    view, label = torch.randn(6, 3, 96, 32), [0, 1, 3, 3, 0, 1]
+    parts = measure(recipe, network, view, torch.tensor(label), torch.float32)
+    with torch.no_grad():
+        features = network(view)
+        weight = network.classifier_weight()
+    named = dict(zip(HEADS, features.unbind(1), strict=True))
+    halves, thirds = [named["b21"], named["b22"]], [named["b31"], named["b32"], named["b33"]]
+    five = [named["b1"], named["b2"], named["b3"], torch.cat(halves, 1), torch.cat(thirds, 1)]
+    triplet = sum(0.2 * slow_soft_triplet(feature, label) for feature in five)
+    identity = slow_head_loss(features, weight, torch.tensor(label))
+    assert parts["identity"].item() == pytest.approx(identity, rel=1e-4)
+    assert parts["triplet"].item() == pytest.approx(triplet, rel=1e-4)
+    assert parts["loss"].item() == pytest.approx(identity + triplet, rel=1e-4)
+    cosine = torch.nn.functional.normalize(named["b1"]) @ torch.nn.functional.normalize(weight[0]).T
+    hits = sum(int(row.argmax()) == own for row, own in zip(cosine, label, strict=True))
+    assert parts["accuracy"].item() == pytest.approx(hits / 6)
+    parts["loss"].backward()
+    lacking = {key for key, value in network.named_parameters() if value.grad is None or not value.grad.abs().sum()}
+    assert {key for key in lacking if not key.endswith("bottleneck.1.bias")} == set(), "every tensor learns"
 
 
 @pytest.mark.parametrize("head", ["mgn", "bnneck"])

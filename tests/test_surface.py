@@ -46,7 +46,7 @@ every_command = pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
 def test_the_commands() -> None:
     assert {" ".join(words) for words in COMMANDS} >= {
         "data pack", "data info", "data verify", "pretrain", "finetune", "dump", "eval", "recipe list", "recipe show",
-        "demo", "doctor",
+        "model convert", "demo", "doctor",
     }  # fmt: skip
 
 

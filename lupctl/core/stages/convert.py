@@ -157,7 +157,7 @@ def mismatch(source: Path, found: Recognised) -> MismatchError:
     extra = f"{', with' if plan.extra_bn else ', without'} extra batch norm" if plan.head == "mgn" else ""
     return MismatchError(
         f"{source}: nearest is {name} {plan.arch} of width {plan.width}{extra}, but {'; '.join(told)}",
-        hint="the file is damaged, or of another network; the published layouts are listed in the README",
+        hint="download it again, or name a file of a layout that lupctl model convert --help lists",
         rows=tuple((one.key, _shape(one.found), _shape(one.expected)) for one in found.differences[:TABLE_ROWS]),
     )
 

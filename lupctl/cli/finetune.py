@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 DEFAULT_RECIPE = "mgn-luperson"
 # What an MGN's pixel constants and extra batch norm are depends on what it starts from.
-RECIPE_OF_START = {"imagenet": "mgn-imagenet"}
+IMAGENET_RECIPE = "mgn-imagenet"
 NL_RECIPE = "mgn-luperson-nl"
 
 DatasetArgument = Annotated[
@@ -161,20 +161,19 @@ def resolve(
 def default_recipe(origin: Start, progress: Progress) -> tuple[str, list[str]]:
     """The recipe for a start when nobody names one, and what that start has that the recipe has not.
 
-    Constants of a start that are neither LUPerson's nor LUPerson-NL's are its own, and are kept.
+    Constants of a start that are neither LUPerson's nor LUPerson-NL's are its own, and are kept; so do the published
+    runs from momentum contrast on ImageNet, which have the extra batch norm too.
     """
-    from lupctl.core.recipes.models import IMAGENET_MEAN, LUPERSON_MEAN, LUPERSON_NL_MEAN
+    from lupctl.core.recipes.models import LUPERSON_MEAN, LUPERSON_NL_MEAN
 
     recipe, settings, why = DEFAULT_RECIPE, list[str](), ""
     if origin.checkpoint is None:
-        recipe = RECIPE_OF_START.get(origin.name, DEFAULT_RECIPE)
+        recipe = IMAGENET_RECIPE if origin.name == "imagenet" else DEFAULT_RECIPE
     else:
         pixels = origin.header["preprocessing"]
         mean = tuple(pixels["mean"])
         if mean == LUPERSON_NL_MEAN:
             recipe = NL_RECIPE
-        elif mean == IMAGENET_MEAN:
-            recipe = RECIPE_OF_START["imagenet"]
         elif mean != LUPERSON_MEAN:
             settings = [f"pixels.mean={list(mean)}", f"pixels.std={list(pixels['std'])}"]
             why = ", with the start's pixel constants"

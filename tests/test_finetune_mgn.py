@@ -103,7 +103,9 @@ def test_stopped_and_continued_is_the_same_to_the_bit(
     assert (job.run / CHECKPOINT).read_bytes() == (whole / CHECKPOINT).read_bytes()
 
 
-@pytest.mark.parametrize("settings", [(), ("losses.smoothing=0", "losses.mining=weighted")])
+@pytest.mark.parametrize(
+    "settings", [(), pytest.param(("losses.smoothing=0", "losses.mining=weighted"), marks=pytest.mark.slow)]
+)
 def test_two_processes_are_one(
     labelled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: tuple[str, ...]
 ) -> None:
@@ -205,6 +207,7 @@ def test_an_mgn_that_does_not_fit_is_refused(
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_it_learns_its_persons(labelled: Path, tmp_path: Path) -> None:
     settings = (
         "schedule.epochs=30", "schedule.hold_epochs=20", "augment.erase=0", "augment.pad=0", "optim.lr=5e-3",
@@ -226,7 +229,7 @@ def test_the_shipped_small_recipe_runs(labelled: Path, tmp_path: Path) -> None:
 def test_the_default_is_the_mgn_of_the_start(lupctl: Shell, labelled: Path, backbone: Path, tmp_path: Path) -> None:
     """Without a recipe: LUPerson's from a LUPerson-like pre-training, ImageNet's from ImageNet."""
     line = f"finetune {labelled} --gpus 0 --set data.persons=4 --dry-run"
-    for start, recipe in ((backbone, "mgn-luperson"), ("imagenet", "mgn-imagenet"), ("scratch", "mgn-luperson")):
+    for start, recipe in ((backbone, "mgn-luperson"), ("imagenet", "mgn-imagenet")):
         ran = lupctl(f"{line} --from {start}")
         assert ran.code == 0, ran.err
         assert f"recipe: {recipe} (the default for this start; --recipe bot is lighter)\n" in ran.err

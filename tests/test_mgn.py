@@ -98,13 +98,17 @@ def test_keys_shapes_and_sizes_are_the_published(arch: Arch, extra_bn: bool) -> 
     assert len(wanted) == (tensors if extra_bn else plain_tensors), "the table of patterns itself"
     with torch.device("meta"):
         network = mgn(arch, width=64, embedding=256, outputs=751, extra_bn=extra_bn)
-        bare = mgn(arch, width=64, embedding=256, outputs=0, extra_bn=extra_bn)
     found = {key: tuple(value.shape) for key, value in network.state_dict().items()}
     assert found == {key: shape for key, shape in wanted.items() if not key.startswith("pixel_")}
+    sizes = {key: value.numel() for key, value in network.named_parameters()}
     if extra_bn:
-        assert sum(value.numel() for value in network.parameters()) == parameters
-        assert sum(value.numel() for value in bare.parameters()) == features_only
-    assert not [key for key in bare.state_dict() if "classifier" in key]
+        assert sum(sizes.values()) == parameters
+        assert sum(size for key, size in sizes.items() if "classifier" not in key) == features_only
+
+
+def test_without_classes_there_are_no_classifiers() -> None:
+    bare, whole = mgn(outputs=0), mgn(outputs=3)
+    assert set(whole.state_dict()) - set(bare.state_dict()) == {f"{head}_head.classifier.weight" for head in HEADS}
 
 
 def test_the_parts_have_the_published_sizes() -> None:

@@ -58,7 +58,8 @@ def test_the_stream_follows_the_naive_rule(counts: list[int], persons: int, imag
         return
     order = PersonStream(label, persons=persons, images=images, seed=seed)
     assert order.steps_per_epoch == max(sum(counts) // (persons * images), 1)
-    batches = [order.rows(step).tolist() for step in range(60)]
+    # A pass has at most 14 * 20 / (2 * 2) batches.
+    batches = [order.rows(step).tolist() for step in range(2 * 70 + 1)]
     assert check_passes(batches, counts, label, persons, images) >= 2
 
 

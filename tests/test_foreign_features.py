@@ -11,7 +11,7 @@ from conftest import Shell
 
 from lupctl.core.errors import FormatError
 from lupctl.core.formats.features import Features, read_features, write_features
-from lupctl.core.formats.foreign import ARRAYS, read_any_features, read_any_head
+from lupctl.core.formats.foreign_features import ARRAYS, read_any_features, read_any_head
 from lupctl.core.formats.record import build_record
 from lupctl.core.formats.samples import Samples
 

@@ -78,7 +78,7 @@ def _decisions(pairs: "ReportPairs") -> list[str]:
 
 
 def _is_foreign(report: "Report") -> bool:
-    from lupctl.core.formats.foreign import is_made_elsewhere
+    from lupctl.core.formats.foreign_features import is_made_elsewhere
 
     return is_made_elsewhere(report.provenance.features)
 

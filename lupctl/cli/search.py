@@ -124,7 +124,7 @@ def gallery_checkpoint(space: Workspace, gallery: Path, named: str | None, progr
     if named is not None:
         return find_checkpoint(space, named)
     from lupctl.core.files import file_fingerprint
-    from lupctl.core.formats.foreign import read_any_head
+    from lupctl.core.formats.foreign_features import read_any_head
     from lupctl.core.retrieval.joined import SHOWN, network_of
 
     wanted = network_of(read_any_head(gallery).record)

@@ -111,7 +111,7 @@ def find_pictures(space: Workspace, named: str | None, features: Path) -> Path |
     """
     if named is not None:
         return space.find_pack(named)
-    from lupctl.core.formats.foreign import read_any_head
+    from lupctl.core.formats.foreign_features import read_any_head
 
     dataset = str(read_any_head(features).record.get("dataset", ""))
     facts = read_run(features.parent) if (features.parent / RUN_NAME).is_file() else {}

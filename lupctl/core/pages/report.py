@@ -9,7 +9,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from lupctl.core.choices import DISTRACTOR, JUNK
-from lupctl.core.formats.foreign import is_made_elsewhere
+from lupctl.core.formats.foreign_features import is_made_elsewhere
 from lupctl.core.formats.report import Report
 from lupctl.core.formats.report_details import ReportDetails
 from lupctl.core.pages.charts import draw_cmc, draw_distances, draw_roc

@@ -9,7 +9,7 @@ import numpy as np
 from lupctl.core.errors import DataError, UsageError
 from lupctl.core.files import file_fingerprint
 from lupctl.core.formats.features import Features, FeaturesHead
-from lupctl.core.formats.foreign import is_made_elsewhere, read_any_features, read_any_head
+from lupctl.core.formats.foreign_features import is_made_elsewhere, read_any_features, read_any_head
 from lupctl.core.formats.samples import Samples, concatenate_samples
 from lupctl.core.progress import Progress
 

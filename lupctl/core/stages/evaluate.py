@@ -13,7 +13,7 @@ from lupctl.core.choices import Protocol, SameCamera
 from lupctl.core.errors import DataError, DeviceError
 from lupctl.core.files import check_absent, disk_errors_named, file_fingerprint, write_text
 from lupctl.core.formats.features import Features
-from lupctl.core.formats.foreign import is_made_elsewhere
+from lupctl.core.formats.foreign_features import is_made_elsewhere
 from lupctl.core.formats.report import (
     REPORT_NAME,
     Report,

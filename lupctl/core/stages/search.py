@@ -15,7 +15,7 @@ from lupctl.core.device import pick_precision
 from lupctl.core.errors import CorruptImageError, DataError, UsageError
 from lupctl.core.files import atomic_path, check_absent, file_fingerprint
 from lupctl.core.formats.features import FeaturesHead
-from lupctl.core.formats.foreign import read_any_features, read_any_head
+from lupctl.core.formats.foreign_features import read_any_features, read_any_head
 from lupctl.core.formats.images import decode_rgb
 from lupctl.core.formats.samples import Samples
 from lupctl.core.loading.images import FileImages

@@ -16,12 +16,12 @@ from lupctl.core.dist import (
     gather_interleaved,
     gather_plain,
     gather_with_gradient,
-    launch,
     own_share,
     rank,
     world_size,
 )
 from lupctl.core.errors import CorruptImageError, LupError, UsageError
+from lupctl.core.launch import launch
 from lupctl.core.losses.triplet import batch_hard_triplet
 from lupctl.core.methods.moco import MoCo
 from lupctl.core.nets.build import NetworkPlan, build_contrastive

@@ -3,7 +3,7 @@
 import sys
 from os import environ
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -24,7 +24,7 @@ from lupctl.cli.options import (
     WorkersOption,
 )
 from lupctl.cli.resolve import find_pretraining_packs
-from lupctl.cli.show import print_json, print_path, print_plan
+from lupctl.cli.show import print_json, print_path, print_plan, print_table
 from lupctl.core.choices import Method
 from lupctl.core.cluster import Meeting, OuterJob, find_outer_job, plan_meeting
 from lupctl.core.progress import Progress
@@ -75,6 +75,23 @@ NodeRankOption = Annotated[
         show_default=False,
     ),
 ]
+ProbeOption = Annotated[
+    str | None,
+    typer.Option(
+        "--probe",
+        metavar="DATASET",
+        help="Labelled pack to look at the features with, every probe.every_epochs.",
+        show_default=False,
+        autocompletion=complete_dataset,
+    ),
+]
+TensorboardOption = Annotated[bool, typer.Option("--tensorboard", help="Write the metrics as curves too (an extra).")]
+ProfileOption = Annotated[
+    int | None,
+    typer.Option(
+        "--profile", metavar="N", min=1, help="Run N steps, say where the time went, keep nothing.", show_default=False
+    ),
+]
 
 
 def pretrain(
@@ -91,6 +108,9 @@ def pretrain(
     out: OutOption = None,
     home: HomeOption = None,
     workers: WorkersOption = None,
+    probe: ProbeOption = None,
+    tensorboard: TensorboardOption = False,
+    profile: ProfileOption = None,
     force: ForceOption = False,
     dry_run: DryRunOption = False,
     json: JsonOption = False,
@@ -106,12 +126,15 @@ def pretrain(
     `lupctl pretrain --arch r18 --data market1501 --set data.batch=256 --set schedule.epochs=50`
 
     `lupctl pretrain --gpus 8 --nodes 4 --rdzv-endpoint node1:29400`
+
+    `lupctl pretrain --data synthetic --profile 20`
     """
     from dataclasses import asdict
 
     from lupctl.core.recipes.models import PretrainRecipe
     from lupctl.core.recipes.shipped import resolve_recipe
     from lupctl.core.stages.pretrain.job import PretrainJob, plan_pretraining
+    from lupctl.core.stages.pretrain.profile import profile as measure
     from lupctl.core.stages.pretrain.run import pretrain as run
 
     space = open_workspace(home)
@@ -123,7 +146,7 @@ def pretrain(
     if recipe is None:
         recipe = RECIPE_OF_ARCH.get(arch or "", DEFAULT_RECIPE)
         progress.say(f"recipe: {recipe} (LUPerson's, the default)")
-    flags = {"method": method, "net.arch": arch, "data.packs": data}
+    flags = {"method": method, "net.arch": arch, "data.packs": data, "probe.pack": probe}
     resolved = resolve_recipe("pretrain", recipe, overrides=set_ or (), flags=flags)
     assert isinstance(resolved, PretrainRecipe)
     packs = find_pretraining_packs(space, resolved.data.packs, progress, planned=dry_run)
@@ -136,6 +159,8 @@ def pretrain(
         workers=workers,
         command=("lupctl", *sys.argv[1:]),
         meeting=meeting,
+        probe=space.find_pack(resolved.probe.pack) if resolved.probe.pack else None,
+        tensorboard=tensorboard,
         force=force,
         quiet=quiet,
     )
@@ -144,6 +169,11 @@ def pretrain(
         counts = asdict(plan_pretraining(job))
         if leads:
             show_plan(job, counts, json=json)
+        return
+    if profile is not None:
+        found = measure(job, profile)
+        if leads and found is not None:
+            show_profile(found.to_json(), json=json)
         return
     facts = run(job, progress)
     if facts and leads and json:
@@ -210,3 +240,23 @@ def show_plan(job: "PretrainJob", counts: dict[str, int | None], *, json: bool) 
         **counts,
     }
     print_plan("lupctl.pretrain-plan/1", "would pre-train", plan, json=json)
+
+
+def show_profile(found: dict[str, Any], *, json: bool) -> None:
+    """Prints where the time of a step goes, and what to change."""
+    if json:
+        print_json("lupctl.pretrain-profile/1", found)
+        return
+    rows: list[tuple[object, ...]] = [
+        (name, "loop", f"{1000 * seconds:.1f}", f"{found['shares'][name]:.1%}")
+        for name, seconds in found["loop_s"].items()
+    ]
+    workers = found["workers"]
+    where = f"{workers} worker{'s' if workers != 1 else ''}" if workers else "loop, in wait"
+    rows += [(name, where, f"{1000 * seconds:.1f}", None) for name, seconds in found["worker_s"].items()]
+    title = (
+        f"{1000 * found['step_s']:.0f} ms a step, {found['images_per_s']:,.0f} images/s, over {found['steps']} steps"
+    )
+    print_table(
+        f"{speed}, over {found['steps']} steps", ["part", "where", "ms", "share"], rows, note="\n".join(found["advice"])
+    )

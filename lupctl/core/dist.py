@@ -2,8 +2,8 @@
 
 import math
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, TypeVar
 
 import numpy as np
@@ -16,6 +16,22 @@ from lupctl.core.cluster import find_outer_job
 from lupctl.core.errors import DeviceError, UsageError
 
 T = TypeVar("T")
+# Who wants to know how long messages take; everything that is sent between processes passes through this clock.
+_clock: list[Callable[[str], AbstractContextManager[None]]] = []
+
+
+@contextmanager
+def timing_messages(clock: Callable[[str], AbstractContextManager[None]]) -> Iterator[None]:
+    """Lets a clock measure what is sent between processes, under the name communication."""
+    _clock.append(clock)
+    try:
+        yield
+    finally:
+        _clock.pop()
+
+
+def _timed() -> AbstractContextManager[None]:
+    return _clock[-1]("communication") if _clock else nullcontext()
 
 
 def world_size() -> int:
@@ -42,7 +58,8 @@ def gather_interleaved(local: Tensor) -> Tensor:
     if world_size() == 1:
         return local
     parts = [torch.empty_like(local) for _ in range(world_size())]
-    dist.all_gather(parts, local.contiguous())
+    with _timed():
+        dist.all_gather(parts, local.contiguous())
     return torch.stack(parts, dim=1).flatten(0, 1)
 
 
@@ -93,12 +110,13 @@ def exchange_rows(local: Tensor, order: NDArray[np.int64]) -> Tensor:
     sent = [rows[rows % number == own] // number for rows in wanted]
     owner = wanted[own] % number
     received = torch.empty_like(local)
-    dist.all_to_all_single(
-        received,
-        local[torch.from_numpy(np.concatenate(sent)).to(local.device)],
-        output_split_sizes=np.bincount(owner, minlength=number).tolist(),
-        input_split_sizes=[len(rows) for rows in sent],
-    )
+    with _timed():
+        dist.all_to_all_single(
+            received,
+            local[torch.from_numpy(np.concatenate(sent)).to(local.device)],
+            output_split_sizes=np.bincount(owner, minlength=number).tolist(),
+            input_split_sizes=[len(rows) for rows in sent],
+        )
     # Rows came sorted by their owner; the inverse of that sort puts each in its place.
     place = np.argsort(np.argsort(owner, kind="stable"))
     return received[torch.from_numpy(place).to(local.device)]
@@ -117,7 +135,8 @@ def average_(tensors: list[Tensor]) -> None:
     for kind in dict.fromkeys(tensor.dtype for tensor in tensors):
         group = [tensor for tensor in tensors if tensor.dtype == kind]
         flat = torch.cat([tensor.reshape(-1) for tensor in group])
-        dist.all_reduce(flat)
+        with _timed():
+            dist.all_reduce(flat)
         flat /= world_size()
         for tensor, part in zip(group, torch.split(flat, [tensor.numel() for tensor in group]), strict=True):
             tensor.copy_(part.view_as(tensor))

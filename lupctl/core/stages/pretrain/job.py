@@ -15,7 +15,9 @@ from lupctl.core.formats.pack import Pack, open_pack
 from lupctl.core.loading.samplers import ShuffledOrder
 from lupctl.core.nets.build import NetworkPlan
 from lupctl.core.recipes.models import PretrainRecipe
+from lupctl.core.retrieval.answerable import check_answerable
 from lupctl.core.stages.pretrain.memory import estimate_memory
+from lupctl.core.train.board import check_tensorboard
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,8 @@ class PretrainJob:
         workers: decoding processes per device; None picks.
         command: the command line, for the record.
         meeting: of several machines; None on one machine, and inside a job that torchrun or srun started.
+        probe: labelled pack to look at the features with.
+        tensorboard: whether the metrics are written as curves too.
         force: start over where a run lies already.
         quiet: no lines, no bars.
     """
@@ -41,6 +45,8 @@ class PretrainJob:
     workers: int | None
     command: tuple[str, ...]
     meeting: Meeting | None = None
+    probe: Path | None = None
+    tensorboard: bool = False
     force: bool = False
     quiet: bool = False
 
@@ -73,8 +79,8 @@ def plan_pretraining(job: PretrainJob) -> PretrainPlan:
     """Counts what a job will do, without touching anything.
 
     Raises:
-        DataError: a pack is missing, damaged, or holds nothing to train on.
-        UsageError: batch, groups and devices do not fit together.
+        DataError: a pack is missing, damaged, or holds nothing to train on, or to probe with.
+        UsageError: batch, groups and devices do not fit together, or an extra is missing.
     """
     recipe = job.recipe
     processes, parts = job.placement.processes, recipe.optim.accumulate
@@ -82,6 +88,10 @@ def plan_pretraining(job: PretrainJob) -> PretrainPlan:
     local = recipe.data.batch // processes
     is_half = recipe.precision == "bf16" or (recipe.precision == "auto" and job.placement.kind == "cuda")
     memory = estimate_memory(recipe, network_plan(recipe), processes=processes, is_half=is_half)
+    if job.probe is not None:
+        check_answerable(open_pack(job.probe).samples)
+    if job.tensorboard:
+        check_tensorboard()
     if not job.packs:
         return PretrainPlan(None, None, None, local, local // parts, None, None, memory)
     packs = [open_pack(path) for path in job.packs]

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from lupctl.core.device import autocast
 from lupctl.core.dist import agree_to_stop, average_, rank, world_size
+from lupctl.core.formats.pack import open_pack
 from lupctl.core.loading.transform import make_view
 from lupctl.core.methods.moco import MoCo, MocoStep
 from lupctl.core.nets.build import build_contrastive
@@ -15,7 +16,9 @@ from lupctl.core.progress import Progress
 from lupctl.core.recipes.models import PretrainRecipe
 from lupctl.core.stages.pretrain.finish import finish_run
 from lupctl.core.stages.pretrain.job import PretrainJob, network_plan
+from lupctl.core.stages.pretrain.probe import probe_backbone
 from lupctl.core.stages.pretrain.setup import open_batches, set_up
+from lupctl.core.train.board import Board
 from lupctl.core.train.log import LoopLog
 from lupctl.core.train.optim import Schedule, build_optimizer, set_rate
 from lupctl.core.train.parts import each_part, recompute_blocks
@@ -23,6 +26,7 @@ from lupctl.core.train.runs import RunFolder
 from lupctl.core.train.saving import StateWriter
 from lupctl.core.train.state import clip_gradients, is_due, pack_state, restore_state, running_statistics
 from lupctl.core.train.stopping import noticing_stop
+from lupctl.core.train.stopwatch import Clock, untimed
 
 
 def train_job(job: PretrainJob) -> None:
@@ -51,7 +55,10 @@ def train_job(job: PretrainJob) -> None:
         is_writer=rank() == 0,
         progress=progress,
         damaged=damaged,
+        board=Board(job.run, step=start) if job.tensorboard and rank() == 0 else None,
     )
+    watched = None if job.probe is None else open_pack(job.probe)
+    seen: dict[str, float] = {}
     with (
         closing(writer),
         closing(log),
@@ -76,12 +83,16 @@ def train_job(job: PretrainJob) -> None:
             done = step + 1
             stopping = agree_to_stop(stop.wanted, device) and done < total
             saving = is_due(done, order.steps_per_epoch, recipe.saving.every_epochs) and done < total
+            probing = is_due(done, order.steps_per_epoch, recipe.probe.every_epochs) or done == total
             log.write_step(done, rate=rate, is_due=saving or stopping, bar=bar)
             writer.poll()
             if saving or stopping or done == total:
                 log.check_weights(method.encoder_q, done=done, rate=rate)
                 average_(running_statistics(method))
                 log.share_damage()
+            if watched is not None and probing:
+                seen = probe_backbone(method, recipe, setup, watched)
+                log.write_probe(done, seen)
             if rank() == 0 and (saving or stopping):
                 writer.save(pack_state(done, method, optimizer, damaged=log.damaged))
             if stopping:
@@ -90,11 +101,18 @@ def train_job(job: PretrainJob) -> None:
         writer.join()
     if rank() == 0:
         counts = {"steps": total, "images": len(setup.images), "damaged": len(log.damaged)}
-        finish_run(job, method, setup.packs, {**counts, **log.values})
+        finish_run(job, method, setup.packs, {**counts, **log.values, **seen})
 
 
 def learn(
-    method: MoCo, first: Tensor, second: Tensor, step: int, *, recipe: PretrainRecipe, precision: torch.dtype
+    method: MoCo,
+    first: Tensor,
+    second: Tensor,
+    step: int,
+    *,
+    recipe: PretrainRecipe,
+    precision: torch.dtype,
+    clock: Clock = untimed,
 ) -> MocoStep:
     """Forward and backward of one step, in as many parts as the recipe says; leaves gradients and the queue's update.
 
@@ -107,15 +125,17 @@ def learn(
         step: keys the shuffling.
         recipe: its `optim.accumulate`.
         precision: type of the forward pass.
+        clock: looks at keys, forward and backward.
     """
     parts = recipe.optim.accumulate
-    with autocast(first.device, precision):
+    with clock("keys"), autocast(first.device, precision):
         keys = method.encode_keys(second, step, parts=parts)
     found = []
     for some in each_part(method.encoder_q, parts):
-        with autocast(first.device, precision):
+        with clock("forward"), autocast(first.device, precision):
             loss, hits = method.contrast(first[some], keys.own[some], method.queue)
-        (loss / parts).backward()  # type: ignore[no-untyped-call]
+        with clock("backward"):
+            (loss / parts).backward()  # type: ignore[no-untyped-call]
         found.append(torch.stack([loss.detach(), hits]))
     method.enqueue(keys.every)
     return MocoStep(*torch.stack(found).mean(dim=0))

@@ -254,9 +254,6 @@ def show_profile(found: dict[str, Any], *, json: bool) -> None:
     workers = found["workers"]
     where = f"{workers} worker{'s' if workers != 1 else ''}" if workers else "loop, in wait"
     rows += [(name, where, f"{1000 * seconds:.1f}", None) for name, seconds in found["worker_s"].items()]
-    title = (
-        f"{1000 * found['step_s']:.0f} ms a step, {found['images_per_s']:,.0f} images/s, over {found['steps']} steps"
-    )
-    print_table(
-        f"{speed}, over {found['steps']} steps", ["part", "where", "ms", "share"], rows, note="\n".join(found["advice"])
-    )
+    speed = f"{1000 * found['step_s']:.0f} ms a step, {found['images_per_s']:,.0f} images/s"
+    title = f"{speed}, over {found['steps']} steps"
+    print_table(title, ["part", "where", "ms", "share"], rows, note="\n".join(found["advice"]))

@@ -129,8 +129,10 @@ def test_the_start_of_another_architecture_is_refused_by_name(
     lupctl: Shell, crowd: Path, labelled: Path, tmp_path: Path
 ) -> None:
     pretrain(pretrain_job(crowd, tmp_path / "lup" / "runs" / "pre"), QUIET)
-    ran = lupctl(f"finetune {labelled} --from pre --gpus 0 --workers 0 --out run {' '.join(as_options(FINETUNE))} "
-                 "--set net.width=8")  # fmt: skip
+    options = " ".join(as_options(FINETUNE))
+    ran = lupctl(
+        f"finetune {labelled} --from pre --recipe bot --gpus 0 --workers 0 --out run {options} --set net.width=8"
+    )
     assert ran.code == 2
     assert "runs/pre/checkpoint.safetensors: a trunk r18 of width 4; the recipe says r18 of width 8" in ran.err
     assert "hint: --arch r18 --set net.width=4" in ran.err
@@ -180,7 +182,7 @@ def test_a_full_disk_while_saving_the_checkpoint(
     tuned = " ".join(as_options(FINETUNE))
     for line in (
         f"pretrain --data {crowd} --out run {TINY}",
-        f"finetune {labelled} --from scratch --out tuned {tuned}",
+        f"finetune {labelled} --recipe bot --from scratch --out tuned {tuned}",
     ):
         line += " --gpus 0 --workers 0 --set saving.every_epochs=1"
         with monkeypatch.context() as patch:
@@ -240,7 +242,7 @@ def test_a_run_of_the_other_command_is_not_overwritten(lupctl: Shell, crowd: Pat
     pretrain(pretrain_job(crowd, Path("run")), QUIET)
     before = Path("run/checkpoint.safetensors").read_bytes()
     options = " ".join(as_options(FINETUNE))
-    ran = lupctl(f"finetune {labelled} --from scratch --gpus 0 --out run {options}")
+    ran = lupctl(f"finetune {labelled} --from scratch --recipe bot --gpus 0 --out run {options}")
     assert ran.code == 2
     assert "holds a run with recipe.stage = 'pretrain', now it is 'finetune'" in ran.err
     assert Path("run/checkpoint.safetensors").read_bytes() == before

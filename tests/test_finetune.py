@@ -160,7 +160,7 @@ def test_labels_have_no_gaps_and_junk_is_nobody(gaps: Path) -> None:
 def test_a_person_with_one_image_fills_its_place(gaps: Path, tmp_path: Path) -> None:
     job = finetune_job(gaps, tmp_path / "run", "data.persons=3", "data.images=4", "bn_groups=1")
     _, label, _ = training_rows(open_pack(gaps))
-    order = build_order(job.recipe, label)
+    order = build_order(job.recipe, label, np.zeros(len(label), np.int16))
     for step in range(3):
         batch = label[order.rows(step)]
         assert sorted(batch) == [0] * 4 + [1] * 4 + [2] * 4
@@ -209,7 +209,7 @@ def test_a_start_of_another_shape_is_refused_by_name(
 
 
 def test_the_start_decides_depth_and_width(lupctl: Shell, labelled: Path, backbone: Path) -> None:
-    """`bot` says r50; a named start that is an r18 wins over its text, and a named option over both."""
+    """The default recipe says r50; a named start that is an r18 wins over its text, and a named option over both."""
     ran = lupctl(f"finetune {labelled} --from {backbone} --gpus 0 --set data.persons=3 --dry-run --json")
     assert ran.code == 0, ran.err
     assert ran.json["arch"] == "r18"
@@ -275,7 +275,7 @@ def train_only(tmp_path: Path) -> Path:
 
 def test_a_pack_without_queries_trains_and_says_so(train_only: Path, tmp_path: Path, lupctl: Shell) -> None:
     options = " ".join(as_options(FINETUNE))
-    ran = lupctl(f"finetune {train_only} --from scratch --gpus 0 --workers 0 --out run {options}")
+    ran = lupctl(f"finetune {train_only} --recipe bot --from scratch --gpus 0 --workers 0 --out run {options}")
     assert ran.code == 0, ran.err
     assert f"{train_only}: no queries; the run will not be evaluated" in ran.err
     assert ran.out == "run\n"

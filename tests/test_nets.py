@@ -162,6 +162,26 @@ def test_images_of_one_group_do_not_touch_those_of_another() -> None:
     assert not torch.allclose(before[1::2], after[1::2])
 
 
+def test_ibn_normalises_half_of_the_channels_per_image() -> None:
+    torch.manual_seed(9)
+    trunk = ResNetTrunk("r50", width=8, ibn=True)
+    keys = [key for key in trunk.state_dict() if ".IN." in key]
+    assert len(keys) == 2 * (3 + 4 + 6), "weight and bias in every block of the first three stages"
+    assert len([key for key in trunk.state_dict() if key.startswith("layer4") and ".IN." in key]) == 0
+    norm = trunk.layer2[1].bn1
+    assert {trunk.state_dict()[f"layer2.1.bn1.{half}.weight"].shape for half in ("IN", "BN")} == {(8,)}
+    batch = torch.randn(4, 16, 5, 3) * 3 + 1
+    out = norm(batch)
+    for image in range(4):
+        for channel in range(8):
+            plane = batch[image, channel]
+            expected = (plane - plane.mean()) / (plane.var(correction=0) + 1e-5).sqrt()
+            torch.testing.assert_close(out[image, channel], expected)
+    torch.testing.assert_close(out[:, 8:], nn.BatchNorm2d(8)(batch[:, 8:]))
+    set_norm_groups(trunk, 2)
+    assert norm.BN.groups == 2
+
+
 # Pooling and heads
 
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from lupctl.core.train.freezing import frozen_steps, set_frozen
 from lupctl.core.train.optim import Schedule, build_optimizer, set_rate
 
 
@@ -63,6 +64,38 @@ def test_per_step_the_rate_moves_within_an_epoch() -> None:
     assert schedule.rate(40) == pytest.approx(0.1)
 
 
+def published_mgn_rate(step: int, *, warmup: int, delay: int, total: int) -> float:
+    """The rate of LUPerson's MGN fine-tuning, as it is written down."""
+    base, low = 3.5e-4, 7.7e-7
+    if step <= warmup:
+        return base * (0.01 * (1 - step / warmup) + step / warmup)
+    if step <= delay:
+        return base
+    return low + (base - low) * (1 + math.cos(math.pi * (step - delay) / (total - delay))) / 2
+
+
+def test_published_mgn_warms_up_holds_and_falls() -> None:
+    """Market-1501: 202 steps per epoch, 60 epochs, 10 of warm-up, constant to 30."""
+    per_epoch = 202
+    schedule = Schedule(
+        kind="cosine",
+        unit="step",
+        lr=3.5e-4,
+        epochs=60,
+        steps_per_epoch=per_epoch,
+        warmup_epochs=10.0,
+        warmup_factor=0.01,
+        hold_epochs=30.0,
+        final=0.0022,
+    )
+    for step in [*range(0, 60 * per_epoch, 37), 2019, 2020, 2021, 6059, 6060, 6061, 12119]:
+        expected = published_mgn_rate(step, warmup=2020, delay=6060, total=12120)
+        assert schedule.rate(step) == pytest.approx(expected, rel=1e-12), step
+    assert schedule.rate(0) == pytest.approx(3.5e-6)
+    assert schedule.rate(2020) == schedule.rate(6060) == 3.5e-4
+    assert schedule.rate(12120) == pytest.approx(7.7e-7)
+
+
 def test_a_constant_rate_is_constant() -> None:
     schedule = Schedule(kind="constant", unit="step", lr=0.05, epochs=3, steps_per_epoch=7)
     assert {schedule.rate(step) for step in range(21)} == {0.05}
@@ -116,3 +149,39 @@ def test_the_rate_is_set_in_every_group() -> None:
     )
     set_rate(optimizer, 0.25)
     assert [group["lr"] for group in optimizer.param_groups] == [0.25, 0.25]
+
+
+def small_network() -> nn.Sequential:
+    return nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3), nn.Linear(3, 1))
+
+
+def test_frozen_steps_are_one_more_than_the_epochs_say() -> None:
+    assert frozen_steps(10, 202) == 2021, "steps 0 to 2020 inclusive"
+    assert frozen_steps(0.5, 7) == 4
+    assert frozen_steps(0, 202) == 0
+
+
+def test_frozen_modules_stand_still_and_adam_remembers_nothing_of_them() -> None:
+    torch.manual_seed(0)
+    network = small_network().train()
+    optimizer = build_optimizer(network.parameters(), name="adam", lr=0.1, momentum=0.9, weight_decay=0.1)
+    before = {key: value.clone() for key, value in network.state_dict().items()}
+
+    def train_a_step() -> None:
+        optimizer.zero_grad(set_to_none=True)
+        network(torch.randn(8, 2)).pow(2).mean().backward()
+        optimizer.step()
+
+    set_frozen([network[0], network[1]], True)
+    for _ in range(3):
+        train_a_step()
+    after = network.state_dict()
+    changed = {key for key, value in before.items() if not torch.equal(value, after[key])}
+    assert changed == {"2.weight", "2.bias"}, "no decay, no statistics, no counter in what is frozen"
+    assert {id(parameter) for parameter in optimizer.state} == {id(network[2].weight), id(network[2].bias)}
+    set_frozen([network[0], network[1]], False)
+    train_a_step()
+    after = network.state_dict()
+    assert not [key for key, value in before.items() if torch.equal(value, after[key])]
+    assert optimizer.state[network[0].weight]["step"] == 1
+    assert optimizer.state[network[2].weight]["step"] == 4

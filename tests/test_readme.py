@@ -13,8 +13,8 @@ from lupctl.core.sources.synthetic import SyntheticPlan, SyntheticSource
 README = Path(__file__).parents[1] / "README.md"
 TINY = "--gpus 0 --workers 0 --set net.width=4 --set pixels.height=32 --set pixels.width=16 --set schedule.epochs=1"
 SMALLER = {
-    "pretrain": f"{TINY} --set data.batch=8 --set bn_groups=2 --set moco.queue=32",
-    "finetune": f"{TINY} --set data.persons=4 --set data.images=2",
+    "pretrain": f"{TINY} --set data.batch=8 --set bn_groups=2 --set moco.queue=32 --set optim.lr=0.01",
+    "finetune": f"{TINY} --set pixels.height=96 --set data.persons=4 --set data.images=2",
     "demo": "--dry-run",
 }
 # A drawn Market-1501 has not the published counts; everything else succeeds.

@@ -57,10 +57,12 @@ def test_a_shipped_recipe_builds_its_network(recipe: Shipped) -> None:
             assert outputs == resolved.moco.dim
         else:
             network = build_network(finetune_network(resolved, 751))
-            assert network.head.classifier.weight.shape[0] == 751
+            classifiers = [value for key, value in network.state_dict().items() if key.endswith("classifier.weight")]
+            assert {value.shape[0] for value in classifiers} == {751}
         feature = network.eval().embed(torch.empty(2, 3, resolved.pixels.height, resolved.pixels.width))
     expansion = 1 if resolved.net.arch == "r18" else 4
-    assert feature.shape == (2, 8 * resolved.net.width * expansion)
+    is_mgn = isinstance(resolved, FinetuneRecipe) and resolved.net.head == "mgn"
+    assert feature.shape == (2, 8 * resolved.net.embedding if is_mgn else 8 * resolved.net.width * expansion)
 
 
 @shipped
@@ -81,7 +83,7 @@ def test_the_command_of_a_shipped_recipe_is_one(recipe: Shipped) -> None:
     params = command.make_context("lupctl", words).params
     if command.name in MODELS:
         assert command.name == recipe.stage
-        default = {"pretrain": "luperson-moco", "finetune": "bot"}[command.name]
+        default = {"pretrain": "luperson-moco", "finetune": "mgn-luperson"}[command.name]
         assert (params["recipe"] or default) == recipe.name
         flags = {"net.arch": params["arch"]}
         assert resolve_recipe(recipe.stage, recipe.name, flags=flags) == resolve_recipe(recipe.stage, recipe.name)
@@ -164,6 +166,81 @@ def test_luperson_has_the_published_constants(name: str, arch: str) -> None:
         for part in key.split("."):
             found = found[part]
         assert found == pytest.approx(wanted), key
+
+
+# Published: the configuration of LUPerson's ResNet-50 MGN, pixel constants of 255.
+MGN: dict[str, Any] = {
+    "bn_groups": 4,
+    "precision": "float32",
+    "freeze_epochs": 10,
+    "net.arch": "r50",
+    "net.width": 64,
+    "net.head": "mgn",
+    "net.last_stride": 1,
+    "net.embedding": 256,
+    "net.ibn": False,
+    "data.persons": 4,
+    "data.images": 16,
+    "data.order": "stream",
+    "pixels.height": 384,
+    "pixels.width": 128,
+    "pixels.interpolation": "bicubic",
+    "augment.crop_area": (),
+    "augment.pad": 10,
+    "augment.jitter.p": 0.0,
+    "augment.grey": 0.0,
+    "augment.blur": 0.0,
+    "augment.flip": 0.5,
+    "augment.erase": 0.5,
+    "augment.erase_area": (0.02, 0.4),
+    "augment.erase_aspect": (0.3, 1 / 0.3),
+    "augment.erase_fill": "black",
+    "losses.smoothing": 0.1,
+    "losses.margin": 0.0,
+    "losses.mining": "hard",
+    "losses.identity": 1.0,
+    "losses.triplet": 1.0,
+    "losses.circle_scale": 64.0,
+    "losses.circle_margin": 0.35,
+    "optim.name": "adam",
+    "optim.lr": 3.5e-4,
+    "optim.weight_decay": 5e-4,
+    "optim.clip": 0.0,
+    "schedule.epochs": 60,
+    "schedule.kind": "cosine",
+    "schedule.unit": "step",
+    "schedule.warmup_epochs": 10,
+    "schedule.warmup_factor": 0.01,
+    "schedule.hold_epochs": 30,
+    "schedule.final": 7.7e-7 / 3.5e-4,
+}
+MGN_PIXELS = {
+    "mgn-luperson": ((89.896, 79.200, 80.073), (63.872, 64.305, 63.839), True, ""),
+    "mgn-luperson-nl": ((88.026, 78.285, 79.407), (67.142, 63.750, 63.240), True, ""),
+    "mgn-imagenet": ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375), False, "imagenet"),
+}
+
+
+@pytest.mark.parametrize("name", MGN_PIXELS)
+def test_mgn_has_the_published_constants(name: str) -> None:
+    recipe = resolve_recipe("finetune", name)
+    assert isinstance(recipe, FinetuneRecipe)
+    tables = recipe.model_dump()
+    for key, wanted in MGN.items():
+        found: Any = tables
+        for part in key.split("."):
+            found = found[part]
+        assert found == pytest.approx(wanted), key
+    mean, std, extra_bn, start = MGN_PIXELS[name]
+    assert [255 * value for value in recipe.pixels.mean] == pytest.approx(mean, abs=1e-4)
+    assert [255 * value for value in recipe.pixels.std] == pytest.approx(std, abs=1e-4)
+    assert (recipe.net.extra_bn, recipe.start) == (extra_bn, start)
+
+
+def test_mgn_needs_rows_for_its_stripes() -> None:
+    with pytest.raises(UsageError, match=r"pixels\.height = 256 is no multiple of 96, as mgn needs"):
+        resolve_recipe("finetune", "mgn-luperson", overrides=["pixels.height=256"])
+    assert resolve_recipe("finetune", "mgn-luperson", overrides=["pixels.height=288"]).pixels.height == 288
 
 
 @pytest.mark.parametrize("arch", get_args(Arch))
@@ -332,7 +409,7 @@ def test_recipes_that_are_none(tmp_path: Path) -> None:
         resolve_recipe("pretrain", str(tmp_path / "gone.toml"))
     with pytest.raises(UsageError, match="no pretrain recipe 'luperson-mcoo'; did you mean 'luperson-moco'"):
         resolve_recipe("pretrain", "luperson-mcoo")
-    with pytest.raises(UsageError, match=r"no finetune recipe 'luperson-moco'$") as caught:
+    with pytest.raises(UsageError, match=r"no finetune recipe 'luperson-moco'; did you mean 'mgn-luperson") as caught:
         resolve_recipe("finetune", "luperson-moco")
     assert caught.value.hint == "lupctl recipe list"
     with pytest.raises(UsageError, match="no recipe 'bott'; did you mean 'bot'"):

@@ -46,7 +46,7 @@ every_command = pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
 def test_the_commands() -> None:
     assert {" ".join(words) for words in COMMANDS} >= {
         "data pack", "data info", "data verify", "pretrain", "finetune", "dump", "eval", "recipe list", "recipe show",
-        "demo", "doctor",
+        "model convert", "demo", "doctor",
     }  # fmt: skip
 
 
@@ -247,7 +247,7 @@ def test_recipes_are_listed(lupctl: Shell) -> None:
     assert ran.json["schema"] == "lupctl.recipes/1"
     rows = {row["name"]: row for row in ran.json["recipes"]}
     assert rows["luperson-moco"]["stage"] == "pretrain"
-    assert rows["bot"]["Command"] == "lupctl finetune market1501 --from imagenet"
+    assert rows["bot"]["Command"] == "lupctl finetune market1501 --recipe bot --from imagenet"
     table = lupctl("recipe list").out
     assert all(name in table for name in rows)
 

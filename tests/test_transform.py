@@ -355,6 +355,14 @@ def test_erasing_comes_after_normalisation() -> None:
     assert torch.unique(view).tolist() == [0.0, 2.0]
 
 
+def test_erasing_with_black_comes_before_normalisation() -> None:
+    plan = replace(NEUTRAL, erase=0.5, erase_fill="black", mean=(0.5, 0.25, 0.0), std=(0.25, 0.25, 0.5))
+    view = view_of(plan, np.full((64, 32, 3), 255, dtype=np.uint8), erase=[[1, 2, 3, 4]])
+    for channel, (erased, kept) in enumerate([(-2.0, 2.0), (-1.0, 3.0), (0.0, 2.0)]):
+        assert (view[channel, 1:4, 2:6] == erased).all()
+        assert (view[channel] == kept).sum() == 64 * 32 - 3 * 4
+
+
 # A whole view
 
 
@@ -385,9 +393,12 @@ def slow_view(plan: ViewPlan, image: NDArray[np.uint8], draws: dict[str, Tensor]
         array = np.stack([slow_blur(channel, float(draws["radius"][place])) for channel in array])
     if draws["flip"][place]:
         array = array[:, :, ::-1]
-    array = (array - np.array(plan.mean)[:, None, None]) / np.array(plan.std)[:, None, None]
     top, left, height, width = draws["erase"][place].tolist()
-    array[:, top : top + height, left : left + width] = 0
+    if plan.erase_fill == "black":
+        array[:, top : top + height, left : left + width] = 0
+    array = (array - np.array(plan.mean)[:, None, None]) / np.array(plan.std)[:, None, None]
+    if plan.erase_fill == "mean":
+        array[:, top : top + height, left : left + width] = 0
     return array
 
 
@@ -397,8 +408,20 @@ def slow_view(plan: ViewPlan, image: NDArray[np.uint8], draws: dict[str, Tensor]
         replace(FULL, jitter=Jitter(), height=40, width=20),
         replace(FULL, height=40, width=20),
         replace(FULL, crop_area=None, pad=6, interpolation="bicubic", grey=0, blur=0, height=40, width=20),
+        replace(
+            FULL,
+            crop_area=None,
+            pad=10,
+            interpolation="bicubic",
+            grey=0,
+            blur=0,
+            jitter=Jitter(),
+            erase_fill="black",
+            height=40,
+            width=20,
+        ),
     ],
-    ids=["luperson", "jitter", "bag-of-tricks"],
+    ids=["luperson", "jitter", "bag-of-tricks", "mgn"],
 )
 def test_a_whole_view_is_that_of_a_slow_pipeline(plan: ViewPlan) -> None:
     """Images of different sizes in one batch, all steps on, most combinations drawn."""

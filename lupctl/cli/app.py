@@ -12,6 +12,7 @@ from lupctl.cli.doctor import doctor
 from lupctl.cli.dump import dump
 from lupctl.cli.evaluate import evaluate
 from lupctl.cli.finetune import finetune
+from lupctl.cli.model import convert_model
 from lupctl.cli.pretrain import pretrain
 from lupctl.cli.recipe import list_recipes, show_recipe
 from lupctl.cli.show import print_error, tracebacks_wanted
@@ -37,6 +38,9 @@ recipe = typer.Typer(no_args_is_help=True, help="Recipes: what a training run do
 app.add_typer(recipe, name="recipe")
 recipe.command("list")(list_recipes)
 recipe.command("show")(show_recipe)
+model = typer.Typer(no_args_is_help=True, help="Published weights.")
+app.add_typer(model, name="model")
+model.command("convert")(convert_model)
 app.command("demo")(demo)
 app.command("doctor")(doctor)
 

@@ -32,7 +32,10 @@ from lupctl.core.workspace import Workspace, open_workspace
 if TYPE_CHECKING:
     from lupctl.core.recipes.models import FinetuneRecipe
 
-DEFAULT_RECIPE = "bot"
+DEFAULT_RECIPE = "mgn-luperson"
+# What an MGN's pixel constants and extra batch norm are depends on what it starts from.
+IMAGENET_RECIPE = "mgn-imagenet"
+NL_RECIPE = "mgn-luperson-nl"
 
 DatasetArgument = Annotated[
     str, typer.Argument(metavar="DATASET", help="Labelled pack, by name or path.", autocompletion=complete_dataset)
@@ -81,9 +84,7 @@ def finetune(
     space = open_workspace(home)
     placement = pick_placement(gpus=gpus, processes=processes)
     pack = space.find_pack(dataset)
-    if recipe is None:
-        progress.say(f"recipe: {DEFAULT_RECIPE} (bag of tricks, the default)")
-    origin, resolved = resolve(space, recipe or DEFAULT_RECIPE, pack, start, arch, set_ or [], progress)
+    origin, resolved = resolve(space, recipe, pack, start, arch, set_ or [], progress)
     progress.say(placement.line)
     job = FinetuneJob(
         recipe=resolved,
@@ -119,7 +120,7 @@ def finetune(
 
 def resolve(
     space: Workspace,
-    recipe: str,
+    recipe: str | None,
     pack: Path,
     start: str | None,
     arch: str | None,
@@ -128,27 +129,56 @@ def resolve(
 ) -> tuple[Start, "FinetuneRecipe"]:
     """The start, and the recipe with what the start decides filled in.
 
-    A checkpoint brings its pixel constants, which the recipe's own text stands above, and, being what it is, its
-    trunk's depth and width, which only `--set` and named flags stand above.
+    A checkpoint brings its pixel constants, which the recipe's own text stands above when it was named, and, being
+    what it is, the depth and width of its trunk, and of an mgn its heads, which only `--set` and named flags stand
+    above.
     """
     from lupctl.core.recipes.models import FinetuneRecipe
     from lupctl.core.recipes.shipped import resolve_recipe
 
     flags: dict[str, Any] = {"net.arch": arch, "data.pack": str(pack.stem), "start": start}
-    first = resolve_recipe("finetune", recipe, overrides=overrides, flags=flags)
+    first = resolve_recipe("finetune", recipe or DEFAULT_RECIPE, overrides=overrides, flags=flags)
     assert isinstance(first, FinetuneRecipe)
     named = first.start or None
     origin = find_start(space, named, None if named else first.net.arch, progress)
+    if recipe is None:
+        recipe, more = default_recipe(origin, progress)
+        overrides = [*more, *overrides]
     adopted: dict[str, Any] = {}
     if origin.checkpoint is not None:
         network, pixels = origin.header["network"], origin.header["preprocessing"]
         adopted = {"pixels.mean": pixels["mean"], "pixels.std": pixels["std"]}
-        overrides = [f"net.arch={network['arch']}", f"net.width={network['width']}", *overrides]
+        heads = ("embedding", "extra_bn") if network["head"] == "mgn" and first.net.head == "mgn" else ()
+        facts = [f"net.{key}={str(network[key]).lower()}" for key in ("arch", "width", *heads)]
+        overrides = [*facts, *overrides]
     final = resolve_recipe(
         "finetune", recipe, overrides=overrides, flags={**flags, "start": origin.name}, adopted=adopted
     )
     assert isinstance(final, FinetuneRecipe)
     return origin, final
+
+
+def default_recipe(origin: Start, progress: Progress) -> tuple[str, list[str]]:
+    """The recipe for a start when nobody names one, and what that start has that the recipe has not.
+
+    Constants of a start that are neither LUPerson's nor LUPerson-NL's are its own, and are kept; so do the published
+    runs from momentum contrast on ImageNet, which have the extra batch norm too.
+    """
+    from lupctl.core.recipes.models import LUPERSON_MEAN, LUPERSON_NL_MEAN
+
+    recipe, settings, why = DEFAULT_RECIPE, list[str](), ""
+    if origin.checkpoint is None:
+        recipe = IMAGENET_RECIPE if origin.name == "imagenet" else DEFAULT_RECIPE
+    else:
+        pixels = origin.header["preprocessing"]
+        mean = tuple(pixels["mean"])
+        if mean == LUPERSON_NL_MEAN:
+            recipe = NL_RECIPE
+        elif mean != LUPERSON_MEAN:
+            settings = [f"pixels.mean={list(mean)}", f"pixels.std={list(pixels['std'])}"]
+            why = ", with the start's pixel constants"
+    progress.say(f"recipe: {recipe} (the default for this start{why}; --recipe bot is lighter)")
+    return recipe, settings
 
 
 def default_run(space: Workspace, pack: Path, arch: str, origin: Start) -> Path:

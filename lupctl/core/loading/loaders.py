@@ -123,8 +123,9 @@ class StepDataset(Dataset[Batch]):
 
         pixels, size, slot = stack_images(read(), self.room, count=len(wanted), bound=self._images.bound(wanted))
         epoch = self._order.epoch_of(step)
-        # Keyed by the row that was asked for, so that a damaged image does not move its neighbours' draws.
-        views = draw_views(self._plans, size, wanted, seed=self._seed, epoch=epoch)
+        # Keyed by the row or place that was asked for, so that a damaged image does not move its neighbours' draws.
+        keys = self._order.draw_keys(step)[self._rank :: self._processes]
+        views = draw_views(self._plans, size, keys, seed=self._seed, epoch=epoch)
         return Batch(
             pixels=pixels,
             rows=torch.from_numpy(rows),

@@ -1,5 +1,6 @@
 """Which images a step sees: functions of (seed, epoch, step), of nothing else."""
 
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Protocol
 
@@ -24,6 +25,9 @@ class StepOrder(Protocol):
 
     def rows(self, step: int) -> NDArray[np.int64]:
         """(B) rows of the data set, the whole batch over all devices."""
+
+    def draw_keys(self, step: int) -> NDArray[np.int64]:
+        """(B) numbers below 2**32 that tell the images of an epoch apart when their augmentation is drawn."""
 
 
 class ShuffledOrder:
@@ -57,6 +61,10 @@ class ShuffledOrder:
         epoch, place = divmod(step, self.steps_per_epoch)
         return self._permutation(epoch)[place * self._batch : (place + 1) * self._batch]
 
+    def draw_keys(self, step: int) -> NDArray[np.int64]:
+        """The rows: each comes once in an epoch."""
+        return self.rows(step)
+
     def _permute(self, epoch: int) -> NDArray[np.int64]:
         return np.asarray(epoch_generator(self._seed, epoch, _ORDER).permutation(self._count), dtype=np.int64)
 
@@ -86,14 +94,7 @@ class PersonsImagesOrder:
     """
 
     def __init__(self, label: NDArray[np.int64], *, persons: int, images: int, seed: int) -> None:
-        order = np.argsort(label, kind="stable")
-        _, first = np.unique(label[order], return_index=True)
-        self._rows_of = np.split(order, first[1:])
-        if len(self._rows_of) < persons:
-            raise UsageError(
-                f"data.persons = {persons} persons per batch, but the training set has {len(self._rows_of)}",
-                hint=f"--set data.persons={max(2, len(self._rows_of) // 2)}",
-            )
+        self._rows_of = group_rows(label, persons=persons)
         self._persons, self._images, self._seed = persons, images, seed
         # The number of batches varies a little from epoch to epoch with the order of the choice. A schedule needs one
         # number, so every epoch has as many steps as images fill batches, and goes round again where it runs dry.
@@ -113,22 +114,57 @@ class PersonsImagesOrder:
         batch: NDArray[np.int64] = self._cache[1][place]
         return batch
 
+    def draw_keys(self, step: int) -> NDArray[np.int64]:
+        """The rows: an image that comes twice in an epoch comes with the same augmentation."""
+        return self.rows(step)
+
     def _draw_epoch(self, epoch: int) -> NDArray[np.int64]:
         """(steps, P * K) rows."""
         generator = epoch_generator(self._seed, epoch, _PERSONS)
         batches: list[NDArray[np.int64]] = []
         while len(batches) < self.steps_per_epoch:
-            queues = [self._shuffle_person(rows, generator) for rows in self._rows_of]
-            ready = np.arange(len(queues))
-            while len(ready) >= self._persons and len(batches) < self.steps_per_epoch:
-                chosen = generator.choice(ready, size=self._persons, replace=False)
-                batches.append(np.concatenate([queues[person][: self._images] for person in chosen]))
-                for person in chosen:
-                    queues[person] = queues[person][self._images :]
-                ready = ready[[len(queues[person]) >= self._images for person in ready]]
-        return np.stack(batches)
+            batches += draw_pass(self._rows_of, generator, persons=self._persons, images=self._images)
+        return np.stack(batches[: self.steps_per_epoch])
 
-    def _shuffle_person(self, rows: NDArray[np.int64], generator: np.random.Generator) -> NDArray[np.int64]:
-        if len(rows) < self._images:
-            return np.asarray(generator.choice(rows, size=self._images, replace=True), dtype=np.int64)
-        return np.asarray(generator.permutation(rows), dtype=np.int64)
+
+def group_rows(label: NDArray[np.int64], *, persons: int) -> list[NDArray[np.int64]]:
+    """The rows of every person, in the order of their classes.
+
+    Raises:
+        UsageError: there are fewer than `persons` persons.
+    """
+    order = np.argsort(label, kind="stable")
+    _, first = np.unique(label[order], return_index=True)
+    rows_of = np.split(order, first[1:])
+    if len(rows_of) < persons:
+        raise UsageError(
+            f"data.persons = {persons} persons per batch, but the training set has {len(rows_of)}",
+            hint=f"--set data.persons={max(2, len(rows_of) // 2)}",
+        )
+    return rows_of
+
+
+def draw_pass(
+    rows_of: Sequence[NDArray[np.int64]], generator: np.random.Generator, *, persons: int, images: int
+) -> list[NDArray[np.int64]]:
+    """The batches of one pass over all persons, (P * K) rows each, the K images of a person side by side.
+
+    Every person has a shuffled list of images, drawn with replacement up to K when there are fewer. P persons with at
+    least K images left are chosen without replacement, and each gives its next K, until fewer than P such remain.
+    """
+    queues = [_shuffle_person(rows, images, generator) for rows in rows_of]
+    batches: list[NDArray[np.int64]] = []
+    ready = np.arange(len(queues))
+    while len(ready) >= persons:
+        chosen = generator.choice(ready, size=persons, replace=False)
+        batches.append(np.concatenate([queues[person][:images] for person in chosen]))
+        for person in chosen:
+            queues[person] = queues[person][images:]
+        ready = ready[[len(queues[person]) >= images for person in ready]]
+    return batches
+
+
+def _shuffle_person(rows: NDArray[np.int64], images: int, generator: np.random.Generator) -> NDArray[np.int64]:
+    if len(rows) < images:
+        return np.asarray(generator.choice(rows, size=images, replace=True), dtype=np.int64)
+    return np.asarray(generator.permutation(rows), dtype=np.int64)

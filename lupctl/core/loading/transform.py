@@ -55,10 +55,12 @@ def _make_view(plan: ViewPlan, pixels: Tensor, draws: dict[str, Tensor]) -> Tens
         view.index_copy_(0, chosen, luma(view[chosen]).expand(-1, 3, -1, -1))
     if plan.blur > 0:
         view = blur(view, draws["radius"])
+    if plan.erase > 0 and plan.erase_fill == "black":
+        view = erase(view, draws["erase"])
     mean = torch.tensor(plan.mean, device=view.device).view(1, 3, 1, 1)
     std = torch.tensor(plan.std, device=view.device).view(1, 3, 1, 1)
     view = view.sub_(mean).div_(std)
-    if plan.erase > 0:
+    if plan.erase > 0 and plan.erase_fill == "mean":
         view = erase(view, draws["erase"])
     return view
 

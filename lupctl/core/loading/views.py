@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lupctl.core.choices import Interpolation
+from lupctl.core.choices import EraseFill, Interpolation
 from lupctl.core.loading.draws import SampleDraws
 
 CROP_TRIES = 10
@@ -38,7 +38,7 @@ class Jitter:
 class ViewPlan:
     """How one view of an image is made; the defaults only resize and normalise, as evaluation does.
 
-    The order is fixed: crop, jitter, grey, blur, flip, normalise, erase.
+    The order is fixed: crop, jitter, grey, blur, flip, normalise, erase; erasing with black comes before normalising.
 
     Args:
         height, width: of the result, in pixels.
@@ -49,7 +49,8 @@ class ViewPlan:
         pad: after a whole-image resize, pixels of black on each side from which a random window is cut.
         flip, grey, blur: probabilities.
         blur_radius: standard deviation of the Gaussian in pixels of the result.
-        erase: probability of erasing a rectangle, filled with 0 in normalised space.
+        erase: probability of erasing a rectangle.
+        erase_fill: mean fills it with 0 in normalised space, black with pixels of 0.
         erase_area: its share of the image.
         erase_aspect: its height over width, drawn uniformly.
     """
@@ -70,6 +71,7 @@ class ViewPlan:
     erase: float = 0.0
     erase_area: tuple[float, float] = (0.02, 0.4)
     erase_aspect: tuple[float, float] = (0.3, 1 / 0.3)
+    erase_fill: EraseFill = "mean"
 
 
 def build_view_plan(pixels: Mapping[str, Any], augment: Mapping[str, Any] | None = None) -> ViewPlan:

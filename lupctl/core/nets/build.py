@@ -4,8 +4,11 @@ from dataclasses import asdict, dataclass
 from typing import Any, assert_never
 
 from lupctl.core.choices import Arch, HeadKind, Pooling
+from lupctl.core.nets.mgn import MgnNetwork
 from lupctl.core.nets.networks import ContrastiveNetwork, Embedding, ReidNetwork
 from lupctl.core.nets.resnet import Average, GeneralisedMean, ResNetTrunk
+
+Network = Embedding | MgnNetwork
 
 
 @dataclass(frozen=True)
@@ -15,8 +18,11 @@ class NetworkPlan:
     Args:
         arch, width, last_stride: of the trunk.
         pooling: from the last map to a vector.
-        head: none (trunk only), projection (pre-training) or bnneck (re-id).
+        head: none (trunk only), projection (pre-training), bnneck or mgn (re-id).
         outputs: dimensions of the projection, or classes of the classifier; 0 without a head.
+        embedding: features of one of the heads of mgn, which always pools by its own generalised means.
+        extra_bn: mgn's batch norm on each branch's map.
+        ibn: whether the trunk has IBN-a.
     """
 
     arch: Arch
@@ -25,13 +31,16 @@ class NetworkPlan:
     pooling: Pooling = "avg"
     head: HeadKind = "none"
     outputs: int = 0
+    embedding: int = 0
+    extra_bn: bool = False
+    ibn: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """The plan as a checkpoint's header holds it."""
         return asdict(self)
 
 
-def build_network(plan: NetworkPlan) -> Embedding:
+def build_network(plan: NetworkPlan) -> Network:
     """The network a plan describes, freshly initialised from torch's global generator."""
     match plan.head:
         case "none":
@@ -40,6 +49,8 @@ def build_network(plan: NetworkPlan) -> Embedding:
             return build_contrastive(plan)
         case "bnneck":
             return build_reid(plan)
+        case "mgn":
+            return build_mgn(plan)
         case _:
             assert_never(plan.head)
 
@@ -54,9 +65,17 @@ def build_reid(plan: NetworkPlan) -> ReidNetwork:
     return ReidNetwork(build_trunk(plan), build_pooling(plan.pooling), num_classes=plan.outputs)
 
 
+def build_mgn(plan: NetworkPlan) -> MgnNetwork:
+    """A multiple granularity network."""
+    fine = ResNetTrunk(plan.arch, width=plan.width, last_stride=1, ibn=plan.ibn)
+    return MgnNetwork(
+        build_trunk(plan), fine, embedding=plan.embedding, num_classes=plan.outputs, extra_bn=plan.extra_bn
+    )
+
+
 def build_trunk(plan: NetworkPlan) -> ResNetTrunk:
     """The trunk alone."""
-    return ResNetTrunk(plan.arch, width=plan.width, last_stride=plan.last_stride)
+    return ResNetTrunk(plan.arch, width=plan.width, last_stride=plan.last_stride, ibn=plan.ibn)
 
 
 def build_pooling(pooling: Pooling) -> Average | GeneralisedMean:

@@ -52,3 +52,7 @@ class ReidNetwork(Embedding):
     def embed(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) to the feature after the neck (B, D), not normalised."""
         return self.head(super().embed(images))  # type: ignore[no-any-return]
+
+    def trunk_modules(self) -> list[nn.Module]:
+        """What came pre-trained."""
+        return [self.backbone]

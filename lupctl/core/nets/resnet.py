@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock, Bottleneck
 
 from lupctl.core.choices import Arch
+from lupctl.core.nets.ibn import InstanceBatchNorm
 from lupctl.core.nets.norms import GroupedBatchNorm2d
 
 STANDARD_WIDTH: Final = 64
@@ -38,9 +39,10 @@ class ResNetTrunk(nn.Module):
         arch: depth.
         width: channels of the stem, 64 in the published networks; a narrower trunk is for small machines.
         last_stride: stride of the last stage; 1 doubles the resolution of the final map, as re-id networks like it.
+        ibn: the first batch norm of every block of the first three stages is IBN-a.
     """
 
-    def __init__(self, arch: Arch, *, width: int = STANDARD_WIDTH, last_stride: int = 2) -> None:
+    def __init__(self, arch: Arch, *, width: int = STANDARD_WIDTH, last_stride: int = 2, ibn: bool = False) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(3, width, 7, stride=2, padding=3, bias=False)
         self.bn1 = GroupedBatchNorm2d(width)
@@ -53,6 +55,10 @@ class ResNetTrunk(nn.Module):
         self.layer3 = _build_stage(block, width * 2 * grown, width * 4, count=blocks[2], stride=2)
         self.layer4 = _build_stage(block, width * 4 * grown, width * 8, count=blocks[3], stride=last_stride)
         self.num_features = width * 8 * grown
+        if ibn:
+            for stage, planes in ((self.layer1, width), (self.layer2, width * 2), (self.layer3, width * 4)):
+                for built in stage:
+                    built.bn1 = InstanceBatchNorm(planes)
         self._initialise()
 
     def forward(self, images: Tensor) -> Tensor:

@@ -6,14 +6,18 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from lupctl.core.choices import (
     Arch,
+    EraseFill,
     Interpolation,
     Method,
     OptimizerName,
+    PersonOrder,
     Pooling,
     Precision,
+    ReidHead,
     SameCamera,
     ScheduleKind,
     ScheduleUnit,
+    TripletMining,
 )
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -25,6 +29,9 @@ IMAGENET_MEAN: Colour = (0.485, 0.456, 0.406)
 IMAGENET_STD: Colour = (0.229, 0.224, 0.225)
 LUPERSON_MEAN: Colour = (0.3525, 0.3106, 0.3140)
 LUPERSON_STD: Colour = (0.2660, 0.2522, 0.2505)
+LUPERSON_NL_MEAN: Colour = (0.3452, 0.3070, 0.3114)
+LUPERSON_NL_STD: Colour = (0.2633, 0.2500, 0.2480)
+MGN_HEIGHT_STEP = 96
 
 
 class Section(BaseModel):
@@ -60,6 +67,22 @@ class PretrainNet(Net):
 
     compile: bool = False
     checkpoint_activations: bool = False
+
+
+class FinetuneNet(Net):
+    """The trunk and what stands behind it.
+
+    Args:
+        head: bnneck (bag of tricks) or mgn (three branches, eight heads, their own pooling).
+        ibn: the trunk has IBN-a.
+        embedding: features of one of the heads of mgn.
+        extra_bn: mgn's batch norm on each branch's map, on in the networks that start from LUPerson.
+    """
+
+    head: ReidHead = "bnneck"
+    ibn: bool = False
+    embedding: Positive = 256
+    extra_bn: bool = False
 
 
 class Pixels(Section):
@@ -100,6 +123,7 @@ class Augment(Section):
         blur_radius: standard deviation in pixels.
         erase_area: largest and smallest share of the erased rectangle.
         erase_aspect: height over width of the erased rectangle.
+        erase_fill: mean erases after normalising, with 0; black before it, with pixels of 0.
     """
 
     crop_area: Range | tuple[()] = (0.2, 1.0)
@@ -113,6 +137,7 @@ class Augment(Section):
     erase: Share = 0.5
     erase_area: Range = (0.02, 0.6)
     erase_aspect: Range = (0.3, 3.3333333333333335)
+    erase_fill: EraseFill = "mean"
 
 
 class Optim(Section):
@@ -152,6 +177,7 @@ class ScheduleSettings(Section):
     unit: ScheduleUnit = "epoch"
     warmup_epochs: Annotated[float, Field(ge=0)] = 0.0
     warmup_factor: Share = 0.01
+    hold_epochs: Annotated[float, Field(ge=0)] = 0.0
     milestones: tuple[int, ...] = ()
     final: Share = 0.0
 
@@ -191,11 +217,14 @@ class FinetuneData(Section):
         pack: name in the workspace or path.
         persons: P persons per batch.
         images: K images of each; the batch over all devices is P x K.
+        order: epochs begin a new pass over the persons each, stream goes on from pass to pass as fast-reid does,
+            cameras is its other sampler, which takes a person's images from different cameras.
     """
 
     pack: str = ""
     persons: Annotated[int, Field(ge=2)] = 16
     images: Annotated[int, Field(ge=2)] = 4
+    order: PersonOrder = "epochs"
 
 
 class Saving(Section):
@@ -209,18 +238,23 @@ class Saving(Section):
 
 
 class Losses(Section):
-    """Bag of tricks.
+    """An identity loss and a triplet loss; mgn takes the mean of each over its heads and features.
 
     Args:
         smoothing: of the identity loss's labels.
-        margin: of the triplet; 0 is the soft margin.
+        margin: of the hard triplet; 0 is the soft margin.
+        mining: hard takes the hardest candidates, weighted weighs all (AGW), without margin.
         identity, triplet: weights.
+        circle_scale, circle_margin: of mgn's circle logits.
     """
 
     smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.1
     margin: Annotated[float, Field(ge=0)] = 0.3
+    mining: TripletMining = "hard"
     identity: Annotated[float, Field(ge=0)] = 1.0
     triplet: Annotated[float, Field(ge=0)] = 1.0
+    circle_scale: Annotated[float, Field(gt=0)] = 64.0
+    circle_margin: Annotated[float, Field(ge=0, le=1)] = 0.35
 
 
 class Evaluation(Section):
@@ -293,6 +327,7 @@ class FinetuneRecipe(Section):
         stage: always finetune.
         start: a run, a checkpoint file, imagenet, scratch, or empty for the newest pre-training run here.
         seed, bn_groups, precision: as in pre-training.
+        freeze_epochs: the pre-trained parts stand still for so many epochs and one step.
     """
 
     stage: Literal["finetune"] = "finetune"
@@ -300,7 +335,8 @@ class FinetuneRecipe(Section):
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 1
     bn_groups: Positive = 1
     precision: Precision = "auto"
-    net: Net = Net(last_stride=1)
+    freeze_epochs: Annotated[float, Field(ge=0)] = 0.0
+    net: FinetuneNet = FinetuneNet(last_stride=1)
     data: FinetuneData = FinetuneData()
     pixels: Pixels = Pixels(mean=IMAGENET_MEAN, std=IMAGENET_STD)
     augment: Augment = Augment(crop_area=(), pad=10, grey=0.0, blur=0.0, flip=0.5, erase=0.5, erase_area=(0.02, 0.4))
@@ -315,6 +351,15 @@ class FinetuneRecipe(Section):
     @model_validator(mode="after")
     def _check_groups(self) -> Self:
         check_divides("bn_groups", self.bn_groups, "data.persons * data.images", self.data.persons * self.data.images)
+        return self
+
+    @model_validator(mode="after")
+    def _check_stripes(self) -> Self:
+        if self.net.head == "mgn" and self.pixels.height % MGN_HEIGHT_STEP:
+            raise ValueError(
+                f"pixels.height = {self.pixels.height} is no multiple of {MGN_HEIGHT_STEP}, "
+                "as mgn needs to cut its maps into two and three stripes"
+            )
         return self
 
 

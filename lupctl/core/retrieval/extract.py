@@ -15,8 +15,7 @@ from lupctl.core.loading.images import FileImages, PackImages
 from lupctl.core.loading.loaders import ChunkDataset, open_loader
 from lupctl.core.loading.transform import make_view
 from lupctl.core.loading.views import ViewPlan, build_view_plan
-from lupctl.core.nets.build import NetworkPlan, build_network
-from lupctl.core.nets.networks import Embedding
+from lupctl.core.nets.build import Network, NetworkPlan, build_network
 from lupctl.core.progress import Progress
 
 
@@ -31,7 +30,7 @@ class Encoder:
         precision: type of the forward pass.
     """
 
-    network: Embedding
+    network: Network
     view: ViewPlan
     device: torch.device
     precision: torch.dtype

@@ -43,9 +43,9 @@ def build_optimizer(
 class Schedule:
     """A learning rate for every step.
 
-    Warm-up is linear from `warmup_factor` times the base rate. Behind it, cosine falls over all epochs from the base
-    rate towards `final` times it, without an offset for the warm-up (as LUPerson's code does); steps multiply by
-    0.1 at each milestone.
+    Warm-up is linear from `warmup_factor` times the base rate. Behind it, cosine keeps the base rate up to
+    `hold_epochs` and falls from there to the last epoch towards `final` times it; the warm-up does not move it (as in
+    LUPerson's code). Steps multiply by 0.1 at each milestone.
 
     Args:
         kind: cosine, steps or constant.
@@ -55,6 +55,7 @@ class Schedule:
         steps_per_epoch: converts steps to epochs.
         warmup_epochs: length of the warm-up.
         warmup_factor: share of the base rate at its beginning.
+        hold_epochs: the epoch, counted from the beginning of the run, at which the cosine begins to fall.
         milestones: epochs of the steps.
         final: share of the base rate at the end of the cosine.
     """
@@ -66,6 +67,7 @@ class Schedule:
     steps_per_epoch: int
     warmup_epochs: float = 0.0
     warmup_factor: float = 0.01
+    hold_epochs: float = 0.0
     milestones: tuple[int, ...] = ()
     final: float = 0.0
 
@@ -79,7 +81,10 @@ class Schedule:
             return self.lr * (self.warmup_factor + (1 - self.warmup_factor) * done)
         match self.kind:
             case "cosine":
-                return self.lr * (self.final + (1 - self.final) * 0.5 * (1 + math.cos(math.pi * epoch / self.epochs)))
+                if epoch <= self.hold_epochs:
+                    return self.lr
+                done = (epoch - self.hold_epochs) / (self.epochs - self.hold_epochs)
+                return self.lr * (self.final + (1 - self.final) * 0.5 * (1 + math.cos(math.pi * done)))
             case "steps":
                 return float(self.lr * 0.1 ** sum(milestone <= epoch for milestone in self.milestones))
             case "constant":

@@ -1,7 +1,8 @@
 """What a fine-tuning command asks for, and what that amounts to."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import assert_never
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +15,8 @@ from lupctl.core.files import file_fingerprint
 from lupctl.core.formats.checkpoint import read_header
 from lupctl.core.formats.pack import Pack, open_pack
 from lupctl.core.formats.samples import Samples
-from lupctl.core.loading.samplers import PersonsImagesOrder
+from lupctl.core.loading.persons import CameraStream, PersonStream
+from lupctl.core.loading.samplers import PersonsImagesOrder, StepOrder
 from lupctl.core.nets.build import NetworkPlan
 from lupctl.core.nets.estimate import activation_bytes, parameter_bytes
 from lupctl.core.recipes.models import FinetuneRecipe
@@ -82,7 +84,7 @@ def plan_finetuning(job: FinetuneJob) -> FinetunePlan:
     check_start(job)
     pack = open_pack(job.pack)
     rows, label, persons = training_rows(pack)
-    order = build_order(recipe, label)
+    order = build_order(recipe, label, pack.samples.camera[rows])
     net = network_plan(recipe, len(persons))
     local = batch // job.placement.processes
     activations = activation_bytes(net, height=recipe.pixels.height, width=recipe.pixels.width)
@@ -123,8 +125,25 @@ def check_start(job: FinetuneJob) -> None:
         FormatError: the start is no checkpoint.
     """
     if job.start is None:
+        if job.recipe.start == "imagenet" and job.recipe.net.ibn:
+            raise UsageError(
+                "net.ibn = true: torchvision has ImageNet weights for plain trunks only",
+                hint="--from scratch, or --set net.ibn=false",
+            )
         return
     found, net = read_header(job.start)["network"], job.recipe.net
+    if found["head"] == "mgn" and net.head != "mgn":
+        raise UsageError(
+            f"{job.start}: an mgn of three branches; the recipe's net.head is {net.head}, which has one",
+            hint="--recipe mgn-luperson, or another one whose net.head is mgn",
+        )
+    heads = (found.get("embedding"), found.get("extra_bn"))
+    if found["head"] == "mgn" and heads != (net.embedding, net.extra_bn):
+        raise UsageError(
+            f"{job.start}: an mgn with embedding {heads[0]} and extra_bn {heads[1]}; "
+            f"the recipe says {net.embedding} and {net.extra_bn}",
+            hint=f"--set net.embedding={heads[0]} --set net.extra_bn={str(heads[1]).lower()}",
+        )
     if (found["arch"], found["width"]) != (net.arch, net.width):
         raise UsageError(
             f"{job.start}: a trunk {found['arch']} of width {found['width']}; "
@@ -158,15 +177,32 @@ def training_rows(pack: Pack) -> tuple[NDArray[np.int64], NDArray[np.int64], NDA
     return rows, label.astype(np.int64), persons
 
 
-def build_order(recipe: FinetuneRecipe, label: NDArray[np.int64]) -> PersonsImagesOrder:
-    """The batches a recipe describes."""
-    return PersonsImagesOrder(label, persons=recipe.data.persons, images=recipe.data.images, seed=recipe.seed)
+def build_order(recipe: FinetuneRecipe, label: NDArray[np.int64], camera: NDArray[np.int16]) -> StepOrder:
+    """The batches a recipe describes, over images with these classes and cameras."""
+    persons, images, seed = recipe.data.persons, recipe.data.images, recipe.seed
+    match recipe.data.order:
+        case "epochs":
+            return PersonsImagesOrder(label, persons=persons, images=images, seed=seed)
+        case "stream":
+            return PersonStream(label, persons=persons, images=images, seed=seed)
+        case "cameras":
+            return CameraStream(label, camera, persons=persons, images=images, seed=seed)
+        case _:
+            assert_never(recipe.data.order)
 
 
 def network_plan(recipe: FinetuneRecipe, num_classes: int) -> NetworkPlan:
     """The network a recipe describes."""
     net = recipe.net
-    return NetworkPlan(net.arch, net.width, net.last_stride, net.pooling, head="bnneck", outputs=num_classes)
+    trunk = NetworkPlan(net.arch, net.width, net.last_stride, net.pooling, ibn=net.ibn)
+    match net.head:
+        case "bnneck":
+            return replace(trunk, head="bnneck", outputs=num_classes)
+        case "mgn":
+            own = replace(trunk, head="mgn", pooling="gem", outputs=num_classes)
+            return replace(own, embedding=net.embedding, extra_bn=net.extra_bn)
+        case _:
+            assert_never(net.head)
 
 
 def has_queries(samples: Samples) -> bool:

@@ -3,22 +3,20 @@
 from contextlib import closing
 
 import torch
-from torch import Tensor
 
-from lupctl.core.device import autocast, pick_precision
-from lupctl.core.dist import agree_to_stop, average_, gather_plain, gather_with_gradient, own_device, rank, world_size
+from lupctl.core.device import pick_precision
+from lupctl.core.dist import agree_to_stop, average_, own_device, rank, world_size
 from lupctl.core.formats.pack import open_pack
 from lupctl.core.loading.images import PackImages
 from lupctl.core.loading.loaders import StepDataset, default_workers, open_loader
 from lupctl.core.loading.transform import make_view
 from lupctl.core.loading.views import build_view_plan
-from lupctl.core.losses.identity import smoothed_cross_entropy
-from lupctl.core.losses.triplet import batch_hard_triplet
 from lupctl.core.nets.norms import set_norm_groups
 from lupctl.core.progress import Progress
-from lupctl.core.recipes.models import FinetuneRecipe
+from lupctl.core.stages.finetune.criterion import measure
 from lupctl.core.stages.finetune.job import FinetuneJob, build_order, has_queries, training_rows
 from lupctl.core.stages.finetune.network import build_started, evaluate_network, finish_run
+from lupctl.core.train.freezing import frozen_steps, set_frozen
 from lupctl.core.train.log import LoopLog
 from lupctl.core.train.optim import Schedule, build_optimizer, set_rate
 from lupctl.core.train.runs import RunFolder
@@ -33,7 +31,7 @@ def train_job(job: FinetuneJob) -> None:
     progress = Progress(quiet=job.quiet or rank() > 0)
     pack = open_pack(job.pack)
     rows, label, persons = training_rows(pack)
-    order = build_order(recipe, label)
+    order = build_order(recipe, label, pack.samples.camera[rows])
     total = order.steps_per_epoch * recipe.schedule.epochs
     view = build_view_plan(recipe.pixels.model_dump(), recipe.augment.model_dump())
 
@@ -44,6 +42,7 @@ def train_job(job: FinetuneJob) -> None:
     schedule = Schedule(lr=recipe.optim.lr, steps_per_epoch=order.steps_per_epoch, **recipe.schedule.model_dump())
     start, damaged = restore_state(folder, network, optimizer)
     kind = pick_precision(recipe.precision, device)
+    thaw = frozen_steps(recipe.freeze_epochs, order.steps_per_epoch)
 
     dataset = StepDataset(
         PackImages([pack], rows), order, (view,), seed=recipe.seed, rank=rank(), processes=world_size()
@@ -73,18 +72,17 @@ def train_job(job: FinetuneJob) -> None:
             log.meter.work()
             log.note_damage(batch.damaged)
             target = label_of[batch.rows]
+            if step in (start, thaw):
+                set_frozen(network.trunk_modules(), step < thaw)
             rate = schedule.rate(step)
             set_rate(optimizer, rate)
-            with autocast(device, kind):
-                features, logits = network(make_view(view, batch.pixels, batch.views[0]))
-            parts = reid_losses(recipe, features, logits, target)
-            loss = recipe.losses.identity * parts["identity"] + recipe.losses.triplet * parts["triplet"]
+            parts = measure(recipe, network, make_view(view, batch.pixels, batch.views[0]), target, kind)
             optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
+            parts["loss"].backward()  # type: ignore[no-untyped-call]
             average_([p.grad for p in network.parameters() if p.grad is not None])
             clip_gradients(network, recipe.optim.clip)
             optimizer.step()
-            log.add(loss=loss, **parts, accuracy=(logits.argmax(1) == target).float().mean())
+            log.add(**parts)
 
             done = step + 1
             stopping = agree_to_stop(stop.wanted, device) and done < total
@@ -108,11 +106,3 @@ def train_job(job: FinetuneJob) -> None:
     if rank() == 0:
         counts = {"steps": total, "images": len(rows), "damaged": len(log.damaged)}
         finish_run(job, network, pack, persons, {**counts, **log.values, "scores": scores})
-
-
-def reid_losses(recipe: FinetuneRecipe, features: Tensor, logits: Tensor, target: Tensor) -> dict[str, Tensor]:
-    """Identity loss over this process's images and triplet loss against all processes' images."""
-    triplet = batch_hard_triplet(
-        features, target, gather_with_gradient(features.float()), gather_plain(target), margin=recipe.losses.margin
-    )
-    return {"identity": smoothed_cross_entropy(logits, target, recipe.losses.smoothing), "triplet": triplet}

@@ -1,18 +1,22 @@
 """The network of a fine-tuning run: how it begins, how well it does, how it is kept."""
 
 import sys
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from lupctl.core.choices import ROLE_CODES
 from lupctl.core.formats.checkpoint import load_strictly, pack_story, read_checkpoint, write_checkpoint
 from lupctl.core.formats.pack import Pack
 from lupctl.core.loading.images import PackImages
 from lupctl.core.loading.views import build_view_plan
-from lupctl.core.nets.build import build_reid
+from lupctl.core.nets.build import build_mgn, build_reid
+from lupctl.core.nets.mgn import HEADS, NEW_PARTS, MgnNetwork, spread_trunk
 from lupctl.core.nets.networks import ReidNetwork
 from lupctl.core.nets.published import imagenet_trunk
 from lupctl.core.progress import Progress
@@ -25,34 +29,62 @@ from lupctl.core.train.runs import RunFolder
 EVALUATION_CHUNK = 128
 
 
-def build_started(job: FinetuneJob, num_classes: int, progress: Progress) -> ReidNetwork:
-    """The network with its trunk where the recipe says it starts.
+def build_started(job: FinetuneJob, num_classes: int, progress: Progress) -> ReidNetwork | MgnNetwork:
+    """The network with its trunk where the recipe says it starts; an mgn that starts from an mgn keeps its heads.
 
     Raises:
         FormatError: the start's trunk does not fit.
     """
-    network = build_reid(network_plan(job.recipe, num_classes))
+    plan = network_plan(job.recipe, num_classes)
+    network = build_mgn(plan) if job.recipe.net.head == "mgn" else build_reid(plan)
     if job.start is not None:
-        checkpoint = read_checkpoint(job.start)
-        trunk = {
-            key.removeprefix("backbone."): value
-            for key, value in checkpoint.tensors.items()
-            if key.startswith("backbone.")
-        }
-        count = load_strictly(network.backbone, trunk, origin=str(job.start))
-        left = len(checkpoint.tensors) - len(trunk)
-        progress.say(f"start: {count} trunk tensors from {job.start}; {left} of its head left behind, new head")
+        progress.say(f"start: {load_checkpoint(network, job.start)}")
     elif job.recipe.start == "imagenet":
         trunk = imagenet_trunk(job.recipe.net.arch, progress=not job.quiet and sys.stderr.isatty())
-        count = load_strictly(network.backbone, trunk, origin="ImageNet weights")
+        count = load_trunk(network, trunk, origin="ImageNet weights")
         progress.say(f"start: {count} trunk tensors from torchvision's ImageNet weights; new head")
     else:
         progress.say("start: random weights")
     return network
 
 
+def load_checkpoint(network: ReidNetwork | MgnNetwork, start: Path) -> str:
+    """Puts what a checkpoint has to give into a network; returns what that was, in words.
+
+    Raises:
+        FormatError: the checkpoint does not fit.
+    """
+    checkpoint = read_checkpoint(start)
+    if isinstance(network, MgnNetwork) and checkpoint.header["network"]["head"] == "mgn":
+        classifiers = tuple(f"{head}_head.classifier." for head in HEADS)
+        kept = {key: value for key, value in checkpoint.tensors.items() if not key.startswith(classifiers)}
+        count = load_strictly(network, kept, origin=str(start), may_lack=classifiers)
+        return f"{count} tensors from {start}, heads included; new classifiers"
+    trunk = {
+        key.removeprefix("backbone."): value for key, value in checkpoint.tensors.items() if key.startswith("backbone.")
+    }
+    count = load_trunk(network, trunk, origin=str(start))
+    return f"{count} trunk tensors from {start}; {len(checkpoint.tensors) - count} of its head left behind, new head"
+
+
+def load_trunk(network: ReidNetwork | MgnNetwork, trunk: Mapping[str, Tensor], *, origin: str) -> int:
+    """Puts a trunk's tensors, by torchvision's keys, into a network; in an mgn into all its branches.
+
+    Returns:
+        how many tensors the trunk had.
+
+    Raises:
+        FormatError: one is missing, left over or of another shape.
+    """
+    if isinstance(network, MgnNetwork):
+        load_strictly(network, spread_trunk(trunk), origin=origin, may_lack=NEW_PARTS)
+    else:
+        load_strictly(network.backbone, trunk, origin=origin)
+    return len(trunk)
+
+
 def evaluate_network(
-    network: ReidNetwork,
+    network: ReidNetwork | MgnNetwork,
     recipe: FinetuneRecipe,
     pack: Pack,
     *,
@@ -60,9 +92,11 @@ def evaluate_network(
     kind: torch.dtype,
     workers: int,
 ) -> dict[str, float]:
-    """mAP, official mAP, mINP and rank-1 of a network in training on the pack's queries; training mode is kept."""
+    """mAP, official mAP, mINP and rank-1 of a network in training on the pack's queries; what trains trains on."""
     wanted = np.isin(pack.samples.role, [ROLE_CODES["query"], ROLE_CODES["gallery"]])
     rows = np.flatnonzero(wanted)
+    # Module by module: a trunk that is frozen stays in evaluation mode.
+    modes = [(module, module.training) for module in network.modules()]
     network.eval()
     encoder = Encoder(network, build_view_plan(recipe.pixels.model_dump()), device, kind)
     features = extract_features(
@@ -73,13 +107,14 @@ def evaluate_network(
         flip=False,
         progress=Progress(quiet=True),
     )
-    network.train()
+    for module, mode in modes:
+        module.training = mode
     scores = score(features, pack.samples.select(rows), device=device, same_camera=recipe.evaluation.same_camera).scores
     return {"map": scores.map, "map_official": scores.map_official, "minp": scores.minp, "rank1": scores.cmc[1]}
 
 
 def finish_run(
-    job: FinetuneJob, network: ReidNetwork, pack: Pack, persons: NDArray[np.int64], results: dict[str, Any]
+    job: FinetuneJob, network: ReidNetwork | MgnNetwork, pack: Pack, persons: NDArray[np.int64], results: dict[str, Any]
 ) -> None:
     """Writes the checkpoint and marks the run as finished."""
     folder = RunFolder(job.run)

@@ -1,0 +1,170 @@
+"""Published weights become a checkpoint of lupctl, with every tensor accounted for."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lupctl.core.errors import FormatError
+from lupctl.core.files import check_absent, file_fingerprint
+from lupctl.core.formats.checkpoint import write_checkpoint
+from lupctl.core.formats.foreign import read_foreign
+from lupctl.core.nets.foreign import Difference, Recognised, recognise, turn_to_rgb
+from lupctl.core.progress import Progress
+from lupctl.core.recipes.models import IMAGENET_MEAN, Pixels
+from lupctl.core.recipes.shipped import find_text, resolve_recipe
+from lupctl.core.recipes.text import parse_recipe
+
+TABLE_ROWS = 10
+
+
+class MismatchError(FormatError):
+    """A file whose tensors are nearly those of a network.
+
+    Args:
+        message, hint: as of every error.
+        rows: key, shape in the file, shape in the network; the first of them.
+    """
+
+    def __init__(self, message: str, hint: str, rows: tuple[tuple[str, str, str], ...] = ()) -> None:
+        super().__init__(message, hint)
+        self.rows = rows
+
+
+@dataclass(frozen=True)
+class ConvertJob:
+    """One file to convert.
+
+    Args:
+        source: the foreign file.
+        out: the checkpoint.
+        recipe: whose size, filter and, where the file has none, constants of pixels the network gets; None takes
+            the published recipe of such a network.
+        reid: refuse a file that holds no re-id model.
+        bgr: the network was trained on BGR.
+        force: overwrite.
+        command: the command line, for the record.
+    """
+
+    source: Path
+    out: Path
+    recipe: str | None = None
+    reid: bool = False
+    bgr: bool = False
+    force: bool = False
+    command: tuple[str, ...] = ()
+
+
+def convert(job: ConvertJob, progress: Progress, *, dry: bool = False) -> dict[str, Any]:
+    """Recognises the network of a file and writes it as a checkpoint.
+
+    Args:
+        job: what to convert.
+        progress: told where pixel constants come from when they are not the file's.
+        dry: recognise and compare only.
+
+    Returns:
+        what was recognised, as the command prints it.
+
+    Raises:
+        UsageError: the output exists.
+        FormatError: the file is damaged, would have to be executed, or holds no network known here.
+        MismatchError: tensors are missing, left over or of another shape.
+    """
+    check_absent(job.out, force=job.force)
+    found = recognise(read_foreign(job.source), origin=str(job.source))
+    is_reid = found.plan.head == "mgn"
+    if found.differences:
+        raise mismatch(job.source, found)
+    if job.reid and not is_reid:
+        raise FormatError(
+            f"{job.source}: a pre-trained {found.plan.arch} trunk without heads, no re-id model",
+            hint=f"as an initialisation: leave --reid out, then lupctl finetune DATASET --from {job.out}",
+        )
+    if not job.bgr and looks_turned(found):
+        raise FormatError(
+            f"{job.source}: pixel_mean is ImageNet's in the order blue, green, red; lupctl gives networks RGB",
+            hint="--bgr turns the first convolution and the constants round",
+        )
+    found = turn_to_rgb(found) if job.bgr else found
+    recipe = job.recipe or default_recipe(found)
+    pixels = pick_pixels(found, recipe)
+    if found.mean is None or found.std is None:
+        progress.say(f"pixels: {job.source} has no constants; those of {recipe} are taken")
+    if not dry:
+        header = {
+            "stage": "convert",
+            "command": list(job.command),
+            "recipe": None,
+            "network": found.plan.to_json(),
+            "preprocessing": pixels,
+            "classes": [],
+            "parents": {"source": file_fingerprint(job.source)},
+            "data": [],
+        }
+        write_checkpoint(job.out, found.tensors, header)
+    plan = found.plan
+    return {
+        "path": str(job.out),
+        "network": "mgn" if is_reid else "trunk",
+        "arch": plan.arch,
+        "use": "re-id model" if is_reid else "initialisation",
+        "width": plan.width,
+        "extra_bn": plan.extra_bn,
+        "classes": plan.outputs,
+        "matched": found.matched,
+        "ignored": list(found.ignored),
+        "missing": list(found.missing),
+        "pixels": {**pixels, "constants_from": "file" if found.mean and found.std else recipe},
+    }
+
+
+def default_recipe(found: Recognised) -> str:
+    """The shipped recipe whose published network this is; PNL's prototypes tell LUPerson-NL from LUPerson."""
+    if found.plan.head == "mgn":
+        return "mgn-luperson" if found.plan.extra_bn else "mgn-imagenet"
+    return "mgn-luperson-nl" if any(key.endswith("prototypes") for key in found.ignored) else "luperson-moco"
+
+
+def pick_pixels(found: Recognised, recipe: str) -> dict[str, Any]:
+    """Size and filter of a recipe of either stage, with the constants of the file where it has them."""
+    text, origin = find_text(recipe, None)
+    stage = parse_recipe(text, origin=origin).get("stage", "finetune")
+    pixels = resolve_recipe(stage, recipe).pixels.model_dump(mode="json")
+    if found.plan.head != "mgn":  # what pre-training looked at, whatever network that recipe fine-tunes
+        pixels |= Pixels(mean=pixels["mean"], std=pixels["std"]).model_dump(mode="json")
+    if found.mean is not None and found.std is not None:
+        pixels |= {"mean": list(found.mean), "std": list(found.std)}
+    return pixels
+
+
+def looks_turned(found: Recognised) -> bool:
+    """Whether a file's constants are ImageNet's in reverse, the mark of a network that wants BGR."""
+    if found.mean is None:
+        return False
+    return all(abs(mine - theirs) < 1e-3 for mine, theirs in zip(found.mean, reversed(IMAGENET_MEAN), strict=True))
+
+
+def mismatch(source: Path, found: Recognised) -> MismatchError:
+    """The error for a file that fits partially: counts, the architecture it comes closest to, and a table."""
+    kinds = {
+        "missing": [one for one in found.differences if one.found is None],
+        "not in the network": [one for one in found.differences if one.expected is None],
+        "of another shape": [one for one in found.differences if one.found is not None and one.expected is not None],
+    }
+    told = [f"{len(ones)} {what} ({_first_keys(ones)})" for what, ones in kinds.items() if ones]
+    plan = found.plan
+    name = "mgn" if plan.head == "mgn" else "trunk"
+    extra = f"{', with' if plan.extra_bn else ', without'} extra batch norm" if plan.head == "mgn" else ""
+    return MismatchError(
+        f"{source}: nearest is {name} {plan.arch} of width {plan.width}{extra}, but {'; '.join(told)}",
+        hint="download it again, or name a file of a layout that lupctl model convert --help lists",
+        rows=tuple((one.key, _shape(one.found), _shape(one.expected)) for one in found.differences[:TABLE_ROWS]),
+    )
+
+
+def _first_keys(ones: list[Difference]) -> str:
+    return ", ".join(one.key for one in ones[:5]) + (", …" if len(ones) > 5 else "")
+
+
+def _shape(shape: tuple[int, ...] | None) -> str:
+    return "-" if shape is None else " x ".join(map(str, shape)) or "scalar"

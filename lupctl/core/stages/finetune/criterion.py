@@ -1,0 +1,81 @@
+"""What a fine-tuning step minimises."""
+
+import torch
+from torch import Tensor
+
+from lupctl.core.device import autocast
+from lupctl.core.dist import average_, gather_plain, gather_with_gradient
+from lupctl.core.losses.circle import cosines
+from lupctl.core.losses.identity import smoothed_cross_entropy
+from lupctl.core.losses.mgn import head_losses, mean_of_nonzero, triplet_features
+from lupctl.core.losses.triplet import batch_hard_triplet
+from lupctl.core.losses.weighted import weighted_triplet
+from lupctl.core.nets.mgn import MgnNetwork
+from lupctl.core.nets.networks import ReidNetwork
+from lupctl.core.recipes.models import FinetuneRecipe, Losses
+
+
+def measure(
+    recipe: FinetuneRecipe, network: ReidNetwork | MgnNetwork, view: Tensor, target: Tensor, kind: torch.dtype
+) -> dict[str, Tensor]:
+    """Runs the network on this process's images and compares with all processes' images.
+
+    Args:
+        recipe: its losses.
+        network: in training.
+        view: (B, 3, H, W).
+        target: (B) classes.
+        kind: precision of the forward pass.
+
+    Returns:
+        scalars loss, identity, triplet and accuracy; the mean over processes of the loss's gradient is the step's.
+    """
+    weights = recipe.losses
+    if isinstance(network, MgnNetwork):
+        parts = measure_mgn(weights, network, view, target, kind)
+    else:
+        with autocast(view.device, kind):
+            features, logits = network(view)
+        parts = {
+            "identity": smoothed_cross_entropy(logits, target, weights.smoothing),
+            "triplet": compare(weights, features, gather_with_gradient(features.float()), target),
+            "accuracy": (logits.argmax(dim=1) == target).float().mean(),
+        }
+    return {"loss": weights.identity * parts["identity"] + weights.triplet * parts["triplet"], **parts}
+
+
+def measure_mgn(
+    weights: Losses, network: MgnNetwork, view: Tensor, target: Tensor, kind: torch.dtype
+) -> dict[str, Tensor]:
+    """Means over eight heads of the identity loss and over five features of the triplet loss; b1 counts hits."""
+    with autocast(view.device, kind):
+        features = network(view)
+    features = features.float()
+    classes = network.classifier_weight()
+    losses = head_losses(
+        features,
+        classes,
+        target,
+        scale=weights.circle_scale,
+        margin=weights.circle_margin,
+        smoothing=weights.smoothing,
+    )
+    count = (losses.detach() != 0).float().sum(dim=1)
+    average_([count])
+    own = triplet_features(features)
+    everyone = triplet_features(gather_with_gradient(features))
+    triplets = [compare(weights, mine, theirs, target) for mine, theirs in zip(own, everyone, strict=True)]
+    with torch.no_grad():
+        nearest = cosines(features[:, 0], classes[0]).argmax(dim=1)
+    return {
+        "identity": mean_of_nonzero(losses, count),
+        "triplet": torch.stack(triplets).mean(),
+        "accuracy": (nearest == target).float().mean(),
+    }
+
+
+def compare(weights: Losses, own: Tensor, everyone: Tensor, target: Tensor) -> Tensor:
+    """The triplet loss of this process's images among those of all."""
+    if weights.mining == "weighted":
+        return weighted_triplet(own, target, everyone, gather_plain(target))
+    return batch_hard_triplet(own, target, everyone, gather_plain(target), margin=weights.margin)

@@ -141,12 +141,13 @@ def advise(found: Profile) -> list[str]:
     lines = []
     if waiting > WAIT_LIMIT:
         wanted = max(found.workers + 1, -int(-work // busy))
-        line = f"the loop waits for data {waiting:.0%} of the time"
+        needed = f"{wanted} worker{'s' if wanted > 1 else ''} would keep up"
+        line = f"the loop waits for data {waiting:.0%} of the time; {needed}"
         if wanted <= found.cores:
-            lines.append(f"{line}; {wanted} workers would keep up: --workers {wanted}")
+            lines.append(f"{line}: --workers {wanted}")
         else:
             lines.append(
-                f"{line}; {wanted} workers would keep up, but there are {found.cores} cores: "
+                f"{line}, but there are {found.cores} cores: "
                 "pack smaller images (lupctl data pack --size), or use fewer devices on this machine"
             )
     name = max((part for part in LOOP_PARTS if part != "wait"), key=lambda part: found.loop_s[part])

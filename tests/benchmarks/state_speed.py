@@ -14,6 +14,7 @@ from pathlib import Path
 
 import torch
 
+from lupctl.core.methods.moco import MoCo
 from lupctl.core.recipes.models import PretrainRecipe
 from lupctl.core.recipes.shipped import resolve_recipe
 from lupctl.core.stages.pretrain.loop import build_method, learn
@@ -33,24 +34,26 @@ def recipe_of(arch: str, batch: int) -> PretrainRecipe:
     return recipe
 
 
-def train_a_step(
-    recipe: PretrainRecipe, folder: RunFolder, *, resumed: bool
-) -> tuple[torch.nn.Module, torch.optim.SGD]:
-    """A method and its optimizer after one step, from the folder's state where there is one."""
+def train_two_steps(recipe: PretrainRecipe, folder: RunFolder, *, resumed: bool) -> tuple[MoCo, torch.optim.Optimizer]:
+    """A method and its optimizer after two steps, from the folder's state where there is one.
+
+    The optimizer's own memory comes into being at the end of the first; the second is like all that follow.
+    """
     method = build_method(recipe, CPU)
     optimizer = build_optimizer(method.encoder_q.parameters(), name="sgd", lr=0.3, momentum=0.9, weight_decay=1e-4)
     if resumed:
         restore_state(folder, method, optimizer)
-    views = torch.randn(2, recipe.data.batch, 3, recipe.pixels.height, recipe.pixels.width)
-    learn(method, views[0], views[1], 0, recipe=recipe, precision=torch.float32)
-    optimizer.step()
-    optimizer.zero_grad(set_to_none=True)
-    return method, optimizer  # type: ignore[return-value]
+    for step in range(2):
+        views = torch.randn(2, recipe.data.batch, 3, recipe.pixels.height, recipe.pixels.width)
+        learn(method, views[0], views[1], step, recipe=recipe, precision=torch.float32)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+    return method, optimizer
 
 
 def measure_save(recipe: PretrainRecipe, folder: RunFolder, rounds: int) -> None:
     """The copy, which the loop waits for, and the whole way to the disk."""
-    method, optimizer = train_a_step(recipe, folder, resumed=False)
+    method, optimizer = train_two_steps(recipe, folder, resumed=False)
     for _ in range(rounds):
         writer = StateWriter(folder)
         started_at = time.perf_counter()
@@ -76,7 +79,7 @@ def main() -> None:
     recipe = recipe_of(options.arch, options.batch)
     if options.what == "step":
         folder = RunFolder(options.folder)
-        method, optimizer = train_a_step(recipe, folder, resumed=options.resumed)
+        method, optimizer = train_two_steps(recipe, folder, resumed=options.resumed)
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
         print(f"{'resumed' if options.resumed else 'fresh'}: peak {peak:,.0f} MiB", flush=True)
         if not options.resumed:

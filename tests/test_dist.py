@@ -16,12 +16,12 @@ from lupctl.core.dist import (
     gather_interleaved,
     gather_plain,
     gather_with_gradient,
-    launch,
     own_share,
     rank,
     world_size,
 )
 from lupctl.core.errors import CorruptImageError, LupError, UsageError
+from lupctl.core.launch import launch
 from lupctl.core.losses.triplet import batch_hard_triplet
 from lupctl.core.methods.moco import MoCo
 from lupctl.core.nets.build import NetworkPlan, build_contrastive
@@ -191,7 +191,7 @@ def test_a_killed_process_is_named(tmp_path: Path) -> None:
         launch(fail_by_signal, tmp_path, processes=2, kind="cpu")
     assert caught.value.message == "process 1 of 2 died (exit code -9); all were stopped"
     assert "type the same command again" in caught.value.hint
-    assert caught.value.exit_code == 1
+    assert caught.value.exit_code == 75, "resumable, and no bug of ours"
 
 
 @pytest.mark.parametrize(

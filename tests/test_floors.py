@@ -13,8 +13,10 @@ FLOORS = {
     "lupctl.core.errors": 0,
     "lupctl.core.choices": 0,
     "lupctl.core.device": 1,
+    "lupctl.core.cluster": 1,
     "lupctl.core.dist": 1,
     "lupctl.core.files": 1,
+    "lupctl.core.launch": 1,
     "lupctl.core.progress": 1,
     "lupctl.core.bars": 1,
     "lupctl.core.workspace": 1,
@@ -43,7 +45,10 @@ FLOORS = {
 FRIENDS = {("lupctl.core.progress", "lupctl.core.bars")}
 FLOOR_ONE = {part for part, floor in FLOORS.items() if floor == 1}
 RECIPES_MAY_IMPORT = {"lupctl.core.errors", "lupctl.core.choices", "lupctl.core.files"}
-CLI_LIGHT = {"lupctl.core.errors", "lupctl.core.choices", "lupctl.core.workspace", "lupctl.core.progress", "lupctl.cli"}
+CLI_LIGHT = {
+    "lupctl.core.errors", "lupctl.core.choices", "lupctl.core.cluster", "lupctl.core.workspace", "lupctl.core.progress",
+    "lupctl.cli",
+}  # fmt: skip
 HEAVY = {"torch", "torchvision", "h5py", "cv2", "faiss", "numpy", "matplotlib", "jinja2", "pydantic", "safetensors"}
 
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path.name != "__init__.py")

@@ -184,19 +184,27 @@ def test_two_processes_are_one(crowd: Path, tmp_path: Path, monkeypatch: pytest.
     assert facts[0]["hits"] == facts[1]["hits"]
 
 
-def test_two_processes_leave_the_state_of_one(crowd: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("parts", [1, 2])
+def test_two_processes_leave_the_state_of_one(
+    crowd: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, parts: int
+) -> None:
+    """Eleven steps: weights, running statistics, momentum, and a queue that has wrapped four times."""
     compute_in_double(monkeypatch, loop, "build_method")
-    signal_at(monkeypatch, loop, 3)  # in each process: both forks inherit it
-    one, two = (pretrain_job(crowd, tmp_path / name) for name in ("one", "two"))
+    signal_at(monkeypatch, loop, 11)  # in each process: both forks inherit it
+    one = pretrain_job(crowd, tmp_path / "one", "schedule.epochs=6")
+    two = pretrain_job(crowd, tmp_path / "two", "schedule.epochs=6", f"optim.accumulate={parts}")
     two.run.mkdir()
     assert run_forked(loop.train_job, two, processes=2) == [1, 1], "both stopped"
     with pytest.raises(StoppedError):
         pretrain(one, QUIET)
     states = [read_state(job.run) for job in (one, two)]
-    assert states[0]["step"] == states[1]["step"] == 3
+    assert states[0]["step"] == states[1]["step"] == 11
     assert torch.equal(states[0]["model"]["pointer"], states[1]["model"]["pointer"])
     assert not torch.equal(states[0]["model"]["queue"], loop.build_method(one.recipe, torch.device("cpu")).queue)
-    assert weights_apart(states[0]["model"], states[1]["model"]) < 1e-9
+    assert weights_apart(states[0]["model"], states[1]["model"]) < 1e-7
+    momenta = [state["optimizer"]["state"] for state in states]
+    for number, kept in momenta[0].items():
+        torch.testing.assert_close(kept["momentum_buffer"], momenta[1][number]["momentum_buffer"], rtol=0, atol=1e-7)
 
 
 @pytest.mark.slow

@@ -17,9 +17,9 @@ from lupctl.core.recipes.models import (
     Augment,
     FinetuneData,
     FinetuneRecipe,
-    Net,
-    Optim,
     PretrainData,
+    PretrainNet,
+    PretrainOptim,
     PretrainRecipe,
     ScheduleSettings,
 )
@@ -146,6 +146,10 @@ LUPERSON: dict[str, Any] = {
     "optim.momentum": 0.9,
     "optim.weight_decay": 1e-4,
     "optim.clip": 0.0,
+    "optim.accumulate": 1,
+    "net.compile": False,
+    "net.checkpoint_activations": False,
+    "probe.pack": "",
     "schedule.epochs": 200,
     "schedule.kind": "cosine",
     "schedule.unit": "epoch",
@@ -154,9 +158,10 @@ LUPERSON: dict[str, Any] = {
 }
 
 
-def test_luperson_has_the_published_constants() -> None:
-    tables = resolve_recipe("pretrain", "luperson-moco").model_dump()
-    for key, wanted in LUPERSON.items():
+@pytest.mark.parametrize(("name", "arch"), [("", "r50"), ("-r101", "r101"), ("-r152", "r152")])
+def test_luperson_has_the_published_constants(name: str, arch: str) -> None:
+    tables = resolve_recipe("pretrain", f"luperson-moco{name}").model_dump()
+    for key, wanted in (LUPERSON | {"net.arch": arch}).items():
         found: Any = tables
         for part in key.split("."):
             found = found[part]
@@ -253,9 +258,9 @@ pair = st.tuples(st.floats(-1e6, 1e6), st.floats(1e-12, 1e12))
         seed=st.integers(0, 2**63 - 1),
         bn_groups=st.just(2),
         data=st.builds(PretrainData, packs=st.lists(st.text(st.characters(codec="utf-8")), max_size=3).map(tuple)),
-        net=st.builds(Net, last_stride=st.sampled_from([1, 2])),
+        net=st.builds(PretrainNet, last_stride=st.sampled_from([1, 2])),
         augment=st.builds(Augment, crop_area=st.one_of(st.just(()), pair), erase_area=pair, flip=share),
-        optim=st.builds(Optim, lr=st.floats(1e-300, 1e300), weight_decay=st.floats(0, 1e30)),
+        optim=st.builds(PretrainOptim, lr=st.floats(1e-300, 1e300), weight_decay=st.floats(0, 1e30)),
         schedule=st.builds(ScheduleSettings, milestones=st.lists(st.integers(-9, 10**12)).map(tuple), final=share),
     )
 )
@@ -359,6 +364,8 @@ def test_an_unknown_key_is_refused_with_the_one_that_was_meant(entry: str, guess
         ("optim=3", "optim: input should be "),
         ("stage=finetune", "stage: input should be 'pretrain', got 'finetune'"),
         ("bn_groups=7", "bn_groups = 7 does not cut data.batch = 2560 into equal parts of two or more"),
+        ("optim.accumulate=3", "optim.accumulate = 3 does not divide bn_groups = 8; a part of a batch needs whole"),
+        ("optim.accumulate=0", "optim.accumulate: input should be greater than 0, got 0"),
         ("bn_groups=2560", "bn_groups = 2560 does not cut data.batch = 2560 into equal parts of two or more"),
     ],
 )
@@ -369,6 +376,19 @@ def test_a_value_of_the_wrong_kind_names_key_and_value(entry: str, message: str)
     assert caught.value.message.startswith("luperson-moco with --set: ")
     assert "\n" not in caught.value.message
     assert caught.value.hint == "lupctl recipe show NAME shows a legal value for every key"
+
+
+def test_compiled_networks_are_not_recomputed() -> None:
+    with pytest.raises(UsageError, match=r"net\.compile and net\.checkpoint_activations exclude each other"):
+        resolve("net.compile=true", "net.checkpoint_activations=true")
+
+
+def test_what_is_published_and_what_is_not_is_said_at_the_top() -> None:
+    for name in ("luperson-moco", "luperson-moco-r101", "luperson-moco-r152"):
+        quirks = next(recipe for recipe in SHIPPED if recipe.name == name).header["Quirks"]
+        for word in ("Followed as published", "Changed on purpose", "bf16", "Gaussian", "mean over the eight groups"):
+            assert word in quirks, (name, word)
+        assert "0.07" in find_text(name, "pretrain")[0].partition("temperature = 0.1")[0].rpartition("[moco]")[2]
 
 
 def test_a_pair_of_the_wrong_length_names_its_key() -> None:

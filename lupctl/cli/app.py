@@ -16,7 +16,7 @@ from lupctl.cli.doctor import doctor
 from lupctl.cli.dump import dump
 from lupctl.cli.evaluate import evaluate
 from lupctl.cli.finetune import finetune
-from lupctl.cli.model import convert_model
+from lupctl.cli.model import convert_model, download_model, list_models, show_model
 from lupctl.cli.pretrain import pretrain
 from lupctl.cli.recipe import list_recipes, show_recipe
 from lupctl.cli.search import search
@@ -49,6 +49,9 @@ recipe.command("list")(list_recipes)
 recipe.command("show")(show_recipe)
 model = typer.Typer(no_args_is_help=True, help="Published weights.")
 app.add_typer(model, name="model")
+model.command("list")(list_models)
+model.command("download")(download_model)
+model.command("info")(show_model)
 model.command("convert")(convert_model)
 app.command("demo")(demo)
 app.command("doctor")(doctor)

@@ -1,8 +1,8 @@
-"""`lupctl model convert`."""
+"""`lupctl model list`, `download`, `info` and `convert`."""
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -16,12 +16,16 @@ from lupctl.cli.options import (
     QuietOption,
     RecipeOption,
 )
-from lupctl.cli.show import print_json, print_path, print_plan
+from lupctl.cli.show import print_json, print_path, print_plan, print_table
 from lupctl.core.progress import Progress
 from lupctl.core.workspace import open_workspace
 
 SourceArgument = Annotated[Path, typer.Argument(metavar="FILE", help="Published weights: .pth, .pt or .safetensors.")]
 ReidOption = Annotated[bool, typer.Option("--reid", help="Refuse a file that holds a pre-trained trunk only.")]
+ToOption = Annotated[
+    Literal["lupctl", "torchvision"],
+    typer.Option("--to", help="torchvision writes lupctl's own trunk under torchvision's flat names."),
+]
 BgrOption = Annotated[bool, typer.Option("--bgr", help="The network was trained on BGR; turn its input round.")]
 
 
@@ -30,6 +34,7 @@ def convert_model(
     recipe: RecipeOption = None,
     reid: ReidOption = False,
     bgr: BgrOption = False,
+    to: ToOption = "lupctl",
     out: OutOption = None,
     home: HomeOption = None,
     force: ForceOption = False,
@@ -48,7 +53,12 @@ def convert_model(
     `lupctl model convert market.pth --out mgn.safetensors --json`
 
     `lupctl model convert lup_moco_r50.pth`
+
+    `lupctl model convert lup/runs/mine/checkpoint.safetensors --to torchvision --out r50.pth`
     """
+    if to == "torchvision":
+        write_torchvision(source, out or Path(f"{source.stem}.pth"), force=force, dry_run=dry_run, json=json)
+        return
     from lupctl.core.stages.convert import ConvertJob, MismatchError, convert
 
     progress = Progress(quiet=quiet)
@@ -83,3 +93,118 @@ def print_differences(rows: tuple[tuple[str, str, str], ...]) -> None:
     for row in table:
         cells = (cell.ljust(width) for cell, width in zip(row, wide, strict=True))
         print("  ".join(cells).rstrip(), file=sys.stderr)
+
+
+def write_torchvision(source: Path, out: Path, *, force: bool, dry_run: bool, json: bool) -> None:
+    """Writes a trunk under torchvision's names, or says that it would."""
+    from lupctl.core.stages.weights import export_trunk
+
+    if dry_run:
+        plan = {"source": str(source), "path": str(out)}
+        print_plan("lupctl.convert-plan/1", "would write a trunk for torchvision", plan, json=json)
+        return
+    number = export_trunk(source, out, force=force)
+    if json:
+        print_json("lupctl.convert/1", {"path": str(out), "to": "torchvision", "tensors": number})
+    else:
+        print_path(out)
+
+
+def list_models(
+    home: HomeOption = None, json: JsonOption = False, quiet: QuietOption = False, debug: DebugOption = False
+) -> None:
+    """Lists the published networks that lupctl knows, where they come from, and which are here.
+
+    Examples:
+
+    `lupctl model list`
+    """
+    from lupctl.core.stages.weights import list_weights
+
+    found = list_weights(open_workspace(home).models)
+    if json:
+        print_json("lupctl.models/1", {"models": found})
+        return
+    print_table("", ["name", "what", "from", "terms", "here"], [list(one.values()) for one in found])
+
+
+def download_model(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A published network, as model list has it.")],
+    accept_terms: Annotated[bool, typer.Option("--accept-terms", help="Agree to the terms of use.")] = False,
+    home: HomeOption = None,
+    force: ForceOption = False,
+    dry_run: DryRunOption = False,
+    json: JsonOption = False,
+    quiet: QuietOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Fetches a published network and makes a checkpoint of it, for `finetune --from NAME` or `dump NAME`.
+
+    Where there is no direct download, the steps to take by hand are said, and the exit code is 3.
+
+    Examples:
+
+    `lupctl model download luperson-r50 --accept-terms`
+    """
+    from lupctl.core.stages.convert import ConvertJob, MismatchError, convert
+    from lupctl.core.stages.weights import fetch_weights, find_weights
+
+    wanted, models = find_weights(name), open_workspace(home).models
+    out = models / f"{name}.safetensors"
+    if dry_run:
+        plan = {"name": name, "url": wanted.url, "terms": wanted.terms, "path": str(out)}
+        print_plan("lupctl.model-download-plan/1", "would download", plan, json=json)
+        return
+    progress = Progress(quiet=quiet)
+    if out.is_file() and not force:
+        progress.say(f"{name}: here already; --force fetches it again")
+        if json:
+            print_json("lupctl.model-download/1", {"name": name, "url": wanted.url, "path": str(out)})
+        else:
+            print_path(out)
+        return
+    progress.say(f"{name}: {wanted.what}; terms: {wanted.terms}")
+    fetched = fetch_weights(wanted, models, accepted=accept_terms, force=force)
+    try:
+        facts = convert(ConvertJob(fetched, out, force=force, command=("lupctl", *sys.argv[1:])), progress)
+    except MismatchError as error:
+        print_differences(error.rows)
+        raise
+    if json:
+        print_json("lupctl.model-download/1", {"name": name, "url": wanted.url, **facts})
+    else:
+        print_path(out)
+
+
+def show_model(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="lupctl's checkpoint, or published weights.")],
+    home: HomeOption = None,
+    json: JsonOption = False,
+    quiet: QuietOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Says what is in a file of weights: the network, its pixels, its data and their terms, its fingerprint.
+
+    Examples:
+
+    `lupctl model info lup/runs/mine/checkpoint.safetensors`
+    """
+    from lupctl.core.stages.weights import describe_weights
+
+    found = describe_weights(file)
+    if json:
+        print_json("lupctl.model-info/1", found)
+        return
+    print_table("", ["what", "value"], [(key, _in_words(value)) for key, value in found.items()])
+
+
+def _in_words(value: Any) -> object:
+    match value:
+        case dict():
+            return ", ".join(f"{key} {inner}" for key, inner in value.items())
+        case list() if len(value) > 4:
+            return f"{len(value)}: {', '.join(map(str, value[:4]))}, …"
+        case list():
+            return ", ".join(str(_in_words(inner)) for inner in value)
+        case _:
+            return value

@@ -1,9 +1,9 @@
 """`lupctl pretrain`."""
 
 import sys
-from dataclasses import asdict
+from os import environ
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -24,15 +24,19 @@ from lupctl.cli.options import (
     WorkersOption,
 )
 from lupctl.cli.resolve import find_pretraining_packs
-from lupctl.cli.show import print_json, print_path, print_plan
+from lupctl.cli.show import print_json, print_path, print_plan, print_table
 from lupctl.core.choices import Method
+from lupctl.core.cluster import Meeting, OuterJob, find_outer_job, plan_meeting
 from lupctl.core.progress import Progress
 from lupctl.core.workspace import Workspace, open_workspace
 
 if TYPE_CHECKING:
+    from lupctl.core.device import Placement
+    from lupctl.core.recipes.models import PretrainRecipe, Recipe
     from lupctl.core.stages.pretrain.job import PretrainJob
 
 DEFAULT_RECIPE = "luperson-moco"
+RECIPE_OF_ARCH = {"r101": "luperson-moco-r101", "r152": "luperson-moco-r152"}
 
 DataOption = Annotated[
     list[str] | None,
@@ -47,6 +51,48 @@ MethodOption = Annotated[
     Method | None, typer.Option("--method", help="Self-supervision [default: the recipe's].", show_default=False)
 ]
 
+NodesOption = Annotated[
+    int | None,
+    typer.Option(
+        "--nodes", min=1, help="Machines, each of which runs this same command [default: 1].", show_default=False
+    ),
+]
+EndpointOption = Annotated[
+    str | None,
+    typer.Option(
+        "--rdzv-endpoint",
+        metavar="HOST:PORT",
+        help="Where several machines meet: a free port of one of them.",
+        show_default=False,
+    ),
+]
+NodeRankOption = Annotated[
+    int | None,
+    typer.Option(
+        "--node-rank",
+        min=0,
+        help="Number of this machine, 0 on HOST [default: in the order they come].",
+        show_default=False,
+    ),
+]
+ProbeOption = Annotated[
+    str | None,
+    typer.Option(
+        "--probe",
+        metavar="DATASET",
+        help="Labelled pack to look at the features with, every probe.every_epochs.",
+        show_default=False,
+        autocompletion=complete_dataset,
+    ),
+]
+TensorboardOption = Annotated[bool, typer.Option("--tensorboard", help="Write the metrics as curves too (an extra).")]
+ProfileOption = Annotated[
+    int | None,
+    typer.Option(
+        "--profile", metavar="N", min=1, help="Run N steps, say where the time went, keep nothing.", show_default=False
+    ),
+]
+
 
 def pretrain(
     method: MethodOption = None,
@@ -54,11 +100,17 @@ def pretrain(
     data: DataOption = None,
     gpus: GpusOption = None,
     processes: ProcessesOption = None,
+    nodes: NodesOption = None,
+    rdzv_endpoint: EndpointOption = None,
+    node_rank: NodeRankOption = None,
     recipe: RecipeOption = None,
     set_: SetOption = None,
     out: OutOption = None,
     home: HomeOption = None,
     workers: WorkersOption = None,
+    probe: ProbeOption = None,
+    tensorboard: TensorboardOption = False,
+    profile: ProfileOption = None,
     force: ForceOption = False,
     dry_run: DryRunOption = False,
     json: JsonOption = False,
@@ -72,22 +124,32 @@ def pretrain(
     `lupctl pretrain --arch r50 --gpus 8`
 
     `lupctl pretrain --arch r18 --data market1501 --set data.batch=256 --set schedule.epochs=50`
+
+    `lupctl pretrain --gpus 8 --nodes 4 --rdzv-endpoint node1:29400`
+
+    `lupctl pretrain --data synthetic --profile 20`
     """
-    from lupctl.core.device import pick_placement
+    from dataclasses import asdict
+
     from lupctl.core.recipes.models import PretrainRecipe
     from lupctl.core.recipes.shipped import resolve_recipe
     from lupctl.core.stages.pretrain.job import PretrainJob, plan_pretraining
+    from lupctl.core.stages.pretrain.profile import profile as measure
     from lupctl.core.stages.pretrain.run import pretrain as run
 
-    progress = Progress(quiet=quiet)
     space = open_workspace(home)
-    placement = pick_placement(gpus=gpus, processes=processes)
+    meeting = plan_meeting(nodes, rdzv_endpoint, node_rank)
+    outer = find_outer_job(environ) if meeting is None else None
+    leads = outer is None or outer.rank == 0
+    progress = Progress(quiet=quiet or not leads)
+    placement = place(gpus, processes, outer=outer, meeting=meeting, planned=dry_run)
     if recipe is None:
-        progress.say(f"recipe: {DEFAULT_RECIPE} (LUPerson's, the default)")
-    flags = {"method": method, "net.arch": arch, "data.packs": data}
-    resolved = resolve_recipe("pretrain", recipe or DEFAULT_RECIPE, overrides=set_ or (), flags=flags)
+        recipe = RECIPE_OF_ARCH.get(arch or "", DEFAULT_RECIPE)
+        progress.say(f"recipe: {recipe} (LUPerson's, the default)")
+    flags = {"method": method, "net.arch": arch, "data.packs": data, "probe.pack": probe}
+    resolved = resolve_recipe("pretrain", recipe, overrides=set_ or (), flags=flags)
     assert isinstance(resolved, PretrainRecipe)
-    packs = find_pretraining_packs(space, resolved.data.packs, progress)
+    packs = find_pretraining_packs(space, resolved.data.packs, progress, planned=dry_run)
     progress.say(placement.line)
     job = PretrainJob(
         recipe=resolved,
@@ -96,17 +158,64 @@ def pretrain(
         placement=placement,
         workers=workers,
         command=("lupctl", *sys.argv[1:]),
+        meeting=meeting,
+        probe=space.find_pack(resolved.probe.pack) if resolved.probe.pack else None,
+        tensorboard=tensorboard,
         force=force,
         quiet=quiet,
     )
+    say_what_follows(resolved, resolve_recipe("pretrain", recipe), progress)
     if dry_run:
-        show_plan(job, asdict(plan_pretraining(job)), json=json)
+        counts = asdict(plan_pretraining(job))
+        if leads:
+            show_plan(job, counts, json=json)
+        return
+    if profile is not None:
+        found = measure(job, profile)
+        if leads and found is not None:
+            show_profile(found.to_json(), json=json)
         return
     facts = run(job, progress)
-    if json:
+    if facts and leads and json:
         print_json("lupctl.pretrain/1", {"run": str(job.run), **facts})
-    else:
+    elif facts and leads:
         print_path(job.run)
+
+
+def place(
+    gpus: int | None, processes: int | None, *, outer: OuterJob | None, meeting: Meeting | None, planned: bool
+) -> "Placement":
+    """The devices of all machines, from what is named for one.
+
+    Args:
+        gpus, processes: per machine.
+        outer: a job of torchrun or srun that this process belongs to.
+        meeting: of several machines.
+        planned: the devices need not be here.
+    """
+    from lupctl.core.device import Placement, join_placement, pick_placement
+
+    here = pick_placement(gpus=gpus, processes=processes, planned=planned or outer is not None)
+    if outer is not None:
+        return join_placement(here, outer, asked=gpus or processes)
+    if meeting is not None:
+        return Placement(here.kind, here.processes * meeting.nodes, f"{here.line}, on each of {meeting.nodes} machines")
+    return here
+
+
+def say_what_follows(recipe: "PretrainRecipe", shipped: "Recipe", progress: Progress) -> None:
+    """Lines on what a change of the recipe leaves undone, where a person would want to know."""
+    from lupctl.core.recipes.models import PretrainRecipe
+
+    assert isinstance(shipped, PretrainRecipe)
+    if recipe.data.batch != shipped.data.batch and recipe.optim.lr == shipped.optim.lr:
+        rate = shipped.optim.lr * recipe.data.batch / shipped.data.batch
+        progress.say(
+            f"rate: {recipe.optim.lr:g}, made for a batch of {shipped.data.batch}; in proportion to "
+            f"{recipe.data.batch} it would be {rate:.3g}: --set optim.lr={rate:.3g}"
+        )
+    if recipe.bn_groups == 1:
+        progress.say("batch norm: one group; the shuffle of keys then hides nothing of the shared statistics")
 
 
 def default_run(space: Workspace, method: str, arch: str, packs: tuple[Path, ...]) -> Path:
@@ -114,18 +223,37 @@ def default_run(space: Workspace, method: str, arch: str, packs: tuple[Path, ...
     return space.runs / "-".join(["pretrain", method, arch, *(path.stem for path in packs)])
 
 
-def show_plan(job: "PretrainJob", counts: dict[str, int], *, json: bool) -> None:
+def show_plan(job: "PretrainJob", counts: dict[str, int | None], *, json: bool) -> None:
     """Prints what a run would do."""
     recipe = job.recipe
     plan = {
         "run": str(job.run),
         "packs": [str(path) for path in job.packs],
+        "machines": 1 if job.meeting is None else job.meeting.nodes,
         "device": job.placement.kind,
         "devices": job.placement.processes,
         "arch": recipe.net.arch,
         "epochs": recipe.schedule.epochs,
         "batch": recipe.data.batch,
+        "accumulate": recipe.optim.accumulate,
         "bn_groups": recipe.bn_groups,
         **counts,
     }
     print_plan("lupctl.pretrain-plan/1", "would pre-train", plan, json=json)
+
+
+def show_profile(found: dict[str, Any], *, json: bool) -> None:
+    """Prints where the time of a step goes, and what to change."""
+    if json:
+        print_json("lupctl.pretrain-profile/1", found)
+        return
+    rows: list[tuple[object, ...]] = [
+        (name, "loop", f"{1000 * seconds:.1f}", f"{found['shares'][name]:.1%}")
+        for name, seconds in found["loop_s"].items()
+    ]
+    workers = found["workers"]
+    where = f"{workers} worker{'s' if workers != 1 else ''}" if workers else "loop, in wait"
+    rows += [(name, where, f"{1000 * seconds:.1f}", None) for name, seconds in found["worker_s"].items()]
+    speed = f"{1000 * found['step_s']:.0f} ms a step, {found['images_per_s']:,.0f} images/s"
+    title = f"{speed}, over {found['steps']} steps"
+    print_table(title, ["part", "where", "ms", "share"], rows, note="\n".join(found["advice"]))

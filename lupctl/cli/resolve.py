@@ -11,8 +11,16 @@ from lupctl.core.workspace import CHECKPOINT_NAME, Workspace
 WEIGHTLESS = ("imagenet", "scratch")
 
 
-def find_pretraining_packs(space: Workspace, names: tuple[str, ...], progress: Progress) -> tuple[Path, ...]:
+def find_pretraining_packs(
+    space: Workspace, names: tuple[str, ...], progress: Progress, *, planned: bool = False
+) -> tuple[Path, ...]:
     """The packs named, else the workspace's one unlabelled pack.
+
+    Args:
+        space: the workspace.
+        names: from the recipe or the command line.
+        progress: takes the line that names the choice.
+        planned: for a plan; where nobody named a pack and there is none yet, that is said, and none is returned.
 
     Raises:
         DataError: a named pack is missing, or there is not exactly one candidate.
@@ -29,12 +37,16 @@ def find_pretraining_packs(space: Workspace, names: tuple[str, ...], progress: P
         return (found[0],)
     if not found:
         labelled = ", ".join(path.stem for path in space.pack_paths())
-        raise DataError(
+        error = DataError(
             f"{space.packs}: no unlabelled pack to pre-train on" + (f" (labelled: {labelled})" if labelled else ""),
             hint=f"--data {labelled.split(', ')[0]} trains on its training images"
             if labelled
             else "put images under raw/NAME of the workspace, then: lupctl data pack",
         )
+        if not planned:
+            raise error
+        progress.say(f"data: unknown; {error.message}\nhint: {error.hint}")
+        return ()
     raise DataError(
         f"{space.packs}: {len(found)} unlabelled packs ({', '.join(path.stem for path in found)})",
         hint=f"choose one or more: --data {found[0].stem}",

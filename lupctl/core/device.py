@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 
 from lupctl.core.choices import Precision
+from lupctl.core.cluster import OuterJob
 from lupctl.core.errors import DeviceError, UsageError
 
 
@@ -23,19 +24,21 @@ class Placement:
     line: str
 
 
-def pick_placement(*, gpus: int | None, processes: int | None) -> Placement:
+def pick_placement(*, gpus: int | None, processes: int | None, planned: bool = False) -> Placement:
     """From `--gpus` and `--processes` to devices.
 
     Args:
         gpus: None takes every visible GPU, else the CPU; 0 is the CPU.
         processes: CPU processes; with GPUs there is one process each.
+        planned: the devices are asked for in a plan only and need not be here.
 
     Raises:
         DeviceError: more GPUs were asked for than there are.
         UsageError: `--processes` beside GPUs.
     """
     visible = torch.cuda.device_count()
-    if gpus is not None and gpus > visible:
+    missing = gpus is not None and gpus > visible
+    if missing and not planned:
         raise DeviceError(
             f"--gpus {gpus}: this machine has {visible} visible CUDA device{'s' if visible != 1 else ''}",
             hint="--gpus 0 runs on the CPU; lupctl doctor shows what is there",
@@ -49,8 +52,30 @@ def pick_placement(*, gpus: int | None, processes: int | None) -> Placement:
         wanted = processes or 1
         why = "--gpus 0" if gpus == 0 else "no GPU is visible"
         return Placement("cpu", wanted, f"device: cpu, {wanted} process{'es' if wanted > 1 else ''} ({why})")
-    names = torch.cuda.get_device_name(0)
-    return Placement("cuda", count, f"device: {count} x {names}")
+    if missing:
+        return Placement("cuda", count, f"device: {count} x cuda (planned; {visible} visible here)")
+    return Placement("cuda", count, f"device: {count} x {torch.cuda.get_device_name(0)}")
+
+
+def join_placement(placement: Placement, outer: OuterJob, *, asked: int | None) -> Placement:
+    """The devices of a job that torchrun or srun started, one for each of its processes.
+
+    Args:
+        placement: the kind of device that this process would take by itself.
+        outer: the job.
+        asked: devices per machine, where the command line names a number.
+
+    Raises:
+        UsageError: the launcher started another number of processes on this machine.
+    """
+    there = outer.local_processes
+    if asked and there is not None and asked != there:
+        raise UsageError(
+            f"{asked} devices per machine were asked for, and {outer.launcher} started {there} processes on this one",
+            hint=f"ask for {there}, or leave the number out",
+        )
+    line = f"device: {outer.processes} x {placement.kind}, one for each process that {outer.launcher} started"
+    return Placement(placement.kind, outer.processes, line)
 
 
 def pick_device(name: str | None) -> torch.device:

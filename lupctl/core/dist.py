@@ -1,26 +1,37 @@
 """The processes of one training job, one or many."""
 
-import json
+import math
 import os
-import sys
-import tempfile
-import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 import torch.distributed as dist
+from numpy.typing import NDArray
 from torch import Tensor
 
-from lupctl.core.errors import DeviceError, LupError, StoppedError, UsageError
+from lupctl.core.cluster import find_outer_job
+from lupctl.core.errors import DeviceError, UsageError
 
 T = TypeVar("T")
-# Set by every launcher: ours, torchrun, and an srun script that follows PyTorch's conventions.
-LAUNCHED = "TORCHELASTIC_RUN_ID"
-# Processes of one machine meet here. Its own name need not resolve, and looking it up then takes for ever.
-LOOPBACK = "127.0.0.1"
+# Who wants to know how long messages take; everything that is sent between processes passes through this clock.
+_clock: list[Callable[[str], AbstractContextManager[None]]] = []
+
+
+@contextmanager
+def timing_messages(clock: Callable[[str], AbstractContextManager[None]]) -> Iterator[None]:
+    """Lets a clock measure what is sent between processes, under the name communication."""
+    _clock.append(clock)
+    try:
+        yield
+    finally:
+        _clock.pop()
+
+
+def _timed() -> AbstractContextManager[None]:
+    return _clock[-1]("communication") if _clock else nullcontext()
 
 
 def world_size() -> int:
@@ -47,7 +58,8 @@ def gather_interleaved(local: Tensor) -> Tensor:
     if world_size() == 1:
         return local
     parts = [torch.empty_like(local) for _ in range(world_size())]
-    dist.all_gather(parts, local.contiguous())
+    with _timed():
+        dist.all_gather(parts, local.contiguous())
     return torch.stack(parts, dim=1).flatten(0, 1)
 
 
@@ -79,6 +91,37 @@ def gather_plain(local: Tensor) -> Tensor:
     return torch.cat(parts)
 
 
+def exchange_rows(local: Tensor, order: NDArray[np.int64]) -> Tensor:
+    """This process's share of the global batch in another order: `own_share(everything[order])`, without gradient.
+
+    Each process is sent the rows it takes and no others; nowhere is there room for the whole batch.
+
+    Args:
+        local: (b, …), this process's rows of the global batch of B, as for `gather_interleaved`.
+        order: (B) a permutation that all processes know.
+
+    Returns:
+        (b, …).
+    """
+    number, own = world_size(), rank()
+    if number == 1:
+        return local[torch.from_numpy(order).to(local.device)]
+    wanted = [order[process::number] for process in range(number)]
+    sent = [rows[rows % number == own] // number for rows in wanted]
+    owner = wanted[own] % number
+    received = torch.empty_like(local)
+    with _timed():
+        dist.all_to_all_single(
+            received,
+            local[torch.from_numpy(np.concatenate(sent)).to(local.device)],
+            output_split_sizes=np.bincount(owner, minlength=number).tolist(),
+            input_split_sizes=[len(rows) for rows in sent],
+        )
+    # Rows came sorted by their owner; the inverse of that sort puts each in its place.
+    place = np.argsort(np.argsort(owner, kind="stable"))
+    return received[torch.from_numpy(place).to(local.device)]
+
+
 def own_share(everything: Tensor) -> Tensor:
     """This process's rows of a global batch."""
     return everything[rank() :: world_size()]
@@ -92,7 +135,8 @@ def average_(tensors: list[Tensor]) -> None:
     for kind in dict.fromkeys(tensor.dtype for tensor in tensors):
         group = [tensor for tensor in tensors if tensor.dtype == kind]
         flat = torch.cat([tensor.reshape(-1) for tensor in group])
-        dist.all_reduce(flat)
+        with _timed():
+            dist.all_reduce(flat)
         flat /= world_size()
         for tensor, part in zip(group, torch.split(flat, [tensor.numel() for tensor in group]), strict=True):
             tensor.copy_(part.view_as(tensor))
@@ -124,100 +168,25 @@ def broadcast_(tensors: list[Tensor]) -> None:
         dist.broadcast(tensor, src=0)
 
 
-def launch(entry: Callable[[T], None], job: T, *, processes: int, kind: str) -> None:
-    """Runs `entry(job)` in several processes of one training job, through PyTorch's elastic launcher.
-
-    With one process, or inside a job that an outer torchrun or srun started, it is called right here.
+@contextmanager
+def joined_job(kind: str) -> Iterator[None]:
+    """Joins the job that a launcher put this process into, if one did.
 
     Args:
-        entry: a module-level function; every process calls it with the same job.
-        job: picklable.
-        processes: on this machine.
         kind: cuda or cpu; picks nccl or gloo.
 
     Raises:
-        LupError: the first one that any process met.
-        StoppedError: the job was asked to stop and has saved its state.
+        DeviceError: the process was given no GPU.
     """
-    if processes == 1 or LAUNCHED in os.environ:
-        with joined_job(kind):
-            entry(job)
-        return
-    from torch.distributed.elastic.multiprocessing.api import SignalException
-    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
-    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
-
-    with tempfile.TemporaryDirectory(prefix="lupctl-job-") as folder:
-        config = LaunchConfig(
-            min_nodes=1,
-            max_nodes=1,
-            nproc_per_node=processes,
-            run_id=f"lupctl-{os.getpid()}",
-            rdzv_backend="c10d",
-            rdzv_endpoint=f"{LOOPBACK}:0",
-            local_addr=LOOPBACK,
-            max_restarts=0,
-            monitor_interval=0.2,
-        )
-        try:
-            elastic_launch(config, _run_child)(entry, job, kind, folder)
-        except SignalException as error:
-            stopped = _first_error(Path(folder))
-            if stopped is not None:
-                raise stopped from error
-            raise StoppedError("stopped on request", hint="type the same command again") from error
-        except ChildFailedError as error:
-            met = _first_error(Path(folder))
-            if met is not None:
-                raise met from error
-            number, failure = error.get_first_failure()
-            raise LupError(
-                f"process {number} of {processes} died (exit code {failure.exitcode}); all were stopped",
-                hint="type the same command again to continue from the last saved state",
-            ) from error
-
-
-def _run_child(entry: Callable[[T], None], job: T, kind: str, folder: str) -> None:
-    """One process of a job; an error that a user can act on is left in a file for the parent."""
-    try:
-        with joined_job(kind):
-            entry(job)
-    except (LupError, torch.OutOfMemoryError) as met:
-        error = met if isinstance(met, LupError) else _out_of_memory(met)
-        note = Path(folder) / f"{time.monotonic_ns():020d}-{os.environ['RANK']}.json"
-        note.write_text(json.dumps([type(error).__name__, error.message, error.hint]), encoding="utf-8")
-        sys.exit(error.exit_code)
-
-
-def _out_of_memory(error: torch.OutOfMemoryError) -> DeviceError:
-    return DeviceError(
-        f"out of memory ({str(error).partition(chr(10))[0]})", hint="a smaller batch, as in --set data.batch=..."
-    )
-
-
-def _first_error(folder: Path) -> LupError | None:
-    for note in sorted(folder.glob("*.json")):
-        name, message, hint = json.loads(note.read_text(encoding="utf-8"))
-        kinds = {kind.__name__: kind for kind in every_kind(LupError)}
-        return kinds[name](message, hint)
-    return None
-
-
-def every_kind(kind: type[LupError]) -> list[type[LupError]]:
-    """An error class and all below it."""
-    return [kind, *(below for child in kind.__subclasses__() for below in every_kind(child))]
-
-
-@contextmanager
-def joined_job(kind: str) -> Iterator[None]:
-    """Joins the job that the environment describes, if there is one."""
-    if LAUNCHED not in os.environ:
+    outer = find_outer_job(os.environ)
+    if outer is None:
         yield
         return
-    local = int(os.environ.get("LOCAL_RANK", "0"))
+    os.environ |= outer.variables
     if kind == "cuda":
-        torch.cuda.set_device(local)
-        dist.init_process_group("nccl", device_id=torch.device("cuda", local))
+        device = own_device(kind)
+        torch.cuda.set_device(device)
+        dist.init_process_group("nccl", device_id=device)
     else:
         dist.init_process_group("gloo")
     try:
@@ -227,12 +196,40 @@ def joined_job(kind: str) -> Iterator[None]:
 
 
 def own_device(kind: str) -> torch.device:
-    """The device of this process."""
-    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0"))) if kind == "cuda" else torch.device("cpu")
+    """The device of this process.
+
+    Raises:
+        DeviceError: a launcher started more processes on this machine than it gave them GPUs.
+    """
+    if kind != "cuda":
+        return torch.device("cpu")
+    place, visible = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
+    if place >= visible > 1 or visible == 0:
+        raise DeviceError(
+            f"process {place} of this machine has no GPU of its own; {visible} are visible",
+            hint="start as many processes on a machine as it has GPUs",
+        )
+    # A scheduler that binds each process to its GPU shows it that one alone.
+    return torch.device("cuda", min(place, visible - 1))
 
 
-def check_split(batch: int, groups: int, processes: int) -> None:
+def share_from_first(value: T) -> T:
+    """Gives every process the picklable object of process 0."""
+    if world_size() == 1:
+        return value
+    box = [value]
+    dist.broadcast_object_list(box, src=0)
+    return box[0]
+
+
+def check_split(batch: int, groups: int, processes: int, *, parts: int = 1) -> None:
     """Refuses devices that cannot share a batch and its batch-norm groups evenly.
+
+    Args:
+        batch: images per step over all devices.
+        groups: batch-norm groups of that batch.
+        processes: devices.
+        parts: of a device's share, worked through one after the other.
 
     Raises:
         UsageError: the number of processes does not divide the batch, or the groups.
@@ -246,4 +243,10 @@ def check_split(batch: int, groups: int, processes: int) -> None:
         raise UsageError(
             f"bn_groups = {groups} does not divide among {processes} devices; every device needs whole groups",
             hint=f"--set bn_groups={processes}",
+        )
+    if groups // processes % parts:
+        raise UsageError(
+            f"bn_groups = {groups} does not divide among {processes} devices with {parts} parts each",
+            hint=f"--set optim.accumulate={math.gcd(groups // processes, parts)}, or other groups: "
+            f"--set bn_groups={processes * parts}",
         )

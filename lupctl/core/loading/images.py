@@ -34,13 +34,16 @@ class PackImages:
 
     def bound(self, indices: NDArray[np.int64]) -> tuple[int, int]:
         """The greatest height and width of some images, as packed."""
+        height, width = self.sizes(indices).max(axis=0).tolist()
+        return height, width
+
+    def sizes(self, indices: NDArray[np.int64]) -> NDArray[np.int64]:
+        """(B, 2) heights and widths of some images, as packed."""
         rows = self.rows[indices]
         if len(self._packs) == 1:
-            size = self._packs[0].size[rows]
-        else:
-            size = np.stack([self._packs[pack].size[row] for pack, row in map(self._place, rows.tolist())])
-        height, width = size.max(axis=0).tolist()
-        return height, width
+            return self._packs[0].size[rows].astype(np.int64)
+        sizes = [self._packs[pack].size[row] for pack, row in map(self._place, rows.tolist())]
+        return np.stack(sizes).astype(np.int64)
 
     def decode(self, index: int) -> NDArray[np.uint8]:
         """(H, W, 3) RGB pixels of image `index`.

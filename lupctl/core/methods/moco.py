@@ -7,9 +7,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lupctl.core.dist import gather_interleaved, own_share
+from lupctl.core.dist import exchange_rows, gather_interleaved, own_share, world_size
 from lupctl.core.losses.contrastive import info_nce
 from lupctl.core.nets.networks import ContrastiveNetwork
+from lupctl.core.train.parts import each_part
 
 _SHUFFLE, _QUEUE = 0x5348, 0x5155
 
@@ -19,6 +20,13 @@ class MocoStep(NamedTuple):
 
     loss: Tensor
     hits: Tensor
+
+
+class Keys(NamedTuple):
+    """The keys of one step: of this process's images (b, D), and of the global batch in its order (B, D)."""
+
+    own: Tensor
+    every: Tensor
 
 
 class MoCo(nn.Module):
@@ -50,21 +58,49 @@ class MoCo(nn.Module):
         self.register_buffer("pointer", torch.zeros(1, dtype=torch.long))
 
     def forward(self, first: Tensor, second: Tensor, step: int) -> MocoStep:
-        """One training step, the queue's update included; the optimizer's is left to the caller.
+        """One training step in one part, the queue's update included; the optimizer's is left to the caller.
 
         Args:
             first: (b, 3, H, W), the views that get a gradient; this process's share of the batch.
             second: (b, 3, H, W), other views of the same images.
             step: keys the shuffling.
         """
-        query = self.encoder_q(first)
-        with torch.no_grad():
-            self._average_parameters()
-            key = self._encode_shuffled(second, step)
-            every_key = gather_interleaved(key)
-        loss, hits = info_nce(query, key, self.queue.clone(), self._temperature)
-        self._enqueue(every_key)
-        return MocoStep(loss, hits)
+        keys = self.encode_keys(second, step)
+        result = self.contrast(first, keys.own, self.queue.clone())
+        self.enqueue(keys.every)
+        return result
+
+    @torch.no_grad()
+    def encode_keys(self, second: Tensor, step: int, *, parts: int = 1) -> Keys:
+        """Averages the key encoder, then gives the keys of a whole batch.
+
+        Each key is computed among other images than its query is. Without the shuffle an image and its positive share
+        the statistics of one batch-norm group, which gives the answer away (He et al. 2020, section 3.3). The
+        permutation of the global batch is a function of the step.
+
+        Args:
+            second: (b, 3, H, W), this process's share.
+            step: keys the shuffling.
+            parts: of the share, run one after the other.
+        """
+        self._average_parameters()
+        generator = np.random.Generator(np.random.Philox(key=[self._seed, (_SHUFFLE << 40) + step]))
+        order = generator.permutation(len(second) * world_size())
+        images = exchange_rows(second, order)
+        keys = [self.encoder_k(images[some]) for some in each_part(self.encoder_k, parts)]
+        shuffled = gather_interleaved(torch.stack(keys, dim=1).flatten(0, 1))
+        every = shuffled[torch.from_numpy(np.argsort(order)).to(second.device)]
+        return Keys(own_share(every), every)
+
+    def contrast(self, first: Tensor, key: Tensor, negatives: Tensor) -> MocoStep:
+        """The loss of some images of a batch, with gradient.
+
+        Args:
+            first: (b, 3, H, W) views.
+            key: (b, D) of the same images.
+            negatives: (D, K), the queue without this batch's keys; must keep its values until the backward pass.
+        """
+        return MocoStep(*info_nce(self.encoder_q(first), key, negatives, self._temperature))
 
     @torch.no_grad()
     def _average_parameters(self) -> None:
@@ -73,23 +109,8 @@ class MoCo(nn.Module):
         current: list[Tensor] = list(self.encoder_q.parameters())
         torch._foreach_lerp_(averaged, current, 1 - self._momentum)
 
-    def _encode_shuffled(self, second: Tensor, step: int) -> Tensor:
-        """Keys of this process's images, each computed among other images than its query was.
-
-        Without the shuffle an image and its positive share the statistics of one batch-norm group, which gives the
-        answer away (He et al. 2020, section 3.3). The permutation of the global batch is a function of the step.
-        """
-        everything = gather_interleaved(second)
-        order = torch.from_numpy(
-            np.random.Generator(np.random.Philox(key=[self._seed, (_SHUFFLE << 40) + step])).permutation(
-                len(everything)
-            )
-        ).to(second.device)
-        shuffled = gather_interleaved(self.encoder_k(own_share(everything[order])))
-        return own_share(shuffled[torch.argsort(order)])
-
     @torch.no_grad()
-    def _enqueue(self, keys: Tensor) -> None:
+    def enqueue(self, keys: Tensor) -> None:
         """Writes B keys at the pointer; what does not fit before the end goes to the beginning.
 
         The queue's size need not be a multiple of B (65,536 and 2,560 are not), and the pointer may rest at the end.

@@ -61,6 +61,19 @@ class Net(Section):
     pooling: Pooling = "avg"
 
 
+class PretrainNet(Net):
+    """The trunk, and how pre-training runs it; the last two change memory and speed, the result only by rounding.
+
+    Args:
+        compile: lets torch.compile translate both encoders; the first steps then take minutes.
+        checkpoint_activations: keeps the outputs of residual blocks alone and computes the rest again in the backward
+            pass, a third more work for a fraction of the memory.
+    """
+
+    compile: bool = False
+    checkpoint_activations: bool = False
+
+
 class FinetuneNet(Net):
     """The trunk and what stands behind it.
 
@@ -136,10 +149,10 @@ class Optim(Section):
     """The optimizer.
 
     Args:
-        name: sgd, adam or adamw.
-        lr: base learning rate.
-        momentum: of sgd.
-        weight_decay: on every parameter.
+        name: sgd, adam, adamw or lars.
+        lr: base learning rate; nothing multiplies it, not even with lars.
+        momentum: of sgd and lars.
+        weight_decay: on every parameter; with lars on none that has one dimension.
         clip: largest gradient norm; 0 does not clip.
     """
 
@@ -148,6 +161,17 @@ class Optim(Section):
     momentum: Share = 0.9
     weight_decay: Annotated[float, Field(ge=0)] = 1e-4
     clip: Annotated[float, Field(ge=0)] = 0.0
+
+
+class PretrainOptim(Optim):
+    """The optimizer of pre-training.
+
+    Args:
+        accumulate: equal parts that a device works through one after the other before it updates; `data.batch` stays
+            the whole batch, so the update is the same and the memory of activations falls. Divides `bn_groups`.
+    """
+
+    accumulate: Positive = 1
 
 
 class ScheduleSettings(Section):
@@ -263,6 +287,18 @@ class Evaluation(Section):
     same_camera: SameCamera = "drop"
 
 
+class Probe(Section):
+    """A look at the backbone's features while it trains; changes nothing in the training.
+
+    Args:
+        pack: labelled pack with queries and gallery, by name in the workspace or path; empty looks at none.
+        every_epochs: how often; the end of the run is always looked at.
+    """
+
+    pack: str = ""
+    every_epochs: Positive = 10
+
+
 class PretrainRecipe(Section):
     """Everything that decides the result of a pre-training run.
 
@@ -279,18 +315,26 @@ class PretrainRecipe(Section):
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 1
     bn_groups: Positive = 8
     precision: Precision = "auto"
-    net: Net = Net()
+    net: PretrainNet = PretrainNet()
     data: PretrainData = PretrainData()
     pixels: Pixels = Pixels()
     augment: Augment = Augment()
     moco: MocoSettings = MocoSettings()
-    optim: Optim = Optim()
+    optim: PretrainOptim = PretrainOptim()
     schedule: ScheduleSettings = ScheduleSettings()
     saving: Saving = Saving()
+    probe: Probe = Probe()
 
     @model_validator(mode="after")
     def _check_groups(self) -> Self:
         check_divides("bn_groups", self.bn_groups, "data.batch", self.data.batch)
+        if self.bn_groups % self.optim.accumulate:
+            raise ValueError(
+                f"optim.accumulate = {self.optim.accumulate} does not divide bn_groups = {self.bn_groups}; "
+                "a part of a batch needs whole groups"
+            )
+        if self.net.compile and self.net.checkpoint_activations:
+            raise ValueError("net.compile and net.checkpoint_activations exclude each other")
         return self
 
 

@@ -1,5 +1,7 @@
 """What a training loop measures and writes down while it runs."""
 
+import sys
+import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -8,10 +10,12 @@ from torch import Tensor, nn
 
 from lupctl.core.dist import gather_texts
 from lupctl.core.progress import Progress, Task
+from lupctl.core.train.board import Board
 from lupctl.core.train.meters import LoopMeter, Means, check_finite
 from lupctl.core.train.runs import Metrics, RunFolder
 
 LOG_EVERY_STEPS = 10
+LINE_EVERY_S = 60.0
 
 
 class LoopLog:
@@ -26,6 +30,7 @@ class LoopLog:
         is_writer: whether this process writes the file.
         progress: told about damaged images.
         damaged: images passed over before.
+        board: takes every row too.
     """
 
     def __init__(
@@ -39,10 +44,12 @@ class LoopLog:
         is_writer: bool,
         progress: Progress,
         damaged: Iterable[str] = (),
+        board: Board | None = None,
     ) -> None:
         self._folder, self._total, self._steps_per_epoch = folder, total, steps_per_epoch
         self._metrics = Metrics(folder.path, step=start) if is_writer else None
-        self._progress = progress
+        self._progress, self._board = progress, board
+        self._said_at = time.monotonic()
         self._means = Means()
         self.meter = LoopMeter(batch)
         self.values: dict[str, float] = {}
@@ -84,7 +91,25 @@ class LoopLog:
         speed = self.meter.read()
         epoch = (done - 1) // self._steps_per_epoch
         self.write_row({"step": done, "epoch": epoch, **self.values, "lr": rate, **speed})
-        bar.advance(note=f"loss {self.values['loss']:.3f}, lr {rate:.2g}, waiting {speed['data_wait']:.0%}")
+        state = f"loss {self.values['loss']:.3f}, lr {rate:.2g}, {speed['images_per_s']:,.0f} images/s"
+        bar.advance(note=f"{state}, waiting {speed['data_wait']:.0%}")
+        self._say_now_and_then(done, f"{state}, waiting for data {speed['data_wait']:.0%}", speed["images_per_s"])
+
+    def _say_now_and_then(self, done: int, state: str, images_per_s: float) -> None:
+        """A line every minute where no bar tells of the run, as in the log of a batch system."""
+        if sys.stderr.isatty() or time.monotonic() - self._said_at < LINE_EVERY_S or images_per_s <= 0:
+            return
+        self._said_at = time.monotonic()
+        left_s = (self._total - done) * self.meter.batch / images_per_s
+        left = f"{left_s / 3600:.1f} h" if left_s >= 5400 else f"{left_s / 60:.0f} min"
+        self._progress.say(f"step {done} of {self._total}: {state}, {left} left")
+
+    def write_probe(self, done: int, scores: Mapping[str, float]) -> None:
+        """Writes what a probe found, and says it; nothing where it found nothing, as in other processes."""
+        if scores:
+            self.write_row({"step": done, "epoch": (done - 1) // self._steps_per_epoch, **scores})
+            found = ", ".join(f"{name.removeprefix('probe_')} {value:.4f}" for name, value in scores.items())
+            self._progress.say(f"probe after step {done}: {found}")
 
     def check_weights(self, network: nn.Module, *, done: int, rate: float) -> None:
         """Refuses to keep weights that are no numbers; the loss shows them one step too late.
@@ -100,8 +125,12 @@ class LoopLog:
         """Appends a row to the metrics, in the process that writes them."""
         if self._metrics is not None:
             self._metrics.write(row)
+        if self._board is not None:
+            self._board.write(row)
 
     def close(self) -> None:
         """Closes the metrics."""
         if self._metrics is not None:
             self._metrics.close()
+        if self._board is not None:
+            self._board.close()

@@ -18,7 +18,7 @@ class LoopMeter:
     """
 
     def __init__(self, batch: int) -> None:
-        self._batch = batch
+        self.batch = batch
         self._started_at = time.perf_counter()
         self._waited_s = 0.0
         self._steps = 0
@@ -41,7 +41,7 @@ class LoopMeter:
         now = time.perf_counter()
         passed = max(now - self._started_at, 1e-9)
         values = {
-            "images_per_s": round(self._steps * self._batch / passed, 1),
+            "images_per_s": round(self._steps * self.batch / passed, 1),
             "data_wait": round(self._waited_s / passed, 4),
         }
         self._started_at, self._waited_s, self._steps = now, 0.0, 0

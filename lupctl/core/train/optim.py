@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from lupctl.core.choices import OptimizerName, ScheduleKind, ScheduleUnit
+from lupctl.core.train.lars import Lars
 
 
 def build_optimizer(
@@ -18,10 +19,10 @@ def build_optimizer(
 
     Args:
         parameters: those without gradient are left out.
-        name: sgd, adam (decay added to the gradient) or adamw (decoupled decay).
+        name: sgd, adam (decay added to the gradient), adamw (decoupled decay) or lars.
         lr: replaced at every step by the schedule.
-        momentum: of sgd; the others keep their usual 0.9 and 0.999.
-        weight_decay: on every parameter.
+        momentum: of sgd and lars; the others keep their usual 0.9 and 0.999.
+        weight_decay: on every parameter; lars spares those of one dimension.
     """
     trained = [parameter for parameter in parameters if parameter.requires_grad]
     fused = all(parameter.is_cuda for parameter in trained)
@@ -32,6 +33,8 @@ def build_optimizer(
             return torch.optim.Adam(trained, lr=lr, weight_decay=weight_decay, fused=fused or None)
         case "adamw":
             return torch.optim.AdamW(trained, lr=lr, weight_decay=weight_decay, fused=fused or None)
+        case "lars":
+            return Lars(trained, lr=lr, momentum=momentum, weight_decay=weight_decay)
         case _:
             assert_never(name)
 

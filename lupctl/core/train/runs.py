@@ -77,6 +77,11 @@ class RunFolder:
         ):
             path.unlink(missing_ok=True)
 
+    def clear_partials(self) -> None:
+        """Removes halves of files that a killed process left; the folder must be held."""
+        for path in self.path.glob(".*.part"):
+            path.unlink(missing_ok=True)
+
     def write_story(self, story: Mapping[str, Any], text: str) -> None:
         """Writes what the run is made from: the fingerprints of its inputs, then the resolved recipe."""
         write_text(self.path / INPUTS_NAME, json.dumps(story["inputs"], indent=2, sort_keys=True) + "\n")

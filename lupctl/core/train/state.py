@@ -1,12 +1,14 @@
 """Continuing a run: what is kept, and what must not have changed."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
 from torch import nn
 
-from lupctl.core.errors import UsageError
+from lupctl.core.dist import rank, share_from_first
+from lupctl.core.errors import LupError, UsageError
 from lupctl.core.progress import Progress
 from lupctl.core.train.runs import RunFolder
 from lupctl.core.workspace import RECIPE_NAME
@@ -28,6 +30,7 @@ def begin_run(folder: RunFolder, tables: Mapping[str, Any], text: str, *, force:
     Raises:
         UsageError: a run with another recipe or other data lies here, or weights without a recipe.
     """
+    folder.clear_partials()
     if force:
         folder.clear()
     if folder.has_begun():
@@ -51,6 +54,35 @@ def begin_run(folder: RunFolder, tables: Mapping[str, Any], text: str, *, force:
         )
     folder.write_story(tables, text)
     return True
+
+
+@contextmanager
+def led_run(
+    folder: RunFolder, tables: Mapping[str, Any], text: str, *, force: bool, progress: Progress
+) -> Iterator[bool]:
+    """Holds a run's folder and begins the run, in process 0 of the job; all processes get its answer.
+
+    Args:
+        folder, tables, text, force, progress: as for `begin_run`.
+
+    Returns:
+        False when the same run is finished already.
+
+    Raises:
+        UsageError: the folder is in use or holds another run; raised in every process.
+    """
+    with ExitStack() as held:
+        answer: bool | LupError = False
+        if rank() == 0:
+            try:
+                held.enter_context(folder.held())
+                answer = begin_run(folder, tables, text, force=force, progress=progress)
+            except LupError as error:
+                answer = error
+        answer = share_from_first(answer)
+        if isinstance(answer, LupError):
+            raise answer
+        yield answer
 
 
 def pack_state(

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from lupctl.core.dist import launch
+from lupctl.core.launch import launch
 from lupctl.core.progress import Progress
 from lupctl.core.recipes.text import dump_recipe
 from lupctl.core.stages.finetune.job import FinetuneJob, input_fingerprints, plan_finetuning

@@ -7,14 +7,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lupctl.core.choices import ROLE_CODES
+from lupctl.core.cluster import Meeting
 from lupctl.core.device import Placement
 from lupctl.core.dist import check_split
 from lupctl.core.errors import DataError
 from lupctl.core.formats.pack import Pack, open_pack
 from lupctl.core.loading.samplers import ShuffledOrder
 from lupctl.core.nets.build import NetworkPlan
-from lupctl.core.nets.estimate import activation_bytes, parameter_bytes
 from lupctl.core.recipes.models import PretrainRecipe
+from lupctl.core.retrieval.answerable import check_answerable
+from lupctl.core.stages.pretrain.memory import estimate_memory
+from lupctl.core.train.board import check_tensorboard
 
 
 @dataclass(frozen=True)
@@ -23,11 +26,14 @@ class PretrainJob:
 
     Args:
         recipe: resolved.
-        packs: the data, in the order that numbers the images.
+        packs: the data, in the order that numbers the images; none for a plan without data.
         run: the run's folder.
-        placement: devices.
+        placement: devices of all machines.
         workers: decoding processes per device; None picks.
         command: the command line, for the record.
+        meeting: of several machines; None on one machine, and inside a job that torchrun or srun started.
+        probe: labelled pack to look at the features with.
+        tensorboard: whether the metrics are written as curves too.
         force: start over where a run lies already.
         quiet: no lines, no bars.
     """
@@ -38,27 +44,34 @@ class PretrainJob:
     placement: Placement
     workers: int | None
     command: tuple[str, ...]
+    meeting: Meeting | None = None
+    probe: Path | None = None
+    tensorboard: bool = False
     force: bool = False
     quiet: bool = False
 
 
 @dataclass(frozen=True)
 class PretrainPlan:
-    """What a job will do.
+    """What a job will do; counts are None where there is no data yet.
 
     Args:
         images: used per epoch, before the last incomplete batch is left out.
         steps_per_epoch, steps: optimizer updates.
-        batch_per_device: images.
+        batch_per_device: images of a step.
+        part_per_device: images that are in a device's memory with their activations at a time.
         data_bytes: encoded bytes of the images.
-        memory_bytes: estimate per device: two networks, gradient, momentum, queue and activations in float32.
+        read_bytes: encoded bytes that the whole run reads, all devices together.
+        memory_bytes: estimate per device.
     """
 
-    images: int
-    steps_per_epoch: int
-    steps: int
+    images: int | None
+    steps_per_epoch: int | None
+    steps: int | None
     batch_per_device: int
-    data_bytes: int
+    part_per_device: int
+    data_bytes: int | None
+    read_bytes: int | None
     memory_bytes: int
 
 
@@ -66,26 +79,36 @@ def plan_pretraining(job: PretrainJob) -> PretrainPlan:
     """Counts what a job will do, without touching anything.
 
     Raises:
-        DataError: a pack is missing, damaged, or holds nothing to train on.
-        UsageError: batch, groups and devices do not fit together.
+        DataError: a pack is missing, damaged, or holds nothing to train on, or to probe with.
+        UsageError: batch, groups and devices do not fit together, or an extra is missing.
     """
     recipe = job.recipe
-    check_split(recipe.data.batch, recipe.bn_groups, job.placement.processes)
+    processes, parts = job.placement.processes, recipe.optim.accumulate
+    check_split(recipe.data.batch, recipe.bn_groups, processes, parts=parts)
+    local = recipe.data.batch // processes
+    is_half = recipe.precision == "bf16" or (recipe.precision == "auto" and job.placement.kind == "cuda")
+    memory = estimate_memory(recipe, network_plan(recipe), processes=processes, is_half=is_half)
+    if job.probe is not None:
+        check_answerable(open_pack(job.probe).samples)
+    if job.tensorboard:
+        check_tensorboard()
+    if not job.packs:
+        return PretrainPlan(None, None, None, local, local // parts, None, None, memory)
     packs = [open_pack(path) for path in job.packs]
     rows = trainable_rows(packs)
     order = ShuffledOrder(len(rows), batch=recipe.data.batch, seed=recipe.seed)
-    net = network_plan(recipe)
-    local = recipe.data.batch // job.placement.processes
-    weights = parameter_bytes(net)
-    activations = activation_bytes(net, height=recipe.pixels.height, width=recipe.pixels.width)
-    queue = recipe.moco.dim * recipe.moco.queue * 4
+    steps = order.steps_per_epoch * recipe.schedule.epochs
+    lengths = np.concatenate([np.diff(shard.offsets) for pack in packs for shard in pack.shards])
+    data_bytes = int(lengths[rows].sum())
     return PretrainPlan(
         images=len(rows),
         steps_per_epoch=order.steps_per_epoch,
-        steps=order.steps_per_epoch * recipe.schedule.epochs,
+        steps=steps,
         batch_per_device=local,
-        data_bytes=sum(pack.num_bytes for pack in packs),
-        memory_bytes=4 * weights + 2 * queue + local * activations,
+        part_per_device=local // parts,
+        data_bytes=data_bytes,
+        read_bytes=steps * recipe.data.batch * data_bytes // len(rows),
+        memory_bytes=memory,
     )
 
 

@@ -1,53 +1,51 @@
 """The loop of pre-training, as one process runs it."""
 
 from contextlib import closing
-from typing import Any
 
 import torch
+from torch import Tensor
 
-from lupctl.core.device import autocast, pick_precision
-from lupctl.core.dist import agree_to_stop, average_, own_device, rank, world_size
-from lupctl.core.formats.checkpoint import pack_story, write_checkpoint
-from lupctl.core.formats.pack import Pack, open_pack
-from lupctl.core.loading.images import PackImages
-from lupctl.core.loading.loaders import StepDataset, default_workers, open_loader
-from lupctl.core.loading.samplers import ShuffledOrder
+from lupctl.core.device import autocast
+from lupctl.core.dist import agree_to_stop, average_, rank, world_size
+from lupctl.core.formats.pack import open_pack
 from lupctl.core.loading.transform import make_view
-from lupctl.core.loading.views import build_view_plan
-from lupctl.core.methods.moco import MoCo
+from lupctl.core.methods.moco import MoCo, MocoStep
 from lupctl.core.nets.build import build_contrastive
 from lupctl.core.nets.norms import set_norm_groups
 from lupctl.core.progress import Progress
 from lupctl.core.recipes.models import PretrainRecipe
-from lupctl.core.stages.pretrain.job import PretrainJob, network_plan, trainable_rows
+from lupctl.core.stages.pretrain.finish import finish_run
+from lupctl.core.stages.pretrain.job import PretrainJob, network_plan
+from lupctl.core.stages.pretrain.probe import probe_backbone
+from lupctl.core.stages.pretrain.setup import open_batches, set_up
+from lupctl.core.train.board import Board
 from lupctl.core.train.log import LoopLog
 from lupctl.core.train.optim import Schedule, build_optimizer, set_rate
+from lupctl.core.train.parts import each_part, recompute_blocks
 from lupctl.core.train.runs import RunFolder
+from lupctl.core.train.saving import StateWriter
 from lupctl.core.train.state import clip_gradients, is_due, pack_state, restore_state, running_statistics
 from lupctl.core.train.stopping import noticing_stop
+from lupctl.core.train.stopwatch import Clock, untimed
 
 
 def train_job(job: PretrainJob) -> None:
     """The training loop of one process."""
     recipe, folder = job.recipe, RunFolder(job.run)
-    device = own_device(job.placement.kind)
     progress = Progress(quiet=job.quiet or rank() > 0)
-    packs = [open_pack(path) for path in job.packs]
-    images = PackImages(packs, trainable_rows(packs))
-    order = ShuffledOrder(len(images), batch=recipe.data.batch, seed=recipe.seed)
-    total = order.steps_per_epoch * recipe.schedule.epochs
-    view = build_view_plan(recipe.pixels.model_dump(), recipe.augment.model_dump())
+    setup = set_up(job)
+    device, order, total = setup.device, setup.order, setup.total
 
     torch.manual_seed(recipe.seed)
     method = build_method(recipe, device)
-    optimizer = build_optimizer(method.encoder_q.parameters(), **recipe.optim.model_dump(exclude={"clip"}))
+    optimizer = build_optimizer(
+        method.encoder_q.parameters(), **recipe.optim.model_dump(exclude={"clip", "accumulate"})
+    )
     schedule = build_schedule(recipe, order.steps_per_epoch)
     start, damaged = restore_state(folder, method, optimizer)
-    kind = pick_precision(recipe.precision, device)
 
-    dataset = StepDataset(images, order, (view, view), seed=recipe.seed, rank=rank(), processes=world_size())
-    workers = default_workers(device) if job.workers is None else job.workers
-    batches = open_loader(dataset, range(start, total), workers=workers, pin=device.type == "cuda")
+    batches = open_batches(setup, range(start, total), seed=recipe.seed)
+    writer = StateWriter(folder)
     log = LoopLog(
         folder,
         start=start,
@@ -57,8 +55,12 @@ def train_job(job: PretrainJob) -> None:
         is_writer=rank() == 0,
         progress=progress,
         damaged=damaged,
+        board=Board(job.run, step=start) if job.tensorboard and rank() == 0 else None,
     )
+    watched = None if job.probe is None else open_pack(job.probe)
+    seen: dict[str, float] = {}
     with (
+        closing(writer),
         closing(log),
         noticing_stop() as stop,
         progress.task("pre-training", total=total, unit="steps", done=start) as bar,
@@ -68,66 +70,79 @@ def train_job(job: PretrainJob) -> None:
             batch = next(batches).to(device)
             log.meter.work()
             log.note_damage(batch.damaged)
-            first, second = (make_view(view, batch.pixels, draws) for draws in batch.views)
+            first, second = (make_view(setup.view, batch.pixels, draws) for draws in batch.views)
             rate = schedule.rate(step)
             set_rate(optimizer, rate)
-            with autocast(device, kind):
-                loss, hits = method(first, second, step)
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
+            loss, hits = learn(method, first, second, step, recipe=recipe, precision=setup.precision)
             average_([p.grad for p in method.encoder_q.parameters() if p.grad is not None])
             clip_gradients(method.encoder_q, recipe.optim.clip)
             optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
             log.add(loss=loss, hits=hits)
 
             done = step + 1
             stopping = agree_to_stop(stop.wanted, device) and done < total
             saving = is_due(done, order.steps_per_epoch, recipe.saving.every_epochs) and done < total
+            probing = is_due(done, order.steps_per_epoch, recipe.probe.every_epochs) or done == total
             log.write_step(done, rate=rate, is_due=saving or stopping, bar=bar)
+            writer.poll()
             if saving or stopping or done == total:
                 log.check_weights(method.encoder_q, done=done, rate=rate)
                 average_(running_statistics(method))
                 log.share_damage()
+            if watched is not None and probing:
+                seen = probe_backbone(method, recipe, setup, watched)
+                log.write_probe(done, seen)
             if rank() == 0 and (saving or stopping):
-                folder.save_state(pack_state(done, method, optimizer, damaged=log.damaged))
+                writer.save(pack_state(done, method, optimizer, damaged=log.damaged))
             if stopping:
+                writer.join()
                 raise stop.error(done, total)
+        writer.join()
     if rank() == 0:
-        counts = {"steps": total, "images": len(images), "damaged": len(log.damaged)}
-        finish_run(job, method, packs, {**counts, **log.values})
+        counts = {"steps": total, "images": len(setup.images), "damaged": len(log.damaged)}
+        finish_run(job, method, setup.packs, {**counts, **log.values, **seen})
 
 
-def finish_run(job: PretrainJob, method: MoCo, packs: list[Pack], results: dict[str, Any]) -> None:
-    """Writes the checkpoint and marks the run as finished."""
-    folder = RunFolder(job.run)
-    parents = {f"pack:{pack.dataset}": pack.fingerprint for pack in packs}
-    header = {
-        "stage": "pretrain",
-        "command": list(job.command),
-        "recipe": job.recipe.model_dump(mode="json"),
-        "network": network_plan(job.recipe).to_json(),
-        "preprocessing": job.recipe.pixels.model_dump(mode="json"),
-        "classes": None,
-        "parents": parents,
-        "data": [pack_story(pack) for pack in packs],
-    }
-    write_checkpoint(folder.checkpoint, method.encoder_q.state_dict(), header)
-    folder.write_facts(
-        {
-            "command": "pretrain",
-            "method": job.recipe.method,
-            "arch": job.recipe.net.arch,
-            "packs": [pack.dataset for pack in packs],
-            "checkpoint": str(folder.checkpoint),
-            "parents": parents,
-            **results,
-        }
-    )
-    folder.resume.unlink(missing_ok=True)
+def learn(
+    method: MoCo,
+    first: Tensor,
+    second: Tensor,
+    step: int,
+    *,
+    recipe: PretrainRecipe,
+    precision: torch.dtype,
+    clock: Clock = untimed,
+) -> MocoStep:
+    """Forward and backward of one step, in as many parts as the recipe says; leaves gradients and the queue's update.
+
+    With parts, all queries face the same old queue and the keys enter it together, as if there were one part. What
+    differs from one part is rounding alone, as long as every part holds whole batch-norm groups.
+
+    Args:
+        method: its gradients must be none.
+        first, second: (b, 3, H, W), the two views of this process's share of the batch.
+        step: keys the shuffling.
+        recipe: its `optim.accumulate`.
+        precision: type of the forward pass.
+        clock: looks at keys, forward and backward.
+    """
+    parts = recipe.optim.accumulate
+    with clock("keys"), autocast(first.device, precision):
+        keys = method.encode_keys(second, step, parts=parts)
+    found = []
+    for some in each_part(method.encoder_q, parts):
+        with clock("forward"), autocast(first.device, precision):
+            loss, hits = method.contrast(first[some], keys.own[some], method.queue)
+        with clock("backward"):
+            (loss / parts).backward()  # type: ignore[no-untyped-call]
+        found.append(torch.stack([loss.detach(), hits]))
+    method.enqueue(keys.every)
+    return MocoStep(*torch.stack(found).mean(dim=0))
 
 
 def build_method(recipe: PretrainRecipe, device: torch.device) -> MoCo:
-    """The method with its networks on the device, batch-norm groups set for this process's share."""
+    """The method with its networks on the device, batch-norm groups set for this process's share of a part."""
     method = MoCo(
         build_contrastive(network_plan(recipe)),
         dim=recipe.moco.dim,
@@ -136,7 +151,18 @@ def build_method(recipe: PretrainRecipe, device: torch.device) -> MoCo:
         temperature=recipe.moco.temperature,
         seed=recipe.seed,
     ).to(device)
-    set_norm_groups(method, recipe.bn_groups // world_size())
+    groups = recipe.bn_groups // world_size() // recipe.optim.accumulate
+    set_norm_groups(method, groups)
+    if device.type == "cuda" and groups == 1:
+        # Convolutions on tensor cores want channels last. Several groups want images first: they are cut out of the
+        # batch as channels, which costs a copy in any other order.
+        for encoder in (method.encoder_q, method.encoder_k):
+            encoder.to(memory_format=torch.channels_last)
+    if recipe.net.checkpoint_activations:
+        recompute_blocks(method.encoder_q)
+    if recipe.net.compile:
+        method.encoder_q.compile()
+        method.encoder_k.compile()
     return method.train()
 
 

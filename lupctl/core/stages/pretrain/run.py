@@ -2,32 +2,47 @@
 
 from typing import Any
 
-from lupctl.core.dist import launch
+from lupctl.core.dist import rank
 from lupctl.core.formats.pack import open_pack
+from lupctl.core.launch import launch
 from lupctl.core.progress import Progress
 from lupctl.core.recipes.text import dump_recipe
 from lupctl.core.stages.pretrain.job import PretrainJob, plan_pretraining
 from lupctl.core.stages.pretrain.loop import train_job
 from lupctl.core.train.runs import RunFolder
-from lupctl.core.train.state import begin_run
+from lupctl.core.train.state import led_run
 
 
 def pretrain(job: PretrainJob, progress: Progress) -> dict[str, Any]:
     """Runs, or continues, a job until its checkpoint is written.
 
+    Args:
+        job: what to do.
+        progress: takes the line that says whether a run begins or continues.
+
     Returns:
-        the run's facts, as `run.json` holds them.
+        the run's facts, as `run.json` holds them; nothing where process 0 of the job ran on another machine, or is
+        another process of a job that torchrun or srun started.
 
     Raises:
         UsageError: the folder holds a run with another recipe or of another command, or is in use.
         DataError: packs are missing or damaged, or the loss is no number any more.
         StoppedError: a request to stop; the state is saved.
     """
-    folder = RunFolder(job.run)
     plan_pretraining(job)  # everything that can be refused is refused before a process starts
-    with folder.held():
-        inputs = {f"pack:{pack.dataset}": pack.fingerprint for pack in map(open_pack, job.packs)}
-        story = {"recipe": job.recipe.model_dump(mode="json"), "inputs": inputs}
-        if begin_run(folder, story, dump_recipe(job.recipe), force=job.force, progress=progress):
-            launch(train_job, job, processes=job.placement.processes, kind=job.placement.kind)
-    return folder.read_facts()
+    nodes = 1 if job.meeting is None else job.meeting.nodes
+    processes = job.placement.processes // nodes
+    leads = launch(_train_led, (job, progress), processes=processes, kind=job.placement.kind, meeting=job.meeting)
+    return RunFolder(job.run).read_facts() if leads else {}
+
+
+def _train_led(given: tuple[PretrainJob, Progress]) -> bool:
+    """One process of the job; says whether it is the one that wrote the results."""
+    job, progress = given
+    folder = RunFolder(job.run)
+    inputs = {f"pack:{pack.dataset}": pack.fingerprint for pack in map(open_pack, job.packs)}
+    story = {"recipe": job.recipe.model_dump(mode="json"), "inputs": inputs}
+    with led_run(folder, story, dump_recipe(job.recipe), force=job.force, progress=progress) as wanted:
+        if wanted:
+            train_job(job)
+    return rank() == 0

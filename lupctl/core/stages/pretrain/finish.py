@@ -1,0 +1,38 @@
+"""What a finished run of pre-training leaves."""
+
+from typing import Any
+
+from lupctl.core.formats.checkpoint import pack_story, write_checkpoint
+from lupctl.core.formats.pack import Pack
+from lupctl.core.methods.moco import MoCo
+from lupctl.core.stages.pretrain.job import PretrainJob, network_plan
+from lupctl.core.train.runs import RunFolder
+
+
+def finish_run(job: PretrainJob, method: MoCo, packs: list[Pack], results: dict[str, Any]) -> None:
+    """Writes the checkpoint and marks the run as finished."""
+    folder = RunFolder(job.run)
+    parents = {f"pack:{pack.dataset}": pack.fingerprint for pack in packs}
+    header = {
+        "stage": "pretrain",
+        "command": list(job.command),
+        "recipe": job.recipe.model_dump(mode="json"),
+        "network": network_plan(job.recipe).to_json(),
+        "preprocessing": job.recipe.pixels.model_dump(mode="json"),
+        "classes": None,
+        "parents": parents,
+        "data": [pack_story(pack) for pack in packs],
+    }
+    write_checkpoint(folder.checkpoint, method.encoder_q.state_dict(), header)
+    folder.write_facts(
+        {
+            "command": "pretrain",
+            "method": job.recipe.method,
+            "arch": job.recipe.net.arch,
+            "packs": [pack.dataset for pack in packs],
+            "checkpoint": str(folder.checkpoint),
+            "parents": parents,
+            **results,
+        }
+    )
+    folder.resume.unlink(missing_ok=True)

@@ -1,0 +1,69 @@
+"""How much memory a step of pre-training takes on one device, counted without allocating anything."""
+
+import torch
+from torch import Tensor, nn
+from torchvision.models.resnet import BasicBlock, Bottleneck
+
+from lupctl.core.nets.build import NetworkPlan, build_network
+from lupctl.core.nets.estimate import activation_bytes, parameter_bytes
+from lupctl.core.recipes.models import PretrainRecipe
+
+FLOAT_BYTES = 4
+
+
+def estimate_memory(recipe: PretrainRecipe, net: NetworkPlan, *, processes: int, is_half: bool) -> int:
+    """Bytes on one device: two networks, gradient, optimizer, queue, views, and the activations of one part.
+
+    Args:
+        recipe: resolved.
+        net: the network it describes.
+        processes: devices.
+        is_half: whether activations are kept in 16 bits.
+    """
+    height, width = recipe.pixels.height, recipe.pixels.width
+    local = recipe.data.batch // processes
+    moments = 2 if recipe.optim.name in ("adam", "adamw") else 1
+    # Query and key encoder, gradient, and what the optimizer keeps.
+    weights = (3 + moments) * parameter_bytes(net)
+    queue = recipe.moco.dim * recipe.moco.queue * FLOAT_BYTES
+    # Pixels of both views, and the keys' views once more in shuffled order.
+    views = 3 * local * 3 * height * width * FLOAT_BYTES
+    if recipe.net.checkpoint_activations:
+        image = recomputed_bytes(net, height=height, width=width)
+    else:
+        image = activation_bytes(net, height=height, width=width)
+    activations = local // recipe.optim.accumulate * image // (2 if is_half else 1)
+    # Logits, their softmax and the gradient of one part.
+    logits = 3 * local // recipe.optim.accumulate * (1 + recipe.moco.queue) * FLOAT_BYTES
+    return weights + queue + views + activations + logits
+
+
+def recomputed_bytes(plan: NetworkPlan, *, height: int, width: int) -> int:
+    """Bytes of one image when residual blocks keep their outputs alone and one block at a time is run again."""
+    with torch.device("meta"):
+        network = build_network(plan)
+        image = torch.empty(1, 3, height, width)
+    kept, inside, largest = 0, 0, 0
+
+    def count_leaf(module: nn.Module, inputs: object, output: Tensor) -> None:
+        nonlocal inside
+        if not isinstance(module, nn.ReLU):
+            inside += output.numel() * FLOAT_BYTES
+
+    def enter_block(module: nn.Module, inputs: object) -> None:
+        nonlocal kept, inside
+        kept, inside = kept + inside, 0
+
+    def leave_block(module: nn.Module, inputs: object, output: Tensor) -> None:
+        nonlocal kept, inside, largest
+        kept, inside, largest = kept + output.numel() * FLOAT_BYTES, 0, max(largest, inside)
+
+    for module in network.modules():
+        if isinstance(module, BasicBlock | Bottleneck):
+            module.register_forward_pre_hook(enter_block)
+            module.register_forward_hook(leave_block)
+        elif not list(module.children()):
+            module.register_forward_hook(count_leaf)
+    network.eval()
+    network.embed(image)
+    return kept + inside + largest

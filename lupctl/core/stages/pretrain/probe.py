@@ -1,0 +1,100 @@
+"""What the backbone's features are good for, looked at while it trains."""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lupctl.core.dist import average_, rank
+from lupctl.core.formats.pack import Pack
+from lupctl.core.formats.samples import Samples
+from lupctl.core.loading.images import PackImages
+from lupctl.core.loading.views import build_view_plan
+from lupctl.core.methods.moco import MoCo
+from lupctl.core.metrics.ranking import chunk_ranges
+from lupctl.core.progress import Progress
+from lupctl.core.recipes.models import PretrainRecipe
+from lupctl.core.retrieval.answerable import gallery_rows, query_rows
+from lupctl.core.retrieval.extract import Encoder, extract_features
+from lupctl.core.retrieval.score import score
+from lupctl.core.stages.pretrain.setup import Setup
+from lupctl.core.train.state import running_statistics
+
+CHUNK = 128
+NEIGHBOURS, SHARPNESS = 20, 0.07
+
+
+def probe_backbone(method: MoCo, recipe: PretrainRecipe, setup: Setup, pack: Pack) -> dict[str, float]:
+    """Scores the query encoder's pooled features on a labelled pack; called by all processes, answered by process 0.
+
+    Nothing in the method, and no random number of the training, is changed. Batch norm takes the mean of the running
+    statistics of all processes, as a saved checkpoint would.
+
+    Returns:
+        `probe_map`, `probe_rank1` and `probe_knn`, as fractions; empty in other processes.
+    """
+    statistics = running_statistics(method.encoder_q)
+    kept = [value.clone() for value in statistics]
+    average_(statistics)
+    try:
+        # Opening a loader takes a number from torch's generator.
+        with torch.random.fork_rng(devices=[]):
+            return _score(method, recipe, setup, pack) if rank() == 0 else {}
+    finally:
+        for value, before in zip(statistics, kept, strict=True):
+            value.copy_(before)
+
+
+def _score(method: MoCo, recipe: PretrainRecipe, setup: Setup, pack: Pack) -> dict[str, float]:
+    rows = np.concatenate([query_rows(pack.samples), gallery_rows(pack.samples)])
+    method.encoder_q.eval()
+    try:
+        features = extract_features(
+            Encoder(method.encoder_q, build_view_plan(recipe.pixels.model_dump()), setup.device, setup.precision),
+            PackImages([pack], rows),
+            chunk=CHUNK,
+            workers=setup.workers,
+            flip=False,
+            progress=Progress(quiet=True),
+        )
+    finally:
+        method.encoder_q.train()
+    samples = pack.samples.select(rows)
+    scores = score(features, samples, device=setup.device, draws=1).scores
+    neighbours = neighbour_accuracy(features, samples, device=setup.device)
+    return {"probe_map": scores.map, "probe_rank1": scores.cmc[1], "probe_knn": neighbours}
+
+
+def neighbour_accuracy(features: NDArray[np.float32], samples: Samples, *, device: torch.device) -> float:
+    """Share of queries whose person wins the vote of the nearest gallery images (Wu et al. 2018, arXiv 1805.01978).
+
+    The 20 nearest vote with weight exp(cosine / 0.07). Images of the query's person from the query's camera have no
+    vote, as in Market-1501's rule.
+
+    Args:
+        features: (N, D), not necessarily normalised.
+        samples: who is on the N images; queries and gallery count.
+        device: where cosines are computed.
+    """
+    queries, gallery = query_rows(samples), gallery_rows(samples)
+    unit = torch.nn.functional.normalize(torch.from_numpy(features).to(device), dim=1)
+    person, camera = (
+        torch.from_numpy(column.astype(np.int64)).to(device) for column in (samples.person, samples.camera)
+    )
+    known = unit[torch.from_numpy(gallery).to(device)]
+    right = 0
+    for start, stop in chunk_ranges(len(queries), CHUNK):
+        some = torch.from_numpy(queries[start:stop]).to(device)
+        cosine = unit[some] @ known.T
+        own = (person[some, None] == person[gallery]) & (camera[some, None] == camera[gallery])
+        right += int((_vote(cosine.masked_fill(own, -torch.inf), person[gallery]) == person[some]).sum())
+    return right / len(queries)
+
+
+def _vote(cosine: Tensor, person: Tensor) -> Tensor:
+    """(B) the person with the heaviest of the nearest votes, from (B, G) cosines."""
+    nearest, index = cosine.topk(min(NEIGHBOURS, cosine.shape[1]), dim=1)
+    weight, voted = (nearest / SHARPNESS).exp(), person[index]
+    # (B, k, k): for each vote the weight of all votes for the same person.
+    total = (weight[:, None, :] * (voted[:, :, None] == voted[:, None, :])).sum(dim=2)
+    return voted.gather(1, total.argmax(dim=1, keepdim=True))[:, 0]

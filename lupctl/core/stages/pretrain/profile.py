@@ -1,0 +1,166 @@
+"""Where the time of pre-training goes, measured over a few steps that leave nothing behind."""
+
+import os
+import time
+from bisect import bisect_right
+from dataclasses import asdict, dataclass
+from itertools import accumulate
+from typing import Any
+
+import torch
+
+from lupctl.core.dist import average_, rank, timing_messages
+from lupctl.core.formats.images import decode_rgb
+from lupctl.core.launch import launch
+from lupctl.core.loading.transform import make_view
+from lupctl.core.loading.views import draw_views
+from lupctl.core.stages.pretrain.job import PretrainJob, plan_pretraining
+from lupctl.core.stages.pretrain.loop import build_method, build_schedule, learn
+from lupctl.core.stages.pretrain.setup import Setup, open_batches, set_up
+from lupctl.core.train.optim import build_optimizer, set_rate
+from lupctl.core.train.state import clip_gradients
+from lupctl.core.train.stopwatch import Stopwatch
+
+WARM_UP = 2
+LOOP_PARTS = ("wait", "copy", "transform", "keys", "forward", "backward", "communication", "optimizer")
+WORKER_PARTS = ("read", "decode", "draw")
+WAIT_LIMIT = 0.02
+MEASURED_IMAGES = 256
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Seconds per step of process 0.
+
+    Args:
+        steps: measured.
+        batch: images per step over all devices.
+        step_s: one step.
+        loop_s: of a step, by part: waiting for data, its copy to the device, the views' pixels, keys, queries,
+            backward pass, messages between processes, optimizer.
+        worker_s: of one worker for this process's share of a step, by part: reading, decoding, drawing the views.
+        workers: decoding processes of this process.
+        cores: that this process may use.
+        kind: cuda or cpu.
+    """
+
+    steps: int
+    batch: int
+    step_s: float
+    loop_s: dict[str, float]
+    worker_s: dict[str, float]
+    workers: int
+    cores: int
+    kind: str
+
+    def to_json(self) -> dict[str, Any]:
+        """The same with rates, shares and advice."""
+        shares = {name: value / self.step_s for name, value in self.loop_s.items()}
+        return {**asdict(self), "images_per_s": self.batch / self.step_s, "shares": shares, "advice": advise(self)}
+
+
+def profile(job: PretrainJob, steps: int) -> Profile | None:
+    """Runs some steps of a job, after two that warm up, and says where their time went; writes nothing.
+
+    Returns:
+        what process 0 measured; None where it ran on another machine.
+
+    Raises:
+        DataError, UsageError: as `plan_pretraining`.
+    """
+    plan_pretraining(job)
+    processes = job.placement.processes // (1 if job.meeting is None else job.meeting.nodes)
+    return launch(_measure, (job, steps), processes=processes, kind=job.placement.kind, meeting=job.meeting)
+
+
+def _measure(given: tuple[PretrainJob, int]) -> Profile | None:
+    job, steps = given
+    recipe, setup = job.recipe, set_up(job)
+    torch.manual_seed(recipe.seed)
+    method = build_method(recipe, setup.device)
+    parameters = list(method.encoder_q.parameters())
+    optimizer = build_optimizer(parameters, **recipe.optim.model_dump(exclude={"clip", "accumulate"}))
+    schedule = build_schedule(recipe, setup.order.steps_per_epoch)
+    batches = open_batches(setup, range(WARM_UP + steps), seed=recipe.seed)
+    clock, started_at = Stopwatch(setup.device), 0.0
+    for step in range(WARM_UP + steps):
+        if step == WARM_UP:
+            clock, started_at = Stopwatch(setup.device), time.perf_counter()
+        with timing_messages(clock):
+            with clock("wait"):
+                batch = next(batches)
+            with clock("copy"):
+                batch = batch.to(setup.device)
+            with clock("transform"):
+                first, second = (make_view(setup.view, batch.pixels, draws) for draws in batch.views)
+            learn(method, first, second, step, recipe=recipe, precision=setup.precision, clock=clock)
+            average_([p.grad for p in parameters if p.grad is not None])
+            with clock("optimizer"):
+                clip_gradients(method.encoder_q, recipe.optim.clip)
+                set_rate(optimizer, schedule.rate(step))
+                optimizer.step()
+                optimizer.zero_grad(set_to_none=True)
+    passed = time.perf_counter() - started_at
+    batches.close()
+    if rank() > 0:
+        return None
+    return Profile(
+        steps=steps,
+        batch=recipe.data.batch,
+        step_s=passed / steps,
+        loop_s={name: clock.seconds.get(name, 0.0) / steps for name in LOOP_PARTS},
+        worker_s=measure_worker(setup, recipe.data.batch // job.placement.processes, seed=recipe.seed),
+        workers=setup.workers,
+        cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+        kind=setup.device.type,
+    )
+
+
+def measure_worker(setup: Setup, share: int, *, seed: int) -> dict[str, float]:
+    """Seconds that one worker spends on `share` images, by part, from some images of the first step."""
+    ends = list(accumulate(len(pack) for pack in setup.packs))
+    rows = setup.images.rows[setup.order.rows(0)[:MEASURED_IMAGES]]
+    places = [(bisect_right(ends, row), row) for row in rows.tolist()]
+    clock = Stopwatch(torch.device("cpu"))
+    with clock("read"):
+        encoded = [setup.packs[pack].read(row - (ends[pack - 1] if pack else 0)) for pack, row in places]
+    with clock("decode"):
+        for image in encoded:
+            decode_rgb(image)
+    with clock("draw"):
+        size = setup.images.sizes(setup.order.rows(0)[:MEASURED_IMAGES])
+        draw_views((setup.view, setup.view), size, rows, seed=seed, epoch=0)
+    return {name: clock.seconds[name] * share / len(rows) for name in WORKER_PARTS}
+
+
+def advise(found: Profile) -> list[str]:
+    """What to change, from what was measured; the first line matters most."""
+    waiting = found.loop_s["wait"] / found.step_s
+    work = sum(found.worker_s.values())
+    busy = found.step_s - found.loop_s["wait"]
+    lines = []
+    if waiting > WAIT_LIMIT:
+        wanted = max(found.workers + 1, -int(-work // busy))
+        needed = f"{wanted} worker{'s' if wanted > 1 else ''} would keep up"
+        line = f"the loop waits for data {waiting:.0%} of the time; {needed}"
+        if wanted <= found.cores:
+            lines.append(f"{line}: --workers {wanted}")
+        else:
+            lines.append(
+                f"{line}, but there are {found.cores} cores: "
+                "pack smaller images (lupctl data pack --size), or use fewer devices on this machine"
+            )
+    name = max((part for part in LOOP_PARTS if part != "wait"), key=lambda part: found.loop_s[part])
+    share = found.loop_s[name] / found.step_s
+    network = {
+        "cpu": "the network is the limit: a GPU, or on this one a smaller --arch, net.width or pixels.height",
+        "cuda": "the network is the limit, as it should be: precision = bf16 and net.compile = true are what is left",
+    }[found.kind]
+    advice = {
+        "copy": "images larger than the network wants are copied: pack smaller ones (lupctl data pack --size)",
+        "transform": "drawing views is the limit: pack smaller images, or blur less often (augment.blur)",
+        "communication": "messages are the limit: fewer machines with more devices each, or a larger batch",
+        "optimizer": "the update is the limit: a larger batch makes fewer of them",
+    }.get(name, network)
+    lines.append(f"{name} takes {share:.0%}; {advice}")
+    return lines

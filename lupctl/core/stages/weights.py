@@ -1,0 +1,189 @@
+"""Fetching published networks, looking into files of weights, and giving trunks away under torchvision's names."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from lupctl.core.choices import nearest_name
+from lupctl.core.errors import DataError, FormatError, UsageError
+from lupctl.core.files import atomic_path, check_absent, file_fingerprint, write_text
+from lupctl.core.formats.checkpoint import HEADER_KEY, read_checkpoint
+from lupctl.core.formats.foreign import read_foreign
+from lupctl.core.nets.foreign import recognise
+from lupctl.core.sources.weights import PUBLISHED, PublishedWeights
+
+SAFETENSORS = ".safetensors"
+
+
+def find_weights(name: str) -> PublishedWeights:
+    """The published network of a name.
+
+    Raises:
+        UsageError: there is none.
+    """
+    for one in PUBLISHED:
+        if one.name == name:
+            return one
+    guess = nearest_name(name, [one.name for one in PUBLISHED])
+    raise UsageError(
+        f"no published model {name!r}" + (f"; did you mean {guess!r}?" if guess else ""), hint="lupctl model list"
+    )
+
+
+def list_weights(models: Path) -> list[dict[str, Any]]:
+    """All published networks, and whether each lies in the workspace."""
+    return [
+        {
+            "name": one.name,
+            "what": one.what,
+            "from": "Google Drive" if one.is_direct else "by hand",
+            "terms": one.terms,
+            "here": (models / f"{one.name}{SAFETENSORS}").is_file(),
+        }
+        for one in PUBLISHED
+    ]
+
+
+def fetch_weights(one: PublishedWeights, models: Path, *, accepted: bool, force: bool) -> Path:
+    """The published file, fetched into a workspace's models; one that was fetched before is taken as it is.
+
+    No checksum is published. That of the first fetch is kept beside the file and compared from then on.
+
+    Returns:
+        `models/<name>.pth`.
+
+    Raises:
+        UsageError: the terms were not accepted.
+        DataError: it can be fetched by hand only, the download failed, or another file came than the first time.
+    """
+    out, note = models / f"{one.name}.pth", models / f"{one.name}.pth.json"
+    if out.is_file() and not force:
+        return out
+    if not one.is_direct:
+        raise DataError(
+            f"{one.name}: lupctl cannot fetch it; in a browser open {one.place} (code {one.code}) and save it as {out}",
+            hint=f"then: lupctl model convert {out} --out {models / f'{one.name}{SAFETENSORS}'}",
+        )
+    if not accepted:
+        raise UsageError(f"{one.name}: terms of use: {one.terms} ({one.page})", hint="agree with --accept-terms")
+    with atomic_path(out) as partial:
+        _fetch_drive(one, partial)
+        fingerprint = file_fingerprint(partial)
+        known = json.loads(note.read_text(encoding="utf-8"))["sha256"] if note.is_file() else fingerprint
+        if known != fingerprint:
+            raise DataError(
+                f"{one.name}: another file than the first time ({fingerprint}, then {known})",
+                hint=f"look at {one.page}; to accept the new one, remove {note}",
+            )
+    story = {"name": one.name, "url": one.url, "page": one.page, "terms": one.terms, "sha256": fingerprint}
+    write_text(note, json.dumps(story, indent=2, sort_keys=True) + "\n")
+    return out
+
+
+def _fetch_drive(one: PublishedWeights, path: Path) -> None:
+    import gdown
+    from gdown.exceptions import DownloadError, FileURLRetrievalError
+    from requests import RequestException
+
+    try:
+        fetched = gdown.download(id=one.place, output=str(path), quiet=True, use_cookies=False)
+    except (FileURLRetrievalError, DownloadError, RequestException, OSError) as error:
+        if isinstance(error, OSError) and not isinstance(error, RequestException) and error.errno is not None:
+            raise
+        reason = str(error).strip().partition("\n")[0]
+        raise DataError(
+            f"{one.name}: Google Drive did not give it ({reason})",
+            hint=f"open {one.url} in a browser, save it, then: lupctl model convert FILE",
+        ) from error
+    if fetched is None or not path.is_file():
+        raise DataError(f"{one.name}: Google Drive gave nothing", hint=f"open {one.url} in a browser")
+
+
+def describe_weights(path: Path) -> dict[str, Any]:
+    """What is in a file of weights: lupctl's own checkpoint, or a published file that could be converted.
+
+    Raises:
+        DataError: there is no such file.
+        FormatError: it is damaged, holds no network known here, or would have to be executed.
+    """
+    if not path.is_file():
+        raise DataError(f"{path}: there is no such file", hint="lupctl model list, or name a file of weights")
+    if path.suffix == SAFETENSORS:
+        try:
+            made = read_checkpoint(path)
+        except FormatError:
+            pass  # another program's, or damaged: reading it as such tells which
+        else:
+            header = made.header
+            kept = ("stage", "network", "preprocessing", "parents", "data", "command", "version")
+            return {
+                "path": str(path),
+                "kind": "checkpoint",
+                "tensors": len(made.tensors),
+                "values": count_values(made.tensors),
+                "bytes": path.stat().st_size,
+                **{key: header[key] for key in kept if key in header},
+                "sha256": made.fingerprint,
+            }
+    state = read_foreign(path)
+    found = recognise(state, origin=str(path))
+    return {
+        "path": str(path),
+        "kind": "published",
+        "tensors": len(state),
+        "values": count_values(state),
+        "bytes": path.stat().st_size,
+        "network": found.plan.to_json(),
+        "matched": found.matched,
+        "ignored": list(found.ignored),
+        "missing": list(found.missing),
+        "differences": len(found.differences),
+        "sha256": file_fingerprint(path),
+    }
+
+
+def count_values(tensors: Mapping[str, Tensor]) -> int:
+    """Numbers in all tensors together."""
+    return sum(value.numel() for value in tensors.values())
+
+
+def export_trunk(source: Path, out: Path, *, force: bool) -> int:
+    """Writes a checkpoint's trunk as a flat state under torchvision's names, without pooling and heads.
+
+    Args:
+        source: lupctl's checkpoint.
+        out: `.pth` for torch.load, or `.safetensors`, whose header keeps the checkpoint's story.
+        force: overwrite.
+
+    Returns:
+        how many tensors were written.
+
+    Raises:
+        UsageError: `out` exists, or has another ending.
+        FormatError: not a checkpoint of lupctl, or its trunk has no such names.
+    """
+    check_absent(out, force=force)
+    if out.suffix not in (".pth", SAFETENSORS):
+        raise UsageError(f"{out}: expected a name that ends with .pth or .safetensors", hint="--out r50.pth")
+    made = read_checkpoint(source)
+    prefix = "backbone."
+    trunk = {key.removeprefix(prefix): value for key, value in made.tensors.items() if key.startswith(prefix)}
+    if "conv1.weight" not in trunk or "layer4.0.conv1.weight" not in trunk:
+        head = made.header.get("network", {}).get("head")
+        raise FormatError(
+            f"{source}: a network with head {head} whose trunk is no plain ResNet; torchvision has no names for it",
+            hint="name a checkpoint of lupctl pretrain, or of finetune without mgn",
+        )
+    plain = {key: value.contiguous() for key, value in sorted(trunk.items())}
+    with atomic_path(out) as partial:
+        if out.suffix == ".pth":
+            torch.save(plain, partial)
+        else:
+            story = json.dumps(made.header, sort_keys=True, ensure_ascii=False)
+            save_file(plain, partial, metadata={f"{HEADER_KEY}_source": story})
+    return len(plain)

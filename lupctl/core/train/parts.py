@@ -1,0 +1,82 @@
+"""Less memory for the same update: a batch in parts, one after the other, and activations that are computed twice."""
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+from torchvision.models.resnet import BasicBlock, Bottleneck
+
+from lupctl.core.train.state import running_statistics
+
+
+def each_part(network: nn.Module, parts: int) -> Iterator[slice]:
+    """The parts of a batch, for forward (and backward) passes one after the other.
+
+    Part p takes every `parts`-th image beginning at p, so that interleaved batch-norm groups stay whole. Running
+    statistics end as one pass over the whole batch leaves them: their update is linear, so it is the mean of the
+    updates that every part would have made alone.
+
+    Args:
+        network: its training-mode batch norms see the parts; changed between them.
+        parts: how many; 1 is the batch itself.
+    """
+    if parts == 1:
+        yield slice(None)
+        return
+    current = running_statistics(network)
+    before = [value.clone() for value in current]
+    total = [torch.zeros_like(value) for value in current]
+    for part in range(parts):
+        torch._foreach_copy_(current, before)
+        yield slice(part, None, parts)
+        torch._foreach_add_(total, current)
+    torch._foreach_div_(total, parts)
+    torch._foreach_copy_(current, total)
+    for name, counted in network.named_buffers():
+        if name.endswith("num_batches_tracked"):
+            counted -= parts - 1
+
+
+def recompute_blocks(network: nn.Module) -> None:
+    """Lets every residual block keep its input alone and run again in the backward pass (Chen et al. 2016, 1604.06174).
+
+    Keys, gradients and running statistics stay what they are.
+
+    Args:
+        network: changed; copies of it must be made before.
+    """
+    for block in network.modules():
+        if isinstance(block, BasicBlock | Bottleneck):
+            block.forward = _Recomputed(block)
+
+
+class _Recomputed:
+    def __init__(self, block: nn.Module) -> None:
+        self._block, self._forward = block, block.forward
+
+    def __call__(self, images: Tensor) -> Any:
+        return checkpoint(
+            self._forward, images, use_reentrant=False, preserve_rng_state=False, context_fn=self._contexts
+        )
+
+    def _contexts(self) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+        return nullcontext(), _spare_statistics(self._block)
+
+
+@contextmanager
+def _spare_statistics(block: nn.Module) -> Iterator[None]:
+    """Lets batch norms update copies of their statistics, which are then forgotten."""
+    kept = []
+    for module in block.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            for name, value in list(module.named_buffers(recurse=False)):
+                kept.append((module, name, value))
+                setattr(module, name, value.clone())
+    try:
+        yield
+    finally:
+        for module, name, value in kept:
+            setattr(module, name, value)

@@ -13,7 +13,7 @@ from lupctl.core.choices import nearest_name
 from lupctl.core.errors import DataError, FormatError, UsageError
 from lupctl.core.files import atomic_path, check_absent, file_fingerprint, write_text
 from lupctl.core.formats.checkpoint import HEADER_KEY, read_checkpoint
-from lupctl.core.formats.foreign import read_foreign
+from lupctl.core.formats.foreign_weights import read_foreign
 from lupctl.core.nets.foreign import recognise
 from lupctl.core.sources.weights import PUBLISHED, PublishedWeights
 

@@ -60,7 +60,7 @@ def _score(method: MoCo, recipe: PretrainRecipe, setup: Setup, pack: Pack) -> di
     finally:
         method.encoder_q.train()
     samples = pack.samples.select(rows)
-    scores = score(features, samples, device=setup.device, draws=1).scores
+    scores = score(features, samples, device=setup.device).scores
     neighbours = neighbour_accuracy(features, samples, device=setup.device)
     return {"probe_map": scores.map, "probe_rank1": scores.cmc[1], "probe_knn": neighbours}
 

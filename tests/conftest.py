@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-# Tiny tensors gain nothing from threads, and lose much where other work keeps the cores busy.
-os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Tiny tensors gain nothing from threads, lose much where other work keeps the cores busy, and a forked process would
+# wait for ever for the threads of its parent.
+os.environ["OMP_NUM_THREADS"] = "1"
 
 from lupctl.cli.app import main
 from lupctl.core.progress import Progress

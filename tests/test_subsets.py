@@ -180,7 +180,8 @@ def test_labels_that_are_other_persons(tmp_path: Path) -> None:
 
 
 def command(pack: Path, *more: str) -> str:
-    words = ["finetune", str(pack), "--from", "scratch", "--gpus", "0", "--workers", "0", *as_options(FINETUNE), *more]
+    words = ["finetune", str(pack), "--recipe", "bot", "--from", "scratch", "--gpus", "0", "--workers", "0"]
+    words += [*as_options(FINETUNE), *more]
     return " ".join(words)
 
 

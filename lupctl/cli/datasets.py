@@ -11,13 +11,12 @@ import typer
 from lupctl.core.choices import CameraRule, Dataset, Layout, Version, nearest_name
 from lupctl.core.errors import DataError, UsageError
 from lupctl.core.progress import Progress
-from lupctl.core.workspace import Workspace, open_workspace
+from lupctl.core.workspace import DRAWN, Workspace, open_workspace
 
 if TYPE_CHECKING:
     from lupctl.core.sources.records import Source
 
 Choice = TypeVar("Choice")
-DRAWN = "synthetic"
 # Datasets that may lie together in one folder under raw/.
 PARTS = ("cuhk03-labeled", "cuhk03-detected")
 NAME_RULE = re.compile(r"[\w][\w.-]*")

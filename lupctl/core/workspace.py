@@ -12,6 +12,7 @@ HOME_VARIABLE = "LUPCTL_HOME"
 CHECKPOINT_NAME = "checkpoint.safetensors"
 RECIPE_NAME = "recipe.toml"
 RUN_NAME = "run.json"
+DRAWN = "synthetic"  # the dataset that `data pack` draws
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ class Workspace:
         raise DataError(
             f"no pack of {name!r}: neither a file of that name nor {path} exists ({self.packs} holds {there})",
             hint=f"lupctl data pack {name}"
-            if (self.raw / name).exists()
+            if name == DRAWN or (self.raw / name).exists()
             else f"put the images under {self.raw / name}, then: lupctl data pack",
         )
 

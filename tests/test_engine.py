@@ -16,6 +16,7 @@ from lupctl.core.recipes.models import PretrainRecipe
 from lupctl.core.recipes.shipped import resolve_recipe
 from lupctl.core.stages.pretrain import loop
 from lupctl.core.stages.pretrain.run import pretrain
+from lupctl.core.train.gradients import SharedGradients
 from lupctl.core.train.optim import build_optimizer
 from lupctl.core.train.parts import each_part
 
@@ -47,7 +48,9 @@ def learn_steps(
         with pytest.MonkeyPatch.context() as patch:
             if kind == torch.double:  # what the projection gives is float32 otherwise
                 patch.setattr(Tensor, "float", Tensor.double)
-            result = loop.learn(method, first, second, step, recipe=recipe, precision=torch.float32)
+            result = loop.learn(
+                method, first, second, step, recipe=recipe, precision=torch.float32, gradients=SharedGradients([])
+            )
         gradients = [p.grad.clone() for p in method.encoder_q.parameters() if p.grad is not None]
         losses.append(result.loss.item())
         optimizer.step()

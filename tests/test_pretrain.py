@@ -27,6 +27,7 @@ from lupctl.core.stages.pretrain import loop
 from lupctl.core.stages.pretrain.job import PretrainJob, plan_pretraining, trainable_rows
 from lupctl.core.stages.pretrain.run import pretrain
 from lupctl.core.train.runs import read_metrics
+from lupctl.core.train.saving import StateWriter
 
 QUIET = Progress(quiet=True)
 CHECKPOINT = "checkpoint.safetensors"
@@ -205,6 +206,24 @@ def test_two_processes_leave_the_state_of_one(
     momenta = [state["optimizer"]["state"] for state in states]
     for number, kept in momenta[0].items():
         torch.testing.assert_close(kept["momentum_buffer"], momenta[1][number]["momentum_buffer"], rtol=0, atol=1e-7)
+
+
+def test_four_processes_killed_and_continued_add_in_the_same_order(
+    crowd: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three or more summands round by their order, which must not hang on where a process began."""
+    once, again = (pretrain_job(crowd, tmp_path / name, "saving.every_epochs=1") for name in ("once", "again"))
+    for job in (once, again):
+        job.run.mkdir()
+    monkeypatch.setattr("lupctl.core.train.gradients.BUCKET_BYTES", 20_000)
+    assert run_forked(loop.train_job, once, processes=4) == [0] * 4
+    with monkeypatch.context() as patch:
+        patch.setattr(StateWriter, "poll", StateWriter.join)
+        signal_at(patch, loop, 4, signal.SIGKILL)
+        assert run_forked(loop.train_job, again, processes=4) == [-signal.SIGKILL] * 4
+    assert read_state(again.run)["step"] == 2
+    assert run_forked(loop.train_job, again, processes=4) == [0] * 4
+    assert (again.run / CHECKPOINT).read_bytes() == (once.run / CHECKPOINT).read_bytes()
 
 
 @pytest.mark.slow

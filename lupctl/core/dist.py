@@ -133,13 +133,28 @@ def average_(tensors: list[Tensor]) -> None:
         return
     # In order of appearance: a set of types has another order in every process, and messages would cross.
     for kind in dict.fromkeys(tensor.dtype for tensor in tensors):
-        group = [tensor for tensor in tensors if tensor.dtype == kind]
-        flat = torch.cat([tensor.reshape(-1) for tensor in group])
+        Averaging([tensor for tensor in tensors if tensor.dtype == kind]).finish()
+
+
+class Averaging:
+    """A message on its way: the mean of some tensors over the processes.
+
+    Args:
+        tensors: of one type, on one device; they keep their values until `finish`.
+    """
+
+    def __init__(self, tensors: list[Tensor]) -> None:
+        self._tensors = tensors
+        self._flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
+        self._work = dist.all_reduce(self._flat, async_op=True)
+
+    def finish(self) -> None:
+        """Waits for the message and puts the means into the tensors."""
         with _timed():
-            dist.all_reduce(flat)
-        flat /= world_size()
-        for tensor, part in zip(group, torch.split(flat, [tensor.numel() for tensor in group]), strict=True):
-            tensor.copy_(part.view_as(tensor))
+            self._work.wait()
+        self._flat /= world_size()
+        parts = torch.split(self._flat, [tensor.numel() for tensor in self._tensors])
+        torch._foreach_copy_(self._tensors, [part.view_as(own) for own, part in zip(self._tensors, parts, strict=True)])
 
 
 def agree_to_stop(wanted: bool, device: torch.device) -> bool:

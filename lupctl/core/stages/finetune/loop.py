@@ -17,6 +17,7 @@ from lupctl.core.stages.finetune.criterion import measure
 from lupctl.core.stages.finetune.job import FinetuneJob, build_order, has_queries, pick_rows
 from lupctl.core.stages.finetune.network import build_started, evaluate_network, finish_run
 from lupctl.core.train.freezing import frozen_steps, set_frozen
+from lupctl.core.train.gradients import SharedGradients
 from lupctl.core.train.log import LoopLog
 from lupctl.core.train.optim import Schedule, build_optimizer, set_rate
 from lupctl.core.train.runs import RunFolder
@@ -41,6 +42,7 @@ def train_job(job: FinetuneJob) -> None:
     optimizer = build_optimizer(network.parameters(), **recipe.optim.model_dump(exclude={"clip"}))
     schedule = Schedule(lr=recipe.optim.lr, steps_per_epoch=order.steps_per_epoch, **recipe.schedule.model_dump())
     start, damaged = restore_state(folder, network, optimizer)
+    gradients = SharedGradients(network.parameters())
     kind = pick_precision(recipe.precision, device)
     thaw = frozen_steps(recipe.freeze_epochs, order.steps_per_epoch)
 
@@ -78,8 +80,8 @@ def train_job(job: FinetuneJob) -> None:
             set_rate(optimizer, rate)
             parts = measure(recipe, network, make_view(view, batch.pixels, batch.views[0]), target, kind)
             optimizer.zero_grad(set_to_none=True)
-            parts["loss"].backward()  # type: ignore[no-untyped-call]
-            average_([p.grad for p in network.parameters() if p.grad is not None])
+            with gradients.shared():
+                parts["loss"].backward()  # type: ignore[no-untyped-call]
             clip_gradients(network, recipe.optim.clip)
             optimizer.step()
             log.add(**parts)

@@ -1,6 +1,6 @@
 """The loop of pre-training, as one process runs it."""
 
-from contextlib import closing
+from contextlib import closing, nullcontext
 
 import torch
 from torch import Tensor
@@ -19,6 +19,7 @@ from lupctl.core.stages.pretrain.job import PretrainJob, network_plan
 from lupctl.core.stages.pretrain.probe import probe_backbone
 from lupctl.core.stages.pretrain.setup import open_batches, set_up
 from lupctl.core.train.board import Board
+from lupctl.core.train.gradients import SharedGradients
 from lupctl.core.train.log import LoopLog
 from lupctl.core.train.optim import Schedule, build_optimizer, set_rate
 from lupctl.core.train.parts import each_part, recompute_blocks
@@ -43,6 +44,7 @@ def train_job(job: PretrainJob) -> None:
     )
     schedule = build_schedule(recipe, order.steps_per_epoch)
     start, damaged = restore_state(folder, method, optimizer)
+    gradients = SharedGradients(method.encoder_q.parameters())
 
     batches = open_batches(setup, range(start, total), seed=recipe.seed)
     writer = StateWriter(folder)
@@ -73,8 +75,9 @@ def train_job(job: PretrainJob) -> None:
             first, second = (make_view(setup.view, batch.pixels, draws) for draws in batch.views)
             rate = schedule.rate(step)
             set_rate(optimizer, rate)
-            loss, hits = learn(method, first, second, step, recipe=recipe, precision=setup.precision)
-            average_([p.grad for p in method.encoder_q.parameters() if p.grad is not None])
+            loss, hits = learn(
+                method, first, second, step, recipe=recipe, precision=setup.precision, gradients=gradients
+            )
             clip_gradients(method.encoder_q, recipe.optim.clip)
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
@@ -112,9 +115,10 @@ def learn(
     *,
     recipe: PretrainRecipe,
     precision: torch.dtype,
+    gradients: SharedGradients,
     clock: Clock = untimed,
 ) -> MocoStep:
-    """Forward and backward of one step, in as many parts as the recipe says; leaves gradients and the queue's update.
+    """Forward and backward of one step, in as many parts as the recipe says; leaves shared gradients and a new queue.
 
     With parts, all queries face the same old queue and the keys enter it together, as if there were one part. What
     differs from one part is rounding alone, as long as every part holds whole batch-norm groups.
@@ -125,16 +129,17 @@ def learn(
         step: keys the shuffling.
         recipe: its `optim.accumulate`.
         precision: type of the forward pass.
+        gradients: of the query encoder.
         clock: looks at keys, forward and backward.
     """
     parts = recipe.optim.accumulate
     with clock("keys"), autocast(first.device, precision):
         keys = method.encode_keys(second, step, parts=parts)
     found = []
-    for some in each_part(method.encoder_q, parts):
+    for number, some in enumerate(each_part(method.encoder_q, parts), start=1):
         with clock("forward"), autocast(first.device, precision):
             loss, hits = method.contrast(first[some], keys.own[some], method.queue)
-        with clock("backward"):
+        with clock("backward"), gradients.shared() if number == parts else nullcontext():
             (loss / parts).backward()  # type: ignore[no-untyped-call]
         found.append(torch.stack([loss.detach(), hits]))
     method.enqueue(keys.every)

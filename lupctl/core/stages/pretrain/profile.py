@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from lupctl.core.dist import average_, rank, timing_messages
+from lupctl.core.dist import rank, timing_messages
 from lupctl.core.formats.images import decode_rgb
 from lupctl.core.launch import launch
 from lupctl.core.loading.transform import make_view
@@ -17,6 +17,7 @@ from lupctl.core.loading.views import draw_views
 from lupctl.core.stages.pretrain.job import PretrainJob, plan_pretraining
 from lupctl.core.stages.pretrain.loop import build_method, build_schedule, learn
 from lupctl.core.stages.pretrain.setup import Setup, open_batches, set_up
+from lupctl.core.train.gradients import SharedGradients
 from lupctl.core.train.optim import build_optimizer, set_rate
 from lupctl.core.train.state import clip_gradients
 from lupctl.core.train.stopwatch import Stopwatch
@@ -78,8 +79,10 @@ def _measure(given: tuple[PretrainJob, int]) -> Profile | None:
     recipe, setup = job.recipe, set_up(job)
     torch.manual_seed(recipe.seed)
     method = build_method(recipe, setup.device)
-    parameters = list(method.encoder_q.parameters())
-    optimizer = build_optimizer(parameters, **recipe.optim.model_dump(exclude={"clip", "accumulate"}))
+    gradients = SharedGradients(method.encoder_q.parameters())
+    optimizer = build_optimizer(
+        method.encoder_q.parameters(), **recipe.optim.model_dump(exclude={"clip", "accumulate"})
+    )
     schedule = build_schedule(recipe, setup.order.steps_per_epoch)
     batches = open_batches(setup, range(WARM_UP + steps), seed=recipe.seed)
     clock, started_at = Stopwatch(setup.device), 0.0
@@ -93,8 +96,16 @@ def _measure(given: tuple[PretrainJob, int]) -> Profile | None:
                 batch = batch.to(setup.device)
             with clock("transform"):
                 first, second = (make_view(setup.view, batch.pixels, draws) for draws in batch.views)
-            learn(method, first, second, step, recipe=recipe, precision=setup.precision, clock=clock)
-            average_([p.grad for p in parameters if p.grad is not None])
+            learn(
+                method,
+                first,
+                second,
+                step,
+                recipe=recipe,
+                precision=setup.precision,
+                gradients=gradients,
+                clock=clock,
+            )
             with clock("optimizer"):
                 clip_gradients(method.encoder_q, recipe.optim.clip)
                 set_rate(optimizer, schedule.rate(step))

@@ -186,7 +186,7 @@ def default_recipe(origin: Start, progress: Progress) -> tuple[str, list[str]]:
     Constants of a start that are neither LUPerson's nor LUPerson-NL's are its own, and are kept; so do the published
     runs from momentum contrast on ImageNet, which have the extra batch norm too.
     """
-    from lupctl.core.recipes.models import LUPERSON_MEAN, LUPERSON_NL_MEAN
+    from lupctl.core.recipes.sections import LUPERSON_MEAN, LUPERSON_NL_MEAN
 
     recipe, settings, why = DEFAULT_RECIPE, list[str](), ""
     if origin.checkpoint is None:

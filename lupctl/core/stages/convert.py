@@ -10,7 +10,7 @@ from lupctl.core.formats.checkpoint import write_checkpoint
 from lupctl.core.formats.foreign_weights import read_foreign
 from lupctl.core.nets.foreign import Difference, Recognised, recognise, turn_to_rgb
 from lupctl.core.progress import Progress
-from lupctl.core.recipes.models import IMAGENET_MEAN, Pixels
+from lupctl.core.recipes.sections import IMAGENET_MEAN, Pixels
 from lupctl.core.recipes.shipped import find_text, resolve_recipe
 from lupctl.core.recipes.text import parse_recipe
 

@@ -85,6 +85,9 @@ class BatchSource(Protocol):
     def __getitem__(self, item: int) -> Batch:
         """One batch."""
 
+    def describe(self, image: int) -> str:
+        """What an image that a worker left word of is called."""
+
 
 class StepDataset(Dataset[Batch]):
     """Item `step` is the batch of that step, decoded and with its augmentation drawn.
@@ -117,6 +120,7 @@ class StepDataset(Dataset[Batch]):
 
         def read() -> Iterator[NDArray[np.uint8]]:
             for place, row in enumerate(wanted.tolist()):
+                self.room.note(row)
                 rows[place], image, damage = self._images.decode_or_next(row)
                 damaged.extend(damage)
                 yield image
@@ -133,6 +137,10 @@ class StepDataset(Dataset[Batch]):
             damaged=tuple(damaged),
             slot=slot,
         )
+
+    def describe(self, image: int) -> str:
+        """Where image `image` of the data set lies."""
+        return self._images.describe(image)
 
 
 class ChunkDataset(Dataset[Batch]):
@@ -153,8 +161,9 @@ class ChunkDataset(Dataset[Batch]):
 
     def __getitem__(self, item: int) -> Batch:
         rows = np.arange(item * self._chunk, min((item + 1) * self._chunk, len(self._images)))
-        images = map(self._images.decode, rows.tolist())
-        pixels, size, slot = stack_images(images, self.room, count=len(rows), bound=self._images.bound(rows))
+        pixels, size, slot = stack_images(
+            map(self._read, rows.tolist()), self.room, count=len(rows), bound=self._images.bound(rows)
+        )
         draws = SampleDraws(rows, seed=0, epoch=0, view=0)
         return Batch(
             pixels=pixels,
@@ -162,6 +171,14 @@ class ChunkDataset(Dataset[Batch]):
             views=(_tensors(draw_view(self._plan, size, draws)),),
             slot=slot,
         )
+
+    def describe(self, image: int) -> str:
+        """Where image `image` of the data set lies."""
+        return self._images.describe(image)
+
+    def _read(self, index: int) -> NDArray[np.uint8]:
+        self.room.note(index)
+        return self._images.decode(index)
 
 
 class GuardedDataset(Dataset[Batch | LupError]):
@@ -192,6 +209,7 @@ def open_loader(dataset: BatchSource, items: range, *, workers: int, pin: bool) 
     # Workers are forked. Where OpenCV has started threads of its own, as packing in this process does, a forked copy
     # would wait for threads that do not exist; ending them here is safe, and one thread per worker is what we want.
     cv2.setNumThreads(1)
+    dataset.room.watch(workers)
     loader: DataLoader[Batch | LupError] = DataLoader(
         GuardedDataset(dataset),
         sampler=items,
@@ -202,13 +220,13 @@ def open_loader(dataset: BatchSource, items: range, *, workers: int, pin: bool) 
         worker_init_fn=_start_worker,
     )
     # Beginning here, and not at the first `next`, lets the workers decode while the caller builds its network.
-    batches = _read_guarded(iter(loader), dataset.room)
+    batches = _read_guarded(iter(loader), dataset)
     # Workers ignore SIGTERM, which is how Python ends those that are left at its own exit, and would wait for ever.
     atexit.register(_close_if_open, weakref.ref(batches))
     return batches
 
 
-def _read_guarded(items: Iterator[Batch | LupError], room: Room) -> Generator[Batch, None, None]:
+def _read_guarded(items: Iterator[Batch | LupError], dataset: BatchSource) -> Generator[Batch, None, None]:
     """Batches, with errors raised; torch's iterator ends with this one.
 
     That iterator stops its workers when it is deleted, but not when the garbage collector finds it in a cycle, as an
@@ -224,17 +242,28 @@ def _read_guarded(items: Iterator[Batch | LupError], room: Room) -> Generator[Ba
             except RuntimeError as error:
                 if not str(error).startswith("DataLoader worker"):
                     raise
-                raise DataError(
-                    f"a decoding worker died ({str(error).splitlines()[0]}); often the memory was not enough",
-                    hint="fewer of them, as in --workers 1; lupctl data verify PACK --deep finds damaged images",
-                ) from error
+                raise _died(items, dataset, str(error).splitlines()[0]) from error
             if isinstance(item, LupError):
                 raise item
             yield item
     finally:
         if isinstance(items, _MultiProcessingDataLoaderIter):
             items._shutdown_workers()
-        forget(room)
+        forget(dataset.room)
+
+
+def _died(items: Iterator[Batch | LupError], dataset: BatchSource, reason: str) -> DataError:
+    """The error for workers that are no more, with the image that each of them left word of last."""
+    left = []
+    if isinstance(items, _MultiProcessingDataLoaderIter):
+        dead = [number for number, worker in enumerate(items._workers) if not worker.is_alive()]
+        left = [image for image in map(dataset.room.last_image, dead) if image is not None]
+    told = f"; its last image was {', '.join(map(dataset.describe, left))}" if left else ""
+    return DataError(
+        f"a decoding worker died ({reason}){told}",
+        hint="often the memory was not enough: fewer workers, as in --workers 1; "
+        "lupctl data verify PACK --deep finds damaged images",
+    )
 
 
 def _close_if_open(batches: "weakref.ref[Generator[Batch, None, None]]") -> None:

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,11 +21,11 @@ from lupctl.core.formats.pack import open_pack
 from lupctl.core.formats.pack_writer import write_pack
 from lupctl.core.formats.shard_writer import PackedImage
 from lupctl.core.loading import handover
+from lupctl.core.loading.guard import BatchSource
 from lupctl.core.loading.handover import Room, stack_images
 from lupctl.core.loading.images import REPLACEMENT_TRIES, FileImages, PackImages
 from lupctl.core.loading.loaders import (
     Batch,
-    BatchSource,
     ChunkDataset,
     StepDataset,
     open_loader,
@@ -233,13 +234,26 @@ class DyingImages(PackImages):
 def test_a_worker_that_dies_is_reported_with_its_image(pack_path: Path, kind: str, workers: int) -> None:
     images = DyingImages([open_pack(pack_path)])
     order = ShuffledOrder(len(images), batch=8, seed=11)
-    dataset: BatchSource = ChunkDataset(images, PLAIN, chunk=8)
+    dataset: BatchSource[Batch] = ChunkDataset(images, PLAIN, chunk=8)
     if kind == "training":
         dataset = StepDataset(images, order, (VIEW,), seed=11)
-    with pytest.raises(DataError, match="a decoding worker died") as caught:
+    with pytest.raises(DataError, match=r"a decoding worker died \(killed by SIGKILL\)") as caught:
         list(open_loader(dataset, range(3), workers=workers, pin=False))
     assert f"; its last image was {pack_path}: image 13 (0013.jpg)" in caught.value.message
     assert "--workers 1" in caught.value.hint
+
+
+def test_a_worker_that_dies_while_the_loop_computes_is_told_at_the_next_batch(pack_path: Path) -> None:
+    """Nothing is raised in the middle of what the loop is doing, as a message to other processes."""
+    batches = open_loader(dataset_of(pack_path), range(100), workers=1, pin=False)
+    next(batches)
+    (worker,) = multiprocessing.active_children()
+    os.kill(worker.pid or 0, signal.SIGKILL)
+    deadline = time.monotonic() + 0.5
+    while time.monotonic() < deadline:
+        time.sleep(0.01)
+    with pytest.raises(DataError, match=r"a decoding worker died \(killed by SIGKILL\); its last image was"):
+        list(batches)
 
 
 def test_a_file_whose_worker_dies_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

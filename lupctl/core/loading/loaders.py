@@ -6,7 +6,7 @@ import signal
 import weakref
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, Protocol
+from typing import Any
 
 import cv2
 import numpy as np
@@ -14,11 +14,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
-from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
-from lupctl.core.errors import DataError, LupError
+from lupctl.core.errors import LupError
 from lupctl.core.loading.draws import SampleDraws
-from lupctl.core.loading.handover import Letter, Room, Slot, forget, receive, stack_images
+from lupctl.core.loading.guard import BatchSource, GuardedDataset, close_if_open, handler_kept, read_guarded
+from lupctl.core.loading.handover import Letter, Room, Slot, receive, stack_images
 from lupctl.core.loading.images import FileImages, PackImages
 from lupctl.core.loading.samplers import StepOrder
 from lupctl.core.loading.views import ViewPlan, draw_view, draw_views
@@ -75,18 +75,6 @@ class Batch:
             views=tuple({key: value.pin_memory() for key, value in view.items()} for view in self.views),
             damaged=self.damaged,
         )
-
-
-class BatchSource(Protocol):
-    """Items are whole batches, in memory that a worker can hand over."""
-
-    room: Room
-
-    def __getitem__(self, item: int) -> Batch:
-        """One batch."""
-
-    def describe(self, image: int) -> str:
-        """What an image that a worker left word of is called."""
 
 
 class StepDataset(Dataset[Batch]):
@@ -181,26 +169,7 @@ class ChunkDataset(Dataset[Batch]):
         return self._images.decode(index)
 
 
-class GuardedDataset(Dataset[Batch | LupError]):
-    """A data set that hands an error the user can act on over as an item.
-
-    torch raises what a worker met again as a RuntimeError of its own when it cannot build it from one string.
-
-    Args:
-        dataset: any.
-    """
-
-    def __init__(self, dataset: BatchSource) -> None:
-        self._dataset = dataset
-
-    def __getitem__(self, item: int) -> Batch | LupError:
-        try:
-            return self._dataset[item]
-        except LupError as error:
-            return error
-
-
-def open_loader(dataset: BatchSource, items: range, *, workers: int, pin: bool) -> Generator[Batch, None, None]:
+def open_loader(dataset: BatchSource[Batch], items: range, *, workers: int, pin: bool) -> Generator[Batch, None, None]:
     """Batches in order, decoded ahead by `workers` processes (0: in this one).
 
     Raises:
@@ -219,57 +188,15 @@ def open_loader(dataset: BatchSource, items: range, *, workers: int, pin: bool) 
         prefetch_factor=4 if workers else None,
         worker_init_fn=_start_worker,
     )
-    # Beginning here, and not at the first `next`, lets the workers decode while the caller builds its network.
-    batches = _read_guarded(iter(loader), dataset)
+    # torch raises a worker's death in whatever the loop is doing, in the middle of a message too. It looks for dead
+    # workers whenever it waits for them as well, and that is where the loop can be told.
+    with handler_kept(signal.SIGCHLD):
+        # Beginning here, and not at the first `next`, lets the workers decode while the caller builds its network.
+        decoded = iter(loader)
+    batches = read_guarded(decoded, dataset)
     # Workers ignore SIGTERM, which is how Python ends those that are left at its own exit, and would wait for ever.
-    atexit.register(_close_if_open, weakref.ref(batches))
+    atexit.register(close_if_open, weakref.ref(batches))
     return batches
-
-
-def _read_guarded(items: Iterator[Batch | LupError], dataset: BatchSource) -> Generator[Batch, None, None]:
-    """Batches, with errors raised; torch's iterator ends with this one.
-
-    That iterator stops its workers when it is deleted, but not when the garbage collector finds it in a cycle, as an
-    exception and the frames it went through are one: the queue that would tell the workers is gone by then. And an
-    exception that is still held keeps it from being deleted at all. So they are stopped here, in torch's own way.
-    """
-    try:
-        while True:
-            try:
-                item = next(items)
-            except StopIteration:
-                return
-            except RuntimeError as error:
-                if not str(error).startswith("DataLoader worker"):
-                    raise
-                raise _died(items, dataset, str(error).splitlines()[0]) from error
-            if isinstance(item, LupError):
-                raise item
-            yield item
-    finally:
-        if isinstance(items, _MultiProcessingDataLoaderIter):
-            items._shutdown_workers()
-        forget(dataset.room)
-
-
-def _died(items: Iterator[Batch | LupError], dataset: BatchSource, reason: str) -> DataError:
-    """The error for workers that are no more, with the image that each of them left word of last."""
-    left = []
-    if isinstance(items, _MultiProcessingDataLoaderIter):
-        dead = [number for number, worker in enumerate(items._workers) if not worker.is_alive()]
-        left = [image for image in map(dataset.room.last_image, dead) if image is not None]
-    told = f"; its last image was {', '.join(map(dataset.describe, left))}" if left else ""
-    return DataError(
-        f"a decoding worker died ({reason}){told}",
-        hint="often the memory was not enough: fewer workers, as in --workers 1; "
-        "lupctl data verify PACK --deep finds damaged images",
-    )
-
-
-def _close_if_open(batches: "weakref.ref[Generator[Batch, None, None]]") -> None:
-    left = batches()
-    if left is not None:
-        left.close()
 
 
 def default_workers(device: torch.device) -> int:

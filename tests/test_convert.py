@@ -343,6 +343,42 @@ def test_a_training_checkpoint_gives_its_query_encoder(
     assert ran.json["matched"] + len(ran.json["ignored"]) == len(state)
     assert {"module.queue", "module.encoder_k.conv1.weight"} <= set(ran.json["ignored"])
     assert torch.equal(load_file("a.safetensors")["backbone.conv1.weight"], state["module.encoder_q.conv1.weight"])
+    assert "module.encoder_q.fc.0.bias" in ran.json["ignored"] or "module.encoder_q.fc1.weight" in ran.json["ignored"]
+
+
+def test_the_encoder_that_was_taken_is_said_and_can_be_the_other(lupctl: Shell, tmp_path: Path) -> None:
+    torch.save(moco(), tmp_path / "a.pth")
+    for encoder, left in (("q", (4, 124)), ("k", (124, 4))):
+        ran = lupctl(f"model convert a.pth --out a.safetensors --force --encoder {encoder}")
+        assert ran.code == 0, ran.err
+        told = (
+            f"left out: module.encoder_q.* ({left[0]}), module.encoder_k.* ({left[1]}), module.queue, module.queue_ptr"
+        )
+        assert f"taken: module.encoder_{encoder}.*; {told}\n" in ran.err
+        tensors = load_file("a.safetensors")
+        assert len(tensors) == 120
+        for key in ("conv1.weight", "layer4.1.bn2.running_var"):
+            assert torch.equal(tensors[f"backbone.{key}"], moco()[f"module.encoder_{encoder}.{key}"])
+
+
+@pytest.mark.parametrize("prefix", ["net.encoder.", "student.backbone."])
+def test_a_trunk_behind_an_unknown_prefix_is_refused_by_it(lupctl: Shell, tmp_path: Path, prefix: str) -> None:
+    torch.save(trunk(prefix, arch="resnet18"), tmp_path / "a.pth")
+    ran = lupctl("model convert a.pth --out a.safetensors")
+    assert (ran.code, Path("a.safetensors").exists()) == (3, False)
+    assert f"a.pth: a ResNet's tensors behind the prefix {prefix!r}, which is none of the published ones" in ran.err
+    assert "hint: write the state again without it" in ran.err
+
+
+def test_a_safetensors_file_cut_short_is_none(lupctl: Shell, tmp_path: Path) -> None:
+    save_file(trunk(arch="resnet18"), tmp_path / "a.safetensors")
+    whole = (tmp_path / "a.safetensors").read_bytes()
+    for length in (0, 7, 100, len(whole) // 2, len(whole) - 1):
+        (tmp_path / "a.safetensors").write_bytes(whole[:length])
+        ran = lupctl("model convert a.safetensors --out b.safetensors")
+        assert (ran.code, Path("b.safetensors").exists()) == (3, False)
+        assert "error: a.safetensors: not a whole safetensors file" in ran.err
+        assert "hint: download it again" in ran.err
 
 
 def test_a_trunk_is_refused_where_a_reid_model_is_wanted(lupctl: Shell, tmp_path: Path, labelled: Path) -> None:

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,12 +15,13 @@ import torch
 from conftest import TinyImages, draw_tiny, encode_tiny
 from numpy.typing import NDArray
 
-from lupctl.core.errors import CorruptImageError, DataError
+from lupctl.core.errors import CorruptImageError, DataError, DeviceError
 from lupctl.core.formats.images import decode_rgb
 from lupctl.core.formats.pack import open_pack
 from lupctl.core.formats.pack_writer import write_pack
 from lupctl.core.formats.shard_writer import PackedImage
 from lupctl.core.loading import handover
+from lupctl.core.loading.guard import BatchSource
 from lupctl.core.loading.handover import Room, stack_images
 from lupctl.core.loading.images import REPLACEMENT_TRIES, FileImages, PackImages
 from lupctl.core.loading.loaders import (
@@ -218,21 +220,71 @@ def test_evaluation_leaves_no_image_out(pack_path: Path, workers: int) -> None:
     assert caught.value.hint
 
 
-class DyingDataset(torch.utils.data.Dataset[Batch]):
-    """Its worker is killed, as one that took too much memory."""
+class DyingImages(PackImages):
+    """The process that decodes one of them is killed, as one that took too much memory."""
 
-    def __init__(self) -> None:
-        self.room = Room()
-
-    def __getitem__(self, item: int) -> Batch:
-        os.kill(os.getpid(), signal.SIGKILL)
-        raise AssertionError
+    def decode(self, index: int) -> NDArray[np.uint8]:
+        if index == 13:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().decode(index)
 
 
-def test_a_worker_that_dies_is_an_error_that_says_so() -> None:
-    with pytest.raises(DataError, match="decoding worker") as caught:
-        next(open_loader(DyingDataset(), range(3), workers=1, pin=False))
-    assert "--workers" in caught.value.hint
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("kind", ["training", "evaluation"])
+def test_a_worker_that_dies_is_reported_with_its_image(pack_path: Path, kind: str, workers: int) -> None:
+    images = DyingImages([open_pack(pack_path)])
+    order = ShuffledOrder(len(images), batch=8, seed=11)
+    dataset: BatchSource[Batch] = ChunkDataset(images, PLAIN, chunk=8)
+    if kind == "training":
+        dataset = StepDataset(images, order, (VIEW,), seed=11)
+    with pytest.raises(DataError, match=r"a decoding worker died \(killed by SIGKILL\)") as caught:
+        list(open_loader(dataset, range(3), workers=workers, pin=False))
+    assert f"; its last image was {pack_path}: image 13 (0013.jpg)" in caught.value.message
+    assert "--workers 1" in caught.value.hint
+
+
+def test_a_worker_that_dies_while_the_loop_computes_is_told_at_the_next_batch(pack_path: Path) -> None:
+    """Nothing is raised in the middle of what the loop is doing, as a message to other processes."""
+    batches = open_loader(dataset_of(pack_path), range(100), workers=1, pin=False)
+    next(batches)
+    (worker,) = multiprocessing.active_children()
+    os.kill(worker.pid or 0, signal.SIGKILL)
+    deadline = time.monotonic() + 0.5
+    while time.monotonic() < deadline:
+        time.sleep(0.01)
+    with pytest.raises(DataError, match=r"a decoding worker died \(killed by SIGKILL\); its last image was"):
+        list(batches)
+
+
+def test_a_file_whose_worker_dies_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.jpg"
+    path.write_bytes(encode_tiny(0))
+    monkeypatch.setattr("lupctl.core.loading.images.decode_rgb", lambda encoded: os.kill(os.getpid(), signal.SIGKILL))
+    with pytest.raises(DataError, match=r"a decoding worker died .*; its last image was .*a\.jpg$"):
+        list(open_loader(ChunkDataset(FileImages([str(path)]), PLAIN, chunk=8), range(1), workers=1, pin=False))
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_no_shared_memory_is_said_and_not_needed_without_workers(
+    pack_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int
+) -> None:
+    real = torch.UntypedStorage._new_shared
+
+    def refuse(size: int) -> torch.UntypedStorage:
+        if size < 1000:
+            return real(size)
+        raise RuntimeError(f"unable to allocate shared memory(shm) for file </torch_1_2>: {os.strerror(28)} (28)")
+
+    monkeypatch.setattr(torch.UntypedStorage, "_new_shared", refuse)
+    batches = open_loader(dataset_of(pack_path), range(3), workers=workers, pin=False)
+    if workers == 0:
+        assert len(list(batches)) == 3
+        return
+    with pytest.raises(
+        DeviceError, match=r"no shared memory for a batch of 0\.0 MiB \(No space left on device"
+    ) as caught:
+        next(batches)
+    assert "--workers 0" in caught.value.hint
 
 
 LEFT_OPEN = """

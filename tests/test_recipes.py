@@ -13,16 +13,10 @@ from lupctl.cli.app import app
 from lupctl.core.choices import Arch
 from lupctl.core.errors import DataError, UsageError
 from lupctl.core.nets.build import build_network
-from lupctl.core.recipes.models import (
-    Augment,
-    FinetuneData,
-    FinetuneRecipe,
-    PretrainData,
-    PretrainNet,
-    PretrainOptim,
-    PretrainRecipe,
-    ScheduleSettings,
-)
+from lupctl.core.recipes.finetune_sections import FinetuneData
+from lupctl.core.recipes.models import FinetuneRecipe, PretrainRecipe
+from lupctl.core.recipes.pretrain_sections import PretrainData, PretrainNet, PretrainOptim
+from lupctl.core.recipes.sections import Augment, ScheduleSettings
 from lupctl.core.recipes.shipped import (
     MODELS,
     Shipped,

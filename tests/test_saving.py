@@ -180,6 +180,35 @@ def test_a_pack_that_breaks_during_the_run(
     assert (facts["steps"], facts["damaged"]) == (24, 0)
 
 
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_pack_that_disappears_during_the_run(
+    crowd: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int
+) -> None:
+    """Its open files are read on to the end; the same bytes come out, and a run that needs it again says so."""
+    pack = tmp_path / "crowd.h5"
+    shutil.copy(crowd, pack)
+    job = pretrain_job(pack, tmp_path / "run", workers=workers)
+    real, seen = loop.set_rate, []
+
+    def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+        seen.append(rate)
+        if len(seen) == 2:
+            pack.unlink()
+        real(optimizer, rate)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "set_rate", set_rate)
+        assert pretrain(job, QUIET)["steps"] == 4
+    assert not pack.exists()
+    shutil.copy(crowd, pack)
+    pretrain(pretrain_job(pack, tmp_path / "other"), QUIET)
+    run, other = (tmp_path / name / "checkpoint.safetensors" for name in ("run", "other"))
+    assert run.read_bytes() == other.read_bytes()
+    pack.unlink()
+    with pytest.raises(DataError, match=r"crowd\.h5: there is no such pack"):
+        pretrain(pretrain_job(pack, tmp_path / "again"), QUIET)
+
+
 def test_halves_of_a_killed_process_are_swept_up(crowd: Path, tmp_path: Path) -> None:
     job = pretrain_job(crowd, tmp_path / "run")
     job.run.mkdir()

@@ -1,7 +1,6 @@
 """`lupctl data build`."""
 
 import re
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -43,6 +42,7 @@ from lupctl.cli.options import (
     QuietOption,
 )
 from lupctl.cli.show import print_json, print_plan, print_table
+from lupctl.cli.words import lasting_command
 from lupctl.core.choices import DetectionFormat, Detector
 from lupctl.core.errors import UsageError
 from lupctl.core.progress import Progress
@@ -59,8 +59,7 @@ DETECTION_FOLDERS = ("detections", "dets", "dets.pkl")
 SHARD_RULE = re.compile(r"(\d{1,6})/(\d{1,6})")
 ASPECT_RULE = re.compile(r"(\d+(?:\.\d+)?):(\d+(?:\.\d+)?)")
 # What has no say in the result and may differ between two runs of one build.
-FLEETING_FLAGS = frozenset({"--force", "--json", "--quiet", "-q", "--debug", "--strict"})
-FLEETING_OPTIONS = frozenset({"--workers", "--executor", "--shard", "--device"})
+FLEETING_OPTIONS = ("--executor", "--shard", "--device")
 
 
 def build(
@@ -145,7 +144,7 @@ def build(
         shard=_parse_shard(shard),
         strict=strict,
         force=force,
-        command=("lupctl", *_lasting_words(sys.argv[1:])),
+        command=lasting_command(options=FLEETING_OPTIONS, flags=("--strict",)),
     )
     if dry_run:
         plan = plan_build(job)
@@ -241,21 +240,6 @@ def _check_weights(weights: Path | None, detector: Detector | None) -> Path | No
     if weights is not None and not weights.is_file():
         raise UsageError(f"--detector-weights {weights}: there is no such file", hint="check the path with ls -l")
     return weights
-
-
-def _lasting_words(words: list[str]) -> list[str]:
-    """A command line without what has no say in the result: the same build gives the same bytes however it is run."""
-    kept: list[str] = []
-    skips_next = False
-    for word in words:
-        option, _, value = word.partition("=")
-        if skips_next:
-            skips_next = False
-        elif option in FLEETING_OPTIONS:
-            skips_next = not value
-        elif word not in FLEETING_FLAGS:
-            kept.append(word)
-    return kept
 
 
 def _show_plan(job: "BuildJob", num_videos: int, num_done: int, unpaired: list[tuple[str, str]], *, json: bool) -> None:

@@ -1,6 +1,5 @@
 """`lupctl finetune`."""
 
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -26,6 +25,7 @@ from lupctl.cli.options import (
 )
 from lupctl.cli.resolve import Start, find_start
 from lupctl.cli.show import print_json, print_path, print_plan, print_table
+from lupctl.cli.words import lasting_command
 from lupctl.core.progress import Progress
 from lupctl.core.workspace import Workspace, open_workspace
 
@@ -108,7 +108,7 @@ def finetune(
         run=out or default_run(space, pack, resolved, origin),
         placement=placement,
         workers=workers,
-        command=("lupctl", *sys.argv[1:]),
+        command=lasting_command(),
         force=force,
         quiet=quiet,
     )
@@ -186,7 +186,7 @@ def default_recipe(origin: Start, progress: Progress) -> tuple[str, list[str]]:
     Constants of a start that are neither LUPerson's nor LUPerson-NL's are its own, and are kept; so do the published
     runs from momentum contrast on ImageNet, which have the extra batch norm too.
     """
-    from lupctl.core.recipes.models import LUPERSON_MEAN, LUPERSON_NL_MEAN
+    from lupctl.core.recipes.sections import LUPERSON_MEAN, LUPERSON_NL_MEAN
 
     recipe, settings, why = DEFAULT_RECIPE, list[str](), ""
     if origin.checkpoint is None:

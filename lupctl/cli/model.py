@@ -1,6 +1,7 @@
 """`lupctl model list`, `download`, `info` and `convert`."""
 
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -28,12 +29,18 @@ ToOption = Annotated[
 ]
 BgrOption = Annotated[bool, typer.Option("--bgr", help="The network was trained on BGR; turn its input round.")]
 
+EncoderOption = Annotated[
+    Literal["q", "k"],
+    typer.Option("--encoder", help="Of a training checkpoint with two: q, the trained one, or k, its average."),
+]
+
 
 def convert_model(
     source: SourceArgument,
     recipe: RecipeOption = None,
     reid: ReidOption = False,
     bgr: BgrOption = False,
+    encoder: EncoderOption = "q",
     to: ToOption = "lupctl",
     out: OutOption = None,
     home: HomeOption = None,
@@ -68,6 +75,7 @@ def convert_model(
         recipe=recipe,
         reid=reid,
         bgr=bgr,
+        encoder=encoder,
         force=force,
         command=("lupctl", *sys.argv[1:]),
     )
@@ -83,7 +91,17 @@ def convert_model(
     else:
         told = f"{facts['network']} {facts['arch']} ({facts['use']}): {facts['matched']} tensors matched"
         progress.say(f"{told}, {len(facts['ignored'])} ignored, {len(facts['missing'])} missing that may be")
+        if facts["ignored"]:
+            taken = f"taken: {facts['prefix']}*; " if facts["prefix"] else ""
+            progress.say(f"{taken}left out: {sum_up(facts['ignored'])}")
         print_path(job.out)
+
+
+def sum_up(keys: list[str]) -> str:
+    """Keys of tensors by what they begin with, and how many begin with it."""
+    beginnings = [".".join(key.split(".")[: 2 if key.startswith("module.") else 1]) for key in keys]
+    counts = Counter(beginnings)
+    return ", ".join(name if name in keys else f"{name}.* ({number})" for name, number in counts.items())
 
 
 def print_differences(rows: tuple[tuple[str, str, str], ...]) -> None:

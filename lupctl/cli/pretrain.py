@@ -1,6 +1,5 @@
 """`lupctl pretrain`."""
 
-import sys
 from os import environ
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -25,6 +24,7 @@ from lupctl.cli.options import (
 )
 from lupctl.cli.resolve import find_pretraining_packs
 from lupctl.cli.show import print_json, print_path, print_plan, print_table
+from lupctl.cli.words import lasting_command
 from lupctl.core.choices import Method
 from lupctl.core.cluster import Meeting, OuterJob, find_outer_job, plan_meeting
 from lupctl.core.progress import Progress
@@ -157,7 +157,7 @@ def pretrain(
         run=out or default_run(space, resolved.method, resolved.net.arch, packs),
         placement=placement,
         workers=workers,
-        command=("lupctl", *sys.argv[1:]),
+        command=lasting_command(),
         meeting=meeting,
         probe=space.find_pack(resolved.probe.pack) if resolved.probe.pack else None,
         tensorboard=tensorboard,

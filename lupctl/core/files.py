@@ -16,6 +16,7 @@ HASH_CHUNK_BYTES = 1 << 20
 RUST_ERROR = re.compile(r"\(os error (\d+)\)")
 UNWRITABLE = (
     errno.EROFS, errno.EACCES, errno.EPERM, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG,
+    errno.EFBIG, errno.EIO,
 )  # fmt: skip
 
 

@@ -1,24 +1,42 @@
-"""How fast a training view is made here and by the usual pipeline.
+"""How fast a training view is made here and by the usual pipeline, and how many images a core delivers in each.
 
     OMP_NUM_THREADS=1 python tests/benchmarks/transform_speed.py --source 256x128 --result 256x128
+    OMP_NUM_THREADS=1 python tests/benchmarks/transform_speed.py --pack market1501.h5
 
-Prints views per second on one thread with LUPerson's settings, from decoded pixels to a normalised tensor: this
-project's batched transform (the drawing of its numbers included) beside torchvision's per-image pipeline on PIL images
-with the same operations. The two take turns; medians of the rounds are printed.
+LUPerson's settings, on one thread, in seconds of that thread's processor time. The usual pipeline is what published
+code does: PIL decodes, and torchvision makes every view of every image by itself, in the decoding workers.
+
+    view     one view, from decoded pixels to a normalised tensor (the drawing of its numbers included)
+    worker   what a decoding worker does for one image and its two views: here reading with its checksum, decoding,
+             stacking and drawing numbers, because pixels are transformed on the device; there everything
+
+Images are those of a pack, or drawn ones as JPEG of the size that --source says. Both sides see the same bytes and take
+turns; medians of the rounds are printed.
 """
 
 import argparse
+import io
 import statistics
+import tempfile
 import time
+from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image, ImageFilter
 from torchvision import transforms
 
+from lupctl.core.formats.pack import Pack, open_pack
 from lupctl.core.loading.draws import SampleDraws
+from lupctl.core.loading.images import PackImages
+from lupctl.core.loading.loaders import StepDataset
+from lupctl.core.loading.samplers import ShuffledOrder
 from lupctl.core.loading.transform import make_view
 from lupctl.core.loading.views import ViewPlan, draw_view
+from lupctl.core.progress import Progress
+from lupctl.core.sources.synthetic import SyntheticPlan, SyntheticSource
+from lupctl.core.stages.pack import pack
 
 MEAN, STD = (0.3525, 0.3106, 0.3140), (0.2660, 0.2522, 0.2505)
 
@@ -60,44 +78,89 @@ def luperson_plan(height: int, width: int) -> ViewPlan:
     )
 
 
+def draw_pack(folder: Path, height: int, width: int) -> Path:
+    source = SyntheticSource(SyntheticPlan(unlabelled_persons=150, height=height, width=width))
+    return pack(source, out=folder / "drawn.h5", progress=Progress(quiet=True)).path
+
+
+def take_turns(sides: dict[str, Callable[[int], object]], *, rounds: int, count: int) -> dict[str, list[float]]:
+    """Processor seconds per item of every round of each side; a round before them warms up."""
+    spent: dict[str, list[float]] = {name: [] for name in sides}
+    for number in range(rounds + 1):
+        for name, run in sides.items():
+            started_at = time.process_time()
+            run(number)
+            if number:
+                spent[name].append((time.process_time() - started_at) / count)
+    return spent
+
+
+def say(what: str, spent: dict[str, list[float]]) -> None:
+    """Prints the middle of each side, and of their ratios."""
+    for name, seconds in spent.items():
+        middle = statistics.median(seconds)
+        print(f"{what}, {name}: {1e3 * middle:.2f} ms, {1 / middle:,.0f}/s")
+    ratio = statistics.median(theirs / ours for ours, theirs in zip(*spent.values(), strict=True))
+    print(f"{what}: {ratio:.2f} times as many as in the usual pipeline")
+
+
+def measure_views(made: Pack, plan: ViewPlan, rounds: int, batch: int) -> None:
+    """Both sides of a view, from pixels that are decoded already."""
+    order = ShuffledOrder(len(made), batch=batch, seed=1)
+    ready = StepDataset(PackImages([made]), order, (plan,), seed=1)[0]
+    size = made.size[ready.rows.numpy()].astype(np.int64)
+    images = [
+        Image.fromarray(pixels[:height, :width].copy())
+        for pixels, (height, width) in zip(ready.pixels.numpy(), size.tolist(), strict=True)
+    ]
+    usual = usual_pipeline(plan.height, plan.width)
+
+    def ours(epoch: int) -> None:
+        drawn = draw_view(plan, size, SampleDraws(np.arange(batch), seed=1, epoch=epoch, view=0))
+        draws = {name: torch.from_numpy(getattr(drawn, name)) for name in drawn.__dataclass_fields__}
+        make_view(plan, ready.pixels, draws)
+
+    def theirs(epoch: int) -> None:
+        torch.stack([usual(image) for image in images])
+
+    say("view", take_turns({"here": ours, "usual": theirs}, rounds=rounds, count=batch))
+
+
+def measure_workers(made: Pack, plan: ViewPlan, rounds: int, batch: int) -> None:
+    """Both sides of a decoding worker's work."""
+    order = ShuffledOrder(len(made), batch=batch, seed=1)
+    dataset = StepDataset(PackImages([made]), order, (plan, plan), seed=1)
+    usual = usual_pipeline(plan.height, plan.width)
+
+    def theirs(step: int) -> None:
+        views = []
+        for row in order.rows(step).tolist():
+            image = Image.open(io.BytesIO(made.read(row))).convert("RGB")
+            views += [usual(image), usual(image)]
+        torch.stack(views)
+
+    say("worker", take_turns({"here": dataset.__getitem__, "usual": theirs}, rounds=rounds, count=batch))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--source", default="256x128")
+    parser.add_argument("--pack", type=Path, help="images of this pack instead of drawn ones")
+    parser.add_argument("--source", default="256x128", help="height and width of drawn images")
     parser.add_argument("--result", default="256x128")
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=7)
     options = parser.parse_args()
-    height, width = map(int, options.source.split("x"))
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    coarse = np.random.default_rng(0).integers(0, 256, (options.batch, height // 8, width // 8, 3), dtype=np.uint8)
-    pixels = np.stack([np.asarray(Image.fromarray(image).resize((width, height))) for image in coarse])
-    size = np.tile(np.array([height, width], dtype=np.int64), (options.batch, 1))
+    height, width = map(int, options.source.split("x"))
     plan = luperson_plan(*map(int, options.result.split("x")))
-    usual = usual_pipeline(plan.height, plan.width)
-    source = torch.from_numpy(pixels)
-
-    def ours(epoch: int) -> None:
-        drawn = draw_view(plan, size, SampleDraws(np.arange(options.batch), seed=1, epoch=epoch, view=0))
-        draws = {name: torch.from_numpy(getattr(drawn, name)) for name in drawn.__dataclass_fields__}
-        make_view(plan, source, draws)
-
-    def theirs(epoch: int) -> None:
-        torch.stack([usual(Image.fromarray(image)) for image in pixels])
-
-    spent: dict[str, list[float]] = {"batched": [], "per image": []}
-    for epoch in range(options.rounds + 1):
-        for name, run in (("batched", ours), ("per image", theirs)):
-            started_at = time.perf_counter()
-            run(epoch)
-            if epoch:  # the first round warms up
-                spent[name].append((time.perf_counter() - started_at) / options.batch)
-    for name, seconds in spent.items():
-        middle = statistics.median(seconds)
-        print(
-            f"{options.source} to {options.result}, {name}: {1 / middle:,.0f} views/s, {1e3 * middle:.2f} ms per view"
-        )
-    print(f"ratio: {statistics.median(a / b for a, b in zip(*spent.values(), strict=True)):.2f} of the usual time")
+    with tempfile.TemporaryDirectory() as folder:
+        made = open_pack(options.pack or draw_pack(Path(folder), height, width))
+        middle = np.median(made.size, axis=0).astype(int).tolist()
+        encoded = made.num_bytes / len(made) / 1024
+        print(f"images of {middle[0]}x{middle[1]} and {encoded:.1f} KiB to views of {options.result}")
+        measure_views(made, plan, options.rounds, options.batch)
+        measure_workers(made, plan, options.rounds, options.batch)
 
 
 if __name__ == "__main__":

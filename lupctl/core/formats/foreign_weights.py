@@ -71,4 +71,4 @@ def _first_reason(error: Exception) -> str:
     """One line of what torch says, which is long."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     told = next((line for line in lines if "GLOBAL" in line or "Unsupported" in line), lines[0] if lines else "")
-    return told[:160]
+    return told.partition(". ")[0].removesuffix(".")[:160]

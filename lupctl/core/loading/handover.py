@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import get_worker_info
 
+from lupctl.core.errors import DeviceError
+
 # Batches of one worker that may live at the same time; one beyond them is sent in memory of its own.
 SLOTS = 64
 
@@ -65,6 +67,22 @@ class Room:
         self._worker: str | None = None
         self._slots: list[Tensor] = []
         self._told: set[int] = set()
+        self._reading: NDArray[np.int64] | None = None
+
+    def watch(self, workers: int) -> None:
+        """Lets workers that are forked after this leave word of what they read."""
+        self._reading = _shared_bytes(8 * workers).view(torch.int64).fill_(-1).numpy() if workers else None
+
+    def note(self, image: int) -> None:
+        """Leaves word, in a worker, of the image that it reads now."""
+        info = get_worker_info()
+        if info is not None and self._reading is not None:
+            self._reading[info.id] = image
+
+    def last_image(self, worker: int) -> int | None:
+        """The image that a worker left word of last, dead or alive."""
+        image = -1 if self._reading is None else int(self._reading[worker])
+        return None if image < 0 else image
 
     def take(self, shape: tuple[int, ...]) -> tuple[Tensor, "Slot | None"]:
         """A uint8 tensor with anything in it, and the slot that it lies in, if it does."""
@@ -178,5 +196,12 @@ def forget(room: Room) -> None:
 
 
 def _shared_bytes(number: int) -> Tensor:
-    storage = torch.UntypedStorage._new_shared(number)  # type: ignore[no-untyped-call]
+    try:
+        storage = torch.UntypedStorage._new_shared(number)  # type: ignore[no-untyped-call]
+    except RuntimeError as error:
+        reason = str(error).rpartition(": ")[2]
+        raise DeviceError(
+            f"no shared memory for a batch of {number / 2**20:.1f} MiB ({reason})",
+            hint="--workers 0 needs none; or give the machine, or its container, more of it (/dev/shm)",
+        ) from error
     return torch.empty(0, dtype=torch.uint8).set_(storage, 0, (number,), (1,))

@@ -54,6 +54,11 @@ class PackImages:
         pack, row = self._place(int(self.rows[index]))
         return decode_rgb(self._packs[pack].read(row))
 
+    def describe(self, index: int) -> str:
+        """Pack, row and name of image `index`, for a person."""
+        pack, row = self._place(int(self.rows[index]))
+        return f"{self._packs[pack].path}: image {row} ({self._packs[pack].samples.names[row]})"
+
     def _place(self, row: int) -> tuple[int, int]:
         pack = bisect_right(self._starts, row) - 1
         return pack, row - self._starts[pack]
@@ -91,6 +96,10 @@ class FileImages:
 
     def __len__(self) -> int:
         return len(self._paths)
+
+    def describe(self, index: int) -> str:
+        """The file of image `index`."""
+        return self._paths[index]
 
     def bound(self, indices: NDArray[np.int64]) -> tuple[int, int]:
         """Nothing is known before decoding."""

@@ -6,7 +6,7 @@ import signal
 import weakref
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, Protocol
+from typing import Any
 
 import cv2
 import numpy as np
@@ -14,11 +14,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
-from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
-from lupctl.core.errors import DataError, LupError
+from lupctl.core.errors import LupError
 from lupctl.core.loading.draws import SampleDraws
-from lupctl.core.loading.handover import Letter, Room, Slot, forget, receive, stack_images
+from lupctl.core.loading.guard import BatchSource, GuardedDataset, close_if_open, handler_kept, read_guarded
+from lupctl.core.loading.handover import Letter, Room, Slot, receive, stack_images
 from lupctl.core.loading.images import FileImages, PackImages
 from lupctl.core.loading.samplers import StepOrder
 from lupctl.core.loading.views import ViewPlan, draw_view, draw_views
@@ -77,15 +77,6 @@ class Batch:
         )
 
 
-class BatchSource(Protocol):
-    """Items are whole batches, in memory that a worker can hand over."""
-
-    room: Room
-
-    def __getitem__(self, item: int) -> Batch:
-        """One batch."""
-
-
 class StepDataset(Dataset[Batch]):
     """Item `step` is the batch of that step, decoded and with its augmentation drawn.
 
@@ -117,6 +108,7 @@ class StepDataset(Dataset[Batch]):
 
         def read() -> Iterator[NDArray[np.uint8]]:
             for place, row in enumerate(wanted.tolist()):
+                self.room.note(row)
                 rows[place], image, damage = self._images.decode_or_next(row)
                 damaged.extend(damage)
                 yield image
@@ -133,6 +125,10 @@ class StepDataset(Dataset[Batch]):
             damaged=tuple(damaged),
             slot=slot,
         )
+
+    def describe(self, image: int) -> str:
+        """Where image `image` of the data set lies."""
+        return self._images.describe(image)
 
 
 class ChunkDataset(Dataset[Batch]):
@@ -153,8 +149,9 @@ class ChunkDataset(Dataset[Batch]):
 
     def __getitem__(self, item: int) -> Batch:
         rows = np.arange(item * self._chunk, min((item + 1) * self._chunk, len(self._images)))
-        images = map(self._images.decode, rows.tolist())
-        pixels, size, slot = stack_images(images, self.room, count=len(rows), bound=self._images.bound(rows))
+        pixels, size, slot = stack_images(
+            map(self._read, rows.tolist()), self.room, count=len(rows), bound=self._images.bound(rows)
+        )
         draws = SampleDraws(rows, seed=0, epoch=0, view=0)
         return Batch(
             pixels=pixels,
@@ -163,27 +160,16 @@ class ChunkDataset(Dataset[Batch]):
             slot=slot,
         )
 
+    def describe(self, image: int) -> str:
+        """Where image `image` of the data set lies."""
+        return self._images.describe(image)
 
-class GuardedDataset(Dataset[Batch | LupError]):
-    """A data set that hands an error the user can act on over as an item.
-
-    torch raises what a worker met again as a RuntimeError of its own when it cannot build it from one string.
-
-    Args:
-        dataset: any.
-    """
-
-    def __init__(self, dataset: BatchSource) -> None:
-        self._dataset = dataset
-
-    def __getitem__(self, item: int) -> Batch | LupError:
-        try:
-            return self._dataset[item]
-        except LupError as error:
-            return error
+    def _read(self, index: int) -> NDArray[np.uint8]:
+        self.room.note(index)
+        return self._images.decode(index)
 
 
-def open_loader(dataset: BatchSource, items: range, *, workers: int, pin: bool) -> Generator[Batch, None, None]:
+def open_loader(dataset: BatchSource[Batch], items: range, *, workers: int, pin: bool) -> Generator[Batch, None, None]:
     """Batches in order, decoded ahead by `workers` processes (0: in this one).
 
     Raises:
@@ -192,6 +178,7 @@ def open_loader(dataset: BatchSource, items: range, *, workers: int, pin: bool) 
     # Workers are forked. Where OpenCV has started threads of its own, as packing in this process does, a forked copy
     # would wait for threads that do not exist; ending them here is safe, and one thread per worker is what we want.
     cv2.setNumThreads(1)
+    dataset.room.watch(workers)
     loader: DataLoader[Batch | LupError] = DataLoader(
         GuardedDataset(dataset),
         sampler=items,
@@ -201,46 +188,15 @@ def open_loader(dataset: BatchSource, items: range, *, workers: int, pin: bool) 
         prefetch_factor=4 if workers else None,
         worker_init_fn=_start_worker,
     )
-    # Beginning here, and not at the first `next`, lets the workers decode while the caller builds its network.
-    batches = _read_guarded(iter(loader), dataset.room)
+    # torch raises a worker's death in whatever the loop is doing, in the middle of a message too. It looks for dead
+    # workers whenever it waits for them as well, and that is where the loop can be told.
+    with handler_kept(signal.SIGCHLD):
+        # Beginning here, and not at the first `next`, lets the workers decode while the caller builds its network.
+        decoded = iter(loader)
+    batches = read_guarded(decoded, dataset)
     # Workers ignore SIGTERM, which is how Python ends those that are left at its own exit, and would wait for ever.
-    atexit.register(_close_if_open, weakref.ref(batches))
+    atexit.register(close_if_open, weakref.ref(batches))
     return batches
-
-
-def _read_guarded(items: Iterator[Batch | LupError], room: Room) -> Generator[Batch, None, None]:
-    """Batches, with errors raised; torch's iterator ends with this one.
-
-    That iterator stops its workers when it is deleted, but not when the garbage collector finds it in a cycle, as an
-    exception and the frames it went through are one: the queue that would tell the workers is gone by then. And an
-    exception that is still held keeps it from being deleted at all. So they are stopped here, in torch's own way.
-    """
-    try:
-        while True:
-            try:
-                item = next(items)
-            except StopIteration:
-                return
-            except RuntimeError as error:
-                if not str(error).startswith("DataLoader worker"):
-                    raise
-                raise DataError(
-                    f"a decoding worker died ({str(error).splitlines()[0]}); often the memory was not enough",
-                    hint="fewer of them, as in --workers 1; lupctl data verify PACK --deep finds damaged images",
-                ) from error
-            if isinstance(item, LupError):
-                raise item
-            yield item
-    finally:
-        if isinstance(items, _MultiProcessingDataLoaderIter):
-            items._shutdown_workers()
-        forget(room)
-
-
-def _close_if_open(batches: "weakref.ref[Generator[Batch, None, None]]") -> None:
-    left = batches()
-    if left is not None:
-        left.close()
 
 
 def default_workers(device: torch.device) -> int:

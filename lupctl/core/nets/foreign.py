@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -13,16 +14,19 @@ from lupctl.core.nets.build import NetworkPlan, build_network
 from lupctl.core.nets.mgn import HEADS
 from lupctl.core.nets.resnet import DEPTHS
 
+Encoder = Literal["q", "k"]
+
 COUNTER = "num_batches_tracked"
 PIXEL_KEYS = ("pixel_mean", "pixel_std")
+FIRST_OF_A_STAGE = "layer1.0.conv1.weight"
 TRUNK_LAYERS = ("conv1.", "bn1.", "layer1.", "layer2.", "layer3.", "layer4.")
-# Longest first; the query encoder is the one that published backbones are made of.
-TRUNK_PREFIXES = ("module.encoder_q.", "module.backbone.", "encoder_q.", "backbone.", "module.", "")
+# Longest first. Before them come those of the encoder that is wanted of a training checkpoint, which has two.
+TRUNK_PREFIXES = ("module.backbone.", "backbone.", "module.", "")
 # What pre-training keeps beside the trunk.
 TRAINING_PARTS = re.compile(
-    r"(module\.)?(queue(_id|_ptr)?|prototypes|encoder_k\..*"
-    r"|((encoder_q|backbone)\.)?(fc|embed_fc|classifier|fc1|fc2)\..*)"
+    r"(module\.)?(queue(_id|_ptr)?|prototypes|((encoder_[qk]|backbone)\.)?(fc|embed_fc|classifier|fc1|fc2)\..*)"
 )
+OTHER_ENCODER = {"q": re.compile(r"(module\.)?encoder_k\..*"), "k": re.compile(r"(module\.)?encoder_q\..*")}
 CLASSIFIERS = tuple(f"{head}_head.classifier.weight" for head in HEADS)
 
 
@@ -47,6 +51,7 @@ class Recognised:
         missing: keys that the file may lack and does.
         mean, std: pixel constants of RGB in [0, 1], where the file has them.
         differences: what does not fit; the file is refused when there is any.
+        prefix: of the keys that were taken.
     """
 
     plan: NetworkPlan
@@ -57,14 +62,17 @@ class Recognised:
     mean: tuple[float, float, float] | None = None
     std: tuple[float, float, float] | None = None
     differences: tuple[Difference, ...] = ()
+    prefix: str = ""
 
 
-def recognise(state: Mapping[str, Tensor], *, origin: str) -> Recognised:
+def recognise(state: Mapping[str, Tensor], *, origin: str, encoder: Encoder = "q") -> Recognised:
     """The network that tensors belong to.
 
     Args:
         state: by the keys of the file.
         origin: the file, for the error.
+        encoder: the one to take of a training checkpoint: q, the trained one, of which published backbones are made,
+            or k, its average.
 
     Raises:
         FormatError: they are of no network known here.
@@ -72,11 +80,22 @@ def recognise(state: Mapping[str, Tensor], *, origin: str) -> Recognised:
     plain = {key.removeprefix("module."): value for key, value in state.items()}
     if "backbone.0.weight" in plain and any(key.startswith("b1.") for key in plain):
         return recognise_mgn(plain)
-    for prefix in TRUNK_PREFIXES:
+    for prefix in (f"module.encoder_{encoder}.", f"encoder_{encoder}.", *TRUNK_PREFIXES):
         if f"{prefix}conv1.weight" in state:
-            return recognise_trunk(state, prefix)
+            return recognise_trunk(state, prefix, encoder=encoder)
+    raise unknown(state, origin)
+
+
+def unknown(state: Mapping[str, Tensor], origin: str) -> FormatError:
+    """The error for tensors of no network known here; a trunk behind an unknown prefix is called by its name."""
+    prefix = next((key.removesuffix(FIRST_OF_A_STAGE) for key in state if key.endswith(f".{FIRST_OF_A_STAGE}")), "")
+    if f"{prefix}conv1.weight" in state and prefix:
+        return FormatError(
+            f"{origin}: a ResNet's tensors behind the prefix {prefix!r}, which is none of the published ones",
+            hint="write the state again without it, or under module., backbone. or encoder_q.",
+        )
     first = ", ".join(list(state)[:5])
-    raise FormatError(
+    return FormatError(
         f"{origin}: {len(state)} tensors of no network known here ({first}{', …' if len(state) > 5 else ''})",
         hint="known are MGN as LUPerson's projects publish it, and ResNet trunks with torchvision's names",
     )
@@ -118,21 +137,21 @@ def recognise_mgn(state: Mapping[str, Tensor]) -> Recognised:
     )
 
 
-def recognise_trunk(state: Mapping[str, Tensor], prefix: str) -> Recognised:
+def recognise_trunk(state: Mapping[str, Tensor], prefix: str, *, encoder: Encoder = "q") -> Recognised:
     """A ResNet trunk in torchvision's keys behind a prefix; what pre-training keeps beside it is left out."""
     own, ignored, strange = {}, list[str](), dict[str, Tensor]()
     for key, value in state.items():
         name = key.removeprefix(prefix)
         if key.startswith(prefix) and name.startswith(TRUNK_LAYERS):
             own[f"backbone.{name}"] = value
-        elif TRAINING_PARTS.fullmatch(key):
+        elif TRAINING_PARTS.fullmatch(key) or OTHER_ENCODER[encoder].fullmatch(key):
             ignored.append(key)
         else:
             strange[key] = value
     blocks = tuple(count_blocks(own, f"backbone.layer{stage}.") for stage in range(1, 5))
     is_deep = "backbone.layer1.0.conv3.weight" in own
     plan = NetworkPlan(nearest_arch(blocks, is_deep=is_deep), width=len(own["backbone.conv1.weight"]))
-    return replace(fit(plan, {**own, **strange}), ignored=tuple(ignored))
+    return replace(fit(plan, {**own, **strange}), ignored=tuple(ignored), prefix=prefix)
 
 
 def fit(plan: NetworkPlan, own: Mapping[str, Tensor]) -> Recognised:

@@ -30,7 +30,7 @@ def parse_recipe(text: str, *, origin: str) -> dict[str, Any]:
 def dump_recipe(recipe: BaseModel) -> str:
     """A recipe as TOML with every key, so that it can be read back to the same recipe.
 
-    >>> from lupctl.core.recipes.models import Saving
+    >>> from lupctl.core.recipes.sections import Saving
     >>> print(dump_recipe(Saving(every_epochs=3)))
     every_epochs = 3
     <BLANKLINE>

@@ -8,9 +8,9 @@ from lupctl.core.errors import FormatError
 from lupctl.core.files import check_absent, file_fingerprint
 from lupctl.core.formats.checkpoint import write_checkpoint
 from lupctl.core.formats.foreign_weights import read_foreign
-from lupctl.core.nets.foreign import Difference, Recognised, recognise, turn_to_rgb
+from lupctl.core.nets.foreign import Difference, Encoder, Recognised, recognise, turn_to_rgb
 from lupctl.core.progress import Progress
-from lupctl.core.recipes.models import IMAGENET_MEAN, Pixels
+from lupctl.core.recipes.sections import IMAGENET_MEAN, Pixels
 from lupctl.core.recipes.shipped import find_text, resolve_recipe
 from lupctl.core.recipes.text import parse_recipe
 
@@ -41,6 +41,7 @@ class ConvertJob:
             the published recipe of such a network.
         reid: refuse a file that holds no re-id model.
         bgr: the network was trained on BGR.
+        encoder: the one to take of a training checkpoint, q or k.
         force: overwrite.
         command: the command line, for the record.
     """
@@ -50,6 +51,7 @@ class ConvertJob:
     recipe: str | None = None
     reid: bool = False
     bgr: bool = False
+    encoder: Encoder = "q"
     force: bool = False
     command: tuple[str, ...] = ()
 
@@ -71,7 +73,7 @@ def convert(job: ConvertJob, progress: Progress, *, dry: bool = False) -> dict[s
         MismatchError: tensors are missing, left over or of another shape.
     """
     check_absent(job.out, force=job.force)
-    found = recognise(read_foreign(job.source), origin=str(job.source))
+    found = recognise(read_foreign(job.source), origin=str(job.source), encoder=job.encoder)
     is_reid = found.plan.head == "mgn"
     if found.differences:
         raise mismatch(job.source, found)
@@ -111,6 +113,7 @@ def convert(job: ConvertJob, progress: Progress, *, dry: bool = False) -> dict[s
         "width": plan.width,
         "extra_bn": plan.extra_bn,
         "classes": plan.outputs,
+        "prefix": found.prefix,
         "matched": found.matched,
         "ignored": list(found.ignored),
         "missing": list(found.missing),

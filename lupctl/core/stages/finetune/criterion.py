@@ -12,7 +12,8 @@ from lupctl.core.losses.triplet import batch_hard_triplet
 from lupctl.core.losses.weighted import weighted_triplet
 from lupctl.core.nets.mgn import MgnNetwork
 from lupctl.core.nets.networks import ReidNetwork
-from lupctl.core.recipes.models import FinetuneRecipe, Losses
+from lupctl.core.recipes.finetune_sections import Losses
+from lupctl.core.recipes.models import FinetuneRecipe
 
 
 def measure(

@@ -19,7 +19,8 @@ from lupctl.core.loading.persons import CameraStream, PersonStream
 from lupctl.core.loading.samplers import PersonsImagesOrder, StepOrder
 from lupctl.core.nets.build import NetworkPlan
 from lupctl.core.nets.estimate import activation_bytes, parameter_bytes
-from lupctl.core.recipes.models import SUBSET_KINDS, FinetuneRecipe
+from lupctl.core.recipes.finetune_sections import SUBSET_KINDS
+from lupctl.core.recipes.models import FinetuneRecipe
 from lupctl.core.retrieval.answerable import check_answerable
 from lupctl.core.sources.numbering import OFFSET_FACT
 from lupctl.core.sources.subsets import TrainingSet, draw_subset, read_split

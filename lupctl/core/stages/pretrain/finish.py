@@ -1,18 +1,25 @@
 """What a finished run of pre-training leaves."""
 
+from collections.abc import Sequence
 from typing import Any
 
-from lupctl.core.formats.checkpoint import pack_story, write_checkpoint
-from lupctl.core.formats.pack import Pack
+from lupctl.core.formats.checkpoint import write_checkpoint
 from lupctl.core.methods.moco import MoCo
 from lupctl.core.stages.pretrain.job import PretrainJob, network_plan
 from lupctl.core.train.runs import RunFolder
 
 
-def finish_run(job: PretrainJob, method: MoCo, packs: list[Pack], results: dict[str, Any]) -> None:
-    """Writes the checkpoint and marks the run as finished."""
+def finish_run(job: PretrainJob, method: MoCo, data: Sequence[dict[str, Any]], results: dict[str, Any]) -> None:
+    """Writes the checkpoint and marks the run as finished.
+
+    Args:
+        job: what was done.
+        method: trained.
+        data: what `pack_story` says of each pack.
+        results: counts and the last means, for `run.json`.
+    """
     folder = RunFolder(job.run)
-    parents = {f"pack:{pack.dataset}": pack.fingerprint for pack in packs}
+    parents = {f"pack:{pack['dataset']}": pack["fingerprint"] for pack in data}
     header = {
         "stage": "pretrain",
         "command": list(job.command),
@@ -21,7 +28,7 @@ def finish_run(job: PretrainJob, method: MoCo, packs: list[Pack], results: dict[
         "preprocessing": job.recipe.pixels.model_dump(mode="json"),
         "classes": None,
         "parents": parents,
-        "data": [pack_story(pack) for pack in packs],
+        "data": list(data),
     }
     write_checkpoint(folder.checkpoint, method.encoder_q.state_dict(), header)
     folder.write_facts(
@@ -29,7 +36,7 @@ def finish_run(job: PretrainJob, method: MoCo, packs: list[Pack], results: dict[
             "command": "pretrain",
             "method": job.recipe.method,
             "arch": job.recipe.net.arch,
-            "packs": [pack.dataset for pack in packs],
+            "packs": [pack["dataset"] for pack in data],
             "checkpoint": str(folder.checkpoint),
             "parents": parents,
             **results,

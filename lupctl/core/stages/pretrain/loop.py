@@ -7,6 +7,7 @@ from torch import Tensor
 
 from lupctl.core.device import autocast
 from lupctl.core.dist import agree_to_stop, average_, rank, world_size
+from lupctl.core.formats.checkpoint import pack_story
 from lupctl.core.formats.pack import open_pack
 from lupctl.core.loading.transform import make_view
 from lupctl.core.methods.moco import MoCo, MocoStep
@@ -47,6 +48,8 @@ def train_job(job: PretrainJob) -> None:
     gradients = SharedGradients(method.encoder_q.parameters())
 
     batches = open_batches(setup, range(start, total), seed=recipe.seed)
+    # Read now: a pack that disappears during the run takes nothing of a finished one with it.
+    data = [pack_story(pack) for pack in setup.packs] if rank() == 0 else []
     writer = StateWriter(folder)
     log = LoopLog(
         folder,
@@ -104,7 +107,7 @@ def train_job(job: PretrainJob) -> None:
         writer.join()
     if rank() == 0:
         counts = {"steps": total, "images": len(setup.images), "damaged": len(log.damaged)}
-        finish_run(job, method, setup.packs, {**counts, **log.values, **seen})
+        finish_run(job, method, data, {**counts, **log.values, **seen})
 
 
 def learn(

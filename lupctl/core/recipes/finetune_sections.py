@@ -1,0 +1,90 @@
+"""Sections that only a fine-tuning recipe has."""
+
+import re
+from typing import Annotated, get_args
+
+from pydantic import Field, field_validator
+
+from lupctl.core.choices import PersonOrder, ReidHead, SameCamera, SubsetKind, TripletMining
+from lupctl.core.recipes.sections import Net, Positive, Section
+
+SUBSET_KINDS: tuple[SubsetKind, ...] = get_args(SubsetKind)
+RATIO = re.compile(r"0?\.\d+|[01](?:\.\d+)?")
+
+
+class FinetuneNet(Net):
+    """The trunk and what stands behind it.
+
+    Args:
+        head: bnneck (bag of tricks) or mgn (three branches, eight heads, their own pooling).
+        ibn: the trunk has IBN-a.
+        embedding: features of one of the heads of mgn.
+        extra_bn: mgn's batch norm on each branch's map, on in the networks that start from LUPerson.
+    """
+
+    head: ReidHead = "bnneck"
+    ibn: bool = False
+    embedding: Positive = 256
+    extra_bn: bool = False
+
+
+class FinetuneData(Section):
+    """Images for fine-tuning.
+
+    Args:
+        pack: name in the workspace or path.
+        persons: P persons per batch.
+        images: K images of each; the batch over all devices is P x K.
+        subset: ids:R (a share of the persons), images:R (every person keeps one), a split file, or empty for all.
+        subset_seed: another seed, another part; apart from `seed`, so that runs can share a subset.
+        order: epochs begin a new pass over the persons each, stream goes on from pass to pass as fast-reid does,
+            cameras is its other sampler, which takes a person's images from different cameras.
+    """
+
+    pack: str = ""
+    persons: Annotated[int, Field(ge=2)] = 16
+    images: Annotated[int, Field(ge=2)] = 4
+    subset: str = ""
+    subset_seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+
+    @field_validator("subset")
+    @classmethod
+    def _check_subset(cls, subset: str) -> str:
+        kind, colon, ratio = subset.partition(":")
+        if colon and kind in SUBSET_KINDS and not (RATIO.fullmatch(ratio) and 0 < float(ratio) <= 1):
+            raise ValueError(f"{kind}:R takes a share R above 0 and up to 1, as in {kind}:0.1")
+        return subset
+
+    order: PersonOrder = "epochs"
+
+
+class Losses(Section):
+    """An identity loss and a triplet loss; mgn takes the mean of each over its heads and features.
+
+    Args:
+        smoothing: of the identity loss's labels.
+        margin: of the hard triplet; 0 is the soft margin.
+        mining: hard takes the hardest candidates, weighted weighs all (AGW), without margin.
+        identity, triplet: weights.
+        circle_scale, circle_margin: of mgn's circle logits.
+    """
+
+    smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    margin: Annotated[float, Field(ge=0)] = 0.3
+    mining: TripletMining = "hard"
+    identity: Annotated[float, Field(ge=0)] = 1.0
+    triplet: Annotated[float, Field(ge=0)] = 1.0
+    circle_scale: Annotated[float, Field(gt=0)] = 64.0
+    circle_margin: Annotated[float, Field(ge=0, le=1)] = 0.35
+
+
+class Evaluation(Section):
+    """Scores while fine-tuning.
+
+    Args:
+        every_epochs: 0 evaluates at the end only.
+        same_camera: matches from the query's own camera: drop ignores them, keep counts them as right.
+    """
+
+    every_epochs: Annotated[int, Field(ge=0)] = 0
+    same_camera: SameCamera = "drop"

@@ -1,0 +1,137 @@
+"""Sections that recipes of both stages have. Values are frozen; what follows from them is computed where it is used."""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from lupctl.core.choices import Arch, EraseFill, Interpolation, OptimizerName, Pooling, ScheduleKind, ScheduleUnit
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[int, Field(gt=0)]
+Range = tuple[float, float]
+Colour = tuple[float, float, float]
+
+IMAGENET_MEAN: Colour = (0.485, 0.456, 0.406)
+IMAGENET_STD: Colour = (0.229, 0.224, 0.225)
+LUPERSON_MEAN: Colour = (0.3525, 0.3106, 0.3140)
+LUPERSON_STD: Colour = (0.2660, 0.2522, 0.2505)
+LUPERSON_NL_MEAN: Colour = (0.3452, 0.3070, 0.3114)
+LUPERSON_NL_STD: Colour = (0.2633, 0.2500, 0.2480)
+
+
+class Section(BaseModel):
+    """A table of a recipe: frozen, and closed to unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Net(Section):
+    """The trunk.
+
+    Args:
+        arch: depth.
+        width: channels of the stem; 64 in every published network.
+        last_stride: stride of the last stage.
+        pooling: from the last map to a vector.
+    """
+
+    arch: Arch = "r50"
+    width: Annotated[int, Field(ge=4, le=512)] = 64
+    last_stride: Literal[1, 2] = 2
+    pooling: Pooling = "avg"
+
+
+class Pixels(Section):
+    """Size and constants of network input; RGB in [0, 1].
+
+    Args:
+        height, width: of the network's input.
+        mean, std: subtracted and divided by.
+        interpolation: of the one resize, antialiased as in Pillow.
+    """
+
+    height: Annotated[int, Field(ge=16, le=2048)] = 256
+    width: Annotated[int, Field(ge=8, le=2048)] = 128
+    mean: Colour = LUPERSON_MEAN
+    std: Colour = LUPERSON_STD
+    interpolation: Interpolation = "bilinear"
+
+
+class JitterSettings(Section):
+    """Colour jitter: factors U(1 - s, 1 + s), hue U(-h, h) turns, with probability p."""
+
+    p: Share = 0.0
+    brightness: Share = 0.4
+    contrast: Share = 0.4
+    saturation: Share = 0.4
+    hue: Annotated[float, Field(ge=0, le=0.5)] = 0.1
+
+
+class Augment(Section):
+    """How a training view is made, in this order: crop, jitter, grey, blur, flip, normalise, erase.
+
+    Args:
+        crop_area: share of the image a random resized crop covers; empty takes the whole image.
+        crop_ratio: width over height of that crop.
+        pad: pixels of black around the resized image, from which a window is cut.
+        jitter: colour jitter.
+        grey, blur, flip, erase: probabilities.
+        blur_radius: standard deviation in pixels.
+        erase_area: largest and smallest share of the erased rectangle.
+        erase_aspect: height over width of the erased rectangle.
+        erase_fill: mean erases after normalising, with 0; black before it, with pixels of 0.
+    """
+
+    crop_area: Range | tuple[()] = (0.2, 1.0)
+    crop_ratio: Range = (0.75, 1.3333333333333333)
+    pad: Annotated[int, Field(ge=0)] = 0
+    jitter: JitterSettings = JitterSettings()
+    grey: Share = 0.2
+    blur: Share = 0.5
+    blur_radius: Range = (0.1, 2.0)
+    flip: Share = 0.5
+    erase: Share = 0.5
+    erase_area: Range = (0.02, 0.6)
+    erase_aspect: Range = (0.3, 3.3333333333333335)
+    erase_fill: EraseFill = "mean"
+
+
+class Optim(Section):
+    """The optimizer.
+
+    Args:
+        name: sgd, adam, adamw or lars.
+        lr: base learning rate; nothing multiplies it, not even with lars.
+        momentum: of sgd and lars.
+        weight_decay: on every parameter; with lars on none that has one dimension.
+        clip: largest gradient norm; 0 does not clip.
+    """
+
+    name: OptimizerName = "sgd"
+    lr: Annotated[float, Field(gt=0)] = 0.3
+    momentum: Share = 0.9
+    weight_decay: Annotated[float, Field(ge=0)] = 1e-4
+    clip: Annotated[float, Field(ge=0)] = 0.0
+
+
+class ScheduleSettings(Section):
+    """The learning rate over time; see `lupctl.core.train.optim.Schedule`."""
+
+    epochs: Positive = 200
+    kind: ScheduleKind = "cosine"
+    unit: ScheduleUnit = "epoch"
+    warmup_epochs: Annotated[float, Field(ge=0)] = 0.0
+    warmup_factor: Share = 0.01
+    hold_epochs: Annotated[float, Field(ge=0)] = 0.0
+    milestones: tuple[int, ...] = ()
+    final: Share = 0.0
+
+
+class Saving(Section):
+    """When a run writes the file it can continue from.
+
+    Args:
+        every_epochs: 0 leaves it to the end and to requests to stop.
+    """
+
+    every_epochs: Annotated[int, Field(ge=0)] = 1

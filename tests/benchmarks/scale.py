@@ -25,6 +25,7 @@ import numpy as np
 
 from lupctl.core.formats.pack import open_pack
 from lupctl.core.names import NamesBuilder
+from lupctl.core.packing.filling import PackSettings
 from lupctl.core.packing.looks import compare_checksums
 from lupctl.core.progress import Progress
 from lupctl.core.sources.records import Listing
@@ -84,7 +85,10 @@ def run_step(step: str, count: int, out: Path) -> dict[str, float]:
     extra: dict[str, float] = {}
     match step:
         case "pack":
-            assert pack(TinyImages(count), out=out, progress=QUIET, shard_bytes=SHARD_BYTES).images == count
+            assert (
+                pack(TinyImages(count), out=out, progress=QUIET, settings=PackSettings(shard_bytes=SHARD_BYTES)).images
+                == count
+            )
         case "open":
             assert len(open_pack(path).fingerprint) > 0
         case "verify" | "verify --deep":

@@ -28,13 +28,14 @@ class ReadAhead:
     def move(self, share: float) -> None:
         """The reader is at this share of the file, 0 to 1."""
         at = int(share * self._size)
-        if not hasattr(os, "posix_fadvise") or self._asked >= min(at + WINDOW_BYTES - STEP_BYTES, self._size):
+        if not hasattr(os, "posix_fadvise") or self._asked > min(at + WINDOW_BYTES - STEP_BYTES, self._size - 1):
             return
-        begin = max(self._asked, at - STEP_BYTES)  # a reader that begins in the middle, as after a resume
-        self._asked = min(at + WINDOW_BYTES, self._size)
+        # A reader may begin in the middle, as after a resume.
+        begin = max(self._asked, at // REQUEST_BYTES * REQUEST_BYTES)
+        self._asked = (at + WINDOW_BYTES) // REQUEST_BYTES * REQUEST_BYTES
         descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            for start in range(begin, self._asked, REQUEST_BYTES):
+            for start in range(begin, min(self._asked, self._size), REQUEST_BYTES):
                 os.posix_fadvise(descriptor, start, REQUEST_BYTES, os.POSIX_FADV_WILLNEED)
         finally:
             os.close(descriptor)

@@ -16,6 +16,7 @@ from lupctl.core.formats.pack_facts import read_pack_facts
 from lupctl.core.formats.pack_writer import write_pack
 from lupctl.core.formats.shard_writer import PackedImage
 from lupctl.core.packing import stored
+from lupctl.core.packing.filling import PackSettings
 from lupctl.core.packing.packed import PackedSource
 from lupctl.core.packing.stored import build_reader
 from lupctl.core.progress import Progress
@@ -140,7 +141,7 @@ def test_a_damaged_image_of_a_pack_is_left_out(packed: Path, tmp_path: Path) -> 
     with pytest.raises(CorruptImageError):
         PackedSource(packed).read("unlabelled/0.jpg")
     merged = MergedSource([PackedSource(packed)], dataset="new")
-    result = pack(merged, out=tmp_path / "new.h5", progress=QUIET, max_bad=0.1)
+    result = pack(merged, out=tmp_path / "new.h5", progress=QUIET, settings=PackSettings(max_bad=0.1))
     assert result.images == 15
     assert [entry["name"] for entry in result.quarantined] == ["old/unlabelled/0.jpg"]
     assert "wrong checksum" in result.quarantined[0]["reason"]
@@ -151,7 +152,7 @@ def test_raw_images_of_a_merge_are_decoded(tmp_path: Path, packed: Path) -> None
     (tmp_path / "raw" / "a.bmp").write_bytes(encode_tiny(5, ".bmp"))
     (tmp_path / "raw" / "b.jpg").write_bytes(b"text")
     merged = MergedSource([ImagesSource(tmp_path / "raw", dataset="raw"), PackedSource(packed)], dataset="new")
-    result = pack(merged, out=tmp_path / "new.h5", progress=QUIET, max_bad=0.1)
+    result = pack(merged, out=tmp_path / "new.h5", progress=QUIET, settings=PackSettings(max_bad=0.1))
     assert (result.images, [entry["name"] for entry in result.quarantined]) == (17, ["raw/b.jpg"])
     assert open_pack(result.path).read(16).startswith(b"\x89PNG")
 

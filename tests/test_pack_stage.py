@@ -18,6 +18,7 @@ from lupctl.core.errors import DataError, UsageError
 from lupctl.core.formats.images import decode_rgb, image_encoding
 from lupctl.core.formats.pack import open_pack
 from lupctl.core.formats.shard_writer import ShardWriter
+from lupctl.core.packing.filling import PackSettings
 from lupctl.core.progress import Progress
 from lupctl.core.sources.images import ImagesSource
 from lupctl.core.sources.market1501 import Market1501Source
@@ -77,7 +78,7 @@ def test_encodings(tmp_path: Path) -> None:
 
 def test_size_encodes_again(tmp_path: Path, tiny_images: TinyImages) -> None:
     source = fill(tmp_path / "files", tiny_images(3))
-    made = open_pack(pack(source, out=tmp_path / "s.h5", progress=QUIET, size=(64, 24)).path)
+    made = open_pack(pack(source, out=tmp_path / "s.h5", progress=QUIET, settings=PackSettings(size=(64, 24))).path)
     assert made.size.tolist() == [[64, 24]] * 3
     for row, image in enumerate(tiny_images(3)):
         pixels = decode_rgb(made.read(row))
@@ -101,7 +102,7 @@ def test_bad_images_are_left_out_with_their_reason(
     for name, (content, _) in BAD.items():
         (tmp_path / "files" / name).write_bytes(content)
     (tmp_path / "files" / "gone.jpg").symlink_to(tmp_path / "nowhere")
-    result = pack(source, out=tmp_path / "b.h5", progress=QUIET, max_bad=0.5)
+    result = pack(source, out=tmp_path / "b.h5", progress=QUIET, settings=PackSettings(max_bad=0.5))
     assert result.images == 10
     reasons = {entry["name"]: entry["reason"] for entry in result.quarantined}
     assert set(reasons) == {*BAD, "gone.jpg"}
@@ -120,10 +121,13 @@ def test_the_share_of_bad_images(
 ) -> None:
     source = fill(tmp_path / "files", [b"text"] * num_bad + tiny_images(20 - num_bad))
     if passes:
-        assert pack(source, out=tmp_path / "b.h5", progress=QUIET, max_bad=max_bad).images == 20 - num_bad
+        assert (
+            pack(source, out=tmp_path / "b.h5", progress=QUIET, settings=PackSettings(max_bad=max_bad)).images
+            == 20 - num_bad
+        )
         return
     with pytest.raises(DataError, match=rf"{num_bad} of the 20 images cannot be read, --max-bad {max_bad:g} allows"):
-        pack(source, out=tmp_path / "b.h5", progress=QUIET, max_bad=max_bad)
+        pack(source, out=tmp_path / "b.h5", progress=QUIET, settings=PackSettings(max_bad=max_bad))
     assert [path.name for path in tmp_path.iterdir()] == ["files"], "no pack, and nothing beside it"
 
 
@@ -138,7 +142,7 @@ def test_far_too_many_bad_images_stop_early(tmp_path: Path) -> None:
 def test_all_bad_is_an_error_even_when_all_may_be_bad(tmp_path: Path) -> None:
     source = fill(tmp_path / "files", [b"text"] * 3)
     with pytest.raises(DataError, match="not one image to pack"):
-        pack(source, out=tmp_path / "b.h5", progress=QUIET, max_bad=1.0)
+        pack(source, out=tmp_path / "b.h5", progress=QUIET, settings=PackSettings(max_bad=1.0))
 
 
 class OtherSource:
@@ -175,7 +179,7 @@ def test_up_to_date_changed_absent(tmp_path: Path, tiny_images: TinyImages) -> N
 
     source = fill(tmp_path / "files", tiny_images(8))
     assert state() == ("absent", "")
-    pack(source, out=out, progress=QUIET, shard_bytes=2000)
+    pack(source, out=out, progress=QUIET, settings=PackSettings(shard_bytes=2000))
     assert (tmp_path / "t").is_dir()
     assert state() == ("current", ""), "a folder of shards counts as well"
     assert state((64, 32))[0] == "changed"
@@ -198,7 +202,7 @@ class StoppedError(Exception):
 
 def test_a_stopped_pack_goes_on(tmp_path: Path, tiny_images: TinyImages, monkeypatch: pytest.MonkeyPatch) -> None:
     source = fill(tmp_path / "files", tiny_images(40))
-    whole = pack(source, out=tmp_path / "whole.h5", progress=QUIET, shard_bytes=4000)
+    whole = pack(source, out=tmp_path / "whole.h5", progress=QUIET, settings=PackSettings(shard_bytes=4000))
     real_add, calls = ShardWriter.add, 0
 
     def add(self: ShardWriter, image: object) -> None:
@@ -211,13 +215,13 @@ def test_a_stopped_pack_goes_on(tmp_path: Path, tiny_images: TinyImages, monkeyp
     with monkeypatch.context() as patch:
         patch.setattr(ShardWriter, "add", add)
         with pytest.raises(StoppedError):
-            pack(source, out=tmp_path / "t.h5", progress=QUIET, shard_bytes=4000)
+            pack(source, out=tmp_path / "t.h5", progress=QUIET, settings=PackSettings(shard_bytes=4000))
     assert not (tmp_path / "t.h5").exists()
     assert not (tmp_path / "t").exists()
     read_names: list[str] = []
     real_read = source.read
     monkeypatch.setattr(source, "read", lambda name: (read_names.append(name), real_read(name))[1])
-    again = pack(source, out=tmp_path / "t.h5", progress=QUIET, shard_bytes=4000)
+    again = pack(source, out=tmp_path / "t.h5", progress=QUIET, settings=PackSettings(shard_bytes=4000))
     assert again.fingerprint == whole.fingerprint
     assert 13 <= len(read_names) < 40, "what is packed is not read again"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["files", "t", "whole"]

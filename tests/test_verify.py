@@ -20,6 +20,7 @@ from lupctl.core.formats.pack_writer import write_pack
 from lupctl.core.formats.samples import Samples
 from lupctl.core.formats.shard_writer import PackedImage
 from lupctl.core.formats.sizes import Sizes
+from lupctl.core.packing.filling import PackSettings
 from lupctl.core.progress import Progress
 from lupctl.core.sources.catalog import catalog_entry
 from lupctl.core.sources.checks import Count, check_labels, check_published, count_images
@@ -174,7 +175,10 @@ def test_deep_sees_what_checksums_do_not(tmp_path: Path, tiny_images: TinyImages
 def test_what_was_left_out_is_said(market_folder: Path, tmp_path: Path) -> None:
     (market_folder / "query" / "0005_c1s1_000101_00.jpg").write_bytes(b"")
     path = pack(
-        Market1501Source(market_folder, dataset="tiny"), out=tmp_path / "q.h5", progress=QUIET, max_bad=0.1
+        Market1501Source(market_folder, dataset="tiny"),
+        out=tmp_path / "q.h5",
+        progress=QUIET,
+        settings=PackSettings(max_bad=0.1),
     ).path
     verdict = verify_pack(path, progress=QUIET)
     assert found(verdict) == {"quarantine": ("note", 1)}

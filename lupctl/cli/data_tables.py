@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from lupctl.cli.datasets import Target
 from lupctl.cli.show import print_json, print_table
+from lupctl.core.choices import ImageCheck
 
 if TYPE_CHECKING:
     from lupctl.core.formats.sizes import Sizes
@@ -14,6 +15,10 @@ if TYPE_CHECKING:
     from lupctl.core.stages.verify import Verdict
 
 PACK_SCHEMA = "lupctl.pack/1"
+CHECKS: dict[ImageCheck, str] = {
+    "decode": "every image decoded",
+    "header": "headers and ends; lupctl data verify --deep decodes",
+}
 
 
 def show_packs(
@@ -41,7 +46,9 @@ def show_packs(
         print_json(PACK_SCHEMA, {"dry_run": dry_run, "packs": rows})
     elif rows:
         print_table(
-            "", ["dataset", "state", "images", "by role", "MiB", "left out", "path"], [_cells(row) for row in rows]
+            "",
+            ["dataset", "state", "images", "by role", "MiB", "check", "left out", "path"],
+            [_cells(row) for row in rows],
         )
 
 
@@ -55,6 +62,7 @@ def _cells(row: dict[str, object]) -> list[object]:
         row["images"],
         ", ".join(f"{role} {count:,}" for role, count in roles.items() if count),
         round(num_bytes / 2**20, 1) if isinstance(num_bytes, int) else None,
+        row.get("check"),
         len(left_out),
         row["path"],
     ]
@@ -80,6 +88,7 @@ def show_summary(summary: "Summary") -> None:
             f"{summary.num_bytes / 2**20:,.1f} MiB in {summary.shards:,} {'file' if summary.shards == 1 else 'files'}",
         ),
         ("left out when packed", summary.quarantined),
+        ("check when packed", CHECKS[summary.check]),
         ("source", _origin(summary.source)),
         ("terms", summary.terms or "not known"),
         *((key, summary.source[key]) for key in ("notice", "version") if key in summary.source),

@@ -33,6 +33,7 @@ DetectionFormat = Literal["luperson", "luperson-nl", "mot", "coco"]
 Detector = Literal["fasterrcnn", "fasterrcnn-mobile", "keypointrcnn"]
 BoxFilters = Literal["published", "none"]
 VideoCameras = Literal["video", "none"]
+ImageCheck = Literal["decode", "header"]
 Executor = Literal["local", "ray"]
 Role = Literal["unlabelled", "train", "query", "gallery"]
 

@@ -3,8 +3,8 @@
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from heapq import merge
-from itertools import pairwise
-from operator import index
+from itertools import accumulate, pairwise
+from operator import index, lt
 from typing import Any, overload
 
 import numpy as np
@@ -158,6 +158,21 @@ class NamesBuilder:
         self._letters += names.letters[begin:end].data
         self._ends.frombytes(ends.tobytes())
 
+    def extend_encoded(self, names: Sequence[bytes]) -> None:
+        """Adds several that are encoded.
+
+        Raises:
+            UnicodeDecodeError: one is not UTF-8.
+            DataError: one holds a zero byte.
+        """
+        joined = b"\n".join(names)  # with something between them: each has to be UTF-8 by itself
+        if b"\0" in joined:
+            raise DataError(f"the name {next(n for n in names if 0 in n)!r} holds a zero byte", hint="rename it")
+        joined.decode("utf-8")
+        begin = len(self._letters)
+        self._letters += b"".join(names)
+        self._ends.extend(accumulate(map(len, names[1:]), initial=begin + len(names[0])) if names else ())
+
     def build(self) -> Names:
         """The column; the builder is not to be used after it."""
         return Names(np.frombuffer(self._letters, np.uint8), np.frombuffer(self._ends, np.int64))
@@ -199,7 +214,16 @@ def sort_rows(names: Names) -> NDArray[np.int64]:
 
 def find_falls(names: Names) -> NDArray[np.int64]:
     """The rows whose name does not come after the one before it."""
-    return np.array(array("q", (row for row, (a, b) in enumerate(pairwise(names), start=1) if a >= b)), np.int64)
+    falls = array("q")
+    last = b""
+    row = 0
+    for block in names.encoded_blocks():  # UTF-8 sorts as the texts it stands for
+        if row and last >= block[0]:
+            falls.append(row)
+        if not all(map(lt, block, block[1:])):
+            falls.extend(place for place, (a, b) in enumerate(pairwise(block), start=row + 1) if a >= b)
+        row, last = row + len(block), block[-1]
+    return np.array(falls, np.int64)
 
 
 def find_repeated(names: Names) -> NDArray[np.int64]:
@@ -207,6 +231,8 @@ def find_repeated(names: Names) -> NDArray[np.int64]:
 
     Names are told apart by 64-bit hashes, and compared only where those are equal.
     """
+    if not len(find_falls(names)):
+        return np.empty(0, np.int64)
     hashes = np.fromiter(map(hash, names), np.int64, len(names))
     order = np.argsort(hashes, kind="stable")
     hashes = hashes[order]

@@ -1,112 +1,187 @@
 """Packing from an LMDB against reading its values with the package lmdb alone.
 
-Example: python tests/benchmarks/lmdb_speed.py --images 20000
+Example: python tests/benchmarks/lmdb_speed.py --images 100000
+Example: python tests/benchmarks/lmdb_speed.py --images 100000 --cold
 
-Five loops over the same keys in sorted order, in turns, because a shared machine drifts:
+Loops over the same keys in sorted order, in turns, because a shared machine drifts:
 
-lmdb alone      one thread gets every value, and does nothing with it
-source          the same through lupctl's source: what reading costs before anything is done with an image
-no decoding     source and pack writer: every value is read, summed and written to the disk, and trusted to be an image
-lmdb, decoding  all threads get and decode every value with nothing in between: the bound for whoever checks images
-pack            what `lupctl data pack` does: every image is decoded, so that what is no image is found and named
+lmdb alone      one thread gets every value and sums it (CRC-32), so that every byte is read; nothing is written
+lmdb, ahead     the same with lmdb's own reading ahead, which lupctl and the published trainers leave off
+lmdb, copying   the same, and the values are written one after the other to a file that is brought to the disk: what
+                everyone does who packs, and nothing else
+lmdb, decoding  all threads get and decode every value: the bound for whoever decodes images
+pack, header    `lupctl data pack --check header`: structures looked at, summed, written, and the fingerprint
+pack            `lupctl data pack`: every image is decoded, so that what is no image is found and named
 
-The values lie in the system's memory after the first loop, so that `lmdb alone` copies memory and nothing else, faster
-than disks give them. On a disk that is slower than a loop, that loop runs at the disk's rate, and so does lmdb alone.
+Without --cold the values lie in the system's memory after the first loop: `lmdb alone` then runs at the memory's rate,
+and whoever writes at the disk's. With it the system lets go of the database before each loop, as it does by itself with
+one that is larger than the memory. The rate of the disk is measured beside, by writing as many bytes and bringing them
+to the disk. Seconds on a core tell more than seconds where other work keeps the machine busy.
 """
 
 import argparse
+import gc
+import os
 import statistics
 import tempfile
+import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
+from zlib import crc32
 
 import cv2
 import lmdb
 import numpy as np
-from pack_speed import draw_files, seconds_of
+from pack_speed import draw_files
 
-from lupctl.core.formats.pack import PACK_FORMAT
-from lupctl.core.formats.pack_writer import PackWriter
-from lupctl.core.formats.record import build_record
-from lupctl.core.formats.shard_writer import PackedImage
+from lupctl.core.choices import ImageCheck
+from lupctl.core.packing.filling import PackSettings
 from lupctl.core.progress import Progress
-from lupctl.core.sources.lmdb_folder import LmdbSource, open_environment
+from lupctl.core.sources.lmdb_folder import LmdbSource
 from lupctl.core.stages.pack import pack
 from lupctl.core.threads import pick_workers
 
+NUM_DISTINCT = 2_000
 
-def fill_database(path: Path, count: int) -> None:
-    """Drawn JPEGs of 128 x 64 pixels under keys as LUPerson's."""
+
+@dataclass
+class Measured:
+    """Seconds of one loop, a round each."""
+
+    wall: list[float] = field(default_factory=list)
+    core: list[float] = field(default_factory=list)
+
+
+def fill_database(path: Path, count: int, *, height: int, width: int) -> None:
+    """Drawn JPEGs under keys as LUPerson's, written in the keys' order as its converter does."""
     with tempfile.TemporaryDirectory() as scratch:
-        draw_files(Path(scratch), count, height=128, width=64)
-        files = sorted(Path(scratch).rglob("*.jpg"))
-        with lmdb.open(str(path), map_size=1 << 36) as environment, environment.begin(write=True) as change:
-            for row, file in enumerate(files):
-                change.put(f"00_00_{row // 100:04d}_{row % 100:08d}".encode(), file.read_bytes())
+        draw_files(Path(scratch), min(count, NUM_DISTINCT), height=height, width=width)
+        images = [file.read_bytes() for file in sorted(Path(scratch).rglob("*.jpg"))]
+        with lmdb.open(str(path), map_size=1 << 38) as environment, environment.begin(write=True) as change:
+            for row in range(count):
+                change.put(
+                    f"00_{row // 1_000_000:02d}_{row // 100 % 10_000:04d}_{row:08d}".encode(), images[row % len(images)]
+                )
 
 
-def read_bare(path: Path, keys: list[bytes]) -> None:
-    with open_environment(lmdb, path).begin(buffers=False) as transaction:
+def open_bare(path: Path, *, ahead: bool = False) -> lmdb.Environment:
+    return lmdb.open(str(path), readonly=True, lock=False, readahead=ahead, meminit=False)
+
+
+def read_bare(path: Path, keys: list[bytes], *, ahead: bool) -> None:
+    with open_bare(path, ahead=ahead) as environment, environment.begin(buffers=True) as transaction:
         get = transaction.get
         for key in keys:
-            get(key)
+            crc32(get(key))
+
+
+def copy_bare(path: Path, keys: list[bytes], out: Path) -> None:
+    with open_bare(path, ahead=True) as environment, environment.begin(buffers=True) as transaction:
+        get = transaction.get
+        with out.open("wb", buffering=2**20) as stream:
+            for key in keys:
+                value = get(key)
+                crc32(value)
+                stream.write(value)
+            stream.flush()
+            os.fsync(stream.fileno())
 
 
 def decode_bare(path: Path, keys: list[bytes], workers: int) -> None:
-    environment = open_environment(lmdb, path)
+    with open_bare(path) as environment:
 
-    def decode(share: list[bytes]) -> None:
-        with environment.begin(buffers=False) as transaction:
-            for key in share:
-                pixels = cv2.imdecode(np.frombuffer(transaction.get(key), np.uint8), cv2.IMREAD_COLOR_RGB)
-                assert pixels is not None
+        def decode(share: list[bytes]) -> None:
+            with environment.begin(buffers=False) as transaction:
+                for key in share:
+                    pixels = cv2.imdecode(np.frombuffer(transaction.get(key), np.uint8), cv2.IMREAD_COLOR_RGB)
+                    assert pixels is not None
 
-    with ThreadPoolExecutor(workers) as pool:
-        list(pool.map(decode, [keys[start::workers] for start in range(workers)]))
+        with ThreadPoolExecutor(workers) as pool:
+            list(pool.map(decode, [keys[start::workers] for start in range(workers)]))
 
 
-def write_undecoded(source: LmdbSource, out: Path) -> None:
-    record = build_record("pack", PACK_FORMAT, command=[], facts={"dataset": "speed"})
-    with PackWriter(out, record=record, force=True) as writer:
-        for name in source.list_images().names:
-            writer.add(PackedImage(source.read(name), 128, 64, name, -1, -1, "unlabelled"))
-        writer.finish()
+def write_bare(out: Path, num_bytes: int) -> None:
+    block = os.urandom(2**20)
+    with out.open("wb", buffering=0) as stream:
+        for _ in range(max(num_bytes // len(block), 1)):
+            stream.write(block)
+        os.fsync(stream.fileno())
+
+
+def pack_all(path: Path, out: Path, *, check: ImageCheck, workers: int) -> None:
+    source = LmdbSource(path, dataset="speed")
+    pack(source, out=out, progress=Progress(quiet=True), settings=PackSettings(check=check), workers=workers)
+
+
+def let_go(path: Path) -> None:
+    """Has the system forget what it holds of the database in memory."""
+    gc.collect()  # a mapped file is not forgotten
+    os.sync()
+    with (path / "data.mdb").open("rb") as stream:
+        os.posix_fadvise(stream.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def measure(work: Callable[[], object], measured: Measured) -> None:
+    started_at, core_at = time.perf_counter(), time.process_time()
+    work()
+    measured.wall.append(time.perf_counter() - started_at)
+    measured.core.append(time.process_time() - core_at)
+
+
+def report(found: dict[str, Measured], *, count: int, num_bytes: int) -> None:
+    print("  loop             images/s: best     median   MB/s   us on a core   share of: lmdb alone   lmdb, copying")
+    for name, measured in found.items():
+        best = min(measured.wall)
+        rates = (
+            f"{count / best:>12,.0f} {count / statistics.median(measured.wall):>10,.0f} {num_bytes / best / 1e6:>6,.0f}"
+        )
+        shares = [min(found[other].wall) / best for other in ("lmdb alone", "lmdb, copying")]
+        core = min(measured.core) / count * 1e6
+        print(f"  {name:16} {rates} {core:14.2f} {shares[0]:22.1%} {shares[1]:15.1%}")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=int, default=20_000, help="how many to draw")
-    parser.add_argument("--database", type=Path, help="a real LMDB instead of a drawn one")
+    parser.add_argument("--images", type=int, default=50_000, help="how many to write into the database")
+    parser.add_argument("--height", type=int, default=128)
+    parser.add_argument("--width", type=int, default=64)
+    parser.add_argument("--database", type=Path, help="the folder of a real LMDB instead of a drawn one")
+    parser.add_argument("--scratch", type=Path, help="where database and pack go for the time of the run")
+    parser.add_argument("--cold", action="store_true", help="read the database from the disk in each loop")
     parser.add_argument("--workers", type=int)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=3)
     args = parser.parse_args()
-    with tempfile.TemporaryDirectory() as scratch:
+    with tempfile.TemporaryDirectory(dir=args.scratch) as scratch:
         path, out = args.database or Path(scratch, "lmdb"), Path(scratch, "speed.h5")
         if args.database is None:
-            fill_database(path, args.images)
-        source, workers = LmdbSource(path, dataset="speed"), pick_workers(args.workers)
-        names = list(source.list_images().names)
-        keys = [name.removesuffix(".jpg").encode() for name in names]
-        loops = {
-            "lmdb alone": lambda: read_bare(source.path, keys),
-            "source": lambda: [source.read(name) and None for name in names],
-            "no decoding": lambda: write_undecoded(source, out),
-            "lmdb, decoding": lambda: decode_bare(source.path, keys, workers),
-            "pack": lambda: pack(source, out=out, progress=Progress(quiet=True), workers=workers, force=True),
+            fill_database(path, args.images, height=args.height, width=args.width)
+        workers = pick_workers(args.workers)
+        with open_bare(path) as environment, environment.begin(buffers=True) as transaction:
+            keys = [bytes(key) for key in transaction.cursor().iternext(values=False)]
+            num_bytes = sum(map(len, transaction.cursor().iternext(keys=False)))
+        loops: dict[str, Callable[[], object]] = {
+            "lmdb alone": lambda: read_bare(path, keys, ahead=False),
+            "lmdb, ahead": lambda: read_bare(path, keys, ahead=True),
+            "lmdb, copying": lambda: copy_bare(path, keys, out),
+            "lmdb, decoding": lambda: decode_bare(path, keys, workers),
+            "pack, header": lambda: pack_all(path, out, check="header", workers=workers),
+            "pack": lambda: pack_all(path, out, check="decode", workers=workers),
+            "disk, writing": lambda: write_bare(out, num_bytes),
         }
-        seconds: dict[str, list[float]] = {name: [] for name in loops}
+        found = {name: Measured() for name in loops}
         for _ in range(args.rounds):
             for name, loop in loops.items():
-                seconds[name].append(seconds_of(loop))
-        each = sum(len(source.read(name)) for name in names) / len(names)
-    print(f"{len(names):,} images of {each:,.0f} bytes, {workers} threads, {args.rounds} rounds")
-    print("  loop             images/s: best     median        MiB/s   share of lmdb alone")
-    alone = min(seconds["lmdb alone"])
-    for name, spent in seconds.items():
-        rates = f"{len(names) / min(spent):>12,.0f} {len(names) / statistics.median(spent):>12,.0f}"
-        print(f"  {name:15} {rates} {each * len(names) / min(spent) / 2**20:12,.0f} {alone / min(spent):12.1%}")
-    share = min(seconds["lmdb, decoding"]) / min(seconds["pack"])
-    print(f"  pack / (lmdb, decoding) {share:.1%}")
+                out.unlink(missing_ok=True)
+                if args.cold:
+                    let_go(path)
+                measure(loop, found[name])
+    state = "from the disk" if args.cold else "from memory"
+    print(
+        f"{len(keys):,} images of {num_bytes / len(keys):,.0f} bytes {state}, {workers} threads, {args.rounds} rounds"
+    )
+    report(found, count=len(keys), num_bytes=num_bytes)
 
 
 if __name__ == "__main__":

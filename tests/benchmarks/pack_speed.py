@@ -61,7 +61,13 @@ def time_packing(root: Path, out: Path, *, workers: int, rounds: int) -> None:
     quiet = Progress(quiet=True)
 
     def pack_all() -> None:
-        pack(ImagesSource(root, dataset="speed"), out=out, progress=quiet, workers=workers, force=True)
+        pack(
+            ImagesSource(root, dataset="speed"),
+            out=out,
+            progress=quiet,
+            workers=workers,
+            force=True,
+        )
 
     bare, packing = [], []
     for _ in range(rounds):

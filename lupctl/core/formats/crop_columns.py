@@ -83,6 +83,13 @@ class CropColumnsWriter:
         self._scores.append(row.score)
         self._boxes.extend(row.box)
 
+    def add_unknown(self, count: int) -> None:
+        """Appends `count` images that are no crops."""
+        self._frames.extend([UNKNOWN.frame] * count)
+        self._videos.extend([UNKNOWN.video] * count)
+        self._scores.extend([UNKNOWN.score] * count)
+        self._boxes.extend(UNKNOWN.box * count)
+
     def write(self, file: h5py.File) -> None:
         """Writes `samples/frame`, `video`, `score` and `box` into a file that has its samples."""
         if not self._has_crops:

@@ -1,11 +1,13 @@
 """A pack in numbers, read one column and one file at a time: memory does not grow with the number of files."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from lupctl.core.choices import ROLE_CODES, Role
+from lupctl.core.choices import ROLE_CODES, ImageCheck, Role
 from lupctl.core.formats.pack import HINT, PACK_FORMAT, pack_files, pack_fingerprint
 from lupctl.core.formats.record import open_recorded
 
@@ -64,3 +66,8 @@ def read_pack_facts(path: Path) -> PackFacts:
         quarantine=quarantine,
         fingerprint=pack_fingerprint(files),
     )
+
+
+def packed_check(record: Mapping[str, Any]) -> ImageCheck:
+    """What a pack's images had to pass when they were packed; every pack that does not say was decoded."""
+    return "header" if record.get("check") == "header" else "decode"

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
+from operator import lt
 from pathlib import Path
 from types import TracebackType
 
@@ -14,7 +15,7 @@ from lupctl.core.formats.columns import COLUMNS_KEY, columns_hold
 from lupctl.core.formats.pack import PACK_FORMAT, read_shard
 from lupctl.core.formats.places import holds_only_shards, lock_folder, old_place, part_place, set_aside
 from lupctl.core.formats.record import build_record
-from lupctl.core.formats.shard_writer import PackedImage, ShardWriter
+from lupctl.core.formats.shard_writer import PackedBlock, PackedImage, ShardWriter
 
 SHARD_BYTES = 8 * 2**30
 # What a record says of one file or one writer, and not of the pack.
@@ -102,23 +103,34 @@ class PackWriter:
             DataError: the disk is full, or a name comes twice or out of order.
         """
         key = (ROLE_CODES[image.role], image.name)
-        if key <= self._last_key:
-            what = "comes twice" if key == self._last_key else f"comes after {self._last_key[1]}"
-            raise DataError(
-                f"{self.path}: image {image.name} {what}; names have to be unique and sorted within a role",
-                hint="rename one of the files",
-            )
+        self._check_next(key)
         try:
-            if self._shard is not None and self._shard.num_bytes + len(image.encoded) > self._shard_bytes:
-                self._finish_shard(last=False)
-            if self._shard is None:
-                self._shard = ShardWriter(self._folder / _shard_name(self._num_shards))
-            self._shard.add(image)
+            self._open_shard(len(image.encoded)).add(image)
         except OSError:
             with disk_errors_named(self.path):  # entered on failure only: it costs as much as storing the image
                 raise
         self._last_key = key
         self.position += 1
+
+    def add_block(self, block: PackedBlock) -> None:
+        """Appends several images; the pack is the same as when each is added by itself.
+
+        Raises:
+            DataError: as `add`.
+        """
+        names = next(block.names.encoded_blocks(len(block)))
+        in_order = all(map(lt, names, names[1:]))
+        room = self._shard_bytes - (self._shard.num_bytes if self._shard else 0)
+        if not in_order or len(block.encoded) > room:
+            for image in block:
+                self.add(image)
+            return
+        role = ROLE_CODES[block.role]
+        self._check_next((role, block.names[0]))
+        with disk_errors_named(self.path):
+            self._open_shard(len(block.encoded)).add_block(block)
+        self._last_key = (role, block.names[-1])
+        self.position += len(block)
 
     def reject(self, name: str, reason: str) -> None:
         """Notes an entry of the source that cannot be packed."""
@@ -141,6 +153,22 @@ class PackWriter:
         with disk_errors_named(self.path):
             self._finish_shard(last=True)
             return self._take_place()
+
+    def _check_next(self, key: tuple[int, str]) -> None:
+        if key <= self._last_key:
+            what = "comes twice" if key == self._last_key else f"comes after {self._last_key[1]}"
+            raise DataError(
+                f"{self.path}: image {key[1]} {what}; names have to be unique and sorted within a role",
+                hint="rename one of the files",
+            )
+
+    def _open_shard(self, num_bytes: int) -> ShardWriter:
+        """The file that the next `num_bytes` go into."""
+        if self._shard is not None and self._shard.num_bytes + num_bytes > self._shard_bytes:
+            self._finish_shard(last=False)
+        if self._shard is None:
+            self._shard = ShardWriter(self._folder / _shard_name(self._num_shards))
+        return self._shard
 
     def _check_absent(self) -> None:
         check_absent(self.path, force=self._force)

@@ -3,14 +3,16 @@
 import json
 import zlib
 from array import array
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import BinaryIO
 
 import h5py
 import numpy as np
+from numpy.typing import NDArray
 
 from lupctl.core.choices import ROLE_CODES, Role
 from lupctl.core.files import sync_path
@@ -18,9 +20,10 @@ from lupctl.core.formats.columns import COLUMNS_KEY, digest_columns
 from lupctl.core.formats.crop_columns import CropColumnsWriter, CropFacts
 from lupctl.core.formats.record import reserve_space, write_record
 from lupctl.core.formats.samples import Samples, write_samples
-from lupctl.core.names import NamesBuilder
+from lupctl.core.names import Names, NamesBuilder
 
-BUFFER_BYTES = 2**20
+# A block of images is larger and goes past the buffer, without a copy of it.
+BUFFER_BYTES = 2**18
 # Every object of the empty file starts on such a boundary, so that the byte run's place does not depend on its length.
 ALIGNMENT_BYTES = 512
 # What HDF5 may need beside the images, from above: the skeleton and the objects of the file; a row's columns; its name
@@ -53,6 +56,46 @@ class PackedImage:
     camera: int = -1
     role: Role = "unlabelled"
     crop: CropFacts | None = None
+
+
+@dataclass(frozen=True)
+class PackedBlock:
+    """Consecutive rows of a pack, n images of one role.
+
+    Args:
+        encoded: the images, one after the other.
+        offsets: (n+1) int64, rising from 0; image i is `encoded[offsets[i]:offsets[i+1]]`.
+        crc32: (n) uint32, of each encoded image.
+        size: (n, 2) uint16, height and width.
+        names: (n) as of `PackedImage`, sorted.
+        person: (n) int64.
+        camera: (n) int16.
+        role: what the images are for.
+    """
+
+    encoded: bytes
+    offsets: NDArray[np.int64]
+    crc32: NDArray[np.uint32]
+    size: NDArray[np.uint16]
+    names: Names
+    person: NDArray[np.int64]
+    camera: NDArray[np.int16]
+    role: Role
+
+    def __len__(self) -> int:
+        return len(self.crc32)
+
+    def __iter__(self) -> Iterator[PackedImage]:
+        for row, (begin, end) in enumerate(pairwise(self.offsets.tolist())):
+            yield PackedImage(
+                self.encoded[begin:end],
+                int(self.size[row, 0]),
+                int(self.size[row, 1]),
+                self.names[row],
+                int(self.person[row]),
+                int(self.camera[row]),
+                self.role,
+            )
 
 
 class ShardWriter:
@@ -98,6 +141,19 @@ class ShardWriter:
         self._roles.append(ROLE_CODES[image.role])
         self._names.append(image.name)
         self._crops.add(image.crop)
+
+    def add_block(self, block: PackedBlock) -> None:
+        """Appends several images, column by column."""
+        self._stream.write(block.encoded)
+        self._offsets.frombytes((block.offsets[1:] + self.num_bytes).tobytes())
+        self.num_bytes += len(block.encoded)
+        self._checksums.frombytes(block.crc32.tobytes())
+        self._sizes.frombytes(block.size.tobytes())
+        self._persons.frombytes(block.person.tobytes())
+        self._cameras.frombytes(block.camera.tobytes())
+        self._roles.frombytes(bytes([ROLE_CODES[block.role]]) * len(block))
+        self._names.extend(block.names)
+        self._crops.add_unknown(len(block))
 
     def finish(self, record: Mapping[str, object]) -> None:
         """Writes everything but the images, brings the file to the disk and gives it its name."""

@@ -8,6 +8,7 @@ import numpy as np
 
 from lupctl.core.errors import DataError
 from lupctl.core.formats.pack import Pack, open_pack
+from lupctl.core.formats.pack_facts import packed_check
 from lupctl.core.sources.records import Listing
 
 
@@ -60,7 +61,12 @@ class PackedSource:
         return self._pack.read(self._row(name))
 
     def read_checked(self, name: str) -> tuple[bytes, int, int] | None:
-        """The same with height and width: it was decoded when it was packed, and its checksum still holds."""
+        """The same with height and width: it was decoded when it was packed, and its checksum still holds.
+
+        None where the pack's images were not decoded.
+        """
+        if packed_check(self._pack.record) == "header":
+            return None
         row = self._row(name)
         height, width = self._pack.size[row].tolist()
         return self._pack.read(row), height, width

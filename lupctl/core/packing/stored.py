@@ -3,7 +3,9 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from lupctl.core.choices import ImageCheck
 from lupctl.core.errors import CorruptImageError
+from lupctl.core.formats.headers import plain_size
 from lupctl.core.formats.images import decode_rgb, encode_jpeg, encode_png, image_encoding, resize_rgb
 from lupctl.core.sources.records import CheckedSource, Source
 
@@ -27,22 +29,30 @@ class StoredImage:
     reason: str = ""
 
 
-def build_reader(source: Source, *, size: tuple[int, int] | None = None) -> Callable[[str], StoredImage]:
+def build_reader(
+    source: Source, *, size: tuple[int, int] | None = None, check: ImageCheck = "decode"
+) -> Callable[[str], StoredImage]:
     """What reads one image of a source by its name; may be called from several threads at once.
 
-    Every image is decoded, save those that a pack has guarded with a checksum since they were decoded for it.
+    Every image is decoded, save those that a pack has guarded with a checksum since they were decoded for it, and with
+    `header` those whose structure is whole and plain.
 
     Args:
         source: where the images are.
-        size: height and width; every image is then resized and encoded again (JPEG, quality 95).
+        size: height and width; every image is then decoded, resized and encoded again (JPEG, quality 95).
+        check: what an image has to pass.
     """
+    by_header = check == "header" and size is None
     checked = source if isinstance(source, CheckedSource) and size is None else None
 
     def read(name: str) -> StoredImage:
         try:
             if checked is not None and (known := checked.read_checked(name)) is not None:
                 return StoredImage(*known)
-            return _decode(source.read(name), size)
+            encoded = source.read(name)
+            if by_header and (stated := plain_size(encoded)) is not None:
+                return StoredImage(encoded, *stated)
+            return _decode(encoded, size)
         except CorruptImageError as error:
             return StoredImage(reason=error.message)
         except OSError as error:

@@ -10,7 +10,7 @@ from lupctl.core.sources.catalog import find_entry
 from lupctl.core.sources.csv_table import has_path_column, list_tables
 from lupctl.core.sources.cuhk03 import INDEX_NAME, index_files, refuse_classic
 from lupctl.core.sources.folder import IMAGE_SUFFIXES
-from lupctl.core.sources.lmdb_folder import DATA_NAME, has_database
+from lupctl.core.sources.lmdb_files import DATA_NAME, has_database
 from lupctl.core.sources.luperson_nl import names_person
 from lupctl.core.sources.market1501 import has_market_folders
 from lupctl.core.sources.msmt17 import has_msmt17_lists

@@ -4,23 +4,23 @@ import hashlib
 import os
 import re
 import threading
+from collections.abc import Sequence
 from functools import cached_property
-from itertools import repeat
+from itertools import islice, repeat
 from pathlib import Path
-from typing import Any, Final
-from weakref import WeakValueDictionary
+from typing import Any, Final, cast
 
 import numpy as np
 
 from lupctl.core.choices import JUNK
-from lupctl.core.errors import CorruptImageError, DataError, FormatError
-from lupctl.core.names import Names, NamesBuilder, build_names, sort_rows
-from lupctl.core.sources.folder import describe_some
+from lupctl.core.errors import CorruptImageError, DataError
+from lupctl.core.names import BLOCK_NAMES, Names, NamesBuilder, build_names, sort_rows
+from lupctl.core.sources.lmdb_files import data_file, find_database, import_lmdb, open_environment
 from lupctl.core.sources.lmdb_keys import KeyFile, Labels, find_key_file, read_key_file
+from lupctl.core.sources.read_ahead import ReadAhead
 from lupctl.core.sources.records import Listing
 from lupctl.core.sources.tree import build_uniform
 
-DATA_NAME: Final = "data.mdb"
 # Values are JPEG files; the image folder that circulates has the same names, keys with this ending.
 SUFFIX: Final = ".jpg"
 # LUPerson-NL: video, person, frame, object.
@@ -31,9 +31,6 @@ TOLD: Final[dict[Labels, str]] = {
     "vids": "no persons; its vids are not kept, the keys name the videos",
     "persons in keys": "persons from the keys, as LUPerson-NL writes them",
 }
-# The library refuses to open a database twice in one process.
-_environments: WeakValueDictionary[tuple[int, str], Any] = WeakValueDictionary()
-_opening = threading.Lock()
 HINT = "copy the database again; lupctl data pack DIR --keys none reads what is in it"
 
 
@@ -77,7 +74,7 @@ class LmdbSource:
 
     def digest(self, listing: Listing) -> tuple[str, int | None]:
         """Stands for the database by its size and time, and for keys and labels; with the database's bytes."""
-        found = _data_file(self.path).stat()
+        found = data_file(self.path).stat()
         digest = hashlib.sha256(f"lmdb {found.st_size} {found.st_mtime_ns}\0".encode())
         digest.update(np.ascontiguousarray(listing.person).data)
         for part in build_names(listing.names).joined():
@@ -109,6 +106,33 @@ class LmdbSource:
             raise CorruptImageError(f"the LMDB has no key {name[: -len(SUFFIX)]}", hint=HINT)
         return encoded
 
+    def read_block(self, begin: int, end: int) -> list[memoryview] | None:
+        """The values of rows `begin` to `end - 1` of the listing, where they lie in the database's mapped file.
+
+        Returns:
+            None where the database does not have one of the keys.
+        """
+        if self._process != os.getpid():
+            self._open_here()
+        transaction = getattr(self._local, "mapped", None)
+        if transaction is None:
+            transaction = self._local.mapped = self._environment.begin(buffers=True)
+        names = next(build_names(self._listing.names)[begin:end].encoded_blocks(end - begin))
+        values: list[memoryview | None] = list(map(transaction.get, [name[: -len(SUFFIX)] for name in names]))
+        return None if None in values else cast(list[memoryview], values)
+
+    def read_ahead(self, row: int) -> None:
+        """Has the system fetch what lies behind a row's value, on the guess that values lie in the order of their keys.
+
+        Without it each value waits for the disk, as the library is told not to read ahead; where the guess is wrong,
+        one reading of the whole file more is what it costs.
+        """
+        self._ahead.move(row / max(len(self._listing), 1))
+
+    @cached_property
+    def _ahead(self) -> ReadAhead:
+        return ReadAhead(data_file(self.path))
+
     @cached_property
     def _keyed(self) -> KeyFile:
         if self.key_file is not None:
@@ -127,8 +151,8 @@ class LmdbSource:
     def _listing(self) -> Listing:
         keyed = self._keyed
         named = NamesBuilder()
-        for key in keyed.keys:
-            named.append(key + SUFFIX)
+        for block in keyed.keys.encoded_blocks():
+            named.extend_encoded([key + SUFFIX.encode() for key in block])
         names = named.build()
         order = sort_rows(names)
         names = names.take(order)
@@ -152,15 +176,18 @@ class LmdbSource:
         return int(self._environment.stat()["entries"])
 
     def _walk(self) -> Names:
-        self._open_here()
         keys = NamesBuilder()
+        # The library fetches a key's value, too, though nobody asks for it.
+        ahead, entries = ReadAhead(data_file(self.path)), max(self._num_entries, 1)
         with self._environment.begin() as transaction, transaction.cursor() as cursor:
-            for key in cursor.iternext(keys=True, values=False):
+            walk = cursor.iternext(keys=True, values=False)
+            while block := list(islice(walk, BLOCK_NAMES)):
+                ahead.move(len(keys) / entries)
                 try:
-                    keys.append(bytes(key).decode("utf-8"))
+                    keys.extend_encoded(block)
                 except UnicodeDecodeError as error:
                     raise DataError(
-                        f"{self.path}: holds a key that is no UTF-8 text ({bytes(key)[:40]!r})",
+                        f"{self.path}: holds a key that is no UTF-8 text ({_first_strange(block)!r})",
                         hint="name the keys to read with --keys FILE",
                     ) from error
         return keys.build()
@@ -179,77 +206,11 @@ class LmdbSource:
         return self._local.get
 
 
-def import_lmdb(path: Path) -> Any:
-    """The package lmdb.
-
-    Raises:
-        DataError: it is not installed.
-    """
-    try:
-        import lmdb  # an extra: only this layout needs it
-    except ImportError as error:
-        raise DataError(
-            f"{path}: reading an LMDB needs the package lmdb, which is not installed", hint="pip install 'lupctl[lmdb]'"
-        ) from error
-    return lmdb
-
-
-def open_environment(lmdb: Any, path: Path) -> Any:
-    """A database, open for reading; the same object for all sources of this process that read it.
-
-    Raises:
-        FormatError: it is no LMDB, damaged, or cut short.
-    """
-    place = (os.getpid(), os.path.realpath(path))
-    with _opening:
-        environment = _environments.get(place)
-        if environment is None:
-            environment = _environments[place] = _open_environment(lmdb, path)
-        return environment
-
-
-def _open_environment(lmdb: Any, path: Path) -> Any:
-    data = _data_file(path)
-    try:
-        environment = lmdb.open(
-            os.fspath(path), subdir=path.is_dir(), readonly=True, lock=False, readahead=False, meminit=False
-        )
-    except lmdb.Error as error:
-        raise FormatError(f"{path}: no LMDB that can be read ({error})", hint="copy the database again") from error
-    # Reading a page beyond the end of the file would end the process with a bus error.
-    needed = (environment.info()["last_pgno"] + 1) * environment.stat()["psize"]
-    if data.stat().st_size < needed:
-        environment.close()
-        message = f"{data}: cut short, {data.stat().st_size:,} of {needed:,} bytes"
-        raise FormatError(message, hint="copy the database again")
-    return environment
-
-
-def _data_file(path: Path) -> Path:
-    return path / DATA_NAME if path.is_dir() else path
-
-
-def has_database(root: Path) -> bool:
-    """Whether an LMDB lies in a folder or directly below it."""
-    return bool(_databases(root))
-
-
-def find_database(path: Path) -> Path:
-    """The database a user means: a folder with data.mdb, the only such folder directly below it, or a single file.
-
-    Raises:
-        DataError: there is none, or more than one.
-    """
-    if path.is_file():
-        return path.parent if path.name == DATA_NAME else path
-    found = _databases(path) if path.is_dir() else []
-    if len(found) == 1:
-        return found[0]
-    what = f"holds {len(found)} LMDBs: {describe_some(map(str, found))}" if found else f"holds no LMDB ({DATA_NAME})"
-    raise DataError(f"{path}: {what}; one was expected", hint="name the folder that holds it")
-
-
-def _databases(root: Path) -> list[Path]:
-    if (root / DATA_NAME).is_file():
-        return [root]
-    return sorted(folder for folder in root.iterdir() if folder.is_dir() and (folder / DATA_NAME).is_file())
+def _first_strange(keys: Sequence[bytes]) -> bytes:
+    """The beginning of the first key that is no UTF-8 text."""
+    for key in keys:
+        try:
+            key.decode("utf-8")
+        except UnicodeDecodeError:
+            return key[:40]
+    raise AssertionError("every key is UTF-8 text")

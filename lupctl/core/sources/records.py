@@ -66,3 +66,22 @@ class DigestedSource(Protocol):
 
     def digest(self, listing: Listing) -> tuple[str, int | None]:
         """As `lupctl.core.sources.digest.source_digest`."""
+
+
+@runtime_checkable
+class BlockSource(Protocol):
+    """A source that reads many images at once faster than one by one."""
+
+    def read_block(self, begin: int, end: int) -> list[memoryview] | None:
+        """The encoded images of rows `begin` to `end - 1` of its own listing; None where one is missing.
+
+        They are valid until the next call in the same thread.
+        """
+
+
+@runtime_checkable
+class AheadSource(Protocol):
+    """A source whose images lie in one file, about in the order of its listing."""
+
+    def read_ahead(self, row: int) -> None:
+        """Has the system fetch what lies behind the image of a row from the disk, and does not wait for it."""

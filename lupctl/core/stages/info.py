@@ -7,11 +7,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from lupctl.core.choices import ROLE_CODES, ROLE_NAMES, Role
+from lupctl.core.choices import ROLE_CODES, ROLE_NAMES, ImageCheck, Role
 from lupctl.core.errors import CorruptImageError, UsageError
 from lupctl.core.files import atomic_path, check_absent
 from lupctl.core.formats.images import decode_rgb
 from lupctl.core.formats.pack import Pack, open_pack
+from lupctl.core.formats.pack_facts import packed_check
 from lupctl.core.formats.sizes import describe_sizes
 
 MOST_ROWS = 16
@@ -44,6 +45,7 @@ class Summary:
         shards: number of files.
         num_bytes: bytes of all encoded images.
         quarantined: images that were left out when it was packed.
+        check: what the others passed then.
         source: where the images came from.
         terms: terms of use.
         fingerprint: of the pack.
@@ -64,6 +66,7 @@ class Summary:
     shards: int
     num_bytes: int
     quarantined: int
+    check: ImageCheck
     source: dict[str, object]
     terms: str
     fingerprint: str
@@ -97,6 +100,7 @@ def summarize_pack(path: Path) -> Summary:
         shards=len(made.shards),
         num_bytes=made.num_bytes,
         quarantined=len(made.record["quarantine"]),
+        check=packed_check(made.record),
         source=dict(made.record.get("source", {})),
         terms=str(made.record.get("terms", "")),
         fingerprint=made.fingerprint,

@@ -8,24 +8,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from lupctl.core.choices import ROLE_CODES, ROLE_NAMES, Role
+from lupctl.core.choices import ROLE_CODES, ImageCheck, Role
 from lupctl.core.errors import DataError, FormatError
 from lupctl.core.files import check_absent
 from lupctl.core.formats.pack import PACK_FORMAT, read_pack_record
-from lupctl.core.formats.pack_facts import read_pack_facts
-from lupctl.core.formats.pack_writer import SHARD_BYTES, PackWriter
+from lupctl.core.formats.pack_facts import packed_check, read_pack_facts
+from lupctl.core.formats.pack_writer import PackWriter
 from lupctl.core.formats.places import remove_leftovers
 from lupctl.core.formats.record import build_record
-from lupctl.core.formats.shard_writer import PackedImage
 from lupctl.core.names import build_names, find_repeated
-from lupctl.core.packing.stored import build_reader
+from lupctl.core.packing.filling import Filling, PackSettings
 from lupctl.core.progress import Progress
 from lupctl.core.sources.digest import source_digest
 from lupctl.core.sources.origin import read_origin
 from lupctl.core.sources.records import Listing, Source
-from lupctl.core.threads import map_in_order, pick_workers
+from lupctl.core.threads import pick_workers
 
-MAX_BAD = 0.001
+DEFAULTS = PackSettings()
 NUM_EXAMPLES = 5
 
 State = Literal["absent", "current", "changed"]
@@ -69,6 +68,7 @@ class PackResult:
         num_bytes: bytes of all encoded images.
         quarantined: images that were left out, each with `name` and `reason`.
         fingerprint: of the pack.
+        check: what every image passed.
         seconds: it took.
     """
 
@@ -82,21 +82,25 @@ class PackResult:
     num_bytes: int
     quarantined: list[dict[str, str]]
     fingerprint: str
+    check: ImageCheck
     seconds: float
 
 
-def plan_pack(source: Source, *, out: Path, size: tuple[int, int] | None = None) -> PackPlan:
+def plan_pack(
+    source: Source, *, out: Path, size: tuple[int, int] | None = None, check: ImageCheck = "header"
+) -> PackPlan:
     """Looks at the source and at what lies at `out`; reads names, sizes and times, no image.
 
     Args:
         source: what to pack.
         out: the pack, ending in `.h5`.
         size: height and width every image is to be resized to.
+        check: what the images of a pack that is there have to have passed; by default the least there is.
 
     Raises:
         DataError: the source has no image, strange names, or a name twice.
     """
-    return _look_at(source, out=out, size=size)[0]
+    return _look_at(source, out=out, size=size, check=check)[0]
 
 
 def pack(
@@ -104,14 +108,12 @@ def pack(
     *,
     out: Path,
     progress: Progress,
-    size: tuple[int, int] | None = None,
-    max_bad: float = MAX_BAD,
-    shard_bytes: int = SHARD_BYTES,
+    settings: PackSettings = DEFAULTS,
     force: bool = False,
     workers: int | None = None,
     command: Sequence[str] = (),
 ) -> PackResult:
-    """Packs every image of a source that decodes; the others are listed in the pack's record.
+    """Packs every image of a source that passes the check; the others are listed in the pack's record.
 
     JPEG and PNG bytes are kept, other encodings become PNG of the same pixels. An interrupted call leaves finished
     shards behind, in a hidden folder, and the same call goes on from there.
@@ -120,11 +122,9 @@ def pack(
         source: what to pack.
         out: the pack, ending in `.h5`; a folder of that name without the ending when it takes more than one file.
         progress: where to tell how far it is.
-        size: height and width; every image is then resized and encoded again (JPEG, quality 95).
-        max_bad: largest share of images, 0 to 1, that may fail to decode.
-        shard_bytes: most encoded bytes in one file.
+        settings: what is stored, and what an image has to pass.
         force: replaces a pack that is there.
-        workers: threads; by default one per core.
+        workers: decoding threads; by default one per core.
         command: the command line, for the record.
 
     Raises:
@@ -133,26 +133,31 @@ def pack(
     """
     started_at = time.perf_counter()
     check_absent(out, force=force)
-    plan, listing = _look_at(source, out=out, size=size)
+    plan, listing = _look_at(source, out=out, size=settings.size, check=settings.checked)
     facts = {
         "dataset": source.dataset,
         "source": source.facts,
         "terms": source.facts.get("terms", ""),
         "origin": read_origin(Path(str(source.facts["root"]))) if source.facts.get("root") else {},
         "digest": plan.digest,
-        "resized": list(size) if size else None,
+        "resized": list(settings.size) if settings.size else None,
+        "check": settings.checked,
     }
     record = build_record("pack", PACK_FORMAT, command=command, parents=_parents(source), facts=facts)
-    with PackWriter(out, record=record, shard_bytes=shard_bytes, force=force, resume=True) as writer:
+    with PackWriter(out, record=record, shard_bytes=settings.shard_bytes, force=force, resume=True) as writer:
         if writer.position > 0:
             progress.say(f"going on behind {writer.position:,} images that were packed before")
         _check_space(out, plan, done=writer.position)
-        _write_images(writer, source, listing, size=size, max_bad=max_bad, workers=workers, progress=progress)
+        mean_bytes = None if plan.num_bytes is None else plan.num_bytes // plan.images
+        filling = Filling(writer, source, listing, settings, mean_bytes, pick_workers(workers))
+        _fill(filling, title=f"packing {source.dataset}", progress=progress)
         path = writer.finish()
     if writer.quarantine:
         some = "; ".join(f"{entry['name']}: {entry['reason']}" for entry in writer.quarantine[:NUM_EXAMPLES])
         progress.warn(f"{len(writer.quarantine):,} of {plan.images:,} images cannot be read, left out: {some}")
-    return _describe(path, source.dataset, started_at=started_at)
+    if settings.checked == "header":
+        progress.say(f"{path}: no image was decoded (--check header); lupctl data verify --deep decodes them")
+    return _describe(path, source.dataset, check=settings.checked, started_at=started_at)
 
 
 def tidy_up(out: Path) -> None:
@@ -160,7 +165,7 @@ def tidy_up(out: Path) -> None:
     remove_leftovers(out)
 
 
-def _look_at(source: Source, *, out: Path, size: tuple[int, int] | None) -> tuple[PackPlan, Listing]:
+def _look_at(source: Source, *, out: Path, size: tuple[int, int] | None, check: ImageCheck) -> tuple[PackPlan, Listing]:
     listing = source.list_images()
     if len(listing) == 0:
         raise DataError(f"{source.dataset}: holds no image", hint="lupctl data pack --help")
@@ -174,7 +179,7 @@ def _look_at(source: Source, *, out: Path, size: tuple[int, int] | None) -> tupl
         )
     roles = {role: int((listing.role == code).sum()) for role, code in ROLE_CODES.items()}
     digest, num_bytes = source_digest(source, listing)
-    state, reason = _pack_state(out, digest, size)
+    state, reason = _pack_state(out, digest, size=size, check=check)
     return PackPlan(len(listing), roles, digest, num_bytes, _existing(out), state, reason), listing
 
 
@@ -184,42 +189,19 @@ def _parents(source: Source) -> dict[str, str]:
     return {f"source:{part['dataset']}": part["digest"] for part in parts} if isinstance(parts, list) else {}
 
 
-def _write_images(
-    writer: PackWriter,
-    source: Source,
-    listing: Listing,
-    *,
-    size: tuple[int, int] | None,
-    max_bad: float,
-    workers: int | None,
-    progress: Progress,
-) -> None:
-    total, begin = len(listing), writer.position
+def _fill(filling: Filling, *, title: str, progress: Progress) -> None:
+    """Packs every image, unless too many of them are bad."""
+    writer, total, max_bad = filling.writer, len(filling.listing), filling.settings.max_bad
     most_bad = int(max_bad * total)
-    # Elements of a memoryview are Python integers at a third of the cost of numpy's scalars.
-    persons, cameras, roles = listing.person.data, listing.camera.data, listing.role.data
-    images = map_in_order(build_reader(source, size=size), listing.names[begin:], workers=pick_workers(workers))
-    title = f"packing {source.dataset}"
-    with closing(images), progress.task(title, total=total, unit="images", done=begin) as task:
-        for row, image in enumerate(images, start=begin):
-            if image.reason:
-                writer.reject(listing.names[row], image.reason)
-                # Far beyond what is allowed there is no point in going on; five are read so that they can be named.
-                if len(writer.quarantine) > max(most_bad, NUM_EXAMPLES - 1):
-                    break
-            else:
-                writer.add(
-                    PackedImage(
-                        image.encoded,
-                        image.height,
-                        image.width,
-                        listing.names[row],
-                        persons[row],
-                        cameras[row],
-                        ROLE_NAMES[roles[row]],
-                    )
-                )
-            task.advance()
+    with (
+        progress.task(title, total=total, unit="images", done=writer.position) as task,
+        closing(filling.run()) as filled,
+    ):
+        for count in filled:
+            task.advance(count)
+            # Far beyond what is allowed there is no point in going on; five are read so that they can be named.
+            if len(writer.quarantine) > max(most_bad, NUM_EXAMPLES - 1):
+                break
     if len(writer.quarantine) > most_bad:
         raise _too_many_bad(writer, total=total, most_bad=most_bad, max_bad=max_bad)
 
@@ -248,7 +230,7 @@ def _existing(out: Path) -> Path:
     return folder if not out.exists() and any(folder.glob("*.h5")) else out
 
 
-def _pack_state(out: Path, digest: str, size: tuple[int, int] | None) -> tuple[State, str]:
+def _pack_state(out: Path, digest: str, *, size: tuple[int, int] | None, check: ImageCheck) -> tuple[State, str]:
     path = _existing(out)
     if not path.exists():
         return "absent", ""
@@ -260,6 +242,8 @@ def _pack_state(out: Path, digest: str, size: tuple[int, int] | None) -> tuple[S
         return "changed", "it was made from other files or in another way"
     if record.get("resized") != (list(size) if size else None):
         return "changed", f"its images were resized to {record.get('resized') or 'nothing'}"
+    if check == "decode" and packed_check(record) == "header":
+        return "changed", "its images were not decoded when they were packed (--check header)"
     return "current", ""
 
 
@@ -277,7 +261,7 @@ def _check_space(out: Path, plan: PackPlan, *, done: int) -> None:
         )
 
 
-def _describe(path: Path, dataset: str, *, started_at: float) -> PackResult:
+def _describe(path: Path, dataset: str, *, check: ImageCheck, started_at: float) -> PackResult:
     facts = read_pack_facts(path)
     return PackResult(
         path=path,
@@ -290,5 +274,6 @@ def _describe(path: Path, dataset: str, *, started_at: float) -> PackResult:
         num_bytes=facts.num_bytes,
         quarantined=facts.quarantine,
         fingerprint=facts.fingerprint,
+        check=check,
         seconds=time.perf_counter() - started_at,
     )

@@ -12,6 +12,7 @@ import numpy as np
 from lupctl.core.choices import ROLE_CODES, Role
 from lupctl.core.formats.columns import columns_hold
 from lupctl.core.formats.pack import Pack, open_pack
+from lupctl.core.formats.pack_facts import packed_check
 from lupctl.core.formats.samples import Samples
 from lupctl.core.formats.sizes import Sizes, describe_sizes
 from lupctl.core.names import build_names, find_falls, find_repeated
@@ -100,6 +101,9 @@ def verify_pack(
     elif not fast:
         looks = compare_checksums(made, title=title, workers=workers, progress=progress)
     findings = _check_columns(made) + _check_sizes(made, looks) + _check_order(made)
+    if packed_check(made.record) == "header" and (looks is None or looks.size is None):
+        message = "no image was decoded when it was packed (--check header); lupctl data verify --deep decodes them"
+        findings.append(Finding("note", "check", message, len(made)))
     if made.record.get("quarantine"):
         left_out = made.record["quarantine"]
         examples = [f"{entry['name']}: {entry['reason']}" for entry in left_out[:NUM_EXAMPLES]]

@@ -52,7 +52,7 @@ def mgn_job(
     resolved = resolve_recipe("finetune", recipe, overrides=(f"start={name}", *TINY, *settings))
     assert isinstance(resolved, FinetuneRecipe)
     placement = Placement("cpu", processes, "")
-    return FinetuneJob(recipe=resolved, pack=pack, start=start, run=run, placement=placement, workers=0, command=())
+    return FinetuneJob(recipe=resolved, packs=(pack,), start=start, run=run, placement=placement, workers=0, command=())
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,8 @@ from lupctl.core.loading.images import FileImages, PackImages
 from lupctl.core.loading.loaders import ChunkDataset, open_loader
 from lupctl.core.loading.transform import make_view
 from lupctl.core.loading.views import ViewPlan, build_view_plan
-from lupctl.core.nets.build import Network, NetworkPlan, build_network
+from lupctl.core.nets.build import Network, NetworkPlan
+from lupctl.core.nets.empty import build_empty
 from lupctl.core.progress import Progress
 
 
@@ -50,10 +51,8 @@ def open_encoder(path: Path, *, device: torch.device, precision: torch.dtype) ->
         raise FormatError(
             f"{path}: the header describes no network this lupctl knows ({error})", hint="train again with this lupctl"
         ) from error
-    with torch.device("meta"):
-        network = build_network(plan)
-    network.to_empty(device="cpu")
-    load_strictly(network, checkpoint.tensors, origin=str(path))
+    network = build_empty(plan)
+    load_strictly(network, checkpoint.tensors, origin=str(path), assign=True)
     return Encoder(network.to(device).eval(), view, device, precision), checkpoint
 
 

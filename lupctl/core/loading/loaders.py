@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
-from lupctl.core.errors import DataError, LupError
+from lupctl.core.errors import CorruptImageError, DataError, LupError
 from lupctl.core.loading.draws import SampleDraws
 from lupctl.core.loading.handover import Letter, Room, Slot, forget, receive, stack_images
 from lupctl.core.loading.images import FileImages, PackImages
@@ -142,10 +142,11 @@ class ChunkDataset(Dataset[Batch]):
         images: the data set.
         plan: resize and normalisation; nothing random.
         chunk: images per item.
+        lenient: a file that is no image becomes a black one, and is named among the damaged as `INDEX: reason`.
     """
 
-    def __init__(self, images: PackImages | FileImages, plan: ViewPlan, *, chunk: int) -> None:
-        self._images, self._plan, self._chunk = images, plan, chunk
+    def __init__(self, images: PackImages | FileImages, plan: ViewPlan, *, chunk: int, lenient: bool = False) -> None:
+        self._images, self._plan, self._chunk, self._lenient = images, plan, chunk, lenient
         self.room = Room()
 
     def __len__(self) -> int:
@@ -153,13 +154,25 @@ class ChunkDataset(Dataset[Batch]):
 
     def __getitem__(self, item: int) -> Batch:
         rows = np.arange(item * self._chunk, min((item + 1) * self._chunk, len(self._images)))
-        images = map(self._images.decode, rows.tolist())
-        pixels, size, slot = stack_images(images, self.room, count=len(rows), bound=self._images.bound(rows))
+        damaged: list[str] = []
+
+        def read() -> Iterator[NDArray[np.uint8]]:
+            for row in rows.tolist():
+                try:
+                    yield self._images.decode(row)
+                except CorruptImageError as error:
+                    if not self._lenient:
+                        raise
+                    damaged.append(f"{row}: {error.message}")
+                    yield np.zeros((1, 1, 3), np.uint8)
+
+        pixels, size, slot = stack_images(read(), self.room, count=len(rows), bound=self._images.bound(rows))
         draws = SampleDraws(rows, seed=0, epoch=0, view=0)
         return Batch(
             pixels=pixels,
             rows=torch.from_numpy(rows),
             views=(_tensors(draw_view(self._plan, size, draws)),),
+            damaged=tuple(damaged),
             slot=slot,
         )
 

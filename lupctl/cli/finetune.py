@@ -189,7 +189,7 @@ def resolve(
     named = first.start or None
     origin = find_start(space, named, None if named else first.net.arch, progress)
     if recipe is None:
-        recipe, more = default_recipe(origin, progress)
+        recipe, more = default_recipe(origin, first.net.arch, progress)
         overrides = [*more, *overrides]
     adopted: dict[str, Any] = {}
     if origin.checkpoint is not None:
@@ -205,7 +205,7 @@ def resolve(
     return origin, final
 
 
-def default_recipe(origin: Start, progress: Progress) -> tuple[str, list[str]]:
+def default_recipe(origin: Start, arch: str, progress: Progress) -> tuple[str, list[str]]:
     """The recipe for a start when nobody names one, and what that start has that the recipe has not.
 
     Constants of a start that are neither LUPerson's nor LUPerson-NL's are its own, and are kept; so do the published
@@ -215,7 +215,8 @@ def default_recipe(origin: Start, progress: Progress) -> tuple[str, list[str]]:
 
     recipe, settings, why = DEFAULT_RECIPE, list[str](), ""
     if origin.checkpoint is None:
-        recipe = IMAGENET_RECIPE if origin.name == "imagenet" else DEFAULT_RECIPE
+        if origin.name == "imagenet":
+            recipe = f"{IMAGENET_RECIPE}-r101" if arch == "r101" else IMAGENET_RECIPE
     else:
         pixels = origin.header["preprocessing"]
         mean = tuple(pixels["mean"])

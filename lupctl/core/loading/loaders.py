@@ -20,6 +20,7 @@ from lupctl.core.errors import CorruptImageError, DataError, LupError
 from lupctl.core.loading.draws import SampleDraws
 from lupctl.core.loading.handover import Letter, Room, Slot, forget, receive, stack_images
 from lupctl.core.loading.images import FileImages, PackImages
+from lupctl.core.loading.policy import apply_policy, draw_policy, fading_probability
 from lupctl.core.loading.samplers import StepOrder
 from lupctl.core.loading.views import ViewPlan, draw_view, draw_views
 
@@ -95,6 +96,7 @@ class StepDataset(Dataset[Batch]):
         plans: one per view of an image.
         seed: the recipe's seed.
         rank, processes: this process takes every `processes`-th image of a batch, beginning at `rank`.
+        policy_steps: AutoAugment's probability falls from 1 to 0 over so many steps; 0 does without.
     """
 
     def __init__(
@@ -106,25 +108,28 @@ class StepDataset(Dataset[Batch]):
         seed: int,
         rank: int = 0,
         processes: int = 1,
+        policy_steps: float = 0,
     ) -> None:
         self._images, self._order, self._plans, self._seed = images, order, tuple(plans), seed
-        self._rank, self._processes = rank, processes
+        self._rank, self._processes, self._policy_steps = rank, processes, policy_steps
         self.room = Room()
 
     def __getitem__(self, step: int) -> Batch:
         wanted = self._order.rows(step)[self._rank :: self._processes]
         rows, damaged = wanted.copy(), list[str]()
+        epoch = self._order.epoch_of(step)
+        # Keyed by the row or place that was asked for, so that a damaged image does not move its neighbours' draws.
+        keys = self._order.draw_keys(step)[self._rank :: self._processes]
+        share = fading_probability(step, self._policy_steps)
+        policy = draw_policy(keys, seed=self._seed, epoch=epoch, probability=share).tolist() if share else []
 
         def read() -> Iterator[NDArray[np.uint8]]:
             for place, row in enumerate(wanted.tolist()):
                 rows[place], image, damage = self._images.decode_or_next(row)
                 damaged.extend(damage)
-                yield image
+                yield apply_policy(image, policy[place]) if policy else image
 
         pixels, size, slot = stack_images(read(), self.room, count=len(wanted), bound=self._images.bound(wanted))
-        epoch = self._order.epoch_of(step)
-        # Keyed by the row or place that was asked for, so that a damaged image does not move its neighbours' draws.
-        keys = self._order.draw_keys(step)[self._rank :: self._processes]
         views = draw_views(self._plans, size, keys, seed=self._seed, epoch=epoch)
         return Batch(
             pixels=pixels,

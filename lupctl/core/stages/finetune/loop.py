@@ -47,7 +47,13 @@ def train_job(job: FinetuneJob) -> None:
     thaw = frozen_steps(recipe.freeze_epochs, order.steps_per_epoch)
 
     dataset = StepDataset(
-        PackImages(packs, train.rows), order, (view,), seed=recipe.seed, rank=rank(), processes=world_size()
+        PackImages(packs, train.rows),
+        order,
+        (view,),
+        seed=recipe.seed,
+        rank=rank(),
+        processes=world_size(),
+        policy_steps=recipe.auto_augment_epochs * order.steps_per_epoch,
     )
     workers = default_workers(device) if job.workers is None else job.workers
     batches = open_loader(dataset, range(start, total), workers=workers, pin=device.type == "cuda")

@@ -32,8 +32,9 @@ from lupctl.core.progress import Progress
 from lupctl.core.sources.market1501 import Market1501Source
 from lupctl.core.sources.synthetic import SyntheticPlan
 from lupctl.core.stages.finetune import loop
-from lupctl.core.stages.finetune.job import FinetuneJob, build_order, plan_finetuning, training_rows
+from lupctl.core.stages.finetune.job import FinetuneJob, build_order, plan_finetuning
 from lupctl.core.stages.finetune.network import build_started
+from lupctl.core.stages.finetune.persons import pick_rows
 from lupctl.core.stages.finetune.run import finetune
 from lupctl.core.stages.pack import pack
 from lupctl.core.stages.pretrain.run import pretrain
@@ -148,18 +149,18 @@ def gaps(tmp_path: Path, market_folder: Path) -> Path:
     return tmp_path / "gaps.h5"
 
 
-def test_labels_have_no_gaps_and_junk_is_nobody(gaps: Path) -> None:
+def test_labels_have_no_gaps_and_junk_is_nobody(gaps: Path, tmp_path: Path) -> None:
     made = open_pack(gaps)
-    rows, label, persons = training_rows(made)
-    assert persons.tolist() == [2, 7, 1501]
-    assert label.tolist() == [0] * 4 + [1] * 4 + [2]
-    assert np.array_equal(persons[label], made.samples.person[rows])
-    assert all(made.samples.names[row].startswith("bounding_box_train/") for row in rows)
+    train = pick_rows(finetune_job(gaps, tmp_path / "run").recipe, [made])
+    assert train.persons == (2, 7, 1501)
+    assert train.label.tolist() == [0] * 4 + [1] * 4 + [2]
+    assert np.array_equal(np.array(train.persons)[train.label], made.samples.person[train.rows])
+    assert all(made.samples.names[row].startswith("bounding_box_train/") for row in train.rows)
 
 
 def test_a_person_with_one_image_fills_its_place(gaps: Path, tmp_path: Path) -> None:
     job = finetune_job(gaps, tmp_path / "run", "data.persons=3", "data.images=4", "bn_groups=1")
-    _, label, _ = training_rows(open_pack(gaps))
+    label = pick_rows(job.recipe, [open_pack(gaps)]).label
     order = build_order(job.recipe, label, np.zeros(len(label), np.int16))
     for step in range(3):
         batch = label[order.rows(step)]

@@ -52,7 +52,7 @@ def mgn_job(
     resolved = resolve_recipe("finetune", recipe, overrides=(f"start={name}", *TINY, *settings))
     assert isinstance(resolved, FinetuneRecipe)
     placement = Placement("cpu", processes, "")
-    return FinetuneJob(recipe=resolved, pack=pack, start=start, run=run, placement=placement, workers=0, command=())
+    return FinetuneJob(recipe=resolved, packs=(pack,), start=start, run=run, placement=placement, workers=0, command=())
 
 
 @pytest.fixture(scope="module")
@@ -233,6 +233,8 @@ def test_the_default_is_the_mgn_of_the_start(lupctl: Shell, labelled: Path, back
         ran = lupctl(f"{line} --from {start}")
         assert ran.code == 0, ran.err
         assert f"recipe: {recipe} (the default for this start; --recipe bot is lighter)\n" in ran.err
+    ran = lupctl(f"{line} --from imagenet --arch r101")
+    assert "recipe: mgn-imagenet-r101 (the default for this start;" in ran.err
     own = pretrain_job(labelled, tmp_path / "lup" / "runs" / "own", "pixels.mean=[0.4, 0.5, 0.6]")
     nl = pretrain_job(labelled, tmp_path / "lup" / "runs" / "nl", "pixels.mean=[0.3452, 0.3070, 0.3114]")
     for job in (own, nl):

@@ -371,13 +371,14 @@ def test_luperson_nl_in_folders(tmp_path: Path) -> None:
 
 def test_noisy_persons_become_classes(lupctl: Shell, tmp_path: Path) -> None:
     """A gap in the numbers, as a missing video leaves it, is none in the classes."""
-    from lupctl.core.stages.finetune.job import training_rows
+    from lupctl.core.recipes.models import FinetuneRecipe
+    from lupctl.core.stages.finetune.persons import pick_rows
 
     names = [f"us/boston/abc/{person:06d}_{frame:07d}_00.jpg" for person in (7, 433_996) for frame in (0, 20)]
     place(tmp_path / "lup" / "raw" / "luperson-nl", *names)
     assert lupctl("data pack").code == 0
-    rows, label, persons = training_rows(open_pack(tmp_path / "lup" / "packs" / "luperson-nl.h5"))
-    assert (rows.tolist(), label.tolist(), persons.tolist()) == ([0, 1, 2, 3], [0, 0, 1, 1], [7, 433_996])
+    train = pick_rows(FinetuneRecipe(), [open_pack(tmp_path / "lup" / "packs" / "luperson-nl.h5")])
+    assert (train.rows.tolist(), train.label.tolist(), train.persons) == ([0, 1, 2, 3], [0, 0, 1, 1], (7, 433_996))
 
 
 # MOTChallenge

@@ -212,6 +212,7 @@ MGN_PIXELS = {
     "mgn-luperson": ((89.896, 79.200, 80.073), (63.872, 64.305, 63.839), True, ""),
     "mgn-luperson-nl": ((88.026, 78.285, 79.407), (67.142, 63.750, 63.240), True, ""),
     "mgn-imagenet": ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375), False, "imagenet"),
+    "mgn-imagenet-r101": ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375), False, "imagenet"),
 }
 
 
@@ -220,7 +221,8 @@ def test_mgn_has_the_published_constants(name: str) -> None:
     recipe = resolve_recipe("finetune", name)
     assert isinstance(recipe, FinetuneRecipe)
     tables = recipe.model_dump()
-    for key, wanted in MGN.items():
+    own = {"net.arch": "r101", "auto_augment_epochs": 30} if name.endswith("-r101") else {"auto_augment_epochs": 0}
+    for key, wanted in {**MGN, **own}.items():
         found: Any = tables
         for part in key.split("."):
             found = found[part]
@@ -266,7 +268,7 @@ def test_a_dumped_recipe_reads_back_the_same(recipe: PretrainRecipe) -> None:
 
 @given(start=st.text(st.characters(codec="utf-8")), pack=st.text(st.characters(codec="utf-8")))
 def test_any_name_survives(start: str, pack: str) -> None:
-    recipe = FinetuneRecipe(start=start, data=FinetuneData(pack=pack))
+    recipe = FinetuneRecipe(start=start, data=FinetuneData(packs=(pack,)))
     assert build_recipe(FinetuneRecipe, parse_recipe(dump_recipe(recipe), origin=""), origin="") == recipe
 
 

@@ -18,6 +18,8 @@ from lupctl.core.formats.pack import open_pack
 from lupctl.core.progress import Progress
 from lupctl.core.sources.subsets import TrainingSet, draw_subset, read_split, share
 from lupctl.core.stages.finetune import loop
+from lupctl.core.stages.finetune.job import build_order
+from lupctl.core.stages.finetune.persons import pick_rows, repeat_rows
 from lupctl.core.stages.finetune.run import finetune
 
 QUIET = Progress(quiet=True)
@@ -250,3 +252,45 @@ def test_subsets_that_cannot_be(lupctl: Shell, labelled: Path, subset: str, code
     ran = lupctl(command(labelled, "--subset", subset, "--dry-run"))
     assert ran.code == code
     assert message in ran.err
+
+
+@given(st.integers(1, 40), st.integers(100, 999), st.integers(0, 60))
+def test_repeating_is_the_list_over_and_over_and_its_beginning(number: int, hundredths: int, more: int) -> None:
+    """Against the definition, one entry after the other: int(r) times, then the first int(frac(r) n)."""
+    rows = np.arange(number) * 3 + 7
+    slow = [row for _ in range(hundredths // 100) for row in rows.tolist()]
+    slow += rows.tolist()[: hundredths % 100 * number // 100]
+    assert repeat_rows(rows, hundredths / 100, whole=0).tolist() == slow
+    full = repeat_rows(rows, "full", whole=number + more)
+    assert full.tolist() == [rows.tolist()[place % number] for place in range(number + more)]
+
+
+def test_an_epoch_keeps_its_length(lupctl: Shell, labelled: Path, tmp_path: Path) -> None:
+    """Half of the images, gone through twice: as many steps as with all, and each image as often in the long run."""
+    line = command(labelled, "--subset", "images:0.5", "--set", "data.order=stream", "--json")
+    plan = lupctl(f"{line} --dry-run").json
+    assert (plan["images"], plan["steps_per_epoch"]) == (18, 1)
+    for repeat, name in (("full", "repeat-full"), ("2", "repeat-2")):
+        plan = lupctl(f"{line} --repeat {repeat} --dry-run").json
+        assert (plan["images"], plan["steps_per_epoch"], plan["steps"]) == (18, 3, 6)
+        assert Path(plan["run"]).name == f"finetune-labelled-r18-from-scratch-images-0.5-{name}"
+    ran = lupctl(f"{line} --repeat full")
+    assert ran.code == 0, ran.err
+    assert (ran.json["steps"], ran.json["images"], ran.json["repeat"]) == (6, 18, "full")
+    assert "repeat full: 3 steps an epoch" in ran.err
+    recipe = finetune_job(
+        labelled, tmp_path / "run", "data.subset=images:0.5", "data.repeat=full", "data.order=stream"
+    ).recipe
+    train = pick_rows(recipe, [open_pack(labelled)])
+    rows, counts = np.unique(train.rows, return_counts=True)
+    assert (len(rows), set(counts.tolist())) == (18, {2})
+    order = build_order(recipe, train.label, train.camera)
+    keys = np.concatenate([order.draw_keys(step) for step in range(3)])
+    assert len(set(keys.tolist())) == len(keys), "an image that comes twice is augmented anew"
+
+
+@pytest.mark.parametrize("repeat", ["0.5", "often", "nan", "-1", "inf"])
+def test_repeats_that_cannot_be(lupctl: Shell, labelled: Path, repeat: str) -> None:
+    ran = lupctl(command(labelled, "--repeat", repeat, "--dry-run"))
+    assert ran.code == 2
+    assert "data.repeat: a number from 1 to 10,000, or full, is expected, got" in ran.err

@@ -54,7 +54,9 @@ def finetune_job(
     recipe = resolve_recipe("finetune", "bot", overrides=(f"start={name}", *FINETUNE, *settings))
     assert isinstance(recipe, FinetuneRecipe)
     placement = Placement("cpu", processes, "")
-    return FinetuneJob(recipe=recipe, pack=pack, start=start, run=run, placement=placement, workers=workers, command=())
+    return FinetuneJob(
+        recipe=recipe, packs=(pack,), start=start, run=run, placement=placement, workers=workers, command=()
+    )
 
 
 def signal_at(patch: pytest.MonkeyPatch, loop: ModuleType, step: int, number: int = signal.SIGTERM) -> None:

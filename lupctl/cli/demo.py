@@ -149,14 +149,14 @@ def finetune_network(
     from lupctl.core.stages.finetune.run import finetune
 
     start = "scratch" if backbone is None else backbone.name
-    flags = {"seed": seed, "schedule.epochs": scale.finetune_epochs, "data.pack": "synthetic", "start": start}
+    flags = {"seed": seed, "schedule.epochs": scale.finetune_epochs, "data.packs": ["synthetic"], "start": start}
     recipe = resolve_recipe("finetune", "demo-bot", flags=flags)
     assert isinstance(recipe, FinetuneRecipe)
     run = space.runs / f"finetune-from-{start}"
     progress.say(f"[{3 if backbone is None else 4}/5] fine-tuning from {start} into {run}")
     job = FinetuneJob(
         recipe=recipe,
-        pack=space.pack_path("synthetic"),
+        packs=(space.pack_path("synthetic"),),
         start=None if backbone is None else backbone / "checkpoint.safetensors",
         run=run,
         placement=Placement("cpu", 1, ""),

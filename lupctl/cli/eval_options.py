@@ -88,6 +88,10 @@ CompareOption = Annotated[
     bool,
     typer.Option("--compare", help="Two or more runs side by side, and which differences are more than luck."),
 ]
+AllOption = Annotated[
+    bool,
+    typer.Option("--all", help="Runs on every test set of the workspace: one table, a row a run, a column a dataset."),
+]
 MinMapOption = Annotated[
     float | None,
     typer.Option(
@@ -110,6 +114,18 @@ ThresholdOption = Annotated[
         help="Decision threshold: eer makes both error rates equal; 0.001 allows one false match in a thousand.",
     ),
 ]
+
+
+def refuse_with_all(*, compare: bool, images: str | None, min_map: float | None, min_rank1: float | None) -> None:
+    """Refuses beside `--all` what concerns one report.
+
+    Raises:
+        UsageError: one of them is given.
+    """
+    given = {"--compare": compare, "--images": images, "--min-map": min_map, "--min-rank1": min_rank1}
+    for option, value in given.items():
+        if value not in (None, False):
+            raise UsageError(f"{option} has no meaning with --all", hint="lupctl eval --all RUN")
 
 
 def rerank_settings(

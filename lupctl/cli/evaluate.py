@@ -4,6 +4,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from lupctl.cli.eval_options import (
+    AllOption,
     AlphaOption,
     AqeOption,
     BaseOption,
@@ -26,6 +27,7 @@ from lupctl.cli.eval_options import (
     expansion_settings,
     parse_threshold,
     pick_protocol,
+    refuse_with_all,
     rerank_settings,
 )
 from lupctl.cli.options import (
@@ -76,6 +78,7 @@ def evaluate(
     out: OutOption = None,
     home: HomeOption = None,
     compare: CompareOption = False,
+    every: AllOption = False,
     force: ForceOption = False,
     dry_run: DryRunOption = False,
     json: JsonOption = False,
@@ -93,7 +96,11 @@ def evaluate(
     `lupctl eval other.features.h5 --same-camera keep --out report.json`
 
     `lupctl eval --compare baseline candidate`
+
+    `lupctl eval --all baseline candidate`
     """
+    if every:
+        refuse_with_all(compare=compare, images=images, min_map=min_map, min_rank1=min_rank1)
     settings = rerank_settings(rerank, k1=k1, k2=k2, weight=weight, base=rerank_base)
     rule = pick_protocol(protocol, same_camera, draws, seed)
     expansion = expansion_settings(aqe, dba, alpha)
@@ -105,7 +112,7 @@ def evaluate(
     where = pick_device(device)
     space = open_workspace(home)
     names = targets or []
-    features = () if compare else resolve_files(space, names, where, progress)
+    features = () if compare or every else resolve_files(space, names, where, progress)
     job = stage.EvaluationJob(
         features=features,
         out=out,
@@ -115,13 +122,16 @@ def evaluate(
         seed=seed or 0,
         expansion=expansion,
         wanted_fpr=wanted_fpr,
-        images=find_pictures(space, images, features[0]) if page and not compare else None,
+        images=find_pictures(space, images, features[0]) if page and features else None,
         page=page,
         force=force,
         command=("lupctl", *sys.argv[1:]),
     )
     if compare:
         _compare(space, names, job, where, progress, dry_run=dry_run, json=json)
+        return
+    if every:
+        _cross(space, names, job, where, progress, dry_run=dry_run, json=json)
         return
     if dry_run:
         _show_plan(stage.plan_evaluation(job, progress), json=json)
@@ -156,6 +166,32 @@ def _compare(
         return
     comparison = compare(gather_reports(space, names, rules, device, progress), out, force=rules.force)
     show_comparison(comparison, out, json=json)
+
+
+def _cross(
+    space: Workspace,
+    names: list[str],
+    rules: "EvaluationJob",
+    device: "torch.device",
+    progress: Progress,
+    *,
+    dry_run: bool,
+    json: bool,
+) -> None:
+    from lupctl.cli.crossdomain import find_networks, find_test_sets, matrix_path, score_all, show_matrix
+    from lupctl.core.files import check_absent
+    from lupctl.core.stages.crossdomain import write_matrix
+
+    networks = find_networks(space, names, progress)
+    tests = find_test_sets(space, rules, progress)
+    out = matrix_path(space, list(networks), rules.out)
+    if dry_run:
+        plan = {"runs": list(networks), "datasets": list(tests), "report": str(out)}
+        print_plan("lupctl.eval-all-plan/1", "would evaluate", plan, json=json)
+        return
+    check_absent(out, force=rules.force)
+    matrix = write_matrix(score_all(networks, tests, rules, device, progress), out, force=rules.force)
+    show_matrix(matrix, out, json=json)
 
 
 def check_gates(gates: list[tuple[str, float, str, float | None]]) -> None:

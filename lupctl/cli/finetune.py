@@ -1,5 +1,6 @@
 """`lupctl finetune`."""
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -36,9 +37,16 @@ DEFAULT_RECIPE = "mgn-luperson"
 # What an MGN's pixel constants and extra batch norm are depends on what it starts from.
 IMAGENET_RECIPE = "mgn-imagenet"
 NL_RECIPE = "mgn-luperson-nl"
+# A run of another seed has it in its name.
+DEFAULT_SEED = 1
 
-DatasetArgument = Annotated[
-    str, typer.Argument(metavar="DATASET", help="Labelled pack, by name or path.", autocompletion=complete_dataset)
+DatasetsArgument = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="DATASET...",
+        help="Labelled pack, by name or path; of several, each one's persons are others, and the first is the test.",
+        autocompletion=complete_dataset,
+    ),
 ]
 FromOption = Annotated[
     str | None,
@@ -59,12 +67,21 @@ SubsetOption = Annotated[
         show_default=False,
     ),
 ]
+RepeatOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="R|full",
+        help="Go through the part R times an epoch, or as often as makes an epoch as long as on the whole set.",
+        show_default=False,
+    ),
+]
 
 
 def finetune(
-    dataset: DatasetArgument,
+    datasets: DatasetsArgument,
     start: FromOption = None,
     subset: SubsetOption = None,
+    repeat: RepeatOption = None,
     arch: ArchOption = None,
     gpus: GpusOption = None,
     processes: ProcessesOption = None,
@@ -87,7 +104,9 @@ def finetune(
 
     `lupctl finetune market1501 --from scratch --arch r18 --set schedule.epochs=60`
 
-    `lupctl finetune market1501 --subset ids:0.1`
+    `lupctl finetune market1501 --subset ids:0.1 --repeat full`
+
+    `lupctl finetune market1501 cuhk03-labeled --from scratch`
     """
     from lupctl.core.device import pick_placement
     from lupctl.core.stages.finetune.job import FinetuneJob, plan_finetuning
@@ -96,16 +115,21 @@ def finetune(
     progress = Progress(quiet=quiet)
     space = open_workspace(home)
     placement = pick_placement(gpus=gpus, processes=processes)
-    pack = space.find_pack(dataset)
-    origin, resolved = resolve(
-        space, recipe, pack, start, arch=arch, subset=subset, overrides=set_ or [], progress=progress
-    )
+    packs = tuple(space.find_pack(name) for name in datasets)
+    flags: dict[str, Any] = {
+        "net.arch": arch,
+        "data.packs": [pack.stem for pack in packs],
+        "data.subset": subset,
+        "data.repeat": parse_repeat(repeat),
+        "start": start,
+    }
+    origin, resolved = resolve(space, recipe, flags, set_ or [], progress)
     progress.say(placement.line)
     job = FinetuneJob(
         recipe=resolved,
-        pack=pack,
+        packs=packs,
         start=origin.checkpoint,
-        run=out or default_run(space, pack, resolved, origin),
+        run=out or default_run(space, packs, resolved, origin),
         placement=placement,
         workers=workers,
         command=lasting_command(),
@@ -115,7 +139,7 @@ def finetune(
     if dry_run:
         plan: dict[str, object] = {
             "run": str(job.run),
-            "pack": str(pack),
+            "packs": [str(pack) for pack in packs],
             "start": origin.name,
             "arch": resolved.net.arch,
         }
@@ -126,23 +150,30 @@ def finetune(
     if json:
         print_json("lupctl.finetune/1", {"run": str(job.run), **facts})
         return
-    if facts["scores"]:
-        names = {"map": "mAP", "map_official": "mAP official", "minp": "mINP", "rank1": "rank-1"}
-        cells = [f"{100 * facts['scores'][key]:.2f}" for key in names]
-        print_table("", ["%", *names.values()], [(facts["dataset"], *cells)])
+    show_scores(facts)
     print_path(job.run)
+    progress.say(f"on every test set here: lupctl eval --all {job.run}")
+
+
+def show_scores(facts: Mapping[str, Any]) -> None:
+    """Prints a run's scores on its own test set, or on that of each of its packs."""
+    names = {"map": "mAP", "map_official": "mAP official", "minp": "mINP", "rank1": "rank-1"}
+    found = facts.get("all_scores", {facts["dataset"]: facts["scores"]})
+    rows = [(name, *(f"{100 * scores[key]:.2f}" for key in names)) for name, scores in found.items() if scores]
+    if rows:
+        print_table("", ["%", *names.values()], rows)
+
+
+def parse_repeat(text: str | None) -> float | str | None:
+    """The number in what a user typed; anything else is left for the recipe to judge."""
+    try:
+        return None if text is None else float(text)
+    except ValueError:
+        return text
 
 
 def resolve(
-    space: Workspace,
-    recipe: str | None,
-    pack: Path,
-    start: str | None,
-    *,
-    arch: str | None,
-    subset: str | None,
-    overrides: list[str],
-    progress: Progress,
+    space: Workspace, recipe: str | None, flags: dict[str, Any], overrides: list[str], progress: Progress
 ) -> tuple[Start, "FinetuneRecipe"]:
     """The start, and the recipe with what the start decides filled in.
 
@@ -153,18 +184,12 @@ def resolve(
     from lupctl.core.recipes.models import FinetuneRecipe
     from lupctl.core.recipes.shipped import resolve_recipe
 
-    flags: dict[str, Any] = {
-        "net.arch": arch,
-        "data.pack": str(pack.stem),
-        "data.subset": subset,
-        "start": start,
-    }
     first = resolve_recipe("finetune", recipe or DEFAULT_RECIPE, overrides=overrides, flags=flags)
     assert isinstance(first, FinetuneRecipe)
     named = first.start or None
     origin = find_start(space, named, None if named else first.net.arch, progress)
     if recipe is None:
-        recipe, more = default_recipe(origin, progress)
+        recipe, more = default_recipe(origin, first.net.arch, progress)
         overrides = [*more, *overrides]
     adopted: dict[str, Any] = {}
     if origin.checkpoint is not None:
@@ -180,7 +205,7 @@ def resolve(
     return origin, final
 
 
-def default_recipe(origin: Start, progress: Progress) -> tuple[str, list[str]]:
+def default_recipe(origin: Start, arch: str, progress: Progress) -> tuple[str, list[str]]:
     """The recipe for a start when nobody names one, and what that start has that the recipe has not.
 
     Constants of a start that are neither LUPerson's nor LUPerson-NL's are its own, and are kept; so do the published
@@ -190,7 +215,8 @@ def default_recipe(origin: Start, progress: Progress) -> tuple[str, list[str]]:
 
     recipe, settings, why = DEFAULT_RECIPE, list[str](), ""
     if origin.checkpoint is None:
-        recipe = IMAGENET_RECIPE if origin.name == "imagenet" else DEFAULT_RECIPE
+        if origin.name == "imagenet":
+            recipe = f"{IMAGENET_RECIPE}-r101" if arch == "r101" else IMAGENET_RECIPE
     else:
         pixels = origin.header["preprocessing"]
         mean = tuple(pixels["mean"])
@@ -203,11 +229,19 @@ def default_recipe(origin: Start, progress: Progress) -> tuple[str, list[str]]:
     return recipe, settings
 
 
-def default_run(space: Workspace, pack: Path, recipe: "FinetuneRecipe", origin: Start) -> Path:
-    """Where a run goes when nobody says: the same command finds it again."""
+def default_run(space: Workspace, packs: tuple[Path, ...], recipe: "FinetuneRecipe", origin: Start) -> Path:
+    """Where a run goes when nobody says: the same command finds it again, one of another part or seed does not."""
     begun = Path(origin.name).stem if origin.checkpoint is not None else origin.name
     if begun == "checkpoint" and origin.checkpoint is not None:
         begun = origin.checkpoint.resolve().parent.name
-    name = f"finetune-{pack.stem}-{recipe.net.arch}-from-{begun}"
-    part = Path(recipe.data.subset.replace(":", "-")).name.removesuffix(".txt")
-    return space.runs / (f"{name}-{part}" if part else name)
+    words = ["finetune", "+".join(pack.stem for pack in packs), recipe.net.arch, "from", begun]
+    data = recipe.data
+    if data.subset:
+        words.append(Path(data.subset.replace(":", "-")).name.removesuffix(".txt"))
+    if data.subset_seed:
+        words.append(f"part{data.subset_seed}")
+    if data.repeat != 1:
+        words.append(f"repeat-{data.repeat:g}" if isinstance(data.repeat, float) else f"repeat-{data.repeat}")
+    if recipe.seed != DEFAULT_SEED:
+        words.append(f"seed{recipe.seed}")
+    return space.runs / "-".join(words)

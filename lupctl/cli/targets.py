@@ -123,6 +123,10 @@ def find_pictures(space: Workspace, named: str | None, features: Path) -> Path |
 
 def _target_of_run(run: Path) -> Target:
     found = sorted(run.glob(FEATURES_PATTERN))
+    if len(found) > 1 and (run / RUN_NAME).is_file():
+        # Features of the run's own dataset are meant, also when `eval --all` has left others beside them.
+        own = run / f"{Path(str(read_run(run).get('pack', ''))).stem}.features.h5"
+        found = [own] if own in found else found
     if len(found) > 1:
         raise UsageError(
             f"{run}: holds features of {len(found)} datasets ({', '.join(path.name for path in found)})",

@@ -111,7 +111,12 @@ def _parse_header(path: Path, metadata: Mapping[str, str] | None) -> dict[str, A
 
 
 def load_strictly(
-    network: nn.Module, tensors: Mapping[str, Tensor], *, origin: str, may_lack: Sequence[str] = ()
+    network: nn.Module,
+    tensors: Mapping[str, Tensor],
+    *,
+    origin: str,
+    may_lack: Sequence[str] = (),
+    assign: bool = False,
 ) -> int:
     """Puts tensors into a network; every key must fit in both directions.
 
@@ -120,6 +125,7 @@ def load_strictly(
         tensors: by the network's own keys.
         origin: the file, for the error.
         may_lack: prefixes of network keys that may be absent and then keep their values.
+        assign: takes the tensors themselves, as a network on the meta device needs it, instead of copying them.
 
     Returns:
         how many tensors were loaded.
@@ -140,7 +146,8 @@ def load_strictly(
             f"{origin}: does not fit the network: {'; '.join(problems)}",
             hint="choose the architecture and width the file was trained with: --arch, --set net.width=",
         )
-    network.load_state_dict(dict(tensors), strict=False)
+    given = {key: value.to(own[key].dtype) for key, value in tensors.items()}
+    network.load_state_dict(given, strict=False, assign=assign)
     return len(tensors)
 
 

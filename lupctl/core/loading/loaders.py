@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from lupctl.core.errors import LupError
+from lupctl.core.errors import CorruptImageError, LupError
 from lupctl.core.loading.draws import SampleDraws
 from lupctl.core.loading.guard import BatchSource, GuardedDataset, close_if_open, handler_kept, read_guarded
 from lupctl.core.loading.handover import Letter, Room, Slot, receive, stack_images
 from lupctl.core.loading.images import FileImages, PackImages
+from lupctl.core.loading.policy import apply_policy, draw_policy, fading_probability
 from lupctl.core.loading.samplers import StepOrder
 from lupctl.core.loading.views import ViewPlan, draw_view, draw_views
 
@@ -86,6 +87,7 @@ class StepDataset(Dataset[Batch]):
         plans: one per view of an image.
         seed: the recipe's seed.
         rank, processes: this process takes every `processes`-th image of a batch, beginning at `rank`.
+        policy_steps: AutoAugment's probability falls from 1 to 0 over so many steps; 0 does without.
     """
 
     def __init__(
@@ -97,26 +99,29 @@ class StepDataset(Dataset[Batch]):
         seed: int,
         rank: int = 0,
         processes: int = 1,
+        policy_steps: float = 0,
     ) -> None:
         self._images, self._order, self._plans, self._seed = images, order, tuple(plans), seed
-        self._rank, self._processes = rank, processes
+        self._rank, self._processes, self._policy_steps = rank, processes, policy_steps
         self.room = Room()
 
     def __getitem__(self, step: int) -> Batch:
         wanted = self._order.rows(step)[self._rank :: self._processes]
         rows, damaged = wanted.copy(), list[str]()
+        epoch = self._order.epoch_of(step)
+        # Keyed by the row or place that was asked for, so that a damaged image does not move its neighbours' draws.
+        keys = self._order.draw_keys(step)[self._rank :: self._processes]
+        share = fading_probability(step, self._policy_steps)
+        policy = draw_policy(keys, seed=self._seed, epoch=epoch, probability=share).tolist() if share else []
 
         def read() -> Iterator[NDArray[np.uint8]]:
             for place, row in enumerate(wanted.tolist()):
                 self.room.note(row)
                 rows[place], image, damage = self._images.decode_or_next(row)
                 damaged.extend(damage)
-                yield image
+                yield apply_policy(image, policy[place]) if policy else image
 
         pixels, size, slot = stack_images(read(), self.room, count=len(wanted), bound=self._images.bound(wanted))
-        epoch = self._order.epoch_of(step)
-        # Keyed by the row or place that was asked for, so that a damaged image does not move its neighbours' draws.
-        keys = self._order.draw_keys(step)[self._rank :: self._processes]
         views = draw_views(self._plans, size, keys, seed=self._seed, epoch=epoch)
         return Batch(
             pixels=pixels,
@@ -138,10 +143,11 @@ class ChunkDataset(Dataset[Batch]):
         images: the data set.
         plan: resize and normalisation; nothing random.
         chunk: images per item.
+        lenient: a file that is no image becomes a black one, and is named among the damaged as `INDEX: reason`.
     """
 
-    def __init__(self, images: PackImages | FileImages, plan: ViewPlan, *, chunk: int) -> None:
-        self._images, self._plan, self._chunk = images, plan, chunk
+    def __init__(self, images: PackImages | FileImages, plan: ViewPlan, *, chunk: int, lenient: bool = False) -> None:
+        self._images, self._plan, self._chunk, self._lenient = images, plan, chunk, lenient
         self.room = Room()
 
     def __len__(self) -> int:
@@ -149,24 +155,32 @@ class ChunkDataset(Dataset[Batch]):
 
     def __getitem__(self, item: int) -> Batch:
         rows = np.arange(item * self._chunk, min((item + 1) * self._chunk, len(self._images)))
-        pixels, size, slot = stack_images(
-            map(self._read, rows.tolist()), self.room, count=len(rows), bound=self._images.bound(rows)
-        )
+        damaged: list[str] = []
+
+        def read() -> Iterator[NDArray[np.uint8]]:
+            for row in rows.tolist():
+                self.room.note(row)
+                try:
+                    yield self._images.decode(row)
+                except CorruptImageError as error:
+                    if not self._lenient:
+                        raise
+                    damaged.append(f"{row}: {error.message}")
+                    yield np.zeros((1, 1, 3), np.uint8)
+
+        pixels, size, slot = stack_images(read(), self.room, count=len(rows), bound=self._images.bound(rows))
         draws = SampleDraws(rows, seed=0, epoch=0, view=0)
         return Batch(
             pixels=pixels,
             rows=torch.from_numpy(rows),
             views=(_tensors(draw_view(self._plan, size, draws)),),
+            damaged=tuple(damaged),
             slot=slot,
         )
 
     def describe(self, image: int) -> str:
         """Where image `image` of the data set lies."""
         return self._images.describe(image)
-
-    def _read(self, index: int) -> NDArray[np.uint8]:
-        self.room.note(index)
-        return self._images.decode(index)
 
 
 def open_loader(dataset: BatchSource[Batch], items: range, *, workers: int, pin: bool) -> Generator[Batch, None, None]:

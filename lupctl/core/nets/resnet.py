@@ -1,13 +1,13 @@
-"""Residual trunks (He et al. 2015, arXiv 1512.03385) from torchvision's blocks, with torchvision's keys."""
+"""Residual trunks (He et al. 2015, arXiv 1512.03385) with torchvision's keys."""
 
 from typing import Final, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.models.resnet import BasicBlock, Bottleneck
 
 from lupctl.core.choices import Arch
+from lupctl.core.nets.blocks import BasicBlock, Bottleneck
 from lupctl.core.nets.ibn import InstanceBatchNorm
 from lupctl.core.nets.norms import GroupedBatchNorm2d
 
@@ -81,8 +81,8 @@ def _build_stage(
         shortcut = nn.Sequential(
             nn.Conv2d(channels, expanded, 1, stride=stride, bias=False), GroupedBatchNorm2d(expanded)
         )
-    first = block(channels, planes, stride, shortcut, norm_layer=GroupedBatchNorm2d)
-    rest = [block(expanded, planes, norm_layer=GroupedBatchNorm2d) for _ in range(count - 1)]
+    first = block(channels, planes, stride, shortcut)
+    rest = [block(expanded, planes) for _ in range(count - 1)]
     return nn.Sequential(first, *rest)
 
 

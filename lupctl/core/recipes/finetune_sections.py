@@ -1,7 +1,7 @@
 """Sections that only a fine-tuning recipe has."""
 
 import re
-from typing import Annotated, get_args
+from typing import Annotated, Literal, get_args
 
 from pydantic import Field, field_validator
 
@@ -32,20 +32,32 @@ class FinetuneData(Section):
     """Images for fine-tuning.
 
     Args:
-        pack: name in the workspace or path.
+        packs: names in the workspace or paths; of several, persons and cameras are kept apart, and the first one's
+            queries are the run's own test.
         persons: P persons per batch.
         images: K images of each; the batch over all devices is P x K.
         subset: ids:R (a share of the persons), images:R (every person keeps one), a split file, or empty for all.
         subset_seed: another seed, another part; apart from `seed`, so that runs can share a subset.
+        repeat: how often an epoch goes through the subset, 1 or more, fractions allowed; full makes an epoch as long
+            as on the whole set. (LUPerson's authors suggest 2 or 3 for tiny splits.)
         order: epochs begin a new pass over the persons each, stream goes on from pass to pass as fast-reid does,
             cameras is its other sampler, which takes a person's images from different cameras.
     """
 
-    pack: str = ""
+    packs: tuple[str, ...] = ()
     persons: Annotated[int, Field(ge=2)] = 16
     images: Annotated[int, Field(ge=2)] = 4
     subset: str = ""
     subset_seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    repeat: float | Literal["full"] = 1.0
+    order: PersonOrder = "epochs"
+
+    @field_validator("repeat", mode="before")
+    @classmethod
+    def _check_repeat(cls, repeat: object) -> object:
+        if repeat == "full" or (type(repeat) in (int, float) and 1 <= repeat <= 10_000):  # type: ignore[operator]
+            return repeat
+        raise ValueError("a number from 1 to 10,000, or full, is expected")
 
     @field_validator("subset")
     @classmethod
@@ -54,8 +66,6 @@ class FinetuneData(Section):
         if colon and kind in SUBSET_KINDS and not (RATIO.fullmatch(ratio) and 0 < float(ratio) <= 1):
             raise ValueError(f"{kind}:R takes a share R above 0 and up to 1, as in {kind}:0.1")
         return subset
-
-    order: PersonOrder = "epochs"
 
 
 class Losses(Section):

@@ -69,6 +69,8 @@ class FinetuneRecipe(Section):
         start: a run, a checkpoint file, imagenet, scratch, or empty for the newest pre-training run here.
         seed, bn_groups, precision: as in pre-training.
         freeze_epochs: the pre-trained parts stand still for so many epochs and one step.
+        auto_augment_epochs: AutoAugment's ImageNet policy comes before all other augmentation, with a probability that
+            falls from 1 to 0 over so many epochs; 0 does without.
     """
 
     stage: Literal["finetune"] = "finetune"
@@ -77,6 +79,7 @@ class FinetuneRecipe(Section):
     bn_groups: Positive = 1
     precision: Precision = "auto"
     freeze_epochs: Annotated[float, Field(ge=0)] = 0.0
+    auto_augment_epochs: Annotated[float, Field(ge=0)] = 0.0
     net: FinetuneNet = FinetuneNet(last_stride=1)
     data: FinetuneData = FinetuneData()
     pixels: Pixels = Pixels(mean=IMAGENET_MEAN, std=IMAGENET_STD)

@@ -1,5 +1,7 @@
 """From images to retrieval features."""
 
+from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -7,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from lupctl.core.device import autocast
 from lupctl.core.errors import FormatError
@@ -15,7 +18,8 @@ from lupctl.core.loading.images import FileImages, PackImages
 from lupctl.core.loading.loaders import ChunkDataset, open_loader
 from lupctl.core.loading.transform import make_view
 from lupctl.core.loading.views import ViewPlan, build_view_plan
-from lupctl.core.nets.build import Network, NetworkPlan, build_network
+from lupctl.core.nets.build import Network, NetworkPlan
+from lupctl.core.nets.empty import build_empty
 from lupctl.core.progress import Progress
 
 
@@ -50,14 +54,11 @@ def open_encoder(path: Path, *, device: torch.device, precision: torch.dtype) ->
         raise FormatError(
             f"{path}: the header describes no network this lupctl knows ({error})", hint="train again with this lupctl"
         ) from error
-    with torch.device("meta"):
-        network = build_network(plan)
-    network.to_empty(device="cpu")
-    load_strictly(network, checkpoint.tensors, origin=str(path))
+    network = build_empty(plan)
+    load_strictly(network, checkpoint.tensors, origin=str(path), assign=True)
     return Encoder(network.to(device).eval(), view, device, precision), checkpoint
 
 
-@torch.no_grad()
 def extract_features(
     encoder: Encoder,
     images: PackImages | FileImages,
@@ -84,9 +85,32 @@ def extract_features(
         CorruptImageError: an image cannot be decoded; evaluation never leaves one out.
     """
     dataset = ChunkDataset(images, encoder.view, chunk=chunk)
-    batches = open_loader(dataset, range(len(dataset)), workers=workers, pin=encoder.device.type == "cuda")
-    parts: list[NDArray[np.float32]] = []
     with progress.task("features", total=len(images), unit="images") as bar:
+        parts = []
+        for _, vectors in embed_chunks(encoder, dataset, range(len(dataset)), workers=workers, flip=flip):
+            parts.append(vectors)
+            bar.advance(len(vectors))
+    return np.concatenate(parts)
+
+
+@torch.no_grad()
+def embed_chunks(
+    encoder: Encoder, dataset: ChunkDataset, items: range, *, workers: int, flip: bool
+) -> Iterator[tuple[tuple[str, ...], NDArray[np.float32]]]:
+    """Features chunk by chunk; while the caller writes one away, the device works on the next.
+
+    Args:
+        encoder: the network.
+        dataset: the chunks.
+        items: which of them, in this order.
+        workers: decoding processes.
+        flip: adds the feature of the mirrored image.
+
+    Yields:
+        what could not be decoded, and (B, D) float32.
+    """
+    last: tuple[tuple[str, ...], Landing] | None = None
+    with closing(open_loader(dataset, items, workers=workers, pin=encoder.device.type == "cuda")) as batches:
         for loaded in batches:
             batch = loaded.to(encoder.device)
             view = make_view(encoder.view, batch.pixels, batch.views[0])
@@ -94,9 +118,38 @@ def extract_features(
                 features = encoder.network.embed(view).float()
                 if flip:
                     features = features + encoder.network.embed(view.flip(3)).float()
-            parts.append(features.cpu().numpy())
-            bar.advance(len(view))
-    return np.concatenate(parts)
+            landing = Landing(features)
+            if last is not None:
+                yield last[0], last[1].wait()
+            last = batch.damaged, landing
+    if last is not None:
+        yield last[0], last[1].wait()
+
+
+class Landing:
+    """A tensor on its way from the device to the processor; on a CPU it is there already.
+
+    Args:
+        tensor: anywhere.
+    """
+
+    def __init__(self, tensor: Tensor) -> None:
+        self._event = None
+        if tensor.device.type != "cuda":
+            self._tensor = tensor.cpu()
+            return
+        # Queued now, before the next forward pass: a plain copy later would wait for that one.
+        self._tensor = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
+        self._tensor.copy_(tensor, non_blocking=True)
+        self._event = torch.cuda.Event()  # type: ignore[no-untyped-call]
+        self._event.record()
+
+    def wait(self) -> NDArray[np.float32]:
+        """The numbers, once they are there."""
+        if self._event is not None:
+            self._event.synchronize()
+        numbers: NDArray[np.float32] = self._tensor.numpy()
+        return numbers
 
 
 def describe_network(header: dict[str, Any]) -> str:

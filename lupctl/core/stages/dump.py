@@ -1,25 +1,30 @@
 """Features of a pack or of a plain folder of images."""
 
+import hashlib
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from lupctl.core.choices import ROLE_CODES, FeatureType, Precision, Role
 from lupctl.core.device import pick_precision
-from lupctl.core.errors import CorruptImageError, DataError
+from lupctl.core.errors import DataError
 from lupctl.core.files import check_absent
+from lupctl.core.formats.chunks import FeatureChunks, open_chunks
 from lupctl.core.formats.features import FEATURES_FORMAT, Features, write_features
 from lupctl.core.formats.pack import open_pack
 from lupctl.core.formats.record import build_record
 from lupctl.core.formats.samples import Samples
 from lupctl.core.loading.images import FileImages, PackImages
-from lupctl.core.loading.loaders import default_workers
+from lupctl.core.loading.loaders import ChunkDataset, default_workers
 from lupctl.core.progress import Progress
-from lupctl.core.retrieval.extract import describe_network, extract_features, open_encoder
+from lupctl.core.retrieval.extract import Encoder, describe_network, embed_chunks, open_encoder
 from lupctl.core.sources.images import ImagesSource
 
 
@@ -78,43 +83,90 @@ def is_pack(path: Path) -> bool:
 
 
 def dump(job: DumpJob, device: torch.device, progress: Progress) -> DumpResult:
-    """Computes and writes the features.
+    """Computes and writes the features; goes on behind the last finished chunk of the same dump that was killed.
 
     Raises:
-        UsageError: the output exists.
+        UsageError: the output exists, or another process writes it.
         DataError: no images of the wanted roles, or an image of a pack that cannot be decoded.
     """
     check_absent(job.out, force=job.force)
-    images, samples, inputs, quarantine = open_images(job.data, job.roles)
+    inputs = open_images(job.data, job.roles)
     precision = pick_precision(job.precision, device)
     encoder, checkpoint = open_encoder(job.checkpoint, device=device, precision=precision)
-    features = extract_features(
-        encoder,
-        images,
-        chunk=job.chunk,
-        workers=default_workers(device) if job.workers is None else job.workers,
-        flip=job.flip,
-        progress=progress,
-    )
-    record = build_record(
-        "features",
-        FEATURES_FORMAT,
-        command=job.command,
-        recipe=checkpoint.header["recipe"],
-        parents={"checkpoint": checkpoint.fingerprint, **{key: str(value) for key, value in inputs["parents"].items()}},
-        facts={
-            "dataset": inputs["dataset"],
-            "flip": job.flip,
-            "precision": str(precision).removeprefix("torch."),
-            "network": checkpoint.header["network"],
-            "preprocessing": checkpoint.header["preprocessing"],
-            "quarantine": list(quarantine),
-            **inputs.get("facts", {}),
-        },
-    )
-    write_features(job.out, Features(features.astype(job.kind), samples, record))
+    fingerprint = checkpoint.fingerprint
+    # All that the numbers depend on, the command line aside.
+    story = {
+        "checkpoint": fingerprint,
+        "images": inputs.digest,
+        "flip": job.flip,
+        "precision": str(precision).removeprefix("torch."),
+        "chunk": job.chunk,
+        "device": device.type,
+        "torch": str(torch.__version__),
+        "version": version("lupctl"),
+    }
+    with open_chunks(job.out, story, job.kind) as chunks:
+        _compute(job, encoder, inputs, chunks, progress)
+        samples, features, quarantine = _leave_out(inputs, chunks)
+        record = build_record(
+            "features",
+            FEATURES_FORMAT,
+            command=job.command,
+            recipe=checkpoint.header["recipe"],
+            parents={"checkpoint": fingerprint, **inputs.parents},
+            facts={
+                "dataset": inputs.dataset,
+                "flip": job.flip,
+                "precision": story["precision"],
+                "network": checkpoint.header["network"],
+                "preprocessing": checkpoint.header["preprocessing"],
+                "quarantine": list(quarantine),
+                **inputs.facts,
+            },
+        )
+        write_features(job.out, Features(features, samples, record))
     count, dim = features.shape
     return DumpResult(job.out, count, dim, describe_network(checkpoint.header), quarantine)
+
+
+def _compute(job: DumpJob, encoder: Encoder, inputs: "Inputs", chunks: FeatureChunks, progress: Progress) -> None:
+    """Adds the chunks that are not there yet."""
+    lenient = isinstance(inputs.images, FileImages)
+    dataset = ChunkDataset(inputs.images, encoder.view, chunk=job.chunk, lenient=lenient)
+    items = range(chunks.done, len(dataset))
+    if chunks.is_other:
+        progress.say(f"{chunks.path}: of another network, other images or options; begun anew")
+    elif chunks.done:
+        progress.say(f"{chunks.path}: {chunks.done:,} of {len(dataset):,} chunks are done; going on behind them")
+    if len(items) == 0:
+        return
+    workers = default_workers(encoder.device) if job.workers is None else job.workers
+    # One chunk is decoded while it is waited for, wherever that happens; a process would only have to be started.
+    workers = workers if len(items) > 1 else 0
+    with progress.task("features", total=len(inputs.images), unit="images", done=chunks.done * job.chunk) as bar:
+        for damaged, vectors in embed_chunks(encoder, dataset, items, workers=workers, flip=job.flip):
+            chunks.append(vectors, list(damaged))
+            bar.advance(len(vectors))
+
+
+def _leave_out(inputs: "Inputs", chunks: FeatureChunks) -> tuple[Samples, NDArray[Any], tuple[str, ...]]:
+    """What was computed, without the files that are no images, and what was wrong with those.
+
+    Raises:
+        DataError: none of them is an image.
+    """
+    kept, quarantine = np.ones(len(inputs.samples), np.bool_), []
+    for line in chunks.left_out:
+        row, _, reason = line.partition(": ")
+        kept[int(row)] = False
+        quarantine.append(f"{inputs.samples.names[int(row)]}: {reason}")
+    if not kept.any():
+        chunks.forget()
+        raise DataError(f"{inputs.dataset}: none of the {len(kept)} files is an image", hint="name a folder of images")
+    features = chunks.gather(len(kept))
+    if kept.all():
+        return inputs.samples, features, ()
+    return inputs.samples.select(kept), features[kept], tuple(quarantine)
 
 
 def count_images(job: DumpJob) -> dict[str, int]:
@@ -124,10 +176,29 @@ def count_images(job: DumpJob) -> dict[str, int]:
     return {"images": len(ImagesSource(job.data, dataset=job.data.name).list_images())}
 
 
-def open_images(
-    data: Path, roles: Sequence[Role]
-) -> tuple[PackImages | FileImages, Samples, dict[str, Any], tuple[str, ...]]:
-    """The images of a pack or folder, who is on them, where they come from, and what was left out.
+@dataclass(frozen=True)
+class Inputs:
+    """The images of a dump, who is on them, and where they come from.
+
+    Args:
+        images: N of them.
+        samples: (N).
+        dataset: its name.
+        digest: changes when the images, or their order, do.
+        parents: fingerprints by name.
+        facts: what has to be known of a dataset, and goes with everything made from it.
+    """
+
+    images: PackImages | FileImages
+    samples: Samples
+    dataset: str
+    digest: str
+    parents: dict[str, str]
+    facts: dict[str, Any]
+
+
+def open_images(data: Path, roles: Sequence[Role]) -> Inputs:
+    """The images of a pack or folder; nothing is decoded.
 
     Raises:
         DataError: there are none.
@@ -137,27 +208,32 @@ def open_images(
         rows = select_roles(pack.samples, roles)
         if len(rows) == 0:
             raise DataError(f"{data}: no images of role {', '.join(roles)}", hint=f"lupctl data info {data}")
-        inputs: dict[str, Any] = {
-            "dataset": pack.dataset,
-            "parents": {f"pack:{pack.dataset}": pack.fingerprint},
-            # What has to be known of a dataset goes with everything made from it.
-            "facts": {key: value for key, value in pack.record.get("source", {}).items() if key == "notice"},
-        }
-        return PackImages([pack], rows), pack.samples.select(rows), inputs, ()
+        return Inputs(
+            images=PackImages([pack], rows),
+            samples=pack.samples.select(rows),
+            dataset=pack.dataset,
+            digest=f"{pack.fingerprint} {hashlib.sha256(rows.astype('<i8').tobytes()).hexdigest()}",
+            parents={f"pack:{pack.dataset}": pack.fingerprint},
+            facts={key: value for key, value in pack.record.get("source", {}).items() if key == "notice"},
+        )
     listing = ImagesSource(data, dataset=data.name).list_images()
-    files = FileImages(f"{data}/{name}" for name in listing.names)
-    readable, quarantine = np.zeros(len(listing), np.bool_), []
-    for index, name in enumerate(listing.names):
-        try:
-            files.decode(index)
-            readable[index] = True
-        except CorruptImageError as error:
-            quarantine.append(f"{name}: {error.message}")
-    if not readable.any():
-        raise DataError(f"{data}: none of the {len(listing)} files is an image", hint="name a folder of images")
-    samples = Samples(listing.person, listing.camera, listing.role, listing.names).select(readable)
-    paths = FileImages(f"{data}/{name}" for name in samples.names)
-    return paths, samples, {"dataset": data.resolve().name, "parents": {}}, tuple(quarantine)
+    return Inputs(
+        images=FileImages(f"{data}/{name}" for name in listing.names),
+        samples=Samples(listing.person, listing.camera, listing.role, listing.names),
+        dataset=data.resolve().name,
+        digest=_digest_files(data, listing.names),
+        parents={},
+        facts={},
+    )
+
+
+def _digest_files(folder: Path, names: Sequence[str]) -> str:
+    """Of names, sizes and times of change; reading every file twice would cost as much as the rest."""
+    digest = hashlib.sha256()
+    for name in names:
+        found = os.stat(f"{folder}/{name}")  # noqa: PTH116 - a str per image, not a Path
+        digest.update(f"{name}\0{found.st_size} {found.st_mtime_ns}\0".encode())
+    return digest.hexdigest()
 
 
 def select_roles(samples: Samples, roles: Sequence[Role]) -> np.ndarray[Any, np.dtype[np.int64]]:

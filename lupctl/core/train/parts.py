@@ -7,7 +7,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
-from torchvision.models.resnet import BasicBlock, Bottleneck
 
 from lupctl.core.train.state import running_statistics
 
@@ -49,7 +48,7 @@ def recompute_blocks(network: nn.Module) -> None:
         network: changed; copies of it must be made before.
     """
     for block in network.modules():
-        if isinstance(block, BasicBlock | Bottleneck):
+        if hasattr(block, "downsample"):  # every residual block has one, None where its shortcut fits
             block.forward = _Recomputed(block)
 
 

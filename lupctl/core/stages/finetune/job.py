@@ -13,17 +13,15 @@ from lupctl.core.dist import check_split
 from lupctl.core.errors import DataError, UsageError
 from lupctl.core.files import file_fingerprint
 from lupctl.core.formats.checkpoint import read_header
-from lupctl.core.formats.pack import Pack, open_pack
+from lupctl.core.formats.pack import open_pack
 from lupctl.core.formats.samples import Samples
 from lupctl.core.loading.persons import CameraStream, PersonStream
 from lupctl.core.loading.samplers import PersonsImagesOrder, StepOrder
 from lupctl.core.nets.build import NetworkPlan
 from lupctl.core.nets.estimate import activation_bytes, parameter_bytes
-from lupctl.core.recipes.finetune_sections import SUBSET_KINDS
 from lupctl.core.recipes.models import FinetuneRecipe
 from lupctl.core.retrieval.answerable import check_answerable
-from lupctl.core.sources.numbering import OFFSET_FACT
-from lupctl.core.sources.subsets import TrainingSet, draw_subset, read_split
+from lupctl.core.stages.finetune.persons import names_share, pick_rows
 
 
 @dataclass(frozen=True)
@@ -32,7 +30,7 @@ class FinetuneJob:
 
     Args:
         recipe: resolved; `recipe.start` is imagenet, scratch, or what the user called the checkpoint `start`.
-        pack: the labelled data.
+        packs: the labelled data; the first one's queries are the run's own test.
         start: checkpoint the trunk begins from; None with imagenet and scratch.
         run: the run's folder.
         placement: devices.
@@ -43,7 +41,7 @@ class FinetuneJob:
     """
 
     recipe: FinetuneRecipe
-    pack: Path
+    packs: tuple[Path, ...]
     start: Path | None
     run: Path
     placement: Placement
@@ -58,11 +56,11 @@ class FinetunePlan:
     """What a job will do.
 
     Args:
-        images, persons: of the training set.
+        images, persons: of the training set, each image counted once.
         steps_per_epoch, steps: optimizer updates.
         batch_per_device: images.
         memory_bytes: estimate per device: network, gradient, optimizer and activations in float32.
-        queries: valid queries of the evaluation, 0 when the pack has none.
+        queries: valid queries of the evaluations, 0 when no pack has any.
     """
 
     images: int
@@ -85,20 +83,20 @@ def plan_finetuning(job: FinetuneJob) -> FinetunePlan:
     batch = recipe.data.persons * recipe.data.images
     check_split(batch, recipe.bn_groups, job.placement.processes)
     check_start(job)
-    pack = open_pack(job.pack)
-    rows, label, persons = pick_rows(recipe, pack)
-    order = build_order(recipe, label, pack.samples.camera[rows])
-    net = network_plan(recipe, len(persons))
+    packs = [open_pack(path) for path in job.packs]
+    train = pick_rows(recipe, packs)
+    order = build_order(recipe, train.label, train.camera)
+    net = network_plan(recipe, len(train.persons))
     local = batch // job.placement.processes
     activations = activation_bytes(net, height=recipe.pixels.height, width=recipe.pixels.width)
     return FinetunePlan(
-        images=len(rows),
-        persons=len(persons),
+        images=train.num_images,
+        persons=len(train.persons),
         steps_per_epoch=order.steps_per_epoch,
         steps=order.steps_per_epoch * recipe.schedule.epochs,
         batch_per_device=local,
         memory_bytes=4 * parameter_bytes(net) + local * activations,
-        queries=count_queries(recipe, pack.samples),
+        queries=sum(count_queries(recipe, pack.samples) for pack in packs),
     )
 
 
@@ -157,61 +155,13 @@ def check_start(job: FinetuneJob) -> None:
 
 def input_fingerprints(job: FinetuneJob) -> dict[str, str]:
     """What the run is made from."""
-    pack = open_pack(job.pack)
-    inputs = {f"pack:{pack.dataset}": pack.fingerprint}
+    inputs = {f"pack:{pack.dataset}": pack.fingerprint for pack in map(open_pack, job.packs)}
     if job.start is not None:
         inputs["start"] = file_fingerprint(job.start)
     subset = job.recipe.data.subset
-    if subset and subset.partition(":")[0] not in SUBSET_KINDS:
+    if subset and not names_share(subset):
         inputs["subset"] = file_fingerprint(Path(subset))
     return inputs
-
-
-def training_rows(pack: Pack) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """The training images of a pack, their classes 0 to C - 1, and the person of each class.
-
-    Raises:
-        DataError: there are no labelled training images, or all are of one person.
-    """
-    rows = np.flatnonzero((pack.samples.role == ROLE_CODES["train"]) & (pack.samples.person >= 0))
-    return rows, *_label_rows(pack, rows)
-
-
-def pick_rows(recipe: FinetuneRecipe, pack: Pack) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """The same of the part of the training images that a recipe names.
-
-    Raises:
-        DataError: there are no labelled training images, fewer than two persons are left, or a split file does not
-            fit the pack.
-    """
-    rows, label, persons = training_rows(pack)
-    subset = recipe.data.subset
-    if not subset:
-        return rows, label, persons
-    samples, source = pack.samples, pack.record.get("source", {})
-    images = TrainingSet(
-        names=[samples.names[row] for row in rows.tolist()],
-        person=samples.person[rows],
-        camera=samples.camera[rows],
-        offset=int(source.get(OFFSET_FACT, 0)),
-    )
-    kind, _, ratio = subset.partition(":")
-    split = next((split for split in SUBSET_KINDS if split == kind), None)
-    if split is None:
-        chosen = read_split(Path(subset), images)
-    else:
-        chosen = draw_subset(images, split, ratio, seed=recipe.data.subset_seed)
-    return rows[chosen], *_label_rows(pack, rows[chosen])
-
-
-def _label_rows(pack: Pack, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    persons, label = np.unique(pack.samples.person[rows], return_inverse=True)
-    if len(persons) < 2:
-        raise DataError(
-            f"{pack.path}: {len(rows)} labelled training images of {len(persons)} persons; expected two or more",
-            hint=f"lupctl data info {pack.path} shows the roles",
-        )
-    return label.astype(np.int64), persons
 
 
 def build_order(recipe: FinetuneRecipe, label: NDArray[np.int64], camera: NDArray[np.int16]) -> StepOrder:

@@ -14,8 +14,9 @@ from lupctl.core.loading.views import build_view_plan
 from lupctl.core.nets.norms import set_norm_groups
 from lupctl.core.progress import Progress
 from lupctl.core.stages.finetune.criterion import measure
-from lupctl.core.stages.finetune.job import FinetuneJob, build_order, has_queries, pick_rows
-from lupctl.core.stages.finetune.network import build_started, evaluate_network, finish_run
+from lupctl.core.stages.finetune.job import FinetuneJob, build_order, has_queries
+from lupctl.core.stages.finetune.network import build_started, evaluate_network, finish_run, gather_scores
+from lupctl.core.stages.finetune.persons import pick_rows
 from lupctl.core.train.freezing import frozen_steps, set_frozen
 from lupctl.core.train.gradients import SharedGradients
 from lupctl.core.train.log import LoopLog
@@ -30,14 +31,15 @@ def train_job(job: FinetuneJob) -> None:
     recipe, folder = job.recipe, RunFolder(job.run)
     device = own_device(job.placement.kind)
     progress = Progress(quiet=job.quiet or rank() > 0)
-    pack = open_pack(job.pack)
-    rows, label, persons = pick_rows(recipe, pack)
-    order = build_order(recipe, label, pack.samples.camera[rows])
+    packs = [open_pack(path) for path in job.packs]
+    tests = [pack for pack in packs if has_queries(pack.samples)]
+    train = pick_rows(recipe, packs)
+    order = build_order(recipe, train.label, train.camera)
     total = order.steps_per_epoch * recipe.schedule.epochs
     view = build_view_plan(recipe.pixels.model_dump(), recipe.augment.model_dump())
 
     torch.manual_seed(recipe.seed)
-    network = build_started(job, len(persons), progress).to(device).train()
+    network = build_started(job, len(train.persons), progress).to(device).train()
     set_norm_groups(network, recipe.bn_groups // world_size())
     optimizer = build_optimizer(network.parameters(), **recipe.optim.model_dump(exclude={"clip"}))
     schedule = Schedule(lr=recipe.optim.lr, steps_per_epoch=order.steps_per_epoch, **recipe.schedule.model_dump())
@@ -47,11 +49,17 @@ def train_job(job: FinetuneJob) -> None:
     thaw = frozen_steps(recipe.freeze_epochs, order.steps_per_epoch)
 
     dataset = StepDataset(
-        PackImages([pack], rows), order, (view,), seed=recipe.seed, rank=rank(), processes=world_size()
+        PackImages(packs, train.rows),
+        order,
+        (view,),
+        seed=recipe.seed,
+        rank=rank(),
+        processes=world_size(),
+        policy_steps=recipe.auto_augment_epochs * order.steps_per_epoch,
     )
     workers = default_workers(device) if job.workers is None else job.workers
     batches = open_loader(dataset, range(start, total), workers=workers, pin=device.type == "cuda")
-    label_of = torch.from_numpy(label).to(device)
+    label_of = torch.from_numpy(train.label).to(device)
     log = LoopLog(
         folder,
         start=start,
@@ -62,7 +70,7 @@ def train_job(job: FinetuneJob) -> None:
         progress=progress,
         damaged=damaged,
     )
-    scores: dict[str, float] = {}
+    scores: dict[str, dict[str, float]] = {}
     with (
         closing(log),
         noticing_stop() as stop,
@@ -89,22 +97,24 @@ def train_job(job: FinetuneJob) -> None:
             done = step + 1
             stopping = agree_to_stop(stop.wanted, device) and done < total
             saving = is_due(done, order.steps_per_epoch, recipe.saving.every_epochs) and done < total
-            evaluating = has_queries(pack.samples) and (
-                is_due(done, order.steps_per_epoch, recipe.evaluation.every_epochs) or done == total
-            )
+            evaluating = is_due(done, order.steps_per_epoch, recipe.evaluation.every_epochs) or done == total
             log.write_step(done, rate=rate, is_due=saving or stopping, bar=bar)
-            if saving or stopping or evaluating or done == total:
+            if saving or stopping or (evaluating and tests) or done == total:
                 log.check_weights(network, done=done, rate=rate)
                 average_(running_statistics(network))
                 log.share_damage()
-            if rank() == 0 and evaluating:
-                scores = evaluate_network(network, recipe, pack, device=device, kind=kind, workers=workers)
-                log.write_row({"step": done, "epoch": step // order.steps_per_epoch, **scores})
-                progress.say(f"after step {done}: mAP {scores['map']:.4f}, rank-1 {scores['rank1']:.4f}")
+            for pack in tests if rank() == 0 and evaluating else []:
+                found = evaluate_network(network, recipe, pack, device=device, kind=kind, workers=workers)
+                scores[pack.dataset] = found
+                of_many = {"dataset": pack.dataset} if len(packs) > 1 else {}
+                log.write_row({"step": done, "epoch": step // order.steps_per_epoch, **of_many, **found})
+                where = f" on {pack.dataset}" if of_many else ""
+                progress.say(f"after step {done}{where}: mAP {found['map']:.4f}, rank-1 {found['rank1']:.4f}")
             if rank() == 0 and (saving or stopping):
                 folder.save_state(pack_state(done, network, optimizer, damaged=log.damaged))
             if stopping:
                 raise stop.error(done, total)
     if rank() == 0:
-        counts = {"steps": total, "images": len(rows), "persons": len(persons), "damaged": len(log.damaged)}
-        finish_run(job, network, pack, persons, {**counts, **log.values, "scores": scores})
+        counts = {"steps": total, "images": train.num_images, "persons": len(train.persons)}
+        results = {**counts, "damaged": len(log.damaged), **log.values}
+        finish_run(job, network, packs, train.persons, {**results, **gather_scores(packs, scores)})

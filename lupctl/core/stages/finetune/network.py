@@ -1,13 +1,12 @@
 """The network of a fine-tuning run: how it begins, how well it does, how it is kept."""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from lupctl.core.choices import ROLE_CODES
@@ -24,13 +23,15 @@ from lupctl.core.recipes.models import FinetuneRecipe
 from lupctl.core.retrieval.extract import Encoder, extract_features
 from lupctl.core.retrieval.score import score
 from lupctl.core.stages.finetune.job import FinetuneJob, input_fingerprints, network_plan
+from lupctl.core.stages.finetune.persons import Person
 from lupctl.core.train.runs import RunFolder
 
 EVALUATION_CHUNK = 128
+CLASSIFIER = "head.classifier."
 
 
 def build_started(job: FinetuneJob, num_classes: int, progress: Progress) -> ReidNetwork | MgnNetwork:
-    """The network with its trunk where the recipe says it starts; an mgn that starts from an mgn keeps its heads.
+    """The network with its trunk where the recipe says it starts; one that starts from its like keeps its heads.
 
     Raises:
         FormatError: the start's trunk does not fit.
@@ -60,6 +61,10 @@ def load_checkpoint(network: ReidNetwork | MgnNetwork, start: Path) -> str:
         kept = {key: value for key, value in checkpoint.tensors.items() if not key.startswith(classifiers)}
         count = load_strictly(network, kept, origin=str(start), may_lack=classifiers)
         return f"{count} tensors from {start}, heads included; new classifiers"
+    if isinstance(network, ReidNetwork) and checkpoint.header["network"]["head"] == "bnneck":
+        kept = {key: value for key, value in checkpoint.tensors.items() if not key.startswith(CLASSIFIER)}
+        count = load_strictly(network, kept, origin=str(start), may_lack=(CLASSIFIER,))
+        return f"{count} tensors from {start}, neck included; new classifier"
     trunk = {
         key.removeprefix("backbone."): value for key, value in checkpoint.tensors.items() if key.startswith("backbone.")
     }
@@ -113,11 +118,21 @@ def evaluate_network(
     return {"map": scores.map, "map_official": scores.map_official, "minp": scores.minp, "rank1": scores.cmc[1]}
 
 
+def gather_scores(packs: Sequence[Pack], scores: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:
+    """A run's scores as its facts hold them: those of its first pack, and with several packs those of each."""
+    own = {"scores": dict(scores.get(packs[0].dataset, {}))}
+    return own if len(packs) == 1 else {**own, "all_scores": {name: dict(found) for name, found in scores.items()}}
+
+
 def finish_run(
-    job: FinetuneJob, network: ReidNetwork | MgnNetwork, pack: Pack, persons: NDArray[np.int64], results: dict[str, Any]
+    job: FinetuneJob,
+    network: ReidNetwork | MgnNetwork,
+    packs: Sequence[Pack],
+    persons: Sequence[Person],
+    results: dict[str, Any],
 ) -> None:
     """Writes the checkpoint and marks the run as finished."""
-    folder = RunFolder(job.run)
+    folder, data = RunFolder(job.run), job.recipe.data
     parents = input_fingerprints(job)
     header = {
         "stage": "finetune",
@@ -125,14 +140,19 @@ def finish_run(
         "recipe": job.recipe.model_dump(mode="json"),
         "network": network_plan(job.recipe, len(persons)).to_json(),
         "preprocessing": job.recipe.pixels.model_dump(mode="json"),
-        "classes": persons.tolist(),
+        "classes": list(persons),
         "parents": parents,
-        "data": [pack_story(pack)],
+        "data": [pack_story(pack) for pack in packs],
     }
     write_checkpoint(folder.checkpoint, network.state_dict(), header)
-    facts = {"command": "finetune", "arch": job.recipe.net.arch, "start": job.recipe.start, "dataset": pack.dataset}
-    if job.recipe.data.subset:
-        facts["subset"] = job.recipe.data.subset
-    paths = {"pack": str(job.pack.resolve()), "checkpoint": str(folder.checkpoint)}
+    facts: dict[str, Any] = {"command": "finetune", "arch": job.recipe.net.arch, "start": job.recipe.start}
+    facts["dataset"] = packs[0].dataset
+    if len(packs) > 1:
+        facts["datasets"] = [pack.dataset for pack in packs]
+    if data.subset:
+        facts["subset"] = data.subset
+    if data.repeat != 1:
+        facts["repeat"] = data.repeat
+    paths = {"pack": str(job.packs[0].resolve()), "checkpoint": str(folder.checkpoint)}
     folder.write_facts({**facts, **paths, "parents": parents, **results})
     folder.resume.unlink(missing_ok=True)

@@ -25,11 +25,16 @@ def finetune(job: FinetuneJob, progress: Progress) -> dict[str, Any]:
     """
     folder = RunFolder(job.run)
     plan = plan_finetuning(job)  # everything that can be refused is refused before a process starts
-    subset = job.recipe.data.subset
+    subset, repeat = job.recipe.data.subset, job.recipe.data.repeat
     if subset:
         progress.say(f"subset {subset}: {plan.images:,} images of {plan.persons:,} persons")
+    if repeat != 1:
+        progress.say(f"repeat {repeat}: {plan.steps_per_epoch:,} steps an epoch")
+    if len(job.packs) > 1:
+        names = " and ".join(map(str, job.packs))
+        progress.say(f"{names}: {plan.images:,} images of {plan.persons:,} persons, each pack's its own classes")
     if plan.queries == 0:
-        progress.say(f"{job.pack}: no queries; the run will not be evaluated")
+        progress.say(f"{', '.join(map(str, job.packs))}: no queries; the run will not be evaluated")
     with folder.held():
         story = {"recipe": job.recipe.model_dump(mode="json"), "inputs": input_fingerprints(job)}
         if begin_run(folder, story, dump_recipe(job.recipe), force=job.force, progress=progress):

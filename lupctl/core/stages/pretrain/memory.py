@@ -2,8 +2,8 @@
 
 import torch
 from torch import Tensor, nn
-from torchvision.models.resnet import BasicBlock, Bottleneck
 
+from lupctl.core.nets.blocks import BasicBlock, Bottleneck
 from lupctl.core.nets.build import NetworkPlan, build_network
 from lupctl.core.nets.estimate import activation_bytes, parameter_bytes
 from lupctl.core.recipes.models import PretrainRecipe

@@ -1,0 +1,151 @@
+"""`lupctl eval --all`: runs on every test set of the workspace."""
+
+import hashlib
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lupctl.cli.compare import FOLDER
+from lupctl.cli.resolve import find_checkpoint
+from lupctl.cli.show import print_table
+from lupctl.core.errors import DataError, UsageError
+from lupctl.core.progress import Progress
+from lupctl.core.workspace import CHECKPOINT_NAME, Workspace
+
+if TYPE_CHECKING:
+    import torch
+
+    from lupctl.core.formats.crossdomain import CrossCell, CrossDomain
+    from lupctl.core.stages.crossdomain import CrossRow
+    from lupctl.core.stages.evaluate import EvaluationJob
+
+# File systems take 255 bytes; what is beside the names comes on top.
+MAX_NAME = 200
+
+
+def find_networks(space: Workspace, names: list[str], progress: Progress) -> dict[str, Path]:
+    """The checkpoints of runs by their names; without names that of the newest fine-tuning run.
+
+    Raises:
+        DataError: there is none.
+        UsageError: one comes twice.
+    """
+    if not names:
+        runs = space.finished_runs("finetune")
+        if not runs:
+            raise DataError(f"no finished fine-tuning run in {space.runs}", hint="make one: lupctl finetune market1501")
+        progress.say(f"run: {runs[0]} (the newest fine-tuning run)")
+        return {runs[0].name: runs[0] / CHECKPOINT_NAME}
+    if len(set(names)) < len(names):
+        raise UsageError(f"--all: a run comes twice in {' '.join(names)}", hint="name every run once")
+    return {name: find_checkpoint(space, name) for name in names}
+
+
+def find_test_sets(space: Workspace, rules: "EvaluationJob", progress: Progress) -> dict[str, Path]:
+    """The packs of the workspace that can be scored, by dataset; says which have queries and cannot.
+
+    Raises:
+        DataError: there is none.
+    """
+    from lupctl.core.choices import ROLE_CODES
+    from lupctl.core.formats.pack import open_pack
+    from lupctl.core.retrieval.answerable import check_answerable
+
+    found: dict[str, Path] = {}
+    for path in space.pack_paths():
+        pack = open_pack(path)
+        if not (pack.samples.role == ROLE_CODES["query"]).any():
+            continue
+        try:
+            check_answerable(pack.samples, same_camera=rules.same_camera)
+        except DataError as error:
+            progress.warn(f"{path}: left out: {error.message}")
+            continue
+        found[pack.dataset] = path
+    if not found:
+        raise DataError(
+            f"{space.packs}: no pack with queries that can be answered", hint="put a benchmark under raw/, then: "
+            "lupctl data pack"
+        )  # fmt: skip
+    return found
+
+
+def features_place(checkpoint: Path, pack: Path) -> Path:
+    """Where a network's features of a pack lie: in its run's folder, or beside a checkpoint that has none."""
+    own = "" if checkpoint.name == CHECKPOINT_NAME else f"{checkpoint.stem}."
+    return checkpoint.parent / f"{own}{pack.resolve().stem}.features.h5"
+
+
+def matrix_path(space: Workspace, names: list[str], out: Path | None) -> Path:
+    """Where a matrix goes: `out`, a file or a folder that exists; else the workspace's folder of comparisons."""
+    parts = [Path(name).name for name in names]
+    joined = "--".join(["all", *parts])
+    if len(joined.encode()) > MAX_NAME:
+        digest = hashlib.sha256("\0".join(names).encode()).hexdigest()[:8]
+        joined = f"all--{parts[0][:100]}--and-{len(parts) - 1}-more-{digest}"
+    if out is None:
+        return space.home / FOLDER / f"{joined}.json"
+    return out / f"{joined}.json" if out.is_dir() else out
+
+
+def score_all(
+    networks: dict[str, Path],
+    tests: dict[str, Path],
+    rules: "EvaluationJob",
+    device: "torch.device",
+    progress: Progress,
+) -> "list[CrossRow]":
+    """Scores every network on every test set; dumps the features that are missing or of something older.
+
+    Args:
+        networks: checkpoints by the names of their runs.
+        tests: packs by dataset.
+        rules: how they are scored; its features are replaced.
+        device: where features and distances are computed.
+        progress: lines and bars.
+    """
+    from dataclasses import replace
+
+    from lupctl.core.files import file_fingerprint
+    from lupctl.core.stages.crossdomain import CrossRow, are_of
+    from lupctl.core.stages.dump import DumpJob, dump
+    from lupctl.core.stages.evaluate import compute_report, current_report
+
+    rows = []
+    for name, checkpoint in networks.items():
+        fingerprint, reports = file_fingerprint(checkpoint), {}
+        for dataset, pack in tests.items():
+            features = features_place(checkpoint, pack)
+            if not are_of(features, fingerprint=fingerprint, pack=pack):
+                progress.say(f"features: {features} from {pack}")
+                command = ("lupctl", *sys.argv[1:])
+                dump(DumpJob(checkpoint, pack, features, force=True, command=command), device, progress)
+            job = replace(rules, features=(features,), out=None)
+            reports[dataset] = current_report(job) or compute_report(job, device, progress)
+        rows.append(CrossRow(name, checkpoint, reports))
+    return rows
+
+
+def show_matrix(matrix: "CrossDomain", path: Path, *, json: bool) -> None:
+    """Prints a matrix on stdout."""
+    from lupctl.core.formats.crossdomain import cross_text
+
+    if json:
+        print(cross_text(matrix), end="")
+        return
+    rows: list[list[str]] = []
+    for run in matrix.runs:
+        rows.append([run.name, *map(_describe, run.cells)])
+        if all(cell.rerank for cell in run.cells):
+            again = [(cell.rerank.scores.map, cell.rerank.scores.cmc[1]) for cell in run.cells if cell.rerank]
+            rows.append([f"{run.name}, re-ranked", *(f"{100 * mean:.2f} / {100 * first:.2f}" for mean, first in again)])
+    print_table("mAP / rank-1, %", ["run", *(one.name for one in matrix.datasets)], rows)
+    if any(cell.trained_on for run in matrix.runs for cell in run.cells):
+        print("* trained on this dataset's training images")
+    for written in (path, path.with_suffix(".html")):
+        print(f"report: {written}")
+
+
+def _describe(cell: "CrossCell") -> str:
+    mark = " *" if cell.trained_on else ""
+    return f"{100 * cell.scores.map:.2f} / {100 * cell.scores.cmc[1]:.2f}{mark}"

@@ -1,0 +1,154 @@
+"""Which images a fine-tuning run trains on, and who is on them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lupctl.core.choices import ROLE_CODES
+from lupctl.core.errors import DataError, UsageError
+from lupctl.core.formats.pack import Pack
+from lupctl.core.recipes.finetune_sections import SUBSET_KINDS
+from lupctl.core.recipes.models import FinetuneRecipe
+from lupctl.core.sources.numbering import OFFSET_FACT
+from lupctl.core.sources.subsets import TrainingSet, draw_subset, read_split
+
+# A person of one pack by number, of several packs by dataset and number.
+Person = int | str
+
+
+@dataclass(frozen=True)
+class LabelledRows:
+    """The images of an epoch; one that is repeated stands here several times.
+
+    Args:
+        rows: (N) rows of the packs one after the other.
+        label: (N) classes 0 to C - 1; a person of one pack is nobody of another.
+        camera: (N) cameras, numbered anew so that those of different packs differ.
+        persons: who each class is, C of them.
+    """
+
+    rows: NDArray[np.int64]
+    label: NDArray[np.int64]
+    camera: NDArray[np.int16]
+    persons: tuple[Person, ...]
+
+    @property
+    def num_images(self) -> int:
+        """Different images."""
+        return len(np.unique(self.rows))
+
+
+def pick_rows(recipe: FinetuneRecipe, packs: Sequence[Pack]) -> LabelledRows:
+    """The part of the packs' training images that a recipe names; a share is taken of each pack by itself.
+
+    Raises:
+        DataError: a pack has no labelled training images, fewer than two persons are left, or a split file does not
+            fit the pack.
+        UsageError: a split file for several packs, or two packs of one name.
+    """
+    check_names(packs)
+    if len(packs) > 1 and recipe.data.subset and not names_share(recipe.data.subset):
+        raise UsageError(
+            f"--subset {recipe.data.subset}: a split file names the images of one dataset, not of {len(packs)}",
+            hint="--subset ids:R or images:R takes a share of each",
+        )
+    rows, labels, cameras, persons = [], [], [], list[Person]()
+    first_row, first_camera = 0, 0
+    for pack in packs:
+        every = training_rows(pack)
+        own = repeat_rows(pick_subset(recipe, pack, every), recipe.data.repeat, whole=len(every))
+        numbers, label = np.unique(pack.samples.person[own], return_inverse=True)
+        places, camera = np.unique(pack.samples.camera[own], return_inverse=True)
+        rows.append(own + first_row)
+        labels.append(label.reshape(-1) + len(persons))
+        cameras.append(camera.reshape(-1) + first_camera)
+        persons += numbers.tolist() if len(packs) == 1 else [f"{pack.dataset}/{number}" for number in numbers]
+        first_row, first_camera = first_row + len(pack), first_camera + len(places)
+    found = LabelledRows(
+        rows=np.concatenate(rows),
+        label=np.concatenate(labels).astype(np.int64),
+        camera=np.concatenate(cameras).astype(np.int16),
+        persons=tuple(persons),
+    )
+    if len(persons) < 2:
+        raise DataError(
+            f"{packs[0].path}: {found.num_images} labelled training images of {len(persons)} persons; "
+            "expected two or more",
+            hint=f"lupctl data info {packs[0].path} shows the roles",
+        )
+    return found
+
+
+def training_rows(pack: Pack) -> NDArray[np.int64]:
+    """The training images of a pack that show somebody known."""
+    return np.flatnonzero((pack.samples.role == ROLE_CODES["train"]) & (pack.samples.person >= 0))
+
+
+def pick_subset(recipe: FinetuneRecipe, pack: Pack, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Those of a pack's training rows that a recipe's subset names.
+
+    Raises:
+        DataError: the pack has none, nobody is left, or a split file does not fit the pack.
+    """
+    if len(rows) == 0:
+        raise DataError(
+            f"{pack.path}: 0 labelled training images of 0 persons; expected two or more",
+            hint=f"lupctl data info {pack.path} shows the roles",
+        )
+    subset = recipe.data.subset
+    if not subset:
+        return rows
+    samples, source = pack.samples, pack.record.get("source", {})
+    images = TrainingSet(
+        names=[samples.names[row] for row in rows.tolist()],
+        person=samples.person[rows],
+        camera=samples.camera[rows],
+        offset=int(source.get(OFFSET_FACT, 0)),
+    )
+    kind, _, ratio = subset.partition(":")
+    split = next((split for split in SUBSET_KINDS if split == kind), None)
+    if split is None:
+        return rows[read_split(Path(subset), images)]
+    return rows[draw_subset(images, split, ratio, seed=recipe.data.subset_seed)]
+
+
+def repeat_rows(rows: NDArray[np.int64], repeat: float | Literal["full"], *, whole: int) -> NDArray[np.int64]:
+    """The rows int(r) times, and behind them the first int(frac(r) n) of the n once more, as LUPerson's code does it.
+
+    Args:
+        rows: (n).
+        repeat: r, 1 or more, read as the decimal number it is written as; or full, so that they are as many as
+            `whole`.
+        whole: images of the whole training set.
+
+    >>> repeat_rows(np.array([4, 7, 9]), 2.5, whole=10).tolist()
+    [4, 7, 9, 4, 7, 9, 4]
+    >>> repeat_rows(np.array([4, 7, 9]), "full", whole=5).tolist()
+    [4, 7, 9, 4, 7]
+    """
+    times = Fraction(whole, len(rows)) if repeat == "full" else Fraction(str(repeat))
+    extra = int((times - int(times)) * len(rows))
+    return np.concatenate([np.tile(rows, int(times)), rows[:extra]])
+
+
+def names_share(subset: str) -> bool:
+    """Whether a subset is a share, and not a file."""
+    return subset.partition(":")[0] in SUBSET_KINDS
+
+
+def check_names(packs: Sequence[Pack]) -> None:
+    """Refuses two packs of one name, whose persons could not be told apart.
+
+    Raises:
+        UsageError: there are two.
+    """
+    names = [pack.dataset for pack in packs]
+    for number, name in enumerate(names):
+        if name in names[:number]:
+            first, second = packs[names.index(name)].path, packs[number].path
+            raise UsageError(f"{first} and {second}: both are of the dataset {name!r}", hint="name every dataset once")

@@ -1,0 +1,179 @@
+"""What dumping and fine-tuning an MGN at 384 x 128 cost beyond the network's own work; run on a quiet machine.
+
+    python tests/benchmarks/mgn_speed.py dump     a chunk of a dump (decoded, resized, written) beside its forward pass
+    python tests/benchmarks/mgn_speed.py step     a fine-tuning step beside forward, backward and Adam
+    python tests/benchmarks/mgn_speed.py start    `lupctl dump` of one image beside `import torch`
+
+Both sides of a ratio are measured in turns in one process; the median of the rounds counts.
+"""
+
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import torch
+
+from lupctl.core.formats.checkpoint import write_checkpoint
+from lupctl.core.formats.chunks import open_chunks
+from lupctl.core.formats.images import decode_rgb
+from lupctl.core.formats.pack import Pack, open_pack
+from lupctl.core.loading.images import PackImages
+from lupctl.core.loading.loaders import ChunkDataset, StepDataset, open_loader
+from lupctl.core.loading.transform import make_view
+from lupctl.core.loading.views import build_view_plan
+from lupctl.core.nets.build import build_mgn
+from lupctl.core.progress import Progress
+from lupctl.core.recipes.models import FinetuneRecipe
+from lupctl.core.recipes.shipped import resolve_recipe
+from lupctl.core.retrieval.extract import Encoder, embed_chunks
+from lupctl.core.sources.synthetic import SyntheticPlan, SyntheticSource
+from lupctl.core.stages.finetune.criterion import measure
+from lupctl.core.stages.finetune.job import build_order, network_plan
+from lupctl.core.stages.finetune.persons import pick_rows
+from lupctl.core.stages.pack import pack
+from lupctl.core.train.optim import build_optimizer
+
+PERSONS = 751
+
+
+def draw_pack(folder: Path) -> Pack:
+    """A pack of drawn persons in the size of Market-1501's images."""
+    plan = SyntheticPlan(train_persons=16, test_persons=16, cameras=4, shots=2, height=128, width=64)
+    return open_pack(pack(SyntheticSource(plan), out=folder / "drawn.h5", progress=Progress(quiet=True)).path)
+
+
+def find_recipe(images: int) -> FinetuneRecipe:
+    """LUPerson's MGN with a batch of four persons with so many images each, in one group."""
+    flags = {"start": "scratch", "data.images": images, "bn_groups": 1}
+    recipe = resolve_recipe("finetune", "mgn-luperson", flags=flags)
+    assert isinstance(recipe, FinetuneRecipe)
+    return recipe
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """Wall time of one call."""
+    started_at = time.perf_counter()
+    work()
+    return time.perf_counter() - started_at
+
+
+def compare(name: str, bare: Callable[[], object], whole: Callable[[], object], rounds: int) -> None:
+    """Times both in turns and prints the ratio of the medians."""
+    for work in (bare, whole):
+        work()
+    pairs = [(seconds(bare), seconds(whole)) for _ in range(rounds)]
+    one, other = (statistics.median(times) for times in zip(*pairs, strict=True))
+    ratios = ", ".join(f"{full / alone:.3f}" for alone, full in pairs)
+    print(f"{name}: network alone {one:.2f} s, whole {other:.2f} s, ratio {other / one:.3f} (to reach: 1.05; {ratios})")
+
+
+def measure_dump(folder: Path, rounds: int, chunk: int) -> None:
+    """A chunk through loader, transform, network and file, against the network on a ready tensor."""
+    made, recipe = draw_pack(folder), find_recipe(2)
+    network = build_mgn(network_plan(recipe, PERSONS)).eval()
+    encoder = Encoder(network, build_view_plan(recipe.pixels.model_dump()), torch.device("cpu"), torch.float32)
+    dataset = ChunkDataset(PackImages([made]), encoder.view, chunk=chunk)
+    ready = torch.randn(chunk, 3, encoder.view.height, encoder.view.width)
+    found = embed_chunks(encoder, dataset, range(len(dataset)), workers=1, flip=False)
+    with open_chunks(folder / "f.h5", {}, "float32") as chunks:
+
+        def bare() -> None:
+            with torch.no_grad():
+                network.embed(ready)
+
+        def whole() -> None:
+            damaged, vectors = next(found)
+            chunks.append(vectors, list(damaged))
+
+        whole()  # the first chunk is two: one is given, one is under way
+        compare(f"dump, R50, chunks of {chunk}", bare, whole, rounds)
+
+
+def measure_step(folder: Path, rounds: int, images: int) -> None:
+    """A whole fine-tuning step against forward, backward and Adam on a ready tensor."""
+    made, recipe = draw_pack(folder), find_recipe(images)
+    train = pick_rows(recipe, [made])
+    order = build_order(recipe, train.label, train.camera)
+    view = build_view_plan(recipe.pixels.model_dump(), recipe.augment.model_dump())
+    dataset = StepDataset(PackImages([made], train.rows), order, (view,), seed=1)
+    network = build_mgn(network_plan(recipe, PERSONS)).train()
+    optimizer = build_optimizer(network.parameters(), **recipe.optim.model_dump(exclude={"clip"}))
+    label_of = torch.from_numpy(train.label)
+    ready = torch.randn(4 * images, 3, view.height, view.width)
+    batches = open_loader(dataset, range(10**6), workers=1, pin=False)
+
+    def update(loss: torch.Tensor) -> None:
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+
+    def bare() -> None:
+        update(network(ready).square().mean())
+
+    def whole() -> None:
+        batch = next(batches)
+        pixels = make_view(view, batch.pixels, batch.views[0])
+        update(measure(recipe, network, pixels, label_of[batch.rows], torch.float32)["loss"])
+
+    compare(f"fine-tuning step, R50, batch {4 * images}", bare, whole, rounds)
+
+
+def measure_start(folder: Path, rounds: int) -> None:
+    """`lupctl dump` of one image with the network of Market-1501, from the shell and back."""
+    recipe = find_recipe(2)
+    plan = network_plan(recipe, PERSONS)
+    header = {
+        "stage": "finetune", "recipe": recipe.model_dump(mode="json"), "network": plan.to_json(),
+        "preprocessing": recipe.pixels.model_dump(mode="json"),
+    }  # fmt: skip
+    write_checkpoint(folder / "mgn.safetensors", build_mgn(plan).state_dict(), header)
+    (folder / "one").mkdir()
+    image = decode_rgb(draw_pack(folder).read(0))
+    cv2.imwrite(str(folder / "one" / "image.jpg"), image[:, :, ::-1])
+    code = "from lupctl.cli.app import main; main()"
+    words = ["dump", str(folder / "mgn.safetensors"), str(folder / "one"), "--out", str(folder / "f.h5"), "--force"]
+    wall, spent = [], []
+    for _ in range(rounds):
+        times = []
+        for arguments in (["import torch"], [code, *words, "--device", "cpu", "--quiet"]):
+            before = os.times()
+            took = seconds(lambda given=arguments: subprocess.run([sys.executable, "-c", *given], check=True))
+            after = os.times()
+            used = after.children_user + after.children_system - before.children_user - before.children_system
+            times.append((took, used))
+        wall.append(times[1][0] - times[0][0])
+        spent.append(times[1][1] - times[0][1])
+    print(
+        f"dump of one image beyond import torch: {statistics.median(wall):.2f} s on the clock, "
+        f"{statistics.median(spent):.2f} s of processor (to reach: 3)"
+    )
+
+
+def main() -> None:
+    """Measures what the command line names."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("what", choices=["dump", "step", "start"])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--chunk", type=int, default=8, help="images of a chunk of a dump")
+    parser.add_argument("--images", type=int, default=4, help="images of each of the four persons of a step")
+    options = parser.parse_args()
+    print(f"{torch.get_num_threads()} threads")
+    with tempfile.TemporaryDirectory() as folder:
+        match options.what:
+            case "dump":
+                measure_dump(Path(folder), options.rounds, options.chunk)
+            case "step":
+                measure_step(Path(folder), options.rounds, options.images)
+            case "start":
+                measure_start(Path(folder), options.rounds)
+
+
+if __name__ == "__main__":
+    main()

@@ -12,8 +12,10 @@ from lupctl.core.errors import DataError
 from lupctl.core.formats.features import Features, write_features
 from lupctl.core.formats.record import build_record
 from lupctl.core.formats.samples import Samples
+from lupctl.core.metrics.stacked import StackedRows
 from lupctl.core.progress import Progress
 from lupctl.core.retrieval.expansion import ExpansionSettings, expand_features
+from lupctl.core.retrieval.joined import JoinedFeatures
 from lupctl.core.retrieval.pooling import pool_queries
 from lupctl.core.retrieval.score import DetailSettings, score
 
@@ -35,6 +37,17 @@ def draw(seed: int = 0, *, count: int = 120, least: int = 0) -> Features:
     vectors = rng.standard_normal((10, 12))[person] + 1.5 * rng.standard_normal((count, 12))
     record = build_record("features", 1, command=["lupctl", "dump"], facts={"dataset": "toy"})
     return Features(vectors.astype(np.float32), samples, record)
+
+
+def joined(features: Features) -> JoinedFeatures:
+    """The same in two parts."""
+    return JoinedFeatures(
+        StackedRows([features.features[:50], features.features[50:]]), features.samples, features.record
+    )
+
+
+def rows_of(features: JoinedFeatures) -> np.ndarray:
+    return features.vectors.take(np.arange(len(features))).numpy()
 
 
 def unit_rows(vectors: np.ndarray) -> np.ndarray:
@@ -107,7 +120,8 @@ def test_one_image_a_person_needs_no_draw() -> None:
 
 def test_multi_query_averages_unit_vectors() -> None:
     features = draw(least=1)
-    pooled = pool_queries(features)
+    pooled = pool_queries(joined(features))
+    vectors = rows_of(pooled)
     samples, unit = features.samples, unit_rows(features.features)
     queries = np.flatnonzero(samples.role == QUERY)
     groups: dict[tuple[int, int], list[int]] = {}
@@ -118,10 +132,10 @@ def test_multi_query_averages_unit_vectors() -> None:
     assert [pooled.samples.names[row] for row in found] == [samples.names[rows[0]] for rows in groups.values()]
     for row, (key, rows) in zip(found, groups.items(), strict=True):
         assert (pooled.samples.person[row], pooled.samples.camera[row]) == key
-        np.testing.assert_allclose(pooled.features[row], unit[rows].mean(axis=0), rtol=1e-5)
-    others = samples.role != QUERY
-    np.testing.assert_array_equal(pooled.features[len(groups) :], features.features[others])
-    assert score(pooled.features, pooled.samples, device=CPU).counts.queries == len(groups)
+        np.testing.assert_allclose(vectors[row], unit[rows].mean(axis=0), rtol=1e-5)
+    np.testing.assert_array_equal(vectors[len(groups) :], features.features)
+    assert pooled.samples.role[len(groups) :].tolist() == [0 if role == QUERY else role for role in samples.role]
+    assert score(pooled.vectors, pooled.samples, device=CPU).counts.queries == len(groups)
     with pytest.raises(DataError, match=f"multi-query: each of {len(groups)} queries is the only one"):
         pool_queries(pooled)
 
@@ -130,7 +144,7 @@ def test_multi_query_averages_unit_vectors() -> None:
 def test_expansion_is_a_mean_over_the_nearest(queries: int, gallery: int, alpha: float) -> None:
     features = draw(least=-1)
     settings = ExpansionSettings(queries=queries, gallery=gallery, alpha=alpha)
-    expanded = expand_features(features, settings, device=CPU, progress=QUIET).features
+    expanded = rows_of(expand_features(joined(features), settings, device=CPU, progress=QUIET))
     samples, unit = features.samples, unit_rows(features.features)
     pool = [row for row in range(120) if samples.role[row] == QUERY] + [
         row for row in range(120) if samples.role[row] == GALLERY and samples.person[row] != -1

@@ -2,7 +2,6 @@
 
 import itertools
 import math
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -11,6 +10,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+
+from lupctl.core.metrics.stacked import StackedRows, stack_rows
 
 # Rows of the other operand that are gathered, converted or moved to the device at once; of 8 to 128 MiB the fastest.
 BLOCK_BYTES = 16 << 20
@@ -47,7 +48,7 @@ class UnitRows:
     A row of zeros has cosine 0 with everything.
 
     Args:
-        features: (N, D) float32 or float16, an array or a tensor on any device.
+        features: (N, D) float32 or float16, an array, a tensor on any device, or several of them.
         rows: (n) int64, which rows and in which order.
         device: where products are computed.
 
@@ -55,9 +56,11 @@ class UnitRows:
         norm: (n) float64 on the CPU; NaN or infinite for a row that has no direction.
     """
 
-    def __init__(self, features: NDArray[Any] | Tensor, rows: NDArray[np.int64], *, device: torch.device) -> None:
+    def __init__(
+        self, features: NDArray[Any] | Tensor | StackedRows, rows: NDArray[np.int64], *, device: torch.device
+    ) -> None:
         self.device = device
-        self._features = as_tensor(features)
+        self._features = stack_rows(features)
         self._rows = np.ascontiguousarray(rows, dtype=np.int64)
         self._block = max(MIN_ROWS, BLOCK_BYTES // (4 * max(1, self._features.shape[1])))
         norms = [row_norm(self.raw(start, stop)) for start, stop in self.blocks()]
@@ -71,7 +74,7 @@ class UnitRows:
     @property
     def dimension(self) -> int:
         """D, the length of a row."""
-        return int(self._features.shape[1])
+        return self._features.shape[1]
 
     def blocks(self) -> Iterator[tuple[int, int]]:
         """Ranges of nearly equal size that cover all rows."""
@@ -81,12 +84,7 @@ class UnitRows:
 
     def raw(self, start: int, stop: int) -> Tensor:
         """Rows as they are, (stop - start, D) float32 on the device; a view of the matrix where possible."""
-        rows = self._rows[start:stop]
-        if len(rows) and rows[-1] - rows[0] == len(rows) - 1 and bool((np.diff(rows) == 1).all()):
-            taken = self._features[int(rows[0]) : int(rows[-1]) + 1]
-        else:
-            taken = self._features[torch.from_numpy(rows).to(self._features.device)]
-        return taken.to(self.device, torch.float32)
+        return self._features.take(self._rows[start:stop]).to(self.device, torch.float32)
 
     def unit(self, start: int, stop: int) -> Tensor:
         """Rows divided by their norms, an own copy, (stop - start, D) float32 on the device."""
@@ -94,21 +92,21 @@ class UnitRows:
 
     def unit_at(self, indices: Tensor) -> Tensor:
         """The unit vectors at (K) positions, (K, D) float32 on the device."""
-        rows = torch.from_numpy(self._rows[indices.cpu().numpy()]).to(self._features.device)
-        return self._features[rows].to(self.device, torch.float32) * self._inverse[indices, None]
+        taken = self._features.take(self._rows[indices.cpu().numpy()])
+        return taken.to(self.device, torch.float32) * self._inverse[indices, None]
 
     def cosines(self, units: Tensor, *, scratch: Scratch | None = None) -> Tensor:
         """Cosines of (B, D) unit vectors with every row: (B, n) float32 on the device; in `scratch`, where given.
 
         On a CPU the result for two vectors does not depend on what else is in the batch.
         """
-        result = (scratch or Scratch()).take((max(len(units), MIN_ROWS), len(self)), self.device)
+        result = (scratch or Scratch()).take((len(units), len(self)), self.device)
         padded = _pad_rows(units)
         with exact_float32(self.device):
             for start, stop in self.blocks():
                 block = self.raw(start, stop)
-                result[:, start:stop] = inner_products(padded, _pad_rows(block))[:, : stop - start]
-        return result[: len(units)].mul_(self._inverse)
+                result[:, start:stop] = inner_products(padded, _pad_rows(block))[: len(units), : stop - start]
+        return result.mul_(self._inverse)
 
 
 def inner_products(left: Tensor, right: Tensor) -> Tensor:
@@ -117,18 +115,9 @@ def inner_products(left: Tensor, right: Tensor) -> Tensor:
     On a CPU by oneDNN: each is summed in the order of D, wherever it stands and whatever the number of threads. What
     `torch.mm` calls there (MKL) changes its order from four threads on, and is half as fast on AMD's processors.
     """
-    if left.device.type != "cpu" or not torch.backends.mkldnn.is_available():
+    if left.device.type != "cpu" or not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         return left @ right.T
     return torch.nn.functional.linear(left.to_mkldnn(), right.to_mkldnn()).to_dense()
-
-
-def as_tensor(features: NDArray[Any] | Tensor) -> Tensor:
-    """The same memory as a tensor; it is only read."""
-    if isinstance(features, Tensor):
-        return features.detach()
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="The given NumPy array is not writ", category=UserWarning)
-        return torch.from_numpy(features)
 
 
 def row_norm(rows: Tensor) -> Tensor:

@@ -27,6 +27,7 @@ from lupctl.core.metrics.ranking import (
 from lupctl.core.metrics.rerank import RerankSettings, estimate_encoding_bytes, reranked_distances
 from lupctl.core.metrics.scores import Scores, compute_scores
 from lupctl.core.metrics.shots import ShotCounter, ShotScores
+from lupctl.core.metrics.stacked import StackedRows
 from lupctl.core.metrics.vectors import BLOCK_BYTES, UnitRows
 from lupctl.core.progress import Progress
 from lupctl.core.retrieval.answerable import Counts, check_answerable, gallery_rows, name_some, query_rows
@@ -96,7 +97,7 @@ class Scored:
 
 
 def score(
-    features: NDArray[Any] | Tensor,
+    features: NDArray[Any] | Tensor | StackedRows,
     samples: Samples,
     *,
     device: torch.device,
@@ -109,7 +110,7 @@ def score(
     """Ranks the gallery for every query and scores the rankings (Market-1501's rule; see `rank_queries`).
 
     Args:
-        features: (N, D) float32 or float16, not necessarily normalised, an array or a tensor on any device; it is
+        features: (N, D) float32 or float16, not necessarily normalised, an array, a tensor on any device or several;
             neither changed nor copied as a whole.
         samples: who is on the N images; roles other than query and gallery are left out.
         device: where distances are computed.
@@ -164,7 +165,7 @@ def score(
     )
 
 
-def check_directions(features: NDArray[Any] | Tensor, samples: Samples, *, device: torch.device) -> None:
+def check_directions(features: NDArray[Any] | Tensor | StackedRows, samples: Samples, *, device: torch.device) -> None:
     """Refuses features that are NaN, infinite or all zero, whatever the image's role: cosines with them mean nothing.
 
     Raises:

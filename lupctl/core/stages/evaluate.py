@@ -6,13 +6,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from lupctl.core.choices import Protocol, SameCamera
 from lupctl.core.errors import DataError, DeviceError
 from lupctl.core.files import check_absent, disk_errors_named, file_fingerprint, write_text
-from lupctl.core.formats.features import Features
 from lupctl.core.formats.foreign_features import is_made_elsewhere
 from lupctl.core.formats.report import (
     REPORT_NAME,
@@ -28,9 +26,9 @@ from lupctl.core.pages.report import render_report
 from lupctl.core.progress import Progress
 from lupctl.core.retrieval.answerable import Counts, check_answerable
 from lupctl.core.retrieval.expansion import ExpansionSettings, expand_features
-from lupctl.core.retrieval.joined import read_joined, read_joined_head
+from lupctl.core.retrieval.joined import JoinedFeatures, read_joined, read_joined_head
 from lupctl.core.retrieval.pictures import open_images
-from lupctl.core.retrieval.pooling import pool_queries
+from lupctl.core.retrieval.pooling import pool_queries, pool_samples
 from lupctl.core.retrieval.ranklists import rank_lists
 from lupctl.core.retrieval.reporting import build_report
 from lupctl.core.retrieval.score import DetailSettings, Scored, check_directions, estimate_bytes, score
@@ -134,7 +132,7 @@ def plan_evaluation(job: EvaluationJob, progress: Progress) -> EvaluationPlan:
     head = read_joined_head(job.features, progress=progress)
     samples = head.samples
     if job.protocol == "multi-query":
-        samples = pool_queries(Features(np.zeros((len(samples), 1), np.float32), samples, head.record)).samples
+        samples = pool_samples(samples)
     counts = check_answerable(samples, same_camera=job.same_camera)
     stored = head.shape[0] * head.shape[1] * (4 if head.type_name == "float32" else 2)
     return EvaluationPlan(
@@ -177,7 +175,7 @@ def compute_report(job: EvaluationJob, device: torch.device, progress: Progress)
     return _report(job, features, _score(job, features, device, progress))
 
 
-def _read(job: EvaluationJob, device: torch.device, progress: Progress) -> Features:
+def _read(job: EvaluationJob, device: torch.device, progress: Progress) -> JoinedFeatures:
     """The features as the protocol takes them."""
     features = read_joined(job.features, progress=progress)
     if job.protocol == "multi-query":
@@ -185,16 +183,16 @@ def _read(job: EvaluationJob, device: torch.device, progress: Progress) -> Featu
     if job.expansion is None:
         return features
     check_answerable(features.samples, same_camera=job.same_camera)
-    check_directions(features.features, features.samples, device=device)
+    check_directions(features.vectors, features.samples, device=device)
     return expand_features(features, job.expansion, device=device, progress=progress)
 
 
-def _score(job: EvaluationJob, features: Features, device: torch.device, progress: Progress) -> Scored:
+def _score(job: EvaluationJob, features: JoinedFeatures, device: torch.device, progress: Progress) -> Scored:
     if is_made_elsewhere(features.record):
         progress.say(f"{job.features[0]}: made elsewhere; nothing tells which network and images led to it")
     try:
         scored = score(
-            features.features,
+            features.vectors,
             features.samples,
             device=device,
             rerank=job.rerank,
@@ -208,7 +206,7 @@ def _score(job: EvaluationJob, features: Features, device: torch.device, progres
     return scored
 
 
-def _report(job: EvaluationJob, features: Features, scored: Scored) -> Report:
+def _report(job: EvaluationJob, features: JoinedFeatures, scored: Scored) -> Report:
     return build_report(
         scored,
         features.samples,
@@ -222,7 +220,12 @@ def _report(job: EvaluationJob, features: Features, scored: Scored) -> Report:
 
 
 def _page(
-    job: EvaluationJob, features: Features, scored: Scored, report: Report, device: torch.device, progress: Progress
+    job: EvaluationJob,
+    features: JoinedFeatures,
+    scored: Scored,
+    report: Report,
+    device: torch.device,
+    progress: Progress,
 ) -> str:
     images = open_images(job.images, features.record, progress)
 

@@ -9,6 +9,9 @@ from torch import Tensor
 from lupctl.core.metrics.ranking import TIED_ROWS, chunk_ranges, pick_chunk
 from lupctl.core.metrics.vectors import Scratch, UnitRows
 
+# Vectors that are searched for at once, so that a gallery is read once for so many.
+SEARCH_ROWS = 1024
+
 
 @dataclass(frozen=True)
 class Neighbours:
@@ -48,6 +51,34 @@ def find_neighbours(
             advance(stop - start)
     index, cosine, least = (torch.cat(column) for column in zip(*parts, strict=True))
     return Neighbours(index=index, cosine=cosine, least=least)
+
+
+def find_nearest(gallery: UnitRows, units: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """The `count` nearest rows of a gallery for some unit vectors by exact search; equal cosines keep its order.
+
+    Both are taken in parts, so memory does not grow with the gallery, nor beyond the result with the vectors.
+
+    Args:
+        gallery: G rows, at least one.
+        units: (Q, D).
+        count: K, cut to G.
+
+    Returns:
+        (Q, K) cosines, largest first, and (Q, K) int64 rows.
+    """
+    scratch, found = Scratch(), []
+    for start, stop in chunk_ranges(len(units), SEARCH_ROWS):
+        best = units.new_zeros(stop - start, 0), torch.zeros(stop - start, 0, dtype=torch.int64, device=units.device)
+        for first, last in chunk_ranges(len(gallery), pick_chunk(stop - start)):
+            block = gallery.cosines(units[start:stop], first=first, last=last, scratch=scratch)
+            value, column = nearest_columns(block, min(count, last - first))
+            # Rows found before come first, so that a tie goes to the earlier one.
+            both = torch.cat([best[0], value], dim=1), torch.cat([best[1], column + first], dim=1)
+            value, place = nearest_columns(both[0], min(count, both[0].shape[1]))
+            best = value, both[1].gather(1, place)
+        found.append(best)
+    cosine, row = (torch.cat(column) for column in zip(*found, strict=True))
+    return cosine, row
 
 
 def nearest_columns(block: Tensor, count: int) -> tuple[Tensor, Tensor]:

@@ -76,10 +76,11 @@ class UnitRows:
         """D, the length of a row."""
         return self._features.shape[1]
 
-    def blocks(self) -> Iterator[tuple[int, int]]:
-        """Ranges of nearly equal size that cover all rows."""
-        count = -(-len(self) // self._block)
-        edges = np.linspace(0, len(self), count + 1).astype(int).tolist()
+    def blocks(self, first: int = 0, last: int | None = None) -> Iterator[tuple[int, int]]:
+        """Ranges of nearly equal size that cover all rows, or those from `first` to `last`."""
+        last = len(self) if last is None else last
+        count = -(-(last - first) // self._block)
+        edges = np.linspace(first, last, count + 1).astype(int).tolist()
         yield from itertools.pairwise(edges)
 
     def raw(self, start: int, stop: int) -> Tensor:
@@ -95,18 +96,24 @@ class UnitRows:
         taken = self._features.take(self._rows[indices.cpu().numpy()])
         return taken.to(self.device, torch.float32) * self._inverse[indices, None]
 
-    def cosines(self, units: Tensor, *, scratch: Scratch | None = None) -> Tensor:
-        """Cosines of (B, D) unit vectors with every row: (B, n) float32 on the device; in `scratch`, where given.
+    def cosines(
+        self, units: Tensor, *, first: int = 0, last: int | None = None, scratch: Scratch | None = None
+    ) -> Tensor:
+        """Cosines of (B, D) unit vectors with the rows from `first` to `last`, all where they are not given.
 
         On a CPU the result for two vectors does not depend on what else is in the batch.
+
+        Returns:
+            (B, last - first) float32 on the device; in `scratch`, where that is given.
         """
-        result = (scratch or Scratch()).take((len(units), len(self)), self.device)
+        last = len(self) if last is None else last
+        result = (scratch or Scratch()).take((len(units), last - first), self.device)
         padded = _pad_rows(units)
         with exact_float32(self.device):
-            for start, stop in self.blocks():
-                block = self.raw(start, stop)
-                result[:, start:stop] = inner_products(padded, _pad_rows(block))[: len(units), : stop - start]
-        return result.mul_(self._inverse)
+            for start, stop in self.blocks(first, last):
+                products = inner_products(padded, _pad_rows(self.raw(start, stop)))
+                result[:, start - first : stop - first] = products[: len(units), : stop - start]
+        return result.mul_(self._inverse[first:last])
 
 
 def inner_products(left: Tensor, right: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from lupctl.core.metrics.neighbours import find_nearest, find_neighbours, nearest_columns
-from lupctl.core.metrics.rerank import RerankSettings, encode_neighbours, reranked_distances
+from lupctl.core.metrics.rerank import RerankSettings, Sides, encode_neighbours, reranked_distances
 from lupctl.core.metrics.sparse import mean_rows, sparse_rows, sum_of_minima
 from lupctl.core.metrics.vectors import UnitRows
 
@@ -61,9 +61,9 @@ def fast_distances(
     queries = UnitRows(features, rows[:num_queries], device=CPU)
     gallery = UnitRows(features, rows[num_queries:], device=CPU)
     pool = UnitRows(features, rows, device=CPU)
-    distances = reranked_distances(queries, gallery, pool, chosen, chunk=chunk)
+    distances = reranked_distances(Sides(queries, gallery, pool), chosen, chunk=chunk)[0]
     step = chunk or num_queries
-    parts = [distances(start, min(start + step, num_queries)) for start in range(0, num_queries, step)]
+    parts = [distances(start, min(start + step, num_queries)).clone() for start in range(0, num_queries, step)]
     return torch.cat(parts).numpy()
 
 

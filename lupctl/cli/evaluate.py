@@ -1,6 +1,7 @@
 """`lupctl eval`: scores of a run or of features files."""
 
 import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from lupctl.cli.eval_options import (
@@ -17,6 +18,7 @@ from lupctl.cli.eval_options import (
     MinMapOption,
     MinRank1Option,
     PageOption,
+    PersonsOption,
     ProtocolOption,
     RerankOption,
     SameCameraOption,
@@ -24,6 +26,7 @@ from lupctl.cli.eval_options import (
     TargetsArgument,
     ThresholdOption,
     expansion_settings,
+    parse_persons,
     parse_threshold,
     pick_protocol,
     rerank_settings,
@@ -33,6 +36,7 @@ from lupctl.cli.options import (
     DeviceOption,
     DryRunOption,
     ForceOption,
+    GpusOption,
     HomeOption,
     JsonOption,
     OutOption,
@@ -64,6 +68,7 @@ def evaluate(
     same_camera: SameCameraOption = None,
     draws: DrawsOption = None,
     seed: SeedOption = None,
+    persons: PersonsOption = None,
     aqe: AqeOption = 0,
     dba: DbaOption = 0,
     alpha: AlphaOption = None,
@@ -73,6 +78,7 @@ def evaluate(
     min_map: MinMapOption = None,
     min_rank1: MinRank1Option = None,
     device: DeviceOption = None,
+    gpus: GpusOption = None,
     out: OutOption = None,
     home: HomeOption = None,
     compare: CompareOption = False,
@@ -93,19 +99,22 @@ def evaluate(
     `lupctl eval other.features.h5 --same-camera keep --out report.json`
 
     `lupctl eval --compare baseline candidate`
+
+    `lupctl eval viper.features.h5 --protocol single-shot --persons half`
     """
     settings = rerank_settings(rerank, k1=k1, k2=k2, weight=weight, base=rerank_base)
-    rule = pick_protocol(protocol, same_camera, draws, seed)
+    rule = pick_protocol(protocol, same_camera, draws=draws, seed=seed, persons=persons)
+    tested = parse_persons(persons)
     expansion = expansion_settings(aqe, dba, alpha)
     wanted_fpr = parse_threshold(threshold)
-    from lupctl.core.device import pick_device
+    from lupctl.core.device import pick_devices
     from lupctl.core.stages import evaluate as stage
 
     progress = Progress(quiet=quiet)
-    where = pick_device(device)
+    where = pick_devices(device, gpus)
     space = open_workspace(home)
     names = targets or []
-    features = () if compare else resolve_files(space, names, where, progress)
+    features = () if compare else resolve_files(space, names, where[0], progress)
     job = stage.EvaluationJob(
         features=features,
         out=out,
@@ -113,6 +122,7 @@ def evaluate(
         protocol=rule,
         shots=10 if draws is None else draws,
         seed=seed or 0,
+        persons=tested,
         expansion=expansion,
         wanted_fpr=wanted_fpr,
         images=find_pictures(space, images, features[0]) if page and not compare else None,
@@ -141,7 +151,7 @@ def _compare(
     space: Workspace,
     names: list[str],
     rules: "EvaluationJob",
-    device: "torch.device",
+    devices: "Sequence[torch.device]",
     progress: Progress,
     *,
     dry_run: bool,
@@ -154,7 +164,7 @@ def _compare(
     if dry_run:
         print_plan("lupctl.compare-plan/1", "would compare", {"runs": names, "report": str(out)}, json=json)
         return
-    comparison = compare(gather_reports(space, names, rules, device, progress), out, force=rules.force)
+    comparison = compare(gather_reports(space, names, rules, devices, progress), out, force=rules.force)
     show_comparison(comparison, out, json=json)
 
 

@@ -1,5 +1,6 @@
 """Cosines between rows of a feature matrix, without a normalised copy of it."""
 
+import copy
 import itertools
 import math
 from collections.abc import Iterator, Sequence
@@ -70,6 +71,16 @@ class UnitRows:
 
     def __len__(self) -> int:
         return len(self._rows)
+
+    def part(self, start: int, stop: int) -> "UnitRows":
+        """The rows from `start` to `stop` by themselves, without taking their norms again."""
+        part = copy.copy(self)
+        part._rows, part._inverse, part.norm = (
+            self._rows[start:stop],
+            self._inverse[start:stop],
+            self.norm[start:stop],
+        )
+        return part
 
     @property
     def dimension(self) -> int:

@@ -1,17 +1,28 @@
 """Features files: what is written comes back, and damage is named."""
 
+import gc
 import json
+import threading
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
 import pytest
+import torch
 
 from lupctl.core.errors import DataError, FormatError
-from lupctl.core.formats.features import Features, read_features, read_features_head, write_features
+from lupctl.core.formats.features import Features, map_matrix, read_features, read_features_head, write_features
 from lupctl.core.formats.record import build_record
 from lupctl.core.formats.samples import Samples
+from lupctl.core.metrics.neighbours import find_nearest
+from lupctl.core.metrics.vectors import UnitRows
+from lupctl.core.progress import Progress
+from lupctl.core.retrieval.joined import read_joined
+from lupctl.core.retrieval.score import score
+
+CPU = torch.device("cpu")
+QUIET = Progress(quiet=True)
 
 
 def draw_features(kind: str = "float32", *, count: int = 7) -> Features:
@@ -44,6 +55,81 @@ def test_round_trip(tmp_path: Path, kind: str, count: int) -> None:
     head = read_features_head(path)
     assert (head.shape, head.type_name, head.samples.names) == ((count, 5), kind, features.samples.names)
     assert [entry.name for entry in path.parent.iterdir()] == [path.name]
+
+
+def test_vectors_are_mapped_where_they_lie_in_one_piece(tmp_path: Path) -> None:
+    features = draw_features(count=90)
+    path = tmp_path / "toy.features.h5"
+    write_features(path, features)
+    mapped = read_features(path).features
+    assert isinstance(mapped, np.memmap)
+    assert not mapped.flags.writeable
+    # A file that takes its place changes nothing that is in use.
+    write_features(path, draw_features(count=3))
+    np.testing.assert_array_equal(mapped, features.features)
+    for name, options in (("chunked", {"chunks": (8, 5), "compression": "gzip"}), ("swapped", {"dtype": ">f4"})):
+        with h5py.File(tmp_path / "raw.h5", "w", userblock_size=512) as file:
+            placed = file.create_dataset(name, data=features.features, **options)
+            read = map_matrix(placed, tmp_path / "raw.h5")
+        assert not isinstance(read, np.memmap)
+        assert read.dtype.isnative
+        np.testing.assert_array_equal(read, features.features)
+    with h5py.File(tmp_path / "raw.h5", "w", userblock_size=512) as file:
+        file["after a user block"] = features.features
+        file.flush()
+        placed = map_matrix(file["after a user block"], tmp_path / "raw.h5")
+    assert isinstance(placed, np.memmap)
+    np.testing.assert_array_equal(placed, features.features)
+
+
+def own_bytes() -> int:
+    """Resident memory that no file stands behind."""
+    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("RssAnon"))
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads memory where Linux tells it")
+def test_scoring_and_searching_stream_through_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """46 MiB of features in two files; what is taken beside them stays far below."""
+    monkeypatch.setattr("lupctl.core.metrics.vectors.BLOCK_BYTES", 1 << 20)
+    monkeypatch.setattr("lupctl.core.metrics.ranking.CHUNK_BYTES", 1 << 20)
+    count, half = 24_000, 12_000
+    rng = np.random.default_rng(0)
+    vectors = rng.standard_normal((count, 500), dtype=np.float32)
+    samples = Samples(
+        person=np.arange(count) % 1000 + 1,
+        camera=(np.arange(count) // 1000 % 3).astype(np.int16),
+        role=np.where(np.arange(count) < 40, 2, 3).astype(np.uint8),
+        names=[str(row) for row in range(count)],
+    )
+    paths = [tmp_path / "a.features.h5", tmp_path / "b.features.h5"]
+    record = build_record("features", 1, command=[], facts={"dataset": "toy"}, parents={"checkpoint": "sha256:1"})
+    for path, rows in zip(paths, (np.arange(half), np.arange(half, count)), strict=True):
+        write_features(path, Features(vectors[rows], samples.select(rows), record))
+    expected = score(vectors, samples, device=CPU).scores
+    unit = vectors[:40] / np.linalg.norm(vectors[:40], axis=1, keepdims=True)
+    del vectors
+    gc.collect()
+    before, peaks, is_done = own_bytes(), [0], threading.Event()
+
+    def watch() -> None:
+        while not is_done.wait(0.002):
+            peaks.append(own_bytes() - before)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        joined = read_joined(paths, progress=QUIET)
+        found = score(joined.vectors, joined.samples, device=CPU).scores
+        gallery = UnitRows(joined.vectors, np.arange(count), device=CPU)
+        _, row = find_nearest(gallery, torch.from_numpy(unit), 5)
+    finally:
+        is_done.set()
+        watcher.join()
+    assert found == expected
+    assert row[:, 0].tolist() == list(range(40))
+    assert len(peaks) > 10
+    assert max(peaks) < 20 << 20, f"{max(peaks) / 2**20:.0f} MiB"
 
 
 def test_the_same_features_give_the_same_bytes(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Single gallery shots, multi-query, query expansion: each against a closed form or a slow loop."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,10 @@ from lupctl.core.errors import DataError
 from lupctl.core.formats.features import Features, write_features
 from lupctl.core.formats.record import build_record
 from lupctl.core.formats.samples import Samples
+from lupctl.core.metrics.stacked import StackedRows
 from lupctl.core.progress import Progress
 from lupctl.core.retrieval.expansion import ExpansionSettings, expand_features
+from lupctl.core.retrieval.joined import JoinedFeatures
 from lupctl.core.retrieval.pooling import pool_queries
 from lupctl.core.retrieval.score import DetailSettings, score
 
@@ -35,6 +38,17 @@ def draw(seed: int = 0, *, count: int = 120, least: int = 0) -> Features:
     vectors = rng.standard_normal((10, 12))[person] + 1.5 * rng.standard_normal((count, 12))
     record = build_record("features", 1, command=["lupctl", "dump"], facts={"dataset": "toy"})
     return Features(vectors.astype(np.float32), samples, record)
+
+
+def joined(features: Features) -> JoinedFeatures:
+    """The same in two parts."""
+    return JoinedFeatures(
+        StackedRows([features.features[:50], features.features[50:]]), features.samples, features.record
+    )
+
+
+def rows_of(features: JoinedFeatures) -> np.ndarray:
+    return features.vectors.take(np.arange(len(features))).numpy()
 
 
 def unit_rows(vectors: np.ndarray) -> np.ndarray:
@@ -88,6 +102,45 @@ def test_single_shots_depend_on_the_seed_alone() -> None:
     assert shots_of(features, draws=5, seed=1) != first
 
 
+def viper_like(persons: int = 40) -> tuple[np.ndarray, Samples]:
+    """One image of each person from each of two cameras."""
+    rng = np.random.default_rng(1)
+    samples = Samples(
+        person=np.tile(np.arange(1, persons + 1), 2).astype(np.int64),
+        camera=np.repeat([1, 2], persons).astype(np.int16),
+        role=np.repeat([QUERY, GALLERY], persons).astype(np.uint8),
+        names=[str(row) for row in range(2 * persons)],
+    )
+    vectors = np.tile(rng.standard_normal((persons, 6)), (2, 1)) + 0.9 * rng.standard_normal((2 * persons, 6))
+    return vectors.astype(np.float32), samples
+
+
+@pytest.mark.parametrize(("tested", "count"), [("half", 20), (5, 5), (40, 40)])
+def test_each_draw_tests_its_own_persons(tested: Any, count: int) -> None:
+    """Without a choice of images: the mean over subsets of persons of how often the right one is first."""
+    vectors, samples = viper_like()
+    settings = DetailSettings(shots=2000, seed=3, persons=tested)
+    details = score(vectors, samples, device=CPU, chunk=7, details=settings).details
+    assert details is not None
+    assert details.shots is not None
+    unit = unit_rows(vectors)
+    cosines = unit[:40] @ unit[40:].T
+    nearer = (cosines > np.diag(cosines)[:, None]).sum(axis=1)
+    # None of the `nearer` persons is among the count - 1 others that are drawn from 39.
+    chance = [math.comb(39 - before, count - 1) / math.comb(39, count - 1) for before in nearer.tolist()]
+    assert 0.1 < np.mean(chance) < 0.95
+    assert details.shots.cmc[1] == pytest.approx(np.mean(chance), abs=0.01)
+    assert list(details.shots.cmc) == [rank for rank in (1, 5, 10, 20) if rank <= count]
+    assert details.shots.persons == count
+    assert (details.shots.rank1_range[0] < details.shots.rank1_range[1]) == (count < 40)
+
+
+def test_more_persons_than_there_are_cannot_be_tested() -> None:
+    vectors, samples = viper_like()
+    with pytest.raises(DataError, match="41 persons were to be tested in each draw, and 40 have a query"):
+        score(vectors, samples, device=CPU, details=DetailSettings(shots=2, persons=41))
+
+
 def test_one_image_a_person_needs_no_draw() -> None:
     rng = np.random.default_rng(1)
     samples = Samples(
@@ -100,14 +153,15 @@ def test_one_image_a_person_needs_no_draw() -> None:
     scored = score(vectors.astype(np.float32), samples, device=CPU, details=DetailSettings(shots=3))
     assert scored.details is not None
     assert scored.details.shots is not None
-    assert scored.details.shots.cmc == scored.scores.cmc
+    assert scored.details.shots.cmc == pytest.approx(scored.scores.cmc)
     assert 0.2 < scored.scores.cmc[1] < 1
     assert set(scored.details.shots.rank1_range) == {scored.scores.cmc[1]}
 
 
 def test_multi_query_averages_unit_vectors() -> None:
     features = draw(least=1)
-    pooled = pool_queries(features)
+    pooled = pool_queries(joined(features))
+    vectors = rows_of(pooled)
     samples, unit = features.samples, unit_rows(features.features)
     queries = np.flatnonzero(samples.role == QUERY)
     groups: dict[tuple[int, int], list[int]] = {}
@@ -118,10 +172,10 @@ def test_multi_query_averages_unit_vectors() -> None:
     assert [pooled.samples.names[row] for row in found] == [samples.names[rows[0]] for rows in groups.values()]
     for row, (key, rows) in zip(found, groups.items(), strict=True):
         assert (pooled.samples.person[row], pooled.samples.camera[row]) == key
-        np.testing.assert_allclose(pooled.features[row], unit[rows].mean(axis=0), rtol=1e-5)
-    others = samples.role != QUERY
-    np.testing.assert_array_equal(pooled.features[len(groups) :], features.features[others])
-    assert score(pooled.features, pooled.samples, device=CPU).counts.queries == len(groups)
+        np.testing.assert_allclose(vectors[row], unit[rows].mean(axis=0), rtol=1e-5)
+    np.testing.assert_array_equal(vectors[len(groups) :], features.features)
+    assert pooled.samples.role[len(groups) :].tolist() == [0 if role == QUERY else role for role in samples.role]
+    assert score(pooled.vectors, pooled.samples, device=CPU).counts.queries == len(groups)
     with pytest.raises(DataError, match=f"multi-query: each of {len(groups)} queries is the only one"):
         pool_queries(pooled)
 
@@ -130,7 +184,7 @@ def test_multi_query_averages_unit_vectors() -> None:
 def test_expansion_is_a_mean_over_the_nearest(queries: int, gallery: int, alpha: float) -> None:
     features = draw(least=-1)
     settings = ExpansionSettings(queries=queries, gallery=gallery, alpha=alpha)
-    expanded = expand_features(features, settings, device=CPU, progress=QUIET).features
+    expanded = rows_of(expand_features(joined(features), settings, device=CPU, progress=QUIET))
     samples, unit = features.samples, unit_rows(features.features)
     pool = [row for row in range(120) if samples.role[row] == QUERY] + [
         row for row in range(120) if samples.role[row] == GALLERY and samples.person[row] != -1
@@ -164,6 +218,10 @@ def test_the_command_says_which_protocol(lupctl: Shell, tmp_path: Path) -> None:
     low, high = shot["single_shot"]["rank1_range"]
     assert 0 < low <= shot["single_shot"]["cmc"]["1"] <= high < plain["scores"]["cmc"]["1"]
     assert lupctl(f"{base} --protocol single-shot --min-rank1 {shot['single_shot']['cmc']['1'] + 0.01}").code == 4
+    half = lupctl(f"{base} --protocol single-shot --draws 4 --seed 2 --persons half --json").json
+    assert (half["protocol"]["shot_persons"], half["single_shot"]["persons"]) == ("half", 4)
+    assert half["single_shot"]["cmc"] != shot["single_shot"]["cmc"]
+    assert "10 draws, seed 0, 3 drawn persons each" in lupctl(f"{base} --protocol single-shot --persons 3").out
     multi = lupctl(f"{base} --protocol multi-query --json").json
     assert multi["protocol"]["query"] == "mean of a person's images from one camera"
     assert multi["counts"]["queries"] < plain["counts"]["queries"]
@@ -183,6 +241,9 @@ def test_the_command_says_which_protocol(lupctl: Shell, tmp_path: Path) -> None:
     [
         ("--draws 3", "--draws has no meaning with --protocol market1501"),
         ("--seed 3 --protocol multi-query", "--seed has no meaning with --protocol multi-query"),
+        ("--persons half", "--persons has no meaning with --protocol market1501"),
+        ("--protocol single-shot --persons few", "--persons few: half, or a number of persons"),
+        ("--protocol single-shot --persons 0", "--persons 0: half, or a number of persons"),
         ("--alpha 3", "--alpha has no meaning without --aqe or --dba"),
         ("--protocol same-camera-allowed --same-camera drop", "--same-camera drop contradicts --protocol"),
         ("--protocol single-shot --same-camera keep", "--same-camera keep contradicts --protocol single-shot"),

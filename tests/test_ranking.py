@@ -18,7 +18,8 @@ import lupctl.core.metrics.sparse
 from lupctl.core.metrics.bootstrap import bootstrap_interval
 from lupctl.core.metrics.ranking import Ranking, Sightings, cosine_distances, rank_queries, summarise_ranks
 from lupctl.core.metrics.scores import compute_scores
-from lupctl.core.metrics.vectors import UnitRows, exact_float32
+from lupctl.core.metrics.stacked import StackedRows
+from lupctl.core.metrics.vectors import UnitRows, exact_float32, inner_products
 
 CPU = torch.device("cpu")
 FIELDS = ("ap_step", "ap_trapezoid", "inp", "first_rank", "num_right")
@@ -216,6 +217,36 @@ def test_cosines_agree_with_float64_and_with_gathered_blocks(monkeypatch: pytest
     pieces = UnitRows(features, rows, device=CPU)
     assert len(list(pieces.blocks())) == 4
     assert torch.equal(pieces.cosines(pieces.unit(10, 20)), cosines)
+
+
+@pytest.mark.parametrize("dimension", [16, 129, 512, 2050])
+def test_products_have_the_same_bits_on_any_number_of_threads_and_in_any_place(dimension: int) -> None:
+    rows = torch.from_numpy(np.random.default_rng(dimension).standard_normal((700, dimension), dtype=np.float32))
+    whole = inner_products(rows.clone(), rows)
+    assert torch.equal(whole, whole.T)
+    # Each sum rounds at most D times, and random signs take nearly all of it away again.
+    np.testing.assert_allclose(whole, rows.double() @ rows.double().T, atol=1e-6 * dimension, rtol=1e-5)
+    before = torch.get_num_threads()
+    try:
+        for threads in (1, 2, 5, 8):
+            torch.set_num_threads(threads)
+            for start, stop, left, right in ((0, 700, 0, 700), (3, 67, 100, 229), (1, 130, 630, 700), (9, 500, 5, 105)):
+                part = inner_products(rows[start:stop].clone(), rows[left:right].clone())
+                assert torch.equal(part, whole[start:stop, left:right]), (threads, start, stop, left, right)
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_stacked_rows_are_those_of_one_matrix() -> None:
+    rng = np.random.default_rng(0)
+    whole = rng.standard_normal((90, 6)).astype(np.float16).astype(np.float32)
+    parts = StackedRows([whole[:20], whole[20:20], whole[20:50].astype(np.float16), torch.from_numpy(whole[50:])])
+    assert (parts.shape, len(parts)) == ((90, 6), 90)
+    for rows in (np.arange(90), np.arange(22, 48), np.array([89, 3, 3, 50, 49, 20, 19]), np.array([], np.int64)):
+        np.testing.assert_array_equal(parts.take(rows).float(), whole[rows])
+    assert parts.take(np.arange(3, 9)).data_ptr() == whole[3:].ctypes.data, "a run of rows is no copy"
+    with pytest.raises(ValueError, match=r"\[5, 6\] columns"):
+        StackedRows([whole, whole[:, :5]])
 
 
 def test_half_precision_features_rank_like_their_float32_values() -> None:

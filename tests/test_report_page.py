@@ -84,7 +84,7 @@ def page(labelled: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("page")
     write_toy(folder / "toy.features.h5", labelled)
     job = EvaluationJob((folder / "toy.features.h5",), rerank=RerankSettings(k1=4), images=labelled)
-    evaluate(job, torch.device("cpu"), Progress(quiet=True))
+    evaluate(job, [torch.device("cpu")], Progress(quiet=True))
     return job.html
 
 

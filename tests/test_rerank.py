@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from lupctl.core.metrics.neighbours import find_neighbours, nearest_columns
-from lupctl.core.metrics.rerank import RerankSettings, encode_neighbours, reranked_distances
+from lupctl.core.metrics.neighbours import find_nearest, find_neighbours, nearest_columns
+from lupctl.core.metrics.rerank import RerankSettings, Sides, encode_neighbours, reranked_distances
 from lupctl.core.metrics.sparse import mean_rows, sparse_rows, sum_of_minima
 from lupctl.core.metrics.vectors import UnitRows
 
@@ -61,9 +61,9 @@ def fast_distances(
     queries = UnitRows(features, rows[:num_queries], device=CPU)
     gallery = UnitRows(features, rows[num_queries:], device=CPU)
     pool = UnitRows(features, rows, device=CPU)
-    distances = reranked_distances(queries, gallery, pool, chosen, chunk=chunk)
+    distances = reranked_distances(Sides(queries, gallery, pool), chosen, chunk=chunk)[0]
     step = chunk or num_queries
-    parts = [distances(start, min(start + step, num_queries)) for start in range(0, num_queries, step)]
+    parts = [distances(start, min(start + step, num_queries)).clone() for start in range(0, num_queries, step)]
     return torch.cat(parts).numpy()
 
 
@@ -162,6 +162,23 @@ def test_nearest_columns_are_a_stable_sort(seed: int, count: int) -> None:
     expected = np.argsort(-block, axis=1, kind="stable")[:, :count]
     np.testing.assert_array_equal(column, expected)
     np.testing.assert_array_equal(value, np.take_along_axis(block, expected, axis=1))
+
+
+@pytest.mark.parametrize("count", [1, 7, 64, 300])
+def test_a_search_in_parts_finds_what_the_whole_finds(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(count)
+    # Each image lies there three times, far apart: ties go to the first of them.
+    features = np.tile(rng.standard_normal((80, 9), dtype=np.float32), (3, 1))
+    gallery, asked = UnitRows(features, np.arange(240), device=CPU), UnitRows(features[:50], np.arange(50), device=CPU)
+    units = asked.unit(0, 50)
+    value, column = nearest_columns(gallery.cosines(units), min(count, 240))
+    assert torch.equal(column[:, 0], torch.arange(50))
+    for rows, chunk_bytes in ((1024, 64 << 20), (16, 4 * 16 * 70), (1, 400)):
+        monkeypatch.setattr("lupctl.core.metrics.neighbours.SEARCH_ROWS", rows)
+        monkeypatch.setattr("lupctl.core.metrics.ranking.CHUNK_BYTES", chunk_bytes)
+        cosine, row = find_nearest(gallery, units, count)
+        assert torch.equal(row, column)
+        assert torch.equal(cosine, value)
 
 
 def test_sparse_algebra_equals_dense(monkeypatch: pytest.MonkeyPatch) -> None:

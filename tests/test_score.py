@@ -1,5 +1,8 @@
 """From features to scores: the whole path against slow references, and data that cannot be scored."""
 
+import time
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
@@ -7,8 +10,9 @@ import torch
 from lupctl.core.errors import DataError
 from lupctl.core.formats.samples import Samples
 from lupctl.core.metrics.rerank import RerankSettings
+from lupctl.core.metrics.turns import take_turns
 from lupctl.core.retrieval.answerable import check_answerable
-from lupctl.core.retrieval.score import estimate_bytes, score
+from lupctl.core.retrieval.score import DetailSettings, estimate_bytes, score
 
 CPU = torch.device("cpu")
 TRAIN, QUERY, GALLERY = 1, 2, 3
@@ -71,6 +75,57 @@ def test_scores_of_a_mixed_file(chunk: int | None) -> None:
     assert scored.counts.gallery == ranked.sum()
     assert scored.counts.junk == ((samples.role == GALLERY) & (samples.person == -1)).sum() > 0
     assert scored.counts.distractors == (samples.person == 0).sum() > 0
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_several_devices_give_the_same_bits(count: int) -> None:
+    features, samples = draw_set(count=400)
+    rerank, details = RerankSettings(k1=10, k2=3), DetailSettings(shots=3)
+    one = score(features, samples, device=CPU, rerank=rerank, details=details)
+    before = torch.get_float32_matmul_precision()
+    for chunk in (None, 5, 11):
+        many = score(features, samples, device=[CPU] * count, chunk=chunk, rerank=rerank, details=details)
+        assert (many.scores, many.rerank_scores) == (one.scores, one.rerank_scores)
+        assert (many.map_interval, many.rank1_interval) == (one.map_interval, one.rank1_interval)
+        for mine, theirs in ((one.ranking, many.ranking), (one.reranking, many.reranking)):
+            assert mine is not None
+            assert theirs is not None
+            np.testing.assert_array_equal(mine.ap_step, theirs.ap_step)
+            np.testing.assert_array_equal(mine.first_rank, theirs.first_rank)
+        assert one.details is not None
+        assert many.details is not None
+        np.testing.assert_array_equal(one.details.pairs.same, many.details.pairs.same)
+        np.testing.assert_array_equal(one.details.pairs.different, many.details.pairs.different)
+        # Sums over chunks: another chunk adds up in another order.
+        np.testing.assert_allclose(one.details.cameras.map, many.details.cameras.map, rtol=1e-12)
+        assert one.details.shots == many.details.shots
+    assert torch.get_float32_matmul_precision() == before
+
+
+def test_devices_take_turns_and_rest_until_their_result_was_taken() -> None:
+    seen: list[tuple[str, int]] = []
+    running = dict.fromkeys("ab", 0)
+
+    def worker(name: str) -> Callable[[int, int], tuple[str, int]]:
+        def work(start: int, stop: int) -> tuple[str, int]:
+            running[name] += 1
+            assert running[name] == 1, "begun before the last result was dealt with"
+            if start == 6:
+                raise ValueError("range 6")
+            return name, stop - start
+
+        return work
+
+    def deal() -> None:
+        for name, count in take_turns([worker("a"), worker("b")], [(0, 2), (2, 3), (3, 6), (6, 7), (7, 9)]):
+            time.sleep(0.02)
+            running[name] -= 1
+            seen.append((name, count))
+
+    with pytest.raises(ValueError, match="range 6"):
+        deal()
+    assert seen == [("a", 2), ("b", 1), ("a", 3)]
+    assert list(take_turns([worker("a")], [])) == []
 
 
 def test_a_tensor_gives_what_the_array_gives() -> None:

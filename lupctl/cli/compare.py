@@ -1,5 +1,6 @@
 """`lupctl eval --compare`: several runs side by side."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,7 +22,7 @@ COLUMNS = ["%", "mAP", "95 % interval", "mAP official", "mINP", "rank-1", "re-ra
 
 
 def gather_reports(
-    space: Workspace, names: list[str], rules: "EvaluationJob", device: "torch.device", progress: Progress
+    space: Workspace, names: list[str], rules: "EvaluationJob", devices: "Sequence[torch.device]", progress: Progress
 ) -> "dict[str, Report]":
     """A report of each run: the one beside its features where it tells the same, else a new one that is not written.
 
@@ -29,7 +30,7 @@ def gather_reports(
         space: where runs lie.
         names: runs or features files, at least two.
         rules: how they are scored; its features are replaced.
-        device: where distances are computed.
+        devices: where distances are computed.
         progress: lines and bars.
 
     Raises:
@@ -47,12 +48,12 @@ def gather_reports(
         )
     reports = {}
     for name in names:
-        features = current_features(space, resolve_features(space, name, progress=progress), device, progress)
+        features = current_features(space, resolve_features(space, name, progress=progress), devices[0], progress)
         job = replace(rules, features=(features,), out=None)
         report = current_report(job)
         if report is None:
             progress.say(f"{name}: scored again, no report of these features by this rule lies beside them")
-            report = compute_report(job, device, progress)
+            report = compute_report(job, devices, progress)
         reports[name] = report
     return reports
 

@@ -92,7 +92,7 @@ def score_all(
     networks: dict[str, Path],
     tests: dict[str, Path],
     rules: "EvaluationJob",
-    device: "torch.device",
+    devices: "Sequence[torch.device]",
     progress: Progress,
 ) -> "list[CrossRow]":
     """Scores every network on every test set; dumps the features that are missing or of something older.
@@ -101,7 +101,7 @@ def score_all(
         networks: checkpoints by the names of their runs.
         tests: packs by dataset.
         rules: how they are scored; its features are replaced.
-        device: where features and distances are computed.
+        devices: where distances are computed, and features on the first.
         progress: lines and bars.
     """
     from dataclasses import replace
@@ -119,9 +119,9 @@ def score_all(
             if not are_of(features, fingerprint=fingerprint, pack=pack):
                 progress.say(f"features: {features} from {pack}")
                 command = ("lupctl", *sys.argv[1:])
-                dump(DumpJob(checkpoint, pack, features, force=True, command=command), device, progress)
+                dump(DumpJob(checkpoint, pack, features, force=True, command=command), devices[0], progress)
             job = replace(rules, features=(features,), out=None)
-            reports[dataset] = current_report(job) or compute_report(job, device, progress)
+            reports[dataset] = current_report(job) or compute_report(job, devices, progress)
         rows.append(CrossRow(name, checkpoint, reports))
     return rows
 

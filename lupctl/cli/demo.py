@@ -182,7 +182,7 @@ def score_run(space: Workspace, run: Path, *, force: bool, progress: Progress) -
     found = next(iter(sorted(run.glob("*.features.h5"))), None)
     features = current_features(space, Target(run=run, features=found), device, progress)
     job = EvaluationJob((features,), rerank=RerankSettings(), force=force, command=tuple(command_line()))
-    return evaluate(job, device, progress)
+    return evaluate(job, [device], progress)
 
 
 def show_result(space: Workspace, reports: dict[str, "Report"], *, seconds: float, json: bool) -> None:

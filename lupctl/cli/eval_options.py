@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lupctl.cli.complete import complete_run
-from lupctl.core.choices import Protocol, RerankBase, SameCamera
+from lupctl.core.choices import Protocol, RerankBase, SameCamera, TestedPersons
 from lupctl.core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -62,6 +62,15 @@ DrawsOption = Annotated[
 ]
 SeedOption = Annotated[
     int | None, typer.Option("--seed", min=0, help="Of these draws [default: 0].", show_default=False)
+]
+PersonsOption = Annotated[
+    str | None,
+    typer.Option(
+        "--persons",
+        metavar="half|N",
+        help="Persons that each draw of single-shot tests, drawn too: VIPeR half, classic CUHK03 100 [default: all].",
+        show_default=False,
+    ),
 ]
 AqeOption = Annotated[
     int,
@@ -168,21 +177,45 @@ def expansion_settings(aqe: int, dba: int, alpha: float | None) -> "ExpansionSet
     return ExpansionSettings(queries=aqe, gallery=dba, alpha=3.0 if alpha is None else alpha)
 
 
-def pick_protocol(protocol: Protocol, same_camera: SameCamera | None, draws: int | None, seed: int | None) -> Protocol:
+def pick_protocol(
+    protocol: Protocol,
+    same_camera: SameCamera | None,
+    *,
+    draws: int | None,
+    seed: int | None,
+    persons: str | None,
+) -> Protocol:
     """The protocol that the options agree on; `--same-camera keep` is another name of `same-camera-allowed`.
 
     Raises:
         UsageError: they contradict each other.
     """
-    if protocol != "single-shot" and (draws, seed) != (None, None):
-        option = "--draws" if draws is not None else "--seed"
-        raise UsageError(f"{option} has no meaning with --protocol {protocol}", hint="--protocol single-shot")
+    given = [
+        option for option, value in (("--draws", draws), ("--seed", seed), ("--persons", persons)) if value is not None
+    ]
+    if protocol != "single-shot" and given:
+        raise UsageError(f"{given[0]} has no meaning with --protocol {protocol}", hint="--protocol single-shot")
     keeps = protocol == "same-camera-allowed"
     if same_camera == "keep" and protocol == "market1501":
         return "same-camera-allowed"
     if same_camera is not None and (same_camera == "keep") != keeps:
         raise UsageError(f"--same-camera {same_camera} contradicts --protocol {protocol}", hint="name one of the two")
     return protocol
+
+
+def parse_persons(text: str | None) -> TestedPersons | int:
+    """How many persons `--persons` wants each draw to test.
+
+    Raises:
+        UsageError: neither `half` nor a number.
+    """
+    if text is None:
+        return "all"
+    if text == "half":
+        return "half"
+    if not text.isascii() or not text.isdigit() or int(text) == 0:
+        raise UsageError(f"--persons {text}: half, or a number of persons, was expected", hint="--persons half")
+    return int(text)
 
 
 def parse_threshold(text: str) -> float | None:

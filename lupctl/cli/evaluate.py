@@ -1,6 +1,7 @@
 """`lupctl eval`: scores of a run or of features files."""
 
 import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from lupctl.cli.eval_options import (
@@ -18,6 +19,7 @@ from lupctl.cli.eval_options import (
     MinMapOption,
     MinRank1Option,
     PageOption,
+    PersonsOption,
     ProtocolOption,
     RerankOption,
     SameCameraOption,
@@ -25,6 +27,7 @@ from lupctl.cli.eval_options import (
     TargetsArgument,
     ThresholdOption,
     expansion_settings,
+    parse_persons,
     parse_threshold,
     pick_protocol,
     refuse_with_all,
@@ -35,6 +38,7 @@ from lupctl.cli.options import (
     DeviceOption,
     DryRunOption,
     ForceOption,
+    GpusOption,
     HomeOption,
     JsonOption,
     OutOption,
@@ -66,6 +70,7 @@ def evaluate(
     same_camera: SameCameraOption = None,
     draws: DrawsOption = None,
     seed: SeedOption = None,
+    persons: PersonsOption = None,
     aqe: AqeOption = 0,
     dba: DbaOption = 0,
     alpha: AlphaOption = None,
@@ -75,6 +80,7 @@ def evaluate(
     min_map: MinMapOption = None,
     min_rank1: MinRank1Option = None,
     device: DeviceOption = None,
+    gpus: GpusOption = None,
     out: OutOption = None,
     home: HomeOption = None,
     compare: CompareOption = False,
@@ -98,21 +104,24 @@ def evaluate(
     `lupctl eval --compare baseline candidate`
 
     `lupctl eval --all baseline candidate`
+
+    `lupctl eval viper.features.h5 --protocol single-shot --persons half`
     """
     if every:
         refuse_with_all(compare=compare, images=images, min_map=min_map, min_rank1=min_rank1)
     settings = rerank_settings(rerank, k1=k1, k2=k2, weight=weight, base=rerank_base)
-    rule = pick_protocol(protocol, same_camera, draws, seed)
+    rule = pick_protocol(protocol, same_camera, draws=draws, seed=seed, persons=persons)
+    tested = parse_persons(persons)
     expansion = expansion_settings(aqe, dba, alpha)
     wanted_fpr = parse_threshold(threshold)
-    from lupctl.core.device import pick_device
+    from lupctl.core.device import pick_devices
     from lupctl.core.stages import evaluate as stage
 
     progress = Progress(quiet=quiet)
-    where = pick_device(device)
+    where = pick_devices(device, gpus)
     space = open_workspace(home)
     names = targets or []
-    features = () if compare or every else resolve_files(space, names, where, progress)
+    features = () if compare or every else resolve_files(space, names, where[0], progress)
     job = stage.EvaluationJob(
         features=features,
         out=out,
@@ -120,6 +129,7 @@ def evaluate(
         protocol=rule,
         shots=10 if draws is None else draws,
         seed=seed or 0,
+        persons=tested,
         expansion=expansion,
         wanted_fpr=wanted_fpr,
         images=find_pictures(space, images, features[0]) if page and features else None,
@@ -151,7 +161,7 @@ def _compare(
     space: Workspace,
     names: list[str],
     rules: "EvaluationJob",
-    device: "torch.device",
+    devices: "Sequence[torch.device]",
     progress: Progress,
     *,
     dry_run: bool,
@@ -164,7 +174,7 @@ def _compare(
     if dry_run:
         print_plan("lupctl.compare-plan/1", "would compare", {"runs": names, "report": str(out)}, json=json)
         return
-    comparison = compare(gather_reports(space, names, rules, device, progress), out, force=rules.force)
+    comparison = compare(gather_reports(space, names, rules, devices, progress), out, force=rules.force)
     show_comparison(comparison, out, json=json)
 
 
@@ -172,7 +182,7 @@ def _cross(
     space: Workspace,
     names: list[str],
     rules: "EvaluationJob",
-    device: "torch.device",
+    devices: "Sequence[torch.device]",
     progress: Progress,
     *,
     dry_run: bool,
@@ -190,7 +200,7 @@ def _cross(
         print_plan("lupctl.eval-all-plan/1", "would evaluate", plan, json=json)
         return
     check_absent(out, force=rules.force)
-    matrix = write_matrix(score_all(networks, tests, rules, device, progress), out, force=rules.force)
+    matrix = write_matrix(score_all(networks, tests, rules, devices, progress), out, force=rules.force)
     show_matrix(matrix, out, json=json)
 
 

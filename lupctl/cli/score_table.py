@@ -33,7 +33,9 @@ def show_report(report: "Report", paths: Sequence[Path], *, json: bool) -> None:
         name = f"expanded: aqe={expansion.queries} dba={expansion.gallery} alpha={expansion.alpha:g}"
     rows = [(name, *_score_cells(report.scores))]
     if report.single_shot is not None:
-        shown = f"single gallery shot: {report.protocol.shot_draws} draws, seed {report.protocol.shot_seed}"
+        rule, tested = report.protocol, report.single_shot.persons
+        drawn = f", {tested} drawn persons each" if rule.shot_persons != "all" else ""
+        shown = f"single gallery shot: {rule.shot_draws} draws, seed {rule.shot_seed}{drawn}"
         rows.append((shown, None, None, None, *_cmc_cells(report.single_shot.cmc)))
     if report.rerank is not None:
         chosen = report.rerank

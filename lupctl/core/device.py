@@ -104,6 +104,23 @@ def pick_device(name: str | None) -> torch.device:
     return device
 
 
+def pick_devices(name: str | None, gpus: int | None) -> list[torch.device]:
+    """From `--device` and `--gpus` to the devices that share work without being processes; all GPUs by default.
+
+    Raises:
+        DeviceError: one is not there.
+        UsageError: both are given, or no such kind of device.
+    """
+    if name is not None:
+        if gpus is not None:
+            raise UsageError(f"--device {name} and --gpus {gpus} both name devices", hint="name one of the two")
+        return [pick_device(name)]
+    placement = pick_placement(gpus=gpus, processes=None)
+    if placement.kind == "cpu":
+        return [torch.device("cpu")]
+    return [torch.device("cuda", index) for index in range(placement.processes)]
+
+
 def pick_precision(precision: Precision, device: torch.device) -> torch.dtype:
     """Type of the forward pass: bfloat16 where asked for or, with auto, where the GPU has it; else float32."""
     if precision == "bf16":

@@ -25,7 +25,7 @@ class Features:
     """N vectors with their images.
 
     Args:
-        features: (N, D) float32 or float16, not normalised.
+        features: (N, D) float32 or float16, not normalised; mapped from its file where it was read from one.
         samples: who is on each image, in the same order.
         record: the file's record, as `build_record` makes it.
     """
@@ -72,7 +72,7 @@ def write_features(path: Path, features: Features) -> None:
 
 
 def read_features(path: Path) -> Features:
-    """Reads a features file.
+    """Opens a features file; the vectors are mapped and read as far as they are used, so they may exceed the memory.
 
     Raises:
         DataError: there is no such file.
@@ -80,11 +80,29 @@ def read_features(path: Path) -> Features:
     """
     with open_recorded(path, "features", FEATURES_FORMAT, hint=HINT) as (file, record):
         head = _read_head(file, path, record)
+        return Features(features=map_matrix(file["features"], path), samples=head.samples, record=record)
+
+
+def map_matrix(dataset: h5py.Dataset, path: Path) -> NDArray[Any]:
+    """A matrix in an HDF5 file, mapped read-only where it lies there in one piece, else read into memory.
+
+    Args:
+        dataset: (N, D) of any floating-point type.
+        path: its file.
+
+    Raises:
+        FormatError: the file is shorter than the matrix.
+    """
+    start = dataset.id.get_offset()  # None for chunked, compressed and never written data
+    if start is None or not dataset.size or not dataset.dtype.isnative:
         # read_direct fills one array; indexing would leave a second copy to the allocator for a moment.
-        vectors = np.empty(head.shape, dtype=head.type_name)
-        if vectors.size:
-            file["features"].read_direct(vectors)
-    return Features(features=vectors, samples=head.samples, record=record)
+        vectors = np.zeros(dataset.shape, dtype=dataset.dtype.newbyteorder("="))
+        if dataset.size:
+            dataset.read_direct(vectors)
+        return vectors
+    if start + dataset.nbytes > path.stat().st_size:
+        raise FormatError(f"{path}: cut short, {start + dataset.nbytes:,} bytes were expected", hint=HINT)
+    return np.memmap(path, dtype=dataset.dtype, mode="r", offset=start, shape=dataset.shape)
 
 
 def read_features_head(path: Path) -> FeaturesHead:

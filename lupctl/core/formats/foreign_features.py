@@ -16,6 +16,7 @@ from lupctl.core.formats.features import (
     TYPES,
     Features,
     FeaturesHead,
+    map_matrix,
     read_features,
     read_features_head,
 )
@@ -123,7 +124,7 @@ def _read_bare(path: Path) -> Features:
             missing = [column for column in COLUMN_TYPES if f"{GROUP}/{column}" not in file]
             if missing:
                 raise FormatError(f"{path}: has no {GROUP}/{missing[0]}", hint=HINT)
-            vectors = _as_vectors(file["features"][()], path, "features")
+            vectors = _as_vectors(_open_matrix(file["features"], path), path, "features")
             columns = {
                 column: _as_numbers(file[f"{GROUP}/{column}"][()], path, f"{GROUP}/{column}", len(vectors), column)
                 for column in COLUMN_TYPES
@@ -142,6 +143,12 @@ def _read_bare(path: Path) -> Features:
     return Features(features=vectors, samples=samples, record=_record_of(path))
 
 
+def _open_matrix(dataset: h5py.Dataset, path: Path) -> NDArray[Any]:
+    """A floating-point matrix mapped where possible; whatever else lies there, as it is."""
+    is_matrix = dataset.ndim == 2 and dataset.dtype.kind == "f"
+    return map_matrix(dataset, path) if is_matrix else np.asarray(dataset[()])
+
+
 def _as_vectors(values: NDArray[Any], path: Path, name: str) -> NDArray[Any]:
     if values.ndim != 2 or values.dtype.kind != "f":
         raise FormatError(
@@ -150,7 +157,7 @@ def _as_vectors(values: NDArray[Any], path: Path, name: str) -> NDArray[Any]:
         )
     # A float64 beyond float32 becomes infinite, which scoring refuses by name.
     with np.errstate(over="ignore"):
-        return values if values.dtype.name in TYPES else values.astype(np.float32)
+        return values if values.dtype.name in TYPES and values.dtype.isnative else values.astype(np.float32)
 
 
 def _as_numbers(values: NDArray[Any], path: Path, name: str, count: int, column: str) -> NDArray[Any]:

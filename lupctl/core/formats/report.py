@@ -6,7 +6,7 @@ from typing import Any, Final, Literal
 
 from pydantic import Field, ValidationError
 
-from lupctl.core.choices import Protocol, RerankBase, SameCamera
+from lupctl.core.choices import Protocol, RerankBase, SameCamera, TestedPersons
 from lupctl.core.errors import DataError, FormatError
 from lupctl.core.files import write_text
 from lupctl.core.formats.report_details import Part, ReportDetails
@@ -53,11 +53,13 @@ class ReportRerank(Part):
 class ReportSingleShot(Part):
     """CMC with one drawn gallery image a person, averaged over the draws; `rank1_range` is over single draws.
 
+    `persons` counts those whose queries each draw asks, and whose images make up its gallery beside the distractors.
     The protocol knows no mAP: the other scores of the report are those of the whole gallery.
     """
 
     cmc: dict[int, float]
     rank1_range: tuple[float, float]
+    persons: int
 
 
 class ReportInterval(Part):
@@ -78,13 +80,17 @@ class ReportExpansion(Part):
 
 
 class ReportProtocol(Part):
-    """The rules by which the scores were computed; `shot_draws` and `shot_seed` are those of a single gallery shot."""
+    """The rules by which the scores were computed; those with `shot_` are of a single gallery shot.
+
+    `shot_persons` says how many of the persons each draw tests: all, a drawn half, or a drawn number.
+    """
 
     name: Protocol
     same_camera: SameCamera
     query: Literal["one image", "mean of a person's images from one camera"] = "one image"
     shot_draws: int = 0
     shot_seed: int = 0
+    shot_persons: TestedPersons | int = "all"
     expansion: ReportExpansion | None = None
     junk: Literal["ignored"] = "ignored"
     distractors: Literal["wrong"] = "wrong"

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lupctl.core.choices import DISTRACTOR, JUNK, SameCamera
-from lupctl.core.metrics.vectors import Scratch, UnitRows
+from lupctl.core.metrics.turns import take_turns
+from lupctl.core.metrics.vectors import Scratch, UnitRows, exact_float32
 
 # One chunk of distances; its sorted copy takes as much again.
 CHUNK_BYTES = 64 << 20
@@ -106,6 +107,7 @@ def rank_queries(
     queries: Sightings,
     gallery: Sightings,
     *,
+    others: Sequence[Distances] = (),
     chunk: int | None = None,
     same_camera: SameCamera = "drop",
     watchers: Sequence[Watcher] = (),
@@ -113,23 +115,40 @@ def rank_queries(
 ) -> Ranking:
     """Ranks the gallery for every query, a chunk of queries at a time.
 
-    Memory is two (chunk, G) blocks. Ties keep gallery order. Junk counts neither way, nor does the query's person
-    seen by the query's camera; a distractor is never a right answer.
+    Memory is two (chunk, G) blocks a device. Ties keep gallery order. Junk counts neither way, nor does the query's
+    person seen by the query's camera; a distractor is never a right answer.
 
     Args:
         distances: gives (stop - start, G) float32 for the queries from start to stop, smaller is nearer, finite; the
             block is overwritten.
         queries: Q images.
         gallery: G images.
+        others: the same as `distances` on further devices; all take turns with the chunks.
         chunk: queries at a time; as many as fit `CHUNK_BYTES` when None.
         same_camera: `keep` counts the query's person seen by the query's camera as a right answer.
-        watchers: called with each chunk, which they neither change nor keep.
+        watchers: called with each chunk in order, which they neither change nor keep.
         advance: called with the number of queries done after each chunk.
     """
-    size = chunk or pick_chunk(len(gallery))
-    junk = torch.from_numpy(np.flatnonzero(gallery.person == JUNK))
-    parts, scratch = [], Scratch()
-    for start, stop in chunk_ranges(len(queries), size):
+    ranges = list(chunk_ranges(len(queries), chunk or pick_chunk(len(gallery))))
+    workers = [_chunk_ranker(some, queries, gallery, same_camera) for some in (distances, *others)]
+    parts = []
+    # Threads of several devices share the setting: it is set once around them all.
+    with exact_float32(torch.device("cpu")):
+        for part, seen in take_turns(workers, ranges):
+            for watch in watchers:
+                watch(seen)
+            parts.append(part)
+            if advance is not None:
+                advance(len(seen.block))
+    return _joined(parts)
+
+
+def _chunk_ranker(
+    distances: Distances, queries: Sightings, gallery: Sightings, same_camera: SameCamera
+) -> Callable[[int, int], tuple[Ranking, RankedBlock]]:
+    junk, scratch = torch.from_numpy(np.flatnonzero(gallery.person == JUNK)), Scratch()
+
+    def rank(start: int, stop: int) -> tuple[Ranking, RankedBlock]:
         row, column = same_person_pairs(queries.person[start:stop], gallery.person)
         is_right = np.ones(len(row), np.bool_)
         if same_camera == "drop":
@@ -139,12 +158,10 @@ def rank_queries(
         block[_on(block, row[~is_right]), _on(block, column[~is_right])] = torch.inf
         row, column = row[is_right], column[is_right]
         ordered = sorted_values(block, scratch=scratch)
-        parts.append(summarise_ranks(row, ranks_of(block, row, column, ordered=ordered), stop - start))
-        for watch in watchers:
-            watch(RankedBlock(start=start, block=block, ordered=ordered, row=row, column=column))
-        if advance is not None:
-            advance(stop - start)
-    return _joined(parts)
+        ranking = summarise_ranks(row, ranks_of(block, row, column, ordered=ordered), stop - start)
+        return ranking, RankedBlock(start=start, block=block, ordered=ordered, row=row, column=column)
+
+    return rank
 
 
 def pick_chunk(num_gallery: int) -> int:

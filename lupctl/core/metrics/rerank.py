@@ -4,7 +4,7 @@ The pool is the queries followed by the gallery. Everything is computed from the
 vectors: memory grows with the pool times k1, not with its square.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +17,7 @@ from lupctl.core.metrics.neighbours import Neighbours, find_neighbours
 from lupctl.core.metrics.ranking import Distances, chunk_ranges
 from lupctl.core.metrics.reciprocal import COMPARED, expanded_sets, half_neighbourhood
 from lupctl.core.metrics.sparse import SparseRows, mean_rows, sparse_rows, sum_of_minima
-from lupctl.core.metrics.vectors import BLOCK_BYTES, UnitRows
+from lupctl.core.metrics.vectors import BLOCK_BYTES, Scratch, UnitRows
 
 # Rows of overlaps in float64 at once.
 JACCARD_ROWS = 64
@@ -45,39 +45,65 @@ class RerankSettings:
             raise ValueError(f"k1 and k2 are at least 1 and lambda lies in [0, 1]: {self}")
 
 
-def reranked_distances(
-    queries: UnitRows,
-    gallery: UnitRows,
-    pool: UnitRows,
-    settings: RerankSettings,
-    *,
-    chunk: int | None = None,
-    advance: Callable[[int], None] | None = None,
-) -> Distances:
-    """Distances (1 - lambda) * Jaccard + lambda * original, as `rank_queries` asks for them.
+@dataclass(frozen=True)
+class Sides:
+    """What is ranked, on one device.
 
     Args:
         queries: Q rows.
         gallery: G rows, without junk.
         pool: the same rows, queries first.
+    """
+
+    queries: UnitRows
+    gallery: UnitRows
+    pool: UnitRows
+
+
+def reranked_distances(
+    sides: Sides,
+    settings: RerankSettings,
+    *,
+    others: Sequence[Sides] = (),
+    chunk: int | None = None,
+    advance: Callable[[int], None] | None = None,
+) -> list[Distances]:
+    """Distances (1 - lambda) * Jaccard + lambda * original, as `rank_queries` asks for them.
+
+    Each block lies where the one before lay.
+
+    Args:
+        sides: queries and gallery on the device that also keeps the neighbours.
         settings: k1, k2, lambda and the base distance.
+        others: the same on further devices.
         chunk: rows of the pool at a time in the search for neighbours.
         advance: called with the number of pool rows searched.
+
+    Returns:
+        One for each device, in their order.
     """
     count = max(settings.k1 + 1, settings.k2)
-    neighbours = find_neighbours(pool, count=count, chunk=chunk, advance=advance)
-    encoding = encode_neighbours(pool, neighbours, settings)
-    inverted = encoding.transposed(range(len(queries), len(pool)))
-    farthest = neighbours.least[: len(queries)]
+    pools = [other.pool for other in others]
+    neighbours = find_neighbours(sides.pool, count=count, others=pools, chunk=chunk, advance=advance)
+    encoding = encode_neighbours(sides.pool, neighbours, settings)
+    inverted = encoding.transposed(range(len(sides.queries), len(sides.pool)))
+    farthest = neighbours.least[: len(sides.queries)]
 
-    def distances(start: int, stop: int) -> Tensor:
-        jaccard = torch.from_numpy(jaccard_distances(encoding, range(start, stop), inverted)).to(gallery.device)
-        if settings.weight == 0:
-            return jaccard
-        original = normalised_distance(gallery.cosines(queries.unit(start, stop)), farthest[start:stop, None], settings)
-        return original.mul_(settings.weight).add_(jaccard, alpha=1 - settings.weight)
+    def on(some: Sides) -> Distances:
+        scratch, least = Scratch(), farthest.to(some.gallery.device)
 
-    return distances
+        def distances(start: int, stop: int) -> Tensor:
+            found = jaccard_distances(encoding, range(start, stop), inverted)
+            jaccard = torch.from_numpy(found).to(some.gallery.device)
+            if settings.weight == 0:
+                return jaccard
+            cosines = some.gallery.cosines(some.queries.unit(start, stop), scratch=scratch)
+            original = normalised_distance(cosines, least[start:stop, None], settings)
+            return original.mul_(settings.weight).add_(jaccard, alpha=1 - settings.weight)
+
+        return distances
+
+    return [on(some) for some in (sides, *others)]
 
 
 def encode_neighbours(pool: UnitRows, neighbours: Neighbours, settings: RerankSettings) -> SparseRows:

@@ -1,8 +1,8 @@
 """Cosines between rows of a feature matrix, without a normalised copy of it."""
 
+import copy
 import itertools
 import math
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -12,8 +12,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-# Rows of the other operand that are gathered, converted or moved to the device at once.
-BLOCK_BYTES = 64 << 20
+from lupctl.core.metrics.stacked import StackedRows, stack_rows
+
+# Rows of the other operand that are gathered, converted or moved to the device at once; of 8 to 128 MiB the fastest.
+BLOCK_BYTES = 16 << 20
 # Matrix products of fewer rows take other kernels, whose rounding depends on the position: two equal images would
 # then differ in the last bit, and results would depend on the chunk. Smaller operands are padded with zero rows.
 MIN_ROWS = 64
@@ -47,7 +49,7 @@ class UnitRows:
     A row of zeros has cosine 0 with everything.
 
     Args:
-        features: (N, D) float32 or float16, an array or a tensor on any device.
+        features: (N, D) float32 or float16, an array, a tensor on any device, or several of them.
         rows: (n) int64, which rows and in which order.
         device: where products are computed.
 
@@ -55,9 +57,11 @@ class UnitRows:
         norm: (n) float64 on the CPU; NaN or infinite for a row that has no direction.
     """
 
-    def __init__(self, features: NDArray[Any] | Tensor, rows: NDArray[np.int64], *, device: torch.device) -> None:
+    def __init__(
+        self, features: NDArray[Any] | Tensor | StackedRows, rows: NDArray[np.int64], *, device: torch.device
+    ) -> None:
         self.device = device
-        self._features = as_tensor(features)
+        self._features = stack_rows(features)
         self._rows = np.ascontiguousarray(rows, dtype=np.int64)
         self._block = max(MIN_ROWS, BLOCK_BYTES // (4 * max(1, self._features.shape[1])))
         norms = [row_norm(self.raw(start, stop)) for start, stop in self.blocks()]
@@ -68,25 +72,31 @@ class UnitRows:
     def __len__(self) -> int:
         return len(self._rows)
 
+    def part(self, start: int, stop: int) -> "UnitRows":
+        """The rows from `start` to `stop` by themselves, without taking their norms again."""
+        part = copy.copy(self)
+        part._rows, part._inverse, part.norm = (
+            self._rows[start:stop],
+            self._inverse[start:stop],
+            self.norm[start:stop],
+        )
+        return part
+
     @property
     def dimension(self) -> int:
         """D, the length of a row."""
-        return int(self._features.shape[1])
+        return self._features.shape[1]
 
-    def blocks(self) -> Iterator[tuple[int, int]]:
-        """Ranges of nearly equal size that cover all rows."""
-        count = -(-len(self) // self._block)
-        edges = np.linspace(0, len(self), count + 1).astype(int).tolist()
+    def blocks(self, first: int = 0, last: int | None = None) -> Iterator[tuple[int, int]]:
+        """Ranges of nearly equal size that cover all rows, or those from `first` to `last`."""
+        last = len(self) if last is None else last
+        count = -(-(last - first) // self._block)
+        edges = np.linspace(first, last, count + 1).astype(int).tolist()
         yield from itertools.pairwise(edges)
 
     def raw(self, start: int, stop: int) -> Tensor:
         """Rows as they are, (stop - start, D) float32 on the device; a view of the matrix where possible."""
-        rows = self._rows[start:stop]
-        if len(rows) and rows[-1] - rows[0] == len(rows) - 1 and bool((np.diff(rows) == 1).all()):
-            taken = self._features[int(rows[0]) : int(rows[-1]) + 1]
-        else:
-            taken = self._features[torch.from_numpy(rows).to(self._features.device)]
-        return taken.to(self.device, torch.float32)
+        return self._features.take(self._rows[start:stop]).to(self.device, torch.float32)
 
     def unit(self, start: int, stop: int) -> Tensor:
         """Rows divided by their norms, an own copy, (stop - start, D) float32 on the device."""
@@ -94,33 +104,38 @@ class UnitRows:
 
     def unit_at(self, indices: Tensor) -> Tensor:
         """The unit vectors at (K) positions, (K, D) float32 on the device."""
-        rows = torch.from_numpy(self._rows[indices.cpu().numpy()]).to(self._features.device)
-        return self._features[rows].to(self.device, torch.float32) * self._inverse[indices, None]
+        taken = self._features.take(self._rows[indices.cpu().numpy()])
+        return taken.to(self.device, torch.float32) * self._inverse[indices, None]
 
-    def cosines(self, units: Tensor, *, scratch: Scratch | None = None) -> Tensor:
-        """Cosines of (B, D) unit vectors with every row: (B, n) float32 on the device; in `scratch`, where given.
+    def cosines(
+        self, units: Tensor, *, first: int = 0, last: int | None = None, scratch: Scratch | None = None
+    ) -> Tensor:
+        """Cosines of (B, D) unit vectors with the rows from `first` to `last`, all where they are not given.
 
         On a CPU the result for two vectors does not depend on what else is in the batch.
+
+        Returns:
+            (B, last - first) float32 on the device; in `scratch`, where that is given.
         """
-        result = (scratch or Scratch()).take((max(len(units), MIN_ROWS), len(self)), self.device)
+        last = len(self) if last is None else last
+        result = (scratch or Scratch()).take((len(units), last - first), self.device)
         padded = _pad_rows(units)
         with exact_float32(self.device):
-            for start, stop in self.blocks():
-                block = self.raw(start, stop)
-                if len(block) < MIN_ROWS:
-                    result[:, start:stop] = (padded @ _pad_rows(block).T)[:, : stop - start]
-                else:
-                    torch.mm(padded, block.T, out=result[:, start:stop])
-        return result[: len(units)].mul_(self._inverse)
+            for start, stop in self.blocks(first, last):
+                products = inner_products(padded, _pad_rows(self.raw(start, stop)))
+                result[:, start - first : stop - first] = products[: len(units), : stop - start]
+        return result.mul_(self._inverse[first:last])
 
 
-def as_tensor(features: NDArray[Any] | Tensor) -> Tensor:
-    """The same memory as a tensor; it is only read."""
-    if isinstance(features, Tensor):
-        return features.detach()
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="The given NumPy array is not writ", category=UserWarning)
-        return torch.from_numpy(features)
+def inner_products(left: Tensor, right: Tensor) -> Tensor:
+    """Inner products of rows, (B, D) and (n, D) to (B, n).
+
+    On a CPU by oneDNN: each is summed in the order of D, wherever it stands and whatever the number of threads. What
+    `torch.mm` calls there (MKL) changes its order from four threads on, and is half as fast on AMD's processors.
+    """
+    if left.device.type != "cpu" or not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+        return left @ right.T
+    return torch.nn.functional.linear(left.to_mkldnn(), right.to_mkldnn()).to_dense()
 
 
 def row_norm(rows: Tensor) -> Tensor:

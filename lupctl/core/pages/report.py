@@ -119,6 +119,8 @@ def _protocol(report: Report) -> str:
     if rule.shot_draws:
         drawn = f"{rule.shot_draws} draws, seed {rule.shot_seed}"
         text += f" Single gallery shot: one drawn image a person, {drawn}; it knows no mAP."
+        if report.single_shot is not None and rule.shot_persons != "all":
+            text += f" Each draw tests {report.single_shot.persons} drawn persons and leaves the others out."
     if rule.expansion is not None:
         grown = f"queries by {rule.expansion.queries}, gallery by {rule.expansion.gallery}"
         text += f" Features are means over their nearest ({grown}, alpha {rule.expansion.alpha:g})."

@@ -6,11 +6,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lupctl.core.formats.features import Features
 from lupctl.core.metrics.neighbours import find_neighbours
+from lupctl.core.metrics.stacked import StackedRows
 from lupctl.core.metrics.vectors import UnitRows
 from lupctl.core.progress import Progress
 from lupctl.core.retrieval.answerable import gallery_rows, query_rows
+from lupctl.core.retrieval.joined import JoinedFeatures
 
 ROWS = 256
 
@@ -35,8 +36,8 @@ class ExpansionSettings:
 
 
 def expand_features(
-    features: Features, settings: ExpansionSettings, *, device: torch.device, progress: Progress
-) -> Features:
+    features: JoinedFeatures, settings: ExpansionSettings, *, device: torch.device, progress: Progress
+) -> JoinedFeatures:
     """Features with queries, gallery or both replaced by (1/k) * sum of cos(i, j)^alpha * f_j over the k nearest j.
 
     The neighbours are sought among queries and gallery without junk, the image itself included, all by the features as
@@ -44,31 +45,33 @@ def expand_features(
     cosine weighs 0 instead of turning the sign.
 
     Args:
-        features: all images; not changed.
+        features: all images; not changed. Those that are expanded take float32 in memory.
         settings: k and alpha.
         device: where neighbours are sought.
         progress: shows a bar.
     """
     queries, gallery = query_rows(features.samples), gallery_rows(features.samples)
     rows = np.concatenate([queries, gallery])
-    pool = UnitRows(features.features, rows, device=device)
+    pool = UnitRows(features.vectors, rows, device=device)
     count = max(settings.queries, settings.gallery)
     with progress.task("expansion", total=len(pool), unit="images") as task:
         found = find_neighbours(pool, count=count, advance=task.advance)
     index, weight = found.index.cpu().numpy(), found.cosine.clamp(min=0).pow(settings.alpha).cpu().numpy()
-    expanded = features.features.astype(np.float32)
+    expanded = np.empty(features.vectors.shape, np.float32)
+    for start in range(0, len(features), ROWS):
+        some = np.arange(start, min(start + ROWS, len(features)))
+        expanded[some] = features.vectors.take(some).cpu().numpy()
     for start, stop, k in (
         (0, len(queries), settings.queries),
         (len(queries), len(rows), settings.gallery),
     ):
         for first in range(start, stop if k else start, ROWS):
-            some = slice(first, min(first + ROWS, stop))
-            expanded[rows[some]] = _weighted_means(features.features, rows[index[some, :k]], weight[some, :k])
-    return replace(features, features=expanded)
+            part = slice(first, min(first + ROWS, stop))
+            expanded[rows[part]] = _weighted_means(features.vectors, rows[index[part, :k]], weight[part, :k])
+    return replace(features, vectors=StackedRows([expanded]))
 
 
-def _weighted_means(
-    vectors: NDArray[np.floating], rows: NDArray[np.int64], weight: NDArray[np.float32]
-) -> NDArray[np.float32]:
-    means: NDArray[np.float32] = np.einsum("bk,bkd->bd", weight, vectors[rows].astype(np.float32)) / rows.shape[1]
+def _weighted_means(vectors: StackedRows, rows: NDArray[np.int64], weight: NDArray[np.float32]) -> NDArray[np.float32]:
+    near = vectors.take(rows.ravel()).cpu().numpy().astype(np.float32).reshape(*rows.shape, -1)
+    means: NDArray[np.float32] = np.einsum("bk,bkd->bd", weight, near) / rows.shape[1]
     return means

@@ -1,23 +1,41 @@
 """One or several features files as one evaluation."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from lupctl.core.errors import DataError, UsageError
 from lupctl.core.files import file_fingerprint
-from lupctl.core.formats.features import Features, FeaturesHead
+from lupctl.core.formats.features import FeaturesHead
 from lupctl.core.formats.foreign_features import is_made_elsewhere, read_any_features, read_any_head
 from lupctl.core.formats.samples import Samples, concatenate_samples
+from lupctl.core.metrics.stacked import StackedRows
 from lupctl.core.progress import Progress
 
 SHOWN = len("sha256:") + 12
 
 
-def read_joined(paths: Sequence[Path], *, progress: Progress) -> Features:
-    """The rows of all files, one file after the other, with the record of the first.
+@dataclass(frozen=True)
+class JoinedFeatures:
+    """Features of one network from one or several places.
+
+    Args:
+        vectors: N rows, not normalised.
+        samples: who is on each image, in the same order.
+        record: of the first file, with the datasets and the parents of all.
+    """
+
+    vectors: StackedRows
+    samples: Samples
+    record: Mapping[str, Any]
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+
+def read_joined(paths: Sequence[Path], *, progress: Progress) -> JoinedFeatures:
+    """The rows of all files, one file after the other; what can be mapped from a file is not read into memory.
 
     Args:
         paths: features files of one network, at least one.
@@ -27,19 +45,13 @@ def read_joined(paths: Sequence[Path], *, progress: Progress) -> Features:
         DataError: no such file, damage, features of two networks or of two lengths.
         UsageError: a file is named twice.
     """
-    if len(paths) == 1:
-        return read_any_features(paths[0])
-    heads = check_joinable(paths, progress=progress)
-    rows = sum(head.shape[0] for head in heads)
-    kinds = {head.type_name for head in heads}
-    vectors = np.empty((rows, heads[0].shape[1]), dtype=kinds.pop() if len(kinds) == 1 else "float32")
-    start, samples = 0, []
-    for path in paths:
-        part = read_any_features(path)
-        vectors[start : start + len(part)] = part.features
-        samples.append(part.samples)
-        start += len(part)
-    return Features(features=vectors, samples=concatenate_samples(samples), record=join_records(heads))
+    heads = check_joinable(paths, progress=progress) if len(paths) > 1 else []
+    parts = [read_any_features(path) for path in paths]
+    return JoinedFeatures(
+        vectors=StackedRows([part.features for part in parts]),
+        samples=concatenate_samples([part.samples for part in parts]),
+        record=join_records(heads) if heads else parts[0].record,
+    )
 
 
 def read_joined_head(paths: Sequence[Path], *, progress: Progress) -> FeaturesHead:

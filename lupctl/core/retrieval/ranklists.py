@@ -9,11 +9,11 @@ import torch
 from numpy.typing import NDArray
 
 from lupctl.core.choices import DISTRACTOR, JUNK, ROLE_CODES, SameCamera
-from lupctl.core.formats.features import Features
 from lupctl.core.metrics.ranking import Ranking
 from lupctl.core.metrics.vectors import UnitRows
 from lupctl.core.pages.ranklists import Ease, RankList, Shown
 from lupctl.core.retrieval.answerable import query_rows
+from lupctl.core.retrieval.joined import JoinedFeatures
 
 HARDEST, EASIEST = 12, 6
 NEAREST = 10
@@ -34,7 +34,7 @@ def pick_queries(ranking: Ranking) -> list[tuple[Ease, int]]:
 
 
 def rank_lists(
-    features: Features, ranking: Ranking, *, same_camera: SameCamera, device: torch.device, pictures: Pictures
+    features: JoinedFeatures, ranking: Ranking, *, same_camera: SameCamera, device: torch.device, pictures: Pictures
 ) -> list[RankList]:
     """Lists of the hardest and the easiest queries, by the distances of the features.
 
@@ -49,7 +49,7 @@ def rank_lists(
     queries, gallery = query_rows(samples), np.flatnonzero(samples.role == ROLE_CODES["gallery"])
     picked = pick_queries(ranking)
     rows = queries[[query for _, query in picked]]
-    asked, shown = (UnitRows(features.features, some, device=device) for some in (rows, gallery))
+    asked, shown = (UnitRows(features.vectors, some, device=device) for some in (rows, gallery))
     cosines = shown.cosines(asked.unit(0, len(rows))).cpu().numpy()
     lists = []
     for (ease, query), row, cosine in zip(picked, rows, cosines, strict=True):
@@ -69,7 +69,7 @@ def rank_lists(
 
 
 def _walk(
-    features: Features, query: int, gallery: NDArray[np.int64], cosine: NDArray[Any], same_camera: SameCamera
+    features: JoinedFeatures, query: int, gallery: NDArray[np.int64], cosine: NDArray[Any], same_camera: SameCamera
 ) -> Iterator[Shown]:
     """The whole gallery, nearest first, junk included."""
     samples, rank = features.samples, 0
@@ -102,7 +102,7 @@ def _pick(walk: Iterator[Shown], pictures: Pictures) -> tuple[tuple[Shown, ...],
     return tuple(nearest), None
 
 
-def _show(features: Features, row: int) -> Shown:
+def _show(features: JoinedFeatures, row: int) -> Shown:
     samples = features.samples
     return Shown(
         name=samples.names[row], person=int(samples.person[row]), camera=int(samples.camera[row]), picture=None

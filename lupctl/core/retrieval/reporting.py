@@ -131,7 +131,8 @@ def person_scores(person: NDArray[np.int64], ranking: Ranking) -> ReportPersons:
 def _single_shot(details: Details | None) -> ReportSingleShot | None:
     if details is None or details.shots is None:
         return None
-    return ReportSingleShot(cmc=details.shots.cmc, rank1_range=details.shots.rank1_range)
+    found = details.shots
+    return ReportSingleShot(cmc=found.cmc, rank1_range=found.rank1_range, persons=found.persons)
 
 
 def _pairs(details: Details, person: NDArray[np.int64], wanted_fpr: float | None) -> ReportPairs:

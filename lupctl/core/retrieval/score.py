@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lupctl.core.choices import SameCamera
+from lupctl.core.choices import SameCamera, TestedPersons
 from lupctl.core.errors import DataError
 from lupctl.core.formats.samples import Samples
 from lupctl.core.metrics.bootstrap import SEED, bootstrap_interval
@@ -24,9 +24,10 @@ from lupctl.core.metrics.ranking import (
     pick_chunk,
     rank_queries,
 )
-from lupctl.core.metrics.rerank import RerankSettings, estimate_encoding_bytes, reranked_distances
+from lupctl.core.metrics.rerank import RerankSettings, Sides, estimate_encoding_bytes, reranked_distances
 from lupctl.core.metrics.scores import Scores, compute_scores
-from lupctl.core.metrics.shots import ShotCounter, ShotScores
+from lupctl.core.metrics.shots import ShotCounter, ShotScores, valid_persons
+from lupctl.core.metrics.stacked import StackedRows
 from lupctl.core.metrics.vectors import BLOCK_BYTES, UnitRows
 from lupctl.core.progress import Progress
 from lupctl.core.retrieval.answerable import Counts, check_answerable, gallery_rows, name_some, query_rows
@@ -47,10 +48,12 @@ class DetailSettings:
     Args:
         shots: draws of a single gallery shot; 0 draws none.
         seed: of these draws.
+        persons: how many persons with a valid query each draw tests.
     """
 
     shots: int = 0
     seed: int = 0
+    persons: TestedPersons | int = "all"
 
 
 @dataclass(frozen=True)
@@ -96,10 +99,10 @@ class Scored:
 
 
 def score(
-    features: NDArray[Any] | Tensor,
+    features: NDArray[Any] | Tensor | StackedRows,
     samples: Samples,
     *,
-    device: torch.device,
+    device: torch.device | Sequence[torch.device],
     chunk: int | None = None,
     rerank: RerankSettings | None = None,
     same_camera: SameCamera = "drop",
@@ -109,10 +112,10 @@ def score(
     """Ranks the gallery for every query and scores the rankings (Market-1501's rule; see `rank_queries`).
 
     Args:
-        features: (N, D) float32 or float16, not necessarily normalised, an array or a tensor on any device; it is
+        features: (N, D) float32 or float16, not necessarily normalised, an array, a tensor on any device or several;
             neither changed nor copied as a whole.
         samples: who is on the N images; roles other than query and gallery are left out.
-        device: where distances are computed.
+        device: where distances are computed; several take turns with the chunks.
         chunk: queries at a time; None takes what fits.
         rerank: scores once more after re-ranking.
         same_camera: whether the query's person seen by the query's camera is ignored or right.
@@ -120,32 +123,39 @@ def score(
         progress: shows bars.
 
     Raises:
-        DataError: the query set cannot be scored (see `check_answerable`), or features have no direction.
+        DataError: the query set cannot be scored (see `check_answerable`), features have no direction, or there are
+            fewer persons than are to be tested.
     """
     counts = check_answerable(samples, same_camera=same_camera)
     rows = (query_rows(samples), gallery_rows(samples))
-    check_directions(features, samples, device=device)
-    queries, gallery = (UnitRows(features, some, device=device) for some in rows)
+    devices = [device] if isinstance(device, torch.device) else list(device)
+    check_directions(features, samples, device=devices[0])
+    sides = [_sides(features, *rows, device=one) for one in devices]
     who = [Sightings(person=samples.person[some], camera=samples.camera[some]) for some in rows]
     progress = progress or Progress(quiet=True)
 
-    def rank(title: str, distances: Distances, watchers: Sequence[Watcher] = ()) -> Ranking:
+    def rank(title: str, distances: list[Distances], watchers: Sequence[Watcher] = ()) -> Ranking:
         with progress.task(title, total=counts.queries, unit="queries") as task:
             return rank_queries(
-                distances, *who, chunk=chunk, same_camera=same_camera, watchers=watchers, advance=task.advance
+                distances[0],
+                *who,
+                others=distances[1:],
+                chunk=chunk,
+                same_camera=same_camera,
+                watchers=watchers,
+                advance=task.advance,
             )
 
     half = split_persons(who[0].person, seed=SEED)
     pairs, cameras = PairCounter(half), CameraCounter(who[0].camera, who[1].camera)
-    settings = details or DetailSettings()
-    shots = ShotCounter(who[1].person, draws=settings.shots, seed=settings.seed) if settings.shots else None
+    shots = _shot_counter(who[0], who[1], details, same_camera) if details and details.shots else None
     watchers: list[Watcher] = [pairs, cameras, *([] if shots is None else [shots])]
-    ranking = rank("ranking", cosine_distances(queries, gallery), watchers if details else ())
+    cosines = [cosine_distances(one.queries, one.gallery) for one in sides]
+    ranking = rank("ranking", cosines, watchers if details else ())
     reranking = None
     if rerank is not None:
-        pool = UnitRows(features, np.concatenate(rows), device=device)
-        with progress.task("neighbours", total=len(pool), unit="images") as task:
-            distances = reranked_distances(queries, gallery, pool, rerank, chunk=chunk, advance=task.advance)
+        with progress.task("neighbours", total=len(sides[0].pool), unit="images") as task:
+            distances = reranked_distances(sides[0], rerank, others=sides[1:], chunk=chunk, advance=task.advance)
         reranking = rank("re-ranking", distances)
     intervals = score_intervals(ranking)
     return Scored(
@@ -164,7 +174,34 @@ def score(
     )
 
 
-def check_directions(features: NDArray[Any] | Tensor, samples: Samples, *, device: torch.device) -> None:
+def _sides(
+    features: NDArray[Any] | Tensor | StackedRows,
+    queries: NDArray[np.int64],
+    gallery: NDArray[np.int64],
+    *,
+    device: torch.device,
+) -> Sides:
+    pool = UnitRows(features, np.concatenate([queries, gallery]), device=device)
+    return Sides(queries=pool.part(0, len(queries)), gallery=pool.part(len(queries), len(pool)), pool=pool)
+
+
+def _shot_counter(
+    queries: Sightings, gallery: Sightings, settings: DetailSettings, same_camera: SameCamera
+) -> ShotCounter:
+    candidates = valid_persons(queries, gallery, same_camera=same_camera)
+    tested = None
+    if settings.persons != "all":
+        tested = len(candidates) // 2 if settings.persons == "half" else settings.persons
+        if not 1 <= tested <= len(candidates):
+            raise DataError(
+                f"{settings.persons} persons were to be tested in each draw, and {len(candidates)} have a query with "
+                "a right answer",
+                hint="--persons half",
+            )
+    return ShotCounter(gallery.person, draws=settings.shots, seed=settings.seed, candidates=candidates, tested=tested)
+
+
+def check_directions(features: NDArray[Any] | Tensor | StackedRows, samples: Samples, *, device: torch.device) -> None:
     """Refuses features that are NaN, infinite or all zero, whatever the image's role: cosines with them mean nothing.
 
     Raises:

@@ -6,13 +6,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
-from lupctl.core.choices import Protocol, SameCamera
+from lupctl.core.choices import Protocol, SameCamera, TestedPersons
 from lupctl.core.errors import DataError, DeviceError
 from lupctl.core.files import check_absent, disk_errors_named, file_fingerprint, write_text
-from lupctl.core.formats.features import Features
 from lupctl.core.formats.foreign_features import is_made_elsewhere
 from lupctl.core.formats.report import (
     REPORT_NAME,
@@ -28,9 +26,9 @@ from lupctl.core.pages.report import render_report
 from lupctl.core.progress import Progress
 from lupctl.core.retrieval.answerable import Counts, check_answerable
 from lupctl.core.retrieval.expansion import ExpansionSettings, expand_features
-from lupctl.core.retrieval.joined import read_joined, read_joined_head
+from lupctl.core.retrieval.joined import JoinedFeatures, read_joined, read_joined_head
 from lupctl.core.retrieval.pictures import open_images
-from lupctl.core.retrieval.pooling import pool_queries
+from lupctl.core.retrieval.pooling import pool_queries, pool_samples
 from lupctl.core.retrieval.ranklists import rank_lists
 from lupctl.core.retrieval.reporting import build_report
 from lupctl.core.retrieval.score import DetailSettings, Scored, check_directions, estimate_bytes, score
@@ -49,6 +47,7 @@ class EvaluationJob:
         protocol: which rule; `same-camera-allowed` counts the query's person seen by the query's camera as right.
         shots: draws of a single gallery shot, by that protocol.
         seed: of these draws.
+        persons: how many persons each of them tests.
         expansion: replaces features by means over their nearest before all else.
         wanted_fpr: false positive rate of the decision threshold; None takes equal error rates.
         images: the pack or folder with the images, for the page.
@@ -63,6 +62,7 @@ class EvaluationJob:
     protocol: Protocol = "market1501"
     shots: int = 10
     seed: int = 0
+    persons: TestedPersons | int = "all"
     expansion: ExpansionSettings | None = None
     wanted_fpr: float | None = None
     images: Path | None = None
@@ -85,6 +85,7 @@ class EvaluationJob:
             query="mean of a person's images from one camera" if self.protocol == "multi-query" else "one image",
             shot_draws=self.shots if draws else 0,
             shot_seed=self.seed if draws else 0,
+            shot_persons=self.persons if draws else "all",
             expansion=None if self.expansion is None else ReportExpansion(**asdict(self.expansion)),
         )
 
@@ -134,7 +135,7 @@ def plan_evaluation(job: EvaluationJob, progress: Progress) -> EvaluationPlan:
     head = read_joined_head(job.features, progress=progress)
     samples = head.samples
     if job.protocol == "multi-query":
-        samples = pool_queries(Features(np.zeros((len(samples), 1), np.float32), samples, head.record)).samples
+        samples = pool_samples(samples)
     counts = check_answerable(samples, same_camera=job.same_camera)
     stored = head.shape[0] * head.shape[1] * (4 if head.type_name == "float32" else 2)
     return EvaluationPlan(
@@ -146,8 +147,13 @@ def plan_evaluation(job: EvaluationJob, progress: Progress) -> EvaluationPlan:
     )
 
 
-def evaluate(job: EvaluationJob, device: torch.device, progress: Progress) -> Report:
+def evaluate(job: EvaluationJob, devices: Sequence[torch.device], progress: Progress) -> Report:
     """Scores features and writes `report.json` and `report.html`.
+
+    Args:
+        job: what to score, how, and where it goes.
+        devices: at least one; they take turns with the queries.
+        progress: lines and bars.
 
     Raises:
         DataError: no features, damaged or not finite ones, those of two networks, a query set that cannot be scored,
@@ -158,26 +164,26 @@ def evaluate(job: EvaluationJob, device: torch.device, progress: Progress) -> Re
     if not job.force:
         check_replaceable(job)
     check_writable(job.report)
-    features = _read(job, device, progress)
-    scored = _score(job, features, device, progress)
+    features = _read(job, devices[0], progress)
+    scored = _score(job, features, devices, progress)
     report = _report(job, features, scored)
     if job.page:
-        write_text(job.html, _page(job, features, scored, report, device, progress))
+        write_text(job.html, _page(job, features, scored, report, devices[0], progress))
     write_report(job.report, report)
     return report
 
 
-def compute_report(job: EvaluationJob, device: torch.device, progress: Progress) -> Report:
+def compute_report(job: EvaluationJob, devices: Sequence[torch.device], progress: Progress) -> Report:
     """The report of an evaluation that writes nothing.
 
     Raises:
         DataError, DeviceError: as `evaluate`.
     """
-    features = _read(job, device, progress)
-    return _report(job, features, _score(job, features, device, progress))
+    features = _read(job, devices[0], progress)
+    return _report(job, features, _score(job, features, devices, progress))
 
 
-def _read(job: EvaluationJob, device: torch.device, progress: Progress) -> Features:
+def _read(job: EvaluationJob, device: torch.device, progress: Progress) -> JoinedFeatures:
     """The features as the protocol takes them."""
     features = read_joined(job.features, progress=progress)
     if job.protocol == "multi-query":
@@ -185,30 +191,34 @@ def _read(job: EvaluationJob, device: torch.device, progress: Progress) -> Featu
     if job.expansion is None:
         return features
     check_answerable(features.samples, same_camera=job.same_camera)
-    check_directions(features.features, features.samples, device=device)
+    check_directions(features.vectors, features.samples, device=device)
     return expand_features(features, job.expansion, device=device, progress=progress)
 
 
-def _score(job: EvaluationJob, features: Features, device: torch.device, progress: Progress) -> Scored:
+def _score(job: EvaluationJob, features: JoinedFeatures, devices: Sequence[torch.device], progress: Progress) -> Scored:
     if is_made_elsewhere(features.record):
         progress.say(f"{job.features[0]}: made elsewhere; nothing tells which network and images led to it")
     try:
         scored = score(
-            features.features,
+            features.vectors,
             features.samples,
-            device=device,
+            device=devices,
             rerank=job.rerank,
             same_camera=job.same_camera,
-            details=DetailSettings(shots=job.shots if job.protocol == "single-shot" else 0, seed=job.seed),
+            details=DetailSettings(
+                shots=job.shots if job.protocol == "single-shot" else 0, seed=job.seed, persons=job.persons
+            ),
             progress=progress,
         )
     except torch.OutOfMemoryError as error:
-        raise DeviceError(f"{device}: out of memory while scoring {job.features[0]}", hint="--device cpu") from error
+        raise DeviceError(
+            f"{devices[0]}: out of memory while scoring {job.features[0]}", hint="--device cpu"
+        ) from error
     _say_doubts(scored.counts, job.rerank, progress)
     return scored
 
 
-def _report(job: EvaluationJob, features: Features, scored: Scored) -> Report:
+def _report(job: EvaluationJob, features: JoinedFeatures, scored: Scored) -> Report:
     return build_report(
         scored,
         features.samples,
@@ -222,7 +232,12 @@ def _report(job: EvaluationJob, features: Features, scored: Scored) -> Report:
 
 
 def _page(
-    job: EvaluationJob, features: Features, scored: Scored, report: Report, device: torch.device, progress: Progress
+    job: EvaluationJob,
+    features: JoinedFeatures,
+    scored: Scored,
+    report: Report,
+    device: torch.device,
+    progress: Progress,
 ) -> str:
     images = open_images(job.images, features.record, progress)
 

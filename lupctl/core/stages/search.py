@@ -19,7 +19,7 @@ from lupctl.core.formats.foreign_features import read_any_features, read_any_hea
 from lupctl.core.formats.images import decode_rgb
 from lupctl.core.formats.samples import Samples
 from lupctl.core.loading.images import FileImages
-from lupctl.core.metrics.neighbours import nearest_columns
+from lupctl.core.metrics.neighbours import find_nearest
 from lupctl.core.metrics.vectors import UnitRows
 from lupctl.core.progress import Progress
 from lupctl.core.retrieval.extract import extract_features, open_encoder
@@ -199,8 +199,7 @@ def _nearest(
         return UnitRows(features.features, np.arange(len(features)), device=device)
 
     if job.index == "exact":
-        rows = gallery()
-        cosine, row = nearest_columns(rows.cosines(units), min(job.top, len(rows)))
+        cosine, row = find_nearest(gallery(), units, job.top)
         return cosine.cpu().numpy(), row.cpu().numpy()
     index = open_index(job.gallery, gallery, progress=progress)
     found: tuple[NDArray[np.float32], NDArray[np.int64]] = index.search(units.cpu().numpy(), min(job.top, index.ntotal))

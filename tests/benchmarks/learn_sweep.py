@@ -1,0 +1,246 @@
+"""What pre-training teaches at toy size, and which choices decide it; run by hand.
+
+    python tests/benchmarks/learn_sweep.py sweep lup/packs/market1501.h5    one choice at a time, scored by the probe
+    python tests/benchmarks/learn_sweep.py labels lup/packs/market1501.h5   fine-tuning on few labels, from both starts
+    python tests/benchmarks/learn_sweep.py table                            what there is so far
+
+`drawn` in place of a pack draws one. Every finished run is a line of `results.jsonl` in the folder `--home`, so the
+same command goes on behind the last one, and more seeds or settings are added later. Networks are those of the small
+recipes at a quarter of R18's width, on 64 x 32 pixels: a run takes about a minute (`OMP_NUM_THREADS=1`).
+"""
+
+import argparse
+import json
+import shutil
+import statistics
+import time
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lupctl.core.device import Placement
+from lupctl.core.formats.pack import open_pack
+from lupctl.core.progress import Progress
+from lupctl.core.recipes.models import LUPERSON_MEAN, LUPERSON_STD, FinetuneRecipe, PretrainRecipe
+from lupctl.core.recipes.shipped import resolve_recipe
+from lupctl.core.sources.synthetic import SyntheticPlan, SyntheticSource
+from lupctl.core.stages.finetune.job import FinetuneJob
+from lupctl.core.stages.finetune.run import finetune
+from lupctl.core.stages.pack import pack
+from lupctl.core.stages.pretrain.job import PretrainJob
+from lupctl.core.stages.pretrain.loop import build_method
+from lupctl.core.stages.pretrain.probe import probe_backbone
+from lupctl.core.stages.pretrain.run import pretrain
+from lupctl.core.stages.pretrain.setup import set_up
+
+DRAWN = SyntheticPlan(
+    seed=1, unlabelled_persons=400, scenes=48, train_persons=16, test_persons=40, distractors=40, height=64, width=32
+)
+TOY = ("net.width=16", "net.last_stride=1", "pixels.height=64", "pixels.width=32", "saving.every_epochs=0")
+JITTER = ("augment.jitter.p=0.8",)
+CROP_RATIO_OF_MOCO = "augment.crop_ratio=[0.75, 1.3333333333333333]"
+# Two baselines, small-moco, what differs from it in one thing, and the views of LUPerson.
+SETTINGS: dict[str, tuple[str, ...]] = {
+    # A rate that moves no weight; batch norm still gathers the statistics of the data.
+    "untrained, with batch-norm statistics": ("optim.lr=1e-12",),
+    "base": (),
+    "jitter 0.4 0.4 0.4 0.1": JITTER,
+    "jitter 0.4 0.4, no saturation, no hue": (*JITTER, "augment.jitter.saturation=0.0", "augment.jitter.hue=0.0"),
+    "erasing, p 0.5, up to 0.6": ("augment.erase=0.5",),
+    "grey, p 0.2": ("augment.grey=0.2",),
+    "blur, p 0.5": ("augment.blur=0.5",),
+    "crop from 0.2": ("augment.crop_area=[0.2, 1.0]",),
+    "crop from 0.64": ("augment.crop_area=[0.64, 1.0]",),
+    "no flip": ("augment.flip=0.0",),
+    "temperature 0.07": ("moco.temperature=0.07",),
+    "temperature 0.2": ("moco.temperature=0.2",),
+    "queue 128": ("moco.queue=128",),
+    "queue 1024": ("moco.queue=1024",),
+    "last stride 2": ("net.last_stride=2",),
+    "1 batch-norm group": ("bn_groups=1",),
+    "8 batch-norm groups": ("bn_groups=8",),
+    "views of LUPerson": (
+        *("augment.crop_area=[0.2, 1.0]", CROP_RATIO_OF_MOCO),
+        *("augment.grey=0.2", "augment.blur=0.5", "augment.erase=0.5"),
+    ),
+}
+UNTRAINED = "untrained"
+PERSONS = 8  # of a batch of fine-tuning; a quarter of the 60 there are has to fill one
+CPU = Placement("cpu", 1, "")
+QUIET = Progress(quiet=True)
+
+
+class Results:
+    """The finished runs of a folder.
+
+    Args:
+        path: JSON lines, made when the first run is finished.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+        self.rows: list[dict[str, Any]] = [json.loads(line) for line in lines]
+
+    def has(self, key: Mapping[str, object]) -> bool:
+        """Whether a run with these facts is finished."""
+        return any(key.items() <= row.items() for row in self.rows)
+
+    def add(self, row: dict[str, Any]) -> None:
+        """Keeps a finished run."""
+        self.rows.append(row)
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+        print(json.dumps(row), flush=True)
+
+
+def find_pack(home: Path, name: str) -> Path:
+    """A pack by its path, or the drawn one, made where it is not there."""
+    if name != "drawn":
+        return Path(name)
+    path = home / "drawn.h5"
+    return path if path.is_file() else pack(SyntheticSource(DRAWN, dataset="drawn"), out=path, progress=QUIET).path
+
+
+def pretrain_job(home: Path, data: Path, overrides: Sequence[str], *, seed: int, epochs: int) -> PretrainJob:
+    """small-moco at toy size, scored by the probe at its end."""
+    flags = {"seed": seed, "schedule.epochs": epochs, "probe.every_epochs": epochs}
+    recipe = resolve_recipe("pretrain", "small-moco", overrides=(*TOY, *overrides), flags=flags)
+    assert isinstance(recipe, PretrainRecipe)
+    return PretrainJob(recipe, (data,), home / "sweep", CPU, 0, ("learn_sweep",), probe=data, force=True, quiet=True)
+
+
+def probe_untrained(job: PretrainJob) -> dict[str, float]:
+    """What the probe says of the network a run begins with."""
+    torch.manual_seed(job.recipe.seed)
+    method = build_method(job.recipe, torch.device("cpu"))
+    return probe_backbone(method, job.recipe, set_up(job), open_pack(job.packs[0]))
+
+
+def sweep(home: Path, data: Path, names: Sequence[str], *, seeds: Sequence[int], epochs: int) -> None:
+    """Pre-trains with every setting and seed that has no result yet, all settings with one seed before the next."""
+    results = Results(home / "results.jsonl")
+    dataset = open_pack(data).dataset
+    for seed in seeds:
+        for name in names:
+            key = {"what": "sweep", "data": dataset, "setting": name, "seed": seed, "epochs": epochs}
+            if results.has(key):
+                continue
+            started_at = time.perf_counter()
+            job = pretrain_job(home, data, SETTINGS.get(name, ()), seed=seed, epochs=epochs)
+            found = probe_untrained(job) if name == UNTRAINED else pretrain(job, QUIET)
+            scores = {score: found[f"probe_{score}"] for score in ("map", "rank1", "knn")}
+            results.add({**key, **scores, "seconds": round(time.perf_counter() - started_at)})
+
+
+def compare_labels(
+    home: Path, data: Path, overrides: Sequence[str], *, shares: Sequence[str], seeds: Sequence[int], epochs: int
+) -> None:
+    """Fine-tunes small-bot at toy size on shares of the persons, from scratch and from small-moco at toy size.
+
+    A seed is of the pre-training, the fine-tuning and the choice of persons; both starts have all of it in common.
+
+    Args:
+        home: takes results and runs.
+        data: the labelled pack; also what is pre-trained on, without its labels.
+        overrides: of small-moco.
+        shares: of the training persons.
+        seeds: of the runs.
+        epochs: of pre-training.
+    """
+    results = Results(home / "results.jsonl")
+    dataset = open_pack(data).dataset
+    title = " ".join(["pre-trained", *overrides])
+    for seed in seeds:
+        for share in shares:
+            for start in ("scratch", title):
+                key = {"what": "labels", "data": dataset, "setting": start, "share": share, "seed": seed}
+                key |= {"epochs": 0 if start == "scratch" else epochs}
+                if results.has(key):
+                    continue
+                started_at = time.perf_counter()
+                backbone = None
+                if start != "scratch":
+                    backbone = find_backbone(home, data, overrides, seed=seed, epochs=epochs)
+                scores = finetune_share(home, data, backbone, share=share, seed=seed)
+                results.add({**key, **scores, "seconds": round(time.perf_counter() - started_at)})
+
+
+def find_backbone(home: Path, data: Path, overrides: Sequence[str], *, seed: int, epochs: int) -> Path:
+    """The checkpoint of a pre-training, run now where it is not there."""
+    folder = home / "-".join([data.stem, *overrides, str(epochs), str(seed)]).replace(" ", "")
+    checkpoint = folder / "checkpoint.safetensors"
+    if not checkpoint.is_file():
+        pretrain(pretrain_job(home, data, overrides, seed=seed, epochs=epochs), QUIET)
+        shutil.move(home / "sweep", folder)
+    return checkpoint
+
+
+def finetune_share(home: Path, data: Path, backbone: Path | None, *, share: str, seed: int) -> dict[str, float]:
+    """Scores of small-bot at toy size, trained on a share of the persons."""
+    overrides = (*TOY, f"data.persons={PERSONS}", f"data.subset=ids:{share}", f"data.subset_seed={seed}")
+    flags = {"seed": seed, "start": "scratch" if backbone is None else str(backbone)}
+    adopted = {"pixels.mean": LUPERSON_MEAN, "pixels.std": LUPERSON_STD}  # as the command does for such a backbone
+    recipe = resolve_recipe("finetune", "small-bot", overrides=overrides, flags=flags, adopted=adopted)
+    assert isinstance(recipe, FinetuneRecipe)
+    job = FinetuneJob(recipe, data, backbone, home / "labels", CPU, 0, ("learn_sweep",), force=True, quiet=True)
+    scores = finetune(job, QUIET)["scores"]
+    return {"map": scores["map"], "rank1": scores["cmc"]["1"]}
+
+
+def show_table(home: Path) -> None:
+    """Mean and standard deviation over seeds, and the difference to the baseline with the same seeds, in points."""
+    groups: dict[tuple[object, ...], dict[str, dict[int, dict[str, float]]]] = defaultdict(lambda: defaultdict(dict))
+    for row in Results(home / "results.jsonl").rows:
+        epochs = row["epochs"] if row["what"] == "sweep" else ""
+        group = (row["what"], row["data"], row.get("share", ""), epochs)
+        title = row["setting"] if row["what"] == "sweep" or not row["epochs"] else f"{row['setting']} {row['epochs']}"
+        groups[group][title][row["seed"]] = row
+    for (what, data, share, epochs), settings in sorted(groups.items(), key=str):
+        base = settings.get("base" if what == "sweep" else "scratch", {})
+        print(f"\n{what} on {data} {share or f'{epochs} epochs'}")
+        print("| setting | seeds | mAP | against the base | rank-1 |\n|---|---|---|---|---|")
+        for name, rows in settings.items():
+            paired = [100 * (rows[seed]["map"] - base[seed]["map"]) for seed in rows if seed in base]
+            cells = [f"{len(rows)}", spread([100 * row["map"] for row in rows.values()])]
+            cells += [spread(paired, sign="+"), spread([100 * row["rank1"] for row in rows.values()])]
+            print(f"| {name} | {' | '.join(cells)} |")
+
+
+def spread(values: Sequence[float], *, sign: str = "") -> str:
+    """Mean and standard deviation as text."""
+    if not values:
+        return "-"
+    deviation = f" ({statistics.stdev(values):.2f})" if len(values) > 1 else ""
+    return f"{statistics.mean(values):{sign}.2f}{deviation}"
+
+
+def main() -> None:
+    """Runs what the command line names, then prints the table."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("what", choices=["sweep", "labels", "table"])
+    parser.add_argument("data", nargs="?", default="drawn", help="a labelled pack, or drawn")
+    parser.add_argument("--home", type=Path, default=Path("lup-sweep"), help="folder of results and runs")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    parser.add_argument("--epochs", type=int, default=20, help="of pre-training")
+    parser.add_argument("--only", nargs="+", default=[UNTRAINED, *SETTINGS], help="settings of the sweep")
+    parser.add_argument("--shares", nargs="+", default=["0.25", "1"], help="of the persons that have labels")
+    parser.add_argument("--set", nargs="+", default=[], help="recipe keys of pre-training, for labels")
+    options = parser.parse_args()
+    options.home.mkdir(parents=True, exist_ok=True)
+    if options.what != "table":
+        data = find_pack(options.home, options.data)
+        if options.what == "sweep":
+            sweep(options.home, data, options.only, seeds=options.seeds, epochs=options.epochs)
+        else:
+            compare_labels(
+                options.home, data, options.set, shares=options.shares, seeds=options.seeds, epochs=options.epochs
+            )
+    show_table(options.home)
+
+
+if __name__ == "__main__":
+    main()

@@ -19,13 +19,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from lupctl.core.device import Placement
-from lupctl.core.formats.pack import open_pack
+from lupctl.core.formats.pack import Pack, open_pack
+from lupctl.core.loading.images import PackImages
+from lupctl.core.loading.views import build_view_plan
 from lupctl.core.progress import Progress
 from lupctl.core.recipes.models import LUPERSON_MEAN, LUPERSON_STD, FinetuneRecipe, PretrainRecipe
 from lupctl.core.recipes.shipped import resolve_recipe
+from lupctl.core.retrieval.answerable import gallery_rows, query_rows
+from lupctl.core.retrieval.extract import Encoder, extract_features, open_encoder
 from lupctl.core.sources.synthetic import SyntheticPlan, SyntheticSource
 from lupctl.core.stages.finetune.job import FinetuneJob
 from lupctl.core.stages.finetune.run import finetune
@@ -69,7 +74,8 @@ SETTINGS: dict[str, tuple[str, ...]] = {
 }
 UNTRAINED = "untrained"
 PERSONS = 8  # of a batch of fine-tuning; a quarter of the 60 there are has to fill one
-CPU = Placement("cpu", 1, "")
+SCORES = ("map", "rank1", "knn", "camera", "chance")
+CPU, CPU_DEVICE = Placement("cpu", 1, ""), torch.device("cpu")
 QUIET = Progress(quiet=True)
 
 
@@ -113,11 +119,43 @@ def pretrain_job(home: Path, data: Path, overrides: Sequence[str], *, seed: int,
     return PretrainJob(recipe, (data,), home / "sweep", CPU, 0, ("learn_sweep",), probe=data, force=True, quiet=True)
 
 
-def probe_untrained(job: PretrainJob) -> dict[str, float]:
-    """What the probe says of the network a run begins with."""
+def train_and_look(job: PretrainJob) -> dict[str, float]:
+    """Pre-trains; returns what the probe and `camera_shares` say of the result."""
+    facts = pretrain(job, QUIET)
+    encoder, _ = open_encoder(job.run / "checkpoint.safetensors", device=CPU_DEVICE, precision=torch.float32)
+    return {**facts, **camera_shares(encoder, open_pack(job.packs[0]))}
+
+
+def look_untrained(job: PretrainJob) -> dict[str, float]:
+    """The same of the network a run begins with."""
     torch.manual_seed(job.recipe.seed)
-    method = build_method(job.recipe, torch.device("cpu"))
-    return probe_backbone(method, job.recipe, set_up(job), open_pack(job.packs[0]))
+    method, data = build_method(job.recipe, CPU_DEVICE), open_pack(job.packs[0])
+    scores = probe_backbone(method, job.recipe, set_up(job), data)
+    view = build_view_plan(job.recipe.pixels.model_dump())
+    encoder = Encoder(method.encoder_q.eval(), view, CPU_DEVICE, torch.float32)
+    return {**scores, **camera_shares(encoder, data)}
+
+
+def camera_shares(encoder: Encoder, data: Pack) -> dict[str, float]:
+    """How much features are of the camera and what it sees behind the person.
+
+    Returns:
+        `probe_camera`, the share of queries whose nearest image of another person is from the query's camera, and
+        `probe_chance`, what that share is where images of other persons are picked blindly.
+    """
+    rows = np.concatenate([query_rows(data.samples), gallery_rows(data.samples)])
+    samples, queries = data.samples.select(rows), len(query_rows(data.samples))
+    images = PackImages([data], rows)
+    features = extract_features(encoder, images, chunk=128, workers=0, flip=False, progress=QUIET)
+    unit = features / np.linalg.norm(features, axis=1, keepdims=True)
+    other = samples.person[:queries, None] != samples.person[None, queries:]
+    same_camera = samples.camera[:queries, None] == samples.camera[None, queries:]
+    nearest = np.where(other, unit[:queries] @ unit[queries:].T, -np.inf).argmax(axis=1)
+    shares = (same_camera & other).sum(axis=1) / other.sum(axis=1)
+    return {
+        "probe_camera": float(same_camera[np.arange(queries), nearest].mean()),
+        "probe_chance": float(shares.mean()),
+    }
 
 
 def sweep(home: Path, data: Path, names: Sequence[str], *, seeds: Sequence[int], epochs: int) -> None:
@@ -130,10 +168,15 @@ def sweep(home: Path, data: Path, names: Sequence[str], *, seeds: Sequence[int],
             if results.has(key):
                 continue
             started_at = time.perf_counter()
-            job = pretrain_job(home, data, SETTINGS.get(name, ()), seed=seed, epochs=epochs)
-            found = probe_untrained(job) if name == UNTRAINED else pretrain(job, QUIET)
-            scores = {score: found[f"probe_{score}"] for score in ("map", "rank1", "knn")}
+            job = pretrain_job(home, data, overrides_of(name), seed=seed, epochs=epochs)
+            found = look_untrained(job) if name == UNTRAINED else train_and_look(job)
+            scores = {score: found[f"probe_{score}"] for score in SCORES}
             results.add({**key, **scores, "seconds": round(time.perf_counter() - started_at)})
+
+
+def overrides_of(name: str) -> Sequence[str]:
+    """The recipe keys of a setting, which may be keys and values itself, with spaces between them."""
+    return SETTINGS[name] if name in SETTINGS else [] if name == UNTRAINED else name.split()
 
 
 def compare_labels(
@@ -202,11 +245,13 @@ def show_table(home: Path) -> None:
     for (what, data, share, epochs), settings in sorted(groups.items(), key=str):
         base = settings.get("base" if what == "sweep" else "scratch", {})
         print(f"\n{what} on {data} {share or f'{epochs} epochs'}")
-        print("| setting | seeds | mAP | against the base | rank-1 |\n|---|---|---|---|---|")
+        print(
+            "| setting | seeds | mAP | against the base | rank-1 | k-NN | same camera |\n|---|---|---|---|---|---|---|"
+        )
         for name, rows in settings.items():
             paired = [100 * (rows[seed]["map"] - base[seed]["map"]) for seed in rows if seed in base]
-            cells = [f"{len(rows)}", spread([100 * row["map"] for row in rows.values()])]
-            cells += [spread(paired, sign="+"), spread([100 * row["rank1"] for row in rows.values()])]
+            own = [spread([100 * row[score] for row in rows.values() if score in row]) for score in SCORES]
+            cells = [f"{len(rows)}", own[0], spread(paired, sign="+"), *own[1:4]]
             print(f"| {name} | {' | '.join(cells)} |")
 
 
@@ -226,9 +271,9 @@ def main() -> None:
     parser.add_argument("--home", type=Path, default=Path("lup-sweep"), help="folder of results and runs")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--epochs", type=int, default=20, help="of pre-training")
-    parser.add_argument("--only", nargs="+", default=[UNTRAINED, *SETTINGS], help="settings of the sweep")
+    parser.add_argument("--only", nargs="+", default=[UNTRAINED, *SETTINGS], help="settings, or KEY=VALUE texts")
     parser.add_argument("--shares", nargs="+", default=["0.25", "1"], help="of the persons that have labels")
-    parser.add_argument("--set", nargs="+", default=[], help="recipe keys of pre-training, for labels")
+    parser.add_argument("--set", nargs="+", default=[], help="KEY=VALUE texts for pre-training, for labels")
     options = parser.parse_args()
     options.home.mkdir(parents=True, exist_ok=True)
     if options.what != "table":

@@ -180,7 +180,14 @@ def overrides_of(name: str) -> Sequence[str]:
 
 
 def compare_labels(
-    home: Path, data: Path, overrides: Sequence[str], *, shares: Sequence[str], seeds: Sequence[int], epochs: int
+    home: Path,
+    data: Path,
+    overrides: Sequence[str],
+    *,
+    shares: Sequence[str],
+    seeds: Sequence[int],
+    epochs: int,
+    longer: int,
 ) -> None:
     """Fine-tunes small-bot at toy size on shares of the persons, from scratch and from small-moco at toy size.
 
@@ -193,6 +200,7 @@ def compare_labels(
         shares: of the training persons.
         seeds: of the runs.
         epochs: of pre-training.
+        longer: epochs of fine-tuning, times what small-bot has.
     """
     results = Results(home / "results.jsonl")
     dataset = open_pack(data).dataset
@@ -201,14 +209,14 @@ def compare_labels(
         for share in shares:
             for start in ("scratch", title):
                 key = {"what": "labels", "data": dataset, "setting": start, "share": share, "seed": seed}
-                key |= {"epochs": 0 if start == "scratch" else epochs}
+                key |= {"epochs": 0 if start == "scratch" else epochs, "longer": longer}
                 if results.has(key):
                     continue
                 started_at = time.perf_counter()
                 backbone = None
                 if start != "scratch":
                     backbone = find_backbone(home, data, overrides, seed=seed, epochs=epochs)
-                scores = finetune_share(home, data, backbone, share=share, seed=seed)
+                scores = finetune_share(home, data, backbone, share=share, seed=seed, longer=longer)
                 results.add({**key, **scores, "seconds": round(time.perf_counter() - started_at)})
 
 
@@ -222,16 +230,20 @@ def find_backbone(home: Path, data: Path, overrides: Sequence[str], *, seed: int
     return checkpoint
 
 
-def finetune_share(home: Path, data: Path, backbone: Path | None, *, share: str, seed: int) -> dict[str, float]:
+def finetune_share(
+    home: Path, data: Path, backbone: Path | None, *, share: str, seed: int, longer: int
+) -> dict[str, float]:
     """Scores of small-bot at toy size, trained on a share of the persons."""
     overrides = (*TOY, f"data.persons={PERSONS}", f"data.subset=ids:{share}", f"data.subset_seed={seed}")
     flags = {"seed": seed, "start": "scratch" if backbone is None else str(backbone)}
     adopted = {"pixels.mean": LUPERSON_MEAN, "pixels.std": LUPERSON_STD}  # as the command does for such a backbone
     recipe = resolve_recipe("finetune", "small-bot", overrides=overrides, flags=flags, adopted=adopted)
     assert isinstance(recipe, FinetuneRecipe)
+    schedule = recipe.schedule.model_copy(update={"epochs": longer * recipe.schedule.epochs})
+    recipe = recipe.model_copy(update={"schedule": schedule})
     job = FinetuneJob(recipe, data, backbone, home / "labels", CPU, 0, ("learn_sweep",), force=True, quiet=True)
     scores = finetune(job, QUIET)["scores"]
-    return {"map": scores["map"], "rank1": scores["cmc"]["1"]}
+    return {"map": scores["map"], "rank1": scores["rank1"]}
 
 
 def show_table(home: Path) -> None:
@@ -239,12 +251,13 @@ def show_table(home: Path) -> None:
     groups: dict[tuple[object, ...], dict[str, dict[int, dict[str, float]]]] = defaultdict(lambda: defaultdict(dict))
     for row in Results(home / "results.jsonl").rows:
         epochs = row["epochs"] if row["what"] == "sweep" else ""
-        group = (row["what"], row["data"], row.get("share", ""), epochs)
+        group = (row["what"], row["data"], row.get("share", ""), row.get("longer", epochs))
         title = row["setting"] if row["what"] == "sweep" or not row["epochs"] else f"{row['setting']} {row['epochs']}"
         groups[group][title][row["seed"]] = row
-    for (what, data, share, epochs), settings in sorted(groups.items(), key=str):
+    for (what, data, share, length), settings in sorted(groups.items(), key=str):
         base = settings.get("base" if what == "sweep" else "scratch", {})
-        print(f"\n{what} on {data} {share or f'{epochs} epochs'}")
+        title = f"{length} epochs" if what == "sweep" else f"{share} of the persons, {length} x small-bot's epochs"
+        print(f"\n{what} on {data}, {title}")
         print(
             "| setting | seeds | mAP | against the base | rank-1 | k-NN | same camera |\n|---|---|---|---|---|---|---|"
         )
@@ -274,6 +287,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", default=[UNTRAINED, *SETTINGS], help="settings, or KEY=VALUE texts")
     parser.add_argument("--shares", nargs="+", default=["0.25", "1"], help="of the persons that have labels")
     parser.add_argument("--set", nargs="+", default=[], help="KEY=VALUE texts for pre-training, for labels")
+    parser.add_argument("--longer", type=int, default=1, help="fine-tune so many times longer than small-bot")
     options = parser.parse_args()
     options.home.mkdir(parents=True, exist_ok=True)
     if options.what != "table":
@@ -282,7 +296,13 @@ def main() -> None:
             sweep(options.home, data, options.only, seeds=options.seeds, epochs=options.epochs)
         else:
             compare_labels(
-                options.home, data, options.set, shares=options.shares, seeds=options.seeds, epochs=options.epochs
+                options.home,
+                data,
+                options.set,
+                shares=options.shares,
+                seeds=options.seeds,
+                epochs=options.epochs,
+                longer=options.longer,
             )
     show_table(options.home)
 

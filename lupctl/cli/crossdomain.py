@@ -13,6 +13,8 @@ from lupctl.core.progress import Progress
 from lupctl.core.workspace import CHECKPOINT_NAME, Workspace
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import torch
 
     from lupctl.core.formats.crossdomain import CrossCell, CrossDomain

@@ -3,6 +3,8 @@
 import re
 import shlex
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -34,9 +36,13 @@ EXPECTED = {"lupctl data verify market1501": 3, "lupctl eval lup/runs/half --min
 
 
 def readme_commands() -> list[str]:
-    """The lines of all shell blocks that call lupctl, in order."""
-    blocks = re.findall(r"```bash\n(.*?)```", README.read_text(encoding="utf-8"), flags=re.DOTALL)
+    """The lines of all shell blocks that call lupctl, in order; those with a loop are another test's."""
+    blocks = [block for block in readme_blocks() if not block.startswith("for ")]
     return [line for block in blocks for line in block.splitlines() if line.startswith("lupctl ")]
+
+
+def readme_blocks() -> list[str]:
+    return re.findall(r"```bash\n(.*?)```", README.read_text(encoding="utf-8"), flags=re.DOTALL)
 
 
 def write_source(root: Path, plan: SyntheticPlan) -> None:
@@ -141,6 +147,25 @@ def test_every_command_of_the_readme(
     assert (place / "sheet.png").is_file()
     assert (place / "photos.features.h5").is_file()
     assert (place / "out.png").is_file()
+
+
+@pytest.mark.slow
+def test_the_loop_of_the_readme(place: Path) -> None:
+    """Two shares and two seeds of it, from scratch, in a real shell."""
+    (loop,) = (block for block in readme_blocks() if block.startswith("for "))
+    smaller = f"--recipe small-bot {SMALLER['finetune']} --set data.persons=2"
+    for published, ours in (
+        ("0.1 0.3 0.5 1", "0.5 1"), ("1 2 3", "1 2"), ("--from imagenet", f"--from scratch --arch r18 {smaller}"),
+        ("r50-from-imagenet", "r18-from-scratch"),
+    ):  # fmt: skip
+        assert published in loop
+        loop = loop.replace(published, ours)
+    python = f"{shlex.quote(sys.executable)} -c 'from lupctl.cli.app import main; main()'"
+    loop = f"set -e\n{python} data pack market1501\n" + loop.replace("lupctl ", f"{python} ", 2)
+    ran = subprocess.run(["bash", "-c", loop], capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr
+    assert len(list(Path("lup/runs").iterdir())) == 4, "a run for each share and seed"
+    assert len(list(Path("lup/comparisons").glob("*.json"))) == 1
 
 
 def test_the_readme_names_the_installed_test_command() -> None:

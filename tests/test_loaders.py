@@ -337,6 +337,28 @@ def test_a_loop_that_stops_in_the_middle_ends_its_workers_at_once(program: str) 
     assert done.returncode == 75
 
 
+def leave_a_loader_open(pack_path: Path) -> None:
+    """A process of a job that ends in an error, as one of PyTorch's launcher does."""
+    batches = open_loader(dataset_of(pack_path), range(100), workers=2, pin=False)
+    next(batches)
+    try:
+        raise ValueError("stopped")
+    except ValueError as error:
+        error.kept = error, batches  # type: ignore[attr-defined]
+        sys.exit(3)
+
+
+@pytest.mark.parametrize("start", ["fork", "spawn"])
+def test_a_child_that_ends_with_a_loader_open_does_end(pack_path: Path, start: str) -> None:
+    child = multiprocessing.get_context(start).Process(target=leave_a_loader_open, args=(pack_path,))  # type: ignore[attr-defined]
+    child.start()
+    child.join(40)
+    hangs = child.is_alive()
+    child.kill()
+    assert not hangs
+    assert child.exitcode == 3
+
+
 def test_an_error_ends_the_workers_at_once(pack_path: Path) -> None:
     damage(pack_path, 0)
     dataset = ChunkDataset(PackImages([open_pack(pack_path)]), PLAIN, chunk=4)

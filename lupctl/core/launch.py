@@ -1,11 +1,13 @@
 """Starting the processes of a training job through PyTorch's elastic launcher, and what their ends mean."""
 
 import json
+import logging
 import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar, cast
 
@@ -17,6 +19,7 @@ from lupctl.core.errors import DeviceError, LupError, StoppedError
 
 T = TypeVar("T")
 R = TypeVar("R")
+LAUNCHER_LOGS = ("torch.multiprocessing.spawn", "torch.distributed.elastic.multiprocessing.api")
 AGAIN = "type the same command again to continue from the last saved state"
 
 
@@ -63,7 +66,8 @@ def launch(entry: Callable[[T], R], job: T, *, processes: int, kind: str, meetin
             monitor_interval=0.2,
         )
         try:
-            given = elastic_launch(config, _run_child)(entry, job, kind, folder)
+            with _launcher_hushed():
+                given = elastic_launch(config, _run_child)(entry, job, kind, folder)
         except SignalException as error:
             stopped = _first_error(Path(folder))
             if stopped is not None:
@@ -87,6 +91,24 @@ def launch(entry: Callable[[T], R], job: T, *, processes: int, kind: str, meetin
                 hint="the same command on every machine, HOST being one of them and PORT open between them",
             ) from error
     return cast(R | None, given.get(0))
+
+
+@contextmanager
+def _launcher_hushed() -> Iterator[None]:
+    """Keeps PyTorch from telling in twenty lines of log what is one error here; the tracebacks of bugs stay."""
+
+    def is_news(record: logging.LogRecord) -> bool:
+        kind = record.exc_info[0] if record.exc_info else None
+        return record.levelno > logging.WARNING and (kind is None or kind.__name__ != "ProcessExitedException")
+
+    loggers = [logging.getLogger(name) for name in LAUNCHER_LOGS]
+    for logger in loggers:
+        logger.addFilter(is_news)
+    try:
+        yield
+    finally:
+        for logger in loggers:
+            logger.removeFilter(is_news)
 
 
 def _run_child(entry: Callable[[T], R], job: T, kind: str, folder: str) -> R:

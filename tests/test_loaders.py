@@ -229,8 +229,9 @@ class DyingImages(PackImages):
         return super().decode(index)
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-@pytest.mark.parametrize("kind", ["training", "evaluation"])
+@pytest.mark.parametrize(  # torch looks for dead workers every five seconds
+    ("kind", "workers"), [("training", 1), pytest.param("evaluation", 2, marks=pytest.mark.slow)]
+)
 def test_a_worker_that_dies_is_reported_with_its_image(pack_path: Path, kind: str, workers: int) -> None:
     images = DyingImages([open_pack(pack_path)])
     order = ShuffledOrder(len(images), batch=8, seed=11)
@@ -256,6 +257,7 @@ def test_a_worker_that_dies_while_the_loop_computes_is_told_at_the_next_batch(pa
         list(batches)
 
 
+@pytest.mark.slow
 def test_a_file_whose_worker_dies_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "a.jpg"
     path.write_bytes(encode_tiny(0))

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TypeVar, cast
 
 import torch
+from torch.distributed import DistBackendError
 
 from lupctl.core.cluster import LOOPBACK, Meeting, find_outer_job
 from lupctl.core.dist import joined_job
@@ -19,6 +20,7 @@ from lupctl.core.errors import DeviceError, LupError, StoppedError
 
 T = TypeVar("T")
 R = TypeVar("R")
+PATIENCE_S = 10.0
 LAUNCHER_LOGS = ("torch.multiprocessing.spawn", "torch.distributed.elastic.multiprocessing.api")
 AGAIN = "type the same command again to continue from the last saved state"
 
@@ -121,6 +123,12 @@ def _run_child(entry: Callable[[T], R], job: T, kind: str, folder: str) -> R:
         note = Path(folder) / f"{time.monotonic_ns():020d}-{os.environ['RANK']}.json"
         note.write_text(json.dumps([type(error).__name__, error.message, error.hint]), encoding="utf-8")
         sys.exit(error.exit_code)
+    except RuntimeError as error:
+        if isinstance(error, DistBackendError) or "gloo" in str(error):
+            # Another process is gone, and this one only felt it. Waiting lets the launcher see that one first, and end
+            # this one with it; its error is the one to tell.
+            time.sleep(PATIENCE_S)
+        raise
 
 
 def _out_of_memory(error: torch.OutOfMemoryError) -> DeviceError:

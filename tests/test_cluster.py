@@ -282,7 +282,33 @@ def test_a_killed_process_ends_the_job_which_can_be_continued(crowd: Path, tmp_p
     err = process.communicate(timeout=120)[1]
     assert process.returncode == 75, err
     assert "of 2 died (exit code -9); all were stopped" in err
+    assert "Traceback" not in err
+    assert len(err.splitlines()) < 8, "PyTorch's launcher does not talk in between"
     assert "hint: type the same command again to continue from the last saved state" in err
     assert not any(Path(f"/proc/{number}").exists() for number in trainers)
     assert 0 < read_state(tmp_path / "run")["step"] < 120
     assert lupctl(" ".join(words)).code == 0
+
+
+@pytest.mark.slow
+def test_a_decoding_worker_of_one_process_that_dies_ends_the_job_with_its_image(crowd: Path, tmp_path: Path) -> None:
+    settings = (*PRETRAIN, "schedule.epochs=400", "saving.every_epochs=1")
+    words = ["pretrain", "--data", str(crowd), "--gpus", "0", "--workers", "1", "--processes", "2"]
+    process = subprocess.Popen(
+        [*MAIN, *words, *as_options(settings), "--out", str(tmp_path / "run")], stderr=subprocess.PIPE, text=True
+    )
+    while not (tmp_path / "run" / "resume.pt").exists():
+        assert process.poll() is None
+        time.sleep(0.01)
+
+    def children(parent: int) -> list[int]:
+        tasks = Path(f"/proc/{parent}/task").glob("*/children")
+        return [int(number) for task in tasks for number in task.read_text().split()]
+
+    workers = [worker for trainer in children(process.pid) for worker in children(trainer)]
+    os.kill(max(workers), signal.SIGKILL)
+    err = process.communicate(timeout=120)[1]
+    assert process.returncode == 3, err
+    assert f"a decoding worker died (killed by SIGKILL); its last image was {crowd}: image " in err
+    assert "Traceback" not in err
+    assert not any(Path(f"/proc/{number}").exists() for number in workers)

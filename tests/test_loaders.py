@@ -229,8 +229,9 @@ class DyingImages(PackImages):
         return super().decode(index)
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-@pytest.mark.parametrize("kind", ["training", "evaluation"])
+@pytest.mark.parametrize(  # torch looks for dead workers every five seconds
+    ("kind", "workers"), [("training", 1), pytest.param("evaluation", 2, marks=pytest.mark.slow)]
+)
 def test_a_worker_that_dies_is_reported_with_its_image(pack_path: Path, kind: str, workers: int) -> None:
     images = DyingImages([open_pack(pack_path)])
     order = ShuffledOrder(len(images), batch=8, seed=11)
@@ -256,6 +257,7 @@ def test_a_worker_that_dies_while_the_loop_computes_is_told_at_the_next_batch(pa
         list(batches)
 
 
+@pytest.mark.slow
 def test_a_file_whose_worker_dies_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "a.jpg"
     path.write_bytes(encode_tiny(0))
@@ -335,6 +337,28 @@ def test_a_loop_that_stops_in_the_middle_ends_its_workers_at_once(program: str) 
     """They ignore SIGTERM, so nothing else would end them, and the process would wait for them at its exit."""
     done = subprocess.run([sys.executable, "-c", program], timeout=40, check=False)
     assert done.returncode == 75
+
+
+def leave_a_loader_open(pack_path: Path) -> None:
+    """A process of a job that ends in an error, as one of PyTorch's launcher does."""
+    batches = open_loader(dataset_of(pack_path), range(100), workers=2, pin=False)
+    next(batches)
+    try:
+        raise ValueError("stopped")
+    except ValueError as error:
+        error.kept = error, batches  # type: ignore[attr-defined]
+        sys.exit(3)
+
+
+@pytest.mark.parametrize("start", ["fork", "spawn"])
+def test_a_child_that_ends_with_a_loader_open_does_end(pack_path: Path, start: str) -> None:
+    child = multiprocessing.get_context(start).Process(target=leave_a_loader_open, args=(pack_path,))  # type: ignore[attr-defined]
+    child.start()
+    child.join(40)
+    hangs = child.is_alive()
+    child.kill()
+    assert not hangs
+    assert child.exitcode == 3
 
 
 def test_an_error_ends_the_workers_at_once(pack_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 import errno
 import shutil
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -137,6 +139,33 @@ def test_a_full_disk_in_the_middle_of_a_run(
     pretrain(pretrain_job(crowd, tmp_path / "other", "schedule.epochs=8", "saving.every_epochs=1"), QUIET)
     one, other = (torch_weights(tmp_path / name) for name in ("run", "other"))
     assert all(torch.equal(value, other[key]) for key, value in one.items())
+
+
+def test_a_state_that_finds_no_room_for_real(crowd: Path, tmp_path: Path) -> None:
+    """The system itself refuses the write in the middle of the file; the state before is still whole."""
+    words = ["pretrain", "--data", str(crowd), "--gpus", "0", "--workers", "0", "--out", "run"]
+    words += as_options((*PRETRAIN, "saving.every_epochs=1"))
+    program = (
+        "import os, resource\n"
+        "from lupctl.cli.app import main\n"
+        "from lupctl.core.train.saving import RunFolder\n"
+        "real = RunFolder.save_state\n"
+        "def save(self, state):\n"
+        "    if self.resume.exists():\n"
+        "        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))\n"
+        "    real(self, state)\n"
+        "RunFolder.save_state = save\n"
+        "main()\n"
+    )
+    words[words.index("schedule.epochs=2")] = "schedule.epochs=4"
+    done = subprocess.run(
+        [sys.executable, "-c", program, *words], cwd=tmp_path, capture_output=True, text=True, timeout=100, check=False
+    )
+    assert done.returncode == 3, done.stderr
+    assert "error: run/resume.pt: cannot be written (File too large)" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert read_state(tmp_path / "run")["step"] == 2
+    assert list((tmp_path / "run").glob(".*.part")) == []
 
 
 def torch_weights(run: Path) -> dict[str, torch.Tensor]:

@@ -211,6 +211,19 @@ def test_a_log_without_a_terminal_is_told_now_and_then(
     assert lines[1].endswith("0 min left")
 
 
+def test_synthetic_data_is_drawn_for_a_profile_where_there_is_none(tmp_path: Path, lupctl: Shell) -> None:
+    tiny = " ".join(as_options((*PRETRAIN, "data.batch=8", "bn_groups=2")))
+    ran = lupctl(f"pretrain --profile 1 --data synthetic --gpus 0 --workers 0 {tiny} --json")
+    assert ran.code == 0, ran.err
+    assert "data: synthetic, images of 128 x 64 drawn for this command" in ran.err
+    assert (ran.json["batch"], ran.json["steps"]) == (8, 1)
+    assert ran.json["worker_s"]["decode"] > 0
+    assert list(tmp_path.iterdir()) == [], "nothing is kept"
+    ran = lupctl(f"pretrain --data synthetic --gpus 0 {tiny}")
+    assert ran.code == 3
+    assert "no pack of 'synthetic'" in ran.err
+
+
 def test_synthetic_data_of_the_command_can_be_profiled(tmp_path: Path, lupctl: Shell) -> None:
     packs = tmp_path / "lup" / "packs"
     plan = SyntheticPlan(unlabelled_persons=13, scenes=3, height=32, width=16)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lupctl.cli.datasets import complete_dataset
+from lupctl.cli.drawn import drawn_pack, wants_drawing
 from lupctl.cli.options import (
     ArchOption,
     DebugOption,
@@ -129,7 +130,8 @@ def pretrain(
 
     `lupctl pretrain --data synthetic --profile 20`
     """
-    from dataclasses import asdict
+    from contextlib import nullcontext
+    from dataclasses import asdict, replace
 
     from lupctl.core.recipes.models import PretrainRecipe
     from lupctl.core.recipes.shipped import resolve_recipe
@@ -149,7 +151,8 @@ def pretrain(
     flags = {"method": method, "net.arch": arch, "data.packs": data, "probe.pack": probe}
     resolved = resolve_recipe("pretrain", recipe, overrides=set_ or (), flags=flags)
     assert isinstance(resolved, PretrainRecipe)
-    packs = find_pretraining_packs(space, resolved.data.packs, progress, planned=dry_run)
+    is_drawn = profile is not None and wants_drawing(space, resolved.data.packs)
+    packs = () if is_drawn else find_pretraining_packs(space, resolved.data.packs, progress, planned=dry_run)
     progress.say(placement.line)
     job = PretrainJob(
         recipe=resolved,
@@ -171,7 +174,8 @@ def pretrain(
             show_plan(job, counts, json=json)
         return
     if profile is not None:
-        found = measure(job, profile)
+        with drawn_pack(resolved.data.batch, progress) if is_drawn else nullcontext() as drawn:
+            found = measure(job if drawn is None else replace(job, packs=(drawn,)), profile)
         if leads and found is not None:
             show_profile(found.to_json(), json=json)
         return
@@ -256,4 +260,5 @@ def show_profile(found: dict[str, Any], *, json: bool) -> None:
     rows += [(name, where, f"{1000 * seconds:.1f}", None) for name, seconds in found["worker_s"].items()]
     speed = f"{1000 * found['step_s']:.0f} ms a step, {found['images_per_s']:,.0f} images/s"
     title = f"{speed}, over {found['steps']} steps"
-    print_table(title, ["part", "where", "ms", "share"], rows, note="\n".join(found["advice"]))
+    print_table(title, ["part", "where", "ms", "share"], rows)
+    print("\n".join(found["advice"]))

@@ -1,15 +1,18 @@
 """Starting the processes of a training job through PyTorch's elastic launcher, and what their ends mean."""
 
 import json
+import logging
 import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar, cast
 
 import torch
+from torch.distributed import DistBackendError
 
 from lupctl.core.cluster import LOOPBACK, Meeting, find_outer_job
 from lupctl.core.dist import joined_job
@@ -17,6 +20,8 @@ from lupctl.core.errors import DeviceError, LupError, StoppedError
 
 T = TypeVar("T")
 R = TypeVar("R")
+PATIENCE_S = 10.0
+LAUNCHER_LOGS = ("torch.multiprocessing.spawn", "torch.distributed.elastic.multiprocessing.api")
 AGAIN = "type the same command again to continue from the last saved state"
 
 
@@ -63,7 +68,8 @@ def launch(entry: Callable[[T], R], job: T, *, processes: int, kind: str, meetin
             monitor_interval=0.2,
         )
         try:
-            given = elastic_launch(config, _run_child)(entry, job, kind, folder)
+            with _launcher_hushed():
+                given = elastic_launch(config, _run_child)(entry, job, kind, folder)
         except SignalException as error:
             stopped = _first_error(Path(folder))
             if stopped is not None:
@@ -89,6 +95,24 @@ def launch(entry: Callable[[T], R], job: T, *, processes: int, kind: str, meetin
     return cast(R | None, given.get(0))
 
 
+@contextmanager
+def _launcher_hushed() -> Iterator[None]:
+    """Keeps PyTorch from telling in twenty lines of log what is one error here; the tracebacks of bugs stay."""
+
+    def is_news(record: logging.LogRecord) -> bool:
+        kind = record.exc_info[0] if record.exc_info else None
+        return record.levelno > logging.WARNING and (kind is None or kind.__name__ != "ProcessExitedException")
+
+    loggers = [logging.getLogger(name) for name in LAUNCHER_LOGS]
+    for logger in loggers:
+        logger.addFilter(is_news)
+    try:
+        yield
+    finally:
+        for logger in loggers:
+            logger.removeFilter(is_news)
+
+
 def _run_child(entry: Callable[[T], R], job: T, kind: str, folder: str) -> R:
     """One process of a job; an error that a user can act on is left in a file for the parent."""
     try:
@@ -99,6 +123,12 @@ def _run_child(entry: Callable[[T], R], job: T, kind: str, folder: str) -> R:
         note = Path(folder) / f"{time.monotonic_ns():020d}-{os.environ['RANK']}.json"
         note.write_text(json.dumps([type(error).__name__, error.message, error.hint]), encoding="utf-8")
         sys.exit(error.exit_code)
+    except RuntimeError as error:
+        if isinstance(error, DistBackendError) or "gloo" in str(error):
+            # Another process is gone, and this one only felt it. Waiting lets the launcher see that one first, and end
+            # this one with it; its error is the one to tell.
+            time.sleep(PATIENCE_S)
+        raise
 
 
 def _out_of_memory(error: torch.OutOfMemoryError) -> DeviceError:

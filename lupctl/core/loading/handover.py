@@ -67,17 +67,17 @@ class Room:
         self._worker: str | None = None
         self._slots: list[Tensor] = []
         self._told: set[int] = set()
-        self._reading: NDArray[np.int64] | None = None
+        self._reading: Tensor | None = None
 
     def watch(self, workers: int) -> None:
         """Lets workers that are forked after this leave word of what they read."""
-        self._reading = _shared_bytes(8 * workers).view(torch.int64).fill_(-1).numpy() if workers else None
+        self._reading = _shared_bytes(8 * workers).view(torch.int64).fill_(-1) if workers else None
 
     def note(self, image: int) -> None:
         """Leaves word, in a worker, of the image that it reads now."""
         info = get_worker_info()
         if info is not None and self._reading is not None:
-            self._reading[info.id] = image
+            self._reading.numpy()[info.id] = image  # a tenth of the time of torch's own
 
     def last_image(self, worker: int) -> int | None:
         """The image that a worker left word of last, dead or alive."""

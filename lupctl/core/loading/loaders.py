@@ -3,9 +3,11 @@
 import atexit
 import os
 import signal
+import sys
 import weakref
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, fields
+from multiprocessing.util import Finalize
 from typing import Any
 
 import cv2
@@ -23,6 +25,8 @@ from lupctl.core.loading.images import FileImages, PackImages
 from lupctl.core.loading.policy import apply_policy, draw_policy, fading_probability
 from lupctl.core.loading.samplers import StepOrder
 from lupctl.core.loading.views import ViewPlan, draw_view, draw_views
+
+BEFORE_QUEUES = 100
 
 
 @dataclass(frozen=True)
@@ -189,8 +193,10 @@ def open_loader(dataset: BatchSource[Batch], items: range, *, workers: int, pin:
     Raises:
         DataError: a pack is damaged, or a worker process died.
     """
-    # Workers are forked. Where OpenCV has started threads of its own, as packing in this process does, a forked copy
-    # would wait for threads that do not exist; ending them here is safe, and one thread per worker is what we want.
+    # Workers are forked, also by a process that was not: a child that PyTorch's launcher spawned would otherwise spawn
+    # them too, each with an interpreter and a copy of the pack's columns of its own. Where OpenCV has started threads
+    # of its own, as packing in this process does, a forked copy would wait for threads that do not exist; ending them
+    # here is safe, and one thread per worker is what we want.
     cv2.setNumThreads(1)
     dataset.room.watch(workers)
     loader: DataLoader[Batch | LupError] = DataLoader(
@@ -198,6 +204,7 @@ def open_loader(dataset: BatchSource[Batch], items: range, *, workers: int, pin:
         sampler=items,
         batch_size=None,
         num_workers=workers,
+        multiprocessing_context="fork" if workers and sys.platform == "linux" else None,
         pin_memory=pin,
         prefetch_factor=4 if workers else None,
         worker_init_fn=_start_worker,
@@ -209,7 +216,10 @@ def open_loader(dataset: BatchSource[Batch], items: range, *, workers: int, pin:
         decoded = iter(loader)
     batches = read_guarded(decoded, dataset)
     # Workers ignore SIGTERM, which is how Python ends those that are left at its own exit, and would wait for ever.
+    # A process that multiprocessing started, as those of a training job are, knows no atexit but finalizers; this one
+    # comes before those of the queues that tell the workers.
     atexit.register(close_if_open, weakref.ref(batches))
+    Finalize(None, close_if_open, args=(weakref.ref(batches),), exitpriority=BEFORE_QUEUES)
     return batches
 
 

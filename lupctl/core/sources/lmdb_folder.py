@@ -15,7 +15,7 @@ import numpy as np
 from lupctl.core.choices import JUNK
 from lupctl.core.errors import CorruptImageError, DataError
 from lupctl.core.names import BLOCK_NAMES, Names, NamesBuilder, build_names, sort_rows
-from lupctl.core.sources.lmdb_files import data_file, find_database, import_lmdb, open_environment
+from lupctl.core.sources.lmdb_files import damage_named, data_file, find_database, import_lmdb, open_environment
 from lupctl.core.sources.lmdb_keys import KeyFile, Labels, find_key_file, read_key_file
 from lupctl.core.sources.read_ahead import ReadAhead
 from lupctl.core.sources.records import Listing
@@ -101,7 +101,11 @@ class LmdbSource:
             get = self._local.get if self._process == os.getpid() else self._open_here()
         except AttributeError:  # the first read of this thread
             get = self._open_here()
-        encoded: bytes | None = get(name[: -len(SUFFIX)].encode())
+        try:
+            encoded: bytes | None = get(name[: -len(SUFFIX)].encode())
+        except Exception:
+            with damage_named(self.path):  # entered on failure only: it costs as much as reading
+                raise
         if encoded is None:
             raise CorruptImageError(f"the LMDB has no key {name[: -len(SUFFIX)]}", hint=HINT)
         return encoded
@@ -111,6 +115,9 @@ class LmdbSource:
 
         Returns:
             None where the database does not have one of the keys.
+
+        Raises:
+            FormatError: the database is damaged.
         """
         if self._process != os.getpid():
             self._open_here()
@@ -118,7 +125,8 @@ class LmdbSource:
         if transaction is None:
             transaction = self._local.mapped = self._environment.begin(buffers=True)
         names = next(build_names(self._listing.names)[begin:end].encoded_blocks(end - begin))
-        values: list[memoryview | None] = list(map(transaction.get, [name[: -len(SUFFIX)] for name in names]))
+        with damage_named(self.path):
+            values: list[memoryview | None] = list(map(transaction.get, [name[: -len(SUFFIX)] for name in names]))
         return None if None in values else cast(list[memoryview], values)
 
     def read_ahead(self, row: int) -> None:
@@ -179,7 +187,7 @@ class LmdbSource:
         keys = NamesBuilder()
         # The library fetches a key's value, too, though nobody asks for it.
         ahead, entries = ReadAhead(data_file(self.path)), max(self._num_entries, 1)
-        with self._environment.begin() as transaction, transaction.cursor() as cursor:
+        with damage_named(self.path), self._environment.begin() as transaction, transaction.cursor() as cursor:
             walk = cursor.iternext(keys=True, values=False)
             while block := list(islice(walk, BLOCK_NAMES)):
                 ahead.move(len(keys) / entries)

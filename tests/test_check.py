@@ -1,7 +1,10 @@
 """Packing by headers: what counts as plain and whole, the same pack as by decoding, and what is told about it."""
 
+import resource
 import shutil
 import struct
+import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -261,6 +264,21 @@ def test_the_command_says_what_was_checked(tmp_path: Path, lupctl: Shell) -> Non
     assert lupctl("data pack crops --check header").code == 0, "decoding is more than was asked"
     both = lupctl("data pack crops --check header --size 8x8")
     assert (both.code, "to be resized, images are decoded" in both.err) == (2, True)
+
+
+@pytest.mark.parametrize("check", ["header", "decode"])
+def test_a_disk_that_takes_no_more(tmp_path: Path, check: str) -> None:
+    write_database(tmp_path / "lmdb", crops(300))
+    line = [sys.executable, "-c", "from lupctl.cli.app import main; main()", "data", "pack", "lmdb", "--check", check]
+
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY))
+
+    ran = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, preexec_fn=limit)
+    assert (ran.returncode, "takes no file so large" in ran.stderr, "--shard-bytes" in ran.stderr) == (3, True, True)
+    assert not list(tmp_path.rglob("*.h5*"))
+    assert subprocess.run(line, cwd=tmp_path, capture_output=True).returncode == 0
+    assert len(open_pack(tmp_path / "lup" / "packs" / "lmdb.h5")) == 300
 
 
 def test_reading_ahead_asks_for_every_byte_once_and_not_too_early(

@@ -331,6 +331,13 @@ def test_an_address_of_ones_own(lupctl: Shell, server: Server, tmp_path: Path) -
     assert len(page.asked) == 2
 
 
+def test_an_archive_of_many_loose_files_is_told_in_few_words(lupctl: Shell, server: Server) -> None:
+    server.add("/crops.zip", zipped({f"{row:03d}.jpg": encode_tiny(row) for row in range(200)}))
+    ran = lupctl(f"data download crops --url {server.url('/crops.zip')} --accept-terms")
+    assert (ran.code, len(ran.out) < 2_000) == (0, True)
+    assert "000.jpg, 001.jpg, 002.jpg, 003.jpg, 004.jpg and 195 more" in " ".join(ran.out.split())
+
+
 def test_a_wrong_checksum(lupctl: Shell, server: Server, tmp_path: Path) -> None:
     server.add("/crops.zip", zipped({"a.jpg": b"1"}))
     ran = lupctl(f"data download crops --url {server.url('/crops.zip')} --sha256 {'0' * 64} --accept-terms")

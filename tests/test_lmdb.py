@@ -243,3 +243,27 @@ def test_lmdb_is_asked_for(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     with pytest.raises(DataError, match="needs the package lmdb, which is not installed") as caught:
         open_source(folder).list_images()
     assert caught.value.hint == "pip install 'lupctl[lmdb]'"
+
+
+def test_damaged_pages_are_named(tmp_path: Path) -> None:
+    keys = [f"00_00_0000_{row:08d}" for row in range(400)]
+    database = write_lmdb(tmp_path / "raw" / "lmdb", {key: encode_tiny(0) for key in keys})
+    data = database / "data.mdb"
+    content = data.read_bytes()
+    # Behind ten bytes a page's kind: 1 a branch of the tree. Behind sixteen, where its nodes are; the child of a node
+    # is a page whose number's upper part stands behind four bytes.
+    (branch,) = [at for at in range(8192, len(content), 4096) if content[at + 10] == 1]
+    node = branch + int.from_bytes(content[branch + 16 + 2 * 7 : branch + 16 + 2 * 8], "little")
+    broken = bytearray(content)
+    broken[node + 4 : node + 6] = b"\xff\xff"
+    data.write_bytes(bytes(broken))
+    listed = write_keys(tmp_path / "raw" / "keys.pkl", keys)
+    source = open_source(tmp_path / "raw")
+    with pytest.raises(FormatError, match=r"a damaged LMDB \(mdb_get: MDB_PAGE_NOTFOUND"):
+        source.read_block(0, 400)
+    with pytest.raises(FormatError, match="a damaged LMDB"):
+        list(map(source.read, source.list_images().names))
+    listed.unlink()
+    with pytest.raises(FormatError, match=r"lmdb: a damaged LMDB \(mdb_cursor_get: MDB_PAGE_NOTFOUND") as caught:
+        open_source(tmp_path / "raw").list_images()
+    assert caught.value.hint == "copy the database again"

@@ -154,12 +154,12 @@ def test_the_loop_of_the_readme(place: Path) -> None:
     """Two shares and two seeds of it, from scratch, in a real shell."""
     (loop,) = (block for block in readme_blocks() if block.startswith("for "))
     smaller = f"--recipe small-bot {SMALLER['finetune']} --set data.persons=2"
-    for published, ours in (
+    for theirs, ours in (
         ("0.1 0.3 0.5 1", "0.5 1"), ("1 2 3", "1 2"), ("--from imagenet", f"--from scratch --arch r18 {smaller}"),
         ("r50-from-imagenet", "r18-from-scratch"),
     ):  # fmt: skip
-        assert published in loop
-        loop = loop.replace(published, ours)
+        assert theirs in loop
+        loop = loop.replace(theirs, ours)
     python = f"{shlex.quote(sys.executable)} -c 'from lupctl.cli.app import main; main()'"
     loop = f"set -e\n{python} data pack market1501\n" + loop.replace("lupctl ", f"{python} ", 2)
     ran = subprocess.run(["bash", "-c", loop], capture_output=True, text=True)

@@ -1,5 +1,6 @@
 """`lupctl data download`: raw data, or what a person has to do to get it."""
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 SCHEMA = "lupctl.download/1"
 JOBS = 4
+NUM_NAMES = 5
 
 DatasetsArgument = Annotated[
     list[str],
@@ -204,13 +206,19 @@ def _show_results(plans: "list[Plan]", results: "list[DatasetResult]", *, json: 
         print_json(SCHEMA, {"dry_run": False, "datasets": rows})
         return
     cells = [
-        (result.dataset, result.state, file.name, round(file.bytes / 2**20, 1), file.sha256, ", ".join(file.content))
+        (result.dataset, result.state, file.name, round(file.bytes / 2**20, 1), file.sha256, _some(file.content))
         for result in results
         for file in result.files
     ]
     if cells:
         print_table("", ["dataset", "state", "file", "MiB", "sha256", "gave"], cells)
     _show_steps(by_hand)
+
+
+def _some(names: Sequence[str]) -> str:
+    """The first few of names that may be as many as an archive has files."""
+    more = len(names) - NUM_NAMES
+    return ", ".join(names[:NUM_NAMES]) + (f" and {more:,} more" if more > 0 else "")
 
 
 def _show_steps(plans: "list[Plan]") -> None:

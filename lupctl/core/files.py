@@ -15,8 +15,7 @@ from lupctl.core.errors import DataError, UsageError
 HASH_CHUNK_BYTES = 1 << 20
 RUST_ERROR = re.compile(r"\(os error (\d+)\)")
 UNWRITABLE = (
-    errno.EROFS, errno.EACCES, errno.EPERM, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG,
-    errno.EFBIG, errno.EIO,
+    errno.EROFS, errno.EACCES, errno.EPERM, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.EIO,
 )  # fmt: skip
 
 
@@ -56,6 +55,12 @@ def disk_errors_named(path: Path) -> Iterator[None]:
             raise DataError(
                 f"{path}: the disk is full ({free / 2**20:.0f} MiB free); nothing was written",
                 hint="free some space, or name another place with --out or --home, then type the same command again",
+            ) from error
+        if number == errno.EFBIG:
+            raise DataError(
+                f"{path}: this disk, or this account, takes no file so large ({os.strerror(errno.EFBIG)})",
+                hint="name another place with --out or --home; a pack also goes into smaller files, as with "
+                "--shard-bytes 2000000000",
             ) from error
         if number in UNWRITABLE:
             raise DataError(

@@ -67,33 +67,30 @@ class CropColumnsWriter:
         self._videos = array("i")
         self._scores = array("f")
         self._boxes = array("f")  # four numbers in turns
-        self._has_crops = False
+        self._unknown = 0  # images behind the last crop that are none; most packs have no crop at all
 
     @property
     def num_bytes(self) -> int:
         """What the columns will take."""
-        return len(self._frames) * ROW_BYTES if self._has_crops else 0
+        return (len(self._frames) + self._unknown) * ROW_BYTES if self._frames else 0
 
     def add(self, crop: CropFacts | None) -> None:
         """Appends one image."""
-        self._has_crops |= crop is not None
-        row = crop or UNKNOWN
-        self._frames.append(row.frame)
-        self._videos.append(row.video)
-        self._scores.append(row.score)
-        self._boxes.extend(row.box)
+        if crop is None:
+            self._unknown += 1
+            return
+        self._fill()
+        self._append(crop, 1)
 
     def add_unknown(self, count: int) -> None:
         """Appends `count` images that are no crops."""
-        self._frames.extend([UNKNOWN.frame] * count)
-        self._videos.extend([UNKNOWN.video] * count)
-        self._scores.extend([UNKNOWN.score] * count)
-        self._boxes.extend(UNKNOWN.box * count)
+        self._unknown += count
 
     def write(self, file: h5py.File) -> None:
         """Writes `samples/frame`, `video`, `score` and `box` into a file that has its samples."""
-        if not self._has_crops:
+        if not self._frames:
             return
+        self._fill()
         for column, values in (
             ("frame", np.array(self._frames, "<i8")),
             ("video", np.array(self._videos, "<i4")),
@@ -101,6 +98,16 @@ class CropColumnsWriter:
             ("box", np.array(self._boxes, "<f4").reshape(-1, 4)),
         ):
             file[GROUP].create_dataset(column, data=values, track_times=False)
+
+    def _fill(self) -> None:
+        self._append(UNKNOWN, self._unknown)
+        self._unknown = 0
+
+    def _append(self, crop: CropFacts, count: int) -> None:
+        self._frames.extend([crop.frame] * count)
+        self._videos.extend([crop.video] * count)
+        self._scores.extend([crop.score] * count)
+        self._boxes.extend(crop.box * count)
 
 
 def read_crops(path: Path, *, hint: str) -> CropColumns | None:

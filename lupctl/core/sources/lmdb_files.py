@@ -2,6 +2,8 @@
 
 import os
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 from weakref import WeakValueDictionary
@@ -28,6 +30,20 @@ def import_lmdb(path: Path) -> Any:
             f"{path}: reading an LMDB needs the package lmdb, which is not installed", hint="pip install 'lupctl[lmdb]'"
         ) from error
     return lmdb
+
+
+@contextmanager
+def damage_named(path: Path) -> Iterator[None]:
+    """Turns what the library says of a database whose pages are damaged into one line that names it.
+
+    Raises:
+        FormatError: the database is damaged.
+    """
+    lmdb = import_lmdb(path)
+    try:
+        yield
+    except lmdb.Error as error:
+        raise FormatError(f"{path}: a damaged LMDB ({error})", hint="copy the database again") from error
 
 
 def open_environment(lmdb: Any, path: Path) -> Any:

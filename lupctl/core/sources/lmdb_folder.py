@@ -5,6 +5,7 @@ import os
 import re
 import threading
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice, repeat
 from pathlib import Path
@@ -14,8 +15,8 @@ import numpy as np
 
 from lupctl.core.choices import JUNK
 from lupctl.core.errors import CorruptImageError, DataError
-from lupctl.core.names import BLOCK_NAMES, Names, NamesBuilder, build_names, sort_rows
-from lupctl.core.sources.lmdb_files import data_file, find_database, import_lmdb, open_environment
+from lupctl.core.names import BLOCK_NAMES, Names, NamesBuilder, build_names, find_falls, sort_rows
+from lupctl.core.sources.lmdb_files import damage_named, data_file, find_database, import_lmdb, open_environment
 from lupctl.core.sources.lmdb_keys import KeyFile, Labels, find_key_file, read_key_file
 from lupctl.core.sources.read_ahead import ReadAhead
 from lupctl.core.sources.records import Listing
@@ -32,6 +33,14 @@ TOLD: Final[dict[Labels, str]] = {
     "persons in keys": "persons from the keys, as LUPerson-NL writes them",
 }
 HINT = "copy the database again; lupctl data pack DIR --keys none reads what is in it"
+
+
+@dataclass(frozen=True)
+class _Listed:
+    """What is in the database, and where its persons come from, or that there are none."""
+
+    listing: Listing
+    labels: Labels
 
 
 class LmdbSource:
@@ -67,7 +76,7 @@ class LmdbSource:
             "layout": "lmdb",
             "database": str(self.path),
             "keys": self.key_file.name if self.key_file else "none",
-            "labels": self._labels,
+            "labels": self._listed.labels,
             "terms": self._terms,
             "notes": [self._describe_keys()],
         }
@@ -88,7 +97,7 @@ class LmdbSource:
             DataError: the key file asks for a global, or keys are no texts.
             FormatError: database or key file are damaged.
         """
-        return self._listing
+        return self._listed.listing
 
     def read(self, name: str) -> bytes:
         """The value of one key; may be called from several threads at once.
@@ -101,7 +110,11 @@ class LmdbSource:
             get = self._local.get if self._process == os.getpid() else self._open_here()
         except AttributeError:  # the first read of this thread
             get = self._open_here()
-        encoded: bytes | None = get(name[: -len(SUFFIX)].encode())
+        try:
+            encoded: bytes | None = get(name[: -len(SUFFIX)].encode())
+        except Exception:
+            with damage_named(self.path):  # entered on failure only: it costs as much as reading
+                raise
         if encoded is None:
             raise CorruptImageError(f"the LMDB has no key {name[: -len(SUFFIX)]}", hint=HINT)
         return encoded
@@ -111,14 +124,18 @@ class LmdbSource:
 
         Returns:
             None where the database does not have one of the keys.
+
+        Raises:
+            FormatError: the database is damaged.
         """
         if self._process != os.getpid():
             self._open_here()
         transaction = getattr(self._local, "mapped", None)
         if transaction is None:
             transaction = self._local.mapped = self._environment.begin(buffers=True)
-        names = next(build_names(self._listing.names)[begin:end].encoded_blocks(end - begin))
-        values: list[memoryview | None] = list(map(transaction.get, [name[: -len(SUFFIX)] for name in names]))
+        names = next(build_names(self._listed.listing.names)[begin:end].encoded_blocks(end - begin))
+        with damage_named(self.path):
+            values: list[memoryview | None] = list(map(transaction.get, [name[: -len(SUFFIX)] for name in names]))
         return None if None in values else cast(list[memoryview], values)
 
     def read_ahead(self, row: int) -> None:
@@ -127,48 +144,43 @@ class LmdbSource:
         Without it each value waits for the disk, as the library is told not to read ahead; where the guess is wrong,
         one reading of the whole file more is what it costs.
         """
-        self._ahead.move(row / max(len(self._listing), 1))
+        self._ahead.move(row / max(len(self._listed.listing), 1))
 
     @cached_property
     def _ahead(self) -> ReadAhead:
         return ReadAhead(data_file(self.path))
 
     @cached_property
-    def _keyed(self) -> KeyFile:
-        if self.key_file is not None:
-            return read_key_file(self.key_file)
-        return KeyFile(self._walk(), "none", np.empty(0, np.int64))
-
-    @cached_property
-    def _labels(self) -> Labels:
-        """Where persons come from, or that there are none."""
-        keyed = self._keyed
-        if keyed.labels == "none" and keyed.keys and all(map(NL_KEY.fullmatch, keyed.keys)):
-            return "persons in keys"
-        return keyed.labels
-
-    @cached_property
-    def _listing(self) -> Listing:
-        keyed = self._keyed
+    def _listed(self) -> _Listed:
+        if self.key_file is None:
+            keyed = KeyFile(self._walk(), "none", np.empty(0, np.int64))
+        else:
+            keyed = read_key_file(self.key_file)
+        labels, numbers = keyed.labels, keyed.numbers
+        if labels == "none" and keyed.keys and all(map(NL_KEY.fullmatch, keyed.keys)):
+            labels = "persons in keys"
         named = NamesBuilder()
         for block in keyed.keys.encoded_blocks():
             named.extend_encoded([key + SUFFIX.encode() for key in block])
+        del keyed  # millions of keys are not kept beside as many names
         names = named.build()
-        order = sort_rows(names)
-        names = names.take(order)
-        match self._labels:
+        if len(find_falls(names)):
+            order = sort_rows(names)
+            names, numbers = names.take(order), numbers[order] if len(numbers) else numbers
+        match labels:
             case "pids":
-                return build_uniform(names, keyed.numbers[order].data, "train")
+                listing = build_uniform(names, numbers.data, "train")
             case "persons in keys":
                 # The rule fixes where the digits stand.
-                return build_uniform(names, (int(name[6:12]) for name in names), "train")
+                listing = build_uniform(names, (int(name[6:12]) for name in names), "train")
             case "none" | "vids":
-                return build_uniform(names, repeat(JUNK), "unlabelled")
+                listing = build_uniform(names, repeat(JUNK), "unlabelled")
+        return _Listed(listing, labels)
 
     def _describe_keys(self) -> str:
-        count, entries = len(self._keyed.keys), self._num_entries
+        count, entries = len(self._listed.listing), self._num_entries
         origin = f"{count:,} keys of {self.key_file.name}" if self.key_file else "every key of the database"
-        return f"{origin}, {entries:,} entries in the database; {TOLD[self._labels]}"
+        return f"{origin}, {entries:,} entries in the database; {TOLD[self._listed.labels]}"
 
     @cached_property
     def _num_entries(self) -> int:
@@ -179,7 +191,7 @@ class LmdbSource:
         keys = NamesBuilder()
         # The library fetches a key's value, too, though nobody asks for it.
         ahead, entries = ReadAhead(data_file(self.path)), max(self._num_entries, 1)
-        with self._environment.begin() as transaction, transaction.cursor() as cursor:
+        with damage_named(self.path), self._environment.begin() as transaction, transaction.cursor() as cursor:
             walk = cursor.iternext(keys=True, values=False)
             while block := list(islice(walk, BLOCK_NAMES)):
                 ahead.move(len(keys) / entries)

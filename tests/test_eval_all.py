@@ -9,6 +9,8 @@ import pytest
 from conftest import Shell, pack_drawn
 from tiny_training import finetune_job, pretrain_job
 
+from lupctl.core.errors import DataError
+from lupctl.core.files import write_text
 from lupctl.core.formats.features import read_features_head
 from lupctl.core.progress import Progress
 from lupctl.core.sources.synthetic import SyntheticPlan
@@ -174,7 +176,6 @@ def test_a_comparison_of_a_whole_sweep_has_a_name(lupctl: Shell, home: Path) -> 
     assert path.name.startswith(f"{names[0][:50]}--and-4-more-")
 
 
-def test_a_name_that_no_disk_takes_is_one_line(lupctl: Shell, home: Path) -> None:
-    ran = lupctl(f"eval --all one --device cpu --out {'x' * 260}.json")
-    assert ran.code == 3
-    assert "cannot be written (File name too long)\nhint: name another place with --out or --home" in ran.err
+def test_a_name_that_no_disk_takes_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"x\.json: cannot be written \(File name too long\)"):
+        write_text(tmp_path / f"{'x' * 260}.json", "{}")

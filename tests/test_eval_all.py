@@ -9,6 +9,8 @@ import pytest
 from conftest import Shell, pack_drawn
 from tiny_training import finetune_job, pretrain_job
 
+from lupctl.core.errors import DataError
+from lupctl.core.files import write_text
 from lupctl.core.formats.features import read_features_head
 from lupctl.core.progress import Progress
 from lupctl.core.sources.synthetic import SyntheticPlan
@@ -158,3 +160,22 @@ def test_many_long_names_make_no_name_that_no_disk_takes(lupctl: Shell, home: Pa
     assert len(Path(ran.json["report"]).name) < 200
     other = lupctl(f"eval --all {' '.join(reversed(names))} --dry-run --json")
     assert other.json["report"] != ran.json["report"]
+
+
+def test_a_comparison_of_a_whole_sweep_has_a_name(lupctl: Shell, home: Path) -> None:
+    names = [f"finetune-labelled-r18-from-scratch-ids-0.{share}-repeat-full-seed{share}" for share in range(1, 6)]
+    for number, name in enumerate(names):
+        shutil.copytree(home / "runs" / ("two" if number % 2 else "one"), home / "runs" / name)
+        if number % 2:
+            shutil.copy(home / "runs" / "one" / "run.json", home / "runs" / name)
+    ran = lupctl(f"eval --compare {' '.join(names)} --device cpu --json")
+    assert ran.code == 0, ran.err
+    assert [run["name"] for run in ran.json["runs"]] == names
+    assert len(ran.json["differences"]) == 2 * 10
+    (path,) = (home / "comparisons").glob("*.json")
+    assert path.name.startswith(f"{names[0][:50]}--and-4-more-")
+
+
+def test_a_name_that_no_disk_takes_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"x\.json: cannot be written \(File name too long\)"):
+        write_text(tmp_path / f"{'x' * 260}.json", "{}")

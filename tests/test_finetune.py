@@ -319,7 +319,7 @@ def test_a_plan_counts(labelled: Path, tmp_path: Path) -> None:
     ("settings", "processes", "message"),
     [
         (("data.persons=7", "bn_groups=1"), 1, "data.persons = 7 persons per batch, but the training set has 6"),
-        ((), 5, "a batch of 12 does not divide among 5 devices"),
+        ((), 5, "data.persons x data.images = 4 x 3 is a batch of 12, which does not divide among 5"),
         ((), 3, "bn_groups = 2 does not divide among 3 devices"),
     ],
 )

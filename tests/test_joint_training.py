@@ -5,8 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from conftest import Shell, pack_drawn
-from safetensors.torch import load_file
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from tiny_training import FINETUNE, as_options, finetune_job
 
 from lupctl.core.errors import DataError, UsageError
@@ -116,3 +118,38 @@ def test_going_on_from_a_fine_tuned_network_with_other_persons(
     assert all((state[key] == wanted[key]).all() for key in state)
     facts = finetune(job, QUIET)
     assert (facts["persons"], facts["start"]) == (4, "first")
+
+
+def test_a_start_with_a_tensor_too_few_or_too_many_leaves_nothing_behind(
+    lupctl: Shell, labelled: Path, tmp_path: Path
+) -> None:
+    finetune(finetune_job(labelled, tmp_path / "first"), QUIET)
+    start = tmp_path / "first" / "checkpoint.safetensors"
+    with safe_open(start, "pt") as file:
+        metadata = file.metadata()
+    whole, options = load_file(start), " ".join(as_options(FINETUNE))
+    key = "backbone.layer3.1.bn2.running_var"
+    for name, tensors, message in (
+        ("lack", {one: value for one, value in whole.items() if one != key}, f"1 missing ({key})"),
+        ("more", {**whole, "part.weight": torch.zeros(3)}, "1 not in the network (part.weight)"),
+        ("bent", {**whole, key: torch.zeros(3)}, f"1 of another shape ({key})"),
+    ):
+        save_file(tensors, tmp_path / f"{name}.safetensors", metadata=metadata)
+        line = f"finetune {labelled} --from {name}.safetensors --recipe bot --gpus 0 --workers 0 {options}"
+        ran = lupctl(f"{line} --out {name}")
+        assert ran.code == 3
+        assert f"error: {name}.safetensors: does not fit the network: {message}\n" in ran.err
+        assert not Path(name).exists()
+
+
+def test_a_batch_is_persons_times_images(lupctl: Shell, labelled: Path) -> None:
+    line = f"finetune {labelled} --from scratch --recipe bot --gpus 0"
+    ran = lupctl(f"{line} --set data.batch=64")
+    assert ran.code == 2
+    assert ran.err.endswith(
+        "error: data.batch: a batch of fine-tuning is data.persons persons with data.images images each\n"
+        "hint: --set data.persons=16 --set data.images=4\n"
+    )
+    ran = lupctl(f"{line} --processes 3 --set data.persons=4 --set data.images=4")
+    assert ran.code == 2
+    assert "4 x 4 is a batch of 16, which does not divide among 3 devices\nhint: --set data.persons=6" in ran.err

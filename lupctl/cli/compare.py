@@ -1,5 +1,6 @@
 """`lupctl eval --compare`: several runs side by side."""
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from lupctl.core.stages.evaluate import EvaluationJob
 
 FOLDER = "comparisons"
+# File systems take 255 bytes; what is put before and behind the names comes on top.
+MAX_NAME, MAX_START = 200, 50
 COLUMNS = ["%", "mAP", "95 % interval", "mAP official", "mINP", "rank-1", "re-ranked mAP", "re-ranked rank-1"]
 
 
@@ -60,10 +63,20 @@ def gather_reports(
 
 def comparison_path(space: Workspace, names: list[str], out: Path | None) -> Path:
     """Where a comparison goes: `out`, a file or a folder that exists; else the workspace's folder of comparisons."""
-    name = "--".join(Path(one).name.removesuffix(".features.h5") for one in names) + ".json"
+    name = f"{join_names(names)}.json"
     if out is None:
         return space.home / FOLDER / name
     return out / name if out.is_dir() else out
+
+
+def join_names(names: list[str]) -> str:
+    """Names of runs as one name of a file; of many, the first one, how many more, and a digest of all."""
+    parts = [Path(one).name.removesuffix(".features.h5") for one in names]
+    joined = "--".join(parts)
+    if len(joined.encode()) <= MAX_NAME:
+        return joined
+    digest = hashlib.sha256("\0".join(names).encode()).hexdigest()[:8]
+    return f"{parts[0][:MAX_START]}--and-{len(parts) - 1}-more-{digest}"
 
 
 def show_comparison(comparison: "Comparison", path: Path, *, json: bool) -> None:

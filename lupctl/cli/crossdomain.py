@@ -1,11 +1,10 @@
 """`lupctl eval --all`: runs on every test set of the workspace."""
 
-import hashlib
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lupctl.cli.compare import FOLDER
+from lupctl.cli.compare import FOLDER, join_names
 from lupctl.cli.resolve import find_checkpoint
 from lupctl.cli.show import print_table
 from lupctl.core.errors import DataError, UsageError
@@ -20,9 +19,6 @@ if TYPE_CHECKING:
     from lupctl.core.formats.crossdomain import CrossCell, CrossDomain
     from lupctl.core.stages.crossdomain import CrossRow
     from lupctl.core.stages.evaluate import EvaluationJob
-
-# File systems take 255 bytes; what is beside the names comes on top.
-MAX_NAME = 200
 
 
 def find_networks(space: Workspace, names: list[str], progress: Progress) -> dict[str, Path]:
@@ -80,11 +76,7 @@ def features_place(checkpoint: Path, pack: Path) -> Path:
 
 def matrix_path(space: Workspace, names: list[str], out: Path | None) -> Path:
     """Where a matrix goes: `out`, a file or a folder that exists; else the workspace's folder of comparisons."""
-    parts = [Path(name).name for name in names]
-    joined = "--".join(["all", *parts])
-    if len(joined.encode()) > MAX_NAME:
-        digest = hashlib.sha256("\0".join(names).encode()).hexdigest()[:8]
-        joined = f"all--{parts[0][:100]}--and-{len(parts) - 1}-more-{digest}"
+    joined = f"all--{join_names(names)}"
     if out is None:
         return space.home / FOLDER / f"{joined}.json"
     return out / f"{joined}.json" if out.is_dir() else out

@@ -27,6 +27,7 @@ from lupctl.cli.options import (
 from lupctl.cli.resolve import Start, find_start
 from lupctl.cli.show import print_json, print_path, print_plan, print_table
 from lupctl.cli.words import lasting_command
+from lupctl.core.errors import UsageError
 from lupctl.core.progress import Progress
 from lupctl.core.workspace import Workspace, open_workspace
 
@@ -184,6 +185,11 @@ def resolve(
     from lupctl.core.recipes.models import FinetuneRecipe
     from lupctl.core.recipes.shipped import resolve_recipe
 
+    if any(entry.partition("=")[0].strip() == "data.batch" for entry in overrides):
+        raise UsageError(
+            "data.batch: a batch of fine-tuning is data.persons persons with data.images images each",
+            hint="--set data.persons=16 --set data.images=4",
+        )
     first = resolve_recipe("finetune", recipe or DEFAULT_RECIPE, overrides=overrides, flags=flags)
     assert isinstance(first, FinetuneRecipe)
     named = first.start or None

@@ -38,7 +38,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
             partial.replace(path)
             sync_path(path.parent)
     finally:
-        with suppress(FileNotFoundError, NotADirectoryError):
+        with suppress(OSError):  # it is gone, or its name alone could not be; what went wrong is told already
             partial.unlink()
 
 

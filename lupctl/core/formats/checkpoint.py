@@ -111,21 +111,15 @@ def _parse_header(path: Path, metadata: Mapping[str, str] | None) -> dict[str, A
 
 
 def load_strictly(
-    network: nn.Module,
-    tensors: Mapping[str, Tensor],
-    *,
-    origin: str,
-    may_lack: Sequence[str] = (),
-    assign: bool = False,
+    network: nn.Module, tensors: Mapping[str, Tensor], *, origin: str, may_lack: Sequence[str] = ()
 ) -> int:
     """Puts tensors into a network; every key must fit in both directions.
 
     Args:
-        network: is changed.
+        network: is changed; on the meta device it takes the tensors themselves instead of copying them.
         tensors: by the network's own keys.
         origin: the file, for the error.
         may_lack: prefixes of network keys that may be absent and then keep their values.
-        assign: takes the tensors themselves, as a network on the meta device needs it, instead of copying them.
 
     Returns:
         how many tensors were loaded.
@@ -147,7 +141,7 @@ def load_strictly(
             hint="choose the architecture and width the file was trained with: --arch, --set net.width=",
         )
     given = {key: value.to(own[key].dtype) for key, value in tensors.items()}
-    network.load_state_dict(given, strict=False, assign=assign)
+    network.load_state_dict(given, strict=False, assign=any(value.is_meta for value in own.values()))
     return len(tensors)
 
 

@@ -55,7 +55,7 @@ def open_encoder(path: Path, *, device: torch.device, precision: torch.dtype) ->
             f"{path}: the header describes no network this lupctl knows ({error})", hint="train again with this lupctl"
         ) from error
     network = build_empty(plan)
-    load_strictly(network, checkpoint.tensors, origin=str(path), assign=True)
+    load_strictly(network, checkpoint.tensors, origin=str(path))
     return Encoder(network.to(device).eval(), view, device, precision), checkpoint
 
 

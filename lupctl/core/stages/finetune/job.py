@@ -80,8 +80,7 @@ def plan_finetuning(job: FinetuneJob) -> FinetunePlan:
         UsageError: batch, groups and devices do not fit together.
     """
     recipe = job.recipe
-    batch = recipe.data.persons * recipe.data.images
-    check_split(batch, recipe.bn_groups, job.placement.processes)
+    batch = check_batch(recipe, job.placement.processes)
     check_start(job)
     packs = [open_pack(path) for path in job.packs]
     train = pick_rows(recipe, packs)
@@ -98,6 +97,24 @@ def plan_finetuning(job: FinetuneJob) -> FinetunePlan:
         memory_bytes=4 * parameter_bytes(net) + local * activations,
         queries=sum(count_queries(recipe, pack.samples) for pack in packs),
     )
+
+
+def check_batch(recipe: FinetuneRecipe, processes: int) -> int:
+    """The images of a batch, which is one of persons x images and nothing else.
+
+    Raises:
+        UsageError: batch, groups and devices do not fit together.
+    """
+    persons, images = recipe.data.persons, recipe.data.images
+    batch = persons * images
+    if batch % processes:
+        raise UsageError(
+            f"data.persons x data.images = {persons} x {images} is a batch of {batch}, "
+            f"which does not divide among {processes} devices",
+            hint=f"--set data.persons={-(-persons // processes) * processes}",
+        )
+    check_split(batch, recipe.bn_groups, processes)
+    return batch
 
 
 def count_queries(recipe: FinetuneRecipe, samples: Samples) -> int:

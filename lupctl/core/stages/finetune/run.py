@@ -3,10 +3,14 @@
 from typing import Any
 
 from lupctl.core.launch import launch
+from lupctl.core.nets.empty import build_empty
+from lupctl.core.nets.mgn import MgnNetwork
+from lupctl.core.nets.networks import ReidNetwork
 from lupctl.core.progress import Progress
 from lupctl.core.recipes.text import dump_recipe
-from lupctl.core.stages.finetune.job import FinetuneJob, input_fingerprints, plan_finetuning
+from lupctl.core.stages.finetune.job import FinetuneJob, input_fingerprints, network_plan, plan_finetuning
 from lupctl.core.stages.finetune.loop import train_job
+from lupctl.core.stages.finetune.network import load_checkpoint
 from lupctl.core.train.runs import RunFolder
 from lupctl.core.train.state import begin_run
 
@@ -35,8 +39,21 @@ def finetune(job: FinetuneJob, progress: Progress) -> dict[str, Any]:
         progress.say(f"{names}: {plan.images:,} images of {plan.persons:,} persons, each pack's its own classes")
     if plan.queries == 0:
         progress.say(f"{', '.join(map(str, job.packs))}: no queries; the run will not be evaluated")
+    check_fit(job, plan.persons)
     with folder.held():
         story = {"recipe": job.recipe.model_dump(mode="json"), "inputs": input_fingerprints(job)}
         if begin_run(folder, story, dump_recipe(job.recipe), force=job.force, progress=progress):
             launch(train_job, job, processes=job.placement.processes, kind=job.placement.kind)
     return folder.read_facts()
+
+
+def check_fit(job: FinetuneJob, num_classes: int) -> None:
+    """Refuses a start that lacks a tensor, or has one too many, before anything is written.
+
+    Raises:
+        FormatError: names the first of them.
+    """
+    if job.start is not None:
+        network = build_empty(network_plan(job.recipe, num_classes))
+        assert isinstance(network, ReidNetwork | MgnNetwork)
+        load_checkpoint(network, job.start)

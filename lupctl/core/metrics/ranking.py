@@ -15,7 +15,7 @@ from torch import Tensor
 
 from lupctl.core.choices import DISTRACTOR, JUNK, SameCamera
 from lupctl.core.metrics.turns import take_turns
-from lupctl.core.metrics.vectors import Scratch, UnitRows, exact_float32
+from lupctl.core.metrics.vectors import MIN_ROWS, Scratch, UnitRows, exact_float32
 
 # One chunk of distances; its sorted copy takes as much again.
 CHUNK_BYTES = 64 << 20
@@ -165,8 +165,13 @@ def _chunk_ranker(
 
 
 def pick_chunk(num_gallery: int) -> int:
-    """How many queries to take at a time, so that their distances fit `CHUNK_BYTES`."""
-    return max(1, CHUNK_BYTES // (4 * max(1, num_gallery)))
+    """How many queries to take at a time, so that their distances fit `CHUNK_BYTES`.
+
+    A product of fewer rows than `MIN_ROWS` takes as long as one of so many, and each chunk reads the whole gallery: up
+    to there four times the memory is taken.
+    """
+    fitting = CHUNK_BYTES // (4 * max(1, num_gallery))
+    return max(1, fitting, min(MIN_ROWS, 4 * fitting))
 
 
 def chunk_ranges(total: int, size: int) -> Iterator[tuple[int, int]]:

@@ -296,10 +296,15 @@ def check_writable(path: Path) -> None:
     Raises:
         DataError: the folder cannot be made or refuses a file.
     """
-    with disk_errors_named(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}."):
-            pass
+    try:
+        with disk_errors_named(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}."):
+                pass
+    except OSError as error:  # folders of the system answer in their own ways
+        raise DataError(
+            f"{path}: cannot be written ({error.strerror})", hint="name another place with --out or --home"
+        ) from error
 
 
 def _say_doubts(counts: Counts, rerank: RerankSettings | None, progress: Progress) -> None:

@@ -22,6 +22,10 @@ from lupctl.core.progress import Progress
 from lupctl.core.retrieval.extract import describe_network, extract_features, open_encoder
 from lupctl.core.sources.images import ImagesSource
 
+# What has to be known of a dataset goes with everything made from it: a pack's entry, and its name in the features.
+# The version tells MSMT17's two apart; a record's own `version` is that of lupctl.
+PASSED_ON = {"notice": "notice", "version": "dataset_version"}
+
 
 @dataclass(frozen=True)
 class DumpJob:
@@ -140,8 +144,9 @@ def open_images(
         inputs: dict[str, Any] = {
             "dataset": pack.dataset,
             "parents": {f"pack:{pack.dataset}": pack.fingerprint},
-            # What has to be known of a dataset goes with everything made from it.
-            "facts": {key: value for key, value in pack.record.get("source", {}).items() if key == "notice"},
+            "facts": {
+                PASSED_ON[key]: value for key, value in pack.record.get("source", {}).items() if key in PASSED_ON
+            },
         }
         return PackImages([pack], rows), pack.samples.select(rows), inputs, ()
     listing = ImagesSource(data, dataset=data.name).list_images()

@@ -11,7 +11,7 @@ import pytest
 
 from lupctl.cli.app import main
 from lupctl.core.files import file_fingerprint
-from lupctl.core.formats.features import Features, write_features
+from lupctl.core.formats.features import Features, read_features, write_features
 from lupctl.core.formats.record import build_record
 from lupctl.core.formats.report import read_report
 from lupctl.core.formats.samples import Samples
@@ -73,6 +73,19 @@ def make_run(home: Path, name: str, *, age_s: int, command: str = "finetune") ->
     stamp = 1_700_000_000 - age_s
     os.utime(run / "run.json", (stamp, stamp))
     return run
+
+
+@pytest.mark.parametrize(("facts", "title"), [({"dataset_version": "v2"}, "msmt17 V2"), ({}, "msmt17 ")])
+def test_the_version_of_a_dataset_is_named(
+    run_eval: Command, tmp_path: Path, facts: dict[str, str], title: str
+) -> None:
+    toy = read_features(write_toy(tmp_path / "toy.features.h5"))
+    record = build_record("features", 1, command=[], facts={"dataset": "msmt17", **facts})
+    write_features(tmp_path / "msmt17.features.h5", Features(toy.features, toy.samples, record))
+    assert run_eval(tmp_path / "msmt17.features.h5").out.splitlines()[0].startswith(title)
+    assert read_report(tmp_path / "report.json").provenance.features.get("dataset_version") == facts.get(
+        "dataset_version"
+    )
 
 
 def test_the_table_shows_all_that_belongs_together(run_eval: Command, tmp_path: Path) -> None:

@@ -126,7 +126,7 @@ def test_archives_that_cannot_be_scored_are_refused(tmp_path: Path) -> None:
     with pytest.raises(FormatError, match=r"not readable as a NumPy archive .*allow_pickle"):
         read_any_features(path)
     path.write_bytes(b"no archive")
-    with pytest.raises(FormatError, match="not readable as a NumPy archive"):
+    with pytest.raises(FormatError, match="no NumPy archive, or cut short"):
         read_any_features(path)
 
 
@@ -216,6 +216,10 @@ def test_a_report_that_cannot_be_written_is_said_first(lupctl: Shell, tmp_path: 
     assert (ran.code, ran.out) == (3, "")
     assert "plain/report.json: cannot be written (" in ran.err
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.features.h5", "plain"]
+    if Path("/proc/self").exists():
+        ran = lupctl("eval a.features.h5 --out /proc/report.json --device cpu")
+        assert (ran.code, ran.out) == (3, "")
+        assert "/proc/report.json: cannot be written (" in ran.err
 
 
 def test_a_gallery_smaller_than_k1_is_said(lupctl: Shell, tmp_path: Path) -> None:

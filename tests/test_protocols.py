@@ -256,3 +256,13 @@ def test_options_that_contradict_each_other_are_two(lupctl: Shell, tmp_path: Pat
     ran = lupctl(f"eval a.features.h5 {words} --device cpu")
     assert (ran.code, ran.out) == (2, "")
     assert message in ran.err
+
+
+def test_gpus_that_are_not_there_are_said(lupctl: Shell, tmp_path: Path) -> None:
+    write_features(tmp_path / "a.features.h5", draw())
+    ran = lupctl("eval a.features.h5 --gpus 99 --no-page")
+    assert (ran.code, ran.out) == (5, "")
+    assert "--gpus 99: this machine has" in ran.err
+    ran = lupctl("eval a.features.h5 --gpus 0 --device cpu --no-page")
+    assert (ran.code, "--device cpu and --gpus 0 both name devices" in ran.err) == (2, True)
+    assert lupctl("eval a.features.h5 --gpus 0 --no-page --json").json["counts"]["queries"] > 0

@@ -16,8 +16,9 @@ import lupctl.core.metrics.reciprocal
 import lupctl.core.metrics.scores
 import lupctl.core.metrics.sparse
 from lupctl.core.metrics.bootstrap import bootstrap_interval
-from lupctl.core.metrics.ranking import Ranking, Sightings, cosine_distances, rank_queries, summarise_ranks
+from lupctl.core.metrics.ranking import Ranking, cosine_distances, rank_queries, summarise_ranks
 from lupctl.core.metrics.scores import compute_scores
+from lupctl.core.metrics.sightings import Sightings
 from lupctl.core.metrics.stacked import StackedRows
 from lupctl.core.metrics.vectors import UnitRows, exact_float32, inner_products
 

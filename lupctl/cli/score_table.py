@@ -22,7 +22,7 @@ def show_report(report: "Report", paths: Sequence[Path], *, json: bool) -> None:
         paths: where it lies.
         json: one JSON object in place of the table.
     """
-    from lupctl.core.formats.report import report_text
+    from lupctl.core.formats.report import dataset_title, report_text
 
     if json:
         print(report_text(report), end="")
@@ -41,7 +41,7 @@ def show_report(report: "Report", paths: Sequence[Path], *, json: bool) -> None:
         chosen = report.rerank
         name = f"re-ranked: k1={chosen.k1} k2={chosen.k2} lambda={chosen.weight:g} base={chosen.base}"
         rows.append((name, *_score_cells(chosen.scores)))
-    print_table(report.dataset, COLUMNS, rows, note="\n".join(_notes(report)))
+    print_table(dataset_title(report), COLUMNS, rows, note="\n".join(_notes(report)))
     for path in paths:
         print(f"report: {path}")
 

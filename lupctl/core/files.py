@@ -6,6 +6,7 @@ import hashlib
 import os
 import re
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -67,6 +68,23 @@ def disk_errors_named(path: Path) -> Iterator[None]:
                 f"{path}: cannot be written ({os.strerror(number)})", hint="name another place with --out or --home"
             ) from error
         raise
+
+
+def check_writable(path: Path) -> None:
+    """Refuses a place that nothing can be written to, before hours of work and not after.
+
+    Raises:
+        DataError: the folder cannot be made or refuses a file.
+    """
+    try:
+        with disk_errors_named(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}."):
+                pass
+    except OSError as error:  # folders of the system answer in their own ways
+        raise DataError(
+            f"{path}: cannot be written ({error.strerror})", hint="name another place with --out or --home"
+        ) from error
 
 
 def _system_error(error: Exception) -> int | None:

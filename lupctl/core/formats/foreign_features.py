@@ -88,6 +88,8 @@ def is_bare(path: Path) -> bool:
 
 
 def _read_archive(path: Path) -> Features:
+    if not zipfile.is_zipfile(path):
+        raise FormatError(f"{path}: no NumPy archive, or cut short", hint=HINT)
     try:
         with np.load(path, allow_pickle=False) as archive:
             missing = [name for name in ARRAYS if name not in archive.files]

@@ -127,6 +127,12 @@ class Report(Part):
     details: ReportDetails | None = None
 
 
+def dataset_title(report: Report) -> str:
+    """The dataset's name, with its version where it has several (MSMT17's V1 and V2 give different scores)."""
+    version = report.provenance.features.get("dataset_version")
+    return report.dataset if not isinstance(version, str) else f"{report.dataset} {version.upper()}"
+
+
 def report_payload(report: Report) -> dict[str, Any]:
     """The report as plain JSON values, `schema` included."""
     payload: dict[str, Any] = report.model_dump(mode="json", by_alias=True)

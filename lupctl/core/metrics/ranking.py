@@ -13,9 +13,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lupctl.core.choices import DISTRACTOR, JUNK, SameCamera
+from lupctl.core.choices import JUNK, SameCamera
+from lupctl.core.metrics.sightings import Sightings, same_person_pairs
 from lupctl.core.metrics.turns import take_turns
-from lupctl.core.metrics.vectors import Scratch, UnitRows, exact_float32
+from lupctl.core.metrics.vectors import MIN_ROWS, Scratch, UnitRows, exact_float32
 
 # One chunk of distances; its sorted copy takes as much again.
 CHUNK_BYTES = 64 << 20
@@ -44,22 +45,6 @@ class RankedBlock:
 
 
 Watcher = Callable[[RankedBlock], None]
-
-
-@dataclass(frozen=True)
-class Sightings:
-    """Who was seen by which camera, for N images.
-
-    Args:
-        person: (N) int64.
-        camera: (N) int16.
-    """
-
-    person: NDArray[np.int64]
-    camera: NDArray[np.int16]
-
-    def __len__(self) -> int:
-        return len(self.person)
 
 
 @dataclass(frozen=True)
@@ -165,32 +150,19 @@ def _chunk_ranker(
 
 
 def pick_chunk(num_gallery: int) -> int:
-    """How many queries to take at a time, so that their distances fit `CHUNK_BYTES`."""
-    return max(1, CHUNK_BYTES // (4 * max(1, num_gallery)))
+    """How many queries to take at a time, so that their distances fit `CHUNK_BYTES`.
+
+    A product of fewer rows than `MIN_ROWS` takes as long as one of so many, and each chunk reads the whole gallery: up
+    to there four times the memory is taken.
+    """
+    fitting = CHUNK_BYTES // (4 * max(1, num_gallery))
+    return max(1, fitting, min(MIN_ROWS, 4 * fitting))
 
 
 def chunk_ranges(total: int, size: int) -> Iterator[tuple[int, int]]:
     """Ranges of `size` that cover `total`; the last may be shorter."""
     for start in range(0, total, size):
         yield start, min(start + size, total)
-
-
-def same_person_pairs(
-    query_person: NDArray[np.int64], gallery_person: NDArray[np.int64]
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """All (query, gallery) pairs of one person, junk and distractors left out; by query, then by gallery order.
-
-    Returns:
-        (P) int64 query rows, (P) int64 gallery columns.
-    """
-    order = np.argsort(gallery_person, kind="stable")
-    ordered = gallery_person[order]
-    first = np.searchsorted(ordered, query_person, side="left")
-    count = np.searchsorted(ordered, query_person, side="right") - first
-    count[(query_person == JUNK) | (query_person == DISTRACTOR)] = 0
-    row = np.repeat(np.arange(len(query_person)), count)
-    within = np.arange(len(row)) - np.repeat(np.cumsum(count) - count, count)
-    return row, order[first[row] + within]
 
 
 def ranks_of(

@@ -7,8 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lupctl.core.choices import DISTRACTOR, SameCamera
-from lupctl.core.metrics.ranking import RankedBlock, Sightings, same_person_pairs
+from lupctl.core.metrics.ranking import RankedBlock
 from lupctl.core.metrics.scores import CMC_RANKS
+from lupctl.core.metrics.sightings import Sightings, same_person_pairs
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from lupctl.core.choices import DISTRACTOR, JUNK
 from lupctl.core.formats.foreign_features import is_made_elsewhere
-from lupctl.core.formats.report import Report
+from lupctl.core.formats.report import Report, dataset_title
 from lupctl.core.formats.report_details import ReportDetails
 from lupctl.core.pages.charts import draw_cmc, draw_distances, draw_roc
 from lupctl.core.pages.ranklists import RankList
@@ -35,6 +35,7 @@ def render_report(report: Report, lists: Sequence[RankList]) -> str:
         "report.html.j2",
         {
             "report": report,
+            "title": dataset_title(report),
             "details": details,
             "network": _network(report.provenance.features),
             "protocol": _protocol(report),

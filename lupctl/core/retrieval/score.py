@@ -18,7 +18,6 @@ from lupctl.core.metrics.pairs import PairCounter, PairCounts, split_persons
 from lupctl.core.metrics.ranking import (
     Distances,
     Ranking,
-    Sightings,
     Watcher,
     cosine_distances,
     pick_chunk,
@@ -27,6 +26,7 @@ from lupctl.core.metrics.ranking import (
 from lupctl.core.metrics.rerank import RerankSettings, Sides, estimate_encoding_bytes, reranked_distances
 from lupctl.core.metrics.scores import Scores, compute_scores
 from lupctl.core.metrics.shots import ShotCounter, ShotScores, valid_persons
+from lupctl.core.metrics.sightings import Sightings
 from lupctl.core.metrics.stacked import StackedRows
 from lupctl.core.metrics.vectors import BLOCK_BYTES, UnitRows
 from lupctl.core.progress import Progress

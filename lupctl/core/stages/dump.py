@@ -27,6 +27,10 @@ from lupctl.core.progress import Progress
 from lupctl.core.retrieval.extract import Encoder, describe_network, embed_chunks, open_encoder
 from lupctl.core.sources.images import ImagesSource
 
+# What has to be known of a dataset goes with everything made from it: a pack's entry, and its name in the features.
+# The version tells MSMT17's two apart; a record's own `version` is that of lupctl.
+PASSED_ON = {"notice": "notice", "version": "dataset_version"}
+
 
 @dataclass(frozen=True)
 class DumpJob:
@@ -214,7 +218,7 @@ def open_images(data: Path, roles: Sequence[Role]) -> Inputs:
             dataset=pack.dataset,
             digest=f"{pack.fingerprint} {hashlib.sha256(rows.astype('<i8').tobytes()).hexdigest()}",
             parents={f"pack:{pack.dataset}": pack.fingerprint},
-            facts={key: value for key, value in pack.record.get("source", {}).items() if key == "notice"},
+            facts={PASSED_ON[key]: value for key, value in pack.record.get("source", {}).items() if key in PASSED_ON},
         )
     listing = ImagesSource(data, dataset=data.name).list_images()
     return Inputs(

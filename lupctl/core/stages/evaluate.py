@@ -1,6 +1,5 @@
 """Evaluation: from features to a report."""
 
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,7 +9,7 @@ import torch
 
 from lupctl.core.choices import Protocol, SameCamera, TestedPersons
 from lupctl.core.errors import DataError, DeviceError
-from lupctl.core.files import check_absent, disk_errors_named, file_fingerprint, write_text
+from lupctl.core.files import check_absent, check_writable, file_fingerprint, write_text
 from lupctl.core.formats.foreign_features import is_made_elsewhere
 from lupctl.core.formats.report import (
     REPORT_NAME,
@@ -25,6 +24,7 @@ from lupctl.core.pages.pictures import embed_picture
 from lupctl.core.pages.report import render_report
 from lupctl.core.progress import Progress
 from lupctl.core.retrieval.answerable import Counts, check_answerable
+from lupctl.core.retrieval.doubts import say_doubts
 from lupctl.core.retrieval.expansion import ExpansionSettings, expand_features
 from lupctl.core.retrieval.joined import JoinedFeatures, read_joined, read_joined_head
 from lupctl.core.retrieval.pictures import open_images
@@ -214,7 +214,7 @@ def _score(job: EvaluationJob, features: JoinedFeatures, devices: Sequence[torch
         raise DeviceError(
             f"{devices[0]}: out of memory while scoring {job.features[0]}", hint="--device cpu"
         ) from error
-    _say_doubts(scored.counts, job.rerank, progress)
+    say_doubts(scored.counts, job.rerank, progress)
     return scored
 
 
@@ -288,32 +288,6 @@ def _has_ranking(report: Report, rerank: RerankSettings | None) -> bool:
     if found is None or rerank is None:
         return False
     return (found.k1, found.k2, found.weight, found.base) == (rerank.k1, rerank.k2, rerank.weight, rerank.base)
-
-
-def check_writable(path: Path) -> None:
-    """Refuses a place that nothing can be written to, before hours of work and not after.
-
-    Raises:
-        DataError: the folder cannot be made or refuses a file.
-    """
-    with disk_errors_named(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}."):
-            pass
-
-
-def _say_doubts(counts: Counts, rerank: RerankSettings | None, progress: Progress) -> None:
-    invalid = counts.queries - counts.valid
-    if invalid:
-        progress.say(
-            f"{invalid} of {counts.queries} queries have no right answer ({counts.absent} show a person absent from "
-            f"the gallery): mAP, mINP and CMC are over the other {counts.valid}, mAP official counts them as 0"
-        )
-    if rerank is not None and counts.gallery < rerank.k1:
-        progress.warn(
-            f"the gallery has {counts.gallery} images, fewer than k1 = {rerank.k1}: nearly all are neighbours of all, "
-            "and re-ranked scores say little; --k1 takes fewer"
-        )
 
 
 def _fingerprints(paths: Sequence[Path], record: Mapping[str, Any]) -> dict[str, str]:

@@ -10,17 +10,14 @@ recipes at a quarter of R18's width, on 64 x 32 pixels: a run takes about a minu
 """
 
 import argparse
-import json
 import shutil
-import statistics
 import time
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
+from learn_results import FILE, SCORES, Results, show_table
 
 from lupctl.core.device import Placement
 from lupctl.core.formats.pack import Pack, open_pack
@@ -74,33 +71,8 @@ SETTINGS: dict[str, tuple[str, ...]] = {
 }
 UNTRAINED = "untrained"
 PERSONS = 8  # of a batch of fine-tuning; a quarter of the 60 there are has to fill one
-SCORES = ("map", "rank1", "knn", "camera", "chance")
 CPU, CPU_DEVICE = Placement("cpu", 1, ""), torch.device("cpu")
 QUIET = Progress(quiet=True)
-
-
-class Results:
-    """The finished runs of a folder.
-
-    Args:
-        path: JSON lines, made when the first run is finished.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-        self.rows: list[dict[str, Any]] = [json.loads(line) for line in lines]
-
-    def has(self, key: Mapping[str, object]) -> bool:
-        """Whether a run with these facts is finished."""
-        return any(key.items() <= row.items() for row in self.rows)
-
-    def add(self, row: dict[str, Any]) -> None:
-        """Keeps a finished run."""
-        self.rows.append(row)
-        with self._path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
-        print(json.dumps(row), flush=True)
 
 
 def find_pack(home: Path, name: str) -> Path:
@@ -160,7 +132,7 @@ def camera_shares(encoder: Encoder, data: Pack) -> dict[str, float]:
 
 def sweep(home: Path, data: Path, names: Sequence[str], *, seeds: Sequence[int], epochs: int) -> None:
     """Pre-trains with every setting and seed that has no result yet, all settings with one seed before the next."""
-    results = Results(home / "results.jsonl")
+    results = Results(home / FILE)
     dataset = open_pack(data).dataset
     for seed in seeds:
         for name in names:
@@ -202,9 +174,9 @@ def compare_labels(
         epochs: of pre-training.
         longer: epochs of fine-tuning, times what small-bot has.
     """
-    results = Results(home / "results.jsonl")
+    results = Results(home / FILE)
     dataset = open_pack(data).dataset
-    title = " ".join(["pre-trained", *overrides])
+    title = " ".join(["pre-trained", f"{epochs} epochs", *overrides])
     for seed in seeds:
         for share in shares:
             for start in ("scratch", title):
@@ -246,36 +218,6 @@ def finetune_share(
     return {"map": scores["map"], "rank1": scores["rank1"]}
 
 
-def show_table(home: Path) -> None:
-    """Mean and standard deviation over seeds, and the difference to the baseline with the same seeds, in points."""
-    groups: dict[tuple[object, ...], dict[str, dict[int, dict[str, float]]]] = defaultdict(lambda: defaultdict(dict))
-    for row in Results(home / "results.jsonl").rows:
-        epochs = row["epochs"] if row["what"] == "sweep" else ""
-        group = (row["what"], row["data"], row.get("share", ""), row.get("longer", epochs))
-        title = row["setting"] if row["what"] == "sweep" or not row["epochs"] else f"{row['setting']} {row['epochs']}"
-        groups[group][title][row["seed"]] = row
-    for (what, data, share, length), settings in sorted(groups.items(), key=str):
-        base = settings.get("base" if what == "sweep" else "scratch", {})
-        title = f"{length} epochs" if what == "sweep" else f"{share} of the persons, {length} x small-bot's epochs"
-        print(f"\n{what} on {data}, {title}")
-        print(
-            "| setting | seeds | mAP | against the base | rank-1 | k-NN | same camera |\n|---|---|---|---|---|---|---|"
-        )
-        for name, rows in settings.items():
-            paired = [100 * (rows[seed]["map"] - base[seed]["map"]) for seed in rows if seed in base]
-            own = [spread([100 * row[score] for row in rows.values() if score in row]) for score in SCORES]
-            cells = [f"{len(rows)}", own[0], spread(paired, sign="+"), *own[1:4]]
-            print(f"| {name} | {' | '.join(cells)} |")
-
-
-def spread(values: Sequence[float], *, sign: str = "") -> str:
-    """Mean and standard deviation as text."""
-    if not values:
-        return "-"
-    deviation = f" ({statistics.stdev(values):.2f})" if len(values) > 1 else ""
-    return f"{statistics.mean(values):{sign}.2f}{deviation}"
-
-
 def main() -> None:
     """Runs what the command line names, then prints the table."""
     parser = argparse.ArgumentParser()
@@ -304,7 +246,7 @@ def main() -> None:
                 epochs=options.epochs,
                 longer=options.longer,
             )
-    show_table(options.home)
+    show_table(options.home / FILE)
 
 
 if __name__ == "__main__":

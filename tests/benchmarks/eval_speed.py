@@ -171,7 +171,7 @@ def evaluation_meets(features: np.ndarray, samples: Samples, size: Size, *, repe
     print(f"eval: median ratio {ratio[0]:.2f} / {ratio[1]:.2f} CPU (target {size.ratio})")
     print(f"eval with details: median ratio {with_details[0]:.2f} / {with_details[1]:.2f} CPU")
     print(f"eval: peak {peak:.2f} GiB (target {size.gib})", flush=True)
-    return min(ratio) <= size.ratio and peak <= size.gib
+    return max(ratio) <= size.ratio and peak <= size.gib
 
 
 def search_cost(features: np.ndarray) -> Cost:
@@ -192,7 +192,7 @@ def rerank_meets(features: np.ndarray, samples: Samples, size: Size, *, repeats:
     ratio, peak = median_ratio(rerankings, searches), max(cost.peak_gib for cost in rerankings)
     print(f"re-ranking: median ratio {ratio[0]:.2f} / {ratio[1]:.2f} CPU (target {size.search_ratio})")
     print(f"re-ranking: peak {peak:.2f} GiB (target {size.rerank_gib})", flush=True)
-    return min(ratio) <= size.search_ratio and peak <= size.rerank_gib
+    return max(ratio) <= size.search_ratio and peak <= size.rerank_gib
 
 
 if __name__ == "__main__":

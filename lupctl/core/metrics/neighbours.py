@@ -6,10 +6,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lupctl.core.metrics.ranking import TIED_ROWS, chunk_ranges, pick_chunk
+from lupctl.core.metrics.ranking import chunk_ranges, pick_chunk
 from lupctl.core.metrics.turns import take_turns
 from lupctl.core.metrics.vectors import Scratch, UnitRows, exact_float32
 
+# Rows that are sorted at once where a tie runs across the end of what is kept.
+TIED_ROWS = 64
 # Vectors that are searched for at once, so that a gallery is read once for so many.
 SEARCH_ROWS = 1024
 

@@ -1,7 +1,7 @@
 """Where each query finds its person in the ranked gallery, by the Market-1501 rule (Zheng et al. 2015).
 
 Distances come in chunks of queries. Values alone are sorted and the right answers looked up by binary search, which
-costs a fraction of an argsort; only rows in which a right answer ties with something are sorted with their indices.
+costs a fraction of an argsort; where a right answer ties with something, equal values before it are counted.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -20,7 +20,8 @@ from lupctl.core.metrics.vectors import MIN_ROWS, Scratch, UnitRows, exact_float
 
 # One chunk of distances; its sorted copy takes as much again.
 CHUNK_BYTES = 64 << 20
-TIED_ROWS = 64
+# Rows that are compared at once where something ties.
+TIED_BYTES = 16 << 20
 
 Distances = Callable[[int, int], Tensor]
 
@@ -190,16 +191,13 @@ def ranks_of(
     below = torch.searchsorted(ordered, wanted)[rows, slot]
     up_to = torch.searchsorted(ordered, wanted, right=True)[rows, slot]
     rank = below + 1
-    tied = torch.unique(rows[up_to - below > 1])
-    for start, stop in chunk_ranges(len(tied), TIED_ROWS):
+    tied = torch.nonzero(up_to - below > 1)[:, 0]
+    place = torch.arange(block.shape[1], device=block.device)
+    for start, stop in chunk_ranges(len(tied), max(1, TIED_BYTES // (4 * block.shape[1]))):
         some = tied[start:stop]
-        order = torch.sort(block[some], dim=1, stable=True).indices
-        place = torch.empty_like(order).scatter_(
-            1, order, torch.arange(order.shape[1], device=order.device).expand_as(order)
-        )
-        position = torch.searchsorted(some, rows).clamp_(max=len(some) - 1)
-        here = some[position] == rows
-        rank[here] = place[position[here], columns[here]] + 1
+        near = block[rows[some]]
+        is_before = (near == near.gather(1, columns[some, None])) & (place < columns[some, None])
+        rank[some] += is_before.sum(dim=1)
     return rank.cpu().numpy()
 
 

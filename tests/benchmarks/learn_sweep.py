@@ -24,7 +24,8 @@ from lupctl.core.formats.pack import Pack, open_pack
 from lupctl.core.loading.images import PackImages
 from lupctl.core.loading.views import build_view_plan
 from lupctl.core.progress import Progress
-from lupctl.core.recipes.models import LUPERSON_MEAN, LUPERSON_STD, FinetuneRecipe, PretrainRecipe
+from lupctl.core.recipes.models import FinetuneRecipe, PretrainRecipe
+from lupctl.core.recipes.sections import LUPERSON_MEAN, LUPERSON_STD
 from lupctl.core.recipes.shipped import resolve_recipe
 from lupctl.core.retrieval.answerable import gallery_rows, query_rows
 from lupctl.core.retrieval.extract import Encoder, extract_features, open_encoder

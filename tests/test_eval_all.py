@@ -108,8 +108,11 @@ def test_features_are_made_once_and_again_when_something_changed(lupctl: Shell, 
     assert changed.json["runs"][0]["cells"][0] != again.json["runs"][0]["cells"][0]
     assert changed.json["runs"][0]["cells"][1] == again.json["runs"][0]["cells"][1]
     # The run's own test set is still what plain `eval` means.
-    plain = lupctl("eval --device cpu --json")
+    plain = lupctl("eval --device cpu --json --rerank --k1 5 --k2 2")
     assert (plain.code, plain.json["dataset"]) == (0, "other")
+    cells = lupctl(f"{line} --force --json").json["runs"][0]["cells"]
+    assert [cell["rerank"] for cell in cells] == [None, None], "what that report says beyond is not asked for here"
+    assert cells[1]["scores"] == plain.json["scores"]
 
 
 def test_checkpoints_beside_each_other_keep_their_features_apart(lupctl: Shell, home: Path) -> None:

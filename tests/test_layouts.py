@@ -332,7 +332,8 @@ def test_a_report_repeats_the_notice(lupctl: Shell, market_folder: Path) -> None
         path.rename(path.with_name(f"{person}_{camera}_f{int(path.stem.split('_')[2]):07d}.jpg"))
     assert lupctl(f"data pack {market_folder} --name mine --accept-terms").code == 0
     small = [*FINETUNE, "data.persons=2", "data.images=2", "bn_groups=1", "schedule.epochs=1"]
-    assert lupctl(f"finetune mine --recipe small-bot --from scratch --gpus 0 --workers 0 {' '.join(as_options(tuple(small)))}").code == 0
+    options = " ".join(as_options(tuple(small)))
+    assert lupctl(f"finetune mine --recipe small-bot --from scratch --gpus 0 --workers 0 {options}").code == 0
     ran = lupctl("eval --device cpu")
     assert ran.code == 0, ran.err
     assert "notice: mine: withdrawn by its authors" in " ".join(ran.out.split())

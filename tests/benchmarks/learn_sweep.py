@@ -214,7 +214,7 @@ def finetune_share(
     assert isinstance(recipe, FinetuneRecipe)
     schedule = recipe.schedule.model_copy(update={"epochs": longer * recipe.schedule.epochs})
     recipe = recipe.model_copy(update={"schedule": schedule})
-    job = FinetuneJob(recipe, data, backbone, home / "labels", CPU, 0, ("learn_sweep",), force=True, quiet=True)
+    job = FinetuneJob(recipe, (data,), backbone, home / "labels", CPU, 0, ("learn_sweep",), force=True, quiet=True)
     scores = finetune(job, QUIET)["scores"]
     return {"map": scores["map"], "rank1": scores["rank1"]}
 

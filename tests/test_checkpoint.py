@@ -92,7 +92,7 @@ def test_writing_replaces_and_a_failed_write_leaves_the_old(tmp_path: Path, monk
         raise OSError(5, "Input/output error")
 
     monkeypatch.setattr("lupctl.core.formats.checkpoint.save_file", torn)
-    with pytest.raises(OSError, match="Input/output"):
+    with pytest.raises(DataError, match=r"cannot be written \(Input/output error\)"):
         write_checkpoint(path, tensors(), {"stage": "other"})
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from urllib.error import URLError
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -103,6 +104,7 @@ def test_a_killed_run_goes_on_from_its_last_state(
     job = finetune_job(labelled, tmp_path / "run", "saving.every_epochs=1")
     with monkeypatch.context() as patch:
         signal_at(patch, loop, 5, signal.SIGKILL)
+        cv2.setNumThreads(1)  # ends OpenCV's threads, for which a forked process would wait for ever
         process = multiprocessing.get_context("fork").Process(target=finetune, args=(job, QUIET))
         process.start()
         process.join(60)

@@ -210,6 +210,29 @@ def test_two_processes_leave_the_state_of_one(
         torch.testing.assert_close(kept["momentum_buffer"], momenta[1][number]["momentum_buffer"], rtol=0, atol=1e-7)
 
 
+def test_two_processes_are_one_with_two_parts_to_the_bit(
+    crowd: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Eleven steps in single precision: where networks work on batches of one size, they round alike.
+
+    Blur and colours are computed for a process's whole share, and round by its size.
+    """
+    signal_at(monkeypatch, loop, 11)
+    plain = ("schedule.epochs=6", "augment.blur=0.0", "augment.grey=0.0", "augment.jitter.p=0.0")
+    one = pretrain_job(crowd, tmp_path / "one", *plain, "optim.accumulate=2")
+    two = pretrain_job(crowd, tmp_path / "two", *plain)
+    two.run.mkdir()
+    assert run_forked(loop.train_job, two, processes=2) == [1, 1], "both stopped"
+    with pytest.raises(StoppedError):
+        pretrain(one, QUIET)
+    states = [read_state(job.run)["model"] for job in (one, two)]
+    for key, value in states[0].items():
+        if "running" in key:  # a mean over processes here, over parts there
+            torch.testing.assert_close(value, states[1][key], rtol=1e-5, atol=1e-6)
+        else:
+            assert torch.equal(value, states[1][key]), key
+
+
 def test_four_processes_killed_and_continued_add_in_the_same_order(
     crowd: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import cv2
 import pytest
 import torch
 
@@ -107,6 +108,7 @@ def run_forked(train: Callable[[Any], None], job: Any, *, processes: int) -> lis
     with socket.socket() as probe:
         probe.bind(("localhost", 0))
         port = probe.getsockname()[1]
+    cv2.setNumThreads(1)  # ends OpenCV's threads, for which a forked process would wait for ever
     context = multiprocessing.get_context("fork")
     group = [context.Process(target=_join_job, args=(train, job, rank, processes, port)) for rank in range(processes)]
     for process in group:

@@ -39,7 +39,7 @@ def test_a_probe_changes_nothing(crowd: Path, labelled: Path, tmp_path: Path, wo
     assert one == other
     assert torch.equal(torch.get_rng_state(), after)
     rows = [row for row in read_metrics(probed.run) if "probe_map" in row]
-    assert [(row["step"], row["epoch"]) for row in rows] == [(2, 0), (4, 1)]
+    assert [(row["step"], row["epoch"]) for row in rows] == [(0, 0), (2, 0), (4, 1)]
     for row in rows:
         assert 0 < row["probe_map"] < 1
         assert 0 <= row["probe_rank1"] <= 1

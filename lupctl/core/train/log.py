@@ -107,7 +107,7 @@ class LoopLog:
     def write_probe(self, done: int, scores: Mapping[str, float]) -> None:
         """Writes what a probe found, and says it; nothing where it found nothing, as in other processes."""
         if scores:
-            self.write_row({"step": done, "epoch": (done - 1) // self._steps_per_epoch, **scores})
+            self.write_row({"step": done, "epoch": max(done - 1, 0) // self._steps_per_epoch, **scores})
             found = ", ".join(f"{name.removeprefix('probe_')} {value:.4f}" for name, value in scores.items())
             self._progress.say(f"probe after step {done}: {found}")
 

@@ -70,6 +70,8 @@ def train_job(job: PretrainJob) -> None:
         noticing_stop() as stop,
         progress.task("pre-training", total=total, unit="steps", done=start) as bar,
     ):
+        if watched is not None and start == 0:  # what the training has to be better than
+            log.write_probe(0, probe_backbone(method, recipe, setup, watched))
         for step in range(start, total):
             log.meter.wait()
             batch = next(batches).to(device)

@@ -2,6 +2,7 @@
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import cv2
 import faiss
@@ -11,11 +12,12 @@ import torch
 from conftest import Shell
 from tiny_training import finetune_job
 
+from lupctl.core.errors import DeviceError
 from lupctl.core.formats.features import Features, read_features, write_features
 from lupctl.core.formats.pack import open_pack
 from lupctl.core.metrics.vectors import UnitRows
 from lupctl.core.progress import Progress
-from lupctl.core.retrieval.ivf import build_index
+from lupctl.core.retrieval.ivf import build_index, search_index
 from lupctl.core.retrieval.sheet import CELL_HEIGHT, CELL_WIDTH, draw_sheet
 from lupctl.core.stages.dump import DumpJob, dump
 from lupctl.core.stages.finetune.run import finetune
@@ -112,6 +114,39 @@ def test_a_larger_index_finds_nearly_all() -> None:
     recall = np.mean([len(set(a) & set(b)) / 10 for a, b in zip(found, wanted, strict=True)])
     assert recall > 0.95
     np.testing.assert_array_equal(faiss.deserialize_index(faiss.serialize_index(index)).ntotal, 3000)
+
+
+def test_a_gpu_searches_where_faiss_sees_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a GPU: what is handed to faiss, and what becomes of its complaint."""
+    rng = np.random.default_rng(1)
+    rows = UnitRows(rng.standard_normal((400, 8)).astype(np.float32), np.arange(400), device=CPU)
+    index, queries, seen = build_index(rows, progress=QUIET), rows.unit(0, 5).numpy(), []
+
+    def move(resources: object, number: int, given: Any) -> Any:
+        seen.append((resources, number))
+        return given
+
+    monkeypatch.setattr(faiss, "StandardGpuResources", lambda: "resources", raising=False)
+    monkeypatch.setattr(faiss, "index_cpu_to_gpu", move, raising=False)
+    plain = search_index(index, queries, 3, device=torch.device("cuda", 1))
+    assert seen == [], "faiss sees no GPU"
+    monkeypatch.setattr(faiss, "get_num_gpus", lambda: 2)
+    search_index(index, queries, 3, device=CPU)
+    assert seen == [], "the CPU was asked for"
+    moved = search_index(index, queries, 3, device=torch.device("cuda", 1))
+    assert seen == [("resources", 1)]
+    np.testing.assert_array_equal(moved[1], plain[1])
+    index.nprobe = 4000
+    search_index(index, queries, 3, device=torch.device("cuda", 1))
+    assert len(seen) == 1, "more lists than faiss's kernels take"
+
+    def refuse(*_: object) -> None:
+        raise RuntimeError("Error in virtual void* allocMemory: Failed to cudaMalloc 12 bytes\nat somewhere")
+
+    index.nprobe = 8
+    monkeypatch.setattr(faiss, "index_cpu_to_gpu", refuse, raising=False)
+    with pytest.raises(DeviceError, match=r"cuda:1: no room for the index of 400 images \(Error in virtual"):
+        search_index(index, queries, 3, device=torch.device("cuda", 1))
 
 
 def test_the_sheet_shows_queries_and_results(lupctl: Shell, space: Path, tmp_path: Path) -> None:

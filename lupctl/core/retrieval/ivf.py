@@ -7,9 +7,10 @@ from typing import Any
 
 import faiss
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
-from lupctl.core.errors import FormatError
+from lupctl.core.errors import DeviceError, FormatError
 from lupctl.core.files import atomic_path, file_fingerprint, write_text
 from lupctl.core.metrics.vectors import UnitRows
 from lupctl.core.progress import Progress
@@ -20,6 +21,8 @@ LISTS_PER_ROOT, LEAST_PER_LIST = 4, 39
 # One list of sixteen is searched, and at least 8.
 LISTS_A_PROBE, LEAST_PROBES = 16, 8
 SEED = 0
+# faiss's kernels take no more lists to probe, and give no more results.
+MOST_ON_GPU = 2048
 
 
 def index_path(features_path: Path) -> Path:
@@ -60,6 +63,34 @@ def open_index(features_path: Path, gallery: Callable[[], UnitRows], *, progress
     return index
 
 
+def search_index(
+    index: Any, queries: NDArray[np.float32], count: int, *, device: torch.device
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Inner products and rows of the best entries, (Q, count) each; row -1 where the probed lists hold fewer.
+
+    Args:
+        index: as `open_index` gives it.
+        queries: (Q, D) unit vectors.
+        count: entries per query.
+        device: a GPU searches the index there, where faiss sees it and the numbers are within faiss's limits.
+
+    Raises:
+        DeviceError: the GPU has no room for the index.
+    """
+    count = min(count, index.ntotal)
+    number = device.index or 0
+    if device.type == "cuda" and faiss.get_num_gpus() > number and max(count, index.nprobe) <= MOST_ON_GPU:
+        try:
+            index = faiss.index_cpu_to_gpu(faiss.StandardGpuResources(), number, index)
+        except RuntimeError as error:
+            raise DeviceError(
+                f"{device}: no room for the index of {index.ntotal:,} images ({str(error).splitlines()[0]})",
+                hint="--device cpu",
+            ) from error
+    found: tuple[NDArray[np.float32], NDArray[np.int64]] = index.search(queries, count)
+    return found
+
+
 def is_current(path: Path, fingerprint: str) -> bool:
     """Whether an index was built from the features of a fingerprint."""
     try:
@@ -86,8 +117,6 @@ def build_index(gallery: UnitRows, *, progress: Progress) -> Any:
 
 
 def _rows_at(gallery: UnitRows, rows: NDArray[np.int64]) -> NDArray[np.float32]:
-    import torch
-
     vectors: NDArray[np.float32] = gallery.unit_at(torch.from_numpy(rows).to(gallery.device)).cpu().numpy()
     return vectors
 

@@ -23,7 +23,7 @@ from lupctl.core.metrics.neighbours import find_nearest
 from lupctl.core.metrics.vectors import UnitRows
 from lupctl.core.progress import Progress
 from lupctl.core.retrieval.extract import extract_features, open_encoder
-from lupctl.core.retrieval.ivf import index_path, is_current, open_index
+from lupctl.core.retrieval.ivf import index_path, is_current, open_index, search_index
 from lupctl.core.retrieval.joined import SHOWN, network_of
 from lupctl.core.retrieval.pictures import Images, open_images
 from lupctl.core.retrieval.score import check_directions
@@ -202,8 +202,7 @@ def _nearest(
         cosine, row = find_nearest(gallery(), units, job.top)
         return cosine.cpu().numpy(), row.cpu().numpy()
     index = open_index(job.gallery, gallery, progress=progress)
-    found: tuple[NDArray[np.float32], NDArray[np.int64]] = index.search(units.cpu().numpy(), min(job.top, index.ntotal))
-    return found
+    return search_index(index, units.cpu().numpy(), job.top, device=device)
 
 
 def _hits(samples: Samples, cosine: NDArray[np.float32], row: NDArray[np.int64]) -> tuple[Hit, ...]:

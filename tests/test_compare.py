@@ -99,6 +99,25 @@ def test_runs_are_found_reused_and_written(lupctl: Shell, tmp_path: Path) -> Non
     assert "one: scored again" in lupctl("eval --compare one two --same-camera keep --device cpu").err
 
 
+def test_runs_of_several_seeds_have_a_mean(lupctl: Shell, tmp_path: Path) -> None:
+    for name, noise, seed in (("half", 1.6, 1), ("half-seed2", 1.6, 2), ("half-seed3", 1.6, 3), ("all", 1.2, 1)):
+        write_toy(tmp_path / "lup" / "runs" / name / "toy.features.h5", noise=noise, seed=seed)
+        (tmp_path / "lup" / "runs" / name / "checkpoint.safetensors").write_bytes(b"weights")
+    ran = lupctl("eval --compare lup/runs/half lup/runs/half-seed2 lup/runs/half-seed3 lup/runs/all --device cpu")
+    assert ran.code == 0, ran.err
+    (stored,) = (json.loads(path.read_text()) for path in (tmp_path / "lup/comparisons").glob("*.json"))
+    (group,) = stored["seeds"]
+    shares = [run["scores"]["map"] for run in stored["runs"][:3]]
+    mean = sum(shares) / 3
+    spread = (sum((share - mean) ** 2 for share in shares) / 2) ** 0.5
+    assert (group["name"], group["runs"]) == ("half", [f"lup/runs/half{end}" for end in ("", "-seed2", "-seed3")])
+    assert (group["map_mean"], group["map_sd"]) == pytest.approx((mean, spread))
+    assert spread > 0.001
+    assert f"{100 * mean:.2f} ({100 * spread:.2f})" in ran.out
+    (page,) = (path.read_text() for path in (tmp_path / "lup/comparisons").glob("*.html"))
+    assert f'data-key="seeds.0.map_mean" data-value="{group["map_mean"]}"' in page
+
+
 @pytest.mark.parametrize(
     ("change", "reason"),
     [({"drop": 1}, "ranked other queries"), ({"cameras": 2}, "ranked other queries")],

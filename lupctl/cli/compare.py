@@ -94,6 +94,15 @@ def show_comparison(comparison: "Comparison", path: Path, *, json: bool) -> None
         cells = [f"{100 * share:.2f}" for share in shares] + [None] * (6 - len(shares))
         rows.append((f"{tags[run.name]}: {run.name}", cells[0], _points(run.ci95.map), *cells[1:]))
     print_table(f"{comparison.dataset}, {comparison.queries_valid:,} valid queries", COLUMNS, rows)
+    if comparison.seeds:
+        print_table(
+            "runs that differ in their seed: mean (standard deviation)",
+            ["runs", "seeds", "mAP", "rank-1"],
+            [
+                (one.name, f"{len(one.runs)}", _spread(one.map_mean, one.map_sd), _spread(one.rank1_mean, one.rank1_sd))
+                for one in comparison.seeds
+            ],
+        )
     differences = [
         (
             tags[one.run],
@@ -115,3 +124,7 @@ def show_comparison(comparison: "Comparison", path: Path, *, json: bool) -> None
 
 def _points(ends: tuple[float, float]) -> str:
     return f"{100 * ends[0]:.2f} to {100 * ends[1]:.2f}"
+
+
+def _spread(mean: float, deviation: float) -> str:
+    return f"{100 * mean:.2f} ({100 * deviation:.2f})"

@@ -40,6 +40,20 @@ class Difference(Part):
     exceeds: bool
 
 
+class SeedGroup(Part):
+    """Runs whose names differ in their seed alone, as `finetune` names them.
+
+    Means, and standard deviations between the runs (n - 1), as fractions.
+    """
+
+    name: str
+    runs: list[str]
+    map_mean: float
+    map_sd: float
+    rank1_mean: float
+    rank1_sd: float
+
+
 class Comparison(Part):
     """Several evaluations of the same queries by the same rule."""
 
@@ -50,6 +64,7 @@ class Comparison(Part):
     draws: int
     seed: int
     runs: list[ComparedRun]
+    seeds: list[SeedGroup]
     differences: list[Difference]
 
     @property

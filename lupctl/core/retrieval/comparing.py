@@ -1,16 +1,21 @@
 """Whether one run is better than another, or only luckier with the queries."""
 
 import itertools
+import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lupctl.core.errors import DataError
-from lupctl.core.formats.comparison import MEASURE_NAMES, ComparedRun, Comparison, Difference, Measure
+from lupctl.core.formats.comparison import MEASURE_NAMES, ComparedRun, Comparison, Difference, Measure, SeedGroup
 from lupctl.core.formats.report import Report
 from lupctl.core.formats.report_details import ReportDetails, ReportQueries
 from lupctl.core.metrics.bootstrap import DRAWS, SEED, bootstrap_interval
+
+# As `finetune` names a run of another seed than the first.
+SEED_ENDING = re.compile(r"-seed\d+$")
 
 
 def compare_reports(reports: Mapping[str, Report]) -> Comparison:
@@ -42,12 +47,35 @@ def compare_reports(reports: Mapping[str, Report]) -> Comparison:
             )
             for name, report in reports.items()
         ],
+        seeds=group_seeds(reports),
         differences=[
             difference
             for other, run in itertools.combinations(names, 2)
             for difference in pair_differences((run, reports[run]), (other, reports[other]))
         ],
     )
+
+
+def group_seeds(reports: Mapping[str, Report]) -> list[SeedGroup]:
+    """Means over runs that differ in their seed alone; a run without such a sibling is in no group.
+
+    Args:
+        reports: by the name or path of the run.
+    """
+    groups: dict[str, list[str]] = {}
+    for name in reports:
+        groups.setdefault(SEED_ENDING.sub("", Path(name).name), []).append(name)
+    found = []
+    for group, names in groups.items():
+        if len(names) > 1:
+            shares = np.array([(reports[name].scores.map, reports[name].scores.cmc[1]) for name in names])
+            mean, spread = shares.mean(axis=0).tolist(), shares.std(axis=0, ddof=1).tolist()
+            found.append(
+                SeedGroup(
+                    name=group, runs=names, map_mean=mean[0], map_sd=spread[0], rank1_mean=mean[1], rank1_sd=spread[1]
+                )
+            )
+    return found
 
 
 def check_comparable(name: str, report: Report, other_name: str, other: Report) -> None:

@@ -14,13 +14,14 @@ import pytest
 import torch
 from conftest import TinyImages, draw_tiny, encode_tiny
 from numpy.typing import NDArray
+from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from lupctl.core.errors import CorruptImageError, DataError, DeviceError
 from lupctl.core.formats.images import decode_rgb
 from lupctl.core.formats.pack import open_pack
 from lupctl.core.formats.pack_writer import write_pack
 from lupctl.core.formats.shard_writer import PackedImage
-from lupctl.core.loading import handover
+from lupctl.core.loading import guard, handover
 from lupctl.core.loading.guard import BatchSource
 from lupctl.core.loading.handover import Room, stack_images
 from lupctl.core.loading.images import REPLACEMENT_TRIES, FileImages, PackImages
@@ -255,6 +256,26 @@ def test_a_worker_that_dies_while_the_loop_computes_is_told_at_the_next_batch(pa
         time.sleep(0.01)
     with pytest.raises(DataError, match=r"a decoding worker died \(killed by SIGKILL\); its last image was"):
         list(batches)
+
+
+@pytest.mark.parametrize("kills", [True, False])
+def test_a_worker_that_dies_while_it_hands_a_batch_over(
+    pack_path: Path, monkeypatch: pytest.MonkeyPatch, kills: bool
+) -> None:
+    """Its batch was announced, and its memory cannot be fetched any more."""
+    monkeypatch.setattr(guard, "DYING_S", 5.0 if kills else 0.05)
+    batches = open_loader(dataset_of(pack_path), range(100), workers=1, pin=False)
+    next(batches)
+    (worker,) = multiprocessing.active_children()
+
+    def cut(_: object) -> None:
+        if kills:
+            os.kill(worker.pid or 0, signal.SIGKILL)
+        raise ConnectionResetError(104, "Connection reset by peer")
+
+    monkeypatch.setattr(_MultiProcessingDataLoaderIter, "_next_data", cut)
+    with pytest.raises(DataError if kills else ConnectionResetError, match=r"killed by SIGKILL" if kills else "reset"):
+        next(batches)
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 import signal
 import threading
+import time
 import weakref
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
@@ -13,6 +14,8 @@ from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 from lupctl.core.errors import DataError, LupError
 from lupctl.core.loading.handover import Room, forget
 
+# A worker whose connection was cut is gone within so many seconds, if that is why.
+DYING_S = 5.0
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
@@ -65,6 +68,11 @@ def read_guarded(items: Iterator[T | LupError], dataset: BatchSource[T]) -> Gene
                 if not str(error).startswith("DataLoader worker"):
                     raise
                 raise _died(items, dataset) from error
+            except (OSError, EOFError) as error:
+                # A worker that dies between announcing a batch and handing its memory over leaves a cut connection.
+                if not _lost_worker(items):
+                    raise
+                raise _died(items, dataset) from error
             if isinstance(item, LupError):
                 raise item
             yield item
@@ -83,6 +91,18 @@ def handler_kept(number: int) -> Iterator[None]:
     finally:
         if before is not None and threading.current_thread() is threading.main_thread():
             signal.signal(number, before)
+
+
+def _lost_worker(items: Iterator[T | LupError]) -> bool:
+    """Whether a worker is no more; the connection may be cut before the system says so."""
+    if not isinstance(items, _MultiProcessingDataLoaderIter):
+        return False
+    end = time.monotonic() + DYING_S
+    while time.monotonic() < end:
+        if not all(worker.is_alive() for worker in items._workers):
+            return True
+        time.sleep(0.01)
+    return False
 
 
 def _died(items: Iterator[T | LupError], dataset: BatchSource[T]) -> DataError:

@@ -285,7 +285,7 @@ def test_a_killed_process_ends_the_job_which_can_be_continued(crowd: Path, tmp_p
     assert "Traceback" not in err
     assert len(err.splitlines()) < 8, "PyTorch's launcher does not talk in between"
     assert "hint: type the same command again to continue from the last saved state" in err
-    assert not any(Path(f"/proc/{number}").exists() for number in trainers)
+    assert not any(is_running(number) for number in trainers)
     assert 0 < read_state(tmp_path / "run")["step"] < 120
     assert lupctl(" ".join(words)).code == 0
 

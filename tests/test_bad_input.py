@@ -39,7 +39,8 @@ TINY = " ".join(as_options(PRETRAIN))
         # Recipes.
         ("pretrain --recipe gone", 2, "no pretrain recipe 'gone'", "lupctl recipe list"),
         ("pretrain --recipe gone.toml", 2, "gone.toml: no such recipe file", "lupctl recipe list"),
-        ("pretrain --recipe bot", 2, "no pretrain recipe 'bot'", "lupctl recipe list"),
+        ("pretrain --recipe bot", 2, "no pretrain recipe 'bot': it is one of lupctl finetune",
+         "lupctl finetune --recipe bot"),
         ("pretrain --set optim.rl=1", 2, "unknown recipe key 'optim.rl'; did you mean 'optim.lr'?",
          "--set optim.lr=..."),
         ("pretrain --set optim.lr=big", 2, "optim.lr: input should be a valid number, got 'big'", "lupctl recipe show"),
@@ -50,6 +51,9 @@ TINY = " ".join(as_options(PRETRAIN))
          "lupctl pretrain --arch r50, or choose --from imagenet or --from scratch"),
         ("finetune {labelled} --from gone", 3, "no checkpoint 'gone': neither a file, nor a run's folder, nor a",
          "lupctl pretrain or lupctl finetune makes one"),
+        ("finetune {labelled} --from imagnet", 3, "no checkpoint 'imagnet'", "did you mean imagenet?"),
+        ("finetune {labelled} --from luperson-r50", 3, "no checkpoint 'luperson-r50'",
+         "lupctl model download luperson-r50 --accept-terms"),
         ("finetune {labelled} --from {labelled}", 3, "labelled.h5: not a whole safetensors file", ""),
         ("eval gone", 3, "gone: neither a file, nor a folder, nor a run", ""),
         # Data of the wrong kind.

@@ -514,6 +514,7 @@ def test_what_would_be_built(lupctl: Shell, streets: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "code", "message"),
     [
+        ("x --videos videos", 3, "lup/raw/x/detections: there are no detections"),
         ("x --videos videos --detections dets", 2, "dets: which format do these detections have?"),
         ("luperson --videos videos --detections nowhere", 3, "nowhere: there are no such detections"),
         ("luperson --videos nowhere --detections dets", 3, "nowhere: there is no such folder of videos"),

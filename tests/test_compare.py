@@ -136,3 +136,19 @@ def test_one_run_is_no_comparison(lupctl: Shell, tmp_path: Path, names: str) -> 
     ran = lupctl(f"eval --compare {names} --device cpu")
     assert (ran.code, ran.out) == (2, "")
     assert "--compare takes two or more different runs" in ran.err
+
+
+def test_a_run_named_in_two_ways_is_one(lupctl: Shell, tmp_path: Path) -> None:
+    write_toy(tmp_path / "a.features.h5", noise=1)
+    ran = lupctl(f"eval --compare a.features.h5 {tmp_path / 'a.features.h5'} --device cpu")
+    assert (ran.code, ran.out) == (2, "")
+    assert "are the same run" in ran.err
+
+
+def test_files_of_one_name_in_two_folders_are_no_seeds_of_one_run(lupctl: Shell, tmp_path: Path) -> None:
+    for noise, run in enumerate(["a", "b"], start=1):
+        (tmp_path / run).mkdir()
+        write_toy(tmp_path / run / "toy.features.h5", noise=noise)
+    ran = lupctl("eval --compare a/toy.features.h5 b/toy.features.h5 --device cpu --json")
+    assert ran.code == 0, ran.err
+    assert json.loads(ran.out)["seeds"] == []

@@ -258,10 +258,10 @@ def test_what_is_no_pack(tmp_path: Path) -> None:
         open_pack(tmp_path / "foreign.h5")
     with h5py.File(tmp_path / "features.h5", "w") as file:
         file.attrs["lupctl"] = json.dumps({"kind": "features", "format": 1})
-    with pytest.raises(FormatError, match="holds features; a pack was expected"):
+    with pytest.raises(FormatError, match="holds features; a pack file was expected"):
         open_pack(tmp_path / "features.h5")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(FormatError, match="a folder without one"):
+    with pytest.raises(FormatError, match="a folder without any"):
         open_pack(tmp_path / "empty")
 
 

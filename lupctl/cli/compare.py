@@ -50,8 +50,12 @@ def gather_reports(
             hint="lupctl eval --compare RUN RUN",
         )
     reports = {}
+    named: dict[Path, str] = {}
     for name in names:
         features = current_features(space, resolve_features(space, name, progress=progress), devices[0], progress)
+        twin = named.setdefault(features.resolve(), name)
+        if twin != name:
+            raise UsageError(f"--compare: {twin} and {name} are the same run", hint="name it once")
         job = replace(rules, features=(features,), out=None)
         report = current_report(job)
         if report is None:

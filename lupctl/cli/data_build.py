@@ -44,7 +44,7 @@ from lupctl.cli.options import (
 from lupctl.cli.show import print_json, print_plan, print_table
 from lupctl.cli.words import lasting_command
 from lupctl.core.choices import DetectionFormat, Detector
-from lupctl.core.errors import UsageError
+from lupctl.core.errors import DataError, UsageError
 from lupctl.core.progress import Progress
 from lupctl.core.workspace import Workspace, open_workspace
 
@@ -179,6 +179,10 @@ def _pick_format(
         case "luperson" | "luperson-nl":
             return name
     assert found is not None
+    if not found.exists():
+        raise DataError(
+            f"{found}: there are no detections", hint="--detections FOLDER --format FORMAT, or --detector fasterrcnn"
+        )
     match found.suffix.lower():
         case ".txt":
             return "mot"

@@ -97,7 +97,7 @@ def evaluate(
 
     `lupctl eval --rerank`
 
-    `lupctl eval market1501-r50 --min-map 0.85 --json`
+    `lupctl eval finetune-market1501-r50-from-imagenet --min-map 0.85 --json`
 
     `lupctl eval other.features.h5 --same-camera keep --out report.json`
 

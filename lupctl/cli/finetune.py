@@ -53,7 +53,8 @@ FromOption = Annotated[
     str | None,
     typer.Option(
         "--from",
-        help="Run, checkpoint file, imagenet or scratch [default: the newest pre-training run of that architecture].",
+        help="Run, checkpoint file, published weights that are here (lupctl model list), imagenet or scratch "
+        "[default: the newest pre-training run of that architecture].",
         show_default=False,
         autocompletion=complete_start,
     ),

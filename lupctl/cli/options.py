@@ -23,7 +23,12 @@ DebugOption = Annotated[
 ]
 WorkersOption = Annotated[
     int | None,
-    typer.Option("--workers", min=0, help="Decoding processes [default: the cores, at most 16].", show_default=False),
+    typer.Option(
+        "--workers",
+        min=0,
+        help="Decoding processes per device [default: the cores, at most 16; half of them on a CPU].",
+        show_default=False,
+    ),
 ]
 DeviceOption = Annotated[
     str | None,

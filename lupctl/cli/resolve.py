@@ -1,14 +1,17 @@
 """What a short command means in a workspace. Every choice made here is said aloud."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lupctl.core.choices import nearest_name
 from lupctl.core.errors import DataError
 from lupctl.core.progress import Progress
 from lupctl.core.workspace import CHECKPOINT_NAME, Workspace
 
 WEIGHTLESS = ("imagenet", "scratch")
+TORCH_SUFFIXES = (".pth", ".pt", ".tar")
 
 
 def find_pretraining_packs(
@@ -85,7 +88,7 @@ def find_start(space: Workspace, wanted: str | None, arch: str | None, progress:
     if wanted in WEIGHTLESS:
         return Start(wanted, None, {})
     if wanted:
-        path = find_checkpoint(space, wanted)
+        path = find_checkpoint(space, wanted, others=WEIGHTLESS)
         return Start(wanted, path, read_header(path))
     for run in space.finished_runs("pretrain"):
         header = read_header(run / CHECKPOINT_NAME)
@@ -98,13 +101,22 @@ def find_start(space: Workspace, wanted: str | None, arch: str | None, progress:
     )
 
 
-def find_checkpoint(space: Workspace, name: str) -> Path:
-    """The checkpoint a user means: a file, a run's folder, or a run's name.
+def find_checkpoint(space: Workspace, name: str, *, others: Sequence[str] = ()) -> Path:
+    """The checkpoint a user means: a file, a run's folder, or the name of a run or of published weights that are here.
+
+    Args:
+        space: the workspace.
+        name: what the user typed.
+        others: words that could have been typed in its place, for the hint.
 
     Raises:
-        DataError: there is none.
+        DataError: there is none, or it is a file of PyTorch.
     """
     for path in (Path(name), space.runs / name, space.models / name, space.models / f"{name}.safetensors"):
+        if path.is_file() and path.suffix in TORCH_SUFFIXES:
+            raise DataError(
+                f"{path}: a file of PyTorch; a checkpoint of lupctl was expected", hint=f"lupctl model convert {path}"
+            )
         if path.is_file():
             return path
         if (path / CHECKPOINT_NAME).is_file():
@@ -115,8 +127,19 @@ def find_checkpoint(space: Workspace, name: str) -> Path:
             )
     raise DataError(
         f"no checkpoint {name!r}: neither a file, nor a run's folder, nor a run in {space.runs}",
-        hint="lupctl pretrain or lupctl finetune makes one",
+        hint=_hint_for_missing(space, name, others),
     )
+
+
+def _hint_for_missing(space: Workspace, name: str, others: Sequence[str]) -> str:
+    from lupctl.core.sources.weights import PUBLISHED
+
+    published = [one.name for one in PUBLISHED]
+    if name in published:
+        return f"lupctl model download {name} --accept-terms"
+    runs = [run.name for run in [*space.finished_runs("finetune"), *space.finished_runs("pretrain")]]
+    guess = nearest_name(name, [*others, *runs, *published])
+    return f"did you mean {guess}?" if guess else "lupctl pretrain or lupctl finetune makes one"
 
 
 def newest_run(space: Workspace, progress: Progress) -> Path:

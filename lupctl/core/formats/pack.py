@@ -188,7 +188,10 @@ def pack_files(path: Path) -> list[Path]:
         raise DataError(f"{path}: there is no such pack", hint="lupctl data pack")
     files = sorted(path.glob("*.h5")) if path.is_dir() else [path]
     if not files:
-        raise FormatError(f"{path}: a folder without one *.h5; a pack's shards were expected", hint=HINT)
+        raise FormatError(
+            f"{path}: a folder without any *.h5; a pack or a folder of its shards was expected",
+            hint=f"if it holds images: lupctl data pack {path}",
+        )
     return files
 
 

@@ -110,10 +110,12 @@ def _read_record(file: h5py.File, path: Path, kind: Kind, format_number: int, hi
     try:
         record = json.loads(file.attrs[RECORD_ATTRIBUTE])
     except (KeyError, TypeError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise FormatError(f"{path}: an HDF5 file without lupctl's record; a {kind} was expected", hint=hint) from error
+        raise FormatError(
+            f"{path}: an HDF5 file without lupctl's record; a {kind} file was expected", hint=hint
+        ) from error
     if not isinstance(record, dict) or record.get("kind") != kind:
         found = record.get("kind") if isinstance(record, dict) else type(record).__name__
-        raise FormatError(f"{path}: holds {found}; a {kind} was expected", hint=hint)
+        raise FormatError(f"{path}: holds {found}; a {kind} file was expected", hint=hint)
     if record.get("format") != format_number:
         raise FormatError(
             f"{path}: {kind} format {record.get('format')}; this lupctl reads format {format_number}", hint=hint

@@ -62,6 +62,12 @@ def find_text(name: str, stage: str | None) -> tuple[str, str]:
     for recipe in candidates:
         if recipe.name == name:
             return recipe.text, recipe.name
+    for recipe in shipped_recipes():
+        if recipe.name == name:
+            raise UsageError(
+                f"no {stage} recipe {name!r}: it is one of lupctl {recipe.stage}",
+                hint=f"lupctl {recipe.stage} --recipe {name}",
+            )
     guess = nearest_name(name, [recipe.name for recipe in candidates])
     raise UsageError(
         f"no {stage + ' ' if stage else ''}recipe {name!r}" + (f"; did you mean {guess!r}?" if guess else ""),

@@ -64,7 +64,8 @@ def group_seeds(reports: Mapping[str, Report]) -> list[SeedGroup]:
     """
     groups: dict[str, list[str]] = {}
     for name in reports:
-        groups.setdefault(SEED_ENDING.sub("", Path(name).name), []).append(name)
+        # With the folder: files of one dataset's features bear the same name in every run.
+        groups.setdefault(SEED_ENDING.sub("", str(Path(name))), []).append(name)
     found = []
     for group, names in groups.items():
         if len(names) > 1:
@@ -72,7 +73,12 @@ def group_seeds(reports: Mapping[str, Report]) -> list[SeedGroup]:
             mean, spread = shares.mean(axis=0).tolist(), shares.std(axis=0, ddof=1).tolist()
             found.append(
                 SeedGroup(
-                    name=group, runs=names, map_mean=mean[0], map_sd=spread[0], rank1_mean=mean[1], rank1_sd=spread[1]
+                    name=Path(group).name,
+                    runs=names,
+                    map_mean=mean[0],
+                    map_sd=spread[0],
+                    rank1_mean=mean[1],
+                    rank1_sd=spread[1],
                 )
             )
     return found

@@ -54,7 +54,7 @@ def test_a_published_backbone_is_fetched_once_and_becomes_a_checkpoint(
     lupctl: Shell, drive: list[str], tmp_path: Path
 ) -> None:
     refused = lupctl("model download luperson-r50")
-    assert refused.code == 2
+    assert refused.code == 3
     assert "error: luperson-r50: terms of use: research only" in refused.err
     assert drive == []
     ran = lupctl("model download luperson-r50 --accept-terms")

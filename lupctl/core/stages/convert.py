@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lupctl.core.errors import FormatError
+from lupctl.core.errors import FormatError, LupError, UsageError
 from lupctl.core.files import check_absent, file_fingerprint
-from lupctl.core.formats.checkpoint import write_checkpoint
+from lupctl.core.formats.checkpoint import read_header, write_checkpoint
 from lupctl.core.formats.foreign_weights import read_foreign
 from lupctl.core.nets.foreign import Difference, Encoder, Recognised, recognise, turn_to_rgb
 from lupctl.core.progress import Progress
@@ -68,11 +68,12 @@ def convert(job: ConvertJob, progress: Progress, *, dry: bool = False) -> dict[s
         what was recognised, as the command prints it.
 
     Raises:
-        UsageError: the output exists.
+        UsageError: the output exists, or the file is a checkpoint already.
         FormatError: the file is damaged, would have to be executed, or holds no network known here.
         MismatchError: tensors are missing, left over or of another shape.
     """
     check_absent(job.out, force=job.force)
+    refuse_own(job.source)
     found = recognise(read_foreign(job.source), origin=str(job.source), encoder=job.encoder)
     is_reid = found.plan.head == "mgn"
     if found.differences:
@@ -119,6 +120,22 @@ def convert(job: ConvertJob, progress: Progress, *, dry: bool = False) -> dict[s
         "missing": list(found.missing),
         "pixels": {**pixels, "constants_from": "file" if found.mean and found.std else recipe},
     }
+
+
+def refuse_own(path: Path) -> None:
+    """Refuses a checkpoint of lupctl's own.
+
+    Raises:
+        UsageError: it is one.
+    """
+    try:
+        read_header(path)
+    except LupError:
+        return
+    raise UsageError(
+        f"{path}: is a checkpoint of lupctl already",
+        hint=f"use it as it is, as in lupctl finetune DATASET --from {path}; --to torchvision gives its trunk away",
+    )
 
 
 def default_recipe(found: Recognised) -> str:

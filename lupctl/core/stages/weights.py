@@ -58,8 +58,8 @@ def fetch_weights(one: PublishedWeights, models: Path, *, accepted: bool, force:
         `models/<name>.pth`.
 
     Raises:
-        UsageError: the terms were not accepted.
-        DataError: it can be fetched by hand only, the download failed, or another file came than the first time.
+        DataError: the terms were not accepted, it can be fetched by hand only, the download failed, or another file
+            came than the first time.
     """
     out, note = models / f"{one.name}.pth", models / f"{one.name}.pth.json"
     if out.is_file() and not force:
@@ -70,7 +70,7 @@ def fetch_weights(one: PublishedWeights, models: Path, *, accepted: bool, force:
             hint=f"then: lupctl model convert {out} --out {models / f'{one.name}{SAFETENSORS}'}",
         )
     if not accepted:
-        raise UsageError(f"{one.name}: terms of use: {one.terms} ({one.page})", hint="agree with --accept-terms")
+        raise DataError(f"{one.name}: terms of use: {one.terms} ({one.page})", hint="agree with --accept-terms")
     with atomic_path(out) as partial:
         _fetch_drive(one, partial)
         fingerprint = file_fingerprint(partial)

@@ -2,11 +2,14 @@
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from tiny_training import run_forked
 
+from lupctl.core.dist import rank
 from lupctl.core.errors import DataError
 from lupctl.core.formats.samples import Samples
 from lupctl.core.metrics.rerank import RerankSettings
@@ -75,6 +78,25 @@ def test_scores_of_a_mixed_file(chunk: int | None) -> None:
     assert scored.counts.gallery == ranked.sum()
     assert scored.counts.junk == ((samples.role == GALLERY) & (samples.person == -1)).sum() > 0
     assert scored.counts.distractors == (samples.person == 0).sum() > 0
+
+
+def score_half(folder: Path) -> None:
+    """One of two processes: every second query against the whole gallery."""
+    features, samples = draw_set(count=400)
+    queries = np.flatnonzero(samples.role == QUERY)
+    keep = np.sort(np.concatenate([np.flatnonzero(samples.role != QUERY), queries[rank() :: 2]]))
+    ranking = score(features[keep], samples.select(keep), device=CPU).ranking
+    np.savez(folder / f"{rank()}.npz", first=ranking.first_rank, ap=ranking.ap_step)
+
+
+def test_two_processes_give_the_bits_of_one(tmp_path: Path) -> None:
+    features, samples = draw_set(count=400)
+    whole = score(features, samples, device=CPU).ranking
+    assert run_forked(score_half, tmp_path, processes=2) == [0, 0]
+    for number in range(2):
+        half = np.load(tmp_path / f"{number}.npz")
+        np.testing.assert_array_equal(half["first"], whole.first_rank[number::2])
+        np.testing.assert_array_equal(half["ap"], whole.ap_step[number::2])
 
 
 @pytest.mark.parametrize("count", [2, 3])

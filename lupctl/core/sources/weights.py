@@ -52,7 +52,7 @@ def _luperson_nl(arch: str, place: str, code: str) -> PublishedWeights:
 
 def _mgn(dataset: str, place: str) -> PublishedWeights:
     what = f"MGN with ResNet-50, from LUPerson, fine-tuned on {dataset}"
-    return PublishedWeights(f"mgn-{dataset}", what, LUPERSON_PAGE, RESEARCH, place)
+    return PublishedWeights(f"luperson-mgn-r50-{dataset}", what, LUPERSON_PAGE, RESEARCH, place)
 
 
 PUBLISHED: Final = (

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lupctl.cli.show import print_table
+from lupctl.cli.show import print_plan, print_table
 from lupctl.cli.targets import current_features, resolve_features
 from lupctl.core.errors import UsageError
 from lupctl.core.progress import Progress
@@ -22,6 +22,32 @@ FOLDER = "comparisons"
 # File systems take 255 bytes; what is put before and behind the names comes on top.
 MAX_NAME, MAX_START = 200, 50
 COLUMNS = ["%", "mAP", "95 % interval", "mAP official", "mINP", "rank-1", "re-ranked mAP", "re-ranked rank-1"]
+
+
+def compare_runs(
+    space: Workspace,
+    names: list[str],
+    rules: "EvaluationJob",
+    devices: "Sequence[torch.device]",
+    progress: Progress,
+    *,
+    dry_run: bool,
+    json: bool,
+) -> None:
+    """Compares runs as asked, or says what would be compared.
+
+    Raises:
+        UsageError: fewer than two runs, or the comparison exists.
+        DataError: a run cannot be scored, or was scored on other queries or by another rule.
+    """
+    from lupctl.core.stages.compare import compare
+
+    out = comparison_path(space, names, rules.out)
+    if dry_run:
+        print_plan("lupctl.compare-plan/1", "would compare", {"runs": names, "report": str(out)}, json=json)
+        return
+    comparison = compare(gather_reports(space, names, rules, devices, progress), out, force=rules.force)
+    show_comparison(comparison, out, json=json)
 
 
 def gather_reports(

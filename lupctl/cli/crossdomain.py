@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from lupctl.cli.compare import FOLDER, join_names
 from lupctl.cli.resolve import find_checkpoint
-from lupctl.cli.show import print_table
+from lupctl.cli.show import print_plan, print_table
 from lupctl.core.errors import DataError, UsageError
 from lupctl.core.progress import Progress
 from lupctl.core.workspace import CHECKPOINT_NAME, Workspace
@@ -19,6 +19,37 @@ if TYPE_CHECKING:
     from lupctl.core.formats.crossdomain import CrossCell, CrossDomain
     from lupctl.core.stages.crossdomain import CrossRow
     from lupctl.core.stages.evaluate import EvaluationJob
+
+
+def score_everywhere(
+    space: Workspace,
+    names: list[str],
+    rules: "EvaluationJob",
+    devices: "Sequence[torch.device]",
+    progress: Progress,
+    *,
+    dry_run: bool,
+    json: bool,
+) -> None:
+    """Scores runs on every test set of the workspace as asked, or says what would be scored.
+
+    Raises:
+        UsageError: the matrix exists.
+        DataError: there is no run or no test set, or one cannot be scored.
+    """
+    from lupctl.core.files import check_absent
+    from lupctl.core.stages.crossdomain import write_matrix
+
+    networks = find_networks(space, names, progress)
+    tests = find_test_sets(space, rules, progress)
+    out = matrix_path(space, list(networks), rules.out)
+    if dry_run:
+        plan = {"runs": list(networks), "datasets": list(tests), "report": str(out)}
+        print_plan("lupctl.eval-all-plan/1", "would evaluate", plan, json=json)
+        return
+    check_absent(out, force=rules.force)
+    matrix = write_matrix(score_all(networks, tests, rules, devices, progress), out, force=rules.force)
+    show_matrix(matrix, out, json=json)
 
 
 def find_networks(space: Workspace, names: list[str], progress: Progress) -> dict[str, Path]:

@@ -1,9 +1,10 @@
 """`lupctl eval`: scores of a run or of features files."""
 
 import sys
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from lupctl.cli.compare import compare_runs
+from lupctl.cli.crossdomain import score_everywhere
 from lupctl.cli.eval_options import (
     AllOption,
     AlphaOption,
@@ -45,16 +46,14 @@ from lupctl.cli.options import (
     QuietOption,
 )
 from lupctl.cli.score_table import show_report
-from lupctl.cli.show import print_json, print_plan, print_table
+from lupctl.cli.show import print_json, print_table
 from lupctl.cli.targets import find_pictures, resolve_files
 from lupctl.core.errors import GateError
 from lupctl.core.progress import Progress
-from lupctl.core.workspace import Workspace, open_workspace
+from lupctl.core.workspace import open_workspace
 
 if TYPE_CHECKING:
-    import torch
-
-    from lupctl.core.stages.evaluate import EvaluationJob, EvaluationPlan
+    from lupctl.core.stages.evaluate import EvaluationPlan
 
 PLAN_SCHEMA = "lupctl.eval-plan/1"
 
@@ -138,10 +137,10 @@ def evaluate(
         command=("lupctl", *sys.argv[1:]),
     )
     if compare:
-        _compare(space, names, job, where, progress, dry_run=dry_run, json=json)
+        compare_runs(space, names, job, where, progress, dry_run=dry_run, json=json)
         return
     if every:
-        _cross(space, names, job, where, progress, dry_run=dry_run, json=json)
+        score_everywhere(space, names, job, where, progress, dry_run=dry_run, json=json)
         return
     if dry_run:
         _show_plan(stage.plan_evaluation(job, progress), json=json)
@@ -155,53 +154,6 @@ def evaluate(
             ("rank-1", rank1, "--min-rank1", min_rank1),
         ]
     )
-
-
-def _compare(
-    space: Workspace,
-    names: list[str],
-    rules: "EvaluationJob",
-    devices: "Sequence[torch.device]",
-    progress: Progress,
-    *,
-    dry_run: bool,
-    json: bool,
-) -> None:
-    from lupctl.cli.compare import comparison_path, gather_reports, show_comparison
-    from lupctl.core.stages.compare import compare
-
-    out = comparison_path(space, names, rules.out)
-    if dry_run:
-        print_plan("lupctl.compare-plan/1", "would compare", {"runs": names, "report": str(out)}, json=json)
-        return
-    comparison = compare(gather_reports(space, names, rules, devices, progress), out, force=rules.force)
-    show_comparison(comparison, out, json=json)
-
-
-def _cross(
-    space: Workspace,
-    names: list[str],
-    rules: "EvaluationJob",
-    devices: "Sequence[torch.device]",
-    progress: Progress,
-    *,
-    dry_run: bool,
-    json: bool,
-) -> None:
-    from lupctl.cli.crossdomain import find_networks, find_test_sets, matrix_path, score_all, show_matrix
-    from lupctl.core.files import check_absent
-    from lupctl.core.stages.crossdomain import write_matrix
-
-    networks = find_networks(space, names, progress)
-    tests = find_test_sets(space, rules, progress)
-    out = matrix_path(space, list(networks), rules.out)
-    if dry_run:
-        plan = {"runs": list(networks), "datasets": list(tests), "report": str(out)}
-        print_plan("lupctl.eval-all-plan/1", "would evaluate", plan, json=json)
-        return
-    check_absent(out, force=rules.force)
-    matrix = write_matrix(score_all(networks, tests, rules, devices, progress), out, force=rules.force)
-    show_matrix(matrix, out, json=json)
 
 
 def check_gates(gates: list[tuple[str, float, str, float | None]]) -> None:

@@ -111,6 +111,13 @@ class LoopLog:
             found = ", ".join(f"{name.removeprefix('probe_')} {value:.4f}" for name, value in scores.items())
             self._progress.say(f"probe after step {done}: {found}")
 
+    def write_scores(self, done: int, scores: Mapping[str, float], *, dataset: str | None) -> None:
+        """Writes what an evaluation found, and says it; with the dataset's name where there are several."""
+        named = {} if dataset is None else {"dataset": dataset}
+        self.write_row({"step": done, "epoch": (done - 1) // self._steps_per_epoch, **named, **scores})
+        where = "" if dataset is None else f" on {dataset}"
+        self._progress.say(f"after step {done}{where}: mAP {scores['map']:.4f}, rank-1 {scores['rank1']:.4f}")
+
     def check_weights(self, network: nn.Module, *, done: int, rate: float) -> None:
         """Refuses to keep weights that are no numbers; the loss shows them one step too late.
 

@@ -9,10 +9,12 @@ from lupctl.core.dist import agree_to_stop, average_, own_device, rank, world_si
 from lupctl.core.formats.pack import open_pack
 from lupctl.core.loading.images import PackImages
 from lupctl.core.loading.loaders import StepDataset, default_workers, open_loader
+from lupctl.core.loading.samplers import StepOrder
 from lupctl.core.loading.transform import make_view
-from lupctl.core.loading.views import build_view_plan
+from lupctl.core.loading.views import ViewPlan, build_view_plan
 from lupctl.core.nets.norms import set_norm_groups
 from lupctl.core.progress import Progress
+from lupctl.core.recipes.models import FinetuneRecipe
 from lupctl.core.stages.finetune.criterion import measure
 from lupctl.core.stages.finetune.job import FinetuneJob, build_order, has_queries
 from lupctl.core.stages.finetune.network import build_started, evaluate_network, finish_run, gather_scores
@@ -48,16 +50,8 @@ def train_job(job: FinetuneJob) -> None:
     kind = pick_precision(recipe.precision, device)
     thaw = frozen_steps(recipe.freeze_epochs, order.steps_per_epoch)
 
-    dataset = StepDataset(
-        PackImages(packs, train.rows),
-        order,
-        (view,),
-        seed=recipe.seed,
-        rank=rank(),
-        processes=world_size(),
-        policy_steps=recipe.auto_augment_epochs * order.steps_per_epoch,
-    )
     workers = default_workers(device) if job.workers is None else job.workers
+    dataset = build_dataset(recipe, PackImages(packs, train.rows), order, view)
     batches = open_loader(dataset, range(start, total), workers=workers, pin=device.type == "cuda")
     label_of = torch.from_numpy(train.label).to(device)
     log = LoopLog(
@@ -106,10 +100,7 @@ def train_job(job: FinetuneJob) -> None:
             for pack in tests if rank() == 0 and evaluating else []:
                 found = evaluate_network(network, recipe, pack, device=device, kind=kind, workers=workers)
                 scores[pack.dataset] = found
-                of_many = {"dataset": pack.dataset} if len(packs) > 1 else {}
-                log.write_row({"step": done, "epoch": step // order.steps_per_epoch, **of_many, **found})
-                where = f" on {pack.dataset}" if of_many else ""
-                progress.say(f"after step {done}{where}: mAP {found['map']:.4f}, rank-1 {found['rank1']:.4f}")
+                log.write_scores(done, found, dataset=pack.dataset if len(packs) > 1 else None)
             if rank() == 0 and (saving or stopping):
                 folder.save_state(pack_state(done, network, optimizer, damaged=log.damaged))
             if stopping:
@@ -118,3 +109,16 @@ def train_job(job: FinetuneJob) -> None:
         counts = {"steps": total, "images": train.num_images, "persons": len(train.persons)}
         results = {**counts, "damaged": len(log.damaged), **log.values}
         finish_run(job, network, packs, train.persons, {**results, **gather_scores(packs, scores)})
+
+
+def build_dataset(recipe: FinetuneRecipe, images: PackImages, order: StepOrder, view: ViewPlan) -> StepDataset:
+    """This process's share of the batches of every step."""
+    return StepDataset(
+        images,
+        order,
+        (view,),
+        seed=recipe.seed,
+        rank=rank(),
+        processes=world_size(),
+        policy_steps=recipe.auto_augment_epochs * order.steps_per_epoch,
+    )

@@ -34,6 +34,7 @@ TINY = " ".join(as_options(PRETRAIN))
         # Packs.
         ("pretrain --data gone", 3, "no pack of 'gone'", "lup/raw/gone"),
         ("pretrain --data {crowd} --data gone.h5", 3, "no pack of 'gone.h5'", ""),
+        ("pretrain --data market-1501", 3, "no pack of 'market-1501'", "did you mean market1501? otherwise put"),
         ("pretrain --data synthetic", 3, "no pack of 'synthetic'", "lupctl data pack synthetic"),
         ("data info gone", 3, "no pack of 'gone'", "lup/raw/gone"),
         # Recipes.

@@ -178,6 +178,12 @@ def test_what_cannot_be_searched_is_said(lupctl: Shell, space: Path, tmp_path: P
     base = f"--home {space} --device cpu"
     ran = lupctl(f"search {gallery} nowhere.jpg {base}")
     assert (ran.code, "nowhere.jpg: there is no such file; an image was expected" in ran.err) == (3, True)
+    (tmp_path / "lup/runs/mine").mkdir(parents=True)
+    (tmp_path / "lup/runs/mine/toy.features.h5").touch()
+    ran = lupctl("search mine person.jpg")
+    assert (ran.code, "hint: name lup/runs/mine/toy.features.h5" in ran.err) == (3, True)
+    ran = lupctl("search gone.features.h5 person.jpg")
+    assert (ran.code, "gone.features.h5: there is no such file" in ran.err) == (3, True)
     (tmp_path / "text.jpg").write_text("no image")
     ran = lupctl(f"search {gallery} text.jpg {base}")
     assert (ran.code, "text.jpg: does not decode" in ran.err) == (3, True)

@@ -91,6 +91,7 @@ def search(
     progress = Progress(quiet=quiet)
     space = open_workspace(home)
     where = pick_device(device)
+    check_gallery(space, gallery)
     job = SearchJob(
         gallery=gallery,
         queries=tuple(queries),
@@ -147,3 +148,18 @@ def show_found(found: "list[Found]", sheet: Path | None) -> None:
         rows = [(hit.rank, f"{hit.distance:.4f}", hit.person, hit.camera, hit.name) for hit in one.hits]
         note = "" if sheet is None or one is not found[-1] else f"sheet: {sheet}"
         print_table(str(one.query), ["rank", "1 - cos", "person", "camera", "name"], rows, note=note)
+
+
+def check_gallery(space: Workspace, gallery: Path) -> None:
+    """Refuses what is no file, and names the features of the run that was meant.
+
+    Raises:
+        DataError: there is no such file.
+    """
+    if gallery.is_file():
+        return
+    for folder in (gallery, space.runs / gallery):
+        features = sorted(folder.glob("*.features.h5"))
+        if features:
+            raise DataError(f"{gallery}: a run, where its features are expected", hint=f"name {features[0]}")
+    raise DataError(f"{gallery}: there is no such file", hint="lupctl dump RUN DATASET writes a gallery's features")

@@ -4,8 +4,9 @@ import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
+from lupctl.core.choices import Dataset, nearest_name
 from lupctl.core.errors import DataError
 
 HOME_VARIABLE = "LUPCTL_HOME"
@@ -13,6 +14,7 @@ CHECKPOINT_NAME = "checkpoint.safetensors"
 RECIPE_NAME = "recipe.toml"
 RUN_NAME = "run.json"
 DRAWN = "synthetic"  # the dataset that `data pack` draws
+KNOWN: tuple[str, ...] = get_args(Dataset)
 
 
 @dataclass(frozen=True)
@@ -71,12 +73,18 @@ class Workspace:
         path = self.pack_path(name)
         if path.exists():
             return path
-        there = ", ".join(pack.stem for pack in self.pack_paths()) or "no pack at all"
+        packed = [pack.stem for pack in self.pack_paths()]
+        meant = None if name in KNOWN else nearest_name(name, {*packed, *KNOWN})
+        if name == DRAWN or (self.raw / name).exists():
+            hint = f"lupctl data pack {name}"
+        elif meant is not None:
+            hint = f"did you mean {meant}? otherwise put the images under {self.raw / name}, then: lupctl data pack"
+        else:
+            hint = f"put the images under {self.raw / name}, then: lupctl data pack"
+        there = ", ".join(packed) or "no pack at all"
         raise DataError(
             f"no pack of {name!r}: neither a file of that name nor {path} exists ({self.packs} holds {there})",
-            hint=f"lupctl data pack {name}"
-            if name == DRAWN or (self.raw / name).exists()
-            else f"put the images under {self.raw / name}, then: lupctl data pack",
+            hint=hint,
         )
 
     def finished_runs(self, command: str) -> list[Path]:

@@ -11,6 +11,7 @@ from tiny_training import compute_in_double, pretrain_job
 from torch import Tensor, nn
 
 from lupctl.core.methods.moco import MoCo
+from lupctl.core.nets.norms import set_norm_groups
 from lupctl.core.progress import Progress
 from lupctl.core.recipes.models import PretrainRecipe
 from lupctl.core.recipes.shipped import resolve_recipe
@@ -34,11 +35,12 @@ def recipe_with(*settings: str) -> PretrainRecipe:
 
 
 def learn_steps(
-    recipe: PretrainRecipe, steps: int = 3, *, kind: torch.dtype = torch.double
+    recipe: PretrainRecipe, steps: int = 3, *, parts: int = 1, kind: torch.dtype = torch.double
 ) -> tuple[MoCo, list[Tensor], list[float]]:
     """A method after some steps, the gradients of the last one, and the losses; in double precision."""
     torch.manual_seed(1)
     method = loop.build_method(recipe, CPU).to(kind)
+    set_norm_groups(method, recipe.bn_groups // parts)
     optimizer = build_optimizer(method.encoder_q.parameters(), name="sgd", lr=0.05, momentum=0.9, weight_decay=1e-4)
     losses, gradients = [], list[Tensor]()
     for step in range(steps):
@@ -48,9 +50,8 @@ def learn_steps(
         with pytest.MonkeyPatch.context() as patch:
             if kind == torch.double:  # what the projection gives is float32 otherwise
                 patch.setattr(Tensor, "float", Tensor.double)
-            result = loop.learn(
-                method, first, second, step, recipe=recipe, precision=torch.float32, gradients=SharedGradients([])
-            )
+            shared = SharedGradients(method.encoder_q, parts=parts)
+            result = loop.learn(method, first, second, step, precision=torch.float32, gradients=shared)
         gradients = [p.grad.clone() for p in method.encoder_q.parameters() if p.grad is not None]
         losses.append(result.loss.item())
         optimizer.step()
@@ -71,7 +72,7 @@ def plain() -> tuple[MoCo, list[Tensor], list[float]]:
 @pytest.mark.parametrize("parts", [2, 4])
 def test_parts_give_the_update_of_the_whole_batch(plain: tuple[MoCo, list[Tensor], list[float]], parts: int) -> None:
     """Weights, gradients, running statistics, their counters, queue and pointer: everything there is."""
-    method, gradients, losses = learn_steps(recipe_with(f"optim.accumulate={parts}"))
+    method, gradients, losses = learn_steps(recipe_with(), parts=parts)
     assert losses == pytest.approx(plain[2], rel=1e-6)
     for mine, expected in zip(gradients, plain[1], strict=True):
         torch.testing.assert_close(mine, expected, rtol=1e-5, atol=1e-8)
@@ -129,7 +130,7 @@ def test_recomputing_runs_query_blocks_twice_and_keeps_less() -> None:
         views = torch.randn(BATCH, 3, 64, 32)
         keys = method.encode_keys(views, 0)
         with torch.autograd.graph.saved_tensors_hooks(keep, lambda value: value):
-            loss = method.contrast(views, keys.own, method.queue).loss
+            loss = method.contrast(method.encoder_q(views), keys.own, method.queue).loss
         loss.backward()
         runs[wanted], kept[wanted] = passes, saved
     assert runs == {"false": ["k", "q"], "true": ["k", "q", "q"]}

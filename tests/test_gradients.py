@@ -1,15 +1,20 @@
-"""Gradients averaged while the backward pass goes on, in three processes."""
+"""Gradients of parts and processes, against the gradient of everything at once."""
 
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
+import torch.distributed as dist
 from tiny_training import run_forked
 from torch import nn
 
-from lupctl.core.dist import Averaging, rank
+from lupctl.core.dist import rank
 from lupctl.core.train import gradients
 from lupctl.core.train.gradients import SharedGradients
+
+PARTS = 2
+SMALL_BUCKETS = partial(gradients.DistributedDataParallel, bucket_cap_mb=336 / 2**20)
 
 
 def build() -> nn.Sequential:
@@ -18,57 +23,82 @@ def build() -> nn.Sequential:
     return nn.Sequential(*layers).double()
 
 
-def local_loss(network: nn.Module, number: int, part: int) -> torch.Tensor:
-    """What process `number` makes of its images: no two have the same."""
-    images = torch.randn(5, 6, generator=torch.Generator().manual_seed(10 * number + part)).double()
-    return network(images).square().mean()
+def images_of(number: int, part: int) -> torch.Tensor:
+    """What process `number` has in a part: no two have the same."""
+    return torch.randn(5, 6, generator=torch.Generator().manual_seed(10 * number + part)).double()
 
 
 def work(folder: Path) -> None:
     network = build()
-    shared = SharedGradients(network.parameters(), bucket_bytes=336)
     network[4].requires_grad_(False)  # as in a frozen start: no gradient, in no process
     sent: list[int] = []
-    start = Averaging.__init__
+    start = dist.all_reduce
 
-    def note(self: Averaging, tensors: list[torch.Tensor]) -> None:
-        sent.append(len(tensors))
-        start(self, tensors)
+    def note(message: torch.Tensor, **given: bool) -> dist.Work | None:
+        sent.append(message.numel())
+        return start(message, **given)
 
-    Averaging.__init__ = note  # type: ignore[method-assign]
-    for step in range(2):
-        network.zero_grad(set_to_none=True)
-        local_loss(network, rank(), 0).backward()
-        assert len(sent) == 3 * step, "nothing leaves before the last part of a step"
-        with shared.shared():
-            local_loss(network, rank(), 1).backward()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(gradients, "DistributedDataParallel", SMALL_BUCKETS)
+        patch.setattr(dist, "all_reduce", note)
+        shared = SharedGradients(network, parts=PARTS)
+        for step in range(3):  # after the first, DistributedDataParallel has other buckets
+            network.zero_grad(set_to_none=True)
+            for part in range(PARTS):
+                assert sum(sent) == 126 * step, "nothing leaves before the last part of a step"
+                with shared.part(part):
+                    shared(images_of(rank(), part)).square().mean().backward()
     found = {name: parameter.grad for name, parameter in network.named_parameters() if parameter.grad is not None}
     torch.save({"found": found, "sent": sent}, folder / f"{rank()}.pt")
 
 
-def test_the_mean_of_three_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_mean_of_three_processes(tmp_path: Path) -> None:
     assert run_forked(work, tmp_path, processes=3) == [0, 0, 0]
     network = build()
     network[4].requires_grad_(False)
-    sum(local_loss(network, number, part) for number in range(3) for part in range(2)).backward()  # type: ignore[union-attr]
+    places = [(number, part) for number in range(3) for part in range(PARTS)]
+    sum(network(images_of(*place)).square().mean() for place in places).backward()  # type: ignore[union-attr]
     for number in range(3):
         kept = torch.load(tmp_path / f"{number}.pt", weights_only=True)
-        assert kept["sent"] == [2, 2, 2] * 2, "a message per layer and step, none for the frozen one"
+        assert sum(kept["sent"]) == 3 * 126, "three layers of 42 numbers in three steps, none of the frozen one"
+        assert len(kept["sent"]) > 3, "in more than one message a step"
         assert len(kept["found"]) == 6
         for name, gradient in kept["found"].items():
-            torch.testing.assert_close(gradient, network.get_parameter(name).grad / 3, rtol=0, atol=1e-12)
+            torch.testing.assert_close(gradient, network.get_parameter(name).grad / len(places), rtol=0, atol=1e-12)
 
 
-def test_one_process_sends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    network = build()
-    shared = SharedGradients(network.parameters())
-    monkeypatch.setattr(gradients, "Averaging", None)
-    with shared.shared():
-        local_loss(network, 0, 0).backward()
-    alone = build()
-    local_loss(alone, 0, 0).backward()
-    for one, other in zip(network.parameters(), alone.parameters(), strict=True):
-        assert torch.equal(one.grad, other.grad)
+@pytest.mark.parametrize("parts", [1, 2, 3])
+def test_one_process_sends_nothing(parts: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gradients, "dist", None)
+    network, alone = build(), build()
+    network[4].requires_grad_(False)
+    shared = SharedGradients(network, parts=parts)
+    for _ in range(2):  # sums of one step are none of the next
+        network.zero_grad(set_to_none=True)
+        for part in range(parts):
+            with shared.part(part):
+                shared(images_of(0, part)).square().mean().backward()
+    sum(alone(images_of(0, part)).square().mean() / parts for part in range(parts)).backward()  # type: ignore[union-attr]
+    for (name, one), other in zip(network.named_parameters(), alone.parameters(), strict=True):
+        if name.startswith("4."):
+            assert one.grad is None
+        else:
+            torch.testing.assert_close(one.grad, other.grad, rtol=0, atol=1e-14)
+
+
+def test_sums_do_not_round_by_their_order() -> None:
+    """In single precision 1 + 2^-24 - 1 is 0 or 2^-24, by which two come first."""
+    found = []
+    for order in ([1.0, 2.0**-24, -1.0], [1.0, -1.0, 2.0**-24], [2.0**-24, 1.0, -1.0]):
+        scale = nn.Linear(1, 1, bias=False)
+        shared = SharedGradients(scale, parts=3)
+        for part, value in enumerate(order):
+            with shared.part(part):
+                shared(torch.tensor([[value]])).sum().backward()
+        assert scale.weight.grad is not None
+        found.append(scale.weight.grad.item())
+    assert found == [pytest.approx(2.0**-24 / 3, rel=1e-6)] * 3
+    assert len(set(found)) == 1
 
 
 def test_messages_leave_before_the_backward_pass_is_over(tmp_path: Path) -> None:
@@ -77,9 +107,19 @@ def test_messages_leave_before_the_backward_pass_is_over(tmp_path: Path) -> None
 
 def watch(_: Path) -> None:
     network = build()
-    shared = SharedGradients(network.parameters(), bucket_bytes=336)
-    seen = []
-    network[0].weight.register_hook(lambda gradient: seen.append(shared._next))
-    with shared.shared():
-        local_loss(network, rank(), 0).backward()
-    assert seen[0] >= 2, "the last layers' gradients were on their way when the first layer's came"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(gradients, "DistributedDataParallel", SMALL_BUCKETS)
+        sent, seen = [], []
+        real = SharedGradients._send
+
+        def send(self: SharedGradients, state: None, bucket: dist.GradBucket) -> torch.futures.Future[torch.Tensor]:
+            sent.append(bucket.index())
+            return real(self, state, bucket)
+
+        patch.setattr(SharedGradients, "_send", send)
+        shared = SharedGradients(network)
+        network[0].weight.register_hook(lambda gradient: seen.append(len(sent)))
+        for _ in range(2):
+            with shared.part(0):
+                shared(images_of(rank(), 0)).square().mean().backward()
+    assert seen[-1] >= 2, "the last layers' gradients were on their way when the first layer's came"

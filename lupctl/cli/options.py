@@ -58,5 +58,10 @@ GpusOption = Annotated[
 ]
 ProcessesOption = Annotated[
     int | None,
-    typer.Option("--processes", min=1, help="CPU processes, with --gpus 0 [default: 1].", show_default=False),
+    typer.Option(
+        "--processes",
+        min=1,
+        help="CPU processes that divide the cores, with --gpus 0 [default: 1 that has all].",
+        show_default=False,
+    ),
 ]

@@ -197,13 +197,16 @@ def place(
         meeting: of several machines.
         planned: the devices need not be here.
     """
-    from lupctl.core.device import Placement, join_placement, pick_placement
+    from dataclasses import replace
+
+    from lupctl.core.device import join_placement, pick_placement
 
     here = pick_placement(gpus=gpus, processes=processes, planned=planned or outer is not None)
     if outer is not None:
         return join_placement(here, outer, asked=gpus or processes)
     if meeting is not None:
-        return Placement(here.kind, here.processes * meeting.nodes, f"{here.line}, on each of {meeting.nodes} machines")
+        line = f"{here.line}, on each of {meeting.nodes} machines"
+        return replace(here, processes=here.processes * meeting.nodes, line=line)
     return here
 
 

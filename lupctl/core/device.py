@@ -1,5 +1,8 @@
 """Which device a command runs on. A device that was named and is missing is an error, never a silent CPU."""
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -17,11 +20,13 @@ class Placement:
         kind: cuda or cpu.
         processes: how many, one device each.
         line: what was chosen and why, for a person.
+        divides_cores: whether processes on a CPU were asked for, each of which takes a share of the cores.
     """
 
     kind: str
     processes: int
     line: str
+    divides_cores: bool = False
 
 
 def pick_placement(*, gpus: int | None, processes: int | None, planned: bool = False) -> Placement:
@@ -51,10 +56,40 @@ def pick_placement(*, gpus: int | None, processes: int | None, planned: bool = F
     if count == 0:
         wanted = processes or 1
         why = "--gpus 0" if gpus == 0 else "no GPU is visible"
-        return Placement("cpu", wanted, f"device: cpu, {wanted} process{'es' if wanted > 1 else ''} ({why})")
+        line = f"device: cpu, {wanted} process{'es' if wanted > 1 else ''} ({why})"
+        return Placement("cpu", wanted, line, divides_cores=processes is not None)
     if missing:
         return Placement("cuda", count, f"device: {count} x cuda (planned; {visible} visible here)")
     return Placement("cuda", count, f"device: {count} x {torch.cuda.get_device_name(0)}")
+
+
+def pick_threads(placement: Placement, *, shares: int) -> int | None:
+    """Threads of each process on a CPU.
+
+    Args:
+        placement: where the processes run.
+        shares: equal parts of the machine's cores, of which a process takes one.
+
+    Returns:
+        None where they stay as they are: one process that nobody asked for takes every core, and OMP_NUM_THREADS is
+        obeyed.
+    """
+    if not placement.divides_cores or "OMP_NUM_THREADS" in os.environ:
+        return None
+    return max(1, torch.get_num_threads() // shares)
+
+
+@contextmanager
+def computing_threads(number: int | None) -> Iterator[None]:
+    """Lets torch compute in so many threads; None changes nothing."""
+    before = torch.get_num_threads()
+    if number is not None:
+        torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        if number is not None:
+            torch.set_num_threads(before)
 
 
 def join_placement(placement: Placement, outer: OuterJob, *, asked: int | None) -> Placement:

@@ -34,6 +34,13 @@ def _timed() -> AbstractContextManager[None]:
     return _clock[-1]("communication") if _clock else nullcontext()
 
 
+def wait_timed(message: dist.Work) -> None:
+    """Waits for a message that would otherwise travel beside other work, where a clock wants to know how long."""
+    if _clock:
+        with _timed():
+            message.wait()
+
+
 def world_size() -> int:
     """Processes in this job; 1 without a launcher."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
@@ -42,6 +49,11 @@ def world_size() -> int:
 def rank() -> int:
     """This process's number, from 0."""
     return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
+
+
+def local_processes() -> int:
+    """Processes of this job that share this machine, as far as a launcher says; 1 without one."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
 
 def gather_interleaved(local: Tensor) -> Tensor:
@@ -133,28 +145,13 @@ def average_(tensors: list[Tensor]) -> None:
         return
     # In order of appearance: a set of types has another order in every process, and messages would cross.
     for kind in dict.fromkeys(tensor.dtype for tensor in tensors):
-        Averaging([tensor for tensor in tensors if tensor.dtype == kind]).finish()
-
-
-class Averaging:
-    """A message on its way: the mean of some tensors over the processes.
-
-    Args:
-        tensors: of one type, on one device; they keep their values until `finish`.
-    """
-
-    def __init__(self, tensors: list[Tensor]) -> None:
-        self._tensors = tensors
-        self._flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
-        self._work = dist.all_reduce(self._flat, async_op=True)
-
-    def finish(self) -> None:
-        """Waits for the message and puts the means into the tensors."""
+        some = [tensor for tensor in tensors if tensor.dtype == kind]
+        flat = torch.cat([tensor.reshape(-1) for tensor in some])
         with _timed():
-            self._work.wait()
-        self._flat /= world_size()
-        parts = torch.split(self._flat, [tensor.numel() for tensor in self._tensors])
-        torch._foreach_copy_(self._tensors, [part.view_as(own) for own, part in zip(self._tensors, parts, strict=True)])
+            dist.all_reduce(flat)
+        flat /= world_size()
+        parts = torch.split(flat, [tensor.numel() for tensor in some])
+        torch._foreach_copy_(some, [part.view_as(own) for own, part in zip(some, parts, strict=True)])
 
 
 def agree_to_stop(wanted: bool, device: torch.device) -> bool:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from lupctl.core.dist import local_processes
 from lupctl.core.errors import CorruptImageError, LupError
 from lupctl.core.loading.draws import SampleDraws
 from lupctl.core.loading.guard import BatchSource, GuardedDataset, close_if_open, handler_kept, read_guarded
@@ -224,9 +225,13 @@ def open_loader(dataset: BatchSource[Batch], items: range, *, workers: int, pin:
 
 
 def default_workers(device: torch.device) -> int:
-    """Worker processes when nobody says: a GPU leaves the cores to them, on a CPU the network needs most of them."""
+    """Worker processes when nobody says: a GPU leaves the cores to them, on a CPU the network needs most of them.
+
+    Processes of one machine share its cores.
+    """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(16, cores) if device.type != "cpu" else max(1, cores // 2)
+    own = cores // local_processes()
+    return max(1, min(16, own) if device.type != "cpu" else own // 2)
 
 
 def _start_worker(worker: int) -> None:

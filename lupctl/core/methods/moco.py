@@ -66,7 +66,7 @@ class MoCo(nn.Module):
             step: keys the shuffling.
         """
         keys = self.encode_keys(second, step)
-        result = self.contrast(first, keys.own, self.queue.clone())
+        result = self.contrast(self.encoder_q(first), keys.own, self.queue.clone())
         self.enqueue(keys.every)
         return result
 
@@ -92,15 +92,15 @@ class MoCo(nn.Module):
         every = shuffled[torch.from_numpy(np.argsort(order)).to(second.device)]
         return Keys(own_share(every), every)
 
-    def contrast(self, first: Tensor, key: Tensor, negatives: Tensor) -> MocoStep:
+    def contrast(self, query: Tensor, key: Tensor, negatives: Tensor) -> MocoStep:
         """The loss of some images of a batch, with gradient.
 
         Args:
-            first: (b, 3, H, W) views.
+            query: (b, D), what `encoder_q` makes of the images' first views.
             key: (b, D) of the same images.
             negatives: (D, K), the queue without this batch's keys; must keep its values until the backward pass.
         """
-        return MocoStep(*info_nce(self.encoder_q(first), key, negatives, self._temperature))
+        return MocoStep(*info_nce(query, key, negatives, self._temperature))
 
     @torch.no_grad()
     def _average_parameters(self) -> None:

@@ -1,83 +1,89 @@
-"""Gradients that all processes of a job share."""
+"""Gradients that are the mean over all parts of a batch, wherever the parts are computed."""
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
+from torch.futures import Future
+from torch.nn.parallel import DistributedDataParallel
 
-from lupctl.core.dist import Averaging, world_size
-
-BUCKET_BYTES = 25 << 20
-
-
-@dataclass
-class _Bucket:
-    parameters: list[nn.Parameter] = field(default_factory=list)
-    missing: int = 0
-    message: Averaging | None = None
+from lupctl.core.dist import wait_timed, world_size
 
 
 class SharedGradients:
-    """Averages gradients over the processes while the backward pass still goes on.
+    """A network whose gradient after a step is the mean over the parts of the step in all processes of the job.
 
-    Parameters lie in buckets in the reverse of their order, which is about the order in which their gradients come. The
-    buckets never change, so every step of every run adds in the same order. (torch's DistributedDataParallel builds its
-    buckets anew after the first step of a process; with three processes or more, a resumed run would round otherwise.)
+    PyTorch's DistributedDataParallel finds out when gradients are complete and sends them while the backward pass still
+    goes on. Sums are taken in double precision, which adds a few float32 numbers without rounding (unless one of them
+    is 2^26 times as large as another). So neither the order of messages nor the number of processes that share the
+    parts moves a bit. Between GPUs sums travel as float32: there the messages are worth more than the last bit.
 
     Args:
-        parameters: the same everywhere; those that want no gradient now are left out for ever.
-        bucket_bytes: sent in one message; None is 25 MiB, as in torch.
+        network: the same in every process; parameters that want no gradient now are left out for as long as this lives.
+        parts: of this process's share of a batch, the same number everywhere.
     """
 
-    def __init__(self, parameters: Iterable[nn.Parameter], *, bucket_bytes: int | None = None) -> None:
-        self._buckets: list[_Bucket] = []
-        self._place: dict[Tensor, int] = {}
-        self._next, self._is_last = 0, False
-        if world_size() == 1:
-            return
-        room, kind = 0, None
-        for parameter in reversed([one for one in parameters if one.requires_grad]):
-            size = parameter.numel() * parameter.element_size()
-            if size > room or parameter.dtype != kind:
-                self._buckets.append(_Bucket())
-                room, kind = bucket_bytes or BUCKET_BYTES, parameter.dtype
-            room -= size
-            self._buckets[-1].parameters.append(parameter)
-            self._place[parameter] = len(self._buckets) - 1
-            parameter.register_post_accumulate_grad_hook(self._note)  # type: ignore[no-untyped-call]
+    def __init__(self, network: nn.Module, *, parts: int = 1) -> None:
+        self.parts = parts
+        self._network = network
+        self._sums: dict[nn.Parameter, Tensor] = {}
+        self._parallel: DistributedDataParallel | None = None
+        if world_size() > 1:
+            self._parallel = DistributedDataParallel(network, init_sync=False)
+            # Every process keeps the running statistics of its own images. The argument of this name is deprecated.
+            self._parallel.broadcast_buffers = False
+            self._parallel.register_comm_hook(None, self._send)
+
+    def __call__(self, images: Tensor) -> Any:
+        """What the network makes of images, inside `part`; the backward pass may begin at any function of it."""
+        return (self._parallel or self._network)(images)
 
     @contextmanager
-    def shared(self) -> Iterator[None]:
-        """Around the last backward pass of a step: when it closes, every gradient is the mean over the processes.
+    def part(self, number: int) -> Iterator[None]:
+        """Around forward and backward pass of a part, counted from 0; leaves the step's gradients after the last one.
 
-        Gradients that backward passes before it left behind are part of the mean. A parameter without a gradient has
-        none in any process.
+        The network's parameters come without gradients into part 0.
         """
-        for bucket in self._buckets:
-            bucket.missing = len(bucket.parameters)
-        self._next, self._is_last = 0, True
-        try:
+        is_last = number == self.parts - 1
+        with nullcontext() if is_last or self._parallel is None else self._parallel.no_sync():
             yield
-        finally:
-            self._is_last = False
-        self._send(everything=True)
-        for bucket in self._buckets:
-            if bucket.message is not None:
-                bucket.message.finish()
-                bucket.message = None
-
-    def _note(self, parameter: Tensor) -> None:
-        if self._is_last:
-            self._buckets[self._place[parameter]].missing -= 1
-            self._send()
+        if not is_last:
+            self._put_aside(is_first=number == 0)
+        elif self._parallel is None and self.parts > 1:
+            for parameter, total in self._sums.items():
+                if parameter.grad is not None:
+                    parameter.grad.copy_(total.add_(parameter.grad).div_(self.parts))
 
     @torch.no_grad()
-    def _send(self, *, everything: bool = False) -> None:
-        """Sends what is complete, in the order of the buckets: messages of different processes must not cross."""
-        while self._next < len(self._buckets) and (everything or self._buckets[self._next].missing == 0):
-            bucket = self._buckets[self._next]
-            gradients = [one.grad for one in bucket.parameters if one.grad is not None]
-            bucket.message = Averaging(gradients) if gradients else None
-            self._next += 1
+    def _put_aside(self, *, is_first: bool) -> None:
+        """Adds the gradients of a part to the sums and takes them off the parameters."""
+        for parameter in self._network.parameters():
+            if parameter.grad is None:
+                continue
+            if parameter not in self._sums:
+                self._sums[parameter] = torch.empty_like(parameter.grad, dtype=torch.double)
+            total = self._sums[parameter]
+            total.copy_(parameter.grad) if is_first else total.add_(parameter.grad)
+            parameter.grad = None
+
+    def _send(self, state: None, bucket: dist.GradBucket) -> Future[Tensor]:  # type: ignore[name-defined]
+        """Called by the backward pass of the last part, once for every bucket of complete gradients."""
+        flat = bucket.buffer()
+        total = flat.double() if flat.device.type == "cpu" or self.parts > 1 else flat
+        if self.parts > 1:
+            for parameter, own in zip(bucket.parameters(), bucket.gradients(), strict=True):
+                place = own.storage_offset() - flat.storage_offset()
+                total.as_strided(own.shape, own.stride(), place).add_(self._sums[parameter])
+        message: Tensor = total if flat.device.type == "cpu" else total.to(flat.dtype)
+        work = dist.all_reduce(message, async_op=True)
+        wait_timed(work)
+
+        def finish(done: Future[list[Tensor]]) -> Tensor:
+            done.wait()
+            mean: Tensor = flat.copy_(message.div_(self.parts * world_size()))
+            return mean
+
+        return work.get_future().then(finish)

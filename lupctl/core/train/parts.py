@@ -8,32 +8,36 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from lupctl.core.dist import average_, world_size
 from lupctl.core.train.state import running_statistics
 
 
 def each_part(network: nn.Module, parts: int) -> Iterator[slice]:
-    """The parts of a batch, for forward (and backward) passes one after the other.
+    """The parts of a process's share of a batch, for forward (and backward) passes one after the other.
 
     Part p takes every `parts`-th image beginning at p, so that interleaved batch-norm groups stay whole. Running
-    statistics end as one pass over the whole batch leaves them: their update is linear, so it is the mean of the
-    updates that every part would have made alone.
+    statistics end the same in every process, as one pass over the whole batch leaves them: their update is linear, so
+    it is the mean of the updates that every part would have made alone. The sum is taken in double precision, as that
+    of gradients.
 
     Args:
         network: its training-mode batch norms see the parts; changed between them.
-        parts: how many; 1 is the batch itself.
+        parts: how many, the same in every process; 1 is the share itself.
     """
-    if parts == 1:
+    if parts == 1 and world_size() == 1:
         yield slice(None)
         return
     current = running_statistics(network)
     before = [value.clone() for value in current]
-    total = [torch.zeros_like(value) for value in current]
+    total = torch.zeros(sum(value.numel() for value in current), dtype=torch.double, device=before[0].device)
     for part in range(parts):
         torch._foreach_copy_(current, before)
-        yield slice(part, None, parts)
-        torch._foreach_add_(total, current)
-    torch._foreach_div_(total, parts)
-    torch._foreach_copy_(current, total)
+        yield slice(part, None, parts) if parts > 1 else slice(None)
+        total += torch.cat([value.reshape(-1) for value in current])
+    average_([total])
+    total /= parts
+    means = torch.split(total, [value.numel() for value in current])
+    torch._foreach_copy_(current, [mean.view_as(own) for mean, own in zip(means, current, strict=True)])
     for name, counted in network.named_buffers():
         if name.endswith("num_batches_tracked"):
             counted -= parts - 1

@@ -1,5 +1,8 @@
 """What a fine-tuning step minimises."""
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -17,7 +20,13 @@ from lupctl.core.recipes.models import FinetuneRecipe
 
 
 def measure(
-    recipe: FinetuneRecipe, network: ReidNetwork | MgnNetwork, view: Tensor, target: Tensor, kind: torch.dtype
+    recipe: FinetuneRecipe,
+    network: ReidNetwork | MgnNetwork,
+    view: Tensor,
+    target: Tensor,
+    kind: torch.dtype,
+    *,
+    forward: Callable[[Tensor], Any] | None = None,
 ) -> dict[str, Tensor]:
     """Runs the network on this process's images and compares with all processes' images.
 
@@ -27,16 +36,18 @@ def measure(
         view: (B, 3, H, W).
         target: (B) classes.
         kind: precision of the forward pass.
+        forward: runs the network; None is the network itself.
 
     Returns:
         scalars loss, identity, triplet and accuracy; the mean over processes of the loss's gradient is the step's.
     """
     weights = recipe.losses
+    with autocast(view.device, kind):
+        given = (forward or network)(view)
     if isinstance(network, MgnNetwork):
-        parts = measure_mgn(weights, network, view, target, kind)
+        parts = measure_mgn(weights, given.float(), network.classifier_weight(), target)
     else:
-        with autocast(view.device, kind):
-            features, logits = network(view)
+        features, logits = given
         parts = {
             "identity": smoothed_cross_entropy(logits, target, weights.smoothing),
             "triplet": compare(weights, features, gather_with_gradient(features.float()), target),
@@ -45,14 +56,8 @@ def measure(
     return {"loss": weights.identity * parts["identity"] + weights.triplet * parts["triplet"], **parts}
 
 
-def measure_mgn(
-    weights: Losses, network: MgnNetwork, view: Tensor, target: Tensor, kind: torch.dtype
-) -> dict[str, Tensor]:
+def measure_mgn(weights: Losses, features: Tensor, classes: Tensor, target: Tensor) -> dict[str, Tensor]:
     """Means over eight heads of the identity loss and over five features of the triplet loss; b1 counts hits."""
-    with autocast(view.device, kind):
-        features = network(view)
-    features = features.float()
-    classes = network.classifier_weight()
     losses = head_losses(
         features,
         classes,

@@ -7,6 +7,7 @@ import torch
 from lupctl.core.device import pick_precision
 from lupctl.core.dist import agree_to_stop, average_, own_device, rank, world_size
 from lupctl.core.formats.pack import open_pack
+from lupctl.core.loading.ahead import on_device
 from lupctl.core.loading.images import PackImages
 from lupctl.core.loading.loaders import StepDataset, default_workers, open_loader
 from lupctl.core.loading.samplers import StepOrder
@@ -46,13 +47,13 @@ def train_job(job: FinetuneJob) -> None:
     optimizer = build_optimizer(network.parameters(), **recipe.optim.model_dump(exclude={"clip"}))
     schedule = Schedule(lr=recipe.optim.lr, steps_per_epoch=order.steps_per_epoch, **recipe.schedule.model_dump())
     start, damaged = restore_state(folder, network, optimizer)
-    gradients = SharedGradients(network.parameters())
     kind = pick_precision(recipe.precision, device)
     thaw = frozen_steps(recipe.freeze_epochs, order.steps_per_epoch)
 
     workers = default_workers(device) if job.workers is None else job.workers
     dataset = build_dataset(recipe, PackImages(packs, train.rows), order, view)
-    batches = open_loader(dataset, range(start, total), workers=workers, pin=device.type == "cuda")
+    decoded = open_loader(dataset, range(start, total), workers=workers, pin=device.type == "cuda")
+    batches = on_device(decoded, device)
     label_of = torch.from_numpy(train.label).to(device)
     log = LoopLog(
         folder,
@@ -72,17 +73,19 @@ def train_job(job: FinetuneJob) -> None:
     ):
         for step in range(start, total):
             log.meter.wait()
-            batch = next(batches).to(device)
+            batch = next(batches)
             log.meter.work()
             log.note_damage(batch.damaged)
             target = label_of[batch.rows]
             if step in (start, thaw):
                 set_frozen(network.trunk_modules(), step < thaw)
+                gradients = SharedGradients(network)
             rate = schedule.rate(step)
             set_rate(optimizer, rate)
-            parts = measure(recipe, network, make_view(view, batch.pixels, batch.views[0]), target, kind)
+            pixels = make_view(view, batch.pixels, batch.views[0])
             optimizer.zero_grad(set_to_none=True)
-            with gradients.shared():
+            with gradients.part(0):
+                parts = measure(recipe, network, pixels, target, kind, forward=gradients)
                 parts["loss"].backward()  # type: ignore[no-untyped-call]
             clip_gradients(network, recipe.optim.clip)
             optimizer.step()

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from lupctl.core.device import computing_threads, pick_threads
 from lupctl.core.launch import launch
 from lupctl.core.nets.empty import build_empty
 from lupctl.core.nets.mgn import MgnNetwork
@@ -43,8 +44,14 @@ def finetune(job: FinetuneJob, progress: Progress) -> dict[str, Any]:
     with folder.held():
         story = {"recipe": job.recipe.model_dump(mode="json"), "inputs": input_fingerprints(job)}
         if begin_run(folder, story, dump_recipe(job.recipe), force=job.force, progress=progress):
-            launch(train_job, job, processes=job.placement.processes, kind=job.placement.kind)
+            launch(_train, job, processes=job.placement.processes, kind=job.placement.kind)
     return folder.read_facts()
+
+
+def _train(job: FinetuneJob) -> None:
+    """One process of the job."""
+    with computing_threads(pick_threads(job.placement, shares=job.placement.processes)):
+        train_job(job)
 
 
 def check_fit(job: FinetuneJob, num_classes: int) -> None:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from lupctl.core.choices import ROLE_CODES
 from lupctl.core.cluster import Meeting
-from lupctl.core.device import Placement
+from lupctl.core.device import Placement, pick_threads
 from lupctl.core.dist import check_split
 from lupctl.core.errors import DataError
 from lupctl.core.formats.pack import Pack, open_pack
@@ -83,11 +83,13 @@ def plan_pretraining(job: PretrainJob) -> PretrainPlan:
         UsageError: batch, groups and devices do not fit together, or an extra is missing.
     """
     recipe = job.recipe
-    processes, parts = job.placement.processes, recipe.optim.accumulate
+    processes = job.placement.processes
+    check_split(recipe.data.batch, recipe.bn_groups, processes)
+    parts = count_parts(recipe, job.placement.kind, processes=processes)
     check_split(recipe.data.batch, recipe.bn_groups, processes, parts=parts)
     local = recipe.data.batch // processes
     is_half = recipe.precision == "bf16" or (recipe.precision == "auto" and job.placement.kind == "cuda")
-    memory = estimate_memory(recipe, network_plan(recipe), processes=processes, is_half=is_half)
+    memory = estimate_memory(recipe, network_plan(recipe), processes=processes, parts=parts, is_half=is_half)
     if job.probe is not None:
         check_answerable(open_pack(job.probe).samples)
     if job.tensorboard:
@@ -110,6 +112,28 @@ def plan_pretraining(job: PretrainJob) -> PretrainPlan:
         read_bytes=steps * recipe.data.batch * data_bytes // len(rows),
         memory_bytes=memory,
     )
+
+
+def count_parts(recipe: PretrainRecipe, kind: str, *, processes: int) -> int:
+    """Into how many parts a device's share of a batch is cut, one worked through after the other.
+
+    On a CPU every batch-norm group is one. Networks run faster on a batch that fits its caches, and they round by the
+    size of their batch: like this, they see the same batches in however many processes the groups lie.
+
+    Args:
+        recipe: its batch-norm groups, and its `optim.accumulate` on a GPU.
+        kind: of the devices, cpu or cuda.
+        processes: of the whole job.
+    """
+    return recipe.bn_groups // processes if kind == "cpu" else recipe.optim.accumulate
+
+
+def threads_of(job: PretrainJob) -> int | None:
+    """Threads of each process on a CPU, None where they stay as they are.
+
+    As many as a batch-norm group would have if each had a process of its own: convolutions round by their threads too.
+    """
+    return pick_threads(job.placement, shares=job.recipe.bn_groups)
 
 
 def trainable_rows(packs: list[Pack]) -> NDArray[np.int64]:

@@ -1,14 +1,15 @@
 """The loop of pre-training, as one process runs it."""
 
-from contextlib import closing, nullcontext
+from contextlib import closing
 
 import torch
 from torch import Tensor
 
 from lupctl.core.device import autocast
-from lupctl.core.dist import agree_to_stop, average_, rank, world_size
+from lupctl.core.dist import agree_to_stop, rank, world_size
 from lupctl.core.formats.checkpoint import pack_story
 from lupctl.core.formats.pack import open_pack
+from lupctl.core.loading.ahead import on_device
 from lupctl.core.loading.transform import make_view
 from lupctl.core.methods.moco import MoCo, MocoStep
 from lupctl.core.nets.build import build_contrastive
@@ -16,7 +17,7 @@ from lupctl.core.nets.norms import set_norm_groups
 from lupctl.core.progress import Progress
 from lupctl.core.recipes.models import PretrainRecipe
 from lupctl.core.stages.pretrain.finish import finish_run
-from lupctl.core.stages.pretrain.job import PretrainJob, network_plan
+from lupctl.core.stages.pretrain.job import PretrainJob, count_parts, network_plan
 from lupctl.core.stages.pretrain.probe import probe_backbone
 from lupctl.core.stages.pretrain.setup import open_batches, set_up
 from lupctl.core.train.board import Board
@@ -26,7 +27,7 @@ from lupctl.core.train.optim import Schedule, build_optimizer, set_rate
 from lupctl.core.train.parts import each_part, recompute_blocks
 from lupctl.core.train.runs import RunFolder
 from lupctl.core.train.saving import StateWriter
-from lupctl.core.train.state import clip_gradients, is_due, pack_state, restore_state, running_statistics
+from lupctl.core.train.state import clip_gradients, is_due, pack_state, restore_state
 from lupctl.core.train.stopping import noticing_stop
 from lupctl.core.train.stopwatch import Clock, untimed
 
@@ -45,9 +46,9 @@ def train_job(job: PretrainJob) -> None:
     )
     schedule = build_schedule(recipe, order.steps_per_epoch)
     start, damaged = restore_state(folder, method, optimizer)
-    gradients = SharedGradients(method.encoder_q.parameters())
+    gradients = share_gradients(recipe, method)
 
-    batches = open_batches(setup, range(start, total), seed=recipe.seed)
+    batches = on_device(open_batches(setup, range(start, total), seed=recipe.seed), device)
     # Read now: a pack that disappears during the run takes nothing of a finished one with it.
     data = [pack_story(pack) for pack in setup.packs] if rank() == 0 else []
     writer = StateWriter(folder)
@@ -74,15 +75,13 @@ def train_job(job: PretrainJob) -> None:
             log.write_probe(0, probe_backbone(method, recipe, setup, watched))
         for step in range(start, total):
             log.meter.wait()
-            batch = next(batches).to(device)
+            batch = next(batches)
             log.meter.work()
             log.note_damage(batch.damaged)
             first, second = (make_view(setup.view, batch.pixels, draws) for draws in batch.views)
             rate = schedule.rate(step)
             set_rate(optimizer, rate)
-            loss, hits = learn(
-                method, first, second, step, recipe=recipe, precision=setup.precision, gradients=gradients
-            )
+            loss, hits = learn(method, first, second, step, precision=setup.precision, gradients=gradients)
             clip_gradients(method.encoder_q, recipe.optim.clip)
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
@@ -96,7 +95,6 @@ def train_job(job: PretrainJob) -> None:
             writer.poll()
             if saving or stopping or done == total:
                 log.check_weights(method.encoder_q, done=done, rate=rate)
-                average_(running_statistics(method))
                 log.share_damage()
             if watched is not None and probing:
                 seen = probe_backbone(method, recipe, setup, watched)
@@ -118,12 +116,11 @@ def learn(
     second: Tensor,
     step: int,
     *,
-    recipe: PretrainRecipe,
     precision: torch.dtype,
     gradients: SharedGradients,
     clock: Clock = untimed,
 ) -> MocoStep:
-    """Forward and backward of one step, in as many parts as the recipe says; leaves shared gradients and a new queue.
+    """Forward and backward of one step, in parts one after the other; leaves shared gradients and a new queue.
 
     With parts, all queries face the same old queue and the keys enter it together, as if there were one part. What
     differs from one part is rounding alone, as long as every part holds whole batch-norm groups.
@@ -132,20 +129,19 @@ def learn(
         method: its gradients must be none.
         first, second: (b, 3, H, W), the two views of this process's share of the batch.
         step: keys the shuffling.
-        recipe: its `optim.accumulate`.
         precision: type of the forward pass.
-        gradients: of the query encoder.
+        gradients: of the query encoder; says how many parts there are.
         clock: looks at keys, forward and backward.
     """
-    parts = recipe.optim.accumulate
     with clock("keys"), autocast(first.device, precision):
-        keys = method.encode_keys(second, step, parts=parts)
+        keys = method.encode_keys(second, step, parts=gradients.parts)
     found = []
-    for number, some in enumerate(each_part(method.encoder_q, parts), start=1):
-        with clock("forward"), autocast(first.device, precision):
-            loss, hits = method.contrast(first[some], keys.own[some], method.queue)
-        with clock("backward"), gradients.shared() if number == parts else nullcontext():
-            (loss / parts).backward()  # type: ignore[no-untyped-call]
+    for number, some in enumerate(each_part(method.encoder_q, gradients.parts)):
+        with gradients.part(number):
+            with clock("forward"), autocast(first.device, precision):
+                loss, hits = method.contrast(gradients(first[some]), keys.own[some], method.queue)
+            with clock("backward"):
+                loss.backward()  # type: ignore[no-untyped-call]
         found.append(torch.stack([loss.detach(), hits]))
     method.enqueue(keys.every)
     return MocoStep(*torch.stack(found).mean(dim=0))
@@ -161,7 +157,7 @@ def build_method(recipe: PretrainRecipe, device: torch.device) -> MoCo:
         temperature=recipe.moco.temperature,
         seed=recipe.seed,
     ).to(device)
-    groups = recipe.bn_groups // world_size() // recipe.optim.accumulate
+    groups = recipe.bn_groups // world_size() // count_parts(recipe, device.type, processes=world_size())
     set_norm_groups(method, groups)
     if device.type == "cuda" and groups == 1:
         # Convolutions on tensor cores want channels last. Several groups want images first: they are cut out of the
@@ -174,6 +170,12 @@ def build_method(recipe: PretrainRecipe, device: torch.device) -> MoCo:
         method.encoder_q.compile()
         method.encoder_k.compile()
     return method.train()
+
+
+def share_gradients(recipe: PretrainRecipe, method: MoCo) -> SharedGradients:
+    """The query encoder with its gradients shared among parts and processes."""
+    kind = method.queue.device.type
+    return SharedGradients(method.encoder_q, parts=count_parts(recipe, kind, processes=world_size()))
 
 
 def build_schedule(recipe: PretrainRecipe, steps_per_epoch: int) -> Schedule:

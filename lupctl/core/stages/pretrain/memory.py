@@ -11,13 +11,14 @@ from lupctl.core.recipes.models import PretrainRecipe
 FLOAT_BYTES = 4
 
 
-def estimate_memory(recipe: PretrainRecipe, net: NetworkPlan, *, processes: int, is_half: bool) -> int:
+def estimate_memory(recipe: PretrainRecipe, net: NetworkPlan, *, processes: int, parts: int, is_half: bool) -> int:
     """Bytes on one device: two networks, gradient, optimizer, queue, views, and the activations of one part.
 
     Args:
         recipe: resolved.
         net: the network it describes.
         processes: devices.
+        parts: of a device's share of a batch, one in memory at a time.
         is_half: whether activations are kept in 16 bits.
     """
     height, width = recipe.pixels.height, recipe.pixels.width
@@ -32,9 +33,9 @@ def estimate_memory(recipe: PretrainRecipe, net: NetworkPlan, *, processes: int,
         image = recomputed_bytes(net, height=height, width=width)
     else:
         image = activation_bytes(net, height=height, width=width)
-    activations = local // recipe.optim.accumulate * image // (2 if is_half else 1)
+    activations = local // parts * image // (2 if is_half else 1)
     # Logits, their softmax and the gradient of one part.
-    logits = 3 * local // recipe.optim.accumulate * (1 + recipe.moco.queue) * FLOAT_BYTES
+    logits = 3 * local // parts * (1 + recipe.moco.queue) * FLOAT_BYTES
     return weights + queue + views + activations + logits
 
 

@@ -5,7 +5,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lupctl.core.dist import average_, rank
+from lupctl.core.dist import rank
 from lupctl.core.formats.pack import Pack
 from lupctl.core.formats.samples import Samples
 from lupctl.core.loading.images import PackImages
@@ -18,7 +18,6 @@ from lupctl.core.retrieval.answerable import gallery_rows, query_rows
 from lupctl.core.retrieval.extract import Encoder, extract_features
 from lupctl.core.retrieval.score import score
 from lupctl.core.stages.pretrain.setup import Setup
-from lupctl.core.train.state import running_statistics
 
 CHUNK = 128
 NEIGHBOURS, SHARPNESS = 20, 0.07
@@ -27,22 +26,14 @@ NEIGHBOURS, SHARPNESS = 20, 0.07
 def probe_backbone(method: MoCo, recipe: PretrainRecipe, setup: Setup, pack: Pack) -> dict[str, float]:
     """Scores the query encoder's pooled features on a labelled pack; called by all processes, answered by process 0.
 
-    Nothing in the method, and no random number of the training, is changed. Batch norm takes the mean of the running
-    statistics of all processes, as a saved checkpoint would.
+    Nothing in the method, and no random number of the training, is changed.
 
     Returns:
         `probe_map`, `probe_rank1` and `probe_knn`, as fractions; empty in other processes.
     """
-    statistics = running_statistics(method.encoder_q)
-    kept = [value.clone() for value in statistics]
-    average_(statistics)
-    try:
-        # Opening a loader takes a number from torch's generator.
-        with torch.random.fork_rng(devices=[]):
-            return _score(method, recipe, setup, pack) if rank() == 0 else {}
-    finally:
-        for value, before in zip(statistics, kept, strict=True):
-            value.copy_(before)
+    # Opening a loader takes a number from torch's generator.
+    with torch.random.fork_rng(devices=[]):
+        return _score(method, recipe, setup, pack) if rank() == 0 else {}
 
 
 def _score(method: MoCo, recipe: PretrainRecipe, setup: Setup, pack: Pack) -> dict[str, float]:

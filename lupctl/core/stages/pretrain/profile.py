@@ -9,15 +9,15 @@ from typing import Any
 
 import torch
 
+from lupctl.core.device import computing_threads
 from lupctl.core.dist import rank, timing_messages
 from lupctl.core.formats.images import decode_rgb
 from lupctl.core.launch import launch
 from lupctl.core.loading.transform import make_view
 from lupctl.core.loading.views import draw_views
-from lupctl.core.stages.pretrain.job import PretrainJob, plan_pretraining
-from lupctl.core.stages.pretrain.loop import build_method, build_schedule, learn
+from lupctl.core.stages.pretrain.job import PretrainJob, plan_pretraining, threads_of
+from lupctl.core.stages.pretrain.loop import build_method, build_schedule, learn, share_gradients
 from lupctl.core.stages.pretrain.setup import Setup, open_batches, set_up
-from lupctl.core.train.gradients import SharedGradients
 from lupctl.core.train.optim import build_optimizer, set_rate
 from lupctl.core.train.state import clip_gradients
 from lupctl.core.train.stopwatch import Stopwatch
@@ -75,11 +75,15 @@ def profile(job: PretrainJob, steps: int) -> Profile | None:
 
 
 def _measure(given: tuple[PretrainJob, int]) -> Profile | None:
-    job, steps = given
+    with computing_threads(threads_of(given[0])):
+        return _measure_steps(*given)
+
+
+def _measure_steps(job: PretrainJob, steps: int) -> Profile | None:
     recipe, setup = job.recipe, set_up(job)
     torch.manual_seed(recipe.seed)
     method = build_method(recipe, setup.device)
-    gradients = SharedGradients(method.encoder_q.parameters())
+    gradients = share_gradients(recipe, method)
     optimizer = build_optimizer(
         method.encoder_q.parameters(), **recipe.optim.model_dump(exclude={"clip", "accumulate"})
     )
@@ -101,7 +105,6 @@ def _measure(given: tuple[PretrainJob, int]) -> Profile | None:
                 first,
                 second,
                 step,
-                recipe=recipe,
                 precision=setup.precision,
                 gradients=gradients,
                 clock=clock,

@@ -2,12 +2,13 @@
 
 from typing import Any
 
+from lupctl.core.device import computing_threads
 from lupctl.core.dist import rank
 from lupctl.core.formats.pack import open_pack
 from lupctl.core.launch import launch
 from lupctl.core.progress import Progress
 from lupctl.core.recipes.text import dump_recipe
-from lupctl.core.stages.pretrain.job import PretrainJob, plan_pretraining
+from lupctl.core.stages.pretrain.job import PretrainJob, plan_pretraining, threads_of
 from lupctl.core.stages.pretrain.loop import train_job
 from lupctl.core.train.runs import RunFolder
 from lupctl.core.train.state import led_run
@@ -44,5 +45,6 @@ def _train_led(given: tuple[PretrainJob, Progress]) -> bool:
     story = {"recipe": job.recipe.model_dump(mode="json"), "inputs": inputs}
     with led_run(folder, story, dump_recipe(job.recipe), force=job.force, progress=progress) as wanted:
         if wanted:
-            train_job(job)
+            with computing_threads(threads_of(job)):
+                train_job(job)
     return rank() == 0

@@ -94,6 +94,14 @@ def test_one_device_takes_the_batch_of_eight_in_parts(lupctl: Shell) -> None:
     assert recomputed["memory_bytes"] < 0.7 * lupctl("pretrain --gpus 8 --dry-run --json").json["memory_bytes"]
 
 
+def test_a_cpu_works_through_one_batch_norm_group_after_the_other(lupctl: Shell) -> None:
+    one, four = (lupctl(f"pretrain --gpus 0 --processes {count} --dry-run --json").json for count in (1, 4))
+    assert (one["batch_per_device"], one["part_per_device"]) == (2560, 320)
+    assert (four["batch_per_device"], four["part_per_device"]) == (640, 320)
+    asked = lupctl("pretrain --gpus 0 --set optim.accumulate=2 --dry-run --json").json
+    assert asked["part_per_device"] == 320, "smaller parts than were asked for do no harm"
+
+
 def test_what_recomputing_keeps_is_what_it_says() -> None:
     """R18, width 64, at 64 x 32: stem 16 x 32 x 64 twice (convolution and norm), pooled 8 x 16; then eight outputs."""
     plan = NetworkPlan("r18")

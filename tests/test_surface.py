@@ -231,6 +231,32 @@ def test_where_training_runs(monkeypatch: pytest.MonkeyPatch) -> None:
         pick_placement(gpus=None, processes=2)
 
 
+@pytest.mark.parametrize(
+    ("processes", "named", "threads"),
+    [(None, None, None), (1, None, 4), (2, None, 4), (4, None, 4), (4, "3", None)],
+    ids=["all of one", "one", "two", "four", "as the environment says"],
+)
+def test_threads_that_no_number_of_processes_moves(
+    monkeypatch: pytest.MonkeyPatch, processes: int | None, named: str | None, threads: int | None
+) -> None:
+    import torch
+
+    from lupctl.core.device import computing_threads, pick_placement, pick_threads
+
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if named is not None:
+        monkeypatch.setenv("OMP_NUM_THREADS", named)
+    monkeypatch.setattr("torch.get_num_threads", lambda: 16)
+    placement = pick_placement(gpus=0, processes=processes)
+    assert pick_threads(placement, shares=4) == threads
+    assert pick_threads(placement, shares=64) == (threads and 1)
+    monkeypatch.undo()
+    before = torch.get_num_threads()
+    with computing_threads(threads and 3):
+        assert torch.get_num_threads() == (3 if threads else before)
+    assert torch.get_num_threads() == before
+
+
 def test_doctor(lupctl: Shell, tmp_path: Path) -> None:
     ran = lupctl("doctor --json")
     assert (ran.code, ran.err) == (0, "")

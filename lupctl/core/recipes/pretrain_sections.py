@@ -52,8 +52,9 @@ class PretrainOptim(Optim):
     """The optimizer of pre-training.
 
     Args:
-        accumulate: equal parts that a device works through one after the other before it updates; `data.batch` stays
-            the whole batch, so the update is the same and the memory of activations falls. Divides `bn_groups`.
+        accumulate: equal parts that a GPU works through one after the other before it updates; `data.batch` stays
+            the whole batch, so the update is the same and the memory of activations falls. Divides `bn_groups`. A CPU
+            takes one batch-norm group at a time in any case.
     """
 
     accumulate: Positive = 1

@@ -29,18 +29,32 @@ def each_part(network: nn.Module, parts: int) -> Iterator[slice]:
         return
     current = running_statistics(network)
     before = [value.clone() for value in current]
-    total = torch.zeros(sum(value.numel() for value in current), dtype=torch.double, device=before[0].device)
+    total = torch.zeros_like(_flat_double(current))
     for part in range(parts):
         torch._foreach_copy_(current, before)
         yield slice(part, None, parts) if parts > 1 else slice(None)
-        total += torch.cat([value.reshape(-1) for value in current])
-    average_([total])
-    total /= parts
-    means = torch.split(total, [value.numel() for value in current])
-    torch._foreach_copy_(current, [mean.view_as(own) for mean, own in zip(means, current, strict=True)])
+        total += _flat_double(current)
+    _put_mean(current, total / parts)
     for name, counted in network.named_buffers():
         if name.endswith("num_batches_tracked"):
             counted -= parts - 1
+
+
+def share_statistics(network: nn.Module) -> None:
+    """Gives every process the mean of all processes' running statistics; those that are the same already stay."""
+    if world_size() > 1:
+        current = running_statistics(network)
+        _put_mean(current, _flat_double(current))
+
+
+def _flat_double(values: list[Tensor]) -> Tensor:
+    return torch.cat([value.reshape(-1) for value in values]).double()
+
+
+def _put_mean(values: list[Tensor], own: Tensor) -> None:
+    average_([own])
+    means = torch.split(own, [value.numel() for value in values])
+    torch._foreach_copy_(values, [mean.view_as(value) for mean, value in zip(means, values, strict=True)])
 
 
 def recompute_blocks(network: nn.Module) -> None:

@@ -5,7 +5,7 @@ from contextlib import closing
 import torch
 
 from lupctl.core.device import pick_precision
-from lupctl.core.dist import agree_to_stop, average_, own_device, rank, world_size
+from lupctl.core.dist import agree_to_stop, own_device, rank, world_size
 from lupctl.core.formats.pack import open_pack
 from lupctl.core.loading.ahead import on_device
 from lupctl.core.loading.images import PackImages
@@ -24,8 +24,9 @@ from lupctl.core.train.freezing import frozen_steps, set_frozen
 from lupctl.core.train.gradients import SharedGradients
 from lupctl.core.train.log import LoopLog
 from lupctl.core.train.optim import Schedule, build_optimizer, set_rate
+from lupctl.core.train.parts import share_statistics
 from lupctl.core.train.runs import RunFolder
-from lupctl.core.train.state import clip_gradients, is_due, pack_state, restore_state, running_statistics
+from lupctl.core.train.state import clip_gradients, is_due, pack_state, restore_state
 from lupctl.core.train.stopping import noticing_stop
 
 
@@ -87,6 +88,7 @@ def train_job(job: FinetuneJob) -> None:
             with gradients.part(0):
                 parts = measure(recipe, network, pixels, target, kind, forward=gradients)
                 parts["loss"].backward()  # type: ignore[no-untyped-call]
+            share_statistics(network)
             clip_gradients(network, recipe.optim.clip)
             optimizer.step()
             log.add(**parts)
@@ -98,7 +100,6 @@ def train_job(job: FinetuneJob) -> None:
             log.write_step(done, rate=rate, is_due=saving or stopping, bar=bar)
             if saving or stopping or (evaluating and tests) or done == total:
                 log.check_weights(network, done=done, rate=rate)
-                average_(running_statistics(network))
                 log.share_damage()
             for pack in tests if rank() == 0 and evaluating else []:
                 found = evaluate_network(network, recipe, pack, device=device, kind=kind, workers=workers)

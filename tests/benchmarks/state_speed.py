@@ -44,10 +44,10 @@ def train_two_steps(recipe: PretrainRecipe, folder: RunFolder, *, resumed: bool)
     optimizer = build_optimizer(method.encoder_q.parameters(), name="sgd", lr=0.3, momentum=0.9, weight_decay=1e-4)
     if resumed:
         restore_state(folder, method, optimizer)
-    alone = SharedGradients(method.encoder_q.parameters())
+    alone = SharedGradients(method.encoder_q)
     for step in range(2):
         views = torch.randn(2, recipe.data.batch, 3, recipe.pixels.height, recipe.pixels.width)
-        learn(method, views[0], views[1], step, recipe=recipe, precision=torch.float32, gradients=alone)
+        learn(method, views[0], views[1], step, precision=torch.float32, gradients=alone)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
     return method, optimizer

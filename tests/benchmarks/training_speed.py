@@ -25,17 +25,17 @@ from lupctl.core.loading.loaders import StepDataset, open_loader
 from lupctl.core.loading.samplers import ShuffledOrder
 from lupctl.core.loading.transform import make_view
 from lupctl.core.loading.views import build_view_plan
-from lupctl.core.methods.moco import MocoStep
 from lupctl.core.progress import Progress
 from lupctl.core.recipes.models import PretrainRecipe
 from lupctl.core.recipes.shipped import resolve_recipe
 from lupctl.core.sources.synthetic import SyntheticPlan, SyntheticSource
 from lupctl.core.stages.pack import pack
 from lupctl.core.stages.pretrain.job import PretrainJob
-from lupctl.core.stages.pretrain.loop import build_method, build_schedule, learn
+from lupctl.core.stages.pretrain.loop import build_method, build_schedule, learn, share_gradients
 from lupctl.core.stages.pretrain.setup import open_batches, set_up
 from lupctl.core.train.log import LoopLog
 from lupctl.core.train.optim import build_optimizer, set_rate
+from lupctl.core.train.parts import each_part
 from lupctl.core.train.runs import RunFolder, read_metrics
 
 CPU = Placement("cpu", 1, "")
@@ -49,9 +49,9 @@ def draw_pack(folder: Path, persons: int, height: int) -> Path:
     return pack(source, out=folder / "drawn.h5", progress=Progress(quiet=True)).path
 
 
-def sized_recipe(name: str, arch: str, width: int, batch: int) -> PretrainRecipe:
-    """A shipped recipe at a chosen size of network and batch, with one batch-norm group."""
-    flags = {"net.arch": arch, "net.width": width, "data.batch": batch, "bn_groups": 1}
+def sized_recipe(name: str, arch: str, width: int, batch: int, groups: int) -> PretrainRecipe:
+    """A shipped recipe at a chosen size of network, batch and batch-norm groups."""
+    flags = {"net.arch": arch, "net.width": width, "data.batch": batch, "bn_groups": groups}
     recipe = resolve_recipe("pretrain", name, flags=flags)
     assert isinstance(recipe, PretrainRecipe)
     return recipe
@@ -103,6 +103,8 @@ def measure_loader(path: Path, rounds: int) -> None:
 def measure_step(path: Path, rounds: int, recipe: PretrainRecipe) -> None:
     """Whole steps as the loop takes them against forward, backward and optimizer on ready tensors of the same shapes.
 
+    Both take one batch-norm group after the other; sums of gradients in double precision are the loop's alone.
+
     Processor time of this process counts, which a busy machine does not stretch; the worker's is not the loop's. The
     share of waiting is in wall time, and wants a core for the worker.
     """
@@ -120,11 +122,16 @@ def measure_step(path: Path, rounds: int, recipe: PretrainRecipe) -> None:
         is_writer=True, progress=quiet,
     )  # fmt: skip
 
-    def update(first: torch.Tensor, second: torch.Tensor, step: int) -> MocoStep:
-        found = learn(method, first, second, step, recipe=recipe, precision=setup.precision)
+    gradients = share_gradients(recipe, method)
+
+    def plain(first: torch.Tensor, second: torch.Tensor, step: int) -> None:
+        keys = method.encode_keys(second, step, parts=gradients.parts)
+        for some in each_part(method.encoder_q, gradients.parts):
+            loss = method.contrast(method.encoder_q(first[some]), keys.own[some], method.queue).loss
+            (loss / gradients.parts).backward()
+        method.enqueue(keys.every)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-        return found
 
     def whole(step: int) -> None:
         log.meter.wait()
@@ -133,7 +140,9 @@ def measure_step(path: Path, rounds: int, recipe: PretrainRecipe) -> None:
         log.note_damage(batch.damaged)
         first, second = (make_view(setup.view, batch.pixels, draws) for draws in batch.views)
         set_rate(optimizer, schedule.rate(step))
-        loss, hits = update(first, second, step)
+        loss, hits = learn(method, first, second, step, precision=setup.precision, gradients=gradients)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
         log.add(loss=loss, hits=hits)
         with quiet.task("", total=1, unit="steps") as bar:
             log.write_step(10, rate=0.01, is_due=False, bar=bar)  # every step, where the loop does so every tenth
@@ -142,7 +151,7 @@ def measure_step(path: Path, rounds: int, recipe: PretrainRecipe) -> None:
     ready = [make_view(setup.view, batch.pixels, draws) for draws in batch.views]
     bare, full, waits = list[float](), list[float](), list[float]()
     for number in range(rounds + 1):
-        spent = [processor_seconds(partial(update, *ready, number)), processor_seconds(partial(whole, number))]
+        spent = [processor_seconds(partial(plain, *ready, number)), processor_seconds(partial(whole, number))]
         if number:  # the first round warms up
             bare.append(spent[0])
             full.append(spent[1])
@@ -168,6 +177,7 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=64)
     parser.add_argument("--recipe", default="small-moco")
     parser.add_argument("--batch", type=int, default=BATCH)
+    parser.add_argument("--groups", type=int, default=1)
     options = parser.parse_args()
     print(f"{torch.get_num_threads()} threads")
     with tempfile.TemporaryDirectory() as folder:
@@ -175,7 +185,8 @@ def main() -> None:
         if options.what == "loader":
             measure_loader(path, options.rounds)
         else:
-            measure_step(path, options.rounds, sized_recipe(options.recipe, options.arch, options.width, options.batch))
+            size = options.arch, options.width, options.batch, options.groups
+            measure_step(path, options.rounds, sized_recipe(options.recipe, *size))
 
 
 if __name__ == "__main__":

@@ -24,8 +24,9 @@ def estimate_memory(recipe: PretrainRecipe, net: NetworkPlan, *, processes: int,
     height, width = recipe.pixels.height, recipe.pixels.width
     local = recipe.data.batch // processes
     moments = 2 if recipe.optim.name in ("adam", "adamw") else 1
-    # Query and key encoder, gradient, and what the optimizer keeps.
-    weights = (3 + moments) * parameter_bytes(net)
+    # Query and key encoder, gradient, what the optimizer keeps; sums of parts in double precision, messages on their way.
+    copies = 3 + moments + (2 if parts > 1 else 0) + (1 if processes > 1 else 0)
+    weights = copies * parameter_bytes(net)
     queue = recipe.moco.dim * recipe.moco.queue * FLOAT_BYTES
     # Pixels of both views, and the keys' views once more in shuffled order.
     views = 3 * local * 3 * height * width * FLOAT_BYTES

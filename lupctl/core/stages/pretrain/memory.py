@@ -24,7 +24,7 @@ def estimate_memory(recipe: PretrainRecipe, net: NetworkPlan, *, processes: int,
     height, width = recipe.pixels.height, recipe.pixels.width
     local = recipe.data.batch // processes
     moments = 2 if recipe.optim.name in ("adam", "adamw") else 1
-    # Query and key encoder, gradient, what the optimizer keeps; sums of parts in double precision, messages on their way.
+    # Query and key encoder, gradient, what the optimizer keeps; sums of parts in double precision; messages.
     copies = 3 + moments + (2 if parts > 1 else 0) + (1 if processes > 1 else 0)
     weights = copies * parameter_bytes(net)
     queue = recipe.moco.dim * recipe.moco.queue * FLOAT_BYTES

@@ -56,7 +56,8 @@ TINY = " ".join(as_options(PRETRAIN))
         ("finetune {labelled} --from luperson-r50", 3, "no checkpoint 'luperson-r50'",
          "lupctl model download luperson-r50 --accept-terms"),
         ("finetune {labelled} --from {labelled}", 3, "labelled.h5: not a whole safetensors file", ""),
-        ("eval gone", 3, "gone: neither a file, nor a folder, nor a run", ""),
+        ("eval gone", 3, "gone: neither a file, nor a folder, nor a run", "lupctl eval without a name takes"),
+        ("eval market1501", 3, "market1501: neither a file, nor a folder, nor a run", "market1501 is a dataset;"),
         # Data of the wrong kind.
         ("finetune {crowd} --from scratch", 3, "0 labelled training images of 0 persons", "lupctl data info"),
         ("pretrain --data {text}", 3, "text.h5: ", ""),

@@ -322,7 +322,12 @@ def test_set_reaches_every_kind_of_key() -> None:
 @pytest.mark.parametrize(
     ("entry", "guess"),
     [
-        ("optim.rate=1", None),
+        ("optim.rate=1", "optim.lr"),
+        ("optim.learningrate=1", "optim.lr"),
+        ("solver.base_lr=1", "optim.lr"),
+        ("optim.momentm=1", "optim.momentum"),
+        ("moco.momentm=1", "moco.momentum"),
+        ("optim.qqqqqq=1", None),
         ("optim.l=1", "optim.lr"),
         ("schedule.epoch=1", "schedule.epochs"),
         ("moco.temprature=1", "moco.temperature"),

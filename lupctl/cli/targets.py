@@ -3,10 +3,11 @@
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 from lupctl.cli.dump import default_out, find_images
 from lupctl.cli.resolve import find_checkpoint
+from lupctl.core.choices import Dataset, nearest_name
 from lupctl.core.errors import DataError, UsageError
 from lupctl.core.progress import Progress
 from lupctl.core.workspace import RUN_NAME, Workspace, read_run
@@ -57,7 +58,19 @@ def resolve_features(workspace: Workspace, target: str | None, *, progress: Prog
             return _target_of_run(path)
     raise DataError(
         f"{target}: neither a file, nor a folder, nor a run in {workspace.runs}",
-        hint="lupctl eval without a name takes the newest fine-tuning run",
+        hint=_what_was_meant(workspace, target),
+    )
+
+
+def _what_was_meant(workspace: Workspace, target: str) -> str:
+    if target in get_args(Dataset) or (workspace.packs / f"{target}.h5").exists():
+        return f"{target} is a dataset; of a run, its features are evaluated: lupctl eval RUN"
+    runs = [path.name for path in workspace.finished_runs("finetune")]
+    guess = nearest_name(target, runs)
+    if guess is not None:
+        return f"did you mean {guess}?"
+    return "lupctl eval without a name takes the newest fine-tuning run" + (
+        f"; here are {', '.join(runs[:5])}" if runs else ""
     )
 
 

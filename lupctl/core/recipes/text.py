@@ -11,6 +11,13 @@ from lupctl.core.choices import nearest_name
 from lupctl.core.errors import UsageError
 
 R = TypeVar("R", bound=BaseModel)
+# What other code of the field calls the keys, without underscores.
+ELSEWHERE = {
+    "learningrate": "lr", "baselr": "lr", "rate": "lr", "wd": "weight_decay", "decay": "weight_decay",
+    "batchsize": "batch", "imsperbatch": "batch", "numinstances": "images", "numinstance": "images",
+    "instances": "images", "maxepoch": "epochs", "maxepochs": "epochs", "steps": "milestones", "temp": "temperature",
+    "queuesize": "queue", "depth": "arch", "amp": "precision", "labelsmooth": "smoothing", "gradclip": "clip",
+}  # fmt: skip
 
 
 def parse_recipe(text: str, *, origin: str) -> dict[str, Any]:
@@ -96,7 +103,7 @@ def build_recipe(model: type[R], tables: Mapping[str, Any], *, origin: str) -> R
     known = list(recipe_keys(model))
     for key in _flat_keys(tables):
         if key not in known and not any(name.startswith(f"{key}.") for name in known):
-            guess = nearest_name(key, known) or next((name for name in known if name.endswith(f".{key}")), None)
+            guess = _nearest_key(key, known)
             raise UsageError(
                 f"{origin}: unknown recipe key {key!r}" + (f"; did you mean {guess!r}?" if guess else ""),
                 hint=f"--set {guess}=..." if guess else "lupctl recipe show NAME lists every key",
@@ -113,6 +120,17 @@ def build_recipe(model: type[R], tables: Mapping[str, Any], *, origin: str) -> R
             f"{origin}: {place + ': ' if place else ''}{message[0].lower()}{message[1:]}{got}",
             hint="lupctl recipe show NAME shows a legal value for every key",
         ) from error
+
+
+def _nearest_key(key: str, known: list[str]) -> str | None:
+    """The key that was most likely meant: of the right section first, and by what a name stands for elsewhere."""
+    head, _, last = key.rpartition(".")
+    named = ELSEWHERE.get(last.replace("_", "").lower(), last)
+    for name in (f"{head}.{named}", *(other for other in known if other.rpartition(".")[2] == named)):
+        if name in known:
+            return name
+    own = [name for name in known if name.rpartition(".")[0] == head]
+    return nearest_name(key, own) or nearest_name(key, known)
 
 
 def _freeze_arrays(value: Any) -> Any:

@@ -26,6 +26,7 @@ from lupctl.core.train.log import LoopLog
 from lupctl.core.train.optim import Schedule, build_optimizer, set_rate
 from lupctl.core.train.parts import share_statistics
 from lupctl.core.train.runs import RunFolder
+from lupctl.core.train.saving import StateWriter
 from lupctl.core.train.state import clip_gradients, is_due, pack_state, restore_state
 from lupctl.core.train.stopping import noticing_stop
 
@@ -67,7 +68,9 @@ def train_job(job: FinetuneJob) -> None:
         damaged=damaged,
     )
     scores: dict[str, dict[str, float]] = {}
+    writer = StateWriter(folder)
     with (
+        closing(writer),
         closing(log),
         noticing_stop() as stop,
         progress.task("fine-tuning", total=total, unit="steps", done=start) as bar,
@@ -98,6 +101,7 @@ def train_job(job: FinetuneJob) -> None:
             saving = is_due(done, order.steps_per_epoch, recipe.saving.every_epochs) and done < total
             evaluating = is_due(done, order.steps_per_epoch, recipe.evaluation.every_epochs) or done == total
             log.write_step(done, rate=rate, is_due=saving or stopping, bar=bar)
+            writer.poll()
             if saving or stopping or (evaluating and tests) or done == total:
                 log.check_weights(network, done=done, rate=rate)
                 log.share_damage()
@@ -106,9 +110,11 @@ def train_job(job: FinetuneJob) -> None:
                 scores[pack.dataset] = found
                 log.write_scores(done, found, dataset=pack.dataset if len(packs) > 1 else None)
             if rank() == 0 and (saving or stopping):
-                folder.save_state(pack_state(done, network, optimizer, damaged=log.damaged))
+                writer.save(pack_state(done, network, optimizer, damaged=log.damaged))
             if stopping:
+                writer.join()
                 raise stop.error(done, total)
+        writer.join()
     if rank() == 0:
         counts = {"steps": total, "images": train.num_images, "persons": len(train.persons)}
         results = {**counts, "damaged": len(log.damaged), **log.values}

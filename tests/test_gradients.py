@@ -1,5 +1,7 @@
 """Gradients of parts and processes, against the gradient of everything at once."""
 
+import gc
+import weakref
 from functools import partial
 from pathlib import Path
 
@@ -110,16 +112,41 @@ def watch(_: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(gradients, "DistributedDataParallel", SMALL_BUCKETS)
         sent, seen = [], []
-        real = SharedGradients._send
+        real = gradients._send
 
-        def send(self: SharedGradients, state: None, bucket: dist.GradBucket) -> torch.futures.Future[torch.Tensor]:
+        def send(sums: object, bucket: dist.GradBucket) -> torch.futures.Future[torch.Tensor]:
             sent.append(bucket.index())
-            return real(self, state, bucket)
+            return real(sums, bucket)
 
-        patch.setattr(SharedGradients, "_send", send)
+        patch.setattr(gradients, "_send", send)
         shared = SharedGradients(network)
         network[0].weight.register_hook(lambda gradient: seen.append(len(sent)))
         for _ in range(2):
             with shared.part(0):
                 shared(images_of(rank(), 0)).square().mean().backward()
     assert seen[-1] >= 2, "the last layers' gradients were on their way when the first layer's came"
+
+
+def test_a_thawed_network_is_shared_anew_and_the_old_way_is_gone(tmp_path: Path) -> None:
+    assert run_forked(thaw, tmp_path, processes=2) == [0, 0]
+
+
+def thaw(_: Path) -> None:
+    network = build()
+    network[0].requires_grad_(False)
+    shared = SharedGradients(network)
+    gone = weakref.ref(shared._parallel)
+    with shared.part(0):
+        shared(images_of(rank(), 0)).square().mean().backward()
+    assert network[0].weight.grad is None
+    network.zero_grad(set_to_none=True)
+    network[0].requires_grad_(True)
+    shared = SharedGradients(network)
+    gc.collect()
+    assert gone() is None
+    with shared.part(0):
+        shared(images_of(rank(), 0)).square().mean().backward()
+    expected = build()
+    sum(expected(images_of(number, 0)).square().mean() / 2 for number in range(2)).backward()  # type: ignore[union-attr]
+    for own, other in zip(network.parameters(), expected.parameters(), strict=True):
+        torch.testing.assert_close(own.grad, other.grad, rtol=0, atol=1e-12)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -11,6 +12,14 @@ from torch.futures import Future
 from torch.nn.parallel import DistributedDataParallel
 
 from lupctl.core.dist import wait_timed, world_size
+
+
+@dataclass(frozen=True)
+class _Sums:
+    """Gradients of the parts of a step that are over, in double precision."""
+
+    parts: int
+    of: dict[nn.Parameter, Tensor] = field(default_factory=dict)
 
 
 class SharedGradients:
@@ -29,13 +38,14 @@ class SharedGradients:
     def __init__(self, network: nn.Module, *, parts: int = 1) -> None:
         self.parts = parts
         self._network = network
-        self._sums: dict[nn.Parameter, Tensor] = {}
+        self._sums = _Sums(parts)
         self._parallel: DistributedDataParallel | None = None
         if world_size() > 1:
             self._parallel = DistributedDataParallel(network, init_sync=False)
             # Every process keeps the running statistics of its own images. The argument of this name is deprecated.
             self._parallel.broadcast_buffers = False
-            self._parallel.register_comm_hook(None, self._send)
+            # The hook knows nothing of this object: a circle through C++ would never be collected.
+            self._parallel.register_comm_hook(self._sums, _send)
 
     def __call__(self, images: Tensor) -> Any:
         """What the network makes of images, inside `part`; the backward pass may begin at any function of it."""
@@ -53,7 +63,7 @@ class SharedGradients:
         if not is_last:
             self._put_aside(is_first=number == 0)
         elif self._parallel is None and self.parts > 1:
-            for parameter, total in self._sums.items():
+            for parameter, total in self._sums.of.items():
                 if parameter.grad is not None:
                     parameter.grad.copy_(total.add_(parameter.grad).div_(self.parts))
 
@@ -63,27 +73,28 @@ class SharedGradients:
         for parameter in self._network.parameters():
             if parameter.grad is None:
                 continue
-            if parameter not in self._sums:
-                self._sums[parameter] = torch.empty_like(parameter.grad, dtype=torch.double)
-            total = self._sums[parameter]
+            if parameter not in self._sums.of:
+                self._sums.of[parameter] = torch.empty_like(parameter.grad, dtype=torch.double)
+            total = self._sums.of[parameter]
             total.copy_(parameter.grad) if is_first else total.add_(parameter.grad)
             parameter.grad = None
 
-    def _send(self, state: None, bucket: dist.GradBucket) -> Future[Tensor]:  # type: ignore[name-defined]
-        """Called by the backward pass of the last part, once for every bucket of complete gradients."""
-        flat = bucket.buffer()
-        total = flat.double() if flat.device.type == "cpu" or self.parts > 1 else flat
-        if self.parts > 1:
-            for parameter, own in zip(bucket.parameters(), bucket.gradients(), strict=True):
-                place = own.storage_offset() - flat.storage_offset()
-                total.as_strided(own.shape, own.stride(), place).add_(self._sums[parameter])
-        message: Tensor = total if flat.device.type == "cpu" else total.to(flat.dtype)
-        work = dist.all_reduce(message, async_op=True)
-        wait_timed(work)
 
-        def finish(done: Future[list[Tensor]]) -> Tensor:
-            done.wait()
-            mean: Tensor = flat.copy_(message.div_(self.parts * world_size()))
-            return mean
+def _send(sums: _Sums, bucket: dist.GradBucket) -> Future[Tensor]:  # type: ignore[name-defined]
+    """Called by the backward pass of the last part, once for every bucket of complete gradients."""
+    flat = bucket.buffer()
+    total = flat.double() if flat.device.type == "cpu" or sums.parts > 1 else flat
+    if sums.parts > 1:
+        for parameter, own in zip(bucket.parameters(), bucket.gradients(), strict=True):
+            place = own.storage_offset() - flat.storage_offset()
+            total.as_strided(own.shape, own.stride(), place).add_(sums.of[parameter])
+    message: Tensor = total if flat.device.type == "cpu" else total.to(flat.dtype)
+    work = dist.all_reduce(message, async_op=True)
+    wait_timed(work)
 
-        return work.get_future().then(finish)
+    def finish(done: Future[list[Tensor]]) -> Tensor:
+        done.wait()
+        mean: Tensor = flat.copy_(message.div_(sums.parts * world_size()))
+        return mean
+
+    return work.get_future().then(finish)

@@ -250,9 +250,8 @@ def estimate_bytes(counts: Counts, dimension: int, *, chunk: int | None, rerank:
     """
     widest = counts.gallery if rerank is None else counts.gallery + counts.queries
     rows = min(chunk or pick_chunk(counts.gallery), widest)
-    # Distances and their sorted copy, the same of one camera's images, raw and normalised queries, one gathered block
-    # of the gallery.
-    blocks = 4 * rows * widest * 4 + 2 * rows * dimension * 4 + min(BLOCK_BYTES, widest * dimension * 4)
+    # Distances, their sorted copy and one by camera, raw and normalised queries, one gathered block of the gallery.
+    blocks = 3 * rows * widest * 4 + 2 * rows * dimension * 4 + min(BLOCK_BYTES, widest * dimension * 4)
     if rerank is None:
         return blocks
     index = estimate_index_bytes(widest, dimension) if rerank.neighbours == "faiss" else 0

@@ -3,7 +3,8 @@
 That costs a fraction of an argsort; where an entry ties with something, equal values before it are counted.
 """
 
-from collections.abc import Collection
+import itertools
+from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -52,7 +53,8 @@ def sorted_values(block: Tensor, *, scratch: Scratch | None = None) -> Tensor:
     if block.device.type == "cpu":
         # numpy sorts float32 with vector instructions, about ten times faster than torch, which sorts indices along.
         ordered = (scratch or Scratch()).take(block.shape, block.device).copy_(block)
-        _sort_rows(ordered.numpy(), threads=torch.get_num_threads())
+        values = ordered.numpy()
+        _in_threads(len(values), lambda start, stop: values[start:stop].sort(axis=1))
         return ordered
     return torch.sort(block, dim=1).values
 
@@ -62,13 +64,21 @@ def sorted_groups(
 ) -> Tensor:
     """The values of each row, group after group, ascending within those groups that are wanted: (B, G)."""
     ordered = (scratch or Scratch()).take(block.shape, block.device)
-    torch.index_select(block, 1, torch.from_numpy(groups.columns).to(block.device), out=ordered)
-    for group in wanted:
-        own = ordered[:, groups.edge[group] : groups.edge[group + 1]]
-        if block.device.type == "cpu":
-            _sort_rows(own.numpy(), threads=torch.get_num_threads())
-        else:
-            own.copy_(torch.sort(own, dim=1).values)
+    ranges = [(groups.edge[group], groups.edge[group + 1]) for group in wanted]
+    if block.device.type != "cpu":
+        torch.index_select(block, 1, torch.from_numpy(groups.columns).to(block.device), out=ordered)
+        for first, end in ranges:
+            ordered[:, first:end] = torch.sort(ordered[:, first:end], dim=1).values
+        return ordered
+    values, result = block.numpy(), ordered.numpy()
+
+    def gather_and_sort(start: int, stop: int) -> None:
+        # All columns are there; "clip" keeps numpy from gathering into a copy first.
+        np.take(values[start:stop], groups.columns, axis=1, out=result[start:stop], mode="clip")
+        for first, end in ranges:
+            result[start:stop, first:end].sort(axis=1)
+
+    _in_threads(len(values), gather_and_sort)
     return ordered
 
 
@@ -155,10 +165,13 @@ def counts_below(ordered: Tensor, row: Tensor, value: Tensor, *, first: Tensor, 
     return reached + 1 - begin
 
 
-def _sort_rows(values: NDArray[np.float32], *, threads: int) -> None:
+def _in_threads(num_rows: int, work: Callable[[int, int], None]) -> None:
+    """Calls `work` for ranges of rows, in as many threads as torch takes; numpy lets them run side by side."""
+    threads = torch.get_num_threads()
     if threads == 1:
-        values.sort(axis=1)
+        work(0, num_rows)
         return
+    edges = np.linspace(0, num_rows, threads + 1).astype(int).tolist()
     with ThreadPoolExecutor(threads) as pool:
-        for done in [pool.submit(part.sort, axis=1) for part in np.array_split(values, threads)]:
+        for done in [pool.submit(work, start, stop) for start, stop in itertools.pairwise(edges)]:
             done.result()

@@ -126,6 +126,18 @@ def test_cameras_are_ranked_by_themselves() -> None:
                 assert cameras.rank1[row][column] == pytest.approx(alone.scores.cmc[1])
 
 
+def test_cameras_with_ties_keep_gallery_order() -> None:
+    features, samples = draw()
+    # Entries of -1 and 1 in 6 dimensions: there are at most 7 different cosines.
+    features = np.where(features[:, :6] < 0, -1, 1).astype(np.float32)
+    cameras = details_of(features, samples).cameras
+    keep = np.where(samples.role == QUERY, samples.camera == 1, samples.camera == 2)
+    alone = score(features[keep], samples.select(keep), device=CPU)
+    assert cameras.map[0][1] == pytest.approx(alone.scores.map)
+    turned = np.flatnonzero(keep)[::-1]
+    assert score(features[turned], samples.select(turned), device=CPU).scores.map != alone.scores.map, "order decides"
+
+
 def test_persons_and_queries_add_up_to_the_headline() -> None:
     features, samples = draw()
     samples.person[np.flatnonzero(samples.role == QUERY)[:2]] = 77  # absent from the gallery

@@ -255,6 +255,8 @@ def test_features_of_several_datasets_have_to_be_named(run_eval: Command) -> Non
     ("words", "message"),
     [
         (("--k1", "3"), "--k1 has no meaning without --rerank"),
+        (("--neighbours", "faiss"), "--neighbours has no meaning without --rerank"),
+        (("--rerank", "--neighbours", "near"), "near"),
         (("--rerank", "--lambda", "1.5"), "equal to 1 "),
         (("--rerank", "--k1", "0"), "equal to 1 "),
         (("--rerank", "--rerank-base", "d3"), "d3"),
@@ -276,3 +278,29 @@ def test_lupersons_base_is_named_and_changes_the_scores(run_eval: Command, tmp_p
         assert payload["base"] == base
         scores.append(payload["scores"])
     assert scores[0] != scores[1]
+
+
+def test_the_search_for_neighbours_is_named_and_changes_nothing(run_eval: Command, tmp_path: Path) -> None:
+    features = write_toy(tmp_path / "toy.features.h5")
+    found = {}
+    for words in ((), ("--neighbours", "exact"), ("--neighbours", "faiss")):
+        outcome = run_eval(features, "--rerank", *words, "--json", "--force")
+        assert outcome.code == 0, outcome.err
+        ranked = json.loads(outcome.out)["rerank"]
+        name = words[-1] if words else "exact"
+        assert ranked["neighbours"] == name
+        found[name] = ranked["scores"]
+    assert found["faiss"]["map"] == pytest.approx(found["exact"]["map"], abs=1e-5)
+    assert found["faiss"]["cmc"] == found["exact"]["cmc"]
+    # The report of faiss lies there: by another search that is asked for it would be lost, by the default renewed.
+    assert run_eval(features, "--rerank", "--neighbours", "exact").code == 2
+    outcome = run_eval(features, "--rerank")
+    assert outcome.code == 0
+    assert "re-ranking's neighbours: exact search" in outcome.out
+    assert "re-ranking's neighbours: faiss" in run_eval(features, "--rerank", "--neighbours", "faiss", "--force").out
+    assert "re-ranking's" not in run_eval(features, "--force").out
+    sizes = [
+        json.loads(run_eval(features, "--rerank", "--neighbours", name, "--force", "--dry-run", "--json").out)
+        for name in ("exact", "faiss")
+    ]
+    assert sizes[1]["memory_bytes"] > sizes[0]["memory_bytes"]

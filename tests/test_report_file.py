@@ -17,6 +17,7 @@ from lupctl.core.formats.report import (
     ReportRerank,
     ReportScores,
     read_report,
+    report_payload,
     write_report,
 )
 
@@ -65,8 +66,22 @@ def test_keys_are_sorted_and_named_as_users_know_them(tmp_path: Path) -> None:
         "map_official": 0.25,
         "minp": 1 / 3,
     }
-    assert content["rerank"] == {"base": "d2", "k1": 20, "k2": 6, "lambda": 0.3, "scores": content["scores"]}
+    assert content["rerank"] == {
+        "base": "d2", "k1": 20, "k2": 6, "lambda": 0.3, "neighbours": "exact", "scores": content["scores"],
+    }  # fmt: skip
     assert content["protocol"]["same_camera"] == "drop"
+
+
+def test_a_report_from_before_faiss_was_exact(tmp_path: Path) -> None:
+    path = tmp_path / "report.json"
+    payload = report_payload(make_report())
+    del payload["rerank"]["neighbours"]
+    path.write_text(json.dumps(payload))
+    assert read_report(path) == make_report()
+    payload["rerank"]["neighbours"] = "annoy"
+    path.write_text(json.dumps(payload))
+    with pytest.raises(FormatError, match=r"rerank.neighbours: Input should be 'exact' or 'faiss'"):
+        read_report(path)
 
 
 def test_a_score_that_is_not_a_number_is_never_written() -> None:

@@ -104,6 +104,14 @@ def test_the_numbers_are_those_of_the_report(page: Path) -> None:
         assert re.search(rf"<td>{re.escape(name)}</td>.*?data-value=\"{ap}\">{100 * ap:.2f}<", body), name
 
 
+def test_the_page_names_the_search_for_neighbours(page: Path) -> None:
+    assert "base distance d2, neighbours by exact search.</p>" in page.read_text()
+    report = read_report(page.parent / "report.json")
+    assert report.rerank is not None
+    by_faiss = report.model_copy(update={"rerank": report.rerank.model_copy(update={"neighbours": "faiss"})})
+    assert "base distance d2, neighbours by faiss.</p>" in render_report(by_faiss, [])
+
+
 def test_the_page_needs_nothing_beside_itself(page: Path) -> None:
     text = page.read_text()
     cells = Cells(text)

@@ -209,7 +209,7 @@ def show_result(space: Workspace, reports: dict[str, "Report"], *, seconds: floa
     assert chosen is not None
     first = f"Pre-training changed mAP by {100 * gain['map']:+.2f} points, rank-1 by {100 * gain['rank1']:+.2f},"
     note = f"{first} re-ranked mAP by {100 * gain['map_rerank']:+.2f}.\nRe-ranking: k1={chosen.k1}, k2={chosen.k2}, "
-    note += f"lambda={chosen.weight}, base={chosen.base}. {seconds:.0f} s in all.\n"
+    note += f"lambda={chosen.weight}, base={chosen.base}, neighbours={chosen.neighbours}. {seconds:.0f} s in all.\n"
     note += f"Packs, runs, features and reports: {space.home}"
     columns = ["%", "mAP", "mAP official", "mINP", "rank-1", "rank-5", "mAP, 95 %"]
     print_table("Drawn persons, equal fine-tuning budgets", columns, rows, note=note)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lupctl.cli.complete import complete_run
-from lupctl.core.choices import Protocol, RerankBase, SameCamera, TestedPersons
+from lupctl.core.choices import NeighbourSearch, Protocol, RerankBase, SameCamera, TestedPersons
 from lupctl.core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -37,6 +37,14 @@ BaseOption = Annotated[
     typer.Option(
         "--rerank-base",
         help="Distance it starts from: d2 as published; d4, or (1 - cos)^2, as in LUPerson's tables [default: d2].",
+        show_default=False,
+    ),
+]
+NeighboursOption = Annotated[
+    NeighbourSearch | None,
+    typer.Option(
+        "--neighbours",
+        help="How it finds them: exact, our own pass, or faiss [default: faiss on GPUs that it sees, else exact].",
         show_default=False,
     ),
 ]
@@ -138,14 +146,20 @@ def refuse_with_all(*, compare: bool, images: str | None, min_map: float | None,
 
 
 def rerank_settings(
-    wanted: bool, *, k1: int | None, k2: int | None, weight: float | None, base: RerankBase | None
+    wanted: bool,
+    *,
+    k1: int | None,
+    k2: int | None,
+    weight: float | None,
+    base: RerankBase | None,
+    neighbours: NeighbourSearch | None,
 ) -> "RerankSettings | None":
     """What `--rerank` and the options that belong to it ask for.
 
     Raises:
         UsageError: one of them without `--rerank`.
     """
-    given = {"--k1": k1, "--k2": k2, "--lambda": weight, "--rerank-base": base}
+    given = {"--k1": k1, "--k2": k2, "--lambda": weight, "--rerank-base": base, "--neighbours": neighbours}
     if not wanted:
         named = [option for option, value in given.items() if value is not None]
         if named:
@@ -159,6 +173,7 @@ def rerank_settings(
         k2=default.k2 if k2 is None else k2,
         weight=default.weight if weight is None else weight,
         base=default.base if base is None else base,
+        neighbours=neighbours,
     )
 
 

@@ -19,6 +19,7 @@ from lupctl.cli.eval_options import (
     LambdaOption,
     MinMapOption,
     MinRank1Option,
+    NeighboursOption,
     PageOption,
     PersonsOption,
     ProtocolOption,
@@ -65,6 +66,7 @@ def evaluate(
     k2: K2Option = None,
     weight: LambdaOption = None,
     rerank_base: BaseOption = None,
+    neighbours: NeighboursOption = None,
     protocol: ProtocolOption = "market1501",
     same_camera: SameCameraOption = None,
     draws: DrawsOption = None,
@@ -108,7 +110,7 @@ def evaluate(
     """
     if every:
         refuse_with_all(compare=compare, images=images, min_map=min_map, min_rank1=min_rank1)
-    settings = rerank_settings(rerank, k1=k1, k2=k2, weight=weight, base=rerank_base)
+    settings = rerank_settings(rerank, k1=k1, k2=k2, weight=weight, base=rerank_base, neighbours=neighbours)
     rule = pick_protocol(protocol, same_camera, draws=draws, seed=seed, persons=persons)
     tested = parse_persons(persons)
     expansion = expansion_settings(aqe, dba, alpha)

@@ -52,6 +52,8 @@ def _notes(report: "Report") -> list[str]:
     gallery = f"gallery {counts.gallery:,} ({counts.distractors:,} distractors; {counts.junk:,} junk left out)"
     notice = report.provenance.features.get("notice")
     digests = ", ".join(f"{name} {value[:DIGEST_SHOWN]}" for name, value in sorted(report.fingerprints.items()))
+    searched = {"exact": "exact search", "faiss": "faiss"}
+    found = [] if report.rerank is None else [f"re-ranking's neighbours: {searched[report.rerank.neighbours]}"]
     origin = ["features: made elsewhere, without a record of network and images"] if _is_foreign(report) else []
     return [
         f"{queries}, {gallery}",
@@ -59,6 +61,7 @@ def _notes(report: "Report") -> list[str]:
         *([] if report.details is None else _decisions(report.details.pairs)),
         f"protocol: {protocol.name}, same camera: {protocol.same_camera}, query: {protocol.query}",
         f"mAP: {protocol.map}; official: {protocol.map_official}",
+        *found,
         *origin,
         f"fingerprints: {digests}",
         *([f"notice: {report.dataset}: {notice}"] if notice else []),

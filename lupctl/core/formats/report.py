@@ -6,7 +6,7 @@ from typing import Any, Final, Literal
 
 from pydantic import Field, ValidationError
 
-from lupctl.core.choices import Protocol, RerankBase, SameCamera, TestedPersons
+from lupctl.core.choices import NeighbourSearch, Protocol, RerankBase, SameCamera, TestedPersons
 from lupctl.core.errors import DataError, FormatError
 from lupctl.core.files import write_text
 from lupctl.core.formats.report_details import Part, ReportDetails
@@ -41,12 +41,16 @@ class ReportScores(Part):
 
 
 class ReportRerank(Part):
-    """Scores after k-reciprocal re-ranking, with all they depend on."""
+    """Scores after k-reciprocal re-ranking, with all they depend on.
+
+    Where an older report does not name the search for neighbours, it was exact.
+    """
 
     k1: int
     k2: int
     weight: float = Field(alias="lambda")
     base: RerankBase
+    neighbours: NeighbourSearch = "exact"
     scores: ReportScores
 
 

@@ -1,12 +1,13 @@
 """Scores of each pair of cameras: queries of one, a gallery of the images of another."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from lupctl.core.metrics.ranking import RankedBlock, ranks_of, sorted_values, summarise_ranks
+from lupctl.core.metrics.ordering import group_columns, ranks_of, sorted_groups
+from lupctl.core.metrics.ranking import RankedBlock, summarise_ranks
 from lupctl.core.metrics.vectors import Scratch
 
 
@@ -40,35 +41,27 @@ class CameraCounter:
     def __init__(self, query_camera: NDArray[np.int16], gallery_camera: NDArray[np.int16]) -> None:
         self._query, self._row = np.unique(query_camera, return_inverse=True)
         self._gallery, self._column = np.unique(gallery_camera, return_inverse=True)
-        self._columns = [np.flatnonzero(self._column == which) for which in range(len(self._gallery))]
-        # Place of each gallery image among those of its camera.
-        self._place = np.zeros(len(gallery_camera), np.int64)
-        for columns in self._columns:
-            self._place[columns] = np.arange(len(columns))
-        self._own, self._ordered = Scratch(), Scratch()
+        self._groups, self._scratch = group_columns(self._column), Scratch()
         shape = (len(self._query), len(self._gallery))
         self._queries = np.zeros(shape, np.int64)
         self._ap, self._first = np.zeros(shape), np.zeros(shape)
 
     def __call__(self, seen: RankedBlock) -> None:
         """Adds one chunk."""
-        where = self._column[seen.column]
-        for which, columns in enumerate(self._columns):
-            right = where == which
-            if not right.any():
-                continue
-            device = seen.block.device
-            block = self._own.take((len(seen.block), len(columns)), device)
-            torch.index_select(seen.block, 1, torch.from_numpy(columns).to(device), out=block)
-            row, place = seen.row[right], self._place[seen.column[right]]
-            rank = ranks_of(block, row, place, ordered=sorted_values(block, scratch=self._ordered))
-            ranking = summarise_ranks(row, rank, len(block))
-            valid = np.flatnonzero(ranking.is_valid)
-            query = self._row[seen.start + valid]
-            size = len(self._query)
-            self._queries[:, which] += np.bincount(query, minlength=size)
-            self._ap[:, which] += np.bincount(query, ranking.ap_step[valid], size)
-            self._first[:, which] += np.bincount(query, ranking.first_rank[valid] == 1, size)
+        camera, size = self._column[seen.column], len(seen.block)
+        ordered = sorted_groups(seen.block, self._groups, np.unique(camera).tolist(), scratch=self._scratch)
+        rank = ranks_of(seen.block, seen.row, seen.column, ordered=ordered, groups=self._groups)
+        # A ranking of each camera's images for each query, camera after camera.
+        ranking = summarise_ranks(camera * size + seen.row, rank, len(self._gallery) * size)
+        valid = np.flatnonzero(ranking.is_valid)
+        pair = self._row[seen.start + valid % size] * len(self._gallery) + valid // size
+        self._queries += self._sums(pair)
+        self._ap += self._sums(pair, ranking.ap_step[valid])
+        self._first += self._sums(pair, ranking.first_rank[valid] == 1)
+
+    def _sums(self, pair: NDArray[np.int64], values: NDArray[Any] | None = None) -> NDArray[Any]:
+        """Sums by pair of cameras, (A, C); of ones where no values are given."""
+        return np.bincount(pair, values, self._queries.size).reshape(self._queries.shape)
 
     def scores(self) -> CameraScores:
         """What has been counted."""

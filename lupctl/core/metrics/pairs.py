@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from lupctl.core.metrics.ordering import counts_below
 from lupctl.core.metrics.ranking import RankedBlock
 
 STEP = 0.001
@@ -63,15 +64,32 @@ class PairCounter:
         return PairCounts(same=self._same, different=self._all - self._same)
 
     def _add_all(self, ordered: Tensor, half: NDArray[np.int64]) -> None:
+        row = torch.arange(len(ordered), device=ordered.device)
+        first, end = torch.zeros_like(row), torch.full_like(row, ordered.shape[1])
+        infinite = ordered.new_full((len(row),), torch.inf)
+        count = counts_below(ordered, row, infinite, first=first, end=end)
+        # Most edges lie below the nearest or beyond the farthest pair, where there is nothing to search for.
+        nearest, farthest = float(ordered[:, 0].min()), float(ordered[row, (count - 1).clamp(min=0)].max())
+        start, stop = np.searchsorted(self._edges, [nearest, farthest]).tolist()
+        below = self._counts_up_to(ordered, self._edges[start:stop], half)
+        num_pairs = count.cpu().numpy()
+        for which in range(HALVES):
+            self._all[which, start:stop] += below[which]
+            self._all[which, stop:] += num_pairs[half == which].sum()
+
+    def _counts_up_to(self, ordered: Tensor, edges: NDArray[np.float32], half: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Values up to each edge, by half: (2, edges)."""
+        total = np.zeros((HALVES, len(edges)), np.int64)
         if ordered.device.type == "cpu":
             # Sorted edges among sorted values: each search begins where the last ended, 30 us for 16,000 values.
-            for which, values in zip(half, ordered.numpy(), strict=True):
-                self._all[which] += values.searchsorted(self._edges, side="right")
-            return
-        edges = torch.from_numpy(self._edges).to(ordered.device).expand(len(ordered), -1).contiguous()
-        below = torch.searchsorted(ordered, edges, right=True).cpu().numpy()
+            for which, values in zip(half.tolist(), ordered.numpy(), strict=True):
+                total[which] += values.searchsorted(edges, side="right")
+            return total
+        wanted = torch.from_numpy(edges).to(ordered.device).expand(len(ordered), -1).contiguous()
+        below = torch.searchsorted(ordered, wanted, right=True).cpu().numpy()
         for which in range(HALVES):
-            self._all[which] += below[half == which].sum(axis=0)
+            total[which] = below[half == which].sum(axis=0)
+        return total
 
 
 def split_persons(person: NDArray[np.int64], *, seed: int) -> NDArray[np.int64]:

@@ -1,11 +1,9 @@
 """Where each query finds its person in the ranked gallery, by the Market-1501 rule (Zheng et al. 2015).
 
-Distances come in chunks of queries. Values alone are sorted and the right answers looked up by binary search, which
-costs a fraction of an argsort; where a right answer ties with something, equal values before it are counted.
+Distances come in chunks of queries. Values alone are sorted and the right answers looked up by binary search.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,14 +12,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lupctl.core.choices import JUNK, SameCamera
+from lupctl.core.metrics.ordering import ranks_of, sorted_values
 from lupctl.core.metrics.sightings import Sightings, same_person_pairs
 from lupctl.core.metrics.turns import take_turns
 from lupctl.core.metrics.vectors import MIN_ROWS, Scratch, UnitRows, exact_float32
 
 # One chunk of distances; its sorted copy takes as much again.
 CHUNK_BYTES = 64 << 20
-# Rows that are compared at once where something ties.
-TIED_BYTES = 16 << 20
 
 Distances = Callable[[int, int], Tensor]
 
@@ -166,41 +163,6 @@ def chunk_ranges(total: int, size: int) -> Iterator[tuple[int, int]]:
         yield start, min(start + size, total)
 
 
-def ranks_of(
-    block: Tensor, row: NDArray[np.int64], column: NDArray[np.int64], *, ordered: Tensor | None = None
-) -> NDArray[np.int64]:
-    """1-based ranks of single entries within their rows; equal values rank in column order.
-
-    Args:
-        block: (B, G) float32 without NaN, smaller is nearer.
-        row: (P) int64, ascending.
-        column: (P) int64.
-        ordered: the rows sorted, where that was done before.
-
-    Returns:
-        (P) int64.
-    """
-    if not len(row):
-        return np.zeros(0, np.int64)
-    rows, columns = _on(block, row), _on(block, column)
-    count = np.bincount(row, minlength=len(block))
-    slot = _on(block, np.arange(len(row)) - (np.cumsum(count) - count)[row])
-    wanted = block.new_zeros(len(block), int(count.max()))
-    wanted[rows, slot] = block[rows, columns]
-    ordered = sorted_values(block) if ordered is None else ordered
-    below = torch.searchsorted(ordered, wanted)[rows, slot]
-    up_to = torch.searchsorted(ordered, wanted, right=True)[rows, slot]
-    rank = below + 1
-    tied = torch.nonzero(up_to - below > 1)[:, 0]
-    place = torch.arange(block.shape[1], device=block.device)
-    for start, stop in chunk_ranges(len(tied), max(1, TIED_BYTES // (4 * block.shape[1]))):
-        some = tied[start:stop]
-        near = block[rows[some]]
-        is_before = (near == near.gather(1, columns[some, None])) & (place < columns[some, None])
-        rank[some] += is_before.sum(dim=1)
-    return rank.cpu().numpy()
-
-
 def summarise_ranks(row: NDArray[np.int64], rank: NDArray[np.int64], num_rows: int) -> Ranking:
     """Both average precisions, INP and first rank of each query from the ranks of its right answers.
 
@@ -231,25 +193,6 @@ def summarise_ranks(row: NDArray[np.int64], rank: NDArray[np.int64], num_rows: i
     first_rank = np.zeros(num_rows, np.int64)
     first_rank[valid] = rank[first]
     return Ranking(ap_step=ap_step, ap_trapezoid=ap_trapezoid, inp=inp, first_rank=first_rank, num_right=num_right)
-
-
-def sorted_values(block: Tensor, *, scratch: Scratch | None = None) -> Tensor:
-    """The values of each row, ascending: (B, G); in `scratch`, where one is given."""
-    if block.device.type == "cpu":
-        # numpy sorts float32 with vector instructions, about ten times faster than torch, which sorts indices along.
-        ordered = (scratch or Scratch()).take(block.shape, block.device).copy_(block)
-        _sort_rows(ordered.numpy(), threads=torch.get_num_threads())
-        return ordered
-    return torch.sort(block, dim=1).values
-
-
-def _sort_rows(values: NDArray[np.float32], *, threads: int) -> None:
-    if threads == 1:
-        values.sort(axis=1)
-        return
-    with ThreadPoolExecutor(threads) as pool:
-        for done in [pool.submit(part.sort, axis=1) for part in np.array_split(values, threads)]:
-            done.result()
 
 
 def _on(block: Tensor, indices: NDArray[np.int64]) -> Tensor:

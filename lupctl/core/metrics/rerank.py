@@ -12,7 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lupctl.core.choices import RerankBase
+from lupctl.core.choices import NeighbourSearch, RerankBase
+from lupctl.core.metrics.faiss_neighbours import find_neighbours_by_faiss, pick_search
 from lupctl.core.metrics.neighbours import Neighbours, find_neighbours
 from lupctl.core.metrics.ranking import Distances, chunk_ranges
 from lupctl.core.metrics.reciprocal import COMPARED, expanded_sets, half_neighbourhood
@@ -33,16 +34,24 @@ class RerankSettings:
         weight: lambda of the paper in [0, 1], the share of the original distance.
         base: the distance that is normalised by its row's maximum: `d2`, the squared distance of unit vectors as
             published, or `d4`, its square (up to a factor the same as (1 - cos)^2), as LUPerson's tables use.
+        neighbours: how the nearest images are found: `exact`, our own pass, whose bits do not depend on the threads,
+            or `faiss`; None takes what `neighbour_search` picks for the devices. Scores agree to rounding.
     """
 
     k1: int = 20
     k2: int = 6
     weight: float = 0.3
     base: RerankBase = "d2"
+    neighbours: NeighbourSearch | None = None
 
     def __post_init__(self) -> None:
         if self.k1 < 1 or self.k2 < 1 or not 0 <= self.weight <= 1:
             raise ValueError(f"k1 and k2 are at least 1 and lambda lies in [0, 1]: {self}")
+
+    @property
+    def num_neighbours(self) -> int:
+        """Nearest images that are looked at, the image itself included."""
+        return max(self.k1 + 1, self.k2)
 
 
 @dataclass(frozen=True)
@@ -81,10 +90,14 @@ def reranked_distances(
 
     Returns:
         One for each device, in their order.
+
+    Raises:
+        UsageError, DeviceError: faiss cannot search on these devices.
     """
-    count = max(settings.k1 + 1, settings.k2)
     pools = [other.pool for other in others]
-    neighbours = find_neighbours(sides.pool, count=count, others=pools, chunk=chunk, advance=advance)
+    search = neighbour_search(settings, [one.device for one in (sides.pool, *pools)])
+    find = find_neighbours_by_faiss if search == "faiss" else find_neighbours
+    neighbours = find(sides.pool, count=settings.num_neighbours, others=pools, chunk=chunk, advance=advance)
     encoding = encode_neighbours(sides.pool, neighbours, settings)
     inverted = encoding.transposed(range(len(sides.queries), len(sides.pool)))
     farthest = neighbours.least[: len(sides.queries)]
@@ -104,6 +117,11 @@ def reranked_distances(
         return distances
 
     return [on(some) for some in (sides, *others)]
+
+
+def neighbour_search(settings: RerankSettings, devices: Sequence[torch.device]) -> NeighbourSearch:
+    """How the neighbours are found on some devices; see `pick_search`."""
+    return pick_search(settings.neighbours, devices, count=settings.num_neighbours)
 
 
 def encode_neighbours(pool: UnitRows, neighbours: Neighbours, settings: RerankSettings) -> SparseRows:
@@ -178,6 +196,6 @@ def estimate_encoding_bytes(num_pool: int, settings: RerankSettings) -> int:
 
     Neighbours, two encodings of three times k1 entries a row, and one block of comparisons with what is made of it.
     """
-    width = min(max(settings.k1 + 1, settings.k2), num_pool)
+    width = min(settings.num_neighbours, num_pool)
     kept = num_pool * (width * 12 + 4 + 2 * 8 * 3 * settings.k1 * min(settings.k2, 3))
     return kept + 4 * min(COMPARED, num_pool * width**2 * (half_neighbourhood(settings.k1) + 1))

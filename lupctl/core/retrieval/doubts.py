@@ -1,5 +1,10 @@
 """What a person should know before believing scores."""
 
+from collections.abc import Sequence
+
+import torch
+
+from lupctl.core.metrics.faiss_gpu import gpu_of
 from lupctl.core.metrics.rerank import RerankSettings
 from lupctl.core.progress import Progress
 from lupctl.core.retrieval.answerable import Counts
@@ -18,3 +23,10 @@ def say_doubts(counts: Counts, rerank: RerankSettings | None, progress: Progress
             f"the gallery has {counts.gallery} images, fewer than k1 = {rerank.k1}: nearly all are neighbours of all, "
             "and re-ranked scores say little; --k1 takes fewer"
         )
+
+
+def say_where_faiss_runs(rerank: RerankSettings | None, devices: Sequence[torch.device], progress: Progress) -> None:
+    """A line where faiss was asked for and cannot search on the GPU that computes all else."""
+    unseen = [device for device in devices if device.type == "cuda" and gpu_of(device) is None]
+    if rerank is not None and rerank.neighbours == "faiss" and unseen:
+        progress.say(f"faiss does not see {unseen[0]}: it searches for re-ranking's neighbours on the CPU")

@@ -10,8 +10,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lupctl.core.errors import DeviceError, FormatError
+from lupctl.core.errors import FormatError
 from lupctl.core.files import atomic_path, file_fingerprint, write_text
+from lupctl.core.metrics.faiss_gpu import MOST_ON_GPU, gpu_of, move_index
 from lupctl.core.metrics.vectors import UnitRows
 from lupctl.core.progress import Progress
 
@@ -21,8 +22,6 @@ LISTS_PER_ROOT, LEAST_PER_LIST = 4, 39
 # One list of sixteen is searched, and at least 8.
 LISTS_A_PROBE, LEAST_PROBES = 16, 8
 SEED = 0
-# faiss's kernels take no more lists to probe, and give no more results.
-MOST_ON_GPU = 2048
 
 
 def index_path(features_path: Path) -> Path:
@@ -78,15 +77,9 @@ def search_index(
         DeviceError: the GPU has no room for the index.
     """
     count = min(count, index.ntotal)
-    number = device.index or 0
-    if device.type == "cuda" and faiss.get_num_gpus() > number and max(count, index.nprobe) <= MOST_ON_GPU:
-        try:
-            index = faiss.index_cpu_to_gpu(faiss.StandardGpuResources(), number, index)
-        except RuntimeError as error:
-            raise DeviceError(
-                f"{device}: no room for the index of {index.ntotal:,} images ({str(error).splitlines()[0]})",
-                hint="--device cpu",
-            ) from error
+    number = gpu_of(device)
+    if number is not None and max(count, index.nprobe) <= MOST_ON_GPU:
+        index = move_index(index, number)
     found: tuple[NDArray[np.float32], NDArray[np.int64]] = index.search(queries, count)
     return found
 

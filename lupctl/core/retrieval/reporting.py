@@ -226,12 +226,13 @@ def _counts(counts: Counts) -> ReportCounts:
 
 
 def _rerank(settings: RerankSettings | None, scored: Scored) -> ReportRerank | None:
-    if settings is None or scored.rerank_scores is None:
+    if settings is None or scored.rerank_scores is None or scored.neighbours is None:
         return None
     return ReportRerank(
         k1=settings.k1,
         k2=settings.k2,
         weight=settings.weight,
         base=settings.base,
+        neighbours=scored.neighbours,
         scores=ReportScores(**asdict(scored.rerank_scores)),
     )

@@ -9,11 +9,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lupctl.core.choices import SameCamera, TestedPersons
+from lupctl.core.choices import NeighbourSearch, SameCamera, TestedPersons
 from lupctl.core.errors import DataError
 from lupctl.core.formats.samples import Samples
 from lupctl.core.metrics.bootstrap import SEED, bootstrap_interval
 from lupctl.core.metrics.cameras import CameraCounter, CameraScores
+from lupctl.core.metrics.faiss_neighbours import estimate_index_bytes
 from lupctl.core.metrics.pairs import PairCounter, PairCounts, split_persons
 from lupctl.core.metrics.ranking import (
     Distances,
@@ -23,7 +24,13 @@ from lupctl.core.metrics.ranking import (
     pick_chunk,
     rank_queries,
 )
-from lupctl.core.metrics.rerank import RerankSettings, Sides, estimate_encoding_bytes, reranked_distances
+from lupctl.core.metrics.rerank import (
+    RerankSettings,
+    Sides,
+    estimate_encoding_bytes,
+    neighbour_search,
+    reranked_distances,
+)
 from lupctl.core.metrics.scores import Scores, compute_scores
 from lupctl.core.metrics.shots import ShotCounter, ShotScores, valid_persons
 from lupctl.core.metrics.sightings import Sightings
@@ -85,6 +92,7 @@ class Scored:
         ranking: each query, in the order of the samples.
         rerank_scores: after re-ranking, where it was asked for.
         reranking: each query after re-ranking.
+        neighbours: how re-ranking found its neighbours.
         details: what was counted along, where it was asked for; without re-ranking.
     """
 
@@ -95,6 +103,7 @@ class Scored:
     ranking: Ranking
     rerank_scores: Scores | None
     reranking: Ranking | None
+    neighbours: NeighbourSearch | None
     details: Details | None
 
 
@@ -125,6 +134,7 @@ def score(
     Raises:
         DataError: the query set cannot be scored (see `check_answerable`), features have no direction, or there are
             fewer persons than are to be tested.
+        UsageError, DeviceError: re-ranking's neighbours cannot be found as asked for (see `reranked_distances`).
     """
     counts = check_answerable(samples, same_camera=same_camera)
     rows = (query_rows(samples), gallery_rows(samples))
@@ -166,6 +176,7 @@ def score(
         ranking=ranking,
         rerank_scores=None if reranking is None else compute_scores(reranking, num_gallery=counts.gallery),
         reranking=reranking,
+        neighbours=None if rerank is None else neighbour_search(rerank, devices),
         details=None
         if details is None
         else Details(
@@ -239,7 +250,9 @@ def estimate_bytes(counts: Counts, dimension: int, *, chunk: int | None, rerank:
     """
     widest = counts.gallery if rerank is None else counts.gallery + counts.queries
     rows = min(chunk or pick_chunk(counts.gallery), widest)
-    # Distances and their sorted copy, the same of one camera's images, raw and normalised queries, one gathered block
-    # of the gallery.
-    blocks = 4 * rows * widest * 4 + 2 * rows * dimension * 4 + min(BLOCK_BYTES, widest * dimension * 4)
-    return blocks + (0 if rerank is None else estimate_encoding_bytes(widest, rerank))
+    # Distances, their sorted copy and one by camera, raw and normalised queries, one gathered block of the gallery.
+    blocks = 3 * rows * widest * 4 + 2 * rows * dimension * 4 + min(BLOCK_BYTES, widest * dimension * 4)
+    if rerank is None:
+        return blocks
+    index = estimate_index_bytes(widest, dimension) if rerank.neighbours == "faiss" else 0
+    return blocks + index + estimate_encoding_bytes(widest, rerank)

@@ -49,7 +49,7 @@ def examine(home: Path) -> list[Finding]:
         Finding(
             "faiss",
             f"{faiss.__version__}, {faiss.get_num_gpus()} GPUs seen",
-            "search --index ivf, on the CPU; all other distances are torch's",
+            "search --index ivf, re-ranking's neighbours on GPUs that it sees; all other distances are torch's",
         ),
         _jpeg_decoder(),
         _cores(),

@@ -24,7 +24,7 @@ from lupctl.core.pages.pictures import embed_picture
 from lupctl.core.pages.report import render_report
 from lupctl.core.progress import Progress
 from lupctl.core.retrieval.answerable import Counts, check_answerable
-from lupctl.core.retrieval.doubts import say_doubts
+from lupctl.core.retrieval.doubts import say_doubts, say_where_faiss_runs
 from lupctl.core.retrieval.expansion import ExpansionSettings, expand_features
 from lupctl.core.retrieval.joined import JoinedFeatures, read_joined, read_joined_head
 from lupctl.core.retrieval.pictures import open_images
@@ -198,6 +198,7 @@ def _read(job: EvaluationJob, device: torch.device, progress: Progress) -> Joine
 def _score(job: EvaluationJob, features: JoinedFeatures, devices: Sequence[torch.device], progress: Progress) -> Scored:
     if is_made_elsewhere(features.record):
         progress.say(f"{job.features[0]}: made elsewhere; nothing tells which network and images led to it")
+    say_where_faiss_runs(job.rerank, devices, progress)
     try:
         scored = score(
             features.vectors,
@@ -287,7 +288,8 @@ def _has_ranking(report: Report, rerank: RerankSettings | None) -> bool:
     found = report.rerank
     if found is None or rerank is None:
         return False
-    return (found.k1, found.k2, found.weight, found.base) == (rerank.k1, rerank.k2, rerank.weight, rerank.base)
+    wanted = (rerank.k1, rerank.k2, rerank.weight, rerank.base)
+    return (found.k1, found.k2, found.weight, found.base) == wanted and rerank.neighbours in (None, found.neighbours)
 
 
 def _fingerprints(paths: Sequence[Path], record: Mapping[str, Any]) -> dict[str, str]:

@@ -11,13 +11,13 @@ from torch import Tensor
 from lupctl.core.dist import (
     agree_to_stop,
     average_,
-    broadcast_,
     check_split,
     gather_interleaved,
     gather_plain,
     gather_with_gradient,
     own_share,
     rank,
+    sum_,
     world_size,
 )
 from lupctl.core.errors import CorruptImageError, LupError, UsageError
@@ -88,8 +88,6 @@ def work_together(folder: Path) -> None:
         torch.full((1,), rank(), dtype=torch.float64),
     ]
     average_(mixed)
-    sent = [torch.full((3,), 7.0 + rank()), torch.tensor(rank())]
-    broadcast_(sent)
     found = {
         "world": world_size(),
         "meets_at": os.environ["MASTER_ADDR"],
@@ -98,7 +96,7 @@ def work_together(folder: Path) -> None:
         "plain": gather_plain(share),
         "integers": gather_interleaved(own_share(LABEL)),
         "mixed": mixed,
-        "sent": sent,
+        "total": sum_(torch.full((3,), 7.0 + rank())),
         "stop": [agree_to_stop(wanted, torch.device("cpu")) for wanted in (False, rank() == 1, True)],
         "triplet": triplet_gradient(),
         "pretrained": pretrain_a_little(),
@@ -127,7 +125,7 @@ def test_one_process_gathers_itself() -> None:
     assert torch.equal(own_share(rows), rows)
     values = [torch.ones(2)]
     average_(values)
-    broadcast_(values)
+    assert sum_(values[0]) is values[0]
     assert values[0].tolist() == [1, 1]
     assert (rank(), world_size()) == (0, 1)
     assert agree_to_stop(True, torch.device("cpu"))
@@ -154,8 +152,7 @@ def test_two_processes_are_one(tmp_path: Path) -> None:
         assert torch.equal(own["integers"], LABEL)
         assert [value.flatten().tolist() for value in own["mixed"]] == [[0.5] * 6, [5], [0.5]]
         assert [value.dtype for value in own["mixed"]] == [torch.float32, torch.float32, torch.float64]
-        assert own["sent"][0].tolist() == [7, 7, 7]
-        assert int(own["sent"][1]) == 0
+        assert own["total"].tolist() == [15, 15, 15]
         assert own["stop"] == [False, True, True]
 
         loss, gradient = triplet_gradient()

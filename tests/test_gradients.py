@@ -14,6 +14,8 @@ from torch import nn
 from lupctl.core.dist import rank
 from lupctl.core.train import gradients
 from lupctl.core.train.gradients import SharedGradients
+from lupctl.core.train.parts import each_part
+from lupctl.core.train.state import running_statistics
 
 PARTS = 2
 SMALL_BUCKETS = partial(gradients.DistributedDataParallel, bucket_cap_mb=336 / 2**20)
@@ -150,3 +152,82 @@ def thaw(_: Path) -> None:
     sum(expected(images_of(number, 0)).square().mean() / 2 for number in range(2)).backward()  # type: ignore[union-attr]
     for own, other in zip(network.parameters(), expected.parameters(), strict=True):
         torch.testing.assert_close(own.grad, other.grad, rtol=0, atol=1e-12)
+
+
+def test_parts_of_convolutions_in_channels_last(tmp_path: Path) -> None:
+    """A bucket keeps a gradient in the layout of its parameter."""
+    assert run_forked(convolve, tmp_path, processes=2) == [0, 0]
+
+
+def build_convolutions() -> nn.Module:
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Tanh(), nn.Conv2d(8, 4, 3)).double()
+    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def pictures_of(number: int, part: int) -> torch.Tensor:
+    return torch.randn(2, 3, 9, 7, generator=torch.Generator().manual_seed(10 * number + part)).double()
+
+
+def convolve(_: Path) -> None:
+    network, expected = build_convolutions(), build_convolutions()
+    shared = SharedGradients(network, parts=PARTS)
+    for part in range(PARTS):
+        with shared.part(part):
+            shared(pictures_of(rank(), part)).square().mean().backward()
+    places = [(number, part) for number in range(2) for part in range(PARTS)]
+    sum(expected(pictures_of(*place)).square().mean() / 4 for place in places).backward()  # type: ignore[union-attr]
+    for own, other in zip(network.parameters(), expected.parameters(), strict=True):
+        torch.testing.assert_close(own.grad, other.grad, rtol=0, atol=1e-12)
+
+
+def test_running_statistics_do_not_round_by_the_number_of_processes(tmp_path: Path) -> None:
+    """Twelve groups: neither they nor the parts of four processes are a power of two."""
+    assert run_forked(normalise, tmp_path, processes=4) == [0] * 4
+    alone = normalised(range(12))
+    for number in range(4):
+        for kept, value in zip(torch.load(tmp_path / f"{number}.pt", weights_only=True), alone, strict=True):
+            assert torch.equal(kept, value)
+
+
+def normalised(groups: range) -> list[torch.Tensor]:
+    norm = nn.BatchNorm1d(4096)
+    values = [torch.randn(4, 4096, generator=torch.Generator().manual_seed(group)) for group in groups]
+    images = torch.stack(values, dim=1).flatten(0, 1)  # image i is in group i mod parts
+    for some in each_part(norm, len(groups)):
+        norm(images[some])
+    return running_statistics(norm)
+
+
+def normalise(folder: Path) -> None:
+    torch.save(normalised(range(rank(), 12, 4)), folder / f"{rank()}.pt")
+
+
+class Message:
+    """One on its way, whose peer may be gone."""
+
+    def __init__(self, waited: list[str], name: str) -> None:
+        self._waited, self._name = waited, name
+
+    def wait(self) -> None:
+        self._waited.append(self._name)
+        raise RuntimeError("connection closed by peer")
+
+
+def test_an_error_in_a_backward_pass_waits_for_messages_that_are_on_their_way() -> None:
+    """What a message calls would find a Python that has ended: a crash, which looks like a kill from outside."""
+    shared, waited = SharedGradients(nn.Linear(1, 1)), list[str]()
+
+    def fail() -> None:
+        with shared.part(0):
+            shared._sums.sent.extend([Message(waited, "first"), Message(waited, "second")])
+            raise ValueError("a bug")
+
+    with pytest.raises(ValueError, match="a bug"):
+        fail()
+    assert waited == ["first", "second"]
+    assert shared._sums.sent == []
+    with shared.part(0):
+        shared._sums.sent.append(Message(waited, "third"))
+    assert len(waited) == 2, "whoever ends well has been waited for by DistributedDataParallel"
+    assert shared._sums.sent == []

@@ -61,7 +61,7 @@ ProcessesOption = Annotated[
     typer.Option(
         "--processes",
         min=1,
-        help="CPU processes that divide the cores, with --gpus 0 [default: 1 that has all].",
+        help="CPU processes, each with a share of the cores, with --gpus 0 [default: 1 that has all].",
         show_default=False,
     ),
 ]

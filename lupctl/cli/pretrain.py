@@ -135,7 +135,7 @@ def pretrain(
 
     from lupctl.core.recipes.models import PretrainRecipe
     from lupctl.core.recipes.shipped import resolve_recipe
-    from lupctl.core.stages.pretrain.job import PretrainJob, plan_pretraining
+    from lupctl.core.stages.pretrain.job import PretrainJob, plan_pretraining, threads_of
     from lupctl.core.stages.pretrain.profile import profile as measure
     from lupctl.core.stages.pretrain.run import pretrain as run
 
@@ -167,6 +167,12 @@ def pretrain(
         force=force,
         quiet=quiet,
     )
+    threads = threads_of(job)
+    if threads is not None:
+        progress.say(
+            f"threads: {threads} for each process (cores / bn_groups), so that any --processes gives the same bits; "
+            "without --processes one process takes every core"
+        )
     say_what_follows(resolved, resolve_recipe("pretrain", recipe), progress)
     if dry_run:
         counts = asdict(plan_pretraining(job))

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -20,7 +20,7 @@ class Placement:
         kind: cuda or cpu.
         processes: how many, one device each.
         line: what was chosen and why, for a person.
-        divides_cores: whether processes on a CPU were asked for, each of which takes a share of the cores.
+        divides_cores: whether a number of processes on a CPU was asked for, each of which takes a share of the cores.
     """
 
     kind: str
@@ -110,7 +110,7 @@ def join_placement(placement: Placement, outer: OuterJob, *, asked: int | None) 
             hint=f"ask for {there}, or leave the number out",
         )
     line = f"device: {outer.processes} x {placement.kind}, one for each process that {outer.launcher} started"
-    return Placement(placement.kind, outer.processes, line)
+    return replace(placement, processes=outer.processes, line=line)
 
 
 def pick_device(name: str | None) -> torch.device:

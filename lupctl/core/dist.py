@@ -154,6 +154,14 @@ def average_(tensors: list[Tensor]) -> None:
         torch._foreach_copy_(some, [part.view_as(own) for own, part in zip(some, parts, strict=True)])
 
 
+def sum_(tensor: Tensor) -> Tensor:
+    """Replaces a tensor by its sum over the processes, and returns it."""
+    if world_size() > 1:
+        with _timed():
+            dist.all_reduce(tensor)
+    return tensor
+
+
 def agree_to_stop(wanted: bool, device: torch.device) -> bool:
     """Whether any process was asked to stop; all get the same answer at the same step."""
     if world_size() == 1:
@@ -170,14 +178,6 @@ def gather_texts(local: set[str]) -> set[str]:
     parts: list[set[str]] = [set() for _ in range(world_size())]
     dist.all_gather_object(parts, local)
     return set().union(*parts)
-
-
-def broadcast_(tensors: list[Tensor]) -> None:
-    """Gives every process the tensors of process 0."""
-    if world_size() == 1:
-        return
-    for tensor in tensors:
-        dist.broadcast(tensor, src=0)
 
 
 @contextmanager

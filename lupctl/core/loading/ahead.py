@@ -12,8 +12,8 @@ from lupctl.core.loading.loaders import Batch
 def on_device(batches: Generator[Batch, None, None], device: torch.device) -> Generator[Batch, None, None]:
     """The batches, each copied to the device while the one before it is worked on.
 
-    The copies have a stream of their own beside the one that computes. On a CPU there is nothing to copy, and the
-    batches are passed on.
+    The copies have a stream of their own beside the one that computes. One batch more than was asked for is taken from
+    the loader, whose errors come that much earlier. On a CPU there is nothing to copy, and the batches are passed on.
 
     Args:
         batches: in pinned memory; closed with the generator.

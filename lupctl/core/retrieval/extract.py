@@ -142,8 +142,7 @@ class Landing:
         # Queued now, before the next forward pass: a plain copy later would wait for that one.
         self._tensor = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
         self._tensor.copy_(tensor, non_blocking=True)
-        self._event = torch.cuda.Event()  # type: ignore[no-untyped-call]
-        self._event.record()
+        self._event = torch.cuda.current_stream(tensor.device).record_event()
 
     def wait(self) -> NDArray[np.float32]:
         """The numbers, once they are there."""

@@ -1,7 +1,7 @@
 """Gradients that are the mean over all parts of a batch, wherever the parts are computed."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,10 +16,24 @@ from lupctl.core.dist import wait_timed, world_size
 
 @dataclass(frozen=True)
 class _Sums:
-    """Gradients of the parts of a step that are over, in double precision."""
+    """Gradients of the parts of a step that are over, in double precision, and the messages on their way."""
 
     parts: int
     of: dict[nn.Parameter, Tensor] = field(default_factory=dict)
+    sent: list[Future[Tensor]] = field(default_factory=list)
+
+    @contextmanager
+    def awaited(self) -> Iterator[None]:
+        """Lets no error leave while messages are on their way: what they call would find a Python that has ended."""
+        try:
+            yield
+        except BaseException:
+            for message in self.sent:
+                with suppress(Exception):
+                    message.wait()
+            raise
+        finally:
+            self.sent.clear()
 
 
 class SharedGradients:
@@ -58,7 +72,7 @@ class SharedGradients:
         The network's parameters come without gradients into part 0.
         """
         is_last = number == self.parts - 1
-        with nullcontext() if is_last or self._parallel is None else self._parallel.no_sync():
+        with nullcontext() if is_last or self._parallel is None else self._parallel.no_sync(), self._sums.awaited():
             yield
         if not is_last:
             self._put_aside(is_first=number == 0)
@@ -86,8 +100,9 @@ def _send(sums: _Sums, bucket: dist.GradBucket) -> Future[Tensor]:  # type: igno
     total = flat.double() if flat.device.type == "cpu" or sums.parts > 1 else flat
     if sums.parts > 1:
         for parameter, own in zip(bucket.parameters(), bucket.gradients(), strict=True):
+            # A bucket keeps each gradient in its parameter's layout, of which the view of it knows nothing.
             place = own.storage_offset() - flat.storage_offset()
-            total.as_strided(own.shape, own.stride(), place).add_(sums.of[parameter])
+            total.as_strided(parameter.shape, parameter.stride(), place).add_(sums.of[parameter])
     message: Tensor = total if flat.device.type == "cpu" else total.to(flat.dtype)
     work = dist.all_reduce(message, async_op=True)
     wait_timed(work)
@@ -97,4 +112,5 @@ def _send(sums: _Sums, bucket: dist.GradBucket) -> Future[Tensor]:  # type: igno
         mean: Tensor = flat.copy_(message.div_(sums.parts * world_size()))
         return mean
 
-    return work.get_future().then(finish)
+    sums.sent.append(work.get_future().then(finish))
+    return sums.sent[-1]

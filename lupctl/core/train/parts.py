@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from lupctl.core.dist import average_, world_size
+from lupctl.core.dist import sum_, world_size
 from lupctl.core.train.state import running_statistics
 
 
@@ -34,7 +34,7 @@ def each_part(network: nn.Module, parts: int) -> Iterator[slice]:
         torch._foreach_copy_(current, before)
         yield slice(part, None, parts) if parts > 1 else slice(None)
         total += _flat_double(current)
-    _put_mean(current, total / parts)
+    _put_mean(current, total, parts * world_size())
     for name, counted in network.named_buffers():
         if name.endswith("num_batches_tracked"):
             counted -= parts - 1
@@ -44,16 +44,15 @@ def share_statistics(network: nn.Module) -> None:
     """Gives every process the mean of all processes' running statistics; those that are the same already stay."""
     if world_size() > 1:
         current = running_statistics(network)
-        _put_mean(current, _flat_double(current))
+        _put_mean(current, _flat_double(current), world_size())
 
 
 def _flat_double(values: list[Tensor]) -> Tensor:
     return torch.cat([value.reshape(-1) for value in values]).double()
 
 
-def _put_mean(values: list[Tensor], own: Tensor) -> None:
-    average_([own])
-    means = torch.split(own, [value.numel() for value in values])
+def _put_mean(values: list[Tensor], own_sum: Tensor, count: int) -> None:
+    means = torch.split(sum_(own_sum).div_(count), [value.numel() for value in values])
     torch._foreach_copy_(values, [mean.view_as(value) for mean, value in zip(means, values, strict=True)])
 
 

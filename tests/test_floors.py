@@ -49,7 +49,10 @@ CLI_LIGHT = {
     "lupctl.core.errors", "lupctl.core.choices", "lupctl.core.cluster", "lupctl.core.workspace", "lupctl.core.progress",
     "lupctl.cli",
 }  # fmt: skip
-HEAVY = {"torch", "torchvision", "h5py", "cv2", "faiss", "numpy", "matplotlib", "jinja2", "pydantic", "safetensors"}
+HEAVY = {
+    "torch", "torchvision", "h5py", "cv2", "faiss", "numpy", "matplotlib", "jinja2", "pydantic", "safetensors", "onnx",
+    "onnxruntime", "onnxscript",
+}  # fmt: skip
 
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path.name != "__init__.py")
 

@@ -22,7 +22,10 @@ from lupctl.core.launch import every_kind
 from lupctl.core.progress import Progress
 from lupctl.core.stages.pretrain.run import pretrain
 
-HEAVY = ("torch", "torchvision", "numpy", "h5py", "cv2", "faiss", "pydantic", "safetensors", "matplotlib", "rich.table")
+HEAVY = (
+    "torch", "torchvision", "numpy", "h5py", "cv2", "faiss", "pydantic", "safetensors", "matplotlib", "onnx",
+    "onnxruntime", "onnxscript", "rich.table",
+)  # fmt: skip
 
 
 @pytest.fixture(autouse=True)

@@ -17,6 +17,7 @@ from lupctl.cli.dump import dump
 from lupctl.cli.evaluate import evaluate
 from lupctl.cli.finetune import finetune
 from lupctl.cli.model import convert_model, download_model, list_models, show_model
+from lupctl.cli.model_export import export_model
 from lupctl.cli.pretrain import pretrain
 from lupctl.cli.recipe import list_recipes, show_recipe
 from lupctl.cli.search import search
@@ -47,12 +48,13 @@ recipe = typer.Typer(no_args_is_help=True, help="Recipes: what a training run do
 app.add_typer(recipe, name="recipe")
 recipe.command("list")(list_recipes)
 recipe.command("show")(show_recipe)
-model = typer.Typer(no_args_is_help=True, help="Published weights.")
+model = typer.Typer(no_args_is_help=True, help="Published weights in, own weights out.")
 app.add_typer(model, name="model")
 model.command("list")(list_models)
 model.command("download")(download_model)
 model.command("info")(show_model)
 model.command("convert")(convert_model)
+model.command("export")(export_model)
 app.command("demo")(demo)
 app.command("doctor")(doctor)
 

@@ -195,7 +195,9 @@ def download_model(
 
 
 def show_model(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="lupctl's checkpoint, or published weights.")],
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="lupctl's checkpoint, an exported .onnx, or published weights.")
+    ],
     home: HomeOption = None,
     json: JsonOption = False,
     quiet: QuietOption = False,

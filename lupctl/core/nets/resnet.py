@@ -3,7 +3,6 @@
 from typing import Final, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lupctl.core.choices import Arch
@@ -110,4 +109,6 @@ class Average(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """(B, D, H, W) to (B, D)."""
-        return F.adaptive_avg_pool2d(features, 1).flatten(1)
+        # What adaptive pooling to one pixel comes to, to the last bit, but without the copy it makes of its strides,
+        # which an exported graph would repeat.
+        return features.mean(dim=(2, 3))

@@ -14,6 +14,7 @@ from lupctl.core.errors import DataError, FormatError, UsageError
 from lupctl.core.files import atomic_path, check_absent, file_fingerprint, write_text
 from lupctl.core.formats.checkpoint import HEADER_KEY, read_checkpoint
 from lupctl.core.formats.foreign_weights import read_foreign
+from lupctl.core.formats.onnx_file import ONNX_SUFFIX, read_record
 from lupctl.core.nets.foreign import recognise
 from lupctl.core.sources.weights import PUBLISHED, PublishedWeights
 
@@ -105,14 +106,18 @@ def _fetch_drive(one: PublishedWeights, path: Path) -> None:
 
 
 def describe_weights(path: Path) -> dict[str, Any]:
-    """What is in a file of weights: lupctl's own checkpoint, or a published file that could be converted.
+    """What is in a file of weights: lupctl's own checkpoint, one exported, or a published file that could be converted.
 
     Raises:
+        UsageError: an exported file, and the extra for it is missing.
         DataError: there is no such file.
         FormatError: it is damaged, holds no network known here, or would have to be executed.
     """
     if not path.is_file():
         raise DataError(f"{path}: there is no such file", hint="lupctl model list, or name a file of weights")
+    if path.suffix == ONNX_SUFFIX:
+        record = {key: value for key, value in read_record(path).items() if key not in ("format", "kind", "recipe")}
+        return {"path": str(path), "kind": "onnx", "bytes": path.stat().st_size, **record}
     if path.suffix == SAFETENSORS:
         try:
             made = read_checkpoint(path)

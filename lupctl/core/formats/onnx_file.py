@@ -1,0 +1,122 @@
+"""ONNX files: a network that runs without lupctl, and in its metadata the record that every file of lupctl carries.
+
+onnx, onnxruntime and onnxscript are an extra; they are imported where they are used.
+"""
+
+import importlib
+import json
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lupctl.core.errors import DataError, FormatError, UsageError
+
+ONNX_FORMAT: Final = 1
+ONNX_SUFFIX: Final = ".onnx"
+RECORD_KEY: Final = "lupctl"
+PACKAGES: Final = ("onnx", "onnxruntime", "onnxscript")
+INPUT, OUTPUT = "images", "features"
+# onnxruntime says on stderr what it thinks of the machine unless only errors (3) are wanted.
+ERRORS_ONLY: Final = 3
+
+
+def check_packages() -> None:
+    """Refuses early where the extra is missing.
+
+    Raises:
+        UsageError: one of its packages is not installed.
+    """
+    for name in PACKAGES:
+        try:
+            importlib.import_module(name)
+        except ImportError as error:
+            raise UsageError(
+                f"an ONNX file needs the package {name}, which is not installed", hint="pip install 'lupctl[export]'"
+            ) from error
+
+
+def forget_origins(model: Any) -> None:
+    """Removes what the exporter notes of each operation: lines of source code, with the paths of this machine.
+
+    Args:
+        model: an `onnx.ModelProto`; is changed.
+    """
+    graph = model.graph
+    for noted in (model, graph, *graph.node, *graph.initializer, *graph.input, *graph.output, *graph.value_info):
+        noted.ClearField("metadata_props")
+        noted.ClearField("doc_string")
+
+
+def write_model(path: Path, model: Any, record: Mapping[str, Any], *, description: str) -> None:
+    """Writes a model with its record; the same model and record give the same bytes.
+
+    Args:
+        path: the file.
+        model: an `onnx.ModelProto`, whose producer, description and metadata are set.
+        record: JSON.
+        description: in words, for people who open the file in a viewer.
+    """
+    import onnx
+
+    model.producer_name, model.producer_version = "lupctl", version("lupctl")
+    model.doc_string = description
+    text = json.dumps(record, sort_keys=True, ensure_ascii=False)
+    onnx.helper.set_model_props(model, {RECORD_KEY: text})
+    path.write_bytes(model.SerializeToString(deterministic=True))
+
+
+def check_model(path: Path) -> None:
+    """Lets onnx look through a whole file: every operation, type and shape."""
+    import onnx
+
+    onnx.checker.check_model(str(path), full_check=True)
+
+
+def run_model(path: Path, batches: list[NDArray[np.uint8]]) -> list[NDArray[np.float32]]:
+    """What onnxruntime makes of batches of images on the CPU.
+
+    Args:
+        path: the file.
+        batches: each (B, H, W, 3) RGB.
+
+    Returns:
+        of each, (B, D).
+    """
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = ERRORS_ONLY
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    return [session.run([OUTPUT], {INPUT: batch})[0] for batch in batches]
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """The record of an exported file.
+
+    Raises:
+        UsageError: the extra is missing.
+        DataError: there is no such file.
+        FormatError: no ONNX file, or none of this lupctl.
+    """
+    check_packages()
+    import onnx
+    from google.protobuf.message import DecodeError
+
+    hint = "lupctl model export CHECKPOINT makes one"
+    if not path.is_file():
+        raise DataError(f"{path}: there is no such file", hint=hint)
+    try:
+        model = onnx.load(str(path), load_external_data=False)
+    except DecodeError as error:
+        raise FormatError(f"{path}: not a whole ONNX file", hint=hint) from error
+    text = {entry.key: entry.value for entry in model.metadata_props}.get(RECORD_KEY)
+    if text is None:
+        raise FormatError(f"{path}: an ONNX file without lupctl's record", hint=hint)
+    record: dict[str, Any] = json.loads(text)
+    if record.get("format") != ONNX_FORMAT:
+        raise FormatError(f"{path}: format {record.get('format')}; this lupctl reads format {ONNX_FORMAT}", hint=hint)
+    return record

@@ -1,0 +1,271 @@
+"""A checkpoint's network as an ONNX file, proved to give the same features."""
+
+import io
+import json
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from lupctl.core.errors import DataError, UsageError
+from lupctl.core.files import atomic_path, check_absent, check_writable
+from lupctl.core.formats.checkpoint import Checkpoint
+from lupctl.core.formats.onnx_file import (
+    INPUT,
+    ONNX_FORMAT,
+    ONNX_SUFFIX,
+    OUTPUT,
+    check_model,
+    check_packages,
+    forget_origins,
+    run_model,
+    write_model,
+)
+from lupctl.core.loading.transform import make_view
+from lupctl.core.loading.views import draw_views
+from lupctl.core.nets.standalone import StandaloneNetwork
+from lupctl.core.retrieval.extract import Encoder, describe_network, open_encoder
+
+# The oldest set of operations that torch writes without translating.
+OPSET: Final = 18
+# Of a feature of unit length. Two libraries that sum in different orders differ by about 1e-7.
+TOLERANCE: Final = 1e-4
+TRIED_BATCHES: Final = (1, 3)
+SEED: Final = 0
+
+
+@dataclass(frozen=True)
+class ExportJob:
+    """One network to write.
+
+    Args:
+        checkpoint: the network.
+        out: the ONNX file.
+        force: overwrite.
+        command: the command line, for the record.
+    """
+
+    checkpoint: Path
+    out: Path
+    force: bool = False
+    command: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class ExportResult:
+    """What was written.
+
+    Args:
+        path, bytes: the file.
+        network: in words.
+        height, width: of the images it takes.
+        dim: of a feature.
+        difference: the largest between a number of a feature by onnxruntime and by PyTorch.
+        record: what is in the file's metadata.
+    """
+
+    path: Path
+    bytes: int
+    network: str
+    height: int
+    width: int
+    dim: int
+    difference: float
+    record: dict[str, Any]
+
+
+def plan_export(job: ExportJob) -> dict[str, Any]:
+    """What would be written; the checkpoint is read and its network built.
+
+    Raises:
+        UsageError: see `check_job`.
+        FormatError: not a checkpoint, or not of a network that this lupctl knows.
+    """
+    check_job(job)
+    encoder, checkpoint = open_cpu(job.checkpoint)
+    return {
+        "checkpoint": str(job.checkpoint),
+        "out": str(job.out),
+        "network": describe_network(checkpoint.header),
+        "height": encoder.view.height,
+        "width": encoder.view.width,
+        "about_bytes": job.checkpoint.stat().st_size,  # the classifiers stay behind
+    }
+
+
+def export(job: ExportJob) -> ExportResult:
+    """Writes the network with pixel constants in front and normalisation behind, and compares it with PyTorch.
+
+    Raises:
+        UsageError: see `check_job`.
+        FormatError: not a checkpoint, or not of a network that this lupctl knows.
+        DataError: onnxruntime gives other features; there is no file then.
+    """
+    check_job(job)
+    encoder, checkpoint = open_cpu(job.checkpoint)
+    check_writable(job.out)
+    batches = draw_batches(encoder)
+    wanted = [embed_units(encoder, batch) for batch in batches]
+    record = build_record(job, encoder, checkpoint, dim=wanted[0].shape[1])
+    description = describe_file(record)
+    with atomic_path(job.out) as partial:
+        with silenced():
+            model = trace(encoder)
+        write_model(partial, model, record, description=description)
+        difference = largest_difference(run_model(partial, batches), wanted)
+        if not difference <= TOLERANCE:  # nor where it is no number
+            raise DataError(
+                f"{job.out}: not written; onnxruntime's features differ from PyTorch's by {difference:.1e}, "
+                f"more than {TOLERANCE:.0e}",
+                hint="try other versions of onnxruntime and onnxscript; lupctl dump gives the right features",
+            )
+        record["check"]["difference"] = difference
+        write_model(partial, model, record, description=description)
+        check_model(partial)
+    return ExportResult(
+        path=job.out,
+        bytes=job.out.stat().st_size,
+        network=describe_network(checkpoint.header),
+        height=encoder.view.height,
+        width=encoder.view.width,
+        dim=record["features"]["dim"],
+        difference=difference,
+        record=record,
+    )
+
+
+def check_job(job: ExportJob) -> None:
+    """Refuses at once what would be refused after all the work.
+
+    Raises:
+        UsageError: the extra is missing, the output exists, or its name is not that of an ONNX file.
+    """
+    check_packages()
+    check_absent(job.out, force=job.force)
+    if job.out.suffix != ONNX_SUFFIX:
+        raise UsageError(f"{job.out}: expected a name that ends with {ONNX_SUFFIX}", hint=f"--out {job.out.stem}.onnx")
+
+
+def open_cpu(path: Path) -> tuple[Encoder, Checkpoint]:
+    """A checkpoint's network on the CPU, in float32."""
+    return open_encoder(path, device=torch.device("cpu"), precision=torch.float32)
+
+
+def trace(encoder: Encoder) -> Any:
+    """The graph as an `onnx.ModelProto` with the weights inside, for any number of images at once."""
+    view = encoder.view
+    network = StandaloneNetwork(encoder.network, mean=view.mean, std=view.std).eval()
+    # Of two images: a single one would be taken for a constant.
+    example = torch.zeros(2, view.height, view.width, 3, dtype=torch.uint8)
+    program = torch.onnx.export(
+        network,
+        (example,),
+        dynamo=True,
+        opset_version=OPSET,
+        input_names=[INPUT],
+        output_names=[OUTPUT],
+        dynamic_shapes={INPUT: {0: torch.export.Dim("N", min=1)}},
+        external_data=False,
+        verbose=False,
+    )
+    assert program is not None
+    model = program.model_proto
+    forget_origins(model)
+    return model
+
+
+@contextmanager
+def silenced() -> Iterator[None]:
+    """Keeps to itself what the exporter tells on stdout, on stderr, in warnings and in logs."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings(), redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
+
+
+def draw_batches(encoder: Encoder) -> list[NDArray[np.uint8]]:
+    """A few images of random pixels, the same in every run, in batches of several sizes."""
+    random = np.random.default_rng(SEED)
+    size = (encoder.view.height, encoder.view.width, 3)
+    return [random.integers(0, 256, (count, *size), dtype=np.uint8) for count in TRIED_BATCHES]
+
+
+@torch.no_grad()
+def embed_units(encoder: Encoder, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Features as `lupctl dump` computes them, divided by their length: (B, H, W, 3) to (B, D)."""
+    count = len(images)
+    size = np.full((count, 2), images.shape[1:3], dtype=np.int64)
+    (draws,) = draw_views([encoder.view], size, np.arange(count), seed=SEED, epoch=0)
+    tensors = {name: torch.from_numpy(column) for name, column in vars(draws).items()}
+    features = encoder.network.embed(make_view(encoder.view, torch.from_numpy(images), tensors))
+    units: NDArray[np.float32] = torch.nn.functional.normalize(features.float(), dim=1).numpy()
+    return units
+
+
+def largest_difference(found: list[NDArray[np.float32]], wanted: list[NDArray[np.float32]]) -> float:
+    """Over all numbers of all features; NaN where one of them is none."""
+    return float(np.abs(np.concatenate(found) - np.concatenate(wanted)).max())
+
+
+def build_record(job: ExportJob, encoder: Encoder, checkpoint: Checkpoint, *, dim: int) -> dict[str, Any]:
+    """Everything that decides the features, and what the network was made from."""
+    header, view = checkpoint.header, encoder.view
+    return {
+        "format": ONNX_FORMAT,
+        "kind": "onnx",
+        "version": version("lupctl"),
+        "command": list(job.command),
+        "recipe": header["recipe"],
+        "stage": header["stage"],
+        "network": header["network"],
+        "preprocessing": header["preprocessing"],
+        "images": {"type": "uint8", "layout": "NHWC", "channels": "RGB", "resize": f"Pillow, {view.interpolation}"},
+        "features": {"dim": dim, "type": "float32", "length": 1, "distance": "1 - dot product"},
+        "check": {
+            "images": sum(TRIED_BATCHES),
+            "tolerance": TOLERANCE,
+            "torch": str(torch.__version__),
+            "onnxruntime": version("onnxruntime"),
+        },
+        "parents": {"checkpoint": checkpoint.fingerprint},
+        "checkpoint_parents": header.get("parents", {}),
+        "data": header.get("data", []),
+        "terms": find_terms(checkpoint),
+    }
+
+
+def find_terms(checkpoint: Checkpoint) -> list[str]:
+    """Terms of the data a network was trained on, and of a published file it was converted from, where they are known.
+
+    What `lupctl model download` noted of a file lies beside the checkpoint made from it.
+    """
+    told = [f"{one['dataset']}: {one['terms']}" for one in checkpoint.header.get("data", []) if one.get("terms")]
+    note = checkpoint.path.with_suffix(".pth.json")
+    if note.is_file():
+        story = json.loads(note.read_text(encoding="utf-8"))
+        if story.get("sha256") == checkpoint.header.get("parents", {}).get("source"):
+            told.append(f"{story['name']}: {story['terms']}")
+    return told
+
+
+def describe_file(record: dict[str, Any]) -> str:
+    """The file in a few lines, for a viewer."""
+    images, features, pixels = record["images"], record["features"], record["preprocessing"]
+    return (
+        f"Person re-identification, {describe_network(record)}, exported by lupctl {record['version']}.\n"
+        f"{INPUT}: (N, {pixels['height']}, {pixels['width']}, 3) uint8 RGB, resized as by {images['resize']}.\n"
+        f"{OUTPUT}: (N, {features['dim']}) float32 of unit length; the distance of two is {features['distance']}.\n"
+        f"Terms: {'; '.join(record['terms']) or 'not known'}."
+    )

@@ -20,10 +20,11 @@ from hypothesis import strategies as st
 from lupctl.core.errors import CorruptImageError, DataError, FormatError, UsageError
 from lupctl.core.formats import shard_writer
 from lupctl.core.formats.images import decode_rgb, encode_jpeg, encode_png, image_encoding
-from lupctl.core.formats.pack import PACK_FORMAT, open_pack
+from lupctl.core.formats.pack import open_pack
 from lupctl.core.formats.pack_writer import PackWriter, write_pack
 from lupctl.core.formats.record import build_record
 from lupctl.core.formats.shard_writer import PackedImage
+from lupctl.core.formats.shards import PACK_FORMAT
 
 
 def rows_of(images: list[bytes]) -> list[PackedImage]:

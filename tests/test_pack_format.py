@@ -8,6 +8,7 @@ import pickle
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from random import Random
 
 import cv2
 import h5py
@@ -97,10 +98,10 @@ def test_same_input_same_bytes(tmp_path: Path, tiny_images: TinyImages) -> None:
 
 @settings(max_examples=25, deadline=None)
 @given(
-    sizes=st.lists(st.integers(1, 400), min_size=1, max_size=30), shard_bytes=st.integers(1, 2000), data=st.randoms()
+    sizes=st.lists(st.integers(1, 400), min_size=1, max_size=30), shard_bytes=st.integers(1, 2000), chance=st.randoms()
 )
 def test_any_sharding_reads_the_same(
-    tmp_path_factory: pytest.TempPathFactory, sizes: list[int], shard_bytes: int, data: object
+    tmp_path_factory: pytest.TempPathFactory, sizes: list[int], shard_bytes: int, chance: Random
 ) -> None:
     folder = tmp_path_factory.mktemp("any")
     images = [bytes([1 + row % 255]) * size for row, size in enumerate(sizes)]
@@ -109,11 +110,14 @@ def test_any_sharding_reads_the_same(
     path = write_pack(folder / "parts.h5", rows, dataset="any", shard_bytes=shard_bytes)
     parts = open_pack(path)
     assert [parts.read(row) for row in range(len(sizes))] == images
+    mixed = chance.choices(range(len(sizes)), k=40)
+    assert [parts.read_place(place) for place in parts.find(np.array(mixed))] == [images[row] for row in mixed]
     assert parts.fingerprint == whole.fingerprint
     assert parts.samples.names == whole.samples.names
     assert parts.samples.person.tolist() == list(range(len(sizes)))
     assert path.is_dir() == (sum(sizes) > shard_bytes and len(sizes) > 1)
     for shard in parts.shards:
+        assert shard.offsets[0] == 0
         assert shard.offsets[-1] <= shard_bytes or len(shard) == 1
 
 
@@ -155,6 +159,8 @@ def test_reading_after_fork_pickle_and_in_threads(pack_path: Path, tiny_images: 
 def test_a_row_that_is_not_there(pack_path: Path, row: int) -> None:
     with pytest.raises(IndexError, match="of a pack of 10 images"):
         open_pack(pack_path).read(row)
+    with pytest.raises(IndexError, match=f"row {row} of a pack of 10 images"):
+        open_pack(pack_path).find(np.array([3, row, 4]))
 
 
 def test_a_flipped_bit_in_an_image(pack_path: Path, tiny_images: TinyImages) -> None:
@@ -163,6 +169,8 @@ def test_a_flipped_bit_in_an_image(pack_path: Path, tiny_images: TinyImages) -> 
     damaged = open_pack(pack_path)
     with pytest.raises(CorruptImageError, match=r"tiny\.h5: image 6 \(ä/0006\.jpg\) is damaged: wrong checksum"):
         damaged.read(6)
+    with pytest.raises(CorruptImageError, match=r"image 6 \(ä/0006\.jpg\) is damaged: wrong checksum"):
+        damaged.read_place(next(damaged.find(np.array([6]))))
     assert [damaged.read(row) for row in (5, 7)] == [tiny_images(10)[row] for row in (5, 7)]
 
 

@@ -121,6 +121,22 @@ def test_any_sharding_reads_the_same(
         assert shard.offsets[-1] <= shard_bytes or len(shard) == 1
 
 
+def test_the_images_of_each_shard_may_begin_elsewhere(tmp_path: Path) -> None:
+    images = [bytes([row]) * 700 for row in range(1, 5)]
+    rows = [PackedImage(image, 1, 1, f"{row}") for row, image in enumerate(images)]
+    second = write_pack(tmp_path / "any.h5", rows, dataset="any", shard_bytes=1500) / "00001.h5"
+    written = second.rename(tmp_path / "written")
+    with h5py.File(written) as source, h5py.File(second, "w") as target:
+        target["something else"] = np.arange(9999)
+        target.attrs.update(source.attrs)
+        for name in source:
+            source.copy(name, target)
+    pack = open_pack(tmp_path / "any")
+    assert len({shard.base for shard in pack.shards}) == 2
+    assert [pack.read(row) for row in range(4)] == images
+    assert [pack.read_place(place) for place in pack.find(np.arange(4))] == images
+
+
 def test_the_fingerprint_sees_every_column(tmp_path: Path, tiny_images: TinyImages) -> None:
     image, other = tiny_images(2)
     variants = [

@@ -24,7 +24,7 @@ from lupctl.core.formats.shard_writer import PackedImage
 from lupctl.core.loading import guard, handover
 from lupctl.core.loading.guard import BatchSource
 from lupctl.core.loading.handover import Room, stack_images
-from lupctl.core.loading.images import REPLACEMENT_TRIES, FileImages, PackImages
+from lupctl.core.loading.images import REPLACEMENT_TRIES, FileImages, Found, PackImages
 from lupctl.core.loading.loaders import (
     Batch,
     ChunkDataset,
@@ -195,6 +195,10 @@ def test_chosen_rows_of_several_packs_are_one_data_set(tmp_path: Path, tiny_imag
     assert len(some) == 4
     for place, row in enumerate([8, 3, 4, 5]):
         np.testing.assert_array_equal(some.decode(place), decode_rgb(encoded[row]))
+    chosen = np.array([3, 0, 2, 0])
+    together = [pack.read_place(place) for pack, place in some.find(chosen)]
+    assert together == [encoded[row] for row in (5, 8, 4, 8)]
+    assert some.sizes(chosen).tolist() == [list(decode_rgb(image).shape[:2]) for image in together]
 
 
 @pytest.mark.parametrize(("chunk", "workers"), [(1, 0), (7, 0), (24, 0), (100, 0), (7, 2)])
@@ -224,10 +228,10 @@ def test_evaluation_leaves_no_image_out(pack_path: Path, workers: int) -> None:
 class DyingImages(PackImages):
     """The process that decodes one of them is killed, as one that took too much memory."""
 
-    def decode(self, index: int) -> NDArray[np.uint8]:
+    def decode(self, index: int, found: Found | None = None) -> NDArray[np.uint8]:
         if index == 13:
             os.kill(os.getpid(), signal.SIGKILL)
-        return super().decode(index)
+        return super().decode(index, found)
 
 
 @pytest.mark.parametrize(  # torch looks for dead workers every five seconds

@@ -8,6 +8,7 @@ import pickle
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from random import Random
 
 import cv2
 import h5py
@@ -20,10 +21,11 @@ from hypothesis import strategies as st
 from lupctl.core.errors import CorruptImageError, DataError, FormatError, UsageError
 from lupctl.core.formats import shard_writer
 from lupctl.core.formats.images import decode_rgb, encode_jpeg, encode_png, image_encoding
-from lupctl.core.formats.pack import PACK_FORMAT, open_pack
+from lupctl.core.formats.pack import open_pack
 from lupctl.core.formats.pack_writer import PackWriter, write_pack
 from lupctl.core.formats.record import build_record
 from lupctl.core.formats.shard_writer import PackedImage
+from lupctl.core.formats.shards import PACK_FORMAT
 
 
 def rows_of(images: list[bytes]) -> list[PackedImage]:
@@ -96,10 +98,10 @@ def test_same_input_same_bytes(tmp_path: Path, tiny_images: TinyImages) -> None:
 
 @settings(max_examples=25, deadline=None)
 @given(
-    sizes=st.lists(st.integers(1, 400), min_size=1, max_size=30), shard_bytes=st.integers(1, 2000), data=st.randoms()
+    sizes=st.lists(st.integers(1, 400), min_size=1, max_size=30), shard_bytes=st.integers(1, 2000), chance=st.randoms()
 )
 def test_any_sharding_reads_the_same(
-    tmp_path_factory: pytest.TempPathFactory, sizes: list[int], shard_bytes: int, data: object
+    tmp_path_factory: pytest.TempPathFactory, sizes: list[int], shard_bytes: int, chance: Random
 ) -> None:
     folder = tmp_path_factory.mktemp("any")
     images = [bytes([1 + row % 255]) * size for row, size in enumerate(sizes)]
@@ -108,12 +110,31 @@ def test_any_sharding_reads_the_same(
     path = write_pack(folder / "parts.h5", rows, dataset="any", shard_bytes=shard_bytes)
     parts = open_pack(path)
     assert [parts.read(row) for row in range(len(sizes))] == images
+    mixed = chance.choices(range(len(sizes)), k=40)
+    assert [parts.read_place(place) for place in parts.find(np.array(mixed))] == [images[row] for row in mixed]
     assert parts.fingerprint == whole.fingerprint
     assert parts.samples.names == whole.samples.names
     assert parts.samples.person.tolist() == list(range(len(sizes)))
     assert path.is_dir() == (sum(sizes) > shard_bytes and len(sizes) > 1)
     for shard in parts.shards:
+        assert shard.offsets[0] == 0
         assert shard.offsets[-1] <= shard_bytes or len(shard) == 1
+
+
+def test_the_images_of_each_shard_may_begin_elsewhere(tmp_path: Path) -> None:
+    images = [bytes([row]) * 700 for row in range(1, 5)]
+    rows = [PackedImage(image, 1, 1, f"{row}") for row, image in enumerate(images)]
+    second = write_pack(tmp_path / "any.h5", rows, dataset="any", shard_bytes=1500) / "00001.h5"
+    written = second.rename(tmp_path / "written")
+    with h5py.File(written) as source, h5py.File(second, "w") as target:
+        target["something else"] = np.arange(9999)
+        target.attrs.update(source.attrs)
+        for name in source:
+            source.copy(name, target)
+    pack = open_pack(tmp_path / "any")
+    assert len({shard.base for shard in pack.shards}) == 2
+    assert [pack.read(row) for row in range(4)] == images
+    assert [pack.read_place(place) for place in pack.find(np.arange(4))] == images
 
 
 def test_the_fingerprint_sees_every_column(tmp_path: Path, tiny_images: TinyImages) -> None:
@@ -154,6 +175,8 @@ def test_reading_after_fork_pickle_and_in_threads(pack_path: Path, tiny_images: 
 def test_a_row_that_is_not_there(pack_path: Path, row: int) -> None:
     with pytest.raises(IndexError, match="of a pack of 10 images"):
         open_pack(pack_path).read(row)
+    with pytest.raises(IndexError, match=f"row {row} of a pack of 10 images"):
+        open_pack(pack_path).find(np.array([3, row, 4]))
 
 
 def test_a_flipped_bit_in_an_image(pack_path: Path, tiny_images: TinyImages) -> None:
@@ -162,6 +185,8 @@ def test_a_flipped_bit_in_an_image(pack_path: Path, tiny_images: TinyImages) -> 
     damaged = open_pack(pack_path)
     with pytest.raises(CorruptImageError, match=r"tiny\.h5: image 6 \(ä/0006\.jpg\) is damaged: wrong checksum"):
         damaged.read(6)
+    with pytest.raises(CorruptImageError, match=r"image 6 \(ä/0006\.jpg\) is damaged: wrong checksum"):
+        damaged.read_place(next(damaged.find(np.array([6]))))
     assert [damaged.read(row) for row in (5, 7)] == [tiny_images(10)[row] for row in (5, 7)]
 
 

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from lupctl.core.formats.pack import Shard
 from lupctl.core.formats.samples import Samples
+from lupctl.core.formats.shards import Shard
 from lupctl.core.names import build_names
 
 COLUMNS_KEY = "columns"

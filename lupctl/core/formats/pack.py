@@ -5,23 +5,22 @@ import os
 import threading
 import zlib
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import cached_property
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
 from lupctl.core.errors import CorruptImageError, DataError, FormatError
 from lupctl.core.formats.record import open_recorded
-from lupctl.core.formats.samples import Samples, concatenate_samples, read_name_blocks, read_samples
+from lupctl.core.formats.samples import Samples, concatenate_samples, read_name_blocks
+from lupctl.core.formats.shards import HINT, PACK_FORMAT, Shard, check_sequence, read_shard
 
-PACK_FORMAT = 1
-HINT = "make it again: lupctl data pack --force"
 FINGERPRINT_COLUMNS = {
     "images/crc32": "<u4",
     "images/offsets": "<i8",
@@ -29,28 +28,9 @@ FINGERPRINT_COLUMNS = {
     "samples/camera": "<i2",
     "samples/role": "u1",
 }
-
-
-@dataclass(frozen=True)
-class Shard:
-    """One file of a pack.
-
-    Args:
-        path: the file.
-        base: where in the file the run of image bytes begins.
-        offsets: (n+1) int64; image i is the bytes from `offsets[i]` to `offsets[i+1]` of that run.
-        crc32: (n) uint32, of each encoded image.
-        record: the file's own record.
-    """
-
-    path: Path
-    base: int
-    offsets: NDArray[np.int64]
-    crc32: NDArray[np.uint32]
-    record: dict[str, Any]
-
-    def __len__(self) -> int:
-        return len(self.crc32)
+# Where an encoded image lies: its row, its file's number, its first byte in that file and how many; and its checksum.
+# A plain tuple: one with names costs a tenth of a read.
+Place = tuple[int, int, int, int, int]
 
 
 class Pack:
@@ -69,18 +49,23 @@ class Pack:
 
     def __init__(self, path: Path, shards: list[Shard], *, samples: Samples, size: NDArray[np.uint16]) -> None:
         self.path = path
-        self.shards = shards
         self.samples = samples
         self.size = size
         quarantine = [entry for shard in shards for entry in shard.record.get("quarantine", [])]
         self.record: dict[str, Any] = {**shards[0].record, "quarantine": quarantine}
-        self._starts = [0]
-        for shard in shards:
-            self._starts.append(self._starts[-1] + len(shard))
-        # An element of a memoryview is a Python integer at a third of the cost of numpy's scalar.
-        self._offsets = [shard.offsets.data for shard in shards]
-        self._checksums = [shard.crc32.data for shard in shards]
+        self._starts = [0, *accumulate(map(len, shards))]
         self._bases = [shard.base for shard in shards]
+        # One column for all files, so that rows of many files are looked up at once; each file has an offset more.
+        self._offsets, self._checksums = shards[0].offsets, shards[0].crc32
+        if len(shards) > 1:
+            self._offsets = np.concatenate([shard.offsets for shard in shards])
+            self._checksums = np.concatenate([shard.crc32 for shard in shards])
+        self.shards = [
+            replace(shard, offsets=self._offsets[begin + part : end + part + 1], crc32=self._checksums[begin:end])
+            for part, (shard, begin, end) in enumerate(zip(shards, self._starts, self._starts[1:], strict=False))
+        ]
+        # An element of a memoryview is a Python integer at a third of the cost of numpy's scalar.
+        self._offset_of, self._checksum_of = self._offsets.data, self._checksums.data
         self._files: list[int] = []
         self._process = -1
         self._opening = threading.Lock()
@@ -119,21 +104,49 @@ class Pack:
             IndexError: there is no such row.
             CorruptImageError: the bytes are not those that were packed.
         """
-        if self._process != os.getpid():
-            self._open_files()
         starts = self._starts
         if not 0 <= index < starts[-1]:
             raise IndexError(f"row {index} of a pack of {starts[-1]} images")
         part = bisect_right(starts, index) - 1 if len(starts) > 2 else 0
-        row = index - starts[part]
-        offsets = self._offsets[part]
-        begin = offsets[row]
-        length = offsets[row + 1] - begin
-        encoded = os.pread(self._files[part], length, self._bases[part] + begin)
-        if zlib.crc32(encoded) != self._checksums[part][row]:
+        begin = self._offset_of[index + part]
+        length = self._offset_of[index + part + 1] - begin
+        return self.read_place((index, part, self._bases[part] + begin, length, self._checksum_of[index]))
+
+    def find(self, rows: NDArray[np.int64]) -> Iterator[Place]:
+        """Where the encoded images of some rows lie.
+
+        Columns of millions are in no cache. Here their rows are fetched from memory side by side, and `read` waits for
+        one after the other.
+
+        Args:
+            rows: (B), each from 0 to N-1.
+
+        Raises:
+            IndexError: there is no such row.
+        """
+        strange = (rows < 0) | (rows >= len(self))
+        if strange.any():
+            raise IndexError(f"row {rows[strange][0]} of a pack of {len(self)} images")
+        parts = np.searchsorted(self._starts, rows, side="right") - 1
+        begins = self._offsets[rows + parts]
+        lengths = self._offsets[rows + parts + 1] - begins
+        columns = (rows, parts, begins + np.array(self._bases)[parts], lengths, self._checksums[rows])
+        return zip(*(column.tolist() for column in columns), strict=True)
+
+    def read_place(self, place: Place) -> bytes:
+        """The encoded image at a place that `find` gave, its checksum compared.
+
+        Raises:
+            CorruptImageError: the bytes are not those that were packed.
+        """
+        if self._process != os.getpid():
+            self._open_files()
+        row, part, begin, length, checksum = place
+        encoded = os.pread(self._files[part], length, begin)
+        if zlib.crc32(encoded) != checksum:
             found = "cut short" if len(encoded) < length else "wrong checksum"
             raise CorruptImageError(
-                f"{self.shards[part].path}: image {index} ({self.samples.names[index]}) is damaged: {found}", hint=HINT
+                f"{self.shards[part].path}: image {row} ({self.samples.names[row]}) is damaged: {found}", hint=HINT
             )
         return encoded
 
@@ -173,7 +186,7 @@ def open_pack(path: Path) -> Pack:
         shards.append(shard)
         samples.append(sample)
         sizes.append(size)
-    _check_sequence(path, shards)
+    check_sequence(path, shards)
     return Pack(path, shards, samples=concatenate_samples(samples), size=np.concatenate(sizes))
 
 
@@ -229,70 +242,3 @@ def read_pack_record(path: Path) -> dict[str, Any]:
     first = min(path.glob("*.h5"), default=path) if path.is_dir() else path
     with open_recorded(first, "pack", PACK_FORMAT, hint=HINT) as (_, record):
         return record
-
-
-def read_shard(path: Path) -> tuple[Shard, Samples, NDArray[np.uint16]]:
-    """Everything in one file of a pack but the images.
-
-    Returns:
-        where the images lie, who is on each of the n, and (n, 2) their height and width.
-
-    Raises:
-        DataError: no such file.
-        FormatError: not a pack, of another format, cut short, or its columns disagree.
-    """
-    with open_recorded(path, "pack", PACK_FORMAT, hint=HINT) as (file, record):
-        missing = [name for name in ("bytes", "offsets", "crc32", "size") if f"images/{name}" not in file]
-        if missing:
-            raise FormatError(f"{path}: has no images/{missing[0]}, which every pack holds", hint=HINT)
-        shard = Shard(
-            path=path,
-            base=_byte_run_start(file["images/bytes"], path),
-            offsets=file["images/offsets"][()].astype(np.int64, copy=False),
-            crc32=file["images/crc32"][()].astype(np.uint32, copy=False),
-            record=record,
-        )
-        size = file["images/size"][()].astype(np.uint16, copy=False)
-        samples = read_samples(file, path, hint=HINT)
-        _check_shard(shard, size, count=len(samples), num_bytes=int(file["images/bytes"].shape[0]))
-    return shard, samples, size
-
-
-def _byte_run_start(images: h5py.Dataset, path: Path) -> int:
-    """Where the run of image bytes begins in the file."""
-    start = images.id.get_offset()  # None for chunked, compressed and never written data
-    if images.ndim != 1 or images.dtype != np.uint8 or start is None:
-        raise FormatError(f"{path}: images/bytes is no contiguous run of uint8, so it cannot be read", hint=HINT)
-    if start + images.shape[0] > path.stat().st_size:
-        raise FormatError(f"{path}: cut short, {start + images.shape[0]:,} bytes were expected", hint=HINT)
-    return int(start)
-
-
-def _check_shard(shard: Shard, size: NDArray[np.uint16], *, count: int, num_bytes: int) -> None:
-    for name, shape, expected in (
-        ("offsets", shard.offsets.shape, (count + 1,)),
-        ("crc32", shard.crc32.shape, (count,)),
-        ("size", size.shape, (count, 2)),
-    ):
-        if shape != expected:
-            raise FormatError(f"{shard.path}: images/{name} has shape {shape}; {expected} was expected", hint=HINT)
-    if shard.offsets[0] != 0 or shard.offsets[-1] != num_bytes or (np.diff(shard.offsets) <= 0).any():
-        raise FormatError(
-            f"{shard.path}: images/offsets do not rise from 0 to the {num_bytes:,} bytes that are there", hint=HINT
-        )
-    if "dataset" not in shard.record:
-        raise FormatError(f"{shard.path}: the record names no dataset", hint=HINT)
-
-
-def _check_sequence(path: Path, shards: list[Shard]) -> None:
-    """Refuses a folder in which a shard is missing or belongs to another pack."""
-    last = len(shards) - 1
-    for index, shard in enumerate(shards):
-        place = shard.record.get("shard", {})
-        if place.get("index", 0) != index or place.get("last", True) != (index == last):
-            raise FormatError(
-                f"{path}: {shard.path.name} is not file {index + 1} of {last + 1} of one pack; a shard is missing",
-                hint=HINT,
-            )
-        if shard.record.get("digest") != shards[0].record.get("digest"):
-            raise FormatError(f"{path}: {shard.path.name} was packed from other images than the first", hint=HINT)

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from lupctl.core.choices import ROLE_CODES, ImageCheck, Role
-from lupctl.core.formats.pack import HINT, PACK_FORMAT, pack_files, pack_fingerprint
+from lupctl.core.formats.pack import pack_files, pack_fingerprint
 from lupctl.core.formats.record import open_recorded
+from lupctl.core.formats.shards import HINT, PACK_FORMAT
 
 
 @dataclass(frozen=True)

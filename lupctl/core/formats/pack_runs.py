@@ -7,7 +7,8 @@ from zlib import crc32
 
 import numpy as np
 
-from lupctl.core.formats.pack import Pack, Shard
+from lupctl.core.formats.pack import Pack
+from lupctl.core.formats.shards import Shard
 
 # Small enough to stay in a core's cache from the read to the checksum.
 RUN_BYTES = 2**20

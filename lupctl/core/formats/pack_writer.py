@@ -12,10 +12,10 @@ from lupctl.core.choices import ROLE_CODES
 from lupctl.core.errors import DataError, FormatError, UsageError
 from lupctl.core.files import check_absent, disk_errors_named, sync_path
 from lupctl.core.formats.columns import COLUMNS_KEY, columns_hold
-from lupctl.core.formats.pack import PACK_FORMAT, read_shard
 from lupctl.core.formats.places import holds_only_shards, lock_folder, old_place, part_place, set_aside
 from lupctl.core.formats.record import build_record
 from lupctl.core.formats.shard_writer import PackedBlock, PackedImage, ShardWriter
+from lupctl.core.formats.shards import PACK_FORMAT, read_shard
 
 SHARD_BYTES = 8 * 2**30
 # What a record says of one file or one writer, and not of the pack.

@@ -1,19 +1,21 @@
 """Images of packs and of plain folders as data sets, and images of any sizes in one tensor."""
 
 from bisect import bisect_right
-from collections.abc import Iterable, Sequence
-from itertools import accumulate
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import accumulate, repeat
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lupctl.core.errors import CorruptImageError, DataError
 from lupctl.core.formats.images import decode_rgb
-from lupctl.core.formats.pack import Pack
+from lupctl.core.formats.pack import Pack, Place
 from lupctl.core.names import build_names
 
 # A damaged image is replaced by the next row of its pack; a run of damage this long is a damaged pack.
 REPLACEMENT_TRIES = 16
+
+Found = tuple[Pack, Place]
 
 
 class PackImages:
@@ -39,32 +41,45 @@ class PackImages:
 
     def sizes(self, indices: NDArray[np.int64]) -> NDArray[np.int64]:
         """(B, 2) heights and widths of some images, as packed."""
-        rows = self.rows[indices]
-        if len(self._packs) == 1:
-            return self._packs[0].size[rows].astype(np.int64)
-        sizes = [self._packs[pack].size[row] for pack, row in map(self._place, rows.tolist())]
-        return np.stack(sizes).astype(np.int64)
+        sizes = np.empty((len(indices), 2), np.int64)
+        for pack, chosen, rows in self._split(indices):
+            sizes[chosen] = pack.size[rows]
+        return sizes
 
-    def decode(self, index: int) -> NDArray[np.uint8]:
+    def find(self, indices: NDArray[np.int64]) -> list[Found]:
+        """Where each of some images lies, looked up together."""
+        found: dict[int, Found] = {}
+        for pack, places, rows in self._split(indices):
+            found.update(zip(places.tolist(), zip(repeat(pack), pack.find(rows), strict=False), strict=False))
+        return [found[place] for place in range(len(indices))]
+
+    def decode(self, index: int, found: Found | None = None) -> NDArray[np.uint8]:
         """(H, W, 3) RGB pixels of image `index`.
+
+        Args:
+            index: from 0 to N-1.
+            found: what `find` gave for it, where that is known.
 
         Raises:
             CorruptImageError: the bytes are not those that were packed, or no image.
         """
-        pack, row = self._place(int(self.rows[index]))
-        return decode_rgb(self._packs[pack].read(row))
+        if found is None:
+            pack, row = self._place(index)
+            return decode_rgb(pack.read(row))
+        pack, place = found
+        return decode_rgb(pack.read_place(place))
 
     def describe(self, index: int) -> str:
         """Pack, row and name of image `index`, for a person."""
-        pack, row = self._place(int(self.rows[index]))
-        return f"{self._packs[pack].path}: image {row} ({self._packs[pack].samples.names[row]})"
+        pack, row = self._place(index)
+        return f"{pack.path}: image {row} ({pack.samples.names[row]})"
 
-    def _place(self, row: int) -> tuple[int, int]:
-        pack = bisect_right(self._starts, row) - 1
-        return pack, row - self._starts[pack]
-
-    def decode_or_next(self, index: int) -> tuple[int, NDArray[np.uint8], list[str]]:
+    def decode_or_next(self, index: int, found: Found | None = None) -> tuple[int, NDArray[np.uint8], list[str]]:
         """Image `index`, or the next one that can be decoded.
+
+        Args:
+            index: from 0 to N-1.
+            found: what `find` gave for it, where that is known.
 
         Returns:
             the index that was read, its pixels, and what was wrong with the ones passed over.
@@ -76,12 +91,27 @@ class PackImages:
         for offset in range(min(REPLACEMENT_TRIES, len(self))):
             place = (index + offset) % len(self)
             try:
-                return place, self.decode(place), damage
+                return place, self.decode(place, None if offset else found), damage
             except CorruptImageError as error:
                 damage.append(error.message)
         raise DataError(
             f"{damage[0]}; so are the {len(damage) - 1} images after it", hint="lupctl data verify PACK --deep"
         )
+
+    def _place(self, index: int) -> tuple[Pack, int]:
+        """The pack that an image lies in, and its row there."""
+        row = int(self.rows[index])
+        number = bisect_right(self._starts, row) - 1
+        return self._packs[number], row - self._starts[number]
+
+    def _split(self, indices: NDArray[np.int64]) -> Iterator[tuple[Pack, NDArray[np.int64], NDArray[np.int64]]]:
+        """Each pack that some images lie in, their places among the indices, and their rows in it."""
+        rows = self.rows[indices]
+        owners = np.searchsorted(self._starts, rows, side="right") - 1
+        for number, pack in enumerate(self._packs):
+            places = np.flatnonzero(owners == number)
+            if len(places):
+                yield pack, places, rows[places] - self._starts[number]
 
 
 class FileImages:

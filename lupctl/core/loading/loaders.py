@@ -120,9 +120,9 @@ class StepDataset(Dataset[Batch]):
         policy = draw_policy(keys, seed=self._seed, epoch=epoch, probability=share).tolist() if share else []
 
         def read() -> Iterator[NDArray[np.uint8]]:
-            for place, row in enumerate(wanted.tolist()):
+            for place, (row, found) in enumerate(zip(wanted.tolist(), self._images.find(wanted), strict=True)):
                 self.room.note(row)
-                rows[place], image, damage = self._images.decode_or_next(row)
+                rows[place], image, damage = self._images.decode_or_next(row, found)
                 damaged.extend(damage)
                 yield apply_policy(image, policy[place]) if policy else image
 

@@ -11,11 +11,12 @@ from typing import Any, Literal
 from lupctl.core.choices import ROLE_CODES, ImageCheck, Role
 from lupctl.core.errors import DataError, FormatError
 from lupctl.core.files import check_absent
-from lupctl.core.formats.pack import PACK_FORMAT, read_pack_record
+from lupctl.core.formats.pack import read_pack_record
 from lupctl.core.formats.pack_facts import packed_check, read_pack_facts
 from lupctl.core.formats.pack_writer import PackWriter
 from lupctl.core.formats.places import remove_leftovers
 from lupctl.core.formats.record import build_record
+from lupctl.core.formats.shards import PACK_FORMAT
 from lupctl.core.names import build_names, find_repeated
 from lupctl.core.packing.filling import Filling, PackSettings
 from lupctl.core.progress import Progress

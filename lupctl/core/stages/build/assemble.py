@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 from lupctl.core.choices import ROLE_CODES, ROLE_NAMES, UNKNOWN_CAMERA, Role
 from lupctl.core.errors import DataError
 from lupctl.core.formats.crop_columns import read_crops
-from lupctl.core.formats.pack import PACK_FORMAT, open_pack
+from lupctl.core.formats.pack import open_pack
 from lupctl.core.formats.pack_writer import PackWriter
 from lupctl.core.formats.record import build_record
 from lupctl.core.formats.shard_writer import PackedImage
+from lupctl.core.formats.shards import PACK_FORMAT
 from lupctl.core.progress import Progress
 from lupctl.core.sources.catalog import find_entry
 from lupctl.core.stages.build.job import BuildJob, Outcome, VideoTask

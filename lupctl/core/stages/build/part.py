@@ -17,9 +17,9 @@ from lupctl.core.choices import Detector, Role
 from lupctl.core.errors import DataError
 from lupctl.core.files import disk_errors_named, write_text
 from lupctl.core.formats.crop_columns import CropFacts
-from lupctl.core.formats.pack import PACK_FORMAT
 from lupctl.core.formats.record import build_record
 from lupctl.core.formats.shard_writer import PackedImage, ShardWriter
+from lupctl.core.formats.shards import PACK_FORMAT
 from lupctl.core.stages.build.job import Cutting, Outcome, VideoTask
 from lupctl.core.video.boxes import UNKNOWN_PERSON, Boxes, are_inside, round_boxes
 from lupctl.core.video.crops import Crop, Missed, cut_crops

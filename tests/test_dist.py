@@ -20,7 +20,7 @@ from lupctl.core.dist import (
     sum_,
     world_size,
 )
-from lupctl.core.errors import CorruptImageError, LupError, UsageError
+from lupctl.core.errors import CorruptImageError, LupError, StoppedError, UsageError
 from lupctl.core.launch import launch
 from lupctl.core.losses.triplet import batch_hard_triplet
 from lupctl.core.methods.moco import MoCo
@@ -203,3 +203,22 @@ def test_splits_that_do_not_come_out_are_refused(batch: int, groups: int, proces
 def test_the_published_split_comes_out() -> None:
     for processes in (1, 2, 4, 8):
         check_split(2560, 8, processes)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 75)])
+def test_a_job_that_is_stopped_while_it_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals, code: int
+) -> None:
+    """No process has had the time to leave word of it."""
+    from torch.distributed.elastic.multiprocessing.api import SignalException
+
+    def start(config: object, entry: object) -> object:
+        def run(*given: object) -> None:
+            raise SignalException("asked to stop", number)
+
+        return run
+
+    monkeypatch.setattr("torch.distributed.launcher.api.elastic_launch", start)
+    with pytest.raises(StoppedError, match="stopped on request") as met:
+        launch(work_together, tmp_path, processes=2, kind="cpu")
+    assert met.value.exit_code == code

@@ -336,10 +336,12 @@ def test_what_does_not_fit_is_refused_before_anything_is_made(
 def test_force_starts_over(labelled: Path, whole: Path, tmp_path: Path) -> None:
     job: FinetuneJob = finetune_job(labelled, tmp_path / "run", "seed=2")
     finetune(job, QUIET)
-    (job.run / "labelled.features.h5").write_text("of the old network")
+    computed = [job.run / name for name in ("labelled.features.h5", "checkpoint.onnx", "report.json", "report.html")]
+    for path in computed:
+        path.write_text("of the old network")
     again = finetune_job(labelled, job.run)
     with pytest.raises(UsageError, match=r"recipe\.seed = 2, now it is 1"):
         finetune(again, QUIET)
     finetune(replace(again, force=True), QUIET)
     assert (job.run / CHECKPOINT).read_bytes() == (whole / CHECKPOINT).read_bytes()
-    assert not (job.run / "labelled.features.h5").exists()
+    assert not any(path.exists() for path in computed)

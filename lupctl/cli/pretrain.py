@@ -135,7 +135,7 @@ def pretrain(
 
     from lupctl.core.recipes.models import PretrainRecipe
     from lupctl.core.recipes.shipped import resolve_recipe
-    from lupctl.core.stages.pretrain.job import PretrainJob, plan_pretraining, threads_of
+    from lupctl.core.stages.pretrain.job import PretrainJob, plan_pretraining
     from lupctl.core.stages.pretrain.profile import profile as measure
     from lupctl.core.stages.pretrain.run import pretrain as run
 
@@ -167,12 +167,7 @@ def pretrain(
         force=force,
         quiet=quiet,
     )
-    threads = threads_of(job)
-    if threads is not None:
-        progress.say(
-            f"threads: {threads} for each process (cores / bn_groups), so that any --processes gives the same bits; "
-            "without --processes one process takes every core"
-        )
+    say_threads(job, progress)
     say_what_follows(resolved, resolve_recipe("pretrain", recipe), progress)
     if dry_run:
         counts = asdict(plan_pretraining(job))
@@ -214,6 +209,18 @@ def place(
         line = f"{here.line}, on each of {meeting.nodes} machines"
         return replace(here, processes=here.processes * meeting.nodes, line=line)
     return here
+
+
+def say_threads(job: "PretrainJob", progress: Progress) -> None:
+    """A line on how many threads a process takes where that is not simply all there are."""
+    from lupctl.core.stages.pretrain.job import threads_of
+
+    threads, recipe = threads_of(job), job.recipe
+    if threads is None or recipe.bn_groups % job.placement.processes:  # the latter is refused in a moment
+        return
+    why = "" if recipe.net.compile else ", so that any --processes gives the same bits"
+    line = f"threads: {threads} for each process (cores / bn_groups){why}"
+    progress.say(f"{line}; without --processes one process takes every core")
 
 
 def say_what_follows(recipe: "PretrainRecipe", shipped: "Recipe", progress: Progress) -> None:

@@ -246,15 +246,17 @@ def check_split(batch: int, groups: int, processes: int, *, parts: int = 1) -> N
     Raises:
         UsageError: the number of processes does not divide the batch, or the groups.
     """
+    fitting = [str(number) for number in range(1, groups + 1) if batch % number == groups % number == 0]
+    fewer = f"devices or processes that fit this recipe: {', '.join(fitting)}"
     if batch % processes:
         raise UsageError(
             f"a batch of {batch} does not divide among {processes} devices",
-            hint="choose a batch that is a multiple of the devices, as in --set data.batch=...",
+            hint=f"{fewer}; another batch is another recipe, as in --set data.batch=...",
         )
     if groups % processes:
         raise UsageError(
             f"bn_groups = {groups} does not divide among {processes} devices; every device needs whole groups",
-            hint=f"--set bn_groups={processes}",
+            hint=f"{fewer}; other groups are another recipe: --set bn_groups={processes}",
         )
     if groups // processes % parts:
         raise UsageError(

@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import signal
 import sys
 import tempfile
 import time
@@ -16,12 +17,16 @@ from torch.distributed import DistBackendError
 
 from lupctl.core.cluster import LOOPBACK, Meeting, find_outer_job
 from lupctl.core.dist import joined_job
-from lupctl.core.errors import DeviceError, LupError, StoppedError
+from lupctl.core.errors import DeviceError, InterruptedRunError, LupError, StoppedError
 
 T = TypeVar("T")
 R = TypeVar("R")
 PATIENCE_S = 10.0
-LAUNCHER_LOGS = ("torch.multiprocessing.spawn", "torch.distributed.elastic.multiprocessing.api")
+LAUNCHER_LOGS = (
+    "torch.multiprocessing.spawn",
+    "torch.distributed.elastic.multiprocessing.api",
+    "torch.distributed.elastic.agent.server.api",
+)
 AGAIN = "type the same command again to continue from the last saved state"
 
 
@@ -74,7 +79,8 @@ def launch(entry: Callable[[T], R], job: T, *, processes: int, kind: str, meetin
             stopped = _first_error(Path(folder))
             if stopped is not None:
                 raise stopped from error
-            raise StoppedError("stopped on request", hint="type the same command again") from error
+            asked = InterruptedRunError if error.sigval == signal.SIGINT else StoppedError
+            raise asked("stopped on request", hint="type the same command again") from error
         except ChildFailedError as error:
             met = _first_error(Path(folder))
             if met is not None:

@@ -5,7 +5,7 @@ onnx, onnxruntime and onnxscript are an extra; they are imported where they are 
 
 import importlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
@@ -24,13 +24,16 @@ INPUT, OUTPUT = "images", "features"
 ERRORS_ONLY: Final = 3
 
 
-def check_packages() -> None:
+def check_packages(names: Sequence[str] = PACKAGES) -> None:
     """Refuses early where the extra is missing.
 
+    Args:
+        names: those of its packages that are needed.
+
     Raises:
-        UsageError: one of its packages is not installed.
+        UsageError: one of them is not installed.
     """
-    for name in PACKAGES:
+    for name in names:
         try:
             importlib.import_module(name)
         except ImportError as error:
@@ -102,7 +105,7 @@ def read_record(path: Path) -> dict[str, Any]:
         DataError: there is no such file.
         FormatError: no ONNX file, or none of this lupctl.
     """
-    check_packages()
+    check_packages(PACKAGES[:1])
     import onnx
     from google.protobuf.message import DecodeError
 
@@ -113,6 +116,8 @@ def read_record(path: Path) -> dict[str, Any]:
         model = onnx.load(str(path), load_external_data=False)
     except DecodeError as error:
         raise FormatError(f"{path}: not a whole ONNX file", hint=hint) from error
+    if not model.graph.node:
+        raise FormatError(f"{path}: not a whole ONNX file", hint=hint)
     text = {entry.key: entry.value for entry in model.metadata_props}.get(RECORD_KEY)
     if text is None:
         raise FormatError(f"{path}: an ONNX file without lupctl's record", hint=hint)

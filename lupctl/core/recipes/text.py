@@ -11,12 +11,15 @@ from lupctl.core.choices import nearest_name
 from lupctl.core.errors import UsageError
 
 R = TypeVar("R", bound=BaseModel)
+# Two letters in the wrong order are one half of such a name.
+SHORT = 3
 # What other code of the field calls the keys, without underscores.
 ELSEWHERE = {
     "learningrate": "lr", "baselr": "lr", "rate": "lr", "wd": "weight_decay", "decay": "weight_decay",
     "batchsize": "batch", "imsperbatch": "batch", "numinstances": "images", "numinstance": "images",
     "instances": "images", "maxepoch": "epochs", "maxepochs": "epochs", "steps": "milestones", "temp": "temperature",
-    "queuesize": "queue", "depth": "arch", "amp": "precision", "labelsmooth": "smoothing", "gradclip": "clip",
+    "queuesize": "queue", "k": "queue", "t": "temperature", "m": "momentum", "backbone": "arch", "depth": "arch",
+    "amp": "precision", "labelsmooth": "smoothing", "gradclip": "clip",
 }  # fmt: skip
 
 
@@ -130,7 +133,11 @@ def _nearest_key(key: str, known: list[str]) -> str | None:
         if name in known:
             return name
     own = [name for name in known if name.rpartition(".")[0] == head]
-    return nearest_name(key, own) or nearest_name(key, known)
+    for names in (own, known):
+        near = nearest_name(last, [name.rpartition(".")[2] for name in names])
+        if near is not None:
+            return next(name for name in names if name.rpartition(".")[2] == near)
+    return nearest_name(key, own) if len(last) <= SHORT else None
 
 
 def _freeze_arrays(value: Any) -> Any:

@@ -6,7 +6,19 @@ from contextlib import closing
 import torch
 from torch.cuda import Event
 
-from lupctl.core.loading.loaders import Batch
+from lupctl.core.loading.guard import BatchSource
+from lupctl.core.loading.loaders import Batch, open_loader
+
+
+def load_on_device(
+    dataset: BatchSource[Batch], items: range, *, workers: int, device: torch.device
+) -> Generator[Batch, None, None]:
+    """Batches in order, decoded ahead by worker processes and copied ahead to the device.
+
+    Raises:
+        DataError: a pack is damaged, or a worker process died.
+    """
+    return on_device(open_loader(dataset, items, workers=workers, pin=device.type == "cuda"), device)
 
 
 def on_device(batches: Generator[Batch, None, None], device: torch.device) -> Generator[Batch, None, None]:

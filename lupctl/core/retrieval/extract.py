@@ -14,9 +14,9 @@ from torch import Tensor
 from lupctl.core.device import autocast
 from lupctl.core.errors import FormatError
 from lupctl.core.formats.checkpoint import Checkpoint, load_strictly, read_checkpoint
-from lupctl.core.loading.ahead import on_device
+from lupctl.core.loading.ahead import load_on_device
 from lupctl.core.loading.images import FileImages, PackImages
-from lupctl.core.loading.loaders import ChunkDataset, open_loader
+from lupctl.core.loading.loaders import ChunkDataset
 from lupctl.core.loading.transform import make_view
 from lupctl.core.loading.views import ViewPlan, build_view_plan
 from lupctl.core.nets.build import Network, NetworkPlan
@@ -111,8 +111,7 @@ def embed_chunks(
         what could not be decoded, and (B, D) float32.
     """
     last: tuple[tuple[str, ...], Landing] | None = None
-    decoded = open_loader(dataset, items, workers=workers, pin=encoder.device.type == "cuda")
-    with closing(on_device(decoded, encoder.device)) as batches:
+    with closing(load_on_device(dataset, items, workers=workers, device=encoder.device)) as batches:
         for batch in batches:
             view = make_view(encoder.view, batch.pixels, batch.views[0])
             with autocast(encoder.device, encoder.precision):

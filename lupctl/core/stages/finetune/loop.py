@@ -7,9 +7,9 @@ import torch
 from lupctl.core.device import pick_precision
 from lupctl.core.dist import agree_to_stop, own_device, rank, world_size
 from lupctl.core.formats.pack import open_pack
-from lupctl.core.loading.ahead import on_device
+from lupctl.core.loading.ahead import load_on_device
 from lupctl.core.loading.images import PackImages
-from lupctl.core.loading.loaders import StepDataset, default_workers, open_loader
+from lupctl.core.loading.loaders import StepDataset, default_workers
 from lupctl.core.loading.samplers import StepOrder
 from lupctl.core.loading.transform import make_view
 from lupctl.core.loading.views import ViewPlan, build_view_plan
@@ -54,8 +54,7 @@ def train_job(job: FinetuneJob) -> None:
 
     workers = default_workers(device) if job.workers is None else job.workers
     dataset = build_dataset(recipe, PackImages(packs, train.rows), order, view)
-    decoded = open_loader(dataset, range(start, total), workers=workers, pin=device.type == "cuda")
-    batches = on_device(decoded, device)
+    batches = load_on_device(dataset, range(start, total), workers=workers, device=device)
     label_of = torch.from_numpy(train.label).to(device)
     log = LoopLog(
         folder,

@@ -153,10 +153,10 @@ def _find_root(workspace: Workspace, name: str) -> Path | None:
     if Path(name).exists():
         return Path(name)
     near = nearest_name(name, [*raw_names(workspace), *get_args(Dataset)])
-    raise DataError(
-        f"no raw data of {name!r}: neither {workspace.raw / name} nor a folder {name} exists",
-        hint=f"did you mean {near}?" if near else f"put its images under {workspace.raw / name}",
-    )
+    hint = f"did you mean {near}?" if near else f"put its images under {workspace.raw / name}"
+    if near == name:
+        hint = f"lupctl data download {name} says where it comes from; or put its images under {workspace.raw / name}"
+    raise DataError(f"no raw data of {name!r}: neither {workspace.raw / name} nor a folder {name} exists", hint=hint)
 
 
 def _find_part(workspace: Workspace, name: str) -> Path | None:

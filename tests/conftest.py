@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 os.environ["OMP_NUM_THREADS"] = "1"
 
 from lupctl.cli.app import main
-from lupctl.core.progress import Progress
-from lupctl.core.sources.synthetic import SyntheticPlan, SyntheticSource
+from lupctl.core.data.sources.synthetic import SyntheticPlan, SyntheticSource
 from lupctl.core.stages.pack import pack
+from lupctl.core.system.progress.lines import Progress
 
 TinyImages = Callable[..., list[bytes]]
 

@@ -1,4 +1,4 @@
-"""The architecture, proved from the syntax trees: imports only go down."""
+"""The architecture, proved from the syntax trees: imports only go down, between the floors and inside the wings."""
 
 import ast
 from pathlib import Path
@@ -8,51 +8,56 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "lupctl"
 
-# part -> floor; parts on one floor do not see each other, save where FRIENDS says so.
-FLOORS = {
-    "lupctl.core.errors": 0,
-    "lupctl.core.choices": 0,
-    "lupctl.core.device": 1,
-    "lupctl.core.cluster": 1,
-    "lupctl.core.dist": 1,
-    "lupctl.core.files": 1,
-    "lupctl.core.launch": 1,
-    "lupctl.core.progress": 1,
-    "lupctl.core.bars": 1,
-    "lupctl.core.workspace": 1,
-    "lupctl.core.threads": 1,
-    "lupctl.core.unpickle": 1,
-    "lupctl.core.names": 1,
-    "lupctl.core.archives": 1,
-    "lupctl.core.verdicts": 1,
-    "lupctl.core.formats": 2,
-    "lupctl.core.sources": 2,
-    "lupctl.core.loading": 3,
-    "lupctl.core.nets": 3,
-    "lupctl.core.losses": 3,
-    "lupctl.core.metrics": 3,
-    "lupctl.core.pages": 3,
-    "lupctl.core.train": 3,
-    "lupctl.core.packing": 3,
-    "lupctl.core.video": 3,
-    "lupctl.core.methods": 4,
-    "lupctl.core.recipes": 4,
-    "lupctl.core.retrieval": 4,
-    "lupctl.core.stages": 5,
-    "lupctl.cli": 6,
-}
-# A progress line opens a bar; both are one noun in two files because rich is slow to import.
-FRIENDS = {("lupctl.core.progress", "lupctl.core.bars")}
-FLOOR_ONE = {part for part, floor in FLOORS.items() if floor == 1}
-RECIPES_MAY_IMPORT = {"lupctl.core.errors", "lupctl.core.choices", "lupctl.core.files"}
-CLI_LIGHT = {
-    "lupctl.core.errors", "lupctl.core.choices", "lupctl.core.cluster", "lupctl.core.workspace", "lupctl.core.progress",
-    "lupctl.cli",
-}  # fmt: skip
+# Rooms from the ground up; a room may import those above it in this list and itself, and no other on its own line.
+FLOORS: tuple[tuple[str, ...], ...] = (
+    ("lupctl.core.errors", "lupctl.core.choices"),
+    # the ground
+    ("lupctl.core.system.strings", "lupctl.core.system.disk", "lupctl.core.system.threads"),
+    ("lupctl.core.system.progress", "lupctl.core.workspace"),
+    ("lupctl.core.system.jobs",),
+    # the files in which stages meet
+    ("lupctl.core.recipes", "lupctl.core.formats.record", "lupctl.core.formats.images"),
+    ("lupctl.core.formats.pack",),
+    ("lupctl.core.formats.features", "lupctl.core.formats.weights"),
+    # two wings that do not see each other, each with floors of its own
+    (
+        "lupctl.core.data.catalog", "lupctl.core.data.drawing", "lupctl.core.training.losses",
+        "lupctl.core.training.nets", "lupctl.core.training.views", "lupctl.core.training.engine",
+    ),
+    ("lupctl.core.data.sources", "lupctl.core.training.loading", "lupctl.core.training.methods"),
+    ("lupctl.core.data.sources.layouts",),
+    ("lupctl.core.data.sources.synthetic", "lupctl.core.data.sources.merged", "lupctl.core.data.sources.guess"),
+    ("lupctl.core.data.sources.build",),
+    ("lupctl.core.data.checking", "lupctl.core.data.packing", "lupctl.core.data.video"),
+    # the third wing stands on both
+    ("lupctl.core.ranking.metrics",),
+    ("lupctl.core.ranking.reranking",),
+    ("lupctl.core.ranking.retrieval", "lupctl.core.ranking.reports.model"),
+    ("lupctl.core.ranking.reports.page",),
+    ("lupctl.core.ranking.reports.build",),
+    # what a user types
+    ("lupctl.core.stages",),
+    ("lupctl.core.resolve",),
+    ("lupctl.core.flows",),
+    ("lupctl.cli",),
+)  # fmt: skip
+FLOOR_OF = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
+WINGS = ("lupctl.core.data", "lupctl.core.training")
+# Nothing below the recipes' own floor but errors, names and files: a recipe is text and numbers.
+RECIPES_MAY_IMPORT = ("lupctl.core.errors", "lupctl.core.choices", "lupctl.core.system")
+# What a command may import before its body runs.
+CLI_LIGHT = (
+    "lupctl.cli", "lupctl.core.errors", "lupctl.core.choices", "lupctl.core.workspace",
+    "lupctl.core.system.progress.lines", "lupctl.core.system.jobs.outer",
+)  # fmt: skip
 HEAVY = {
     "torch", "torchvision", "h5py", "cv2", "faiss", "numpy", "matplotlib", "jinja2", "pydantic", "safetensors", "onnx",
     "onnxruntime", "onnxscript",
 }  # fmt: skip
+MOST_LINES = 300
+MOST_FUNCTION_LINES = 80
+MOST_FILES = 15
+MOST_ENTRIES_OF_CORE = 12
 
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path.name != "__init__.py")
 
@@ -61,17 +66,29 @@ def module_name(path: Path) -> str:
     return ".".join(path.relative_to(ROOT).with_suffix("").parts)
 
 
-def part_of(module: str) -> str:
-    """The longest known part that holds a module; each stage and each of the single files is a part."""
-    if module.startswith("lupctl.core.stages."):
+def is_in(module: str, room: str) -> bool:
+    return module == room or module.startswith(room + ".")
+
+
+def room_of(module: str) -> str:
+    """The smallest known room that holds a module; every stage is one of its own."""
+    if is_in(module, "lupctl.core.stages"):
         return ".".join(module.split(".")[:4])
-    candidates = [part for part in FLOORS if module == part or module.startswith(part + ".")]
-    assert candidates, f"{module} lies in no part: give it a floor in {Path(__file__).name}"
-    return max(candidates, key=len)
+    rooms = [room for room in FLOOR_OF if is_in(module, room)]
+    assert rooms, f"{module} is in no room: give it a floor in tests/test_floors.py"
+    return max(rooms, key=len)
 
 
-def floor_of(part: str) -> int:
-    return FLOORS["lupctl.core.stages"] if part.startswith("lupctl.core.stages.") else FLOORS[part]
+def floor_of(room: str) -> int:
+    return FLOOR_OF["lupctl.core.stages"] if is_in(room, "lupctl.core.stages") else FLOOR_OF[room]
+
+
+def wing_of(module: str) -> str | None:
+    return next((wing for wing in WINGS if is_in(module, wing)), None)
+
+
+def parse(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
 
 
 def imports_of(tree: ast.Module, *, top_level_only: bool) -> list[str]:
@@ -82,48 +99,111 @@ def imports_of(tree: ast.Module, *, top_level_only: bool) -> list[str]:
             found += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, "absolute imports only"
-            found.append(node.module or "")
+            assert node.module is not None
+            found += targets_of(node.module, [alias.name for alias in node.names])
     return found
+
+
+def targets_of(module: str, names: list[str]) -> list[str]:
+    """The modules that an import reaches: a package's modules where it names them, else the module itself."""
+    folder = ROOT.joinpath(*module.split("."))
+    inside = [name for name in names if (folder / f"{name}.py").is_file() or (folder / name).is_dir()]
+    return [f"{module}.{name}" for name in inside] if inside else [module]
 
 
 @pytest.mark.parametrize("path", MODULES, ids=module_name)
 def test_imports_go_down(path: Path) -> None:
     module = module_name(path)
-    part = part_of(module)
-    for target in imports_of(ast.parse(path.read_text(encoding="utf-8")), top_level_only=False):
+    room, wing = room_of(module), wing_of(module)
+    for target in imports_of(parse(path), top_level_only=False):
         assert target.split(".")[0] != "click", f"{module} imports click; Typer's public names only"
-        if not target.startswith("lupctl"):
+        if not is_in(target, "lupctl"):
             continue
-        below = part_of(target)
-        if below == part or (part, below) in FRIENDS:
+        below = room_of(target)
+        if below == room:
             continue
-        if floor_of(part) == 1 and below in FLOOR_ONE and floor_of(below) == 1:
-            continue  # floor 1 is one room of small files; cycles are caught by the import itself
-        assert floor_of(below) < floor_of(part), (
-            f"{module} (floor {floor_of(part)}) imports {target} ({floor_of(below)})"
+        assert floor_of(below) < floor_of(room), (
+            f"{module} (floor {floor_of(room)}) imports {target} ({floor_of(below)})"
         )
+        if wing is not None:
+            assert wing_of(target) in (wing, None), f"{module} imports {target}, which is in the other wing"
 
 
 @pytest.mark.parametrize("path", MODULES, ids=module_name)
 def test_cli_is_light_and_recipes_are_pure(path: Path) -> None:
-    module = module_name(path)
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    if module.startswith("lupctl.cli."):
+    module, tree = module_name(path), parse(path)
+    if is_in(module, "lupctl.cli"):
         for target in imports_of(tree, top_level_only=True):
             assert target.split(".")[0] not in HEAVY, f"{module} imports {target} at module level"
-            if target.startswith("lupctl"):
-                assert part_of(target) in CLI_LIGHT, f"{module} imports {target} at module level"
-    if part_of(module) == "lupctl.core.recipes":
+            if is_in(target, "lupctl"):
+                assert any(is_in(target, room) for room in CLI_LIGHT), f"{module} imports {target} at module level"
+    if room_of(module) == "lupctl.core.recipes":
         for target in imports_of(tree, top_level_only=False):
-            if target.startswith("lupctl") and part_of(target) != "lupctl.core.recipes":
-                assert target in RECIPES_MAY_IMPORT, f"{module} imports {target}"
+            if is_in(target, "lupctl") and room_of(target) != "lupctl.core.recipes":
+                assert any(is_in(target, room) for room in RECIPES_MAY_IMPORT), f"{module} imports {target}"
+
+
+def test_no_circles() -> None:
+    """Also not inside a room, where floors say nothing."""
+    graph = {
+        module_name(path): [
+            target for target in imports_of(parse(path), top_level_only=False) if is_in(target, "lupctl")
+        ]
+        for path in MODULES
+    }
+    state: dict[str, str] = {}
+
+    def visit(module: str, trail: tuple[str, ...]) -> None:
+        assert state.get(module) != "open", f"a circle of imports: {' -> '.join((*trail, module))}"
+        if module in state:
+            return
+        state[module] = "open"
+        for target in graph.get(module, []):
+            visit(target, (*trail, module))
+        state[module] = "done"
+
+    for module in graph:
+        visit(module, ())
+
+
+def test_modules_and_functions_are_small() -> None:
+    too_long = []
+    for path in MODULES:
+        lines = path.read_text(encoding="utf-8").count("\n")
+        if lines > MOST_LINES:
+            too_long.append(f"{module_name(path)}: {lines} lines")
+        for node in ast.walk(parse(path)):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                size = (node.end_lineno or node.lineno) - node.lineno + 1
+                if size > MOST_FUNCTION_LINES:
+                    too_long.append(f"{module_name(path)}.{node.name}: {size} lines")
+    assert not too_long, f"split them: {too_long}"
+
+
+def test_rooms_are_clear() -> None:
+    crowded = []
+    for folder in sorted({path.parent for path in MODULES}):
+        files = [path for path in folder.glob("*.py") if path.name != "__init__.py"]
+        if len(files) > MOST_FILES:
+            crowded.append(f"{folder.relative_to(ROOT)}: {len(files)} files")
+    entries = [path.name for path in (PACKAGE / "core").iterdir() if not path.name.startswith("__")]
+    assert not crowded
+    assert len(entries) <= MOST_ENTRIES_OF_CORE, sorted(entries)
 
 
 def test_init_files_are_empty() -> None:
     for path in PACKAGE.rglob("__init__.py"):
-        assert path.read_text(encoding="utf-8") == "", f"{path} is not empty"
+        if path.parent != PACKAGE:
+            assert path.read_text(encoding="utf-8") == "", f"{path} is not empty"
 
 
 def test_every_folder_is_a_package() -> None:
     for path in MODULES:
         assert (path.parent / "__init__.py").is_file(), f"{path.parent} has no __init__.py"
+
+
+def test_tests_do_not_import_tests() -> None:
+    """What several tests need is in tests/references (slow code from definitions), tests/tools or a conftest."""
+    for path in sorted((ROOT / "tests").rglob("test_*.py")):
+        for target in imports_of(parse(path), top_level_only=False):
+            assert not target.rpartition(".")[2].startswith("test_"), f"{path} imports {target}"

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import encode_tiny
-from test_convert import published
-from tiny_videos import luperson_frames, write_mot, write_pickle, write_video
 
 from lupctl.cli.app import main
-from lupctl.core.nets.resnet import ResNetTrunk
-from lupctl.core.sources.synthetic import SyntheticPlan, SyntheticSource
+from lupctl.core.data.sources.synthetic import SyntheticPlan, SyntheticSource
+from lupctl.core.training.nets.resnet.trunk import ResNetTrunk
+from tests.conftest import encode_tiny
+from tests.stages.test_convert import published
+from tests.tools.tiny_videos import luperson_frames, write_mot, write_pickle, write_video
 
 README = Path(__file__).parents[1] / "README.md"
 TINY = "--gpus 0 --workers 0 --set net.width=4 --set pixels.height=32 --set pixels.width=16 --set schedule.epochs=1"

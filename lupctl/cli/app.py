@@ -6,22 +6,22 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from lupctl.cli.data import info, pack
-from lupctl.cli.data_build import build
-from lupctl.cli.data_download import download
-from lupctl.cli.data_list import list_datasets
-from lupctl.cli.data_verify import verify
+from lupctl.cli.data.build import build
+from lupctl.cli.data.download import download
+from lupctl.cli.data.list import list_datasets
+from lupctl.cli.data.pack import info, pack
+from lupctl.cli.data.verify import verify
 from lupctl.cli.demo import demo
 from lupctl.cli.doctor import doctor
-from lupctl.cli.dump import dump
-from lupctl.cli.evaluate import evaluate
-from lupctl.cli.finetune import finetune
-from lupctl.cli.model import convert_model, download_model, list_models, show_model
-from lupctl.cli.model_export import export_model
-from lupctl.cli.pretrain import pretrain
+from lupctl.cli.model.export import export_model
+from lupctl.cli.model.model import convert_model, download_model, list_models, show_model
+from lupctl.cli.output import print_error, tracebacks_wanted
 from lupctl.cli.recipe import list_recipes, show_recipe
-from lupctl.cli.search import search
-from lupctl.cli.show import print_error, tracebacks_wanted
+from lupctl.cli.retrieval.dump import dump
+from lupctl.cli.retrieval.evaluate import evaluate
+from lupctl.cli.retrieval.search import search
+from lupctl.cli.train.finetune import finetune
+from lupctl.cli.train.pretrain import pretrain
 from lupctl.core.errors import DeviceError, LupError
 
 app = typer.Typer(

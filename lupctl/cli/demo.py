@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lupctl.cli.options import DebugOption, DryRunOption, ForceOption, JsonOption, OutOption, QuietOption
-from lupctl.cli.show import print_json, print_plan, print_table
-from lupctl.core.progress import Progress
+from lupctl.cli.output import print_json, print_plan, print_table
+from lupctl.core.system.progress.lines import Progress
 from lupctl.core.workspace import Workspace
 
 if TYPE_CHECKING:
-    from lupctl.core.formats.report import Report
-    from lupctl.core.sources.synthetic import SyntheticPlan
+    from lupctl.core.data.sources.synthetic import SyntheticPlan
+    from lupctl.core.ranking.reports.model.single import Report
 
 RECIPES = ("demo-moco", "demo-bot")
 STARTS = {"scratch": "scratch", "pre-trained": "pretrain"}
@@ -67,7 +67,7 @@ def demo(
 
     Example: `lupctl demo`
     """
-    from lupctl.core.sources.synthetic import SyntheticPlan
+    from lupctl.core.data.sources.synthetic import SyntheticPlan
 
     scale = QUICK if quick else FULL
     space = Workspace(out or Path(f"lup-demo{'-quick' if quick else ''}{f'-seed{seed}' if seed != 1 else ''}"))
@@ -99,7 +99,7 @@ def demo(
 
 def pack_persons(space: Workspace, plan: "SyntheticPlan", *, force: bool, progress: Progress) -> None:
     """Draws the persons into a pack, unless the same ones lie there."""
-    from lupctl.core.sources.synthetic import SyntheticSource
+    from lupctl.core.data.sources.synthetic import SyntheticSource
     from lupctl.core.stages.pack import pack, plan_pack
 
     source = SyntheticSource(plan)
@@ -113,11 +113,11 @@ def pretrain_backbone(
     space: Workspace, scale: Scale, seed: int, *, force: bool, quiet: bool, progress: Progress
 ) -> Path:
     """Pre-trains on the unlabelled persons; returns the run's folder."""
-    from lupctl.core.device import Placement
     from lupctl.core.recipes.models import PretrainRecipe
     from lupctl.core.recipes.shipped import resolve_recipe
     from lupctl.core.stages.pretrain.job import PretrainJob
     from lupctl.core.stages.pretrain.run import pretrain
+    from lupctl.core.system.jobs.device import Placement
 
     flags = {"seed": seed, "schedule.epochs": scale.pretrain_epochs, "data.packs": ["synthetic"]}
     recipe = resolve_recipe("pretrain", "demo-moco", flags=flags)
@@ -142,11 +142,11 @@ def finetune_network(
     space: Workspace, scale: Scale, seed: int, backbone: Path | None, *, force: bool, quiet: bool, progress: Progress
 ) -> Path:
     """Fine-tunes on the few labelled persons, with the same budget from either start; returns the run's folder."""
-    from lupctl.core.device import Placement
     from lupctl.core.recipes.models import FinetuneRecipe
     from lupctl.core.recipes.shipped import resolve_recipe
     from lupctl.core.stages.finetune.job import FinetuneJob
     from lupctl.core.stages.finetune.run import finetune
+    from lupctl.core.system.jobs.device import Placement
 
     start = "scratch" if backbone is None else backbone.name
     flags = {"seed": seed, "schedule.epochs": scale.finetune_epochs, "data.packs": ["synthetic"], "start": start}
@@ -173,8 +173,8 @@ def score_run(space: Workspace, run: Path, *, force: bool, progress: Progress) -
     """Dumps a run's features and evaluates them, re-ranked too."""
     import torch
 
-    from lupctl.cli.targets import Target, current_features
-    from lupctl.core.metrics.rerank import RerankSettings
+    from lupctl.core.ranking.reranking.rerank import RerankSettings
+    from lupctl.core.resolve.features import Target, current_features
     from lupctl.core.stages.evaluate import EvaluationJob, evaluate
 
     progress.say(f"[5/5] evaluating {run}")
@@ -187,7 +187,7 @@ def score_run(space: Workspace, run: Path, *, force: bool, progress: Progress) -
 
 def show_result(space: Workspace, reports: dict[str, "Report"], *, seconds: float, json: bool) -> None:
     """Prints the one table at the end."""
-    from lupctl.core.formats.report import report_payload
+    from lupctl.core.ranking.reports.model.single import report_payload
 
     plain = {title: report.scores for title, report in reports.items()}
     ranked = {title: report.rerank.scores for title, report in reports.items() if report.rerank is not None}
@@ -217,7 +217,7 @@ def show_result(space: Workspace, reports: dict[str, "Report"], *, seconds: floa
 
 def show_plan(space: Workspace, plan: "SyntheticPlan", *, json: bool) -> None:
     """Prints what the demo would do."""
-    from lupctl.core.sources.synthetic import SyntheticSource
+    from lupctl.core.data.sources.synthetic import SyntheticSource
 
     counts = {"images": len(SyntheticSource(plan).list_images()), "unlabelled_persons": plan.unlabelled_persons}
     persons = {"train_persons": plan.train_persons, "test_persons": plan.test_persons}

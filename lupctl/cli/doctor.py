@@ -5,7 +5,7 @@ from dataclasses import asdict
 import typer
 
 from lupctl.cli.options import DebugOption, HomeOption, JsonOption, QuietOption
-from lupctl.cli.show import print_json, print_table
+from lupctl.cli.output import print_json, print_table
 from lupctl.core.workspace import open_workspace
 
 

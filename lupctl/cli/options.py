@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from lupctl.cli.complete import complete_arch, complete_recipe
-from lupctl.cli.show import show_tracebacks
+from lupctl.cli.output import show_tracebacks
 from lupctl.core.choices import Arch
 
 HomeOption = Annotated[

@@ -18,11 +18,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from lupctl.core.progress import Progress
+from lupctl.core.data.video.boxes import clip_boxes, round_boxes
+from lupctl.core.data.video.mot import read_mot
 from lupctl.core.stages.build.job import BuildJob, Cutting
 from lupctl.core.stages.build.run import build
-from lupctl.core.video.boxes import clip_boxes, round_boxes
-from lupctl.core.video.mot import read_mot
+from lupctl.core.system.progress.lines import Progress
 
 
 def seek_to_each(video: Path, detections: Path, out: Path, *, reopen: bool, most_frames: int) -> tuple[int, int]:

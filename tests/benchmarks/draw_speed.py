@@ -10,8 +10,8 @@ import time
 import cv2
 import numpy as np
 
-from lupctl.core.sources.drawing.scene import draw_scene
-from lupctl.core.sources.synthetic import SyntheticPlan, SyntheticSource
+from lupctl.core.data.drawing.scene import draw_scene
+from lupctl.core.data.sources.synthetic import SyntheticPlan, SyntheticSource
 
 
 def main() -> None:

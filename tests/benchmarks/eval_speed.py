@@ -26,9 +26,9 @@ import numpy as np
 import torch
 
 from lupctl.core.choices import NeighbourSearch
-from lupctl.core.formats.samples import Samples
-from lupctl.core.metrics.rerank import RerankSettings
-from lupctl.core.retrieval.score import DetailSettings, score
+from lupctl.core.formats.pack.samples import Samples
+from lupctl.core.ranking.reranking.rerank import RerankSettings
+from lupctl.core.ranking.retrieval.score import DetailSettings, score
 
 DIMENSION, CAMERAS, NEAREST = 2_048, 6, 21
 PAGE_BYTES = 4096

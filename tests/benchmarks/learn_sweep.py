@@ -19,17 +19,13 @@ import numpy as np
 import torch
 from learn_results import FILE, SCORES, Results, show_table
 
-from lupctl.core.device import Placement
-from lupctl.core.formats.pack import Pack, open_pack
-from lupctl.core.loading.images import PackImages
-from lupctl.core.loading.views import build_view_plan
-from lupctl.core.progress import Progress
+from lupctl.core.data.sources.synthetic import SyntheticPlan, SyntheticSource
+from lupctl.core.formats.pack.read import Pack, open_pack
+from lupctl.core.ranking.retrieval.answerable import gallery_rows, query_rows
+from lupctl.core.ranking.retrieval.extract import Encoder, extract_features, open_encoder
 from lupctl.core.recipes.models import FinetuneRecipe, PretrainRecipe
 from lupctl.core.recipes.sections import LUPERSON_MEAN, LUPERSON_STD
 from lupctl.core.recipes.shipped import resolve_recipe
-from lupctl.core.retrieval.answerable import gallery_rows, query_rows
-from lupctl.core.retrieval.extract import Encoder, extract_features, open_encoder
-from lupctl.core.sources.synthetic import SyntheticPlan, SyntheticSource
 from lupctl.core.stages.finetune.job import FinetuneJob
 from lupctl.core.stages.finetune.run import finetune
 from lupctl.core.stages.pack import pack
@@ -38,6 +34,10 @@ from lupctl.core.stages.pretrain.loop import build_method
 from lupctl.core.stages.pretrain.probe import probe_backbone
 from lupctl.core.stages.pretrain.run import pretrain
 from lupctl.core.stages.pretrain.setup import set_up
+from lupctl.core.system.jobs.device import Placement
+from lupctl.core.system.progress.lines import Progress
+from lupctl.core.training.loading.images import PackImages
+from lupctl.core.training.views.plan import build_view_plan
 
 DRAWN = SyntheticPlan(
     seed=1, unlabelled_persons=400, scenes=48, train_persons=16, test_persons=40, distractors=40, height=64, width=32

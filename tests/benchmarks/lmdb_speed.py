@@ -41,11 +41,11 @@ import numpy as np
 from pack_speed import draw_files
 
 from lupctl.core.choices import ImageCheck
-from lupctl.core.packing.filling import PackSettings
-from lupctl.core.progress import Progress
-from lupctl.core.sources.lmdb_folder import LmdbSource
+from lupctl.core.data.packing.filling import PackSettings
+from lupctl.core.data.sources.layouts.lmdb_folder import LmdbSource
 from lupctl.core.stages.pack import pack
-from lupctl.core.threads import pick_workers
+from lupctl.core.system.progress.lines import Progress
+from lupctl.core.system.threads.ordered import pick_workers
 
 NUM_DISTINCT = 2_000
 

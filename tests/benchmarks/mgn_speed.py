@@ -20,25 +20,25 @@ from pathlib import Path
 import cv2
 import torch
 
-from lupctl.core.formats.checkpoint import write_checkpoint
-from lupctl.core.formats.chunks import open_chunks
-from lupctl.core.formats.images import decode_rgb
-from lupctl.core.formats.pack import Pack, open_pack
-from lupctl.core.loading.images import PackImages
-from lupctl.core.loading.loaders import ChunkDataset, StepDataset, open_loader
-from lupctl.core.loading.transform import make_view
-from lupctl.core.loading.views import build_view_plan
-from lupctl.core.nets.build import build_mgn
-from lupctl.core.progress import Progress
+from lupctl.core.data.sources.synthetic import SyntheticPlan, SyntheticSource
+from lupctl.core.formats.features.chunks import open_chunks
+from lupctl.core.formats.images.codec import decode_rgb
+from lupctl.core.formats.pack.read import Pack, open_pack
+from lupctl.core.formats.weights.file import write_checkpoint
+from lupctl.core.ranking.retrieval.extract import Encoder, embed_chunks
 from lupctl.core.recipes.models import FinetuneRecipe
 from lupctl.core.recipes.shipped import resolve_recipe
-from lupctl.core.retrieval.extract import Encoder, embed_chunks
-from lupctl.core.sources.synthetic import SyntheticPlan, SyntheticSource
 from lupctl.core.stages.finetune.criterion import measure
 from lupctl.core.stages.finetune.job import build_order, network_plan
 from lupctl.core.stages.finetune.persons import pick_rows
 from lupctl.core.stages.pack import pack
-from lupctl.core.train.optim import build_optimizer
+from lupctl.core.system.progress.lines import Progress
+from lupctl.core.training.engine.optim import build_optimizer
+from lupctl.core.training.loading.images import PackImages
+from lupctl.core.training.loading.loaders import ChunkDataset, StepDataset, open_loader
+from lupctl.core.training.nets.build import build_mgn
+from lupctl.core.training.views.pixels import make_view
+from lupctl.core.training.views.plan import build_view_plan
 
 PERSONS = 751
 

@@ -18,11 +18,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from lupctl.core.formats.pack import open_pack
-from lupctl.core.progress import Progress
-from lupctl.core.sources.images import ImagesSource
+from lupctl.core.data.sources.layouts.images import ImagesSource
+from lupctl.core.formats.pack.read import open_pack
 from lupctl.core.stages.pack import pack
-from lupctl.core.threads import pick_workers
+from lupctl.core.system.progress.lines import Progress
+from lupctl.core.system.threads.ordered import pick_workers
 
 NUM_READS = 200_000
 

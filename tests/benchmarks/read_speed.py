@@ -29,16 +29,16 @@ import numpy as np
 from numpy.typing import NDArray
 from pack_speed import draw_files
 
-from lupctl.core.formats.pack import Pack, open_pack
-from lupctl.core.formats.pack_writer import PackWriter
+from lupctl.core.formats.pack.read import Pack, open_pack
+from lupctl.core.formats.pack.shards import PACK_FORMAT
+from lupctl.core.formats.pack.write import PackWriter
+from lupctl.core.formats.pack.write_shard import PackedBlock
 from lupctl.core.formats.record import build_record
-from lupctl.core.formats.shard_writer import PackedBlock
-from lupctl.core.formats.shards import PACK_FORMAT
-from lupctl.core.loading.images import PackImages
-from lupctl.core.loading.loaders import StepDataset
-from lupctl.core.loading.samplers import ShuffledOrder
-from lupctl.core.loading.views import ViewPlan
-from lupctl.core.names import build_names
+from lupctl.core.system.strings import build_names
+from lupctl.core.training.loading.images import PackImages
+from lupctl.core.training.loading.loaders import StepDataset
+from lupctl.core.training.loading.samplers import ShuffledOrder
+from lupctl.core.training.views.plan import ViewPlan
 
 Item = TypeVar("Item")
 

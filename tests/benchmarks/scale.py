@@ -25,14 +25,14 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from lupctl.core.formats.pack import Pack, open_pack
-from lupctl.core.names import NamesBuilder
-from lupctl.core.packing.filling import PackSettings
-from lupctl.core.packing.looks import compare_checksums
-from lupctl.core.progress import Progress
-from lupctl.core.sources.records import Listing
+from lupctl.core.data.checking.images import compare_checksums
+from lupctl.core.data.packing.filling import PackSettings
+from lupctl.core.data.sources.records import Listing
+from lupctl.core.formats.pack.read import Pack, open_pack
 from lupctl.core.stages.pack import pack
 from lupctl.core.stages.verify import verify_pack
+from lupctl.core.system.progress.lines import Progress
+from lupctl.core.system.strings import NamesBuilder
 
 TARGET = 10_683_716
 NUM_DISTINCT = 64

@@ -14,15 +14,15 @@ from pathlib import Path
 
 import torch
 
-from lupctl.core.methods.moco import MoCo
 from lupctl.core.recipes.models import PretrainRecipe
 from lupctl.core.recipes.shipped import resolve_recipe
 from lupctl.core.stages.pretrain.loop import build_method, learn
-from lupctl.core.train.gradients import SharedGradients
-from lupctl.core.train.optim import build_optimizer
-from lupctl.core.train.runs import RunFolder
-from lupctl.core.train.saving import StateWriter
-from lupctl.core.train.state import pack_state, restore_state
+from lupctl.core.training.engine.gradients import SharedGradients
+from lupctl.core.training.engine.optim import build_optimizer
+from lupctl.core.training.engine.runs import RunFolder
+from lupctl.core.training.engine.saving import StateWriter
+from lupctl.core.training.engine.state import pack_state, restore_state
+from lupctl.core.training.methods.moco import MoCo
 
 CPU = torch.device("cpu")
 

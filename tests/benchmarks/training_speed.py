@@ -17,26 +17,26 @@ from pathlib import Path
 
 import torch
 
-from lupctl.core.device import Placement
-from lupctl.core.formats.images import decode_rgb
-from lupctl.core.formats.pack import open_pack
-from lupctl.core.loading.images import PackImages
-from lupctl.core.loading.loaders import StepDataset, open_loader
-from lupctl.core.loading.samplers import ShuffledOrder
-from lupctl.core.loading.transform import make_view
-from lupctl.core.loading.views import build_view_plan
-from lupctl.core.progress import Progress
+from lupctl.core.data.sources.synthetic import SyntheticPlan, SyntheticSource
+from lupctl.core.formats.images.codec import decode_rgb
+from lupctl.core.formats.pack.read import open_pack
 from lupctl.core.recipes.models import PretrainRecipe
 from lupctl.core.recipes.shipped import resolve_recipe
-from lupctl.core.sources.synthetic import SyntheticPlan, SyntheticSource
 from lupctl.core.stages.pack import pack
 from lupctl.core.stages.pretrain.job import PretrainJob
 from lupctl.core.stages.pretrain.loop import build_method, build_schedule, learn, share_gradients
 from lupctl.core.stages.pretrain.setup import open_batches, set_up
-from lupctl.core.train.log import LoopLog
-from lupctl.core.train.optim import build_optimizer, set_rate
-from lupctl.core.train.parts import each_part
-from lupctl.core.train.runs import RunFolder, read_metrics
+from lupctl.core.system.jobs.device import Placement
+from lupctl.core.system.progress.lines import Progress
+from lupctl.core.training.engine.log import LoopLog
+from lupctl.core.training.engine.optim import build_optimizer, set_rate
+from lupctl.core.training.engine.parts import each_part
+from lupctl.core.training.engine.runs import RunFolder, read_metrics
+from lupctl.core.training.loading.images import PackImages
+from lupctl.core.training.loading.loaders import StepDataset, open_loader
+from lupctl.core.training.loading.samplers import ShuffledOrder
+from lupctl.core.training.views.pixels import make_view
+from lupctl.core.training.views.plan import build_view_plan
 
 CPU = Placement("cpu", 1, "")
 BATCH = 128

@@ -27,16 +27,16 @@ import torch
 from PIL import Image, ImageFilter
 from torchvision import transforms
 
-from lupctl.core.formats.pack import Pack, open_pack
-from lupctl.core.loading.draws import SampleDraws
-from lupctl.core.loading.images import PackImages
-from lupctl.core.loading.loaders import StepDataset
-from lupctl.core.loading.samplers import ShuffledOrder
-from lupctl.core.loading.transform import make_view
-from lupctl.core.loading.views import ViewPlan, draw_view
-from lupctl.core.progress import Progress
-from lupctl.core.sources.synthetic import SyntheticPlan, SyntheticSource
+from lupctl.core.data.sources.synthetic import SyntheticPlan, SyntheticSource
+from lupctl.core.formats.pack.read import Pack, open_pack
 from lupctl.core.stages.pack import pack
+from lupctl.core.system.progress.lines import Progress
+from lupctl.core.training.loading.images import PackImages
+from lupctl.core.training.loading.loaders import StepDataset
+from lupctl.core.training.loading.samplers import ShuffledOrder
+from lupctl.core.training.views.draws import SampleDraws
+from lupctl.core.training.views.pixels import make_view
+from lupctl.core.training.views.plan import ViewPlan, draw_view
 
 MEAN, STD = (0.3525, 0.3106, 0.3140), (0.2660, 0.2522, 0.2505)
 

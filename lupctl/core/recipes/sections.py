@@ -115,7 +115,7 @@ class Optim(Section):
 
 
 class ScheduleSettings(Section):
-    """The learning rate over time; see `lupctl.core.train.optim.Schedule`."""
+    """The learning rate over time; see `lupctl.core.training.engine.optim.Schedule`."""
 
     epochs: Positive = 200
     kind: ScheduleKind = "cosine"

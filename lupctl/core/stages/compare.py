@@ -3,11 +3,11 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from lupctl.core.files import check_absent, write_text
-from lupctl.core.formats.comparison import Comparison, write_comparison
-from lupctl.core.formats.report import Report
-from lupctl.core.pages.compare import render_comparison
-from lupctl.core.retrieval.comparing import compare_reports
+from lupctl.core.ranking.reports.build.comparison import compare_reports
+from lupctl.core.ranking.reports.model.comparison import Comparison, write_comparison
+from lupctl.core.ranking.reports.model.single import Report
+from lupctl.core.ranking.reports.page.comparison import render_comparison
+from lupctl.core.system.disk.atomic import check_absent, write_text
 
 
 def compare(reports: Mapping[str, Report], out: Path, *, force: bool = False) -> Comparison:

@@ -5,14 +5,14 @@ from pathlib import Path
 from typing import Any
 
 from lupctl.core.errors import FormatError, LupError, UsageError
-from lupctl.core.files import check_absent, file_fingerprint
-from lupctl.core.formats.checkpoint import read_header, write_checkpoint
-from lupctl.core.formats.foreign_weights import read_foreign
-from lupctl.core.nets.foreign import Difference, Encoder, Recognised, recognise, turn_to_rgb
-from lupctl.core.progress import Progress
+from lupctl.core.formats.weights.file import read_header, write_checkpoint
+from lupctl.core.formats.weights.foreign import read_foreign
 from lupctl.core.recipes.sections import IMAGENET_MEAN, Pixels
 from lupctl.core.recipes.shipped import find_text, resolve_recipe
 from lupctl.core.recipes.text import parse_recipe
+from lupctl.core.system.disk.atomic import check_absent, file_fingerprint
+from lupctl.core.system.progress.lines import Progress
+from lupctl.core.training.nets.foreign import Difference, Encoder, Recognised, recognise, turn_to_rgb
 
 TABLE_ROWS = 10
 

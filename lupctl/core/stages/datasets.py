@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import Literal
 
 from lupctl.core.choices import Role
+from lupctl.core.data.catalog.datasets import CatalogEntry, catalog_entry, known_datasets
+from lupctl.core.data.catalog.links import KnownArchive, Links, dataset_links, has_signs
 from lupctl.core.errors import DataError
+from lupctl.core.formats.pack.shards import HINT, PACK_FORMAT
+from lupctl.core.formats.pack.verdict import read_verdict
 from lupctl.core.formats.record import open_recorded
-from lupctl.core.formats.shards import HINT, PACK_FORMAT
-from lupctl.core.sources.catalog import CatalogEntry, catalog_entry, known_datasets
-from lupctl.core.sources.links import KnownArchive, Links, dataset_links, has_signs
-from lupctl.core.verdicts import read_verdict
 from lupctl.core.workspace import Workspace
 
 State = Literal["absent", "begun", "raw", "unrecognised", "packed", "damaged pack", "verified", "failed verification"]

@@ -14,7 +14,7 @@ import faiss
 import numpy as np
 import torch
 
-from lupctl.core.device import pick_placement
+from lupctl.core.system.jobs.device import pick_placement
 
 LOW_DISK_BYTES = 5 * 2**30
 

@@ -13,19 +13,19 @@ import torch
 from numpy.typing import NDArray
 
 from lupctl.core.choices import ROLE_CODES, FeatureType, Precision, Role
-from lupctl.core.device import pick_precision
+from lupctl.core.data.sources.layouts.images import ImagesSource
 from lupctl.core.errors import DataError
-from lupctl.core.files import check_absent
-from lupctl.core.formats.chunks import FeatureChunks, open_chunks
-from lupctl.core.formats.features import FEATURES_FORMAT, Features, write_features
-from lupctl.core.formats.pack import open_pack
+from lupctl.core.formats.features.chunks import FeatureChunks, open_chunks
+from lupctl.core.formats.features.file import FEATURES_FORMAT, Features, write_features
+from lupctl.core.formats.pack.read import open_pack
+from lupctl.core.formats.pack.samples import Samples
 from lupctl.core.formats.record import build_record
-from lupctl.core.formats.samples import Samples
-from lupctl.core.loading.images import FileImages, PackImages
-from lupctl.core.loading.loaders import ChunkDataset, default_workers
-from lupctl.core.progress import Progress
-from lupctl.core.retrieval.extract import Encoder, describe_network, embed_chunks, open_encoder
-from lupctl.core.sources.images import ImagesSource
+from lupctl.core.ranking.retrieval.extract import Encoder, describe_network, embed_chunks, open_encoder
+from lupctl.core.system.disk.atomic import check_absent
+from lupctl.core.system.jobs.device import pick_precision
+from lupctl.core.system.progress.lines import Progress
+from lupctl.core.training.loading.images import FileImages, PackImages
+from lupctl.core.training.loading.loaders import ChunkDataset, default_workers
 
 # What has to be known of a dataset goes with everything made from it: a pack's entry, and its name in the features.
 # The version tells MSMT17's two apart; a record's own `version` is that of lupctl.

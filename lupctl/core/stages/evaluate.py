@@ -9,9 +9,11 @@ import torch
 
 from lupctl.core.choices import Protocol, SameCamera, TestedPersons
 from lupctl.core.errors import DataError, DeviceError
-from lupctl.core.files import check_absent, check_writable, file_fingerprint, write_text
-from lupctl.core.formats.foreign_features import is_made_elsewhere
-from lupctl.core.formats.report import (
+from lupctl.core.formats.features.foreign import is_made_elsewhere
+from lupctl.core.ranking.reports.build.images import open_images
+from lupctl.core.ranking.reports.build.ranklists import rank_lists
+from lupctl.core.ranking.reports.build.single import build_report
+from lupctl.core.ranking.reports.model.single import (
     REPORT_NAME,
     Report,
     ReportExpansion,
@@ -19,19 +21,17 @@ from lupctl.core.formats.report import (
     read_report,
     write_report,
 )
-from lupctl.core.metrics.rerank import RerankSettings
-from lupctl.core.pages.pictures import embed_picture
-from lupctl.core.pages.report import render_report
-from lupctl.core.progress import Progress
-from lupctl.core.retrieval.answerable import Counts, check_answerable
-from lupctl.core.retrieval.doubts import say_doubts, say_where_faiss_runs
-from lupctl.core.retrieval.expansion import ExpansionSettings, expand_features
-from lupctl.core.retrieval.joined import JoinedFeatures, read_joined, read_joined_head
-from lupctl.core.retrieval.pictures import open_images
-from lupctl.core.retrieval.pooling import pool_queries, pool_samples
-from lupctl.core.retrieval.ranklists import rank_lists
-from lupctl.core.retrieval.reporting import build_report
-from lupctl.core.retrieval.score import DetailSettings, Scored, check_directions, estimate_bytes, score
+from lupctl.core.ranking.reports.page.images import embed_picture
+from lupctl.core.ranking.reports.page.single import render_report
+from lupctl.core.ranking.reranking.rerank import RerankSettings
+from lupctl.core.ranking.retrieval.answerable import Counts, check_answerable
+from lupctl.core.ranking.retrieval.expansion import ExpansionSettings, expand_features
+from lupctl.core.ranking.retrieval.inputs import JoinedFeatures, read_joined, read_joined_head
+from lupctl.core.ranking.retrieval.pooling import pool_queries, pool_samples
+from lupctl.core.ranking.retrieval.score import DetailSettings, Scored, check_directions, estimate_bytes, score
+from lupctl.core.ranking.retrieval.warnings import say_doubts, say_where_faiss_runs
+from lupctl.core.system.disk.atomic import check_absent, check_writable, file_fingerprint, write_text
+from lupctl.core.system.progress.lines import Progress
 
 PAGE_SUFFIX = ".html"
 

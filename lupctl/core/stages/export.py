@@ -16,9 +16,8 @@ import torch
 from numpy.typing import NDArray
 
 from lupctl.core.errors import DataError, UsageError
-from lupctl.core.files import atomic_path, check_absent, check_writable
-from lupctl.core.formats.checkpoint import Checkpoint
-from lupctl.core.formats.onnx_file import (
+from lupctl.core.formats.weights.file import Checkpoint
+from lupctl.core.formats.weights.onnx import (
     INPUT,
     ONNX_FORMAT,
     ONNX_SUFFIX,
@@ -29,10 +28,11 @@ from lupctl.core.formats.onnx_file import (
     run_model,
     write_model,
 )
-from lupctl.core.loading.transform import make_view
-from lupctl.core.loading.views import draw_views
-from lupctl.core.nets.standalone import StandaloneNetwork
-from lupctl.core.retrieval.extract import Encoder, describe_network, open_encoder
+from lupctl.core.ranking.retrieval.extract import Encoder, describe_network, open_encoder
+from lupctl.core.system.disk.atomic import atomic_path, check_absent, check_writable
+from lupctl.core.training.nets.standalone import StandaloneNetwork
+from lupctl.core.training.views.pixels import make_view
+from lupctl.core.training.views.plan import draw_views
 
 # The oldest set of operations that torch writes without translating.
 OPSET: Final = 18

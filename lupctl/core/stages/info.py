@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 
 from lupctl.core.choices import ROLE_CODES, ROLE_NAMES, ImageCheck, Role
 from lupctl.core.errors import CorruptImageError, UsageError
-from lupctl.core.files import atomic_path, check_absent
-from lupctl.core.formats.images import decode_rgb
-from lupctl.core.formats.pack import Pack, open_pack
-from lupctl.core.formats.pack_facts import packed_check
-from lupctl.core.formats.sizes import describe_sizes
+from lupctl.core.formats.images.codec import decode_rgb
+from lupctl.core.formats.images.sizes import describe_sizes
+from lupctl.core.formats.pack.facts import packed_check
+from lupctl.core.formats.pack.read import Pack, open_pack
+from lupctl.core.system.disk.atomic import atomic_path, check_absent
 
 MOST_ROWS = 16
 MOST_COLUMNS = 12

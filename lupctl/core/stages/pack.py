@@ -9,21 +9,21 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lupctl.core.choices import ROLE_CODES, ImageCheck, Role
+from lupctl.core.data.catalog.origin import read_origin
+from lupctl.core.data.packing.filling import Filling, PackSettings
+from lupctl.core.data.sources.digest import source_digest
+from lupctl.core.data.sources.records import Listing, Source
 from lupctl.core.errors import DataError, FormatError
-from lupctl.core.files import check_absent
-from lupctl.core.formats.pack import read_pack_record
-from lupctl.core.formats.pack_facts import packed_check, read_pack_facts
-from lupctl.core.formats.pack_writer import PackWriter
-from lupctl.core.formats.places import remove_leftovers
+from lupctl.core.formats.pack.facts import packed_check, read_pack_facts
+from lupctl.core.formats.pack.lock import remove_leftovers
+from lupctl.core.formats.pack.read import read_pack_record
+from lupctl.core.formats.pack.shards import PACK_FORMAT
+from lupctl.core.formats.pack.write import PackWriter
 from lupctl.core.formats.record import build_record
-from lupctl.core.formats.shards import PACK_FORMAT
-from lupctl.core.names import build_names, find_repeated
-from lupctl.core.packing.filling import Filling, PackSettings
-from lupctl.core.progress import Progress
-from lupctl.core.sources.digest import source_digest
-from lupctl.core.sources.origin import read_origin
-from lupctl.core.sources.records import Listing, Source
-from lupctl.core.threads import pick_workers
+from lupctl.core.system.disk.atomic import check_absent
+from lupctl.core.system.progress.lines import Progress
+from lupctl.core.system.strings import build_names, find_repeated
+from lupctl.core.system.threads.ordered import pick_workers
 
 DEFAULTS = PackSettings()
 NUM_EXAMPLES = 5

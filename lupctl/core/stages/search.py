@@ -11,23 +11,23 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lupctl.core.choices import SearchIndex
-from lupctl.core.device import pick_precision
 from lupctl.core.errors import CorruptImageError, DataError, UsageError
-from lupctl.core.files import atomic_path, check_absent, file_fingerprint
-from lupctl.core.formats.features import FeaturesHead
-from lupctl.core.formats.foreign_features import read_any_features, read_any_head
-from lupctl.core.formats.images import decode_rgb
-from lupctl.core.formats.samples import Samples
-from lupctl.core.loading.images import FileImages
-from lupctl.core.metrics.neighbours import find_nearest
-from lupctl.core.metrics.vectors import UnitRows
-from lupctl.core.progress import Progress
-from lupctl.core.retrieval.extract import extract_features, open_encoder
-from lupctl.core.retrieval.ivf import index_path, is_current, open_index, search_index
-from lupctl.core.retrieval.joined import SHOWN, network_of
-from lupctl.core.retrieval.pictures import Images, open_images
-from lupctl.core.retrieval.score import check_directions
-from lupctl.core.retrieval.sheet import Cell, draw_sheet
+from lupctl.core.formats.features.file import FeaturesHead
+from lupctl.core.formats.features.foreign import read_any_features, read_any_head
+from lupctl.core.formats.images.codec import decode_rgb
+from lupctl.core.formats.pack.samples import Samples
+from lupctl.core.ranking.metrics.vectors import UnitRows
+from lupctl.core.ranking.reports.build.images import Images, open_images
+from lupctl.core.ranking.reports.page.sheet import Cell, draw_sheet
+from lupctl.core.ranking.reranking.neighbours import find_nearest
+from lupctl.core.ranking.retrieval.extract import extract_features, open_encoder
+from lupctl.core.ranking.retrieval.inputs import SHOWN, network_of
+from lupctl.core.ranking.retrieval.ivf import index_path, is_current, open_index, search_index
+from lupctl.core.ranking.retrieval.score import check_directions
+from lupctl.core.system.disk.atomic import atomic_path, check_absent, file_fingerprint
+from lupctl.core.system.jobs.device import pick_precision
+from lupctl.core.system.progress.lines import Progress
+from lupctl.core.training.loading.images import FileImages
 
 SHEET_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 CHUNK = 64

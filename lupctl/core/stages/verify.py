@@ -10,16 +10,10 @@ from typing import Literal
 import numpy as np
 
 from lupctl.core.choices import ROLE_CODES, Role
-from lupctl.core.formats.columns import columns_hold
-from lupctl.core.formats.pack import Pack, open_pack
-from lupctl.core.formats.pack_facts import packed_check
-from lupctl.core.formats.samples import Samples
-from lupctl.core.formats.sizes import Sizes, describe_sizes
-from lupctl.core.names import build_names, find_falls, find_repeated
-from lupctl.core.packing.looks import Looks, compare_checksums, decode_all
-from lupctl.core.progress import Progress
-from lupctl.core.sources.catalog import find_entry
-from lupctl.core.sources.checks import (
+from lupctl.core.data.catalog.datasets import find_entry
+from lupctl.core.data.checking.copies import check_copies
+from lupctl.core.data.checking.images import Looks, compare_checksums, decode_all
+from lupctl.core.data.checking.labels import (
     NUM_EXAMPLES,
     Counts,
     Finding,
@@ -28,8 +22,14 @@ from lupctl.core.sources.checks import (
     check_published,
     count_images,
 )
-from lupctl.core.sources.copies import check_copies
-from lupctl.core.sources.records import Source
+from lupctl.core.data.sources.records import Source
+from lupctl.core.formats.images.sizes import Sizes, describe_sizes
+from lupctl.core.formats.pack.columns import columns_hold
+from lupctl.core.formats.pack.facts import packed_check
+from lupctl.core.formats.pack.read import Pack, open_pack
+from lupctl.core.formats.pack.samples import Samples
+from lupctl.core.system.progress.lines import Progress
+from lupctl.core.system.strings import build_names, find_falls, find_repeated
 
 Depth = Literal["counts", "checksums", "decoded"]
 

@@ -10,13 +10,13 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from lupctl.core.choices import nearest_name
+from lupctl.core.data.catalog.weights import PUBLISHED, PublishedWeights
 from lupctl.core.errors import DataError, FormatError, UsageError
-from lupctl.core.files import atomic_path, check_absent, file_fingerprint, write_text
-from lupctl.core.formats.checkpoint import HEADER_KEY, read_checkpoint
-from lupctl.core.formats.foreign_weights import read_foreign
-from lupctl.core.formats.onnx_file import ONNX_SUFFIX, read_record
-from lupctl.core.nets.foreign import recognise
-from lupctl.core.sources.weights import PUBLISHED, PublishedWeights
+from lupctl.core.formats.weights.file import HEADER_KEY, read_checkpoint
+from lupctl.core.formats.weights.foreign import read_foreign
+from lupctl.core.formats.weights.onnx import ONNX_SUFFIX, read_record
+from lupctl.core.system.disk.atomic import atomic_path, check_absent, file_fingerprint, write_text
+from lupctl.core.training.nets.foreign import recognise
 
 SAFETENSORS = ".safetensors"
 

@@ -8,18 +8,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lupctl.core.choices import ROLE_CODES, ROLE_NAMES, UNKNOWN_CAMERA, Role
+from lupctl.core.data.catalog.datasets import find_entry
+from lupctl.core.data.video.boxes import UNKNOWN_PERSON
 from lupctl.core.errors import DataError
-from lupctl.core.formats.crop_columns import read_crops
-from lupctl.core.formats.pack import open_pack
-from lupctl.core.formats.pack_writer import PackWriter
+from lupctl.core.formats.pack.crops import read_crops
+from lupctl.core.formats.pack.read import open_pack
+from lupctl.core.formats.pack.shards import PACK_FORMAT
+from lupctl.core.formats.pack.write import PackWriter
+from lupctl.core.formats.pack.write_shard import PackedImage
 from lupctl.core.formats.record import build_record
-from lupctl.core.formats.shard_writer import PackedImage
-from lupctl.core.formats.shards import PACK_FORMAT
-from lupctl.core.progress import Progress
-from lupctl.core.sources.catalog import find_entry
 from lupctl.core.stages.build.job import BuildJob, Outcome, VideoTask
 from lupctl.core.stages.build.plan import BuildPlan
-from lupctl.core.video.boxes import UNKNOWN_PERSON
+from lupctl.core.system.progress.lines import Progress
 
 HINT = "type the same command again"
 ROLES: tuple[Role, ...] = ("unlabelled", "train")

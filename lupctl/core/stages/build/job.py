@@ -4,8 +4,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from lupctl.core.choices import DetectionFormat, Detector, Executor, VideoCameras
-from lupctl.core.video.boxes import Boxes
-from lupctl.core.video.filters import FilterRules
+from lupctl.core.data.video.boxes import Boxes
+from lupctl.core.data.video.filters import FilterRules
 
 
 @dataclass(frozen=True)

@@ -14,23 +14,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lupctl.core.choices import Detector, Role
+from lupctl.core.data.video.boxes import UNKNOWN_PERSON, Boxes, are_inside, round_boxes
+from lupctl.core.data.video.crops import Crop, Missed, cut_crops
+from lupctl.core.data.video.detections import first_frame_of, read_video_detections
+from lupctl.core.data.video.filters import drop_unwanted
+from lupctl.core.data.video.frames import Frames, open_frames
+from lupctl.core.data.video.stream_check import describe_misfit, outside_share
+from lupctl.core.data.video.tracking import drop_short, link_tracklets
 from lupctl.core.errors import DataError
-from lupctl.core.files import disk_errors_named, write_text
-from lupctl.core.formats.crop_columns import CropFacts
+from lupctl.core.formats.pack.crops import CropFacts
+from lupctl.core.formats.pack.shards import PACK_FORMAT
+from lupctl.core.formats.pack.write_shard import PackedImage, ShardWriter
 from lupctl.core.formats.record import build_record
-from lupctl.core.formats.shard_writer import PackedImage, ShardWriter
-from lupctl.core.formats.shards import PACK_FORMAT
 from lupctl.core.stages.build.job import Cutting, Outcome, VideoTask
-from lupctl.core.video.boxes import UNKNOWN_PERSON, Boxes, are_inside, round_boxes
-from lupctl.core.video.crops import Crop, Missed, cut_crops
-from lupctl.core.video.detections import first_frame_of, read_video_detections
-from lupctl.core.video.filters import drop_unwanted
-from lupctl.core.video.fit import describe_misfit, outside_share
-from lupctl.core.video.frames import Frames, open_frames
-from lupctl.core.video.tracking import drop_short, link_tracklets
+from lupctl.core.system.disk.atomic import disk_errors_named, write_text
 
 if TYPE_CHECKING:
-    from lupctl.core.video.detector import PersonDetector
+    from lupctl.core.data.video.detector import PersonDetector
 
 MOST_PIXELS = 10**6  # a coordinate beyond is no pixel of any video
 NUM_EXAMPLES = 5
@@ -105,7 +105,7 @@ def _read_boxes(task: VideoTask, cutting: Cutting, outcome: Outcome) -> Boxes | 
 
 def _detect(task: VideoTask, cutting: Cutting, outcome: Outcome, check_stop: Stop) -> Boxes:
     """Persons found by a detector, in a pass of its own: who belongs to a tracklet is known at its end only."""
-    from lupctl.core.video.detector import detect_boxes
+    from lupctl.core.data.video.detector import detect_boxes
 
     assert cutting.detector is not None
     detector = _load_detector(cutting.detector, cutting.weights, cutting.device)
@@ -119,7 +119,7 @@ def _detect(task: VideoTask, cutting: Cutting, outcome: Outcome, check_stop: Sto
 
 @functools.cache
 def _load_detector(kind: Detector, weights: Path | None, device: str | None) -> "PersonDetector":
-    from lupctl.core.video.detector import PersonDetector
+    from lupctl.core.data.video.detector import PersonDetector
 
     return PersonDetector(kind, weights=weights, device=device)
 

@@ -11,12 +11,12 @@ from typing import Literal
 import numpy as np
 
 from lupctl.core.choices import DetectionFormat
+from lupctl.core.data.video.boxes import Boxes
+from lupctl.core.data.video.detections import read_detections
+from lupctl.core.data.video.listing import Video, find_detections, find_videos, match_names
 from lupctl.core.errors import DataError, FormatError, UsageError
-from lupctl.core.formats.pack import read_pack_record
+from lupctl.core.formats.pack.read import read_pack_record
 from lupctl.core.stages.build.job import BuildJob, VideoTask
-from lupctl.core.video.boxes import Boxes
-from lupctl.core.video.detections import read_detections
-from lupctl.core.video.listing import Video, find_detections, find_videos, match_names
 
 State = Literal["absent", "current", "changed"]
 MOST_CAMERAS = 2**15 - 1

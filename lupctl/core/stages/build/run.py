@@ -13,18 +13,18 @@ from typing import Literal, assert_never
 import numpy as np
 
 from lupctl.core.choices import ROLE_CODES, Role
+from lupctl.core.data.video.tracking import check_tracker
 from lupctl.core.errors import DataError, UsageError
-from lupctl.core.files import disk_errors_named
-from lupctl.core.formats.pack import open_pack
-from lupctl.core.progress import Progress
+from lupctl.core.formats.pack.read import open_pack
 from lupctl.core.stages.build.assemble import assemble, list_doubts, list_quarantine
 from lupctl.core.stages.build.job import BuildJob, Outcome
 from lupctl.core.stages.build.part import read_outcome
 from lupctl.core.stages.build.plan import BuildPlan, existing_pack, plan_build
 from lupctl.core.stages.build.workers import check_ray, run_here, run_local, run_ray, stopped_error
-from lupctl.core.threads import pick_workers
-from lupctl.core.train.stopping import noticing_stop
-from lupctl.core.video.tracking import check_tracker
+from lupctl.core.system.disk.atomic import disk_errors_named
+from lupctl.core.system.jobs.stopping import noticing_stop
+from lupctl.core.system.progress.lines import Progress
+from lupctl.core.system.threads.ordered import pick_workers
 
 NUM_EXAMPLES = 5
 State = Literal["built", "up to date", "partial"]

@@ -18,7 +18,7 @@ from typing import Any
 from lupctl.core.errors import DataError, InterruptedRunError, StoppedError, UsageError
 from lupctl.core.stages.build.job import Cutting, Outcome, VideoTask
 from lupctl.core.stages.build.part import build_part
-from lupctl.core.train.stopping import StopRequest, noticing_stop
+from lupctl.core.system.jobs.stopping import StopRequest, noticing_stop
 
 Done = Callable[[Outcome], None]
 AHEAD = 2  # videos that wait per worker, so that none is idle

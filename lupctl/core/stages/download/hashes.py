@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from lupctl.core.data.catalog.links import KnownArchive
 from lupctl.core.errors import DataError
-from lupctl.core.files import HASH_CHUNK_BYTES, write_text
-from lupctl.core.sources.links import KnownArchive
+from lupctl.core.system.disk.atomic import HASH_CHUNK_BYTES, write_text
 
 FOLDER = ".lupctl-hashes"
 

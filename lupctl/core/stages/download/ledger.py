@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from lupctl.core.errors import FormatError
-from lupctl.core.files import disk_errors_named
+from lupctl.core.system.disk.atomic import disk_errors_named
 
 Outcome = Literal["done", "gone", "failed"]
 

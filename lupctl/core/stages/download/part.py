@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO
 
-from lupctl.core.files import write_text
+from lupctl.core.system.disk.atomic import write_text
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from lupctl.core.archives.unpack import unpack
 from lupctl.core.errors import DataError
-from lupctl.core.files import disk_errors_named, sync_path
+from lupctl.core.system.disk.archives.unpack import unpack
+from lupctl.core.system.disk.atomic import disk_errors_named, sync_path
 
 STAGING = ".lupctl-part"
 UNPACKED = "unpacked"

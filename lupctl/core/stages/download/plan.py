@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from lupctl.core.archives.kinds import is_archive
 from lupctl.core.choices import nearest_name
+from lupctl.core.data.catalog.datasets import find_entry, known_datasets
+from lupctl.core.data.catalog.links import CUHK03, Download, Links, dataset_links, has_signs
+from lupctl.core.data.catalog.origin import ORIGIN_NAME, read_origin
 from lupctl.core.errors import DataError, UsageError
-from lupctl.core.sources.catalog import find_entry, known_datasets
-from lupctl.core.sources.links import CUHK03, Download, Links, dataset_links, has_signs
-from lupctl.core.sources.origin import ORIGIN_NAME, read_origin
 from lupctl.core.stages.download.place import open_slots
+from lupctl.core.system.disk.archives.kinds import is_archive
 
 UNKNOWN_TERMS = "not known to lupctl: whoever published the file says what may be done with it"
 DATASET_RULE = re.compile(r"\w[\w.-]*")

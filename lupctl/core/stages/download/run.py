@@ -8,11 +8,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from lupctl.core.archives.kinds import archive_kind
+from lupctl.core.data.catalog.links import Download
+from lupctl.core.data.catalog.origin import write_origin
 from lupctl.core.errors import DataError, FormatError, LupError, StoppedError
-from lupctl.core.progress import Progress
-from lupctl.core.sources.links import Download
-from lupctl.core.sources.origin import write_origin
 from lupctl.core.stages.download.drive import fetch_drive
 from lupctl.core.stages.download.hashes import Digests, Memory, check_wanted, compare_published, file_digests
 from lupctl.core.stages.download.http import fetch_http
@@ -29,6 +27,8 @@ from lupctl.core.stages.download.place import (
 from lupctl.core.stages.download.plan import Plan, Wanted, read_own_origin, slot_name
 from lupctl.core.stages.download.transfer import ByteBar, Patience
 from lupctl.core.stages.download.workers import finish_each
+from lupctl.core.system.disk.archives.kinds import archive_kind
+from lupctl.core.system.progress.lines import Progress
 
 BY_HAND = "placed by hand"
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lupctl.core.errors import DataError, StoppedError
-from lupctl.core.progress import Task
+from lupctl.core.system.progress.lines import Task
 
 MIB = 1 << 20
 

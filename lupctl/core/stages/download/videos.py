@@ -8,12 +8,10 @@ from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from lupctl.core.data.catalog.links import VIDEO_LIST_NAMES
+from lupctl.core.data.catalog.origin import write_origin
+from lupctl.core.data.catalog.video_list import VideoName, read_video_list
 from lupctl.core.errors import DataError, StoppedError
-from lupctl.core.files import file_fingerprint, sync_path
-from lupctl.core.progress import Progress
-from lupctl.core.sources.links import VIDEO_LIST_NAMES
-from lupctl.core.sources.origin import write_origin
-from lupctl.core.sources.video_list import VideoName, read_video_list
 from lupctl.core.stages.download.ledger import Entry, Ledger
 from lupctl.core.stages.download.place import locked_staging, open_slots, slot_of
 from lupctl.core.stages.download.plan import Wanted, read_own_origin
@@ -28,6 +26,8 @@ from lupctl.core.stages.download.youtube import (
     check_yt_dlp,
     fetch_video,
 )
+from lupctl.core.system.disk.atomic import file_fingerprint, sync_path
+from lupctl.core.system.progress.lines import Progress
 
 LEDGER_NAME = "videos.jsonl"
 VIDEOS_FOLDER = "videos"

@@ -7,7 +7,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import TypeVar
 
 from lupctl.core.errors import InterruptedRunError, StoppedError
-from lupctl.core.train.stopping import noticing_stop
+from lupctl.core.system.jobs.stopping import noticing_stop
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from lupctl.core.data.catalog.video_list import VideoName
 from lupctl.core.errors import StoppedError, UsageError
-from lupctl.core.sources.video_list import VideoName
 from lupctl.core.stages.download.transfer import stopped
 
 # The published boxes are pixels of the stream that this rule picks; both collections use it.

@@ -6,17 +6,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lupctl.core.device import autocast
-from lupctl.core.dist import average_, gather_plain, gather_with_gradient
-from lupctl.core.losses.circle import cosines
-from lupctl.core.losses.identity import smoothed_cross_entropy
-from lupctl.core.losses.mgn import head_losses, mean_of_nonzero, triplet_features
-from lupctl.core.losses.triplet import batch_hard_triplet
-from lupctl.core.losses.weighted import weighted_triplet
-from lupctl.core.nets.mgn import MgnNetwork
-from lupctl.core.nets.networks import ReidNetwork
 from lupctl.core.recipes.finetune_sections import Losses
 from lupctl.core.recipes.models import FinetuneRecipe
+from lupctl.core.system.jobs.device import autocast
+from lupctl.core.system.jobs.messages import average_, gather_plain, gather_with_gradient
+from lupctl.core.training.losses.circle import cosines
+from lupctl.core.training.losses.identity import smoothed_cross_entropy
+from lupctl.core.training.losses.mgn import head_losses, mean_of_nonzero, triplet_features
+from lupctl.core.training.losses.triplet import batch_hard_triplet
+from lupctl.core.training.losses.weighted import weighted_triplet
+from lupctl.core.training.nets.mgn import MgnNetwork
+from lupctl.core.training.nets.networks import ReidNetwork
 
 
 def measure(

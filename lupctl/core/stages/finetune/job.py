@@ -8,20 +8,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lupctl.core.choices import ROLE_CODES
-from lupctl.core.device import Placement
-from lupctl.core.dist import check_split
 from lupctl.core.errors import DataError, UsageError
-from lupctl.core.files import file_fingerprint
-from lupctl.core.formats.checkpoint import read_header
-from lupctl.core.formats.pack import open_pack
-from lupctl.core.formats.samples import Samples
-from lupctl.core.loading.persons import CameraStream, PersonStream
-from lupctl.core.loading.samplers import PersonsImagesOrder, StepOrder
-from lupctl.core.nets.build import NetworkPlan
-from lupctl.core.nets.estimate import activation_bytes, parameter_bytes
+from lupctl.core.formats.pack.read import open_pack
+from lupctl.core.formats.pack.samples import Samples
+from lupctl.core.formats.weights.file import read_header
+from lupctl.core.ranking.retrieval.answerable import check_answerable
 from lupctl.core.recipes.models import FinetuneRecipe
-from lupctl.core.retrieval.answerable import check_answerable
 from lupctl.core.stages.finetune.persons import names_share, pick_rows
+from lupctl.core.system.disk.atomic import file_fingerprint
+from lupctl.core.system.jobs.device import Placement
+from lupctl.core.system.jobs.messages import check_split
+from lupctl.core.training.loading.samplers import PersonsImagesOrder, StepOrder
+from lupctl.core.training.loading.streams import CameraStream, PersonStream
+from lupctl.core.training.nets.build import NetworkPlan
+from lupctl.core.training.nets.memory import activation_bytes, parameter_bytes
 
 
 @dataclass(frozen=True)

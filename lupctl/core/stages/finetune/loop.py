@@ -4,31 +4,31 @@ from contextlib import closing
 
 import torch
 
-from lupctl.core.device import pick_precision
-from lupctl.core.dist import agree_to_stop, own_device, rank, world_size
-from lupctl.core.formats.pack import open_pack
-from lupctl.core.loading.ahead import load_on_device
-from lupctl.core.loading.images import PackImages
-from lupctl.core.loading.loaders import StepDataset, default_workers
-from lupctl.core.loading.samplers import StepOrder
-from lupctl.core.loading.transform import make_view
-from lupctl.core.loading.views import ViewPlan, build_view_plan
-from lupctl.core.nets.norms import set_norm_groups
-from lupctl.core.progress import Progress
+from lupctl.core.formats.pack.read import open_pack
 from lupctl.core.recipes.models import FinetuneRecipe
 from lupctl.core.stages.finetune.criterion import measure
 from lupctl.core.stages.finetune.job import FinetuneJob, build_order, has_queries
 from lupctl.core.stages.finetune.network import build_started, evaluate_network, finish_run, gather_scores
 from lupctl.core.stages.finetune.persons import pick_rows
-from lupctl.core.train.freezing import frozen_steps, set_frozen
-from lupctl.core.train.gradients import SharedGradients
-from lupctl.core.train.log import LoopLog
-from lupctl.core.train.optim import Schedule, build_optimizer, set_rate
-from lupctl.core.train.parts import share_statistics
-from lupctl.core.train.runs import RunFolder
-from lupctl.core.train.saving import StateWriter
-from lupctl.core.train.state import clip_gradients, is_due, pack_state, restore_state
-from lupctl.core.train.stopping import noticing_stop
+from lupctl.core.system.jobs.device import pick_precision
+from lupctl.core.system.jobs.messages import agree_to_stop, own_device, rank, world_size
+from lupctl.core.system.jobs.stopping import noticing_stop
+from lupctl.core.system.progress.lines import Progress
+from lupctl.core.training.engine.freezing import frozen_steps, set_frozen
+from lupctl.core.training.engine.gradients import SharedGradients
+from lupctl.core.training.engine.log import LoopLog
+from lupctl.core.training.engine.optim import Schedule, build_optimizer, set_rate
+from lupctl.core.training.engine.parts import share_statistics
+from lupctl.core.training.engine.runs import RunFolder
+from lupctl.core.training.engine.saving import StateWriter
+from lupctl.core.training.engine.state import clip_gradients, is_due, pack_state, restore_state
+from lupctl.core.training.loading.images import PackImages
+from lupctl.core.training.loading.loaders import StepDataset, default_workers
+from lupctl.core.training.loading.prefetch import load_on_device
+from lupctl.core.training.loading.samplers import StepOrder
+from lupctl.core.training.nets.resnet.norms import set_norm_groups
+from lupctl.core.training.views.pixels import make_view
+from lupctl.core.training.views.plan import ViewPlan, build_view_plan
 
 
 def train_job(job: FinetuneJob) -> None:

@@ -10,21 +10,21 @@ import torch
 from torch import Tensor
 
 from lupctl.core.choices import ROLE_CODES
-from lupctl.core.formats.checkpoint import load_strictly, pack_story, read_checkpoint, write_checkpoint
-from lupctl.core.formats.pack import Pack
-from lupctl.core.loading.images import PackImages
-from lupctl.core.loading.views import build_view_plan
-from lupctl.core.nets.build import build_mgn, build_reid
-from lupctl.core.nets.mgn import HEADS, NEW_PARTS, MgnNetwork, spread_trunk
-from lupctl.core.nets.networks import ReidNetwork
-from lupctl.core.nets.published import imagenet_trunk
-from lupctl.core.progress import Progress
+from lupctl.core.formats.pack.read import Pack
+from lupctl.core.formats.weights.file import load_strictly, pack_story, read_checkpoint, write_checkpoint
+from lupctl.core.ranking.retrieval.extract import Encoder, extract_features
+from lupctl.core.ranking.retrieval.score import score
 from lupctl.core.recipes.models import FinetuneRecipe
-from lupctl.core.retrieval.extract import Encoder, extract_features
-from lupctl.core.retrieval.score import score
 from lupctl.core.stages.finetune.job import FinetuneJob, input_fingerprints, network_plan
 from lupctl.core.stages.finetune.persons import Person
-from lupctl.core.train.runs import RunFolder
+from lupctl.core.system.progress.lines import Progress
+from lupctl.core.training.engine.runs import RunFolder
+from lupctl.core.training.loading.images import PackImages
+from lupctl.core.training.nets.build import build_mgn, build_reid
+from lupctl.core.training.nets.mgn import HEADS, NEW_PARTS, MgnNetwork, spread_trunk
+from lupctl.core.training.nets.networks import ReidNetwork
+from lupctl.core.training.nets.resnet.imagenet import imagenet_trunk
+from lupctl.core.training.views.plan import build_view_plan
 
 EVALUATION_CHUNK = 128
 CLASSIFIER = "head.classifier."

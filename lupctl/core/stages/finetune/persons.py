@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lupctl.core.choices import ROLE_CODES
+from lupctl.core.data.sources.layouts.numbering import OFFSET_FACT
 from lupctl.core.errors import DataError, UsageError
-from lupctl.core.formats.pack import Pack
+from lupctl.core.formats.pack.read import Pack
 from lupctl.core.recipes.finetune_sections import SUBSET_KINDS
 from lupctl.core.recipes.models import FinetuneRecipe
-from lupctl.core.sources.numbering import OFFSET_FACT
-from lupctl.core.sources.subsets import TrainingSet, draw_subset, read_split
+from lupctl.core.stages.finetune.subsets import TrainingSet, draw_subset, read_split
 
 # A person of one pack by number, of several packs by dataset and number.
 Person = int | str

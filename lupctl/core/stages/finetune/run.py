@@ -2,18 +2,18 @@
 
 from typing import Any
 
-from lupctl.core.device import computing_threads, pick_threads
-from lupctl.core.launch import launch
-from lupctl.core.nets.empty import build_empty
-from lupctl.core.nets.mgn import MgnNetwork
-from lupctl.core.nets.networks import ReidNetwork
-from lupctl.core.progress import Progress
 from lupctl.core.recipes.text import dump_recipe
 from lupctl.core.stages.finetune.job import FinetuneJob, input_fingerprints, network_plan, plan_finetuning
 from lupctl.core.stages.finetune.loop import train_job
 from lupctl.core.stages.finetune.network import load_checkpoint
-from lupctl.core.train.runs import RunFolder
-from lupctl.core.train.state import begin_run
+from lupctl.core.system.jobs.device import computing_threads, pick_threads
+from lupctl.core.system.jobs.launch import launch
+from lupctl.core.system.progress.lines import Progress
+from lupctl.core.training.engine.runs import RunFolder
+from lupctl.core.training.engine.state import begin_run
+from lupctl.core.training.nets.meta import build_empty
+from lupctl.core.training.nets.mgn import MgnNetwork
+from lupctl.core.training.nets.networks import ReidNetwork
 
 
 def finetune(job: FinetuneJob, progress: Progress) -> dict[str, Any]:

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from typing import Any
 
-from lupctl.core.formats.checkpoint import write_checkpoint
-from lupctl.core.methods.moco import MoCo
+from lupctl.core.formats.weights.file import write_checkpoint
 from lupctl.core.stages.pretrain.job import PretrainJob, network_plan
-from lupctl.core.train.runs import RunFolder
+from lupctl.core.training.engine.runs import RunFolder
+from lupctl.core.training.methods.moco import MoCo
 
 
 def finish_run(job: PretrainJob, method: MoCo, data: Sequence[dict[str, Any]], results: dict[str, Any]) -> None:

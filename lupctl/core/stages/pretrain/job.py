@@ -7,17 +7,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lupctl.core.choices import ROLE_CODES
-from lupctl.core.cluster import Meeting
-from lupctl.core.device import Placement, pick_threads
-from lupctl.core.dist import check_split
 from lupctl.core.errors import DataError
-from lupctl.core.formats.pack import Pack, open_pack
-from lupctl.core.loading.samplers import ShuffledOrder
-from lupctl.core.nets.build import NetworkPlan
+from lupctl.core.formats.pack.read import Pack, open_pack
+from lupctl.core.ranking.retrieval.answerable import check_answerable
 from lupctl.core.recipes.models import PretrainRecipe
-from lupctl.core.retrieval.answerable import check_answerable
 from lupctl.core.stages.pretrain.memory import estimate_memory
-from lupctl.core.train.board import check_tensorboard
+from lupctl.core.system.jobs.device import Placement, pick_threads
+from lupctl.core.system.jobs.messages import check_split
+from lupctl.core.system.jobs.outer import Meeting
+from lupctl.core.training.engine.board import check_tensorboard
+from lupctl.core.training.loading.samplers import ShuffledOrder
+from lupctl.core.training.nets.build import NetworkPlan
 
 
 @dataclass(frozen=True)

@@ -5,31 +5,31 @@ from contextlib import closing
 import torch
 from torch import Tensor
 
-from lupctl.core.device import autocast
-from lupctl.core.dist import agree_to_stop, rank, world_size
-from lupctl.core.formats.checkpoint import pack_story
-from lupctl.core.formats.pack import open_pack
-from lupctl.core.loading.ahead import on_device
-from lupctl.core.loading.transform import make_view
-from lupctl.core.methods.moco import MoCo, MocoStep
-from lupctl.core.nets.build import build_contrastive
-from lupctl.core.nets.norms import set_norm_groups
-from lupctl.core.progress import Progress
+from lupctl.core.formats.pack.read import open_pack
+from lupctl.core.formats.weights.file import pack_story
 from lupctl.core.recipes.models import PretrainRecipe
 from lupctl.core.stages.pretrain.finish import finish_run
 from lupctl.core.stages.pretrain.job import PretrainJob, count_parts, network_plan
 from lupctl.core.stages.pretrain.probe import probe_backbone
 from lupctl.core.stages.pretrain.setup import open_batches, set_up
-from lupctl.core.train.board import Board
-from lupctl.core.train.gradients import SharedGradients
-from lupctl.core.train.log import LoopLog
-from lupctl.core.train.optim import Schedule, build_optimizer, set_rate
-from lupctl.core.train.parts import each_part, recompute_blocks
-from lupctl.core.train.runs import RunFolder
-from lupctl.core.train.saving import StateWriter
-from lupctl.core.train.state import clip_gradients, is_due, pack_state, restore_state
-from lupctl.core.train.stopping import noticing_stop
-from lupctl.core.train.stopwatch import Clock, untimed
+from lupctl.core.system.jobs.device import autocast
+from lupctl.core.system.jobs.messages import agree_to_stop, rank, world_size
+from lupctl.core.system.jobs.stopping import noticing_stop
+from lupctl.core.system.progress.lines import Progress
+from lupctl.core.training.engine.board import Board
+from lupctl.core.training.engine.gradients import SharedGradients
+from lupctl.core.training.engine.log import LoopLog
+from lupctl.core.training.engine.optim import Schedule, build_optimizer, set_rate
+from lupctl.core.training.engine.parts import each_part, recompute_blocks
+from lupctl.core.training.engine.runs import RunFolder
+from lupctl.core.training.engine.saving import StateWriter
+from lupctl.core.training.engine.state import clip_gradients, is_due, pack_state, restore_state
+from lupctl.core.training.engine.stopwatch import Clock, untimed
+from lupctl.core.training.loading.prefetch import on_device
+from lupctl.core.training.methods.moco import MoCo, MocoStep
+from lupctl.core.training.nets.build import build_contrastive
+from lupctl.core.training.nets.resnet.norms import set_norm_groups
+from lupctl.core.training.views.pixels import make_view
 
 
 def train_job(job: PretrainJob) -> None:

@@ -3,10 +3,10 @@
 import torch
 from torch import Tensor, nn
 
-from lupctl.core.nets.blocks import BasicBlock, Bottleneck
-from lupctl.core.nets.build import NetworkPlan, build_network
-from lupctl.core.nets.estimate import activation_bytes, parameter_bytes
 from lupctl.core.recipes.models import PretrainRecipe
+from lupctl.core.training.nets.build import NetworkPlan, build_network
+from lupctl.core.training.nets.memory import activation_bytes, parameter_bytes
+from lupctl.core.training.nets.resnet.blocks import BasicBlock, Bottleneck
 
 FLOAT_BYTES = 4
 

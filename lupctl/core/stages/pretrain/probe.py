@@ -5,19 +5,19 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lupctl.core.dist import rank
-from lupctl.core.formats.pack import Pack
-from lupctl.core.formats.samples import Samples
-from lupctl.core.loading.images import PackImages
-from lupctl.core.loading.views import build_view_plan
-from lupctl.core.methods.moco import MoCo
-from lupctl.core.metrics.ranking import chunk_ranges
-from lupctl.core.progress import Progress
+from lupctl.core.formats.pack.read import Pack
+from lupctl.core.formats.pack.samples import Samples
+from lupctl.core.ranking.metrics.ranking import chunk_ranges
+from lupctl.core.ranking.retrieval.answerable import gallery_rows, query_rows
+from lupctl.core.ranking.retrieval.extract import Encoder, extract_features
+from lupctl.core.ranking.retrieval.score import score
 from lupctl.core.recipes.models import PretrainRecipe
-from lupctl.core.retrieval.answerable import gallery_rows, query_rows
-from lupctl.core.retrieval.extract import Encoder, extract_features
-from lupctl.core.retrieval.score import score
 from lupctl.core.stages.pretrain.setup import Setup
+from lupctl.core.system.jobs.messages import rank
+from lupctl.core.system.progress.lines import Progress
+from lupctl.core.training.loading.images import PackImages
+from lupctl.core.training.methods.moco import MoCo
+from lupctl.core.training.views.plan import build_view_plan
 
 CHUNK = 128
 NEIGHBOURS, SHARPNESS = 20, 0.07

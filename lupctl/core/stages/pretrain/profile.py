@@ -9,18 +9,18 @@ from typing import Any
 
 import torch
 
-from lupctl.core.device import computing_threads
-from lupctl.core.dist import rank, timing_messages
-from lupctl.core.formats.images import decode_rgb
-from lupctl.core.launch import launch
-from lupctl.core.loading.transform import make_view
-from lupctl.core.loading.views import draw_views
+from lupctl.core.formats.images.codec import decode_rgb
 from lupctl.core.stages.pretrain.job import PretrainJob, plan_pretraining, threads_of
 from lupctl.core.stages.pretrain.loop import build_method, build_schedule, learn, share_gradients
 from lupctl.core.stages.pretrain.setup import Setup, open_batches, set_up
-from lupctl.core.train.optim import build_optimizer, set_rate
-from lupctl.core.train.state import clip_gradients
-from lupctl.core.train.stopwatch import Stopwatch
+from lupctl.core.system.jobs.device import computing_threads
+from lupctl.core.system.jobs.launch import launch
+from lupctl.core.system.jobs.messages import rank, timing_messages
+from lupctl.core.training.engine.optim import build_optimizer, set_rate
+from lupctl.core.training.engine.state import clip_gradients
+from lupctl.core.training.engine.stopwatch import Stopwatch
+from lupctl.core.training.views.pixels import make_view
+from lupctl.core.training.views.plan import draw_views
 
 WARM_UP = 2
 LOOP_PARTS = ("wait", "copy", "transform", "keys", "forward", "backward", "communication", "optimizer")

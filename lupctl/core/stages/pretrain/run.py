@@ -2,16 +2,16 @@
 
 from typing import Any
 
-from lupctl.core.device import computing_threads
-from lupctl.core.dist import rank
-from lupctl.core.formats.pack import open_pack
-from lupctl.core.launch import launch
-from lupctl.core.progress import Progress
+from lupctl.core.formats.pack.read import open_pack
 from lupctl.core.recipes.text import dump_recipe
 from lupctl.core.stages.pretrain.job import PretrainJob, plan_pretraining, threads_of
 from lupctl.core.stages.pretrain.loop import train_job
-from lupctl.core.train.runs import RunFolder
-from lupctl.core.train.state import led_run
+from lupctl.core.system.jobs.device import computing_threads
+from lupctl.core.system.jobs.launch import launch
+from lupctl.core.system.jobs.messages import rank
+from lupctl.core.system.progress.lines import Progress
+from lupctl.core.training.engine.runs import RunFolder
+from lupctl.core.training.engine.state import led_run
 
 
 def pretrain(job: PretrainJob, progress: Progress) -> dict[str, Any]:

@@ -5,14 +5,14 @@ from dataclasses import dataclass
 
 import torch
 
-from lupctl.core.device import pick_precision
-from lupctl.core.dist import own_device, rank, world_size
-from lupctl.core.formats.pack import Pack, open_pack
-from lupctl.core.loading.images import PackImages
-from lupctl.core.loading.loaders import Batch, StepDataset, default_workers, open_loader
-from lupctl.core.loading.samplers import ShuffledOrder
-from lupctl.core.loading.views import ViewPlan, build_view_plan
+from lupctl.core.formats.pack.read import Pack, open_pack
 from lupctl.core.stages.pretrain.job import PretrainJob, trainable_rows
+from lupctl.core.system.jobs.device import pick_precision
+from lupctl.core.system.jobs.messages import own_device, rank, world_size
+from lupctl.core.training.loading.images import PackImages
+from lupctl.core.training.loading.loaders import Batch, StepDataset, default_workers, open_loader
+from lupctl.core.training.loading.samplers import ShuffledOrder
+from lupctl.core.training.views.plan import ViewPlan, build_view_plan
 
 
 @dataclass(frozen=True)

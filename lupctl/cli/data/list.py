@@ -1,0 +1,77 @@
+"""`lupctl data list`: every dataset, what is published about it, and what of it is here."""
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from lupctl.cli.options import DebugOption, HomeOption, JsonOption, QuietOption
+from lupctl.cli.output import print_json, print_table
+from lupctl.core.workspace import open_workspace
+
+if TYPE_CHECKING:
+    from lupctl.core.stages.datasets import DatasetState
+
+SCHEMA = "lupctl.datasets/1"
+
+
+def list_datasets(
+    home: HomeOption = None,
+    json: JsonOption = False,
+    quiet: QuietOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Lists every dataset: published counts, terms of use, where it is published, and its state in this workspace.
+
+    Examples:
+
+    `lupctl data list`
+
+    `lupctl data list --json` (with checksums, mirrors, and what the counts rest on)
+    """
+    from lupctl.core.stages.datasets import list_datasets as stage
+
+    states = stage(open_workspace(home))
+    if json:
+        print_json(SCHEMA, {"datasets": [asdict(state) for state in states]})
+        return
+    columns = ["dataset", "images", "persons", "cameras", "state here", "terms of use"]
+    print_table("", columns, [_cells(state) for state in states])
+    print_table(
+        "", ["dataset", "how to get it", "published"], [_place(state) for state in states if state.get != "own"]
+    )
+    for state in states:
+        if state.name.startswith("luperson"):
+            print(f"{state.title}: {_counts(state.images)} images; {state.remarks}.")
+
+
+def _cells(state: "DatasetState") -> list[object]:
+    images: object = _counts(state.images)
+    if state.packed_images is not None and not state.images:
+        images = f"{state.packed_images:,} in the pack"
+    return [
+        state.name,
+        images or None,
+        _counts(state.persons) or ("no labels" if "unlabelled" in state.images else None),
+        state.cameras,
+        ", ".join(state.state),
+        state.terms or ("your own" if state.get == "own" else None),
+    ]
+
+
+def _place(state: "DatasetState") -> list[object]:
+    match state.get:
+        case "download":
+            how = f"lupctl data download {state.name} --accept-terms"
+        case "by hand":
+            how = f"by hand; lupctl data download {state.name} --accept-terms tells the steps"
+        case "drawn":
+            how = f"lupctl data pack {state.name}"
+        case _:
+            how = "no download: withdrawn by its authors"
+    return [state.name, how, state.published or None]
+
+
+def _counts(by_role: object) -> str:
+    assert isinstance(by_role, dict)
+    if len(by_role) == 1:
+        return f"{next(iter(by_role.values())):,}"
+    return ", ".join(f"{role} {count:,}" for role, count in by_role.items())

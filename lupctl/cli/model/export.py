@@ -1,0 +1,64 @@
+"""`lupctl model export`."""
+
+import sys
+from dataclasses import asdict
+
+from lupctl.cli.options import (
+    DebugOption,
+    DryRunOption,
+    ForceOption,
+    HomeOption,
+    JsonOption,
+    OutOption,
+    QuietOption,
+)
+from lupctl.cli.output import print_json, print_path, print_plan
+from lupctl.cli.retrieval.dump import RunArgument
+from lupctl.core.resolve.checkpoints import find_checkpoint, newest_run
+from lupctl.core.system.progress.lines import Progress
+from lupctl.core.workspace import open_workspace
+
+
+def export_model(
+    run: RunArgument = None,
+    out: OutOption = None,
+    home: HomeOption = None,
+    force: ForceOption = False,
+    dry_run: DryRunOption = False,
+    json: JsonOption = False,
+    quiet: QuietOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Writes the network of a run, a checkpoint or published weights that are here as one ONNX file, for products.
+
+    It takes `images`, any number of them as uint8 RGB (N, height, width, 3), resized to the network's size beforehand,
+    and gives `features`, float32 (N, D) of unit length: a dot product is the cosine that `eval` and `search` compare
+    by (`dump` keeps features as the network gives them). Weights, pixel constants and normalisation are inside; size,
+    filter of the resize, terms and fingerprints are in its metadata (`model info FILE.onnx`). There is no file unless
+    onnxruntime gives PyTorch's features to within 1e-4. Needs `pip install 'lupctl[export]'`.
+
+    Examples:
+
+    `lupctl model export mine --out mine.onnx`
+
+    `lupctl model export luperson-r50 --dry-run`
+    """
+    from lupctl.core.stages.export import ExportJob, export, plan_export
+
+    progress = Progress(quiet=quiet)
+    space = open_workspace(home)
+    checkpoint = find_checkpoint(space, str(newest_run(space, progress)) if run is None else run)
+    job = ExportJob(checkpoint, out or checkpoint.with_suffix(".onnx"), force=force, command=("lupctl", *sys.argv[1:]))
+    if dry_run:
+        print_plan("lupctl.export-plan/1", "would export", plan_export(job), json=json)
+        return
+    result = export(job)
+    if json:
+        print_json("lupctl.export/1", asdict(result))
+        return
+    progress.say(
+        f"{result.network}: {result.dim:,} numbers an image of {result.height} x {result.width}, "
+        f"{result.bytes / 2**20:,.1f} MiB"
+    )
+    progress.say(f"largest difference between onnxruntime and PyTorch: {result.difference:.1e}")
+    print_path(result.path)

@@ -1,0 +1,230 @@
+"""`lupctl model list`, `download`, `info` and `convert`."""
+
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from lupctl.cli.options import (
+    DebugOption,
+    DryRunOption,
+    ForceOption,
+    HomeOption,
+    JsonOption,
+    OutOption,
+    QuietOption,
+    RecipeOption,
+)
+from lupctl.cli.output import print_json, print_path, print_plan, print_table
+from lupctl.core.system.progress.lines import Progress
+from lupctl.core.workspace import open_workspace
+
+SourceArgument = Annotated[Path, typer.Argument(metavar="FILE", help="Published weights: .pth, .pt or .safetensors.")]
+ReidOption = Annotated[bool, typer.Option("--reid", help="Refuse a file that holds a pre-trained trunk only.")]
+ToOption = Annotated[
+    Literal["lupctl", "torchvision"],
+    typer.Option("--to", help="torchvision writes lupctl's own trunk under torchvision's flat names."),
+]
+BgrOption = Annotated[bool, typer.Option("--bgr", help="The network was trained on BGR; turn its input round.")]
+
+EncoderOption = Annotated[
+    Literal["q", "k"],
+    typer.Option("--encoder", help="Of a training checkpoint with two: q, the trained one, or k, its average."),
+]
+
+
+def convert_model(
+    source: SourceArgument,
+    recipe: RecipeOption = None,
+    reid: ReidOption = False,
+    bgr: BgrOption = False,
+    encoder: EncoderOption = "q",
+    to: ToOption = "lupctl",
+    out: OutOption = None,
+    home: HomeOption = None,
+    force: ForceOption = False,
+    dry_run: DryRunOption = False,
+    json: JsonOption = False,
+    quiet: QuietOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Makes a checkpoint of published weights; every tensor fits, or the file is refused. Nothing in it is executed.
+
+    Known are MGN models as LUPerson's projects publish them, and pre-trained ResNet trunks, which serve as a start for
+    `finetune --from`. Where the file has no pixel constants, --recipe says whose it gets.
+
+    Examples:
+
+    `lupctl model convert market.pth --out mgn.safetensors --json`
+
+    `lupctl model convert lup_moco_r50.pth`
+
+    `lupctl model convert lup/runs/mine/checkpoint.safetensors --to torchvision --out r50.pth`
+    """
+    if to == "torchvision":
+        write_torchvision(source, out or Path(f"{source.stem}.pth"), force=force, dry_run=dry_run, json=json)
+        return
+    from lupctl.core.stages.convert import ConvertJob, MismatchError, convert
+
+    progress = Progress(quiet=quiet)
+    job = ConvertJob(
+        source=source,
+        out=out or open_workspace(home).models / f"{source.stem}.safetensors",
+        recipe=recipe,
+        reid=reid,
+        bgr=bgr,
+        encoder=encoder,
+        force=force,
+        command=("lupctl", *sys.argv[1:]),
+    )
+    try:
+        facts = convert(job, progress, dry=dry_run)
+    except MismatchError as error:
+        print_differences(error.rows)
+        raise
+    if dry_run:
+        print_plan("lupctl.convert-plan/1", "would convert", facts, json=json)
+    elif json:
+        print_json("lupctl.convert/1", facts)
+    else:
+        told = f"{facts['network']} {facts['arch']} ({facts['use']}): {facts['matched']} tensors matched"
+        progress.say(f"{told}, {len(facts['ignored'])} ignored, {len(facts['missing'])} missing that may be")
+        if facts["ignored"]:
+            taken = f"taken: {facts['prefix']}*; " if facts["prefix"] else ""
+            progress.say(f"{taken}left out: {sum_up(facts['ignored'])}")
+        print_path(job.out)
+
+
+def sum_up(keys: list[str]) -> str:
+    """Keys of tensors by what they begin with, and how many begin with it."""
+    beginnings = [".".join(key.split(".")[: 2 if key.startswith("module.") else 1]) for key in keys]
+    counts = Counter(beginnings)
+    return ", ".join(name if name in keys else f"{name}.* ({number})" for name, number in counts.items())
+
+
+def print_differences(rows: tuple[tuple[str, str, str], ...]) -> None:
+    """Prints the tensors that do not fit, on stderr."""
+    table = [("tensor", "in the file", "in the network"), *rows]
+    wide = [max(len(row[column]) for row in table) for column in range(3)]
+    for row in table:
+        cells = (cell.ljust(width) for cell, width in zip(row, wide, strict=True))
+        print("  ".join(cells).rstrip(), file=sys.stderr)
+
+
+def write_torchvision(source: Path, out: Path, *, force: bool, dry_run: bool, json: bool) -> None:
+    """Writes a trunk under torchvision's names, or says that it would."""
+    from lupctl.core.stages.weights import export_trunk
+
+    if dry_run:
+        plan = {"source": str(source), "path": str(out)}
+        print_plan("lupctl.convert-plan/1", "would write a trunk for torchvision", plan, json=json)
+        return
+    number = export_trunk(source, out, force=force)
+    if json:
+        print_json("lupctl.convert/1", {"path": str(out), "to": "torchvision", "tensors": number})
+    else:
+        print_path(out)
+
+
+def list_models(
+    home: HomeOption = None, json: JsonOption = False, quiet: QuietOption = False, debug: DebugOption = False
+) -> None:
+    """Lists the published networks that lupctl knows, where they come from, and which are here.
+
+    Examples:
+
+    `lupctl model list`
+    """
+    from lupctl.core.stages.weights import list_weights
+
+    found = list_weights(open_workspace(home).models)
+    if json:
+        print_json("lupctl.models/1", {"models": found})
+        return
+    print_table("", ["name", "what", "from", "terms", "here"], [list(one.values()) for one in found])
+
+
+def download_model(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A published network, as model list has it.")],
+    accept_terms: Annotated[bool, typer.Option("--accept-terms", help="Agree to the terms of use.")] = False,
+    home: HomeOption = None,
+    force: ForceOption = False,
+    dry_run: DryRunOption = False,
+    json: JsonOption = False,
+    quiet: QuietOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Fetches a published network and makes a checkpoint of it, for `finetune --from NAME` or `dump NAME`.
+
+    Where there is no direct download, the steps to take by hand are said, and the exit code is 3.
+
+    Examples:
+
+    `lupctl model download luperson-r50 --accept-terms`
+    """
+    from lupctl.core.stages.convert import ConvertJob, MismatchError, convert
+    from lupctl.core.stages.weights import fetch_weights, find_weights
+
+    wanted, models = find_weights(name), open_workspace(home).models
+    out = models / f"{name}.safetensors"
+    if dry_run:
+        plan = {"name": name, "url": wanted.url, "terms": wanted.terms, "path": str(out)}
+        print_plan("lupctl.model-download-plan/1", "would download", plan, json=json)
+        return
+    progress = Progress(quiet=quiet)
+    if out.is_file() and not force:
+        progress.say(f"{name}: here already; --force fetches it again")
+        if json:
+            print_json("lupctl.model-download/1", {"name": name, "url": wanted.url, "path": str(out)})
+        else:
+            print_path(out)
+        return
+    progress.say(f"{name}: {wanted.what}; terms: {wanted.terms}")
+    fetched = fetch_weights(wanted, models, accepted=accept_terms, force=force)
+    try:
+        facts = convert(ConvertJob(fetched, out, force=force, command=("lupctl", *sys.argv[1:])), progress)
+    except MismatchError as error:
+        print_differences(error.rows)
+        raise
+    if json:
+        print_json("lupctl.model-download/1", {"name": name, "url": wanted.url, **facts})
+    else:
+        print_path(out)
+
+
+def show_model(
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="lupctl's checkpoint, an exported .onnx, or published weights.")
+    ],
+    home: HomeOption = None,
+    json: JsonOption = False,
+    quiet: QuietOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Says what is in a file of weights: the network, its pixels, its data and their terms, its fingerprint.
+
+    Examples:
+
+    `lupctl model info lup/runs/mine/checkpoint.safetensors`
+    """
+    from lupctl.core.stages.weights import describe_weights
+
+    found = describe_weights(file)
+    if json:
+        print_json("lupctl.model-info/1", found)
+        return
+    print_table("", ["what", "value"], [(key, _in_words(value)) for key, value in found.items()])
+
+
+def _in_words(value: Any) -> object:
+    match value:
+        case dict():
+            return ", ".join(f"{key} {inner}" for key, inner in value.items())
+        case list() if len(value) > 4:
+            return f"{len(value)}: {', '.join(map(str, value[:4]))}, …"
+        case list():
+            return ", ".join(str(_in_words(inner)) for inner in value)
+        case _:
+            return value

@@ -1,0 +1,157 @@
+"""`lupctl dump`."""
+
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lupctl.cli.complete import complete_run
+from lupctl.cli.options import (
+    DebugOption,
+    DeviceOption,
+    DryRunOption,
+    ForceOption,
+    HomeOption,
+    JsonOption,
+    OutOption,
+    QuietOption,
+    WorkersOption,
+)
+from lupctl.cli.output import print_json, print_path, print_plan
+from lupctl.core.choices import ROLE_CODES, FeatureType, Precision, Role, nearest_name
+from lupctl.core.errors import DataError, UsageError
+from lupctl.core.resolve.checkpoints import find_checkpoint, newest_run
+from lupctl.core.resolve.datasets import complete_dataset
+from lupctl.core.system.progress.lines import Progress
+from lupctl.core.workspace import CHECKPOINT_NAME, Workspace, open_workspace, read_run
+
+RunArgument = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="[RUN|CHECKPOINT]",
+        help="A run's name or folder, or a checkpoint [default: the newest run].",
+        show_default=False,
+        autocompletion=complete_run,
+    ),
+]
+DataArgument = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="[DATASET|PACK|FOLDER]",
+        help="A pack, or any folder of images [default: the run's own dataset].",
+        show_default=False,
+        autocompletion=complete_dataset,
+    ),
+]
+RoleOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--role",
+        help="Only images of this role; repeatable [default: query and gallery, else all].",
+        show_default=False,
+    ),
+]
+
+
+def dump(
+    run: RunArgument = None,
+    data: DataArgument = None,
+    role: RoleOption = None,
+    flip: Annotated[bool, typer.Option("--flip", help="Add the feature of the mirrored image.")] = False,
+    kind: Annotated[FeatureType, typer.Option("--type", help="Number type in the file.")] = "float32",
+    precision: Annotated[Precision, typer.Option("--precision", help="Number type of the forward pass.")] = "auto",
+    chunk: Annotated[int, typer.Option("--chunk", min=1, help="Images per forward pass.")] = 128,
+    device: DeviceOption = None,
+    out: OutOption = None,
+    home: HomeOption = None,
+    workers: WorkersOption = None,
+    force: ForceOption = False,
+    dry_run: DryRunOption = False,
+    json: JsonOption = False,
+    quiet: QuietOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Writes the features of a pack, or of any folder of images, to one file.
+
+    Examples:
+
+    `lupctl dump`
+
+    `lupctl dump finetune-market1501-r50-from-imagenet photos/ --out photos.features.h5 --type float16`
+    """
+    from lupctl.core.stages.dump import DumpJob, count_images
+    from lupctl.core.stages.dump import dump as write
+    from lupctl.core.system.jobs.device import pick_device
+
+    progress = Progress(quiet=quiet)
+    space = open_workspace(home)
+    where = pick_device(device)
+    checkpoint = find_checkpoint(space, str(newest_run(space, progress)) if run is None else run)
+    source = find_images(space, data, checkpoint)
+    job = DumpJob(
+        checkpoint=checkpoint,
+        data=source,
+        out=out or default_out(checkpoint, source),
+        roles=parse_roles(role or []),
+        flip=flip,
+        kind=kind,
+        precision=precision,
+        chunk=chunk,
+        workers=workers,
+        force=force,
+        command=("lupctl", *sys.argv[1:]),
+    )
+    if dry_run:
+        plan = {"checkpoint": str(checkpoint), "data": str(source), "out": str(job.out), "device": str(where)}
+        print_plan("lupctl.dump-plan/1", "would dump", {**plan, **count_images(job)}, json=json)
+        return
+    result = write(job, where, progress)
+    if result.quarantine:
+        progress.warn(f"{len(result.quarantine)} files left out, among them {'; '.join(result.quarantine[:5])}")
+    if json:
+        print_json("lupctl.dump/1", asdict(result))
+    else:
+        progress.say(f"{result.images:,} x {result.dim} {kind} from {result.network}")
+        print_path(result.path)
+
+
+def parse_roles(names: list[str]) -> tuple[Role, ...]:
+    """Roles from what a user typed (Typer takes no list of literals).
+
+    Raises:
+        UsageError: there is no such role.
+    """
+    for name in names:
+        if name not in ROLE_CODES:
+            guess = nearest_name(name, ROLE_CODES) or "query"
+            raise UsageError(f"--role {name}: expected one of {', '.join(ROLE_CODES)}", hint=f"--role {guess}")
+    return tuple(role for role in ROLE_CODES if role in names)
+
+
+def find_images(space: Workspace, name: str | None, checkpoint: Path) -> Path:
+    """The pack or folder a user means, else the one the run was trained on.
+
+    Raises:
+        DataError: it is not there, or the checkpoint belongs to no run.
+    """
+    if name is not None:
+        return space.find_pack(name)
+    run = checkpoint.parent
+    if checkpoint.name != CHECKPOINT_NAME or not (run / "run.json").is_file():
+        raise DataError(
+            f"{checkpoint}: belongs to no run, so there is no dataset to take", hint="name a pack or a folder"
+        )
+    facts = read_run(run)
+    if "pack" in facts and Path(facts["pack"]).exists():
+        return Path(facts["pack"])
+    datasets = [facts["dataset"]] if "dataset" in facts else facts.get("packs", [])
+    if len(datasets) != 1:
+        raise DataError(f"{run}: was trained on {len(datasets)} packs", hint="name the pack to take features of")
+    return space.find_pack(datasets[0])
+
+
+def default_out(checkpoint: Path, source: Path) -> Path:
+    """Beside the checkpoint, named after the data."""
+    return checkpoint.parent / f"{source.resolve().stem}.features.h5"

@@ -1,0 +1,252 @@
+"""Options of `lupctl eval`."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from lupctl.cli.complete import complete_run
+from lupctl.core.choices import NeighbourSearch, Protocol, RerankBase, SameCamera, TestedPersons
+from lupctl.core.errors import UsageError
+
+if TYPE_CHECKING:
+    from lupctl.core.ranking.reranking.rerank import RerankSettings
+    from lupctl.core.ranking.retrieval.expansion import ExpansionSettings
+
+TargetsArgument = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[RUN|FEATURES]...",
+        help="A run's name or folder, or features files of one network [default: the newest fine-tuning run].",
+        show_default=False,
+        autocompletion=complete_run,
+    ),
+]
+RerankOption = Annotated[bool, typer.Option("--rerank", help="Score once more after k-reciprocal re-ranking.")]
+K1Option = Annotated[
+    int | None, typer.Option("--k1", min=1, help="Neighbourhood of re-ranking [default: 20].", show_default=False)
+]
+K2Option = Annotated[
+    int | None, typer.Option("--k2", min=1, help="Neighbours it averages over [default: 6].", show_default=False)
+]
+LambdaOption = Annotated[
+    float | None,
+    typer.Option("--lambda", min=0, max=1, help="Share of the original distance [default: 0.3].", show_default=False),
+]
+BaseOption = Annotated[
+    RerankBase | None,
+    typer.Option(
+        "--rerank-base",
+        help="Distance it starts from: d2 as published; d4, or (1 - cos)^2, as in LUPerson's tables [default: d2].",
+        show_default=False,
+    ),
+]
+NeighboursOption = Annotated[
+    NeighbourSearch | None,
+    typer.Option(
+        "--neighbours",
+        help="How it finds them: exact, our own pass, or faiss [default: faiss on GPUs that it sees, else exact].",
+        show_default=False,
+    ),
+]
+SameCameraOption = Annotated[
+    SameCamera | None,
+    typer.Option(
+        "--same-camera",
+        help="Matches from the query's own camera: drop ignores them, as Market-1501 does; keep counts them as right.",
+        show_default=False,
+    ),
+]
+ProtocolOption = Annotated[
+    Protocol,
+    typer.Option(
+        "--protocol",
+        help="market1501 (also CUHK03-NP, MSMT17, DukeMTMC); same-camera-allowed for one-camera data; single-shot, one "
+        "drawn gallery image a person (classic CUHK03, VIPeR); multi-query, a person's images of one camera as one.",
+    ),
+]
+DrawsOption = Annotated[
+    int | None,
+    typer.Option("--draws", min=1, help="Gallery draws of single-shot [default: 10].", show_default=False),
+]
+SeedOption = Annotated[
+    int | None, typer.Option("--seed", min=0, help="Of these draws [default: 0].", show_default=False)
+]
+PersonsOption = Annotated[
+    str | None,
+    typer.Option(
+        "--persons",
+        metavar="half|N",
+        help="Persons that each draw of single-shot tests, drawn too: VIPeR half, classic CUHK03 100 [default: all].",
+        show_default=False,
+    ),
+]
+AqeOption = Annotated[
+    int,
+    typer.Option("--aqe", min=0, help="Average query expansion: a query becomes the mean of so many nearest images."),
+]
+DbaOption = Annotated[
+    int, typer.Option("--dba", min=0, help="Database-side augmentation: the same for each gallery image.")
+]
+AlphaOption = Annotated[
+    float | None,
+    typer.Option("--alpha", min=0, help="Power of the cosine that weighs them [default: 3].", show_default=False),
+]
+ImagesOption = Annotated[
+    str | None,
+    typer.Option(
+        "--images",
+        metavar="PACK|FOLDER",
+        help="Where the page takes its images from [default: the dataset's pack].",
+        show_default=False,
+    ),
+]
+PageOption = Annotated[bool, typer.Option("--page/--no-page", help="Write report.html beside report.json.")]
+CompareOption = Annotated[
+    bool,
+    typer.Option("--compare", help="Two or more runs side by side, and which differences are more than luck."),
+]
+AllOption = Annotated[
+    bool,
+    typer.Option("--all", help="Runs on every test set of the workspace: one table, a row a run, a column a dataset."),
+]
+MinMapOption = Annotated[
+    float | None,
+    typer.Option(
+        "--min-map", min=0, max=1, help="Exit with 4 when mAP without re-ranking is lower.", show_default=False
+    ),
+]
+MinRank1Option = Annotated[
+    float | None,
+    typer.Option(
+        "--min-rank1", min=0, max=1, help="Exit with 4 when rank-1 without re-ranking is lower.", show_default=False
+    ),
+]
+
+
+ThresholdOption = Annotated[
+    str,
+    typer.Option(
+        "--threshold",
+        metavar="eer|RATE",
+        help="Decision threshold: eer makes both error rates equal; 0.001 allows one false match in a thousand.",
+    ),
+]
+
+
+def refuse_with_all(*, compare: bool, images: str | None, min_map: float | None, min_rank1: float | None) -> None:
+    """Refuses beside `--all` what concerns one report.
+
+    Raises:
+        UsageError: one of them is given.
+    """
+    given = {"--compare": compare, "--images": images, "--min-map": min_map, "--min-rank1": min_rank1}
+    for option, value in given.items():
+        if value not in (None, False):
+            raise UsageError(f"{option} has no meaning with --all", hint="lupctl eval --all RUN")
+
+
+def rerank_settings(
+    wanted: bool,
+    *,
+    k1: int | None,
+    k2: int | None,
+    weight: float | None,
+    base: RerankBase | None,
+    neighbours: NeighbourSearch | None,
+) -> "RerankSettings | None":
+    """What `--rerank` and the options that belong to it ask for.
+
+    Raises:
+        UsageError: one of them without `--rerank`.
+    """
+    given = {"--k1": k1, "--k2": k2, "--lambda": weight, "--rerank-base": base, "--neighbours": neighbours}
+    if not wanted:
+        named = [option for option, value in given.items() if value is not None]
+        if named:
+            raise UsageError(f"{named[0]} has no meaning without --rerank", hint="add --rerank")
+        return None
+    from lupctl.core.ranking.reranking.rerank import RerankSettings
+
+    default = RerankSettings()
+    return RerankSettings(
+        k1=default.k1 if k1 is None else k1,
+        k2=default.k2 if k2 is None else k2,
+        weight=default.weight if weight is None else weight,
+        base=default.base if base is None else base,
+        neighbours=neighbours,
+    )
+
+
+def expansion_settings(aqe: int, dba: int, alpha: float | None) -> "ExpansionSettings | None":
+    """What `--aqe` and `--dba` ask for.
+
+    Raises:
+        UsageError: `--alpha` without one of them.
+    """
+    if not (aqe or dba):
+        if alpha is not None:
+            raise UsageError("--alpha has no meaning without --aqe or --dba", hint="add --aqe 5")
+        return None
+    from lupctl.core.ranking.retrieval.expansion import ExpansionSettings
+
+    return ExpansionSettings(queries=aqe, gallery=dba, alpha=3.0 if alpha is None else alpha)
+
+
+def pick_protocol(
+    protocol: Protocol,
+    same_camera: SameCamera | None,
+    *,
+    draws: int | None,
+    seed: int | None,
+    persons: str | None,
+) -> Protocol:
+    """The protocol that the options agree on; `--same-camera keep` is another name of `same-camera-allowed`.
+
+    Raises:
+        UsageError: they contradict each other.
+    """
+    given = [
+        option for option, value in (("--draws", draws), ("--seed", seed), ("--persons", persons)) if value is not None
+    ]
+    if protocol != "single-shot" and given:
+        raise UsageError(f"{given[0]} has no meaning with --protocol {protocol}", hint="--protocol single-shot")
+    keeps = protocol == "same-camera-allowed"
+    if same_camera == "keep" and protocol == "market1501":
+        return "same-camera-allowed"
+    if same_camera is not None and (same_camera == "keep") != keeps:
+        raise UsageError(f"--same-camera {same_camera} contradicts --protocol {protocol}", hint="name one of the two")
+    return protocol
+
+
+def parse_persons(text: str | None) -> TestedPersons | int:
+    """How many persons `--persons` wants each draw to test.
+
+    Raises:
+        UsageError: neither `half` nor a number.
+    """
+    if text is None:
+        return "all"
+    if text == "half":
+        return "half"
+    if not text.isascii() or not text.isdigit() or int(text) == 0:
+        raise UsageError(f"--persons {text}: half, or a number of persons, was expected", hint="--persons half")
+    return int(text)
+
+
+def parse_threshold(text: str) -> float | None:
+    """The false positive rate that `--threshold` names; None for equal error rates.
+
+    Raises:
+        UsageError: neither `eer` nor a rate.
+    """
+    if text == "eer":
+        return None
+    try:
+        rate = float(text)
+    except ValueError:
+        rate = 0.0
+    if not 0 < rate < 1:
+        raise UsageError(
+            f"--threshold {text}: eer, or a false match rate between 0 and 1, was expected", hint="--threshold 0.001"
+        )
+    return rate

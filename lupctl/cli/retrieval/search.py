@@ -1,0 +1,165 @@
+"""`lupctl search`: the images of a gallery that are nearest to some pictures."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from lupctl.cli.options import (
+    DebugOption,
+    DeviceOption,
+    DryRunOption,
+    ForceOption,
+    HomeOption,
+    JsonOption,
+    QuietOption,
+)
+from lupctl.cli.output import print_json, print_plan, print_table
+from lupctl.core.choices import SearchIndex
+from lupctl.core.errors import DataError
+from lupctl.core.resolve.checkpoints import find_checkpoint
+from lupctl.core.resolve.features import find_pictures
+from lupctl.core.system.progress.lines import Progress
+from lupctl.core.workspace import CHECKPOINT_NAME, Workspace, open_workspace
+
+if TYPE_CHECKING:
+    from lupctl.core.stages.search import Found
+
+GalleryArgument = Annotated[
+    Path, typer.Argument(metavar="GALLERY", help="A features file, as `lupctl dump` writes it.", show_default=False)
+]
+QueriesArgument = Annotated[
+    list[Path], typer.Argument(metavar="IMAGE...", help="Pictures of persons.", show_default=False)
+]
+TopOption = Annotated[int, typer.Option("--top", min=1, help="Results for each picture.")]
+IndexOption = Annotated[
+    SearchIndex,
+    typer.Option("--index", help="exact compares with every image; ivf through a faiss index that is built and kept."),
+]
+SheetOption = Annotated[
+    Path | None, typer.Option("--sheet", help="Draw the results into this picture.", show_default=False)
+]
+FromOption = Annotated[
+    str | None,
+    typer.Option(
+        "--from",
+        metavar="RUN|FILE",
+        help="The checkpoint that made the gallery [default: the one its record names, where it is found].",
+        show_default=False,
+    ),
+]
+ImagesOption = Annotated[
+    str | None,
+    typer.Option(
+        "--images",
+        metavar="PACK|FOLDER",
+        help="Where the sheet takes its images from [default: the dataset's pack].",
+        show_default=False,
+    ),
+]
+
+
+def search(
+    gallery: GalleryArgument,
+    queries: QueriesArgument,
+    top: TopOption = 20,
+    index: IndexOption = "exact",
+    sheet: SheetOption = None,
+    start: FromOption = None,
+    images: ImagesOption = None,
+    device: DeviceOption = None,
+    home: HomeOption = None,
+    force: ForceOption = False,
+    dry_run: DryRunOption = False,
+    json: JsonOption = False,
+    quiet: QuietOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Finds the images of a gallery that are nearest to some pictures, with names, cameras and distances.
+
+    Examples:
+
+    `lupctl search market1501.features.h5 person.jpg --top 20 --sheet out.png`
+
+    `lupctl search city.features.h5 a.jpg b.jpg --index ivf --json`
+    """
+    from lupctl.core.stages.search import SearchJob, plan_search
+    from lupctl.core.stages.search import search as find
+    from lupctl.core.system.jobs.device import pick_device
+
+    progress = Progress(quiet=quiet)
+    space = open_workspace(home)
+    where = pick_device(device)
+    check_gallery(space, gallery)
+    job = SearchJob(
+        gallery=gallery,
+        queries=tuple(queries),
+        checkpoint=gallery_checkpoint(space, gallery, start, progress),
+        top=top,
+        index=index,
+        images=None if sheet is None else find_pictures(space, images, gallery),
+        sheet=sheet,
+        force=force,
+    )
+    if dry_run:
+        print_plan("lupctl.search-plan/1", "would search", plan_search(job), json=json)
+        return
+    found = find(job, where, progress)
+    if json:
+        result = [{"query": str(one.query), "hits": [asdict(hit) for hit in one.hits]} for one in found]
+        facts = {"gallery": str(gallery), "checkpoint": str(job.checkpoint), "index": index}
+        print_json("lupctl.search/1", {**facts, "sheet": None if sheet is None else str(sheet), "queries": result})
+    else:
+        show_found(found, sheet)
+
+
+def gallery_checkpoint(space: Workspace, gallery: Path, named: str | None, progress: Progress) -> Path:
+    """The checkpoint that made a gallery: as named, else the file with the fingerprint that the record names.
+
+    It is looked for beside the features, in the workspace's runs and among its models.
+
+    Raises:
+        DataError: it is nowhere, or the record names none.
+    """
+    if named is not None:
+        return find_checkpoint(space, named)
+    from lupctl.core.formats.features.foreign import read_any_head
+    from lupctl.core.ranking.retrieval.inputs import SHOWN, network_of
+    from lupctl.core.system.disk.atomic import file_fingerprint
+
+    wanted = network_of(read_any_head(gallery).record)
+    if wanted is None:
+        raise DataError(f"{gallery}: names no network that made it", hint="name it: --from RUN")
+    places = [gallery.parent / CHECKPOINT_NAME, *sorted(space.runs.glob(f"*/{CHECKPOINT_NAME}"))]
+    for path in dict.fromkeys([*places, *sorted(space.models.rglob("*.safetensors"))]):
+        if path.is_file() and file_fingerprint(path) == wanted:
+            progress.say(f"checkpoint: {path} (it made the gallery)")
+            return path
+    raise DataError(
+        f"{gallery}: made by checkpoint {wanted[:SHOWN]}, which lies neither beside it nor in {space.home}",
+        hint="name it: --from FILE",
+    )
+
+
+def show_found(found: "list[Found]", sheet: Path | None) -> None:
+    """Prints one table a picture."""
+    for one in found:
+        rows = [(hit.rank, f"{hit.distance:.4f}", hit.person, hit.camera, hit.name) for hit in one.hits]
+        note = "" if sheet is None or one is not found[-1] else f"sheet: {sheet}"
+        print_table(str(one.query), ["rank", "1 - cos", "person", "camera", "name"], rows, note=note)
+
+
+def check_gallery(space: Workspace, gallery: Path) -> None:
+    """Refuses what is no file, and names the features of the run that was meant.
+
+    Raises:
+        DataError: there is no such file.
+    """
+    if gallery.is_file():
+        return
+    for folder in (gallery, space.runs / gallery):
+        features = sorted(folder.glob("*.features.h5"))
+        if features:
+            raise DataError(f"{gallery}: a run, where its features are expected", hint=f"name {features[0]}")
+    raise DataError(f"{gallery}: there is no such file", hint="lupctl dump RUN DATASET writes a gallery's features")

@@ -1,0 +1,103 @@
+"""A report as a person reads it: all scores, and all they depend on."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lupctl.cli.output import print_table
+
+if TYPE_CHECKING:
+    from lupctl.core.ranking.reports.model.details import ReportPairs
+    from lupctl.core.ranking.reports.model.single import Report, ReportScores
+
+COLUMNS = ["%", "mAP", "mAP official", "mINP", "rank-1", "rank-5", "rank-10", "rank-20"]
+DIGEST_SHOWN = len("sha256:") + 12
+
+
+def show_report(report: "Report", paths: Sequence[Path], *, json: bool) -> None:
+    """Prints a report on stdout.
+
+    Args:
+        report: what was measured.
+        paths: where it lies.
+        json: one JSON object in place of the table.
+    """
+    from lupctl.core.ranking.reports.model.single import dataset_title, report_text
+
+    if json:
+        print(report_text(report), end="")
+        return
+    expansion = report.protocol.expansion
+    name = "as dumped"
+    if expansion is not None:
+        name = f"expanded: aqe={expansion.queries} dba={expansion.gallery} alpha={expansion.alpha:g}"
+    rows = [(name, *_score_cells(report.scores))]
+    if report.single_shot is not None:
+        rule, tested = report.protocol, report.single_shot.persons
+        drawn = f", {tested} drawn persons each" if rule.shot_persons != "all" else ""
+        shown = f"single gallery shot: {rule.shot_draws} draws, seed {rule.shot_seed}{drawn}"
+        rows.append((shown, None, None, None, *_cmc_cells(report.single_shot.cmc)))
+    if report.rerank is not None:
+        chosen = report.rerank
+        name = f"re-ranked: k1={chosen.k1} k2={chosen.k2} lambda={chosen.weight:g} base={chosen.base}"
+        rows.append((name, *_score_cells(chosen.scores)))
+    print_table(dataset_title(report), COLUMNS, rows, note="\n".join(_notes(report)))
+    for path in paths:
+        print(f"report: {path}")
+
+
+def _notes(report: "Report") -> list[str]:
+    counts, interval, protocol = report.counts, report.ci95, report.protocol
+    queries = f"valid queries {counts.queries_valid:,} / {counts.queries:,}"
+    gallery = f"gallery {counts.gallery:,} ({counts.distractors:,} distractors; {counts.junk:,} junk left out)"
+    notice = report.provenance.features.get("notice")
+    digests = ", ".join(f"{name} {value[:DIGEST_SHOWN]}" for name, value in sorted(report.fingerprints.items()))
+    searched = {"exact": "exact search", "faiss": "faiss"}
+    found = [] if report.rerank is None else [f"re-ranking's neighbours: {searched[report.rerank.neighbours]}"]
+    origin = ["features: made elsewhere, without a record of network and images"] if _is_foreign(report) else []
+    return [
+        f"{queries}, {gallery}",
+        f"95 % interval: mAP {_range(interval.map)}, rank-1 {_range(interval.rank1)}",
+        *([] if report.details is None else _decisions(report.details.pairs)),
+        f"protocol: {protocol.name}, same camera: {protocol.same_camera}, query: {protocol.query}",
+        f"mAP: {protocol.map}; official: {protocol.map_official}",
+        *found,
+        *origin,
+        f"fingerprints: {digests}",
+        *([f"notice: {report.dataset}: {notice}"] if notice else []),
+    ]
+
+
+def _decisions(pairs: "ReportPairs") -> list[str]:
+    """What a threshold on the distance would do."""
+    rates = [
+        f"{100 * point.tpr:.2f} at {wanted}" for wanted, point in sorted(pairs.at_fpr.items()) if point is not None
+    ]
+    lines = [f"pairs of one person found, % at a false match rate: {', '.join(rates)}"] if rates else []
+    chosen = pairs.threshold
+    if chosen is None:
+        return lines
+    errors = f"{100 * chosen.held_out.fpr:.2f} % false matches, {100 * (1 - chosen.held_out.tpr):.2f} % missed"
+    chosen_on = f"{chosen.rule} on half of the persons"
+    return [*lines, f"same person if 1 - cos <= {chosen.chosen.threshold:.3f} ({chosen_on}; on the others {errors})"]
+
+
+def _is_foreign(report: "Report") -> bool:
+    from lupctl.core.formats.features.foreign import is_made_elsewhere
+
+    return is_made_elsewhere(report.provenance.features)
+
+
+def _score_cells(scores: "ReportScores") -> tuple[object, ...]:
+    """Percentages; nothing for a CMC rank beyond the gallery."""
+    means = (scores.map, scores.map_official, scores.minp)
+    return (*(f"{100 * share:.2f}" for share in means), *_cmc_cells(scores.cmc))
+
+
+def _cmc_cells(cmc: dict[int, float]) -> tuple[object, ...]:
+    shares = [cmc.get(rank) for rank in (1, 5, 10, 20)]
+    return tuple(None if share is None else f"{100 * share:.2f}" for share in shares)
+
+
+def _range(ends: tuple[float, float]) -> str:
+    return f"{100 * ends[0]:.2f} to {100 * ends[1]:.2f}"

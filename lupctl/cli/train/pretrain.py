@@ -1,0 +1,280 @@
+"""`lupctl pretrain`."""
+
+from os import environ
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from lupctl.cli.command_line import lasting_command
+from lupctl.cli.options import (
+    ArchOption,
+    DebugOption,
+    DryRunOption,
+    ForceOption,
+    GpusOption,
+    HomeOption,
+    JsonOption,
+    OutOption,
+    ProcessesOption,
+    QuietOption,
+    RecipeOption,
+    SetOption,
+    WorkersOption,
+)
+from lupctl.cli.output import print_json, print_path, print_plan, print_table
+from lupctl.core.choices import Method
+from lupctl.core.flows.drawn_pack import drawn_pack, wants_drawing
+from lupctl.core.resolve.checkpoints import find_pretraining_packs
+from lupctl.core.resolve.datasets import complete_dataset
+from lupctl.core.system.jobs.outer import Meeting, OuterJob, find_outer_job, plan_meeting
+from lupctl.core.system.progress.lines import Progress
+from lupctl.core.workspace import Workspace, open_workspace
+
+if TYPE_CHECKING:
+    from lupctl.core.recipes.models import PretrainRecipe, Recipe
+    from lupctl.core.stages.pretrain.job import PretrainJob
+    from lupctl.core.system.jobs.device import Placement
+
+DEFAULT_RECIPE = "luperson-moco"
+RECIPE_OF_ARCH = {"r101": "luperson-moco-r101", "r152": "luperson-moco-r152"}
+
+DataOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--data",
+        help="Pack to train on, by name or path; repeatable [default: the one unlabelled pack].",
+        show_default=False,
+        autocompletion=complete_dataset,
+    ),
+]
+MethodOption = Annotated[
+    Method | None, typer.Option("--method", help="Self-supervision [default: the recipe's].", show_default=False)
+]
+
+NodesOption = Annotated[
+    int | None,
+    typer.Option(
+        "--nodes", min=1, help="Machines, each of which runs this same command [default: 1].", show_default=False
+    ),
+]
+EndpointOption = Annotated[
+    str | None,
+    typer.Option(
+        "--rdzv-endpoint",
+        metavar="HOST:PORT",
+        help="Where several machines meet: a free port of one of them.",
+        show_default=False,
+    ),
+]
+NodeRankOption = Annotated[
+    int | None,
+    typer.Option(
+        "--node-rank",
+        min=0,
+        help="Number of this machine, 0 on HOST [default: in the order they come].",
+        show_default=False,
+    ),
+]
+ProbeOption = Annotated[
+    str | None,
+    typer.Option(
+        "--probe",
+        metavar="DATASET",
+        help="Labelled pack to look at the features with, every probe.every_epochs.",
+        show_default=False,
+        autocompletion=complete_dataset,
+    ),
+]
+TensorboardOption = Annotated[bool, typer.Option("--tensorboard", help="Write the metrics as curves too (an extra).")]
+ProfileOption = Annotated[
+    int | None,
+    typer.Option(
+        "--profile", metavar="N", min=1, help="Run N steps, say where the time went, keep nothing.", show_default=False
+    ),
+]
+
+
+def pretrain(
+    method: MethodOption = None,
+    arch: ArchOption = None,
+    data: DataOption = None,
+    gpus: GpusOption = None,
+    processes: ProcessesOption = None,
+    nodes: NodesOption = None,
+    rdzv_endpoint: EndpointOption = None,
+    node_rank: NodeRankOption = None,
+    recipe: RecipeOption = None,
+    set_: SetOption = None,
+    out: OutOption = None,
+    home: HomeOption = None,
+    workers: WorkersOption = None,
+    probe: ProbeOption = None,
+    tensorboard: TensorboardOption = False,
+    profile: ProfileOption = None,
+    force: ForceOption = False,
+    dry_run: DryRunOption = False,
+    json: JsonOption = False,
+    quiet: QuietOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Trains a backbone on persons without labels; the same command continues a stopped run.
+
+    Examples:
+
+    `lupctl pretrain --arch r50 --gpus 8`
+
+    `lupctl pretrain --arch r18 --data market1501 --set data.batch=256 --set schedule.epochs=50`
+
+    `lupctl pretrain --gpus 8 --nodes 4 --rdzv-endpoint node1:29400`
+
+    `lupctl pretrain --data synthetic --profile 20`
+    """
+    from contextlib import nullcontext
+    from dataclasses import asdict, replace
+
+    from lupctl.core.recipes.models import PretrainRecipe
+    from lupctl.core.recipes.shipped import resolve_recipe
+    from lupctl.core.stages.pretrain.job import PretrainJob, plan_pretraining
+    from lupctl.core.stages.pretrain.profile import profile as measure
+    from lupctl.core.stages.pretrain.run import pretrain as run
+
+    space = open_workspace(home)
+    meeting = plan_meeting(nodes, rdzv_endpoint, node_rank)
+    outer = find_outer_job(environ) if meeting is None else None
+    leads = outer is None or outer.rank == 0
+    progress = Progress(quiet=quiet or not leads)
+    placement = place(gpus, processes, outer=outer, meeting=meeting, planned=dry_run)
+    if recipe is None:
+        recipe = RECIPE_OF_ARCH.get(arch or "", DEFAULT_RECIPE)
+        progress.say(f"recipe: {recipe} (LUPerson's, the default)")
+    flags = {"method": method, "net.arch": arch, "data.packs": data, "probe.pack": probe}
+    resolved = resolve_recipe("pretrain", recipe, overrides=set_ or (), flags=flags)
+    assert isinstance(resolved, PretrainRecipe)
+    is_drawn = profile is not None and wants_drawing(space, resolved.data.packs)
+    packs = () if is_drawn else find_pretraining_packs(space, resolved.data.packs, progress, planned=dry_run)
+    progress.say(placement.line)
+    job = PretrainJob(
+        recipe=resolved,
+        packs=packs,
+        run=out or default_run(space, resolved.method, resolved.net.arch, packs),
+        placement=placement,
+        workers=workers,
+        command=lasting_command(),
+        meeting=meeting,
+        probe=space.find_pack(resolved.probe.pack) if resolved.probe.pack else None,
+        tensorboard=tensorboard,
+        force=force,
+        quiet=quiet,
+    )
+    say_threads(job, progress)
+    say_what_follows(resolved, resolve_recipe("pretrain", recipe), progress)
+    if dry_run:
+        counts = asdict(plan_pretraining(job))
+        if leads:
+            show_plan(job, counts, json=json)
+        return
+    if profile is not None:
+        with drawn_pack(resolved.data.batch, progress) if is_drawn else nullcontext() as drawn:
+            found = measure(job if drawn is None else replace(job, packs=(drawn,)), profile)
+        if leads and found is not None:
+            show_profile(found.to_json(), json=json)
+        return
+    facts = run(job, progress)
+    if facts and leads and json:
+        print_json("lupctl.pretrain/1", {"run": str(job.run), **facts})
+    elif facts and leads:
+        print_path(job.run)
+
+
+def place(
+    gpus: int | None, processes: int | None, *, outer: OuterJob | None, meeting: Meeting | None, planned: bool
+) -> "Placement":
+    """The devices of all machines, from what is named for one.
+
+    Args:
+        gpus, processes: per machine.
+        outer: a job of torchrun or srun that this process belongs to.
+        meeting: of several machines.
+        planned: the devices need not be here.
+    """
+    from dataclasses import replace
+
+    from lupctl.core.system.jobs.device import join_placement, pick_placement
+
+    here = pick_placement(gpus=gpus, processes=processes, planned=planned or outer is not None)
+    if outer is not None:
+        return join_placement(here, outer, asked=gpus or processes)
+    if meeting is not None:
+        line = f"{here.line}, on each of {meeting.nodes} machines"
+        return replace(here, processes=here.processes * meeting.nodes, line=line)
+    return here
+
+
+def say_threads(job: "PretrainJob", progress: Progress) -> None:
+    """A line on how many threads a process takes where that is not simply all there are."""
+    from lupctl.core.stages.pretrain.job import threads_of
+
+    threads, recipe = threads_of(job), job.recipe
+    if threads is None or recipe.bn_groups % job.placement.processes:  # the latter is refused in a moment
+        return
+    why = "" if recipe.net.compile else ", so that any --processes gives the same bits"
+    line = f"threads: {threads} for each process (cores / bn_groups){why}"
+    progress.say(f"{line}; without --processes one process takes every core")
+
+
+def say_what_follows(recipe: "PretrainRecipe", shipped: "Recipe", progress: Progress) -> None:
+    """Lines on what a change of the recipe leaves undone, where a person would want to know."""
+    from lupctl.core.recipes.models import PretrainRecipe
+
+    assert isinstance(shipped, PretrainRecipe)
+    if recipe.data.batch != shipped.data.batch and recipe.optim.lr == shipped.optim.lr:
+        rate = shipped.optim.lr * recipe.data.batch / shipped.data.batch
+        progress.say(
+            f"rate: {recipe.optim.lr:g}, made for a batch of {shipped.data.batch}; in proportion to "
+            f"{recipe.data.batch} it would be {rate:.3g}: --set optim.lr={rate:.3g}"
+        )
+    if recipe.bn_groups == 1:
+        progress.say("batch norm: one group; the shuffle of keys then hides nothing of the shared statistics")
+
+
+def default_run(space: Workspace, method: str, arch: str, packs: tuple[Path, ...]) -> Path:
+    """Where a run goes when nobody says: the same command finds it again."""
+    return space.runs / "-".join(["pretrain", method, arch, *(path.stem for path in packs)])
+
+
+def show_plan(job: "PretrainJob", counts: dict[str, int | None], *, json: bool) -> None:
+    """Prints what a run would do."""
+    recipe = job.recipe
+    plan = {
+        "run": str(job.run),
+        "packs": [str(path) for path in job.packs],
+        "machines": 1 if job.meeting is None else job.meeting.nodes,
+        "device": job.placement.kind,
+        "devices": job.placement.processes,
+        "arch": recipe.net.arch,
+        "epochs": recipe.schedule.epochs,
+        "batch": recipe.data.batch,
+        "accumulate": recipe.optim.accumulate,
+        "bn_groups": recipe.bn_groups,
+        **counts,
+    }
+    print_plan("lupctl.pretrain-plan/1", "would pre-train", plan, json=json)
+
+
+def show_profile(found: dict[str, Any], *, json: bool) -> None:
+    """Prints where the time of a step goes, and what to change."""
+    if json:
+        print_json("lupctl.pretrain-profile/1", found)
+        return
+    rows: list[tuple[object, ...]] = [
+        (name, "loop", f"{1000 * seconds:.1f}", f"{found['shares'][name]:.1%}")
+        for name, seconds in found["loop_s"].items()
+    ]
+    workers = found["workers"]
+    where = f"{workers} worker{'s' if workers != 1 else ''}" if workers else "loop, in wait"
+    rows += [(name, where, f"{1000 * seconds:.1f}", None) for name, seconds in found["worker_s"].items()]
+    speed = f"{1000 * found['step_s']:.0f} ms a step, {found['images_per_s']:,.0f} images/s"
+    title = f"{speed}, over {found['steps']} steps"
+    print_table(title, ["part", "where", "ms", "share"], rows)
+    print("\n".join(found["advice"]))

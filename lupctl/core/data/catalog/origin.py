@@ -1,0 +1,39 @@
+"""Where raw data came from and under which terms: a file beside it, read again when it is packed."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from lupctl.core.system.disk.atomic import write_text
+
+ORIGIN_NAME: Final = ".lupctl.json"
+ORIGIN_FORMAT: Final = 1
+
+
+def write_origin(folder: Path, origin: Mapping[str, object]) -> None:
+    """Writes `<folder>/.lupctl.json`: `dataset`, `terms`, `published`, and `files` with address, bytes and hashes.
+
+    It holds no time of day, so that the same download leaves the same bytes.
+
+    Raises:
+        DataError: the disk is full, or refuses the write.
+    """
+    text = json.dumps({"format": ORIGIN_FORMAT, **origin}, sort_keys=True, indent=1, ensure_ascii=False)
+    write_text(folder / ORIGIN_NAME, text + "\n", alone=True)
+
+
+def read_origin(root: Path) -> dict[str, Any]:
+    """What is known about where raw data came from; empty where it was placed by hand.
+
+    Args:
+        root: the dataset's folder under `raw/`, or one at most two levels below it, as archives bring their own.
+    """
+    for folder in (root, *root.absolute().parents[:2]):
+        try:
+            origin = json.loads((folder / ORIGIN_NAME).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            continue
+        if isinstance(origin, dict) and origin.get("format") == ORIGIN_FORMAT:
+            return origin
+    return {}

@@ -1,0 +1,86 @@
+"""Images that are there more than once, byte for byte."""
+
+from bisect import insort
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lupctl.core.choices import ROLE_CODES
+from lupctl.core.data.checking.labels import NUM_EXAMPLES, Finding, Labelled, Severity
+
+TEST_ROLES = (ROLE_CODES["query"], ROLE_CODES["gallery"])
+
+
+@dataclass
+class _Group:
+    """Rows with the same bytes: the first three, and where they lie."""
+
+    rows: list[int] = field(default_factory=list)
+    count: int = 0
+    in_train: bool = False
+    in_test: bool = False
+
+    def add(self, row: int, role: int) -> None:
+        if len(self.rows) < 3:
+            self.rows.append(row)
+        self.count += 1
+        self.in_train |= role == ROLE_CODES["train"]
+        self.in_test |= role in TEST_ROLES
+
+
+@dataclass
+class _Tally:
+    """How many groups there are, and the first five of them."""
+
+    count: int = 0
+    groups: list[list[int]] = field(default_factory=list)
+
+    def add(self, group: _Group) -> None:
+        self.count += 1
+        insort(self.groups, group.rows)
+        del self.groups[NUM_EXAMPLES:]
+
+
+def check_copies(images: Labelled, keys: NDArray[np.uint64], digest: Callable[[int], bytes]) -> list[Finding]:
+    """Images with the same bytes, an error where one is in train and the other in query or gallery.
+
+    Memory is that of sorting the keys, however many copies there are.
+
+    Args:
+        images: N images.
+        keys: (N) equal for equal bytes, rarely for others; 0 for images that are not to be compared.
+        digest: a checksum of one row's bytes that can be trusted; called for rows whose keys are equal only.
+    """
+    across, within = _Tally(), _Tally()
+    for rows in _equal_rows(keys):
+        groups: dict[bytes, _Group] = {}
+        for row in rows.tolist():
+            groups.setdefault(digest(row), _Group()).add(row, int(images.role[row]))
+        for group in groups.values():
+            if group.count > 1:
+                (across if group.in_train and group.in_test else within).add(group)
+    findings = []
+    if across.count:
+        what = "are in train and, byte for byte, in query or gallery; scores on it would be too good"
+        findings.append(_found(images, "error", "copies-across", across, what))
+    if within.count:
+        findings.append(_found(images, "warning", "copies", within, "occur more than once, byte for byte"))
+    return findings
+
+
+def _equal_rows(keys: NDArray[np.uint64]) -> Iterator[NDArray[np.int64]]:
+    """The rows of every key that occurs more than once, rising."""
+    order = np.argsort(keys, kind="stable")
+    ranked = keys[order]
+    same = np.flatnonzero((ranked[1:] == ranked[:-1]) & (ranked[1:] != 0))  # places whose next one is equal
+    begins = same[np.diff(same, prepend=-2) > 1]
+    ends = same[np.diff(same, append=len(keys) + 1) > 1] + 2
+    for begin, end in zip(begins.data, ends.data, strict=True):
+        yield order[begin:end]
+
+
+def _found(images: Labelled, severity: Severity, what: str, tally: _Tally, message: str) -> Finding:
+    examples = [" = ".join(images.names[row] for row in rows) for rows in tally.groups]
+    return Finding(severity, what, f"{tally.count:,} images {message}", tally.count, examples)

@@ -1,0 +1,141 @@
+"""From a source into a pack that is being written: image by image, or in blocks where nothing has to be decoded."""
+
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from zlib import crc32
+
+import numpy as np
+
+from lupctl.core.choices import ROLE_NAMES, ImageCheck
+from lupctl.core.data.packing.stored import build_reader
+from lupctl.core.data.sources.records import AheadSource, BlockSource, Listing, Source
+from lupctl.core.formats.images.headers import HeaderReader
+from lupctl.core.formats.pack.write import SHARD_BYTES, PackWriter
+from lupctl.core.formats.pack.write_shard import PackedBlock, PackedImage
+from lupctl.core.system.strings import build_names
+from lupctl.core.system.threads.ordered import map_in_order
+
+MAX_BAD = 0.001
+# Encoded bytes in a block: what fits into a core's cache between reading, summing and writing.
+BLOCK_BYTES = 2**19
+FEWEST_ROWS, MOST_ROWS = 16, 1024
+# Rows between two looks at what the disk should fetch next.
+ROWS_AHEAD = 256
+
+
+@dataclass(frozen=True)
+class PackSettings:
+    """What is stored of a source's images, and what they have to pass.
+
+    Args:
+        size: height and width; every image is then decoded, resized and encoded again (JPEG, quality 95).
+        check: `decode` packs an image that decodes; `header` takes a JPEG or PNG of whole and plain structure at its
+            word and decodes what is left.
+        max_bad: largest share of images, 0 to 1, that may fail and are left out.
+        shard_bytes: most encoded bytes in one file.
+    """
+
+    size: tuple[int, int] | None = None
+    check: ImageCheck = "decode"
+    max_bad: float = MAX_BAD
+    shard_bytes: int = SHARD_BYTES
+
+    @property
+    def checked(self) -> ImageCheck:
+        """What every image passes in fact: to be resized, it is decoded."""
+        return "decode" if self.size else self.check
+
+
+@dataclass(frozen=True)
+class Filling:
+    """Puts the images of a source into a pack.
+
+    Args:
+        writer: gets the images, from its `position` on.
+        source: where they are.
+        listing: what `source` lists, N images.
+        settings: how.
+        mean_bytes: of an encoded image, about; None where that is not known.
+        workers: decoding threads.
+    """
+
+    writer: PackWriter
+    source: Source
+    listing: Listing
+    settings: PackSettings
+    mean_bytes: int | None
+    workers: int
+
+    def run(self) -> Generator[int, None, None]:
+        """Packs or rejects every image; yields how many were since the last time. Who stops early closes it."""
+        if self.settings.checked == "header" and isinstance(self.source, BlockSource):
+            yield from self._fill_blocks(self.source.read_block)
+        else:
+            yield from self._fill_rows(end=len(self.listing))
+
+    def _fill_rows(self, *, end: int) -> Iterator[int]:
+        """The rows up to `end - 1`, one by one."""
+        listing, begin = self.listing, self.writer.position
+        # Elements of a memoryview are Python integers at a third of the cost of numpy's scalars.
+        persons, cameras, roles = listing.person.data, listing.camera.data, listing.role.data
+        read = build_reader(self.source, size=self.settings.size, check=self.settings.checked)
+        images = map_in_order(read, listing.names[begin:end], workers=self.workers)
+        with closing(images):
+            for row, image in enumerate(images, start=begin):
+                if row % ROWS_AHEAD == 0:
+                    self._read_ahead(row)
+                name = listing.names[row]
+                if image.reason:
+                    self.writer.reject(name, image.reason)
+                else:
+                    role = ROLE_NAMES[roles[row]]
+                    self.writer.add(
+                        PackedImage(image.encoded, image.height, image.width, name, persons[row], cameras[row], role)
+                    )
+                yield 1
+
+    def _fill_blocks(self, read: Callable[[int, int], list[memoryview] | None]) -> Iterator[int]:
+        """Whole blocks of images of plain structure; a block with any other goes row by row."""
+        headers = HeaderReader()
+        num_rows = min(max(BLOCK_BYTES // (self.mean_bytes or BLOCK_BYTES), FEWEST_ROWS), MOST_ROWS)
+        # No block has images of two roles.
+        for role_end in [*(np.flatnonzero(np.diff(self.listing.role)) + 1).tolist(), len(self.listing)]:
+            while (begin := self.writer.position) < role_end:
+                end = min(begin + num_rows, role_end)
+                self._read_ahead(begin)
+                values = read(begin, end)
+                block = None if values is None else _build_block(values, self.listing, headers, begin=begin)
+                if block is None:
+                    yield from self._fill_rows(end=end)
+                else:
+                    self.writer.add_block(block)
+                    yield end - begin
+
+    def _read_ahead(self, row: int) -> None:
+        if isinstance(self.source, AheadSource):
+            self.source.read_ahead(row)
+
+
+def _build_block(
+    values: Sequence[memoryview], listing: Listing, headers: HeaderReader, *, begin: int
+) -> PackedBlock | None:
+    """The rows of one role from `begin` on; None where one of them has to be decoded."""
+    encoded = b"".join(values)
+    count = len(values)
+    offsets = np.zeros(count + 1, np.int64)
+    np.cumsum(np.fromiter(map(len, values), np.int64, count), out=offsets[1:])
+    size = headers.read_sizes(encoded, offsets)
+    if not size.all():
+        return None
+    rows = slice(begin, begin + count)
+    return PackedBlock(
+        encoded,
+        offsets,
+        np.fromiter(map(crc32, values), np.uint32, count),
+        size,
+        build_names(listing.names)[rows],
+        listing.person[rows],
+        listing.camera[rows],
+        ROLE_NAMES[int(listing.role[begin])],
+    )

@@ -1,0 +1,85 @@
+"""From a layout to a source."""
+
+from pathlib import Path
+from typing import assert_never
+
+from lupctl.core.choices import CameraRule, Layout, Version
+from lupctl.core.data.catalog.datasets import find_entry
+from lupctl.core.data.sources.layouts.csv_table import CsvSource
+from lupctl.core.data.sources.layouts.cuhk03 import Cuhk03IndexSource
+from lupctl.core.data.sources.layouts.images import ImagesSource
+from lupctl.core.data.sources.layouts.lmdb_folder import LmdbSource
+from lupctl.core.data.sources.layouts.luperson_nl import LupersonNlSource
+from lupctl.core.data.sources.layouts.market1501 import Market1501Source
+from lupctl.core.data.sources.layouts.msmt17 import Msmt17Source
+from lupctl.core.data.sources.layouts.persons import PersonsSource
+from lupctl.core.data.sources.records import Source
+from lupctl.core.data.sources.synthetic import SyntheticPlan, SyntheticSource
+
+
+def build_source(
+    layout: Layout,
+    path: Path,
+    *,
+    dataset: str,
+    cameras: CameraRule = "none",
+    version: Version | None = None,
+    with_val: bool = True,
+    keys: str | None = None,
+    root: Path | None = None,
+) -> Source:
+    """The images of a folder or file in a given layout.
+
+    Args:
+        layout: how the files lie.
+        path: the folder; for tables, index files and databases it may be the file.
+        dataset: the name the pack will carry; the catalogue adds the terms of the ones it knows.
+        cameras: for folders of persons, where the camera's number stands.
+        version: of MSMT17, where the user says it.
+        with_val: for MSMT17, whether list_val.txt is part of train.
+        keys: for an LMDB, its key file, or `none`.
+        root: for a table or an index file, the folder of the images; by default found beside it.
+
+    Raises:
+        DataError: the folder is not laid out so.
+    """
+    entry = find_entry(dataset)
+    terms = entry.terms if entry else ""
+    match layout:
+        case "market1501":
+            return Market1501Source(path, dataset=dataset, terms=terms, version=version)
+        case "images":
+            return ImagesSource(path, dataset=dataset, terms=terms)
+        case "persons":
+            return PersonsSource(path, dataset=dataset, cameras=cameras, terms=terms)
+        case "cuhk03-index":
+            return Cuhk03IndexSource(path, dataset=dataset, terms=terms, root=root)
+        case "msmt17":
+            return Msmt17Source(path, dataset=dataset, terms=terms, version=version, with_val=with_val)
+        case "luperson-nl":
+            return LupersonNlSource(path, dataset=dataset, terms=terms)
+        case "lmdb":
+            return LmdbSource(path, dataset=dataset, terms=terms, keys=keys)
+        case "csv":
+            return CsvSource(path, dataset=dataset, terms=terms, root=root)
+        case _:
+            assert_never(layout)
+
+
+def build_synthetic(*, seed: int = 0) -> SyntheticSource:
+    """Drawn persons in a number that suits trying things out on a CPU: about 10,000 images.
+
+    Args:
+        seed: another seed draws other persons in other places.
+    """
+    plan = SyntheticPlan(
+        seed=seed,
+        unlabelled_persons=2_000,
+        train_persons=120,
+        test_persons=80,
+        cameras=6,
+        shots=3,
+        distractors=100,
+        junk=50,
+    )
+    return SyntheticSource(plan)

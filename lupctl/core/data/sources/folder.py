@@ -1,0 +1,138 @@
+"""Image files below a folder, in an order that does not depend on the disk."""
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from lupctl.core.errors import DataError
+from lupctl.core.system.strings import Names, NamesBuilder, sort_rows
+
+# What OpenCV reads; anything else beside the images (Thumbs.db, readme.txt, .mat) is none of ours.
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm"})
+NUM_EXAMPLES = 5
+
+
+@dataclass(frozen=True)
+class Scan:
+    """What lies below a folder.
+
+    Args:
+        names: image files as paths relative to the folder, `/` between parts, sorted.
+        num_ignored: files that are no images by their names, and hidden ones.
+    """
+
+    names: Names
+    num_ignored: int
+
+
+def scan_images(root: Path, *, folders: Sequence[str] = ("",)) -> Scan:
+    """Lists the image files below `root`, following links to folders.
+
+    Args:
+        root: the folder that names are relative to.
+        folders: the sub-folders to look into; all of `root` by default.
+
+    Raises:
+        DataError: no such folder, no image in it, or a name that is not UTF-8.
+    """
+    if not root.is_dir():
+        raise DataError(f"{root}: there is no such folder", hint=f"put the images under {root}")
+    try:
+        scan = _walk(root, folders)
+    except OSError as error:
+        raise DataError(
+            f"{error.filename or root}: cannot be listed ({error.strerror})", hint="check it with ls -l"
+        ) from error
+    if not scan.names:
+        raise DataError(
+            f"{root}: holds no image ({scan.num_ignored:,} other files); expected files ending in "
+            f"{' '.join(sorted(IMAGE_SUFFIXES))}",
+            hint=f"put the images under {root}",
+        )
+    return scan
+
+
+def read_image(root: str, name: str) -> bytes:
+    """The bytes of one file, read with the fewest calls: half the cost of `Path.read_bytes` on small files.
+
+    Args:
+        root: the folder, as a string.
+        name: path relative to it.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    file = os.open(f"{root}/{name}", os.O_RDONLY)
+    try:
+        length = os.fstat(file).st_size
+        encoded = os.read(file, length)
+        while len(encoded) < length and (more := os.read(file, length - len(encoded))):
+            encoded += more  # one call gives at most 2 GiB, and less from some network disks
+        return encoded
+    finally:
+        os.close(file)
+
+
+def describe_some(names: Iterable[str]) -> str:
+    """The first five of several names, and that there are more."""
+    some = list(names)
+    return ", ".join(some[:NUM_EXAMPLES]) + (", ..." if len(some) > NUM_EXAMPLES else "")
+
+
+def _walk(root: Path, folders: Sequence[str]) -> Scan:
+    names = NamesBuilder()
+    strange: list[str] = []
+    num_ignored = 0
+    seen: set[tuple[int, int]] = set()  # folders by device and number, against links that lead back up
+    # Entries of folders that are being walked, each folder's sorted. A folder stands among them as its name with `/`,
+    # as it does in its images' names: `a.jpg` < `a/1.jpg` < `a0.jpg`. So the names come out in their order, and no
+    # more than the folders from the root to the present one are held.
+    walking = [iter(sorted(f"{folder}/" for folder in folders))]
+    while walking:
+        entry = next(walking[-1], None)
+        if entry is None:
+            walking.pop()
+        elif not entry.endswith("/"):
+            names.append(entry)
+        elif (place := _place(root, entry)) not in seen:
+            seen.add(place)
+            inside, bad, others = _list_folder(root, entry.removeprefix("/"))
+            walking.append(inside)
+            strange += bad
+            num_ignored += others
+    if strange:
+        raise DataError(
+            f"{root}: {len(strange):,} file names are not UTF-8: {describe_some(strange)}", hint="rename these files"
+        )
+    return Scan(names.build(), num_ignored)
+
+
+def _place(root: Path, folder: str) -> tuple[int, int]:
+    found = (root / folder.strip("/")).stat()
+    return found.st_dev, found.st_ino
+
+
+def _list_folder(root: Path, folder: str) -> tuple[Iterator[str], list[str], int]:
+    """One folder's images and, with `/` at the end, folders, sorted; names that are not UTF-8; the count of the rest.
+
+    Args:
+        root: what names are relative to.
+        folder: empty, or a path with `/` at its end.
+    """
+    found = NamesBuilder()
+    strange: list[str] = []
+    num_ignored = 0
+    with os.scandir(root / folder) as entries:
+        for entry in entries:
+            name = entry.name
+            is_folder = not name.startswith(".") and entry.is_dir()
+            # A Path would cost twice as much as splitext.
+            if not is_folder and (name[0] == "." or os.path.splitext(name)[1].lower() not in IMAGE_SUFFIXES):  # noqa: PTH122
+                num_ignored += 1
+            elif not name.isascii() and any("\ud800" <= letter <= "\udfff" for letter in name):
+                strange.append(ascii(folder + name))  # a name with other bytes reaches us with lone surrogates
+            else:
+                found.append(f"{name}/" if is_folder else name)
+    names = found.build()
+    return (folder + name for name in names.take(sort_rows(names))), strange, num_ignored

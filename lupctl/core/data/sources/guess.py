@@ -1,0 +1,118 @@
+"""How the files of a dataset lie, told from what is on the disk."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from lupctl.core.choices import Layout
+from lupctl.core.data.catalog.datasets import find_entry
+from lupctl.core.data.sources.folder import IMAGE_SUFFIXES
+from lupctl.core.data.sources.layouts.csv_table import has_path_column, list_tables
+from lupctl.core.data.sources.layouts.cuhk03 import INDEX_NAME, index_files, refuse_classic
+from lupctl.core.data.sources.layouts.lmdb_files import DATA_NAME, has_database
+from lupctl.core.data.sources.layouts.luperson_nl import names_person
+from lupctl.core.data.sources.layouts.market1501 import has_market_folders
+from lupctl.core.data.sources.layouts.msmt17 import has_msmt17_lists
+from lupctl.core.data.sources.layouts.persons import ROLE_FOLDERS
+from lupctl.core.errors import DataError
+
+# How many folders are opened in the search for one image by whose name a layout is told.
+MOST_FOLDERS = 100
+
+
+@dataclass(frozen=True)
+class Guess:
+    """A layout that was chosen for the user, and why, in words to print.
+
+    Args:
+        layout: what was chosen.
+        reason: what spoke for it.
+    """
+
+    layout: Layout
+    reason: str
+
+
+def guess_layout(path: Path, *, dataset: str) -> Guess:
+    """The layout of a folder or file whose user did not say.
+
+    What lies on the disk comes first where it admits one reading only, then the catalogue's word for a known name. A
+    folder per person cannot be told from any other tree, and labels are not guessed: such a tree counts as unlabelled.
+
+    Raises:
+        DataError: there is nothing, or something that is no set of person images.
+    """
+    if path.is_file():
+        return _guess_file(path)
+    if not path.is_dir():
+        raise DataError(f"{path}: there is no such folder", hint=f"put the images under {path}")
+    _refuse_sequences(path, dataset)
+    folders = sorted(entry for entry in path.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    places = (path, *folders)
+    if has_database(path):
+        return Guess("lmdb", f"it holds {DATA_NAME}")
+    if any(map(has_msmt17_lists, places)):
+        return Guess("msmt17", "it has MSMT17's lists, list_train.txt and others")
+    has_market = any(map(has_market_folders, places))
+    if not has_market:
+        refuse_classic(path)
+        if index_files(path):
+            return Guess("cuhk03-index", f"it holds {INDEX_NAME.format(boxes='...')}")
+    entry = find_entry(dataset)
+    if entry is not None and entry.layout != "drawn" and not (has_market and entry.layout == "msmt17"):
+        return Guess(entry.layout, f"{dataset} is {entry.title}")
+    if has_market:
+        return Guess("market1501", "it has bounding_box_train, query and bounding_box_test")
+    tables = list_tables(path)
+    if len(tables) == 1 and has_path_column(tables[0]):
+        return Guess("csv", f"{tables[0].name} has a column path")
+    names = {folder.name for folder in folders}
+    if "train" in names and names <= set(ROLE_FOLDERS):
+        return Guess("persons", f"it has the folders {', '.join(sorted(names))}")
+    first = _first_image(path)
+    if names_person(first):
+        return Guess("luperson-nl", f"{first} is named as LUPerson-NL's crops are: person, frame, object")
+    return Guess("images", "a tree of images without labels; if each folder is one person, say --layout persons")
+
+
+def _guess_file(path: Path) -> Guess:
+    match path.suffix.lower():
+        case ".csv":
+            return Guess("csv", "a table")
+        case ".mat":
+            return Guess("cuhk03-index", "an index file of CUHK03's new protocol")
+        case ".mdb" | ".lmdb":
+            return Guess("lmdb", "a database file")
+        case _:
+            raise DataError(
+                f"{path}: a folder, or a file ending in .csv, .mat, .mdb or .lmdb, was expected",
+                hint="name the folder that holds the images, or a CSV of their paths",
+            )
+
+
+def _refuse_sequences(path: Path, dataset: str) -> None:
+    """Refuses a video, or its frames, with boxes: what is to be packed are the persons in them."""
+    below = (entry for entry in sorted(path.iterdir()) if entry.is_dir())
+    for folder in (path, *below):
+        boxes = next((folder / name for name in ("gt/gt.txt", "det/det.txt") if (folder / name).is_file()), None)
+        if boxes is not None:
+            raise DataError(
+                f"{folder}: a MOTChallenge sequence, frames and boxes ({boxes.parent.name}/{boxes.name}); persons "
+                "have to be cut out of it",
+                hint=f"lupctl data build {dataset} --videos {folder} --detections {boxes} --format mot",
+            )
+
+
+def _first_image(root: Path) -> str:
+    """The name of some image below a folder, found without looking at all of them; empty where there is none soon."""
+    waiting = [os.fspath(root)]
+    for _ in range(MOST_FOLDERS):
+        if not waiting:
+            break
+        with os.scandir(waiting.pop()) as entries:
+            for entry in entries:
+                if entry.is_dir():
+                    waiting.append(entry.path)
+                elif os.path.splitext(entry.name)[1].lower() in IMAGE_SUFFIXES:  # noqa: PTH122, as in folder
+                    return entry.name
+    return ""

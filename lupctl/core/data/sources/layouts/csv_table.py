@@ -1,0 +1,253 @@
+"""A CSV for anything else: a row per image with its path, and what is known of person, camera and role."""
+
+import csv
+import os
+import posixpath
+import re
+from array import array
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Final, get_args
+
+import numpy as np
+
+from lupctl.core.choices import JUNK, ROLE_CODES, UNKNOWN_CAMERA, Role, nearest_name
+from lupctl.core.data.sources.folder import describe_some
+from lupctl.core.data.sources.records import Listing
+from lupctl.core.data.sources.tree import ImageTree, sort_listing
+from lupctl.core.errors import DataError
+from lupctl.core.system.strings import NamesBuilder, find_repeated
+
+COLUMNS: Final = ("path", "person", "camera", "role")
+NUMBER = re.compile(r"-1|[0-9]{1,18}")
+MOST_CAMERAS: Final = int(np.iinfo(np.int16).max)
+
+
+class CsvSource:
+    """The images that a table names.
+
+    Persons and cameras that are all whole numbers keep them (person 0 is a distractor of the gallery, -1 junk); any
+    other texts are numbered from 1 in sorted order. An empty cell is unknown.
+
+    Args:
+        path: the table, UTF-8, with a header; or a folder with one table.
+        dataset: the name the pack will carry.
+        terms: terms of use, where they are known.
+        root: the folder that paths are relative to; the table's own by default.
+
+    Raises:
+        DataError: there is no such table.
+    """
+
+    def __init__(self, path: Path, *, dataset: str, terms: str = "", root: Path | None = None) -> None:
+        self.path = find_table(path)
+        self.root = root or self.path.parent
+        self.dataset = dataset
+        self._tree = ImageTree(self.root, layout="csv", terms=terms)
+
+    @property
+    def facts(self) -> dict[str, object]:
+        """Where the images come from, for the pack's record."""
+        return self._tree.facts(table=self.path.name)
+
+    def list_images(self) -> Listing:
+        """Every row, sorted by (role, name); files are not looked for.
+
+        Raises:
+            DataError: a header without `path` or with another column, a row that cannot be read, a path twice or
+                outside of the root.
+        """
+        return self._listing
+
+    def read(self, name: str) -> bytes:
+        """The bytes of one image file."""
+        return self._tree.read(name)
+
+    @cached_property
+    def _listing(self) -> Listing:
+        table = _Table(self.path, self.root)
+        persons = number_texts(table.persons.texts, unknown=JUNK, what=f"{self.path}: column person")
+        cameras = number_texts(table.cameras.texts, unknown=UNKNOWN_CAMERA, what=f"{self.path}: column camera")
+        if max(cameras, default=0) > MOST_CAMERAS:
+            raise DataError(
+                f"{self.path}: camera {max(cameras)}; numbers up to {MOST_CAMERAS:,} were expected",
+                hint="number the cameras from 1",
+            )
+        return sort_listing(
+            table.names,
+            person=np.array(persons, np.int64)[table.persons.places],
+            camera=np.array(cameras, np.int16)[table.cameras.places],
+            role=np.frombuffer(table.roles, np.uint8),
+        )
+
+
+class _Texts:
+    """A column of texts: the different ones, and for each row which one it is."""
+
+    def __init__(self) -> None:
+        self._place_of: dict[str, int] = {}
+        self.places = array("q")
+
+    @property
+    def texts(self) -> list[str]:
+        """The different texts in the order of their first row."""
+        return list(self._place_of)
+
+    def append(self, text: str) -> None:
+        """Adds a row."""
+        self.places.append(self._place_of.setdefault(text, len(self._place_of)))
+
+
+class _Table:
+    """The columns of a table as they stand there, with paths made relative."""
+
+    def __init__(self, path: Path, root: Path) -> None:
+        self._path, self._root = path, root
+        self._prefix = posixpath.normpath(os.fspath(root.absolute())).rstrip("/") + "/"
+        self.persons, self.cameras = _Texts(), _Texts()
+        self.roles = array("B")
+        self._lines = array("q")
+        names = NamesBuilder()
+        try:
+            with path.open(encoding="utf-8-sig", newline="") as stream:
+                self._read(csv.reader(stream, strict=True), names)
+        except UnicodeDecodeError as error:
+            raise DataError(
+                f"{path}: is no UTF-8 text ({error})", hint=f"iconv -f WINDOWS-1252 -t UTF-8 {path}"
+            ) from error
+        except csv.Error as error:
+            raise DataError(f"{path}: is no CSV ({error})", hint="quote cells that hold commas or quotes") from error
+        except OSError as error:
+            raise DataError(f"{path}: cannot be read ({error.strerror})", hint="check it with ls -l") from error
+        self.names = names.build()
+        self._refuse_repeated()
+
+    def _read(self, reader: "Iterator[list[str]]", names: NamesBuilder) -> None:
+        columns = _check_header(self._path, next(reader, []))
+        default: Role = "train" if "person" in columns else "unlabelled"
+        for row in reader:
+            line = reader.line_num  # type: ignore[attr-defined]
+            if not row:
+                continue
+            if len(row) != len(columns):
+                raise self._error(line, f"{len(row)} cells for {len(columns)} columns", "one cell per column")
+            cells = dict(zip(columns, map(str.strip, row), strict=True))
+            names.append(self._relative(cells["path"], line))
+            self.persons.append(cells.get("person", ""))
+            self.cameras.append(cells.get("camera", ""))
+            self.roles.append(ROLE_CODES[self._role(cells["role"], line) if "role" in cells else default])
+            self._lines.append(line)
+
+    def _role(self, text: str, line: int) -> Role:
+        roles: tuple[Role, ...] = get_args(Role)
+        for role in roles:
+            if role == text:
+                return role
+        near = nearest_name(text, roles)
+        raise self._error(
+            line,
+            f"role {text!r}; expected one of {', '.join(roles)}",
+            f"did you mean {near}?" if near else "leave the column out where all images are of one kind",
+        )
+
+    def _relative(self, text: str, line: int) -> str:
+        name = posixpath.normpath(text) if text else ""
+        if name.startswith(self._prefix):
+            name = name.removeprefix(self._prefix)
+        if not text or name == ".":
+            raise self._error(line, "has no path", "name an image in every row")
+        if name.startswith("/") or name.split("/", 1)[0] == "..":
+            raise self._error(
+                line, f"{text} lies outside of {self._root}", "name a folder that holds all: --root FOLDER"
+            )
+        return name
+
+    def _refuse_repeated(self) -> None:
+        repeated = find_repeated(self.names).tolist()
+        if repeated:
+            twice = [f"{self.names[row]} (line {self._lines[row]})" for row in repeated]
+            raise DataError(
+                f"{self._path}: {len(twice):,} paths were there before: {describe_some(twice)}",
+                hint="keep one row per image",
+            )
+
+    def _error(self, line: int, what: str, hint: str) -> DataError:
+        return DataError(f"{self._path}: line {line}: {what}", hint=hint)
+
+
+def number_texts(texts: Sequence[str], *, unknown: int, what: str) -> list[int]:
+    """Numbers for a column of texts: their own where all are whole numbers from -1, else from 1 in sorted order.
+
+    >>> number_texts(["7", "", "-1"], unknown=-1, what="column person")
+    [7, -1, -1]
+    >>> number_texts(["Zoë", "Ada", "Zoë"], unknown=-1, what="column person")
+    [2, 1, 2]
+
+    Args:
+        texts: (N) cells; an empty one is unknown.
+        unknown: the number of an empty cell.
+        what: the column, for the error.
+
+    Raises:
+        DataError: one number is written in two ways, as 7 and 007.
+    """
+    different = sorted({text for text in texts if text})
+    if all(NUMBER.fullmatch(text) for text in different):
+        numbers = {text: int(text) for text in different}
+        if len(set(numbers.values())) < len(different):
+            known = list(numbers.values())
+            twice = [text for text in different if known.count(numbers[text]) > 1]
+            raise DataError(
+                f"{what}: the same numbers, written differently: {describe_some(twice)}", hint="write them in one way"
+            )
+    else:
+        numbers = {text: number for number, text in enumerate(different, start=1)}
+    numbers[""] = unknown
+    return [numbers[text] for text in texts]
+
+
+def find_table(path: Path) -> Path:
+    """The table a user means: a file, or the only CSV in a folder.
+
+    Raises:
+        DataError: there is none, or more than one.
+    """
+    if path.is_file():
+        return path
+    found = list_tables(path) if path.is_dir() else []
+    if len(found) == 1:
+        return found[0]
+    what = f"{len(found)} tables: {describe_some(file.name for file in found)}" if found else "no CSV"
+    raise DataError(f"{path}: {what}; one was expected", hint="name the file: lupctl data pack FILE.csv --name NAME")
+
+
+def list_tables(folder: Path) -> list[Path]:
+    """The CSV files directly in a folder, sorted."""
+    return sorted(path for path in folder.iterdir() if path.suffix.lower() == ".csv" and path.is_file())
+
+
+def has_path_column(path: Path) -> bool:
+    """Whether a CSV begins with a header that has a column `path`."""
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as stream:
+            return "path" in [cell.strip() for cell in next(csv.reader(stream), [])]
+    except (OSError, UnicodeDecodeError, csv.Error):
+        return False
+
+
+def _check_header(path: Path, cells: list[str]) -> list[str]:
+    columns = [cell.strip() for cell in cells]
+    unknown = [column for column in columns if column not in COLUMNS]
+    if unknown and "path" not in columns and len(columns) == 1:
+        what = f"its header is {unknown[0]!r}; columns divided by commas were expected, path among them"
+    elif unknown:
+        near = nearest_name(unknown[0].lower(), COLUMNS)
+        what = f"unknown column {unknown[0]!r}" + (f"; did you mean {near}?" if near else "")
+    elif len(set(columns)) < len(columns):
+        what = f"a column occurs twice in {', '.join(columns)}"
+    elif "path" not in columns:
+        what = f"no column path in its header ({', '.join(columns) or 'the file is empty'})"
+    else:
+        return columns
+    raise DataError(f"{path}: {what}", hint="the header is path,person,camera,role; all but path may be left out")

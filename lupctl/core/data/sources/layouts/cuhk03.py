@@ -1,0 +1,196 @@
+"""CUHK03 in the new protocol from its published index files (Zhong et al. 2017, arXiv 1701.08398)."""
+
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lupctl.core.choices import Dataset, Role
+from lupctl.core.data.sources.folder import describe_some
+from lupctl.core.data.sources.layouts.market1501 import has_market_folders
+from lupctl.core.data.sources.records import Listing
+from lupctl.core.data.sources.tree import ImageTree, build_listing
+from lupctl.core.errors import DataError, FormatError
+
+INDEX_NAME: Final = "cuhk03_new_protocol_config_{boxes}.mat"
+PARTS: Final[tuple[tuple[Dataset, str], ...]] = (("cuhk03-labeled", "labeled"), ("cuhk03-detected", "detected"))
+BOXES: Final = tuple(boxes for _, boxes in PARTS)
+# Images of both kinds of boxes carry the same names, so that they lie in folders of their own.
+IMAGE_FOLDERS: Final = ("images_{boxes}", "{boxes}", "cuhk03_{boxes}", "")
+INDICES: Final[dict[str, Role]] = {"train_idx": "train", "query_idx": "query", "gallery_idx": "gallery"}
+CLASSIC_NAME: Final = "cuhk-03.mat"
+HINT = "take the index file again from https://github.com/zhunzhong07/person-re-ranking/tree/master/CUHK03-NP"
+
+
+class Cuhk03IndexSource:
+    """The images that an index file of the new protocol names, beside it.
+
+    Args:
+        index: `cuhk03_new_protocol_config_labeled.mat` or `..._detected.mat`, or a folder that holds one of them.
+        dataset: the name the pack will carry.
+        terms: terms of use, where they are known.
+        root: the folder of the extracted images; by default looked for beside the index.
+
+    Raises:
+        DataError: no index, both of them, the file of the classic protocol, or no folder of images.
+    """
+
+    def __init__(self, index: Path, *, dataset: str, terms: str = "", root: Path | None = None) -> None:
+        self.index = find_index(index)
+        self.dataset = dataset
+        self.root = root or self._find_images()
+        self._tree = ImageTree(self.root, layout="cuhk03-index", terms=terms)
+
+    @property
+    def facts(self) -> dict[str, object]:
+        """Where the images come from, for the pack's record."""
+        return self._tree.facts(index=self.index.name)
+
+    def list_images(self) -> Listing:
+        """Every image of the index, sorted by (role, name); files are not looked for.
+
+        Raises:
+            FormatError: the index is damaged, or its parts do not fit together.
+        """
+        return self._listing
+
+    def read(self, name: str) -> bytes:
+        """The bytes of one image file."""
+        return self._tree.read(name)
+
+    @cached_property
+    def _config(self) -> dict[str, Any]:
+        return read_index(self.index)
+
+    @cached_property
+    def _listing(self) -> Listing:
+        config = self._config
+        names, labels, cameras = config["filelist"], config["labels"].tolist(), config["camId"].tolist()
+        return build_listing(
+            (role, names[row], labels[row], cameras[row])
+            for key, role in INDICES.items()
+            for row in (config[key] - 1).tolist()  # MATLAB counts from 1
+        )
+
+    def _find_images(self) -> Path:
+        boxes = next(kind for kind in BOXES if kind in self.index.name)
+        first = self._config["filelist"][0]
+        folders = [self.index.parent / name.format(boxes=boxes) for name in IMAGE_FOLDERS]
+        found = next((folder for folder in folders if (folder / first).is_file()), None)
+        if found is None:
+            raise DataError(
+                f"{self.index}: its first image {first} lies in none of {', '.join(map(str, folders))}",
+                hint=f"put the extracted images into {folders[0]}, or name their folder with --root",
+            )
+        return found
+
+
+def index_files(root: Path) -> list[Path]:
+    """The index files of the new protocol in a folder."""
+    return [path for boxes in BOXES if (path := root / INDEX_NAME.format(boxes=boxes)).is_file()]
+
+
+def find_index(path: Path) -> Path:
+    """The index a user means.
+
+    Raises:
+        DataError: there is none, both are there, or it is the file of the classic protocol.
+    """
+    refuse_classic(path)
+    if path.is_file():
+        if not any(boxes in path.name for boxes in BOXES):
+            raise DataError(
+                f"{path}: its name says neither labeled nor detected, as {INDEX_NAME.format(boxes='labeled')} does",
+                hint="rename it as published",
+            )
+        return path
+    found = index_files(path)
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise DataError(f"{path}: holds the index of labeled and of detected boxes", hint=f"name one: {found[0]}")
+    raise DataError(f"{path}: holds no {INDEX_NAME.format(boxes='(labeled|detected)')}", hint=HINT)
+
+
+def find_parts(root: Path) -> list[tuple[Dataset, Path]]:
+    """The datasets of CUHK03's new protocol that a folder holds: with labeled and with detected boxes.
+
+    Returns:
+        each with its folder in Market-1501's layout, else with its index file; empty for any other folder.
+    """
+    if not root.is_dir():
+        return []
+    for place in (root, *sorted(entry for entry in root.iterdir() if entry.is_dir())):
+        folders = [(name, place / boxes) for name, boxes in PARTS if has_market_folders(place / boxes)]
+        if folders:
+            return folders
+    indices = {path.name: path for path in index_files(root)}
+    return [(name, indices[key]) for name, boxes in PARTS if (key := INDEX_NAME.format(boxes=boxes)) in indices]
+
+
+def refuse_classic(path: Path) -> None:
+    """Refuses the classic release, with which the new protocol is confused.
+
+    Raises:
+        DataError: `path` is its file, or a folder with its file and without the new protocol's.
+    """
+    classic = path.name.lower() == CLASSIC_NAME or (
+        path.is_dir() and not index_files(path) and any(p.name.lower() == CLASSIC_NAME for p in path.iterdir())
+    )
+    if classic:
+        raise DataError(
+            f"{path}: CUHK03 of the classic protocol (1,367 and 100 persons, 20 splits), another benchmark than the "
+            "new protocol (767 and 700 persons) that is read here",
+            hint=f"get the images of CUHK03-NP, or {INDEX_NAME.format(boxes='labeled')} and the extracted images",
+        )
+
+
+def read_index(path: Path) -> dict[str, Any]:
+    """An index file: `filelist` (list of N names), `labels` and `camId` (N), and the three rows of indices from 1.
+
+    Raises:
+        DataError: scipy is missing, which reads MATLAB's files.
+        FormatError: no MATLAB 5 file, a part is missing, or the parts do not fit together.
+    """
+    try:
+        from scipy.io import loadmat  # an extra: only this layout needs it
+    except ImportError as error:
+        raise DataError(
+            f"{path}: reading MATLAB's files needs scipy, which is not installed", hint="pip install 'lupctl[mat]'"
+        ) from error
+    try:
+        found = loadmat(path, variable_names=[*INDICES, "filelist", "labels", "camId"])
+        config: dict[str, Any] = {key: _numbers(found[key]) for key in (*INDICES, "labels", "camId")}
+        config["filelist"] = [str(cell.item()) for cell in found["filelist"].ravel()]
+    except KeyError as error:
+        raise FormatError(f"{path}: has no {error.args[0]}, which the new protocol's index holds", hint=HINT) from error
+    except Exception as error:  # scipy meets damage with whatever its parser stumbles over
+        raise FormatError(f"{path}: no MATLAB 5 file, or damaged ({error})", hint=HINT) from error
+    _check_index(path, config)
+    return config
+
+
+def _numbers(matrix: NDArray[Any]) -> NDArray[np.int64]:
+    return np.asarray(matrix.ravel(), np.int64)
+
+
+def _check_index(path: Path, config: dict[str, Any]) -> None:
+    count = len(config["filelist"])
+    for key in ("labels", "camId"):
+        if len(config[key]) != count:
+            raise FormatError(f"{path}: {len(config[key]):,} {key} for {count:,} files", hint=HINT)
+        if count and not (config[key].min() >= 0 and config[key].max() <= np.iinfo(np.int16).max):
+            raise FormatError(f"{path}: {key} lie between {config[key].min()} and {config[key].max()}", hint=HINT)
+    rows = np.concatenate([config[key] for key in INDICES])
+    outside = rows[(rows < 1) | (rows > count)]
+    if len(outside):
+        raise FormatError(
+            f"{path}: {len(outside):,} indices lie outside of 1 to {count:,}: {describe_some(map(str, outside))}",
+            hint=HINT,
+        )
+    numbers, times = np.unique(rows, return_counts=True)
+    twice = [config["filelist"][number - 1] for number in numbers[times > 1].tolist()]
+    if twice:
+        raise FormatError(f"{path}: {len(twice):,} images are in two of its parts: {describe_some(twice)}", hint=HINT)

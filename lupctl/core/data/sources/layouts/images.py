@@ -1,0 +1,50 @@
+"""Any tree of images, without labels."""
+
+import re
+from itertools import repeat
+from pathlib import Path
+
+from lupctl.core.choices import JUNK
+from lupctl.core.data.sources.records import Listing
+from lupctl.core.data.sources.tree import ImageTree, build_uniform
+
+# country/city/{frame:08d}_{object:04d}.jpg, as LUPerson's published script writes it.
+WITHOUT_VIDEO = re.compile(r"[^/]+/[^/]+/\d{8}_\d{4}\.jpg")
+COLLISIONS = (
+    "names are country/city/frame_object without the video, as LUPerson's published script writes them: of two videos "
+    "of a city with the same frame and object, it kept one crop and dropped the other"
+)
+
+
+class ImagesSource:
+    """Every image file below a folder; nothing is known about who is on it.
+
+    Args:
+        root: the folder.
+        dataset: the name the pack will carry.
+        terms: terms of use, where they are known.
+    """
+
+    def __init__(self, root: Path, *, dataset: str, terms: str = "") -> None:
+        self.root = root
+        self.dataset = dataset
+        self._tree = ImageTree(root, layout="images", terms=terms)
+
+    @property
+    def facts(self) -> dict[str, object]:
+        """Where the images come from, for the pack's record."""
+        scan = self._tree.scan
+        known = {"notes": [COLLISIONS]} if WITHOUT_VIDEO.fullmatch(scan.names[0]) else {}
+        return self._tree.facts(ignored=scan.num_ignored, **known)
+
+    def list_images(self) -> Listing:
+        """Every image, sorted by name.
+
+        Raises:
+            DataError: no such folder, or no image in it.
+        """
+        return build_uniform(self._tree.scan.names, repeat(JUNK), "unlabelled")
+
+    def read(self, name: str) -> bytes:
+        """The bytes of one image file."""
+        return self._tree.read(name)

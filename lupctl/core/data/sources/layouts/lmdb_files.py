@@ -1,0 +1,108 @@
+"""Finding and opening an LMDB."""
+
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+from weakref import WeakValueDictionary
+
+from lupctl.core.data.sources.folder import describe_some
+from lupctl.core.errors import DataError, FormatError
+
+DATA_NAME: Final = "data.mdb"
+# The library refuses to open a database twice in one process.
+_environments: WeakValueDictionary[tuple[int, str], Any] = WeakValueDictionary()
+_opening = threading.Lock()
+
+
+def import_lmdb(path: Path) -> Any:
+    """The package lmdb.
+
+    Raises:
+        DataError: it is not installed.
+    """
+    try:
+        import lmdb  # an extra: only this layout needs it
+    except ImportError as error:
+        raise DataError(
+            f"{path}: reading an LMDB needs the package lmdb, which is not installed", hint="pip install 'lupctl[lmdb]'"
+        ) from error
+    return lmdb
+
+
+@contextmanager
+def damage_named(path: Path) -> Iterator[None]:
+    """Turns what the library says of a database whose pages are damaged into one line that names it.
+
+    Raises:
+        FormatError: the database is damaged.
+    """
+    lmdb = import_lmdb(path)
+    try:
+        yield
+    except lmdb.Error as error:
+        raise FormatError(f"{path}: a damaged LMDB ({error})", hint="copy the database again") from error
+
+
+def open_environment(lmdb: Any, path: Path) -> Any:
+    """A database, open for reading; the same object for all sources of this process that read it.
+
+    Raises:
+        FormatError: it is no LMDB, damaged, or cut short.
+    """
+    place = (os.getpid(), os.path.realpath(path))
+    with _opening:
+        environment = _environments.get(place)
+        if environment is None:
+            environment = _environments[place] = _open_environment(lmdb, path)
+        return environment
+
+
+def _open_environment(lmdb: Any, path: Path) -> Any:
+    data = data_file(path)
+    try:
+        environment = lmdb.open(
+            os.fspath(path), subdir=path.is_dir(), readonly=True, lock=False, readahead=False, meminit=False
+        )
+    except lmdb.Error as error:
+        raise FormatError(f"{path}: no LMDB that can be read ({error})", hint="copy the database again") from error
+    # Reading a page beyond the end of the file would end the process with a bus error.
+    needed = (environment.info()["last_pgno"] + 1) * environment.stat()["psize"]
+    if data.stat().st_size < needed:
+        environment.close()
+        message = f"{data}: cut short, {data.stat().st_size:,} of {needed:,} bytes"
+        raise FormatError(message, hint="copy the database again")
+    return environment
+
+
+def data_file(path: Path) -> Path:
+    """The one file of a database, whether its folder is named or itself."""
+    return path / DATA_NAME if path.is_dir() else path
+
+
+def has_database(root: Path) -> bool:
+    """Whether an LMDB lies in a folder or directly below it."""
+    return bool(_databases(root))
+
+
+def find_database(path: Path) -> Path:
+    """The database a user means: a folder with data.mdb, the only such folder directly below it, or a single file.
+
+    Raises:
+        DataError: there is none, or more than one.
+    """
+    if path.is_file():
+        return path.parent if path.name == DATA_NAME else path
+    found = _databases(path) if path.is_dir() else []
+    if len(found) == 1:
+        return found[0]
+    what = f"holds {len(found)} LMDBs: {describe_some(map(str, found))}" if found else f"holds no LMDB ({DATA_NAME})"
+    raise DataError(f"{path}: {what}; one was expected", hint="name the folder that holds it")
+
+
+def _databases(root: Path) -> list[Path]:
+    if (root / DATA_NAME).is_file():
+        return [root]
+    return sorted(folder for folder in root.iterdir() if folder.is_dir() and (folder / DATA_NAME).is_file())

@@ -1,0 +1,209 @@
+"""MSMT17 as its owners publish it: four list files beside the folders of images (Wei et al. 2018, arXiv 1711.08565)."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Final
+
+from lupctl.core.choices import Role, Version
+from lupctl.core.data.sources.folder import describe_some
+from lupctl.core.data.sources.layouts import numbering
+from lupctl.core.data.sources.records import Listing
+from lupctl.core.data.sources.tree import ImageTree, build_listing
+from lupctl.core.errors import DataError, UsageError
+
+LISTS: Final[dict[str, Role]] = {
+    "list_train.txt": "train",
+    "list_val.txt": "train",
+    "list_query.txt": "query",
+    "list_gallery.txt": "gallery",
+}
+VALIDATION_LIST: Final = "list_val.txt"
+# Folders of training and test images; V2 is the edition with blurred faces.
+PLAIN_FOLDERS: Final = ("train", "test")
+BLURRED_FOLDERS: Final = ("mask_train_v2", "mask_test_v2")
+# 0000/0000_000_01_0303morning_0008_0.jpg 0: the third field of the file's name is the camera, from 1.
+LINE_RULE = re.compile(
+    r"(?P<place>(?:[^/]+/)*[^/_]+_[^/_]+_(?P<camera>[0-9]{1,4})_[^/]*) +(?P<person>[0-9]{1,9})", re.ASCII
+)
+
+
+@dataclass(frozen=True)
+class Edition:
+    """Which MSMT17 this is.
+
+    Args:
+        version: v1, or v2 with blurred faces.
+        reason: what told.
+        folders: of training and of test images.
+    """
+
+    version: Version
+    reason: str
+    folders: tuple[str, str]
+
+
+class Msmt17Source:
+    """The images that the four lists name.
+
+    Persons are numbered from 0 in training and from 0 again in testing; the pack moves them apart: see `numbering`.
+
+    Args:
+        root: the folder that holds the lists, or one with such a folder directly below it.
+        dataset: the name the pack will carry.
+        terms: terms of use, where they are known.
+        version: where the user says it; needed when folder names do not tell.
+        with_val: whether the images of list_val.txt are trained on, too.
+
+    Raises:
+        DataError: the lists or the folders are not there, or nothing tells V1 from V2.
+        UsageError: `version` is not what the folders say.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        *,
+        dataset: str = "msmt17",
+        terms: str = "",
+        version: Version | None = None,
+        with_val: bool = True,
+    ) -> None:
+        self.root = find_msmt17_root(root)
+        self.dataset = dataset
+        self.edition = tell_edition(self.root, version)
+        self.with_val = with_val
+        self._tree = ImageTree(self.root, layout="msmt17", terms=terms)
+
+    @property
+    def facts(self) -> dict[str, object]:
+        """Where the images come from, for the pack's record."""
+        edition = self.edition
+        notes = [
+            f"MSMT17 {edition.version.upper()} ({edition.reason})",
+            f"the images of {VALIDATION_LIST} are {'part of train' if self.with_val else 'left out (--no-val)'}",
+            numbering.DESCRIPTION,
+        ]
+        return self._tree.facts(version=edition.version, val=self.with_val, notes=notes, **numbering.FACTS)
+
+    def list_images(self) -> Listing:
+        """Every image of the lists, sorted by (role, name); files are not looked for.
+
+        Raises:
+            DataError: a line that is no path and person, or names no camera.
+        """
+        return self._listing
+
+    def read(self, name: str) -> bytes:
+        """The bytes of one image file."""
+        return self._tree.read(name)
+
+    @cached_property
+    def _listing(self) -> Listing:
+        lists = [name for name in LISTS if self.with_val or name != VALIDATION_LIST]
+        return build_listing(row for name in lists for row in self._read_list(name))
+
+    def _read_list(self, name: str) -> Iterator[tuple[Role, str, int, int]]:
+        path, role = self.root / name, LISTS[name]
+        folder = self.edition.folders[role != "train"]
+        bad: list[str] = []
+        for number, line in enumerate(_read_lines(path), start=1):
+            if not line.strip():
+                continue
+            found = LINE_RULE.fullmatch(line.strip())
+            if found is None:
+                bad.append(f"line {number}: {line.strip()!r}")
+                continue
+            moved = numbering.move_person(int(found["person"]), role)
+            yield role, f"{folder}/{found['place']}", moved, int(found["camera"])
+        if bad:
+            raise DataError(
+                f"{path}: {len(bad):,} lines are no path and person, as "
+                f"'0000/0000_000_01_0303morning_0008_0.jpg 0' is: {describe_some(bad)}",
+                hint="take the list from the dataset's archive again",
+            )
+
+
+def has_msmt17_lists(root: Path) -> bool:
+    """Whether any of the four lists lies in `root`."""
+    return any((root / name).is_file() for name in LISTS)
+
+
+def find_msmt17_root(root: Path) -> Path:
+    """The folder that holds the four lists: `root`, or the only one directly below it that holds one of them.
+
+    Raises:
+        DataError: there is none, more than one, or a list is missing.
+    """
+    if not root.is_dir():
+        raise DataError(f"{root}: there is no such folder", hint=f"put the dataset under {root}")
+    found = (
+        [root] if has_msmt17_lists(root) else sorted(p for p in root.iterdir() if p.is_dir() and has_msmt17_lists(p))
+    )
+    if len(found) > 1:
+        raise DataError(
+            f"{root}: holds {len(found)} copies of MSMT17: {describe_some(map(str, found))}",
+            hint=f"name one: lupctl data pack {found[0]} --name msmt17",
+        )
+    missing = [name for name in LISTS if not found or not (found[0] / name).is_file()]
+    if missing:
+        raise DataError(
+            f"{found[0] if found else root}: MSMT17 has the lists {', '.join(LISTS)}; missing: {', '.join(missing)}",
+            hint="unpack the dataset's archive again, all of it",
+        )
+    return found[0]
+
+
+def tell_edition(root: Path, asked: Version | None) -> Edition:
+    """V1 or V2, from the folders of images, else from the names of the folders above them, else from the user.
+
+    Raises:
+        DataError: there are no folders of images, or nothing tells.
+        UsageError: the user says another version than the folders.
+    """
+    blurred, plain = (all((root / name).is_dir() for name in names) for names in (BLURRED_FOLDERS, PLAIN_FOLDERS))
+    if not blurred and not plain:
+        raise DataError(
+            f"{root}: neither the folders {' and '.join(PLAIN_FOLDERS)} nor {' and '.join(BLURRED_FOLDERS)} are there",
+            hint="unpack the dataset's archive again, all of it",
+        )
+    if blurred and plain and asked is None:
+        raise DataError(f"{root}: holds the folders of V1 and of V2", hint="say which one to take: --version v1")
+    if blurred and not (plain and asked == "v1"):
+        if asked == "v1":
+            raise UsageError(
+                f"{root}: --version v1, but {' and '.join(BLURRED_FOLDERS)} are V2's folders", hint="--version v2"
+            )
+        return Edition("v2", f"it has the folders {' and '.join(BLURRED_FOLDERS)}", BLURRED_FOLDERS)
+    if asked is not None:
+        return Edition(asked, f"as --version {asked} says; folders and lists of V1 and V2 are alike", PLAIN_FOLDERS)
+    named = _version_above(root)
+    if named is None:
+        raise DataError(
+            f"{root}: V1 and V2 (blurred faces) cannot be told apart here: lists, counts and the folders train and "
+            "test are the same",
+            hint="say which one it is: --version v1, or --version v2",
+        )
+    version, folder = named
+    return Edition(version, f"its folder is named {folder}", PLAIN_FOLDERS)
+
+
+def _version_above(root: Path) -> tuple[Version, str] | None:
+    """The version in the name of the folder, or of the nearest one above it that names one."""
+    versions: tuple[Version, ...] = ("v1", "v2")
+    for folder in (root.absolute(), *root.absolute().parents):
+        for version in versions:
+            if f"msmt17_{version}" in folder.name.lower():
+                return version, folder.name
+    return None
+
+
+def _read_lines(path: Path) -> list[str]:
+    try:
+        return path.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{path}: is no UTF-8 text ({error})", hint="take it from the dataset's archive again"
+        ) from error

@@ -1,0 +1,148 @@
+"""Several sources as one without labels, to pre-train on."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lupctl.core.choices import JUNK, ROLE_CODES, UNKNOWN_CAMERA
+from lupctl.core.data.sources.digest import source_digest
+from lupctl.core.data.sources.records import CheckedSource, Listing, Source
+from lupctl.core.errors import UsageError
+from lupctl.core.system.strings import NamesBuilder, build_names, sort_rows
+
+LEARNABLE = (ROLE_CODES["unlabelled"], ROLE_CODES["train"])
+
+
+@dataclass(frozen=True)
+class _Part:
+    """One of the sources.
+
+    Args:
+        source: the source.
+        images: how many of its images are taken.
+        left_out: queries and gallery.
+        digest: of the whole source.
+        num_bytes: of the images that are taken, by their share; None where they are drawn.
+    """
+
+    source: Source
+    images: int
+    left_out: int
+    digest: str
+    num_bytes: int | None
+
+
+class MergedSource:
+    """The unlabelled and training images of several sources; an image is named `dataset/its name there`.
+
+    Persons and cameras of different datasets have nothing to do with each other, so no image keeps them. Queries and
+    gallery are left out: features pre-trained on them would be scored too high on them.
+
+    Args:
+        parts: in any order; each with another dataset's name.
+        dataset: the name the pack will carry.
+
+    Raises:
+        UsageError: two parts have the same name.
+    """
+
+    def __init__(self, parts: Sequence[Source], *, dataset: str) -> None:
+        # `a-b/1.jpg` < `a/1.jpg`: the parts stand in the order of their images' names.
+        self._sources = {part.dataset: part for part in sorted(parts, key=lambda part: f"{part.dataset}/")}
+        self._dataset = dataset
+        if len(self._sources) < len(parts):
+            names = [part.dataset for part in parts]
+            twice = next(name for name in names if names.count(name) > 1)
+            raise UsageError(
+                f"two of the merged datasets are named {twice}; their images could not be told apart",
+                hint="pack one of them under another --name, then merge that pack",
+            )
+
+    @property
+    def dataset(self) -> str:
+        """The name the pack will carry."""
+        return self._dataset
+
+    @property
+    def facts(self) -> dict[str, object]:
+        """The parts with all that is known of each, for the pack's record."""
+        _, parts = self._looked
+        terms = [(part.source.dataset, str(part.source.facts.get("terms", ""))) for part in parts]
+        return {
+            "layout": "merged",
+            "terms": "; ".join(f"{dataset}: {text or 'not known'}" for dataset, text in terms),
+            "parts": [
+                {
+                    **part.source.facts,
+                    "dataset": part.source.dataset,
+                    "images": part.images,
+                    "left_out": part.left_out,
+                    "digest": part.digest,
+                }
+                for part in parts
+            ],
+        }
+
+    @property
+    def left_out(self) -> dict[str, int]:
+        """Queries and gallery images of each part, where there are any."""
+        return {part.source.dataset: part.left_out for part in self._looked[1] if part.left_out}
+
+    def list_images(self) -> Listing:
+        """The images of all parts, sorted by name.
+
+        Raises:
+            DataError: as a part's own.
+        """
+        return self._looked[0]
+
+    def read(self, name: str) -> bytes:
+        """The encoded image of one name; may be called from several threads at once."""
+        dataset, _, inside = name.partition("/")
+        return self._sources[dataset].read(inside)
+
+    def read_checked(self, name: str) -> tuple[bytes, int, int] | None:
+        """The same with its size where the part is a pack, else None."""
+        dataset, _, inside = name.partition("/")
+        part = self._sources[dataset]
+        return part.read_checked(inside) if isinstance(part, CheckedSource) else None
+
+    def digest(self, listing: Listing) -> tuple[str, int | None]:
+        """Stands for all parts; the bytes are about those of the images that are taken."""
+        _, parts = self._looked
+        digest = hashlib.sha256(json.dumps([[part.source.dataset, part.digest] for part in parts]).encode())
+        sizes = [part.num_bytes for part in parts if part.num_bytes is not None]
+        return f"sha256:{digest.hexdigest()}", sum(sizes) if len(sizes) == len(parts) else None
+
+    @cached_property
+    def _looked(self) -> tuple[Listing, list[_Part]]:
+        names = NamesBuilder()
+        parts = []
+        for dataset, source in self._sources.items():
+            listing = source.list_images()
+            rows = _learnable_rows(listing)
+            column = build_names(listing.names)
+            for row in rows.data:
+                names.append(f"{dataset}/{column[row]}")
+            digest, num_bytes = source_digest(source, listing)
+            taken = None if num_bytes is None else num_bytes * len(rows) // max(len(listing), 1)
+            parts.append(_Part(source, len(rows), len(listing) - len(rows), digest, taken))
+        count = len(names)
+        listing = Listing(
+            names=names.build(),
+            person=np.full(count, JUNK, np.int64),
+            camera=np.full(count, UNKNOWN_CAMERA, np.int16),
+            role=np.full(count, ROLE_CODES["unlabelled"], np.uint8),
+        )
+        return listing, parts
+
+
+def _learnable_rows(listing: Listing) -> NDArray[np.int64]:
+    """Rows that may be trained on, in the order of their names."""
+    rows = np.flatnonzero(np.isin(listing.role, LEARNABLE))
+    return rows[sort_rows(build_names(listing.names).take(rows))]

@@ -1,0 +1,99 @@
+"""What sources of image files have in common: the files, the facts about them, and rows in order."""
+
+from array import array
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lupctl.core.choices import ROLE_CODES, UNKNOWN_CAMERA, Layout, Role
+from lupctl.core.data.sources.folder import Scan, describe_some, read_image, scan_images
+from lupctl.core.data.sources.records import Listing
+from lupctl.core.errors import DataError
+from lupctl.core.system.strings import Names, NamesBuilder, sort_rows
+
+
+class ImageTree:
+    """Image files below a folder.
+
+    Args:
+        root: the folder that names are relative to.
+        layout: how the files lie.
+        terms: terms of use, where they are known.
+        folders: the sub-folders that hold images; all of `root` by default.
+    """
+
+    def __init__(self, root: Path, *, layout: Layout, terms: str, folders: Sequence[str] = ("",)) -> None:
+        self.root = root
+        self._root = str(root)
+        self._layout = layout
+        self._terms = terms
+        self._folders = tuple(folders)
+
+    @cached_property
+    def scan(self) -> Scan:
+        """The files that are there, looked up once.
+
+        Raises:
+            DataError: no such folder, or no image in it.
+        """
+        return scan_images(self.root, folders=self._folders)
+
+    def facts(self, **more: object) -> dict[str, object]:
+        """Where the images come from, for the pack's record."""
+        return {"layout": self._layout, "root": self._root, "terms": self._terms, **more}
+
+    def read(self, name: str) -> bytes:
+        """The bytes of one image file.
+
+        Raises:
+            OSError: it cannot be read.
+        """
+        return read_image(self._root, name)
+
+    def refuse(self, names: Sequence[str], what: str, *, hint: str) -> None:
+        """Raises when there are names to complain of.
+
+        Raises:
+            DataError: `names` is not empty; it says how many, and the first five.
+        """
+        if names:
+            raise DataError(f"{self.root}: {len(names):,} names {what}: {describe_some(names)}", hint=hint)
+
+
+def build_listing(rows: Iterable[tuple[Role, str, int, int]]) -> Listing:
+    """A listing of rows (role, name, person, camera) in any order; a name may come twice."""
+    names, person, camera, role = NamesBuilder(), array("q"), array("h"), array("B")
+    for role_name, name, number, camera_number in rows:
+        names.append(name)
+        person.append(number)
+        camera.append(camera_number)
+        role.append(ROLE_CODES[role_name])
+    return sort_listing(
+        names.build(),
+        person=np.frombuffer(person, np.int64),
+        camera=np.frombuffer(camera, np.int16),
+        role=np.frombuffer(role, np.uint8),
+    )
+
+
+def sort_listing(
+    names: Names, *, person: NDArray[np.int64], camera: NDArray[np.int16], role: NDArray[np.uint8]
+) -> Listing:
+    """A listing of columns (N) in any order."""
+    by_name = sort_rows(names)
+    order = by_name[np.argsort(role[by_name], kind="stable")]
+    return Listing(names.take(order), person[order], camera[order], role[order])
+
+
+def build_uniform(names: Sequence[str], persons: Iterable[int], role: Role) -> Listing:
+    """A listing of sorted names in one role without cameras."""
+    count = len(names)
+    return Listing(
+        names=names,
+        person=np.fromiter(persons, np.int64, count),
+        camera=np.full(count, UNKNOWN_CAMERA, np.int16),
+        role=np.full(count, ROLE_CODES[role], np.uint8),
+    )

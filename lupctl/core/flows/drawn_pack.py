@@ -1,0 +1,34 @@
+"""Images drawn for one command and thrown away behind it."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from lupctl.core.system.progress.lines import Progress
+from lupctl.core.workspace import Workspace
+
+SYNTHETIC = "synthetic"
+
+
+def wants_drawing(space: Workspace, names: tuple[str, ...]) -> bool:
+    """Whether synthetic is the one pack that is named, and there is none of that name."""
+    return names == (SYNTHETIC,) and not space.pack_path(SYNTHETIC).exists() and not Path(SYNTHETIC).exists()
+
+
+@contextmanager
+def drawn_pack(batch: int, progress: Progress) -> Iterator[Path]:
+    """A pack of drawn persons that fills at least one batch, for the length of the block.
+
+    Args:
+        batch: images.
+        progress: told of it.
+    """
+    from lupctl.core.data.sources.synthetic import SyntheticPlan, SyntheticSource
+    from lupctl.core.stages.pack import pack
+
+    # Two images of a person are the least.
+    source = SyntheticSource(SyntheticPlan(unlabelled_persons=-(-batch // 2)))
+    progress.say(f"data: {SYNTHETIC}, images of 128 x 64 drawn for this command")
+    with TemporaryDirectory(prefix="lupctl-drawn-") as folder:
+        yield pack(source, out=Path(folder) / f"{SYNTHETIC}.h5", progress=progress).path

@@ -1,0 +1,127 @@
+"""Features, format 1: one vector per image, and who is on it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from lupctl.core.errors import FormatError
+from lupctl.core.formats.pack.samples import Samples, read_samples, write_samples
+from lupctl.core.formats.record import open_recorded, write_record
+from lupctl.core.system.disk.atomic import atomic_path
+
+FEATURES_FORMAT = 1
+FEATURES_SUFFIX = ".features.h5"
+HINT = "make it again: lupctl dump --force"
+TYPES = ("float32", "float16")
+
+
+@dataclass(frozen=True)
+class Features:
+    """N vectors with their images.
+
+    Args:
+        features: (N, D) float32 or float16, not normalised; mapped from its file where it was read from one.
+        samples: who is on each image, in the same order.
+        record: the file's record, as `build_record` makes it.
+    """
+
+    features: NDArray[Any]
+    samples: Samples
+    record: Mapping[str, Any]
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+
+@dataclass(frozen=True)
+class FeaturesHead:
+    """All of a features file but the vectors.
+
+    Args:
+        shape: N, D.
+        type_name: `float32` or `float16`.
+        samples: who is on each image.
+        record: the file's record.
+    """
+
+    shape: tuple[int, int]
+    type_name: str
+    samples: Samples
+    record: Mapping[str, Any]
+
+
+def write_features(path: Path, features: Features) -> None:
+    """Writes a features file whole, or leaves what was there; the same features give the same bytes.
+
+    Raises:
+        ValueError: the vectors are no (N, D) matrix of a known type for the N images.
+        DataError: the disk is full or refuses the write.
+    """
+    shape, kind = features.features.shape, features.features.dtype
+    if kind.name not in TYPES or len(shape) != 2 or shape[0] != len(features.samples):
+        raise ValueError(f"features of shape {shape} and type {kind} for {len(features.samples)} images")
+    with atomic_path(path) as partial, h5py.File(partial, "w") as file:
+        write_record(file, features.record)
+        file.create_dataset("features", data=features.features, track_times=False)
+        write_samples(file, features.samples)
+
+
+def read_features(path: Path) -> Features:
+    """Opens a features file; the vectors are mapped and read as far as they are used, so they may exceed the memory.
+
+    Raises:
+        DataError: there is no such file.
+        FormatError: it is no features file, another format, cut short, or its parts do not fit together.
+    """
+    with open_recorded(path, "features", FEATURES_FORMAT, hint=HINT) as (file, record):
+        head = _read_head(file, path, record)
+        return Features(features=map_matrix(file["features"], path), samples=head.samples, record=record)
+
+
+def map_matrix(dataset: h5py.Dataset, path: Path) -> NDArray[Any]:
+    """A matrix in an HDF5 file, mapped read-only where it lies there in one piece, else read into memory.
+
+    Args:
+        dataset: (N, D) of any floating-point type.
+        path: its file.
+
+    Raises:
+        FormatError: the file is shorter than the matrix.
+    """
+    start = dataset.id.get_offset()  # None for chunked, compressed and never written data
+    if start is None or not dataset.size or not dataset.dtype.isnative:
+        # read_direct fills one array; indexing would leave a second copy to the allocator for a moment.
+        vectors = np.zeros(dataset.shape, dtype=dataset.dtype.newbyteorder("="))
+        if dataset.size:
+            dataset.read_direct(vectors)
+        return vectors
+    if start + dataset.nbytes > path.stat().st_size:
+        raise FormatError(f"{path}: cut short, {start + dataset.nbytes:,} bytes were expected", hint=HINT)
+    return np.memmap(path, dtype=dataset.dtype, mode="r", offset=start, shape=dataset.shape)
+
+
+def read_features_head(path: Path) -> FeaturesHead:
+    """Reads who is in a features file, and its record, but no vectors.
+
+    Raises:
+        DataError, FormatError: as `read_features`.
+    """
+    with open_recorded(path, "features", FEATURES_FORMAT, hint=HINT) as (file, record):
+        return _read_head(file, path, record)
+
+
+def _read_head(file: h5py.File, path: Path, record: Mapping[str, Any]) -> FeaturesHead:
+    if not isinstance(file.get("features"), h5py.Dataset):
+        raise FormatError(f"{path}: has no features, which every file of this kind holds", hint=HINT)
+    samples = read_samples(file, path, hint=HINT)
+    shape, kind = file["features"].shape, file["features"].dtype.name
+    if kind not in TYPES:
+        raise FormatError(f"{path}: features of type {kind}; float32 or float16 was expected", hint=HINT)
+    if len(shape) != 2 or shape[0] != len(samples):
+        raise FormatError(f"{path}: features of shape {shape} for {len(samples)} images", hint=HINT)
+    return FeaturesHead(shape=(shape[0], shape[1]), type_name=kind, samples=samples, record=record)

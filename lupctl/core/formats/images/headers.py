@@ -1,0 +1,127 @@
+"""Heights and widths from the structure of encoded images, without decoding them."""
+
+from array import array
+from itertools import pairwise
+from typing import Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lupctl.core.errors import CorruptImageError
+from lupctl.core.formats.images.codec import JPEG_END, JPEG_SCAN, JPEG_START, PNG_START, check_whole, image_encoding
+
+# Segments that every decoder knows: Huffman tables, quantisation tables, restart interval, comment, applications' own.
+KNOWN_SEGMENTS: Final = frozenset([0xC4, 0xDB, 0xDD, 0xFE, *range(0xE0, 0xF0)])
+# Baseline, extended and progressive with Huffman codes; arithmetic and lossless ones are left to the decoder.
+JPEG_FRAMES: Final = frozenset([0xC0, 0xC1, 0xC2])
+# May hold Exif's word that the image is to be turned, which changes height and width.
+EXIF_SEGMENT: Final = 0xE1
+PNG_EXIF: Final = b"eXIf"
+SIZE_BYTES: Final = 4
+
+
+class _Head(NamedTuple):
+    """The bytes of a JPEG before its scan, without the four that say its size."""
+
+    before: bytes
+    behind: bytes
+    size_at: int
+    num_bytes: int
+
+
+class HeaderReader:
+    """Reads the sizes of JPEGs that lie one after the other.
+
+    Images of one encoder begin with the same bytes but for their size, so that comparing these with the last one's is
+    a third of the work of stepping through them. Not for several threads at once.
+    """
+
+    def __init__(self) -> None:
+        self._head = _Head(b"no image begins with this", b"", 0, 0)
+
+    def read_sizes(self, joined: bytes, offsets: NDArray[np.int64]) -> NDArray[np.uint16]:
+        """Height and width as `plain_size` finds them.
+
+        Args:
+            joined: n encoded images.
+            offsets: (n+1); image i is `joined[offsets[i]:offsets[i+1]]`.
+
+        Returns:
+            (n, 2) uint16; 0 for an image that has to be decoded to know.
+        """
+        sizes = array("H")
+        head = self._head
+        for begin, end in pairwise(offsets.tolist()):
+            at = begin + head.size_at
+            if (
+                joined.startswith(head.before, begin)
+                and joined.startswith(head.behind, at + SIZE_BYTES)
+                and joined.endswith(JPEG_END, begin + head.num_bytes, end)
+            ):
+                # Two bytes each, the higher first.
+                sizes.append(joined[at] << 8 | joined[at + 1])
+                sizes.append(joined[at + 2] << 8 | joined[at + 3])
+                continue
+            encoded = joined[begin:end]
+            sizes.extend(plain_size(encoded) or (0, 0))
+            head = self._head = _find_head(encoded) or head
+        found = np.frombuffer(sizes, np.uint16).reshape(-1, 2)
+        # A side of 0 is one that the structure does not tell.
+        return np.where((found != 0).all(axis=1, keepdims=True), found, np.uint16(0))
+
+
+def plain_size(encoded: bytes) -> tuple[int, int] | None:
+    """Height and width in pixels that the structure of a whole JPEG or PNG states.
+
+    A JPEG counts as whole when its segments lead to a scan and its last bytes are the end marker, a PNG when every
+    chunk has its checksum and the last is there. What is compressed inside is not looked at.
+
+    Returns:
+        None for an image that has to be decoded to know: damaged, cut short, of another encoding, possibly turned by
+        Exif, or of a rare kind.
+    """
+    match image_encoding(encoded):
+        case "jpeg":
+            head = _find_head(encoded)
+            if head is None or not encoded.endswith(JPEG_END, head.num_bytes):
+                return None
+            at = head.size_at
+            size = int.from_bytes(encoded[at : at + 2], "big"), int.from_bytes(encoded[at + 2 : at + 4], "big")
+            return size if all(size) else None
+        case "png":
+            return _png_size(encoded)
+        case "other":
+            return None
+
+
+def _find_head(encoded: bytes) -> _Head | None:
+    """What stands before the scan of a JPEG of a usual kind."""
+    if not encoded.startswith(JPEG_START):
+        return None
+    at, size_at = 2, 0
+    while at + 4 <= len(encoded) and encoded[at] == 0xFF:
+        marker = encoded[at + 1]
+        behind = at + 2 + (encoded[at + 2] << 8 | encoded[at + 3])
+        if marker == JPEG_SCAN:
+            if not size_at:
+                return None
+            return _Head(encoded[:size_at], encoded[size_at + SIZE_BYTES : behind], size_at, behind)
+        if marker in JPEG_FRAMES and not size_at and behind >= at + 10:
+            size_at = at + 5  # behind the marker, the length and the bits of a sample
+        elif marker not in KNOWN_SEGMENTS or marker == EXIF_SEGMENT or behind < at + 4:
+            return None
+        at = behind
+    return None
+
+
+def _png_size(encoded: bytes) -> tuple[int, int] | None:
+    try:
+        check_whole(encoded)
+    except CorruptImageError:
+        return None
+    first = len(PNG_START)
+    if encoded[first + 4 : first + 8] != b"IHDR" or PNG_EXIF in encoded:
+        return None
+    width, height = (int.from_bytes(encoded[at : at + 4], "big") for at in (first + 8, first + 12))
+    most = np.iinfo(np.uint16).max
+    return (height, width) if 0 < height <= most and 0 < width <= most else None

@@ -1,0 +1,67 @@
+"""What `data verify` found, kept beside the pack, so that a listing can tell without reading it all again."""
+
+import json
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from lupctl.core.errors import DataError
+from lupctl.core.system.disk.atomic import write_text
+
+FOLDER = ".verified"
+
+
+@dataclass(frozen=True)
+class KnownVerdict:
+    """The outcome of an earlier check of a pack.
+
+    Args:
+        fingerprint: of the pack that was checked; empty where it was not asked for.
+        sound: whether no error was found.
+        deep: whether every image was decoded.
+        files: name, size and time of change of each file of the pack when the check began.
+    """
+
+    fingerprint: str
+    sound: bool
+    deep: bool
+    files: list[list[str | int]]
+
+
+def pack_files(pack: Path) -> list[list[str | int]]:
+    """Name, size in bytes and time of change in ns of each file of a pack: cheap to ask, other for another pack."""
+    paths = sorted(pack.glob("*.h5")) if pack.is_dir() else [pack]
+    return [[path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in paths]
+
+
+def note_verdict(
+    pack: Path, *, files: list[list[str | int]], sound: bool, deep: bool = False, fingerprint: str = ""
+) -> None:
+    """Remembers the outcome of a check in `.verified/<name>.json` beside the pack.
+
+    Where the folder cannot be written to, as on a shared read-only disk, nothing is remembered: the check itself was
+    the point.
+
+    Args:
+        pack: the file or the folder of shards.
+        files: what `pack_files` gave before the check began, so that a pack replaced meanwhile is not taken for it.
+        sound: whether no error was found.
+        deep: whether every image was decoded.
+        fingerprint: of the pack, where the caller has it.
+    """
+    verdict = KnownVerdict(fingerprint, sound, deep, files)
+    with suppress(OSError, DataError):
+        write_text(_note_path(pack), json.dumps(asdict(verdict), sort_keys=True, indent=1) + "\n")
+
+
+def read_verdict(pack: Path) -> KnownVerdict | None:
+    """The outcome of the last check of a pack as it is now; None when there was none, or the pack has changed since."""
+    try:
+        verdict = KnownVerdict(**json.loads(_note_path(pack).read_text(encoding="utf-8")))
+        return verdict if verdict.files == pack_files(pack) else None
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def _note_path(pack: Path) -> Path:
+    return pack.parent / FOLDER / f"{pack.name}.json"

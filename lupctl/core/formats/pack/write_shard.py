@@ -1,0 +1,232 @@
+"""Writing one file of a pack, image by image."""
+
+import json
+import zlib
+from array import array
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import BinaryIO
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from lupctl.core.choices import ROLE_CODES, Role
+from lupctl.core.formats.pack.columns import COLUMNS_KEY, digest_columns
+from lupctl.core.formats.pack.crops import CropColumnsWriter, CropFacts
+from lupctl.core.formats.pack.samples import Samples, write_samples
+from lupctl.core.formats.record import reserve_space, write_record
+from lupctl.core.system.disk.atomic import sync_path
+from lupctl.core.system.strings import Names, NamesBuilder
+
+# A block of images is larger and goes past the buffer, without a copy of it.
+BUFFER_BYTES = 2**18
+# Every object of the empty file starts on such a boundary, so that the byte run's place does not depend on its length.
+ALIGNMENT_BYTES = 512
+# What HDF5 may need beside the images, from above: the skeleton and the objects of the file; a row's columns; its name
+# without the letters.
+FIXED_BYTES = 2**16
+ROW_BYTES = 32
+NAME_BYTES = 48
+
+
+@dataclass(frozen=True)
+class PackedImage:
+    """One row of a pack.
+
+    Args:
+        encoded: the image, as it will be stored.
+        height: its height, 1 to 65535.
+        width: its width, 1 to 65535.
+        name: path relative to the dataset's root.
+        person: the dataset's own number; -1 unknown or junk.
+        camera: as published; -1 unknown.
+        role: what the image is for.
+        crop: where in which video it was cut, for crops of videos.
+    """
+
+    encoded: bytes
+    height: int
+    width: int
+    name: str
+    person: int = -1
+    camera: int = -1
+    role: Role = "unlabelled"
+    crop: CropFacts | None = None
+
+
+@dataclass(frozen=True)
+class PackedBlock:
+    """Consecutive rows of a pack, n images of one role.
+
+    Args:
+        encoded: the images, one after the other.
+        offsets: (n+1) int64, rising from 0; image i is `encoded[offsets[i]:offsets[i+1]]`.
+        crc32: (n) uint32, of each encoded image.
+        size: (n, 2) uint16, height and width.
+        names: (n) as of `PackedImage`, sorted.
+        person: (n) int64.
+        camera: (n) int16.
+        role: what the images are for.
+    """
+
+    encoded: bytes
+    offsets: NDArray[np.int64]
+    crc32: NDArray[np.uint32]
+    size: NDArray[np.uint16]
+    names: Names
+    person: NDArray[np.int64]
+    camera: NDArray[np.int16]
+    role: Role
+
+    def __len__(self) -> int:
+        return len(self.crc32)
+
+    def __iter__(self) -> Iterator[PackedImage]:
+        for row, (begin, end) in enumerate(pairwise(self.offsets.tolist())):
+            yield PackedImage(
+                self.encoded[begin:end],
+                int(self.size[row, 0]),
+                int(self.size[row, 1]),
+                self.names[row],
+                int(self.person[row]),
+                int(self.camera[row]),
+                self.role,
+            )
+
+
+class ShardWriter:
+    """One file: image bytes go where HDF5 will expect them, everything else is written around them at the end.
+
+    So no image is written twice, though a contiguous run must have its full length when HDF5 makes it.
+
+    Args:
+        path: the file; it appears when it is finished.
+
+    Attributes:
+        num_bytes: encoded bytes so far.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.num_bytes = 0
+        self._path = path
+        self._partial = path.with_name(f"{path.name}.part")
+        self._skeleton = path.with_name(f"{path.name}.skeleton")
+        self._base = _write_skeleton(None, num_bytes=1)
+        self._stream: BinaryIO = self._partial.open("wb", buffering=BUFFER_BYTES)
+        self._stream.seek(self._base)
+        # Arrays: a shard of tiny images has millions of rows, and a Python object takes 32 bytes or more.
+        self._checksums = array("I")
+        self._offsets = array("q", [0])
+        self._sizes = array("H")  # height and width in turns
+        self._persons = array("q")
+        self._cameras = array("h")
+        self._roles = array("B")
+        self._names = NamesBuilder()
+        self._crops = CropColumnsWriter()
+
+    def add(self, image: PackedImage) -> None:
+        """Appends one image."""
+        self._stream.write(image.encoded)
+        self.num_bytes += len(image.encoded)
+        self._checksums.append(zlib.crc32(image.encoded))
+        self._offsets.append(self.num_bytes)
+        self._sizes.append(image.height)
+        self._sizes.append(image.width)
+        self._persons.append(image.person)
+        self._cameras.append(image.camera)
+        self._roles.append(ROLE_CODES[image.role])
+        self._names.append(image.name)
+        self._crops.add(image.crop)
+
+    def add_block(self, block: PackedBlock) -> None:
+        """Appends several images, column by column."""
+        self._stream.write(block.encoded)
+        self._offsets.frombytes((block.offsets[1:] + self.num_bytes).tobytes())
+        self.num_bytes += len(block.encoded)
+        self._checksums.frombytes(block.crc32.tobytes())
+        self._sizes.frombytes(block.size.tobytes())
+        self._persons.frombytes(block.person.tobytes())
+        self._cameras.frombytes(block.camera.tobytes())
+        self._roles.frombytes(bytes([ROLE_CODES[block.role]]) * len(block))
+        self._names.extend(block.names)
+        self._crops.add_unknown(len(block))
+
+    def finish(self, record: Mapping[str, object]) -> None:
+        """Writes everything but the images, brings the file to the disk and gives it its name."""
+        self._reserve(record)
+        self._write_around()
+        samples = Samples(
+            person=np.frombuffer(self._persons, np.int64),
+            camera=np.frombuffer(self._cameras, np.int16),
+            role=np.frombuffer(self._roles, np.uint8),
+            names=self._names.build(),
+        )
+        offsets = np.frombuffer(self._offsets, "<i8")
+        crc32 = np.frombuffer(self._checksums, "<u4")
+        size = np.frombuffer(self._sizes, "<u2").reshape(-1, 2)
+        columns = digest_columns(record, offsets=offsets, crc32=crc32, size=size, samples=samples)
+        with h5py.File(self._partial, "r+", locking=False) as file:
+            for name, values in (("offsets", offsets), ("crc32", crc32), ("size", size)):
+                file["images"].create_dataset(name, data=values, track_times=False)
+            write_samples(file, samples)
+            self._crops.write(file)
+            write_record(file, {**record, COLUMNS_KEY: columns})
+        sync_path(self._partial)
+        self._partial.replace(self._path)
+        sync_path(self._path.parent)
+
+    def discard(self) -> None:
+        """Removes what was written, unless it is finished."""
+        with suppress(OSError):  # a full disk refuses the rest of the buffer once more
+            self._stream.close()
+        self._partial.unlink(missing_ok=True)
+        self._skeleton.unlink(missing_ok=True)
+
+    def _reserve(self, record: Mapping[str, object]) -> None:
+        self._stream.flush()
+        end = self._base + self.num_bytes
+        rows = len(self._names) * (ROW_BYTES + NAME_BYTES) + self._names.num_bytes + self._crops.num_bytes
+        around = rows + 2 * len(json.dumps(record)) + FIXED_BYTES
+        reserve_space(self._stream, begin=end, num_bytes=around + FIXED_BYTES)
+        self._stream.truncate(end + around)  # gives back what the skeleton will take
+
+    def _write_around(self) -> None:
+        """Puts HDF5's own bytes before and behind the images, so that the file is one whose byte run they are."""
+        base = _write_skeleton(self._skeleton, num_bytes=self.num_bytes)
+        assert base == self._base, "the place of the byte run does not depend on its length"
+        with self._skeleton.open("rb") as source, self._stream as stream:
+            source.seek(base + self.num_bytes)
+            stream.write(source.read())
+            source.seek(0)
+            stream.seek(0)
+            stream.write(source.read(base))
+        self._skeleton.unlink()
+
+
+def _write_skeleton(path: Path | None, *, num_bytes: int) -> int:
+    """Makes an HDF5 file with `images/bytes` allocated and not filled, sparse on disk; in memory without a `path`.
+
+    Returns:
+        Where in the file the byte run begins.
+    """
+    settings = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    settings.set_layout(h5py.h5d.CONTIGUOUS)
+    settings.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+    settings.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+    settings.set_obj_track_times(False)
+    with h5py.File(
+        path or "in memory",
+        "w",
+        driver=None if path else "core",
+        alignment_threshold=1,
+        alignment_interval=ALIGNMENT_BYTES,
+        locking=False,
+        **({} if path else {"backing_store": False}),
+    ) as file:
+        group = file.create_group("images")
+        space = h5py.h5s.create_simple((num_bytes,))
+        return int(h5py.h5d.create(group.id, b"bytes", h5py.h5t.STD_U8LE, space, settings).get_offset())

@@ -1,0 +1,165 @@
+"""Cosines between rows of a feature matrix, without a normalised copy of it."""
+
+import copy
+import itertools
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lupctl.core.ranking.metrics.stacked import StackedRows, stack_rows
+
+# Rows of the other operand that are gathered, converted or moved to the device at once; of 8 to 128 MiB the fastest.
+BLOCK_BYTES = 16 << 20
+# Matrix products of fewer rows take other kernels, whose rounding depends on the position: two equal images would
+# then differ in the last bit, and results would depend on the chunk. Smaller operands are padded with zero rows.
+MIN_ROWS = 64
+# Outside these bounds the square of a float32 under- or overflows, and the norm is taken again in float64.
+SAFE_NORM = (1e-15, 1e15)
+# A float32 row with a larger norm has no usable product with a unit vector.
+MAX_NORM = 1e37
+
+
+class Scratch:
+    """Memory for blocks of about one size that are needed one after the other.
+
+    Fresh memory of this size comes from the system page by page, which takes as long as sorting what is put into it.
+    """
+
+    def __init__(self) -> None:
+        self._memory = torch.empty(0)
+
+    def take(self, shape: Sequence[int], device: torch.device) -> Tensor:
+        """An uninitialised float32 tensor; what was taken before is overwritten through it."""
+        count = math.prod(shape)
+        if self._memory.numel() < count or self._memory.device != device:
+            self._memory = torch.empty(count, device=device)
+        return self._memory[:count].view(*shape)
+
+
+class UnitRows:
+    """Some rows of a feature matrix, seen as unit vectors.
+
+    The matrix is never written to and never copied as a whole: norms are kept beside it and applied to products.
+    A row of zeros has cosine 0 with everything.
+
+    Args:
+        features: (N, D) float32 or float16, an array, a tensor on any device, or several of them.
+        rows: (n) int64, which rows and in which order.
+        device: where products are computed.
+
+    Attributes:
+        norm: (n) float64 on the CPU; NaN or infinite for a row that has no direction.
+    """
+
+    def __init__(
+        self, features: NDArray[Any] | Tensor | StackedRows, rows: NDArray[np.int64], *, device: torch.device
+    ) -> None:
+        self.device = device
+        self._features = stack_rows(features)
+        self._rows = np.ascontiguousarray(rows, dtype=np.int64)
+        self._block = max(MIN_ROWS, BLOCK_BYTES // (4 * max(1, self._features.shape[1])))
+        norms = [row_norm(self.raw(start, stop)) for start, stop in self.blocks()]
+        norm = torch.cat(norms) if norms else torch.zeros(0, dtype=torch.float64, device=device)
+        self._inverse = torch.where(norm > 0, 1 / norm, 0.0).float()
+        self.norm: NDArray[np.float64] = norm.cpu().numpy()
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def part(self, start: int, stop: int) -> "UnitRows":
+        """The rows from `start` to `stop` by themselves, without taking their norms again."""
+        part = copy.copy(self)
+        part._rows, part._inverse, part.norm = (
+            self._rows[start:stop],
+            self._inverse[start:stop],
+            self.norm[start:stop],
+        )
+        return part
+
+    @property
+    def dimension(self) -> int:
+        """D, the length of a row."""
+        return self._features.shape[1]
+
+    def blocks(self, first: int = 0, last: int | None = None) -> Iterator[tuple[int, int]]:
+        """Ranges of nearly equal size that cover all rows, or those from `first` to `last`."""
+        last = len(self) if last is None else last
+        count = -(-(last - first) // self._block)
+        edges = np.linspace(first, last, count + 1).astype(int).tolist()
+        yield from itertools.pairwise(edges)
+
+    def raw(self, start: int, stop: int) -> Tensor:
+        """Rows as they are, (stop - start, D) float32 on the device; a view of the matrix where possible."""
+        return self._features.take(self._rows[start:stop]).to(self.device, torch.float32)
+
+    def unit(self, start: int, stop: int) -> Tensor:
+        """Rows divided by their norms, an own copy, (stop - start, D) float32 on the device."""
+        return self.raw(start, stop) * self._inverse[start:stop, None]
+
+    def unit_at(self, indices: Tensor) -> Tensor:
+        """The unit vectors at (K) positions, (K, D) float32 on the device."""
+        taken = self._features.take(self._rows[indices.cpu().numpy()])
+        return taken.to(self.device, torch.float32) * self._inverse[indices, None]
+
+    def cosines(
+        self, units: Tensor, *, first: int = 0, last: int | None = None, scratch: Scratch | None = None
+    ) -> Tensor:
+        """Cosines of (B, D) unit vectors with the rows from `first` to `last`, all where they are not given.
+
+        On a CPU the result for two vectors does not depend on what else is in the batch.
+
+        Returns:
+            (B, last - first) float32 on the device; in `scratch`, where that is given.
+        """
+        last = len(self) if last is None else last
+        result = (scratch or Scratch()).take((len(units), last - first), self.device)
+        padded = _pad_rows(units)
+        with exact_float32(self.device):
+            for start, stop in self.blocks(first, last):
+                products = inner_products(padded, _pad_rows(self.raw(start, stop)))
+                result[:, start - first : stop - first] = products[: len(units), : stop - start]
+        return result.mul_(self._inverse[first:last])
+
+
+def inner_products(left: Tensor, right: Tensor) -> Tensor:
+    """Inner products of rows, (B, D) and (n, D) to (B, n).
+
+    On a CPU by oneDNN: each is summed in the order of D, wherever it stands and whatever the number of threads. What
+    `torch.mm` calls there (MKL) changes its order from four threads on, and is half as fast on AMD's processors.
+    """
+    if left.device.type != "cpu" or not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+        return left @ right.T
+    return torch.nn.functional.linear(left.to_mkldnn(), right.to_mkldnn()).to_dense()
+
+
+def row_norm(rows: Tensor) -> Tensor:
+    """Euclidean norm of each row: (n, D) float32 to (n) float64; infinite where it is too large for float32."""
+    norm = torch.linalg.vector_norm(rows, dim=1).double()
+    unsafe = torch.nonzero(~((norm > SAFE_NORM[0]) & (norm < SAFE_NORM[1])))[:, 0]
+    if len(unsafe):
+        # float32 squares leave their range long before the rows do; float64 takes a hundred times as long.
+        norm[unsafe] = torch.linalg.vector_norm(rows[unsafe].double(), dim=1)
+    return torch.where(norm > MAX_NORM, torch.inf, norm)
+
+
+@contextmanager
+def exact_float32(device: torch.device) -> Iterator[None]:
+    """Matrix products in float32 throughout, whatever precision training has chosen for speed."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        with torch.autocast(device.type, enabled=False), torch.no_grad():
+            yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+def _pad_rows(rows: Tensor) -> Tensor:
+    missing = MIN_ROWS - len(rows)
+    return rows if missing <= 0 else torch.cat([rows, rows.new_zeros(missing, rows.shape[1])])

@@ -1,0 +1,68 @@
+"""Cross-domain matrices: several networks on several test sets, as JSON with sorted keys."""
+
+from pathlib import Path
+from typing import Final, Literal
+
+from pydantic import Field
+
+from lupctl.core.ranking.reports.model.details import Part
+from lupctl.core.ranking.reports.model.single import (
+    ReportCounts,
+    ReportInterval,
+    ReportProtocol,
+    ReportRerank,
+    ReportScores,
+    lay_out,
+)
+from lupctl.core.system.disk.atomic import write_text
+
+CROSS_SCHEMA: Final = "lupctl.eval-all/1"
+
+
+class CrossCell(Part):
+    """One network on one test set; `trained_on` says that the network has seen this dataset's training images."""
+
+    dataset: str
+    trained_on: bool
+    scores: ReportScores
+    ci95: ReportInterval
+    rerank: ReportRerank | None
+    fingerprints: dict[str, str]
+
+
+class CrossRun(Part):
+    """A row of the matrix: what it was called, the checkpoint, and one cell per test set."""
+
+    name: str
+    checkpoint: str
+    cells: list[CrossCell]
+
+
+class CrossSet(Part):
+    """A column of the matrix."""
+
+    name: str
+    counts: ReportCounts
+
+
+class CrossDomain(Part):
+    """Every network on every test set, by one rule."""
+
+    schema_name: Literal["lupctl.eval-all/1"] = Field(default="lupctl.eval-all/1", alias="schema")
+    protocol: ReportProtocol
+    datasets: list[CrossSet]
+    runs: list[CrossRun]
+
+
+def cross_text(matrix: CrossDomain) -> str:
+    """The matrix as JSON, laid out as reports are."""
+    return lay_out(matrix.model_dump(mode="json", by_alias=True))
+
+
+def write_cross(path: Path, matrix: CrossDomain) -> None:
+    """Writes a matrix whole, or leaves what was there.
+
+    Raises:
+        DataError: the disk is full or refuses the write.
+    """
+    write_text(path, cross_text(matrix))

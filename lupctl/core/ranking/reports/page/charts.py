@@ -1,0 +1,122 @@
+"""Charts as SVG that takes its colours from the page around it."""
+
+import io
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from lupctl.core.ranking.reports.model.details import ReportCurve, ReportPairs
+
+# Stand-ins that matplotlib draws with; the page's style sheet says what they look like, in light and in dark.
+INK, FIRST, SECOND, GRID = "#000001", "#000002", "#000003", "#000004"
+VARIABLES = {INK: "var(--ink)", FIRST: "var(--first)", SECOND: "var(--second)", GRID: "var(--grid)"}
+# Typed loosely: matplotlib lists every key that there is, and they differ between its releases.
+STYLE: Any = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "lupctl",
+    "font.size": 10,
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": GRID,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": GRID,
+    "grid.linewidth": 0.6,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "legend.frameon": False,
+}
+SIZE_INCHES = (5.4, 3.1)
+
+
+def draw_cmc(curve: ReportCurve) -> str:
+    """Share of queries with a right answer among the first k, over k."""
+    with matplotlib.rc_context(STYLE):
+        figure, axes = _open()
+        for values, name, colour in ((curve.plain, "as dumped", FIRST), (curve.reranked, "re-ranked", SECOND)):
+            if values is not None:
+                ranks = np.arange(1, len(values) + 1)
+                axes.plot(ranks, 100 * np.array(values), color=colour, label=name, linewidth=2)
+        axes.set(xlabel="rank", ylabel="queries, %")
+        axes.set_xlim(1, max(2, len(curve.plain)))
+        axes.set_ylim(top=100.5)
+        if curve.reranked is not None:
+            axes.legend(loc="lower right")
+        return _as_svg(figure, "CMC curve")
+
+
+def draw_distances(pairs: ReportPairs) -> str:
+    """Histograms of the distances of pairs of one person and of two, each of area 1, with the threshold."""
+    with matplotlib.rc_context(STYLE):
+        figure, axes = _open()
+        last = 0
+        for counts, name, colour in (
+            (pairs.different_counts, "two persons", SECOND),
+            (pairs.same_counts, "one person", FIRST),
+        ):
+            density = np.array(counts) / max(1, sum(counts)) / pairs.bin
+            edges = np.arange(len(counts) + 1) * pairs.bin
+            axes.stairs(density, edges, fill=True, color=colour, alpha=0.35)
+            axes.stairs(density, edges, color=colour, label=name, linewidth=1.4)
+            last = max(last, *np.flatnonzero(counts).tolist(), 0)
+        if pairs.threshold is not None:
+            chosen = pairs.threshold.chosen.threshold
+            axes.axvline(chosen, color=INK, linestyle="--", linewidth=1.2, label=f"threshold {chosen:.3f}")
+        axes.set(xlabel="distance, 1 - cos", ylabel="density")
+        axes.set_xlim(0, (last + 3) * pairs.bin)
+        axes.set_ylim(bottom=0)
+        figure.legend(loc="outside upper center", ncols=3)
+        return _as_svg(figure, "Distances of pairs")
+
+
+def draw_roc(pairs: ReportPairs) -> str:
+    """Pairs of one person found, over pairs of two persons taken for one, on a logarithmic axis."""
+    with matplotlib.rc_context(STYLE):
+        figure, axes = _open()
+        axes.semilogx(pairs.roc_fpr, 100 * np.array(pairs.roc_tpr), color=FIRST, linewidth=2)
+        axes.set(xlabel="false match rate (two persons taken for one)", ylabel="pairs of one person found, %")
+        axes.set_ylim(0, 100.5)
+        axes.minorticks_off()
+        return _as_svg(figure, "ROC curve")
+
+
+def draw_intervals(names: Sequence[str], centres: Sequence[float], ends: Sequence[tuple[float, float]]) -> str:
+    """mAP in percent with their intervals, one line a run."""
+    with matplotlib.rc_context(STYLE):
+        figure, axes = _open(height=0.9 + 0.3 * len(names))
+        for place, (centre, (lower, upper)) in enumerate(zip(centres, ends, strict=True)):
+            axes.plot([100 * lower, 100 * upper], [place, place], color=SECOND, linewidth=3, solid_capstyle="round")
+            axes.plot([100 * centre], [place], "o", color=FIRST)
+        axes.set_yticks(range(len(names)), list(names))
+        axes.set_ylim(len(names) - 0.5, -0.5)
+        axes.set(xlabel="mAP with its 95 % interval, %")
+        return _as_svg(figure, "mAP of each run")
+
+
+def _open(*, height: float = SIZE_INCHES[1]) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(SIZE_INCHES[0], height), layout="constrained")
+    figure.patch.set_alpha(0)
+    axes = figure.subplots()
+    axes.patch.set_alpha(0)
+    return figure, axes
+
+
+def _as_svg(figure: Figure, title: str) -> str:
+    stream = io.StringIO()
+    figure.savefig(stream, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    text = stream.getvalue()
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    # Names of groups repeat from chart to chart; only those that are pointed at have to stay.
+    text = re.sub(r'<g id="[^"]*">', "<g>", text)
+    for colour, variable in VARIABLES.items():
+        text = text.replace(colour, variable)
+    # The page's own font, in place of matplotlib's list.
+    text = re.sub(r"font-family: [^;\"]*", "font-family: var(--font)", text)
+    return text.replace("<svg ", f'<svg role="img" aria-label="{title}" ', 1)

@@ -1,0 +1,128 @@
+"""A report as one HTML page that needs nothing beside itself."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from lupctl.core.choices import DISTRACTOR, JUNK
+from lupctl.core.formats.features.foreign import is_made_elsewhere
+from lupctl.core.ranking.reports.model.details import ReportDetails
+from lupctl.core.ranking.reports.model.single import Report, dataset_title
+from lupctl.core.ranking.reports.page.charts import draw_cmc, draw_distances, draw_roc
+from lupctl.core.ranking.reports.page.ranklists import RankList
+
+TEMPLATES = Path(__file__).parent / "templates"
+# A table of more rows makes a browser slow; report.json has all.
+MOST_ROWS = 20_000
+
+
+def render_report(report: Report, lists: Sequence[RankList]) -> str:
+    """The page of a report that holds details.
+
+    Args:
+        report: what was measured.
+        lists: the queries to show.
+    """
+    details = report.details
+    assert details is not None, "a page is made from a report with details"
+    queries = _rows(details.queries.model_dump())
+    queries.sort(key=lambda query: (query["ap"] is None, query["ap"] or 0.0))
+    return render(
+        "report.html.j2",
+        {
+            "report": report,
+            "title": dataset_title(report),
+            "details": details,
+            "network": _network(report.provenance.features),
+            "protocol": _protocol(report),
+            "first_row": "as dumped" if report.protocol.expansion is None else "expanded",
+            "charts": _charts(details),
+            "points": sorted(details.pairs.at_fpr.items(), key=lambda item: -float(item[0])),
+            "lists": lists,
+            "persons": _rows(details.persons.model_dump()),
+            "queries": queries[:MOST_ROWS],
+            "omitted": len(queries) - MOST_ROWS if len(queries) > MOST_ROWS else 0,
+            "made_elsewhere": is_made_elsewhere(report.provenance.features),
+            "record": json.dumps(report.provenance.features, indent=2, sort_keys=True, ensure_ascii=False),
+        },
+    )
+
+
+def render(template: str, values: Mapping[str, object]) -> str:
+    """A page from one of the templates, with the style and the script that all pages share."""
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, keep_trailing_newline=True
+    )
+    environment.filters.update(percent=percent, basename=lambda name: PurePosixPath(name).name, person=person_title)
+    shared = {name: Markup((TEMPLATES / file).read_text("utf-8")) for name, file in SHARED.items()}
+    return environment.get_template(template).render({**values, **shared})
+
+
+SHARED = {"style": "style.css", "script": "sort.js"}
+
+
+def percent(share: float | None, digits: int = 2) -> str:
+    """A fraction in percent.
+
+    >>> percent(0.56789), percent(1, 1), percent(None)
+    ('56.79', '100.0', '-')
+    """
+    return "-" if share is None else f"{100 * share:.{digits}f}"
+
+
+def person_title(person: int) -> str:
+    """What a person's number stands for.
+
+    >>> person_title(7), person_title(0), person_title(-1)
+    ('person 7', 'distractor', 'junk')
+    """
+    return {DISTRACTOR: "distractor", JUNK: "junk"}.get(person, f"person {person}")
+
+
+def _charts(details: ReportDetails) -> dict[str, Markup]:
+    drawn = {
+        "cmc": draw_cmc(details.curve),
+        "roc": draw_roc(details.pairs),
+        "distances": draw_distances(details.pairs),
+    }
+    return {name: Markup(svg) for name, svg in drawn.items()}
+
+
+def _rows(columns: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Columns as one dictionary a row; a column that is absent stays absent in each."""
+    length = len(columns["person"])
+    present = {name: values for name, values in columns.items() if values is not None}
+    return [{name: values[row] for name, values in present.items()} for row in range(length)]
+
+
+def _network(record: Mapping[str, Any]) -> str:
+    network = record.get("network")
+    if not isinstance(network, Mapping):
+        return "network unknown"
+    parts = [str(network.get("arch", "?")), f"head {network.get('head', '?')}"]
+    size = record.get("preprocessing")
+    if isinstance(size, Mapping) and "height" in size:
+        parts.append(f"{size['height']} x {size['width']} pixels")
+    return ", ".join(parts)
+
+
+def _protocol(report: Report) -> str:
+    rule = report.protocol
+    kept = {
+        "drop": "the query's person seen by the query's own camera counts neither way",
+        "keep": "the query's person seen by the query's own camera counts as right",
+    }[rule.same_camera]
+    text = f"Protocol {rule.name}: {kept}; junk counts neither way; distractors are wrong; a query is {rule.query}."
+    if rule.shot_draws:
+        drawn = f"{rule.shot_draws} draws, seed {rule.shot_seed}"
+        text += f" Single gallery shot: one drawn image a person, {drawn}; it knows no mAP."
+        if report.single_shot is not None and rule.shot_persons != "all":
+            text += f" Each draw tests {report.single_shot.persons} drawn persons and leaves the others out."
+    if rule.expansion is not None:
+        grown = f"queries by {rule.expansion.queries}, gallery by {rule.expansion.gallery}"
+        text += f" Features are means over their nearest ({grown}, alpha {rule.expansion.alpha:g})."
+    return text

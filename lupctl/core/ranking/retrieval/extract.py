@@ -1,0 +1,158 @@
+"""From images to retrieval features."""
+
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lupctl.core.errors import FormatError
+from lupctl.core.formats.weights.file import Checkpoint, load_strictly, read_checkpoint
+from lupctl.core.system.jobs.device import autocast
+from lupctl.core.system.progress.lines import Progress
+from lupctl.core.training.loading.images import FileImages, PackImages
+from lupctl.core.training.loading.loaders import ChunkDataset
+from lupctl.core.training.loading.prefetch import load_on_device
+from lupctl.core.training.nets.build import Network, NetworkPlan
+from lupctl.core.training.nets.meta import build_empty
+from lupctl.core.training.views.pixels import make_view
+from lupctl.core.training.views.plan import ViewPlan, build_view_plan
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """A network ready to give features, and how its input is prepared.
+
+    Args:
+        network: in evaluation mode.
+        view: resize and constants.
+        device: where it lies.
+        precision: type of the forward pass.
+    """
+
+    network: Network
+    view: ViewPlan
+    device: torch.device
+    precision: torch.dtype
+
+
+def open_encoder(path: Path, *, device: torch.device, precision: torch.dtype) -> tuple[Encoder, Checkpoint]:
+    """The network of a checkpoint, with every tensor accounted for.
+
+    Raises:
+        FormatError: the file is damaged, or its tensors are not those of the network it describes.
+    """
+    checkpoint = read_checkpoint(path)
+    try:
+        plan = NetworkPlan(**checkpoint.header["network"])
+        view = build_view_plan(checkpoint.header["preprocessing"])
+    except (KeyError, TypeError) as error:
+        raise FormatError(
+            f"{path}: the header describes no network this lupctl knows ({error})", hint="train again with this lupctl"
+        ) from error
+    network = build_empty(plan)
+    load_strictly(network, checkpoint.tensors, origin=str(path))
+    return Encoder(network.to(device).eval(), view, device, precision), checkpoint
+
+
+def extract_features(
+    encoder: Encoder,
+    images: PackImages | FileImages,
+    *,
+    chunk: int,
+    workers: int,
+    flip: bool,
+    progress: Progress,
+) -> NDArray[np.float32]:
+    """Features of all images in their order, each computed once.
+
+    Args:
+        encoder: the network.
+        images: what to run it on.
+        chunk: images per forward pass; does not change the result beyond rounding.
+        workers: decoding processes.
+        flip: adds the feature of the mirrored image, as some published evaluations do; off by default there and here.
+        progress: shows a bar.
+
+    Returns:
+        (N, D) float32, not normalised.
+
+    Raises:
+        CorruptImageError: an image cannot be decoded; evaluation never leaves one out.
+    """
+    dataset = ChunkDataset(images, encoder.view, chunk=chunk)
+    with progress.task("features", total=len(images), unit="images") as bar:
+        parts = []
+        for _, vectors in embed_chunks(encoder, dataset, range(len(dataset)), workers=workers, flip=flip):
+            parts.append(vectors)
+            bar.advance(len(vectors))
+    return np.concatenate(parts)
+
+
+@torch.no_grad()
+def embed_chunks(
+    encoder: Encoder, dataset: ChunkDataset, items: range, *, workers: int, flip: bool
+) -> Iterator[tuple[tuple[str, ...], NDArray[np.float32]]]:
+    """Features chunk by chunk; while the caller writes one away, the device works on the next.
+
+    Args:
+        encoder: the network.
+        dataset: the chunks.
+        items: which of them, in this order.
+        workers: decoding processes.
+        flip: adds the feature of the mirrored image.
+
+    Yields:
+        what could not be decoded, and (B, D) float32.
+    """
+    last: tuple[tuple[str, ...], Landing] | None = None
+    with closing(load_on_device(dataset, items, workers=workers, device=encoder.device)) as batches:
+        for batch in batches:
+            view = make_view(encoder.view, batch.pixels, batch.views[0])
+            with autocast(encoder.device, encoder.precision):
+                features = encoder.network.embed(view).float()
+                if flip:
+                    features = features + encoder.network.embed(view.flip(3)).float()
+            landing = Landing(features)
+            if last is not None:
+                yield last[0], last[1].wait()
+            last = batch.damaged, landing
+    if last is not None:
+        yield last[0], last[1].wait()
+
+
+class Landing:
+    """A tensor on its way from the device to the processor; on a CPU it is there already.
+
+    Args:
+        tensor: anywhere.
+    """
+
+    def __init__(self, tensor: Tensor) -> None:
+        self._event = None
+        if tensor.device.type != "cuda":
+            self._tensor = tensor.cpu()
+            return
+        # Queued now, before the next forward pass: a plain copy later would wait for that one.
+        self._tensor = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
+        self._tensor.copy_(tensor, non_blocking=True)
+        self._event = torch.cuda.current_stream(tensor.device).record_event()
+
+    def wait(self) -> NDArray[np.float32]:
+        """The numbers, once they are there."""
+        if self._event is not None:
+            self._event.synchronize()
+        numbers: NDArray[np.float32] = self._tensor.numpy()
+        return numbers
+
+
+def describe_network(header: dict[str, Any]) -> str:
+    """A checkpoint's network in a few words."""
+    network = header["network"]
+    width = "" if network["width"] == 64 else f" width {network['width']}"
+    return f"{network['arch']}{width}, {network['pooling']} pooling, head {network['head']} ({header['stage']})"

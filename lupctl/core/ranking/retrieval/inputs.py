@@ -1,0 +1,121 @@
+"""One or several features files as one evaluation."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lupctl.core.errors import DataError, UsageError
+from lupctl.core.formats.features.file import FeaturesHead
+from lupctl.core.formats.features.foreign import is_made_elsewhere, read_any_features, read_any_head
+from lupctl.core.formats.pack.samples import Samples, concatenate_samples
+from lupctl.core.ranking.metrics.stacked import StackedRows
+from lupctl.core.system.disk.atomic import file_fingerprint
+from lupctl.core.system.progress.lines import Progress
+
+SHOWN = len("sha256:") + 12
+
+
+@dataclass(frozen=True)
+class JoinedFeatures:
+    """Features of one network from one or several places.
+
+    Args:
+        vectors: N rows, not normalised.
+        samples: who is on each image, in the same order.
+        record: of the first file, with the datasets and the parents of all.
+    """
+
+    vectors: StackedRows
+    samples: Samples
+    record: Mapping[str, Any]
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+
+def read_joined(paths: Sequence[Path], *, progress: Progress) -> JoinedFeatures:
+    """The rows of all files, one file after the other; what can be mapped from a file is not read into memory.
+
+    Args:
+        paths: features files of one network, at least one.
+        progress: takes a line where the network cannot be told.
+
+    Raises:
+        DataError: no such file, damage, features of two networks or of two lengths.
+        UsageError: a file is named twice.
+    """
+    heads = check_joinable(paths, progress=progress) if len(paths) > 1 else []
+    parts = [read_any_features(path) for path in paths]
+    return JoinedFeatures(
+        vectors=StackedRows([part.features for part in parts]),
+        samples=concatenate_samples([part.samples for part in parts]),
+        record=join_records(heads) if heads else parts[0].record,
+    )
+
+
+def read_joined_head(paths: Sequence[Path], *, progress: Progress) -> FeaturesHead:
+    """The same without the vectors.
+
+    Raises:
+        DataError, UsageError: as `read_joined`.
+    """
+    if len(paths) == 1:
+        return read_any_head(paths[0])
+    heads = check_joinable(paths, progress=progress)
+    samples: Samples = concatenate_samples([head.samples for head in heads])
+    return FeaturesHead(
+        shape=(len(samples), heads[0].shape[1]),
+        type_name=heads[0].type_name,
+        samples=samples,
+        record=join_records(heads),
+    )
+
+
+def check_joinable(paths: Sequence[Path], *, progress: Progress) -> list[FeaturesHead]:
+    """Refuses files whose distances to each other mean nothing.
+
+    Raises:
+        DataError, UsageError: as `read_joined`.
+    """
+    prints = [file_fingerprint(path) if path.is_file() else str(path) for path in paths]
+    for index, (path, digest) in enumerate(zip(paths, prints, strict=True)):
+        if digest in prints[:index]:
+            raise UsageError(f"{path}: the same features are named twice", hint=f"lupctl eval {path}")
+    heads = [read_any_head(path) for path in paths]
+    for path, head in zip(paths[1:], heads[1:], strict=True):
+        if head.shape[1] != heads[0].shape[1]:
+            raise DataError(
+                f"{path}: {head.shape[1]} values an image, and {paths[0]} has {heads[0].shape[1]}; "
+                "features of one network were expected",
+                hint="dump both with the same checkpoint: lupctl dump RUN DATASET",
+            )
+        _check_network(path, network_of(head.record), paths[0], network_of(heads[0].record))
+    if any(is_made_elsewhere(head.record) for head in heads):
+        progress.warn("features made elsewhere name no network: nothing tells whether these belong to one")
+    return heads
+
+
+def network_of(record: Mapping[str, Any]) -> str | None:
+    """Fingerprint of the checkpoint that made some features; None where the record names none."""
+    found = (record.get("parents") or {}).get("checkpoint")
+    return None if found is None else str(found)
+
+
+def join_records(heads: Sequence[FeaturesHead]) -> dict[str, Any]:
+    """The record of the first file, with the datasets and the parents of all."""
+    datasets = list(dict.fromkeys(str(head.record.get("dataset", "unknown")) for head in heads))
+    parents: dict[str, Any] = {}
+    for head in heads:
+        parents |= head.record.get("parents") or {}
+    return {**heads[0].record, "dataset": " + ".join(datasets), "parents": parents}
+
+
+def _check_network(path: Path, network: str | None, first: Path, expected: str | None) -> None:
+    if network != expected:
+        found, wanted = (value[:SHOWN] if value else "no network at all" for value in (network, expected))
+        raise DataError(
+            f"{path}: made by checkpoint {found}, and {first} by {wanted}; distances between features of two networks "
+            "mean nothing",
+            hint="dump both with the same checkpoint: lupctl dump RUN DATASET",
+        )

@@ -1,0 +1,156 @@
+"""What a short command means in a workspace. Every choice made here is said aloud."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lupctl.core.choices import nearest_name
+from lupctl.core.errors import DataError
+from lupctl.core.system.progress.lines import Progress
+from lupctl.core.workspace import CHECKPOINT_NAME, Workspace
+
+WEIGHTLESS = ("imagenet", "scratch")
+TORCH_SUFFIXES = (".pth", ".pt", ".tar")
+
+
+def find_pretraining_packs(
+    space: Workspace, names: tuple[str, ...], progress: Progress, *, planned: bool = False
+) -> tuple[Path, ...]:
+    """The packs named, else the workspace's one unlabelled pack.
+
+    Args:
+        space: the workspace.
+        names: from the recipe or the command line.
+        progress: takes the line that names the choice.
+        planned: for a plan; where nobody named a pack and there is none yet, that is said, and none is returned.
+
+    Raises:
+        DataError: a named pack is missing, or there is not exactly one candidate.
+    """
+    if names:
+        return tuple(space.find_pack(name) for name in names)
+    from lupctl.core.choices import ROLE_CODES
+    from lupctl.core.formats.pack.read import open_pack
+
+    unlabelled = ROLE_CODES["unlabelled"]
+    found = [path for path in space.pack_paths() if bool((open_pack(path).samples.role == unlabelled).any())]
+    if len(found) == 1:
+        progress.say(f"data: {found[0]} (the only unlabelled pack here)")
+        return (found[0],)
+    if not found:
+        labelled = ", ".join(path.stem for path in space.pack_paths())
+        error = DataError(
+            f"{space.packs}: no unlabelled pack to pre-train on" + (f" (labelled: {labelled})" if labelled else ""),
+            hint=f"--data {labelled.split(', ')[0]} trains on its training images"
+            if labelled
+            else "put images under raw/NAME of the workspace, then: lupctl data pack",
+        )
+        if not planned:
+            raise error
+        progress.say(f"data: unknown; {error.message}\nhint: {error.hint}")
+        return ()
+    raise DataError(
+        f"{space.packs}: {len(found)} unlabelled packs ({', '.join(path.stem for path in found)})",
+        hint=f"choose one or more: --data {found[0].stem}",
+    )
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where fine-tuning begins.
+
+    Args:
+        name: imagenet, scratch, or the checkpoint as a user would call it.
+        checkpoint: the file, where there is one.
+        header: of that file.
+    """
+
+    name: str
+    checkpoint: Path | None
+    header: dict[str, Any]
+
+
+def find_start(space: Workspace, wanted: str | None, arch: str | None, progress: Progress) -> Start:
+    """The start named, else the newest pre-training run of that architecture.
+
+    Args:
+        space: the workspace.
+        wanted: imagenet, scratch, a run, a checkpoint file; None or empty looks for the newest run.
+        arch: None accepts any.
+        progress: takes the line that names the choice.
+
+    Raises:
+        DataError: there is nothing to start from.
+    """
+    from lupctl.core.formats.weights.file import read_header
+
+    if wanted in WEIGHTLESS:
+        return Start(wanted, None, {})
+    if wanted:
+        path = find_checkpoint(space, wanted, others=WEIGHTLESS)
+        return Start(wanted, path, read_header(path))
+    for run in space.finished_runs("pretrain"):
+        header = read_header(run / CHECKPOINT_NAME)
+        if arch in (None, header["network"]["arch"]):
+            progress.say(f"start: {run} (the newest pre-training run{f' of {arch}' if arch else ''} here)")
+            return Start(run.name, run / CHECKPOINT_NAME, header)
+    raise DataError(
+        f"{space.runs}: no finished pre-training run{f' of {arch}' if arch else ''} to start from",
+        hint=f"lupctl pretrain{f' --arch {arch}' if arch else ''}, or choose --from imagenet or --from scratch",
+    )
+
+
+def find_checkpoint(space: Workspace, name: str, *, others: Sequence[str] = ()) -> Path:
+    """The checkpoint a user means: a file, a run's folder, or the name of a run or of published weights that are here.
+
+    Args:
+        space: the workspace.
+        name: what the user typed.
+        others: words that could have been typed in its place, for the hint.
+
+    Raises:
+        DataError: there is none, or it is a file of PyTorch.
+    """
+    for path in (Path(name), space.runs / name, space.models / name, space.models / f"{name}.safetensors"):
+        if path.is_file() and path.suffix in TORCH_SUFFIXES:
+            raise DataError(
+                f"{path}: a file of PyTorch; a checkpoint of lupctl was expected", hint=f"lupctl model convert {path}"
+            )
+        if path.is_file():
+            return path
+        if (path / CHECKPOINT_NAME).is_file():
+            return path / CHECKPOINT_NAME
+        if path.is_dir() and (path / "recipe.toml").is_file():
+            raise DataError(
+                f"{path}: the run is not finished, it has no {CHECKPOINT_NAME}", hint="type its command again"
+            )
+    raise DataError(
+        f"no checkpoint {name!r}: neither a file, nor a run's folder, nor a run in {space.runs}",
+        hint=_hint_for_missing(space, name, others),
+    )
+
+
+def _hint_for_missing(space: Workspace, name: str, others: Sequence[str]) -> str:
+    from lupctl.core.data.catalog.weights import PUBLISHED
+
+    published = [one.name for one in PUBLISHED]
+    if name in published:
+        return f"lupctl model download {name} --accept-terms"
+    runs = [run.name for run in [*space.finished_runs("finetune"), *space.finished_runs("pretrain")]]
+    guess = nearest_name(name, [*others, *runs, *published])
+    return f"did you mean {guess}?" if guess else "lupctl pretrain or lupctl finetune makes one"
+
+
+def newest_run(space: Workspace, progress: Progress) -> Path:
+    """The newest fine-tuning run, else the newest pre-training run.
+
+    Raises:
+        DataError: there is no finished run.
+    """
+    for command in ("finetune", "pretrain"):
+        runs = space.finished_runs(command)
+        if runs:
+            progress.say(f"run: {runs[0]} (the newest {command} run here)")
+            return runs[0]
+    raise DataError(f"{space.runs}: no finished run", hint="lupctl finetune DATASET")

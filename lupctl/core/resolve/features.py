@@ -1,0 +1,148 @@
+"""What a target of `eval` stands for: a run, or files of features."""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, get_args
+
+from lupctl.cli.retrieval.dump import default_out, find_images
+from lupctl.core.choices import Dataset, nearest_name
+from lupctl.core.errors import DataError, UsageError
+from lupctl.core.resolve.checkpoints import find_checkpoint
+from lupctl.core.system.progress.lines import Progress
+from lupctl.core.workspace import RUN_NAME, Workspace, read_run
+
+if TYPE_CHECKING:
+    import torch
+
+FEATURES_PATTERN = "*.features.h5"
+
+
+@dataclass(frozen=True)
+class Target:
+    """What an argument of `eval` stands for.
+
+    Args:
+        run: the run's folder, where a run was meant.
+        features: the features file; None for a run that has none yet.
+    """
+
+    run: Path | None
+    features: Path | None
+
+
+def resolve_features(workspace: Workspace, target: str | None, *, progress: Progress) -> Target:
+    """The features file a command means; says which run was taken when none was named.
+
+    Args:
+        workspace: where runs lie.
+        target: a features file, a run's folder, a run's name, or None for the newest fine-tuning run.
+        progress: takes the line that names the choice.
+
+    Raises:
+        DataError: nothing of that name, or no finished fine-tuning run.
+        UsageError: the run holds features of several datasets.
+    """
+    if target is None:
+        runs = workspace.finished_runs("finetune")
+        if not runs:
+            raise DataError(
+                f"no finished fine-tuning run in {workspace.runs}", hint="make one: lupctl finetune market1501"
+            )
+        progress.say(f"run: {runs[0]} (the newest fine-tuning run)")
+        return _target_of_run(runs[0])
+    for path in (Path(target), workspace.runs / target):
+        if path.is_file():
+            return Target(run=None, features=path)
+        if path.is_dir():
+            return _target_of_run(path)
+    raise DataError(
+        f"{target}: neither a file, nor a folder, nor a run in {workspace.runs}",
+        hint=_what_was_meant(workspace, target),
+    )
+
+
+def _what_was_meant(workspace: Workspace, target: str) -> str:
+    if target in get_args(Dataset) or (workspace.packs / f"{target}.h5").exists():
+        return f"{target} is a dataset; of a run, its features are evaluated: lupctl eval RUN"
+    runs = [path.name for path in workspace.finished_runs("finetune")]
+    guess = nearest_name(target, runs)
+    if guess is not None:
+        return f"did you mean {guess}?"
+    return "lupctl eval without a name takes the newest fine-tuning run" + (
+        f"; here are {', '.join(runs[:5])}" if runs else ""
+    )
+
+
+def resolve_files(space: Workspace, names: list[str], device: "torch.device", progress: Progress) -> tuple[Path, ...]:
+    """The features files that one evaluation takes: those of one run, or one or more files that are named.
+
+    Raises:
+        DataError: nothing of a name, or no finished fine-tuning run.
+        UsageError: several names that are not all files, or a run with features of several datasets.
+    """
+    if len(names) < 2:
+        target = resolve_features(space, names[0] if names else None, progress=progress)
+        return (current_features(space, target, device, progress),)
+    for name in names:
+        if not Path(name).is_file():
+            raise UsageError(
+                f"{name}: no file; of several names each has to be a features file of one network",
+                hint="compare runs with: lupctl eval --compare RUN RUN",
+            )
+    return tuple(Path(name) for name in names)
+
+
+def current_features(space: Workspace, target: Target, device: "torch.device", progress: Progress) -> Path:
+    """The features of a target; a run's are made when there are none, and made again when its network has changed."""
+    if target.run is None:
+        assert target.features is not None
+        return target.features
+    from lupctl.core.formats.features.file import read_features_head
+    from lupctl.core.stages.dump import DumpJob, dump
+    from lupctl.core.system.disk.atomic import file_fingerprint
+
+    checkpoint = find_checkpoint(space, str(target.run))
+    features = target.features
+    if features is not None:
+        made_from = read_features_head(features).record["parents"].get("checkpoint")
+        if made_from in (None, file_fingerprint(checkpoint)):
+            return features
+        progress.say(f"{features}: of an older network; made again")
+    images = find_images(space, None, checkpoint)
+    out = features or default_out(checkpoint, images)
+    progress.say(f"features: {out} from {images}")
+    job = DumpJob(checkpoint, images, out, force=features is not None, command=("lupctl", *sys.argv[1:]))
+    return dump(job, device, progress).path
+
+
+def find_pictures(space: Workspace, named: str | None, features: Path) -> Path | None:
+    """The pack or folder with the images behind some features: as named, else the workspace's pack of their dataset.
+
+    Raises:
+        DataError: the named one is not there.
+    """
+    if named is not None:
+        return space.find_pack(named)
+    from lupctl.core.formats.features.foreign import read_any_head
+
+    dataset = str(read_any_head(features).record.get("dataset", ""))
+    facts = read_run(features.parent) if (features.parent / RUN_NAME).is_file() else {}
+    for place in (Path(str(facts.get("pack", ""))), space.pack_path(dataset) if dataset else space.packs / "none"):
+        if place.name and place.exists():
+            return place
+    return None
+
+
+def _target_of_run(run: Path) -> Target:
+    found = sorted(run.glob(FEATURES_PATTERN))
+    if len(found) > 1 and (run / RUN_NAME).is_file():
+        # Features of the run's own dataset are meant, also when `eval --all` has left others beside them.
+        own = run / f"{Path(str(read_run(run).get('pack', ''))).stem}.features.h5"
+        found = [own] if own in found else found
+    if len(found) > 1:
+        raise UsageError(
+            f"{run}: holds features of {len(found)} datasets ({', '.join(path.name for path in found)})",
+            hint=f"name one: lupctl eval {found[0]}",
+        )
+    return Target(run=run, features=found[0] if found else None)

@@ -1,0 +1,203 @@
+"""Parts of a training set: drawn by a ratio, or read from a split file (small-scale and few-shot, Fu et al. 2021)."""
+
+import hashlib
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lupctl.core.choices import SubsetKind
+from lupctl.core.data.sources.folder import describe_some
+from lupctl.core.errors import DataError
+
+# used_ids_0.10.txt, used_ims_0.10.txt: the ratio is part of the name.
+RATIO_NAME = re.compile(r"used_(?:ids|ims)_(\d\.\d+)\.txt")
+NUMBER = re.compile(r"\d{1,18}")
+HINT: Final = "take the file that belongs to this dataset, or draw a subset: --subset ids:0.1"
+
+
+@dataclass(frozen=True)
+class TrainingSet:
+    """The N labelled training images of a pack, in its order.
+
+    Args:
+        names: (N) as in the pack.
+        person: (N) as in the pack.
+        camera: (N) as in the pack.
+        offset: what the pack added to the dataset's own person numbers.
+    """
+
+    names: Sequence[str]
+    person: NDArray[np.int64]
+    camera: NDArray[np.int16]
+    offset: int = 0
+
+
+def draw_subset(images: TrainingSet, split: SubsetKind, ratio: str, *, seed: int) -> NDArray[np.int64]:
+    """Rows of a part of a training set: a function of the seed, and of nothing a machine or a version decides.
+
+    A larger ratio contains a smaller one. `ids` keeps all images of int(n R) of the n persons; `images` keeps int(N R)
+    of the N images, but one of each person at least. These are the counts of the published split files. Persons and
+    images come in the order of BLAKE2b (128 bits) of the texts `SEED person NUMBER` and `SEED image NAME`.
+
+    Args:
+        images: N images of n persons.
+        split: what is counted.
+        ratio: R, a decimal number above 0 and up to 1, as typed: 0.29 of 100 is 29, not the 28 of binary fractions.
+        seed: another seed keeps others.
+
+    Returns:
+        (K) rows, rising.
+
+    Raises:
+        DataError: not one person would be kept.
+    """
+    persons = np.unique(images.person)
+    if split == "ids":
+        count = share(len(persons), ratio)
+        if count == 0:
+            raise DataError(
+                f"ids:{ratio} of {len(persons):,} persons keeps none",
+                hint=f"--subset ids:{min(2 / len(persons), 1):.2g}",
+            )
+        ranked = sorted(persons.tolist(), key=lambda person: _rank(seed, "person", str(person)))
+        return np.flatnonzero(np.isin(images.person, ranked[:count]))
+    ranks = [_rank(seed, "image", name) for name in images.names]
+    order = sorted(range(len(ranks)), key=ranks.__getitem__)
+    _, first = np.unique(images.person[order], return_index=True)
+    is_first = np.zeros(len(order), np.bool_)
+    is_first[first] = True
+    # The first image of every person, then all others, both in drawn order: any beginning of it has every person.
+    order = [*np.asarray(order)[is_first].tolist(), *np.asarray(order)[~is_first].tolist()]
+    return np.sort(np.array(order[: max(share(len(order), ratio), len(persons))], np.int64))
+
+
+def share(count: int, ratio: str) -> int:
+    """int(count R), without the errors of binary fractions.
+
+    >>> share(751, "0.1"), share(100, "0.29")
+    (75, 29)
+    """
+    return int(count * Fraction(ratio))
+
+
+def read_split(path: Path, images: TrainingSet) -> NDArray[np.int64]:
+    """Rows that a split file names: a person number, or an image name, in every line.
+
+    Published are `used_ids_R.txt` (a number and a blank) and `used_ims_R.txt` (name; label; camera and a blank, CRLF,
+    label and camera from 0); lists of one's own may hold nothing but names. Names are those of files, without folders,
+    or as in the pack. The file is read and never written.
+
+    Args:
+        path: the file.
+        images: the N images of a pack to choose from.
+
+    Returns:
+        (K) rows, rising.
+
+    Raises:
+        DataError: a line that the pack does not know, one twice, labels or cameras that are not the pack's, or, where
+            the name of the file says a ratio, another count.
+    """
+    lines = _read_lines(path)
+    if all(NUMBER.fullmatch(text) for _, text in lines):
+        rows = _rows_of_persons(path, lines, images)
+        _check_ratio(path, "persons", len(lines), 0, len(np.unique(images.person)))
+    else:
+        rows = _rows_of_images(path, lines, images)
+        persons = len(np.unique(images.person))
+        _check_ratio(path, "images", len(rows), persons, len(images.names))
+    return np.sort(rows)
+
+
+def _rank(seed: int, kind: str, key: str) -> bytes:
+    return hashlib.blake2b(f"{seed} {kind} {key}".encode(), digest_size=16).digest()
+
+
+def _read_lines(path: Path) -> list[tuple[int, str]]:
+    """Lines that say something, with their numbers, without blanks at their ends."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise DataError(
+            f"{path}: no split file that can be read ({error.strerror})", hint="--subset ids:0.1, images:0.1, or a file"
+        ) from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: is no UTF-8 text ({error})", hint=HINT) from error
+    lines = [(number, line.strip()) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]
+    if not lines:
+        raise DataError(f"{path}: is empty", hint=HINT)
+    return lines
+
+
+def _rows_of_persons(path: Path, lines: list[tuple[int, str]], images: TrainingSet) -> NDArray[np.int64]:
+    wanted = [int(text) + images.offset for _, text in lines]
+    known = set(images.person.tolist())
+    unknown = [
+        f"{text} (line {number})" for (number, text), person in zip(lines, wanted, strict=True) if person not in known
+    ]
+    _refuse(path, unknown, "persons are not in the training set")
+    _refuse(path, [str(person) for person, times in Counter(wanted).items() if times > 1], "persons come twice")
+    return np.flatnonzero(np.isin(images.person, wanted))
+
+
+def _rows_of_images(path: Path, lines: list[tuple[int, str]], images: TrainingSet) -> NDArray[np.int64]:
+    row_of = {name: row for row, name in enumerate(images.names)}
+    short = [name.rpartition("/")[2] for name in images.names]
+    times = Counter(short)
+    row_of |= {name: row for row, name in enumerate(short) if times[name] == 1}
+    fields = [[field.strip() for field in text.rstrip("; ").split(";")] for _, text in lines]
+    unknown = [
+        f"{field[0]} (line {number})"
+        for (number, _), field in zip(lines, fields, strict=True)
+        if field[0] not in row_of
+    ]
+    _refuse(path, unknown, "names are not in the training set")
+    rows = [row_of[field[0]] for field in fields]
+    _refuse(path, [images.names[row] for row, count in Counter(rows).items() if count > 1], "names come twice")
+    _check_labels(path, lines, fields, images, rows)
+    return np.array(rows, np.int64)
+
+
+def _check_labels(
+    path: Path, lines: list[tuple[int, str]], fields: list[list[str]], images: TrainingSet, rows: list[int]
+) -> None:
+    """Where a line has a label and a camera: one label is one person, and the camera is the pack's, counted from 0."""
+    strange: list[str] = []
+    person_of: dict[str, int] = {}
+    label_of: dict[int, str] = {}
+    for (number, text), field, row in zip(lines, fields, rows, strict=True):
+        if len(field) == 1:
+            continue
+        if len(field) != 3 or not all(NUMBER.fullmatch(part) for part in field[1:]):
+            strange.append(f"line {number}: {text!r} is no 'name; label; camera'")
+            continue
+        person, camera = int(images.person[row]), int(images.camera[row])
+        if person_of.setdefault(field[1], person) != person or label_of.setdefault(person, field[1]) != field[1]:
+            strange.append(f"line {number}: label {field[1]} is another person's")
+        if camera >= 0 and int(field[2]) + 1 != camera:
+            strange.append(f"line {number}: camera {field[2]}, the pack has {camera} (counted from 1)")
+    _refuse(path, strange, "lines do not fit the pack")
+
+
+def _check_ratio(path: Path, what: str, found: int, least: int, total: int) -> None:
+    named = RATIO_NAME.fullmatch(path.name)
+    if named is None:
+        return
+    expected = max(share(total, named[1]), least)
+    if found != expected:
+        raise DataError(
+            f"{path}: names {found:,} {what}; {named[1]} of the pack's {total:,} are {expected:,}",
+            hint="pack the whole dataset, or give the file another name to use it as it is",
+        )
+
+
+def _refuse(path: Path, examples: list[str], what: str) -> None:
+    if examples:
+        raise DataError(f"{path}: {len(examples):,} {what}: {describe_some(examples)}", hint=HINT)

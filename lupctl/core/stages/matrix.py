@@ -1,0 +1,87 @@
+"""Several networks on several test sets: from their reports to one matrix."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from lupctl.core.formats.features.file import read_features_head
+from lupctl.core.formats.pack.read import open_pack
+from lupctl.core.formats.weights.file import read_header
+from lupctl.core.ranking.reports.model.matrix import CrossCell, CrossDomain, CrossRun, CrossSet, write_cross
+from lupctl.core.ranking.reports.model.single import Report
+from lupctl.core.ranking.reports.page.matrix import render_cross
+from lupctl.core.system.disk.atomic import check_absent, write_text
+
+
+@dataclass(frozen=True)
+class CrossRow:
+    """One network and its reports.
+
+    Args:
+        name: what the user called it.
+        checkpoint: the file.
+        reports: by dataset.
+    """
+
+    name: str
+    checkpoint: Path
+    reports: Mapping[str, Report]
+
+
+def are_of(features: Path, *, fingerprint: str, pack: Path) -> bool:
+    """Whether a features file is there, and of the network and of the pack as they are now.
+
+    Args:
+        features: the file.
+        fingerprint: of the checkpoint.
+        pack: the pack.
+
+    Raises:
+        FormatError: the file is no features file.
+    """
+    if not features.is_file():
+        return False
+    made, parents = open_pack(pack), read_features_head(features).record["parents"]
+    return bool(parents.get("checkpoint") == fingerprint and parents.get(f"pack:{made.dataset}") == made.fingerprint)
+
+
+def write_matrix(rows: Sequence[CrossRow], out: Path, *, force: bool = False) -> CrossDomain:
+    """Puts reports together and writes the matrix as JSON and as a page beside it.
+
+    Args:
+        rows: one or more, each with the same datasets.
+        out: the JSON file.
+        force: overwrite what is there.
+
+    Raises:
+        UsageError: the file exists.
+    """
+    check_absent(out, force=force)
+    first = rows[0].reports
+    matrix = CrossDomain(
+        protocol=next(iter(first.values())).protocol,
+        datasets=[CrossSet(name=name, counts=report.counts) for name, report in first.items()],
+        runs=[_build_run(row) for row in rows],
+    )
+    write_text(out.with_suffix(".html"), render_cross(matrix))
+    write_cross(out, matrix)
+    return matrix
+
+
+def _build_run(row: CrossRow) -> CrossRun:
+    seen = {story["dataset"] for story in read_header(row.checkpoint).get("data", [])}
+    return CrossRun(
+        name=row.name,
+        checkpoint=str(row.checkpoint),
+        cells=[
+            CrossCell(
+                dataset=name,
+                trained_on=name in seen,
+                scores=report.scores,
+                ci95=report.ci95,
+                rerank=report.rerank,
+                fingerprints=report.fingerprints,
+            )
+            for name, report in row.reports.items()
+        ],
+    )

@@ -1,0 +1,214 @@
+"""Unpacking archives from strangers: nothing outside the folder, no links, and an end to how much comes out."""
+
+import gzip
+import lzma
+import os
+import re
+import shutil
+import tarfile
+import threading
+import zipfile
+import zlib
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from lupctl.core.errors import DataError, FormatError, StoppedError
+from lupctl.core.system.disk.archives.kinds import SUFFIXES, Kind, archive_kind, check_single_volume
+from lupctl.core.system.disk.archives.members import Member, tar_members, zip_members
+from lupctl.core.system.disk.atomic import disk_errors_named, sync_path
+
+COPY_BYTES = 1 << 20
+DAMAGE = (zipfile.BadZipFile, tarfile.TarError, EOFError, lzma.LZMAError, zlib.error, ValueError, NotImplementedError)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How much may come out of one archive; images hardly compress, so an archive that grows a lot holds none.
+
+    Args:
+        files: files and folders.
+        num_bytes: bytes of all files together, as written.
+        ratio: bytes written per byte of the archive, once `free_bytes` are written.
+        free_bytes: below this many bytes the ratio is not looked at.
+    """
+
+    files: int = 20_000_000
+    num_bytes: int = 2**40
+    ratio: float = 100.0
+    free_bytes: int = 1 << 26
+
+
+@dataclass(frozen=True)
+class Unpacked:
+    """What came out of an archive.
+
+    Args:
+        files: number of files.
+        num_bytes: their bytes together.
+        entries: names at the top, sorted.
+    """
+
+    files: int
+    num_bytes: int
+    entries: list[str]
+
+
+def unpack(
+    archive: Path,
+    into: Path,
+    *,
+    limits: Limits | None = None,
+    cancel: threading.Event | None = None,
+    advance: Callable[[int], None] | None = None,
+) -> Unpacked:
+    """Unpacks an archive into a new folder, which appears when it is complete.
+
+    Files get the times of the archive and this user's default permissions; names keep their letters. What a killed
+    call leaves is a folder `.<name>.unpacking` beside, which the next call begins anew.
+
+    Args:
+        archive: zip or tar, also compressed.
+        into: the folder to make.
+        limits: how much may come out.
+        cancel: set by another thread to stop.
+        advance: called with the number of bytes written.
+
+    Raises:
+        FormatError: damaged, one volume of several, encrypted, beyond the limits; or with an entry that points
+            outside, is a link or a device, or has the name of another.
+        DataError: `into` is there, or the disk is full.
+        StoppedError: `cancel` was set.
+    """
+    check_single_volume(archive)
+    kind = archive_kind(archive.name)
+    if kind is None:
+        raise FormatError(f"{archive}: no archive by its name", hint=f"known endings: {' '.join(SUFFIXES)}")
+    if into.exists():
+        raise DataError(f"{into}: exists already", hint="remove it")
+    unfinished = into.with_name(f".{into.name}.unpacking")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    try:
+        with disk_errors_named(into):
+            unfinished.mkdir(parents=True)
+            result = _Unpacking(archive, unfinished, limits or Limits(), cancel, advance).run(kind)
+            unfinished.rename(into)
+            sync_path(into.parent)
+    except DAMAGE as error:
+        raise _damaged(archive, kind, error) from error
+    except RuntimeError as error:  # what zipfile says of encryption
+        raise FormatError(f"{archive}: {error}", hint="unpack it by hand") from error
+    except OSError as error:
+        if isinstance(error, gzip.BadGzipFile) or error.errno is None:
+            raise _damaged(archive, kind, error) from error
+        raise DataError(f"{archive}: cannot be unpacked ({error})", hint="check the file and the disk") from error
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+    return result
+
+
+class _Unpacking:
+    """One archive being written below one folder."""
+
+    def __init__(
+        self,
+        archive: Path,
+        folder: Path,
+        limits: Limits,
+        cancel: threading.Event | None,
+        advance: Callable[[int], None] | None,
+    ) -> None:
+        self.archive, self.folder, self.limits = archive, folder, limits
+        self.cancel, self.advance = cancel, advance
+        self.packed_bytes = archive.stat().st_size
+        self.num_files = self.num_entries = self.num_bytes = 0
+        self.made: set[Path] = set()
+
+    def run(self, kind: Kind) -> Unpacked:
+        if kind == "zip":
+            members = zip_members(self.archive)
+        else:
+            members = tar_members(self.archive, kind, check=self._check_decompressed)
+        with closing(members):
+            for member in members:
+                self._stop_if_wanted()
+                self.num_entries += 1
+                if self.num_entries > self.limits.files:
+                    raise self._too_much(f"more than {self.limits.files:,} entries")
+                self._write(member)
+        return Unpacked(self.num_files, self.num_bytes, sorted(entry.name for entry in self.folder.iterdir()))
+
+    def _write(self, member: Member) -> None:
+        parts = self._safe_parts(member.name)
+        if not parts:
+            return  # the folder itself, which tar names "./"
+        path = self.folder.joinpath(*parts)
+        try:
+            self._make_folder(path if member.is_folder else path.parent)
+            if member.is_folder:
+                return
+            # "x" because a second entry of the same name would replace the first without a word.
+            with member.open() as stream, path.open("xb") as out:
+                while chunk := stream.read(COPY_BYTES):
+                    self._stop_if_wanted()
+                    self._count(len(chunk))
+                    out.write(chunk)
+        except (FileExistsError, NotADirectoryError) as error:
+            raise FormatError(
+                f"{self.archive}: holds {member.name!r} twice; names have to be unique", hint="unpack it by hand"
+            ) from error
+        self.num_files += 1
+        os.utime(path, (member.changed_at, member.changed_at))
+
+    def _make_folder(self, folder: Path) -> None:
+        if folder not in self.made:  # one question to the system less for each file
+            folder.mkdir(parents=True, exist_ok=True)
+            self.made.add(folder)
+
+    def _count(self, num_bytes: int) -> None:
+        """Adds to what came out, and ends it when that is too much; what headers promise is not asked."""
+        self.num_bytes += num_bytes
+        if self.num_bytes > self.limits.num_bytes:
+            raise self._too_much(f"more than {self.limits.num_bytes:,} bytes")
+        if self.num_bytes > max(self.limits.free_bytes, self.limits.ratio * self.packed_bytes):
+            raise self._too_much(f"more than {self.limits.ratio:g} times its own {self.packed_bytes:,} bytes")
+        if self.advance is not None:
+            self.advance(num_bytes)
+
+    def _check_decompressed(self, num_bytes: int) -> None:
+        # Headers, padding and what is skipped come out of the decompressor, too.
+        if num_bytes > 2 * max(self.limits.free_bytes, self.limits.ratio * self.packed_bytes):
+            raise self._too_much(f"more than {2 * self.limits.ratio:g} times its own {self.packed_bytes:,} bytes")
+
+    def _safe_parts(self, name: str) -> tuple[str, ...]:
+        """The parts of a name that stays inside."""
+        path = PurePosixPath(name)
+        if path.is_absolute() or re.match(r"[A-Za-z]:", name):
+            what = "an absolute path"
+        elif ".." in path.parts:
+            what = "a path that leads outside"
+        elif "\0" in name:
+            what = "a name with a zero byte"
+        else:
+            return path.parts
+        raise FormatError(
+            f"{self.archive}: holds {name!r}, {what}; nothing was unpacked", hint="do not unpack this archive"
+        )
+
+    def _stop_if_wanted(self) -> None:
+        if self.cancel is not None and self.cancel.is_set():
+            raise StoppedError("stopped on request", hint="type the same command again")
+
+    def _too_much(self, what: str) -> FormatError:
+        return FormatError(
+            f"{self.archive}: unpacks to {what}; nothing was unpacked",
+            hint="look into it by hand; images hardly compress",
+        )
+
+
+def _damaged(archive: Path, kind: Kind, error: Exception) -> FormatError:
+    with archive.open("rb") as stream:
+        begin = stream.read(512).lstrip().lower()
+    what = "it is a web page" if begin.startswith((b"<!doctype html", b"<html")) else str(error) or "it ends too early"
+    return FormatError(f"{archive}: damaged, or no {kind} archive ({what})", hint="remove it and get it again")

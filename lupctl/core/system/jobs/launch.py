@@ -1,0 +1,156 @@
+"""Starting the processes of a training job through PyTorch's elastic launcher, and what their ends mean."""
+
+import json
+import logging
+import os
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar, cast
+
+import torch
+from torch.distributed import DistBackendError
+
+from lupctl.core.errors import DeviceError, InterruptedRunError, LupError, StoppedError
+from lupctl.core.system.jobs.messages import joined_job
+from lupctl.core.system.jobs.outer import LOOPBACK, Meeting, find_outer_job
+
+T = TypeVar("T")
+R = TypeVar("R")
+PATIENCE_S = 10.0
+LAUNCHER_LOGS = (
+    "torch.multiprocessing.spawn",
+    "torch.distributed.elastic.multiprocessing.api",
+    "torch.distributed.elastic.agent.server.api",
+)
+AGAIN = "type the same command again to continue from the last saved state"
+
+
+def launch(entry: Callable[[T], R], job: T, *, processes: int, kind: str, meeting: Meeting | None = None) -> R | None:
+    """Runs `entry(job)` in several processes of one training job.
+
+    With one process, or inside a job that torchrun or srun started, it is called right here.
+
+    Args:
+        entry: a module-level function; every process calls it with the same job. What it gives must be picklable.
+        job: picklable.
+        processes: on this machine.
+        kind: cuda or cpu; picks nccl or gloo.
+        meeting: of several machines, each of which runs this same call.
+
+    Returns:
+        what process 0 of the job gave, or this one where it was called right here; None where process 0 ran on
+        another machine.
+
+    Raises:
+        LupError: the first one that any process met.
+        StoppedError: the job was asked to stop and has saved its state, or a process was killed.
+    """
+    if meeting is None and (processes == 1 or find_outer_job(os.environ) is not None):
+        with joined_job(kind):
+            return entry(job)
+    from torch.distributed.elastic.multiprocessing.api import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.elastic.rendezvous.api import RendezvousError
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    nodes = 1 if meeting is None else meeting.nodes
+    with tempfile.TemporaryDirectory(prefix="lupctl-job-") as folder:
+        config = LaunchConfig(
+            min_nodes=nodes,
+            max_nodes=nodes,
+            nproc_per_node=processes,
+            run_id=f"lupctl-{os.getpid()}" if meeting is None else meeting.job,
+            rdzv_backend="c10d" if meeting is None or meeting.node_rank is None else "static",
+            rdzv_endpoint=f"{LOOPBACK}:0" if meeting is None else meeting.endpoint,
+            rdzv_configs={} if meeting is None or meeting.node_rank is None else {"rank": meeting.node_rank},
+            local_addr=LOOPBACK if meeting is None else meeting.local_address(),
+            max_restarts=0,
+            monitor_interval=0.2,
+        )
+        try:
+            with _launcher_hushed():
+                given = elastic_launch(config, _run_child)(entry, job, kind, folder)
+        except SignalException as error:
+            stopped = _first_error(Path(folder))
+            if stopped is not None:
+                raise stopped from error
+            asked = InterruptedRunError if error.sigval == signal.SIGINT else StoppedError
+            raise asked("stopped on request", hint="type the same command again") from error
+        except ChildFailedError as error:
+            met = _first_error(Path(folder))
+            if met is not None:
+                raise met from error
+            number, failure = error.get_first_failure()
+            # Killed from outside, often for want of memory, it can go on; anything else is a bug with a traceback.
+            died = StoppedError if failure.exitcode < 0 else LupError
+            raise died(
+                f"process {number} of {processes * nodes} died (exit code {failure.exitcode}); all were stopped",
+                hint=AGAIN,
+            ) from error
+        except RendezvousError as error:
+            place = config.rdzv_endpoint
+            raise DeviceError(
+                f"--rdzv-endpoint {place}: the {nodes} machines did not meet ({str(error).partition(chr(10))[0]})",
+                hint="the same command on every machine, HOST being one of them and PORT open between them",
+            ) from error
+    return cast(R | None, given.get(0))
+
+
+@contextmanager
+def _launcher_hushed() -> Iterator[None]:
+    """Keeps PyTorch from telling in twenty lines of log what is one error here; the tracebacks of bugs stay."""
+
+    def is_news(record: logging.LogRecord) -> bool:
+        kind = record.exc_info[0] if record.exc_info else None
+        return record.levelno > logging.WARNING and (kind is None or kind.__name__ != "ProcessExitedException")
+
+    loggers = [logging.getLogger(name) for name in LAUNCHER_LOGS]
+    for logger in loggers:
+        logger.addFilter(is_news)
+    try:
+        yield
+    finally:
+        for logger in loggers:
+            logger.removeFilter(is_news)
+
+
+def _run_child(entry: Callable[[T], R], job: T, kind: str, folder: str) -> R:
+    """One process of a job; an error that a user can act on is left in a file for the parent."""
+    try:
+        with joined_job(kind):
+            return entry(job)
+    except (LupError, torch.OutOfMemoryError) as met:
+        error = met if isinstance(met, LupError) else _out_of_memory(met)
+        note = Path(folder) / f"{time.monotonic_ns():020d}-{os.environ['RANK']}.json"
+        note.write_text(json.dumps([type(error).__name__, error.message, error.hint]), encoding="utf-8")
+        sys.exit(error.exit_code)
+    except RuntimeError as error:
+        if isinstance(error, DistBackendError) or "gloo" in str(error):
+            # Another process is gone, and this one only felt it. Waiting lets the launcher see that one first, and end
+            # this one with it; its error is the one to tell.
+            time.sleep(PATIENCE_S)
+        raise
+
+
+def _out_of_memory(error: torch.OutOfMemoryError) -> DeviceError:
+    return DeviceError(
+        f"out of memory ({str(error).partition(chr(10))[0]})", hint="a smaller batch, as in --set data.batch=..."
+    )
+
+
+def _first_error(folder: Path) -> LupError | None:
+    for note in sorted(folder.glob("*.json")):
+        name, message, hint = json.loads(note.read_text(encoding="utf-8"))
+        kinds = {kind.__name__: kind for kind in every_kind(LupError)}
+        return kinds[name](message, hint)
+    return None
+
+
+def every_kind(kind: type[LupError]) -> list[type[LupError]]:
+    """An error class and all below it."""
+    return [kind, *(below for child in kind.__subclasses__() for below in every_kind(child))]

@@ -1,0 +1,143 @@
+"""What a training loop measures and writes down while it runs."""
+
+import sys
+import time
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lupctl.core.system.jobs.messages import gather_texts
+from lupctl.core.system.progress.lines import Progress, Task
+from lupctl.core.training.engine.board import Board
+from lupctl.core.training.engine.meters import LoopMeter, Means, check_finite
+from lupctl.core.training.engine.runs import Metrics, RunFolder
+
+LOG_EVERY_STEPS = 10
+LINE_EVERY_S = 60.0
+
+
+class LoopLog:
+    """Means of losses, throughput, and `metrics.jsonl`, for one process of a run.
+
+    Args:
+        folder: the run.
+        start: steps done before.
+        total: steps of the run.
+        batch: images per step over all devices.
+        steps_per_epoch: converts steps to epochs.
+        is_writer: whether this process writes the file.
+        progress: told about damaged images.
+        damaged: images passed over before.
+        board: takes every row too.
+    """
+
+    def __init__(
+        self,
+        folder: RunFolder,
+        *,
+        start: int,
+        total: int,
+        batch: int,
+        steps_per_epoch: int,
+        is_writer: bool,
+        progress: Progress,
+        damaged: Iterable[str] = (),
+        board: Board | None = None,
+    ) -> None:
+        self._folder, self._total, self._steps_per_epoch = folder, total, steps_per_epoch
+        self._metrics = Metrics(folder.path, step=start) if is_writer else None
+        self._progress, self._board = progress, board
+        self._said_at = time.monotonic()
+        self._means = Means()
+        self.meter = LoopMeter(batch)
+        self.values: dict[str, float] = {}
+        self.damaged = set(damaged)
+
+    def note_damage(self, damaged: tuple[str, ...]) -> None:
+        """Says which images could not be read and were passed over, each once in a run."""
+        for line in damaged:
+            if line not in self.damaged:
+                self._progress.warn(f"passed over: {line}")
+        self.damaged.update(damaged)
+
+    def share_damage(self) -> None:
+        """Lets every process know of all images passed over."""
+        self.damaged = gather_texts(self.damaged)
+
+    def add(self, **values: Tensor) -> None:
+        """Adds the scalars of one finished step."""
+        self._means.add(**values)
+        self.meter.step()
+
+    def write_step(self, done: int, *, rate: float, is_due: bool, bar: Task) -> None:
+        """Writes a row every ten steps, at the end, and when one is due; refuses a loss that is no number.
+
+        Args:
+            done: steps done.
+            rate: learning rate of the last one.
+            is_due: whether a row is wanted whatever the step, as before a state is saved.
+            bar: takes a short note.
+
+        Raises:
+            DataError: a mean is NaN or infinite.
+        """
+        if done % LOG_EVERY_STEPS and done != self._total and not is_due:
+            bar.advance()
+            return
+        self.values = self._means.read()
+        check_finite(self.values, step=done, rate=rate, last_good=self._folder.describe_last_good())
+        speed = self.meter.read()
+        epoch = (done - 1) // self._steps_per_epoch
+        self.write_row({"step": done, "epoch": epoch, **self.values, "lr": rate, **speed})
+        state = f"loss {self.values['loss']:.3f}, lr {rate:.2g}, {speed['images_per_s']:,.0f} images/s"
+        bar.advance(note=f"{state}, waiting {speed['data_wait']:.0%}")
+        self._say_now_and_then(done, f"{state}, waiting for data {speed['data_wait']:.0%}", speed["images_per_s"])
+
+    def _say_now_and_then(self, done: int, state: str, images_per_s: float) -> None:
+        """A line every minute where no bar tells of the run, as in the log of a batch system."""
+        if sys.stderr.isatty() or time.monotonic() - self._said_at < LINE_EVERY_S or images_per_s <= 0:
+            return
+        self._said_at = time.monotonic()
+        left_s = (self._total - done) * self.meter.batch / images_per_s
+        left = f"{left_s / 3600:.1f} h" if left_s >= 5400 else f"{left_s / 60:.0f} min"
+        self._progress.say(f"step {done} of {self._total}: {state}, {left} left")
+
+    def write_probe(self, done: int, scores: Mapping[str, float]) -> None:
+        """Writes what a probe found, and says it; nothing where it found nothing, as in other processes."""
+        if scores:
+            self.write_row({"step": done, "epoch": max(done - 1, 0) // self._steps_per_epoch, **scores})
+            found = ", ".join(f"{name.removeprefix('probe_')} {value:.4f}" for name, value in scores.items())
+            self._progress.say(f"probe after step {done}: {found}")
+
+    def write_scores(self, done: int, scores: Mapping[str, float], *, dataset: str | None) -> None:
+        """Writes what an evaluation found, and says it; with the dataset's name where there are several."""
+        named = {} if dataset is None else {"dataset": dataset}
+        self.write_row({"step": done, "epoch": (done - 1) // self._steps_per_epoch, **named, **scores})
+        where = "" if dataset is None else f" on {dataset}"
+        self._progress.say(f"after step {done}{where}: mAP {scores['map']:.4f}, rank-1 {scores['rank1']:.4f}")
+
+    def check_weights(self, network: nn.Module, *, done: int, rate: float) -> None:
+        """Refuses to keep weights that are no numbers; the loss shows them one step too late.
+
+        Raises:
+            DataError: one is NaN or infinite.
+        """
+        worst = torch.stack([weight.detach().abs().max() for weight in network.parameters()]).max()
+        last_good = self._folder.describe_last_good()
+        check_finite({"a weight": float(worst)}, step=done, rate=rate, last_good=last_good)
+
+    def write_row(self, row: Mapping[str, Any]) -> None:
+        """Appends a row to the metrics, in the process that writes them."""
+        if self._metrics is not None:
+            self._metrics.write(row)
+        if self._board is not None:
+            self._board.write(row)
+
+    def close(self) -> None:
+        """Closes the metrics."""
+        if self._metrics is not None:
+            self._metrics.close()
+        if self._board is not None:
+            self._board.close()

@@ -1,0 +1,93 @@
+"""Where the time of a training loop goes, and what a line about it says."""
+
+import math
+import time
+
+import torch
+from torch import Tensor
+
+from lupctl.core.errors import DataError
+from lupctl.core.system.jobs.messages import average_
+
+
+class LoopMeter:
+    """Throughput and waiting of a loop, over the steps since the last reading.
+
+    Args:
+        batch: images per step over all devices.
+    """
+
+    def __init__(self, batch: int) -> None:
+        self.batch = batch
+        self._started_at = time.perf_counter()
+        self._waited_s = 0.0
+        self._steps = 0
+        self._waiting_since = 0.0
+
+    def wait(self) -> None:
+        """Marks that the loop now waits for data."""
+        self._waiting_since = time.perf_counter()
+
+    def work(self) -> None:
+        """Marks that the data has come."""
+        self._waited_s += time.perf_counter() - self._waiting_since
+
+    def step(self) -> None:
+        """Counts a finished step."""
+        self._steps += 1
+
+    def read(self) -> dict[str, float]:
+        """Images per second and the share of time spent waiting for data; begins a new reading."""
+        now = time.perf_counter()
+        passed = max(now - self._started_at, 1e-9)
+        values = {
+            "images_per_s": round(self._steps * self.batch / passed, 1),
+            "data_wait": round(self._waited_s / passed, 4),
+        }
+        self._started_at, self._waited_s, self._steps = now, 0.0, 0
+        return values
+
+
+class Means:
+    """Running means of a few named numbers, kept on the device until they are read."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, Tensor] = {}
+        self._count = 0
+
+    def add(self, **values: Tensor) -> None:
+        """Adds one step's numbers (scalars)."""
+        for name, value in values.items():
+            value = value.detach().float()
+            self._sums[name] = self._sums[name] + value if name in self._sums else value
+        self._count += 1
+
+    def read(self) -> dict[str, float]:
+        """Means since the last reading, over all processes, which read at the same steps."""
+        if not self._sums:
+            return {}
+        means = torch.stack(list(self._sums.values())) / self._count
+        average_([means])
+        values = dict(zip(self._sums, means.tolist(), strict=True))
+        self._sums, self._count = {}, 0
+        return values
+
+
+def check_finite(values: dict[str, float], *, step: int, rate: float, last_good: str) -> None:
+    """Stops a run whose loss is no number any more.
+
+    Args:
+        values: means since the last check.
+        step: steps done.
+        rate: learning rate of the last one.
+        last_good: what can be continued from, for the message.
+
+    Raises:
+        DataError: one of them is NaN or infinite.
+    """
+    for name, value in values.items():
+        if not math.isfinite(value):
+            raise DataError(
+                f"{name} became {value} by step {step} at learning rate {rate:.3g}; last good state: {last_good}",
+                hint="a smaller rate, as in --set optim.lr=..., and another --out",
+            )

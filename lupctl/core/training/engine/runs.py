@@ -1,0 +1,213 @@
+"""A run's folder: what lets it go on, what it says of itself, and that only one process works in it."""
+
+import fcntl
+import json
+import tomllib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TextIO
+
+import torch
+
+from lupctl.core.errors import DataError, FormatError, UsageError
+from lupctl.core.system.disk.atomic import atomic_path, disk_errors_named, write_text
+from lupctl.core.workspace import CHECKPOINT_NAME, RECIPE_NAME, RUN_NAME, read_run
+
+RESUME_NAME = "resume.pt"
+METRICS_NAME = "metrics.jsonl"
+INPUTS_NAME = "inputs.json"
+LOCK_NAME = ".lock"
+STATE_KEYS = ("step", "model", "optimizer", "random", "damaged")
+
+
+class RunFolder:
+    """The files of one training run.
+
+    Args:
+        path: the folder.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @property
+    def checkpoint(self) -> Path:
+        """The finished network."""
+        return self.path / CHECKPOINT_NAME
+
+    @property
+    def resume(self) -> Path:
+        """The state to continue from."""
+        return self.path / RESUME_NAME
+
+    @property
+    def recipe(self) -> Path:
+        """The resolved recipe."""
+        return self.path / RECIPE_NAME
+
+    @property
+    def facts(self) -> Path:
+        """Written last: a run with this file is finished."""
+        return self.path / RUN_NAME
+
+    def is_finished(self) -> bool:
+        """Whether the run came to its end."""
+        return self.facts.is_file() and self.checkpoint.is_file()
+
+    def has_begun(self) -> bool:
+        """Whether a recipe lies here."""
+        return self.recipe.is_file()
+
+    def find_strays(self) -> list[Path]:
+        """Weights and states that lie here, whosever they are."""
+        return [path for path in (self.checkpoint, self.resume) if path.exists()]
+
+    def clear(self) -> None:
+        """Removes the run's own files, for `--force`, and what was computed from its network; nothing else."""
+        reports = (self.path / f"report.{kind}" for kind in ("json", "html"))
+        for path in (*self.path.glob("*.features.h5"), *self.path.glob("*.onnx"), *reports):
+            path.unlink(missing_ok=True)
+        for path in (
+            self.facts,
+            self.checkpoint,
+            self.resume,
+            self.recipe,
+            self.path / INPUTS_NAME,
+            self.path / METRICS_NAME,
+        ):
+            path.unlink(missing_ok=True)
+
+    def clear_partials(self) -> None:
+        """Removes halves of files that a killed process left; the folder must be held."""
+        for path in self.path.glob(".*.part"):
+            path.unlink(missing_ok=True)
+
+    def write_story(self, story: Mapping[str, Any], text: str) -> None:
+        """Writes what the run is made from: the fingerprints of its inputs, then the resolved recipe."""
+        write_text(self.path / INPUTS_NAME, json.dumps(story["inputs"], indent=2, sort_keys=True) + "\n")
+        write_text(self.recipe, text)
+
+    def read_story(self) -> dict[str, Any]:
+        """What the run that lies here is made from: tables `recipe` and `inputs`.
+
+        Raises:
+            DataError: one of the files is damaged.
+        """
+        try:
+            recipe = tomllib.loads(self.recipe.read_text(encoding="utf-8"))
+            inputs = json.loads((self.path / INPUTS_NAME).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise DataError(
+                f"{self.path}: the run's recipe is damaged ({error})", hint="start over: add --force"
+            ) from error
+        return {"recipe": recipe, "inputs": inputs}
+
+    def read_facts(self) -> dict[str, Any]:
+        """What a finished run says of itself."""
+        return read_run(self.path)
+
+    def describe_last_good(self) -> str:
+        """What can be continued from, in words."""
+        return f"{self.resume}" if self.resume.is_file() else "none yet"
+
+    def write_facts(self, facts: Mapping[str, Any]) -> None:
+        """Marks the run as finished."""
+        write_text(self.facts, json.dumps(facts, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
+
+    def save_state(self, state: Mapping[str, Any]) -> None:
+        """Writes `resume.pt`; the previous one stays until the new one is on the disk."""
+        with atomic_path(self.resume) as partial, partial.open("wb") as stream:
+            try:
+                torch.save(dict(state), stream)
+            except RuntimeError as error:
+                # torch's zip writer complains of its own position after a write that failed; the reason lies below.
+                if isinstance(error.__context__, OSError):
+                    raise error.__context__ from error
+                raise
+
+    def load_state(self) -> dict[str, Any] | None:
+        """The state to continue from, or None for a fresh start.
+
+        Raises:
+            FormatError: the file is damaged.
+        """
+        if not self.resume.is_file():
+            return None
+        hint = f"start over: add --force, or remove {self.path}"
+        try:
+            state = torch.load(self.resume, map_location="cpu", weights_only=True)
+        except Exception as error:  # unpickling damaged bytes can raise anything
+            raise FormatError(
+                f"{self.resume}: damaged ({type(error).__name__}: {str(error).partition(chr(10))[0]})", hint=hint
+            ) from error
+        missing = [key for key in STATE_KEYS if key not in state] if isinstance(state, dict) else list(STATE_KEYS)
+        if missing:
+            raise FormatError(f"{self.resume}: not the state of a run, {', '.join(missing)} missing", hint=hint)
+        return dict(state)
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Holds the folder against a second process; the system lets go of it when this one dies.
+
+        Raises:
+            UsageError: another process works here.
+        """
+        with disk_errors_named(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
+            stream = (self.path / LOCK_NAME).open("w")
+        with stream:
+            try:
+                # Not flock: forked decoding workers would inherit that one, and keep it for seconds after a kill.
+                fcntl.lockf(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                raise UsageError(
+                    f"{self.path}: another lupctl is training into this folder",
+                    hint="wait for it, or name another --out",
+                ) from error
+            yield
+
+
+class Metrics:
+    """`metrics.jsonl`: one object per line, in step order; after a resume what lies beyond it is dropped.
+
+    Args:
+        path: the run's folder.
+        step: the first step that will be written.
+    """
+
+    def __init__(self, path: Path, *, step: int) -> None:
+        self._path = path / METRICS_NAME
+        kept = []
+        if self._path.is_file() and step > 0:
+            for line in self._path.read_text(encoding="utf-8").splitlines():
+                try:
+                    row = json.loads(line)
+                except json.JSONDecodeError:
+                    continue  # the last line of a killed run can be half a line
+                if row.get("step", 0) <= step:
+                    kept.append(line)
+        write_text(self._path, "".join(f"{line}\n" for line in kept))
+        self._stream: TextIO = self._path.open("a", encoding="utf-8")
+
+    def write(self, row: Mapping[str, Any]) -> None:
+        """Appends one row."""
+        with disk_errors_named(self._path):
+            self._stream.write(json.dumps(dict(row)) + "\n")
+            self._stream.flush()
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._stream.close()
+
+
+def read_metrics(run: Path) -> list[dict[str, Any]]:
+    """The rows of a run's metrics.
+
+    Raises:
+        DataError: there are none.
+    """
+    path = run / METRICS_NAME
+    if not path.is_file():
+        raise DataError(f"{path}: there is no such file", hint="lupctl pretrain or lupctl finetune writes it")
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]

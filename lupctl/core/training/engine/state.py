@@ -1,0 +1,149 @@
+"""Continuing a run: what is kept, and what must not have changed."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+
+from lupctl.core.errors import LupError, UsageError
+from lupctl.core.system.jobs.messages import rank, share_from_first
+from lupctl.core.system.progress.lines import Progress
+from lupctl.core.training.engine.runs import RunFolder
+from lupctl.core.workspace import RECIPE_NAME
+
+
+def begin_run(folder: RunFolder, tables: Mapping[str, Any], text: str, *, force: bool, progress: Progress) -> bool:
+    """Decides whether a run starts, continues or is finished, and leaves its recipe in the folder.
+
+    Args:
+        folder: held by this process.
+        tables: the resolved recipe and the fingerprints of the data, as nested tables.
+        text: the recipe as TOML.
+        force: removes a run that lies here.
+        progress: told what was decided.
+
+    Returns:
+        False when the same run is finished already.
+
+    Raises:
+        UsageError: a run with another recipe or other data lies here, or weights without a recipe.
+    """
+    folder.clear_partials()
+    if force:
+        folder.clear()
+    if folder.has_begun():
+        difference = first_difference(folder.read_story(), tables)
+        if difference is not None:
+            key, before, after = difference
+            raise UsageError(
+                f"{folder.path}: holds a run with {key} = {before!r}, now it is {after!r}",
+                hint="go on with the old value, name another --out, or start over with --force",
+            )
+        if folder.is_finished():
+            progress.say(f"{folder.path}: finished already; --force trains again")
+            return False
+        progress.say(f"{folder.path}: continuing")
+        return True
+    strays = folder.find_strays()
+    if strays:
+        raise UsageError(
+            f"{strays[0]}: lies here without the {RECIPE_NAME} of the run it came from",
+            hint="name another --out, or overwrite it with --force",
+        )
+    folder.write_story(tables, text)
+    return True
+
+
+@contextmanager
+def led_run(
+    folder: RunFolder, tables: Mapping[str, Any], text: str, *, force: bool, progress: Progress
+) -> Iterator[bool]:
+    """Holds a run's folder and begins the run, in process 0 of the job; all processes get its answer.
+
+    Args:
+        folder, tables, text, force, progress: as for `begin_run`.
+
+    Returns:
+        False when the same run is finished already.
+
+    Raises:
+        UsageError: the folder is in use or holds another run; raised in every process.
+    """
+    with ExitStack() as held:
+        answer: bool | LupError = False
+        if rank() == 0:
+            try:
+                held.enter_context(folder.held())
+                answer = begin_run(folder, tables, text, force=force, progress=progress)
+            except LupError as error:
+                answer = error
+        answer = share_from_first(answer)
+        if isinstance(answer, LupError):
+            raise answer
+        yield answer
+
+
+def pack_state(
+    step: int, model: nn.Module, optimizer: torch.optim.Optimizer, *, damaged: Iterable[str] = ()
+) -> dict[str, Any]:
+    """Everything a run needs to go on after `step` steps; `damaged` names the images passed over so far."""
+    return {
+        "step": step,
+        "model": model.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "random": torch.get_rng_state(),
+        "damaged": sorted(damaged),
+    }
+
+
+def restore_state(folder: RunFolder, model: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[int, tuple[str, ...]]:
+    """Brings model and optimizer to where the run was left.
+
+    Returns:
+        steps done, 0 for a fresh run; and the images passed over so far.
+    """
+    state = folder.load_state()
+    if state is None:
+        return 0, ()
+    model.load_state_dict(state["model"])
+    optimizer.load_state_dict(state["optimizer"])
+    torch.set_rng_state(state["random"])
+    return int(state["step"]), tuple(state["damaged"])
+
+
+def clip_gradients(module: nn.Module, limit: float) -> None:
+    """Scales the gradient of a module down to a norm of at most `limit`; 0 leaves it."""
+    if limit > 0:
+        torch.nn.utils.clip_grad_norm_(module.parameters(), limit)
+
+
+def first_difference(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> tuple[str, Any, Any] | None:
+    """The first dotted key in which nested tables differ, with both values.
+
+    >>> first_difference({"optim": {"lr": 0.1}}, {"optim": {"lr": 0.2}})
+    ('optim.lr', 0.1, 0.2)
+    """
+    for key in [*old, *(key for key in new if key not in old)]:
+        before, after = old.get(key), new.get(key)
+        if isinstance(before, Mapping) and isinstance(after, Mapping):
+            found = first_difference(before, after, f"{prefix}{key}.")
+            if found is not None:
+                return found
+        elif before != after:
+            return f"{prefix}{key}", before, after
+    return None
+
+
+def is_due(done: int, steps_per_epoch: int, every_epochs: int) -> bool:
+    """Whether an epoch ends with step `done` that is one of every so many; never with 0."""
+    return every_epochs > 0 and done % (steps_per_epoch * every_epochs) == 0
+
+
+def running_statistics(module: nn.Module) -> list[torch.Tensor]:
+    """Batch norm's running means and variances.
+
+    Their update is linear, so the mean over processes at any later time is what one process would have counted.
+    """
+    return [value for name, value in module.named_buffers() if name.endswith(("running_mean", "running_var"))]

@@ -1,0 +1,151 @@
+"""Images of packs and of plain folders as data sets, and images of any sizes in one tensor."""
+
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import accumulate, repeat
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lupctl.core.errors import CorruptImageError, DataError
+from lupctl.core.formats.images.codec import decode_rgb
+from lupctl.core.formats.pack.read import Pack, Place
+from lupctl.core.system.strings import build_names
+
+# A damaged image is replaced by the next row of its pack; a run of damage this long is a damaged pack.
+REPLACEMENT_TRIES = 16
+
+Found = tuple[Pack, Place]
+
+
+class PackImages:
+    """Chosen rows of one or more packs as one data set.
+
+    Args:
+        packs: in the order that numbers the rows.
+        rows: (N) rows of the concatenated packs; None takes all.
+    """
+
+    def __init__(self, packs: Sequence[Pack], rows: NDArray[np.int64] | None = None) -> None:
+        self._packs = list(packs)
+        self._starts = [0, *accumulate(len(pack) for pack in packs)]
+        self.rows = np.arange(self._starts[-1]) if rows is None else rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def bound(self, indices: NDArray[np.int64]) -> tuple[int, int]:
+        """The greatest height and width of some images, as packed."""
+        height, width = self.sizes(indices).max(axis=0).tolist()
+        return height, width
+
+    def sizes(self, indices: NDArray[np.int64]) -> NDArray[np.int64]:
+        """(B, 2) heights and widths of some images, as packed."""
+        sizes = np.empty((len(indices), 2), np.int64)
+        for pack, chosen, rows in self._split(indices):
+            sizes[chosen] = pack.size[rows]
+        return sizes
+
+    def find(self, indices: NDArray[np.int64]) -> list[Found]:
+        """Where each of some images lies, looked up together."""
+        found: dict[int, Found] = {}
+        for pack, places, rows in self._split(indices):
+            found.update(zip(places.tolist(), zip(repeat(pack), pack.find(rows), strict=False), strict=False))
+        return [found[place] for place in range(len(indices))]
+
+    def decode(self, index: int, found: Found | None = None) -> NDArray[np.uint8]:
+        """(H, W, 3) RGB pixels of image `index`.
+
+        Args:
+            index: from 0 to N-1.
+            found: what `find` gave for it, where that is known.
+
+        Raises:
+            CorruptImageError: the bytes are not those that were packed, or no image.
+        """
+        if found is None:
+            pack, row = self._place(index)
+            return decode_rgb(pack.read(row))
+        pack, place = found
+        return decode_rgb(pack.read_place(place))
+
+    def describe(self, index: int) -> str:
+        """Pack, row and name of image `index`, for a person."""
+        pack, row = self._place(index)
+        return f"{pack.path}: image {row} ({pack.samples.names[row]})"
+
+    def decode_or_next(self, index: int, found: Found | None = None) -> tuple[int, NDArray[np.uint8], list[str]]:
+        """Image `index`, or the next one that can be decoded.
+
+        Args:
+            index: from 0 to N-1.
+            found: what `find` gave for it, where that is known.
+
+        Returns:
+            the index that was read, its pixels, and what was wrong with the ones passed over.
+
+        Raises:
+            DataError: too many in a row are damaged.
+        """
+        damage: list[str] = []
+        for offset in range(min(REPLACEMENT_TRIES, len(self))):
+            place = (index + offset) % len(self)
+            try:
+                return place, self.decode(place, None if offset else found), damage
+            except CorruptImageError as error:
+                damage.append(error.message)
+        raise DataError(
+            f"{damage[0]}; so are the {len(damage) - 1} images after it", hint="lupctl data verify PACK --deep"
+        )
+
+    def _place(self, index: int) -> tuple[Pack, int]:
+        """The pack that an image lies in, and its row there."""
+        row = int(self.rows[index])
+        number = bisect_right(self._starts, row) - 1
+        return self._packs[number], row - self._starts[number]
+
+    def _split(self, indices: NDArray[np.int64]) -> Iterator[tuple[Pack, NDArray[np.int64], NDArray[np.int64]]]:
+        """Each pack that some images lie in, their places among the indices, and their rows in it."""
+        rows = self.rows[indices]
+        owners = np.searchsorted(self._starts, rows, side="right") - 1
+        for number, pack in enumerate(self._packs):
+            places = np.flatnonzero(owners == number)
+            if len(places):
+                yield pack, places, rows[places] - self._starts[number]
+
+
+class FileImages:
+    """Image files as a data set, for folders that were never packed.
+
+    Args:
+        paths: one per image.
+    """
+
+    def __init__(self, paths: Iterable[str]) -> None:
+        self._paths = build_names(paths)
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    def describe(self, index: int) -> str:
+        """The file of image `index`."""
+        return self._paths[index]
+
+    def bound(self, indices: NDArray[np.int64]) -> tuple[int, int]:
+        """Nothing is known before decoding."""
+        return 1, 1
+
+    def decode(self, index: int) -> NDArray[np.uint8]:
+        """(H, W, 3) RGB pixels of image `index`.
+
+        Raises:
+            CorruptImageError: the file is no image.
+        """
+        with open(self._paths[index], "rb") as stream:  # noqa: PTH123 - a str per image, not a Path
+            encoded = stream.read()
+        try:
+            return decode_rgb(encoded)
+        except CorruptImageError as error:
+            raise CorruptImageError(
+                f"{self._paths[index]}: {error.message}", hint="remove the file, or repair it"
+            ) from error

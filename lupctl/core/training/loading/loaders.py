@@ -1,0 +1,250 @@
+"""From rows of packs to batches of decoded pixels, by worker processes that share no state with the loop."""
+
+import atexit
+import os
+import signal
+import sys
+import weakref
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass, fields
+from multiprocessing.util import Finalize
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from lupctl.core.errors import CorruptImageError, LupError
+from lupctl.core.system.jobs.messages import local_processes
+from lupctl.core.training.loading.images import FileImages, PackImages
+from lupctl.core.training.loading.samplers import StepOrder
+from lupctl.core.training.loading.slots import Letter, Room, Slot, receive, stack_images
+from lupctl.core.training.loading.worker_errors import (
+    BatchSource,
+    GuardedDataset,
+    close_if_open,
+    handler_kept,
+    read_guarded,
+)
+from lupctl.core.training.views.auto_augment import apply_policy, draw_policy, fading_probability
+from lupctl.core.training.views.draws import SampleDraws
+from lupctl.core.training.views.plan import ViewPlan, draw_view, draw_views
+
+BEFORE_QUEUES = 100
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Decoded images of one step, or of one process's share of it.
+
+    Args:
+        pixels: (B, H, W, 3) uint8 RGB; each image in the top left corner of its slot.
+        rows: (B) int64 rows of the data set that were really read.
+        views: per view the fields of `lupctl.core.training.views.plan.ViewDraws`.
+        damaged: rows that could not be decoded and were replaced.
+        slot: in a worker, what the pixels lie in.
+    """
+
+    pixels: Tensor
+    rows: Tensor
+    views: tuple[dict[str, Tensor], ...]
+    damaged: tuple[str, ...] = ()
+    slot: Slot | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What travels from a worker: pixels through shared memory, the small rest by value.
+
+        Every tensor would be a shared file of its own, which costs more than its few hundred bytes.
+        """
+        views = tuple({key: value.numpy() for key, value in view.items()} for view in self.views)
+        pixels = self.pixels if self.slot is None else self.slot.letter(self.pixels)
+        return {"pixels": pixels, "rows": self.rows.numpy(), "views": views, "damaged": self.damaged}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        views = tuple({key: torch.from_numpy(value) for key, value in view.items()} for view in state["views"])
+        pixels = receive(state["pixels"]) if isinstance(state["pixels"], Letter) else state["pixels"]
+        self.__dict__.update(state | {"pixels": pixels, "rows": torch.from_numpy(state["rows"]), "views": views})
+
+    def to(self, device: torch.device) -> "Batch":
+        """The same batch on a device; the copy overlaps with computation where memory is pinned."""
+        return Batch(
+            pixels=self.pixels.to(device, non_blocking=True),
+            rows=self.rows.to(device, non_blocking=True),
+            views=tuple(
+                {key: value.to(device, non_blocking=True) for key, value in view.items()} for view in self.views
+            ),
+            damaged=self.damaged,
+        )
+
+    def pin_memory(self) -> "Batch":
+        """Page-locked copy; called by the loader's own thread."""
+        return Batch(
+            pixels=self.pixels.pin_memory(),
+            rows=self.rows.pin_memory(),
+            views=tuple({key: value.pin_memory() for key, value in view.items()} for view in self.views),
+            damaged=self.damaged,
+        )
+
+
+class StepDataset(Dataset[Batch]):
+    """Item `step` is the batch of that step, decoded and with its augmentation drawn.
+
+    Args:
+        images: the data set.
+        order: which rows each step sees.
+        plans: one per view of an image.
+        seed: the recipe's seed.
+        rank, processes: this process takes every `processes`-th image of a batch, beginning at `rank`.
+        policy_steps: AutoAugment's probability falls from 1 to 0 over so many steps; 0 does without.
+    """
+
+    def __init__(
+        self,
+        images: PackImages,
+        order: StepOrder,
+        plans: Sequence[ViewPlan],
+        *,
+        seed: int,
+        rank: int = 0,
+        processes: int = 1,
+        policy_steps: float = 0,
+    ) -> None:
+        self._images, self._order, self._plans, self._seed = images, order, tuple(plans), seed
+        self._rank, self._processes, self._policy_steps = rank, processes, policy_steps
+        self.room = Room()
+
+    def __getitem__(self, step: int) -> Batch:
+        wanted = self._order.rows(step)[self._rank :: self._processes]
+        rows, damaged = wanted.copy(), list[str]()
+        epoch = self._order.epoch_of(step)
+        # Keyed by the row or place that was asked for, so that a damaged image does not move its neighbours' draws.
+        keys = self._order.draw_keys(step)[self._rank :: self._processes]
+        share = fading_probability(step, self._policy_steps)
+        policy = draw_policy(keys, seed=self._seed, epoch=epoch, probability=share).tolist() if share else []
+
+        def read() -> Iterator[NDArray[np.uint8]]:
+            for place, (row, found) in enumerate(zip(wanted.tolist(), self._images.find(wanted), strict=True)):
+                self.room.note(row)
+                rows[place], image, damage = self._images.decode_or_next(row, found)
+                damaged.extend(damage)
+                yield apply_policy(image, policy[place]) if policy else image
+
+        pixels, size, slot = stack_images(read(), self.room, count=len(wanted), bound=self._images.bound(wanted))
+        views = draw_views(self._plans, size, keys, seed=self._seed, epoch=epoch)
+        return Batch(
+            pixels=pixels,
+            rows=torch.from_numpy(rows),
+            views=tuple(_tensors(view) for view in views),
+            damaged=tuple(damaged),
+            slot=slot,
+        )
+
+    def describe(self, image: int) -> str:
+        """Where image `image` of the data set lies."""
+        return self._images.describe(image)
+
+
+class ChunkDataset(Dataset[Batch]):
+    """Item `i` is the i-th chunk of consecutive images, each once, for evaluation; the last chunk may be shorter.
+
+    Args:
+        images: the data set.
+        plan: resize and normalisation; nothing random.
+        chunk: images per item.
+        lenient: a file that is no image becomes a black one, and is named among the damaged as `INDEX: reason`.
+    """
+
+    def __init__(self, images: PackImages | FileImages, plan: ViewPlan, *, chunk: int, lenient: bool = False) -> None:
+        self._images, self._plan, self._chunk, self._lenient = images, plan, chunk, lenient
+        self.room = Room()
+
+    def __len__(self) -> int:
+        return -(-len(self._images) // self._chunk)
+
+    def __getitem__(self, item: int) -> Batch:
+        rows = np.arange(item * self._chunk, min((item + 1) * self._chunk, len(self._images)))
+        damaged: list[str] = []
+
+        def read() -> Iterator[NDArray[np.uint8]]:
+            for row in rows.tolist():
+                self.room.note(row)
+                try:
+                    yield self._images.decode(row)
+                except CorruptImageError as error:
+                    if not self._lenient:
+                        raise
+                    damaged.append(f"{row}: {error.message}")
+                    yield np.zeros((1, 1, 3), np.uint8)
+
+        pixels, size, slot = stack_images(read(), self.room, count=len(rows), bound=self._images.bound(rows))
+        draws = SampleDraws(rows, seed=0, epoch=0, view=0)
+        return Batch(
+            pixels=pixels,
+            rows=torch.from_numpy(rows),
+            views=(_tensors(draw_view(self._plan, size, draws)),),
+            damaged=tuple(damaged),
+            slot=slot,
+        )
+
+    def describe(self, image: int) -> str:
+        """Where image `image` of the data set lies."""
+        return self._images.describe(image)
+
+
+def open_loader(dataset: BatchSource[Batch], items: range, *, workers: int, pin: bool) -> Generator[Batch, None, None]:
+    """Batches in order, decoded ahead by `workers` processes (0: in this one).
+
+    Raises:
+        DataError: a pack is damaged, or a worker process died.
+    """
+    # Workers are forked, also by a process that was not: a child that PyTorch's launcher spawned would otherwise spawn
+    # them too, each with an interpreter and a copy of the pack's columns of its own. Where OpenCV has started threads
+    # of its own, as packing in this process does, a forked copy would wait for threads that do not exist; ending them
+    # here is safe, and one thread per worker is what we want.
+    cv2.setNumThreads(1)
+    dataset.room.watch(workers)
+    loader: DataLoader[Batch | LupError] = DataLoader(
+        GuardedDataset(dataset),
+        sampler=items,
+        batch_size=None,
+        num_workers=workers,
+        multiprocessing_context="fork" if workers and sys.platform == "linux" else None,
+        pin_memory=pin,
+        prefetch_factor=4 if workers else None,
+        worker_init_fn=_start_worker,
+    )
+    # torch raises a worker's death in whatever the loop is doing, in the middle of a message too. It looks for dead
+    # workers whenever it waits for them as well, and that is where the loop can be told.
+    with handler_kept(signal.SIGCHLD):
+        # Beginning here, and not at the first `next`, lets the workers decode while the caller builds its network.
+        decoded = iter(loader)
+    batches = read_guarded(decoded, dataset)
+    # Workers ignore SIGTERM, which is how Python ends those that are left at its own exit, and would wait for ever.
+    # A process that multiprocessing started, as those of a training job are, knows no atexit but finalizers; this one
+    # comes before those of the queues that tell the workers.
+    atexit.register(close_if_open, weakref.ref(batches))
+    Finalize(None, close_if_open, args=(weakref.ref(batches),), exitpriority=BEFORE_QUEUES)
+    return batches
+
+
+def default_workers(device: torch.device) -> int:
+    """Worker processes when nobody says: a GPU leaves the cores to them, on a CPU the network needs most of them.
+
+    Processes of one machine share its cores.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    own = cores // local_processes()
+    return max(1, min(16, own) if device.type != "cpu" else own // 2)
+
+
+def _start_worker(worker: int) -> None:
+    # Ctrl-C and SIGTERM reach the whole process group. The loop finishes its step and needs the workers until then.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
+def _tensors(draws: object) -> dict[str, Tensor]:
+    return {item.name: torch.from_numpy(getattr(draws, item.name)) for item in fields(draws)}  # type: ignore[arg-type]

@@ -1,0 +1,56 @@
+"""Batches that are on the device before they are asked for."""
+
+from collections.abc import Generator
+from contextlib import closing
+
+import torch
+from torch.cuda import Event
+
+from lupctl.core.training.loading.loaders import Batch, open_loader
+from lupctl.core.training.loading.worker_errors import BatchSource
+
+
+def load_on_device(
+    dataset: BatchSource[Batch], items: range, *, workers: int, device: torch.device
+) -> Generator[Batch, None, None]:
+    """Batches in order, decoded ahead by worker processes and copied ahead to the device.
+
+    Raises:
+        DataError: a pack is damaged, or a worker process died.
+    """
+    return on_device(open_loader(dataset, items, workers=workers, pin=device.type == "cuda"), device)
+
+
+def on_device(batches: Generator[Batch, None, None], device: torch.device) -> Generator[Batch, None, None]:
+    """The batches, each copied to the device while the one before it is worked on.
+
+    The copies have a stream of their own beside the one that computes. One batch more than was asked for is taken from
+    the loader, whose errors come that much earlier. On a CPU there is nothing to copy, and the batches are passed on.
+
+    Args:
+        batches: in pinned memory; closed with the generator.
+        device: where the caller computes, on the stream that is current there.
+    """
+    with closing(batches):
+        if device.type == "cpu":
+            yield from batches
+            return
+        beside = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        waiting: tuple[Batch, Event] | None = None
+        for batch in batches:
+            with torch.cuda.stream(beside):
+                copied = batch.to(device), beside.record_event()
+            if waiting is not None:
+                yield _arrived(*waiting, device)
+            waiting = copied
+        if waiting is not None:
+            yield _arrived(*waiting, device)
+
+
+def _arrived(batch: Batch, copied: Event, device: torch.device) -> Batch:
+    """The batch, for kernels that the caller starts from now on."""
+    current = torch.cuda.current_stream(device)
+    current.wait_event(copied)
+    for tensor in (batch.pixels, batch.rows, *(value for view in batch.views for value in view.values())):
+        tensor.record_stream(current)  # its memory is the other stream's, which must not reuse it too early
+    return batch

@@ -1,0 +1,170 @@
+"""Which images a step sees: functions of (seed, epoch, step), of nothing else."""
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lupctl.core.errors import UsageError
+from lupctl.core.training.views.draws import epoch_generator
+
+_ORDER, _PERSONS = 1, 2
+
+
+class StepOrder(Protocol):
+    """The images of every step of a run."""
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Steps in one pass."""
+
+    def epoch_of(self, step: int) -> int:
+        """The epoch a step belongs to, counted from 0."""
+
+    def rows(self, step: int) -> NDArray[np.int64]:
+        """(B) rows of the data set, the whole batch over all devices."""
+
+    def draw_keys(self, step: int) -> NDArray[np.int64]:
+        """(B) numbers below 2**32 that tell the images of an epoch apart when their augmentation is drawn."""
+
+
+class ShuffledOrder:
+    """Every image once per epoch in a new order; the last images that fill no batch are left out.
+
+    Args:
+        count: images in the data set.
+        batch: images per step over all devices.
+        seed: the recipe's seed.
+
+    Raises:
+        UsageError: there are fewer images than one batch holds.
+    """
+
+    def __init__(self, count: int, *, batch: int, seed: int) -> None:
+        if count < batch:
+            raise UsageError(
+                f"data.batch = {batch} is more than the {count} images there are",
+                hint=f"a batch that fits: --set data.batch={max(2, 2 ** (count.bit_length() - 3))}",
+            )
+        self.steps_per_epoch = count // batch
+        self._count, self._batch, self._seed = count, batch, seed
+        self._permutation = lru_cache(maxsize=2)(self._permute)
+
+    def epoch_of(self, step: int) -> int:
+        """The epoch of a step."""
+        return step // self.steps_per_epoch
+
+    def rows(self, step: int) -> NDArray[np.int64]:
+        """(B) rows of one step."""
+        epoch, place = divmod(step, self.steps_per_epoch)
+        return self._permutation(epoch)[place * self._batch : (place + 1) * self._batch]
+
+    def draw_keys(self, step: int) -> NDArray[np.int64]:
+        """The rows: each comes once in an epoch."""
+        return self.rows(step)
+
+    def _permute(self, epoch: int) -> NDArray[np.int64]:
+        return np.asarray(epoch_generator(self._seed, epoch, _ORDER).permutation(self._count), dtype=np.int64)
+
+    def __getstate__(self) -> dict[str, object]:
+        return {key: value for key, value in self.__dict__.items() if key != "_permutation"}
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        self.__dict__.update(state)
+        self._permutation = lru_cache(maxsize=2)(self._permute)
+
+
+class PersonsImagesOrder:
+    """Batches of P persons with K images each, as batch-hard triplets need (Hermans et al. 2017).
+
+    In one epoch every person has a shuffled list of images, drawn with replacement up to K when there are fewer.
+    P persons with at least K images left are chosen without replacement, and each gives its next K, until fewer
+    than P such persons remain.
+
+    Args:
+        label: (N) int64, class of every image.
+        persons: P.
+        images: K.
+        seed: the recipe's seed.
+
+    Raises:
+        UsageError: there are fewer than P persons.
+    """
+
+    def __init__(self, label: NDArray[np.int64], *, persons: int, images: int, seed: int) -> None:
+        self._rows_of = group_rows(label, persons=persons)
+        self._persons, self._images, self._seed = persons, images, seed
+        # The number of batches varies a little from epoch to epoch with the order of the choice. A schedule needs one
+        # number, so every epoch has as many steps as images fill batches, and goes round again where it runs dry.
+        usable = sum(max(len(rows) // images, 1) for rows in self._rows_of)
+        self.steps_per_epoch = max(usable // persons, 1)
+        self._cache: tuple[int, NDArray[np.int64]] | None = None
+
+    def epoch_of(self, step: int) -> int:
+        """The epoch of a step."""
+        return step // self.steps_per_epoch
+
+    def rows(self, step: int) -> NDArray[np.int64]:
+        """(P * K) rows of one step, the K images of a person side by side."""
+        epoch, place = divmod(step, self.steps_per_epoch)
+        if self._cache is None or self._cache[0] != epoch:
+            self._cache = (epoch, self._draw_epoch(epoch))
+        batch: NDArray[np.int64] = self._cache[1][place]
+        return batch
+
+    def draw_keys(self, step: int) -> NDArray[np.int64]:
+        """The rows: an image that comes twice in an epoch comes with the same augmentation."""
+        return self.rows(step)
+
+    def _draw_epoch(self, epoch: int) -> NDArray[np.int64]:
+        """(steps, P * K) rows."""
+        generator = epoch_generator(self._seed, epoch, _PERSONS)
+        batches: list[NDArray[np.int64]] = []
+        while len(batches) < self.steps_per_epoch:
+            batches += draw_pass(self._rows_of, generator, persons=self._persons, images=self._images)
+        return np.stack(batches[: self.steps_per_epoch])
+
+
+def group_rows(label: NDArray[np.int64], *, persons: int) -> list[NDArray[np.int64]]:
+    """The rows of every person, in the order of their classes.
+
+    Raises:
+        UsageError: there are fewer than `persons` persons.
+    """
+    order = np.argsort(label, kind="stable")
+    _, first = np.unique(label[order], return_index=True)
+    rows_of = np.split(order, first[1:])
+    if len(rows_of) < persons:
+        raise UsageError(
+            f"data.persons = {persons} persons per batch, but the training set has {len(rows_of)}",
+            hint=f"--set data.persons={max(2, len(rows_of) // 2)}",
+        )
+    return rows_of
+
+
+def draw_pass(
+    rows_of: Sequence[NDArray[np.int64]], generator: np.random.Generator, *, persons: int, images: int
+) -> list[NDArray[np.int64]]:
+    """The batches of one pass over all persons, (P * K) rows each, the K images of a person side by side.
+
+    Every person has a shuffled list of images, drawn with replacement up to K when there are fewer. P persons with at
+    least K images left are chosen without replacement, and each gives its next K, until fewer than P such remain.
+    """
+    queues = [_shuffle_person(rows, images, generator) for rows in rows_of]
+    batches: list[NDArray[np.int64]] = []
+    ready = np.arange(len(queues))
+    while len(ready) >= persons:
+        chosen = generator.choice(ready, size=persons, replace=False)
+        batches.append(np.concatenate([queues[person][:images] for person in chosen]))
+        for person in chosen:
+            queues[person] = queues[person][images:]
+        ready = ready[[len(queues[person]) >= images for person in ready]]
+    return batches
+
+
+def _shuffle_person(rows: NDArray[np.int64], images: int, generator: np.random.Generator) -> NDArray[np.int64]:
+    if len(rows) < images:
+        return np.asarray(generator.choice(rows, size=images, replace=True), dtype=np.int64)
+    return np.asarray(generator.permutation(rows), dtype=np.int64)

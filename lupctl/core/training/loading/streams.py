@@ -1,0 +1,119 @@
+"""Endless streams of persons x images batches, cut into epochs by the number of images alone, as fast-reid does it."""
+
+from bisect import bisect_right
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lupctl.core.training.loading.samplers import draw_pass, group_rows
+from lupctl.core.training.views.draws import epoch_generator
+
+_STREAM, _CAMERAS = 3, 4
+_KEPT_PASSES = 2
+
+
+class PersonStream:
+    """fast-reid's "naive" identity sampler: one pass over all persons after the other.
+
+    How many batches a pass has depends on the order of the choice, so that epochs and passes do not begin together.
+
+    Args:
+        label: (N) int64, class of every image.
+        persons: P.
+        images: K.
+        seed: the recipe's seed.
+
+    Raises:
+        UsageError: there are fewer than P persons.
+    """
+
+    def __init__(self, label: NDArray[np.int64], *, persons: int, images: int, seed: int) -> None:
+        self._rows_of = group_rows(label, persons=persons)
+        self._persons, self._images, self._seed = persons, images, seed
+        self.steps_per_epoch = max(len(label) // (persons * images), 1)
+        self._begins = [0]  # first step of every pass seen so far, and of the one behind
+        self._passes: dict[int, list[NDArray[np.int64]]] = {}
+
+    def epoch_of(self, step: int) -> int:
+        """The epoch of a step."""
+        return step // self.steps_per_epoch
+
+    def rows(self, step: int) -> NDArray[np.int64]:
+        """(P * K) rows of one step, the K images of a person side by side."""
+        while self._begins[-1] <= step:
+            number = len(self._begins) - 1
+            self._begins.append(self._begins[-1] + len(self._pass(number)))
+        number = bisect_right(self._begins, step) - 1
+        return self._pass(number)[step - self._begins[number]]
+
+    def draw_keys(self, step: int) -> NDArray[np.int64]:
+        """The places in the epoch: an image that comes twice, in one batch even, is augmented anew."""
+        return number_places(step % self.steps_per_epoch, self._persons * self._images)
+
+    def _pass(self, number: int) -> list[NDArray[np.int64]]:
+        if number not in self._passes:
+            generator = epoch_generator(self._seed, number, _STREAM)
+            drawn = draw_pass(self._rows_of, generator, persons=self._persons, images=self._images)
+            self._passes = dict([*self._passes.items(), (number, drawn)][-_KEPT_PASSES:])
+        return self._passes[number]
+
+
+class CameraStream:
+    """fast-reid's "balanced" identity sampler: the images of a person come from as many cameras as they can.
+
+    A pass takes every person once, in a new order; those that fill no batch are left out. Of each, one image is drawn
+    at random and the other K - 1 from that person's images in other cameras; from its other images where there is one
+    camera only; an only image is repeated. Drawing is with replacement where there are too few. (The published code
+    asks for K where K - 1 are needed, and repeats the data set's first image for persons with one.)
+
+    Args:
+        label: (N) int64, class of every image.
+        camera: (N) camera of every image.
+        persons: P.
+        images: K.
+        seed: the recipe's seed.
+
+    Raises:
+        UsageError: there are fewer than P persons.
+    """
+
+    def __init__(
+        self, label: NDArray[np.int64], camera: NDArray[np.int16], *, persons: int, images: int, seed: int
+    ) -> None:
+        self._rows_of = group_rows(label, persons=persons)
+        self._camera = camera
+        self._persons, self._images, self._seed = persons, images, seed
+        self.steps_per_epoch = max(len(label) // (persons * images), 1)
+        self._steps_per_pass = len(self._rows_of) // persons
+        self._cache: tuple[int, list[NDArray[np.int64]]] | None = None
+
+    def epoch_of(self, step: int) -> int:
+        """The epoch of a step."""
+        return step // self.steps_per_epoch
+
+    def rows(self, step: int) -> NDArray[np.int64]:
+        """(P * K) rows of one step, the K images of a person side by side."""
+        number, place = divmod(step, self._steps_per_pass)
+        if self._cache is None or self._cache[0] != number:
+            generator = epoch_generator(self._seed, number, _CAMERAS)
+            order = generator.permutation(len(self._rows_of))
+            self._cache = (number, [self._draw_person(self._rows_of[person], generator) for person in order])
+        return np.concatenate(self._cache[1][place * self._persons : (place + 1) * self._persons])
+
+    def draw_keys(self, step: int) -> NDArray[np.int64]:
+        """The places in the epoch: an image that comes twice, in one batch even, is augmented anew."""
+        return number_places(step % self.steps_per_epoch, self._persons * self._images)
+
+    def _draw_person(self, rows: NDArray[np.int64], generator: np.random.Generator) -> NDArray[np.int64]:
+        first = generator.choice(rows)
+        others = rows[self._camera[rows] != self._camera[first]]
+        if len(others) == 0:
+            others = rows[rows != first] if len(rows) > 1 else rows
+        wanted = self._images - 1
+        drawn = generator.choice(others, size=wanted, replace=len(others) < wanted)
+        return np.concatenate([[first], drawn]).astype(np.int64)
+
+
+def number_places(step: int, batch: int) -> NDArray[np.int64]:
+    """(B) numbers of the places of one batch among all places of its epoch."""
+    return np.arange(step * batch, (step + 1) * batch, dtype=np.int64)

@@ -1,0 +1,36 @@
+"""Networks whose weights are about to be read from a file."""
+
+from collections.abc import Callable
+from typing import Any, Final
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from lupctl.core.training.nets.build import Network, NetworkPlan, build_network
+
+DRAWS: Final = (Tensor.normal_, Tensor.uniform_)
+
+
+class _Undrawn(TorchFunctionMode):
+    """Leaves tensors as they are where random numbers would be drawn into them.
+
+    On the meta device there is nothing to draw into, and asking torch to do so makes it import its compiler: seconds.
+    """
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        given = kwargs or {}
+        if func in DRAWS:
+            return args[0]
+        # torch.nn.init's functions come here whole, and would draw where this mode does not see it.
+        if getattr(func, "__module__", "") == nn.init.__name__:
+            return given["tensor"]
+        return func(*args, **given)
+
+
+def build_empty(plan: NetworkPlan) -> Network:
+    """The network a plan describes on the meta device: shapes without memory, and nothing drawn."""
+    with torch.device("meta"), _Undrawn():
+        return build_network(plan)

@@ -1,0 +1,58 @@
+"""Whole networks: a trunk, its pooling and a head."""
+
+from torch import Tensor, nn
+
+from lupctl.core.training.nets.heads import BatchNormNeck, Projection
+from lupctl.core.training.nets.resnet.trunk import Average, GeneralisedMean, ResNetTrunk
+
+
+class Embedding(nn.Module):
+    """Trunk and pooling, and nothing behind: what pre-training leaves.
+
+    Args:
+        backbone: the trunk.
+        pool: from a map to a vector.
+    """
+
+    def __init__(self, backbone: ResNetTrunk, pool: Average | GeneralisedMean) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.pool = pool
+
+    def embed(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) to the retrieval feature (B, D), not normalised."""
+        return self.pool(self.backbone(images))  # type: ignore[no-any-return]
+
+
+class ContrastiveNetwork(Embedding):
+    """Trunk, pooling and a projection to the contrastive space."""
+
+    def __init__(self, backbone: ResNetTrunk, pool: Average | GeneralisedMean, *, dim: int) -> None:
+        super().__init__(backbone, pool)
+        self.head = Projection(backbone.num_features, dim)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) to (B, dim) of unit length."""
+        projected = self.head(self.embed(images)).float()
+        return nn.functional.normalize(projected, dim=1)
+
+
+class ReidNetwork(Embedding):
+    """Trunk, pooling and BNNeck: "bag of tricks" (Luo et al. 2019)."""
+
+    def __init__(self, backbone: ResNetTrunk, pool: Average | GeneralisedMean, *, num_classes: int) -> None:
+        super().__init__(backbone, pool)
+        self.head = BatchNormNeck(backbone.num_features, num_classes)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, 3, H, W) to the feature before the neck (B, D) and class logits (B, K)."""
+        features = super().embed(images)
+        return features, self.head.classifier(self.head(features))
+
+    def embed(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) to the feature after the neck (B, D), not normalised."""
+        return self.head(super().embed(images))  # type: ignore[no-any-return]
+
+    def trunk_modules(self) -> list[nn.Module]:
+        """What came pre-trained."""
+        return [self.backbone]

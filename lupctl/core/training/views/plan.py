@@ -1,0 +1,265 @@
+"""What happens to the pixels of one view, drawn beforehand for every sample of a batch."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lupctl.core.choices import EraseFill, Interpolation
+from lupctl.core.training.views.draws import SampleDraws
+
+CROP_TRIES = 10
+ERASE_TRIES = 100
+# Numbers for several tries cost little more than for one, and most images need more than one.
+TRIES_AT_ONCE = 5
+_CROP, _JITTER, _ERASE = 1, 2, 3
+
+
+@dataclass(frozen=True)
+class Jitter:
+    """Colour jitter as torchvision defines it: factors U(1 - s, 1 + s), hue shift U(-h, h), random order.
+
+    Args:
+        p: probability for an image.
+        brightness, contrast, saturation: strengths s.
+        hue: strength h in turns, at most 0.5.
+    """
+
+    p: float = 0.0
+    brightness: float = 0.0
+    contrast: float = 0.0
+    saturation: float = 0.0
+    hue: float = 0.0
+
+
+@dataclass(frozen=True)
+class ViewPlan:
+    """How one view of an image is made; the defaults only resize and normalise, as evaluation does.
+
+    The order is fixed: crop, jitter, grey, blur, flip, normalise, erase; erasing with black comes before normalising.
+
+    Args:
+        height, width: of the result, in pixels.
+        mean, std: of RGB in [0, 1].
+        interpolation: filter of the one resize, antialiased as in Pillow.
+        crop_area: share of the image a random resized crop covers; None takes the whole image.
+        crop_ratio: width over height of that crop, drawn log-uniformly.
+        pad: after a whole-image resize, pixels of black on each side from which a random window is cut.
+        flip, grey, blur: probabilities.
+        blur_radius: standard deviation of the Gaussian in pixels of the result.
+        erase: probability of erasing a rectangle.
+        erase_fill: mean fills it with 0 in normalised space, black with pixels of 0.
+        erase_area: its share of the image.
+        erase_aspect: its height over width, drawn uniformly.
+    """
+
+    height: int
+    width: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    interpolation: Interpolation = "bilinear"
+    crop_area: tuple[float, float] | None = None
+    crop_ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    pad: int = 0
+    jitter: Jitter = field(default_factory=Jitter)
+    grey: float = 0.0
+    blur: float = 0.0
+    blur_radius: tuple[float, float] = (0.1, 2.0)
+    flip: float = 0.0
+    erase: float = 0.0
+    erase_area: tuple[float, float] = (0.02, 0.4)
+    erase_aspect: tuple[float, float] = (0.3, 1 / 0.3)
+    erase_fill: EraseFill = "mean"
+
+
+def build_view_plan(pixels: Mapping[str, Any], augment: Mapping[str, Any] | None = None) -> ViewPlan:
+    """The plan that a recipe's tables describe; without `augment`, the one of evaluation.
+
+    Args:
+        pixels: height, width, mean, std, interpolation.
+        augment: the other fields of `ViewPlan`; an empty crop_area takes the whole image.
+    """
+    settings = {key: _as_tuple(value) for key, value in (augment or {}).items() if key != "jitter"}
+    settings["crop_area"] = settings.get("crop_area") or None
+    jitter = Jitter(**augment["jitter"]) if augment and "jitter" in augment else Jitter()
+    return ViewPlan(**{key: _as_tuple(value) for key, value in pixels.items()}, **settings, jitter=jitter)
+
+
+def _as_tuple(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+@dataclass(frozen=True)
+class ViewDraws:
+    """The drawn numbers of one view for N samples.
+
+    Args:
+        box: (N, 4) float32 top, left, height, width of the crop in source pixels.
+        shift: (N, 2) int32 rows and columns by which the window lies off the resized image (padding).
+        flip: (N) bool.
+        grey: (N) bool.
+        radius: (N) float32, 0 where there is no blur.
+        jitter: (N, 4) float32 brightness, contrast, saturation factors and hue shift.
+        jitter_order: (N, 4) int64; entry s names the operation done in slot s, -1 for none.
+        erase: (N, 4) int32 top, left, height, width; height 0 where nothing is erased.
+    """
+
+    box: NDArray[np.float32]
+    shift: NDArray[np.int32]
+    flip: NDArray[np.bool_]
+    grey: NDArray[np.bool_]
+    radius: NDArray[np.float32]
+    jitter: NDArray[np.float32]
+    jitter_order: NDArray[np.int64]
+    erase: NDArray[np.int32]
+
+
+def draw_views(
+    plans: Sequence[ViewPlan], size: NDArray[np.int64], samples: NDArray[np.int64], *, seed: int, epoch: int
+) -> list[ViewDraws]:
+    """Draws every view of every sample.
+
+    Args:
+        plans: one per view.
+        size: (N, 2) height and width of the source images.
+        samples: (N) rows of the data set.
+        seed, epoch: with the sample and the view, all that the numbers depend on.
+    """
+    views = np.arange(len(plans))
+    if all(plan == plans[0] for plan in plans):
+        # In one go for all views: what costs is the number of calls, not that of numbers.
+        draws = SampleDraws(np.tile(samples, len(plans)), seed=seed, epoch=epoch, view=views.repeat(len(samples)))
+        together = draw_view(plans[0], np.tile(size, (len(plans), 1)), draws)
+        columns = {item.name: getattr(together, item.name) for item in fields(together)}
+        parts = {name: column.reshape(len(plans), len(samples), *column.shape[1:]) for name, column in columns.items()}
+        return [ViewDraws(**{name: part[view] for name, part in parts.items()}) for view in views]
+    return [
+        draw_view(plan, size, SampleDraws(samples, seed=seed, epoch=epoch, view=view))
+        for view, plan in enumerate(plans)
+    ]
+
+
+def draw_view(plan: ViewPlan, size: NDArray[np.int64], draws: SampleDraws) -> ViewDraws:
+    """Draws everything one view needs.
+
+    Every sample consumes the same numbers whatever comes out for the others.
+
+    Args:
+        plan: the distributions.
+        size: (N, 2) height and width of the source images.
+        draws: the samples' own random streams.
+    """
+    number = len(size)
+    switches = draws.uniform(8)
+    box = np.zeros((number, 4), dtype=np.float32)
+    box[:, 2:] = size
+    if plan.crop_area is not None:
+        box = draw_crop(size, plan.crop_area, plan.crop_ratio, draws)
+    shift = np.zeros((number, 2), dtype=np.int32)
+    if plan.pad:
+        shift = np.floor(switches[:, 5:7] * (2 * plan.pad + 1)).astype(np.int32) - plan.pad
+    low, high = plan.blur_radius
+    radius = np.where(switches[:, 1] < plan.blur, low + switches[:, 2] * (high - low), 0.0)
+    factors, order = draw_jitter(plan.jitter, switches[:, 7] < plan.jitter.p, draws)
+    erase = np.zeros((number, 4), dtype=np.int32)
+    if plan.erase > 0:
+        erase = draw_erase(plan, switches[:, 4] < plan.erase, draws)
+    return ViewDraws(
+        box=box,
+        shift=shift,
+        flip=switches[:, 3] < plan.flip,
+        grey=switches[:, 0] < plan.grey,
+        radius=radius.astype(np.float32),
+        jitter=factors,
+        jitter_order=order,
+        erase=erase,
+    )
+
+
+def draw_crop(
+    size: NDArray[np.int64], area: tuple[float, float], ratio: tuple[float, float], draws: SampleDraws
+) -> NDArray[np.float32]:
+    """Random resized crops with torchvision's rule: ten tries, then a central crop of the nearest legal ratio.
+
+    Returns:
+        (N, 4) top, left, height, width in whole source pixels.
+    """
+    box = central_crop(size, ratio)
+    stream = draws.branch(_CROP)
+    rows = np.arange(len(size))
+    for _ in range(0, CROP_TRIES, TRIES_AT_ONCE):
+        numbers = stream.uniform(4 * TRIES_AT_ONCE, rows=rows).reshape(-1, TRIES_AT_ONCE, 4)
+        lines, columns = size[rows, :1].astype(np.float64), size[rows, 1:].astype(np.float64)
+        target = lines * columns * _between(area, numbers[..., 0])
+        aspect = np.exp(_between((np.log(ratio[0]), np.log(ratio[1])), numbers[..., 1]))
+        width, height = np.rint(np.sqrt(target * aspect)), np.rint(np.sqrt(target / aspect))
+        legal = (width > 0) & (width <= columns) & (height > 0) & (height <= lines)
+        top = np.floor(numbers[..., 2] * (lines - height + 1))
+        left = np.floor(numbers[..., 3] * (columns - width + 1))
+        rows = _keep_first_legal(box, rows, legal, np.stack([top, left, height, width], axis=-1))
+        if len(rows) == 0:
+            break
+    return box.astype(np.float32)
+
+
+def central_crop(size: NDArray[np.int64], ratio: tuple[float, float]) -> NDArray[np.float64]:
+    """The largest central crop whose width over height lies in `ratio`; (N, 4) top, left, height, width."""
+    rows, columns = size[:, 0].astype(np.float64), size[:, 1].astype(np.float64)
+    shape = columns / rows
+    width = np.where(shape > ratio[1], np.rint(rows * ratio[1]), columns)
+    height = np.where(shape < ratio[0], np.rint(columns / ratio[0]), rows)
+    return np.stack([(rows - height) // 2, (columns - width) // 2, height, width], axis=1)
+
+
+def draw_jitter(
+    jitter: Jitter, wanted: NDArray[np.bool_], draws: SampleDraws
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Factors (N, 4) and the order (N, 4) of brightness 0, contrast 1, saturation 2, hue 3; -1 where not jittered."""
+    number = len(wanted)
+    factors = np.tile(np.array([1, 1, 1, 0], dtype=np.float32), (number, 1))
+    order = np.full((number, 4), -1, dtype=np.int64)
+    if jitter.p == 0:
+        return factors, order
+    numbers = draws.branch(_JITTER).uniform(8)
+    strengths = np.array([jitter.brightness, jitter.contrast, jitter.saturation, jitter.hue])
+    factors = (factors + (2 * numbers[:, :4] - 1) * strengths).astype(np.float32)
+    order = np.where(wanted[:, None], np.argsort(numbers[:, 4:8], axis=1, kind="stable"), -1)
+    return factors, order
+
+
+def draw_erase(plan: ViewPlan, wanted: NDArray[np.bool_], draws: SampleDraws) -> NDArray[np.int32]:
+    """Rectangles to erase: the first of up to 100 tries that is strictly smaller than the image.
+
+    Returns:
+        (N, 4) top, left, height, width in pixels of the result; zeros where nothing is erased.
+    """
+    found = np.zeros((len(wanted), 4), dtype=np.int32)
+    stream = draws.branch(_ERASE)
+    rows = np.flatnonzero(wanted)
+    for _ in range(0, ERASE_TRIES, TRIES_AT_ONCE):
+        if len(rows) == 0:
+            break
+        numbers = stream.uniform(4 * TRIES_AT_ONCE, rows=rows).reshape(-1, TRIES_AT_ONCE, 4)
+        area = plan.height * plan.width * _between(plan.erase_area, numbers[..., 0])
+        aspect = _between(plan.erase_aspect, numbers[..., 1])
+        height, width = np.rint(np.sqrt(area * aspect)), np.rint(np.sqrt(area / aspect))
+        fits = (height < plan.height) & (width < plan.width) & (height > 0) & (width > 0)
+        top = np.floor(numbers[..., 2] * (plan.height - height + 1))
+        left = np.floor(numbers[..., 3] * (plan.width - width + 1))
+        rows = _keep_first_legal(found, rows, fits, np.stack([top, left, height, width], axis=-1))
+    return found
+
+
+def _keep_first_legal(
+    boxes: NDArray[Any], rows: NDArray[np.int64], legal: NDArray[np.bool_], tries: NDArray[np.float64]
+) -> NDArray[np.int64]:
+    """Writes the first legal one of each row's tries (M, T, 4) into its box; returns the rows that have none."""
+    done = legal.any(axis=1)
+    boxes[rows[done]] = tries[done, legal[done].argmax(axis=1)]
+    return rows[~done]
+
+
+def _between(bounds: tuple[float, float], share: NDArray[np.float64]) -> NDArray[np.float64]:
+    return bounds[0] + share * (bounds[1] - bounds[0])

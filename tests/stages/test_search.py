@@ -1,0 +1,216 @@
+"""`lupctl search`: the nearest images by the book, the kept index, the sheet, and what cannot be searched."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import cv2
+import faiss
+import numpy as np
+import pytest
+import torch
+
+from lupctl.core.errors import DeviceError
+from lupctl.core.formats.features.file import Features, read_features, write_features
+from lupctl.core.formats.pack.read import open_pack
+from lupctl.core.ranking.metrics.vectors import UnitRows
+from lupctl.core.ranking.reports.page.sheet import CELL_HEIGHT, CELL_WIDTH, draw_sheet
+from lupctl.core.ranking.retrieval.ivf import build_index, search_index
+from lupctl.core.stages.dump import DumpJob, dump
+from lupctl.core.stages.finetune.run import finetune
+from lupctl.core.system.progress.lines import Progress
+from tests.conftest import Shell
+from tests.tools.tiny_training import finetune_job
+
+CPU = torch.device("cpu")
+QUIET = Progress(quiet=True)
+
+
+@pytest.fixture(scope="module")
+def space(labelled: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A workspace with a run, features of its pack, and three of the pack's images as files. Shared: copy to change."""
+    space = tmp_path_factory.mktemp("space")
+    run = space / "runs" / "fine"
+    finetune(finetune_job(labelled, run), QUIET)
+    job = DumpJob(checkpoint=run / "checkpoint.safetensors", data=labelled, out=run / "toy.features.h5", workers=0)
+    dump(job, CPU, QUIET)
+    (space / "packs").mkdir()
+    shutil.copy(labelled, space / "packs" / "labelled.h5")
+    made = open_pack(labelled)
+    names = read_features(job.out).samples.names
+    for at, number in enumerate((0, 7, 20)):
+        row = list(made.samples.names).index(names[number])
+        (space / f"{at}.jpg").write_bytes(made.read(row))
+    return space
+
+
+def test_the_nearest_are_those_of_a_full_sort(lupctl: Shell, space: Path) -> None:
+    gallery = space / "runs/fine/toy.features.h5"
+    ran = lupctl(
+        f"search {gallery} {space}/0.jpg {space}/1.jpg {space}/2.jpg --top 9 --home {space} --device cpu --json"
+    )
+    assert ran.code == 0, ran.err
+    assert f"checkpoint: {space}/runs/fine/checkpoint.safetensors (it made the gallery)" in ran.err
+    assert ran.json["schema"] == "lupctl.search/1"
+    features = read_features(gallery)
+    unit = features.features / np.linalg.norm(features.features, axis=1, keepdims=True)
+    assert [one["query"] for one in ran.json["queries"]] == [f"{space}/{at}.jpg" for at in range(3)]
+    for one, number in zip(ran.json["queries"], (0, 7, 20), strict=True):
+        apart = 1 - unit @ unit[number]
+        order = np.argsort(apart, kind="stable")[:9]
+        assert one["hits"][0]["name"] == features.samples.names[number]
+        assert [hit["distance"] for hit in one["hits"]] == pytest.approx(apart[order].tolist(), abs=1e-5)
+        assert [hit["rank"] for hit in one["hits"]] == list(range(1, 10))
+        for hit in one["hits"]:
+            row = list(features.samples.names).index(hit["name"])
+            assert hit["distance"] == pytest.approx(apart[row], abs=1e-5)
+            assert (hit["person"], hit["camera"]) == (features.samples.person[row], features.samples.camera[row])
+            assert hit["distance"] >= 0
+    table = lupctl(f"search {gallery} {space}/0.jpg --home {space} --device cpu --quiet")
+    assert table.err == ""
+    assert table.out.count("\n") > 20, "twenty results unless told otherwise"
+    assert ran.json["queries"][0]["hits"][1]["name"] in table.out
+
+
+def test_the_index_is_built_once_and_again_for_other_features(lupctl: Shell, space: Path, tmp_path: Path) -> None:
+    gallery = tmp_path / "toy.features.h5"
+    shutil.copy(space / "runs/fine/toy.features.h5", gallery)
+    line = f"search {gallery} {space}/0.jpg --top 3 --home {space} --device cpu --json"
+    plan = lupctl(f"{line} --index ivf --dry-run").json
+    assert plan["index_file"] == f"{gallery}.ivf.faiss (to be built)"
+    assert [path.name for path in tmp_path.iterdir()] == [gallery.name]
+    first = lupctl(f"{line} --index ivf")
+    assert "built now and kept" in first.err
+    again = lupctl(f"{line} --index ivf")
+    assert "built now" not in again.err
+    exact = lupctl(line).json["queries"]
+    assert first.json["queries"] == again.json["queries"]
+    for found, wanted in zip(first.json["queries"][0]["hits"], exact[0]["hits"], strict=True):
+        assert found["name"] == wanted["name"], "one list holds so small a gallery, so nothing is missed"
+        assert found["distance"] == pytest.approx(wanted["distance"], abs=1e-5)
+    features = read_features(gallery)
+    write_features(gallery, Features(features.features[::-1].copy(), features.samples, features.record))
+    turned = lupctl(f"{line} --index ivf")
+    assert "built now and kept" in turned.err
+    assert turned.json["queries"][0]["hits"][0]["name"] == features.samples.names[len(features) - 1]
+    Path(f"{gallery}.ivf.faiss").write_bytes(b"no index")
+    ran = lupctl(f"{line} --index ivf")
+    assert (ran.code, ran.out) == (3, "")
+    assert "toy.features.h5.ivf.faiss: cannot be read" in ran.err
+
+
+def test_a_larger_index_finds_nearly_all() -> None:
+    rng = np.random.default_rng(0)
+    centres = rng.standard_normal((60, 24))
+    vectors = (centres[rng.integers(0, 60, 3000)] + 0.3 * rng.standard_normal((3000, 24))).astype(np.float32)
+    rows = UnitRows(vectors, np.arange(3000), device=CPU)
+    index = build_index(rows, progress=QUIET)
+    assert index.ntotal == 3000
+    assert 70 <= index.nlist <= 76, "so that each list has 39 images to learn from"
+    index.nprobe = 8
+    queries = rows.unit(0, 200).numpy()
+    _, found = index.search(queries, 10)
+    wanted = (-(queries @ rows.unit(0, 3000).numpy().T)).argsort(axis=1)[:, :10]
+    recall = np.mean([len(set(a) & set(b)) / 10 for a, b in zip(found, wanted, strict=True)])
+    assert recall > 0.95
+    np.testing.assert_array_equal(faiss.deserialize_index(faiss.serialize_index(index)).ntotal, 3000)
+
+
+def test_a_gpu_searches_where_faiss_sees_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a GPU: what is handed to faiss, and what becomes of its complaint."""
+    rng = np.random.default_rng(1)
+    rows = UnitRows(rng.standard_normal((400, 8)).astype(np.float32), np.arange(400), device=CPU)
+    index, queries, seen = build_index(rows, progress=QUIET), rows.unit(0, 5).numpy(), []
+
+    def move(resources: object, number: int, given: Any) -> Any:
+        seen.append((resources, number))
+        return given
+
+    monkeypatch.setattr(faiss, "StandardGpuResources", lambda: "resources", raising=False)
+    monkeypatch.setattr(faiss, "index_cpu_to_gpu", move, raising=False)
+    plain = search_index(index, queries, 3, device=torch.device("cuda", 1))
+    assert seen == [], "faiss sees no GPU"
+    monkeypatch.setattr(faiss, "get_num_gpus", lambda: 2)
+    search_index(index, queries, 3, device=CPU)
+    assert seen == [], "the CPU was asked for"
+    moved = search_index(index, queries, 3, device=torch.device("cuda", 1))
+    assert seen == [("resources", 1)]
+    np.testing.assert_array_equal(moved[1], plain[1])
+    index.nprobe = 4000
+    search_index(index, queries, 3, device=torch.device("cuda", 1))
+    assert len(seen) == 1, "more lists than faiss's kernels take"
+
+    def refuse(*_: object) -> None:
+        raise RuntimeError("Error in virtual void* allocMemory: Failed to cudaMalloc 12 bytes\nat somewhere")
+
+    index.nprobe = 8
+    monkeypatch.setattr(faiss, "index_cpu_to_gpu", refuse, raising=False)
+    with pytest.raises(DeviceError, match=r"cuda:1: no room for the index of 400 images \(Error in virtual"):
+        search_index(index, queries, 3, device=torch.device("cuda", 1))
+
+
+def test_the_sheet_shows_queries_and_results(lupctl: Shell, space: Path, tmp_path: Path) -> None:
+    gallery = space / "runs/fine/toy.features.h5"
+    line = f"search {gallery} {space}/0.jpg {space}/1.jpg --top 4 --home {space} --device cpu --sheet out.png"
+    ran = lupctl(f"{line} --images labelled")
+    assert ran.code == 0, ran.err
+    assert "sheet: out.png" in ran.out
+    sheet = cv2.cvtColor(cv2.imread(str(tmp_path / "out.png")), cv2.COLOR_BGR2RGB)
+    query, first = sheet[6 : 6 + CELL_HEIGHT, 6 : 6 + CELL_WIDTH], sheet[6 : 6 + CELL_HEIGHT, 88 : 88 + CELL_WIDTH]
+    assert query.std() > 20
+    np.testing.assert_array_equal(query, first, err_msg="the query is in the gallery, so it comes first")
+    assert (lupctl(line).code, lupctl(f"{line} --force").code) == (2, 0)
+    ran = lupctl(f"search {gallery} {space}/0.jpg --home {space} --sheet out.gif")
+    assert (ran.code, "ends in one of .png" in ran.err) == (2, True)
+
+
+def test_cells_without_an_image_stay_empty() -> None:
+    white = np.full((40, 20, 3), 255, np.uint8)
+    sheet = draw_sheet([((white, ["query"]), [(None, ["1"]), (white, ["2"])]), ((white, []), [])])
+    assert sheet.shape == (6 + 2 * (CELL_HEIGHT + 36), 6 + CELL_WIDTH + 18 + 2 * (CELL_WIDTH + 6), 3)
+    left = 6 + CELL_WIDTH + 18
+    assert (sheet[6 : 6 + CELL_HEIGHT, left : left + CELL_WIDTH] == 232).all()
+    assert (sheet[6 : 6 + CELL_HEIGHT, left + CELL_WIDTH + 6 : left + 2 * CELL_WIDTH + 6] == 255).all()
+
+
+def test_what_cannot_be_searched_is_said(lupctl: Shell, space: Path, tmp_path: Path, crowd: Path) -> None:
+    gallery = space / "runs/fine/toy.features.h5"
+    base = f"--home {space} --device cpu"
+    ran = lupctl(f"search {gallery} nowhere.jpg {base}")
+    assert (ran.code, "nowhere.jpg: there is no such file; an image was expected" in ran.err) == (3, True)
+    (tmp_path / "lup/runs/mine").mkdir(parents=True)
+    (tmp_path / "lup/runs/mine/toy.features.h5").touch()
+    ran = lupctl("search mine person.jpg")
+    assert (ran.code, "hint: name lup/runs/mine/toy.features.h5" in ran.err) == (3, True)
+    ran = lupctl("search gone.features.h5 person.jpg")
+    assert (ran.code, "gone.features.h5: there is no such file" in ran.err) == (3, True)
+    (tmp_path / "text.jpg").write_text("no image")
+    ran = lupctl(f"search {gallery} text.jpg {base}")
+    assert (ran.code, "text.jpg: does not decode" in ran.err) == (3, True)
+    ran = lupctl(f"search {gallery} {space}/0.jpg --home {tmp_path} --device cpu")
+    assert ran.code == 0, "the checkpoint lies beside the gallery"
+    moved = tmp_path / "toy.features.h5"
+    shutil.copy(gallery, moved)
+    ran = lupctl(f"search {moved} {space}/0.jpg --home {tmp_path} --device cpu")
+    assert (ran.code, ran.out) == (3, "")
+    assert "lies neither beside it nor in" in ran.err
+    assert "--from FILE" in ran.err
+    other = tmp_path / "other"
+    finetune(finetune_job(space / "packs/labelled.h5", other, "seed=9", "schedule.epochs=1"), QUIET)
+    ran = lupctl(f"search {moved} {space}/0.jpg --from {other} {base}")
+    assert (ran.code, ran.out) == (3, "")
+    assert "distances between features of two networks mean nothing" in ran.err
+    features = read_features(gallery)
+    bare = {key: value for key, value in features.record.items() if key != "parents"}
+    write_features(moved, Features(features.features, features.samples, bare))
+    ran = lupctl(f"search {moved} {space}/0.jpg {base}")
+    assert (ran.code, "names no network that made it" in ran.err) == (3, True)
+    ran = lupctl(f"search {moved} {space}/0.jpg --from fine {base}")
+    assert (ran.code, "warning: " in ran.err) == (0, True)
+    write_features(moved, Features(features.features[:, :5].copy(), features.samples, bare))
+    ran = lupctl(f"search {moved} {space}/0.jpg --from fine {base}")
+    assert (ran.code, "5 values an image" in ran.err) == (3, True)
+    none = features.samples.select(np.zeros(0, np.int64))
+    write_features(moved, Features(features.features[:0], none, features.record))
+    ran = lupctl(f"search {moved} {space}/0.jpg --from fine {base}")
+    assert (ran.code, "holds no images" in ran.err) == (3, True)

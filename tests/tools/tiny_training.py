@@ -1,0 +1,132 @@
+"""Small training jobs that several tests share, and ways to interrupt them."""
+
+import multiprocessing
+import os
+import signal
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import cv2
+import pytest
+import torch
+
+from lupctl.core.recipes.models import FinetuneRecipe, PretrainRecipe
+from lupctl.core.recipes.shipped import resolve_recipe
+from lupctl.core.stages.finetune.job import FinetuneJob
+from lupctl.core.stages.pretrain.job import PretrainJob
+from lupctl.core.system.jobs.device import Placement
+
+# Two steps per epoch on the 36 images of `crowd`; the queue is no multiple of the batch, so that it wraps.
+PRETRAIN = (
+    "net.arch=r18", "net.width=4", "pixels.height=32", "pixels.width=16", "data.batch=16", "bn_groups=4",
+    "moco.dim=16", "moco.queue=40", "moco.momentum=0.99", "optim.lr=0.1", "schedule.epochs=2", "schedule.unit=step",
+    "schedule.warmup_epochs=1", "saving.every_epochs=0",
+)  # fmt: skip
+# Three steps per epoch on the 36 training images of `labelled`.
+FINETUNE = (
+    "net.arch=r18", "net.width=4", "pixels.height=32", "pixels.width=16", "augment.pad=4", "data.persons=4",
+    "data.images=3", "bn_groups=2", "optim.lr=3e-3", "schedule.epochs=2", "schedule.warmup_epochs=1",
+    "saving.every_epochs=0",
+)  # fmt: skip
+
+
+def as_options(settings: tuple[str, ...]) -> list[str]:
+    """The same settings on a command line."""
+    return [word for entry in settings for word in ("--set", entry)]
+
+
+def pretrain_job(pack: Path, run: Path, *settings: str, workers: int = 0, processes: int = 1) -> PretrainJob:
+    """Four steps of a tiny network unless the settings say otherwise."""
+    recipe = resolve_recipe("pretrain", "luperson-moco", overrides=(*PRETRAIN, *settings))
+    assert isinstance(recipe, PretrainRecipe)
+    return PretrainJob(
+        recipe=recipe, packs=(pack,), run=run, placement=Placement("cpu", processes, ""), workers=workers, command=()
+    )
+
+
+def finetune_job(
+    pack: Path, run: Path, *settings: str, start: Path | None = None, workers: int = 0, processes: int = 1
+) -> FinetuneJob:
+    """Six steps of a tiny network, from scratch unless there is a start."""
+    name = "scratch" if start is None else start.parent.name
+    recipe = resolve_recipe("finetune", "bot", overrides=(f"start={name}", *FINETUNE, *settings))
+    assert isinstance(recipe, FinetuneRecipe)
+    placement = Placement("cpu", processes, "")
+    return FinetuneJob(
+        recipe=recipe, packs=(pack,), start=start, run=run, placement=placement, workers=workers, command=()
+    )
+
+
+def signal_at(patch: pytest.MonkeyPatch, loop: ModuleType, step: int, number: int = signal.SIGTERM) -> None:
+    """Sends this process a signal while it works on a step, counted from 1 since the loop began."""
+    real, seen = loop.set_rate, []
+
+    def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+        seen.append(rate)
+        if len(seen) == step:
+            os.kill(os.getpid(), number)
+        real(optimizer, rate)
+
+    patch.setattr(loop, "set_rate", set_rate)
+
+
+def compute_in_double(patch: pytest.MonkeyPatch, loop: ModuleType, build: str) -> None:
+    """Lets a loop compute in float64, from views rounded to multiples of 1/64.
+
+    Batch norm over four pixels blows rounding up a thousand times in a step, so that in float32 two orders of the same
+    sums soon give two networks. Here they stay equal to twelve digits, and what differs is wrong.
+
+    Args:
+        patch: undoes it.
+        loop: the module.
+        build: name of its function that builds what is trained.
+    """
+    make_view, build_network, to_float = loop.make_view, getattr(loop, build), torch.Tensor.float
+
+    def view(*given: Any) -> torch.Tensor:
+        patch.setattr(torch.Tensor, "float", to_float)
+        made: torch.Tensor = (make_view(*given).double() * 64).round() / 64
+        patch.setattr(torch.Tensor, "float", torch.Tensor.double)
+        return made
+
+    patch.setattr(loop, "make_view", view)
+    patch.setattr(loop, build, lambda *given: build_network(*given).double())
+
+
+def read_state(run: Path) -> dict[str, Any]:
+    """What lies in a run's resume.pt."""
+    state = torch.load(run / "resume.pt", weights_only=True)
+    assert isinstance(state, dict)
+    return state
+
+
+def run_forked(train: Callable[[Any], None], job: Any, *, processes: int) -> list[int]:
+    """Runs a training loop in forked processes of one job, as a launcher would; returns their exit codes."""
+    with socket.socket() as probe:
+        probe.bind(("localhost", 0))
+        port = probe.getsockname()[1]
+    cv2.setNumThreads(1)  # ends OpenCV's threads, for which a forked process would wait for ever
+    context = multiprocessing.get_context("fork")
+    group = [context.Process(target=_join_job, args=(train, job, rank, processes, port)) for rank in range(processes)]
+    for process in group:
+        process.start()
+    for process in group:
+        process.join(60)
+        if process.exitcode is None:
+            process.kill()
+    return [process.exitcode or 0 for process in group]
+
+
+def _join_job(train: Callable[[Any], None], job: Any, rank: int, processes: int, port: int) -> None:
+    from lupctl.core.system.jobs.messages import joined_job
+
+    torch.set_num_threads(1)
+    os.environ |= {
+        "TORCHELASTIC_RUN_ID": "test", "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(processes),
+        "MASTER_ADDR": "localhost", "MASTER_PORT": str(port),
+    }  # fmt: skip
+    with joined_job("cpu"):
+        train(job)

@@ -173,8 +173,9 @@ def score_run(space: Workspace, run: Path, *, force: bool, progress: Progress) -
     """Dumps a run's features and evaluates them, re-ranked too."""
     import torch
 
+    from lupctl.core.flows.fresh_features import current_features
     from lupctl.core.ranking.reranking.rerank import RerankSettings
-    from lupctl.core.resolve.features import Target, current_features
+    from lupctl.core.resolve.features import Target
     from lupctl.core.stages.evaluate import EvaluationJob, evaluate
 
     progress.say(f"[5/5] evaluating {run}")

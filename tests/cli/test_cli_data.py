@@ -8,9 +8,9 @@ import typer
 from typer.testing import CliRunner
 
 from lupctl.cli.app import app
+from lupctl.cli.complete import complete_dataset
 from lupctl.core.choices import Dataset
 from lupctl.core.formats.pack.read import open_pack
-from lupctl.core.resolve.datasets import complete_dataset
 from tests.conftest import Shell, TinyImages, encode_tiny
 
 

@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
+from lupctl.cli.complete import complete_dataset
 from lupctl.core.choices import BoxFilters, DetectionFormat, Detector, Executor, VideoCameras
-from lupctl.core.resolve.datasets import complete_dataset
 
 NameArgument = Annotated[
     str, typer.Argument(metavar="NAME", help="The dataset to be made.", autocompletion=complete_dataset)

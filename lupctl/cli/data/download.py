@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from lupctl.cli.complete import complete_dataset
 from lupctl.cli.options import DebugOption, DryRunOption, ForceOption, HomeOption, JsonOption, QuietOption
 from lupctl.cli.output import print_json, print_table
 from lupctl.core.errors import DataError, LupError, UsageError
-from lupctl.core.resolve.datasets import complete_dataset
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.workspace import Workspace, open_workspace
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from lupctl.cli.complete import complete_dataset
 from lupctl.cli.data.reading_options import (
     AcceptOption,
     CamerasOption,
@@ -31,15 +32,7 @@ from lupctl.cli.options import (
 from lupctl.cli.output import print_json, print_path
 from lupctl.core.choices import ImageCheck
 from lupctl.core.errors import LupError, UsageError
-from lupctl.core.resolve.datasets import (
-    Reading,
-    Target,
-    build_target_source,
-    check_notice,
-    complete_dataset,
-    find_packable,
-    find_targets,
-)
+from lupctl.core.resolve.datasets import Reading, Target, build_target_source, check_notice, find_packable, find_targets
 from lupctl.core.resolve.merged import build_merged_source, merge_target
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.workspace import Workspace, open_workspace

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from lupctl.cli.complete import complete_dataset
 from lupctl.cli.data.pack import ThreadsOption
 from lupctl.cli.data.reading_options import (
     CamerasOption,
@@ -20,15 +21,7 @@ from lupctl.cli.failures import raise_all
 from lupctl.cli.options import DebugOption, HomeOption, JsonOption, QuietOption
 from lupctl.cli.output import print_json
 from lupctl.core.errors import DataError, UsageError
-from lupctl.core.resolve.datasets import (
-    Reading,
-    Target,
-    build_target_source,
-    complete_dataset,
-    find_target,
-    find_targets,
-    has_raw,
-)
+from lupctl.core.resolve.datasets import Reading, Target, build_target_source, find_target, find_targets, has_raw
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.workspace import Workspace, open_workspace
 

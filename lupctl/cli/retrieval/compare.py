@@ -1,13 +1,12 @@
 """`lupctl eval --compare`: several runs side by side."""
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lupctl.cli.output import print_plan, print_table
-from lupctl.core.errors import UsageError
-from lupctl.core.resolve.features import current_features, resolve_features
+from lupctl.core.flows.comparison import gather_reports
+from lupctl.core.resolve.comparisons import comparison_path
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.workspace import Workspace
 
@@ -15,12 +14,8 @@ if TYPE_CHECKING:
     import torch
 
     from lupctl.core.ranking.reports.model.comparison import Comparison
-    from lupctl.core.ranking.reports.model.single import Report
     from lupctl.core.stages.evaluate import EvaluationJob
 
-FOLDER = "comparisons"
-# File systems take 255 bytes; what is put before and behind the names comes on top.
-MAX_NAME, MAX_START = 200, 50
 COLUMNS = ["%", "mAP", "95 % interval", "mAP official", "mINP", "rank-1", "re-ranked mAP", "re-ranked rank-1"]
 
 
@@ -48,65 +43,6 @@ def compare_runs(
         return
     comparison = compare(gather_reports(space, names, rules, devices, progress), out, force=rules.force)
     show_comparison(comparison, out, json=json)
-
-
-def gather_reports(
-    space: Workspace, names: list[str], rules: "EvaluationJob", devices: "Sequence[torch.device]", progress: Progress
-) -> "dict[str, Report]":
-    """A report of each run: the one beside its features where it tells the same, else a new one that is not written.
-
-    Args:
-        space: where runs lie.
-        names: runs or features files, at least two.
-        rules: how they are scored; its features are replaced.
-        devices: where distances are computed.
-        progress: lines and bars.
-
-    Raises:
-        UsageError: fewer than two names, or one twice.
-        DataError: nothing of a name, or it cannot be scored.
-    """
-    from dataclasses import replace
-
-    from lupctl.core.stages.evaluate import compute_report, current_report
-
-    if len(names) < 2 or len(set(names)) < len(names):
-        raise UsageError(
-            f"--compare takes two or more different runs, not {' '.join(names) or 'none'}",
-            hint="lupctl eval --compare RUN RUN",
-        )
-    reports = {}
-    named: dict[Path, str] = {}
-    for name in names:
-        features = current_features(space, resolve_features(space, name, progress=progress), devices[0], progress)
-        twin = named.setdefault(features.resolve(), name)
-        if twin != name:
-            raise UsageError(f"--compare: {twin} and {name} are the same run", hint="name it once")
-        job = replace(rules, features=(features,), out=None)
-        report = current_report(job)
-        if report is None:
-            progress.say(f"{name}: scored again, no report of these features by this rule lies beside them")
-            report = compute_report(job, devices, progress)
-        reports[name] = report
-    return reports
-
-
-def comparison_path(space: Workspace, names: list[str], out: Path | None) -> Path:
-    """Where a comparison goes: `out`, a file or a folder that exists; else the workspace's folder of comparisons."""
-    name = f"{join_names(names)}.json"
-    if out is None:
-        return space.home / FOLDER / name
-    return out / name if out.is_dir() else out
-
-
-def join_names(names: list[str]) -> str:
-    """Names of runs as one name of a file; of many, the first one, how many more, and a digest of all."""
-    parts = [Path(one).name.removesuffix(".features.h5") for one in names]
-    joined = "--".join(parts)
-    if len(joined.encode()) <= MAX_NAME:
-        return joined
-    digest = hashlib.sha256("\0".join(names).encode()).hexdigest()[:8]
-    return f"{parts[0][:MAX_START]}--and-{len(parts) - 1}-more-{digest}"
 
 
 def show_comparison(comparison: "Comparison", path: Path, *, json: bool) -> None:

@@ -2,12 +2,11 @@
 
 import sys
 from dataclasses import asdict
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from lupctl.cli.complete import complete_run
+from lupctl.cli.complete import complete_dataset, complete_run
 from lupctl.cli.options import (
     DebugOption,
     DeviceOption,
@@ -21,11 +20,11 @@ from lupctl.cli.options import (
 )
 from lupctl.cli.output import print_json, print_path, print_plan
 from lupctl.core.choices import ROLE_CODES, FeatureType, Precision, Role, nearest_name
-from lupctl.core.errors import DataError, UsageError
+from lupctl.core.errors import UsageError
 from lupctl.core.resolve.checkpoints import find_checkpoint, newest_run
-from lupctl.core.resolve.datasets import complete_dataset
+from lupctl.core.resolve.images import default_out, find_images
 from lupctl.core.system.progress.lines import Progress
-from lupctl.core.workspace import CHECKPOINT_NAME, Workspace, open_workspace, read_run
+from lupctl.core.workspace import open_workspace
 
 RunArgument = Annotated[
     str | None,
@@ -128,30 +127,3 @@ def parse_roles(names: list[str]) -> tuple[Role, ...]:
             guess = nearest_name(name, ROLE_CODES) or "query"
             raise UsageError(f"--role {name}: expected one of {', '.join(ROLE_CODES)}", hint=f"--role {guess}")
     return tuple(role for role in ROLE_CODES if role in names)
-
-
-def find_images(space: Workspace, name: str | None, checkpoint: Path) -> Path:
-    """The pack or folder a user means, else the one the run was trained on.
-
-    Raises:
-        DataError: it is not there, or the checkpoint belongs to no run.
-    """
-    if name is not None:
-        return space.find_pack(name)
-    run = checkpoint.parent
-    if checkpoint.name != CHECKPOINT_NAME or not (run / "run.json").is_file():
-        raise DataError(
-            f"{checkpoint}: belongs to no run, so there is no dataset to take", hint="name a pack or a folder"
-        )
-    facts = read_run(run)
-    if "pack" in facts and Path(facts["pack"]).exists():
-        return Path(facts["pack"])
-    datasets = [facts["dataset"]] if "dataset" in facts else facts.get("packs", [])
-    if len(datasets) != 1:
-        raise DataError(f"{run}: was trained on {len(datasets)} packs", hint="name the pack to take features of")
-    return space.find_pack(datasets[0])
-
-
-def default_out(checkpoint: Path, source: Path) -> Path:
-    """Beside the checkpoint, named after the data."""
-    return checkpoint.parent / f"{source.resolve().stem}.features.h5"

@@ -49,7 +49,8 @@ from lupctl.cli.retrieval.options import (
 )
 from lupctl.cli.retrieval.tables import show_report
 from lupctl.core.errors import GateError
-from lupctl.core.resolve.features import find_pictures, resolve_files
+from lupctl.core.flows.fresh_features import resolve_files
+from lupctl.core.resolve.features import find_pictures
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.workspace import open_workspace
 

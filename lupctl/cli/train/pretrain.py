@@ -1,12 +1,12 @@
 """`lupctl pretrain`."""
 
 from os import environ
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from lupctl.cli.command_line import lasting_command
+from lupctl.cli.complete import complete_dataset
 from lupctl.cli.options import (
     ArchOption,
     DebugOption,
@@ -25,19 +25,22 @@ from lupctl.cli.options import (
 from lupctl.cli.output import print_json, print_path, print_plan, print_table
 from lupctl.core.choices import Method
 from lupctl.core.flows.drawn_pack import drawn_pack, wants_drawing
-from lupctl.core.resolve.checkpoints import find_pretraining_packs
-from lupctl.core.resolve.datasets import complete_dataset
-from lupctl.core.system.jobs.outer import Meeting, OuterJob, find_outer_job, plan_meeting
+from lupctl.core.resolve.pretraining import (
+    DEFAULT_RECIPE,
+    RECIPE_OF_ARCH,
+    default_run,
+    find_pretraining_packs,
+    place,
+    say_threads,
+    say_what_follows,
+)
+from lupctl.core.system.jobs.outer import find_outer_job, plan_meeting
 from lupctl.core.system.progress.lines import Progress
-from lupctl.core.workspace import Workspace, open_workspace
+from lupctl.core.workspace import open_workspace
 
 if TYPE_CHECKING:
-    from lupctl.core.recipes.models import PretrainRecipe, Recipe
     from lupctl.core.stages.pretrain.job import PretrainJob
-    from lupctl.core.system.jobs.device import Placement
 
-DEFAULT_RECIPE = "luperson-moco"
-RECIPE_OF_ARCH = {"r101": "luperson-moco-r101", "r152": "luperson-moco-r152"}
 
 DataOption = Annotated[
     list[str] | None,
@@ -185,62 +188,6 @@ def pretrain(
         print_json("lupctl.pretrain/1", {"run": str(job.run), **facts})
     elif facts and leads:
         print_path(job.run)
-
-
-def place(
-    gpus: int | None, processes: int | None, *, outer: OuterJob | None, meeting: Meeting | None, planned: bool
-) -> "Placement":
-    """The devices of all machines, from what is named for one.
-
-    Args:
-        gpus, processes: per machine.
-        outer: a job of torchrun or srun that this process belongs to.
-        meeting: of several machines.
-        planned: the devices need not be here.
-    """
-    from dataclasses import replace
-
-    from lupctl.core.system.jobs.device import join_placement, pick_placement
-
-    here = pick_placement(gpus=gpus, processes=processes, planned=planned or outer is not None)
-    if outer is not None:
-        return join_placement(here, outer, asked=gpus or processes)
-    if meeting is not None:
-        line = f"{here.line}, on each of {meeting.nodes} machines"
-        return replace(here, processes=here.processes * meeting.nodes, line=line)
-    return here
-
-
-def say_threads(job: "PretrainJob", progress: Progress) -> None:
-    """A line on how many threads a process takes where that is not simply all there are."""
-    from lupctl.core.stages.pretrain.job import threads_of
-
-    threads, recipe = threads_of(job), job.recipe
-    if threads is None or recipe.bn_groups % job.placement.processes:  # the latter is refused in a moment
-        return
-    why = "" if recipe.net.compile else ", so that any --processes gives the same bits"
-    line = f"threads: {threads} for each process (cores / bn_groups){why}"
-    progress.say(f"{line}; without --processes one process takes every core")
-
-
-def say_what_follows(recipe: "PretrainRecipe", shipped: "Recipe", progress: Progress) -> None:
-    """Lines on what a change of the recipe leaves undone, where a person would want to know."""
-    from lupctl.core.recipes.models import PretrainRecipe
-
-    assert isinstance(shipped, PretrainRecipe)
-    if recipe.data.batch != shipped.data.batch and recipe.optim.lr == shipped.optim.lr:
-        rate = shipped.optim.lr * recipe.data.batch / shipped.data.batch
-        progress.say(
-            f"rate: {recipe.optim.lr:g}, made for a batch of {shipped.data.batch}; in proportion to "
-            f"{recipe.data.batch} it would be {rate:.3g}: --set optim.lr={rate:.3g}"
-        )
-    if recipe.bn_groups == 1:
-        progress.say("batch norm: one group; the shuffle of keys then hides nothing of the shared statistics")
-
-
-def default_run(space: Workspace, method: str, arch: str, packs: tuple[Path, ...]) -> Path:
-    """Where a run goes when nobody says: the same command finds it again."""
-    return space.runs / "-".join(["pretrain", method, arch, *(path.stem for path in packs)])
 
 
 def show_plan(job: "PretrainJob", counts: dict[str, int | None], *, json: bool) -> None:

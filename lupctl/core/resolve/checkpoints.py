@@ -14,48 +14,6 @@ WEIGHTLESS = ("imagenet", "scratch")
 TORCH_SUFFIXES = (".pth", ".pt", ".tar")
 
 
-def find_pretraining_packs(
-    space: Workspace, names: tuple[str, ...], progress: Progress, *, planned: bool = False
-) -> tuple[Path, ...]:
-    """The packs named, else the workspace's one unlabelled pack.
-
-    Args:
-        space: the workspace.
-        names: from the recipe or the command line.
-        progress: takes the line that names the choice.
-        planned: for a plan; where nobody named a pack and there is none yet, that is said, and none is returned.
-
-    Raises:
-        DataError: a named pack is missing, or there is not exactly one candidate.
-    """
-    if names:
-        return tuple(space.find_pack(name) for name in names)
-    from lupctl.core.choices import ROLE_CODES
-    from lupctl.core.formats.pack.read import open_pack
-
-    unlabelled = ROLE_CODES["unlabelled"]
-    found = [path for path in space.pack_paths() if bool((open_pack(path).samples.role == unlabelled).any())]
-    if len(found) == 1:
-        progress.say(f"data: {found[0]} (the only unlabelled pack here)")
-        return (found[0],)
-    if not found:
-        labelled = ", ".join(path.stem for path in space.pack_paths())
-        error = DataError(
-            f"{space.packs}: no unlabelled pack to pre-train on" + (f" (labelled: {labelled})" if labelled else ""),
-            hint=f"--data {labelled.split(', ')[0]} trains on its training images"
-            if labelled
-            else "put images under raw/NAME of the workspace, then: lupctl data pack",
-        )
-        if not planned:
-            raise error
-        progress.say(f"data: unknown; {error.message}\nhint: {error.hint}")
-        return ()
-    raise DataError(
-        f"{space.packs}: {len(found)} unlabelled packs ({', '.join(path.stem for path in found)})",
-        hint=f"choose one or more: --data {found[0].stem}",
-    )
-
-
 @dataclass(frozen=True)
 class Start:
     """Where fine-tuning begins.

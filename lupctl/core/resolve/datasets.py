@@ -6,12 +6,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
-import typer
-
 from lupctl.core.choices import CameraRule, Dataset, Layout, Version, nearest_name
 from lupctl.core.errors import DataError, UsageError
 from lupctl.core.system.progress.lines import Progress
-from lupctl.core.workspace import DRAWN, Workspace, open_workspace
+from lupctl.core.workspace import DRAWN, Workspace
 
 if TYPE_CHECKING:
     from lupctl.core.data.sources.records import Source
@@ -58,14 +56,6 @@ class Reading:
     with_val: bool | None = None
     keys: str | None = None
     root: Path | None = None
-
-
-def complete_dataset(context: typer.Context, incomplete: str) -> list[str]:
-    """Names for the shell: raw data and packs of the workspace, and the datasets lupctl knows."""
-    home = context.params.get("home")
-    workspace = open_workspace(Path(home) if home else None)
-    names = {*raw_names(workspace), *(pack.stem for pack in workspace.pack_paths()), *get_args(Dataset)}
-    return sorted(name for name in names if name.startswith(incomplete))
 
 
 def raw_names(workspace: Workspace) -> list[str]:

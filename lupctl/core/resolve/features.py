@@ -1,19 +1,16 @@
 """What a target of `eval` stands for: a run, or files of features."""
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
-from lupctl.cli.retrieval.dump import default_out, find_images
 from lupctl.core.choices import Dataset, nearest_name
 from lupctl.core.errors import DataError, UsageError
-from lupctl.core.resolve.checkpoints import find_checkpoint
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.workspace import RUN_NAME, Workspace, read_run
 
 if TYPE_CHECKING:
-    import torch
+    pass
 
 FEATURES_PATTERN = "*.features.h5"
 
@@ -72,48 +69,6 @@ def _what_was_meant(workspace: Workspace, target: str) -> str:
     return "lupctl eval without a name takes the newest fine-tuning run" + (
         f"; here are {', '.join(runs[:5])}" if runs else ""
     )
-
-
-def resolve_files(space: Workspace, names: list[str], device: "torch.device", progress: Progress) -> tuple[Path, ...]:
-    """The features files that one evaluation takes: those of one run, or one or more files that are named.
-
-    Raises:
-        DataError: nothing of a name, or no finished fine-tuning run.
-        UsageError: several names that are not all files, or a run with features of several datasets.
-    """
-    if len(names) < 2:
-        target = resolve_features(space, names[0] if names else None, progress=progress)
-        return (current_features(space, target, device, progress),)
-    for name in names:
-        if not Path(name).is_file():
-            raise UsageError(
-                f"{name}: no file; of several names each has to be a features file of one network",
-                hint="compare runs with: lupctl eval --compare RUN RUN",
-            )
-    return tuple(Path(name) for name in names)
-
-
-def current_features(space: Workspace, target: Target, device: "torch.device", progress: Progress) -> Path:
-    """The features of a target; a run's are made when there are none, and made again when its network has changed."""
-    if target.run is None:
-        assert target.features is not None
-        return target.features
-    from lupctl.core.formats.features.file import read_features_head
-    from lupctl.core.stages.dump import DumpJob, dump
-    from lupctl.core.system.disk.atomic import file_fingerprint
-
-    checkpoint = find_checkpoint(space, str(target.run))
-    features = target.features
-    if features is not None:
-        made_from = read_features_head(features).record["parents"].get("checkpoint")
-        if made_from in (None, file_fingerprint(checkpoint)):
-            return features
-        progress.say(f"{features}: of an older network; made again")
-    images = find_images(space, None, checkpoint)
-    out = features or default_out(checkpoint, images)
-    progress.say(f"features: {out} from {images}")
-    job = DumpJob(checkpoint, images, out, force=features is not None, command=("lupctl", *sys.argv[1:]))
-    return dump(job, device, progress).path
 
 
 def find_pictures(space: Workspace, named: str | None, features: Path) -> Path | None:

@@ -1,0 +1,58 @@
+"""The reports of several runs, scored again where none is there."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lupctl.core.errors import UsageError
+from lupctl.core.flows.fresh_features import current_features
+from lupctl.core.resolve.features import resolve_features
+from lupctl.core.system.progress.lines import Progress
+from lupctl.core.workspace import Workspace
+
+if TYPE_CHECKING:
+    import torch
+
+    from lupctl.core.ranking.reports.model.single import Report
+    from lupctl.core.stages.evaluate import EvaluationJob
+
+
+def gather_reports(
+    space: Workspace, names: list[str], rules: "EvaluationJob", devices: "Sequence[torch.device]", progress: Progress
+) -> "dict[str, Report]":
+    """A report of each run: the one beside its features where it tells the same, else a new one that is not written.
+
+    Args:
+        space: where runs lie.
+        names: runs or features files, at least two.
+        rules: how they are scored; its features are replaced.
+        devices: where distances are computed.
+        progress: lines and bars.
+
+    Raises:
+        UsageError: fewer than two names, or one twice.
+        DataError: nothing of a name, or it cannot be scored.
+    """
+    from dataclasses import replace
+
+    from lupctl.core.stages.evaluate import compute_report, current_report
+
+    if len(names) < 2 or len(set(names)) < len(names):
+        raise UsageError(
+            f"--compare takes two or more different runs, not {' '.join(names) or 'none'}",
+            hint="lupctl eval --compare RUN RUN",
+        )
+    reports = {}
+    named: dict[Path, str] = {}
+    for name in names:
+        features = current_features(space, resolve_features(space, name, progress=progress), devices[0], progress)
+        twin = named.setdefault(features.resolve(), name)
+        if twin != name:
+            raise UsageError(f"--compare: {twin} and {name} are the same run", hint="name it once")
+        job = replace(rules, features=(features,), out=None)
+        report = current_report(job)
+        if report is None:
+            progress.say(f"{name}: scored again, no report of these features by this rule lies beside them")
+            report = compute_report(job, devices, progress)
+        reports[name] = report
+    return reports

@@ -1,0 +1,56 @@
+"""Every network scored on every test set."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lupctl.core.resolve.networks import features_place
+from lupctl.core.system.progress.lines import Progress
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import torch
+
+    from lupctl.core.stages.evaluate import EvaluationJob
+    from lupctl.core.stages.matrix import CrossRow
+
+
+def score_all(
+    networks: dict[str, Path],
+    tests: dict[str, Path],
+    rules: "EvaluationJob",
+    devices: "Sequence[torch.device]",
+    progress: Progress,
+) -> "list[CrossRow]":
+    """Scores every network on every test set; dumps the features that are missing or of something older.
+
+    Args:
+        networks: checkpoints by the names of their runs.
+        tests: packs by dataset.
+        rules: how they are scored; its features are replaced.
+        devices: where distances are computed, and features on the first.
+        progress: lines and bars.
+    """
+    from dataclasses import replace
+
+    from lupctl.core.stages.dump import DumpJob, dump
+    from lupctl.core.stages.evaluate import compute_report, current_report
+    from lupctl.core.stages.matrix import CrossRow, are_of
+    from lupctl.core.system.disk.atomic import file_fingerprint
+
+    rows = []
+    for name, checkpoint in networks.items():
+        fingerprint, reports = file_fingerprint(checkpoint), {}
+        for dataset, pack in tests.items():
+            features = features_place(checkpoint, pack)
+            if not are_of(features, fingerprint=fingerprint, pack=pack):
+                progress.say(f"features: {features} from {pack}")
+                command = ("lupctl", *sys.argv[1:])
+                dump(DumpJob(checkpoint, pack, features, force=True, command=command), devices[0], progress)
+            job = replace(rules, features=(features,), out=None)
+            report = current_report(job) or compute_report(job, devices, progress)
+            # A report that lies there may say more than was asked for, and only for one of the test sets.
+            reports[dataset] = report if rules.rerank else report.model_copy(update={"rerank": None})
+        rows.append(CrossRow(name, checkpoint, reports))
+    return rows

@@ -19,7 +19,7 @@ from lupctl.core.errors import DeviceError, UsageError
 from lupctl.core.stages.pretrain.run import pretrain
 from lupctl.core.system.jobs import messages as dist
 from lupctl.core.system.jobs.device import Placement, join_placement
-from lupctl.core.system.jobs.outer import Meeting, OuterJob, find_outer_job, first_host, plan_meeting
+from lupctl.core.system.jobs.outer import OuterJob, Rendezvous, find_outer_job, first_host, plan_rendezvous
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.training.engine.runs import RunFolder
 from tests.conftest import Shell
@@ -120,22 +120,22 @@ def test_the_gpu_of_a_process(monkeypatch: pytest.MonkeyPatch, place: int, visib
         ((2, "a:1", 2), "--node-rank 2: machines are numbered from 0 to 1"),
     ],
 )
-def test_meetings_that_cannot_be(given: tuple[Any, Any, Any], message: str) -> None:
+def test_rendezvous_that_cannot_be(given: tuple[Any, Any, Any], message: str) -> None:
     with pytest.raises(UsageError) as caught:
-        plan_meeting(*given)
+        plan_rendezvous(*given)
     assert caught.value.message.startswith(message)
 
 
 def test_machines_meet_at_the_endpoint(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SLURM_JOB_ID", "12")
-    meeting = plan_meeting(4, "node1:29400", None)
-    assert meeting == Meeting(4, "node1:29400", None, "lupctl-12")
-    assert meeting.address == ("node1", 29400)
-    assert plan_meeting(None, None, None) is None
-    assert plan_meeting(1, None, None) is None
-    assert Meeting(2, "127.0.0.1:1").local_address() == Meeting(2, "localhost:1").local_address() == "127.0.0.1"
-    assert Meeting(2, "127.0.1.1:1").local_address() == "127.0.1.1", "the name that the other machines know"
-    assert Meeting(2, "no-such-host.invalid:1").local_address() is None
+    rendezvous = plan_rendezvous(4, "node1:29400", None)
+    assert rendezvous == Rendezvous(4, "node1:29400", None, "lupctl-12")
+    assert rendezvous.address == ("node1", 29400)
+    assert plan_rendezvous(None, None, None) is None
+    assert plan_rendezvous(1, None, None) is None
+    assert Rendezvous(2, "127.0.0.1:1").local_address() == Rendezvous(2, "localhost:1").local_address() == "127.0.0.1"
+    assert Rendezvous(2, "127.0.1.1:1").local_address() == "127.0.1.1", "the name that the other machines know"
+    assert Rendezvous(2, "no-such-host.invalid:1").local_address() is None
 
 
 def exchange(folder: Path) -> None:

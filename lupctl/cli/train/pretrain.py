@@ -34,7 +34,7 @@ from lupctl.core.resolve.pretraining import (
     say_threads,
     say_what_follows,
 )
-from lupctl.core.system.jobs.outer import find_outer_job, plan_meeting
+from lupctl.core.system.jobs.outer import find_outer_job, plan_rendezvous
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.workspace import open_workspace
 
@@ -143,11 +143,11 @@ def pretrain(
     from lupctl.core.stages.pretrain.run import pretrain as run
 
     space = open_workspace(home)
-    meeting = plan_meeting(nodes, rdzv_endpoint, node_rank)
-    outer = find_outer_job(environ) if meeting is None else None
+    rendezvous = plan_rendezvous(nodes, rdzv_endpoint, node_rank)
+    outer = find_outer_job(environ) if rendezvous is None else None
     leads = outer is None or outer.rank == 0
     progress = Progress(quiet=quiet or not leads)
-    placement = place(gpus, processes, outer=outer, meeting=meeting, planned=dry_run)
+    placement = place(gpus, processes, outer=outer, rendezvous=rendezvous, planned=dry_run)
     if recipe is None:
         recipe = RECIPE_OF_ARCH.get(arch or "", DEFAULT_RECIPE)
         progress.say(f"recipe: {recipe} (LUPerson's, the default)")
@@ -164,7 +164,7 @@ def pretrain(
         placement=placement,
         workers=workers,
         command=lasting_command(),
-        meeting=meeting,
+        rendezvous=rendezvous,
         probe=space.find_pack(resolved.probe.pack) if resolved.probe.pack else None,
         tensorboard=tensorboard,
         force=force,
@@ -196,7 +196,7 @@ def show_plan(job: "PretrainJob", counts: dict[str, int | None], *, json: bool) 
     plan = {
         "run": str(job.run),
         "packs": [str(path) for path in job.packs],
-        "machines": 1 if job.meeting is None else job.meeting.nodes,
+        "machines": 1 if job.rendezvous is None else job.rendezvous.nodes,
         "device": job.placement.kind,
         "devices": job.placement.processes,
         "arch": recipe.net.arch,

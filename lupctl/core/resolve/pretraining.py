@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lupctl.core.errors import DataError
-from lupctl.core.system.jobs.outer import Meeting, OuterJob
+from lupctl.core.system.jobs.outer import OuterJob, Rendezvous
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.workspace import Workspace
 
@@ -21,14 +21,14 @@ RECIPE_OF_ARCH = {"r101": "luperson-moco-r101", "r152": "luperson-moco-r152"}
 
 
 def place(
-    gpus: int | None, processes: int | None, *, outer: OuterJob | None, meeting: Meeting | None, planned: bool
+    gpus: int | None, processes: int | None, *, outer: OuterJob | None, rendezvous: Rendezvous | None, planned: bool
 ) -> "Placement":
     """The devices of all machines, from what is named for one.
 
     Args:
         gpus, processes: per machine.
         outer: a job of torchrun or srun that this process belongs to.
-        meeting: of several machines.
+        rendezvous: of several machines.
         planned: the devices need not be here.
     """
     from dataclasses import replace
@@ -38,9 +38,9 @@ def place(
     here = pick_placement(gpus=gpus, processes=processes, planned=planned or outer is not None)
     if outer is not None:
         return join_placement(here, outer, asked=gpus or processes)
-    if meeting is not None:
-        line = f"{here.line}, on each of {meeting.nodes} machines"
-        return replace(here, processes=here.processes * meeting.nodes, line=line)
+    if rendezvous is not None:
+        line = f"{here.line}, on each of {rendezvous.nodes} machines"
+        return replace(here, processes=here.processes * rendezvous.nodes, line=line)
     return here
 
 

@@ -14,7 +14,7 @@ from lupctl.core.recipes.models import PretrainRecipe
 from lupctl.core.stages.pretrain.memory import estimate_memory
 from lupctl.core.system.jobs.device import Placement, pick_threads
 from lupctl.core.system.jobs.messages import check_split
-from lupctl.core.system.jobs.outer import Meeting
+from lupctl.core.system.jobs.outer import Rendezvous
 from lupctl.core.training.engine.board import check_tensorboard
 from lupctl.core.training.loading.samplers import ShuffledOrder
 from lupctl.core.training.nets.build import NetworkPlan
@@ -31,7 +31,7 @@ class PretrainJob:
         placement: devices of all machines.
         workers: decoding processes per device; None picks.
         command: the command line, for the record.
-        meeting: of several machines; None on one machine, and inside a job that torchrun or srun started.
+        rendezvous: of several machines; None on one machine, and inside a job that torchrun or srun started.
         probe: labelled pack to look at the features with.
         tensorboard: whether the metrics are written as curves too.
         force: start over where a run lies already.
@@ -44,7 +44,7 @@ class PretrainJob:
     placement: Placement
     workers: int | None
     command: tuple[str, ...]
-    meeting: Meeting | None = None
+    rendezvous: Rendezvous | None = None
     probe: Path | None = None
     tensorboard: bool = False
     force: bool = False

@@ -70,8 +70,8 @@ def profile(job: PretrainJob, steps: int) -> Profile | None:
         DataError, UsageError: as `plan_pretraining`.
     """
     plan_pretraining(job)
-    processes = job.placement.processes // (1 if job.meeting is None else job.meeting.nodes)
-    return launch(_measure, (job, steps), processes=processes, kind=job.placement.kind, meeting=job.meeting)
+    processes = job.placement.processes // (1 if job.rendezvous is None else job.rendezvous.nodes)
+    return launch(_measure, (job, steps), processes=processes, kind=job.placement.kind, rendezvous=job.rendezvous)
 
 
 def _measure(given: tuple[PretrainJob, int]) -> Profile | None:

@@ -31,9 +31,9 @@ def pretrain(job: PretrainJob, progress: Progress) -> dict[str, Any]:
         StoppedError: a request to stop; the state is saved.
     """
     plan_pretraining(job)  # everything that can be refused is refused before a process starts
-    nodes = 1 if job.meeting is None else job.meeting.nodes
+    nodes = 1 if job.rendezvous is None else job.rendezvous.nodes
     processes = job.placement.processes // nodes
-    leads = launch(_train_led, (job, progress), processes=processes, kind=job.placement.kind, meeting=job.meeting)
+    leads = launch(_train_led, (job, progress), processes=processes, kind=job.placement.kind, rendezvous=job.rendezvous)
     return RunFolder(job.run).read_facts() if leads else {}
 
 

@@ -17,7 +17,7 @@ from torch.distributed import DistBackendError
 
 from lupctl.core.errors import DeviceError, InterruptedRunError, LupError, StoppedError
 from lupctl.core.system.jobs.messages import joined_job
-from lupctl.core.system.jobs.outer import LOOPBACK, Meeting, find_outer_job
+from lupctl.core.system.jobs.outer import LOOPBACK, Rendezvous, find_outer_job
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -30,7 +30,9 @@ LAUNCHER_LOGS = (
 AGAIN = "type the same command again to continue from the last saved state"
 
 
-def launch(entry: Callable[[T], R], job: T, *, processes: int, kind: str, meeting: Meeting | None = None) -> R | None:
+def launch(
+    entry: Callable[[T], R], job: T, *, processes: int, kind: str, rendezvous: Rendezvous | None = None
+) -> R | None:
     """Runs `entry(job)` in several processes of one training job.
 
     With one process, or inside a job that torchrun or srun started, it is called right here.
@@ -40,7 +42,7 @@ def launch(entry: Callable[[T], R], job: T, *, processes: int, kind: str, meetin
         job: picklable.
         processes: on this machine.
         kind: cuda or cpu; picks nccl or gloo.
-        meeting: of several machines, each of which runs this same call.
+        rendezvous: of several machines, each of which runs this same call.
 
     Returns:
         what process 0 of the job gave, or this one where it was called right here; None where process 0 ran on
@@ -50,7 +52,7 @@ def launch(entry: Callable[[T], R], job: T, *, processes: int, kind: str, meetin
         LupError: the first one that any process met.
         StoppedError: the job was asked to stop and has saved its state, or a process was killed.
     """
-    if meeting is None and (processes == 1 or find_outer_job(os.environ) is not None):
+    if rendezvous is None and (processes == 1 or find_outer_job(os.environ) is not None):
         with joined_job(kind):
             return entry(job)
     from torch.distributed.elastic.multiprocessing.api import SignalException
@@ -58,17 +60,17 @@ def launch(entry: Callable[[T], R], job: T, *, processes: int, kind: str, meetin
     from torch.distributed.elastic.rendezvous.api import RendezvousError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-    nodes = 1 if meeting is None else meeting.nodes
+    nodes = 1 if rendezvous is None else rendezvous.nodes
     with tempfile.TemporaryDirectory(prefix="lupctl-job-") as folder:
         config = LaunchConfig(
             min_nodes=nodes,
             max_nodes=nodes,
             nproc_per_node=processes,
-            run_id=f"lupctl-{os.getpid()}" if meeting is None else meeting.job,
-            rdzv_backend="c10d" if meeting is None or meeting.node_rank is None else "static",
-            rdzv_endpoint=f"{LOOPBACK}:0" if meeting is None else meeting.endpoint,
-            rdzv_configs={} if meeting is None or meeting.node_rank is None else {"rank": meeting.node_rank},
-            local_addr=LOOPBACK if meeting is None else meeting.local_address(),
+            run_id=f"lupctl-{os.getpid()}" if rendezvous is None else rendezvous.job,
+            rdzv_backend="c10d" if rendezvous is None or rendezvous.node_rank is None else "static",
+            rdzv_endpoint=f"{LOOPBACK}:0" if rendezvous is None else rendezvous.endpoint,
+            rdzv_configs={} if rendezvous is None or rendezvous.node_rank is None else {"rank": rendezvous.node_rank},
+            local_addr=LOOPBACK if rendezvous is None else rendezvous.local_address(),
             max_restarts=0,
             monitor_interval=0.2,
         )

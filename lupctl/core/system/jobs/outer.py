@@ -92,7 +92,7 @@ def first_host(hosts: str) -> str:
 
 
 @dataclass(frozen=True)
-class Meeting:
+class Rendezvous:
     """How the machines of one job find one another.
 
     Args:
@@ -131,8 +131,8 @@ class Meeting:
         return host if own.startswith("127.") else own
 
 
-def plan_meeting(nodes: int | None, endpoint: str | None, node_rank: int | None) -> Meeting | None:
-    """From `--nodes`, `--rdzv-endpoint` and `--node-rank` to a meeting; None where one machine is meant.
+def plan_rendezvous(nodes: int | None, endpoint: str | None, node_rank: int | None) -> Rendezvous | None:
+    """From `--nodes`, `--rdzv-endpoint` and `--node-rank` to how machines meet; None where one machine is meant.
 
     Raises:
         UsageError: one of them is missing, or makes no sense.
@@ -154,4 +154,4 @@ def plan_meeting(nodes: int | None, endpoint: str | None, node_rank: int | None)
             f"--node-rank {node_rank}: machines are numbered from 0 to {nodes - 1}", hint="leave it out, or lower it"
         )
     job = os.environ.get("SLURM_JOB_ID")
-    return Meeting(nodes, endpoint, node_rank, f"lupctl-{job}" if job else "lupctl")
+    return Rendezvous(nodes, endpoint, node_rank, f"lupctl-{job}" if job else "lupctl")

@@ -24,7 +24,9 @@ from lupctl.cli.options import (
     WorkersOption,
 )
 from lupctl.cli.output import print_json, print_path, print_plan, print_table
+from lupctl.cli.train.options import EndpointOption, NodeRankOption, NodesOption
 from lupctl.core.resolve.finetuning import default_run, resolve
+from lupctl.core.resolve.placement import find_machines, place
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.workspace import open_workspace
 
@@ -78,6 +80,9 @@ def finetune(
     arch: ArchOption = None,
     gpus: GpusOption = None,
     processes: ProcessesOption = None,
+    nodes: NodesOption = None,
+    rdzv_endpoint: EndpointOption = None,
+    node_rank: NodeRankOption = None,
     recipe: RecipeOption = None,
     set_: SetOption = None,
     out: OutOption = None,
@@ -100,14 +105,17 @@ def finetune(
     `lupctl finetune market1501 --subset ids:0.1 --repeat full`
 
     `lupctl finetune market1501 cuhk03-labeled --from scratch`
+
+    `lupctl finetune msmt17 --gpus 8 --nodes 2 --rdzv-endpoint node1:29400`
     """
     from lupctl.core.stages.finetune.job import FinetuneJob, plan_finetuning
     from lupctl.core.stages.finetune.run import finetune as run
-    from lupctl.core.system.jobs.device import pick_placement
 
-    progress = Progress(quiet=quiet)
     space = open_workspace(home)
-    placement = pick_placement(gpus=gpus, processes=processes)
+    machines = find_machines(nodes, rdzv_endpoint, node_rank)
+    leads = machines.leads
+    progress = Progress(quiet=quiet or not leads)
+    placement = place(gpus, processes, machines, planned=dry_run)
     packs = tuple(space.find_pack(name) for name in datasets)
     flags: dict[str, Any] = {
         "net.arch": arch,
@@ -126,6 +134,7 @@ def finetune(
         placement=placement,
         workers=workers,
         command=lasting_command(),
+        rendezvous=machines.rendezvous,
         force=force,
         quiet=quiet,
     )
@@ -136,10 +145,16 @@ def finetune(
             "start": origin.name,
             "arch": resolved.net.arch,
         }
+        if machines.rendezvous is not None:
+            plan["machines"] = machines.rendezvous.nodes
         plan |= {"device": placement.kind, "devices": placement.processes, "epochs": resolved.schedule.epochs}
-        print_plan("lupctl.finetune-plan/1", "would fine-tune", {**plan, **asdict(plan_finetuning(job))}, json=json)
+        plan |= asdict(plan_finetuning(job))
+        if leads:
+            print_plan("lupctl.finetune-plan/1", "would fine-tune", plan, json=json)
         return
     facts = run(job, progress)
+    if not facts or not leads:
+        return
     if json:
         print_json("lupctl.finetune/1", {"run": str(job.run), **facts})
         return

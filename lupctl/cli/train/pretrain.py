@@ -1,6 +1,5 @@
 """`lupctl pretrain`."""
 
-from os import environ
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -23,18 +22,18 @@ from lupctl.cli.options import (
     WorkersOption,
 )
 from lupctl.cli.output import print_json, print_path, print_plan, print_table
+from lupctl.cli.train.options import EndpointOption, NodeRankOption, NodesOption
 from lupctl.core.choices import Method
 from lupctl.core.flows.drawn_pack import drawn_pack, wants_drawing
+from lupctl.core.resolve.placement import find_machines, place
 from lupctl.core.resolve.pretraining import (
     DEFAULT_RECIPE,
     RECIPE_OF_ARCH,
     default_run,
     find_pretraining_packs,
-    place,
     say_threads,
     say_what_follows,
 )
-from lupctl.core.system.jobs.outer import find_outer_job, plan_rendezvous
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.workspace import open_workspace
 
@@ -53,31 +52,6 @@ DataOption = Annotated[
 ]
 MethodOption = Annotated[
     Method | None, typer.Option("--method", help="Self-supervision [default: the recipe's].", show_default=False)
-]
-
-NodesOption = Annotated[
-    int | None,
-    typer.Option(
-        "--nodes", min=1, help="Machines, each of which runs this same command [default: 1].", show_default=False
-    ),
-]
-EndpointOption = Annotated[
-    str | None,
-    typer.Option(
-        "--rdzv-endpoint",
-        metavar="HOST:PORT",
-        help="Where several machines meet: a free port of one of them.",
-        show_default=False,
-    ),
-]
-NodeRankOption = Annotated[
-    int | None,
-    typer.Option(
-        "--node-rank",
-        min=0,
-        help="Number of this machine, 0 on HOST [default: in the order they come].",
-        show_default=False,
-    ),
 ]
 ProbeOption = Annotated[
     str | None,
@@ -143,11 +117,10 @@ def pretrain(
     from lupctl.core.stages.pretrain.run import pretrain as run
 
     space = open_workspace(home)
-    rendezvous = plan_rendezvous(nodes, rdzv_endpoint, node_rank)
-    outer = find_outer_job(environ) if rendezvous is None else None
-    leads = outer is None or outer.rank == 0
+    machines = find_machines(nodes, rdzv_endpoint, node_rank)
+    leads = machines.leads
     progress = Progress(quiet=quiet or not leads)
-    placement = place(gpus, processes, outer=outer, rendezvous=rendezvous, planned=dry_run)
+    placement = place(gpus, processes, machines, planned=dry_run)
     if recipe is None:
         recipe = RECIPE_OF_ARCH.get(arch or "", DEFAULT_RECIPE)
         progress.say(f"recipe: {recipe} (LUPerson's, the default)")
@@ -164,7 +137,7 @@ def pretrain(
         placement=placement,
         workers=workers,
         command=lasting_command(),
-        rendezvous=rendezvous,
+        rendezvous=machines.rendezvous,
         probe=space.find_pack(resolved.probe.pack) if resolved.probe.pack else None,
         tensorboard=tensorboard,
         force=force,

@@ -4,44 +4,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lupctl.core.errors import DataError
-from lupctl.core.system.jobs.outer import OuterJob, Rendezvous
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.workspace import Workspace
 
 if TYPE_CHECKING:
     from lupctl.core.recipes.models import PretrainRecipe, Recipe
     from lupctl.core.stages.pretrain.job import PretrainJob
-    from lupctl.core.system.jobs.device import Placement
 
 
 DEFAULT_RECIPE = "luperson-moco"
 
 
 RECIPE_OF_ARCH = {"r101": "luperson-moco-r101", "r152": "luperson-moco-r152"}
-
-
-def place(
-    gpus: int | None, processes: int | None, *, outer: OuterJob | None, rendezvous: Rendezvous | None, planned: bool
-) -> "Placement":
-    """The devices of all machines, from what is named for one.
-
-    Args:
-        gpus, processes: per machine.
-        outer: a job of torchrun or srun that this process belongs to.
-        rendezvous: of several machines.
-        planned: the devices need not be here.
-    """
-    from dataclasses import replace
-
-    from lupctl.core.system.jobs.device import join_placement, pick_placement
-
-    here = pick_placement(gpus=gpus, processes=processes, planned=planned or outer is not None)
-    if outer is not None:
-        return join_placement(here, outer, asked=gpus or processes)
-    if rendezvous is not None:
-        line = f"{here.line}, on each of {rendezvous.nodes} machines"
-        return replace(here, processes=here.processes * rendezvous.nodes, line=line)
-    return here
 
 
 def say_threads(job: "PretrainJob", progress: Progress) -> None:

@@ -18,6 +18,7 @@ from lupctl.core.stages.finetune.persons import names_share, pick_rows
 from lupctl.core.system.disk.atomic import file_fingerprint
 from lupctl.core.system.jobs.device import Placement
 from lupctl.core.system.jobs.messages import check_split
+from lupctl.core.system.jobs.outer import Rendezvous
 from lupctl.core.training.loading.samplers import PersonsImagesOrder, StepOrder
 from lupctl.core.training.loading.streams import CameraStream, PersonStream
 from lupctl.core.training.nets.build import NetworkPlan
@@ -33,9 +34,10 @@ class FinetuneJob:
         packs: the labelled data; the first one's queries are the run's own test.
         start: checkpoint the trunk begins from; None with imagenet and scratch.
         run: the run's folder.
-        placement: devices.
+        placement: devices of all machines.
         workers: decoding processes per device; None picks.
         command: the command line, for the record.
+        rendezvous: of several machines; None on one machine, and inside a job that torchrun or srun started.
         force: start over where a run lies already.
         quiet: no lines, no bars.
     """
@@ -47,8 +49,14 @@ class FinetuneJob:
     placement: Placement
     workers: int | None
     command: tuple[str, ...]
+    rendezvous: Rendezvous | None = None
     force: bool = False
     quiet: bool = False
+
+    @property
+    def local_processes(self) -> int:
+        """Processes on this machine."""
+        return self.placement.processes // (1 if self.rendezvous is None else self.rendezvous.nodes)
 
 
 @dataclass(frozen=True)

@@ -4,14 +4,11 @@ from contextlib import closing
 
 import torch
 
-from lupctl.core.formats.pack.read import open_pack
-from lupctl.core.recipes.models import FinetuneRecipe
 from lupctl.core.stages.finetune.criterion import measure
-from lupctl.core.stages.finetune.job import FinetuneJob, build_order, has_queries
+from lupctl.core.stages.finetune.job import FinetuneJob
 from lupctl.core.stages.finetune.network import build_started, evaluate_network, finish_run, gather_scores
-from lupctl.core.stages.finetune.persons import pick_rows
-from lupctl.core.system.jobs.device import pick_precision
-from lupctl.core.system.jobs.messages import agree_to_stop, own_device, rank, world_size
+from lupctl.core.stages.finetune.setup import Setup, open_batches, set_up
+from lupctl.core.system.jobs.messages import agree_to_stop, rank, world_size
 from lupctl.core.system.jobs.stopping import noticing_stop
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.training.engine.freezing import frozen_steps, set_frozen
@@ -22,26 +19,16 @@ from lupctl.core.training.engine.parts import share_statistics
 from lupctl.core.training.engine.runs import RunFolder
 from lupctl.core.training.engine.saving import StateWriter
 from lupctl.core.training.engine.state import clip_gradients, is_due, pack_state, restore_state
-from lupctl.core.training.loading.images import PackImages
-from lupctl.core.training.loading.loaders import StepDataset, default_workers
-from lupctl.core.training.loading.prefetch import load_on_device
-from lupctl.core.training.loading.samplers import StepOrder
 from lupctl.core.training.nets.resnet.norms import set_norm_groups
 from lupctl.core.training.views.pixels import make_view
-from lupctl.core.training.views.plan import ViewPlan, build_view_plan
 
 
 def train_job(job: FinetuneJob) -> None:
     """The training loop of one process."""
     recipe, folder = job.recipe, RunFolder(job.run)
-    device = own_device(job.placement.kind)
     progress = Progress(quiet=job.quiet or rank() > 0)
-    packs = [open_pack(path) for path in job.packs]
-    tests = [pack for pack in packs if has_queries(pack.samples)]
-    train = pick_rows(recipe, packs)
-    order = build_order(recipe, train.label, train.camera)
-    total = order.steps_per_epoch * recipe.schedule.epochs
-    view = build_view_plan(recipe.pixels.model_dump(), recipe.augment.model_dump())
+    setup = set_up(job)
+    device, order, total, train = setup.device, setup.order, setup.total, setup.train
 
     torch.manual_seed(recipe.seed)
     network = build_started(job, len(train.persons), progress).to(device).train()
@@ -49,23 +36,11 @@ def train_job(job: FinetuneJob) -> None:
     optimizer = build_optimizer(network.parameters(), **recipe.optim.model_dump(exclude={"clip"}))
     schedule = Schedule(lr=recipe.optim.lr, steps_per_epoch=order.steps_per_epoch, **recipe.schedule.model_dump())
     start, damaged = restore_state(folder, network, optimizer)
-    kind = pick_precision(recipe.precision, device)
     thaw = frozen_steps(recipe.freeze_epochs, order.steps_per_epoch)
 
-    workers = default_workers(device) if job.workers is None else job.workers
-    dataset = build_dataset(recipe, PackImages(packs, train.rows), order, view)
-    batches = load_on_device(dataset, range(start, total), workers=workers, device=device)
+    batches = open_batches(setup, recipe, range(start, total))
     label_of = torch.from_numpy(train.label).to(device)
-    log = LoopLog(
-        folder,
-        start=start,
-        total=total,
-        batch=recipe.data.persons * recipe.data.images,
-        steps_per_epoch=order.steps_per_epoch,
-        is_writer=rank() == 0,
-        progress=progress,
-        damaged=damaged,
-    )
+    log = open_log(job, setup, start=start, damaged=damaged, progress=progress)
     scores: dict[str, dict[str, float]] = {}
     writer = StateWriter(folder)
     with (
@@ -85,10 +60,10 @@ def train_job(job: FinetuneJob) -> None:
                 gradients = SharedGradients(network)
             rate = schedule.rate(step)
             set_rate(optimizer, rate)
-            pixels = make_view(view, batch.pixels, batch.views[0])
+            pixels = make_view(setup.view, batch.pixels, batch.views[0])
             optimizer.zero_grad(set_to_none=True)
             with gradients.part(0):
-                parts = measure(recipe, network, pixels, target, kind, forward=gradients)
+                parts = measure(recipe, network, pixels, target, setup.precision, forward=gradients)
                 parts["loss"].backward()  # type: ignore[no-untyped-call]
             share_statistics(network)
             clip_gradients(network, recipe.optim.clip)
@@ -101,13 +76,15 @@ def train_job(job: FinetuneJob) -> None:
             evaluating = is_due(done, order.steps_per_epoch, recipe.evaluation.every_epochs) or done == total
             log.write_step(done, rate=rate, is_due=saving or stopping, bar=bar)
             writer.poll()
-            if saving or stopping or (evaluating and tests) or done == total:
+            if saving or stopping or (evaluating and setup.tests) or done == total:
                 log.check_weights(network, done=done, rate=rate)
                 log.share_damage()
-            for pack in tests if rank() == 0 and evaluating else []:
-                found = evaluate_network(network, recipe, pack, device=device, kind=kind, workers=workers)
+            for pack in setup.tests if rank() == 0 and evaluating else []:
+                found = evaluate_network(
+                    network, recipe, pack, device=device, kind=setup.precision, workers=setup.workers
+                )
                 scores[pack.dataset] = found
-                log.write_scores(done, found, dataset=pack.dataset if len(packs) > 1 else None)
+                log.write_scores(done, found, dataset=pack.dataset if len(setup.packs) > 1 else None)
             if rank() == 0 and (saving or stopping):
                 writer.save(pack_state(done, network, optimizer, damaged=log.damaged))
             if stopping:
@@ -117,17 +94,18 @@ def train_job(job: FinetuneJob) -> None:
     if rank() == 0:
         counts = {"steps": total, "images": train.num_images, "persons": len(train.persons)}
         results = {**counts, "damaged": len(log.damaged), **log.values}
-        finish_run(job, network, packs, train.persons, {**results, **gather_scores(packs, scores)})
+        finish_run(job, network, setup.packs, train.persons, {**results, **gather_scores(setup.packs, scores)})
 
 
-def build_dataset(recipe: FinetuneRecipe, images: PackImages, order: StepOrder, view: ViewPlan) -> StepDataset:
-    """This process's share of the batches of every step."""
-    return StepDataset(
-        images,
-        order,
-        (view,),
-        seed=recipe.seed,
-        rank=rank(),
-        processes=world_size(),
-        policy_steps=recipe.auto_augment_epochs * order.steps_per_epoch,
+def open_log(job: FinetuneJob, setup: Setup, *, start: int, damaged: tuple[str, ...], progress: Progress) -> LoopLog:
+    """The metrics and lines of the run, from step `start` on."""
+    return LoopLog(
+        RunFolder(job.run),
+        start=start,
+        total=setup.total,
+        batch=job.recipe.data.persons * job.recipe.data.images,
+        steps_per_epoch=setup.order.steps_per_epoch,
+        is_writer=rank() == 0,
+        progress=progress,
+        damaged=damaged,
     )

@@ -8,9 +8,10 @@ from lupctl.core.stages.finetune.loop import train_job
 from lupctl.core.stages.finetune.network import load_checkpoint
 from lupctl.core.system.jobs.device import computing_threads, pick_threads
 from lupctl.core.system.jobs.launch import launch
+from lupctl.core.system.jobs.messages import rank
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.training.engine.runs import RunFolder
-from lupctl.core.training.engine.state import begin_run
+from lupctl.core.training.engine.state import claimed_run
 from lupctl.core.training.nets.meta import build_empty
 from lupctl.core.training.nets.mgn import MgnNetwork
 from lupctl.core.training.nets.networks import ReidNetwork
@@ -19,8 +20,13 @@ from lupctl.core.training.nets.networks import ReidNetwork
 def finetune(job: FinetuneJob, progress: Progress) -> dict[str, Any]:
     """Runs, or continues, a job until its checkpoint is written and evaluated.
 
+    Args:
+        job: what to do.
+        progress: takes the lines about the data and about whether a run begins or continues.
+
     Returns:
-        the run's facts, as `run.json` holds them, with the scores under `scores`.
+        the run's facts, as `run.json` holds them, with the scores under `scores`; nothing where process 0 of the job
+        ran on another machine, or is another process of a job that torchrun or srun started.
 
     Raises:
         UsageError: the folder holds a run with another recipe, or is in use.
@@ -28,7 +34,6 @@ def finetune(job: FinetuneJob, progress: Progress) -> dict[str, Any]:
         FormatError: the start does not fit the network.
         StoppedError: a request to stop; the state is saved.
     """
-    folder = RunFolder(job.run)
     plan = plan_finetuning(job)  # everything that can be refused is refused before a process starts
     subset, repeat = job.recipe.data.subset, job.recipe.data.repeat
     if subset:
@@ -41,17 +46,22 @@ def finetune(job: FinetuneJob, progress: Progress) -> dict[str, Any]:
     if plan.queries == 0:
         progress.say(f"{', '.join(map(str, job.packs))}: no queries; the run will not be evaluated")
     check_fit(job, plan.persons)
-    with folder.held():
-        story = {"recipe": job.recipe.model_dump(mode="json"), "inputs": input_fingerprints(job)}
-        if begin_run(folder, story, dump_recipe(job.recipe), force=job.force, progress=progress):
-            launch(_train, job, processes=job.placement.processes, kind=job.placement.kind)
-    return folder.read_facts()
+    leads = launch(
+        _train, (job, progress), processes=job.local_processes, kind=job.placement.kind, rendezvous=job.rendezvous
+    )
+    return RunFolder(job.run).read_facts() if leads else {}
 
 
-def _train(job: FinetuneJob) -> None:
-    """One process of the job."""
-    with computing_threads(pick_threads(job.placement, shares=job.placement.processes)):
-        train_job(job)
+def _train(given: tuple[FinetuneJob, Progress]) -> bool:
+    """One process of the job; says whether it is the one that wrote the results."""
+    job, progress = given
+    story = {"recipe": job.recipe.model_dump(mode="json"), "inputs": input_fingerprints(job)}
+    text = dump_recipe(job.recipe)
+    with claimed_run(RunFolder(job.run), story, text, force=job.force, progress=progress) as is_wanted:
+        if is_wanted:
+            with computing_threads(pick_threads(job.placement, shares=job.local_processes)):
+                train_job(job)
+    return rank() == 0
 
 
 def check_fit(job: FinetuneJob, num_classes: int) -> None:

@@ -50,6 +50,11 @@ class PretrainJob:
     force: bool = False
     quiet: bool = False
 
+    @property
+    def local_processes(self) -> int:
+        """Processes on this machine."""
+        return self.placement.processes // (1 if self.rendezvous is None else self.rendezvous.nodes)
+
 
 @dataclass(frozen=True)
 class PretrainPlan:

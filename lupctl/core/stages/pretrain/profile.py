@@ -70,7 +70,7 @@ def profile(job: PretrainJob, steps: int) -> Profile | None:
         DataError, UsageError: as `plan_pretraining`.
     """
     plan_pretraining(job)
-    processes = job.placement.processes // (1 if job.rendezvous is None else job.rendezvous.nodes)
+    processes = job.local_processes
     return launch(_measure, (job, steps), processes=processes, kind=job.placement.kind, rendezvous=job.rendezvous)
 
 

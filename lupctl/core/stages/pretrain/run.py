@@ -11,7 +11,7 @@ from lupctl.core.system.jobs.launch import launch
 from lupctl.core.system.jobs.messages import rank
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.training.engine.runs import RunFolder
-from lupctl.core.training.engine.state import led_run
+from lupctl.core.training.engine.state import claimed_run
 
 
 def pretrain(job: PretrainJob, progress: Progress) -> dict[str, Any]:
@@ -31,20 +31,20 @@ def pretrain(job: PretrainJob, progress: Progress) -> dict[str, Any]:
         StoppedError: a request to stop; the state is saved.
     """
     plan_pretraining(job)  # everything that can be refused is refused before a process starts
-    nodes = 1 if job.rendezvous is None else job.rendezvous.nodes
-    processes = job.placement.processes // nodes
-    leads = launch(_train_led, (job, progress), processes=processes, kind=job.placement.kind, rendezvous=job.rendezvous)
+    leads = launch(
+        _train, (job, progress), processes=job.local_processes, kind=job.placement.kind, rendezvous=job.rendezvous
+    )
     return RunFolder(job.run).read_facts() if leads else {}
 
 
-def _train_led(given: tuple[PretrainJob, Progress]) -> bool:
+def _train(given: tuple[PretrainJob, Progress]) -> bool:
     """One process of the job; says whether it is the one that wrote the results."""
     job, progress = given
     folder = RunFolder(job.run)
     inputs = {f"pack:{pack.dataset}": pack.fingerprint for pack in map(open_pack, job.packs)}
     story = {"recipe": job.recipe.model_dump(mode="json"), "inputs": inputs}
-    with led_run(folder, story, dump_recipe(job.recipe), force=job.force, progress=progress) as wanted:
-        if wanted:
+    with claimed_run(folder, story, dump_recipe(job.recipe), force=job.force, progress=progress) as is_wanted:
+        if is_wanted:
             with computing_threads(threads_of(job)):
                 train_job(job)
     return rank() == 0

@@ -57,7 +57,7 @@ def begin_run(folder: RunFolder, tables: Mapping[str, Any], text: str, *, force:
 
 
 @contextmanager
-def led_run(
+def claimed_run(
     folder: RunFolder, tables: Mapping[str, Any], text: str, *, force: bool, progress: Progress
 ) -> Iterator[bool]:
     """Holds a run's folder and begins the run, in process 0 of the job; all processes get its answer.

@@ -1,0 +1,60 @@
+"""Where a job of training runs: the devices of this machine, of several, or of a job that torchrun or srun started."""
+
+from dataclasses import dataclass
+from os import environ
+from typing import TYPE_CHECKING
+
+from lupctl.core.system.jobs.outer import OuterJob, Rendezvous, find_outer_job, plan_rendezvous
+
+if TYPE_CHECKING:
+    from lupctl.core.system.jobs.device import Placement
+
+
+@dataclass(frozen=True)
+class Machines:
+    """Who takes part in a job.
+
+    Args:
+        rendezvous: of several machines that start this same command.
+        outer: a job of torchrun or srun that this process belongs to.
+    """
+
+    rendezvous: Rendezvous | None
+    outer: OuterJob | None
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process speaks for its job, as far as a launcher says."""
+        return self.outer is None or self.outer.rank == 0
+
+
+def find_machines(nodes: int | None, rdzv_endpoint: str | None, node_rank: int | None) -> Machines:
+    """From `--nodes`, `--rdzv-endpoint`, `--node-rank` and the environment to the machines of a job.
+
+    Raises:
+        UsageError: an option is missing, or the environment describes half a job.
+    """
+    rendezvous = plan_rendezvous(nodes, rdzv_endpoint, node_rank)
+    return Machines(rendezvous, find_outer_job(environ) if rendezvous is None else None)
+
+
+def place(gpus: int | None, processes: int | None, machines: Machines, *, planned: bool) -> "Placement":
+    """The devices of all machines, from what is named for one.
+
+    Args:
+        gpus, processes: per machine.
+        machines: that take part.
+        planned: the devices need not be here.
+    """
+    from dataclasses import replace
+
+    from lupctl.core.system.jobs.device import join_placement, pick_placement
+
+    outer, rendezvous = machines.outer, machines.rendezvous
+    here = pick_placement(gpus=gpus, processes=processes, planned=planned or outer is not None)
+    if outer is not None:
+        return join_placement(here, outer, asked=gpus or processes)
+    if rendezvous is not None:
+        line = f"{here.line}, on each of {rendezvous.nodes} machines"
+        return replace(here, processes=here.processes * rendezvous.nodes, line=line)
+    return here

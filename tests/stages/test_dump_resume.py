@@ -84,7 +84,7 @@ def test_a_killed_dump_goes_on(
     assert ran.code == 0, ran.err
     done = chunks - (torn > 0)
     assert sum(seen) == 34 - 5 * done
-    said = f".f.h5.chunks: {done} of 7 chunks are done; going on behind them"
+    said = f".f.h5.chunks: {done} of 7 chunks are done; going on after them"
     assert (said in ran.err) == (done > 0)
     assert OUT.read_bytes() == wanted
     assert ran.json == whole.json

@@ -16,7 +16,8 @@ from lupctl.core.formats.pack.read import open_pack
 from lupctl.core.ranking.metrics.vectors import UnitRows
 from lupctl.core.ranking.reports.page.sheet import CELL_HEIGHT, CELL_WIDTH, draw_sheet
 from lupctl.core.ranking.retrieval.ivf import build_index, search_index
-from lupctl.core.stages.dump import DumpJob, dump
+from lupctl.core.stages.dump.job import DumpJob
+from lupctl.core.stages.dump.run import dump
 from lupctl.core.stages.finetune.run import finetune
 from lupctl.core.system.progress.lines import Progress
 from tests.conftest import Shell

@@ -209,7 +209,7 @@ def test_a_folder_in_use_is_refused_in_every_process(
 
 
 class _already_joined:  # noqa: N801 - stands for a context manager function
-    def __init__(self, kind: str) -> None:
+    def __init__(self, kind: str, *, patience: object = None) -> None:
         assert kind == "cpu"
 
     def __enter__(self) -> None:

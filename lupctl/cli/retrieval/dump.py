@@ -1,11 +1,11 @@
 """`lupctl dump`."""
 
-import sys
 from dataclasses import asdict
 from typing import Annotated
 
 import typer
 
+from lupctl.cli.command_line import lasting_command
 from lupctl.cli.complete import complete_dataset, complete_run
 from lupctl.cli.options import (
     DebugOption,
@@ -15,6 +15,7 @@ from lupctl.cli.options import (
     HomeOption,
     JsonOption,
     OutOption,
+    ProcessesOption,
     QuietOption,
     WorkersOption,
 )
@@ -23,6 +24,7 @@ from lupctl.core.choices import ROLE_CODES, FeatureType, Precision, Role, neares
 from lupctl.core.errors import UsageError
 from lupctl.core.resolve.checkpoints import find_checkpoint, newest_run
 from lupctl.core.resolve.images import default_out, find_images
+from lupctl.core.resolve.placement import find_machines, place_dump
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.workspace import open_workspace
 
@@ -44,6 +46,21 @@ DataArgument = Annotated[
         autocompletion=complete_dataset,
     ),
 ]
+SpreadGpusOption = Annotated[
+    int | None,
+    typer.Option(
+        "--gpus", min=0, help="GPUs to spread the images over; 0 is the CPU [default: one device].", show_default=False
+    ),
+]
+ShardOption = Annotated[
+    str | None,
+    typer.Option(
+        "--shard",
+        metavar="I/N",
+        help="Compute part I of N, on any machine; where all parts are there, they become one file.",
+        show_default=False,
+    ),
+]
 RoleOption = Annotated[
     list[str] | None,
     typer.Option(
@@ -63,6 +80,9 @@ def dump(
     precision: Annotated[Precision, typer.Option("--precision", help="Number type of the forward pass.")] = "auto",
     chunk: Annotated[int, typer.Option("--chunk", min=1, help="Images per forward pass.")] = 128,
     device: DeviceOption = None,
+    gpus: SpreadGpusOption = None,
+    processes: ProcessesOption = None,
+    shard: ShardOption = None,
     out: OutOption = None,
     home: HomeOption = None,
     workers: WorkersOption = None,
@@ -79,14 +99,18 @@ def dump(
     `lupctl dump`
 
     `lupctl dump finetune-market1501-r50-from-imagenet photos/ --out photos.features.h5 --type float16`
-    """
-    from lupctl.core.stages.dump import DumpJob, count_images
-    from lupctl.core.stages.dump import dump as write
-    from lupctl.core.system.jobs.device import pick_device
 
-    progress = Progress(quiet=quiet)
+    `lupctl dump moco luperson --gpus 8 --shard 2/4`
+    """
+    from lupctl.core.stages.dump.job import DumpJob, parse_shard, plan_dump
+    from lupctl.core.stages.dump.run import dump as write
+    from lupctl.core.stages.dump.run import spread_dump
+
+    machines = find_machines(None, None, None)
+    progress = Progress(quiet=quiet or not machines.leads)
+    part = parse_shard(shard)
+    where = place_dump(device, gpus, processes, machines, planned=dry_run)
     space = open_workspace(home)
-    where = pick_device(device)
     checkpoint = find_checkpoint(space, str(newest_run(space, progress)) if run is None else run)
     source = find_images(space, data, checkpoint)
     job = DumpJob(
@@ -99,16 +123,26 @@ def dump(
         precision=precision,
         chunk=chunk,
         workers=workers,
+        shard=part,
         force=force,
-        command=("lupctl", *sys.argv[1:]),
+        command=lasting_command(options=("--device", "--gpus", "--processes", "--shard")),
     )
     if dry_run:
-        plan = {"checkpoint": str(checkpoint), "data": str(source), "out": str(job.out), "device": str(where)}
-        print_plan("lupctl.dump-plan/1", "would dump", {**plan, **count_images(job)}, json=json)
+        plan: dict[str, object] = {"checkpoint": str(checkpoint), "data": str(source)}
+        plan |= {"out": str(job.target), "device": where.name}
+        plan |= plan_dump(job, processes=where.processes)
+        if machines.leads:
+            print_plan("lupctl.dump-plan/1", "would dump", plan, json=json)
         return
-    result = write(job, where, progress)
+    result = (
+        write(job, where.device, progress) if where.placement is None else spread_dump(job, where.placement, progress)
+    )
+    if result is None or not machines.leads:
+        return
     if result.quarantine:
         progress.warn(f"{len(result.quarantine)} files left out, among them {'; '.join(result.quarantine[:5])}")
+    if result.missing:
+        progress.say(f"shard {part} is there; missing: {', '.join(map(str, result.missing))}")
     if json:
         print_json("lupctl.dump/1", asdict(result))
     else:

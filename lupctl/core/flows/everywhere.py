@@ -34,7 +34,8 @@ def score_all(
     """
     from dataclasses import replace
 
-    from lupctl.core.stages.dump import DumpJob, dump
+    from lupctl.core.stages.dump.job import DumpJob
+    from lupctl.core.stages.dump.run import dump
     from lupctl.core.stages.evaluate import compute_report, current_report
     from lupctl.core.stages.matrix import CrossRow, are_of
     from lupctl.core.system.disk.atomic import file_fingerprint

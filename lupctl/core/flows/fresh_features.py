@@ -40,7 +40,8 @@ def current_features(space: Workspace, target: Target, device: "torch.device", p
         assert target.features is not None
         return target.features
     from lupctl.core.formats.features.file import read_features_head
-    from lupctl.core.stages.dump import DumpJob, dump
+    from lupctl.core.stages.dump.job import DumpJob
+    from lupctl.core.stages.dump.run import dump
     from lupctl.core.system.disk.atomic import file_fingerprint
 
     checkpoint = find_checkpoint(space, str(target.run))

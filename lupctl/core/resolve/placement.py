@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 from lupctl.core.system.jobs.outer import OuterJob, Rendezvous, find_outer_job, plan_rendezvous
 
 if TYPE_CHECKING:
+    import torch
+
     from lupctl.core.system.jobs.device import Placement
 
 
@@ -58,3 +60,57 @@ def place(gpus: int | None, processes: int | None, machines: Machines, *, planne
         line = f"{here.line}, on each of {rendezvous.nodes} machines"
         return replace(here, processes=here.processes * rendezvous.nodes, line=line)
     return here
+
+
+@dataclass(frozen=True)
+class DumpPlace:
+    """Where a dump runs: in this process on one device, or spread.
+
+    Args:
+        device: of one process.
+        placement: of several, or of one in a job of torchrun or srun.
+    """
+
+    device: "torch.device"
+    placement: "Placement | None" = None
+
+    @property
+    def name(self) -> str:
+        """The device, or the kind of the devices."""
+        return str(self.device) if self.placement is None else self.placement.kind
+
+    @property
+    def processes(self) -> int:
+        """How many share the images."""
+        return 1 if self.placement is None else self.placement.processes
+
+
+def place_dump(
+    device: str | None, gpus: int | None, processes: int | None, machines: Machines, *, planned: bool
+) -> DumpPlace:
+    """From `--device`, `--gpus` and `--processes` to the devices of a dump; one where nobody asks for more.
+
+    Raises:
+        DeviceError: one is not there.
+        UsageError: devices are named twice.
+    """
+    import torch
+
+    from lupctl.core.errors import UsageError
+    from lupctl.core.system.jobs.device import pick_device
+
+    if device is not None:
+        for name, given in (("--gpus", gpus), ("--processes", processes)):
+            if given is not None:
+                raise UsageError(f"--device {device} and {name} {given} both name devices", hint="name one of the two")
+        if machines.outer is not None and device != "cpu":
+            raise UsageError(
+                f"--device {device}: {machines.outer.launcher} started {machines.outer.processes} processes, "
+                "one for each device",
+                hint="leave --device out",
+            )
+        gpus = 0 if machines.outer is not None else None
+    if gpus is None and processes is None and machines.outer is None:
+        return DumpPlace(pick_device(device))
+    placement = place(gpus, processes, machines, planned=planned)
+    return DumpPlace(torch.device(placement.kind), placement)

@@ -1,6 +1,6 @@
 """Features, format 1: one vector per image, and who is on it."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,10 +65,42 @@ def write_features(path: Path, features: Features) -> None:
     shape, kind = features.features.shape, features.features.dtype
     if kind.name not in TYPES or len(shape) != 2 or shape[0] != len(features.samples):
         raise ValueError(f"features of shape {shape} and type {kind} for {len(features.samples)} images")
+    write_blocks(path, [features.features], features.samples, features.record, dim=shape[1], type_name=kind.name)
+
+
+def write_blocks(
+    path: Path,
+    blocks: Iterable[NDArray[Any]],
+    samples: Samples,
+    record: Mapping[str, Any],
+    *,
+    dim: int,
+    type_name: str,
+) -> None:
+    """Writes a features file of which a block at a time is in memory; however they are cut, the bytes are the same.
+
+    Args:
+        path: the file.
+        blocks: (B, D) each, all N vectors in their order.
+        samples: who is on each image.
+        record: the file's record.
+        dim: D.
+        type_name: `float32` or `float16`.
+
+    Raises:
+        ValueError: the blocks are not N vectors.
+        DataError: the disk is full or refuses the write.
+    """
     with atomic_path(path) as partial, h5py.File(partial, "w") as file:
-        write_record(file, features.record)
-        file.create_dataset("features", data=features.features, track_times=False)
-        write_samples(file, features.samples)
+        write_record(file, record)
+        written = file.create_dataset("features", (len(samples), dim), type_name, track_times=False)
+        row = 0
+        for block in blocks:
+            written[row : row + len(block)] = block
+            row += len(block)
+        if row != len(samples):
+            raise ValueError(f"{row} features of {len(samples)} images")
+        write_samples(file, samples)
 
 
 def read_features(path: Path) -> Features:

@@ -1,6 +1,8 @@
 """From images to retrieval features."""
 
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,12 +18,15 @@ from lupctl.core.formats.weights.file import Checkpoint, load_strictly, read_che
 from lupctl.core.system.jobs.device import autocast
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.training.loading.images import FileImages, PackImages
-from lupctl.core.training.loading.loaders import ChunkDataset
+from lupctl.core.training.loading.loaders import Batch, ChunkDataset
 from lupctl.core.training.loading.prefetch import load_on_device
 from lupctl.core.training.nets.build import Network, NetworkPlan
 from lupctl.core.training.nets.meta import build_empty
 from lupctl.core.training.views.pixels import make_view
 from lupctl.core.training.views.plan import ViewPlan, build_view_plan
+
+# Images of a pass on a CPU: as fast as more, and networks of any depth round here as in the whole chunk.
+GROUP = 16
 
 
 @dataclass(frozen=True)
@@ -94,9 +99,61 @@ def extract_features(
     return np.concatenate(parts)
 
 
+def embed_steadily(
+    encoder: Encoder, dataset: ChunkDataset, items: Sequence[int], *, workers: int, flip: bool
+) -> Iterator[tuple[tuple[str, ...], NDArray[np.float32]]]:
+    """As `embed_chunks`, and a CPU gives the same bits however many cores or processes share the work.
+
+    Networks round by the number of threads that compute a pass, and by the images in it. Here every pass is one of
+    `GROUP` images of a chunk in one thread, and as many passes go on side by side as there would be threads.
+    """
+    if encoder.device.type != "cpu":
+        yield from embed_chunks(encoder, dataset, items, workers=workers, flip=flip)
+        return
+    threads = torch.get_num_threads()
+    waiting = deque[tuple[tuple[str, ...], list[Future[NDArray[np.float32]]]]]()
+
+    def arrived() -> tuple[tuple[str, ...], NDArray[np.float32]]:
+        damaged, parts = waiting.popleft()
+        return damaged, np.concatenate([part.result() for part in parts])
+
+    # The loader forks its workers first: a forked process would wait for the threads of the pool for ever.
+    with closing(load_on_device(dataset, items, workers=workers, device=encoder.device)) as batches:
+        pool = ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,))
+        try:
+            for batch in batches:
+                groups = range(0, len(batch.pixels), GROUP)
+                parts = [pool.submit(_embed_group, encoder, batch, begin, flip=flip) for begin in groups]
+                waiting.append((batch.damaged, parts))
+                if len(waiting) * len(parts) > threads + len(parts):
+                    yield arrived()
+            while waiting:
+                yield arrived()
+        finally:
+            pool.shutdown(cancel_futures=True)
+            torch.set_num_threads(threads)  # new threads would inherit the one of the pool's
+
+
+@torch.no_grad()
+def _embed_group(encoder: Encoder, batch: Batch, begin: int, *, flip: bool) -> NDArray[np.float32]:
+    """Features of a chunk's images from `begin` on, in the thread that calls."""
+    some = slice(begin, begin + GROUP)
+    draws = {key: value[some] for key, value in batch.views[0].items()}
+    return _embed(encoder, batch.pixels[some], draws, flip=flip).numpy()
+
+
+def _embed(encoder: Encoder, pixels: Tensor, draws: dict[str, Tensor], *, flip: bool) -> Tensor:
+    view = make_view(encoder.view, pixels, draws)
+    with autocast(encoder.device, encoder.precision):
+        features = encoder.network.embed(view).float()
+        if flip:
+            features = features + encoder.network.embed(view.flip(3)).float()
+    return features
+
+
 @torch.no_grad()
 def embed_chunks(
-    encoder: Encoder, dataset: ChunkDataset, items: range, *, workers: int, flip: bool
+    encoder: Encoder, dataset: ChunkDataset, items: Sequence[int], *, workers: int, flip: bool
 ) -> Iterator[tuple[tuple[str, ...], NDArray[np.float32]]]:
     """Features chunk by chunk; while the caller writes one away, the device works on the next.
 
@@ -113,12 +170,7 @@ def embed_chunks(
     last: tuple[tuple[str, ...], Landing] | None = None
     with closing(load_on_device(dataset, items, workers=workers, device=encoder.device)) as batches:
         for batch in batches:
-            view = make_view(encoder.view, batch.pixels, batch.views[0])
-            with autocast(encoder.device, encoder.precision):
-                features = encoder.network.embed(view).float()
-                if flip:
-                    features = features + encoder.network.embed(view.flip(3)).float()
-            landing = Landing(features)
+            landing = Landing(_embed(encoder, batch.pixels, batch.views[0], flip=flip))
             if last is not None:
                 yield last[0], last[1].wait()
             last = batch.damaged, landing

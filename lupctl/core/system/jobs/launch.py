@@ -9,6 +9,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import TypeVar, cast
 
@@ -31,9 +32,15 @@ AGAIN = "type the same command again to continue from the last saved state"
 
 
 def launch(
-    entry: Callable[[T], R], job: T, *, processes: int, kind: str, rendezvous: Rendezvous | None = None
+    entry: Callable[[T], R],
+    job: T,
+    *,
+    processes: int,
+    kind: str,
+    rendezvous: Rendezvous | None = None,
+    patience: timedelta | None = None,
 ) -> R | None:
-    """Runs `entry(job)` in several processes of one training job.
+    """Runs `entry(job)` in several processes of one job.
 
     With one process, or inside a job that torchrun or srun started, it is called right here.
 
@@ -43,6 +50,7 @@ def launch(
         processes: on this machine.
         kind: cuda or cpu; picks nccl or gloo.
         rendezvous: of several machines, each of which runs this same call.
+        patience: how long a process waits for a message of another; None for some minutes.
 
     Returns:
         what process 0 of the job gave, or this one where it was called right here; None where process 0 ran on
@@ -53,8 +61,15 @@ def launch(
         StoppedError: the job was asked to stop and has saved its state, or a process was killed.
     """
     if rendezvous is None and (processes == 1 or find_outer_job(os.environ) is not None):
-        with joined_job(kind):
-            return entry(job)
+        with joined_job(kind, patience=patience):
+            try:
+                return entry(job)
+            except RuntimeError as error:
+                if not _is_of_another(error):
+                    raise
+                raise StoppedError(
+                    f"another process of this job ended ({str(error).partition(chr(10))[0]})", hint=AGAIN
+                ) from error
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.elastic.rendezvous.api import RendezvousError
@@ -76,7 +91,7 @@ def launch(
         )
         try:
             with _launcher_hushed():
-                given = elastic_launch(config, _run_child)(entry, job, kind, folder)
+                given = elastic_launch(config, _run_child)(entry, job, kind, patience, folder)
         except SignalException as error:
             stopped = _first_error(Path(folder))
             if stopped is not None:
@@ -121,10 +136,10 @@ def _launcher_hushed() -> Iterator[None]:
             logger.removeFilter(is_news)
 
 
-def _run_child(entry: Callable[[T], R], job: T, kind: str, folder: str) -> R:
+def _run_child(entry: Callable[[T], R], job: T, kind: str, patience: timedelta | None, folder: str) -> R:
     """One process of a job; an error that a user can act on is left in a file for the parent."""
     try:
-        with joined_job(kind):
+        with joined_job(kind, patience=patience):
             return entry(job)
     except (LupError, torch.OutOfMemoryError) as met:
         error = met if isinstance(met, LupError) else _out_of_memory(met)
@@ -132,16 +147,22 @@ def _run_child(entry: Callable[[T], R], job: T, kind: str, folder: str) -> R:
         note.write_text(json.dumps([type(error).__name__, error.message, error.hint]), encoding="utf-8")
         sys.exit(error.exit_code)
     except RuntimeError as error:
-        if isinstance(error, DistBackendError) or "gloo" in str(error):
+        if _is_of_another(error):
             # Another process is gone, and this one only felt it. Waiting lets the launcher see that one first, and end
             # this one with it; its error is the one to tell.
             time.sleep(PATIENCE_S)
         raise
 
 
+def _is_of_another(error: RuntimeError) -> bool:
+    """Whether a message failed, which is how a process feels that another one is gone."""
+    return isinstance(error, DistBackendError) or "gloo" in str(error)
+
+
 def _out_of_memory(error: torch.OutOfMemoryError) -> DeviceError:
     return DeviceError(
-        f"out of memory ({str(error).partition(chr(10))[0]})", hint="a smaller batch, as in --set data.batch=..."
+        f"out of memory ({str(error).partition(chr(10))[0]})",
+        hint="less at once: --set data.batch=... or data.persons=... in training, --chunk in dump, fewer --workers",
     )
 
 

@@ -2,9 +2,11 @@
 
 import math
 import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any, TypeVar
+from datetime import timedelta
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch
@@ -12,10 +14,11 @@ import torch.distributed as dist
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lupctl.core.errors import DeviceError, UsageError
+from lupctl.core.errors import DeviceError, LupError, UsageError
 from lupctl.core.system.jobs.outer import find_outer_job
 
 T = TypeVar("T")
+POLL_S = 0.02
 # Who wants to know how long messages take; everything that is sent between processes passes through this clock.
 _clock: list[Callable[[str], AbstractContextManager[None]]] = []
 
@@ -181,11 +184,12 @@ def gather_texts(local: set[str]) -> set[str]:
 
 
 @contextmanager
-def joined_job(kind: str) -> Iterator[None]:
+def joined_job(kind: str, *, patience: timedelta | None = None) -> Iterator[None]:
     """Joins the job that a launcher put this process into, if one did.
 
     Args:
         kind: cuda or cpu; picks nccl or gloo.
+        patience: how long a process waits for a message; None leaves it to PyTorch, whose limit is some minutes.
 
     Raises:
         DeviceError: the process was given no GPU.
@@ -198,9 +202,9 @@ def joined_job(kind: str) -> Iterator[None]:
     if kind == "cuda":
         device = own_device(kind)
         torch.cuda.set_device(device)
-        dist.init_process_group("nccl", device_id=device)
+        dist.init_process_group("nccl", device_id=device, timeout=patience)
     else:
-        dist.init_process_group("gloo")
+        dist.init_process_group("gloo", timeout=patience)
     try:
         yield
     finally:
@@ -232,6 +236,41 @@ def share_from_first(value: T) -> T:
     box = [value]
     dist.broadcast_object_list(box, src=0)
     return box[0]
+
+
+def decide_first(decide: Callable[[], T]) -> T:
+    """What process 0 decides, in every process.
+
+    Args:
+        decide: called in process 0 alone; what it gives must be picklable.
+
+    Raises:
+        LupError: the one that process 0 met; raised in every process.
+    """
+    answer: T | LupError | None = None
+    if rank() == 0:
+        try:
+            answer = decide()
+        except LupError as error:
+            answer = error
+    answer = share_from_first(answer)
+    if isinstance(answer, LupError):
+        raise answer
+    return cast(T, answer)
+
+
+def wait_for_all(*, unless: Callable[[], bool]) -> bool:
+    """Waits until every process of the job has come here; gives up, False, as soon as `unless` is true here."""
+    if world_size() == 1:
+        return True
+    # Asked again and again: no signal handler of Python's would run inside one long wait.
+    arrival = dist.barrier(async_op=True)
+    while not arrival.is_completed():
+        if unless():
+            return False
+        time.sleep(POLL_S)
+    arrival.wait()
+    return True
 
 
 def check_split(batch: int, groups: int, processes: int, *, parts: int = 1) -> None:

@@ -1,4 +1,4 @@
-"""Requests to stop: noticed between steps, never inside one."""
+"""Requests to stop: noticed between steps, or chunks, never inside one."""
 
 import signal
 from collections.abc import Iterator
@@ -25,18 +25,24 @@ class StopRequest:
         """Whether to stop after this step."""
         return self.signal is not None
 
-    def error(self, step: int, total: int) -> StoppedError:
-        """What to raise once the state is saved."""
+    def error(self, done: int, total: int, *, unit: str = "step", work: str = "run") -> StoppedError:
+        """What to raise once the state is saved.
+
+        Args:
+            done, total: units that are done, of how many.
+            unit: of the work.
+            work: what was stopped.
+        """
         kind = InterruptedRunError if self.signal == signal.SIGINT else StoppedError
         return kind(
-            f"stopped on request after step {step} of {total}; the run can be continued",
+            f"stopped on request after {unit} {done} of {total}; the {work} can be continued",
             hint="type the same command again",
         )
 
 
 @contextmanager
 def noticing_stop() -> Iterator[StopRequest]:
-    """Collects Ctrl-C and SIGTERM for the length of a training loop."""
+    """Collects Ctrl-C and SIGTERM for the length of a loop."""
     request = StopRequest()
     before = {number: signal.signal(number, request.note) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from lupctl.core.errors import LupError, UsageError
-from lupctl.core.system.jobs.messages import rank, share_from_first
+from lupctl.core.errors import UsageError
+from lupctl.core.system.jobs.messages import decide_first
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.training.engine.runs import RunFolder
 from lupctl.core.workspace import RECIPE_NAME
@@ -72,17 +72,12 @@ def claimed_run(
         UsageError: the folder is in use or holds another run; raised in every process.
     """
     with ExitStack() as held:
-        answer: bool | LupError = False
-        if rank() == 0:
-            try:
-                held.enter_context(folder.held())
-                answer = begin_run(folder, tables, text, force=force, progress=progress)
-            except LupError as error:
-                answer = error
-        answer = share_from_first(answer)
-        if isinstance(answer, LupError):
-            raise answer
-        yield answer
+
+        def begin() -> bool:
+            held.enter_context(folder.held())
+            return begin_run(folder, tables, text, force=force, progress=progress)
+
+        yield decide_first(begin)
 
 
 def pack_state(

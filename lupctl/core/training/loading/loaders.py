@@ -194,7 +194,9 @@ class ChunkDataset(Dataset[Batch]):
         return self._images.describe(image)
 
 
-def open_loader(dataset: BatchSource[Batch], items: range, *, workers: int, pin: bool) -> Generator[Batch, None, None]:
+def open_loader(
+    dataset: BatchSource[Batch], items: Sequence[int], *, workers: int, pin: bool
+) -> Generator[Batch, None, None]:
     """Batches in order, decoded ahead by `workers` processes (0: in this one).
 
     Raises:

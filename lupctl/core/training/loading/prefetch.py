@@ -1,6 +1,6 @@
 """Batches that are on the device before they are asked for."""
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import closing
 
 import torch
@@ -11,7 +11,7 @@ from lupctl.core.training.loading.worker_errors import BatchSource
 
 
 def load_on_device(
-    dataset: BatchSource[Batch], items: range, *, workers: int, device: torch.device
+    dataset: BatchSource[Batch], items: Sequence[int], *, workers: int, device: torch.device
 ) -> Generator[Batch, None, None]:
     """Batches in order, decoded ahead by worker processes and copied ahead to the device.
 

@@ -1,0 +1,95 @@
+"""The images of a dump: of a pack, or of a plain folder."""
+
+import hashlib
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lupctl.core.choices import ROLE_CODES, Role
+from lupctl.core.data.sources.layouts.images import ImagesSource
+from lupctl.core.errors import DataError
+from lupctl.core.formats.pack.read import open_pack
+from lupctl.core.formats.pack.samples import Samples
+from lupctl.core.training.loading.images import FileImages, PackImages
+
+# What has to be known of a dataset goes with everything made from it: a pack's entry, and its name in the features.
+# The version tells MSMT17's two apart; a record's own `version` is that of lupctl.
+PASSED_ON = {"notice": "notice", "version": "dataset_version"}
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """The images of a dump, who is on them, and where they come from.
+
+    Args:
+        images: N of them.
+        samples: (N).
+        dataset: its name.
+        digest: changes when the images, or their order, do.
+        parents: fingerprints by name.
+        facts: what has to be known of a dataset, and goes with everything made from it.
+    """
+
+    images: PackImages | FileImages
+    samples: Samples
+    dataset: str
+    digest: str
+    parents: dict[str, str]
+    facts: dict[str, Any]
+
+
+def open_images(data: Path, roles: Sequence[Role]) -> Inputs:
+    """The images of a pack or folder; nothing is decoded.
+
+    Raises:
+        DataError: there are none.
+    """
+    if is_pack(data):
+        pack = open_pack(data)
+        rows = select_roles(pack.samples, roles)
+        if len(rows) == 0:
+            raise DataError(f"{data}: no images of role {', '.join(roles)}", hint=f"lupctl data info {data}")
+        return Inputs(
+            images=PackImages([pack], rows),
+            samples=pack.samples.select(rows),
+            dataset=pack.dataset,
+            digest=f"{pack.fingerprint} {hashlib.sha256(rows.astype('<i8').tobytes()).hexdigest()}",
+            parents={f"pack:{pack.dataset}": pack.fingerprint},
+            facts={PASSED_ON[key]: value for key, value in pack.record.get("source", {}).items() if key in PASSED_ON},
+        )
+    listing = ImagesSource(data, dataset=data.name).list_images()
+    return Inputs(
+        images=FileImages(f"{data}/{name}" for name in listing.names),
+        samples=Samples(listing.person, listing.camera, listing.role, listing.names),
+        dataset=data.resolve().name,
+        digest=_digest_files(data, listing.names),
+        parents={},
+        facts={},
+    )
+
+
+def _digest_files(folder: Path, names: Sequence[str]) -> str:
+    """Of names, sizes and times of change; reading every file twice would cost as much as the rest."""
+    digest = hashlib.sha256()
+    for name in names:
+        found = os.stat(f"{folder}/{name}")  # noqa: PTH116 - a str per image, not a Path
+        digest.update(f"{name}\0{found.st_size} {found.st_mtime_ns}\0".encode())
+    return digest.hexdigest()
+
+
+def select_roles(samples: Samples, roles: Sequence[Role]) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """Rows of the wanted roles; without a wish queries and gallery, or everything where there are none."""
+    if not roles:
+        wanted = [ROLE_CODES["query"], ROLE_CODES["gallery"]]
+        rows = np.flatnonzero(np.isin(samples.role, wanted))
+        return rows if len(rows) else np.arange(len(samples))
+    return np.flatnonzero(np.isin(samples.role, [ROLE_CODES[role] for role in roles]))
+
+
+def is_pack(path: Path) -> bool:
+    """Whether a path is a pack rather than a folder of images."""
+    return path.is_file() or any(path.glob("*.h5"))

@@ -1,0 +1,148 @@
+"""What a dump asks for, and what that amounts to."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from lupctl.core.choices import FeatureType, Precision, Role
+from lupctl.core.data.sources.layouts.images import ImagesSource
+from lupctl.core.errors import UsageError
+from lupctl.core.formats.pack.read import open_pack
+from lupctl.core.stages.dump.inputs import is_pack, select_roles
+
+SHARD_RULE = re.compile(r"(\d{1,6})/(\d{1,6})")
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One of several dumps that share the chunks of one.
+
+    Args:
+        number: from 1.
+        of: how many there are.
+    """
+
+    number: int
+    of: int
+
+    def path(self, out: Path) -> Path:
+        """Where the features of this shard are kept until all are there."""
+        return out.with_name(f"{out.name}.shard-{self.number}-of-{self.of}")
+
+    def chunks(self, count: int) -> range:
+        """Which of `count` chunks are its own."""
+        return range((self.number - 1) * count // self.of, self.number * count // self.of)
+
+    def __str__(self) -> str:
+        return f"{self.number}/{self.of}"
+
+
+@dataclass(frozen=True)
+class DumpJob:
+    """One command's worth of features.
+
+    Args:
+        checkpoint: the network.
+        data: a pack, or a folder of images.
+        out: the features' file.
+        roles: which images of a pack; empty takes queries and gallery, or all where there are none.
+        flip: adds the mirrored image's feature.
+        kind: float32 or float16 on the disk.
+        precision: of the forward pass.
+        chunk: images per forward pass.
+        workers: decoding processes per device; None picks.
+        shard: the part of the chunks that this job computes; None takes all.
+        force: overwrite.
+        command: the command line, for the record.
+    """
+
+    checkpoint: Path
+    data: Path
+    out: Path
+    roles: tuple[Role, ...] = ()
+    flip: bool = False
+    kind: FeatureType = "float32"
+    precision: Precision = "auto"
+    chunk: int = 128
+    workers: int | None = None
+    shard: Shard | None = None
+    force: bool = False
+    command: tuple[str, ...] = ()
+
+    @property
+    def target(self) -> Path:
+        """The file that this job computes: the features, or a shard of them."""
+        return self.out if self.shard is None else self.shard.path(self.out)
+
+
+@dataclass(frozen=True)
+class DumpResult:
+    """What was written.
+
+    Args:
+        path: the file.
+        images, dim: its shape.
+        network: in words.
+        quarantine: files of a folder that are no images, with reasons.
+        missing: shards that are not there yet, where the file is a shard.
+    """
+
+    path: Path
+    images: int
+    dim: int
+    network: str
+    quarantine: tuple[str, ...]
+    missing: tuple[int, ...] = ()
+
+
+def parse_shard(text: str | None) -> Shard | None:
+    """From `--shard` to a shard.
+
+    Raises:
+        UsageError: it is none.
+    """
+    if text is None:
+        return None
+    found = SHARD_RULE.fullmatch(text)
+    if found is None or not 1 <= int(found[1]) <= int(found[2]):
+        raise UsageError(
+            f"--shard {text}: a shard's number from 1 and the number of shards were expected", hint="--shard 1/8"
+        )
+    return Shard(int(found[1]), int(found[2]))
+
+
+def own_chunks(job: DumpJob, images: int) -> range:
+    """The chunks of a job among those of all images.
+
+    Raises:
+        UsageError: there are more shards than chunks.
+    """
+    count = -(-images // job.chunk)
+    if job.shard is None:
+        return range(count)
+    if job.shard.of > count:
+        raise UsageError(
+            f"--shard {job.shard}: {images:,} images are {count:,} chunks of {job.chunk}, too few for so many shards",
+            hint=f"at most {count:,} shards, or a smaller --chunk",
+        )
+    return job.shard.chunks(count)
+
+
+def plan_dump(job: DumpJob, *, processes: int) -> dict[str, int | str]:
+    """How many images a job will run on; nothing is decoded.
+
+    Raises:
+        UsageError: there are more shards than chunks.
+    """
+    if is_pack(job.data):
+        images = len(select_roles(open_pack(job.data).samples, job.roles))
+    else:
+        images = len(ImagesSource(job.data, dataset=job.data.name).list_images())
+    chunks = own_chunks(job, images)
+    own = min(chunks.stop * job.chunk, images) - chunks.start * job.chunk
+    plan: dict[str, int | str] = {"images": own}
+    if job.shard is not None:
+        plan |= {"shard": str(job.shard), "images_of_all_shards": images}
+    if processes > 1:
+        plan |= {"processes": processes, "images_per_process": min(own, -(-len(chunks) // processes) * job.chunk)}
+    return plan

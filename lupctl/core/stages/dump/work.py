@@ -1,0 +1,108 @@
+"""A dump with everything it needs open."""
+
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lupctl.core.formats.features.file import FEATURES_FORMAT, read_features_head
+from lupctl.core.formats.record import build_record
+from lupctl.core.formats.weights.file import Checkpoint
+from lupctl.core.ranking.retrieval.extract import Encoder, describe_network, open_encoder
+from lupctl.core.stages.dump.inputs import Inputs, open_images
+from lupctl.core.stages.dump.job import DumpJob, DumpResult, Shard, own_chunks
+from lupctl.core.system.jobs.device import pick_precision
+
+
+@dataclass(frozen=True)
+class Work:
+    """A dump with everything it needs open.
+
+    Args:
+        job: what is wanted.
+        inputs: all images, also those of other shards.
+        encoder: the network.
+        checkpoint: where it came from.
+        story: all that the numbers depend on, the command line aside.
+        chunks: those of this job, among all.
+    """
+
+    job: DumpJob
+    inputs: Inputs
+    encoder: Encoder
+    checkpoint: Checkpoint
+    story: dict[str, Any]
+    chunks: range
+
+    @property
+    def rows(self) -> range:
+        """The images of this job's chunks."""
+        chunk = self.job.chunk
+        return range(self.chunks.start * chunk, min(self.chunks.stop * chunk, len(self.inputs.samples)))
+
+    def describe(self, path: Path, *, missing: tuple[int, ...] = ()) -> DumpResult:
+        """What a file of this dump holds, in numbers and words."""
+        head = read_features_head(path)
+        quarantine = tuple(head.record["quarantine"])
+        return DumpResult(path, *head.shape, describe_network(self.checkpoint.header), quarantine, missing)
+
+
+def open_work(job: DumpJob, device: torch.device) -> Work:
+    """Opens images and network; nothing is decoded.
+
+    Raises:
+        DataError: no images of the wanted roles.
+        FormatError: the checkpoint is damaged.
+        UsageError: there are more shards than chunks.
+    """
+    inputs = open_images(job.data, job.roles)
+    chunks = own_chunks(job, len(inputs.samples))
+    precision = pick_precision(job.precision, device)
+    encoder, checkpoint = open_encoder(job.checkpoint, device=device, precision=precision)
+    story = {
+        "checkpoint": checkpoint.fingerprint,
+        "images": inputs.digest,
+        "flip": job.flip,
+        "precision": str(precision).removeprefix("torch."),
+        "chunk": job.chunk,
+        "type": job.kind,
+        "device": device.type,
+        "torch": str(torch.__version__),
+        "version": version("lupctl"),
+    }
+    return Work(job, inputs, encoder, checkpoint, story, chunks)
+
+
+def build_features_record(
+    work: Work, quarantine: list[str], *, shard: Shard | None, story: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    """The record of a features file, or of a shard of one.
+
+    Args:
+        work: the dump.
+        quarantine: files that are no images, with reasons.
+        shard: which one, where it is one.
+        story: of the features, where they were made by others.
+    """
+    story, header, inputs = story or work.story, work.checkpoint.header, work.inputs
+    part = {} if shard is None else {"shard": {"number": shard.number, "of": shard.of, "story": story}}
+    return build_record(
+        "features",
+        FEATURES_FORMAT,
+        command=work.job.command,
+        recipe=header["recipe"],
+        parents={"checkpoint": work.checkpoint.fingerprint, **inputs.parents},
+        facts={
+            "dataset": inputs.dataset,
+            "device": story["device"],
+            "flip": work.job.flip,
+            "precision": story["precision"],
+            "network": header["network"],
+            "preprocessing": header["preprocessing"],
+            "quarantine": quarantine,
+            **inputs.facts,
+            **part,
+        },
+    )

@@ -121,7 +121,7 @@ def check_batch(recipe: FinetuneRecipe, processes: int) -> int:
             f"which does not divide among {processes} devices",
             hint=f"--set data.persons={-(-persons // processes) * processes}",
         )
-    check_split(batch, recipe.bn_groups, processes)
+    check_split(batch, recipe.bn_groups, processes, spanning=True)
     return batch
 
 

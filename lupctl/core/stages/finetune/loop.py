@@ -8,7 +8,7 @@ from lupctl.core.stages.finetune.criterion import measure
 from lupctl.core.stages.finetune.job import FinetuneJob
 from lupctl.core.stages.finetune.network import build_started, evaluate_network, finish_run, gather_scores
 from lupctl.core.stages.finetune.setup import Setup, open_batches, set_up
-from lupctl.core.system.jobs.messages import agree_to_stop, rank, world_size
+from lupctl.core.system.jobs.messages import agree_to_stop, rank
 from lupctl.core.system.jobs.stopping import noticing_stop
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.training.engine.freezing import frozen_steps, set_frozen
@@ -19,7 +19,7 @@ from lupctl.core.training.engine.parts import share_statistics
 from lupctl.core.training.engine.runs import RunFolder
 from lupctl.core.training.engine.saving import StateWriter
 from lupctl.core.training.engine.state import clip_gradients, is_due, pack_state, restore_state
-from lupctl.core.training.nets.resnet.norms import set_norm_groups
+from lupctl.core.training.nets.resnet.norms import share_norm_groups
 from lupctl.core.training.views.pixels import make_view
 
 
@@ -32,7 +32,7 @@ def train_job(job: FinetuneJob) -> None:
 
     torch.manual_seed(recipe.seed)
     network = build_started(job, len(train.persons), progress).to(device).train()
-    set_norm_groups(network, recipe.bn_groups // world_size())
+    share_norm_groups(network, recipe.bn_groups)
     optimizer = build_optimizer(network.parameters(), **recipe.optim.model_dump(exclude={"clip"}))
     schedule = Schedule(lr=recipe.optim.lr, steps_per_epoch=order.steps_per_epoch, **recipe.schedule.model_dump())
     start, damaged = restore_state(folder, network, optimizer)

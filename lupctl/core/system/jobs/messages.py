@@ -273,7 +273,7 @@ def wait_for_all(*, unless: Callable[[], bool]) -> bool:
     return True
 
 
-def check_split(batch: int, groups: int, processes: int, *, parts: int = 1) -> None:
+def check_split(batch: int, groups: int, processes: int, *, parts: int = 1, spanning: bool = False) -> None:
     """Refuses devices that cannot share a batch and its batch-norm groups evenly.
 
     Args:
@@ -281,23 +281,29 @@ def check_split(batch: int, groups: int, processes: int, *, parts: int = 1) -> N
         groups: batch-norm groups of that batch.
         processes: devices.
         parts: of a device's share, worked through one after the other.
+        spanning: whether a group may be that of several devices.
 
     Raises:
         UsageError: the number of processes does not divide the batch, or the groups.
     """
-    fitting = [str(number) for number in range(1, groups + 1) if batch % number == groups % number == 0]
+
+    def fits(number: int) -> bool:
+        return groups % number == 0 or (spanning and number % groups == 0)
+
+    fitting = [str(number) for number in range(1, batch + 1) if batch % number == 0 and fits(number)]
     fewer = f"devices or processes that fit this recipe: {', '.join(fitting)}"
     if batch % processes:
         raise UsageError(
             f"a batch of {batch} does not divide among {processes} devices",
             hint=f"{fewer}; another batch is another recipe, as in --set data.batch=...",
         )
-    if groups % processes:
+    if not fits(processes):
         raise UsageError(
-            f"bn_groups = {groups} does not divide among {processes} devices; every device needs whole groups",
+            f"bn_groups = {groups} does not divide among {processes} devices; every device needs whole groups"
+            + (", or a whole part of one" if spanning else ""),
             hint=f"{fewer}; other groups are another recipe: --set bn_groups={processes}",
         )
-    if groups // processes % parts:
+    if parts > 1 and groups // processes % parts:
         raise UsageError(
             f"bn_groups = {groups} does not divide among {processes} devices with {parts} parts each",
             hint=f"--set optim.accumulate={math.gcd(groups // processes, parts)}, or other groups: "

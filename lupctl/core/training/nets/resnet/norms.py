@@ -2,21 +2,28 @@
 
 Published re-id results were made on several GPUs without synchronised batch norm: 320 or 16 images shared statistics,
 not the whole batch. The number of such groups is therefore part of a recipe. Image i of the global batch belongs to
-group i mod G, so that a process which takes every W-th image holds whole groups whenever W divides G.
+group i mod G, so that a process which takes every W-th image holds whole groups whenever W divides G, and is part of
+one whenever G divides W.
 """
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lupctl.core.system.jobs.messages import world_size
+from lupctl.core.training.nets.shared_norm import normalise_shared
+
 
 class GroupedBatchNorm2d(nn.BatchNorm2d):
     """`BatchNorm2d` over `groups` interleaved parts of the batch; same parameters, same keys."""
 
     groups: int = 1
+    members: int = 1
 
     def forward(self, input: Tensor) -> Tensor:
         """(B, C, H, W) to the same shape; B must be a multiple of `groups` in training."""
+        if self.training and self.members > 1:
+            return normalise_shared(self, input, self.members)
         if not self.training or self.groups == 1:
             return super().forward(input)
         return normalise_groups(self, input, self.groups)
@@ -26,9 +33,12 @@ class GroupedBatchNorm1d(nn.BatchNorm1d):
     """`BatchNorm1d` over `groups` interleaved parts of the batch; same parameters, same keys."""
 
     groups: int = 1
+    members: int = 1
 
     def forward(self, input: Tensor) -> Tensor:
         """(B, C) to the same shape; B must be a multiple of `groups` in training."""
+        if self.training and self.members > 1:
+            return normalise_shared(self, input, self.members)
         if not self.training or self.groups == 1:
             return super().forward(input)
         return normalise_groups(self, input, self.groups)
@@ -68,8 +78,28 @@ def normalise_groups(norm: nn.BatchNorm1d | nn.BatchNorm2d, batch: Tensor, group
     return out.reshape(batch.shape)
 
 
-def set_norm_groups(network: nn.Module, groups: int) -> None:
-    """Sets the number of groups this process holds in every batch norm of a network."""
+def set_norm_groups(network: nn.Module, groups: int, *, members: int = 1) -> None:
+    """Sets the number of groups this process holds in every batch norm of a network.
+
+    Args:
+        network: changed.
+        groups: whole ones in this process.
+        members: processes that share one group, where a process does not hold a whole one.
+    """
     for module in network.modules():
         if isinstance(module, GroupedBatchNorm1d | GroupedBatchNorm2d):
-            module.groups = groups
+            module.groups, module.members = groups, members
+
+
+def share_norm_groups(network: nn.Module, groups: int) -> None:
+    """Sets up the batch norms of a network for `groups` groups of the global batch, in however many processes.
+
+    Args:
+        network: changed.
+        groups: of the global batch; it divides the number of processes, or the other way round.
+    """
+    processes = world_size()
+    if groups % processes == 0:
+        set_norm_groups(network, groups // processes)
+    else:
+        set_norm_groups(network, 1, members=processes // groups)

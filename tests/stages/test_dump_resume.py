@@ -1,7 +1,6 @@
-"""A dump that is killed goes on behind its last finished chunk, and leaves the bytes of an undisturbed one."""
+"""A dump that is killed goes on after its last finished chunk, and leaves the bytes of an undisturbed one."""
 
 import fcntl
-import json
 import multiprocessing
 import os
 import signal
@@ -13,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lupctl.core.formats.features.chunks import FeatureChunks, chunks_path, open_chunks
+from lupctl.core.formats.features.chunks import FeatureChunks, chunks_path, open_chunks, story_line
 from lupctl.core.formats.features.file import read_features
 from lupctl.core.stages.finetune.run import finetune
 from lupctl.core.system.progress.lines import Progress
@@ -38,10 +37,10 @@ def killed(lupctl: Shell, line: str, monkeypatch: pytest.MonkeyPatch, moment: Ca
     """Types a command in a process that dies without a word before a chunk is added of which `moment` is true."""
     append = FeatureChunks.append
 
-    def dying(self: FeatureChunks, vectors: np.ndarray, left_out: list[str]) -> None:
+    def dying(self: FeatureChunks, number: int, vectors: np.ndarray, left_out: list[str]) -> None:
         if moment(self):
             os.kill(os.getpid(), signal.SIGKILL)
-        append(self, vectors, left_out)
+        append(self, number, vectors, left_out)
 
     with monkeypatch.context() as patch:
         patch.setattr(FeatureChunks, "append", dying)
@@ -138,7 +137,7 @@ def test_a_folder_with_files_that_are_no_images(
 
 
 def test_two_dumps_into_one_file(lupctl: Shell, run: Path) -> None:
-    with open_chunks(OUT, {}, "float32"), pytest.MonkeyPatch.context() as patch:
+    with open_chunks(OUT, {}, "float32", count=1), pytest.MonkeyPatch.context() as patch:
         # A lock of one's own process is never in the way of oneself.
         def refuse(*given: object) -> None:
             raise BlockingIOError
@@ -162,22 +161,23 @@ def test_what_is_whole_is_read_again(
     out = tmp_path_factory.mktemp("chunks") / "f.h5"
     made = [np.random.default_rng(number).normal(size=(rows, 3)) for number, (rows, _) in enumerate(parts)]
     ends, story = [], {"of": "this"}
-    begun = open_chunks(out, story, kind)
+    begun = open_chunks(out, story, kind, count=len(parts))
     chunks = begun.__enter__()
-    for vectors, (_, lines) in zip(made, parts, strict=True):
-        chunks.append(vectors.astype(np.float32), lines)
+    for number, (vectors, (_, lines)) in enumerate(zip(made, parts, strict=True)):
+        chunks.append(number, vectors.astype(np.float32), lines)
         ends.append(chunks_path(out).stat().st_size)
     assert begun.__exit__(KeyboardInterrupt, KeyboardInterrupt(), None) is False
     if not parts:
         assert not chunks_path(out).exists()
         return
-    first = len(json.dumps({**story, "type": kind})) + 1
+    first = len(story_line(story, kind))
     left = max(first, ends[-1] - cut)
     os.truncate(chunks_path(out), left)
     whole = sum(end <= left for end in ends)
-    with open_chunks(out, story, kind) as chunks:
+    with open_chunks(out, story, kind, count=whole) as chunks:
         assert chunks.done == whole
-        if whole:
-            wanted = np.concatenate(made[:whole]).astype(np.float32).astype(kind)
-            assert np.array_equal(chunks.gather(len(wanted)), wanted)
+        named = [lines for _, lines in parts[:whole] if "\n".join(lines)]
+        assert [lines for _, lines in sorted(chunks.left_out.items())] == named
+        for vectors, wanted in zip(chunks.each(), made[:whole], strict=True):
+            assert np.array_equal(vectors, wanted.astype(np.float32).astype(kind))
     assert not chunks_path(out).exists()

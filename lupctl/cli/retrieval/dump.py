@@ -134,15 +134,18 @@ def dump(
         if machines.leads:
             print_plan("lupctl.dump-plan/1", "would dump", plan, json=json)
         return
-    result = (
-        write(job, where.device, progress) if where.placement is None else spread_dump(job, where.placement, progress)
-    )
+    if where.placement is None:
+        result = write(job, where.device, progress)
+    else:
+        progress.say(where.placement.line)
+        result = spread_dump(job, where.placement, progress)
     if result is None or not machines.leads:
         return
     if result.quarantine:
         progress.warn(f"{len(result.quarantine)} files left out, among them {'; '.join(result.quarantine[:5])}")
-    if result.missing:
-        progress.say(f"shard {part} is there; missing: {', '.join(map(str, result.missing))}")
+    if part is not None and result.missing:
+        some = ", ".join(map(str, result.missing[:5])) + (", ..." if len(result.missing) > 5 else "")
+        progress.say(f"shard {part} is there, {some} of {part.of} not yet; the last one makes the features file")
     if json:
         print_json("lupctl.dump/1", asdict(result))
     else:

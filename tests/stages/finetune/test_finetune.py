@@ -121,7 +121,9 @@ def test_workers_change_nothing(labelled: Path, whole: Path, tmp_path: Path, wor
     assert (tmp_path / "run" / CHECKPOINT).read_bytes() == (whole / CHECKPOINT).read_bytes()
 
 
-@pytest.mark.parametrize("settings", [(), ("losses.identity=0", "losses.margin=0"), ("optim.clip=0.1",), ("bn_groups=1",)])
+@pytest.mark.parametrize(
+    "settings", [(), ("losses.identity=0", "losses.margin=0"), ("optim.clip=0.1",), ("bn_groups=1",)]
+)
 def test_two_processes_are_one(
     labelled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: tuple[str, ...]
 ) -> None:

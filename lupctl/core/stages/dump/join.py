@@ -51,7 +51,8 @@ def join_shards(work: Work, progress: Progress) -> DumpResult:
     """Writes the features of all shards to one file, a block at a time, and removes the shards.
 
     Raises:
-        DataError: a shard is missing, damaged, or of another network, other images or options; it is named.
+        DataError: a shard is missing, damaged, or of another network, other images or options; it is named. Or there
+            is no image in any of them.
         UsageError: another job joins them.
     """
     out = work.job.out
@@ -60,6 +61,8 @@ def join_shards(work: Work, progress: Progress) -> DumpResult:
         if not shards and out.exists():
             return work.describe(out)  # another job was faster
         parts = _open_all(work, shards)
+        if sum(map(len, parts)) == 0:
+            raise work.no_images()
         progress.say(f"{out}: joined from {len(parts)} shards")
         quarantine = [line for part in parts for line in part.record["quarantine"]]
         story = parts[0].record["shard"]["story"]

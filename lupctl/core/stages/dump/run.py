@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lupctl.core.errors import DataError
 from lupctl.core.formats.features.chunks import ChunkFile, FeatureChunks, open_chunks, open_own_chunks
 from lupctl.core.formats.features.file import write_blocks
 from lupctl.core.ranking.retrieval.extract import embed_steadily
@@ -174,7 +173,7 @@ def _write(work: Work, chunks: FeatureChunks, stop: StopRequest) -> None:
             quarantine.append(f"{names[int(row)]}: {reason}")
     if not kept.any() and job.shard is None:
         chunks.forget()
-        raise _no_images(work)
+        raise work.no_images()
     samples = work.inputs.samples
     if not kept.all() or len(kept) < len(samples):
         samples = samples.select(np.flatnonzero(kept) + first)
@@ -200,12 +199,4 @@ def _finish(work: Work, progress: Progress, *, is_computed: bool) -> DumpResult:
         return work.describe(job.out)
     if job.shard is not None and (missing := find_missing(job.out, job.shard.of)):
         return work.describe(job.target, missing=missing)
-    result = join_shards(work, progress)
-    if result.images == 0:
-        raise _no_images(work)
-    return result
-
-
-def _no_images(work: Work) -> DataError:
-    count = len(work.inputs.samples)
-    return DataError(f"{work.inputs.dataset}: none of the {count} files is an image", hint="name a folder of images")
+    return join_shards(work, progress)

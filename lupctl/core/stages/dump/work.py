@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from lupctl.core.errors import DataError
 from lupctl.core.formats.features.file import FEATURES_FORMAT, read_features_head
 from lupctl.core.formats.record import build_record
 from lupctl.core.formats.weights.file import Checkpoint
@@ -41,6 +42,13 @@ class Work:
         """The images of this job's chunks."""
         chunk = self.job.chunk
         return range(self.chunks.start * chunk, min(self.chunks.stop * chunk, len(self.inputs.samples)))
+
+    def no_images(self) -> DataError:
+        """The error for a folder of which nothing can be read."""
+        count = len(self.inputs.samples)
+        return DataError(
+            f"{self.inputs.dataset}: none of the {count} files is an image", hint="name a folder of images"
+        )
 
     def describe(self, path: Path, *, missing: tuple[int, ...] = ()) -> DumpResult:
         """What a file of this dump holds, in numbers and words."""

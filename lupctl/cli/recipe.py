@@ -51,7 +51,7 @@ def show_recipe(
     `lupctl recipe show luperson-moco --set net.arch=r152`
     """
     from lupctl.core.recipes.shipped import MODELS, find_text, read_resolved, resolve_recipe
-    from lupctl.core.recipes.text import dump_recipe, parse_recipe
+    from lupctl.core.recipes.text import dump_recipe, parse_recipe, recipe_tables
 
     run = next(
         (path for path in (Path(name), open_workspace(home).runs / name) if (path / RECIPE_NAME).is_file()), None
@@ -62,6 +62,6 @@ def show_recipe(
     stage = parse_recipe(text, origin=origin).get("stage", "")
     resolved = resolve_recipe(stage, name, overrides=set_ or ()) if stage in MODELS else read_resolved(Path(name))
     if json:
-        print_json("lupctl.recipe/1", {"name": name, "recipe": resolved.model_dump(mode="json")})
+        print_json("lupctl.recipe/1", {"name": name, "recipe": recipe_tables(resolved)})
     else:
         print(dump_recipe(resolved), end="")

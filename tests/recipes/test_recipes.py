@@ -26,7 +26,7 @@ from lupctl.core.recipes.shipped import (
 )
 from lupctl.core.recipes.text import build_recipe, dump_recipe, override, parse_override, parse_recipe, recipe_keys
 from lupctl.core.stages.finetune.job import network_plan as finetune_network
-from lupctl.core.stages.pretrain.job import network_plan as pretrain_network
+from lupctl.core.stages.pretrain.job import student_plan as pretrain_network
 from lupctl.core.training.nets.build import build_network
 
 SHIPPED = shipped_recipes()

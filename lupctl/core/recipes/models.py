@@ -1,12 +1,21 @@
 """The two kinds of recipe: what a training run can be told, section by section, and what must agree between them."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
 from lupctl.core.choices import Method, Precision
 from lupctl.core.recipes.finetune_sections import Evaluation, FinetuneData, FinetuneNet, Losses
-from lupctl.core.recipes.pretrain_sections import MocoSettings, PretrainData, PretrainNet, PretrainOptim, Probe
+from lupctl.core.recipes.pretrain_sections import (
+    Curves,
+    MethodSettings,
+    MocoSettings,
+    PretrainData,
+    PretrainNet,
+    PretrainOptim,
+    Probe,
+    check_sections,
+)
 from lupctl.core.recipes.sections import (
     IMAGENET_MEAN,
     IMAGENET_STD,
@@ -27,7 +36,7 @@ class PretrainRecipe(Section):
 
     Args:
         stage: always pretrain.
-        method: of self-supervision.
+        method: of self-supervision; only its own section may be there.
         seed: of weights, order and augmentation.
         bn_groups: equal parts of the global batch with batch-norm statistics of their own.
         precision: auto takes bf16 where the device has it.
@@ -42,11 +51,23 @@ class PretrainRecipe(Section):
     data: PretrainData = PretrainData()
     pixels: Pixels = Pixels()
     augment: Augment = Augment()
-    moco: MocoSettings = MocoSettings()
+    moco: MocoSettings | None = None
     optim: PretrainOptim = PretrainOptim()
     schedule: ScheduleSettings = ScheduleSettings()
+    curves: Curves = Curves()
     saving: Saving = Saving()
     probe: Probe = Probe()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _check_sections(cls, tables: Any) -> Any:
+        return check_sections(tables, str(tables.get("method", "moco"))) if isinstance(tables, dict) else tables
+
+    @property
+    def settings(self) -> MethodSettings:
+        """The method's own section."""
+        assert self.moco is not None, "filled in by `check_sections`"
+        return self.moco
 
     @model_validator(mode="after")
     def _check_groups(self) -> Self:

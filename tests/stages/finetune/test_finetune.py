@@ -127,7 +127,7 @@ def test_two_processes_are_one(
 ) -> None:
     # SGD, because Adam forgives a gradient that is twice as long.
     settings = ("optim.name=sgd", "optim.lr=0.01", *settings)
-    compute_in_double(monkeypatch, loop, "build_started")
+    compute_in_double(monkeypatch, loop, loop, "build_started")
     monkeypatch.setattr(loop, "evaluate_network", lambda *given, **more: {"map": 0.0, "rank1": 0.0})
     one, two = (finetune_job(labelled, tmp_path / name, *settings) for name in ("one", "two"))
     two.run.mkdir()

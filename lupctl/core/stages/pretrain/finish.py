@@ -4,12 +4,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from lupctl.core.formats.weights.file import write_checkpoint
-from lupctl.core.stages.pretrain.job import PretrainJob, network_plan
+from lupctl.core.recipes.text import recipe_tables
+from lupctl.core.stages.pretrain.job import PretrainJob, student_plan
 from lupctl.core.training.engine.runs import RunFolder
-from lupctl.core.training.methods.moco import MoCo
+from lupctl.core.training.methods.protocol import Method
 
 
-def finish_run(job: PretrainJob, method: MoCo, data: Sequence[dict[str, Any]], results: dict[str, Any]) -> None:
+def finish_run(job: PretrainJob, method: Method, data: Sequence[dict[str, Any]], results: dict[str, Any]) -> None:
     """Writes the checkpoint and marks the run as finished.
 
     Args:
@@ -23,14 +24,14 @@ def finish_run(job: PretrainJob, method: MoCo, data: Sequence[dict[str, Any]], r
     header = {
         "stage": "pretrain",
         "command": list(job.command),
-        "recipe": job.recipe.model_dump(mode="json"),
-        "network": network_plan(job.recipe).to_json(),
+        "recipe": recipe_tables(job.recipe),
+        "network": student_plan(job.recipe).to_json(),
         "preprocessing": job.recipe.pixels.model_dump(mode="json"),
         "classes": None,
         "parents": parents,
         "data": list(data),
     }
-    write_checkpoint(folder.checkpoint, method.encoder_q.state_dict(), header)
+    write_checkpoint(folder.checkpoint, method.kept.state_dict(), header)
     folder.write_facts(
         {
             "command": "pretrain",

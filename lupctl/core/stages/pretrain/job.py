@@ -11,6 +11,7 @@ from lupctl.core.errors import DataError
 from lupctl.core.formats.pack.read import Pack, open_pack
 from lupctl.core.ranking.retrieval.answerable import check_answerable
 from lupctl.core.recipes.models import PretrainRecipe
+from lupctl.core.recipes.pretrain_sections import MethodSettings, MocoSettings
 from lupctl.core.stages.pretrain.memory import estimate_memory
 from lupctl.core.system.jobs.device import Placement, pick_threads
 from lupctl.core.system.jobs.messages import check_split
@@ -89,7 +90,7 @@ def plan_pretraining(job: PretrainJob) -> PretrainPlan:
     check_split(recipe.data.batch, recipe.bn_groups, processes, parts=parts)
     local = recipe.data.batch // processes
     is_half = recipe.precision == "bf16" or (recipe.precision == "auto" and job.placement.kind == "cuda")
-    memory = estimate_memory(recipe, network_plan(recipe), processes=processes, parts=parts, is_half=is_half)
+    memory = estimate_memory(recipe, student_plan(recipe), processes=processes, parts=parts, is_half=is_half)
     if job.probe is not None:
         check_answerable(open_pack(job.probe).samples)
     if job.tensorboard:
@@ -150,7 +151,12 @@ def trainable_rows(packs: list[Pack]) -> NDArray[np.int64]:
     return rows
 
 
-def network_plan(recipe: PretrainRecipe) -> NetworkPlan:
-    """The network a recipe describes."""
+def student_plan(recipe: PretrainRecipe) -> NetworkPlan:
+    """The network that a recipe's method trains."""
     net = recipe.net
-    return NetworkPlan(net.arch, net.width, net.last_stride, net.pooling, head="projection", outputs=recipe.moco.dim)
+    settings: MethodSettings = recipe.settings
+    match settings:
+        case MocoSettings():
+            return NetworkPlan(
+                net.arch, net.width, net.last_stride, net.pooling, head="projection", outputs=settings.dim
+            )

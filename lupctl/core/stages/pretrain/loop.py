@@ -165,7 +165,7 @@ def build_method(recipe: PretrainRecipe, device: torch.device) -> MoCo:
         for encoder in (method.encoder_q, method.encoder_k):
             encoder.to(memory_format=torch.channels_last)
     if recipe.net.checkpoint_activations:
-        recompute_blocks(method.encoder_q)
+        recompute_blocks(method.encoder_q.backbone.blocks())
     if recipe.net.compile:
         method.encoder_q.compile()
         method.encoder_k.compile()

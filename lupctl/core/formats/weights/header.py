@@ -14,6 +14,7 @@ from safetensors import SafetensorError, safe_open
 from lupctl.core.choices import Interpolation
 from lupctl.core.errors import DataError, FormatError
 from lupctl.core.formats.weights.plan import NetworkPlan, Plan, describe_trunk
+from lupctl.core.recipes.sections import Colour, Pixels
 
 CHECKPOINT_FORMAT: Final = 2
 HEADER_KEY: Final = "lupctl"
@@ -24,7 +25,6 @@ FORCEABLE: Final = ("pretrain", "finetune", "model")
 
 Kind = Literal["checkpoint", "method"]
 Stage = Literal["pretrain", "finetune", "convert"]
-Colour = tuple[float, float, float]
 
 
 class Preprocessing(Plan):
@@ -43,6 +43,18 @@ class Preprocessing(Plan):
     mean: Colour
     std: Colour
     interpolation: Interpolation
+
+
+def describe_pixels(pixels: Pixels) -> Preprocessing:
+    """What a recipe's pixels are for whoever uses the network."""
+    return Preprocessing(
+        height=pixels.height,
+        width=pixels.width,
+        channels="RGB",
+        mean=pixels.mean,
+        std=pixels.std,
+        interpolation=pixels.interpolation,
+    )
 
 
 class PackStory(Plan):

@@ -19,6 +19,8 @@ from lupctl.core.training.nets.trunk import Maps
 # The order of a feature's parts, and of the heads in every tensor of eight.
 HEADS: Final = ("b1", "b2", "b3", "b21", "b22", "b31", "b32", "b33")
 NUM_BRANCHES: Final = 3
+# What keys begin with that only a network's own training set gives a sense.
+MGN_CLASSIFIERS: Final = tuple(f"{head}_head.classifier." for head in HEADS)
 # What no pre-trained trunk has.
 NEW_PARTS: Final = (*(f"{head}_head." for head in HEADS), "heads_extra_bn_")
 STEM: Final = {"conv1": 0, "bn1": 1, "layer1": 4, "layer2": 5}

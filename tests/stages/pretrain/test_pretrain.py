@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 from lupctl.core.data.sources.synthetic import SyntheticPlan
 from lupctl.core.errors import DataError, InterruptedRunError, StoppedError, UsageError
 from lupctl.core.formats.pack.read import open_pack
-from lupctl.core.formats.weights.file import read_header
+from lupctl.core.formats.weights.header import read_header
 from lupctl.core.stages.pretrain import loop
 from lupctl.core.stages.pretrain.job import PretrainJob, plan_pretraining, trainable_rows
 from lupctl.core.stages.pretrain.run import pretrain
@@ -62,9 +62,9 @@ def test_a_run_says_what_it_did(crowd: Path, whole: Path) -> None:
     assert (facts["command"], facts["arch"], facts["steps"], facts["images"]) == ("pretrain", "r18", 4, 36)
     assert (facts["damaged"], facts["packs"]) == (0, ["crowd"])
     header = read_header(whole / CHECKPOINT)
-    assert header["parents"] == facts["parents"] == {"pack:crowd": open_pack(crowd).fingerprint}
-    assert header["network"]["head"] == "projection"
-    assert header["preprocessing"]["height"] == 32
+    assert header.parents == facts["parents"] == {"pack:crowd": open_pack(crowd).fingerprint}
+    assert header.network.head.kind == "projection"
+    assert header.preprocessing.height == 32
     assert not (whole / "resume.pt").exists()
     assert [row["step"] for row in read_metrics(whole)] == [4]
     first = load_file(whole / CHECKPOINT)

@@ -4,7 +4,8 @@ import difflib
 from collections.abc import Iterable
 from typing import Final, Literal
 
-Arch = Literal["r18", "r50", "r101", "r152"]
+ResNetArch = Literal["r18", "r50", "r101", "r152"]
+Arch = ResNetArch
 Dataset = Literal[
     "market1501", "cuhk03-labeled", "cuhk03-detected", "msmt17", "dukemtmc", "luperson", "luperson-nl", "synthetic"
 ]

@@ -441,7 +441,7 @@ def test_a_recipe_of_the_other_stage_is_refused(tmp_path: Path) -> None:
         read_resolved(tmp_path / "gone")
 
 
-def test_defaults_below_adopted_below_recipe_below_set_below_flags(tmp_path: Path) -> None:
+def test_defaults_below_adopted_below_recipe_below_facts_below_set_below_flags(tmp_path: Path) -> None:
     path = tmp_path / "a.toml"
 
     def width(text: str, **more: Any) -> int:
@@ -449,14 +449,17 @@ def test_defaults_below_adopted_below_recipe_below_set_below_flags(tmp_path: Pat
         return resolve_recipe("finetune", str(path), **more).net.width
 
     adopted = {"net.width": 8}
-    overrides, flags = ["net.width=16"], {"net.width": 20}
+    facts, overrides, flags = {"net.width": 14}, ["net.width=16"], {"net.width": 20}
     assert width("") == 64
     assert width("", adopted=adopted) == 8
     assert width("[net]\npooling = 'gem'", adopted=adopted) == 8
     assert width("[net]\nwidth = 12", adopted=adopted) == 12
-    assert width("[net]\nwidth = 12", adopted=adopted, overrides=overrides) == 16
+    assert width("[net]\nwidth = 12", adopted=adopted, facts=facts) == 14
+    assert width("", facts=facts) == 14
+    assert width("[net]\nwidth = 12", adopted=adopted, facts=facts, overrides=overrides) == 16
     assert width("", adopted=adopted, overrides=overrides) == 16
-    assert width("[net]\nwidth = 12", adopted=adopted, overrides=overrides, flags=flags) == 20
+    assert width("[net]\nwidth = 12", adopted=adopted, facts=facts, overrides=overrides, flags=flags) == 20
+    assert width("", facts=facts, flags={"net.width": None}) == 14
     assert width("[net]\nwidth = 12", flags={"net.width": None}) == 12, "a flag that was not given says nothing"
     with pytest.raises(UsageError, match="net: input should be"):
         width("net = 3", adopted=adopted)

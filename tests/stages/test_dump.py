@@ -19,7 +19,7 @@ from lupctl.core.formats.weights.file import read_checkpoint
 from lupctl.core.stages.finetune.run import finetune
 from lupctl.core.stages.pretrain.run import pretrain
 from lupctl.core.system.progress.lines import Progress
-from lupctl.core.training.nets.build import NetworkPlan, build_network
+from lupctl.core.training.nets.build import build_network
 from tests.conftest import Shell, encode_tiny
 from tests.tools.tiny_training import finetune_job, pretrain_job
 
@@ -40,12 +40,12 @@ def home(crowd: Path, labelled: Path, tmp_path_factory: pytest.TempPathFactory) 
 def plain_features(checkpoint: Path, images: list[NDArray[np.uint8]], *, flip: bool = False) -> NDArray[np.float32]:
     """Features by the book: Pillow resizes, one image at a time, running statistics."""
     made = read_checkpoint(checkpoint)
-    network = build_network(NetworkPlan(**made.header["network"]))
+    network = build_network(made.header.network)
     network.load_state_dict(load_file(checkpoint))
     network.eval()
-    pixels = made.header["preprocessing"]
-    mean, std = (torch.tensor(pixels[key])[:, None, None] for key in ("mean", "std"))
-    size = (pixels["width"], pixels["height"])
+    pixels = made.header.preprocessing
+    mean, std = (torch.tensor(constants)[:, None, None] for constants in (pixels.mean, pixels.std))
+    size = (pixels.width, pixels.height)
     found = []
     for image in images:
         resized = Image.fromarray(image).resize(size, Image.Resampling.BILINEAR)

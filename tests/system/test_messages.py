@@ -26,8 +26,9 @@ from lupctl.core.training.engine.gradients import SharedGradients
 from lupctl.core.training.losses.triplet import batch_hard_triplet
 from lupctl.core.training.methods.moco import MoCo
 from lupctl.core.training.methods.protocol import Given, Now
-from lupctl.core.training.nets.build import NetworkPlan, build_contrastive
+from lupctl.core.training.nets.build import build_contrastive
 from lupctl.core.training.nets.resnet.norms import set_norm_groups
+from tests.tools.networks import plan_network, projection
 
 LABEL = torch.tensor([0, 1, 2, 0, 1, 2, 0, 1])
 BATCH = 8
@@ -54,7 +55,7 @@ def pretrain_a_little() -> dict[str, Tensor]:
     """Three steps of momentum contrast, four batch-norm groups over all processes."""
     torch.manual_seed(5)
     method = MoCo(
-        build_contrastive(NetworkPlan("r18", width=4, head="projection", outputs=6)),
+        build_contrastive(plan_network(projection(6))),
         dim=6,
         queue=20,
         seed=3,

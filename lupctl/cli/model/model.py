@@ -221,7 +221,7 @@ def show_model(
 def _in_words(value: Any) -> object:
     match value:
         case dict():
-            return ", ".join(f"{key} {inner}" for key, inner in value.items())
+            return ", ".join(f"{key} {_in_words(inner)}" for key, inner in value.items())
         case list() if len(value) > 4:
             return f"{len(value)}: {', '.join(map(str, value[:4]))}, …"
         case list():

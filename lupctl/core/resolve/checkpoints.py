@@ -3,12 +3,15 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from lupctl.core.choices import nearest_name
 from lupctl.core.errors import DataError
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.workspace import CHECKPOINT_NAME, Workspace
+
+if TYPE_CHECKING:
+    from lupctl.core.formats.weights.header import CheckpointHeader
 
 WEIGHTLESS = ("imagenet", "scratch")
 TORCH_SUFFIXES = (".pth", ".pt", ".tar")
@@ -26,7 +29,7 @@ class Start:
 
     name: str
     checkpoint: Path | None
-    header: dict[str, Any]
+    header: "CheckpointHeader | None"
 
 
 def find_start(space: Workspace, wanted: str | None, arch: str | None, progress: Progress) -> Start:
@@ -41,16 +44,16 @@ def find_start(space: Workspace, wanted: str | None, arch: str | None, progress:
     Raises:
         DataError: there is nothing to start from.
     """
-    from lupctl.core.formats.weights.file import read_header
+    from lupctl.core.formats.weights.header import read_header
 
     if wanted in WEIGHTLESS:
-        return Start(wanted, None, {})
+        return Start(wanted, None, None)
     if wanted:
         path = find_checkpoint(space, wanted, others=WEIGHTLESS)
         return Start(wanted, path, read_header(path))
     for run in space.finished_runs("pretrain"):
         header = read_header(run / CHECKPOINT_NAME)
-        if arch in (None, header["network"]["arch"]):
+        if arch in (None, header.network.trunk.arch):
             progress.say(f"start: {run} (the newest pre-training run{f' of {arch}' if arch else ''} here)")
             return Start(run.name, run / CHECKPOINT_NAME, header)
     raise DataError(

@@ -20,7 +20,8 @@ from lupctl.core.formats.features.file import FEATURES_FORMAT, Features, write_f
 from lupctl.core.formats.pack.read import open_pack
 from lupctl.core.formats.pack.samples import Samples
 from lupctl.core.formats.record import build_record
-from lupctl.core.ranking.retrieval.extract import Encoder, describe_network, embed_chunks, open_encoder
+from lupctl.core.formats.weights.header import describe_network
+from lupctl.core.ranking.retrieval.extract import Encoder, embed_chunks, open_encoder
 from lupctl.core.system.disk.atomic import check_absent
 from lupctl.core.system.jobs.device import pick_precision
 from lupctl.core.system.progress.lines import Progress
@@ -116,14 +117,14 @@ def dump(job: DumpJob, device: torch.device, progress: Progress) -> DumpResult:
             "features",
             FEATURES_FORMAT,
             command=job.command,
-            recipe=checkpoint.header["recipe"],
+            recipe=checkpoint.header.recipe,
             parents={"checkpoint": fingerprint, **inputs.parents},
             facts={
                 "dataset": inputs.dataset,
                 "flip": job.flip,
                 "precision": story["precision"],
-                "network": checkpoint.header["network"],
-                "preprocessing": checkpoint.header["preprocessing"],
+                "network": checkpoint.header.network.to_json(),
+                "preprocessing": checkpoint.header.preprocessing.to_json(),
                 "quarantine": list(quarantine),
                 **inputs.facts,
             },

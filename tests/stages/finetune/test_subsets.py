@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from lupctl.core.choices import SubsetKind
 from lupctl.core.errors import DataError, StoppedError
 from lupctl.core.formats.pack.read import open_pack
-from lupctl.core.formats.weights.file import read_header
+from lupctl.core.formats.weights.header import read_header
 from lupctl.core.stages.finetune import loop
 from lupctl.core.stages.finetune.job import build_order
 from lupctl.core.stages.finetune.persons import pick_rows, repeat_rows
@@ -196,11 +196,11 @@ def test_a_run_trains_on_a_part(lupctl: Shell, labelled: Path) -> None:
     made = open_pack(labelled)
     train = made.samples.role == 1
     header = read_header(Path(ran.json["run"]) / "checkpoint.safetensors")
-    kept = np.isin(made.samples.person, header["classes"]) & train
-    assert len(header["classes"]) == 4 < len(np.unique(made.samples.person[train])) == 6
+    kept = np.isin(made.samples.person, header.classes) & train
+    assert len(header.classes) == 4 < len(np.unique(made.samples.person[train])) == 6
     assert (ran.json["images"], ran.json["subset"]) == (int(kept.sum()), "ids:0.7")
     assert f"subset ids:0.7: {kept.sum()} images of 4 persons" in ran.err
-    assert header["recipe"]["data"]["subset"] == "ids:0.7"
+    assert header.to_json()["recipe"]["data"]["subset"] == "ids:0.7"
     assert Path(ran.json["run"]).name == "finetune-labelled-r18-from-scratch-ids-0.7", "beside the run on all images"
     shown = tomllib.loads(lupctl(f"recipe show {ran.json['run']}").out)
     assert (shown["data"]["subset"], shown["data"]["subset_seed"]) == ("ids:0.7", 0)
@@ -229,8 +229,8 @@ def test_a_run_on_a_split_file_notices_that_it_changed(lupctl: Shell, labelled: 
     ran = lupctl(line)
     assert ran.code == 0, ran.err
     header = read_header(Path(ran.json["run"]) / "checkpoint.safetensors")
-    assert header["classes"] == persons[:4]
-    assert header["parents"]["subset"].startswith("sha256:")
+    assert header.classes == tuple(persons[:4])
+    assert header.parents["subset"].startswith("sha256:")
     split.write_text("".join(f"{person} \n" for person in persons[1:5]))
     changed = lupctl(line)
     assert changed.code == 2

@@ -20,7 +20,8 @@ from safetensors.torch import load_file
 from lupctl.core.data.sources.synthetic import SyntheticPlan
 from lupctl.core.errors import DataError, InterruptedRunError, StoppedError, UsageError
 from lupctl.core.formats.pack.read import open_pack
-from lupctl.core.formats.weights.file import read_header
+from lupctl.core.formats.weights.file import read_method
+from lupctl.core.formats.weights.header import read_header
 from lupctl.core.stages.pretrain import loop, setup
 from lupctl.core.stages.pretrain import step as step_module
 from lupctl.core.stages.pretrain.job import PretrainJob, plan_pretraining, trainable_rows
@@ -64,9 +65,9 @@ def test_a_run_says_what_it_did(crowd: Path, whole: Path) -> None:
     assert (facts["command"], facts["arch"], facts["steps"], facts["images"]) == ("pretrain", "r18", 4, 36)
     assert (facts["damaged"], facts["packs"]) == (0, ["crowd"])
     header = read_header(whole / CHECKPOINT)
-    assert header["parents"] == facts["parents"] == {"pack:crowd": open_pack(crowd).fingerprint}
-    assert header["network"]["head"] == "projection"
-    assert header["preprocessing"]["height"] == 32
+    assert header.parents == facts["parents"] == {"pack:crowd": open_pack(crowd).fingerprint}
+    assert header.network.head.kind == "projection"
+    assert header.preprocessing.height == 32
     assert not (whole / "resume.pt").exists()
     assert [row["step"] for row in read_metrics(whole)] == [4]
     first = load_file(whole / CHECKPOINT)
@@ -123,6 +124,18 @@ def test_stopping_twice_leaves_the_queue_of_one_stop(
 
 def read_fresh_queue(crowd: Path, tmp_path: Path) -> torch.Tensor:
     return setup.place_method(pretrain_job(crowd, tmp_path).recipe, torch.device("cpu")).queue.features
+
+
+def test_all_networks_of_the_method_are_kept(whole: Path) -> None:
+    """So that another method can start from them; the checkpoint is one of them."""
+    made, checkpoint = read_method(whole / "method.safetensors"), load_file(whole / CHECKPOINT)
+    assert made.header == read_header(whole / CHECKPOINT)
+    student = {key.removeprefix("student."): value for key, value in made.tensors.items() if key.startswith("student.")}
+    assert student.keys() == checkpoint.keys()
+    assert all(torch.equal(value, checkpoint[key]) for key, value in student.items())
+    assert {f"teacher.{key}" for key in checkpoint} <= made.tensors.keys()
+    assert weights_apart({key: made.tensors[f"teacher.{key}"] for key in checkpoint}, checkpoint) > 0
+    assert made.tensors["queue.features"].shape == (16, 40)
 
 
 def test_a_request_in_the_last_step_lets_the_run_finish(

@@ -9,9 +9,10 @@ from torch import Tensor, nn
 from lupctl.core.training.engine.gradients import SharedGradients
 from lupctl.core.training.methods.moco import MoCo
 from lupctl.core.training.methods.protocol import Given, Now
-from lupctl.core.training.nets.build import NetworkPlan, build_contrastive
+from lupctl.core.training.nets.build import build_contrastive
 from lupctl.core.training.nets.networks import ContrastiveNetwork
 from lupctl.core.training.nets.resnet.norms import set_norm_groups
+from tests.tools.networks import plan_network, projection
 
 DIM, MOMENTUM, TEMPERATURE = 6, 0.9, 0.2
 
@@ -35,7 +36,7 @@ def build_plain(*, queue: int, seed: int = 3) -> MoCo:
 
 def build_small(*, queue: int, groups: int = 1) -> MoCo:
     torch.manual_seed(1)
-    encoder: ContrastiveNetwork = build_contrastive(NetworkPlan("r18", width=4, head="projection", outputs=DIM))
+    encoder: ContrastiveNetwork = build_contrastive(plan_network(projection(DIM)))
     method = MoCo(encoder, dim=DIM, queue=queue, seed=3)
     set_norm_groups(method, groups)
     # Batch norm over two or four images blows rounding up; in double precision the comparisons can be tight.

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from lupctl.core.choices import ROLE_CODES
 from lupctl.core.errors import DataError
 from lupctl.core.formats.pack.read import Pack, open_pack
+from lupctl.core.formats.weights.plan import NetworkPlan, ProjectionHead, ResNetPlan
 from lupctl.core.ranking.retrieval.answerable import check_answerable
 from lupctl.core.recipes.models import PretrainRecipe
 from lupctl.core.recipes.pretrain_sections import MethodSettings, MocoSettings
@@ -18,7 +19,6 @@ from lupctl.core.system.jobs.messages import check_split
 from lupctl.core.system.jobs.outer import Meeting
 from lupctl.core.training.engine.board import check_tensorboard
 from lupctl.core.training.loading.samplers import ShuffledOrder
-from lupctl.core.training.nets.build import NetworkPlan
 
 
 @dataclass(frozen=True)
@@ -155,8 +155,8 @@ def student_plan(recipe: PretrainRecipe) -> NetworkPlan:
     """The network that a recipe's method trains."""
     net = recipe.net
     settings: MethodSettings = recipe.settings
+    trunk = ResNetPlan(kind="resnet", arch=net.arch, width=net.width, last_stride=net.last_stride, ibn=False)
     match settings:
         case MocoSettings():
-            return NetworkPlan(
-                net.arch, net.width, net.last_stride, net.pooling, head="projection", outputs=settings.dim
-            )
+            head = ProjectionHead(kind="projection", outputs=settings.dim)
+            return NetworkPlan(trunk=trunk, pooling=net.pooling, head=head)

@@ -3,11 +3,11 @@
 import torch
 from torch import Tensor, nn
 
+from lupctl.core.formats.weights.plan import NetworkPlan
 from lupctl.core.recipes.models import PretrainRecipe
 from lupctl.core.recipes.pretrain_sections import MethodSettings, MocoSettings
-from lupctl.core.training.nets.build import NetworkPlan, build_network
+from lupctl.core.training.nets.build import build_contrastive
 from lupctl.core.training.nets.memory import activation_bytes, parameter_bytes
-from lupctl.core.training.nets.resnet.blocks import BasicBlock, Bottleneck
 
 FLOAT_BYTES = 4
 
@@ -53,10 +53,11 @@ def method_bytes(settings: MethodSettings, images: int) -> int:
 
 
 def recomputed_bytes(plan: NetworkPlan, *, height: int, width: int) -> int:
-    """Bytes of one image when residual blocks keep their outputs alone and one block at a time is run again."""
+    """Bytes of one image when a trunk's blocks keep their outputs alone and one block at a time is run again."""
     with torch.device("meta"):
-        network = build_network(plan)
+        network = build_contrastive(plan)
         image = torch.empty(1, 3, height, width)
+    blocks = network.backbone.blocks()
     kept, inside, largest = 0, 0, 0
 
     def count_leaf(module: nn.Module, inputs: object, output: Tensor) -> None:
@@ -73,7 +74,7 @@ def recomputed_bytes(plan: NetworkPlan, *, height: int, width: int) -> int:
         kept, inside, largest = kept + output.numel() * FLOAT_BYTES, 0, max(largest, inside)
 
     for module in network.modules():
-        if isinstance(module, BasicBlock | Bottleneck):
+        if module in blocks:
             module.register_forward_pre_hook(enter_block)
             module.register_forward_hook(leave_block)
         elif not list(module.children()):

@@ -142,7 +142,7 @@ def place_method(recipe: PretrainRecipe, device: torch.device) -> AnyMethod:
         if recipe.net.compile:
             encoder.compile()
     if recipe.net.checkpoint_activations:
-        recompute_blocks(method.student)
+        recompute_blocks(method.student.backbone.blocks())
     return method.train()
 
 

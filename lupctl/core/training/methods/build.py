@@ -1,8 +1,9 @@
 """The method that a recipe's section describes: every method is named here, and nowhere else in the training."""
 
+from lupctl.core.formats.weights.plan import NetworkPlan
 from lupctl.core.recipes.pretrain_sections import MethodSettings, MocoSettings
 from lupctl.core.training.methods.moco import MoCo
-from lupctl.core.training.nets.build import NetworkPlan, build_contrastive
+from lupctl.core.training.nets.build import build_contrastive
 
 # Every one of them is a `Method`.
 AnyMethod = MoCo

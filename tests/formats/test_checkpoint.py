@@ -176,15 +176,19 @@ FORMAT_1 = {
 @pytest.mark.parametrize(
     ("change", "command"),
     [
-        ({}, "lupctl pretrain --arch r50 --data 'my pack' --force"),
-        ({"command": ["lupctl", "finetune", "--force", "market1501"]}, "lupctl finetune --force market1501"),
+        ({}, "lupctl pretrain --arch r50 --data 'my pack' --out {run} --force"),
+        (
+            {"command": ["lupctl", "finetune", "--force", "market1501"]},
+            "lupctl finetune --force market1501 --out {run}",
+        ),
+        ({"command": ["lupctl", "finetune", "--out", "b"]}, "lupctl finetune --out b --force"),
         ({"command": ["lupctl", "model", "convert", "a.pth"]}, "lupctl model convert a.pth --force"),
         ({"command": ["train.py"]}, "train.py"),
         ({"command": []}, "lupctl pretrain --force"),
         ({"command": [], "stage": "finetune"}, "lupctl finetune DATASET --force"),
         ({"command": "text", "stage": "convert"}, "lupctl model convert FILE --out {path} --force"),
         ({"command": [1], "stage": {}}, "lupctl pretrain --force"),
-        ({"format": 3}, "lupctl pretrain --arch r50 --data 'my pack' --force"),
+        ({"format": 3}, "lupctl pretrain --arch r50 --data 'my pack' --out {run} --force"),
     ],
 )
 def test_another_format_is_refused_with_the_command_that_makes_the_file_again(
@@ -197,7 +201,7 @@ def test_another_format_is_refused_with_the_command_that_makes_the_file_again(
         with pytest.raises(FormatError) as caught:
             read(path)
         assert caught.value.message == f"{path}: checkpoint format {found['format']}; this lupctl reads format 2"
-        assert caught.value.hint == f"make it again: {command.format(path=path)}"
+        assert caught.value.hint == f"make it again: {command.format(path=path, run=tmp_path)}"
     assert has_header(path)
 
 
@@ -271,8 +275,8 @@ def test_a_header_that_makes_no_sense_is_refused(tmp_path: Path, place: str, val
         assert f"{path}: lupctl's header" in caught.value.message
         assert message in caught.value.message
     if "JSON" not in message:
-        again = "DATASET" if place == "command" else "tiny"
-        assert caught.value.hint == f"make it again: lupctl finetune {again} --force"
+        again, place_again = ("DATASET", "") if place == "command" else ("tiny", f" --out {tmp_path}")
+        assert caught.value.hint == f"make it again: lupctl finetune {again}{place_again} --force"
 
 
 @pytest.mark.parametrize("head", [no_head(), projection(16), neck(5), mgn_heads(0)])

@@ -447,6 +447,16 @@ def test_bgr_is_noticed_by_imagenets_constants_and_turned_round(lupctl: Shell, t
     assert pixels.std == pytest.approx((0.229, 0.224, 0.225))
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_pixel_constants_that_are_no_numbers_are_refused(lupctl: Shell, tmp_path: Path, value: float) -> None:
+    state = published()
+    state["pixel_std"] = torch.tensor([58.0, value, 57.0]).view(1, 3, 1, 1)
+    torch.save(state, tmp_path / "a.pth")
+    ran = lupctl("model convert a.pth --out b.safetensors")
+    assert (ran.code, "a.pth: its pixel constants are no finite numbers" in ran.err) == (3, True), ran.err
+    assert not Path("b.safetensors").exists()
+
+
 # The command
 
 

@@ -1,5 +1,6 @@
 """Published weights become a checkpoint of lupctl, with every tensor accounted for."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -90,6 +91,8 @@ def convert(job: ConvertJob, progress: Progress, *, dry: bool = False) -> dict[s
             f"{job.source}: pixel_mean is ImageNet's in the order blue, green, red; lupctl gives networks RGB",
             hint="--bgr turns the first convolution and the constants round",
         )
+    if not all(map(math.isfinite, (*(found.mean or ()), *(found.std or ())))):
+        raise FormatError(f"{job.source}: its pixel constants are no finite numbers", hint="download it again")
     found = turn_to_rgb(found) if job.bgr else found
     recipe = job.recipe or default_recipe(found)
     pixels = pick_pixels(found, recipe)

@@ -294,7 +294,7 @@ def test_the_loss_is_an_eighth_of_eight_and_a_fifth_of_five(labelled: Path, tmp_
 @pytest.mark.parametrize("head", ["mgn", "bnneck"])
 def test_ibn_is_an_option_of_both_heads_and_has_no_imagenet_weights(labelled: Path, tmp_path: Path, head: str) -> None:
     job = mgn_job(labelled, tmp_path / "run", "net.ibn=true", f"net.head={head}", "schedule.epochs=1")
-    assert network_plan(job.recipe, 6).ibn
+    assert network_plan(job.recipe, 6).trunk.ibn
     finetune(job, QUIET)
     first = "backbone.4.0" if head == "mgn" else "backbone.layer1.0"
     tensors = load_file(job.run / CHECKPOINT)

@@ -132,10 +132,11 @@ def load_strictly(
 
 def pack_story(pack: Pack) -> PackStory:
     """What a checkpoint keeps of a pack it was trained on: name, fingerprint, size, source and terms."""
+    source, terms = pack.record.get("source"), pack.record.get("terms")
     return PackStory(
         dataset=pack.dataset,
         fingerprint=pack.fingerprint,
         images=len(pack),
-        source=pack.record.get("source"),
-        terms=pack.record.get("terms"),
+        source=source if isinstance(source, dict) else None,
+        terms=terms if isinstance(terms, str) else None,
     )

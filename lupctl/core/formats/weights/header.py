@@ -15,13 +15,15 @@ from lupctl.core.choices import Interpolation
 from lupctl.core.errors import DataError, FormatError
 from lupctl.core.formats.weights.plan import NetworkPlan, Plan, describe_trunk
 from lupctl.core.recipes.sections import Colour, Pixels
+from lupctl.core.workspace import CHECKPOINT_NAME
 
 CHECKPOINT_FORMAT: Final = 2
 HEADER_KEY: Final = "lupctl"
 # What a file says of itself before its story.
 ENVELOPE: Final = ("format", "kind")
 # Commands that overwrite what they made when they are told --force.
-FORCEABLE: Final = ("pretrain", "finetune", "model")
+RUN_COMMANDS: Final = ("pretrain", "finetune")
+FORCEABLE: Final = (*RUN_COMMANDS, "model")
 
 Kind = Literal["checkpoint", "method"]
 Stage = Literal["pretrain", "finetune", "convert"]
@@ -203,8 +205,13 @@ def command_again(path: Path, found: Mapping[str, Any]) -> str:
     """
     command: Sequence[Any] = found["command"] if isinstance(found.get("command"), list) else ()
     if command and all(isinstance(word, str) for word in command):
-        forced = "--force" in command or command[1:2] not in [[name] for name in FORCEABLE]
-        return shlex.join([*command] if forced else [*command, "--force"])
+        verb, more = "".join(command[1:2]), list[str]()
+        # What leaves the result as it is is not recorded, such as the place it went to.
+        if verb in RUN_COMMANDS and path.name == CHECKPOINT_NAME and "--out" not in command:
+            more += ["--out", str(path.parent)]
+        if verb in FORCEABLE and "--force" not in command:
+            more += ["--force"]
+        return shlex.join([*command, *more])
     match found.get("stage"):
         case "convert":
             return f"lupctl model convert FILE --out {shlex.quote(str(path))} --force"

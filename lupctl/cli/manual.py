@@ -1,6 +1,7 @@
 """`lupctl manual`: the chapters of the manual in the terminal, from the installed package."""
 
 import os
+import re
 import sys
 from importlib.resources import files
 from pathlib import Path
@@ -18,7 +19,7 @@ TOPICS = (
     "start", "data", "videos", "pretraining", "finetuning", "recipes", "evaluation", "models", "clusters", "files",
     "scripts", "people",
 )  # fmt: skip
-WIDEST = 110  # Lines longer than this are hard to read, however wide the terminal is.
+WIDEST = 120  # Lines longer than this are hard to read, however wide the terminal is.
 
 
 def complete_topic(incomplete: str) -> list[str]:
@@ -109,5 +110,6 @@ def _show_on_terminal(text: str) -> None:
     console.width = min(console.width, WIDEST)
     # As git does: colours pass through less, and what fits on one screen needs no pager.
     os.environ.setdefault("LESS", "FRX")
+    without_pictures = re.sub(r"^!\[.*\)\n\n?", "", text, flags=re.MULTILINE)
     with console.pager(styles=not console.no_color):
-        console.print(Markdown(text, code_theme="ansi_dark"))
+        console.print(Markdown(without_pictures, code_theme="ansi_dark"))

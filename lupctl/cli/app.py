@@ -13,6 +13,7 @@ from lupctl.cli.data.pack import info, pack
 from lupctl.cli.data.verify import verify
 from lupctl.cli.demo import demo
 from lupctl.cli.doctor import doctor
+from lupctl.cli.manual import manual
 from lupctl.cli.model.export import export_model
 from lupctl.cli.model.model import convert_model, download_model, list_models, show_model
 from lupctl.cli.output import print_error, tracebacks_wanted
@@ -57,6 +58,7 @@ model.command("convert")(convert_model)
 model.command("export")(export_model)
 app.command("demo")(demo)
 app.command("doctor")(doctor)
+app.command("manual")(manual)
 
 
 def _print_version(wanted: bool) -> None:

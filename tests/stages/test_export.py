@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import nn
 
+from lupctl.cli.manual import read_chapter
 from lupctl.core.formats.features.file import read_features
 from lupctl.core.formats.weights.file import read_checkpoint, write_checkpoint
 from lupctl.core.formats.weights.header import PackStory, describe_pixels
@@ -276,10 +277,8 @@ def test_files_that_are_no_exports(made: Path, lupctl: Shell) -> None:
         assert (ran.code, f"error: {name}.onnx: {message}" in ran.err) == (3, True), ran.err
 
 
-def test_the_lines_of_the_readme(made: Path, lupctl: Shell, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (block,) = re.findall(
-        r"```python\n(import json.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL
-    )
+def test_the_lines_of_the_manual(made: Path, lupctl: Shell, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (block,) = re.findall(r"```python\n(import json.*?)```", read_chapter("models"), re.DOTALL)
     assert {line.split()[1] for line in block.splitlines() if line.startswith(("import", "from"))} == {
         "json", "numpy", "onnxruntime", "PIL"
     }  # fmt: skip
@@ -287,7 +286,7 @@ def test_the_lines_of_the_readme(made: Path, lupctl: Shell, tmp_path: Path, caps
     draw_images(tmp_path / "photos", height=128, width=56)
     for number, name in enumerate(("person.jpg", "other.jpg")):
         Image.open(f"photos/{number}.png").save(name, quality=100, subsampling=0)
-    exec(compile(block, "README.md", "exec"), {})
+    exec(compile(block, "models.md", "exec"), {})
     cosine = float(capsys.readouterr().out)
     for name in ("person.jpg", "other.jpg"):
         Image.open(name).save(Path("photos") / f"{name}.png")

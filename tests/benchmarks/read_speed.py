@@ -34,7 +34,7 @@ from lupctl.core.formats.pack.shards import PACK_FORMAT
 from lupctl.core.formats.pack.write import PackWriter
 from lupctl.core.formats.pack.write_shard import PackedBlock
 from lupctl.core.formats.record import build_record
-from lupctl.core.system.strings import build_names
+from lupctl.core.system.strings import build_column
 from lupctl.core.training.loading.images import PackImages
 from lupctl.core.training.loading.loaders import StepDataset
 from lupctl.core.training.loading.samplers import ShuffledOrder
@@ -63,7 +63,7 @@ def fill_pack(path: Path, count: int, images: list[bytes]) -> Path:
                     np.cumsum([0, *map(len, some)]),
                     np.array([crc32(image) for image in some], np.uint32),
                     np.tile(np.array([HEIGHT, WIDTH], np.uint16), (len(some), 1)),
-                    build_names(f"{row // 1000:06d}/{row:09d}.jpg" for row in rows),
+                    build_column(f"{row // 1000:06d}/{row:09d}.jpg" for row in rows),
                     np.full(len(some), -1, np.int64),
                     np.full(len(some), -1, np.int16),
                     "unlabelled",

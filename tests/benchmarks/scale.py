@@ -32,7 +32,7 @@ from lupctl.core.formats.pack.read import Pack, open_pack
 from lupctl.core.stages.pack import pack
 from lupctl.core.stages.verify import verify_pack
 from lupctl.core.system.progress.lines import Progress
-from lupctl.core.system.strings import NamesBuilder
+from lupctl.core.system.strings import StringColumnBuilder
 
 TARGET = 10_683_716
 NUM_DISTINCT = 64
@@ -63,7 +63,7 @@ class TinyImages:
 
     def list_images(self) -> Listing:
         """Names as LUPerson's: country, city, video, frame and box, 42 letters."""
-        names = NamesBuilder()
+        names = StringColumnBuilder()
         for row in range(self._count):
             names.append(f"country{row // 200_000:03d}/city/video{row // 200:06d}/{row:012d}.jpg")
         return Listing(

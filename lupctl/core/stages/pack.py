@@ -22,7 +22,7 @@ from lupctl.core.formats.pack.write import PackWriter
 from lupctl.core.formats.record import build_record
 from lupctl.core.system.disk.atomic import check_absent
 from lupctl.core.system.progress.lines import Progress
-from lupctl.core.system.strings import build_names, find_repeated
+from lupctl.core.system.strings import build_column, find_repeated
 from lupctl.core.system.threads.ordered import pick_workers
 
 DEFAULTS = PackSettings()
@@ -170,7 +170,7 @@ def _look_at(source: Source, *, out: Path, size: tuple[int, int] | None, check: 
     listing = source.list_images()
     if len(listing) == 0:
         raise DataError(f"{source.dataset}: holds no image", hint="lupctl data pack --help")
-    names = build_names(listing.names)
+    names = build_column(listing.names)
     repeated = find_repeated(names)
     if len(repeated):
         raise DataError(

@@ -29,7 +29,7 @@ from lupctl.core.formats.pack.facts import packed_check
 from lupctl.core.formats.pack.read import Pack, open_pack
 from lupctl.core.formats.pack.samples import Samples
 from lupctl.core.system.progress.lines import Progress
-from lupctl.core.system.strings import build_names, find_falls, find_repeated
+from lupctl.core.system.strings import build_column, find_falls, find_repeated
 
 Depth = Literal["counts", "checksums", "decoded"]
 
@@ -237,7 +237,7 @@ def _check_sizes(made: Pack, looks: Looks | None) -> list[Finding]:
 
 
 def _check_order(made: Pack) -> list[Finding]:
-    roles, names = made.samples.role, build_names(made.samples.names)
+    roles, names = made.samples.role, build_column(made.samples.names)
     findings = []
     unknown = np.flatnonzero(~np.isin(roles, list(ROLE_CODES.values())))
     if len(unknown):

@@ -29,7 +29,7 @@ from lupctl.core.formats.pack.write_shard import PackedBlock, ShardWriter
 from lupctl.core.stages.pack import pack
 from lupctl.core.stages.verify import verify_pack
 from lupctl.core.system.progress.lines import Progress
-from lupctl.core.system.strings import build_names
+from lupctl.core.system.strings import build_column
 from tests.conftest import Shell, encode_tiny
 
 QUIET = Progress(quiet=True)
@@ -236,7 +236,7 @@ def test_a_block_is_the_rows_it_stands_for() -> None:
         np.cumsum([0, *map(len, images)]),
         np.zeros(3, np.uint32),
         np.array([[1, 2], [3, 4], [5, 6]], np.uint16),
-        build_names(["a", "b", "c"]),
+        build_column(["a", "b", "c"]),
         np.array([7, 8, 9]),
         np.array([1, 2, 3], np.int16),
         "train",

@@ -13,7 +13,7 @@ from lupctl.core.data.sources.records import AheadSource, BlockSource, Listing, 
 from lupctl.core.formats.images.headers import HeaderReader
 from lupctl.core.formats.pack.write import SHARD_BYTES, PackWriter
 from lupctl.core.formats.pack.write_shard import PackedBlock, PackedImage
-from lupctl.core.system.strings import build_names
+from lupctl.core.system.strings import build_column
 from lupctl.core.system.threads.ordered import map_in_order
 
 MAX_BAD = 0.001
@@ -134,7 +134,7 @@ def _build_block(
         offsets,
         np.fromiter(map(crc32, values), np.uint32, count),
         size,
-        build_names(listing.names)[rows],
+        build_column(listing.names)[rows],
         listing.person[rows],
         listing.camera[rows],
         ROLE_NAMES[int(listing.role[begin])],

@@ -8,7 +8,7 @@ from importlib.metadata import version
 import numpy as np
 
 from lupctl.core.data.sources.records import DigestedSource, Listing, Source
-from lupctl.core.system.strings import build_names
+from lupctl.core.system.strings import build_column
 
 # The same files elsewhere, with another readme beside them or described in other words, make the same pack.
 UNIMPORTANT = frozenset({"root", "ignored", "notes", "notice"})
@@ -34,7 +34,7 @@ def source_digest(source: Source, listing: Listing) -> tuple[str, int | None]:
     if root is None:
         # Made when read: another lupctl may make them differently.
         digest.update(f"{version('lupctl')}\0".encode())
-        for part in build_names(listing.names).joined():
+        for part in build_column(listing.names).joined():
             digest.update(part)
         return f"sha256:{digest.hexdigest()}", None
     num_bytes = 0

@@ -13,7 +13,7 @@ from lupctl.core.choices import JUNK, ROLE_CODES, UNKNOWN_CAMERA
 from lupctl.core.data.sources.digest import source_digest
 from lupctl.core.data.sources.records import CheckedSource, Listing, Source
 from lupctl.core.errors import UsageError
-from lupctl.core.system.strings import NamesBuilder, build_names, sort_rows
+from lupctl.core.system.strings import StringColumnBuilder, build_column, sort_rows
 
 LEARNABLE = (ROLE_CODES["unlabelled"], ROLE_CODES["train"])
 
@@ -121,12 +121,12 @@ class MergedSource:
 
     @cached_property
     def _looked(self) -> tuple[Listing, list[_Part]]:
-        names = NamesBuilder()
+        names = StringColumnBuilder()
         parts = []
         for dataset, source in self._sources.items():
             listing = source.list_images()
             rows = _learnable_rows(listing)
-            column = build_names(listing.names)
+            column = build_column(listing.names)
             for row in rows.data:
                 names.append(f"{dataset}/{column[row]}")
             digest, num_bytes = source_digest(source, listing)
@@ -145,4 +145,4 @@ class MergedSource:
 def _learnable_rows(listing: Listing) -> NDArray[np.int64]:
     """Rows that may be trained on, in the order of their names."""
     rows = np.flatnonzero(np.isin(listing.role, LEARNABLE))
-    return rows[sort_rows(build_names(listing.names).take(rows))]
+    return rows[sort_rows(build_column(listing.names).take(rows))]

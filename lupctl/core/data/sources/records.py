@@ -7,7 +7,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from lupctl.core.system.strings import build_names
+from lupctl.core.system.strings import build_column
 
 
 @dataclass(frozen=True)
@@ -16,7 +16,7 @@ class Listing:
 
     Args:
         names: (N) paths relative to the dataset's root with `/` between parts; unique. Any sequence is taken and kept
-            as `Names`.
+            as `StringColumn`.
         person: (N) int64, the dataset's own number; -1 unknown or junk.
         camera: (N) int16, as published; -1 unknown.
         role: (N) uint8, see `lupctl.core.choices.ROLE_CODES`.
@@ -28,7 +28,7 @@ class Listing:
     role: NDArray[np.uint8]
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "names", build_names(self.names))
+        object.__setattr__(self, "names", build_column(self.names))
 
     def __len__(self) -> int:
         return len(self.names)

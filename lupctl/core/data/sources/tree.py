@@ -12,7 +12,7 @@ from lupctl.core.choices import ROLE_CODES, UNKNOWN_CAMERA, Layout, Role
 from lupctl.core.data.sources.folder import Scan, describe_some, read_image, scan_images
 from lupctl.core.data.sources.records import Listing
 from lupctl.core.errors import DataError
-from lupctl.core.system.strings import Names, NamesBuilder, sort_rows
+from lupctl.core.system.strings import StringColumn, StringColumnBuilder, sort_rows
 
 
 class ImageTree:
@@ -65,7 +65,7 @@ class ImageTree:
 
 def build_listing(rows: Iterable[tuple[Role, str, int, int]]) -> Listing:
     """A listing of rows (role, name, person, camera) in any order; a name may come twice."""
-    names, person, camera, role = NamesBuilder(), array("q"), array("h"), array("B")
+    names, person, camera, role = StringColumnBuilder(), array("q"), array("h"), array("B")
     for role_name, name, number, camera_number in rows:
         names.append(name)
         person.append(number)
@@ -80,7 +80,7 @@ def build_listing(rows: Iterable[tuple[Role, str, int, int]]) -> Listing:
 
 
 def sort_listing(
-    names: Names, *, person: NDArray[np.int64], camera: NDArray[np.int16], role: NDArray[np.uint8]
+    names: StringColumn, *, person: NDArray[np.int64], camera: NDArray[np.int16], role: NDArray[np.uint8]
 ) -> Listing:
     """A listing of columns (N) in any order."""
     by_name = sort_rows(names)

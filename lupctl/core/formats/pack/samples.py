@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lupctl.core.errors import FormatError
-from lupctl.core.system.strings import Names, NamesBuilder, build_names
+from lupctl.core.system.strings import StringColumn, StringColumnBuilder, build_column
 
 GROUP = "samples"
 # Names that h5py makes Python objects of at the same time; larger blocks are slower.
@@ -26,7 +26,7 @@ class Samples:
         person: (N) int64, the dataset's own number; -1 unknown or junk.
         camera: (N) int16, as published; -1 unknown.
         role: (N) uint8, see `lupctl.core.choices.ROLE_CODES`.
-        names: (N) paths relative to the dataset's root; unique. Any sequence is taken and kept as `Names`.
+        names: (N) paths relative to the dataset's root; unique. Any sequence is taken and kept as `StringColumn`.
     """
 
     person: NDArray[np.int64]
@@ -35,7 +35,7 @@ class Samples:
     names: Sequence[str]
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "names", build_names(self.names))
+        object.__setattr__(self, "names", build_column(self.names))
 
     def __len__(self) -> int:
         return len(self.names)
@@ -47,7 +47,7 @@ class Samples:
             person=self.person[rows],
             camera=self.camera[rows],
             role=self.role[rows],
-            names=build_names(self.names).take(rows),
+            names=build_column(self.names).take(rows),
         )
 
 
@@ -62,7 +62,7 @@ def concatenate_samples(parts: list[Samples]) -> Samples:
     person = np.concatenate([part.person for part in parts])
     camera = np.concatenate([part.camera for part in parts])
     role = np.concatenate([part.role for part in parts])
-    names = NamesBuilder()
+    names = StringColumnBuilder()
     while parts:
         names.extend(parts.pop(0).names)
     return Samples(person=person, camera=camera, role=role, names=names.build())
@@ -76,7 +76,7 @@ def write_samples(file: h5py.File, samples: Samples) -> None:
     kind = h5py.string_dtype("utf-8")
     written = group.create_dataset("name", shape=(len(samples),), dtype=kind, track_times=False)
     start = 0
-    for block in build_names(samples.names).encoded_blocks(NAME_ROWS):
+    for block in build_column(samples.names).encoded_blocks(NAME_ROWS):
         written[start : start + len(block)] = np.array(block, dtype=object)
         start += len(block)
 
@@ -103,7 +103,7 @@ def read_samples(file: h5py.File, path: Path, *, hint: str) -> Samples:
     return Samples(person=columns["person"], camera=columns["camera"], role=columns["role"], names=names)
 
 
-def read_names(dataset: h5py.Dataset) -> Names:
+def read_names(dataset: h5py.Dataset) -> StringColumn:
     """A column of variable-length strings; h5py's own way would make a Python object of every name at once.
 
     Raises:
@@ -118,7 +118,7 @@ def read_names(dataset: h5py.Dataset) -> Names:
         ends[start + 1 : stop + 1] += ends[start]
         letters += b"".join(block)
         start = stop
-    return Names(np.frombuffer(letters, np.uint8), ends)
+    return StringColumn(np.frombuffer(letters, np.uint8), ends)
 
 
 def read_name_blocks(dataset: h5py.Dataset) -> Iterator[list[bytes]]:

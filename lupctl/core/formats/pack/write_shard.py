@@ -20,7 +20,7 @@ from lupctl.core.formats.pack.crops import CropColumnsWriter, CropFacts
 from lupctl.core.formats.pack.samples import Samples, write_samples
 from lupctl.core.formats.record import reserve_space, write_record
 from lupctl.core.system.disk.atomic import sync_path
-from lupctl.core.system.strings import Names, NamesBuilder
+from lupctl.core.system.strings import StringColumn, StringColumnBuilder
 
 # A block of images is larger and goes past the buffer, without a copy of it.
 BUFFER_BYTES = 2**18
@@ -77,7 +77,7 @@ class PackedBlock:
     offsets: NDArray[np.int64]
     crc32: NDArray[np.uint32]
     size: NDArray[np.uint16]
-    names: Names
+    names: StringColumn
     person: NDArray[np.int64]
     camera: NDArray[np.int16]
     role: Role
@@ -125,7 +125,7 @@ class ShardWriter:
         self._persons = array("q")
         self._cameras = array("h")
         self._roles = array("B")
-        self._names = NamesBuilder()
+        self._names = StringColumnBuilder()
         self._crops = CropColumnsWriter()
 
     def add(self, image: PackedImage) -> None:

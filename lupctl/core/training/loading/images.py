@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from lupctl.core.errors import CorruptImageError, DataError
 from lupctl.core.formats.images.codec import decode_rgb
 from lupctl.core.formats.pack.read import Pack, Place
-from lupctl.core.system.strings import build_names
+from lupctl.core.system.strings import build_column
 
 # A damaged image is replaced by the next row of its pack; a run of damage this long is a damaged pack.
 REPLACEMENT_TRIES = 16
@@ -122,7 +122,7 @@ class FileImages:
     """
 
     def __init__(self, paths: Iterable[str]) -> None:
-        self._paths = build_names(paths)
+        self._paths = build_column(paths)
 
     def __len__(self) -> int:
         return len(self._paths)

@@ -17,7 +17,7 @@ from lupctl.core.data.sources.folder import describe_some
 from lupctl.core.data.sources.records import Listing
 from lupctl.core.data.sources.tree import ImageTree, sort_listing
 from lupctl.core.errors import DataError
-from lupctl.core.system.strings import NamesBuilder, find_repeated
+from lupctl.core.system.strings import StringColumnBuilder, find_repeated
 
 COLUMNS: Final = ("path", "person", "camera", "role")
 NUMBER = re.compile(r"-1|[0-9]{1,18}")
@@ -108,7 +108,7 @@ class _Table:
         self.persons, self.cameras = _Texts(), _Texts()
         self.roles = array("B")
         self._lines = array("q")
-        names = NamesBuilder()
+        names = StringColumnBuilder()
         try:
             with path.open(encoding="utf-8-sig", newline="") as stream:
                 self._read(csv.reader(stream, strict=True), names)
@@ -123,7 +123,7 @@ class _Table:
         self.names = names.build()
         self._refuse_repeated()
 
-    def _read(self, reader: "Iterator[list[str]]", names: NamesBuilder) -> None:
+    def _read(self, reader: "Iterator[list[str]]", names: StringColumnBuilder) -> None:
         columns = _check_header(self._path, next(reader, []))
         default: Role = "train" if "person" in columns else "unlabelled"
         for row in reader:

@@ -26,7 +26,14 @@ from lupctl.core.data.sources.layouts.read_ahead import ReadAhead
 from lupctl.core.data.sources.records import Listing
 from lupctl.core.data.sources.tree import build_uniform
 from lupctl.core.errors import CorruptImageError, DataError
-from lupctl.core.system.strings import BLOCK_NAMES, Names, NamesBuilder, build_names, find_falls, sort_rows
+from lupctl.core.system.strings import (
+    BLOCK_NAMES,
+    StringColumn,
+    StringColumnBuilder,
+    build_column,
+    find_falls,
+    sort_rows,
+)
 
 # Values are JPEG files; the image folder that circulates has the same names, keys with this ending.
 SUFFIX: Final = ".jpg"
@@ -92,7 +99,7 @@ class LmdbSource:
         found = data_file(self.path).stat()
         digest = hashlib.sha256(f"lmdb {found.st_size} {found.st_mtime_ns}\0".encode())
         digest.update(np.ascontiguousarray(listing.person).data)
-        for part in build_names(listing.names).joined():
+        for part in build_column(listing.names).joined():
             digest.update(part)
         return f"sha256:{digest.hexdigest()}", found.st_size
 
@@ -139,7 +146,7 @@ class LmdbSource:
         transaction = getattr(self._local, "mapped", None)
         if transaction is None:
             transaction = self._local.mapped = self._environment.begin(buffers=True)
-        names = next(build_names(self._listed.listing.names)[begin:end].encoded_blocks(end - begin))
+        names = next(build_column(self._listed.listing.names)[begin:end].encoded_blocks(end - begin))
         with damage_named(self.path):
             values: list[memoryview | None] = list(map(transaction.get, [name[: -len(SUFFIX)] for name in names]))
         return None if None in values else cast(list[memoryview], values)
@@ -165,7 +172,7 @@ class LmdbSource:
         labels, numbers = keyed.labels, keyed.numbers
         if labels == "none" and keyed.keys and all(map(NL_KEY.fullmatch, keyed.keys)):
             labels = "persons in keys"
-        named = NamesBuilder()
+        named = StringColumnBuilder()
         for block in keyed.keys.encoded_blocks():
             named.extend_encoded([key + SUFFIX.encode() for key in block])
         del keyed  # millions of keys are not kept beside as many names
@@ -193,8 +200,8 @@ class LmdbSource:
         self._open_here()
         return int(self._environment.stat()["entries"])
 
-    def _walk(self) -> Names:
-        keys = NamesBuilder()
+    def _walk(self) -> StringColumn:
+        keys = StringColumnBuilder()
         # The library fetches a key's value, too, though nobody asks for it.
         ahead, entries = ReadAhead(data_file(self.path)), max(self._num_entries, 1)
         with damage_named(self.path), self._environment.begin() as transaction, transaction.cursor() as cursor:

@@ -47,7 +47,7 @@ def readme_blocks() -> list[str]:
 
 def write_source(root: Path, plan: SyntheticPlan) -> None:
     source = SyntheticSource(plan)
-    for name in source.list_images().names:
+    for name in source.list_images().name:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_bytes(source.read(name))
 
@@ -63,7 +63,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     write_source(Path("photos"), SyntheticPlan(seed=1, unlabelled_persons=3, scenes=1, height=32, width=16))
     source = SyntheticSource(SyntheticPlan(seed=2, train_persons=3, **small))
     listing = source.list_images()
-    for number, name in enumerate(listing.names):
+    for number, name in enumerate(listing.name):
         path = Path(f"staff/{listing.person[number]:04d}/c{listing.camera[number]}_{number}.jpg")
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(source.read(name))

@@ -15,7 +15,7 @@ from lupctl.core.errors import DataError, UsageError
 from lupctl.core.formats.pack.read import Pack
 from lupctl.core.recipes.finetune_sections import SUBSET_KINDS
 from lupctl.core.recipes.models import FinetuneRecipe
-from lupctl.core.stages.finetune.subsets import TrainingSet, draw_subset, read_split
+from lupctl.core.stages.finetune.subsets import draw_subset, read_split
 
 # A person of one pack by number, of several packs by dataset and number.
 Person = int | str
@@ -103,18 +103,13 @@ def pick_subset(recipe: FinetuneRecipe, pack: Pack, rows: NDArray[np.int64]) -> 
     subset = recipe.data.subset
     if not subset:
         return rows
-    samples, source = pack.samples, pack.record.get("source", {})
-    images = TrainingSet(
-        names=[samples.names[row] for row in rows.tolist()],
-        person=samples.person[rows],
-        camera=samples.camera[rows],
-        offset=int(source.get(OFFSET_FACT, 0)),
-    )
+    samples = pack.samples.select(rows)
     kind, _, ratio = subset.partition(":")
     split = next((split for split in SUBSET_KINDS if split == kind), None)
     if split is None:
-        return rows[read_split(Path(subset), images)]
-    return rows[draw_subset(images, split, ratio, seed=recipe.data.subset_seed)]
+        offset = int(pack.record.get("source", {}).get(OFFSET_FACT, 0))
+        return rows[read_split(Path(subset), samples, offset=offset)]
+    return rows[draw_subset(samples, split, ratio, seed=recipe.data.subset_seed)]
 
 
 def repeat_rows(rows: NDArray[np.int64], repeat: float | Literal["full"], *, whole: int) -> NDArray[np.int64]:

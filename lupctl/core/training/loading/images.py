@@ -72,7 +72,7 @@ class PackImages:
     def describe(self, index: int) -> str:
         """Pack, row and name of image `index`, for a person."""
         pack, row = self._place(index)
-        return f"{pack.path}: image {row} ({pack.samples.names[row]})"
+        return f"{pack.path}: image {row} ({pack.samples.name[row]})"
 
     def decode_or_next(self, index: int, found: Found | None = None) -> tuple[int, NDArray[np.uint8], list[str]]:
         """Image `index`, or the next one that can be decoded.

@@ -23,14 +23,13 @@ from lupctl.core.data.sources.layouts.lmdb_files import (
 )
 from lupctl.core.data.sources.layouts.lmdb_keys import KeyFile, Labels, find_key_file, read_key_file
 from lupctl.core.data.sources.layouts.read_ahead import ReadAhead
-from lupctl.core.data.sources.records import Listing
 from lupctl.core.data.sources.tree import build_uniform
 from lupctl.core.errors import CorruptImageError, DataError
+from lupctl.core.formats.pack.samples import Samples
 from lupctl.core.system.strings import (
     BLOCK_NAMES,
     StringColumn,
     StringColumnBuilder,
-    build_column,
     find_falls,
     sort_rows,
 )
@@ -52,7 +51,7 @@ HINT = "copy the database again; lupctl data pack DIR --keys none reads what is 
 class _Listed:
     """What is in the database, and where its persons come from, or that there are none."""
 
-    listing: Listing
+    samples: Samples
     labels: Labels
 
 
@@ -94,23 +93,23 @@ class LmdbSource:
             "notes": [self._describe_keys()],
         }
 
-    def digest(self, listing: Listing) -> tuple[str, int | None]:
+    def digest(self, samples: Samples) -> tuple[str, int | None]:
         """Stands for the database by its size and time, and for keys and labels; with the database's bytes."""
         found = data_file(self.path).stat()
         digest = hashlib.sha256(f"lmdb {found.st_size} {found.st_mtime_ns}\0".encode())
-        digest.update(np.ascontiguousarray(listing.person).data)
-        for part in build_column(listing.names).joined():
+        digest.update(np.ascontiguousarray(samples.person).data)
+        for part in samples.name.joined():
             digest.update(part)
         return f"sha256:{digest.hexdigest()}", found.st_size
 
-    def list_images(self) -> Listing:
+    def list_images(self) -> Samples:
         """Every key, sorted, as a name ending in .jpg; no value is read.
 
         Raises:
             DataError: the key file asks for a global, or keys are no texts.
             FormatError: database or key file are damaged.
         """
-        return self._listed.listing
+        return self._listed.samples
 
     def read(self, name: str) -> bytes:
         """The value of one key; may be called from several threads at once.
@@ -133,7 +132,7 @@ class LmdbSource:
         return encoded
 
     def read_block(self, begin: int, end: int) -> list[memoryview] | None:
-        """The values of rows `begin` to `end - 1` of the listing, where they lie in the database's mapped file.
+        """The values of rows `begin` to `end - 1` of the list, where they lie in the database's mapped file.
 
         Returns:
             None where the database does not have one of the keys.
@@ -146,7 +145,7 @@ class LmdbSource:
         transaction = getattr(self._local, "mapped", None)
         if transaction is None:
             transaction = self._local.mapped = self._environment.begin(buffers=True)
-        names = next(build_column(self._listed.listing.names)[begin:end].encoded_blocks(end - begin))
+        names = next(self._listed.samples.name[begin:end].encoded_blocks(end - begin))
         with damage_named(self.path):
             values: list[memoryview | None] = list(map(transaction.get, [name[: -len(SUFFIX)] for name in names]))
         return None if None in values else cast(list[memoryview], values)
@@ -157,7 +156,7 @@ class LmdbSource:
         Without it each value waits for the disk, as the library is told not to read ahead; where the guess is wrong,
         one reading of the whole file more is what it costs.
         """
-        self._ahead.move(row / max(len(self._listed.listing), 1))
+        self._ahead.move(row / max(len(self._listed.samples), 1))
 
     @cached_property
     def _ahead(self) -> ReadAhead:
@@ -182,16 +181,16 @@ class LmdbSource:
             names, numbers = names.take(order), numbers[order] if len(numbers) else numbers
         match labels:
             case "pids":
-                listing = build_uniform(names, numbers.data, "train")
+                samples = build_uniform(names, numbers.data, "train")
             case "persons in keys":
                 # The rule fixes where the digits stand.
-                listing = build_uniform(names, (int(name[6:12]) for name in names), "train")
+                samples = build_uniform(names, (int(name[6:12]) for name in names), "train")
             case "none" | "vids":
-                listing = build_uniform(names, repeat(JUNK), "unlabelled")
-        return _Listed(listing, labels)
+                samples = build_uniform(names, repeat(JUNK), "unlabelled")
+        return _Listed(samples, labels)
 
     def _describe_keys(self) -> str:
-        count, entries = len(self._listed.listing), self._num_entries
+        count, entries = len(self._listed.samples), self._num_entries
         origin = f"{count:,} keys of {self.key_file.name}" if self.key_file else "every key of the database"
         return f"{origin}, {entries:,} entries in the database; {TOLD[self._listed.labels]}"
 

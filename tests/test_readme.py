@@ -62,9 +62,9 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     write_source(Path("lup/raw/luperson"), SyntheticPlan(unlabelled_persons=10, scenes=2, height=32, width=16))
     write_source(Path("photos"), SyntheticPlan(seed=1, unlabelled_persons=3, scenes=1, height=32, width=16))
     source = SyntheticSource(SyntheticPlan(seed=2, train_persons=3, **small))
-    listing = source.list_images()
-    for number, name in enumerate(listing.name):
-        path = Path(f"staff/{listing.person[number]:04d}/c{listing.camera[number]}_{number}.jpg")
+    samples = source.list_images()
+    for number, name in enumerate(samples.name):
+        path = Path(f"staff/{samples.person[number]:04d}/c{samples.camera[number]}_{number}.jpg")
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(source.read(name))
     write_benchmarks(Path("lup/raw"), small)

@@ -1,6 +1,6 @@
 """How long a drawn person costs: `OMP_NUM_THREADS=1 python tests/benchmarks/draw_speed.py [height width]`.
 
-Prints milliseconds per image, drawn and encoded, in the order of the listing and in a shuffled one
+Prints milliseconds per image, drawn and encoded, in the order of the list and in a shuffled one
 (where scenes come and go), on one thread.
 """
 

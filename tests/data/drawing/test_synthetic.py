@@ -47,7 +47,7 @@ def digest(plan: SyntheticPlan) -> str:
 # the list of images
 
 
-def test_the_listing_is_sorted_by_role_and_name_and_has_no_name_twice() -> None:
+def test_the_list_is_sorted_by_role_and_name_and_has_no_name_twice() -> None:
     samples = SyntheticSource(SMALL).list_images()
     keys = list(zip(samples.role.tolist(), samples.name, strict=True))
     assert keys == sorted(keys)

@@ -268,8 +268,8 @@ def test_drawn_persons_are_packed(tmp_path: Path) -> None:
 
     source = SyntheticSource(SyntheticPlan(unlabelled_persons=2, train_persons=2, test_persons=2, cameras=2))
     result = pack(source, out=tmp_path / "s.h5", progress=QUIET)
-    listing = source.list_images()
-    assert result.roles == {role: int((listing.role == code).sum()) for role, code in ROLE_CODES.items()}
+    samples = source.list_images()
+    assert result.roles == {role: int((samples.role == code).sum()) for role, code in ROLE_CODES.items()}
     assert plan_pack(source, out=tmp_path / "s.h5").state == "current"
     other = SyntheticSource(SyntheticPlan(seed=1, unlabelled_persons=2, train_persons=2, test_persons=2, cameras=2))
     assert plan_pack(other, out=tmp_path / "s.h5").state == "changed"

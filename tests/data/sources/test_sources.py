@@ -47,7 +47,7 @@ def test_market_names_tell_person_camera_and_role(market_folder: Path) -> None:
     assert [(role, name) for name, _, _, role in found] == sorted((role, name) for name, _, _, role in found)
 
 
-def test_columns_have_the_types_of_a_listing(market_folder: Path) -> None:
+def test_columns_have_the_types_of_samples(market_folder: Path) -> None:
     found = Market1501Source(market_folder).list_images()
     assert (found.person.dtype, found.camera.dtype, found.role.dtype) == (np.int64, np.int16, np.uint8)
 

@@ -83,7 +83,7 @@ def commands_of(document: str) -> list[str]:
 
 def write_source(root: Path, plan: SyntheticPlan) -> None:
     source = SyntheticSource(plan)
-    for name in source.list_images().names:
+    for name in source.list_images().name:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_bytes(source.read(name))
 
@@ -97,9 +97,9 @@ def everything(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_source(root / "raw/luperson", SyntheticPlan(unlabelled_persons=10, scenes=2, height=32, width=16))
     write_source(root / "photos", SyntheticPlan(seed=1, unlabelled_persons=3, scenes=1, height=32, width=16))
     source = SyntheticSource(SyntheticPlan(seed=2, train_persons=3, **small))
-    listing = source.list_images()
-    for number, name in enumerate(listing.names):
-        path = root / f"staff/{listing.person[number]:04d}/c{listing.camera[number]}_{number}.jpg"
+    samples = source.list_images()
+    for number, name in enumerate(samples.name):
+        path = root / f"staff/{samples.person[number]:04d}/c{samples.camera[number]}_{number}.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(source.read(name))
     write_benchmarks(root / "raw", small)

@@ -239,13 +239,13 @@ def test_merge(lupctl: Shell, home: Path) -> None:
     assert "market1501: 8 queries and gallery images are left out; nothing may be trained on them" in ran.err
     made = open_pack(home / "packs" / "all.h5")
     crops = [f"a/{row}.jpg" for row in range(4)]
-    assert made.samples.names[:4] == [f"crops/{name}" for name in crops]
-    assert made.samples.names[12:] == [f"old/{name}" for name in crops]
-    assert all(name.startswith("market1501/bounding_box_train/") for name in made.samples.names[4:12])
+    assert made.samples.name[:4] == [f"crops/{name}" for name in crops]
+    assert made.samples.name[12:] == [f"old/{name}" for name in crops]
+    assert all(name.startswith("market1501/bounding_box_train/") for name in made.samples.name[4:12])
     assert (made.samples.role == 0).all()
     assert (made.samples.person == -1).all()
     assert (made.samples.camera == -1).all()
-    for row, name in enumerate(made.samples.names):
+    for row, name in enumerate(made.samples.name):
         dataset, _, inside = name.partition("/")
         original = home / "raw" / ("crops" if dataset == "old" else dataset) / inside
         assert made.read(row) == original.read_bytes()

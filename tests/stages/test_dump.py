@@ -83,7 +83,7 @@ def test_features_are_those_of_a_plain_forward_pass(home: Path, labelled: Path, 
     assert_close(features, wanted, share=SAME_SIZE)
     assert abs(np.linalg.norm(features.features, axis=1) - 1).min() > 1e-3, "not normalised"
     samples = features.samples
-    assert samples.names == [pack.samples.names[row] for row in rows]
+    assert samples.name == [pack.samples.name[row] for row in rows]
     for mine, theirs in ((samples.person, pack.samples.person), (samples.role, pack.samples.role)):
         assert np.array_equal(mine, theirs[rows])
     record = features.record
@@ -159,12 +159,12 @@ def test_a_folder_of_images(home: Path, folder: Path, lupctl: Shell) -> None:
     assert (ran.json["schema"], ran.json["images"], ran.json["dim"]) == ("lupctl.dump/1", 3, 32)
     assert [line.partition(":")[0] for line in ran.json["quarantine"]] == ["text.jpg", "zero.png"]
     features = read_features(Path("f.h5"))
-    assert features.samples.names == ["b.jpg", "deep/a.png", "deep/er/c.jpg"]
+    assert features.samples.name == ["b.jpg", "deep/a.png", "deep/er/c.jpg"]
     assert set(features.samples.role.tolist()) == {0}
     assert set(features.samples.person.tolist()) == {-1}
     assert features.record["quarantine"] == ran.json["quarantine"]
     assert (features.record["dataset"], set(features.record["parents"])) == ("photos", {"checkpoint"})
-    images = [cv2.imread(str(folder / name))[:, :, ::-1] for name in features.samples.names]
+    images = [cv2.imread(str(folder / name))[:, :, ::-1] for name in features.samples.name]
     wanted = plain_features(home / "runs/fine/checkpoint.safetensors", [np.ascontiguousarray(im) for im in images])
     assert_close(features, wanted, share=RESIZED)
     assert lupctl(f"dump fine photos --home {home} --dry-run --json").json["images"] == 5
@@ -260,7 +260,7 @@ def test_a_damaged_image_of_a_pack_is_an_error_not_a_gap(home: Path, labelled: P
     ran = lupctl(f"dump fine bad.h5 --home {home} --device cpu --out f.h5 --workers 1")
     assert ran.code == 3
     assert "bad.h5: image" in ran.err
-    assert pack.samples.names[-1] in ran.err
+    assert pack.samples.name[-1] in ran.err
     assert not Path("f.h5").exists()
 
 

@@ -292,7 +292,7 @@ def test_the_lines_of_the_manual(made: Path, lupctl: Shell, tmp_path: Path, caps
         Image.open(name).save(Path("photos") / f"{name}.png")
     assert lupctl(f"dump {made / 'bot.safetensors'} photos --device cpu --workers 0 --out f.h5").code == 0
     features = read_features(Path("f.h5"))
-    rows = [features.samples.names.index(f"{name}.jpg.png") for name in ("person", "other")]
+    rows = [features.samples.name.index(f"{name}.jpg.png") for name in ("person", "other")]
     first, second = np.asarray(features.features)[rows]
     expected = first @ second / np.linalg.norm(first) / np.linalg.norm(second)
     assert cosine == pytest.approx(expected, abs=0.01), "Pillow rounds what it resized to whole grey levels"

@@ -164,7 +164,7 @@ def _leave_out(inputs: "Inputs", chunks: FeatureChunks) -> tuple[Samples, NDArra
     for line in chunks.left_out:
         row, _, reason = line.partition(": ")
         kept[int(row)] = False
-        quarantine.append(f"{inputs.samples.names[int(row)]}: {reason}")
+        quarantine.append(f"{inputs.samples.name[int(row)]}: {reason}")
     if not kept.any():
         chunks.forget()
         raise DataError(f"{inputs.dataset}: none of the {len(kept)} files is an image", hint="name a folder of images")
@@ -221,12 +221,12 @@ def open_images(data: Path, roles: Sequence[Role]) -> Inputs:
             parents={f"pack:{pack.dataset}": pack.fingerprint},
             facts={PASSED_ON[key]: value for key, value in pack.record.get("source", {}).items() if key in PASSED_ON},
         )
-    listing = ImagesSource(data, dataset=data.name).list_images()
+    samples = ImagesSource(data, dataset=data.name).list_images()
     return Inputs(
-        images=FileImages(f"{data}/{name}" for name in listing.names),
-        samples=Samples(listing.person, listing.camera, listing.role, listing.names),
+        images=FileImages(f"{data}/{name}" for name in samples.name),
+        samples=samples,
         dataset=data.resolve().name,
-        digest=_digest_files(data, listing.names),
+        digest=_digest_files(data, samples.name),
         parents={},
         facts={},
     )

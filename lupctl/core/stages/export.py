@@ -209,8 +209,7 @@ def embed_units(encoder: Encoder, images: NDArray[np.uint8]) -> NDArray[np.float
     count = len(images)
     size = np.full((count, 2), images.shape[1:3], dtype=np.int64)
     (draws,) = draw_views([encoder.view], size, np.arange(count), seed=SEED, epoch=0)
-    tensors = {name: torch.from_numpy(column) for name, column in vars(draws).items()}
-    features = encoder.network.embed(make_view(encoder.view, torch.from_numpy(images), tensors))
+    features = encoder.network.embed(make_view(encoder.view, torch.from_numpy(images), draws.tensors()))
     units: NDArray[np.float32] = torch.nn.functional.normalize(features.float(), dim=1).numpy()
     return units
 

@@ -158,7 +158,7 @@ def test_labels_have_no_gaps_and_junk_is_nobody(gaps: Path, tmp_path: Path) -> N
     assert train.persons == (2, 7, 1501)
     assert train.label.tolist() == [0] * 4 + [1] * 4 + [2]
     assert np.array_equal(np.array(train.persons)[train.label], made.samples.person[train.rows])
-    assert all(made.samples.names[row].startswith("bounding_box_train/") for row in train.rows)
+    assert all(made.samples.name[row].startswith("bounding_box_train/") for row in train.rows)
 
 
 def test_a_person_with_one_image_fills_its_place(gaps: Path, tmp_path: Path) -> None:

@@ -380,7 +380,7 @@ def test_damaged_images_are_passed_over_and_counted(
     facts = pretrain(job, Progress())
     assert facts["damaged"] == 2
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning: passed over: ")]
-    names = open_pack(pack).samples.names
+    names = open_pack(pack).samples.name
     assert len(lines) == 2
     for row in (3, 20):
         assert sum(f"{pack}: image {row} ({names[row]})" in line for line in lines) == 1, lines

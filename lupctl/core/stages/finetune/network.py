@@ -5,31 +5,26 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from lupctl.core.choices import ROLE_CODES
 from lupctl.core.formats.pack.read import Pack
 from lupctl.core.formats.weights.file import Checkpoint, load_strictly, pack_story, read_checkpoint, write_checkpoint
 from lupctl.core.formats.weights.header import CheckpointHeader, describe_pixels
 from lupctl.core.formats.weights.plan import MgnHead, NeckHead
-from lupctl.core.ranking.retrieval.extract import Encoder, extract_features
-from lupctl.core.ranking.retrieval.score import score
+from lupctl.core.ranking.retrieval.extract import Encoder
+from lupctl.core.ranking.retrieval.quick import score_pack
 from lupctl.core.recipes.models import FinetuneRecipe
 from lupctl.core.stages.finetune.job import FinetuneJob, input_fingerprints, network_plan
 from lupctl.core.stages.finetune.persons import Person
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.training.engine.runs import RunFolder
-from lupctl.core.training.loading.images import PackImages
 from lupctl.core.training.nets.build import build_mgn, build_reid
 from lupctl.core.training.nets.heads import CLASSIFIERS
 from lupctl.core.training.nets.mgn import MGN_CLASSIFIERS, NEW_PARTS, MgnNetwork, spread_trunk
 from lupctl.core.training.nets.networks import ReidNetwork
 from lupctl.core.training.nets.resnet.imagenet import imagenet_trunk
 from lupctl.core.training.views.plan import build_view_plan
-
-EVALUATION_CHUNK = 128
 
 
 def build_started(job: FinetuneJob, num_classes: int, progress: Progress) -> ReidNetwork | MgnNetwork:
@@ -118,23 +113,8 @@ def evaluate_network(
     workers: int,
 ) -> dict[str, float]:
     """mAP, official mAP, mINP and rank-1 of a network in training on the pack's queries; what trains trains on."""
-    wanted = np.isin(pack.samples.role, [ROLE_CODES["query"], ROLE_CODES["gallery"]])
-    rows = np.flatnonzero(wanted)
-    # Module by module: a trunk that is frozen stays in evaluation mode.
-    modes = [(module, module.training) for module in network.modules()]
-    network.eval()
     encoder = Encoder(network, build_view_plan(recipe.pixels.model_dump()), device, kind)
-    features = extract_features(
-        encoder,
-        PackImages([pack], rows),
-        chunk=EVALUATION_CHUNK,
-        workers=workers,
-        flip=False,
-        progress=Progress(quiet=True),
-    )
-    for module, mode in modes:
-        module.training = mode
-    scores = score(features, pack.samples.select(rows), device=device, same_camera=recipe.evaluation.same_camera).scores
+    scores = score_pack(encoder, pack, workers=workers, same_camera=recipe.evaluation.same_camera).scores
     return {"map": scores.map, "map_official": scores.map_official, "minp": scores.minp, "rank1": scores.cmc[1]}
 
 

@@ -9,13 +9,11 @@ from lupctl.core.formats.pack.read import Pack
 from lupctl.core.formats.pack.samples import Samples
 from lupctl.core.ranking.metrics.ranking import chunk_ranges
 from lupctl.core.ranking.retrieval.answerable import gallery_rows, query_rows
-from lupctl.core.ranking.retrieval.extract import Encoder, extract_features
-from lupctl.core.ranking.retrieval.score import score
+from lupctl.core.ranking.retrieval.extract import Encoder
+from lupctl.core.ranking.retrieval.quick import score_pack
 from lupctl.core.recipes.models import PretrainRecipe
 from lupctl.core.stages.pretrain.setup import Setup
 from lupctl.core.system.jobs.messages import rank
-from lupctl.core.system.progress.lines import Progress
-from lupctl.core.training.loading.images import PackImages
 from lupctl.core.training.nets.networks import Embedding
 from lupctl.core.training.views.plan import build_view_plan
 
@@ -31,30 +29,12 @@ def probe_backbone(network: Embedding, recipe: PretrainRecipe, setup: Setup, pac
     Returns:
         `probe_map`, `probe_rank1` and `probe_knn`, as fractions; empty in other processes.
     """
-    # Opening a loader takes a number from torch's generator.
-    with torch.random.fork_rng(devices=[]):
-        return _score(network, recipe, setup, pack) if rank() == 0 else {}
-
-
-def _score(network: Embedding, recipe: PretrainRecipe, setup: Setup, pack: Pack) -> dict[str, float]:
-    rows = np.concatenate([query_rows(pack.samples), gallery_rows(pack.samples)])
-    was_training = network.training
-    network.eval()
-    try:
-        features = extract_features(
-            Encoder(network, build_view_plan(recipe.pixels.model_dump()), setup.device, setup.precision),
-            PackImages([pack], rows),
-            chunk=CHUNK,
-            workers=setup.workers,
-            flip=False,
-            progress=Progress(quiet=True),
-        )
-    finally:
-        network.train(was_training)
-    samples = pack.samples.select(rows)
-    scores = score(features, samples, device=setup.device).scores
-    neighbours = neighbour_accuracy(features, samples, device=setup.device)
-    return {"probe_map": scores.map, "probe_rank1": scores.cmc[1], "probe_knn": neighbours}
+    if rank() > 0:
+        return {}
+    view = build_view_plan(recipe.pixels.model_dump())
+    found = score_pack(Encoder(network, view, setup.device, setup.precision), pack, workers=setup.workers)
+    neighbours = neighbour_accuracy(found.features, found.samples, device=setup.device)
+    return {"probe_map": found.scores.map, "probe_rank1": found.scores.cmc[1], "probe_knn": neighbours}
 
 
 def neighbour_accuracy(features: NDArray[np.float32], samples: Samples, *, device: torch.device) -> float:

@@ -89,7 +89,7 @@ def test_the_command_of_a_shipped_recipe_is_one(recipe: Shipped) -> None:
         flags = {"net.arch": params["arch"]}
         assert resolve_recipe(recipe.stage, recipe.name, flags=flags) == resolve_recipe(recipe.stage, recipe.name)
     else:
-        from lupctl.cli.demo import RECIPES
+        from lupctl.core.flows.demo import RECIPES
 
         assert (command.name, recipe.name in RECIPES) == ("demo", True)
 

@@ -1,6 +1,5 @@
 """`lupctl dump`."""
 
-import sys
 from dataclasses import asdict
 from typing import Annotated
 
@@ -21,8 +20,9 @@ from lupctl.cli.options import (
 from lupctl.cli.output import print_json, print_path, print_plan
 from lupctl.core.choices import ROLE_CODES, FeatureType, Precision, Role, nearest_name
 from lupctl.core.errors import UsageError
-from lupctl.core.resolve.checkpoints import find_checkpoint, newest_run
+from lupctl.core.resolve.checkpoints import pick_checkpoint
 from lupctl.core.resolve.images import default_out, find_images
+from lupctl.core.system.command_line import recorded_command
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.workspace import open_workspace
 
@@ -87,7 +87,7 @@ def dump(
     progress = Progress(quiet=quiet)
     space = open_workspace(home)
     where = pick_device(device)
-    checkpoint = find_checkpoint(space, str(newest_run(space, progress)) if run is None else run)
+    checkpoint = pick_checkpoint(space, run, progress)
     source = find_images(space, data, checkpoint)
     job = DumpJob(
         checkpoint=checkpoint,
@@ -100,7 +100,7 @@ def dump(
         chunk=chunk,
         workers=workers,
         force=force,
-        command=("lupctl", *sys.argv[1:]),
+        command=recorded_command(),
     )
     if dry_run:
         plan = {"checkpoint": str(checkpoint), "data": str(source), "out": str(job.out), "device": str(where)}

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lupctl.cli.command_line import lasting_command
 from lupctl.cli.complete import complete_dataset, complete_start
 from lupctl.cli.options import (
     ArchOption,
@@ -25,6 +24,7 @@ from lupctl.cli.options import (
 )
 from lupctl.cli.output import print_json, print_path, print_plan, print_table
 from lupctl.core.resolve.finetuning import default_run, resolve
+from lupctl.core.system.command_line import recorded_command
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.workspace import open_workspace
 
@@ -125,7 +125,7 @@ def finetune(
         run=out or default_run(space, packs, resolved, origin),
         placement=placement,
         workers=workers,
-        command=lasting_command(),
+        command=recorded_command(),
         force=force,
         quiet=quiet,
     )

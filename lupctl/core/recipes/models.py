@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from lupctl.core.choices import Method, Precision
+from lupctl.core.choices import TRAINING_SEED, Method, Precision
 from lupctl.core.recipes.finetune_sections import Evaluation, FinetuneData, FinetuneNet, Losses
 from lupctl.core.recipes.pretrain_sections import (
     Curves,
@@ -44,7 +44,7 @@ class PretrainRecipe(Section):
 
     stage: Literal["pretrain"] = "pretrain"
     method: Method = "moco"
-    seed: Annotated[int, Field(ge=0, lt=2**63)] = 1
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = TRAINING_SEED
     bn_groups: Positive = 8
     precision: Precision = "auto"
     net: PretrainNet = PretrainNet()
@@ -96,7 +96,7 @@ class FinetuneRecipe(Section):
 
     stage: Literal["finetune"] = "finetune"
     start: str = ""
-    seed: Annotated[int, Field(ge=0, lt=2**63)] = 1
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = TRAINING_SEED
     bn_groups: Positive = 1
     precision: Precision = "auto"
     freeze_epochs: Annotated[float, Field(ge=0)] = 0.0

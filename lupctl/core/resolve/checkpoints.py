@@ -73,7 +73,7 @@ def find_checkpoint(space: Workspace, name: str, *, others: Sequence[str] = ()) 
     Raises:
         DataError: there is none, or it is a file of PyTorch.
     """
-    for path in (Path(name), space.runs / name, space.models / name, space.models / f"{name}.safetensors"):
+    for path in (Path(name), space.runs / name, space.models / name, published_path(space, name)):
         if path.is_file() and path.suffix in TORCH_SUFFIXES:
             raise DataError(
                 f"{path}: a file of PyTorch; a checkpoint of lupctl was expected", hint=f"lupctl model convert {path}"
@@ -92,6 +92,11 @@ def find_checkpoint(space: Workspace, name: str, *, others: Sequence[str] = ()) 
     )
 
 
+def published_path(space: Workspace, name: str) -> Path:
+    """Where the checkpoint made of published weights goes, so that `find_checkpoint` finds it by this name."""
+    return space.models / f"{name}.safetensors"
+
+
 def _hint_for_missing(space: Workspace, name: str, others: Sequence[str]) -> str:
     from lupctl.core.data.catalog.weights import PUBLISHED
 
@@ -101,6 +106,28 @@ def _hint_for_missing(space: Workspace, name: str, others: Sequence[str]) -> str
     runs = [run.name for run in [*space.finished_runs("finetune"), *space.finished_runs("pretrain")]]
     guess = nearest_name(name, [*others, *runs, *published])
     return f"did you mean {guess}?" if guess else "lupctl pretrain or lupctl finetune makes one"
+
+
+def pick_checkpoint(space: Workspace, name: str | None, progress: Progress) -> Path:
+    """The checkpoint that is named, else that of the newest run.
+
+    Raises:
+        DataError: there is none.
+    """
+    return find_checkpoint(space, str(newest_run(space, progress)) if name is None else name)
+
+
+def newest_finetuning(space: Workspace, progress: Progress) -> Path:
+    """The newest fine-tuning run.
+
+    Raises:
+        DataError: there is none that is finished.
+    """
+    runs = space.finished_runs("finetune")
+    if not runs:
+        raise DataError(f"no finished fine-tuning run in {space.runs}", hint="make one: lupctl finetune market1501")
+    progress.say(f"run: {runs[0]} (the newest fine-tuning run)")
+    return runs[0]
 
 
 def newest_run(space: Workspace, progress: Progress) -> Path:

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lupctl.core.choices import Arch, ReidHead
+from lupctl.core.choices import TRAINING_SEED, Arch, ReidHead
 from lupctl.core.errors import UsageError
 from lupctl.core.resolve.checkpoints import Start, find_start
 from lupctl.core.system.progress.lines import Progress
@@ -21,10 +21,6 @@ IMAGENET_RECIPE = "mgn-imagenet"
 
 
 NL_RECIPE = "mgn-luperson-nl"
-
-
-# A run of another seed has it in its name.
-DEFAULT_SEED = 1
 
 
 def resolve(
@@ -119,6 +115,6 @@ def default_run(space: Workspace, packs: tuple[Path, ...], recipe: "FinetuneReci
         words.append(f"part{data.subset_seed}")
     if data.repeat != 1:
         words.append(f"repeat-{data.repeat:g}" if isinstance(data.repeat, float) else f"repeat-{data.repeat}")
-    if recipe.seed != DEFAULT_SEED:
+    if recipe.seed != TRAINING_SEED:  # a run of another seed has it in its name
         words.append(f"seed{recipe.seed}")
     return space.runs / "-".join(words)

@@ -13,7 +13,6 @@ import torch
 from numpy.typing import NDArray
 
 from lupctl.core.choices import ROLE_CODES, FeatureType, Precision, Role
-from lupctl.core.data.sources.layouts.images import ImagesSource
 from lupctl.core.errors import DataError
 from lupctl.core.formats.features.chunks import FeatureChunks, open_chunks
 from lupctl.core.formats.features.file import FEATURES_FORMAT, Features, write_features
@@ -178,7 +177,7 @@ def count_images(job: DumpJob) -> dict[str, int]:
     """How many images a job will run on; nothing is decoded."""
     if is_pack(job.data):
         return {"images": len(select_roles(open_pack(job.data).samples, job.roles))}
-    return {"images": len(ImagesSource(job.data, dataset=job.data.name).list_images())}
+    return {"images": len(list_files(job.data))}
 
 
 @dataclass(frozen=True)
@@ -221,7 +220,7 @@ def open_images(data: Path, roles: Sequence[Role]) -> Inputs:
             parents={f"pack:{pack.dataset}": pack.fingerprint},
             facts={PASSED_ON[key]: value for key, value in pack.record.get("source", {}).items() if key in PASSED_ON},
         )
-    samples = ImagesSource(data, dataset=data.name).list_images()
+    samples = list_files(data)
     return Inputs(
         images=FileImages(f"{data}/{name}" for name in samples.name),
         samples=samples,
@@ -230,6 +229,18 @@ def open_images(data: Path, roles: Sequence[Role]) -> Inputs:
         parents={},
         facts={},
     )
+
+
+def list_files(folder: Path) -> Samples:
+    """The files of a folder that may be images; nothing is decoded.
+
+    Raises:
+        DataError: there are none.
+    """
+    # Raw data is read for a folder alone; who dumps a pack does not wait for it.
+    from lupctl.core.data.sources.layouts.images import ImagesSource
+
+    return ImagesSource(folder, dataset=folder.name).list_images()
 
 
 def _digest_files(folder: Path, names: Sequence[str]) -> str:

@@ -7,16 +7,15 @@ from zlib import crc32
 
 import numpy as np
 
-from lupctl.core.choices import ROLE_NAMES, ImageCheck
+from lupctl.core.choices import MAX_BAD, ROLE_NAMES, SHARD_BYTES, ImageCheck
 from lupctl.core.data.packing.stored import build_reader
 from lupctl.core.data.sources.records import AheadSource, BlockSource, Source
 from lupctl.core.formats.images.headers import HeaderReader
 from lupctl.core.formats.pack.samples import Samples
-from lupctl.core.formats.pack.write import SHARD_BYTES, PackWriter
+from lupctl.core.formats.pack.write import PackWriter
 from lupctl.core.formats.pack.write_shard import PackedBlock, PackedImage
 from lupctl.core.system.threads.ordered import map_in_order
 
-MAX_BAD = 0.001
 # Encoded bytes in a block: what fits into a core's cache between reading, summing and writing.
 BLOCK_BYTES = 2**19
 FEWEST_ROWS, MOST_ROWS = 16, 1024

@@ -8,7 +8,7 @@ from functools import cached_property
 import cv2
 import numpy as np
 
-from lupctl.core.choices import DISTRACTOR, JUNK, ROLE_CODES, UNKNOWN_CAMERA, Role
+from lupctl.core.choices import DISTRACTOR, JUNK, ROLE_CODES, SYNTHETIC, UNKNOWN_CAMERA, Role
 from lupctl.core.data.drawing.chance import PRESENCE, Chance
 from lupctl.core.data.drawing.shot import Shot, draw_shot
 from lupctl.core.errors import DataError, UsageError
@@ -88,7 +88,7 @@ class SyntheticSource:
         dataset: the name the pack will carry.
     """
 
-    def __init__(self, plan: SyntheticPlan, *, dataset: str = "synthetic") -> None:
+    def __init__(self, plan: SyntheticPlan, *, dataset: str = SYNTHETIC) -> None:
         self.plan = plan
         self._dataset = dataset
 

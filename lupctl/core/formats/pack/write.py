@@ -8,7 +8,7 @@ from operator import lt
 from pathlib import Path
 from types import TracebackType
 
-from lupctl.core.choices import ROLE_CODES
+from lupctl.core.choices import ROLE_CODES, SHARD_BYTES
 from lupctl.core.errors import DataError, FormatError, UsageError
 from lupctl.core.formats.pack.columns import COLUMNS_KEY, columns_hold
 from lupctl.core.formats.pack.lock import holds_only_shards, lock_folder, old_place, part_place, set_aside
@@ -17,7 +17,6 @@ from lupctl.core.formats.pack.write_shard import PackedBlock, PackedImage, Shard
 from lupctl.core.formats.record import build_record
 from lupctl.core.system.disk.atomic import check_absent, disk_errors_named, sync_path
 
-SHARD_BYTES = 8 * 2**30
 # What a record says of one file or one writer, and not of the pack.
 FILE_KEYS = {"shard", "quarantine", "command", COLUMNS_KEY}
 

@@ -15,7 +15,7 @@ from typing import TypeVar, cast
 import torch
 from torch.distributed import DistBackendError
 
-from lupctl.core.errors import DeviceError, InterruptedRunError, LupError, StoppedError
+from lupctl.core.errors import DeviceError, InterruptedRunError, LupError, StoppedError, out_of_memory
 from lupctl.core.system.jobs.messages import joined_job
 from lupctl.core.system.jobs.outer import LOOPBACK, Meeting, find_outer_job
 
@@ -125,7 +125,7 @@ def _run_child(entry: Callable[[T], R], job: T, kind: str, folder: str) -> R:
         with joined_job(kind):
             return entry(job)
     except (LupError, torch.OutOfMemoryError) as met:
-        error = met if isinstance(met, LupError) else _out_of_memory(met)
+        error = met if isinstance(met, LupError) else out_of_memory(met)
         note = Path(folder) / f"{time.monotonic_ns():020d}-{os.environ['RANK']}.json"
         note.write_text(json.dumps([type(error).__name__, error.message, error.hint]), encoding="utf-8")
         sys.exit(error.exit_code)
@@ -135,12 +135,6 @@ def _run_child(entry: Callable[[T], R], job: T, kind: str, folder: str) -> R:
             # this one with it; its error is the one to tell.
             time.sleep(PATIENCE_S)
         raise
-
-
-def _out_of_memory(error: torch.OutOfMemoryError) -> DeviceError:
-    return DeviceError(
-        f"out of memory ({str(error).partition(chr(10))[0]})", hint="a smaller batch, as in --set data.batch=..."
-    )
 
 
 def _first_error(folder: Path) -> LupError | None:

@@ -90,7 +90,13 @@ def test_features_are_those_of_a_plain_forward_pass(home: Path, labelled: Path, 
     assert record["parents"]["pack:labelled"] == pack.fingerprint
     assert record["parents"]["checkpoint"].startswith("sha256:")
     assert (record["dataset"], record["flip"], record["precision"]) == ("labelled", False, "float32")
-    assert record["command"][:3] == ["lupctl", "dump", "fine"]
+    assert record["command"] == ["lupctl", "dump", "fine"]
+
+
+def test_the_same_features_have_the_same_bytes_anywhere(home: Path, lupctl: Shell) -> None:
+    assert lupctl(f"dump fine --home {home} --device cpu --out one.h5 --workers 0").code == 0
+    assert lupctl(f"dump fine --home={home} --device=cpu --out=elsewhere/two.h5 --workers 2 --json").code == 0
+    assert Path("one.h5").read_bytes() == Path("elsewhere/two.h5").read_bytes()
 
 
 def test_flip_adds_the_mirrored_image(home: Path, labelled: Path, lupctl: Shell) -> None:

@@ -42,7 +42,7 @@ from lupctl.cli.options import (
 from lupctl.cli.output import print_json, print_plan, print_table
 from lupctl.core.choices import SHARD_BYTES
 from lupctl.core.errors import UsageError
-from lupctl.core.resolve.building import Crops, resolve_build
+from lupctl.core.resolve.building import CropOptions, resolve_build
 from lupctl.core.system.command_line import recorded_command
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.workspace import open_workspace
@@ -103,14 +103,14 @@ def build(
     from lupctl.core.stages.build import run as stage
     from lupctl.core.stages.build.plan import plan_build
 
-    asked = Crops(
+    options = CropOptions(
         detections=detections, format=format, detector=detector, weights=detector_weights, device=device,
         first_frame=first_frame, filters=filters, min_score=min_score, min_width=min_width, aspect=parse_aspect(aspect),
         min_keypoint=min_keypoint, max_outside=max_outside, every=every, track=track, min_track=min_track,
     )  # fmt: skip
     space = open_workspace(home)
     job = replace(
-        resolve_build(space, name, asked, videos=videos, out=out, cameras=cameras, global_ids=global_ids),
+        resolve_build(space, name, options, videos=videos, out=out, cameras=cameras, global_ids=global_ids),
         shard_bytes=shard_bytes, executor=executor, workers=workers, shard=parse_shard(shard), strict=strict,
         force=force, command=recorded_command(),
     )  # fmt: skip

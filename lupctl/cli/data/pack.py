@@ -31,7 +31,7 @@ from lupctl.cli.options import (
 from lupctl.cli.output import print_json, print_path
 from lupctl.core.choices import DRAWING_SEED, MAX_BAD, SHARD_BYTES, ImageCheck
 from lupctl.core.errors import UsageError, raise_all
-from lupctl.core.flows.packing import Packing, pack_datasets
+from lupctl.core.flows.packing import PackOptions, pack_datasets
 from lupctl.core.resolve.sources import Reading
 from lupctl.core.system.command_line import recorded_command
 from lupctl.core.system.progress.lines import Progress
@@ -140,7 +140,7 @@ def pack(
 
     `lupctl data pack luperson market1501 photos.h5 --merge everybody` (one unlabelled pack to pre-train on)
     """
-    asked = Packing(
+    options = PackOptions(
         names=tuple(names or ()),
         dataset=name,
         merged=merge,
@@ -156,7 +156,7 @@ def pack(
         dry_run=dry_run,
         command=recorded_command(),
     )
-    packed = pack_datasets(open_workspace(home), asked, Progress(quiet=quiet))
+    packed = pack_datasets(open_workspace(home), options, Progress(quiet=quiet))
     show_packs(packed.plans, packed.results, dry_run=dry_run, force=force, json=json)
     raise_all(packed.errors)
 

@@ -18,7 +18,7 @@ from lupctl.cli.data.reading_options import (
 from lupctl.cli.data.tables import show_verdict
 from lupctl.cli.options import DebugOption, HomeOption, JsonOption, QuietOption
 from lupctl.cli.output import print_json
-from lupctl.core.flows.verification import Verification, refuse_unsound, verify_all
+from lupctl.core.flows.verification import VerifyOptions, refuse_unsound, verify_all
 from lupctl.core.resolve.sources import Reading
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.workspace import open_workspace
@@ -64,8 +64,8 @@ def verify(
     Exits with 3 when an error is found; warnings and notes are printed.
     """
     reading = Reading(layout, cameras, version=version, with_val=val, keys=keys, root=root)
-    asked = Verification(tuple(targets), reading, deep=deep, fast=fast, workers=workers)
-    verdicts = verify_all(open_workspace(home), asked, Progress(quiet=quiet))
+    options = VerifyOptions(tuple(targets), reading, deep=deep, fast=fast, workers=workers)
+    verdicts = verify_all(open_workspace(home), options, Progress(quiet=quiet))
     if json:
         sound = all(verdict.num_errors == 0 for verdict in verdicts)
         print_json(VERIFY_SCHEMA, {"sound": sound, "verdicts": [asdict(verdict) for verdict in verdicts]})

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from lupctl.cli.complete import complete_run
-from lupctl.core.choices import NeighbourSearch, Protocol, RerankBase, SameCamera, TestedPersons
+from lupctl.core.choices import SHOT_DRAWS, SHOT_SEED, NeighbourSearch, Protocol, RerankBase, SameCamera, TestedPersons
 from lupctl.core.errors import UsageError
 
 TargetsArgument = Annotated[
@@ -62,10 +62,10 @@ ProtocolOption = Annotated[
 ]
 DrawsOption = Annotated[
     int | None,
-    typer.Option("--draws", min=1, help="Gallery draws of single-shot [default: 10].", show_default=False),
+    typer.Option("--draws", min=1, help=f"Gallery draws of single-shot [default: {SHOT_DRAWS}].", show_default=False),
 ]
 SeedOption = Annotated[
-    int | None, typer.Option("--seed", min=0, help="Of these draws [default: 0].", show_default=False)
+    int | None, typer.Option("--seed", min=0, help=f"Of these draws [default: {SHOT_SEED}].", show_default=False)
 ]
 PersonsOption = Annotated[
     str | None,

@@ -60,13 +60,13 @@ class DemoResult:
     @property
     def gain(self) -> dict[str, float]:
         """What pre-training adds to mAP, re-ranked mAP and rank-1, as fractions."""
-        without, with_ = self.reports[FROM_SCRATCH], self.reports[PRETRAINED]
-        assert without.rerank is not None
-        assert with_.rerank is not None
+        scratch, pretrained = self.reports[FROM_SCRATCH], self.reports[PRETRAINED]
+        assert scratch.rerank is not None
+        assert pretrained.rerank is not None
         return {
-            "map": with_.scores.map - without.scores.map,
-            "map_rerank": with_.rerank.scores.map - without.rerank.scores.map,
-            "rank1": with_.scores.cmc[1] - without.scores.cmc[1],
+            "map": pretrained.scores.map - scratch.scores.map,
+            "map_rerank": pretrained.rerank.scores.map - scratch.rerank.scores.map,
+            "rank1": pretrained.scores.cmc[1] - scratch.scores.cmc[1],
         }
 
 

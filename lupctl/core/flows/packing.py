@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Packing:
+class PackOptions:
     """What a user wants packed, and how.
 
     Args:
@@ -68,70 +68,70 @@ class Packed:
     errors: list[LupError] = field(default_factory=list)
 
 
-def pack_datasets(space: Workspace, asked: Packing, progress: Progress) -> Packed:
+def pack_datasets(space: Workspace, options: PackOptions, progress: Progress) -> Packed:
     """Packs what has no up-to-date pack. One bad dataset does not keep the others from being packed.
 
     Raises:
         DataError: there is no raw data.
         UsageError: options that do not go together.
     """
-    targets = find_what_to_pack(space, asked, progress)
-    if asked.size and asked.check == "header":
+    targets = find_what_to_pack(space, options, progress)
+    if options.size and options.check == "header":
         raise UsageError("--check header: to be resized, images are decoded", hint="leave --check or --size out")
     packed = Packed()
     for target in targets:
         try:
-            _pack_target(space, target, asked, packed, progress)
+            _pack_target(space, target, options, packed, progress)
         except LupError as error:
             packed.errors.append(error)
     return packed
 
 
-def find_what_to_pack(space: Workspace, asked: Packing, progress: Progress) -> list[Target]:
+def find_what_to_pack(space: Workspace, options: PackOptions, progress: Progress) -> list[Target]:
     """The datasets that are meant.
 
     Raises:
         DataError: there is no raw data.
         UsageError: options that do not go together.
     """
-    if asked.merged is not None:
-        return [merge_target(space, asked.merged, out=asked.out, dataset=asked.dataset)]
-    if asked.names or asked.dataset or asked.out:
-        return pick_targets(space, asked.names, name=asked.dataset, out=asked.out)
+    if options.merged is not None:
+        return [merge_target(space, options.merged, out=options.out, dataset=options.dataset)]
+    if options.names or options.dataset or options.out:
+        return pick_targets(space, options.names, name=options.dataset, out=options.out)
     return find_packable(space, progress)
 
 
-def _pack_target(space: Workspace, target: Target, asked: Packing, packed: Packed, progress: Progress) -> None:
+def _pack_target(space: Workspace, target: Target, options: PackOptions, packed: Packed, progress: Progress) -> None:
     """Packs one dataset, unless its pack is up to date; adds to `packed`."""
     from lupctl.core.data.packing.filling import PackSettings
     from lupctl.core.stages.pack import pack, plan_pack, tidy_up
 
-    if asked.merged is None:
-        source = build_target_source(target, asked.reading, progress=progress)
+    if options.merged is None:
+        source = build_target_source(target, options.reading, progress=progress)
     else:
-        source = build_merged_source(space, asked.names, asked.merged, asked.reading, progress=progress)
-    plan = plan_pack(source, out=target.out, size=asked.size, check=asked.check or "header")
+        source = build_merged_source(space, options.names, options.merged, options.reading, progress=progress)
+    plan = plan_pack(source, out=target.out, size=options.size, check=options.check or "header")
     packed.plans.append((target, plan))
-    if plan.state == "current" and not asked.force:
+    if plan.state == "current" and not options.force:
         progress.say(f"{target.dataset}: {plan.path} is up to date")
-        if not asked.dry_run:
+        if not options.dry_run:
             tidy_up(target.out)
         return
-    if plan.state == "changed" and not asked.force:
-        raise _changed(target, plan, merged=asked.merged)
-    check_notice(source, accepted=asked.accept_terms, progress=progress)
-    if asked.dry_run:
+    if plan.state == "changed" and not options.force:
+        raise _changed(target, plan, merged=options.merged)
+    check_notice(source, accepted=options.accept_terms, progress=progress)
+    if options.dry_run:
         return
-    settings = PackSettings(asked.size, asked.check or "decode", asked.max_bad, asked.shard_bytes)
+    settings = PackSettings(options.size, options.check or "decode", options.max_bad, options.shard_bytes)
     packed.results.append(
         pack(
             source,
             out=target.out,
             progress=progress,
             settings=settings,
-            force=asked.force,
-            workers=asked.workers,
-            command=asked.command,
+            force=options.force,
+            workers=options.workers,
+            command=options.command,
         )
     )
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Verification:
+class VerifyOptions:
     """What a user wants checked, and how closely.
 
     Args:
@@ -35,39 +35,39 @@ class Verification:
     workers: int | None = None
 
 
-def verify_all(space: Workspace, asked: Verification, progress: Progress) -> "list[Verdict]":
+def verify_all(space: Workspace, options: VerifyOptions, progress: Progress) -> "list[Verdict]":
     """A verdict on everything the names stand for; what was found of a pack is noted beside it.
 
     Raises:
         DataError: nothing of a name, or its structure is damaged.
         UsageError: `deep` and `fast` at once.
     """
-    if asked.deep and asked.fast:
+    if options.deep and options.fast:
         raise UsageError("--deep decodes every image, --fast reads none", hint="one of the two")
     from lupctl.core.stages.verify import verify_raw
 
     verdicts = []
-    for name in asked.names:
+    for name in options.names:
         packs, raws = find_subjects(space, name)
         for raw in raws:
-            source = build_target_source(raw, asked.reading, progress=progress)
+            source = build_target_source(raw, options.reading, progress=progress)
             assert raw.root is not None, "drawn images have no raw data"
             verdicts.append(
-                verify_raw(source, path=raw.root, progress=progress, fast=asked.fast, workers=asked.workers)
+                verify_raw(source, path=raw.root, progress=progress, fast=options.fast, workers=options.workers)
             )
-        verdicts += [_verify_pack(path, asked, progress) for path in packs]
+        verdicts += [_verify_pack(path, options, progress) for path in packs]
     return verdicts
 
 
-def _verify_pack(path: "Path", asked: Verification, progress: Progress) -> "Verdict":
+def _verify_pack(path: "Path", options: VerifyOptions, progress: Progress) -> "Verdict":
     from lupctl.core.formats.pack.verdict import note_verdict, pack_files
     from lupctl.core.stages.verify import verify_pack
 
     files = pack_files(path)
-    verdict = verify_pack(path, progress=progress, deep=asked.deep, fast=asked.fast, workers=asked.workers)
-    if not asked.fast:  # counts alone say nothing about the images
+    verdict = verify_pack(path, progress=progress, deep=options.deep, fast=options.fast, workers=options.workers)
+    if not options.fast:  # counts alone say nothing about the images
         sound = verdict.num_errors == 0
-        note_verdict(path, files=files, sound=sound, deep=asked.deep, fingerprint=verdict.fingerprint or "")
+        note_verdict(path, files=files, sound=sound, deep=options.deep, fingerprint=verdict.fingerprint or "")
     return verdict
 
 

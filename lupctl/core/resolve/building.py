@@ -19,7 +19,7 @@ MAX_OUTSIDE = 0.05
 
 
 @dataclass(frozen=True)
-class Crops:
+class CropOptions:
     """What a user says about the boxes and the crops they become; None where nothing was said.
 
     Args:
@@ -57,7 +57,7 @@ class Crops:
 def resolve_build(
     space: Workspace,
     name: str,
-    asked: Crops,
+    options: CropOptions,
     *,
     videos: Path | None,
     out: Path | None,
@@ -69,7 +69,7 @@ def resolve_build(
     Args:
         space: the workspace.
         name: of the dataset.
-        asked: boxes and crops.
+        options: boxes and crops.
         videos: folder of videos, or one file; None for the dataset's own.
         out: the pack; None for the workspace's.
         cameras: None for what suits the dataset.
@@ -82,23 +82,23 @@ def resolve_build(
     from lupctl.core.stages.build.job import BuildJob, Cutting
 
     check_name(name, hint="choose another")
-    boxes_at = None if asked.detector else asked.detections or _find_detections(space, name)
-    boxes_from = _pick_format(asked, name, boxes_at)
+    boxes_at = None if options.detector else options.detections or _find_detections(space, name)
+    boxes_from = _pick_format(options, name, boxes_at)
     is_published = boxes_from in ("luperson", "luperson-nl")
-    max_outside = asked.max_outside
+    max_outside = options.max_outside
     if max_outside is None:
         max_outside = MAX_OUTSIDE if is_published else 1.0
     cutting = Cutting(
         boxes_from=boxes_from,
-        first_frame=asked.first_frame,
-        rules=_pick_rules(asked, boxes_from),
-        every=asked.every,
+        first_frame=options.first_frame,
+        rules=_pick_rules(options, boxes_from),
+        every=options.every,
         max_outside=max_outside,
-        track=asked.track,
-        min_track=_check_min_track(asked.min_track, track=asked.track),
-        detector=asked.detector,
-        weights=_check_weights(asked.weights, asked.detector),
-        device=asked.device,
+        track=options.track,
+        min_track=_check_min_track(options.min_track, track=options.track),
+        detector=options.detector,
+        weights=_check_weights(options.weights, options.detector),
+        device=options.device,
     )
     return BuildJob(
         dataset=name,
@@ -106,7 +106,7 @@ def resolve_build(
         detections=boxes_at,
         out=out or space.packs / f"{name}.h5",
         cutting=cutting,
-        global_ids=(global_ids or boxes_from == "luperson-nl") and not asked.track,
+        global_ids=(global_ids or boxes_from == "luperson-nl") and not options.track,
         cameras=cameras or ("none" if is_published else "video"),
     )
 
@@ -117,16 +117,16 @@ def _find_detections(space: Workspace, name: str) -> Path:
     return next((place for place in places if place.exists()), places[0])
 
 
-def _pick_format(asked: Crops, name: str, found: Path | None) -> DetectionFormat | None:
+def _pick_format(options: CropOptions, name: str, found: Path | None) -> DetectionFormat | None:
     """The format of the detections; a pickle's is never guessed, because LUPerson and LUPerson-NL count differently."""
-    if asked.detector is not None:
-        if asked.detections is not None or asked.format is not None:
+    if options.detector is not None:
+        if options.detections is not None or options.format is not None:
             raise UsageError(
                 "--detector finds the boxes; --detections and --format bring them", hint="name one of both"
             )
         return None
-    if asked.format is not None:
-        return asked.format
+    if options.format is not None:
+        return options.format
     match name:
         case "luperson" | "luperson-nl":
             return name
@@ -147,15 +147,15 @@ def _pick_format(asked: Crops, name: str, found: Path | None) -> DetectionFormat
             )
 
 
-def _pick_rules(asked: Crops, boxes_from: DetectionFormat | None) -> "FilterRules":
+def _pick_rules(options: CropOptions, boxes_from: DetectionFormat | None) -> "FilterRules":
     from lupctl.core.data.video.filters import FilterRules, pick_filters
 
-    rules = pick_filters(asked.filters, boxes_from)
+    rules = pick_filters(options.filters, boxes_from)
     return FilterRules(
-        min_score=rules.min_score if asked.min_score is None else asked.min_score,
-        min_width=rules.min_width if asked.min_width is None else asked.min_width,
-        aspect=asked.aspect or rules.aspect,
-        min_keypoint=rules.min_keypoint if asked.min_keypoint is None else asked.min_keypoint,
+        min_score=rules.min_score if options.min_score is None else options.min_score,
+        min_width=rules.min_width if options.min_width is None else options.min_width,
+        aspect=options.aspect or rules.aspect,
+        min_keypoint=rules.min_keypoint if options.min_keypoint is None else options.min_keypoint,
     )
 
 

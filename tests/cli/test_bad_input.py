@@ -187,17 +187,17 @@ def test_a_full_disk_while_saving_the_checkpoint(
     lupctl: Shell, crowd: Path, labelled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tuned = " ".join(as_options(FINETUNE))
-    for line in (
-        f"pretrain --data {crowd} --out run {TINY}",
-        f"finetune {labelled} --recipe bot --from scratch --out tuned {tuned}",
+    for line, first in (
+        (f"pretrain --data {crowd} --out run {TINY}", "run/method.safetensors"),
+        (f"finetune {labelled} --recipe bot --from scratch --out tuned {tuned}", "tuned/checkpoint.safetensors"),
     ):
         line += " --gpus 0 --workers 0 --set saving.every_epochs=1"
         with monkeypatch.context() as patch:
             fill_disk(patch, states=False)
             ran = lupctl(line)
-        run = tmp_path / ("run" if line.startswith("pretrain") else "tuned")
+        run = (tmp_path / first).parent
         assert ran.code == 3, ran.err
-        assert f"error: {run.name}/checkpoint.safetensors: the disk is full (" in ran.err
+        assert f"error: {first}: the disk is full (" in ran.err
         assert not RunFolder(run).is_finished()
         assert read_state(run)["step"] > 0, "the last state is still there"
         assert lupctl(line).code == 0

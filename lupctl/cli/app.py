@@ -13,6 +13,7 @@ from lupctl.cli.data.pack import info, pack
 from lupctl.cli.data.verify import verify
 from lupctl.cli.demo import demo
 from lupctl.cli.doctor import doctor
+from lupctl.cli.manual import manual
 from lupctl.cli.model.export import export_model
 from lupctl.cli.model.model import convert_model, download_model, list_models, show_model
 from lupctl.cli.output import print_error, tracebacks_wanted
@@ -22,7 +23,7 @@ from lupctl.cli.retrieval.evaluate import evaluate
 from lupctl.cli.retrieval.search import search
 from lupctl.cli.train.finetune import finetune
 from lupctl.cli.train.pretrain import pretrain
-from lupctl.core.errors import DeviceError, LupError
+from lupctl.core.errors import LupError, out_of_memory
 
 app = typer.Typer(
     name="lupctl",
@@ -57,6 +58,7 @@ model.command("convert")(convert_model)
 model.command("export")(export_model)
 app.command("demo")(demo)
 app.command("doctor")(doctor)
+app.command("manual")(manual)
 
 
 def _print_version(wanted: bool) -> None:
@@ -86,15 +88,6 @@ def _leave(error: LupError) -> NoReturn:
     sys.exit(error.exit_code)
 
 
-def _out_of_memory(error: Exception) -> DeviceError:
-    said = DeviceError(
-        f"out of memory ({str(error).partition(chr(10))[0]})",
-        hint="less at once: --set data.batch=... or data.persons=... in training, --chunk in dump, fewer --workers",
-    )
-    said.__cause__ = error
-    return said
-
-
 def main() -> None:
     """Runs a command; every expected failure becomes one line, one hint and an exit code."""
     try:
@@ -102,12 +95,12 @@ def main() -> None:
     except LupError as error:
         _leave(error)
     except MemoryError as error:
-        _leave(_out_of_memory(error))
+        _leave(out_of_memory(error))
     except RuntimeError as error:
         # torch is not imported here for the sake of one class; on a CPU its allocator raises a plain RuntimeError.
         if type(error).__name__ != "OutOfMemoryError" and "DefaultCPUAllocator" not in str(error):
             raise
-        _leave(_out_of_memory(error))
+        _leave(out_of_memory(error))
     except SystemExit as left:
         # Typer leaves with 1, the code of our bugs, when the reader went away, as in `lupctl ... | head`.
         if isinstance(left.__context__, BrokenPipeError):

@@ -1,25 +1,25 @@
 """Shell completion of names."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import get_args
 
 import typer
 
-from lupctl.core.choices import Dataset
+from lupctl.core.choices import Arch, Dataset
 from lupctl.core.resolve.datasets import raw_names
-from lupctl.core.workspace import Workspace, open_workspace
-
-if TYPE_CHECKING:
-    pass
-
-
-from lupctl.core.choices import Arch
-from lupctl.core.workspace import RECIPE_NAME
+from lupctl.core.workspace import RECIPE_NAME, Workspace, open_workspace
 
 
 def complete_arch(incomplete: str) -> list[str]:
     """Architectures."""
     return _matching(set(get_args(Arch)), incomplete)
+
+
+def complete_dataset(context: typer.Context, incomplete: str) -> list[str]:
+    """Raw data and packs of the workspace, and the datasets lupctl knows."""
+    space = _workspace_of(context)
+    packs = {pack.stem for pack in space.pack_paths()}
+    return _matching({*raw_names(space), *packs, *get_args(Dataset)}, incomplete)
 
 
 def complete_recipe(incomplete: str) -> list[str]:
@@ -51,12 +51,4 @@ def _workspace_of(context: typer.Context) -> Workspace:
 
 
 def _matching(names: set[str], incomplete: str) -> list[str]:
-    return sorted(name for name in names if name.startswith(incomplete))
-
-
-def complete_dataset(context: typer.Context, incomplete: str) -> list[str]:
-    """Names for the shell: raw data and packs of the workspace, and the datasets lupctl knows."""
-    home = context.params.get("home")
-    workspace = open_workspace(Path(home) if home else None)
-    names = {*raw_names(workspace), *(pack.stem for pack in workspace.pack_paths()), *get_args(Dataset)}
     return sorted(name for name in names if name.startswith(incomplete))

@@ -65,3 +65,6 @@ ProcessesOption = Annotated[
         show_default=False,
     ),
 ]
+ShardBytesOption = Annotated[
+    int, typer.Option("--shard-bytes", min=1, metavar="BYTES", help="Most image bytes in one file.")
+]

@@ -1,6 +1,5 @@
 """`lupctl recipe list` and `lupctl recipe show`."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -8,7 +7,8 @@ import typer
 from lupctl.cli.complete import complete_recipe_or_run
 from lupctl.cli.options import DebugOption, HomeOption, JsonOption, QuietOption, SetOption
 from lupctl.cli.output import print_json, print_table
-from lupctl.core.workspace import RECIPE_NAME, open_workspace
+from lupctl.core.resolve.recipes import find_recipe
+from lupctl.core.workspace import open_workspace
 
 NameArgument = Annotated[
     str,
@@ -50,18 +50,10 @@ def show_recipe(
 
     `lupctl recipe show luperson-moco --set net.arch=r152`
     """
-    from lupctl.core.recipes.shipped import MODELS, find_text, read_resolved, resolve_recipe
-    from lupctl.core.recipes.text import dump_recipe, parse_recipe
+    from lupctl.core.recipes.text import dump_recipe, recipe_tables
 
-    run = next(
-        (path for path in (Path(name), open_workspace(home).runs / name) if (path / RECIPE_NAME).is_file()), None
-    )
-    if run is not None:
-        name = str(run / RECIPE_NAME)
-    text, origin = find_text(name, None)
-    stage = parse_recipe(text, origin=origin).get("stage", "")
-    resolved = resolve_recipe(stage, name, overrides=set_ or ()) if stage in MODELS else read_resolved(Path(name))
+    name, resolved = find_recipe(open_workspace(home), name, set_ or [])
     if json:
-        print_json("lupctl.recipe/1", {"name": name, "recipe": resolved.model_dump(mode="json")})
+        print_json("lupctl.recipe/1", {"name": name, "recipe": recipe_tables(resolved)})
     else:
         print(dump_recipe(resolved), end="")

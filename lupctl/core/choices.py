@@ -1,10 +1,11 @@
-"""Every name a user may type, and the numbers that stand for them in files."""
+"""Every name a user may type, the numbers that stand for them in files, and defaults that options show."""
 
 import difflib
 from collections.abc import Iterable
 from typing import Final, Literal
 
-Arch = Literal["r18", "r50", "r101", "r152"]
+ResNetArch = Literal["r18", "r50", "r101", "r152"]
+Arch = ResNetArch
 Dataset = Literal[
     "market1501", "cuhk03-labeled", "cuhk03-detected", "msmt17", "dukemtmc", "luperson", "luperson-nl", "synthetic"
 ]
@@ -18,6 +19,8 @@ ReidHead = Literal["bnneck", "mgn"]
 OptimizerName = Literal["sgd", "adam", "adamw", "lars"]
 ScheduleKind = Literal["cosine", "steps", "constant"]
 ScheduleUnit = Literal["epoch", "step"]
+CurveKind = Literal["constant", "linear", "cosine"]
+ClipScope = Literal["all", "tensor"]
 Precision = Literal["auto", "float32", "bf16"]
 Interpolation = Literal["bilinear", "bicubic"]
 EraseFill = Literal["mean", "black"]
@@ -46,6 +49,19 @@ ROLE_NAMES: Final[dict[int, Role]] = {code: name for name, code in ROLE_CODES.it
 JUNK: Final = -1
 DISTRACTOR: Final = 0
 UNKNOWN_CAMERA: Final = -1
+
+# The dataset that lupctl draws itself.
+SYNTHETIC: Final[Dataset] = "synthetic"
+
+# Packing: the share of images that may be left out, and the most encoded bytes in one file.
+MAX_BAD: Final = 0.001
+SHARD_BYTES: Final = 8 * 2**30
+# Drawing persons for a pack, and training: another seed is another result.
+DRAWING_SEED: Final = 0
+TRAINING_SEED: Final = 1
+# Single-shot evaluation: gallery draws, and their seed.
+SHOT_DRAWS: Final = 10
+SHOT_SEED: Final = 0
 
 
 def nearest_name(name: str, names: Iterable[str]) -> str | None:

@@ -1,5 +1,7 @@
 """What can go wrong for a user, one class per exit code."""
 
+from collections.abc import Sequence
+
 
 class LupError(Exception):
     """A failure the user can act on: one line of what is the case, one line of what to type.
@@ -63,3 +65,23 @@ class InterruptedRunError(StoppedError):
     """The same, asked for with Ctrl-C."""
 
     exit_code = 130
+
+
+def raise_all(errors: Sequence[LupError]) -> None:
+    """Raises what went wrong, several failures as one of the first one's kind; does nothing where nothing did."""
+    if len(errors) == 1:
+        raise errors[0]
+    if errors:
+        messages = "\n  ".join(error.message for error in errors)
+        raise type(errors[0])(f"{len(errors)} failures:\n  {messages}", hint=errors[0].hint)
+
+
+def out_of_memory(error: Exception) -> DeviceError:
+    """What a user is told where Python or PyTorch asked for more memory than there is."""
+    reason = str(error).partition("\n")[0]
+    found = DeviceError(
+        f"out of memory ({reason})",
+        hint="less at once: --set data.batch=... or data.persons=... in training, --chunk in dump, fewer --workers",
+    )
+    found.__cause__ = error
+    return found

@@ -6,14 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
-from lupctl.core.choices import Dataset, nearest_name
+from lupctl.core.choices import SYNTHETIC, Dataset, nearest_name
 from lupctl.core.errors import DataError
 
 HOME_VARIABLE = "LUPCTL_HOME"
 CHECKPOINT_NAME = "checkpoint.safetensors"
 RECIPE_NAME = "recipe.toml"
 RUN_NAME = "run.json"
-DRAWN = "synthetic"  # the dataset that `data pack` draws
 KNOWN: tuple[str, ...] = get_args(Dataset)
 
 
@@ -75,7 +74,7 @@ class Workspace:
             return path
         packed = [pack.stem for pack in self.pack_paths()]
         meant = None if name in KNOWN else nearest_name(name, {*packed, *KNOWN})
-        if name == DRAWN or (self.raw / name).exists():
+        if name == SYNTHETIC or (self.raw / name).exists():
             hint = f"lupctl data pack {name}"
         elif meant is not None:
             hint = f"did you mean {meant}? otherwise put the images under {self.raw / name}, then: lupctl data pack"

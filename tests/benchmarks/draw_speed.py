@@ -1,6 +1,6 @@
 """How long a drawn person costs: `OMP_NUM_THREADS=1 python tests/benchmarks/draw_speed.py [height width]`.
 
-Prints milliseconds per image, drawn and encoded, in the order of the listing and in a shuffled one
+Prints milliseconds per image, drawn and encoded, in the order of the list and in a shuffled one
 (where scenes come and go), on one thread.
 """
 
@@ -19,7 +19,7 @@ def main() -> None:
     cv2.setNumThreads(1)
     plan = SyntheticPlan(unlabelled_persons=400, train_persons=30, test_persons=30, height=height, width=width)
     source = SyntheticSource(plan)
-    names = source.list_images().names
+    names = source.list_images().name
     shuffled = [names[index] for index in np.random.default_rng(0).permutation(len(names))]
     source.read(names[-1])  # imports and shared tables
     for title, order in (("listed", names), ("shuffled", shuffled)):

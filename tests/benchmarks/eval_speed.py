@@ -29,6 +29,7 @@ from lupctl.core.choices import NeighbourSearch
 from lupctl.core.formats.pack.samples import Samples
 from lupctl.core.ranking.reranking.rerank import RerankSettings
 from lupctl.core.ranking.retrieval.score import DetailSettings, score
+from lupctl.core.system.strings import build_column
 
 DIMENSION, CAMERAS, NEAREST = 2_048, 6, 21
 PAGE_BYTES = 4096
@@ -109,7 +110,7 @@ def draw_features(size: Size) -> tuple[np.ndarray, Samples]:
         person=rng.integers(1, size.persons + 1, count),
         camera=rng.integers(1, CAMERAS + 1, count).astype(np.int16),
         role=np.where(np.arange(count) < size.queries, 2, 3).astype(np.uint8),
-        names=[f"{row:06d}.jpg" for row in range(count)],
+        name=build_column([f"{row:06d}.jpg" for row in range(count)]),
     )
     return rng.standard_normal((count, DIMENSION), dtype=np.float32), samples
 

@@ -30,10 +30,9 @@ from lupctl.core.stages.finetune.job import FinetuneJob
 from lupctl.core.stages.finetune.run import finetune
 from lupctl.core.stages.pack import pack
 from lupctl.core.stages.pretrain.job import PretrainJob
-from lupctl.core.stages.pretrain.loop import build_method
 from lupctl.core.stages.pretrain.probe import probe_backbone
 from lupctl.core.stages.pretrain.run import pretrain
-from lupctl.core.stages.pretrain.setup import set_up
+from lupctl.core.stages.pretrain.setup import place_method, set_up
 from lupctl.core.system.jobs.device import Placement
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.training.loading.images import PackImages
@@ -102,10 +101,10 @@ def train_and_look(job: PretrainJob) -> dict[str, float]:
 def look_untrained(job: PretrainJob) -> dict[str, float]:
     """The same of the network a run begins with."""
     torch.manual_seed(job.recipe.seed)
-    method, data = build_method(job.recipe, CPU_DEVICE), open_pack(job.packs[0])
-    scores = probe_backbone(method, job.recipe, set_up(job), data)
+    method, data = place_method(job.recipe, CPU_DEVICE), open_pack(job.packs[0])
+    scores = probe_backbone(method.kept, job.recipe, set_up(job), data)
     view = build_view_plan(job.recipe.pixels.model_dump())
-    encoder = Encoder(method.encoder_q.eval(), view, CPU_DEVICE, torch.float32)
+    encoder = Encoder(method.kept.eval(), view, CPU_DEVICE, torch.float32)
     return {**scores, **camera_shares(encoder, data)}
 
 

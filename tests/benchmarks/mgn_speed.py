@@ -25,6 +25,7 @@ from lupctl.core.formats.features.chunks import open_chunks
 from lupctl.core.formats.images.codec import decode_rgb
 from lupctl.core.formats.pack.read import Pack, open_pack
 from lupctl.core.formats.weights.file import write_checkpoint
+from lupctl.core.formats.weights.header import CheckpointHeader, describe_pixels
 from lupctl.core.ranking.retrieval.extract import Encoder, embed_chunks
 from lupctl.core.recipes.models import FinetuneRecipe
 from lupctl.core.recipes.shipped import resolve_recipe
@@ -129,10 +130,16 @@ def measure_start(folder: Path, rounds: int) -> None:
     """`lupctl dump` of one image with the network of Market-1501, from the shell and back."""
     recipe = find_recipe(2)
     plan = network_plan(recipe, PERSONS)
-    header = {
-        "stage": "finetune", "recipe": recipe.model_dump(mode="json"), "network": plan.to_json(),
-        "preprocessing": recipe.pixels.model_dump(mode="json"),
-    }  # fmt: skip
+    header = CheckpointHeader(
+        stage="finetune",
+        command=(),
+        recipe=None,
+        network=plan,
+        preprocessing=describe_pixels(recipe.pixels),
+        classes=(),
+        parents={},
+        data=(),
+    )
     write_checkpoint(folder / "mgn.safetensors", build_mgn(plan).state_dict(), header)
     (folder / "one").mkdir()
     image = decode_rgb(draw_pack(folder).read(0))

@@ -57,7 +57,7 @@ def seconds_of(work: Callable[[], object]) -> float:
 
 
 def time_packing(root: Path, out: Path, *, workers: int, rounds: int) -> None:
-    files = [str(root / name) for name in ImagesSource(root, dataset="speed").list_images().names]
+    files = [str(root / name) for name in ImagesSource(root, dataset="speed").list_images().name]
     quiet = Progress(quiet=True)
 
     def pack_all() -> None:

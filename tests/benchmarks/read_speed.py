@@ -29,12 +29,14 @@ import numpy as np
 from numpy.typing import NDArray
 from pack_speed import draw_files
 
+from lupctl.core.choices import ROLE_CODES
 from lupctl.core.formats.pack.read import Pack, open_pack
+from lupctl.core.formats.pack.samples import Samples
 from lupctl.core.formats.pack.shards import PACK_FORMAT
 from lupctl.core.formats.pack.write import PackWriter
 from lupctl.core.formats.pack.write_shard import PackedBlock
 from lupctl.core.formats.record import build_record
-from lupctl.core.system.strings import build_names
+from lupctl.core.system.strings import build_column
 from lupctl.core.training.loading.images import PackImages
 from lupctl.core.training.loading.loaders import StepDataset
 from lupctl.core.training.loading.samplers import ShuffledOrder
@@ -59,14 +61,16 @@ def fill_pack(path: Path, count: int, images: list[bytes]) -> Path:
             some = [images[row % len(images)] for row in rows]
             writer.add_block(
                 PackedBlock(
-                    b"".join(some),
-                    np.cumsum([0, *map(len, some)]),
-                    np.array([crc32(image) for image in some], np.uint32),
-                    np.tile(np.array([HEIGHT, WIDTH], np.uint16), (len(some), 1)),
-                    build_names(f"{row // 1000:06d}/{row:09d}.jpg" for row in rows),
-                    np.full(len(some), -1, np.int64),
-                    np.full(len(some), -1, np.int16),
-                    "unlabelled",
+                    encoded=b"".join(some),
+                    offsets=np.cumsum([0, *map(len, some)]),
+                    crc32=np.array([crc32(image) for image in some], np.uint32),
+                    size=np.tile(np.array([HEIGHT, WIDTH], np.uint16), (len(some), 1)),
+                    samples=Samples(
+                        person=np.full(len(some), -1, np.int64),
+                        camera=np.full(len(some), -1, np.int16),
+                        role=np.full(len(some), ROLE_CODES["unlabelled"], np.uint8),
+                        name=build_column(f"{row // 1000:06d}/{row:09d}.jpg" for row in rows),
+                    ),
                 )
             )
         return writer.finish()

@@ -27,12 +27,12 @@ import numpy as np
 
 from lupctl.core.data.checking.images import compare_checksums
 from lupctl.core.data.packing.filling import PackSettings
-from lupctl.core.data.sources.records import Listing
 from lupctl.core.formats.pack.read import Pack, open_pack
+from lupctl.core.formats.pack.samples import Samples
 from lupctl.core.stages.pack import pack
 from lupctl.core.stages.verify import verify_pack
 from lupctl.core.system.progress.lines import Progress
-from lupctl.core.system.strings import NamesBuilder
+from lupctl.core.system.strings import StringColumnBuilder
 
 TARGET = 10_683_716
 NUM_DISTINCT = 64
@@ -61,13 +61,13 @@ class TinyImages:
             pixels = cv2.resize(coarse, (16, 32), interpolation=cv2.INTER_CUBIC)
             self._images.append(cv2.imencode(".jpg", pixels)[1].tobytes())
 
-    def list_images(self) -> Listing:
+    def list_images(self) -> Samples:
         """Names as LUPerson's: country, city, video, frame and box, 42 letters."""
-        names = NamesBuilder()
+        names = StringColumnBuilder()
         for row in range(self._count):
             names.append(f"country{row // 200_000:03d}/city/video{row // 200:06d}/{row:012d}.jpg")
-        return Listing(
-            names=names.build(),
+        return Samples(
+            name=names.build(),
             person=np.full(self._count, -1, np.int64),
             camera=np.full(self._count, -1, np.int16),
             role=np.zeros(self._count, np.uint8),

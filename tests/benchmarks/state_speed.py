@@ -16,13 +16,14 @@ import torch
 
 from lupctl.core.recipes.models import PretrainRecipe
 from lupctl.core.recipes.shipped import resolve_recipe
-from lupctl.core.stages.pretrain.loop import build_method, learn
+from lupctl.core.stages.pretrain.setup import place_method
 from lupctl.core.training.engine.gradients import SharedGradients
 from lupctl.core.training.engine.optim import build_optimizer
 from lupctl.core.training.engine.runs import RunFolder
 from lupctl.core.training.engine.saving import StateWriter
 from lupctl.core.training.engine.state import pack_state, restore_state
 from lupctl.core.training.methods.moco import MoCo
+from lupctl.core.training.methods.protocol import Given, Now
 
 CPU = torch.device("cpu")
 
@@ -40,16 +41,18 @@ def train_two_steps(recipe: PretrainRecipe, folder: RunFolder, *, resumed: bool)
 
     The optimizer's own memory comes into being at the end of the first; the second is like all that follow.
     """
-    method = build_method(recipe, CPU)
-    optimizer = build_optimizer(method.encoder_q.parameters(), name="sgd", lr=0.3, momentum=0.9, weight_decay=1e-4)
+    method = place_method(recipe, CPU)
+    optimizer = build_optimizer(method.student.parameters(), name="sgd", lr=0.3, momentum=0.9, weight_decay=1e-4)
     if resumed:
         restore_state(folder, method, optimizer)
-    alone = SharedGradients(method.encoder_q)
+    alone = SharedGradients(method.student)
     for step in range(2):
         views = torch.randn(2, recipe.data.batch, 3, recipe.pixels.height, recipe.pixels.width)
-        learn(method, views[0], views[1], step, precision=torch.float32, gradients=alone)
+        now = Now(step, 0, rate=0.3, decay=1e-4, momentum=0.999, temperature=0.1)
+        method.learn(Given(tuple(views), torch.arange(recipe.data.batch)), now, alone, precision=torch.float32)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
+        method.follow(now)
     return method, optimizer
 
 

@@ -24,17 +24,17 @@ from lupctl.core.recipes.models import PretrainRecipe
 from lupctl.core.recipes.shipped import resolve_recipe
 from lupctl.core.stages.pack import pack
 from lupctl.core.stages.pretrain.job import PretrainJob
-from lupctl.core.stages.pretrain.loop import build_method, build_schedule, learn, share_gradients
-from lupctl.core.stages.pretrain.setup import open_batches, set_up
+from lupctl.core.stages.pretrain.setup import build_trained, open_batches, set_up
+from lupctl.core.stages.pretrain.step import take_step
 from lupctl.core.system.jobs.device import Placement
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.training.engine.log import LoopLog
-from lupctl.core.training.engine.optim import build_optimizer, set_rate
 from lupctl.core.training.engine.parts import each_part
 from lupctl.core.training.engine.runs import RunFolder, read_metrics
 from lupctl.core.training.loading.images import PackImages
 from lupctl.core.training.loading.loaders import StepDataset, open_loader
 from lupctl.core.training.loading.samplers import ShuffledOrder
+from lupctl.core.training.losses.contrastive import info_nce
 from lupctl.core.training.views.pixels import make_view
 from lupctl.core.training.views.plan import build_view_plan
 
@@ -110,10 +110,9 @@ def measure_step(path: Path, rounds: int, recipe: PretrainRecipe) -> None:
     """
     job = PretrainJob(recipe=recipe, packs=(path,), run=path.parent / "run", placement=CPU, workers=1, command=())
     setup = set_up(job)
-    torch.manual_seed(1)
-    method = build_method(recipe, setup.device)
-    optimizer = build_optimizer(method.encoder_q.parameters(), name="sgd", lr=0.01, momentum=0.9, weight_decay=1e-4)
-    schedule = build_schedule(recipe, setup.order.steps_per_epoch)
+    trained = build_trained(recipe, setup)
+    method, optimizer = trained.method, trained.optimizer
+    parts, temperature = trained.gradients.parts, recipe.settings.temperature
     batches = open_batches(setup, range(10**6), seed=recipe.seed)
     quiet = Progress(quiet=True)
     job.run.mkdir()
@@ -122,33 +121,27 @@ def measure_step(path: Path, rounds: int, recipe: PretrainRecipe) -> None:
         is_writer=True, progress=quiet,
     )  # fmt: skip
 
-    gradients = share_gradients(recipe, method)
-
     def plain(first: torch.Tensor, second: torch.Tensor, step: int) -> None:
-        keys = method.encode_keys(second, step, parts=gradients.parts)
-        for some in each_part(method.encoder_q, gradients.parts):
-            loss = method.contrast(method.encoder_q(first[some]), keys.own[some], method.queue).loss
-            (loss / gradients.parts).backward()
-        method.enqueue(keys.every)
+        keys = method.encode_keys(second, step, parts=parts)
+        for some in each_part(method.student, parts):
+            loss, _ = info_nce(method.student(first[some]), keys.own[some], method.queue.features, temperature)
+            (loss / parts).backward()
+        method.queue.push(keys.every)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
+        method.follow(trained.curves.now(step))
 
     def whole(step: int) -> None:
         log.meter.wait()
         batch = next(batches)
         log.meter.work()
         log.note_damage(batch.damaged)
-        first, second = (make_view(setup.view, batch.pixels, draws) for draws in batch.views)
-        set_rate(optimizer, schedule.rate(step))
-        loss, hits = learn(method, first, second, step, precision=setup.precision, gradients=gradients)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        log.add(loss=loss, hits=hits)
+        log.add(**take_step(recipe, setup, trained, batch, trained.curves.now(step)))
         with quiet.task("", total=1, unit="steps") as bar:
             log.write_step(10, rate=0.01, is_due=False, bar=bar)  # every step, where the loop does so every tenth
 
     batch = next(batches)
-    ready = [make_view(setup.view, batch.pixels, draws) for draws in batch.views]
+    ready = [make_view(plan, batch.pixels, draws) for plan, draws in zip(setup.views, batch.views, strict=True)]
     bare, full, waits = list[float](), list[float](), list[float]()
     for number in range(rounds + 1):
         spent = [processor_seconds(partial(plain, *ready, number)), processor_seconds(partial(whole, number))]

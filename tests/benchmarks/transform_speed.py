@@ -117,8 +117,7 @@ def measure_views(made: Pack, plan: ViewPlan, rounds: int, batch: int) -> None:
 
     def ours(epoch: int) -> None:
         drawn = draw_view(plan, size, SampleDraws(np.arange(batch), seed=1, epoch=epoch, view=0))
-        draws = {name: torch.from_numpy(getattr(drawn, name)) for name in drawn.__dataclass_fields__}
-        make_view(plan, ready.pixels, draws)
+        make_view(plan, ready.pixels, drawn.tensors())
 
     def theirs(epoch: int) -> None:
         torch.stack([usual(image) for image in images])

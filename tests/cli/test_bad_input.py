@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors import SafetensorError
 
-from lupctl.core.stages.pretrain import loop
+from lupctl.core.stages.pretrain import step as step_module
 from lupctl.core.stages.pretrain.run import pretrain
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.training.engine.runs import RunFolder
@@ -119,7 +119,7 @@ def test_a_changed_recipe_is_refused_by_the_first_key(
     lupctl: Shell, crowd: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        signal_at(patch, loop, 2)
+        signal_at(patch, step_module, 2)
         stopped = lupctl(f"pretrain --data {crowd} --gpus 0 --workers 0 --out run {TINY}")
     assert stopped.code == 75
     assert "error: stopped on request after step 2 of 4; the run can be continued" in stopped.err
@@ -168,12 +168,12 @@ def test_a_full_disk_while_saving_a_state(
 ) -> None:
     line = f"pretrain --data {crowd} --gpus 0 --workers 0 --out run {TINY}"
     with monkeypatch.context() as patch:
-        signal_at(patch, loop, 1)
+        signal_at(patch, step_module, 1)
         assert lupctl(line).code == 75
     before = (tmp_path / "run" / "resume.pt").read_bytes()
     with monkeypatch.context() as patch:
         fill_disk(patch)
-        signal_at(patch, loop, 1)
+        signal_at(patch, step_module, 1)
         ran = lupctl(line)
     assert ran.code == 3
     assert "error: run/resume.pt: the disk is full (" in ran.err
@@ -187,17 +187,17 @@ def test_a_full_disk_while_saving_the_checkpoint(
     lupctl: Shell, crowd: Path, labelled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tuned = " ".join(as_options(FINETUNE))
-    for line in (
-        f"pretrain --data {crowd} --out run {TINY}",
-        f"finetune {labelled} --recipe bot --from scratch --out tuned {tuned}",
+    for line, first in (
+        (f"pretrain --data {crowd} --out run {TINY}", "run/method.safetensors"),
+        (f"finetune {labelled} --recipe bot --from scratch --out tuned {tuned}", "tuned/checkpoint.safetensors"),
     ):
         line += " --gpus 0 --workers 0 --set saving.every_epochs=1"
         with monkeypatch.context() as patch:
             fill_disk(patch, states=False)
             ran = lupctl(line)
-        run = tmp_path / ("run" if line.startswith("pretrain") else "tuned")
+        run = (tmp_path / first).parent
         assert ran.code == 3, ran.err
-        assert f"error: {run.name}/checkpoint.safetensors: the disk is full (" in ran.err
+        assert f"error: {first}: the disk is full (" in ran.err
         assert not RunFolder(run).is_finished()
         assert read_state(run)["step"] > 0, "the last state is still there"
         assert lupctl(line).code == 0
@@ -210,7 +210,7 @@ def test_a_damaged_state_is_said_and_force_helps(
 ) -> None:
     line = f"pretrain --data {crowd} --gpus 0 --workers 0 --out run {TINY}"
     with monkeypatch.context() as patch:
-        signal_at(patch, loop, 1)
+        signal_at(patch, step_module, 1)
         assert lupctl(line).code == 75
     state = tmp_path / "run" / "resume.pt"
     content = {"cut": state.read_bytes()[:-200], "text": b"hello there", "empty": b""}[damage]

@@ -41,6 +41,12 @@ def test_pack_without_arguments(lupctl: Shell, home: Path) -> None:
     assert (home / "packs" / "crops.h5").stat().st_mtime_ns == before
 
 
+def test_the_same_pack_has_the_same_bytes_anywhere(lupctl: Shell, home: Path) -> None:
+    assert lupctl("data pack crops --workers 1").code == 0
+    assert lupctl("data pack crops --out elsewhere/crops.h5 --workers=2 --quiet --json").code == 0
+    assert Path("elsewhere/crops.h5").read_bytes() == (home / "packs" / "crops.h5").read_bytes()
+
+
 def test_only_what_is_missing_is_packed(lupctl: Shell, home: Path) -> None:
     assert lupctl("data pack crops").code == 0
     ran = lupctl("data pack --json")
@@ -239,13 +245,13 @@ def test_merge(lupctl: Shell, home: Path) -> None:
     assert "market1501: 8 queries and gallery images are left out; nothing may be trained on them" in ran.err
     made = open_pack(home / "packs" / "all.h5")
     crops = [f"a/{row}.jpg" for row in range(4)]
-    assert made.samples.names[:4] == [f"crops/{name}" for name in crops]
-    assert made.samples.names[12:] == [f"old/{name}" for name in crops]
-    assert all(name.startswith("market1501/bounding_box_train/") for name in made.samples.names[4:12])
+    assert made.samples.name[:4] == [f"crops/{name}" for name in crops]
+    assert made.samples.name[12:] == [f"old/{name}" for name in crops]
+    assert all(name.startswith("market1501/bounding_box_train/") for name in made.samples.name[4:12])
     assert (made.samples.role == 0).all()
     assert (made.samples.person == -1).all()
     assert (made.samples.camera == -1).all()
-    for row, name in enumerate(made.samples.names):
+    for row, name in enumerate(made.samples.name):
         dataset, _, inside = name.partition("/")
         original = home / "raw" / ("crops" if dataset == "old" else dataset) / inside
         assert made.read(row) == original.read_bytes()

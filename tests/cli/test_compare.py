@@ -10,6 +10,7 @@ from lupctl.core.formats.features.file import Features, write_features
 from lupctl.core.formats.pack.samples import Samples
 from lupctl.core.formats.record import build_record
 from lupctl.core.system.disk.atomic import file_fingerprint
+from lupctl.core.system.strings import build_column
 from tests.conftest import Shell
 
 
@@ -22,7 +23,7 @@ def write_toy(path: Path, *, noise: float, seed: int = 0, cameras: int = 3, drop
         person=person.astype(np.int64),
         camera=(np.arange(120) // 12 % cameras).astype(np.int16),
         role=np.where(np.arange(120) < 36, 2, 3).astype(np.uint8),
-        names=[f"{row:03d}.jpg" for row in range(120)],
+        name=build_column([f"{row:03d}.jpg" for row in range(120)]),
     ).select(np.arange(drop, 120))
     vectors = (centres[person] + noise * dirt)[drop:].astype(np.float32)
     record = build_record("features", 1, command=["lupctl", "dump"], facts={"dataset": "toy"})

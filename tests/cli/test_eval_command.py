@@ -15,6 +15,7 @@ from lupctl.core.formats.pack.samples import Samples
 from lupctl.core.formats.record import build_record
 from lupctl.core.ranking.reports.model.single import read_report
 from lupctl.core.system.disk.atomic import file_fingerprint
+from lupctl.core.system.strings import build_column
 
 
 class Outcome(NamedTuple):
@@ -56,7 +57,7 @@ def write_toy(path: Path, *, cameras: int = 3, spoil: bool = False, absent: int 
         person=person.astype(np.int64),
         camera=rng.integers(0, cameras, 120).astype(np.int16),
         role=role,
-        names=[f"{row:03d}.jpg" for row in range(120)],
+        name=build_column([f"{row:03d}.jpg" for row in range(120)]),
     )
     record = build_record(
         "features", 1, command=["lupctl", "dump"], parents={"pack": "sha256:" + "a" * 64}, facts={"dataset": "toy"}

@@ -15,6 +15,7 @@ import typer
 
 from lupctl.cli import output as show
 from lupctl.cli.app import app
+from lupctl.cli.manual import TOPICS, read_chapter
 from lupctl.core import errors
 from lupctl.core.stages.pretrain.run import pretrain
 from lupctl.core.system.jobs.launch import every_kind
@@ -98,13 +99,24 @@ def test_every_help_has_an_example_that_parses(words: tuple[str, ...]) -> None:
 def test_every_command_takes_the_common_options(words: tuple[str, ...]) -> None:
     options = {option for param in COMMANDS[words].params for option in param.opts}
     assert {"--json", "--quiet", "--debug"} <= options
-    if words not in {("recipe", "list"), ("demo",)}:  # the first looks nowhere, the second makes its own workspace
+    # These look nowhere, and the demo makes its own workspace.
+    if words not in {("recipe", "list"), ("manual",), ("demo",)}:
         assert "--home" in options
     if words[0] in ("pretrain", "finetune", "dump", "eval", "demo") or words == ("data", "pack"):
         assert {"--out", "--force", "--dry-run"} <= options
     if words[0] in ("pretrain", "finetune"):
         assert {"--recipe", "--set", "--arch", "--gpus", "--processes", "--workers"} <= options
     assert not {"--output", "--dir", "--overwrite", "--config", "--model", "--data-dir"} & options
+
+
+@every_command
+def test_the_manual_names_every_option(words: tuple[str, ...]) -> None:
+    text = "".join(read_chapter(topic) for topic in TOPICS)
+    assert re.search(rf"\b{' '.join(words)}\b", text), f"the manual does not say what lupctl {' '.join(words)} does"
+    for param in COMMANDS[words].params:
+        for option in (*param.opts, *param.secondary_opts):
+            if option.startswith("--"):
+                assert re.search(rf"{option}(?![\w-])", text), f"the manual does not name {option}"
 
 
 def test_an_option_means_the_same_everywhere() -> None:
@@ -343,6 +355,7 @@ def test_the_shell_completes(lupctl: Shell, tmp_path: Path) -> None:
     assert complete(lupctl, "finetune crops --from ", home) == ["alpha", "beta", "imagenet", "scratch"]
     assert complete(lupctl, "dump a", home) == ["alpha"]
     assert complete(lupctl, "eval be", home) == ["beta"]
+    assert complete(lupctl, "manual fi", home) == ["finetuning", "files"]
     assert complete(lupctl, "dump ", tmp_path / "nowhere") == []
 
 

@@ -20,6 +20,7 @@ from lupctl.core.ranking.reranking.neighbours import find_nearest
 from lupctl.core.ranking.retrieval.inputs import read_joined
 from lupctl.core.ranking.retrieval.score import score
 from lupctl.core.system.progress.lines import Progress
+from lupctl.core.system.strings import build_column
 
 CPU = torch.device("cpu")
 QUIET = Progress(quiet=True)
@@ -33,7 +34,7 @@ def draw_features(kind: str = "float32", *, count: int = 7) -> Features:
             person=rng.integers(-1, 4, count).astype(np.int64),
             camera=rng.integers(-1, 3, count).astype(np.int16),
             role=rng.integers(0, 4, count).astype(np.uint8),
-            names=[f"kamera ü/{row}.jpg" for row in range(count)],
+            name=build_column([f"kamera ü/{row}.jpg" for row in range(count)]),
         ),
         record=build_record("features", 1, command=["lupctl", "dump"], facts={"dataset": "toy"}),
     )
@@ -50,10 +51,10 @@ def test_round_trip(tmp_path: Path, kind: str, count: int) -> None:
     np.testing.assert_array_equal(back.features, features.features)
     for column in ("person", "camera", "role"):
         np.testing.assert_array_equal(getattr(back.samples, column), getattr(features.samples, column))
-    assert back.samples.names == features.samples.names
+    assert back.samples.name == features.samples.name
     assert back.record == features.record
     head = read_features_head(path)
-    assert (head.shape, head.type_name, head.samples.names) == ((count, 5), kind, features.samples.names)
+    assert (head.shape, head.type_name, head.samples.name) == ((count, 5), kind, features.samples.name)
     assert [entry.name for entry in path.parent.iterdir()] == [path.name]
 
 
@@ -100,7 +101,7 @@ def test_scoring_and_searching_stream_through_a_file(tmp_path: Path, monkeypatch
         person=np.arange(count) % 1000 + 1,
         camera=(np.arange(count) // 1000 % 3).astype(np.int16),
         role=np.where(np.arange(count) < 40, 2, 3).astype(np.uint8),
-        names=[str(row) for row in range(count)],
+        name=build_column([str(row) for row in range(count)]),
     )
     paths = [tmp_path / "a.features.h5", tmp_path / "b.features.h5"]
     record = build_record("features", 1, command=[], facts={"dataset": "toy"}, parents={"checkpoint": "sha256:1"})

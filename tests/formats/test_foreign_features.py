@@ -13,6 +13,7 @@ from lupctl.core.formats.features.file import Features, read_features, write_fea
 from lupctl.core.formats.features.foreign import ARRAYS, read_any_features, read_any_head
 from lupctl.core.formats.pack.samples import Samples
 from lupctl.core.formats.record import build_record
+from lupctl.core.system.strings import build_column
 from tests.conftest import Shell
 
 QUERY, GALLERY = 2, 3
@@ -27,7 +28,7 @@ def draw(checkpoint: str = "a", *, seed: int = 0, dimension: int = 8) -> Feature
         person=person.astype(np.int64),
         camera=np.repeat(np.arange(3), 20).astype(np.int16),
         role=np.where(np.arange(60) % 5 == 0, QUERY, GALLERY).astype(np.uint8),
-        names=[f"{seed}/{row:02d}.jpg" for row in range(60)],
+        name=build_column([f"{seed}/{row:02d}.jpg" for row in range(60)]),
     )
     parents = {"checkpoint": f"sha256:{checkpoint * 64}", "pack:toy": "sha256:" + "b" * 64}
     record = build_record("features", 1, command=["lupctl", "dump"], parents=parents, facts={"dataset": "toy"})
@@ -86,11 +87,11 @@ def test_a_file_made_elsewhere_scores_as_ours(lupctl: Shell, tmp_path: Path) -> 
 def test_rows_without_names_are_called_by_number(tmp_path: Path) -> None:
     features = draw()
     bare = read_any_features(write_bare(tmp_path / "bare.h5", features))
-    assert list(bare.samples.names[:2]) == ["row 0", "row 1"]
+    assert list(bare.samples.name[:2]) == ["row 0", "row 1"]
     assert bare.features.dtype == np.float32
     np.testing.assert_array_equal(bare.features, features.features)
     np.savez(tmp_path / "arrays.npz", **archive_arrays(features))
-    assert list(read_any_head(tmp_path / "arrays.npz").samples.names[11:13]) == ["query 11", "gallery 0"]
+    assert list(read_any_head(tmp_path / "arrays.npz").samples.name[11:13]) == ["query 11", "gallery 0"]
     write_features(tmp_path / "ours.features.h5", features)
     assert read_any_features(tmp_path / "ours.features.h5").record == features.record
 

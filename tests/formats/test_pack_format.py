@@ -57,7 +57,7 @@ def test_what_is_written_is_read(pack_path: Path, tiny_images: TinyImages) -> No
     assert [pack.read(row) for row in range(10)] == images
     assert pack.dataset == "tiny"
     assert pack.num_bytes == sum(map(len, images))
-    assert pack.samples.names == [f"ä/{row:04d}.jpg" for row in range(10)]
+    assert pack.samples.name == [f"ä/{row:04d}.jpg" for row in range(10)]
     assert pack.samples.person.tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2, 3]
     assert pack.samples.camera.tolist() == [1, 2] * 5
     assert pack.samples.role.tolist() == [1] * 5 + [3] * 5
@@ -113,7 +113,7 @@ def test_any_sharding_reads_the_same(
     mixed = chance.choices(range(len(sizes)), k=40)
     assert [parts.read_place(place) for place in parts.find(np.array(mixed))] == [images[row] for row in mixed]
     assert parts.fingerprint == whole.fingerprint
-    assert parts.samples.names == whole.samples.names
+    assert parts.samples.name == whole.samples.name
     assert parts.samples.person.tolist() == list(range(len(sizes)))
     assert path.is_dir() == (sum(sizes) > shard_bytes and len(sizes) > 1)
     for shard in parts.shards:
@@ -140,12 +140,12 @@ def test_the_images_of_each_shard_may_begin_elsewhere(tmp_path: Path) -> None:
 def test_the_fingerprint_sees_every_column(tmp_path: Path, tiny_images: TinyImages) -> None:
     image, other = tiny_images(2)
     variants = [
-        PackedImage(image, 32, 16, "a.jpg", 1, 1, "train"),
-        PackedImage(other, 32, 16, "a.jpg", 1, 1, "train"),
-        PackedImage(image, 32, 16, "b.jpg", 1, 1, "train"),
-        PackedImage(image, 32, 16, "a.jpg", 2, 1, "train"),
-        PackedImage(image, 32, 16, "a.jpg", 1, 2, "train"),
-        PackedImage(image, 32, 16, "a.jpg", 1, 1, "query"),
+        PackedImage(image, 32, 16, "a.jpg", person=1, camera=1, role="train"),
+        PackedImage(other, 32, 16, "a.jpg", person=1, camera=1, role="train"),
+        PackedImage(image, 32, 16, "b.jpg", person=1, camera=1, role="train"),
+        PackedImage(image, 32, 16, "a.jpg", person=2, camera=1, role="train"),
+        PackedImage(image, 32, 16, "a.jpg", person=1, camera=2, role="train"),
+        PackedImage(image, 32, 16, "a.jpg", person=1, camera=1, role="query"),
     ]
     prints = {
         open_pack(write_pack(tmp_path / f"{row}.h5", [variant], dataset="tiny")).fingerprint

@@ -1,5 +1,6 @@
 """Recipes: what is shipped, what may be said, and who wins."""
 
+import re
 from pathlib import Path
 from typing import Any, get_args
 
@@ -10,11 +11,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lupctl.cli.app import app
-from lupctl.core.choices import Arch
+from lupctl.core.choices import Arch, Method
 from lupctl.core.errors import DataError, UsageError
 from lupctl.core.recipes.finetune_sections import FinetuneData
 from lupctl.core.recipes.models import FinetuneRecipe, PretrainRecipe
-from lupctl.core.recipes.pretrain_sections import PretrainData, PretrainNet, PretrainOptim
+from lupctl.core.recipes.pretrain_sections import (
+    METHOD_SECTIONS,
+    PretrainData,
+    PretrainNet,
+    PretrainOptim,
+    check_sections,
+)
 from lupctl.core.recipes.sections import Augment, ScheduleSettings
 from lupctl.core.recipes.shipped import (
     MODELS,
@@ -26,7 +33,7 @@ from lupctl.core.recipes.shipped import (
 )
 from lupctl.core.recipes.text import build_recipe, dump_recipe, override, parse_override, parse_recipe, recipe_keys
 from lupctl.core.stages.finetune.job import network_plan as finetune_network
-from lupctl.core.stages.pretrain.job import network_plan as pretrain_network
+from lupctl.core.stages.pretrain.job import student_plan as pretrain_network
 from lupctl.core.training.nets.build import build_network
 
 SHIPPED = shipped_recipes()
@@ -82,7 +89,7 @@ def test_the_command_of_a_shipped_recipe_is_one(recipe: Shipped) -> None:
         flags = {"net.arch": params["arch"]}
         assert resolve_recipe(recipe.stage, recipe.name, flags=flags) == resolve_recipe(recipe.stage, recipe.name)
     else:
-        from lupctl.cli.demo import RECIPES
+        from lupctl.core.flows.demo import RECIPES
 
         assert (command.name, recipe.name in RECIPES) == ("demo", True)
 
@@ -434,7 +441,7 @@ def test_a_recipe_of_the_other_stage_is_refused(tmp_path: Path) -> None:
         read_resolved(tmp_path / "gone")
 
 
-def test_defaults_below_adopted_below_recipe_below_set_below_flags(tmp_path: Path) -> None:
+def test_defaults_below_adopted_below_recipe_below_facts_below_set_below_flags(tmp_path: Path) -> None:
     path = tmp_path / "a.toml"
 
     def width(text: str, **more: Any) -> int:
@@ -442,14 +449,17 @@ def test_defaults_below_adopted_below_recipe_below_set_below_flags(tmp_path: Pat
         return resolve_recipe("finetune", str(path), **more).net.width
 
     adopted = {"net.width": 8}
-    overrides, flags = ["net.width=16"], {"net.width": 20}
+    facts, overrides, flags = {"net.width": 14}, ["net.width=16"], {"net.width": 20}
     assert width("") == 64
     assert width("", adopted=adopted) == 8
     assert width("[net]\npooling = 'gem'", adopted=adopted) == 8
     assert width("[net]\nwidth = 12", adopted=adopted) == 12
-    assert width("[net]\nwidth = 12", adopted=adopted, overrides=overrides) == 16
+    assert width("[net]\nwidth = 12", adopted=adopted, facts=facts) == 14
+    assert width("", facts=facts) == 14
+    assert width("[net]\nwidth = 12", adopted=adopted, facts=facts, overrides=overrides) == 16
     assert width("", adopted=adopted, overrides=overrides) == 16
-    assert width("[net]\nwidth = 12", adopted=adopted, overrides=overrides, flags=flags) == 20
+    assert width("[net]\nwidth = 12", adopted=adopted, facts=facts, overrides=overrides, flags=flags) == 20
+    assert width("", facts=facts, flags={"net.width": None}) == 14
     assert width("[net]\nwidth = 12", flags={"net.width": None}) == 12, "a flag that was not given says nothing"
     with pytest.raises(UsageError, match="net: input should be"):
         width("net = 3", adopted=adopted)
@@ -466,3 +476,37 @@ def test_recipes_are_frozen() -> None:
     recipe = resolve_recipe("finetune", "bot")
     with pytest.raises(ValueError, match="frozen"):
         recipe.net.width = 8  # type: ignore[misc]
+
+
+SECTIONS = {"moco": ("moco",), "dino": ("dino", "local"), "other": ("dino", "other")}
+
+
+def test_a_recipe_has_the_sections_of_its_own_method_alone() -> None:
+    assert check_sections({"seed": 1, "dino": {"a": 2}}, "dino", SECTIONS) == {"seed": 1, "dino": {"a": 2}, "local": {}}
+    with pytest.raises(ValueError, match=r"^\[moco\] is a section of the method moco; this recipe's method is dino$"):
+        check_sections({"moco": {}, "dino": {}}, "dino", SECTIONS)
+    with pytest.raises(ValueError, match=r"^\[local\] is a section of the method dino; this recipe's method is other$"):
+        check_sections({"dino": {}, "local": {}}, "other", SECTIONS)
+    assert set(METHOD_SECTIONS) == set(get_args(Method))
+
+
+def test_a_section_of_no_method_is_an_unknown_key(tmp_path: Path) -> None:
+    path = tmp_path / "two.toml"
+    path.write_text('stage = "pretrain"\n[moco]\nqueue = 64\n[dino]\noutputs = 5\n')
+    with pytest.raises(UsageError, match=r"two\.toml: unknown recipe key 'dino\.outputs'"):
+        resolve_recipe("pretrain", str(path))
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ("curves.decay.final=0.4", "a constant curve has no final value and no epochs"),
+        ("curves.decay.epochs=4", "a constant curve has no final value and no epochs"),
+        ("curves.momentum={kind='cosine', final=1.5}", "momentum.final = 1.5; a share from 0 to 1 is expected"),
+        ("curves.temperature.kind=linear", "temperature.final = 0; a temperature above 0 is expected"),
+        ("curves.decay.kind=straight", "curves.decay.kind"),
+    ],
+)
+def test_curves_that_go_nowhere_are_refused(entry: str, message: str) -> None:
+    with pytest.raises(UsageError, match=re.escape(message)):
+        resolve(entry)

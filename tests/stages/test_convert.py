@@ -17,11 +17,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from lupctl.core.errors import FormatError
-from lupctl.core.formats.weights.file import read_header
 from lupctl.core.formats.weights.foreign import read_foreign
-from lupctl.core.training.nets.build import NetworkPlan, build_network
+from lupctl.core.formats.weights.header import read_header
+from lupctl.core.training.nets.build import build_network
 from lupctl.core.training.nets.foreign import recognise
 from tests.conftest import Shell, draw_tiny
+from tests.tools.networks import mgn_heads, plan_network
 from tests.training.nets.test_mgn import published_layout, shake, slow_feature
 
 # Batch norms: 1 + 3 * 3 + 1 + 4 * 3 + 1 + 4 in the stem, 5 * 3 + 3 * 3 + 1 in each branch, 8 necks, 3 extra.
@@ -37,8 +38,8 @@ def published(*, extra_bn: bool = True, classes: int = 5, arch: Any = "r50") -> 
 @cache
 def build_published(extra_bn: bool, classes: int, arch: Any) -> dict[str, Tensor]:
     torch.manual_seed(4)
-    plan = NetworkPlan(arch, 4, 1, "gem", head="mgn", outputs=classes, embedding=256, extra_bn=extra_bn)
-    network = build_network(plan)
+    heads = mgn_heads(classes, embedding=256, extra_bn=extra_bn)
+    network = build_network(plan_network(heads, arch, last_stride=1, pooling="gem"))
     shake(network)
     pixels = {"pixel_mean": torch.tensor(MEAN).view(1, 3, 1, 1), "pixel_std": torch.tensor(STD).view(1, 3, 1, 1)}
     return {**pixels, **network.state_dict()}
@@ -60,9 +61,9 @@ def test_every_published_layout_is_recognised_by_its_shapes(arch: str, extra_bn:
     for key in ("pixel_mean", "pixel_std"):
         state[f"module.{key}"] = torch.ones(1, 3, 1, 1)
     found = recognise(state, origin="file")
-    plan = found.plan
-    assert (plan.arch, plan.width, plan.head, plan.outputs, plan.embedding) == (arch, 64, "mgn", 751, 256)
-    assert (plan.extra_bn, plan.last_stride, found.matched) == (extra_bn, 1, len(layout))
+    trunk = found.plan.trunk
+    assert (trunk.arch, trunk.width, trunk.last_stride, found.matched) == (arch, 64, 1, len(layout))
+    assert found.plan.head == mgn_heads(751, embedding=256, extra_bn=extra_bn)
     assert (found.ignored, found.missing, found.differences) == ((), (), ())
 
 
@@ -81,10 +82,10 @@ def test_a_published_model_becomes_a_checkpoint(lupctl: Shell, market: Path) -> 
     tensors = load_file("mgn.safetensors")
     assert set(tensors) == {key for key in wanted if not key.startswith("pixel_")}
     assert all(torch.equal(value, wanted[key]) for key, value in tensors.items())
-    pixels = read_header(Path("mgn.safetensors"))["preprocessing"]
-    assert (pixels["height"], pixels["width"], pixels["interpolation"]) == (384, 128, "bicubic")
-    assert [255 * value for value in pixels["mean"]] == pytest.approx(MEAN, rel=1e-6)
-    assert [255 * value for value in pixels["std"]] == pytest.approx(STD, rel=1e-6)
+    pixels = read_header(Path("mgn.safetensors")).preprocessing
+    assert (pixels.height, pixels.width, pixels.interpolation) == (384, 128, "bicubic")
+    assert [255 * value for value in pixels.mean] == pytest.approx(MEAN, rel=1e-6)
+    assert [255 * value for value in pixels.std] == pytest.approx(STD, rel=1e-6)
     assert ran.json["pixels"]["constants_from"] == "file"
 
 
@@ -324,7 +325,7 @@ def test_a_backbone_is_an_initialisation(lupctl: Shell, tmp_path: Path, prefix: 
     tensors = load_file("a.safetensors")
     for key, value in trunk(arch="resnet18").items():
         assert torch.equal(tensors[f"backbone.{key}"], value)
-    assert read_header(Path("a.safetensors"))["network"]["head"] == "none"
+    assert read_header(Path("a.safetensors")).network.head.kind == "none"
 
 
 @pytest.mark.parametrize(
@@ -421,7 +422,7 @@ def test_fine_tuning_goes_on_from_a_published_model(lupctl: Shell, market: Path,
     assert torch.equal(tensors["b31_head.bottleneck.0.weight"], wanted["b31_head.bottleneck.0.weight"])
     assert tensors["b31_head.classifier.weight"].shape == (6, 256)
     header = read_header(Path("run/checkpoint.safetensors"))
-    assert [255 * value for value in header["preprocessing"]["std"]] == pytest.approx(STD, rel=1e-6)
+    assert [255 * value for value in header.preprocessing.std] == pytest.approx(STD, rel=1e-6)
     ran = lupctl(f"finetune {labelled} --from mgn.safetensors --recipe bot --gpus 0 --dry-run")
     assert ran.code == 2
     assert "an mgn of three branches; the recipe's net.head is bnneck" in ran.err
@@ -441,9 +442,19 @@ def test_bgr_is_noticed_by_imagenets_constants_and_turned_round(lupctl: Shell, t
     assert "--bgr" in ran.err
     assert lupctl("model convert a.safetensors --bgr --out b.safetensors").code == 0
     assert torch.equal(load_file("b.safetensors")["backbone.0.weight"], state["backbone.0.weight"].flip(1))
-    pixels = read_header(Path("b.safetensors"))["preprocessing"]
-    assert pixels["mean"] == pytest.approx((0.485, 0.456, 0.406))
-    assert pixels["std"] == pytest.approx((0.229, 0.224, 0.225))
+    pixels = read_header(Path("b.safetensors")).preprocessing
+    assert pixels.mean == pytest.approx((0.485, 0.456, 0.406))
+    assert pixels.std == pytest.approx((0.229, 0.224, 0.225))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_pixel_constants_that_are_no_numbers_are_refused(lupctl: Shell, tmp_path: Path, value: float) -> None:
+    state = published()
+    state["pixel_std"] = torch.tensor([58.0, value, 57.0]).view(1, 3, 1, 1)
+    torch.save(state, tmp_path / "a.pth")
+    ran = lupctl("model convert a.pth --out b.safetensors")
+    assert (ran.code, "a.pth: its pixel constants are no finite numbers" in ran.err) == (3, True), ran.err
+    assert not Path("b.safetensors").exists()
 
 
 # The command

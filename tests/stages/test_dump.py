@@ -19,7 +19,7 @@ from lupctl.core.formats.weights.file import read_checkpoint
 from lupctl.core.stages.finetune.run import finetune
 from lupctl.core.stages.pretrain.run import pretrain
 from lupctl.core.system.progress.lines import Progress
-from lupctl.core.training.nets.build import NetworkPlan, build_network
+from lupctl.core.training.nets.build import build_network
 from tests.conftest import Shell, encode_tiny
 from tests.tools.tiny_training import finetune_job, pretrain_job
 
@@ -40,12 +40,12 @@ def home(crowd: Path, labelled: Path, tmp_path_factory: pytest.TempPathFactory) 
 def plain_features(checkpoint: Path, images: list[NDArray[np.uint8]], *, flip: bool = False) -> NDArray[np.float32]:
     """Features by the book: Pillow resizes, one image at a time, running statistics."""
     made = read_checkpoint(checkpoint)
-    network = build_network(NetworkPlan(**made.header["network"]))
+    network = build_network(made.header.network)
     network.load_state_dict(load_file(checkpoint))
     network.eval()
-    pixels = made.header["preprocessing"]
-    mean, std = (torch.tensor(pixels[key])[:, None, None] for key in ("mean", "std"))
-    size = (pixels["width"], pixels["height"])
+    pixels = made.header.preprocessing
+    mean, std = (torch.tensor(constants)[:, None, None] for constants in (pixels.mean, pixels.std))
+    size = (pixels.width, pixels.height)
     found = []
     for image in images:
         resized = Image.fromarray(image).resize(size, Image.Resampling.BILINEAR)
@@ -83,14 +83,20 @@ def test_features_are_those_of_a_plain_forward_pass(home: Path, labelled: Path, 
     assert_close(features, wanted, share=SAME_SIZE)
     assert abs(np.linalg.norm(features.features, axis=1) - 1).min() > 1e-3, "not normalised"
     samples = features.samples
-    assert samples.names == [pack.samples.names[row] for row in rows]
+    assert samples.name == [pack.samples.name[row] for row in rows]
     for mine, theirs in ((samples.person, pack.samples.person), (samples.role, pack.samples.role)):
         assert np.array_equal(mine, theirs[rows])
     record = features.record
     assert record["parents"]["pack:labelled"] == pack.fingerprint
     assert record["parents"]["checkpoint"].startswith("sha256:")
     assert (record["dataset"], record["flip"], record["precision"]) == ("labelled", False, "float32")
-    assert record["command"][:3] == ["lupctl", "dump", "fine"]
+    assert record["command"] == ["lupctl", "dump", "fine"]
+
+
+def test_the_same_features_have_the_same_bytes_anywhere(home: Path, lupctl: Shell) -> None:
+    assert lupctl(f"dump fine --home {home} --device cpu --out one.h5 --workers 0").code == 0
+    assert lupctl(f"dump fine --home={home} --device=cpu --out=elsewhere/two.h5 --workers 2 --json").code == 0
+    assert Path("one.h5").read_bytes() == Path("elsewhere/two.h5").read_bytes()
 
 
 def test_flip_adds_the_mirrored_image(home: Path, labelled: Path, lupctl: Shell) -> None:
@@ -159,12 +165,12 @@ def test_a_folder_of_images(home: Path, folder: Path, lupctl: Shell) -> None:
     assert (ran.json["schema"], ran.json["images"], ran.json["dim"]) == ("lupctl.dump/1", 3, 32)
     assert [line.partition(":")[0] for line in ran.json["quarantine"]] == ["text.jpg", "zero.png"]
     features = read_features(Path("f.h5"))
-    assert features.samples.names == ["b.jpg", "deep/a.png", "deep/er/c.jpg"]
+    assert features.samples.name == ["b.jpg", "deep/a.png", "deep/er/c.jpg"]
     assert set(features.samples.role.tolist()) == {0}
     assert set(features.samples.person.tolist()) == {-1}
     assert features.record["quarantine"] == ran.json["quarantine"]
     assert (features.record["dataset"], set(features.record["parents"])) == ("photos", {"checkpoint"})
-    images = [cv2.imread(str(folder / name))[:, :, ::-1] for name in features.samples.names]
+    images = [cv2.imread(str(folder / name))[:, :, ::-1] for name in features.samples.name]
     wanted = plain_features(home / "runs/fine/checkpoint.safetensors", [np.ascontiguousarray(im) for im in images])
     assert_close(features, wanted, share=RESIZED)
     assert lupctl(f"dump fine photos --home {home} --dry-run --json").json["images"] == 5
@@ -260,7 +266,7 @@ def test_a_damaged_image_of_a_pack_is_an_error_not_a_gap(home: Path, labelled: P
     ran = lupctl(f"dump fine bad.h5 --home {home} --device cpu --out f.h5 --workers 1")
     assert ran.code == 3
     assert "bad.h5: image" in ran.err
-    assert pack.samples.names[-1] in ran.err
+    assert pack.samples.name[-1] in ran.err
     assert not Path("f.h5").exists()
 
 

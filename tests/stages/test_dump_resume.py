@@ -123,7 +123,7 @@ def test_a_folder_with_files_that_are_no_images(
     whole = lupctl(line)
     wanted = OUT.read_bytes()
     assert [one.partition(":")[0] for one in whole.json["quarantine"]] == ["1.jpg", "6.jpg"]
-    assert read_features(OUT).samples.names == [f"{number}.jpg" for number in (0, 2, 3, 4, 5, 7, 8)]
+    assert read_features(OUT).samples.name == [f"{number}.jpg" for number in (0, 2, 3, 4, 5, 7, 8)]
     OUT.unlink()
     killed(lupctl, line, monkeypatch, lambda found: found.done == 2)
     ran = lupctl(line)

@@ -22,6 +22,7 @@ from lupctl.core.formats.pack.read import open_pack
 from lupctl.core.formats.weights.file import write_checkpoint
 from lupctl.core.ranking.retrieval import extract
 from lupctl.core.ranking.retrieval.extract import Encoder, embed_steadily
+from lupctl.core.recipes.sections import Pixels
 from lupctl.core.stages.dump import run as stage
 from lupctl.core.stages.dump.job import DumpJob, Shard
 from lupctl.core.stages.dump.run import dump
@@ -30,9 +31,10 @@ from lupctl.core.system.jobs.messages import rank
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.training.loading.images import PackImages
 from lupctl.core.training.loading.loaders import ChunkDataset
-from lupctl.core.training.nets.build import NetworkPlan, build_network
+from lupctl.core.training.nets.build import build_network
 from lupctl.core.training.views.plan import build_view_plan
 from tests.conftest import Shell, encode_tiny
+from tests.tools.networks import make_header, neck, plan_network
 from tests.tools.tiny_training import finetune_job, run_forked
 
 QUIET = Progress(quiet=True)
@@ -392,9 +394,9 @@ def test_the_plan_of_a_spread_dump(run: Path, lupctl: Shell) -> None:
 def test_threads_move_no_bit(labelled: Path, chunk: int) -> None:
     """This network does round by the threads of a pass, where that has few images."""
     torch.manual_seed(1)
-    network = build_network(NetworkPlan("r50", width=16, head="bnneck", outputs=3)).eval()
-    pixels = {"height": 128, "width": 64, "mean": [0.5] * 3, "std": [0.2] * 3, "interpolation": "bilinear"}
-    encoder = Encoder(network, build_view_plan(pixels), CPU, torch.float32)
+    network = build_network(plan_network(neck(3), "r50", width=16)).eval()
+    view = build_view_plan(Pixels(height=128, width=64).model_dump())
+    encoder = Encoder(network, view, CPU, torch.float32)
     dataset = ChunkDataset(PackImages([open_pack(labelled)]), encoder.view, chunk=chunk)
     before, found = torch.get_num_threads(), []
     cv2.setNumThreads(1)
@@ -437,13 +439,9 @@ def test_every_way_to_start_two_processes_gives_the_same_bytes(run: Path, lupctl
 def slow_network(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A network that takes some seconds for the images of `labelled`."""
     torch.manual_seed(0)
-    plan = NetworkPlan("r50", width=64, head="bnneck", outputs=3)
-    pixels = {"height": 256, "width": 128, "mean": [0.5] * 3, "std": [0.2] * 3, "interpolation": "bilinear"}
-    header = {"stage": "finetune", "command": [], "recipe": {}, "network": plan.to_json(), "preprocessing": pixels}
+    plan = plan_network(neck(3), "r50", width=64)
     path = tmp_path_factory.mktemp("slow") / "slow.safetensors"
-    write_checkpoint(
-        path, build_network(plan).state_dict(), {**header, "classes": [1, 2, 3], "parents": {}, "data": []}
-    )
+    write_checkpoint(path, build_network(plan).state_dict(), make_header(plan, classes=(1, 2, 3)))
     return path
 
 

@@ -15,20 +15,23 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import nn
 
+from lupctl.cli.manual import read_chapter
 from lupctl.core.formats.features.file import read_features
 from lupctl.core.formats.weights.file import read_checkpoint, write_checkpoint
+from lupctl.core.formats.weights.header import PackStory, describe_pixels
 from lupctl.core.recipes.sections import Pixels
 from lupctl.core.stages import export as stage
 from lupctl.core.stages.export import ExportJob, export, find_terms
-from lupctl.core.training.nets.build import NetworkPlan, build_network
+from lupctl.core.training.nets.build import build_network
 from tests.conftest import Shell, draw_tiny
+from tests.tools.networks import make_header, mgn_heads, neck, no_head, plan_network, projection
 
 ROOT = Path(__file__).parents[2]
 PLANS = {
-    "none": NetworkPlan("r18", width=4),
-    "projection": NetworkPlan("r18", width=4, pooling="gem", head="projection", outputs=8),
-    "bnneck": NetworkPlan("r18", width=4, last_stride=1, pooling="gem", head="bnneck", outputs=5, ibn=True),
-    "mgn": NetworkPlan("r18", width=4, last_stride=1, head="mgn", outputs=5, embedding=8, extra_bn=True),
+    "none": plan_network(no_head()),
+    "projection": plan_network(projection(8), pooling="gem"),
+    "bnneck": plan_network(neck(5), last_stride=1, pooling="gem", ibn=True),
+    "mgn": plan_network(mgn_heads(5, embedding=8), last_stride=1, pooling="gem"),
 }
 DIMS = {"none": 32, "projection": 32, "bnneck": 32, "mgn": 64}
 TERMS = "for tests; free to use"
@@ -48,11 +51,8 @@ def make_checkpoint(path: Path, kind: str) -> Path:
     pixels = Pixels(
         height=96 if kind == "mgn" else 48, width=32, interpolation="bicubic", mean=(0.4, 0.3, 0.5), std=(0.2, 0.3, 0.1)
     )
-    header = {
-        "stage": "finetune", "command": [], "recipe": None, "network": plan.to_json(), "classes": [],
-        "preprocessing": pixels.model_dump(mode="json"), "parents": {"pack:tiny": "sha256:1"},
-        "data": [{"dataset": "tiny", "fingerprint": "sha256:1", "images": 3, "terms": TERMS}],
-    }  # fmt: skip
+    story = PackStory(dataset="tiny", fingerprint="sha256:1", images=3, source=None, terms=TERMS)
+    header = make_header(plan, preprocessing=describe_pixels(pixels), parents={"pack:tiny": "sha256:1"}, data=(story,))
     write_checkpoint(path, network.state_dict(), header)
     return path
 
@@ -94,7 +94,7 @@ def trace_again(patch: pytest.MonkeyPatch, made: Path) -> None:
 @pytest.mark.parametrize("kind", PLANS)
 def test_features_are_those_of_dump_with_unit_length(kind: str, lupctl: Shell, tmp_path: Path) -> None:
     made = read_checkpoint(make_checkpoint(tmp_path / "net.safetensors", kind))
-    size = {key: made.header["preprocessing"][key] for key in ("height", "width")}
+    size = {"height": made.header.preprocessing.height, "width": made.header.preprocessing.width}
     images = draw_images(tmp_path / "photos", **size)
     ran = lupctl("model export net.safetensors --json")
     assert (ran.code, ran.err) == (0, ""), "the exporter's chatter stays inside"
@@ -133,16 +133,19 @@ def test_the_graph_is_plain_and_says_nothing_of_this_machine(made: Path) -> None
 def test_the_metadata_has_everything_that_decides_the_features(made: Path, lupctl: Shell) -> None:
     checkpoint = read_checkpoint(made / "bot.safetensors")
     record = json.loads(open_session(made / "bot.onnx").get_modelmeta().custom_metadata_map["lupctl"])
-    pixels = {"height": 48, "width": 32, "interpolation": "bicubic", "mean": [0.4, 0.3, 0.5], "std": [0.2, 0.3, 0.1]}
+    pixels = {
+        "height": 48, "width": 32, "channels": "RGB", "interpolation": "bicubic", "mean": [0.4, 0.3, 0.5],
+        "std": [0.2, 0.3, 0.1],
+    }  # fmt: skip
     assert record["preprocessing"] == pixels
     assert record["images"] == {"type": "uint8", "layout": "NHWC", "channels": "RGB", "resize": "Pillow, bicubic"}
     assert record["features"] == {"dim": 32, "type": "float32", "length": 1, "distance": "1 - dot product"}
     assert record["parents"] == {"checkpoint": checkpoint.fingerprint}
     assert record["checkpoint_parents"] == {"pack:tiny": "sha256:1"}
     assert record["network"] == PLANS["bnneck"].to_json()
-    assert record["data"] == checkpoint.header["data"]
+    assert record["data"] == [{"dataset": "tiny", "fingerprint": "sha256:1", "images": 3, "terms": TERMS}]
     assert record["terms"] == [f"tiny: {TERMS}"]
-    assert (record["kind"], record["version"], record["stage"]) == ("onnx", checkpoint.header["version"], "finetune")
+    assert (record["kind"], record["version"], record["stage"]) == ("onnx", checkpoint.header.version, "finetune")
     assert record["command"] == ["lupctl", "model", "export"]
     assert 0 <= record["check"]["difference"] < 1e-5
     assert (record["check"]["images"], record["check"]["tolerance"]) == (4, 1e-4)
@@ -156,7 +159,7 @@ def test_the_metadata_has_everything_that_decides_the_features(made: Path, lupct
 
 def test_terms_of_published_weights_are_those_noted_when_they_were_fetched(tmp_path: Path) -> None:
     path = tmp_path / "published.safetensors"
-    header = {"stage": "convert", "parents": {"source": "sha256:2"}, "data": []}
+    header = make_header(stage="convert", parents={"source": "sha256:2"})
     write_checkpoint(path, {"a": torch.zeros(1)}, header)
     assert find_terms(read_checkpoint(path)) == []
     for fingerprint, told in (("sha256:2", ["published: research only"]), ("sha256:3", [])):
@@ -274,10 +277,8 @@ def test_files_that_are_no_exports(made: Path, lupctl: Shell) -> None:
         assert (ran.code, f"error: {name}.onnx: {message}" in ran.err) == (3, True), ran.err
 
 
-def test_the_lines_of_the_readme(made: Path, lupctl: Shell, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (block,) = re.findall(
-        r"```python\n(import json.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL
-    )
+def test_the_lines_of_the_manual(made: Path, lupctl: Shell, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (block,) = re.findall(r"```python\n(import json.*?)```", read_chapter("models"), re.DOTALL)
     assert {line.split()[1] for line in block.splitlines() if line.startswith(("import", "from"))} == {
         "json", "numpy", "onnxruntime", "PIL"
     }  # fmt: skip
@@ -285,13 +286,13 @@ def test_the_lines_of_the_readme(made: Path, lupctl: Shell, tmp_path: Path, caps
     draw_images(tmp_path / "photos", height=128, width=56)
     for number, name in enumerate(("person.jpg", "other.jpg")):
         Image.open(f"photos/{number}.png").save(name, quality=100, subsampling=0)
-    exec(compile(block, "README.md", "exec"), {})
+    exec(compile(block, "models.md", "exec"), {})
     cosine = float(capsys.readouterr().out)
     for name in ("person.jpg", "other.jpg"):
         Image.open(name).save(Path("photos") / f"{name}.png")
     assert lupctl(f"dump {made / 'bot.safetensors'} photos --device cpu --workers 0 --out f.h5").code == 0
     features = read_features(Path("f.h5"))
-    rows = [features.samples.names.index(f"{name}.jpg.png") for name in ("person", "other")]
+    rows = [features.samples.name.index(f"{name}.jpg.png") for name in ("person", "other")]
     first, second = np.asarray(features.features)[rows]
     expected = first @ second / np.linalg.norm(first) / np.linalg.norm(second)
     assert cosine == pytest.approx(expected, abs=0.01), "Pillow rounds what it resized to whole grey levels"

@@ -38,9 +38,9 @@ def space(labelled: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     (space / "packs").mkdir()
     shutil.copy(labelled, space / "packs" / "labelled.h5")
     made = open_pack(labelled)
-    names = read_features(job.out).samples.names
+    names = read_features(job.out).samples.name
     for at, number in enumerate((0, 7, 20)):
-        row = list(made.samples.names).index(names[number])
+        row = list(made.samples.name).index(names[number])
         (space / f"{at}.jpg").write_bytes(made.read(row))
     return space
 
@@ -59,11 +59,11 @@ def test_the_nearest_are_those_of_a_full_sort(lupctl: Shell, space: Path) -> Non
     for one, number in zip(ran.json["queries"], (0, 7, 20), strict=True):
         apart = 1 - unit @ unit[number]
         order = np.argsort(apart, kind="stable")[:9]
-        assert one["hits"][0]["name"] == features.samples.names[number]
+        assert one["hits"][0]["name"] == features.samples.name[number]
         assert [hit["distance"] for hit in one["hits"]] == pytest.approx(apart[order].tolist(), abs=1e-5)
         assert [hit["rank"] for hit in one["hits"]] == list(range(1, 10))
         for hit in one["hits"]:
-            row = list(features.samples.names).index(hit["name"])
+            row = list(features.samples.name).index(hit["name"])
             assert hit["distance"] == pytest.approx(apart[row], abs=1e-5)
             assert (hit["person"], hit["camera"]) == (features.samples.person[row], features.samples.camera[row])
             assert hit["distance"] >= 0
@@ -93,7 +93,7 @@ def test_the_index_is_built_once_and_again_for_other_features(lupctl: Shell, spa
     write_features(gallery, Features(features.features[::-1].copy(), features.samples, features.record))
     turned = lupctl(f"{line} --index ivf")
     assert "built now and kept" in turned.err
-    assert turned.json["queries"][0]["hits"][0]["name"] == features.samples.names[len(features) - 1]
+    assert turned.json["queries"][0]["hits"][0]["name"] == features.samples.name[len(features) - 1]
     Path(f"{gallery}.ivf.faiss").write_bytes(b"no index")
     ran = lupctl(f"{line} --index ivf")
     assert (ran.code, ran.out) == (3, "")

@@ -28,6 +28,7 @@ from lupctl.core.stages.info import draw_persons, summarize_pack, write_sheet
 from lupctl.core.stages.pack import pack
 from lupctl.core.stages.verify import Verdict, verify_pack, verify_raw
 from lupctl.core.system.progress.lines import Progress
+from lupctl.core.system.strings import build_column
 from tests.conftest import TinyImages, encode_tiny
 
 QUIET = Progress(quiet=True)
@@ -109,7 +110,7 @@ def test_every_flipped_image_is_found(market_pack: Path) -> None:
     verdict = verify_pack(market_pack, progress=QUIET)
     assert found(verdict) == {"unreadable": ("error", 2)}
     for row, example in zip((2, 11), verdict.findings[0].examples, strict=True):
-        assert example.startswith(made.samples.names[row])
+        assert example.startswith(made.samples.name[row])
         assert "wrong checksum" in example
 
 
@@ -118,7 +119,10 @@ def test_a_changed_label_is_found(
     tmp_path: Path, tiny_images: TinyImages, column: str, row: int, value: object
 ) -> None:
     """The images are whole, and labels and names could be any: only their own checksum tells."""
-    rows = [PackedImage(image, 32, 16, f"n{row}", row, 1, "train") for row, image in enumerate(tiny_images(6))]
+    rows = [
+        PackedImage(image, 32, 16, f"n{row}", person=row, camera=1, role="train")
+        for row, image in enumerate(tiny_images(6))
+    ]
     path = write_pack(tmp_path / "c.h5", rows, dataset="c", shard_bytes=4000)
     assert verify_pack(path, progress=QUIET).findings == []
     with h5py.File(path / "00000.h5", "r+") as file:
@@ -188,12 +192,12 @@ def test_what_was_left_out_is_said(market_folder: Path, tmp_path: Path) -> None:
 def test_copies_and_leaks_in_a_pack(tmp_path: Path, tiny_images: TinyImages) -> None:
     a, b, c, d = tiny_images(4)
     rows = [
-        PackedImage(a, 32, 16, "t1.jpg", 1, 1, "train"),
-        PackedImage(b, 32, 16, "t2.jpg", 2, 1, "train"),
-        PackedImage(b, 32, 16, "t3.jpg", 2, 1, "train"),
-        PackedImage(c, 32, 16, "q1.jpg", 2, 1, "query"),
-        PackedImage(d, 32, 16, "g1.jpg", 2, 2, "gallery"),
-        PackedImage(a, 32, 16, "g2.jpg", 3, 2, "gallery"),
+        PackedImage(a, 32, 16, "t1.jpg", person=1, camera=1, role="train"),
+        PackedImage(b, 32, 16, "t2.jpg", person=2, camera=1, role="train"),
+        PackedImage(b, 32, 16, "t3.jpg", person=2, camera=1, role="train"),
+        PackedImage(c, 32, 16, "q1.jpg", person=2, camera=1, role="query"),
+        PackedImage(d, 32, 16, "g1.jpg", person=2, camera=2, role="gallery"),
+        PackedImage(a, 32, 16, "g2.jpg", person=3, camera=2, role="gallery"),
     ]
     verdict = verify_pack(write_pack(tmp_path / "l.h5", rows, dataset="l"), progress=QUIET)
     assert found(verdict) == {"leaked-persons": ("error", 1), "copies-across": ("error", 1), "copies": ("warning", 1)}
@@ -249,7 +253,7 @@ def full_market() -> Samples:
     person = np.concatenate([persons for _, persons in parts]).astype(np.int64)
     role = np.concatenate([np.full(len(persons), code) for code, persons in parts]).astype(np.uint8)
     camera = (np.arange(len(person)) % 6 + 1).astype(np.int16)
-    return Samples(person, camera, role, [str(row) for row in range(len(person))])
+    return Samples(person=person, camera=camera, role=role, name=build_column(str(row) for row in range(len(person))))
 
 
 def test_counts_that_are_the_published_ones() -> None:
@@ -286,8 +290,12 @@ def test_the_real_cut_is_not_the_published_set(real_data: Path) -> None:
 
 def labels(*rows: tuple[int, int, int]) -> Samples:
     person, camera, role = (np.array(column) for column in zip(*rows, strict=True))
-    names = [str(row) for row in range(len(rows))]
-    return Samples(person.astype(np.int64), camera.astype(np.int16), role.astype(np.uint8), names)
+    return Samples(
+        person=person.astype(np.int64),
+        camera=camera.astype(np.int16),
+        role=role.astype(np.uint8),
+        name=build_column(str(row) for row in range(len(rows))),
+    )
 
 
 @pytest.mark.parametrize(
@@ -360,7 +368,13 @@ def test_the_sheet_has_a_row_per_person_and_a_column_per_camera(tmp_path: Path) 
         pixels = np.full((32, 16, 3), colour[::-1], np.uint8)
         rows.append(
             PackedImage(
-                cv2.imencode(".png", pixels)[1].tobytes(), 32, 16, f"{person}_{camera}", person, camera, "train"
+                cv2.imencode(".png", pixels)[1].tobytes(),
+                32,
+                16,
+                f"{person}_{camera}",
+                person=person,
+                camera=camera,
+                role="train",
             )
         )
     path = write_pack(tmp_path / "c.h5", rows, dataset="c")

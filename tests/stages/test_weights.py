@@ -63,7 +63,7 @@ def test_a_published_backbone_is_fetched_once_and_becomes_a_checkpoint(
     assert drive == ["1pFyAdt9BOZCtzaLiE-W3CsX_kgWABKK6"]
     made = read_checkpoint(tmp_path / "lup" / "models" / "luperson-r50.safetensors")
     assert torch.equal(made.tensors["backbone.conv1.weight"], thin_trunk()["conv1.weight"])
-    assert made.header["network"]["arch"] == "r50"
+    assert made.header.network.trunk.arch == "r50"
     note = json.loads((tmp_path / "lup" / "models" / "luperson-r50.pth.json").read_text())
     assert note["sha256"].startswith("sha256:")
     assert "research" in note["terms"]
@@ -146,14 +146,14 @@ def test_info_tells_what_is_inside(crowd: Path, tmp_path: Path, lupctl: Shell) -
     pretrain(pretrain_job(crowd, tmp_path / "run"), Progress(quiet=True))
     own = lupctl("model info run/checkpoint.safetensors --json").json
     assert (own["schema"], own["kind"], own["stage"]) == ("lupctl.model-info/1", "checkpoint", "pretrain")
-    assert own["network"]["arch"] == "r18"
+    assert own["network"]["trunk"]["arch"] == "r18"
     assert own["data"][0]["dataset"] == "crowd"
     weights = load_file(tmp_path / "run" / "checkpoint.safetensors")
     assert (own["tensors"], own["values"]) == (len(weights), sum(value.numel() for value in weights.values()))
     assert "r18" in lupctl("model info run/checkpoint.safetensors").out
     torch.save({"model": thin_trunk()}, tmp_path / "lup_moco_r50.pth")
     other = lupctl("model info lup_moco_r50.pth --json").json
-    assert (other["kind"], other["network"]["arch"], other["matched"], other["differences"]) == (
+    assert (other["kind"], other["network"]["trunk"]["arch"], other["matched"], other["differences"]) == (
         "published",
         "r50",
         318,

@@ -22,10 +22,13 @@ from lupctl.core.system.jobs.messages import (
     sum_,
     world_size,
 )
+from lupctl.core.training.engine.gradients import SharedGradients
 from lupctl.core.training.losses.triplet import batch_hard_triplet
 from lupctl.core.training.methods.moco import MoCo
-from lupctl.core.training.nets.build import NetworkPlan, build_contrastive
+from lupctl.core.training.methods.protocol import Given, Now
+from lupctl.core.training.nets.build import build_contrastive
 from lupctl.core.training.nets.resnet.norms import set_norm_groups
+from tests.tools.networks import plan_network, projection
 
 LABEL = torch.tensor([0, 1, 2, 0, 1, 2, 0, 1])
 BATCH = 8
@@ -52,27 +55,25 @@ def pretrain_a_little() -> dict[str, Tensor]:
     """Three steps of momentum contrast, four batch-norm groups over all processes."""
     torch.manual_seed(5)
     method = MoCo(
-        build_contrastive(NetworkPlan("r18", width=4, head="projection", outputs=6)),
+        build_contrastive(plan_network(projection(6))),
         dim=6,
         queue=20,
-        momentum=0.9,
-        temperature=0.2,
         seed=3,
     )
     set_norm_groups(method, 4 // world_size())
     # Batch norm over two images blows rounding up; double precision leaves that of the loss alone, which is float32.
-    method.encoder_q.double()
-    method.encoder_k.double()
-    optimizer = torch.optim.SGD(method.encoder_q.parameters(), lr=0.05, momentum=0.9)
-    losses = []
+    method.student.double()
+    method.teacher.double()
+    optimizer = torch.optim.SGD(method.student.parameters(), lr=0.05, momentum=0.9)
+    shared, losses = SharedGradients(method.student), []
     for step in range(3):
         first, second = (own_share(numbers(BATCH, 3, 64, 32, seed=10 * step + view)).double() for view in (0, 1))
-        loss, _ = method(first, second, step)
+        now = Now(step, 0, rate=0.05, decay=0.0, momentum=0.9, temperature=0.2)
         optimizer.zero_grad()
-        loss.backward()
-        average_([parameter.grad for parameter in method.encoder_q.parameters()])
+        found = method.learn(Given((first, second), keys=LABEL), now, shared, precision=torch.float32)
         optimizer.step()
-        losses.append(loss.detach())
+        method.follow(now)
+        losses.append(found["loss"])
     average_(losses)
     average_([value for value in method.buffers() if value.is_floating_point()])
     return {"losses": torch.stack(losses), **method.state_dict()}
@@ -198,6 +199,14 @@ def test_a_killed_process_is_named(tmp_path: Path) -> None:
 def test_splits_that_do_not_come_out_are_refused(batch: int, groups: int, processes: int, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         check_split(batch, groups, processes)
+
+
+def test_a_group_of_several_devices_where_that_is_possible() -> None:
+    for groups, processes in ((1, 2), (1, 8), (2, 4), (4, 2)):
+        check_split(64, groups, processes, spanning=True)
+    with pytest.raises(UsageError, match="every device needs whole groups, or a whole part of one") as caught:
+        check_split(48, 2, 3, spanning=True)
+    assert "devices or processes that fit this recipe: 1, 2, 4, 6, 8, 12, 16, 24, 48;" in caught.value.hint
 
 
 def test_the_published_split_comes_out() -> None:

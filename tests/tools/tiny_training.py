@@ -60,20 +60,32 @@ def finetune_job(
     )
 
 
-def signal_at(patch: pytest.MonkeyPatch, loop: ModuleType, step: int, number: int = signal.SIGTERM) -> None:
-    """Sends this process a signal while it works on a step, counted from 1 since the loop began."""
-    real, seen = loop.set_rate, []
+def call_at(patch: pytest.MonkeyPatch, module: ModuleType, step: int, action: Callable[[], None]) -> None:
+    """Calls something while a loop works on a step, counted from 1 since the loop began.
 
-    def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-        seen.append(rate)
+    Args:
+        patch: undoes it.
+        module: where the stage sets the rates of its optimizer.
+        step: when.
+        action: what is called.
+    """
+    real, seen = module.set_rates, []
+
+    def set_rates(optimizer: torch.optim.Optimizer, **given: float) -> None:
+        seen.append(given)
         if len(seen) == step:
-            os.kill(os.getpid(), number)
-        real(optimizer, rate)
+            action()
+        real(optimizer, **given)
 
-    patch.setattr(loop, "set_rate", set_rate)
+    patch.setattr(module, "set_rates", set_rates)
 
 
-def compute_in_double(patch: pytest.MonkeyPatch, loop: ModuleType, build: str) -> None:
+def signal_at(patch: pytest.MonkeyPatch, module: ModuleType, step: int, number: int = signal.SIGTERM) -> None:
+    """Sends this process a signal while it works on a step; see `call_at`."""
+    call_at(patch, module, step, lambda: os.kill(os.getpid(), number))
+
+
+def compute_in_double(patch: pytest.MonkeyPatch, views: ModuleType, networks: ModuleType, build: str) -> None:
     """Lets a loop compute in float64, from views rounded to multiples of 1/64.
 
     Batch norm over four pixels blows rounding up a thousand times in a step, so that in float32 two orders of the same
@@ -81,10 +93,11 @@ def compute_in_double(patch: pytest.MonkeyPatch, loop: ModuleType, build: str) -
 
     Args:
         patch: undoes it.
-        loop: the module.
-        build: name of its function that builds what is trained.
+        views: the module that makes them.
+        networks: the module that builds what is trained.
+        build: name of its function for that.
     """
-    make_view, build_network, to_float = loop.make_view, getattr(loop, build), torch.Tensor.float
+    make_view, build_network, to_float = views.make_view, getattr(networks, build), torch.Tensor.float
 
     def view(*given: Any) -> torch.Tensor:
         patch.setattr(torch.Tensor, "float", to_float)
@@ -92,8 +105,8 @@ def compute_in_double(patch: pytest.MonkeyPatch, loop: ModuleType, build: str) -
         patch.setattr(torch.Tensor, "float", torch.Tensor.double)
         return made
 
-    patch.setattr(loop, "make_view", view)
-    patch.setattr(loop, build, lambda *given: build_network(*given).double())
+    patch.setattr(views, "make_view", view)
+    patch.setattr(networks, build, lambda *given: build_network(*given).double())
 
 
 def read_state(run: Path) -> dict[str, Any]:

@@ -1,11 +1,9 @@
 """`lupctl data build`."""
 
 import re
-from dataclasses import asdict
-from pathlib import Path
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
-from lupctl.cli.command_line import lasting_command
 from lupctl.cli.data.build_options import (
     AspectOption,
     CamerasOption,
@@ -24,7 +22,6 @@ from lupctl.cli.data.build_options import (
     MinWidthOption,
     NameArgument,
     ProcessesOption,
-    ShardBytesOption,
     ShardOption,
     StrictOption,
     TrackOption,
@@ -40,26 +37,24 @@ from lupctl.cli.options import (
     JsonOption,
     OutOption,
     QuietOption,
+    ShardBytesOption,
 )
 from lupctl.cli.output import print_json, print_plan, print_table
-from lupctl.core.choices import DetectionFormat, Detector
-from lupctl.core.errors import DataError, UsageError
-from lupctl.core.resolve.datasets import NAME_RULE
+from lupctl.core.choices import SHARD_BYTES
+from lupctl.core.errors import UsageError
+from lupctl.core.resolve.building import CropOptions, resolve_build
+from lupctl.core.system.command_line import recorded_command
 from lupctl.core.system.progress.lines import Progress
-from lupctl.core.workspace import Workspace, open_workspace
+from lupctl.core.workspace import open_workspace
 
 if TYPE_CHECKING:
-    from lupctl.core.data.video.filters import FilterRules
-    from lupctl.core.stages.build.job import BuildJob, Cutting
+    from lupctl.core.stages.build.job import BuildJob
     from lupctl.core.stages.build.run import BuildResult
 
 BUILD_SCHEMA = "lupctl.build/1"
 PLAN_SCHEMA = "lupctl.build-plan/1"
-DETECTION_FOLDERS = ("detections", "dets", "dets.pkl")
 SHARD_RULE = re.compile(r"(\d{1,6})/(\d{1,6})")
 ASPECT_RULE = re.compile(r"(\d+(?:\.\d+)?):(\d+(?:\.\d+)?)")
-# What has no say in the result and may differ between two runs of one build.
-FLEETING_OPTIONS = ("--executor", "--shard", "--device")
 
 
 def build(
@@ -85,7 +80,7 @@ def build(
     shard: ShardOption = None,
     executor: ExecutorOption = "local",
     workers: ProcessesOption = None,
-    shard_bytes: ShardBytesOption = 8 * 2**30,
+    shard_bytes: ShardBytesOption = SHARD_BYTES,
     strict: StrictOption = False,
     out: OutOption = None,
     home: HomeOption = None,
@@ -105,114 +100,37 @@ def build(
 
     `lupctl data build hall --videos hall.mp4 --detector keypointrcnn --track --min-track 20 --every 5`
     """
-    from lupctl.core.data.video.filters import pick_filters
     from lupctl.core.stages.build import run as stage
-    from lupctl.core.stages.build.job import BuildJob, Cutting
     from lupctl.core.stages.build.plan import plan_build
 
-    if not NAME_RULE.fullmatch(name):
-        raise UsageError(f"{name!r} cannot be a dataset's name: letters, digits, - _ . only", hint="choose another")
+    options = CropOptions(
+        detections=detections, format=format, detector=detector, weights=detector_weights, device=device,
+        first_frame=first_frame, filters=filters, min_score=min_score, min_width=min_width, aspect=parse_aspect(aspect),
+        min_keypoint=min_keypoint, max_outside=max_outside, every=every, track=track, min_track=min_track,
+    )  # fmt: skip
     space = open_workspace(home)
-    progress = Progress(quiet=quiet)
-    boxes_at = None if detector else detections or _find_detections(space, name)
-    boxes_from = _pick_format(format, name, boxes_at, detector, detections)
-    is_published = boxes_from in ("luperson", "luperson-nl")
-    rules = pick_filters(filters, boxes_from)
-    cutting = Cutting(
-        boxes_from=boxes_from,
-        first_frame=first_frame,
-        rules=_override(rules, min_score, min_width, _parse_aspect(aspect), min_keypoint),
-        every=every,
-        max_outside=max_outside if max_outside is not None else 0.05 if is_published else 1.0,
-        track=track,
-        min_track=_check_min_track(min_track, track=track),
-        detector=detector,
-        weights=_check_weights(detector_weights, detector),
-        device=device,
-    )
-    job = BuildJob(
-        dataset=name,
-        videos=videos or space.raw / name / "videos",
-        detections=boxes_at,
-        out=out or space.packs / f"{name}.h5",
-        cutting=cutting,
-        global_ids=(global_ids or boxes_from == "luperson-nl") and not track,
-        cameras=cameras or ("none" if is_published else "video"),
-        shard_bytes=shard_bytes,
-        executor=executor,
-        workers=workers,
-        shard=_parse_shard(shard),
-        strict=strict,
-        force=force,
-        command=lasting_command(options=FLEETING_OPTIONS, flags=("--strict",)),
-    )
+    job = replace(
+        resolve_build(space, name, options, videos=videos, out=out, cameras=cameras, global_ids=global_ids),
+        shard_bytes=shard_bytes, executor=executor, workers=workers, shard=parse_shard(shard), strict=strict,
+        force=force, command=recorded_command(),
+    )  # fmt: skip
     if dry_run:
         plan = plan_build(job)
         _show_plan(job, len(plan.tasks), stage.num_done(plan), plan.unpaired, json=json)
         return
-    result = stage.build(job, progress)
+    result = stage.build(job, Progress(quiet=quiet))
     if json:
         print_json(BUILD_SCHEMA, asdict(result))
     else:
         _show_result(result)
 
 
-def _find_detections(space: Workspace, name: str) -> Path:
-    """Where the detections of a dataset lie when nobody says; the stage reports it when they are not there."""
-    places = [space.raw / name / folder for folder in DETECTION_FOLDERS]
-    return next((place for place in places if place.exists()), places[0])
+def parse_aspect(aspect: str | None) -> tuple[float, float] | None:
+    """Smallest and largest height / width from what a user typed.
 
-
-def _pick_format(
-    asked: DetectionFormat | None, name: str, found: Path | None, detector: Detector | None, given: Path | None
-) -> DetectionFormat | None:
-    """The format of the detections; a pickle's is never guessed, because LUPerson and LUPerson-NL count differently."""
-    if detector is not None:
-        if given is not None or asked is not None:
-            raise UsageError(
-                "--detector finds the boxes; --detections and --format bring them", hint="name one of both"
-            )
-        return None
-    if asked is not None:
-        return asked
-    match name:
-        case "luperson" | "luperson-nl":
-            return name
-    assert found is not None
-    if not found.exists():
-        raise DataError(
-            f"{found}: there are no detections", hint="--detections FOLDER --format FORMAT, or --detector fasterrcnn"
-        )
-    match found.suffix.lower():
-        case ".txt":
-            return "mot"
-        case ".json":
-            return "coco"
-        case _:
-            raise UsageError(
-                f"{found}: which format do these detections have? LUPerson's frames begin with 1, LUPerson-NL's with 0",
-                hint="--format luperson|luperson-nl|mot|coco, or --detector fasterrcnn",
-            )
-
-
-def _override(
-    rules: "FilterRules",
-    min_score: float | None,
-    min_width: float | None,
-    aspect: tuple[float, float] | None,
-    min_keypoint: float | None,
-) -> "FilterRules":
-    from lupctl.core.data.video.filters import FilterRules
-
-    return FilterRules(
-        min_score=rules.min_score if min_score is None else min_score,
-        min_width=rules.min_width if min_width is None else min_width,
-        aspect=aspect or rules.aspect,
-        min_keypoint=rules.min_keypoint if min_keypoint is None else min_keypoint,
-    )
-
-
-def _parse_aspect(aspect: str | None) -> tuple[float, float] | None:
+    Raises:
+        UsageError: not two numbers in that order.
+    """
     if aspect is None:
         return None
     found = ASPECT_RULE.fullmatch(aspect)
@@ -221,7 +139,12 @@ def _parse_aspect(aspect: str | None) -> tuple[float, float] | None:
     return float(found[1]), float(found[2])
 
 
-def _parse_shard(shard: str | None) -> tuple[int, int] | None:
+def parse_shard(shard: str | None) -> tuple[int, int] | None:
+    """A job's number, from 1, and the number of jobs, from what a user typed.
+
+    Raises:
+        UsageError: not two numbers in that order.
+    """
     if shard is None:
         return None
     found = SHARD_RULE.fullmatch(shard)
@@ -230,20 +153,6 @@ def _parse_shard(shard: str | None) -> tuple[int, int] | None:
             f"--shard {shard}: a job's number from 1 and the number of jobs were expected", hint="--shard 1/8"
         )
     return int(found[1]), int(found[2])
-
-
-def _check_min_track(min_track: int, *, track: bool) -> int:
-    if min_track > 1 and not track:
-        raise UsageError("--min-track judges tracklets, and none are made", hint="add --track")
-    return min_track
-
-
-def _check_weights(weights: Path | None, detector: Detector | None) -> Path | None:
-    if weights is not None and detector is None:
-        raise UsageError("--detector-weights belongs to a detector, and none is named", hint="--detector fasterrcnn")
-    if weights is not None and not weights.is_file():
-        raise UsageError(f"--detector-weights {weights}: there is no such file", hint="check the path with ls -l")
-    return weights
 
 
 def _show_plan(job: "BuildJob", num_videos: int, num_done: int, unpaired: list[tuple[str, str]], *, json: bool) -> None:
@@ -255,13 +164,9 @@ def _show_plan(job: "BuildJob", num_videos: int, num_done: int, unpaired: list[t
         "left_out": [f"{name}: {reason}" for name, reason in unpaired],
         "detections": "" if job.detections is None else str(job.detections),
         **{key: value for key, value in job.cutting.facts.items() if key != "rules"},
-        **_rule_words(job.cutting),
+        **job.cutting.rules.facts,
     }
     print_plan(PLAN_SCHEMA, "would build", plan, json=json)
-
-
-def _rule_words(cutting: "Cutting") -> dict[str, object]:
-    return dict(cutting.rules.facts)
 
 
 def _show_result(result: "BuildResult") -> None:

@@ -114,7 +114,4 @@ ProcessesOption = Annotated[
     int | None,
     typer.Option("--workers", min=1, help="Videos at once [default: the cores, at most 16].", show_default=False),
 ]
-ShardBytesOption = Annotated[
-    int, typer.Option("--shard-bytes", min=1, metavar="BYTES", help="Most image bytes in one file.")
-]
 StrictOption = Annotated[bool, typer.Option("--strict", help="Make no pack when anything is wrong; exit with 3.")]

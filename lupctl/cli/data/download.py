@@ -10,14 +10,16 @@ import typer
 from lupctl.cli.complete import complete_dataset
 from lupctl.cli.options import DebugOption, DryRunOption, ForceOption, HomeOption, JsonOption, QuietOption
 from lupctl.cli.output import print_json, print_table
-from lupctl.core.errors import DataError, LupError, UsageError
+from lupctl.core.errors import DataError, raise_all
+from lupctl.core.flows.downloads import download_datasets, number_steps, refuse_failed_videos
+from lupctl.core.resolve.downloads import find_downloads, plan_downloads, plan_listed_videos
 from lupctl.core.system.progress.lines import Progress
-from lupctl.core.workspace import Workspace, open_workspace
+from lupctl.core.workspace import open_workspace
 
 if TYPE_CHECKING:
     from lupctl.core.stages.download.plan import Plan, Wanted
     from lupctl.core.stages.download.run import DatasetResult
-    from lupctl.core.stages.download.videos import VideosResult
+    from lupctl.core.stages.download.videos import VideosPlan, VideosResult
 
 SCHEMA = "lupctl.download/1"
 JOBS = 4
@@ -80,32 +82,28 @@ def download(
 
     `lupctl data download crops --url https://example.org/crops.zip --accept-terms`
     """
-    workspace = open_workspace(home)
-    progress = Progress(quiet=quiet)
-    if len(names) > 1 and (url or video_list):
-        raise UsageError(
-            f"{'--url' if url else '--list'} goes with one dataset, {len(names)} were named", hint="name one dataset"
-        )
-    if sha256 and not url:
-        raise UsageError("--sha256 goes with --url", hint="add --url, or leave --sha256 out")
-    if video_list and url:
-        raise UsageError("--list and --url are two ways to download", hint="leave one out")
-    from lupctl.core.stages.download.plan import find_wanted, plan_download
-
-    wanted = [find_wanted(workspace.raw, name, url=url or "", sha256=sha256 or "") for name in names]
+    space, progress = open_workspace(home), Progress(quiet=quiet)
+    wanted = find_downloads(space, names, url=url, sha256=sha256, videos=video_list is not None)
     if not dry_run:
         _check_terms(wanted, accepted=accept_terms)
-    if video_list:
-        _download_videos(
-            wanted[0], video_list, jobs=jobs, retry_gone=retry_gone, force=force, dry_run=dry_run, json=json,
-            progress=progress,
-        )  # fmt: skip
+    if video_list is not None:
+        plan = plan_listed_videos(wanted[0], video_list, retry_gone=retry_gone, force=force)
+        if dry_run:
+            _show_videos_plan(plan, json=json)
+        else:
+            from lupctl.core.stages.download.videos import fetch_videos
+
+            result = fetch_videos(plan, jobs=jobs, progress=progress)
+            _show_videos(result, json=json)
+            refuse_failed_videos(result)
         return
-    plans = [plan_download(one, force=force) for one in _once(wanted)]
+    plans = plan_downloads(wanted, force=force)
     if dry_run:
         _show_plans(plans, json=json)
         return
-    _download_files(plans, workspace, jobs=jobs, force=force, json=json, progress=progress)
+    results, errors = download_datasets(space, plans, jobs=jobs, force=force, progress=progress)
+    _show_results(plans, results, json=json)
+    raise_all(errors)
 
 
 def _check_terms(wanted: "list[Wanted]", *, accepted: bool) -> None:
@@ -119,43 +117,6 @@ def _check_terms(wanted: "list[Wanted]", *, accepted: bool) -> None:
         "these are images of people: the terms of use above have to be accepted first",
         hint="read them, then add --accept-terms",
     )
-
-
-def _once(wanted: "list[Wanted]") -> "list[Wanted]":
-    """Two datasets that come in one archive are one download."""
-    return list({one.folder: one for one in reversed(wanted)}.values())[::-1]
-
-
-def _download_files(
-    plans: "list[Plan]", workspace: Workspace, *, jobs: int, force: bool, json: bool, progress: Progress
-) -> None:
-    from lupctl.core.stages.download.plan import has_images, plan_download
-    from lupctl.core.stages.download.run import download as stage
-
-    for plan in plans:
-        if plan.is_complete:
-            progress.say(f"{plan.wanted.dataset}: {plan.wanted.folder} has all there is to download")
-    results, errors = stage(plans, raw=workspace.raw, jobs=jobs, force=force, progress=progress)
-    _show_results(plans, results, json=json)
-    for plan in plans:
-        if plan.wanted.links.images and plan.missing and not errors and not has_images(plan.wanted):
-            progress.say(
-                "\n".join(
-                    [
-                        f"{plan.wanted.dataset}: its images are not among these files; next:",
-                        *_list(plan_download(plan.wanted).steps),
-                    ]
-                )
-            )
-    for plan in plans:
-        if plan.is_by_hand:
-            errors.append(
-                DataError(
-                    f"{plan.wanted.dataset}: no program may fetch it; the steps are on the output",
-                    hint=f"follow them, then: lupctl data download {plan.wanted.dataset} --accept-terms",
-                )
-            )
-    _raise_all(errors)
 
 
 def _show_plans(plans: "list[Plan]", *, json: bool) -> None:
@@ -224,40 +185,16 @@ def _some(names: Sequence[str]) -> str:
 def _show_steps(plans: "list[Plan]") -> None:
     for plan in plans:
         if plan.steps:
-            print("\n".join([f"{plan.wanted.dataset}, by hand:", *_list(plan.steps)]))
+            print("\n".join([f"{plan.wanted.dataset}, by hand:", *number_steps(plan.steps)]))
 
 
-def _list(steps: list[str]) -> list[str]:
-    return [f"  {number}. {step}" for number, step in enumerate(steps, 1)]
-
-
-def _download_videos(
-    wanted: "Wanted",
-    video_list: Path,
-    *,
-    jobs: int,
-    retry_gone: bool,
-    force: bool,
-    dry_run: bool,
-    json: bool,
-    progress: Progress,
-) -> None:
-    from lupctl.core.stages.download import videos as stage
-
-    if wanted.dataset not in ("luperson", "luperson-nl"):
-        raise UsageError(
-            f"--list: {wanted.dataset} is not made of videos", hint="--list goes with luperson and luperson-nl"
-        )
-    plan = stage.plan_videos(wanted, stage.find_list(video_list, wanted.folder), retry_gone=retry_gone, force=force)
-    if dry_run:
-        left = len(plan.missing)
-        counts = {"listed": plan.listed, "done": plan.done, "gone": plan.gone, "to_fetch": left, "folder": plan.folder}
-        if json:
-            print_json(SCHEMA, {"dry_run": True, "videos": counts})
-        else:
-            print_table("", ["what", "value"], list(counts.items()))
-        return
-    _show_videos(stage.fetch_videos(plan, jobs=jobs, progress=progress), json=json)
+def _show_videos_plan(plan: "VideosPlan", *, json: bool) -> None:
+    left = len(plan.missing)
+    counts = {"listed": plan.listed, "done": plan.done, "gone": plan.gone, "to_fetch": left, "folder": plan.folder}
+    if json:
+        print_json(SCHEMA, {"dry_run": True, "videos": counts})
+    else:
+        print_table("", ["what", "value"], list(counts.items()))
 
 
 def _show_videos(result: "VideosResult", *, json: bool) -> None:
@@ -269,17 +206,3 @@ def _show_videos(result: "VideosResult", *, json: bool) -> None:
             ("fetched now", result.fetched), ("folder", result.folder), ("ledger", result.ledger),
         ]  # fmt: skip
         print_table("", ["what", "value"], rows)
-    if result.failed:
-        some = "; ".join(result.reasons)
-        raise DataError(
-            f"{result.failed:,} of {result.listed:,} videos failed and may come another time: {some}",
-            hint="type the same command again",
-        )
-
-
-def _raise_all(errors: list[LupError]) -> None:
-    if len(errors) == 1:
-        raise errors[0]
-    if errors:
-        messages = "\n  ".join(error.message for error in errors)
-        raise type(errors[0])(f"{len(errors)} failures:\n  {messages}", hint=errors[0].hint)

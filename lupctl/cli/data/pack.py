@@ -1,10 +1,9 @@
 """`lupctl data pack` and `lupctl data info`."""
 
 import re
-import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -19,7 +18,6 @@ from lupctl.cli.data.reading_options import (
     VersionOption,
 )
 from lupctl.cli.data.tables import show_packs, show_summary
-from lupctl.cli.failures import raise_all
 from lupctl.cli.options import (
     DebugOption,
     DryRunOption,
@@ -28,17 +26,16 @@ from lupctl.cli.options import (
     JsonOption,
     OutOption,
     QuietOption,
+    ShardBytesOption,
 )
 from lupctl.cli.output import print_json, print_path
-from lupctl.core.choices import ImageCheck
-from lupctl.core.errors import LupError, UsageError
-from lupctl.core.resolve.datasets import Reading, Target, build_target_source, check_notice, find_packable, find_targets
-from lupctl.core.resolve.merged import build_merged_source, merge_target
+from lupctl.core.choices import DRAWING_SEED, MAX_BAD, SHARD_BYTES, ImageCheck
+from lupctl.core.errors import UsageError, raise_all
+from lupctl.core.flows.packing import PackOptions, pack_datasets
+from lupctl.core.resolve.sources import Reading
+from lupctl.core.system.command_line import recorded_command
 from lupctl.core.system.progress.lines import Progress
-from lupctl.core.workspace import Workspace, open_workspace
-
-if TYPE_CHECKING:
-    from lupctl.core.stages.pack import PackPlan, PackResult
+from lupctl.core.workspace import open_workspace
 
 INFO_SCHEMA = "lupctl.info/1"
 SIZE_RULE = re.compile(r"(\d{1,5})x(\d{1,5})")
@@ -81,9 +78,6 @@ CheckOption = Annotated[
 MaxBadOption = Annotated[
     float, typer.Option("--max-bad", min=0, max=1, help="Share of images that may be unreadable and left out.")
 ]
-ShardBytesOption = Annotated[
-    int, typer.Option("--shard-bytes", min=1, metavar="BYTES", help="Most image bytes in one file.")
-]
 SeedOption = Annotated[int, typer.Option("--seed", min=0, help="For `synthetic`: another seed, other persons.")]
 MergeOption = Annotated[
     str | None,
@@ -119,9 +113,9 @@ def pack(
     accept_terms: AcceptOption = False,
     size: SizeOption = None,
     check: CheckOption = None,
-    max_bad: MaxBadOption = 0.001,
-    shard_bytes: ShardBytesOption = 8 * 2**30,
-    seed: SeedOption = 0,
+    max_bad: MaxBadOption = MAX_BAD,
+    shard_bytes: ShardBytesOption = SHARD_BYTES,
+    seed: SeedOption = DRAWING_SEED,
     merge: MergeOption = None,
     workers: ThreadsOption = None,
     out: OutOption = None,
@@ -138,76 +132,33 @@ def pack(
 
     `lupctl data pack` (everything under raw/ that has no up-to-date pack)
 
-    `lupctl data pack market1501 --force`
-
     `lupctl data pack ~/crops --layout persons --cameras prefix --name crops`
 
     `lupctl data pack my.csv --name mine` (columns path, person, camera, role)
 
-    `lupctl data pack msmt17 --version v1`
-
     `lupctl data pack luperson --check header` (trusts that what begins and ends as a JPEG is one)
-
-    `lupctl data pack synthetic --seed 1`
 
     `lupctl data pack luperson market1501 photos.h5 --merge everybody` (one unlabelled pack to pre-train on)
     """
-    workspace = open_workspace(home)
-    progress = Progress(quiet=quiet)
-    if merge is None:
-        targets = (
-            _pick_targets(workspace, names or [], name=name, out=out)
-            if names or name or out
-            else find_packable(workspace, progress)
-        )
-    else:
-        targets = [merge_target(workspace, merge, out=out, dataset=name)]
-    height_width = _parse_size(size)
-    if height_width and check == "header":
-        raise UsageError("--check header: to be resized, images are decoded", hint="leave --check or --size out")
-    reading = Reading(layout, cameras, seed, version, val, keys, root)
-    from lupctl.core.data.packing.filling import PackSettings
-    from lupctl.core.stages import pack as stage
-
-    settings = PackSettings(height_width, check or "decode", max_bad, shard_bytes)
-    plans: list[tuple[Target, PackPlan]] = []
-    results: list[PackResult] = []
-    errors: list[LupError] = []
-    for target in targets:
-        try:
-            source = (
-                build_target_source(target, reading, progress=progress)
-                if merge is None
-                else build_merged_source(workspace, names or [], merge, reading, progress=progress)
-            )
-            plan = stage.plan_pack(source, out=target.out, size=height_width, check=check or "header")
-            plans.append((target, plan))
-            if plan.state == "current" and not force:
-                progress.say(f"{target.dataset}: {plan.path} is up to date")
-                if not dry_run:
-                    stage.tidy_up(target.out)
-                continue
-            if plan.state == "changed" and not force:
-                raise _changed(target, plan, merge=merge)
-            check_notice(source, accepted=accept_terms, progress=progress)
-            if dry_run:
-                continue
-            results.append(
-                stage.pack(
-                    source,
-                    out=target.out,
-                    progress=progress,
-                    settings=settings,
-                    force=force,
-                    workers=workers,
-                    command=["lupctl", *sys.argv[1:]],
-                )
-            )
-        except LupError as error:
-            # One bad dataset does not keep the others from being packed.
-            errors.append(error)
-    show_packs(plans, results, dry_run=dry_run, force=force, json=json)
-    raise_all(errors)
+    options = PackOptions(
+        names=tuple(names or ()),
+        dataset=name,
+        merged=merge,
+        out=out,
+        reading=Reading(layout, cameras, seed, version, val, keys, root),
+        size=parse_size(size),
+        check=check,
+        max_bad=max_bad,
+        shard_bytes=shard_bytes,
+        workers=workers,
+        accept_terms=accept_terms,
+        force=force,
+        dry_run=dry_run,
+        command=recorded_command(),
+    )
+    packed = pack_datasets(open_workspace(home), options, Progress(quiet=quiet))
+    show_packs(packed.plans, packed.results, dry_run=dry_run, force=force, json=json)
+    raise_all(packed.errors)
 
 
 def info(
@@ -240,36 +191,15 @@ def info(
         print_path(drawn)
 
 
-def _pick_targets(workspace: Workspace, names: list[str], *, name: str | None, out: Path | None) -> list[Target]:
-    given = "--name" if name is not None else "--out" if out is not None else None
-    if given is not None and len(names) != 1:
-        raise UsageError(
-            f"{given} goes with one dataset, {len(names) or 'everything under raw/'} was asked for",
-            hint="name one dataset or folder",
-        )
-    targets = find_targets(workspace, names, dataset=name)
-    if out is None:
-        return targets
-    if len(targets) > 1:
-        raise UsageError(
-            f"--out goes with one dataset, {names[0]} holds {' and '.join(target.dataset for target in targets)}",
-            hint=f"name one: lupctl data pack {targets[0].dataset}",
-        )
-    return [Target(targets[0].dataset, targets[0].root, out)]
+def parse_size(size: str | None) -> tuple[int, int] | None:
+    """Height and width from what a user typed.
 
-
-def _parse_size(size: str | None) -> tuple[int, int] | None:
+    Raises:
+        UsageError: not two numbers of pixels.
+    """
     if size is None:
         return None
     found = SIZE_RULE.fullmatch(size)
     if found is None or not all(0 < int(side) <= 65_535 for side in found.groups()):
         raise UsageError(f"--size {size}: height and width were expected", hint="--size 256x128")
     return int(found[1]), int(found[2])
-
-
-def _changed(target: Target, plan: "PackPlan", *, merge: str | None) -> UsageError:
-    what = target.root if target.out.stem != target.dataset else target.dataset
-    return UsageError(
-        f"{plan.path}: is not up to date and would be overwritten: {plan.reason}",
-        hint=f"lupctl data pack {f'NAME... --merge {merge}' if merge else what} --force",
-    )

@@ -1,6 +1,5 @@
 """`lupctl model export`."""
 
-import sys
 from dataclasses import asdict
 
 from lupctl.cli.options import (
@@ -14,7 +13,8 @@ from lupctl.cli.options import (
 )
 from lupctl.cli.output import print_json, print_path, print_plan
 from lupctl.cli.retrieval.dump import RunArgument
-from lupctl.core.resolve.checkpoints import find_checkpoint, newest_run
+from lupctl.core.resolve.checkpoints import pick_checkpoint
+from lupctl.core.system.command_line import recorded_command
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.workspace import open_workspace
 
@@ -47,8 +47,8 @@ def export_model(
 
     progress = Progress(quiet=quiet)
     space = open_workspace(home)
-    checkpoint = find_checkpoint(space, str(newest_run(space, progress)) if run is None else run)
-    job = ExportJob(checkpoint, out or checkpoint.with_suffix(".onnx"), force=force, command=("lupctl", *sys.argv[1:]))
+    checkpoint = pick_checkpoint(space, run, progress)
+    job = ExportJob(checkpoint, out or checkpoint.with_suffix(".onnx"), force=force, command=recorded_command())
     if dry_run:
         print_plan("lupctl.export-plan/1", "would export", plan_export(job), json=json)
         return

@@ -2,6 +2,8 @@
 
 import sys
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -18,6 +20,9 @@ from lupctl.cli.options import (
     RecipeOption,
 )
 from lupctl.cli.output import print_json, print_path, print_plan, print_table
+from lupctl.core.flows.published import fetch_published
+from lupctl.core.resolve.checkpoints import published_path
+from lupctl.core.system.command_line import recorded_command
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.workspace import open_workspace
 
@@ -66,24 +71,21 @@ def convert_model(
     if to == "torchvision":
         write_torchvision(source, out or Path(f"{source.stem}.pth"), force=force, dry_run=dry_run, json=json)
         return
-    from lupctl.core.stages.convert import ConvertJob, MismatchError, convert
+    from lupctl.core.stages.convert import ConvertJob, convert
 
     progress = Progress(quiet=quiet)
     job = ConvertJob(
         source=source,
-        out=out or open_workspace(home).models / f"{source.stem}.safetensors",
+        out=out or published_path(open_workspace(home), source.stem),
         recipe=recipe,
         reid=reid,
         bgr=bgr,
         encoder=encoder,
         force=force,
-        command=("lupctl", *sys.argv[1:]),
+        command=recorded_command(),
     )
-    try:
+    with differences_shown():
         facts = convert(job, progress, dry=dry_run)
-    except MismatchError as error:
-        print_differences(error.rows)
-        raise
     if dry_run:
         print_plan("lupctl.convert-plan/1", "would convert", facts, json=json)
     elif json:
@@ -102,6 +104,18 @@ def sum_up(keys: list[str]) -> str:
     beginnings = [".".join(key.split(".")[: 2 if key.startswith("module.") else 1]) for key in keys]
     counts = Counter(beginnings)
     return ", ".join(name if name in keys else f"{name}.* ({number})" for name, number in counts.items())
+
+
+@contextmanager
+def differences_shown() -> Iterator[None]:
+    """Prints the tensors that do not fit before the error leaves the block."""
+    from lupctl.core.stages.convert import MismatchError
+
+    try:
+        yield
+    except MismatchError as error:
+        print_differences(error.rows)
+        raise
 
 
 def print_differences(rows: tuple[tuple[str, str, str], ...]) -> None:
@@ -164,30 +178,23 @@ def download_model(
 
     `lupctl model download luperson-r50 --accept-terms`
     """
-    from lupctl.core.stages.convert import ConvertJob, MismatchError, convert
-    from lupctl.core.stages.weights import fetch_weights, find_weights
+    from lupctl.core.stages.weights import find_weights
 
-    wanted, models = find_weights(name), open_workspace(home).models
-    out = models / f"{name}.safetensors"
+    space = open_workspace(home)
+    wanted, out = find_weights(name), published_path(space, name)
     if dry_run:
         plan = {"name": name, "url": wanted.url, "terms": wanted.terms, "path": str(out)}
         print_plan("lupctl.model-download-plan/1", "would download", plan, json=json)
         return
-    progress = Progress(quiet=quiet)
-    if out.is_file() and not force:
-        progress.say(f"{name}: here already; --force fetches it again")
-        if json:
-            print_json("lupctl.model-download/1", {"name": name, "url": wanted.url, "path": str(out)})
-        else:
-            print_path(out)
-        return
-    progress.say(f"{name}: {wanted.what}; terms: {wanted.terms}")
-    fetched = fetch_weights(wanted, models, accepted=accept_terms, force=force)
-    try:
-        facts = convert(ConvertJob(fetched, out, force=force, command=("lupctl", *sys.argv[1:])), progress)
-    except MismatchError as error:
-        print_differences(error.rows)
-        raise
+    with differences_shown():
+        facts = fetch_published(
+            space,
+            wanted,
+            accepted=accept_terms,
+            force=force,
+            command=recorded_command(),
+            progress=Progress(quiet=quiet),
+        )
     if json:
         print_json("lupctl.model-download/1", {"name": name, "url": wanted.url, **facts})
     else:
@@ -221,7 +228,7 @@ def show_model(
 def _in_words(value: Any) -> object:
     match value:
         case dict():
-            return ", ".join(f"{key} {inner}" for key, inner in value.items())
+            return ", ".join(f"{key} {_in_words(inner)}" for key, inner in value.items())
         case list() if len(value) > 4:
             return f"{len(value)}: {', '.join(map(str, value[:4]))}, …"
         case list():

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lupctl.cli.output import print_plan, print_table
-from lupctl.core.flows.comparison import gather_reports
-from lupctl.core.resolve.comparisons import comparison_path
+from lupctl.core.flows.comparison import compare_runs
+from lupctl.core.resolve.networks import comparison_path
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.workspace import Workspace
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 COLUMNS = ["%", "mAP", "95 % interval", "mAP official", "mINP", "rank-1", "re-ranked mAP", "re-ranked rank-1"]
 
 
-def compare_runs(
+def run_comparison(
     space: Workspace,
     names: list[str],
     rules: "EvaluationJob",
@@ -35,14 +35,11 @@ def compare_runs(
         UsageError: fewer than two runs, or the comparison exists.
         DataError: a run cannot be scored, or was scored on other queries or by another rule.
     """
-    from lupctl.core.stages.compare import compare
-
     out = comparison_path(space, names, rules.out)
     if dry_run:
         print_plan("lupctl.compare-plan/1", "would compare", {"runs": names, "report": str(out)}, json=json)
         return
-    comparison = compare(gather_reports(space, names, rules, devices, progress), out, force=rules.force)
-    show_comparison(comparison, out, json=json)
+    show_comparison(compare_runs(space, names, out, rules, devices, progress), out, json=json)
 
 
 def show_comparison(comparison: "Comparison", path: Path, *, json: bool) -> None:

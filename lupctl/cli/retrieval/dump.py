@@ -5,7 +5,6 @@ from typing import Annotated
 
 import typer
 
-from lupctl.cli.command_line import lasting_command
 from lupctl.cli.complete import complete_dataset, complete_run
 from lupctl.cli.options import (
     DebugOption,
@@ -22,9 +21,10 @@ from lupctl.cli.options import (
 from lupctl.cli.output import print_json, print_path, print_plan
 from lupctl.core.choices import ROLE_CODES, FeatureType, Precision, Role, nearest_name
 from lupctl.core.errors import UsageError
-from lupctl.core.resolve.checkpoints import find_checkpoint, newest_run
+from lupctl.core.resolve.checkpoints import pick_checkpoint
 from lupctl.core.resolve.images import default_out, find_images
 from lupctl.core.resolve.placement import find_machines, place_dump
+from lupctl.core.system.command_line import recorded_command
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.workspace import open_workspace
 
@@ -102,7 +102,7 @@ def dump(
 
     `lupctl dump moco luperson --gpus 8 --shard 2/4`
     """
-    from lupctl.core.stages.dump.job import DumpJob, parse_shard, plan_dump
+    from lupctl.core.stages.dump.job import DumpJob, DumpResult, parse_shard, plan_dump
     from lupctl.core.stages.dump.run import dump as write
     from lupctl.core.stages.dump.run import spread_dump
 
@@ -111,7 +111,7 @@ def dump(
     part = parse_shard(shard)
     where = place_dump(device, gpus, processes, machines, planned=dry_run)
     space = open_workspace(home)
-    checkpoint = find_checkpoint(space, str(newest_run(space, progress)) if run is None else run)
+    checkpoint = pick_checkpoint(space, run, progress)
     source = find_images(space, data, checkpoint)
     job = DumpJob(
         checkpoint=checkpoint,
@@ -125,7 +125,7 @@ def dump(
         workers=workers,
         shard=part,
         force=force,
-        command=lasting_command(options=("--device", "--gpus", "--processes", "--shard")),
+        command=recorded_command(),
     )
     if dry_run:
         plan: dict[str, object] = {"checkpoint": str(checkpoint), "data": str(source)}
@@ -134,6 +134,7 @@ def dump(
         if machines.leads:
             print_plan("lupctl.dump-plan/1", "would dump", plan, json=json)
         return
+    result: DumpResult | None
     if where.placement is None:
         result = write(job, where.device, progress)
     else:

@@ -1,6 +1,5 @@
 """`lupctl eval`: scores of a run or of features files."""
 
-import sys
 from typing import TYPE_CHECKING
 
 from lupctl.cli.options import (
@@ -15,8 +14,8 @@ from lupctl.cli.options import (
     QuietOption,
 )
 from lupctl.cli.output import print_json, print_table
-from lupctl.cli.retrieval.compare import compare_runs
-from lupctl.cli.retrieval.everywhere import score_everywhere
+from lupctl.cli.retrieval.compare import run_comparison
+from lupctl.cli.retrieval.everywhere import run_everywhere
 from lupctl.cli.retrieval.options import (
     AllOption,
     AlphaOption,
@@ -40,17 +39,14 @@ from lupctl.cli.retrieval.options import (
     SeedOption,
     TargetsArgument,
     ThresholdOption,
-    expansion_settings,
     parse_persons,
     parse_threshold,
-    pick_protocol,
-    refuse_with_all,
-    rerank_settings,
 )
 from lupctl.cli.retrieval.tables import show_report
-from lupctl.core.errors import GateError
-from lupctl.core.flows.fresh_features import resolve_files
-from lupctl.core.resolve.features import find_pictures
+from lupctl.core.choices import SHOT_DRAWS, SHOT_SEED
+from lupctl.core.flows.evaluation import check_gates, take_features
+from lupctl.core.resolve.evaluation import expansion_settings, pick_protocol, refuse_with_all, rerank_settings
+from lupctl.core.system.command_line import recorded_command
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.workspace import open_workspace
 
@@ -101,80 +97,43 @@ def evaluate(
 
     `lupctl eval finetune-market1501-r50-from-imagenet --min-map 0.85 --json`
 
-    `lupctl eval other.features.h5 --same-camera keep --out report.json`
-
-    `lupctl eval --compare baseline candidate`
-
-    `lupctl eval --all baseline candidate`
-
-    `lupctl eval viper.features.h5 --protocol single-shot --persons half`
+    `lupctl eval --compare baseline candidate`, `lupctl eval --all baseline candidate`
     """
-    if every:
-        refuse_with_all(compare=compare, images=images, min_map=min_map, min_rank1=min_rank1)
+    refuse_with_all(every, compare=compare, images=images, min_map=min_map, min_rank1=min_rank1)
     settings = rerank_settings(rerank, k1=k1, k2=k2, weight=weight, base=rerank_base, neighbours=neighbours)
     rule = pick_protocol(protocol, same_camera, draws=draws, seed=seed, persons=persons)
-    tested = parse_persons(persons)
+    tested, wanted_fpr = parse_persons(persons), parse_threshold(threshold)
     expansion = expansion_settings(aqe, dba, alpha)
-    wanted_fpr = parse_threshold(threshold)
     from lupctl.core.stages import evaluate as stage
     from lupctl.core.system.jobs.device import pick_devices
 
-    progress = Progress(quiet=quiet)
-    where = pick_devices(device, gpus)
-    space = open_workspace(home)
-    names = targets or []
-    features = () if compare or every else resolve_files(space, names, where[0], progress)
-    job = stage.EvaluationJob(
-        features=features,
+    progress, space, names = Progress(quiet=quiet), open_workspace(home), targets or []
+    devices = pick_devices(device, gpus)
+    rules = stage.EvaluationJob(
+        features=(),
         out=out,
         rerank=settings,
         protocol=rule,
-        shots=10 if draws is None else draws,
-        seed=seed or 0,
+        shots=SHOT_DRAWS if draws is None else draws,
+        seed=SHOT_SEED if seed is None else seed,
         persons=tested,
         expansion=expansion,
         wanted_fpr=wanted_fpr,
-        images=find_pictures(space, images, features[0]) if page and features else None,
         page=page,
         force=force,
-        command=("lupctl", *sys.argv[1:]),
+        command=recorded_command(),
     )
-    if compare:
-        compare_runs(space, names, job, where, progress, dry_run=dry_run, json=json)
+    if compare or every:
+        run = run_comparison if compare else run_everywhere
+        run(space, names, rules, devices, progress, dry_run=dry_run, json=json)
         return
-    if every:
-        score_everywhere(space, names, job, where, progress, dry_run=dry_run, json=json)
-        return
+    job = take_features(space, names, rules, devices[0], progress, images=images)
     if dry_run:
         _show_plan(stage.plan_evaluation(job, progress), json=json)
         return
-    report = stage.evaluate(job, where, progress)
+    report = stage.evaluate(job, devices, progress)
     show_report(report, [job.report, job.html] if page else [job.report], json=json)
-    rank1 = (report.single_shot or report.scores).cmc[1]
-    check_gates(
-        [
-            ("mAP", report.scores.map, "--min-map", min_map),
-            ("rank-1", rank1, "--min-rank1", min_rank1),
-        ]
-    )
-
-
-def check_gates(gates: list[tuple[str, float, str, float | None]]) -> None:
-    """Compares scores with what the user demanded.
-
-    Args:
-        gates: name of the score, its value, the option, and the least value the option names.
-
-    Raises:
-        GateError: one is lower; names every one that is.
-    """
-    missed = [
-        f"{name} {score:.4f} is lower than the {least:g} that {option} demands"
-        for name, score, option, least in gates
-        if least is not None and score < least
-    ]
-    if missed:
-        raise GateError("; ".join(missed), hint="train longer, or demand less")
+    check_gates(report, min_map=min_map, min_rank1=min_rank1)
 
 
 def _show_plan(plan: "EvaluationPlan", *, json: bool) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lupctl.cli.output import print_plan, print_table
-from lupctl.core.flows.everywhere import score_all
+from lupctl.core.flows.everywhere import score_everywhere
 from lupctl.core.resolve.networks import find_networks, find_test_sets, matrix_path
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.workspace import Workspace
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from lupctl.core.stages.evaluate import EvaluationJob
 
 
-def score_everywhere(
+def run_everywhere(
     space: Workspace,
     names: list[str],
     rules: "EvaluationJob",
@@ -34,9 +34,6 @@ def score_everywhere(
         UsageError: the matrix exists.
         DataError: there is no run or no test set, or one cannot be scored.
     """
-    from lupctl.core.stages.matrix import write_matrix
-    from lupctl.core.system.disk.atomic import check_absent
-
     networks = find_networks(space, names, progress)
     tests = find_test_sets(space, rules, progress)
     out = matrix_path(space, list(networks), rules.out)
@@ -44,9 +41,7 @@ def score_everywhere(
         plan = {"runs": list(networks), "datasets": list(tests), "report": str(out)}
         print_plan("lupctl.eval-all-plan/1", "would evaluate", plan, json=json)
         return
-    check_absent(out, force=rules.force)
-    matrix = write_matrix(score_all(networks, tests, rules, devices, progress), out, force=rules.force)
-    show_matrix(matrix, out, json=json)
+    show_matrix(score_everywhere(networks, tests, out, rules, devices, progress), out, json=json)
 
 
 def show_matrix(matrix: "CrossDomain", path: Path, *, json: bool) -> None:

@@ -1,16 +1,12 @@
 """Options of `lupctl eval`."""
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from lupctl.cli.complete import complete_run
-from lupctl.core.choices import NeighbourSearch, Protocol, RerankBase, SameCamera, TestedPersons
+from lupctl.core.choices import SHOT_DRAWS, SHOT_SEED, NeighbourSearch, Protocol, RerankBase, SameCamera, TestedPersons
 from lupctl.core.errors import UsageError
-
-if TYPE_CHECKING:
-    from lupctl.core.ranking.reranking.rerank import RerankSettings
-    from lupctl.core.ranking.retrieval.expansion import ExpansionSettings
 
 TargetsArgument = Annotated[
     list[str] | None,
@@ -66,10 +62,10 @@ ProtocolOption = Annotated[
 ]
 DrawsOption = Annotated[
     int | None,
-    typer.Option("--draws", min=1, help="Gallery draws of single-shot [default: 10].", show_default=False),
+    typer.Option("--draws", min=1, help=f"Gallery draws of single-shot [default: {SHOT_DRAWS}].", show_default=False),
 ]
 SeedOption = Annotated[
-    int | None, typer.Option("--seed", min=0, help="Of these draws [default: 0].", show_default=False)
+    int | None, typer.Option("--seed", min=0, help=f"Of these draws [default: {SHOT_SEED}].", show_default=False)
 ]
 PersonsOption = Annotated[
     str | None,
@@ -131,91 +127,6 @@ ThresholdOption = Annotated[
         help="Decision threshold: eer makes both error rates equal; 0.001 allows one false match in a thousand.",
     ),
 ]
-
-
-def refuse_with_all(*, compare: bool, images: str | None, min_map: float | None, min_rank1: float | None) -> None:
-    """Refuses beside `--all` what concerns one report.
-
-    Raises:
-        UsageError: one of them is given.
-    """
-    given = {"--compare": compare, "--images": images, "--min-map": min_map, "--min-rank1": min_rank1}
-    for option, value in given.items():
-        if value not in (None, False):
-            raise UsageError(f"{option} has no meaning with --all", hint="lupctl eval --all RUN")
-
-
-def rerank_settings(
-    wanted: bool,
-    *,
-    k1: int | None,
-    k2: int | None,
-    weight: float | None,
-    base: RerankBase | None,
-    neighbours: NeighbourSearch | None,
-) -> "RerankSettings | None":
-    """What `--rerank` and the options that belong to it ask for.
-
-    Raises:
-        UsageError: one of them without `--rerank`.
-    """
-    given = {"--k1": k1, "--k2": k2, "--lambda": weight, "--rerank-base": base, "--neighbours": neighbours}
-    if not wanted:
-        named = [option for option, value in given.items() if value is not None]
-        if named:
-            raise UsageError(f"{named[0]} has no meaning without --rerank", hint="add --rerank")
-        return None
-    from lupctl.core.ranking.reranking.rerank import RerankSettings
-
-    default = RerankSettings()
-    return RerankSettings(
-        k1=default.k1 if k1 is None else k1,
-        k2=default.k2 if k2 is None else k2,
-        weight=default.weight if weight is None else weight,
-        base=default.base if base is None else base,
-        neighbours=neighbours,
-    )
-
-
-def expansion_settings(aqe: int, dba: int, alpha: float | None) -> "ExpansionSettings | None":
-    """What `--aqe` and `--dba` ask for.
-
-    Raises:
-        UsageError: `--alpha` without one of them.
-    """
-    if not (aqe or dba):
-        if alpha is not None:
-            raise UsageError("--alpha has no meaning without --aqe or --dba", hint="add --aqe 5")
-        return None
-    from lupctl.core.ranking.retrieval.expansion import ExpansionSettings
-
-    return ExpansionSettings(queries=aqe, gallery=dba, alpha=3.0 if alpha is None else alpha)
-
-
-def pick_protocol(
-    protocol: Protocol,
-    same_camera: SameCamera | None,
-    *,
-    draws: int | None,
-    seed: int | None,
-    persons: str | None,
-) -> Protocol:
-    """The protocol that the options agree on; `--same-camera keep` is another name of `same-camera-allowed`.
-
-    Raises:
-        UsageError: they contradict each other.
-    """
-    given = [
-        option for option, value in (("--draws", draws), ("--seed", seed), ("--persons", persons)) if value is not None
-    ]
-    if protocol != "single-shot" and given:
-        raise UsageError(f"{given[0]} has no meaning with --protocol {protocol}", hint="--protocol single-shot")
-    keeps = protocol == "same-camera-allowed"
-    if same_camera == "keep" and protocol == "market1501":
-        return "same-camera-allowed"
-    if same_camera is not None and (same_camera == "keep") != keeps:
-        raise UsageError(f"--same-camera {same_camera} contradicts --protocol {protocol}", hint="name one of the two")
-    return protocol
 
 
 def parse_persons(text: str | None) -> TestedPersons | int:

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lupctl.cli.command_line import lasting_command
 from lupctl.cli.complete import complete_dataset, complete_start
 from lupctl.cli.options import (
     ArchOption,
@@ -27,11 +26,12 @@ from lupctl.cli.output import print_json, print_path, print_plan, print_table
 from lupctl.cli.train.options import EndpointOption, NodeRankOption, NodesOption
 from lupctl.core.resolve.finetuning import default_run, resolve
 from lupctl.core.resolve.placement import find_machines, place
+from lupctl.core.system.command_line import recorded_command
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.workspace import open_workspace
 
 if TYPE_CHECKING:
-    pass
+    from lupctl.core.stages.finetune.job import FinetuneJob
 
 
 DatasetsArgument = Annotated[
@@ -111,10 +111,8 @@ def finetune(
     from lupctl.core.stages.finetune.job import FinetuneJob, plan_finetuning
     from lupctl.core.stages.finetune.run import finetune as run
 
-    space = open_workspace(home)
-    machines = find_machines(nodes, rdzv_endpoint, node_rank)
-    leads = machines.leads
-    progress = Progress(quiet=quiet or not leads)
+    space, machines = open_workspace(home), find_machines(nodes, rdzv_endpoint, node_rank)
+    progress = Progress(quiet=quiet or not machines.leads)
     placement = place(gpus, processes, machines, planned=dry_run)
     packs = tuple(space.find_pack(name) for name in datasets)
     flags: dict[str, Any] = {
@@ -133,27 +131,18 @@ def finetune(
         run=out or default_run(space, packs, resolved, origin),
         placement=placement,
         workers=workers,
-        command=lasting_command(),
+        command=recorded_command(),
         rendezvous=machines.rendezvous,
         force=force,
         quiet=quiet,
     )
     if dry_run:
-        plan: dict[str, object] = {
-            "run": str(job.run),
-            "packs": [str(pack) for pack in packs],
-            "start": origin.name,
-            "arch": resolved.net.arch,
-        }
-        if machines.rendezvous is not None:
-            plan["machines"] = machines.rendezvous.nodes
-        plan |= {"device": placement.kind, "devices": placement.processes, "epochs": resolved.schedule.epochs}
-        plan |= asdict(plan_finetuning(job))
-        if leads:
-            print_plan("lupctl.finetune-plan/1", "would fine-tune", plan, json=json)
+        counts = asdict(plan_finetuning(job))
+        if machines.leads:
+            show_plan(job, origin.name, counts, json=json)
         return
     facts = run(job, progress)
-    if not facts or not leads:
+    if not facts or not machines.leads:
         return
     if json:
         print_json("lupctl.finetune/1", {"run": str(job.run), **facts})
@@ -161,6 +150,22 @@ def finetune(
     show_scores(facts)
     print_path(job.run)
     progress.say(f"on every test set here: lupctl eval --all {job.run}")
+
+
+def show_plan(job: "FinetuneJob", start: str, counts: dict[str, int], *, json: bool) -> None:
+    """Prints what a run would do."""
+    plan = {
+        "run": str(job.run),
+        "packs": [str(pack) for pack in job.packs],
+        "start": start,
+        "arch": job.recipe.net.arch,
+        "machines": 1 if job.rendezvous is None else job.rendezvous.nodes,
+        "device": job.placement.kind,
+        "devices": job.placement.processes,
+        "epochs": job.recipe.schedule.epochs,
+        **counts,
+    }
+    print_plan("lupctl.finetune-plan/1", "would fine-tune", plan, json=json)
 
 
 def show_scores(facts: Mapping[str, Any]) -> None:

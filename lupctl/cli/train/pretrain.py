@@ -1,10 +1,10 @@
 """`lupctl pretrain`."""
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lupctl.cli.command_line import lasting_command
 from lupctl.cli.complete import complete_dataset
 from lupctl.cli.options import (
     ArchOption,
@@ -24,16 +24,16 @@ from lupctl.cli.options import (
 from lupctl.cli.output import print_json, print_path, print_plan, print_table
 from lupctl.cli.train.options import EndpointOption, NodeRankOption, NodesOption
 from lupctl.core.choices import Method
-from lupctl.core.flows.drawn_pack import drawn_pack, wants_drawing
+from lupctl.core.flows.drawn_pack import profile_steps, wants_drawing
 from lupctl.core.resolve.placement import find_machines, place
 from lupctl.core.resolve.pretraining import (
-    DEFAULT_RECIPE,
-    RECIPE_OF_ARCH,
+    default_recipe,
     default_run,
     find_pretraining_packs,
     say_threads,
     say_what_follows,
 )
+from lupctl.core.system.command_line import recorded_command
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.workspace import open_workspace
 
@@ -104,26 +104,17 @@ def pretrain(
     `lupctl pretrain --arch r18 --data market1501 --set data.batch=256 --set schedule.epochs=50`
 
     `lupctl pretrain --gpus 8 --nodes 4 --rdzv-endpoint node1:29400`
-
-    `lupctl pretrain --data synthetic --profile 20`
     """
-    from contextlib import nullcontext
-    from dataclasses import asdict, replace
-
     from lupctl.core.recipes.models import PretrainRecipe
     from lupctl.core.recipes.shipped import resolve_recipe
     from lupctl.core.stages.pretrain.job import PretrainJob, plan_pretraining
-    from lupctl.core.stages.pretrain.profile import profile as measure
     from lupctl.core.stages.pretrain.run import pretrain as run
 
-    space = open_workspace(home)
-    machines = find_machines(nodes, rdzv_endpoint, node_rank)
+    space, machines = open_workspace(home), find_machines(nodes, rdzv_endpoint, node_rank)
     leads = machines.leads
     progress = Progress(quiet=quiet or not leads)
     placement = place(gpus, processes, machines, planned=dry_run)
-    if recipe is None:
-        recipe = RECIPE_OF_ARCH.get(arch or "", DEFAULT_RECIPE)
-        progress.say(f"recipe: {recipe} (LUPerson's, the default)")
+    recipe = recipe or default_recipe(arch, progress)
     flags = {"method": method, "net.arch": arch, "data.packs": data, "probe.pack": probe}
     resolved = resolve_recipe("pretrain", recipe, overrides=set_ or (), flags=flags)
     assert isinstance(resolved, PretrainRecipe)
@@ -136,7 +127,7 @@ def pretrain(
         run=out or default_run(space, resolved.method, resolved.net.arch, packs),
         placement=placement,
         workers=workers,
-        command=lasting_command(),
+        command=recorded_command(),
         rendezvous=machines.rendezvous,
         probe=space.find_pack(resolved.probe.pack) if resolved.probe.pack else None,
         tensorboard=tensorboard,
@@ -151,8 +142,7 @@ def pretrain(
             show_plan(job, counts, json=json)
         return
     if profile is not None:
-        with drawn_pack(resolved.data.batch, progress) if is_drawn else nullcontext() as drawn:
-            found = measure(job if drawn is None else replace(job, packs=(drawn,)), profile)
+        found = profile_steps(job, profile, progress, draws=is_drawn)
         if leads and found is not None:
             show_profile(found.to_json(), json=json)
         return

@@ -1,4 +1,4 @@
-"""The reports of several runs, scored again where none is there."""
+"""Several runs side by side, scored again where no report is there."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,8 +13,34 @@ from lupctl.core.workspace import Workspace
 if TYPE_CHECKING:
     import torch
 
+    from lupctl.core.ranking.reports.model.comparison import Comparison
     from lupctl.core.ranking.reports.model.single import Report
     from lupctl.core.stages.evaluate import EvaluationJob
+
+
+def compare_runs(
+    space: Workspace,
+    names: list[str],
+    out: Path,
+    rules: "EvaluationJob",
+    devices: "Sequence[torch.device]",
+    progress: Progress,
+) -> "Comparison":
+    """Compares runs pairwise; writes the comparison to `out` and as a page beside it.
+
+    Args:
+        space, names, rules, devices, progress: as `gather_reports` takes them.
+        out: the JSON file; `rules.force` overwrites it.
+
+    Raises:
+        UsageError: fewer than two runs, one twice, or the comparison exists.
+        DataError: a run cannot be scored, or was scored on other queries or by another rule.
+    """
+    from lupctl.core.stages.compare import compare
+    from lupctl.core.system.disk.atomic import check_absent
+
+    check_absent(out, force=rules.force)
+    return compare(gather_reports(space, names, rules, devices, progress), out, force=rules.force)
 
 
 def gather_reports(
@@ -45,7 +71,8 @@ def gather_reports(
     reports = {}
     named: dict[Path, str] = {}
     for name in names:
-        features = current_features(space, resolve_features(space, name, progress=progress), devices[0], progress)
+        target = resolve_features(space, name, progress=progress)
+        features = current_features(space, target, devices[0], progress, command=rules.command)
         twin = named.setdefault(features.resolve(), name)
         if twin != name:
             raise UsageError(f"--compare: {twin} and {name} are the same run", hint="name it once")

@@ -1,19 +1,44 @@
-"""Images drawn for one command and thrown away behind it."""
+"""Images drawn for one command and thrown away after it."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
+from lupctl.core.choices import SYNTHETIC
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.workspace import Workspace
 
-SYNTHETIC = "synthetic"
+if TYPE_CHECKING:
+    from lupctl.core.stages.pretrain.job import PretrainJob
+    from lupctl.core.stages.pretrain.profile import Profile
 
 
 def wants_drawing(space: Workspace, names: tuple[str, ...]) -> bool:
     """Whether synthetic is the one pack that is named, and there is none of that name."""
     return names == (SYNTHETIC,) and not space.pack_path(SYNTHETIC).exists() and not Path(SYNTHETIC).exists()
+
+
+def profile_steps(job: "PretrainJob", steps: int, progress: Progress, *, draws: bool) -> "Profile | None":
+    """Runs some steps of a pre-training and keeps nothing.
+
+    Args:
+        job: whose steps.
+        steps: number of steps.
+        progress: told of the images that are drawn.
+        draws: whether its images are drawn for this.
+
+    Returns:
+        where the time went; None on all processes of a job but one.
+    """
+    from lupctl.core.stages.pretrain.profile import profile
+
+    if not draws:
+        return profile(job, steps)
+    with drawn_pack(job.recipe.data.batch, progress) as pack:
+        return profile(replace(job, packs=(pack,)), steps)
 
 
 @contextmanager

@@ -1,6 +1,5 @@
 """Every network scored on every test set."""
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,8 +11,34 @@ if TYPE_CHECKING:
 
     import torch
 
+    from lupctl.core.ranking.reports.model.matrix import CrossDomain
     from lupctl.core.stages.evaluate import EvaluationJob
     from lupctl.core.stages.matrix import CrossRow
+
+
+def score_everywhere(
+    networks: dict[str, Path],
+    tests: dict[str, Path],
+    out: Path,
+    rules: "EvaluationJob",
+    devices: "Sequence[torch.device]",
+    progress: Progress,
+) -> "CrossDomain":
+    """Scores every network on every test set; writes the matrix to `out` and as a page beside it.
+
+    Args:
+        networks, tests, rules, devices, progress: as `score_all` takes them.
+        out: the JSON file; `rules.force` overwrites it.
+
+    Raises:
+        UsageError: the matrix exists.
+        DataError: a test set cannot be scored.
+    """
+    from lupctl.core.stages.matrix import write_matrix
+    from lupctl.core.system.disk.atomic import check_absent
+
+    check_absent(out, force=rules.force)
+    return write_matrix(score_all(networks, tests, rules, devices, progress), out, force=rules.force)
 
 
 def score_all(
@@ -47,10 +72,10 @@ def score_all(
             features = features_place(checkpoint, pack)
             if not are_of(features, fingerprint=fingerprint, pack=pack):
                 progress.say(f"features: {features} from {pack}")
-                command = ("lupctl", *sys.argv[1:])
-                dump(DumpJob(checkpoint, pack, features, force=True, command=command), devices[0], progress)
-            job = replace(rules, features=(features,), out=None)
-            report = current_report(job) or compute_report(job, devices, progress)
+                job = DumpJob(checkpoint, pack, features, force=True, command=rules.command)
+                dump(job, devices[0], progress)
+            scoring = replace(rules, features=(features,), out=None)
+            report = current_report(scoring) or compute_report(scoring, devices, progress)
             # A report that lies there may say more than was asked for, and only for one of the test sets.
             reports[dataset] = report if rules.rerank else report.model_copy(update={"rerank": None})
         rows.append(CrossRow(name, checkpoint, reports))

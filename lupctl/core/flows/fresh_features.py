@@ -1,6 +1,5 @@
 """Features of a run as its network is now: read where they are there, made where they are missing or old."""
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,8 +14,17 @@ if TYPE_CHECKING:
     import torch
 
 
-def resolve_files(space: Workspace, names: list[str], device: "torch.device", progress: Progress) -> tuple[Path, ...]:
+def resolve_files(
+    space: Workspace, names: list[str], device: "torch.device", progress: Progress, *, command: tuple[str, ...]
+) -> tuple[Path, ...]:
     """The features files that one evaluation takes: those of one run, or one or more files that are named.
+
+    Args:
+        space: where runs lie.
+        names: a run, or features files; none for the newest fine-tuning run.
+        device: where missing features are computed.
+        progress: lines and bars.
+        command: for the record of features that are made.
 
     Raises:
         DataError: nothing of a name, or no finished fine-tuning run.
@@ -24,7 +32,7 @@ def resolve_files(space: Workspace, names: list[str], device: "torch.device", pr
     """
     if len(names) < 2:
         target = resolve_features(space, names[0] if names else None, progress=progress)
-        return (current_features(space, target, device, progress),)
+        return (current_features(space, target, device, progress, command=command),)
     for name in names:
         if not Path(name).is_file():
             raise UsageError(
@@ -34,7 +42,9 @@ def resolve_files(space: Workspace, names: list[str], device: "torch.device", pr
     return tuple(Path(name) for name in names)
 
 
-def current_features(space: Workspace, target: Target, device: "torch.device", progress: Progress) -> Path:
+def current_features(
+    space: Workspace, target: Target, device: "torch.device", progress: Progress, *, command: tuple[str, ...]
+) -> Path:
     """The features of a target; a run's are made when there are none, and made again when its network has changed."""
     if target.run is None:
         assert target.features is not None
@@ -54,5 +64,5 @@ def current_features(space: Workspace, target: Target, device: "torch.device", p
     images = find_images(space, None, checkpoint)
     out = features or default_out(checkpoint, images)
     progress.say(f"features: {out} from {images}")
-    job = DumpJob(checkpoint, images, out, force=features is not None, command=("lupctl", *sys.argv[1:]))
+    job = DumpJob(checkpoint, images, out, force=features is not None, command=command)
     return dump(job, device, progress).path

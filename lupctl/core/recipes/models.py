@@ -1,12 +1,21 @@
 """The two kinds of recipe: what a training run can be told, section by section, and what must agree between them."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from lupctl.core.choices import Method, Precision
+from lupctl.core.choices import TRAINING_SEED, Method, Precision
 from lupctl.core.recipes.finetune_sections import Evaluation, FinetuneData, FinetuneNet, Losses
-from lupctl.core.recipes.pretrain_sections import MocoSettings, PretrainData, PretrainNet, PretrainOptim, Probe
+from lupctl.core.recipes.pretrain_sections import (
+    Curves,
+    MethodSettings,
+    MocoSettings,
+    PretrainData,
+    PretrainNet,
+    PretrainOptim,
+    Probe,
+    check_sections,
+)
 from lupctl.core.recipes.sections import (
     IMAGENET_MEAN,
     IMAGENET_STD,
@@ -27,7 +36,7 @@ class PretrainRecipe(Section):
 
     Args:
         stage: always pretrain.
-        method: of self-supervision.
+        method: of self-supervision; only its own section may be there.
         seed: of weights, order and augmentation.
         bn_groups: equal parts of the global batch with batch-norm statistics of their own.
         precision: auto takes bf16 where the device has it.
@@ -35,18 +44,30 @@ class PretrainRecipe(Section):
 
     stage: Literal["pretrain"] = "pretrain"
     method: Method = "moco"
-    seed: Annotated[int, Field(ge=0, lt=2**63)] = 1
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = TRAINING_SEED
     bn_groups: Positive = 8
     precision: Precision = "auto"
     net: PretrainNet = PretrainNet()
     data: PretrainData = PretrainData()
     pixels: Pixels = Pixels()
     augment: Augment = Augment()
-    moco: MocoSettings = MocoSettings()
+    moco: MocoSettings | None = None
     optim: PretrainOptim = PretrainOptim()
     schedule: ScheduleSettings = ScheduleSettings()
+    curves: Curves = Curves()
     saving: Saving = Saving()
     probe: Probe = Probe()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _check_sections(cls, tables: Any) -> Any:
+        return check_sections(tables, str(tables.get("method", "moco"))) if isinstance(tables, dict) else tables
+
+    @property
+    def settings(self) -> MethodSettings:
+        """The method's own section."""
+        assert self.moco is not None, "filled in by `check_sections`"
+        return self.moco
 
     @model_validator(mode="after")
     def _check_groups(self) -> Self:
@@ -75,7 +96,7 @@ class FinetuneRecipe(Section):
 
     stage: Literal["finetune"] = "finetune"
     start: str = ""
-    seed: Annotated[int, Field(ge=0, lt=2**63)] = 1
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = TRAINING_SEED
     bn_groups: Positive = 1
     precision: Precision = "auto"
     freeze_epochs: Annotated[float, Field(ge=0)] = 0.0

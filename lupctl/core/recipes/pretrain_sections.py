@@ -1,9 +1,11 @@
 """Sections that only a pre-training recipe has."""
 
-from typing import Annotated
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Final, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from lupctl.core.choices import CurveKind, Method
 from lupctl.core.recipes.sections import Net, Optim, Positive, Section
 
 
@@ -46,6 +48,81 @@ class MocoSettings(Section):
     queue: Positive = 65536
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.999
     temperature: Annotated[float, Field(gt=0)] = 0.1
+
+
+MethodSettings = MocoSettings
+# The tables that belong to a method; a recipe has those of its own method and no others.
+METHOD_SECTIONS: Final[Mapping[Method, Sequence[str]]] = {"moco": ("moco",)}
+
+
+def check_sections(
+    tables: Mapping[str, Any], method: str, sections: Mapping[Any, Sequence[str]] = METHOD_SECTIONS
+) -> dict[str, Any]:
+    """The tables of a recipe, with those of its method that are not there yet empty.
+
+    >>> check_sections({"optim": {}}, "moco")
+    {'optim': {}, 'moco': {}}
+    >>> check_sections({"dino": {}}, "moco", {"moco": ["moco"], "dino": ["dino", "local"]})
+    Traceback (most recent call last):
+    ...
+    ValueError: [dino] is a section of the method dino; this recipe's method is moco
+
+    Args:
+        tables: of the recipe.
+        method: its own.
+        sections: by method.
+
+    Raises:
+        ValueError: a section of another method is there.
+    """
+    own = sections.get(method, ())
+    for other, names in sections.items():
+        for name in names:
+            if name not in own and tables.get(name) is not None:
+                raise ValueError(f"[{name}] is a section of the method {other}; this recipe's method is {method}")
+    return {**tables, **{name: {} for name in own if tables.get(name) is None}}
+
+
+class CurveSettings(Section):
+    """How a number changes over the run, from the value that its own key says.
+
+    Args:
+        kind: constant, or from there to `final` in a straight line or along half a cosine.
+        final: value at the end.
+        epochs: how long that takes, after which the value stays; 0 is the whole run.
+    """
+
+    kind: CurveKind = "constant"
+    final: Annotated[float, Field(ge=0)] = 0.0
+    epochs: Annotated[float, Field(ge=0)] = 0.0
+
+    @model_validator(mode="after")
+    def _check_constant(self) -> Self:
+        if self.kind == "constant" and (self.final or self.epochs):
+            raise ValueError("a constant curve has no final value and no epochs; kind = cosine or linear has")
+        return self
+
+
+class Curves(Section):
+    """Numbers other than the rate that may change over the run, a step at a time.
+
+    Args:
+        decay: of the optimizer, from optim.weight_decay.
+        momentum: of the averaged network, from the method's momentum.
+        temperature: from the method's temperature.
+    """
+
+    decay: CurveSettings = CurveSettings()
+    momentum: CurveSettings = CurveSettings()
+    temperature: CurveSettings = CurveSettings()
+
+    @model_validator(mode="after")
+    def _check_ends(self) -> Self:
+        if self.momentum.final > 1:
+            raise ValueError(f"momentum.final = {self.momentum.final}; a share from 0 to 1 is expected")
+        if self.temperature.kind != "constant" and self.temperature.final == 0:
+            raise ValueError("temperature.final = 0; a temperature above 0 is expected")
+        return self
 
 
 class PretrainOptim(Optim):

@@ -4,7 +4,16 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from lupctl.core.choices import Arch, EraseFill, Interpolation, OptimizerName, Pooling, ScheduleKind, ScheduleUnit
+from lupctl.core.choices import (
+    Arch,
+    ClipScope,
+    EraseFill,
+    Interpolation,
+    OptimizerName,
+    Pooling,
+    ScheduleKind,
+    ScheduleUnit,
+)
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(gt=0)]
@@ -104,18 +113,24 @@ class Optim(Section):
         lr: base learning rate; nothing multiplies it, not even with lars.
         momentum: of sgd and lars.
         weight_decay: on every parameter; with lars on none that has one dimension.
+        vector_rate, vector_decay: what rate and decay are multiplied by for parameters of one dimension: biases, and
+            the scales and shifts of norms.
         clip: largest gradient norm; 0 does not clip.
+        clip_scope: whose norm that is: of all gradients together, or of each tensor on its own.
     """
 
     name: OptimizerName = "sgd"
     lr: Annotated[float, Field(gt=0)] = 0.3
     momentum: Share = 0.9
     weight_decay: Annotated[float, Field(ge=0)] = 1e-4
+    vector_rate: Annotated[float, Field(ge=0)] = 1.0
+    vector_decay: Annotated[float, Field(ge=0)] = 1.0
     clip: Annotated[float, Field(ge=0)] = 0.0
+    clip_scope: ClipScope = "all"
 
 
 class ScheduleSettings(Section):
-    """The learning rate over time; see `lupctl.core.training.engine.optim.Schedule`."""
+    """The learning rate over time; see `lupctl.core.training.engine.curves.RateCurve`."""
 
     epochs: Positive = 200
     kind: ScheduleKind = "cosine"

@@ -81,15 +81,17 @@ def resolve_recipe(
     *,
     overrides: Sequence[str] = (),
     flags: Mapping[str, Any] | None = None,
+    facts: Mapping[str, Any] | None = None,
     adopted: Mapping[str, Any] | None = None,
 ) -> Recipe:
-    """A recipe with everything filled in: defaults < adopted < recipe < `--set` < named flags.
+    """A recipe with everything filled in: defaults < adopted < recipe < facts < `--set` < named flags.
 
     Args:
         stage: pretrain or finetune.
         name: shipped name or TOML file.
         overrides: `key=value` texts, later ones win.
         flags: dotted keys from named flags; None values were not given.
+        facts: dotted keys of what an input is, whatever the recipe's text says, as the width of a trunk.
         adopted: dotted keys that an input decides where the recipe's text is silent.
 
     Raises:
@@ -101,6 +103,8 @@ def resolve_recipe(
     for key, value in (adopted or {}).items():
         if not _has_key(tables, key):
             tables = override(tables, key, value)
+    for key, value in (facts or {}).items():
+        tables = override(tables, key, value)
     for entry in overrides:
         key, value = parse_override(entry)
         tables = override(tables, key, value)

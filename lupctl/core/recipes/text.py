@@ -3,7 +3,7 @@
 import json
 import tomllib
 from collections.abc import Iterable, Mapping
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 
@@ -37,6 +37,11 @@ def parse_recipe(text: str, *, origin: str) -> dict[str, Any]:
         ) from error
 
 
+def recipe_tables(recipe: BaseModel) -> dict[str, Any]:
+    """A recipe as nested tables of plain values, without the sections of other methods."""
+    return recipe.model_dump(mode="json", exclude_none=True)
+
+
 def dump_recipe(recipe: BaseModel) -> str:
     """A recipe as TOML with every key, so that it can be read back to the same recipe.
 
@@ -46,7 +51,7 @@ def dump_recipe(recipe: BaseModel) -> str:
     <BLANKLINE>
     """
     lines: list[str] = []
-    _write_table(recipe.model_dump(mode="json"), "", lines)
+    _write_table(recipe_tables(recipe), "", lines)
     return "\n".join(lines).strip("\n") + "\n"
 
 
@@ -149,10 +154,19 @@ def _freeze_arrays(value: Any) -> Any:
 def recipe_keys(model: type[BaseModel], prefix: str = "") -> Iterable[str]:
     """Every dotted key of a recipe."""
     for name, info in model.model_fields.items():
-        if isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel):
-            yield from recipe_keys(info.annotation, f"{prefix}{name}.")
+        section = _section_of(info.annotation)
+        if section is not None:
+            yield from recipe_keys(section, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}"
+
+
+def _section_of(annotation: Any) -> type[BaseModel] | None:
+    """The section that a field holds, or may hold."""
+    for kind in (annotation, *get_args(annotation)):
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            return kind
+    return None
 
 
 def _flat_keys(tables: Mapping[str, Any], prefix: str = "") -> Iterable[str]:

@@ -3,12 +3,15 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from lupctl.core.choices import nearest_name
 from lupctl.core.errors import DataError
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.workspace import CHECKPOINT_NAME, Workspace
+
+if TYPE_CHECKING:
+    from lupctl.core.formats.weights.header import CheckpointHeader
 
 WEIGHTLESS = ("imagenet", "scratch")
 TORCH_SUFFIXES = (".pth", ".pt", ".tar")
@@ -26,7 +29,7 @@ class Start:
 
     name: str
     checkpoint: Path | None
-    header: dict[str, Any]
+    header: "CheckpointHeader | None"
 
 
 def find_start(space: Workspace, wanted: str | None, arch: str | None, progress: Progress) -> Start:
@@ -41,16 +44,16 @@ def find_start(space: Workspace, wanted: str | None, arch: str | None, progress:
     Raises:
         DataError: there is nothing to start from.
     """
-    from lupctl.core.formats.weights.file import read_header
+    from lupctl.core.formats.weights.header import read_header
 
     if wanted in WEIGHTLESS:
-        return Start(wanted, None, {})
+        return Start(wanted, None, None)
     if wanted:
         path = find_checkpoint(space, wanted, others=WEIGHTLESS)
         return Start(wanted, path, read_header(path))
     for run in space.finished_runs("pretrain"):
         header = read_header(run / CHECKPOINT_NAME)
-        if arch in (None, header["network"]["arch"]):
+        if arch in (None, header.network.trunk.arch):
             progress.say(f"start: {run} (the newest pre-training run{f' of {arch}' if arch else ''} here)")
             return Start(run.name, run / CHECKPOINT_NAME, header)
     raise DataError(
@@ -70,7 +73,7 @@ def find_checkpoint(space: Workspace, name: str, *, others: Sequence[str] = ()) 
     Raises:
         DataError: there is none, or it is a file of PyTorch.
     """
-    for path in (Path(name), space.runs / name, space.models / name, space.models / f"{name}.safetensors"):
+    for path in (Path(name), space.runs / name, space.models / name, published_path(space, name)):
         if path.is_file() and path.suffix in TORCH_SUFFIXES:
             raise DataError(
                 f"{path}: a file of PyTorch; a checkpoint of lupctl was expected", hint=f"lupctl model convert {path}"
@@ -89,6 +92,11 @@ def find_checkpoint(space: Workspace, name: str, *, others: Sequence[str] = ()) 
     )
 
 
+def published_path(space: Workspace, name: str) -> Path:
+    """Where the checkpoint made of published weights goes, so that `find_checkpoint` finds it by this name."""
+    return space.models / f"{name}.safetensors"
+
+
 def _hint_for_missing(space: Workspace, name: str, others: Sequence[str]) -> str:
     from lupctl.core.data.catalog.weights import PUBLISHED
 
@@ -98,6 +106,28 @@ def _hint_for_missing(space: Workspace, name: str, others: Sequence[str]) -> str
     runs = [run.name for run in [*space.finished_runs("finetune"), *space.finished_runs("pretrain")]]
     guess = nearest_name(name, [*others, *runs, *published])
     return f"did you mean {guess}?" if guess else "lupctl pretrain or lupctl finetune makes one"
+
+
+def pick_checkpoint(space: Workspace, name: str | None, progress: Progress) -> Path:
+    """The checkpoint that is named, else that of the newest run.
+
+    Raises:
+        DataError: there is none.
+    """
+    return find_checkpoint(space, str(newest_run(space, progress)) if name is None else name)
+
+
+def newest_finetuning(space: Workspace, progress: Progress) -> Path:
+    """The newest fine-tuning run.
+
+    Raises:
+        DataError: there is none that is finished.
+    """
+    runs = space.finished_runs("finetune")
+    if not runs:
+        raise DataError(f"no finished fine-tuning run in {space.runs}", hint="make one: lupctl finetune market1501")
+    progress.say(f"run: {runs[0]} (the newest fine-tuning run)")
+    return runs[0]
 
 
 def newest_run(space: Workspace, progress: Progress) -> Path:

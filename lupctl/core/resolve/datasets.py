@@ -1,22 +1,20 @@
 """What a dataset's name or a path on the command line stands for."""
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, get_args
+from typing import get_args
 
-from lupctl.core.choices import CameraRule, Dataset, Layout, Version, nearest_name
+from lupctl.core.choices import SYNTHETIC, Dataset, nearest_name
 from lupctl.core.errors import DataError, UsageError
 from lupctl.core.system.progress.lines import Progress
-from lupctl.core.workspace import DRAWN, Workspace
+from lupctl.core.workspace import Workspace
 
-if TYPE_CHECKING:
-    from lupctl.core.data.sources.records import Source
-
-Choice = TypeVar("Choice")
 # Datasets that may lie together in one folder under raw/.
 PARTS = ("cuhk03-labeled", "cuhk03-detected")
+# Files that name or hold images; a pack ends in .h5.
+RAW_SUFFIXES = (".csv", ".mat", ".mdb", ".lmdb")
 NAME_RULE = re.compile(r"[\w][\w.-]*")
 
 
@@ -33,29 +31,6 @@ class Target:
     dataset: str
     root: Path | None
     out: Path
-
-
-@dataclass(frozen=True)
-class Reading:
-    """How the user wants raw data to be read.
-
-    Args:
-        layout: how the files lie; None where it is to be found out.
-        cameras: for folders of persons, where the camera's number stands; None where the user did not say.
-        seed: for drawn images.
-        version: of MSMT17; None where the user did not say.
-        with_val: for MSMT17, whether list_val.txt is part of train; None where the user did not say.
-        keys: key file of an LMDB; None where the user did not say.
-        root: folder that the paths of a table are relative to; None where the user did not say.
-    """
-
-    layout: Layout | None = None
-    cameras: CameraRule | None = None
-    seed: int = 0
-    version: Version | None = None
-    with_val: bool | None = None
-    keys: str | None = None
-    root: Path | None = None
 
 
 def raw_names(workspace: Workspace) -> list[str]:
@@ -91,6 +66,36 @@ def find_targets(workspace: Workspace, names: Sequence[str], *, dataset: str | N
     return [target for name in names for target in _split_target(workspace, name, dataset)]
 
 
+def pick_targets(workspace: Workspace, names: Sequence[str], *, name: str | None, out: Path | None) -> list[Target]:
+    """As `find_targets`, of which one may get a name or a place of its own.
+
+    Args:
+        workspace: where to look.
+        names: what was typed.
+        name: what its pack is to be called, `--name`.
+        out: where its pack goes, `--out`.
+
+    Raises:
+        DataError: there is no raw data of a name, or none at all.
+        UsageError: a name or a place for several datasets.
+    """
+    given = "--name" if name is not None else "--out" if out is not None else None
+    if given is not None and len(names) != 1:
+        raise UsageError(
+            f"{given} goes with one dataset, {len(names) or 'everything under raw/'} was asked for",
+            hint="name one dataset or folder",
+        )
+    targets = find_targets(workspace, names, dataset=name)
+    if out is None:
+        return targets
+    if len(targets) > 1:
+        raise UsageError(
+            f"--out goes with one dataset, {names[0]} holds {' and '.join(target.dataset for target in targets)}",
+            hint=f"name one: lupctl data pack {targets[0].dataset}",
+        )
+    return [Target(targets[0].dataset, targets[0].root, out)]
+
+
 def find_packable(workspace: Workspace, progress: Progress) -> list[Target]:
     """Everything under `raw/` that has images; says which folders wait for theirs to be cut from videos.
 
@@ -108,6 +113,27 @@ def find_packable(workspace: Workspace, progress: Progress) -> list[Target]:
         else:
             packable.append(target)
     return packable
+
+
+def find_subjects(workspace: Workspace, name: str) -> tuple[list[Path], list[Target]]:
+    """The packs and the raw data that a name or a path stands for, as `data verify` looks at both.
+
+    Raises:
+        DataError: neither is there.
+    """
+    path = Path(name)
+    in_raw = has_raw(workspace, name)
+    has_pack = "/" not in name and workspace.pack_path(name).exists()
+    if in_raw or has_pack:
+        return (
+            [workspace.pack_path(name)] if has_pack else [],
+            find_targets(workspace, [name]) if in_raw else [],
+        )
+    if path.is_dir() and not any(path.glob("*.h5")):
+        return [], find_targets(workspace, [name])
+    if path.suffix.lower() in RAW_SUFFIXES and path.is_file():
+        return [], [find_target(workspace, name)]
+    return [workspace.find_pack(name)], []
 
 
 def find_target(workspace: Workspace, name: str, *, dataset: str | None = None) -> Target:
@@ -138,7 +164,7 @@ def _find_root(workspace: Workspace, name: str) -> Path | None:
     if "/" not in name and (workspace.raw / name).exists():
         return workspace.raw / name
     part = _find_part(workspace, name)
-    if part is not None or name == DRAWN:
+    if part is not None or name == SYNTHETIC:
         return part
     if Path(name).exists():
         return Path(name)
@@ -189,97 +215,3 @@ def check_name(name: str, *, hint: str) -> str:
     if not NAME_RULE.fullmatch(name):
         raise UsageError(f"{name!r} cannot be a dataset's name: letters, digits, - _ . only", hint=hint)
     return name
-
-
-def build_target_source(target: Target, reading: Reading, *, progress: Progress) -> "Source":
-    """The images of a target; says which layout was taken when none was named.
-
-    A pack that is there already tells how its raw data was read, so that it stays comparable with it.
-
-    Raises:
-        DataError: no such folder, or it is not laid out so.
-    """
-    from lupctl.core.data.sources.build import build_source, build_synthetic
-    from lupctl.core.data.sources.guess import guess_layout
-    from lupctl.core.stages.pack import read_packed_source
-
-    if target.root is None:
-        return build_synthetic(seed=reading.seed)
-    known = _adopt(reading, read_packed_source(target.out))
-    layout = known.layout
-    if layout is None:
-        guess = guess_layout(target.root, dataset=target.dataset)
-        layout = guess.layout
-        progress.say(f"{target.dataset}: layout {layout} ({guess.reason})")
-    elif reading.layout is None:
-        progress.say(f"{target.dataset}: layout {layout} (as in its pack)")
-    source = build_source(
-        layout,
-        target.root,
-        dataset=target.dataset,
-        cameras=known.cameras or "none",
-        version=known.version,
-        with_val=known.with_val is not False,
-        keys=known.keys,
-        root=known.root,
-    )
-    _tell_facts(source, progress)
-    return source
-
-
-def _adopt(reading: Reading, packed: Mapping[str, Any]) -> Reading:
-    """How to read raw data: as the user says, else as its pack was made.
-
-    What was found out from the disk when the pack was made is found out again, so that a change is noticed.
-    """
-    root = packed.get("root")
-    is_table = packed.get("layout") in ("csv", "cuhk03-index")
-    with_val = packed.get("val")
-    return replace(
-        reading,
-        layout=reading.layout or _one_of(get_args(Layout), packed.get("layout")),
-        cameras=reading.cameras or _one_of(get_args(CameraRule), packed.get("cameras")),
-        version=reading.version or _one_of(get_args(Version), packed.get("version")),
-        with_val=with_val if reading.with_val is None and isinstance(with_val, bool) else reading.with_val,
-        keys=reading.keys or (str(packed["keys"]) if "keys" in packed else None),
-        root=reading.root or (Path(root) if is_table and isinstance(root, str) and Path(root).is_dir() else None),
-    )
-
-
-def _tell_facts(source: "Source", progress: Progress) -> None:
-    """Says what a source found out for itself, and what a user of it has to know."""
-    facts = source.facts
-    notes = facts.get("notes", [])
-    assert isinstance(notes, list)
-    for note in notes:
-        progress.say(f"{source.dataset}: {note}")
-    if facts.get("ignored"):
-        progress.say(f"{source.dataset}: {facts['ignored']} other files beside the images are ignored")
-
-
-def check_notice(source: "Source", *, accepted: bool, progress: Progress) -> None:
-    """Says aloud what has to be known of a dataset before its images are used.
-
-    Raises:
-        DataError: nobody said `--accept-terms`.
-    """
-    for dataset, notice in _list_notices(source.dataset, source.facts):
-        if not accepted:
-            raise DataError(
-                f"{dataset}: {notice}; it is packed when that is acknowledged",
-                hint="add --accept-terms, or use another dataset",
-            )
-        progress.warn(f"{dataset}: {notice}")
-
-
-def _list_notices(dataset: str, facts: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """The notices of a source: its own, that of the pack it is, those of the parts it is merged from."""
-    own = [(dataset, str(facts["notice"]))] if "notice" in facts else []
-    below = [(part["dataset"], part) for part in facts.get("parts", [])]
-    below += [(dataset, facts["source"])] if "source" in facts else []
-    return own + [found for name, part in below for found in _list_notices(name, part)]
-
-
-def _one_of(choices: tuple[Choice, ...], value: object) -> Choice | None:
-    """The choice that a record names, if it names one that this lupctl knows."""
-    return next((choice for choice in choices if choice == value), None)

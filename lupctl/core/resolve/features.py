@@ -2,15 +2,13 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import get_args
 
 from lupctl.core.choices import Dataset, nearest_name
 from lupctl.core.errors import DataError, UsageError
+from lupctl.core.resolve.checkpoints import newest_finetuning
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.workspace import RUN_NAME, Workspace, read_run
-
-if TYPE_CHECKING:
-    pass
 
 FEATURES_PATTERN = "*.features.h5"
 
@@ -41,13 +39,7 @@ def resolve_features(workspace: Workspace, target: str | None, *, progress: Prog
         UsageError: the run holds features of several datasets.
     """
     if target is None:
-        runs = workspace.finished_runs("finetune")
-        if not runs:
-            raise DataError(
-                f"no finished fine-tuning run in {workspace.runs}", hint="make one: lupctl finetune market1501"
-            )
-        progress.say(f"run: {runs[0]} (the newest fine-tuning run)")
-        return _target_of_run(runs[0])
+        return _target_of_run(newest_finetuning(workspace, progress))
     for path in (Path(target), workspace.runs / target):
         if path.is_file():
             return Target(run=None, features=path)

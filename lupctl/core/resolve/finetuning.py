@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lupctl.core.choices import TRAINING_SEED, Arch, ReidHead
 from lupctl.core.errors import UsageError
 from lupctl.core.resolve.checkpoints import Start, find_start
 from lupctl.core.system.progress.lines import Progress
@@ -22,10 +23,6 @@ IMAGENET_RECIPE = "mgn-imagenet"
 NL_RECIPE = "mgn-luperson-nl"
 
 
-# A run of another seed has it in its name.
-DEFAULT_SEED = 1
-
-
 def resolve(
     space: Workspace, recipe: str | None, flags: dict[str, Any], overrides: list[str], progress: Progress
 ) -> tuple[Start, "FinetuneRecipe"]:
@@ -43,49 +40,66 @@ def resolve(
             "data.batch: a batch of fine-tuning is data.persons persons with data.images images each",
             hint="--set data.persons=16 --set data.images=4",
         )
-    first = resolve_recipe("finetune", recipe or DEFAULT_RECIPE, overrides=overrides, flags=flags)
-    assert isinstance(first, FinetuneRecipe)
-    named = first.start or None
-    origin = find_start(space, named, None if named else first.net.arch, progress)
+    # What is wanted of a start is in the recipe, and what the start is decides the rest of it.
+    asked = resolve_recipe("finetune", recipe or DEFAULT_RECIPE, overrides=overrides, flags=flags)
+    assert isinstance(asked, FinetuneRecipe)
+    named = asked.start or None
+    origin = find_start(space, named, None if named else asked.net.arch, progress)
+    facts = network_facts(origin, asked.net.head)
     if recipe is None:
-        recipe, more = default_recipe(origin, first.net.arch, progress)
-        overrides = [*more, *overrides]
-    adopted: dict[str, Any] = {}
-    if origin.checkpoint is not None:
-        network, pixels = origin.header["network"], origin.header["preprocessing"]
-        adopted = {"pixels.mean": pixels["mean"], "pixels.std": pixels["std"]}
-        heads = ("embedding", "extra_bn") if network["head"] == "mgn" and first.net.head == "mgn" else ()
-        facts = [f"net.{key}={str(network[key]).lower()}" for key in ("arch", "width", *heads)]
-        overrides = [*facts, *overrides]
+        recipe, constants = default_recipe(origin, asked.net.arch, progress)
+        facts |= constants
     final = resolve_recipe(
-        "finetune", recipe, overrides=overrides, flags={**flags, "start": origin.name}, adopted=adopted
+        "finetune",
+        recipe,
+        overrides=overrides,
+        flags={**flags, "start": origin.name},
+        facts=facts,
+        adopted=pixel_constants(origin),
     )
     assert isinstance(final, FinetuneRecipe)
     return origin, final
 
 
-def default_recipe(origin: Start, arch: str, progress: Progress) -> tuple[str, list[str]]:
-    """The recipe for a start when nobody names one, and what that start has that the recipe has not.
+def network_facts(origin: Start, head: ReidHead) -> dict[str, Any]:
+    """What a start decides of the network, by the recipe's keys: its trunk, and its heads where `head` is like them."""
+    from lupctl.core.formats.weights.plan import MgnHead
+
+    if origin.header is None:
+        return {}
+    trunk, own = origin.header.network.trunk, origin.header.network.head
+    facts: dict[str, Any] = {"net.arch": trunk.arch, "net.width": trunk.width}
+    if isinstance(own, MgnHead) and head == "mgn":
+        facts |= {"net.embedding": own.embedding, "net.extra_bn": own.extra_bn}
+    return facts
+
+
+def pixel_constants(origin: Start) -> dict[str, Any]:
+    """The constants of a start's pixels, by the recipe's keys."""
+    if origin.header is None:
+        return {}
+    pixels = origin.header.preprocessing
+    return {"pixels.mean": pixels.mean, "pixels.std": pixels.std}
+
+
+def default_recipe(origin: Start, arch: Arch, progress: Progress) -> tuple[str, dict[str, Any]]:
+    """The recipe for a start when nobody names one, and the pixel constants of that start where the recipe's are wrong.
 
     Constants of a start that are neither LUPerson's nor LUPerson-NL's are its own, and are kept; so do the published
     runs from momentum contrast on ImageNet, which have the extra batch norm too.
     """
     from lupctl.core.recipes.sections import LUPERSON_MEAN, LUPERSON_NL_MEAN
 
-    recipe, settings, why = DEFAULT_RECIPE, list[str](), ""
-    if origin.checkpoint is None:
+    recipe, constants, why = DEFAULT_RECIPE, dict[str, Any](), ""
+    if origin.header is None:
         if origin.name == "imagenet":
             recipe = f"{IMAGENET_RECIPE}-r101" if arch == "r101" else IMAGENET_RECIPE
-    else:
-        pixels = origin.header["preprocessing"]
-        mean = tuple(pixels["mean"])
-        if mean == LUPERSON_NL_MEAN:
-            recipe = NL_RECIPE
-        elif mean != LUPERSON_MEAN:
-            settings = [f"pixels.mean={list(mean)}", f"pixels.std={list(pixels['std'])}"]
-            why = ", with the start's pixel constants"
+    elif origin.header.preprocessing.mean == LUPERSON_NL_MEAN:
+        recipe = NL_RECIPE
+    elif origin.header.preprocessing.mean != LUPERSON_MEAN:
+        constants, why = pixel_constants(origin), ", with the start's pixel constants"
     progress.say(f"recipe: {recipe} (the default for this start{why}; --recipe bot is lighter)")
-    return recipe, settings
+    return recipe, constants
 
 
 def default_run(space: Workspace, packs: tuple[Path, ...], recipe: "FinetuneRecipe", origin: Start) -> Path:
@@ -101,6 +115,6 @@ def default_run(space: Workspace, packs: tuple[Path, ...], recipe: "FinetuneReci
         words.append(f"part{data.subset_seed}")
     if data.repeat != 1:
         words.append(f"repeat-{data.repeat:g}" if isinstance(data.repeat, float) else f"repeat-{data.repeat}")
-    if recipe.seed != DEFAULT_SEED:
+    if recipe.seed != TRAINING_SEED:  # a run of another seed has it in its name
         words.append(f"seed{recipe.seed}")
     return space.runs / "-".join(words)

@@ -1,16 +1,21 @@
-"""Which networks and which test sets `eval --all` takes, and where its matrix goes."""
+"""Which networks and test sets `eval --all` takes, and where its matrix goes, and the comparison of `--compare`."""
 
+import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lupctl.core.errors import DataError, UsageError
-from lupctl.core.resolve.checkpoints import find_checkpoint
-from lupctl.core.resolve.comparisons import FOLDER, join_names
+from lupctl.core.resolve.checkpoints import find_checkpoint, newest_finetuning
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.workspace import CHECKPOINT_NAME, Workspace
 
 if TYPE_CHECKING:
     from lupctl.core.stages.evaluate import EvaluationJob
+
+
+FOLDER = "comparisons"
+# File systems take 255 bytes; what is put before and after the names comes on top.
+MAX_NAME, MAX_START = 200, 50
 
 
 def find_networks(space: Workspace, names: list[str], progress: Progress) -> dict[str, Path]:
@@ -21,11 +26,8 @@ def find_networks(space: Workspace, names: list[str], progress: Progress) -> dic
         UsageError: one comes twice.
     """
     if not names:
-        runs = space.finished_runs("finetune")
-        if not runs:
-            raise DataError(f"no finished fine-tuning run in {space.runs}", hint="make one: lupctl finetune market1501")
-        progress.say(f"run: {runs[0]} (the newest fine-tuning run)")
-        return {runs[0].name: runs[0] / CHECKPOINT_NAME}
+        run = newest_finetuning(space, progress)
+        return {run.name: run / CHECKPOINT_NAME}
     if len(set(names)) < len(names):
         raise UsageError(f"--all: a run comes twice in {' '.join(names)}", hint="name every run once")
     return {name: find_checkpoint(space, name) for name in names}
@@ -72,3 +74,21 @@ def matrix_path(space: Workspace, names: list[str], out: Path | None) -> Path:
     if out is None:
         return space.home / FOLDER / f"{joined}.json"
     return out / f"{joined}.json" if out.is_dir() else out
+
+
+def comparison_path(space: Workspace, names: list[str], out: Path | None) -> Path:
+    """Where a comparison goes: `out`, a file or a folder that exists; else the workspace's folder of comparisons."""
+    name = f"{join_names(names)}.json"
+    if out is None:
+        return space.home / FOLDER / name
+    return out / name if out.is_dir() else out
+
+
+def join_names(names: list[str]) -> str:
+    """Names of runs as one name of a file; of many, the first one, how many more, and a digest of all."""
+    parts = [Path(one).name.removesuffix(".features.h5") for one in names]
+    joined = "--".join(parts)
+    if len(joined.encode()) <= MAX_NAME:
+        return joined
+    digest = hashlib.sha256("\0".join(names).encode()).hexdigest()[:8]
+    return f"{parts[0][:MAX_START]}--and-{len(parts) - 1}-more-{digest}"

@@ -13,9 +13,14 @@ if TYPE_CHECKING:
 
 
 DEFAULT_RECIPE = "luperson-moco"
-
-
 RECIPE_OF_ARCH = {"r101": "luperson-moco-r101", "r152": "luperson-moco-r152"}
+
+
+def default_recipe(arch: str | None, progress: Progress) -> str:
+    """The recipe for an architecture when nobody names one; says which."""
+    recipe = RECIPE_OF_ARCH.get(arch or "", DEFAULT_RECIPE)
+    progress.say(f"recipe: {recipe} (LUPerson's, the default)")
+    return recipe
 
 
 def say_threads(job: "PretrainJob", progress: Progress) -> None:

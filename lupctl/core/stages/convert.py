@@ -1,12 +1,15 @@
 """Published weights become a checkpoint of lupctl, with every tensor accounted for."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lupctl.core.errors import FormatError, LupError, UsageError
-from lupctl.core.formats.weights.file import read_header, write_checkpoint
+from lupctl.core.errors import FormatError, UsageError
+from lupctl.core.formats.weights.file import write_checkpoint
 from lupctl.core.formats.weights.foreign import read_foreign
+from lupctl.core.formats.weights.header import CheckpointHeader, describe_pixels, has_header, read_header
+from lupctl.core.formats.weights.plan import MgnHead
 from lupctl.core.recipes.sections import IMAGENET_MEAN, Pixels
 from lupctl.core.recipes.shipped import find_text, resolve_recipe
 from lupctl.core.recipes.text import parse_recipe
@@ -75,12 +78,12 @@ def convert(job: ConvertJob, progress: Progress, *, dry: bool = False) -> dict[s
     check_absent(job.out, force=job.force)
     refuse_own(job.source)
     found = recognise(read_foreign(job.source), origin=str(job.source), encoder=job.encoder)
-    is_reid = found.plan.head == "mgn"
+    is_reid = isinstance(found.plan.head, MgnHead)
     if found.differences:
         raise mismatch(job.source, found)
     if job.reid and not is_reid:
         raise FormatError(
-            f"{job.source}: a pre-trained {found.plan.arch} trunk without heads, no re-id model",
+            f"{job.source}: a pre-trained {found.plan.trunk.arch} trunk without heads, no re-id model",
             hint=f"as an initialisation: leave --reid out, then lupctl finetune DATASET --from {job.out}",
         )
     if not job.bgr and looks_turned(found):
@@ -88,37 +91,39 @@ def convert(job: ConvertJob, progress: Progress, *, dry: bool = False) -> dict[s
             f"{job.source}: pixel_mean is ImageNet's in the order blue, green, red; lupctl gives networks RGB",
             hint="--bgr turns the first convolution and the constants round",
         )
+    if not all(map(math.isfinite, (*(found.mean or ()), *(found.std or ())))):
+        raise FormatError(f"{job.source}: its pixel constants are no finite numbers", hint="download it again")
     found = turn_to_rgb(found) if job.bgr else found
     recipe = job.recipe or default_recipe(found)
     pixels = pick_pixels(found, recipe)
     if found.mean is None or found.std is None:
         progress.say(f"pixels: {job.source} has no constants; those of {recipe} are taken")
     if not dry:
-        header = {
-            "stage": "convert",
-            "command": list(job.command),
-            "recipe": None,
-            "network": found.plan.to_json(),
-            "preprocessing": pixels,
-            "classes": [],
-            "parents": {"source": file_fingerprint(job.source)},
-            "data": [],
-        }
+        header = CheckpointHeader(
+            stage="convert",
+            command=job.command,
+            recipe=None,
+            network=found.plan,
+            preprocessing=describe_pixels(pixels),
+            classes=(),
+            parents={"source": file_fingerprint(job.source)},
+            data=(),
+        )
         write_checkpoint(job.out, found.tensors, header)
-    plan = found.plan
+    trunk, head = found.plan.trunk, found.plan.head
     return {
         "path": str(job.out),
         "network": "mgn" if is_reid else "trunk",
-        "arch": plan.arch,
+        "arch": trunk.arch,
         "use": "re-id model" if is_reid else "initialisation",
-        "width": plan.width,
-        "extra_bn": plan.extra_bn,
-        "classes": plan.outputs,
+        "width": trunk.width,
+        "extra_bn": isinstance(head, MgnHead) and head.extra_bn,
+        "classes": head.classes if isinstance(head, MgnHead) else 0,
         "prefix": found.prefix,
         "matched": found.matched,
         "ignored": list(found.ignored),
         "missing": list(found.missing),
-        "pixels": {**pixels, "constants_from": "file" if found.mean and found.std else recipe},
+        "pixels": {**pixels.model_dump(mode="json"), "constants_from": "file" if found.mean and found.std else recipe},
     }
 
 
@@ -127,11 +132,11 @@ def refuse_own(path: Path) -> None:
 
     Raises:
         UsageError: it is one.
+        FormatError: it is one of another format, or damaged.
     """
-    try:
-        read_header(path)
-    except LupError:
+    if not has_header(path):
         return
+    read_header(path)  # one of another format is refused with the command that makes it again
     raise UsageError(
         f"{path}: is a checkpoint of lupctl already",
         hint=f"use it as it is, as in lupctl finetune DATASET --from {path}; --to torchvision gives its trunk away",
@@ -140,20 +145,20 @@ def refuse_own(path: Path) -> None:
 
 def default_recipe(found: Recognised) -> str:
     """The shipped recipe whose published network this is; PNL's prototypes tell LUPerson-NL from LUPerson."""
-    if found.plan.head == "mgn":
-        return "mgn-luperson" if found.plan.extra_bn else "mgn-imagenet"
+    if isinstance(found.plan.head, MgnHead):
+        return "mgn-luperson" if found.plan.head.extra_bn else "mgn-imagenet"
     return "mgn-luperson-nl" if any(key.endswith("prototypes") for key in found.ignored) else "luperson-moco"
 
 
-def pick_pixels(found: Recognised, recipe: str) -> dict[str, Any]:
+def pick_pixels(found: Recognised, recipe: str) -> Pixels:
     """Size and filter of a recipe of either stage, with the constants of the file where it has them."""
     text, origin = find_text(recipe, None)
     stage = parse_recipe(text, origin=origin).get("stage", "finetune")
-    pixels = resolve_recipe(stage, recipe).pixels.model_dump(mode="json")
-    if found.plan.head != "mgn":  # what pre-training looked at, whatever network that recipe fine-tunes
-        pixels |= Pixels(mean=pixels["mean"], std=pixels["std"]).model_dump(mode="json")
+    pixels = resolve_recipe(stage, recipe).pixels
+    if not isinstance(found.plan.head, MgnHead):  # what pre-training looked at, whatever network that recipe fine-tunes
+        pixels = Pixels(mean=pixels.mean, std=pixels.std)
     if found.mean is not None and found.std is not None:
-        pixels |= {"mean": list(found.mean), "std": list(found.std)}
+        pixels = pixels.model_copy(update={"mean": found.mean, "std": found.std})
     return pixels
 
 
@@ -172,11 +177,11 @@ def mismatch(source: Path, found: Recognised) -> MismatchError:
         "of another shape": [one for one in found.differences if one.found is not None and one.expected is not None],
     }
     told = [f"{len(ones)} {what} ({_first_keys(ones)})" for what, ones in kinds.items() if ones]
-    plan = found.plan
-    name = "mgn" if plan.head == "mgn" else "trunk"
-    extra = f"{', with' if plan.extra_bn else ', without'} extra batch norm" if plan.head == "mgn" else ""
+    trunk, name, extra = found.plan.trunk, "trunk", ""
+    if isinstance(found.plan.head, MgnHead):
+        name, extra = "mgn", f"{', with' if found.plan.head.extra_bn else ', without'} extra batch norm"
     return MismatchError(
-        f"{source}: nearest is {name} {plan.arch} of width {plan.width}{extra}, but {'; '.join(told)}",
+        f"{source}: nearest is {name} {trunk.arch} of width {trunk.width}{extra}, but {'; '.join(told)}",
         hint="download it again, or name a file of a layout that lupctl model convert --help lists",
         rows=tuple((one.key, _shape(one.found), _shape(one.expected)) for one in found.differences[:TABLE_ROWS]),
     )

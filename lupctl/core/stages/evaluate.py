@@ -7,18 +7,18 @@ from typing import Any
 
 import torch
 
-from lupctl.core.choices import Protocol, SameCamera, TestedPersons
+from lupctl.core.choices import SHOT_DRAWS, SHOT_SEED, Protocol, SameCamera, TestedPersons
 from lupctl.core.errors import DataError, DeviceError
 from lupctl.core.formats.features.foreign import is_made_elsewhere
 from lupctl.core.ranking.reports.build.images import open_images
 from lupctl.core.ranking.reports.build.ranklists import rank_lists
 from lupctl.core.ranking.reports.build.single import build_report
 from lupctl.core.ranking.reports.model.single import (
-    REPORT_NAME,
     Report,
     ReportExpansion,
     ReportProtocol,
     read_report,
+    report_path,
     write_report,
 )
 from lupctl.core.ranking.reports.page.images import embed_picture
@@ -60,8 +60,8 @@ class EvaluationJob:
     out: Path | None = None
     rerank: RerankSettings | None = None
     protocol: Protocol = "market1501"
-    shots: int = 10
-    seed: int = 0
+    shots: int = SHOT_DRAWS
+    seed: int = SHOT_SEED
     persons: TestedPersons | int = "all"
     expansion: ExpansionSettings | None = None
     wanted_fpr: float | None = None
@@ -117,13 +117,6 @@ class EvaluationPlan:
     dimension: int
     memory_bytes: int
     report: Path
-
-
-def report_path(features_path: Path, out: Path | None) -> Path:
-    """Where the report goes: `out`, a file or a folder that exists; else beside the features."""
-    if out is None:
-        return features_path.parent / REPORT_NAME
-    return out / REPORT_NAME if out.is_dir() else out
 
 
 def plan_evaluation(job: EvaluationJob, progress: Progress) -> EvaluationPlan:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from lupctl.core.errors import DataError, UsageError
 from lupctl.core.formats.weights.file import Checkpoint
+from lupctl.core.formats.weights.header import CheckpointHeader, describe_network
 from lupctl.core.formats.weights.onnx import (
     INPUT,
     ONNX_FORMAT,
@@ -28,7 +29,7 @@ from lupctl.core.formats.weights.onnx import (
     run_model,
     write_model,
 )
-from lupctl.core.ranking.retrieval.extract import Encoder, describe_network, open_encoder
+from lupctl.core.ranking.retrieval.extract import Encoder, open_encoder
 from lupctl.core.system.disk.atomic import atomic_path, check_absent, check_writable
 from lupctl.core.training.nets.standalone import StandaloneNetwork
 from lupctl.core.training.views.pixels import make_view
@@ -115,7 +116,7 @@ def export(job: ExportJob) -> ExportResult:
     batches = draw_batches(encoder)
     wanted = [embed_units(encoder, batch) for batch in batches]
     record = build_record(job, encoder, checkpoint, dim=wanted[0].shape[1])
-    description = describe_file(record)
+    description = describe_file(record, checkpoint.header)
     with atomic_path(job.out) as partial:
         with silenced():
             model = trace(encoder)
@@ -208,8 +209,7 @@ def embed_units(encoder: Encoder, images: NDArray[np.uint8]) -> NDArray[np.float
     count = len(images)
     size = np.full((count, 2), images.shape[1:3], dtype=np.int64)
     (draws,) = draw_views([encoder.view], size, np.arange(count), seed=SEED, epoch=0)
-    tensors = {name: torch.from_numpy(column) for name, column in vars(draws).items()}
-    features = encoder.network.embed(make_view(encoder.view, torch.from_numpy(images), tensors))
+    features = encoder.network.embed(make_view(encoder.view, torch.from_numpy(images), draws.tensors()))
     units: NDArray[np.float32] = torch.nn.functional.normalize(features.float(), dim=1).numpy()
     return units
 
@@ -227,10 +227,10 @@ def build_record(job: ExportJob, encoder: Encoder, checkpoint: Checkpoint, *, di
         "kind": "onnx",
         "version": version("lupctl"),
         "command": list(job.command),
-        "recipe": header["recipe"],
-        "stage": header["stage"],
-        "network": header["network"],
-        "preprocessing": header["preprocessing"],
+        "recipe": header.recipe,
+        "stage": header.stage,
+        "network": header.network.to_json(),
+        "preprocessing": header.preprocessing.to_json(),
         "images": {"type": "uint8", "layout": "NHWC", "channels": "RGB", "resize": f"Pillow, {view.interpolation}"},
         "features": {"dim": dim, "type": "float32", "length": 1, "distance": "1 - dot product"},
         "check": {
@@ -240,8 +240,8 @@ def build_record(job: ExportJob, encoder: Encoder, checkpoint: Checkpoint, *, di
             "onnxruntime": version("onnxruntime"),
         },
         "parents": {"checkpoint": checkpoint.fingerprint},
-        "checkpoint_parents": header.get("parents", {}),
-        "data": header.get("data", []),
+        "checkpoint_parents": header.parents,
+        "data": [story.model_dump(mode="json", exclude_none=True) for story in header.data],
         "terms": find_terms(checkpoint),
     }
 
@@ -251,20 +251,20 @@ def find_terms(checkpoint: Checkpoint) -> list[str]:
 
     What `lupctl model download` noted of a file lies beside the checkpoint made from it.
     """
-    told = [f"{one['dataset']}: {one['terms']}" for one in checkpoint.header.get("data", []) if one.get("terms")]
+    told = [f"{one.dataset}: {one.terms}" for one in checkpoint.header.data if one.terms]
     note = checkpoint.path.with_suffix(".pth.json")
     if note.is_file():
         story = json.loads(note.read_text(encoding="utf-8"))
-        if story.get("sha256") == checkpoint.header.get("parents", {}).get("source"):
+        if story.get("sha256") == checkpoint.header.parents.get("source"):
             told.append(f"{story['name']}: {story['terms']}")
     return told
 
 
-def describe_file(record: dict[str, Any]) -> str:
+def describe_file(record: dict[str, Any], header: CheckpointHeader) -> str:
     """The file in a few lines, for a viewer."""
     images, features, pixels = record["images"], record["features"], record["preprocessing"]
     return (
-        f"Person re-identification, {describe_network(record)}, exported by lupctl {record['version']}.\n"
+        f"Person re-identification, {describe_network(header)}, exported by lupctl {record['version']}.\n"
         f"{INPUT}: (N, {pixels['height']}, {pixels['width']}, 3) uint8 RGB, resized as by {images['resize']}.\n"
         f"{OUTPUT}: (N, {features['dim']}) float32 of unit length; the distance of two is {features['distance']}.\n"
         f"Terms: {'; '.join(record['terms']) or 'not known'}."

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from lupctl.core.formats.features.file import read_features_head
 from lupctl.core.formats.pack.read import open_pack
-from lupctl.core.formats.weights.file import read_header
+from lupctl.core.formats.weights.header import read_header
 from lupctl.core.ranking.reports.model.matrix import CrossCell, CrossDomain, CrossRun, CrossSet, write_cross
 from lupctl.core.ranking.reports.model.single import Report
 from lupctl.core.ranking.reports.page.matrix import render_cross
@@ -69,7 +69,7 @@ def write_matrix(rows: Sequence[CrossRow], out: Path, *, force: bool = False) ->
 
 
 def _build_run(row: CrossRow) -> CrossRun:
-    seen = {story["dataset"] for story in read_header(row.checkpoint).get("data", [])}
+    seen = {story.dataset for story in read_header(row.checkpoint).data}
     return CrossRun(
         name=row.name,
         checkpoint=str(row.checkpoint),

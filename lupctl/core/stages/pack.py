@@ -12,17 +12,18 @@ from lupctl.core.choices import ROLE_CODES, ImageCheck, Role
 from lupctl.core.data.catalog.origin import read_origin
 from lupctl.core.data.packing.filling import Filling, PackSettings
 from lupctl.core.data.sources.digest import source_digest
-from lupctl.core.data.sources.records import Listing, Source
+from lupctl.core.data.sources.records import Source
 from lupctl.core.errors import DataError, FormatError
 from lupctl.core.formats.pack.facts import packed_check, read_pack_facts
 from lupctl.core.formats.pack.lock import remove_leftovers
 from lupctl.core.formats.pack.read import read_pack_record
+from lupctl.core.formats.pack.samples import Samples
 from lupctl.core.formats.pack.shards import PACK_FORMAT
 from lupctl.core.formats.pack.write import PackWriter
 from lupctl.core.formats.record import build_record
 from lupctl.core.system.disk.atomic import check_absent
 from lupctl.core.system.progress.lines import Progress
-from lupctl.core.system.strings import build_names, find_repeated
+from lupctl.core.system.strings import find_repeated
 from lupctl.core.system.threads.ordered import pick_workers
 
 DEFAULTS = PackSettings()
@@ -134,7 +135,7 @@ def pack(
     """
     started_at = time.perf_counter()
     check_absent(out, force=force)
-    plan, listing = _look_at(source, out=out, size=settings.size, check=settings.checked)
+    plan, samples = _look_at(source, out=out, size=settings.size, check=settings.checked)
     facts = {
         "dataset": source.dataset,
         "source": source.facts,
@@ -150,7 +151,7 @@ def pack(
             progress.say(f"going on behind {writer.position:,} images that were packed before")
         _check_space(out, plan, done=writer.position)
         mean_bytes = None if plan.num_bytes is None else plan.num_bytes // plan.images
-        filling = Filling(writer, source, listing, settings, mean_bytes, pick_workers(workers))
+        filling = Filling(writer, source, samples, settings, mean_bytes, pick_workers(workers))
         _fill(filling, title=f"packing {source.dataset}", progress=progress)
         path = writer.finish()
     if writer.quarantine:
@@ -166,22 +167,21 @@ def tidy_up(out: Path) -> None:
     remove_leftovers(out)
 
 
-def _look_at(source: Source, *, out: Path, size: tuple[int, int] | None, check: ImageCheck) -> tuple[PackPlan, Listing]:
-    listing = source.list_images()
-    if len(listing) == 0:
+def _look_at(source: Source, *, out: Path, size: tuple[int, int] | None, check: ImageCheck) -> tuple[PackPlan, Samples]:
+    samples = source.list_images()
+    if len(samples) == 0:
         raise DataError(f"{source.dataset}: holds no image", hint="lupctl data pack --help")
-    names = build_names(listing.names)
-    repeated = find_repeated(names)
+    repeated = find_repeated(samples.name)
     if len(repeated):
         raise DataError(
             f"{source.dataset}: {len(repeated):,} names occur more than once: "
-            f"{', '.join(names.take(repeated[:NUM_EXAMPLES]))}",
+            f"{', '.join(samples.name.take(repeated[:NUM_EXAMPLES]))}",
             hint="rename these files",
         )
-    roles = {role: int((listing.role == code).sum()) for role, code in ROLE_CODES.items()}
-    digest, num_bytes = source_digest(source, listing)
+    roles = {role: int((samples.role == code).sum()) for role, code in ROLE_CODES.items()}
+    digest, num_bytes = source_digest(source, samples)
     state, reason = _pack_state(out, digest, size=size, check=check)
-    return PackPlan(len(listing), roles, digest, num_bytes, _existing(out), state, reason), listing
+    return PackPlan(len(samples), roles, digest, num_bytes, _existing(out), state, reason), samples
 
 
 def _parents(source: Source) -> dict[str, str]:
@@ -192,7 +192,7 @@ def _parents(source: Source) -> dict[str, str]:
 
 def _fill(filling: Filling, *, title: str, progress: Progress) -> None:
     """Packs every image, unless too many of them are bad."""
-    writer, total, max_bad = filling.writer, len(filling.listing), filling.settings.max_bad
+    writer, total, max_bad = filling.writer, len(filling.samples), filling.settings.max_bad
     most_bad = int(max_bad * total)
     with (
         progress.task(title, total=total, unit="images", done=writer.position) as task,

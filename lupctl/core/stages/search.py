@@ -210,7 +210,7 @@ def _hits(samples: Samples, cosine: NDArray[np.float32], row: NDArray[np.int64])
     return tuple(
         Hit(
             rank=rank,
-            name=samples.names[at],
+            name=samples.name[at],
             person=int(samples.person[at]),
             camera=int(samples.camera[at]),
             distance=max(0.0, 1 - value),

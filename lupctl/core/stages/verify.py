@@ -17,7 +17,6 @@ from lupctl.core.data.checking.labels import (
     NUM_EXAMPLES,
     Counts,
     Finding,
-    Labelled,
     check_labels,
     check_published,
     count_images,
@@ -29,7 +28,7 @@ from lupctl.core.formats.pack.facts import packed_check
 from lupctl.core.formats.pack.read import Pack, open_pack
 from lupctl.core.formats.pack.samples import Samples
 from lupctl.core.system.progress.lines import Progress
-from lupctl.core.system.strings import build_names, find_falls, find_repeated
+from lupctl.core.system.strings import find_falls, find_repeated
 
 Depth = Literal["counts", "checksums", "decoded"]
 
@@ -94,7 +93,7 @@ def verify_pack(
     """
     started_at = time.perf_counter()
     made = open_pack(path)
-    names, title = made.samples.names, "checking pack"
+    names, title = made.samples.name, "checking pack"
     looks = None
     if deep and not fast:
         looks = decode_all(made.read, names, title=title, workers=workers, progress=progress)
@@ -139,21 +138,21 @@ def verify_raw(
         DataError: no image, or names that do not follow the layout's rule.
     """
     started_at = time.perf_counter()
-    listing = source.list_images()
+    samples = source.list_images()
 
     def read(row: int) -> bytes:
-        return source.read(listing.names[row])
+        return source.read(samples.name[row])
 
     looks = sizes = None
     if not fast:
-        looks = decode_all(read, listing.names, title="checking images", workers=workers, progress=progress)
+        looks = decode_all(read, samples.name, title="checking images", workers=workers, progress=progress)
         assert looks.size is not None, "every image was decoded"
         sizes = describe_sizes(looks.size[looks.key != 0])
     return _judge(
         path,
         "raw",
         source.dataset,
-        listing,
+        samples,
         looks=looks,
         read=read,
         fingerprint=None,
@@ -167,7 +166,7 @@ def _judge(
     path: Path,
     kind: Literal["pack", "raw"],
     dataset: str,
-    images: Labelled,
+    samples: Samples,
     *,
     looks: Looks | None,
     read: Callable[[int], bytes],
@@ -177,21 +176,21 @@ def _judge(
     started_at: float,
 ) -> Verdict:
     entry = find_entry(dataset)
-    counts = count_images(images, entry)
-    findings = [*findings, *check_labels(images), *(check_published(counts, entry) if entry else [])]
+    counts = count_images(samples, entry)
+    findings = [*findings, *check_labels(samples), *(check_published(counts, entry) if entry else [])]
     if looks is not None:
         findings += _unreadable(looks)
-        findings += check_copies(images, looks.key, lambda row: hashlib.sha256(read(row)).digest())
+        findings += check_copies(samples, looks.key, lambda row: hashlib.sha256(read(row)).digest())
     order = ("error", "warning", "note")
-    numbers, found = np.unique(images.camera[images.camera >= 0], return_counts=True)
+    numbers, found = np.unique(samples.camera[samples.camera >= 0], return_counts=True)
     return Verdict(
         path=path,
         kind=kind,
         dataset=dataset,
-        images=len(images.names),
+        images=len(samples),
         persons=counts["all"]["persons"].found,
         cameras=dict(zip(numbers.tolist(), found.tolist(), strict=True)),
-        roles={role: int((images.role == code).sum()) for role, code in ROLE_CODES.items()},
+        roles={role: int((samples.role == code).sum()) for role, code in ROLE_CODES.items()},
         counts=counts,
         fingerprint=fingerprint,
         sizes=sizes,
@@ -211,13 +210,10 @@ def _check_columns(made: Pack) -> list[Finding]:
     wrong = []
     begin = 0
     for shard in made.shards:
-        rows = slice(begin, begin + len(shard))
-        samples = Samples(
-            made.samples.person[rows], made.samples.camera[rows], made.samples.role[rows], made.samples.names[rows]
-        )
-        if not columns_hold(shard, samples, made.size[rows]):
+        end = begin + len(shard)
+        if not columns_hold(shard, made.samples.part(begin, end), made.size[begin:end]):
             wrong.append(str(shard.path))
-        begin += len(shard)
+        begin = end
     if not wrong:
         return []
     message = f"{len(wrong):,} files have other names, labels or records than were written"
@@ -231,13 +227,13 @@ def _check_sizes(made: Pack, looks: Looks | None) -> list[Finding]:
     rows = np.flatnonzero(wrong)
     if not len(rows):
         return []
-    examples = [made.samples.names[row] for row in rows[:NUM_EXAMPLES].tolist()]
+    examples = [made.samples.name[row] for row in rows[:NUM_EXAMPLES].tolist()]
     message = f"{len(rows):,} images have another size than the pack says"
     return [Finding("error", "sizes", message, len(rows), examples)]
 
 
 def _check_order(made: Pack) -> list[Finding]:
-    roles, names = made.samples.role, build_names(made.samples.names)
+    roles, names = made.samples.role, made.samples.name
     findings = []
     unknown = np.flatnonzero(~np.isin(roles, list(ROLE_CODES.values())))
     if len(unknown):

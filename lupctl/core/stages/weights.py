@@ -12,8 +12,9 @@ from torch import Tensor
 from lupctl.core.choices import nearest_name
 from lupctl.core.data.catalog.weights import PUBLISHED, PublishedWeights
 from lupctl.core.errors import DataError, FormatError, UsageError
-from lupctl.core.formats.weights.file import HEADER_KEY, read_checkpoint
+from lupctl.core.formats.weights.file import read_checkpoint
 from lupctl.core.formats.weights.foreign import read_foreign
+from lupctl.core.formats.weights.header import HEADER_KEY, format_header, has_header
 from lupctl.core.formats.weights.onnx import ONNX_SUFFIX, read_record
 from lupctl.core.system.disk.atomic import atomic_path, check_absent, file_fingerprint, write_text
 from lupctl.core.training.nets.foreign import recognise
@@ -118,23 +119,19 @@ def describe_weights(path: Path) -> dict[str, Any]:
     if path.suffix == ONNX_SUFFIX:
         record = {key: value for key, value in read_record(path).items() if key not in ("format", "kind", "recipe")}
         return {"path": str(path), "kind": "onnx", "bytes": path.stat().st_size, **record}
-    if path.suffix == SAFETENSORS:
-        try:
-            made = read_checkpoint(path)
-        except FormatError:
-            pass  # another program's, or damaged: reading it as such tells which
-        else:
-            header = made.header
-            kept = ("stage", "network", "preprocessing", "parents", "data", "command", "version")
-            return {
-                "path": str(path),
-                "kind": "checkpoint",
-                "tensors": len(made.tensors),
-                "values": count_values(made.tensors),
-                "bytes": path.stat().st_size,
-                **{key: header[key] for key in kept if key in header},
-                "sha256": made.fingerprint,
-            }
+    if has_header(path):
+        made = read_checkpoint(path)
+        told = made.header.model_dump(mode="json", exclude_none=True)
+        kept = ("stage", "network", "preprocessing", "parents", "data", "command", "version")
+        return {
+            "path": str(path),
+            "kind": "checkpoint",
+            "tensors": len(made.tensors),
+            "values": count_values(made.tensors),
+            "bytes": path.stat().st_size,
+            **{key: told[key] for key in kept},
+            "sha256": made.fingerprint,
+        }
     state = read_foreign(path)
     found = recognise(state, origin=str(path))
     return {
@@ -179,7 +176,7 @@ def export_trunk(source: Path, out: Path, *, force: bool) -> int:
     prefix = "backbone."
     trunk = {key.removeprefix(prefix): value for key, value in made.tensors.items() if key.startswith(prefix)}
     if "conv1.weight" not in trunk or "layer4.0.conv1.weight" not in trunk:
-        head = made.header.get("network", {}).get("head")
+        head = made.header.network.head.kind
         raise FormatError(
             f"{source}: a network with head {head} whose trunk is no plain ResNet; torchvision has no names for it",
             hint="name a checkpoint of lupctl pretrain, or of finetune without mgn",
@@ -189,6 +186,6 @@ def export_trunk(source: Path, out: Path, *, force: bool) -> int:
         if out.suffix == ".pth":
             torch.save(plain, partial)
         else:
-            story = json.dumps(made.header, sort_keys=True, ensure_ascii=False)
+            story = format_header(made.header, "checkpoint")
             save_file(plain, partial, metadata={f"{HEADER_KEY}_source": story})
     return len(plain)

@@ -17,13 +17,13 @@ BLOCK_NAMES = 1 << 12
 NUM_EXAMPLES = 5
 
 
-class Names(Sequence[str]):
-    """N strings, read like any sequence of them; made by `build_names` or a `NamesBuilder`.
+class StringColumn(Sequence[str]):
+    """N strings, read like any sequence of them; made by `build_column` or a `StringColumnBuilder`.
 
     A Python string of 30 letters takes 79 bytes and a list's place 8 more, for 11 million names 1 GiB; here it is its
     letters and 8 bytes. A slice shares the memory of the whole.
 
-    >>> names = build_names(["a/1.jpg", "a/2.jpg", "ü.jpg"])
+    >>> names = build_column(["a/1.jpg", "a/2.jpg", "ü.jpg"])
     >>> names[-1], names[1:] == ["a/2.jpg", "ü.jpg"], len(names)
     ('ü.jpg', True, 3)
 
@@ -42,7 +42,7 @@ class Names(Sequence[str]):
 
     def __reduce__(self) -> tuple[Any, ...]:
         begin, end = int(self.offsets[0]), int(self.offsets[-1])
-        return Names, (self.letters[begin:end], self.offsets - begin)
+        return StringColumn, (self.letters[begin:end], self.offsets - begin)
 
     def __len__(self) -> int:
         return len(self._offsets) - 1
@@ -51,14 +51,14 @@ class Names(Sequence[str]):
     def __getitem__(self, row: int) -> str: ...
 
     @overload
-    def __getitem__(self, row: slice) -> "Names": ...
+    def __getitem__(self, row: slice) -> "StringColumn": ...
 
-    def __getitem__(self, row: int | slice) -> "str | Names":
+    def __getitem__(self, row: int | slice) -> "str | StringColumn":
         if isinstance(row, slice):
             start, stop, step = row.indices(len(self))
             if step != 1:
                 return self.take(np.arange(start, stop, step))
-            return Names(self.letters, self.offsets[start : max(start, stop) + 1])
+            return StringColumn(self.letters, self.offsets[start : max(start, stop) + 1])
         place = index(row)
         if place < 0:
             place += len(self)
@@ -78,14 +78,14 @@ class Names(Sequence[str]):
 
     def __repr__(self) -> str:
         some = ", ".join(map(repr, self[:NUM_EXAMPLES]))
-        return f"Names({some}{', ...' if len(self) > NUM_EXAMPLES else ''}; {len(self):,})"
+        return f"StringColumn({some}{', ...' if len(self) > NUM_EXAMPLES else ''}; {len(self):,})"
 
     @property
     def num_bytes(self) -> int:
         """Bytes of all letters together."""
         return int(self.offsets[-1] - self.offsets[0])
 
-    def take(self, rows: ArrayLike) -> "Names":
+    def take(self, rows: ArrayLike) -> "StringColumn":
         """The names of some rows (K integers from 0 to N-1), in that order."""
         chosen = np.asarray(rows, np.int64)
         begins = self.offsets[chosen]
@@ -97,7 +97,7 @@ class Names(Sequence[str]):
             first, last = int(offsets[start]), int(offsets[stop])
             shift = np.repeat(begins[start:stop] - offsets[start:stop], lengths[start:stop])
             letters[first:last] = self.letters[shift + np.arange(first, last)]
-        return Names(letters, offsets)
+        return StringColumn(letters, offsets)
 
     def encoded_blocks(self, size: int = BLOCK_NAMES) -> Iterator[list[bytes]]:
         """All names in UTF-8, `size` at a time."""
@@ -114,7 +114,7 @@ class Names(Sequence[str]):
             before = separator
 
 
-class NamesBuilder:
+class StringColumnBuilder:
     """Collects names one by one or column by column."""
 
     def __init__(self) -> None:
@@ -149,7 +149,7 @@ class NamesBuilder:
         Raises:
             DataError: as `append`.
         """
-        if not isinstance(names, Names):
+        if not isinstance(names, StringColumn):
             for name in names:
                 self.append(name)
             return
@@ -173,25 +173,25 @@ class NamesBuilder:
         self._letters += b"".join(names)
         self._ends.extend(accumulate(map(len, names[1:]), initial=begin + len(names[0])) if names else ())
 
-    def build(self) -> Names:
+    def build(self) -> StringColumn:
         """The column; the builder is not to be used after it."""
-        return Names(np.frombuffer(self._letters, np.uint8), np.frombuffer(self._ends, np.int64))
+        return StringColumn(np.frombuffer(self._letters, np.uint8), np.frombuffer(self._ends, np.int64))
 
 
-def build_names(names: Iterable[str]) -> Names:
+def build_column(names: Iterable[str]) -> StringColumn:
     """A column of any strings; one that is a column already is returned as it is.
 
     Raises:
         DataError: a name that is not UTF-8, or holds a zero byte.
     """
-    if isinstance(names, Names):
+    if isinstance(names, StringColumn):
         return names
-    builder = NamesBuilder()
+    builder = StringColumnBuilder()
     builder.extend(names)
     return builder.build()
 
 
-def sort_rows(names: Names) -> NDArray[np.int64]:
+def sort_rows(names: StringColumn) -> NDArray[np.int64]:
     """The rows in the names' order, equal names in the order of their rows.
 
     Blocks are sorted as Python strings and merged, so that only one block is strings at a time.
@@ -212,7 +212,7 @@ def sort_rows(names: Names) -> NDArray[np.int64]:
     return np.fromiter((row for _, row in merge(*map(run, runs))), np.int64, len(names))
 
 
-def find_falls(names: Names) -> NDArray[np.int64]:
+def find_falls(names: StringColumn) -> NDArray[np.int64]:
     """The rows whose name does not come after the one before it."""
     falls = array("q")
     last = b""
@@ -226,7 +226,7 @@ def find_falls(names: Names) -> NDArray[np.int64]:
     return np.array(falls, np.int64)
 
 
-def find_repeated(names: Names) -> NDArray[np.int64]:
+def find_repeated(names: StringColumn) -> NDArray[np.int64]:
     """The rows in which a name occurs for the second time, in the rows' order.
 
     Names are told apart by 64-bit hashes, and compared only where those are equal.

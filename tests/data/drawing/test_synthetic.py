@@ -15,9 +15,9 @@ import pytest
 from numpy.typing import NDArray
 
 from lupctl.core.choices import DISTRACTOR, JUNK, ROLE_CODES, UNKNOWN_CAMERA
-from lupctl.core.data.sources.records import Listing
 from lupctl.core.data.sources.synthetic import SyntheticPlan, SyntheticSource
 from lupctl.core.errors import DataError, UsageError
+from lupctl.core.formats.pack.samples import Samples
 
 SMALL = SyntheticPlan(
     seed=3, unlabelled_persons=12, scenes=4, train_persons=4, test_persons=3, cameras=4, distractors=5, junk=6
@@ -32,35 +32,35 @@ def decode(data: bytes) -> NDArray[np.uint8]:
     return np.asarray(image, np.uint8)
 
 
-def rows(listing: Listing, role: str) -> NDArray[np.intp]:
-    return np.flatnonzero(listing.role == ROLE_CODES[role])  # type: ignore[index]
+def rows(samples: Samples, role: str) -> NDArray[np.intp]:
+    return np.flatnonzero(samples.role == ROLE_CODES[role])  # type: ignore[index]
 
 
 def digest(plan: SyntheticPlan) -> str:
     source = SyntheticSource(plan)
     whole = hashlib.sha256()
-    for name in source.list_images().names:
+    for name in source.list_images().name:
         whole.update(name.encode() + source.read(name))
     return whole.hexdigest()
 
 
-# Listing
+# the list of images
 
 
-def test_the_listing_is_sorted_by_role_and_name_and_has_no_name_twice() -> None:
-    listing = SyntheticSource(SMALL).list_images()
-    keys = list(zip(listing.role.tolist(), listing.names, strict=True))
+def test_the_list_is_sorted_by_role_and_name_and_has_no_name_twice() -> None:
+    samples = SyntheticSource(SMALL).list_images()
+    keys = list(zip(samples.role.tolist(), samples.name, strict=True))
     assert keys == sorted(keys)
-    assert len(set(listing.names)) == len(listing)
-    assert (listing.person.dtype, listing.camera.dtype, listing.role.dtype) == (np.int64, np.int16, np.uint8)
+    assert len(set(samples.name)) == len(samples)
+    assert (samples.person.dtype, samples.camera.dtype, samples.role.dtype) == (np.int64, np.int16, np.uint8)
 
 
 def test_unlabelled_persons_have_two_to_four_images_in_one_scene_and_no_label() -> None:
-    listing = SyntheticSource(SMALL).list_images()
-    found = rows(listing, "unlabelled")
-    assert set(listing.person[found]) == {-1}
-    assert set(listing.camera[found]) == {UNKNOWN_CAMERA}
-    matches = [SCENE.fullmatch(listing.names[index]) for index in found]
+    samples = SyntheticSource(SMALL).list_images()
+    found = rows(samples, "unlabelled")
+    assert set(samples.person[found]) == {-1}
+    assert set(samples.camera[found]) == {UNKNOWN_CAMERA}
+    matches = [SCENE.fullmatch(samples.name[index]) for index in found]
     shots = Counter(match.group(1, 2) for match in matches if match)
     assert len(shots) == 12
     assert sum(shots.values()) == len(found)
@@ -69,44 +69,44 @@ def test_unlabelled_persons_have_two_to_four_images_in_one_scene_and_no_label() 
 
 
 def test_labelled_names_say_what_the_columns_say() -> None:
-    listing = SyntheticSource(SMALL).list_images()
+    samples = SyntheticSource(SMALL).list_images()
     folders = {"bounding_box_train": "train", "query": "query", "bounding_box_test": "gallery"}
-    for index in np.flatnonzero(listing.role != ROLE_CODES["unlabelled"]):
-        match = MARKET.fullmatch(listing.names[index])
-        assert match is not None, listing.names[index]
-        assert listing.role[index] == ROLE_CODES[folders[match[1]]]  # type: ignore[index]
-        assert listing.person[index] == int(match[2])
-        assert listing.camera[index] == int(match[3])
+    for index in np.flatnonzero(samples.role != ROLE_CODES["unlabelled"]):
+        match = MARKET.fullmatch(samples.name[index])
+        assert match is not None, samples.name[index]
+        assert samples.role[index] == ROLE_CODES[folders[match[1]]]  # type: ignore[index]
+        assert samples.person[index] == int(match[2])
+        assert samples.camera[index] == int(match[3])
 
 
 def test_train_and_test_share_no_person_and_the_counts_are_the_plan() -> None:
-    listing = SyntheticSource(SMALL).list_images()
-    train, query, gallery = (rows(listing, role) for role in ("train", "query", "gallery"))
-    assert set(listing.person[train]) == {1, 2, 3, 4}
-    assert set(listing.person[query]) == {5, 6, 7}
-    assert set(listing.person[gallery]) == {5, 6, 7, JUNK, DISTRACTOR}
-    assert np.count_nonzero(listing.person[gallery] == DISTRACTOR) == 5
-    assert np.count_nonzero(listing.person[gallery] == JUNK) == 6
-    tracks = Counter(zip(listing.person[train].tolist(), listing.camera[train].tolist(), strict=True))
+    samples = SyntheticSource(SMALL).list_images()
+    train, query, gallery = (rows(samples, role) for role in ("train", "query", "gallery"))
+    assert set(samples.person[train]) == {1, 2, 3, 4}
+    assert set(samples.person[query]) == {5, 6, 7}
+    assert set(samples.person[gallery]) == {5, 6, 7, JUNK, DISTRACTOR}
+    assert np.count_nonzero(samples.person[gallery] == DISTRACTOR) == 5
+    assert np.count_nonzero(samples.person[gallery] == JUNK) == 6
+    tracks = Counter(zip(samples.person[train].tolist(), samples.camera[train].tolist(), strict=True))
     assert set(tracks.values()) == {SMALL.shots}
 
 
 def test_every_query_has_a_right_answer_from_another_camera() -> None:
     for seed in range(20):
         plan = SyntheticPlan(seed=seed, test_persons=15, cameras=2 + seed % 5, shots=2)
-        listing = SyntheticSource(plan).list_images()
-        query, gallery = rows(listing, "query"), rows(listing, "gallery")
-        assert set(listing.person[query]) == set(range(1, 16))
+        samples = SyntheticSource(plan).list_images()
+        query, gallery = rows(samples, "query"), rows(samples, "gallery")
+        assert set(samples.person[query]) == set(range(1, 16))
         for index in query:
-            same = listing.person[gallery] == listing.person[index]
-            other = listing.camera[gallery] != listing.camera[index]
+            same = samples.person[gallery] == samples.person[index]
+            other = samples.camera[gallery] != samples.camera[index]
             assert np.any(same & other)
 
 
 def test_persons_are_missing_from_some_cameras_but_not_many() -> None:
-    listing = SyntheticSource(SyntheticPlan(train_persons=300, cameras=6, shots=1)).list_images()
+    samples = SyntheticSource(SyntheticPlan(train_persons=300, cameras=6, shots=1)).list_images()
     # Two cameras are certain and four likely with 7/8: 5.5 on average, deviation of the mean 0.04.
-    assert len(listing) / 300 == pytest.approx(5.5, abs=0.16)
+    assert len(samples) / 300 == pytest.approx(5.5, abs=0.16)
 
 
 @pytest.mark.parametrize(
@@ -149,7 +149,7 @@ def test_a_fresh_process_draws_the_same_bytes() -> None:
 
 
 def test_order_and_threads_do_not_matter() -> None:
-    names = SyntheticSource(SMALL).list_images().names
+    names = SyntheticSource(SMALL).list_images().name
     in_order = {name: SyntheticSource(SMALL).read(name) for name in names}
     source = SyntheticSource(SMALL)
     with ThreadPoolExecutor(8) as pool:
@@ -159,7 +159,7 @@ def test_order_and_threads_do_not_matter() -> None:
 
 def test_the_global_random_state_is_neither_used_nor_moved() -> None:
     source = SyntheticSource(SMALL)
-    name = source.list_images().names[0]
+    name = source.list_images().name[0]
     np.random.seed(1)
     first, after = source.read(name), np.random.random()
     np.random.seed(1)
@@ -170,14 +170,14 @@ def test_the_global_random_state_is_neither_used_nor_moved() -> None:
 def test_parts_of_a_plan_do_not_change_each_other() -> None:
     alone = SyntheticSource(SyntheticPlan(seed=3, train_persons=4, cameras=4))
     whole = SyntheticSource(SMALL)
-    for name in alone.list_images().names[::5]:
+    for name in alone.list_images().name[::5]:
         assert alone.read(name) == whole.read(name)
 
 
 def test_another_seed_draws_other_persons() -> None:
     one, two = SyntheticSource(SMALL), SyntheticSource(replace(SMALL, seed=4, effects=False))
     plain = SyntheticSource(replace(SMALL, effects=False))
-    names = sorted(set(plain.list_images().names) & set(two.list_images().names))[:20]
+    names = sorted(set(plain.list_images().name) & set(two.list_images().name))[:20]
     assert len(names) == 20
     for name in names:
         difference = cv2.absdiff(decode(plain.read(name)), decode(two.read(name)))
@@ -191,25 +191,25 @@ def test_another_seed_draws_other_persons() -> None:
 @pytest.mark.parametrize("size", [(128, 64), (256, 128), (64, 32), (97, 41)])
 def test_images_have_the_size_asked_for(size: tuple[int, int]) -> None:
     source = SyntheticSource(replace(SMALL, height=size[0], width=size[1]))
-    for name in source.list_images().names[::17]:
+    for name in source.list_images().name[::17]:
         assert decode(source.read(name)).shape == (*size, 3)
 
 
 def test_a_larger_image_shows_the_same_picture() -> None:
     small = SyntheticSource(replace(SMALL, effects=False))
     large = SyntheticSource(replace(SMALL, effects=False, height=256, width=128))
-    for name in small.list_images().names[::9]:
+    for name in small.list_images().name[::9]:
         halved = cv2.resize(decode(large.read(name)), (64, 128), interpolation=cv2.INTER_AREA)
         assert cv2.absdiff(decode(small.read(name)), halved).mean() < 4
 
 
 def test_backgrounds_differ_between_cameras_and_move_along_a_track() -> None:
     source = SyntheticSource(SyntheticPlan(train_persons=12, cameras=6, shots=2))
-    listing = source.list_images()
+    samples = source.list_images()
     corners = {}
-    for index, name in enumerate(listing.names):
+    for index, name in enumerate(samples.name):
         image = decode(source.read(name)).astype(float)
-        key = int(listing.person[index]), int(listing.camera[index])
+        key = int(samples.person[index]), int(samples.camera[index])
         corners.setdefault(key, []).append(np.concatenate([image[:30, :10], image[:30, -10:]]))
     moved = [np.abs(first - second).mean() for first, second in corners.values()]
     assert np.median(moved) > 8
@@ -232,13 +232,13 @@ def colour_histograms(images: list[NDArray[np.uint8]]) -> NDArray[np.float64]:
     return np.stack(found).astype(np.float64)
 
 
-def mean_average_precision(similarity: NDArray[np.float64], listing: Listing) -> float:
+def mean_average_precision(similarity: NDArray[np.float64], samples: Samples) -> float:
     """Market-1501's rule, written out."""
-    query, gallery = rows(listing, "query"), rows(listing, "gallery")
+    query, gallery = rows(samples, "query"), rows(samples, "gallery")
     scores = []
     for row, index in zip(similarity, query, strict=True):
-        same = listing.person[gallery] == listing.person[index]
-        counts = ~(same & (listing.camera[gallery] == listing.camera[index])) & (listing.person[gallery] != JUNK)
+        same = samples.person[gallery] == samples.person[index]
+        counts = ~(same & (samples.camera[gallery] == samples.camera[index])) & (samples.person[gallery] != JUNK)
         ranked = same[counts][np.argsort(-row[counts], kind="stable")]
         hits = np.flatnonzero(ranked)
         scores.append(np.mean([(found + 1) / (place + 1) for found, place in enumerate(hits)]))
@@ -248,12 +248,12 @@ def mean_average_precision(similarity: NDArray[np.float64], listing: Listing) ->
 def histogram_scores(plan: SyntheticPlan) -> tuple[float, float]:
     """mAP of colour histograms, and of chance."""
     source = SyntheticSource(plan)
-    listing = source.list_images()
-    features = colour_histograms([decode(source.read(name)) for name in listing.names])
-    query, gallery = rows(listing, "query"), rows(listing, "gallery")
+    samples = source.list_images()
+    features = colour_histograms([decode(source.read(name)) for name in samples.name])
+    query, gallery = rows(samples, "query"), rows(samples, "gallery")
     similarity = features[query] @ features[gallery].T
     noise = np.random.default_rng(0).random(similarity.shape)
-    return mean_average_precision(similarity, listing), mean_average_precision(noise, listing)
+    return mean_average_precision(similarity, samples), mean_average_precision(noise, samples)
 
 
 def test_a_colour_histogram_is_above_chance_and_far_from_solving_it() -> None:

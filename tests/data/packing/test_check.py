@@ -16,6 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lupctl.core.choices import ROLE_CODES
 from lupctl.core.data.packing.filling import PackSettings
 from lupctl.core.data.packing.pack_source import PackedSource
 from lupctl.core.data.sources.layouts.images import ImagesSource
@@ -25,11 +26,12 @@ from lupctl.core.errors import CorruptImageError
 from lupctl.core.formats.images.codec import decode_rgb
 from lupctl.core.formats.images.headers import HeaderReader, plain_size
 from lupctl.core.formats.pack.read import open_pack
+from lupctl.core.formats.pack.samples import Samples
 from lupctl.core.formats.pack.write_shard import PackedBlock, ShardWriter
 from lupctl.core.stages.pack import pack
 from lupctl.core.stages.verify import verify_pack
 from lupctl.core.system.progress.lines import Progress
-from lupctl.core.system.strings import build_names
+from lupctl.core.system.strings import build_column
 from tests.conftest import Shell, encode_tiny
 
 QUIET = Progress(quiet=True)
@@ -232,14 +234,16 @@ def test_a_pack_resumed_with_another_check_is_that_of_the_other(
 def test_a_block_is_the_rows_it_stands_for() -> None:
     images = [encode_tiny(seed) for seed in range(3)]
     block = PackedBlock(
-        b"".join(images),
-        np.cumsum([0, *map(len, images)]),
-        np.zeros(3, np.uint32),
-        np.array([[1, 2], [3, 4], [5, 6]], np.uint16),
-        build_names(["a", "b", "c"]),
-        np.array([7, 8, 9]),
-        np.array([1, 2, 3], np.int16),
-        "train",
+        encoded=b"".join(images),
+        offsets=np.cumsum([0, *map(len, images)]),
+        crc32=np.zeros(3, np.uint32),
+        size=np.array([[1, 2], [3, 4], [5, 6]], np.uint16),
+        samples=Samples(
+            person=np.array([7, 8, 9]),
+            camera=np.array([1, 2, 3], np.int16),
+            role=np.full(3, ROLE_CODES["train"], np.uint8),
+            name=build_column(["a", "b", "c"]),
+        ),
     )
     assert [(row.encoded, row.height, row.width, row.name, row.person, row.camera, row.role) for row in block] == [
         (images[0], 1, 2, "a", 7, 1, "train"),

@@ -16,13 +16,14 @@ from lupctl.core.choices import ROLE_CODES
 from lupctl.core.data.packing.filling import PackSettings
 from lupctl.core.data.sources.layouts.images import ImagesSource
 from lupctl.core.data.sources.layouts.market1501 import Market1501Source
-from lupctl.core.data.sources.records import Listing
 from lupctl.core.errors import DataError, UsageError
 from lupctl.core.formats.images.codec import decode_rgb, image_encoding
 from lupctl.core.formats.pack.read import open_pack
+from lupctl.core.formats.pack.samples import Samples
 from lupctl.core.formats.pack.write_shard import ShardWriter
 from lupctl.core.stages.pack import pack, plan_pack, read_packed_source
 from lupctl.core.system.progress.lines import Progress
+from lupctl.core.system.strings import build_column
 from lupctl.core.system.threads.ordered import map_in_order, pick_workers
 from tests.conftest import TinyImages, draw_tiny, encode_tiny
 
@@ -42,7 +43,7 @@ def test_a_market_folder_becomes_a_pack(market_folder: Path, tmp_path: Path) -> 
     assert result.roles == {"unlabelled": 0, "train": 8, "query": 2, "gallery": 6}
     made = open_pack(result.path)
     assert result.num_bytes == sum(path.stat().st_size for path in market_folder.rglob("*.jpg"))
-    for row, name in enumerate(made.samples.names):
+    for row, name in enumerate(made.samples.name):
         assert made.read(row) == (market_folder / name).read_bytes(), "JPEG bytes are kept"
         assert made.samples.person[row] == int(Path(name).name.split("_")[0])
     assert made.samples.role.tolist() == [1] * 8 + [2] * 2 + [3] * 6
@@ -67,7 +68,7 @@ def test_encodings(tmp_path: Path) -> None:
         (root / f"a{suffix}").write_bytes(encode_tiny(0, suffix))
     (root / "is-a-png.jpg").write_bytes(encode_tiny(1, ".png"))
     made = open_pack(pack(ImagesSource(root, dataset="tiny"), out=tmp_path / "e.h5", progress=QUIET).path)
-    for row, name in enumerate(made.samples.names):
+    for row, name in enumerate(made.samples.name):
         original, stored = (root / name).read_bytes(), made.read(row)
         if name in ("a.jpg", "a.png", "is-a-png.jpg"):
             assert stored == original
@@ -111,7 +112,7 @@ def test_bad_images_are_left_out_with_their_reason(
     assert reasons["gone.jpg"] == "cannot be read (No such file or directory)"
     made = open_pack(result.path)
     assert made.record["quarantine"] == result.quarantined
-    assert made.samples.names == [f"{row:04d}.jpg" for row in range(10)]
+    assert made.samples.name == [f"{row:04d}.jpg" for row in range(10)]
     assert "5 of 15 images cannot be read, left out: gone.jpg: cannot be read" in capsys.readouterr().err
 
 
@@ -154,9 +155,14 @@ class OtherSource:
         self.names = names
         self.facts: dict[str, object] = {"layout": "other"}
 
-    def list_images(self) -> Listing:
+    def list_images(self) -> Samples:
         count = len(self.names)
-        return Listing(self.names, np.zeros(count, np.int64), np.zeros(count, np.int16), np.ones(count, np.uint8))
+        return Samples(
+            person=np.zeros(count, np.int64),
+            camera=np.zeros(count, np.int16),
+            role=np.ones(count, np.uint8),
+            name=build_column(self.names),
+        )
 
     def read(self, name: str) -> bytes:
         return encode_tiny(0)
@@ -262,8 +268,8 @@ def test_drawn_persons_are_packed(tmp_path: Path) -> None:
 
     source = SyntheticSource(SyntheticPlan(unlabelled_persons=2, train_persons=2, test_persons=2, cameras=2))
     result = pack(source, out=tmp_path / "s.h5", progress=QUIET)
-    listing = source.list_images()
-    assert result.roles == {role: int((listing.role == code).sum()) for role, code in ROLE_CODES.items()}
+    samples = source.list_images()
+    assert result.roles == {role: int((samples.role == code).sum()) for role, code in ROLE_CODES.items()}
     assert plan_pack(source, out=tmp_path / "s.h5").state == "current"
     other = SyntheticSource(SyntheticPlan(seed=1, unlabelled_persons=2, train_persons=2, test_persons=2, cameras=2))
     assert plan_pack(other, out=tmp_path / "s.h5").state == "changed"

@@ -23,7 +23,7 @@ def write(folder: Path, text: str | bytes, name: str = "my.csv") -> Path:
 
 def table(source: CsvSource) -> list[tuple[str, int, int, int]]:
     found = source.list_images()
-    columns = (found.names, found.person.tolist(), found.camera.tolist(), found.role.tolist())
+    columns = (found.name, found.person.tolist(), found.camera.tolist(), found.role.tolist())
     return list(zip(*columns, strict=True))
 
 
@@ -112,7 +112,7 @@ def test_packing_needs_no_python(lupctl: Shell, tmp_path: Path) -> None:
     ran = lupctl("data pack my.csv --name mine")
     assert ran.code == 0, ran.err
     made = open_pack(tmp_path / "lup" / "packs" / "mine.h5")
-    assert list(made.samples.names) == ["a \u00fc.jpg", "b.jpg", "c.jpg"]
+    assert list(made.samples.name) == ["a \u00fc.jpg", "b.jpg", "c.jpg"]
     assert made.samples.person.tolist() == [1, 2, 2]
     assert made.read(0) == (tmp_path / "a \u00fc.jpg").read_bytes()
     assert lupctl("data verify my.csv").code == 0

@@ -35,7 +35,7 @@ def place(root: Path, *names: str) -> Path:
 
 def table(source: Source) -> list[tuple[str, int, int, int]]:
     found = source.list_images()
-    columns = (found.names, found.person.tolist(), found.camera.tolist(), found.role.tolist())
+    columns = (found.name, found.person.tolist(), found.camera.tolist(), found.role.tolist())
     return list(zip(*columns, strict=True))
 
 
@@ -69,7 +69,7 @@ def test_msmt17_keeps_its_two_number_spaces_apart(tmp_path: Path) -> None:
         ("test/3059/3059_001_06_0303noon_0_1.jpg", 13_060, 6, GALLERY),
     ]
     assert (source.facts["train_offset"], source.facts["test_offset"]) == (1, 10_001)
-    first = source.list_images().names[0]
+    first = source.list_images().name[0]
     assert source.read(first) == (source.root / first).read_bytes()
 
 

@@ -52,7 +52,7 @@ def open_source(path: Path, keys: str | None = None) -> LmdbSource:
 
 def table(source: LmdbSource) -> list[tuple[str, int, int, int]]:
     found = source.list_images()
-    columns = (found.names, found.person.tolist(), found.camera.tolist(), found.role.tolist())
+    columns = (found.name, found.person.tolist(), found.camera.tolist(), found.role.tolist())
     return list(zip(*columns, strict=True))
 
 
@@ -181,13 +181,13 @@ def test_a_value_that_is_no_image(lupctl: Shell, folder: Path) -> None:
 def test_nothing_is_written_beside_a_database(folder: Path) -> None:
     (folder / "lmdb" / "lock.mdb").unlink()
     source = open_source(folder)
-    source.read(source.list_images().names[0])
+    source.read(source.list_images().name[0])
     assert sorted(path.name for path in (folder / "lmdb").iterdir()) == ["data.mdb"]
 
 
 def test_threads_and_forks_read_the_same(folder: Path, values: dict[str, bytes]) -> None:
     source = open_source(folder)
-    names = list(source.list_images().names) * 50
+    names = list(source.list_images().name) * 50
     expected = [values[name.removesuffix(".jpg")] for name in names]
     with ThreadPoolExecutor(4) as pool:
         assert list(pool.map(source.read, names)) == expected
@@ -226,7 +226,7 @@ def test_databases_that_are_none(folder: Path, tmp_path: Path) -> None:
 def test_a_single_file_and_keys_of_any_kind(tmp_path: Path) -> None:
     path = write_lmdb(tmp_path / "crops.lmdb", {"k\u00f6ln/1": b"x", "k\u00f6ln/1-2": b"y"}, subdir=False)
     source = open_source(path)
-    assert source.list_images().names == ["k\u00f6ln/1-2.jpg", "k\u00f6ln/1.jpg"], "names are sorted, not keys"
+    assert source.list_images().name == ["k\u00f6ln/1-2.jpg", "k\u00f6ln/1.jpg"], "names are sorted, not keys"
     assert source.read("k\u00f6ln/1.jpg") == b"x"
     assert guess_layout(path, dataset="m").layout == "lmdb"
     del source
@@ -262,7 +262,7 @@ def test_damaged_pages_are_named(tmp_path: Path) -> None:
     with pytest.raises(FormatError, match=r"a damaged LMDB \(mdb_get: MDB_PAGE_NOTFOUND"):
         source.read_block(0, 400)
     with pytest.raises(FormatError, match="a damaged LMDB"):
-        list(map(source.read, source.list_images().names))
+        list(map(source.read, source.list_images().name))
     listed.unlink()
     with pytest.raises(FormatError, match=r"lmdb: a damaged LMDB \(mdb_cursor_get: MDB_PAGE_NOTFOUND") as caught:
         open_source(tmp_path / "raw").list_images()

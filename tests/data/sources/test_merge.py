@@ -15,31 +15,37 @@ from lupctl.core.data.packing.pack_source import PackedSource
 from lupctl.core.data.packing.stored import build_reader
 from lupctl.core.data.sources.layouts.images import ImagesSource
 from lupctl.core.data.sources.merged import MergedSource
-from lupctl.core.data.sources.records import Listing
 from lupctl.core.errors import CorruptImageError, DataError, UsageError
 from lupctl.core.formats.pack.facts import read_pack_facts
 from lupctl.core.formats.pack.read import open_pack
+from lupctl.core.formats.pack.samples import Samples
 from lupctl.core.formats.pack.write import write_pack
 from lupctl.core.formats.pack.write_shard import PackedImage
 from lupctl.core.stages.pack import pack, plan_pack
 from lupctl.core.system.progress.lines import Progress
+from lupctl.core.system.strings import build_column
 from tests.conftest import TinyImages, encode_tiny
 
 QUIET = Progress(quiet=True)
 
 
 class Named:
-    """A source of given rows (role, name), sorted as a listing is."""
+    """A source of given rows (role, name), sorted as a source's list is."""
 
     def __init__(self, dataset: str, rows: list[tuple[int, str]]) -> None:
         self.dataset = dataset
         self.rows = sorted(rows)
         self.facts: dict[str, object] = {"layout": "made", "terms": f"terms of {dataset}"}
 
-    def list_images(self) -> Listing:
+    def list_images(self) -> Samples:
         roles = np.array([role for role, _ in self.rows], np.uint8)
         count = len(roles)
-        return Listing([name for _, name in self.rows], np.arange(count), np.ones(count, np.int16), roles)
+        return Samples(
+            person=np.arange(count),
+            camera=np.ones(count, np.int16),
+            role=roles,
+            name=build_column(name for _, name in self.rows),
+        )
 
     def read(self, name: str) -> bytes:
         return f"{self.dataset}:{name}".encode()
@@ -57,12 +63,12 @@ def test_merged_names_are_sorted_and_lead_back(datasets: list[str], rows: list[d
         for dataset, part in zip(datasets, rows, strict=False)
     ]
     merged = MergedSource(parts, dataset="all")
-    listing = merged.list_images()
+    samples = merged.list_images()
     wanted = [f"{part.dataset}/{name}" for part in parts for role, name in part.rows if role < 2]
-    assert listing.names == sorted(wanted)
-    assert set(listing.role.tolist()) <= {0}
-    assert set(listing.person.tolist()) <= {-1}
-    assert set(listing.camera.tolist()) <= {-1}
+    assert samples.name == sorted(wanted)
+    assert set(samples.role.tolist()) <= {0}
+    assert set(samples.person.tolist()) <= {-1}
+    assert set(samples.camera.tolist()) <= {-1}
     for name in wanted:
         assert merged.read(name).decode() == name.replace("/", ":", 1)
         assert merged.read_checked(name) is None
@@ -88,7 +94,7 @@ def packed(tmp_path: Path, tiny_images: TinyImages) -> Path:
     """Eight images of every role but gallery in several shards, named alike in each role."""
     roles: list[Role] = ["unlabelled", "train", "query"]
     rows = [
-        PackedImage(image, 32, 16, f"{role}/{row}.jpg", row, 1, role)
+        PackedImage(image, 32, 16, f"{role}/{row}.jpg", person=row, camera=1, role=role)
         for place, role in enumerate(roles)
         for row, image in enumerate(tiny_images(8, seed=8 * place))
     ]
@@ -98,9 +104,9 @@ def packed(tmp_path: Path, tiny_images: TinyImages) -> Path:
 def test_a_pack_is_a_source(packed: Path) -> None:
     made, source = open_pack(packed), PackedSource(packed)
     assert len(made.shards) > 1
-    listing = source.list_images()
-    assert listing.names == made.samples.names
-    for row, name in enumerate(listing.names):
+    samples = source.list_images()
+    assert samples.name == made.samples.name
+    for row, name in enumerate(samples.name):
         assert source.read(name) == made.read(row)
         assert source.read_checked(name) == (made.read(row), 32, 16)
     for name in ("train/9.jpg", "", "zzz"):
@@ -108,7 +114,7 @@ def test_a_pack_is_a_source(packed: Path) -> None:
             source.read(name)
     assert source.facts["terms"] == "as agreed"
     assert source.facts["fingerprint"] == made.fingerprint
-    assert source.digest(listing)[1] == made.num_bytes
+    assert source.digest(samples)[1] == made.num_bytes
     facts = read_pack_facts(packed)
     assert (facts.images, facts.persons, facts.cameras, facts.files) == (24, 7, 1, len(made.shards))
     assert (facts.num_bytes, facts.fingerprint) == (made.num_bytes, made.fingerprint)
@@ -160,7 +166,7 @@ def test_raw_images_of_a_merge_are_decoded(tmp_path: Path, packed: Path) -> None
 def test_packing_keeps_no_object_per_image(tmp_path: Path) -> None:
     """The slope of peak memory between two numbers of images, in what Python and NumPy allocate.
 
-    A name of 22 letters takes 22 + 8 bytes in the listing and again in the shard, labels 11 and again 11, offsets,
+    A name of 22 letters takes 22 + 8 bytes in the list and again in the shard, labels 11 and again 11, offsets,
     checksums and sizes 16; growing arrays are there twice for a moment. With lists of Python objects it was 320.
     """
 
@@ -168,10 +174,15 @@ def test_packing_keeps_no_object_per_image(tmp_path: Path) -> None:
         def read(self, name: str) -> bytes:
             return image
 
-        def list_images(self) -> Listing:
+        def list_images(self) -> Samples:
             count = self.count
             names = (f"folder/{row:011d}.jpg" for row in range(count))
-            return Listing(names, np.zeros(count, np.int64), np.zeros(count, np.int16), np.zeros(count, np.uint8))  # type: ignore[arg-type]
+            return Samples(
+                person=np.zeros(count, np.int64),
+                camera=np.zeros(count, np.int16),
+                role=np.zeros(count, np.uint8),
+                name=build_column(names),
+            )
 
     image, peaks = encode_tiny(0), []
     for count in (10_000, 20_000):  # beyond the blocks in which names are strings

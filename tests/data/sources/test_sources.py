@@ -30,7 +30,7 @@ def place(root: Path, *names: str) -> Path:
 
 def table(source: Source) -> list[tuple[str, int, int, int]]:
     found = source.list_images()
-    columns = (found.names, found.person.tolist(), found.camera.tolist(), found.role.tolist())
+    columns = (found.name, found.person.tolist(), found.camera.tolist(), found.role.tolist())
     return list(zip(*columns, strict=True))
 
 
@@ -47,7 +47,7 @@ def test_market_names_tell_person_camera_and_role(market_folder: Path) -> None:
     assert [(role, name) for name, _, _, role in found] == sorted((role, name) for name, _, _, role in found)
 
 
-def test_columns_have_the_types_of_a_listing(market_folder: Path) -> None:
+def test_columns_have_the_types_of_samples(market_folder: Path) -> None:
     found = Market1501Source(market_folder).list_images()
     assert (found.person.dtype, found.camera.dtype, found.role.dtype) == (np.int64, np.int16, np.uint8)
 
@@ -65,7 +65,7 @@ def test_market_one_level_below(tmp_path: Path, market_folder: Path) -> None:
     market_folder.rename(unpacked)
     source = Market1501Source(unpacked.parent)
     assert source.root == unpacked
-    assert source.list_images().names[0] == "bounding_box_train/0002_c1s1_000051_01.jpg"
+    assert source.list_images().name[0] == "bounding_box_train/0002_c1s1_000051_01.jpg"
 
 
 def test_two_datasets_below_are_not_chosen_between(tmp_path: Path) -> None:
@@ -123,7 +123,7 @@ def test_links_are_followed_once(tmp_path: Path) -> None:
     place(tmp_path / "tree", "y.jpg")
     (tmp_path / "tree" / "linked").symlink_to(tmp_path / "elsewhere")
     (tmp_path / "elsewhere" / "back").symlink_to(tmp_path / "tree")
-    assert ImagesSource(tmp_path / "tree", dataset="tree").list_images().names == ["linked/x.jpg", "y.jpg"]
+    assert ImagesSource(tmp_path / "tree", dataset="tree").list_images().name == ["linked/x.jpg", "y.jpg"]
 
 
 PARTS = st.sampled_from(["a", "b", "a.jpg", "a b", "a-", "a0", "ä", "A", "zz"])
@@ -138,7 +138,7 @@ def test_a_tree_comes_in_the_order_of_its_names(
     root = tmp_path_factory.mktemp("tree")
     names = ["/".join((*path[:-1], f"{path[-1]}.png")) for path in paths]
     place(root, *names)
-    assert ImagesSource(root, dataset="tree").list_images().names == sorted(names)
+    assert ImagesSource(root, dataset="tree").list_images().name == sorted(names)
 
 
 def test_a_folder_of_very_many_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -146,7 +146,7 @@ def test_a_folder_of_very_many_files(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("lupctl.core.system.strings.BLOCK_NAMES", 50)
     names = [f"{row:04d}.jpg" for row in range(1009)]
     place(tmp_path, *names)
-    assert ImagesSource(tmp_path, dataset="tree").list_images().names == names
+    assert ImagesSource(tmp_path, dataset="tree").list_images().name == names
 
 
 def test_an_empty_folder(tmp_path: Path) -> None:

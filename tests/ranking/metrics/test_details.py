@@ -14,6 +14,7 @@ from lupctl.core.ranking.reports.build.single import build_report
 from lupctl.core.ranking.reports.model.details import ReportDetails
 from lupctl.core.ranking.reports.model.single import ReportProtocol
 from lupctl.core.ranking.retrieval.score import DetailSettings, score
+from lupctl.core.system.strings import build_column
 
 CPU = torch.device("cpu")
 QUERY, GALLERY = 2, 3
@@ -27,7 +28,7 @@ def draw(seed: int = 0, *, count: int = 160) -> tuple[np.ndarray, Samples]:
         person=person,
         camera=rng.integers(1, 4, count).astype(np.int16),
         role=np.where(person <= 0, GALLERY, rng.choice([QUERY, GALLERY, GALLERY], count)).astype(np.uint8),
-        names=[f"{row:03d}.jpg" for row in range(count)],
+        name=build_column([f"{row:03d}.jpg" for row in range(count)]),
     )
     return (rng.standard_normal((11, 12))[person] + rng.standard_normal((count, 12))).astype(np.float32), samples
 
@@ -144,7 +145,7 @@ def test_persons_and_queries_add_up_to_the_headline() -> None:
     scored = score(features, samples, device=CPU)
     details = details_of(features, samples)
     queries, persons = details.queries, details.persons
-    assert queries.name == [samples.names[row] for row in np.flatnonzero(samples.role == QUERY)]
+    assert queries.name == [samples.name[row] for row in np.flatnonzero(samples.role == QUERY)]
     assert queries.ap[:2] == queries.first_rank[:2] == queries.inp[:2] == [None, None]
     assert queries.right[:2] == [0, 0]
     assert np.mean([ap for ap in queries.ap if ap is not None]) == pytest.approx(scored.scores.map)

@@ -18,6 +18,7 @@ from lupctl.core.ranking.retrieval.inputs import JoinedFeatures
 from lupctl.core.ranking.retrieval.pooling import pool_queries
 from lupctl.core.ranking.retrieval.score import DetailSettings, score
 from lupctl.core.system.progress.lines import Progress
+from lupctl.core.system.strings import build_column
 from tests.conftest import Shell
 
 CPU = torch.device("cpu")
@@ -33,7 +34,7 @@ def draw(seed: int = 0, *, count: int = 120, least: int = 0) -> Features:
         person=person,
         camera=rng.integers(1, 4, count).astype(np.int16),
         role=np.where(person <= 0, GALLERY, rng.choice([QUERY, GALLERY, GALLERY], count)).astype(np.uint8),
-        names=[f"{row:03d}.jpg" for row in range(count)],
+        name=build_column([f"{row:03d}.jpg" for row in range(count)]),
     )
     vectors = rng.standard_normal((10, 12))[person] + 1.5 * rng.standard_normal((count, 12))
     record = build_record("features", 1, command=["lupctl", "dump"], facts={"dataset": "toy"})
@@ -109,7 +110,7 @@ def viper_like(persons: int = 40) -> tuple[np.ndarray, Samples]:
         person=np.tile(np.arange(1, persons + 1), 2).astype(np.int64),
         camera=np.repeat([1, 2], persons).astype(np.int16),
         role=np.repeat([QUERY, GALLERY], persons).astype(np.uint8),
-        names=[str(row) for row in range(2 * persons)],
+        name=build_column([str(row) for row in range(2 * persons)]),
     )
     vectors = np.tile(rng.standard_normal((persons, 6)), (2, 1)) + 0.9 * rng.standard_normal((2 * persons, 6))
     return vectors.astype(np.float32), samples
@@ -147,7 +148,7 @@ def test_one_image_a_person_needs_no_draw() -> None:
         person=np.tile(np.arange(1, 31), 2).astype(np.int64),
         camera=np.repeat([1, 2], 30).astype(np.int16),
         role=np.repeat([QUERY, GALLERY], 30).astype(np.uint8),
-        names=[str(row) for row in range(60)],
+        name=build_column([str(row) for row in range(60)]),
     )
     vectors = np.tile(rng.standard_normal((30, 6)), (2, 1)) + 0.7 * rng.standard_normal((60, 6))
     scored = score(vectors.astype(np.float32), samples, device=CPU, details=DetailSettings(shots=3))
@@ -169,7 +170,7 @@ def test_multi_query_averages_unit_vectors() -> None:
         groups.setdefault((int(samples.person[row]), int(samples.camera[row])), []).append(row)
     assert 10 < len(groups) < len(queries)
     found = np.flatnonzero(pooled.samples.role == QUERY)
-    assert [pooled.samples.names[row] for row in found] == [samples.names[rows[0]] for rows in groups.values()]
+    assert [pooled.samples.name[row] for row in found] == [samples.name[rows[0]] for rows in groups.values()]
     for row, (key, rows) in zip(found, groups.items(), strict=True):
         assert (pooled.samples.person[row], pooled.samples.camera[row]) == key
         np.testing.assert_allclose(vectors[row], unit[rows].mean(axis=0), rtol=1e-5)

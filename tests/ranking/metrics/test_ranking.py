@@ -16,7 +16,7 @@ import lupctl.core.ranking.metrics.scores
 import lupctl.core.ranking.reranking.reciprocal
 import lupctl.core.ranking.reranking.sparse
 from lupctl.core.ranking.metrics.bootstrap import bootstrap_interval
-from lupctl.core.ranking.metrics.labels import Sightings
+from lupctl.core.ranking.metrics.labels import ImageLabels
 from lupctl.core.ranking.metrics.ranking import Ranking, cosine_distances, rank_queries, summarise_ranks
 from lupctl.core.ranking.metrics.scores import compute_scores
 from lupctl.core.ranking.metrics.stacked import StackedRows
@@ -40,7 +40,7 @@ WORKED = [
 
 
 def slow_ranks(
-    distance: NDArray[np.floating], person: int, camera: int, gallery: Sightings, *, keep: bool = False
+    distance: NDArray[np.floating], person: int, camera: int, gallery: ImageLabels, *, keep: bool = False
 ) -> list[int]:
     """Ranks of the right answers by walking down the sorted list, as the official evaluation does."""
     ranks, place = [], 0
@@ -76,7 +76,7 @@ def slow_trapezoid(ranks: list[int]) -> float:
 
 
 def slow_ranking(
-    distance: NDArray[np.floating], queries: Sightings, gallery: Sightings, *, keep: bool = False
+    distance: NDArray[np.floating], queries: ImageLabels, gallery: ImageLabels, *, keep: bool = False
 ) -> list[list[int]]:
     return [
         slow_ranks(distance[row], queries.person[row], queries.camera[row], gallery, keep=keep)
@@ -98,34 +98,36 @@ def assert_equal(one: Ranking, other: Ranking) -> None:
         np.testing.assert_array_equal(getattr(one, field), getattr(other, field), err_msg=field)
 
 
-def sightings(person: list[int] | NDArray[np.int64], camera: list[int] | NDArray[np.int64]) -> Sightings:
-    return Sightings(person=np.asarray(person, np.int64), camera=np.asarray(camera, np.int16))
+def labels(person: list[int] | NDArray[np.int64], camera: list[int] | NDArray[np.int64]) -> ImageLabels:
+    return ImageLabels(person=np.asarray(person, np.int64), camera=np.asarray(camera, np.int16))
 
 
-def draw_sightings(seed: int, count: int, *, lowest: int = -1, persons: int = 5) -> Sightings:
+def draw_labels(seed: int, count: int, *, lowest: int = -1, persons: int = 5) -> ImageLabels:
     rng = np.random.default_rng(seed)
-    return sightings(rng.integers(lowest, persons, count), rng.integers(1, 4, count))
+    return labels(rng.integers(lowest, persons, count), rng.integers(1, 4, count))
 
 
-def rank_matrix(distance: NDArray[np.float32], queries: Sightings, gallery: Sightings, **options: object) -> Ranking:
+def rank_matrix(
+    distance: NDArray[np.float32], queries: ImageLabels, gallery: ImageLabels, **options: object
+) -> Ranking:
     block = torch.from_numpy(distance)
     return rank_queries(lambda start, stop: block[start:stop].clone(), queries, gallery, **options)  # type: ignore[arg-type]
 
 
-def rank_features(features: NDArray[np.floating], num_queries: int, who: Sightings, **options: object) -> Ranking:
+def rank_features(features: NDArray[np.floating], num_queries: int, who: ImageLabels, **options: object) -> Ranking:
     rows = np.arange(len(features))
     queries = UnitRows(features, rows[:num_queries], device=CPU)
     gallery = UnitRows(features, rows[num_queries:], device=CPU)
-    asked = sightings(who.person[:num_queries], who.camera[:num_queries])
-    ranked = sightings(who.person[num_queries:], who.camera[num_queries:])
+    asked = labels(who.person[:num_queries], who.camera[:num_queries])
+    ranked = labels(who.person[num_queries:], who.camera[num_queries:])
     return rank_queries(cosine_distances(queries, gallery), asked, ranked, **options)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(("ranks", "step", "trapezoid", "inp"), WORKED)
 def test_worked_examples(ranks: tuple[int, ...], step: str, trapezoid: str, inp: str) -> None:
-    gallery = sightings([1 if rank in ranks else 2 for rank in range(1, 9)], [2] * 8)
+    gallery = labels([1 if rank in ranks else 2 for rank in range(1, 9)], [2] * 8)
     distance = np.arange(8, dtype=np.float32)[None]
-    ranking = rank_matrix(distance, sightings([1], [1]), gallery)
+    ranking = rank_matrix(distance, labels([1], [1]), gallery)
     assert Fraction(ranking.ap_step[0]).limit_denominator(1000) == Fraction(step)
     assert Fraction(ranking.ap_trapezoid[0]).limit_denominator(1000) == Fraction(trapezoid)
     assert Fraction(ranking.inp[0]).limit_denominator(1000) == Fraction(inp)
@@ -135,7 +137,7 @@ def test_worked_examples(ranks: tuple[int, ...], step: str, trapezoid: str, inp:
 @pytest.mark.parametrize("keep", [False, True])
 @pytest.mark.parametrize("seed", range(8))
 def test_matches_a_walk_down_the_list_with_many_ties(seed: int, keep: bool) -> None:
-    queries, gallery = draw_sightings(seed, 23, lowest=0), draw_sightings(seed + 100, 61)
+    queries, gallery = draw_labels(seed, 23, lowest=0), draw_labels(seed + 100, 61)
     # Nine different distances for 61 images: nearly every right answer ties with something.
     distance = np.random.default_rng(seed).integers(0, 9, (23, 61)).astype(np.float32)
     lists = slow_ranking(distance, queries, gallery, keep=keep)
@@ -145,35 +147,35 @@ def test_matches_a_walk_down_the_list_with_many_ties(seed: int, keep: bool) -> N
 
 
 def test_equal_distances_keep_gallery_order() -> None:
-    gallery = sightings([2, 1, 2, 1, 2], [2] * 5)
-    ranking = rank_matrix(np.zeros((1, 5), np.float32), sightings([1], [1]), gallery)
+    gallery = labels([2, 1, 2, 1, 2], [2] * 5)
+    ranking = rank_matrix(np.zeros((1, 5), np.float32), labels([1], [1]), gallery)
     assert ranking.first_rank[0] == 2
     assert ranking.ap_step[0] == pytest.approx((1 / 2 + 2 / 4) / 2)
 
 
 def test_junk_and_own_camera_count_neither_way_but_distractors_do() -> None:
-    gallery = sightings([-1, -1, 1, 0, 1], [2, 2, 1, 2, 2])
-    ranking = rank_matrix(np.arange(5, dtype=np.float32)[None], sightings([1], [1]), gallery)
+    gallery = labels([-1, -1, 1, 0, 1], [2, 2, 1, 2, 2])
+    ranking = rank_matrix(np.arange(5, dtype=np.float32)[None], labels([1], [1]), gallery)
     # Left: the distractor, then the right answer.
     assert (ranking.first_rank[0], ranking.num_right[0], ranking.ap_step[0]) == (2, 1, 0.5)
 
 
 def test_junk_is_junk_wherever_it_comes_from() -> None:
     # Two junk images nearer than the only right answer: 1 by the rule, 1/3 where -1 is taken for a person.
-    gallery = sightings([-1, -1, 1], [2, 3, 2])
-    ranking = rank_matrix(np.arange(3, dtype=np.float32)[None], sightings([1], [1]), gallery)
+    gallery = labels([-1, -1, 1], [2, 3, 2])
+    ranking = rank_matrix(np.arange(3, dtype=np.float32)[None], labels([1], [1]), gallery)
     assert ranking.ap_step[0] == 1
 
 
 def test_a_distractor_is_never_a_right_answer() -> None:
-    ranking = rank_matrix(np.zeros((1, 2), np.float32), sightings([0], [1]), sightings([0, 1], [2, 2]))
+    ranking = rank_matrix(np.zeros((1, 2), np.float32), labels([0], [1]), labels([0, 1], [2, 2]))
     assert ranking.num_right[0] == 0
     assert np.isnan(ranking.ap_step[0])
 
 
 def test_valid_and_all_queries_are_different_denominators() -> None:
-    gallery = sightings([1, 3], [2, 2])
-    ranking = rank_matrix(np.array([[0, 1], [0, 1]], np.float32), sightings([1, 2], [1, 1]), gallery)
+    gallery = labels([1, 3], [2, 2])
+    ranking = rank_matrix(np.array([[0, 1], [0, 1]], np.float32), labels([1, 2], [1, 1]), gallery)
     scores = compute_scores(ranking, num_gallery=2)
     assert (scores.map, scores.map_official, scores.minp, scores.cmc) == (1.0, 0.5, 1.0, {1: 1.0})
 
@@ -196,12 +198,10 @@ def test_any_chunk_gives_the_dense_result(chunk: int | None, dimension: int) -> 
     once = rng.standard_normal((150, dimension), dtype=np.float32)
     # Every image is there three times: a product whose rounding depends on the position would tear the ties apart.
     features = once[rng.permutation(np.tile(np.arange(150), 3))]
-    who = draw_sightings(3, len(features), lowest=1, persons=9)
+    who = draw_labels(3, len(features), lowest=1, persons=9)
     cosine = UnitRows(features, np.arange(len(features)), device=CPU)
     dense = -cosine.cosines(cosine.unit(0, 101))[:, 101:].numpy()
-    lists = slow_ranking(
-        dense, sightings(who.person[:101], who.camera[:101]), sightings(who.person[101:], who.camera[101:])
-    )
+    lists = slow_ranking(dense, labels(who.person[:101], who.camera[:101]), labels(who.person[101:], who.camera[101:]))
     assert_same(rank_features(features, 101, who, chunk=chunk), lists)
 
 
@@ -252,7 +252,7 @@ def test_stacked_rows_are_those_of_one_matrix() -> None:
 
 def test_half_precision_features_rank_like_their_float32_values() -> None:
     half = np.random.default_rng(1).standard_normal((90, 16)).astype(np.float16)
-    who = draw_sightings(2, 90, lowest=1)
+    who = draw_labels(2, 90, lowest=1)
     assert_equal(rank_features(half, 30, who), rank_features(half.astype(np.float32), 30, who))
 
 
@@ -284,7 +284,7 @@ def test_read_only_features_are_read_and_left_alone() -> None:
     features = np.random.default_rng(1).standard_normal((70, 8), dtype=np.float32)
     before = features.copy()
     features.flags.writeable = False
-    ranking = rank_features(features, 20, draw_sightings(2, 70, lowest=1))
+    ranking = rank_features(features, 20, draw_labels(2, 70, lowest=1))
     assert ranking.is_valid.any()
     np.testing.assert_array_equal(features, before)
 
@@ -292,11 +292,11 @@ def test_read_only_features_are_read_and_left_alone() -> None:
 CASES = st.tuples(st.integers(0, 2**31), st.integers(1, 12), st.integers(1, 40))
 
 
-def draw_case(seed: int, num_queries: int, num_gallery: int) -> tuple[NDArray[np.float32], Sightings, Sightings]:
+def draw_case(seed: int, num_queries: int, num_gallery: int) -> tuple[NDArray[np.float32], ImageLabels, ImageLabels]:
     """Distances without ties."""
     rng = np.random.default_rng(seed)
     distance = np.stack([rng.permutation(num_gallery) for _ in range(num_queries)]).astype(np.float32)
-    return distance, draw_sightings(seed, num_queries, lowest=0), draw_sightings(seed + 1, num_gallery)
+    return distance, draw_labels(seed, num_queries, lowest=0), draw_labels(seed + 1, num_gallery)
 
 
 @settings(deadline=None, max_examples=60)
@@ -304,7 +304,7 @@ def draw_case(seed: int, num_queries: int, num_gallery: int) -> tuple[NDArray[np
 def test_permuting_the_gallery_changes_nothing(case: tuple[int, int, int]) -> None:
     distance, queries, gallery = draw_case(*case)
     order = np.random.default_rng(case[0] + 2).permutation(len(gallery))
-    moved = sightings(gallery.person[order], gallery.camera[order])
+    moved = labels(gallery.person[order], gallery.camera[order])
     assert_equal(rank_matrix(distance, queries, gallery), rank_matrix(distance[:, order], queries, moved))
 
 
@@ -322,7 +322,7 @@ def test_laws_of_the_scores(case: tuple[int, int, int], chunk: int) -> None:
     curve = list(scores.cmc.values())
     assert curve == sorted(curve)
     assert list(scores.cmc) == [rank for rank in (1, 5, 10, 20) if rank <= len(gallery)]
-    twice = sightings(np.tile(queries.person, 2), np.tile(queries.camera, 2))
+    twice = labels(np.tile(queries.person, 2), np.tile(queries.camera, 2))
     doubled = compute_scores(rank_matrix(np.tile(distance, (2, 1)), twice, gallery), num_gallery=len(gallery))
     assert doubled.map == pytest.approx(scores.map)
     assert doubled.map_official == pytest.approx(scores.map_official)
@@ -337,7 +337,7 @@ def test_scaling_features_changes_nothing(seed: int) -> None:
     features = rng.standard_normal((60, 8), dtype=np.float32)
     # Powers of two, so that the float32 products are the same to the last bit.
     scaled = np.ldexp(features, rng.integers(-20, 20, (60, 1))).astype(np.float32)
-    who = draw_sightings(seed, 60, lowest=1)
+    who = draw_labels(seed, 60, lowest=1)
     assert_equal(rank_features(features, 20, who), rank_features(scaled, 20, who))
 
 

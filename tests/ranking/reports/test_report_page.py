@@ -162,9 +162,9 @@ def test_pictures_are_left_out_where_they_are_not_those(
     assert "no image" in (tmp_path / "report.html").read_text()
     photos = tmp_path / "photos"
     made = open_pack(labelled)
-    for name in samples.names:
+    for name in samples.name:
         (photos / name).parent.mkdir(parents=True, exist_ok=True)
-        (photos / name).write_bytes(made.read(list(made.samples.names).index(name)))
+        (photos / name).write_bytes(made.read(list(made.samples.name).index(name)))
     assert lupctl("eval toy.features.h5 --images photos --force --device cpu").code == 0
     assert (tmp_path / "report.html").read_text().count("data:image") > 40
     assert "report: report.html" in lupctl(f"eval toy.features.h5 --images {labelled} --force --device cpu").out

@@ -14,6 +14,7 @@ from lupctl.core.ranking.reranking.rerank import RerankSettings
 from lupctl.core.ranking.retrieval.answerable import check_answerable
 from lupctl.core.ranking.retrieval.score import DetailSettings, estimate_bytes, score
 from lupctl.core.system.jobs.messages import rank
+from lupctl.core.system.strings import build_column
 from lupctl.core.system.threads.round_robin import take_turns
 from tests.tools.tiny_training import run_forked
 
@@ -28,7 +29,7 @@ def make_samples(rows: list[tuple[int, int, int]]) -> Samples:
         person=np.array(person, np.int64),
         camera=np.array(camera, np.int16),
         role=np.array(role, np.uint8),
-        names=[f"{row:03d}.jpg" for row in range(len(rows))],
+        name=build_column([f"{row:03d}.jpg" for row in range(len(rows))]),
     )
 
 

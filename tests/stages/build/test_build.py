@@ -42,7 +42,7 @@ def frames_in(pack: Pack) -> dict[str, int]:
     """Which frame each crop really shows, by name."""
     return {
         name: number_of(cv2.imdecode(np.frombuffer(pack.read(row), np.uint8), cv2.IMREAD_COLOR))
-        for row, name in enumerate(pack.samples.names)
+        for row, name in enumerate(pack.samples.name)
     }
 
 
@@ -89,7 +89,7 @@ def test_luperson_counts_frames_from_one(lupctl: Shell, streets: Path) -> None:
     assert shown["us/rome/-bbbbbbbbbb/00000003_0001.jpg"] == 2
     assert all(shown[name] == int(name.split("/")[-1][:8]) - 1 for name in shown)
     assert len({name.rsplit("/", 1)[0] for name in shown}) == 4
-    assert pack.samples.names == sorted(pack.samples.names)
+    assert pack.samples.name == sorted(pack.samples.name)
     assert pack.size[0].tolist() == [77, 50]
     crops = read_crops(pack.path, hint="")
     assert crops is not None
@@ -582,5 +582,5 @@ def test_a_real_video(lupctl: Shell, real_data: Path) -> None:
     assert (ran.json["images"], ran.json["persons"], ran.json["clipped"]) == (4650, 19, 20)
     assert (ran.json["quarantined"], ran.json["dropped"], ran.json["warnings"]) == ([], {}, [])
     pack = open_pack(Path(ran.json["path"]))
-    assert pack.samples.names[0] == "pets09-s2l1/00000001_0000.jpg"
+    assert pack.samples.name[0] == "pets09-s2l1/00000001_0000.jpg"
     assert json.loads(lupctl("data verify pets09 --deep --json").out)["sound"]

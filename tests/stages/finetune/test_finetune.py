@@ -19,7 +19,7 @@ from lupctl.core.data.sources.layouts.market1501 import Market1501Source
 from lupctl.core.data.sources.synthetic import SyntheticPlan
 from lupctl.core.errors import DataError, InterruptedRunError, StoppedError, UsageError
 from lupctl.core.formats.pack.read import open_pack
-from lupctl.core.formats.weights.file import read_header
+from lupctl.core.formats.weights.header import read_header
 from lupctl.core.stages.finetune import loop
 from lupctl.core.stages.finetune.job import FinetuneJob, build_order, plan_finetuning
 from lupctl.core.stages.finetune.network import build_started
@@ -30,6 +30,7 @@ from lupctl.core.stages.pretrain.run import pretrain
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.training.engine.runs import read_metrics
 from tests.conftest import Shell, encode_tiny, pack_drawn
+from tests.tools.networks import neck
 from tests.tools.tiny_training import (
     FINETUNE,
     as_options,
@@ -73,8 +74,8 @@ def test_a_run_says_what_it_did(labelled: Path, whole: Path) -> None:
     assert facts["loss"] == pytest.approx(facts["identity"] + facts["triplet"])
     assert 1 / 17 < facts["scores"]["map"] < 1
     header = read_header(whole / CHECKPOINT)
-    assert header["classes"] == [1, 2, 3, 4, 5, 6]
-    assert (header["network"]["head"], header["network"]["outputs"]) == ("bnneck", 6)
+    assert header.classes == (1, 2, 3, 4, 5, 6)
+    assert header.network.head == neck(6)
     rows = read_metrics(whole)
     assert [("loss" in row, "map" in row, row["step"]) for row in rows] == [(True, False, 6), (False, True, 6)]
     assert {key: rows[1][key] for key in facts["scores"]} == facts["scores"]
@@ -129,7 +130,7 @@ def test_two_processes_are_one(
 ) -> None:
     # SGD, because Adam forgives a gradient that is twice as long.
     settings = ("optim.name=sgd", "optim.lr=0.01", *settings)
-    compute_in_double(monkeypatch, loop, "build_started")
+    compute_in_double(monkeypatch, loop, loop, "build_started")
     monkeypatch.setattr(loop, "evaluate_network", lambda *given, **more: {"map": 0.0, "rank1": 0.0})
     one, two = (finetune_job(labelled, tmp_path / name, *settings) for name in ("one", "two"))
     two.run.mkdir()
@@ -159,7 +160,7 @@ def test_labels_have_no_gaps_and_junk_is_nobody(gaps: Path, tmp_path: Path) -> N
     assert train.persons == (2, 7, 1501)
     assert train.label.tolist() == [0] * 4 + [1] * 4 + [2]
     assert np.array_equal(np.array(train.persons)[train.label], made.samples.person[train.rows])
-    assert all(made.samples.names[row].startswith("bounding_box_train/") for row in train.rows)
+    assert all(made.samples.name[row].startswith("bounding_box_train/") for row in train.rows)
 
 
 def test_a_person_with_one_image_fills_its_place(gaps: Path, tmp_path: Path) -> None:
@@ -173,7 +174,7 @@ def test_a_person_with_one_image_fills_its_place(gaps: Path, tmp_path: Path) -> 
     assert (facts["images"], facts["damaged"]) == (9, 0)
     assert math.isfinite(facts["loss"])
     header = read_header(job.run / CHECKPOINT)
-    assert (header["classes"], header["network"]["outputs"]) == ([2, 7, 1501], 3)
+    assert (header.classes, header.network.head) == ((2, 7, 1501), neck(3))
     assert load_file(job.run / CHECKPOINT)["head.classifier.weight"].shape == (3, 32)
 
 

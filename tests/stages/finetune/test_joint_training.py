@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from lupctl.core.data.sources.synthetic import SyntheticPlan
 from lupctl.core.errors import DataError, UsageError
 from lupctl.core.formats.pack.read import open_pack
-from lupctl.core.formats.weights.file import read_header
+from lupctl.core.formats.weights.header import read_header
 from lupctl.core.stages.finetune.job import FinetuneJob, plan_finetuning
 from lupctl.core.stages.finetune.network import build_started
 from lupctl.core.stages.finetune.persons import pick_rows
@@ -20,6 +20,7 @@ from lupctl.core.stages.finetune.run import finetune
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.training.engine.runs import read_metrics
 from tests.conftest import Shell, pack_drawn
+from tests.tools.networks import neck
 from tests.tools.tiny_training import FINETUNE, as_options, finetune_job
 
 QUIET = Progress(quiet=True)
@@ -71,9 +72,9 @@ def test_a_joint_run(lupctl: Shell, labelled: Path, other: Path) -> None:
         "other",
     ]
     header = read_header(run / "checkpoint.safetensors")
-    assert (header["network"]["outputs"], header["classes"][0], header["classes"][-1]) == (10, "labelled/1", "other/4")
-    assert set(header["parents"]) == {"pack:labelled", "pack:other"}
-    assert header["recipe"]["data"]["packs"] == ["labelled", "other"]
+    assert (header.network.head, header.classes[0], header.classes[-1]) == (neck(10), "labelled/1", "other/4")
+    assert set(header.parents) == {"pack:labelled", "pack:other"}
+    assert header.to_json()["recipe"]["data"]["packs"] == ["labelled", "other"]
     rows = [row for row in read_metrics(run) if "map" in row]
     assert [row["dataset"] for row in rows] == ["labelled", "other"]
     assert all(0 < row["map"] < 1 for row in rows)

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 from lupctl.core.errors import StoppedError, UsageError
-from lupctl.core.formats.weights.file import read_header
+from lupctl.core.formats.weights.header import read_header
 from lupctl.core.recipes.models import FinetuneRecipe
 from lupctl.core.recipes.shipped import resolve_recipe
 from lupctl.core.stages.finetune import loop
@@ -25,6 +25,7 @@ from lupctl.core.training.engine.runs import read_metrics
 from lupctl.core.training.nets.build import build_mgn
 from lupctl.core.training.nets.mgn import HEADS, NEW_PARTS
 from tests.conftest import Shell
+from tests.tools.networks import mgn_heads
 from tests.tools.tiny_training import (
     as_options,
     compute_in_double,
@@ -77,10 +78,9 @@ def test_a_run_says_what_it_did(whole: Path) -> None:
     assert facts["loss"] == pytest.approx(facts["identity"] + facts["triplet"])
     assert 1 / 17 < facts["scores"]["map"] < 1
     header = read_header(whole / CHECKPOINT)
-    network = header["network"]
-    assert (network["head"], network["outputs"], network["embedding"]) == ("mgn", 6, 8)
-    assert (network["extra_bn"], network["pooling"]) == (True, "gem")
-    assert header["preprocessing"]["interpolation"] == "bicubic"
+    assert header.network.head == mgn_heads(6, embedding=8, extra_bn=True)
+    assert header.network.pooling == "gem"
+    assert header.preprocessing.interpolation == "bicubic"
     tensors = load_file(whole / CHECKPOINT)
     assert tensors["b33_head.classifier.weight"].shape == (6, 8)
     assert not tensors["b1_head.bottleneck.1.bias"].any(), "the necks' shift stays at 0"
@@ -111,7 +111,7 @@ def test_two_processes_are_one(
 ) -> None:
     # SGD, because Adam forgives a gradient that is twice as long.
     settings = ("optim.name=sgd", "optim.lr=0.01", "freeze_epochs=0", *settings)
-    compute_in_double(monkeypatch, loop, "build_started")
+    compute_in_double(monkeypatch, loop, loop, "build_started")
     monkeypatch.setattr(loop, "evaluate_network", lambda *given, **more: {"map": 0.0, "rank1": 0.0})
     one, two = (mgn_job(labelled, tmp_path / name, *settings) for name in ("one", "two"))
     two.run.mkdir()
@@ -245,8 +245,8 @@ def test_the_default_is_the_mgn_of_the_start(lupctl: Shell, labelled: Path, back
     assert ran.code == 0, ran.err
     assert "recipe: mgn-luperson (the default for this start, with the start's pixel constants;" in ran.err
     header = read_header(Path("run") / CHECKPOINT)
-    assert header["preprocessing"]["mean"] == [0.4, 0.5, 0.6]
-    assert header["recipe"]["net"]["head"] == "mgn"
+    assert header.preprocessing.mean == (0.4, 0.5, 0.6)
+    assert header.network.head.kind == "mgn"
 
 
 def test_a_dump_of_an_mgn_has_all_its_parts(lupctl: Shell, labelled: Path, whole: Path) -> None:
@@ -294,7 +294,7 @@ def test_the_loss_is_an_eighth_of_eight_and_a_fifth_of_five(labelled: Path, tmp_
 @pytest.mark.parametrize("head", ["mgn", "bnneck"])
 def test_ibn_is_an_option_of_both_heads_and_has_no_imagenet_weights(labelled: Path, tmp_path: Path, head: str) -> None:
     job = mgn_job(labelled, tmp_path / "run", "net.ibn=true", f"net.head={head}", "schedule.epochs=1")
-    assert network_plan(job.recipe, 6).ibn
+    assert network_plan(job.recipe, 6).trunk.ibn
     finetune(job, QUIET)
     first = "backbone.4.0" if head == "mgn" else "backbone.layer1.0"
     tensors = load_file(job.run / CHECKPOINT)

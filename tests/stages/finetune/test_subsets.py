@@ -9,16 +9,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lupctl.core.choices import SubsetKind
+from lupctl.core.choices import ROLE_CODES, SubsetKind
 from lupctl.core.errors import DataError, StoppedError
 from lupctl.core.formats.pack.read import open_pack
-from lupctl.core.formats.weights.file import read_header
+from lupctl.core.formats.pack.samples import Samples
+from lupctl.core.formats.weights.header import read_header
 from lupctl.core.stages.finetune import loop
 from lupctl.core.stages.finetune.job import build_order
 from lupctl.core.stages.finetune.persons import pick_rows, repeat_rows
 from lupctl.core.stages.finetune.run import finetune
-from lupctl.core.stages.finetune.subsets import TrainingSet, draw_subset, read_split, share
+from lupctl.core.stages.finetune.subsets import draw_subset, read_split, share
 from lupctl.core.system.progress.lines import Progress
+from lupctl.core.system.strings import build_column
 from tests.conftest import Shell
 from tests.tools.tiny_training import FINETUNE, as_options, finetune_job, signal_at
 
@@ -39,12 +41,17 @@ FEW_IMS = {
 }
 
 
-def build_images(persons: int, images: int, *, offset: int = 0) -> TrainingSet:
+def build_images(persons: int, images: int, *, offset: int = 0) -> Samples:
     """Images spread over persons, unevenly; names as Market-1501's."""
     person = np.sort(np.concatenate([np.arange(persons), np.arange(images - persons) ** 2 % persons])) + offset
     camera = (np.arange(images) % 6 + 1).astype(np.int16)
     names = [f"bounding_box_train/{person[row]:04d}_c{camera[row]}s1_{row:06d}_01.jpg" for row in range(images)]
-    return TrainingSet(names, person.astype(np.int64), camera, offset)
+    return Samples(
+        person=person.astype(np.int64),
+        camera=camera,
+        role=np.full(images, ROLE_CODES["train"], np.uint8),
+        name=build_column(names),
+    )
 
 
 @pytest.mark.parametrize(("counts", "lengths"), FEW_IMS.items())
@@ -85,7 +92,7 @@ def test_subsets_are_nested_and_whole(persons: int, more: int, seed: int, ratios
         assert np.isin(images.person, kept).sum() == len(inner), "all images of a person, or none"
     else:
         assert set(images.person[inner].tolist()) == set(range(persons))
-        assert len(inner) == max(share(len(images.names), small), persons)
+        assert len(inner) == max(share(len(images), small), persons)
 
 
 def test_a_subset_hangs_on_its_seed_and_on_nothing_else() -> None:
@@ -98,10 +105,10 @@ def test_a_subset_hangs_on_its_seed_and_on_nothing_else() -> None:
     )
     assert set(images.person[first].tolist()) == set(ranked[:10]), "the same on every machine, with every version"
     shuffled = np.random.default_rng(1).permutation(1000)
-    turned = TrainingSet([images.names[row] for row in shuffled], images.person[shuffled], images.camera[shuffled])
+    turned = images.select(shuffled)
     for split in ("ids", "images"):
-        kept = {images.names[row] for row in draw_subset(images, split, "0.3", seed=7)}
-        assert {turned.names[row] for row in draw_subset(turned, split, "0.3", seed=7)} == kept
+        kept = {images.name[row] for row in draw_subset(images, split, "0.3", seed=7)}
+        assert {turned.name[row] for row in draw_subset(turned, split, "0.3", seed=7)} == kept
     rows = draw_subset(images, "ids", "0.29", seed=0)
     assert len(np.unique(images.person[rows])) == 29, "0.29 * 100 is 28.999999999999996"
 
@@ -116,11 +123,11 @@ def write(path: Path, text: str) -> Path:
     return path
 
 
-def few_ims_text(images: TrainingSet, rows: list[int]) -> str:
+def few_ims_text(images: Samples, rows: list[int]) -> str:
     """As published: name, label and camera from 0, a blank at the end, CRLF."""
     labels = {person: label for label, person in enumerate(np.unique(images.person).tolist())}
     return "".join(
-        f"{images.names[row].rpartition('/')[2]}; {labels[int(images.person[row])]}; {images.camera[row] - 1} \r\n"
+        f"{images.name[row].rpartition('/')[2]}; {labels[int(images.person[row])]}; {images.camera[row] - 1} \r\n"
         for row in rows
     )
 
@@ -139,13 +146,13 @@ def test_the_published_files_are_read(tmp_path: Path) -> None:
 
 def test_the_numbers_of_msmt17_are_moved(tmp_path: Path) -> None:
     images = build_images(20, 60, offset=1)
-    rows = read_split(write(tmp_path / "used_ids_0.10.txt", "0 \n19 \n"), images)
+    rows = read_split(write(tmp_path / "used_ids_0.10.txt", "0 \n19 \n"), images, offset=1)
     assert set(images.person[rows].tolist()) == {1, 20}
 
 
 def test_lists_of_ones_own(tmp_path: Path) -> None:
     images = build_images(20, 60)
-    names = "\ufeff" + "\n".join([images.names[4], images.names[2].rpartition("/")[2], ""])
+    names = "\ufeff" + "\n".join([images.name[4], images.name[2].rpartition("/")[2], ""])
     assert read_split(write(tmp_path / "mine.txt", names), images).tolist() == [2, 4]
     assert len(read_split(write(tmp_path / "ids.txt", "3\n4\n5\n"), images)) == np.isin(images.person, [3, 4, 5]).sum()
 
@@ -196,11 +203,11 @@ def test_a_run_trains_on_a_part(lupctl: Shell, labelled: Path) -> None:
     made = open_pack(labelled)
     train = made.samples.role == 1
     header = read_header(Path(ran.json["run"]) / "checkpoint.safetensors")
-    kept = np.isin(made.samples.person, header["classes"]) & train
-    assert len(header["classes"]) == 4 < len(np.unique(made.samples.person[train])) == 6
+    kept = np.isin(made.samples.person, header.classes) & train
+    assert len(header.classes) == 4 < len(np.unique(made.samples.person[train])) == 6
     assert (ran.json["images"], ran.json["subset"]) == (int(kept.sum()), "ids:0.7")
     assert f"subset ids:0.7: {kept.sum()} images of 4 persons" in ran.err
-    assert header["recipe"]["data"]["subset"] == "ids:0.7"
+    assert header.to_json()["recipe"]["data"]["subset"] == "ids:0.7"
     assert Path(ran.json["run"]).name == "finetune-labelled-r18-from-scratch-ids-0.7", "beside the run on all images"
     shown = tomllib.loads(lupctl(f"recipe show {ran.json['run']}").out)
     assert (shown["data"]["subset"], shown["data"]["subset_seed"]) == ("ids:0.7", 0)
@@ -229,8 +236,8 @@ def test_a_run_on_a_split_file_notices_that_it_changed(lupctl: Shell, labelled: 
     ran = lupctl(line)
     assert ran.code == 0, ran.err
     header = read_header(Path(ran.json["run"]) / "checkpoint.safetensors")
-    assert header["classes"] == persons[:4]
-    assert header["parents"]["subset"].startswith("sha256:")
+    assert header.classes == tuple(persons[:4])
+    assert header.parents["subset"].startswith("sha256:")
     split.write_text("".join(f"{person} \n" for person in persons[1:5]))
     changed = lupctl(line)
     assert changed.code == 2

@@ -2,7 +2,9 @@
 
 import copy
 import math
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -11,13 +13,16 @@ from torch import Tensor, nn
 
 from lupctl.core.recipes.models import PretrainRecipe
 from lupctl.core.recipes.shipped import resolve_recipe
-from lupctl.core.stages.pretrain import loop
+from lupctl.core.stages.pretrain import setup
+from lupctl.core.stages.pretrain import step as step_module
 from lupctl.core.stages.pretrain.run import pretrain
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.training.engine.gradients import SharedGradients
 from lupctl.core.training.engine.optim import build_optimizer
 from lupctl.core.training.engine.parts import each_part
+from lupctl.core.training.losses.contrastive import info_nce
 from lupctl.core.training.methods.moco import MoCo
+from lupctl.core.training.methods.protocol import Given, Now
 from lupctl.core.training.nets.resnet.norms import set_norm_groups
 from tests.tools.tiny_training import compute_in_double, pretrain_job
 
@@ -39,9 +44,9 @@ def learn_steps(
 ) -> tuple[MoCo, list[Tensor], list[float]]:
     """A method after some steps, the gradients of the last one, and the losses; in double precision."""
     torch.manual_seed(1)
-    method = loop.build_method(recipe, CPU).to(kind)
+    method = setup.place_method(recipe, CPU).to(kind)
     set_norm_groups(method, recipe.bn_groups // parts)
-    optimizer = build_optimizer(method.encoder_q.parameters(), name="sgd", lr=0.05, momentum=0.9, weight_decay=1e-4)
+    optimizer = build_optimizer(method.student.parameters(), name="sgd", lr=0.05, momentum=0.9, weight_decay=1e-4)
     losses, gradients = [], list[Tensor]()
     for step in range(steps):
         generator = torch.Generator().manual_seed(step)
@@ -50,11 +55,14 @@ def learn_steps(
         with pytest.MonkeyPatch.context() as patch:
             if kind == torch.double:  # what the projection gives is float32 otherwise
                 patch.setattr(Tensor, "float", Tensor.double)
-            shared = SharedGradients(method.encoder_q, parts=parts)
-            result = loop.learn(method, first, second, step, precision=torch.float32, gradients=shared)
-        gradients = [p.grad.clone() for p in method.encoder_q.parameters() if p.grad is not None]
-        losses.append(result.loss.item())
+            shared = SharedGradients(method.student, parts=parts)
+            now = Now(step, 0, rate=0.05, decay=1e-4, momentum=0.999, temperature=0.1)
+            given = Given((first, second), keys=torch.arange(BATCH))
+            result = method.learn(given, now, shared, precision=torch.float32)
+        gradients = [p.grad.clone() for p in method.student.parameters() if p.grad is not None]
+        losses.append(result["loss"].item())
         optimizer.step()
+        method.follow(now)
     return method, gradients, losses
 
 
@@ -77,9 +85,9 @@ def test_parts_give_the_update_of_the_whole_batch(plain: tuple[MoCo, list[Tensor
     for mine, expected in zip(gradients, plain[1], strict=True):
         torch.testing.assert_close(mine, expected, rtol=1e-5, atol=1e-8)
     assert_same(method, plain[0])
-    assert int(method.pointer) == 8
-    assert int(method.encoder_q.backbone.bn1.num_batches_tracked) == 3
-    assert int(method.encoder_k.backbone.layer1[0].bn1.num_batches_tracked) == 3
+    assert int(method.queue.pointer) == 8
+    assert int(method.student.backbone.bn1.num_batches_tracked) == 3
+    assert int(method.teacher.backbone.layer1[0].bn1.num_batches_tracked) == 3
 
 
 def test_parts_that_cut_groups_would_be_another_update(plain: tuple[MoCo, list[Tensor], list[float]]) -> None:
@@ -116,10 +124,10 @@ def test_recomputed_blocks_give_the_same_gradients(plain: tuple[MoCo, list[Tenso
 def test_recomputing_runs_query_blocks_twice_and_keeps_less() -> None:
     runs, kept = {}, {}
     for wanted in ("false", "true"):
-        method = loop.build_method(recipe_with(f"net.checkpoint_activations={wanted}"), CPU)
+        method = setup.place_method(recipe_with(f"net.checkpoint_activations={wanted}"), CPU)
         passes: list[str] = []
-        method.encoder_q.backbone.layer3[0].conv1.register_forward_hook(lambda *_, passes=passes: passes.append("q"))
-        method.encoder_k.backbone.layer3[0].conv1.register_forward_hook(lambda *_, passes=passes: passes.append("k"))
+        method.student.backbone.layer3[0].conv1.register_forward_hook(lambda *_, passes=passes: passes.append("q"))
+        method.teacher.backbone.layer3[0].conv1.register_forward_hook(lambda *_, passes=passes: passes.append("k"))
         saved = 0
 
         def keep(value: Tensor) -> Tensor:
@@ -130,7 +138,7 @@ def test_recomputing_runs_query_blocks_twice_and_keeps_less() -> None:
         views = torch.randn(BATCH, 3, 64, 32)
         keys = method.encode_keys(views, 0)
         with torch.autograd.graph.saved_tensors_hooks(keep, lambda value: value):
-            loss = method.contrast(method.encoder_q(views), keys.own, method.queue).loss
+            loss, _ = info_nce(method.student(views), keys.own, method.queue.features, 0.1)
         loss.backward()
         runs[wanted], kept[wanted] = passes, saved
     assert runs == {"false": ["k", "q"], "true": ["k", "q", "q"]}
@@ -138,7 +146,7 @@ def test_recomputing_runs_query_blocks_twice_and_keeps_less() -> None:
 
 
 def test_a_run_in_parts_is_the_run_in_one(crowd: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    compute_in_double(monkeypatch, loop, "build_method")
+    compute_in_double(monkeypatch, step_module, setup, "place_method")
     names = {"whole": "optim.accumulate=1", "parts": "optim.accumulate=4", "again": "net.checkpoint_activations=true"}
     for name, setting in names.items():
         pretrain(pretrain_job(crowd, tmp_path / name, setting), QUIET)
@@ -155,13 +163,14 @@ def test_a_clipped_gradient_has_the_norm_that_was_asked_for(
     """Plain SGD without momentum or decay moves by rate times gradient, at most 0.1 x 0.01."""
     settings = ("optim.momentum=0.0", "optim.weight_decay=0.0", "schedule.kind=constant", "schedule.warmup_epochs=0")
     moved = []
-    real = loop.clip_gradients
+    real = step_module.clip_gradients
 
-    def clip(module: nn.Module, limit: float) -> None:
-        real(module, limit)
-        moved.append(math.sqrt(sum(float(p.grad.square().sum()) for p in module.parameters() if p.grad is not None)))
+    def clip(parameters: Iterable[nn.Parameter], limit: float, **given: Any) -> None:
+        owned = list(parameters)
+        real(owned, limit, **given)
+        moved.append(math.sqrt(sum(float(p.grad.square().sum()) for p in owned if p.grad is not None)))
 
-    monkeypatch.setattr(loop, "clip_gradients", clip)
+    monkeypatch.setattr(step_module, "clip_gradients", clip)
     pretrain(pretrain_job(crowd, tmp_path / "free", *settings), QUIET)
     pretrain(pretrain_job(crowd, tmp_path / "clipped", *settings, "optim.clip=0.01"), QUIET)
     assert min(moved[:4]) > 0.05
@@ -204,7 +213,7 @@ def test_lars_scales_weights_and_spares_biases_and_norms(shape: tuple[int, ...],
 
 def test_lars_excludes_what_the_published_code_names() -> None:
     """It goes by the names bn, bias and downsample.1; in this network those are the parameters of one dimension."""
-    network = loop.build_method(recipe_with(), CPU).encoder_q
+    network = setup.place_method(recipe_with(), CPU).student
     for name, parameter in network.named_parameters():
         published = "bn" in name or "bias" in name or "downsample.1" in name
         assert (parameter.ndim == 1) == published, name
@@ -219,7 +228,7 @@ def test_a_run_with_lars_stops_and_goes_on_the_same(
     jobs = [pretrain_job(crowd, tmp_path / name, "optim.name=lars", "optim.lr=2.0") for name in ("one", "two")]
     pretrain(jobs[0], QUIET)
     with monkeypatch.context() as patch:
-        signal_at(patch, loop, 3)
+        signal_at(patch, step_module, 3)
         with pytest.raises(StoppedError):
             pretrain(jobs[1], QUIET)
     pretrain(jobs[1], QUIET)
@@ -243,7 +252,7 @@ def test_a_compiled_network_learns_the_same(monkeypatch: pytest.MonkeyPatch) -> 
 def test_compiling_is_wired_and_keeps_the_keys(monkeypatch: pytest.MonkeyPatch) -> None:
     compiled: list[nn.Module] = []
     monkeypatch.setattr(nn.Module, "compile", lambda self: compiled.append(self))
-    method = loop.build_method(recipe_with("net.compile=true"), CPU)
-    assert compiled == [method.encoder_q, method.encoder_k]
-    assert set(method.state_dict()) == set(loop.build_method(recipe_with(), CPU).state_dict())
+    method = setup.place_method(recipe_with("net.compile=true"), CPU)
+    assert compiled == [method.student, method.teacher]
+    assert set(method.state_dict()) == set(setup.place_method(recipe_with(), CPU).state_dict())
     assert len(compiled) == 2

@@ -8,9 +8,9 @@ import pytest
 from lupctl.core.formats.pack.read import open_pack
 from lupctl.core.stages.pretrain.job import plan_pretraining
 from lupctl.core.stages.pretrain.memory import recomputed_bytes
-from lupctl.core.training.nets.build import NetworkPlan
 from lupctl.core.training.nets.memory import activation_bytes
 from tests.conftest import Shell
+from tests.tools.networks import plan_network, projection
 from tests.tools.tiny_training import PRETRAIN, as_options, pretrain_job
 
 GIB = 2**30
@@ -104,7 +104,7 @@ def test_a_cpu_works_through_one_batch_norm_group_after_the_other(lupctl: Shell)
 
 def test_what_recomputing_keeps_is_what_it_says() -> None:
     """R18, width 64, at 64 x 32: stem 16 x 32 x 64 twice (convolution and norm), pooled 8 x 16; then eight outputs."""
-    plan = NetworkPlan("r18")
+    plan = plan_network(projection(32), width=64)
     maps = [16 * 8 * 64, 8 * 4 * 128, 4 * 2 * 256, 2 * 1 * 512]  # outputs of the stages
     stem = 2 * 32 * 16 * 64 + 16 * 8 * 64
     # Inside the first block of stage 2, the largest: two convolutions and norms, and those of the shortcut; stage 1 has

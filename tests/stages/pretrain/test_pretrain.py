@@ -20,12 +20,15 @@ from safetensors.torch import load_file
 from lupctl.core.data.sources.synthetic import SyntheticPlan
 from lupctl.core.errors import DataError, InterruptedRunError, StoppedError, UsageError
 from lupctl.core.formats.pack.read import open_pack
-from lupctl.core.formats.weights.file import read_header
-from lupctl.core.stages.pretrain import loop
+from lupctl.core.formats.weights.file import read_method
+from lupctl.core.formats.weights.header import read_header
+from lupctl.core.stages.pretrain import loop, setup
+from lupctl.core.stages.pretrain import step as step_module
 from lupctl.core.stages.pretrain.job import PretrainJob, plan_pretraining, trainable_rows
 from lupctl.core.stages.pretrain.run import pretrain
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.training.engine import gradients
+from lupctl.core.training.engine.curves import RateCurve
 from lupctl.core.training.engine.runs import read_metrics
 from lupctl.core.training.engine.saving import StateWriter
 from tests.conftest import Shell, pack_drawn
@@ -62,9 +65,9 @@ def test_a_run_says_what_it_did(crowd: Path, whole: Path) -> None:
     assert (facts["command"], facts["arch"], facts["steps"], facts["images"]) == ("pretrain", "r18", 4, 36)
     assert (facts["damaged"], facts["packs"]) == (0, ["crowd"])
     header = read_header(whole / CHECKPOINT)
-    assert header["parents"] == facts["parents"] == {"pack:crowd": open_pack(crowd).fingerprint}
-    assert header["network"]["head"] == "projection"
-    assert header["preprocessing"]["height"] == 32
+    assert header.parents == facts["parents"] == {"pack:crowd": open_pack(crowd).fingerprint}
+    assert header.network.head.kind == "projection"
+    assert header.preprocessing.height == 32
     assert not (whole / "resume.pt").exists()
     assert [row["step"] for row in read_metrics(whole)] == [4]
     first = load_file(whole / CHECKPOINT)
@@ -79,7 +82,7 @@ def test_stopped_and_continued_is_the_same_to_the_bit(
 ) -> None:
     job = pretrain_job(crowd, tmp_path / "run")
     with monkeypatch.context() as patch:
-        signal_at(patch, loop, steps, number)
+        signal_at(patch, step_module, steps, number)
         kind = StoppedError if number == signal.SIGTERM else InterruptedRunError
         with pytest.raises(kind, match=f"stopped on request after step {steps} of 4") as caught:
             pretrain(job, QUIET)
@@ -88,7 +91,7 @@ def test_stopped_and_continued_is_the_same_to_the_bit(
     assert not (job.run / CHECKPOINT).exists()
     state = read_state(job.run)
     assert state["step"] == steps
-    assert int(state["model"]["pointer"]) == {1: 16, 2: 32, 3: 8}[steps]
+    assert int(state["model"]["queue.pointer"]) == {1: 16, 2: 32, 3: 8}[steps]
     torch.manual_seed(12345)
     pretrain(job, QUIET)
     assert (job.run / CHECKPOINT).read_bytes() == (whole / CHECKPOINT).read_bytes()
@@ -99,7 +102,7 @@ def test_stopped_and_continued_is_the_same_to_the_bit(
 def stop_at(monkeypatch: pytest.MonkeyPatch, step: int, job: PretrainJob) -> None:
     """Trains until a request to stop comes in a step, counted from where the job was left."""
     with monkeypatch.context() as patch:
-        signal_at(patch, loop, step)
+        signal_at(patch, step_module, step)
         with pytest.raises(StoppedError):
             pretrain(job, Progress())
 
@@ -114,19 +117,31 @@ def test_stopping_twice_leaves_the_queue_of_one_stop(
     assert (once["step"], twice["step"]) == (3, 3)
     for key, value in once["model"].items():
         assert torch.equal(value, twice["model"][key]), key
-    queue = once["model"]["queue"]
+    queue = once["model"]["queue.features"]
     assert torch.allclose(queue.norm(dim=0), torch.ones(40))
     assert not torch.equal(queue, read_fresh_queue(crowd, tmp_path))
 
 
 def read_fresh_queue(crowd: Path, tmp_path: Path) -> torch.Tensor:
-    return loop.build_method(pretrain_job(crowd, tmp_path).recipe, torch.device("cpu")).queue
+    return setup.place_method(pretrain_job(crowd, tmp_path).recipe, torch.device("cpu")).queue.features
+
+
+def test_all_networks_of_the_method_are_kept(whole: Path) -> None:
+    """So that another method can start from them; the checkpoint is one of them."""
+    made, checkpoint = read_method(whole / "method.safetensors"), load_file(whole / CHECKPOINT)
+    assert made.header == read_header(whole / CHECKPOINT)
+    student = {key.removeprefix("student."): value for key, value in made.tensors.items() if key.startswith("student.")}
+    assert student.keys() == checkpoint.keys()
+    assert all(torch.equal(value, checkpoint[key]) for key, value in student.items())
+    assert {f"teacher.{key}" for key in checkpoint} <= made.tensors.keys()
+    assert weights_apart({key: made.tensors[f"teacher.{key}"] for key in checkpoint}, checkpoint) > 0
+    assert made.tensors["queue.features"].shape == (16, 40)
 
 
 def test_a_request_in_the_last_step_lets_the_run_finish(
     crowd: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    signal_at(monkeypatch, loop, 4)
+    signal_at(monkeypatch, step_module, 4)
     pretrain(pretrain_job(crowd, tmp_path / "run"), QUIET)
     assert (tmp_path / "run" / CHECKPOINT).read_bytes() == (whole / CHECKPOINT).read_bytes()
 
@@ -184,7 +199,7 @@ def test_another_seed_is_another_run(crowd: Path, whole: Path, tmp_path: Path) -
 
 
 def test_two_processes_are_one(crowd: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    compute_in_double(monkeypatch, loop, "build_method")
+    compute_in_double(monkeypatch, step_module, setup, "place_method")
     one, two = (pretrain_job(crowd, tmp_path / name, "saving.every_epochs=1") for name in ("one", "two"))
     two.run.mkdir()
     pretrain(one, QUIET)
@@ -199,8 +214,8 @@ def test_two_processes_are_one(crowd: Path, tmp_path: Path, monkeypatch: pytest.
 
 def test_two_processes_leave_the_state_of_one(crowd: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Eleven steps: weights, running statistics, momentum, and a queue that has wrapped four times."""
-    compute_in_double(monkeypatch, loop, "build_method")
-    signal_at(monkeypatch, loop, 11)  # in each process: both forks inherit it
+    compute_in_double(monkeypatch, step_module, setup, "place_method")
+    signal_at(monkeypatch, step_module, 11)  # in each process: both forks inherit it
     one = pretrain_job(crowd, tmp_path / "one", "schedule.epochs=6")
     two = pretrain_job(crowd, tmp_path / "two", "schedule.epochs=6")
     two.run.mkdir()
@@ -209,8 +224,10 @@ def test_two_processes_leave_the_state_of_one(crowd: Path, tmp_path: Path, monke
         pretrain(one, QUIET)
     states = [read_state(job.run) for job in (one, two)]
     assert states[0]["step"] == states[1]["step"] == 11
-    assert torch.equal(states[0]["model"]["pointer"], states[1]["model"]["pointer"])
-    assert not torch.equal(states[0]["model"]["queue"], loop.build_method(one.recipe, torch.device("cpu")).queue)
+    assert torch.equal(states[0]["model"]["queue.pointer"], states[1]["model"]["queue.pointer"])
+    assert not torch.equal(
+        states[0]["model"]["queue.features"], setup.place_method(one.recipe, torch.device("cpu")).queue.features
+    )
     assert weights_apart(states[0]["model"], states[1]["model"]) < 1e-7
     momenta = [state["optimizer"]["state"] for state in states]
     for number, kept in momenta[0].items():
@@ -222,7 +239,7 @@ def test_several_processes_are_one_to_the_bit(
     crowd: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, processes: int
 ) -> None:
     """Eleven steps of the published recipe's views in single precision, with a queue that wraps four times."""
-    signal_at(monkeypatch, loop, 11)
+    signal_at(monkeypatch, step_module, 11)
     one, many = (pretrain_job(crowd, tmp_path / name, "schedule.epochs=6") for name in ("one", "many"))
     many.run.mkdir()
     assert run_forked(loop.train_job, many, processes=processes) == [1] * processes, "all stopped"
@@ -255,7 +272,7 @@ def test_four_processes_killed_and_continued_add_in_the_same_order(
     assert run_forked(loop.train_job, once, processes=4) == [0] * 4
     with monkeypatch.context() as patch:
         patch.setattr(StateWriter, "poll", StateWriter.join)
-        signal_at(patch, loop, 4, signal.SIGKILL)
+        signal_at(patch, step_module, 4, signal.SIGKILL)
         assert run_forked(loop.train_job, again, processes=4) == [-signal.SIGKILL] * 4
     assert read_state(again.run)["step"] == 2
     assert run_forked(loop.train_job, again, processes=4) == [0] * 4
@@ -306,13 +323,13 @@ def test_the_loss_falls(crowd: Path, tmp_path: Path) -> None:
 
 def test_a_loss_that_is_no_number_stops_the_run(crowd: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     job = pretrain_job(crowd, tmp_path / "run", "saving.every_epochs=1", "schedule.epochs=6")
-    real, rates = loop.Schedule.rate, []
+    real, rates = RateCurve.at, []
 
-    def rate(self: loop.Schedule, step: int) -> float:
+    def rate(self: RateCurve, step: int) -> float:
         rates.append(1e38 if step == 4 else real(self, step))
         return rates[-1]
 
-    monkeypatch.setattr(loop.Schedule, "rate", rate)
+    monkeypatch.setattr(RateCurve, "at", rate)
     with pytest.raises(DataError, match=r"(loss|a weight) became (nan|inf) by step 6 at learning rate") as caught:
         pretrain(job, QUIET)
     assert f"last good state: {job.run}/resume.pt" in caught.value.message
@@ -330,8 +347,8 @@ def test_weights_that_overflow_in_the_last_step_are_not_kept(
     crowd: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = pretrain_job(crowd, tmp_path / "run")
-    real: Callable[[loop.Schedule, int], float] = loop.Schedule.rate
-    monkeypatch.setattr(loop.Schedule, "rate", lambda self, step: 3e38 if step == 3 else real(self, step))
+    real: Callable[[RateCurve, int], float] = RateCurve.at
+    monkeypatch.setattr(RateCurve, "at", lambda self, step: 3e38 if step == 3 else real(self, step))
     with pytest.raises(DataError, match=r"a weight became (nan|inf) by step 4"):
         pretrain(job, QUIET)
     assert not (job.run / CHECKPOINT).exists()
@@ -363,7 +380,7 @@ def test_damaged_images_are_passed_over_and_counted(
     facts = pretrain(job, Progress())
     assert facts["damaged"] == 2
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning: passed over: ")]
-    names = open_pack(pack).samples.names
+    names = open_pack(pack).samples.name
     assert len(lines) == 2
     for row in (3, 20):
         assert sum(f"{pack}: image {row} ({names[row]})" in line for line in lines) == 1, lines

@@ -14,13 +14,13 @@ import pytest
 import torch
 
 from lupctl.core.errors import DataError
-from lupctl.core.stages.pretrain import loop
+from lupctl.core.stages.pretrain import step as step_module
 from lupctl.core.stages.pretrain.run import pretrain
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.training.engine.runs import RunFolder
 from lupctl.core.training.engine.saving import StateWriter, copy_to_host
 from tests.conftest import Shell
-from tests.tools.tiny_training import PRETRAIN, as_options, pretrain_job, read_state
+from tests.tools.tiny_training import PRETRAIN, as_options, call_at, pretrain_job, read_state
 
 QUIET = Progress(quiet=True)
 EMPTY: dict[str, Any] = {"model": {}, "optimizer": {}, "random": 0, "damaged": []}
@@ -174,6 +174,11 @@ def torch_weights(run: Path) -> dict[str, torch.Tensor]:
     return load_file(run / "checkpoint.safetensors")
 
 
+def cut(pack: Path) -> None:
+    """Leaves a pack its first 2,048 bytes."""
+    pack.write_bytes(pack.read_bytes()[:2048])
+
+
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_pack_that_breaks_during_the_run(
     crowd: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int
@@ -183,16 +188,8 @@ def test_a_pack_that_breaks_during_the_run(
     shutil.copy(crowd, pack)
     settings = ("schedule.epochs=12", "saving.every_epochs=1")
     job = pretrain_job(pack, tmp_path / "run", *settings, workers=workers)
-    real, seen = loop.set_rate, []
-
-    def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-        seen.append(rate)
-        if len(seen) == 3:
-            pack.write_bytes(pack.read_bytes()[:2048])
-        real(optimizer, rate)
-
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "set_rate", set_rate)
+        call_at(patch, step_module, 3, lambda: cut(pack))
         with pytest.raises(DataError, match=r"crowd\.h5") as caught:
             pretrain(job, QUIET)
     assert caught.value.exit_code == 3
@@ -217,16 +214,8 @@ def test_a_pack_that_disappears_during_the_run(
     pack = tmp_path / "crowd.h5"
     shutil.copy(crowd, pack)
     job = pretrain_job(pack, tmp_path / "run", workers=workers)
-    real, seen = loop.set_rate, []
-
-    def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-        seen.append(rate)
-        if len(seen) == 2:
-            pack.unlink()
-        real(optimizer, rate)
-
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "set_rate", set_rate)
+        call_at(patch, step_module, 2, pack.unlink)
         assert pretrain(job, QUIET)["steps"] == 4
     assert not pack.exists()
     shutil.copy(crowd, pack)

@@ -18,6 +18,7 @@ from lupctl.core.stages.pretrain.profile import LOOP_PARTS, WORKER_PARTS, Profil
 from lupctl.core.stages.pretrain.run import pretrain
 from lupctl.core.system.jobs.messages import average_, timing_messages
 from lupctl.core.system.progress.lines import Progress
+from lupctl.core.system.strings import build_column
 from lupctl.core.training.engine import log as log_module
 from lupctl.core.training.engine.runs import read_metrics
 from lupctl.core.training.engine.stopwatch import Stopwatch
@@ -95,7 +96,7 @@ def test_neighbours_vote_as_a_slow_count_does(seed: int) -> None:
         person=random.integers(-1, 6, number).astype(np.int64),
         camera=random.integers(1, 4, number).astype(np.int16),
         role=np.where(np.arange(number) < 20, 2, 3).astype(np.uint8),
-        names=[f"{place}.jpg" for place in range(number)],
+        name=build_column([f"{place}.jpg" for place in range(number)]),
     )
     samples.person[:20] = random.integers(1, 6, 20)
     features = random.normal(size=(number, 8)).astype(np.float32)

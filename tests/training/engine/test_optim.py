@@ -6,22 +6,26 @@ import pytest
 import torch
 from torch import nn
 
+from lupctl.core.choices import ClipScope, CurveKind
+from lupctl.core.training.engine.clipping import clip_gradients
+from lupctl.core.training.engine.curves import Curve, RateCurve
 from lupctl.core.training.engine.freezing import frozen_steps, set_frozen
-from lupctl.core.training.engine.optim import Schedule, build_optimizer, set_rate
+from lupctl.core.training.engine.groups import parameter_groups, set_rates
+from lupctl.core.training.engine.optim import build_optimizer
 
 
 def test_published_pretraining_is_a_cosine_per_epoch_over_200() -> None:
-    schedule = Schedule(kind="cosine", unit="epoch", lr=0.3, epochs=200, steps_per_epoch=1632)
-    assert schedule.rate(0) == schedule.rate(1631) == 0.3
-    assert schedule.rate(1632) == pytest.approx(0.3 * 0.5 * (1 + math.cos(math.pi / 200)), rel=1e-12)
-    assert schedule.rate(100 * 1632) == pytest.approx(0.15)
-    assert schedule.rate(199 * 1632) == schedule.rate(200 * 1632 - 1) == pytest.approx(1.85e-5, rel=2e-3)
-    rates = [schedule.rate(epoch * 1632) for epoch in range(200)]
+    schedule = RateCurve(kind="cosine", unit="epoch", lr=0.3, epochs=200, steps_per_epoch=1632)
+    assert schedule.at(0) == schedule.at(1631) == 0.3
+    assert schedule.at(1632) == pytest.approx(0.3 * 0.5 * (1 + math.cos(math.pi / 200)), rel=1e-12)
+    assert schedule.at(100 * 1632) == pytest.approx(0.15)
+    assert schedule.at(199 * 1632) == schedule.at(200 * 1632 - 1) == pytest.approx(1.85e-5, rel=2e-3)
+    rates = [schedule.at(epoch * 1632) for epoch in range(200)]
     assert rates == sorted(rates, reverse=True)
 
 
 def test_published_fine_tuning_warms_up_for_ten_epochs_and_falls_twice() -> None:
-    schedule = Schedule(
+    schedule = RateCurve(
         kind="steps",
         unit="epoch",
         lr=3.5e-4,
@@ -33,7 +37,7 @@ def test_published_fine_tuning_warms_up_for_ten_epochs_and_falls_twice() -> None
     )
 
     def at(epoch: int) -> float:
-        first, last = schedule.rate(epoch * 180), schedule.rate(epoch * 180 + 179)
+        first, last = schedule.at(epoch * 180), schedule.at(epoch * 180 + 179)
         assert first == last
         return first
 
@@ -46,7 +50,7 @@ def test_published_fine_tuning_warms_up_for_ten_epochs_and_falls_twice() -> None
 
 
 def test_per_step_the_rate_moves_within_an_epoch() -> None:
-    schedule = Schedule(
+    schedule = RateCurve(
         kind="cosine",
         unit="step",
         lr=1.0,
@@ -56,12 +60,12 @@ def test_per_step_the_rate_moves_within_an_epoch() -> None:
         warmup_factor=0.2,
         final=0.1,
     )
-    assert schedule.rate(0) == pytest.approx(0.2)
-    assert schedule.rate(2) == pytest.approx(0.2 + 0.8 * 0.4)
+    assert schedule.at(0) == pytest.approx(0.2)
+    assert schedule.at(2) == pytest.approx(0.2 + 0.8 * 0.4)
     # Behind the warm-up the cosine is where it would be without one.
-    assert schedule.rate(5) == pytest.approx(0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * 0.5 / 4)))
-    assert schedule.rate(20) == pytest.approx(0.1 + 0.9 * 0.5)
-    assert schedule.rate(40) == pytest.approx(0.1)
+    assert schedule.at(5) == pytest.approx(0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * 0.5 / 4)))
+    assert schedule.at(20) == pytest.approx(0.1 + 0.9 * 0.5)
+    assert schedule.at(40) == pytest.approx(0.1)
 
 
 def published_mgn_rate(step: int, *, warmup: int, delay: int, total: int) -> float:
@@ -77,7 +81,7 @@ def published_mgn_rate(step: int, *, warmup: int, delay: int, total: int) -> flo
 def test_published_mgn_warms_up_holds_and_falls() -> None:
     """Market-1501: 202 steps per epoch, 60 epochs, 10 of warm-up, constant to 30."""
     per_epoch = 202
-    schedule = Schedule(
+    schedule = RateCurve(
         kind="cosine",
         unit="step",
         lr=3.5e-4,
@@ -90,15 +94,15 @@ def test_published_mgn_warms_up_holds_and_falls() -> None:
     )
     for step in [*range(0, 60 * per_epoch, 37), 2019, 2020, 2021, 6059, 6060, 6061, 12119]:
         expected = published_mgn_rate(step, warmup=2020, delay=6060, total=12120)
-        assert schedule.rate(step) == pytest.approx(expected, rel=1e-12), step
-    assert schedule.rate(0) == pytest.approx(3.5e-6)
-    assert schedule.rate(2020) == schedule.rate(6060) == 3.5e-4
-    assert schedule.rate(12120) == pytest.approx(7.7e-7)
+        assert schedule.at(step) == pytest.approx(expected, rel=1e-12), step
+    assert schedule.at(0) == pytest.approx(3.5e-6)
+    assert schedule.at(2020) == schedule.at(6060) == 3.5e-4
+    assert schedule.at(12120) == pytest.approx(7.7e-7)
 
 
 def test_a_constant_rate_is_constant() -> None:
-    schedule = Schedule(kind="constant", unit="step", lr=0.05, epochs=3, steps_per_epoch=7)
-    assert {schedule.rate(step) for step in range(21)} == {0.05}
+    schedule = RateCurve(kind="constant", unit="step", lr=0.05, epochs=3, steps_per_epoch=7)
+    assert {schedule.at(step) for step in range(21)} == {0.05}
 
 
 def parameters() -> list[nn.Parameter]:
@@ -144,11 +148,44 @@ def test_adam_adds_the_decay_to_the_gradient_and_adamw_does_not(name: str) -> No
 
 
 def test_the_rate_is_set_in_every_group() -> None:
-    optimizer = torch.optim.SGD(
-        [{"params": [nn.Parameter(torch.ones(1))]}, {"params": [nn.Parameter(torch.ones(1))]}], lr=1
+    owned = [nn.Parameter(torch.ones(2, 2)), nn.Parameter(torch.ones(3)), nn.Parameter(torch.ones(()))]
+    optimizer = build_optimizer(
+        owned, name="sgd", lr=1, momentum=0.9, weight_decay=1, vector_rate=2.0, vector_decay=0.0
     )
-    set_rate(optimizer, 0.25)
-    assert [group["lr"] for group in optimizer.param_groups] == [0.25, 0.25]
+    assert [group["params"] for group in optimizer.param_groups] == [owned[:1], owned[1:]]
+    set_rates(optimizer, rate=0.25, decay=0.1)
+    assert [group["lr"] for group in optimizer.param_groups] == [0.25, 0.5]
+    assert [group["weight_decay"] for group in optimizer.param_groups] == [0.1, 0.0]
+
+
+def test_groups_without_members_are_left_out() -> None:
+    matrix, frozen = nn.Parameter(torch.ones(2, 2)), nn.Parameter(torch.ones(2), requires_grad=False)
+    assert [group["params"] for group in parameter_groups([matrix, frozen], vector_rate=2.0)] == [[matrix]]
+
+
+@pytest.mark.parametrize("scope", ["all", "tensor"])
+def test_clipping_against_a_loop(scope: ClipScope) -> None:
+    """Lengths 5 and 0.1 to a limit of 1: together both shrink, one by one only the long one."""
+    gradients = [torch.tensor([3.0, 4.0]), torch.tensor([[0.1]]), torch.zeros(2)]
+    owned = [nn.Parameter(torch.ones_like(gradient)) for gradient in gradients] + [nn.Parameter(torch.ones(1))]
+    for parameter, gradient in zip(owned, gradients, strict=False):
+        parameter.grad = gradient.clone()
+    clip_gradients(owned, 1.0, scope=scope)
+    together = math.sqrt(25 + 0.01)
+    for parameter, gradient in zip(owned, gradients, strict=False):
+        norm = together if scope == "all" else float(gradient.norm())
+        torch.testing.assert_close(parameter.grad, gradient * min(1, 1 / (norm + 1e-6)))
+    assert owned[3].grad is None
+    clip_gradients(owned, 0.0, scope=scope)
+    assert float(owned[0].grad.norm()) > 0.9
+
+
+@pytest.mark.parametrize(("kind", "middle"), [("constant", 0.04), ("linear", 0.13), ("cosine", 0.0927)])
+def test_curves_at_the_steps_that_matter(kind: CurveKind, middle: float) -> None:
+    curve = Curve(kind, 0.04, steps=8, final=0.4)
+    assert curve.at(0) == pytest.approx(0.04)
+    assert curve.at(2) == pytest.approx(middle, abs=1e-4)
+    assert curve.at(8) == curve.at(80) == pytest.approx(0.04 if kind == "constant" else 0.4)
 
 
 def small_network() -> nn.Sequential:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +33,9 @@ from lupctl.core.training.loading.loaders import (
 from lupctl.core.training.loading.samplers import ShuffledOrder
 from lupctl.core.training.loading.slots import Room, stack_images
 from lupctl.core.training.loading.worker_errors import BatchSource
-from lupctl.core.training.views.plan import ViewPlan
+from lupctl.core.training.views.draws import SampleDraws
+from lupctl.core.training.views.pixels import make_view
+from lupctl.core.training.views.plan import ViewPlan, draw_view
 from tests.conftest import TinyImages, draw_tiny, encode_tiny
 
 MEAN, STD = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
@@ -79,11 +82,11 @@ def assert_equal(left: Batch, right: Batch) -> None:
     assert torch.equal(left.pixels, right.pixels)
     assert torch.equal(left.rows, right.rows)
     assert left.damaged == right.damaged
+    assert torch.equal(left.keys, right.keys)
     assert len(left.views) == len(right.views)
     for ours, theirs in zip(left.views, right.views, strict=True):
-        assert ours.keys() == theirs.keys()
-        for name in ours:
-            assert torch.equal(ours[name], theirs[name]), name
+        for name, drawn in vars(ours).items():
+            assert torch.equal(drawn, getattr(theirs, name)), name
 
 
 def test_batches_hold_the_images_of_their_step_each_in_its_corner(pack_path: Path, images: list[bytes]) -> None:
@@ -104,9 +107,25 @@ def test_batches_hold_the_images_of_their_step_each_in_its_corner(pack_path: Pat
 def test_the_two_views_differ_and_change_with_the_epoch(pack_path: Path) -> None:
     dataset = dataset_of(pack_path, batch=24)
     first, second = dataset[0], dataset[1]
-    assert not torch.equal(first.views[0]["box"], first.views[1]["box"])
+    assert not torch.equal(first.views[0].box, first.views[1].box)
     order = torch.argsort(first.rows), torch.argsort(second.rows)
-    assert not torch.equal(first.views[0]["box"][order[0]], second.views[0]["box"][order[1]])
+    assert not torch.equal(first.views[0].box[order[0]], second.views[0].box[order[1]])
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_views_of_different_plans_travel_in_one_batch(pack_path: Path, workers: int) -> None:
+    """Two large views and eight small ones, each with the numbers that it has alone."""
+    local = replace(VIEW, height=VIEW.height // 2, width=VIEW.width // 2)
+    images, order = PackImages([open_pack(pack_path)]), ShuffledOrder(24, batch=8, seed=11)
+    dataset = StepDataset(images, order, (VIEW, VIEW, *[local] * 8), seed=11)
+    for step, batch in enumerate(open_loader(dataset, range(2), workers=workers, pin=False)):
+        assert batch.keys.tolist() == order.draw_keys(step).tolist()
+        size = images.sizes(batch.rows.numpy())
+        for view, (plan, drawn) in enumerate(zip((VIEW, VIEW, *[local] * 8), batch.views, strict=True)):
+            alone = draw_view(plan, size, SampleDraws(batch.keys.numpy(), seed=11, epoch=0, view=view))
+            for name, wanted in vars(alone).items():
+                np.testing.assert_array_equal(getattr(drawn, name).numpy(), wanted, err_msg=name)
+            assert make_view(plan, batch.pixels, drawn).shape == (8, 3, plan.height, plan.width)
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -127,9 +146,10 @@ def test_the_shares_of_several_processes_interleave_to_the_whole(pack_path: Path
         shares = [dataset_of(pack_path, rank=rank, processes=processes)[step] for rank in range(processes)]
         for rank, share in enumerate(shares):
             assert share.rows.tolist() == whole.rows[rank::processes].tolist()
+            assert share.keys.tolist() == whole.keys[rank::processes].tolist()
             for ours, theirs in zip(share.views, whole.views, strict=True):
-                for name in ours:
-                    assert torch.equal(ours[name], theirs[name][rank::processes]), name
+                for name, drawn in vars(ours).items():
+                    assert torch.equal(drawn, getattr(theirs, name)[rank::processes]), name
             height, width = share.pixels.shape[1:3]
             assert torch.equal(share.pixels, whole.pixels[rank::processes, :height, :width])
 
@@ -147,15 +167,16 @@ def test_a_damaged_image_is_replaced_by_the_next_and_nothing_else_moves(pack_pat
         expected = old.rows.clone()
         expected[place] = 6
         assert torch.equal(new.rows, expected)
+        assert torch.equal(new.keys, old.rows), "draws are keyed by what was asked for"
         for slot, row in zip(new.pixels, new.rows.tolist(), strict=True):
             pixels = decode_rgb(images[row])
             np.testing.assert_array_equal(slot[: pixels.shape[0], : pixels.shape[1]].numpy(), pixels)
         others = [index for index in range(8) if index not in place]
         for ours, theirs in zip(old.views, new.views, strict=True):
-            for name in ours:
-                assert torch.equal(ours[name][others], theirs[name][others]), name
+            for name, drawn in vars(ours).items():
+                assert torch.equal(drawn[others], getattr(theirs, name)[others]), name
         for name in ("flip", "grey", "radius", "erase"):  # a crop follows the size of the image that came
-            assert torch.equal(old.views[0][name], new.views[0][name])
+            assert torch.equal(getattr(old.views[0], name), getattr(new.views[0], name))
 
 
 def test_the_last_image_is_replaced_by_the_first_and_two_in_a_row_are_passed(pack_path: Path) -> None:
@@ -211,10 +232,10 @@ def test_evaluation_sees_each_image_once_in_order(
     batches = list(open_loader(dataset, range(len(dataset)), workers=workers, pin=False))
     assert torch.cat([batch.rows for batch in batches]).tolist() == list(range(24))
     assert [len(batch.rows) for batch in batches[:-1]] == [chunk] * (len(dataset) - 1)
-    boxes = torch.cat([batch.views[0]["box"] for batch in batches])
+    boxes = torch.cat([batch.views[0].box for batch in batches])
     assert boxes.tolist() == [[0, 0, *decode_rgb(image).shape[:2]] for image in images]
     for batch in batches:
-        assert not batch.views[0]["flip"].any()
+        assert not batch.views[0].flip.any()
 
 
 @pytest.mark.parametrize("workers", [0, 1])
@@ -472,7 +493,7 @@ class CountingDataset(torch.utils.data.Dataset[Batch]):
         side = 96 if item % 3 == 2 else 64
         image = np.full((side, side, 3), item, dtype=np.uint8)
         pixels, _, slot = stack_images([image], self.room, count=1, bound=(8, 8))
-        return Batch(pixels=pixels, rows=torch.tensor([item]), views=(), slot=slot)
+        return Batch(pixels=pixels, rows=torch.tensor([item]), keys=torch.tensor([item]), views=(), slot=slot)
 
 
 @pytest.mark.parametrize("workers", [1, 2])

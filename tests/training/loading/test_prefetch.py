@@ -9,12 +9,15 @@ import torch
 from lupctl.core.training.loading import loaders
 from lupctl.core.training.loading.loaders import Batch, default_workers
 from lupctl.core.training.loading.prefetch import on_device
+from tests.tools.neutral_draws import neutral_draws
 
 CUDA = torch.device("cuda", 0)
 
 
 def batch_of(number: int) -> Batch:
-    return Batch(torch.full((2, 1, 1, 3), number), torch.tensor([number, number]), ({"flip": torch.zeros(2)},))
+    rows = torch.tensor([number, number])
+    draws = neutral_draws(torch.ones(2, 2))
+    return Batch(pixels=torch.full((2, 1, 1, 3), number), rows=rows, keys=rows, views=(draws,))
 
 
 class Notes:
@@ -66,7 +69,7 @@ def test_a_batch_is_copied_while_the_one_before_it_is_worked_on(notes: Notes) ->
         "copy 0", "copy 1", "wait for copy 0", "work on 0",
         "copy 2", "wait for copy 1", "work on 1", "wait for copy 2", "work on 2",
     ]  # fmt: skip
-    assert notes.seen.count("kept") == 9, "pixels, rows and draws of three batches"
+    assert notes.seen.count("kept") == 3 * (3 + 8), "pixels, rows, keys and eight draws of three batches"
 
 
 def test_what_goes_wrong_in_the_loader_is_not_lost(notes: Notes) -> None:

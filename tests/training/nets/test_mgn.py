@@ -1,6 +1,7 @@
 """MGN's structure against the published layout, and its forward pass against one written from the definition."""
 
 import itertools
+from typing import Literal
 
 import pytest
 import torch
@@ -10,9 +11,10 @@ from torch import Tensor, nn
 from lupctl.core.choices import Arch
 from lupctl.core.errors import FormatError
 from lupctl.core.formats.weights.file import load_strictly
-from lupctl.core.training.nets.build import NetworkPlan, build_network
+from lupctl.core.training.nets.build import build_network
 from lupctl.core.training.nets.mgn import HEADS, NEW_PARTS, MgnNetwork, spread_trunk
 from lupctl.core.training.nets.resnet.trunk import ResNetTrunk
+from tests.tools.networks import mgn_heads, plan_network
 
 BLOCKS = {"r50": (3, 4, 6, 3), "r101": (3, 4, 23, 3), "r152": (3, 8, 36, 3)}
 # Tensors of a published file with and without extra batch norm, and parameters with and without 751 classes' rows.
@@ -70,9 +72,17 @@ def published_layout(arch: str, *, extra_bn: bool, classes: int) -> dict[str, tu
     return layout
 
 
-def mgn(arch: Arch = "r18", **more: object) -> MgnNetwork:
-    plan = {"width": 4, "last_stride": 1, "embedding": 5, "outputs": 3, "extra_bn": True, **more}
-    network = build_network(NetworkPlan(arch, head="mgn", **plan))  # type: ignore[arg-type]
+def mgn(
+    arch: Arch = "r18",
+    *,
+    width: int = 4,
+    last_stride: Literal[1, 2] = 1,
+    embedding: int = 5,
+    classes: int = 3,
+    extra_bn: bool = True,
+) -> MgnNetwork:
+    heads = mgn_heads(classes, embedding=embedding, extra_bn=extra_bn)
+    network = build_network(plan_network(heads, arch, width=width, last_stride=last_stride, pooling="gem"))
     assert isinstance(network, MgnNetwork)
     return network
 
@@ -97,7 +107,7 @@ def test_keys_shapes_and_sizes_are_the_published(arch: Arch, extra_bn: bool) -> 
     tensors, plain_tensors, parameters, features_only = COUNTS[arch]
     assert len(wanted) == (tensors if extra_bn else plain_tensors), "the table of patterns itself"
     with torch.device("meta"):
-        network = mgn(arch, width=64, embedding=256, outputs=751, extra_bn=extra_bn)
+        network = mgn(arch, width=64, embedding=256, classes=751, extra_bn=extra_bn)
     found = {key: tuple(value.shape) for key, value in network.state_dict().items()}
     assert found == {key: shape for key, shape in wanted.items() if not key.startswith("pixel_")}
     sizes = {key: value.numel() for key, value in network.named_parameters()}
@@ -107,22 +117,22 @@ def test_keys_shapes_and_sizes_are_the_published(arch: Arch, extra_bn: bool) -> 
 
 
 def test_without_classes_there_are_no_classifiers() -> None:
-    bare, whole = mgn(outputs=0), mgn(outputs=3)
+    bare, whole = mgn(classes=0), mgn(classes=3)
     assert set(whole.state_dict()) - set(bare.state_dict()) == {f"{head}_head.classifier.weight" for head in HEADS}
 
 
 def test_the_parts_have_the_published_sizes() -> None:
     """384 x 128: maps of 24 x 8, stripes of 12 and of 8 rows, a feature of 2048."""
-    seen: dict[str, tuple[int, ...]] = {}
+    seen: dict[str, Tensor] = {}
     with torch.device("meta"):
         network = mgn("r50", width=64, embedding=256).eval()
         for name, module in network.named_modules():
-            module.register_forward_pre_hook(lambda module, given, name=name: seen.update({name: given[0].shape[1:]}))
+            module.register_forward_pre_hook(lambda module, given, name=name: seen.update({name: given[0]}))
         feature = network.embed(torch.empty(2, 3, 384, 128))
     assert feature.shape == (2, 2048)
-    assert {seen[branch] for branch in ("b1", "b2", "b3")} == {(1024, 24, 8)}
+    assert {seen[branch].shape[1:] for branch in ("b1", "b2", "b3")} == {(1024, 24, 8)}
     rows = {"b1": 24, "b2": 24, "b3": 24, "b21": 12, "b22": 12, "b31": 8, "b32": 8, "b33": 8}
-    assert {head: seen[f"{head}_head"] for head in HEADS} == {head: (2048, rows[head], 8) for head in HEADS}
+    assert {head: seen[f"{head}_head"].shape[1:] for head in HEADS} == {head: (2048, rows[head], 8) for head in HEADS}
 
 
 @pytest.mark.parametrize("last_stride", [1, 2])
@@ -210,7 +220,7 @@ def test_the_feature_is_that_of_the_definition(extra_bn: bool) -> None:
 
 def test_heads_begin_as_published() -> None:
     torch.manual_seed(2)
-    network = mgn("r18", width=64, embedding=256, outputs=400)
+    network = mgn("r18", width=64, embedding=256, classes=400)
     head, other = network.b21_head, network.b33_head
     reduce, norm = head.bottleneck
     assert isinstance(reduce, nn.Conv2d)
@@ -234,7 +244,7 @@ def test_heads_begin_as_published() -> None:
 
 
 def test_classifiers_come_in_the_order_of_the_features() -> None:
-    network = mgn(outputs=2)
+    network = mgn(classes=2)
     for number, name in enumerate(HEADS):
         nn.init.constant_(network.get_submodule(f"{name}_head.classifier").weight, number)  # type: ignore[arg-type]
     weight = network.classifier_weight()
@@ -256,7 +266,7 @@ def test_a_trunk_goes_into_the_stem_and_three_branches(arch: Arch) -> None:
     assert count == len([key for key in network.state_dict() if not key.startswith(NEW_PARTS)])
     images = torch.randn(2, 3, 96, 32)
     with torch.no_grad():
-        expected = trunk(images)
+        expected = trunk(images).map
         shared = network.backbone(images)
         for branch in (network.b1, network.b2, network.b3):
             torch.testing.assert_close(branch(shared), expected)

@@ -9,11 +9,14 @@ import torchvision
 from torch import Tensor, nn
 
 from lupctl.core.choices import Arch
-from lupctl.core.training.nets.build import NetworkPlan, build_network
+from lupctl.core.training.nets.build import build_network
 from lupctl.core.training.nets.heads import BatchNormNeck, Projection
 from lupctl.core.training.nets.networks import ContrastiveNetwork, ReidNetwork
+from lupctl.core.training.nets.pooling import Average, GeneralisedMean
 from lupctl.core.training.nets.resnet.norms import GroupedBatchNorm1d, GroupedBatchNorm2d, set_norm_groups
-from lupctl.core.training.nets.resnet.trunk import Average, GeneralisedMean, ResNetTrunk
+from lupctl.core.training.nets.resnet.trunk import ResNetTrunk
+from lupctl.core.training.nets.trunk import Maps
+from tests.tools.networks import neck, plan_network, projection
 
 TORCHVISION = {
     "r18": torchvision.models.resnet18,
@@ -64,7 +67,7 @@ def test_last_stride_1_doubles_the_map_with_the_same_weights(arch: Arch) -> None
     fine.load_state_dict(usual.state_dict())
     images = torch.randn(1, 3, 64, 32)
     with torch.no_grad():
-        coarse_map, fine_map = usual(images), fine(images)
+        coarse_map, fine_map = usual(images).map, fine(images).map
     assert coarse_map.shape[2:] == (2, 1)
     assert fine_map.shape[2:] == (4, 2)
 
@@ -83,7 +86,8 @@ def test_initialisation_is_torchvisions() -> None:
 def test_a_narrow_trunk_scales_every_stage() -> None:
     trunk = ResNetTrunk("r50", width=16)
     assert trunk.num_features == 512
-    assert trunk(torch.randn(2, 3, 32, 32)).shape == (2, 512, 1, 1)
+    maps = trunk(torch.randn(2, 3, 32, 32))
+    assert (maps.map.shape, maps.token) == ((2, 512, 1, 1), None)
 
 
 # Batch norm in groups
@@ -143,7 +147,7 @@ def test_one_group_and_evaluation_are_plain(kind: str) -> None:
 
 
 def test_groups_reach_every_batch_norm() -> None:
-    network = build_network(NetworkPlan("r50", width=4, head="bnneck", outputs=3))
+    network = build_network(plan_network(neck(3), "r50"))
     set_norm_groups(network, 4)
     norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d)]
     assert len(norms) == 54  # 53 in the trunk, and the neck
@@ -155,9 +159,9 @@ def test_images_of_one_group_do_not_touch_those_of_another() -> None:
     trunk = ResNetTrunk("r18", width=4)
     set_norm_groups(trunk, 2)
     images = torch.randn(8, 3, 32, 16)
-    before = trunk(images)
+    before = trunk(images).map
     images[1::2] = torch.randn(4, 3, 32, 16)
-    after = trunk(images)
+    after = trunk(images).map
     assert torch.equal(before[0::2], after[0::2])
     assert not torch.allclose(before[1::2], after[1::2])
 
@@ -193,13 +197,14 @@ def test_generalised_mean_is_its_formula() -> None:
         for channel in range(5):
             values = [max(float(value), 1e-6) for value in features[image, channel].flatten()]
             expected[image, channel] = (sum(value**2.5 for value in values) / 8) ** (1 / 2.5)
-    torch.testing.assert_close(pool(features), expected)
-    pool(features).sum().backward()
+    torch.testing.assert_close(pool(Maps(features, None)), expected)
+    pool(Maps(features, None)).sum().backward()
     assert float(pool.p.grad.abs()) > 0
     positive = features.abs() + 0.1
-    torch.testing.assert_close(GeneralisedMean(power=1.0).double()(positive), positive.mean(dim=(2, 3)))
+    maps = Maps(positive, None)
+    torch.testing.assert_close(GeneralisedMean(power=1.0).double()(maps), positive.mean(dim=(2, 3)))
     torch.testing.assert_close(
-        GeneralisedMean(power=200.0).double()(positive), positive.amax(dim=(2, 3)), rtol=0.02, atol=0
+        GeneralisedMean(power=200.0).double()(maps), positive.amax(dim=(2, 3)), rtol=0.02, atol=0
     )
     assert GeneralisedMean().p.tolist() == [3]
 
@@ -224,7 +229,7 @@ def test_the_neck_keeps_its_shift_at_zero_and_normalises() -> None:
 
 def test_the_reid_network_retrieves_with_the_feature_after_the_neck() -> None:
     torch.manual_seed(7)
-    network = build_network(NetworkPlan("r18", width=4, last_stride=1, pooling="gem", head="bnneck", outputs=9))
+    network = build_network(plan_network(neck(9), last_stride=1, pooling="gem"))
     assert isinstance(network, ReidNetwork)
     network.eval()
     nn.init.normal_(network.head.neck.running_mean)
@@ -243,7 +248,7 @@ def test_the_reid_network_retrieves_with_the_feature_after_the_neck() -> None:
 
 def test_the_contrastive_network_gives_unit_vectors_of_two_linear_layers() -> None:
     torch.manual_seed(8)
-    network = build_network(NetworkPlan("r18", width=4, head="projection", outputs=16))
+    network = build_network(plan_network(projection(16)))
     assert isinstance(network, ContrastiveNetwork)
     assert isinstance(network.head, Projection)
     network.eval()
@@ -258,6 +263,11 @@ def test_the_contrastive_network_gives_unit_vectors_of_two_linear_layers() -> No
     assert not [name for name, module in network.head.named_modules() if isinstance(module, nn.BatchNorm1d)]
 
 
-def test_a_plan_survives_its_header() -> None:
-    plan = NetworkPlan("r101", width=32, last_stride=1, pooling="gem", head="bnneck", outputs=751)
-    assert NetworkPlan(**plan.to_json()) == plan
+@pytest.mark.parametrize("arch", typing.get_args(Arch))
+def test_blocks_are_the_residual_blocks_in_their_order(arch: Arch) -> None:
+    with torch.device("meta"):
+        trunk = ResNetTrunk(arch, width=4)
+    names = {module: name for name, module in trunk.named_modules()}
+    found = [names[block] for block in trunk.blocks()]
+    depths = {"r18": (2, 2, 2, 2), "r50": (3, 4, 6, 3), "r101": (3, 4, 23, 3), "r152": (3, 8, 36, 3)}[arch]
+    assert found == [f"layer{stage}.{block}" for stage, depth in enumerate(depths, 1) for block in range(depth)]

@@ -27,8 +27,10 @@ def batches(path: Path, *, workers: int = 0, **more: float) -> list[Batch]:
 
 def changed(found: Batch, plain: Batch) -> NDArray[np.bool_]:
     assert torch.equal(found.rows, plain.rows)
-    for key, value in plain.views[0].items():
-        assert torch.equal(found.views[0][key], value), f"{key}: crops, mirrors and erasing are drawn as without"
+    for name, value in vars(plain.views[0]).items():
+        assert torch.equal(getattr(found.views[0], name), value), (
+            f"{name}: crops, mirrors and erasing are drawn as without"
+        )
     return (found.pixels != plain.pixels).flatten(1).any(dim=1).numpy()
 
 

@@ -15,9 +15,11 @@ from torchvision.transforms.v2 import functional as reference
 
 from lupctl.core.choices import Interpolation
 from lupctl.core.training.loading.slots import Room, stack_images
+from lupctl.core.training.views.drawn import DrawTensors
 from lupctl.core.training.views.draws import SampleDraws
 from lupctl.core.training.views.pixels import blur, erase, jitter_colours, luma, make_view, resize_taps
 from lupctl.core.training.views.plan import Jitter, ViewPlan, draw_view
+from tests.tools.neutral_draws import neutral_draws
 
 FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 NEUTRAL = ViewPlan(height=64, width=32, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
@@ -48,33 +50,22 @@ def picture(height: int, width: int, *, seed: int = 0) -> NDArray[np.uint8]:
     return np.where(half, noise, blocks).astype(np.uint8)
 
 
-def draws_of(number: int, size: NDArray[np.int64], **changes: object) -> dict[str, Tensor]:
+def draws_of(size: NDArray[np.int64], **changes: object) -> DrawTensors:
     """Draws that leave the whole image alone, but for what is named."""
-    neutral: dict[str, Tensor] = {
-        "box": torch.cat([torch.zeros(number, 2), torch.from_numpy(size).float()], dim=1),
-        "shift": torch.zeros(number, 2, dtype=torch.int32),
-        "flip": torch.zeros(number, dtype=torch.bool),
-        "grey": torch.zeros(number, dtype=torch.bool),
-        "radius": torch.zeros(number),
-        "jitter": torch.tensor([[1.0, 1.0, 1.0, 0.0]]).repeat(number, 1),
-        "jitter_order": torch.full((number, 4), -1),
-        "erase": torch.zeros(number, 4, dtype=torch.int32),
-    }
-    for name, value in changes.items():
-        neutral[name] = torch.as_tensor(value).to(neutral[name].dtype)
-        assert neutral[name].shape[0] == number
-    return neutral
+    neutral = neutral_draws(torch.from_numpy(size))
+    changed = {name: torch.as_tensor(value).to(getattr(neutral, name).dtype) for name, value in changes.items()}
+    assert all(len(value) == len(size) for value in changed.values())
+    return replace(neutral, **changed)
 
 
 def view_of(plan: ViewPlan, image: NDArray[np.uint8], **changes: object) -> Tensor:
     """One image's view, (3, H, W)."""
     pixels, size, _ = stack_images([image], Room(), count=1)
-    return make_view(plan, pixels, draws_of(1, size, **changes))[0]
+    return make_view(plan, pixels, draws_of(size, **changes))[0]
 
 
-def real_draws(plan: ViewPlan, size: NDArray[np.int64], *, seed: int = 4) -> dict[str, Tensor]:
-    drawn = draw_view(plan, size, SampleDraws(np.arange(len(size)), seed=seed, epoch=0, view=0))
-    return {name: torch.from_numpy(getattr(drawn, name)) for name in drawn.__dataclass_fields__}
+def real_draws(plan: ViewPlan, size: NDArray[np.int64], *, seed: int = 4) -> DrawTensors:
+    return draw_view(plan, size, SampleDraws(np.arange(len(size)), seed=seed, epoch=0, view=0)).tensors()
 
 
 def grey_levels(view: Tensor) -> NDArray[np.int64]:
@@ -187,7 +178,7 @@ def test_padding_then_flip_is_done_in_that_order() -> None:
 def test_flip_mirrors_columns_of_the_chosen_images_only() -> None:
     images = [picture(64, 32, seed=seed) for seed in range(3)]
     pixels, size, _ = stack_images(images, Room(), count=len(images))
-    view = make_view(NEUTRAL, pixels, draws_of(3, size, flip=[False, True, False]))
+    view = make_view(NEUTRAL, pixels, draws_of(size, flip=[False, True, False]))
     for place, image in enumerate(images):
         np.testing.assert_array_equal(grey_levels(view[place]), image[:, ::-1] if place == 1 else image)
 
@@ -366,12 +357,12 @@ def test_erasing_with_black_comes_before_normalisation() -> None:
 # A whole view
 
 
-def slow_view(plan: ViewPlan, image: NDArray[np.uint8], draws: dict[str, Tensor], place: int) -> NDArray[np.float64]:
+def slow_view(plan: ViewPlan, image: NDArray[np.uint8], draws: DrawTensors, place: int) -> NDArray[np.float64]:
     """The seven steps of the published recipe for one image, each as plainly as it can be said; (3, H, W)."""
-    top, left, height, width = (int(value) for value in draws["box"][place])
+    top, left, height, width = (int(value) for value in draws.box[place])
     cut = Image.fromarray(image).crop((left, top, left + width, top + height))
     pixels = pillow_resize(cut, plan.width, plan.height, plan.interpolation)
-    rows, columns = draws["shift"][place].tolist()
+    rows, columns = draws.shift[place].tolist()
     if plan.pad:
         padded = ImageOps.expand(pixels, border=plan.pad, fill=0)
         x, y = plan.pad + columns, plan.pad + rows
@@ -383,17 +374,17 @@ def slow_view(plan: ViewPlan, image: NDArray[np.uint8], draws: dict[str, Tensor]
         reference.adjust_saturation,
         reference.adjust_hue,
     )
-    for operation in draws["jitter_order"][place].tolist():
+    for operation in draws.jitter_order[place].tolist():
         if operation >= 0:
-            view = steps[operation](view, float(draws["jitter"][place, operation]))
+            view = steps[operation](view, float(draws.jitter[place, operation]))
     array = view.double().numpy()
-    if draws["grey"][place]:
+    if draws.grey[place]:
         array = np.repeat(np.tensordot([0.299, 0.587, 0.114], array, axes=1)[None], 3, axis=0)
-    if draws["radius"][place] > 0:
-        array = np.stack([slow_blur(channel, float(draws["radius"][place])) for channel in array])
-    if draws["flip"][place]:
+    if draws.radius[place] > 0:
+        array = np.stack([slow_blur(channel, float(draws.radius[place])) for channel in array])
+    if draws.flip[place]:
         array = array[:, :, ::-1]
-    top, left, height, width = draws["erase"][place].tolist()
+    top, left, height, width = draws.erase[place].tolist()
     if plan.erase_fill == "black":
         array[:, top : top + height, left : left + width] = 0
     array = (array - np.array(plan.mean)[:, None, None]) / np.array(plan.std)[:, None, None]
@@ -451,8 +442,7 @@ def test_images_of_different_sizes_in_one_batch_are_each_as_alone(plan: ViewPlan
     draws = real_draws(plan, size)
     together = make_view(plan, pixels, draws)
     for place, image in enumerate(images):
-        own = {name: value[place : place + 1] for name, value in draws.items()}
-        alone = make_view(plan, torch.from_numpy(image[None]), own)
+        alone = make_view(plan, torch.from_numpy(image[None]), draws.part(place, place + 1))
         assert torch.equal(together[place], alone[0]), place
 
 
@@ -466,7 +456,7 @@ def test_the_work_may_be_cut_anywhere(chunk_pixels: int, monkeypatch: pytest.Mon
 
 
 def test_no_images_give_no_views() -> None:
-    empty = {name: value[:0] for name, value in real_draws(FULL, np.array([[64, 32]])).items()}
+    empty = real_draws(FULL, np.array([[64, 32]])).part(0, 0)
     assert make_view(FULL, torch.zeros(0, 64, 32, 3, dtype=torch.uint8), empty).shape == (0, 3, 64, 32)
 
 

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torchvision.transforms import RandomResizedCrop
 
+from lupctl.core.training.views.drawn import ViewDraws
 from lupctl.core.training.views.draws import SampleDraws
 from lupctl.core.training.views.plan import (
     Jitter,
-    ViewDraws,
     ViewPlan,
     build_view_plan,
     central_crop,
@@ -23,6 +23,7 @@ from lupctl.core.training.views.plan import (
     draw_erase,
     draw_jitter,
     draw_view,
+    draw_views,
 )
 
 PLAN = ViewPlan(
@@ -144,6 +145,57 @@ def test_view_draws_of_a_sample_do_not_depend_on_its_company() -> None:
         alone = draw_view(plan, size[place : place + 1], SampleDraws(np.array([row]), seed=5, epoch=2, view=1))
         for name in ViewDraws.__dataclass_fields__:
             np.testing.assert_array_equal(getattr(together, name)[place], getattr(alone, name)[0], err_msg=name)
+
+
+LARGE, LOCAL, OTHER = (
+    PLAN,
+    replace(PLAN, height=128, width=64, crop_area=(0.05, 0.4)),
+    replace(PLAN, pad=4, jitter=Jitter()),
+)
+
+
+@pytest.mark.parametrize(
+    "plans",
+    [[LARGE], [LARGE, LARGE], [LARGE, LOCAL], [LARGE, LARGE, *[LOCAL] * 8], [LOCAL, LARGE, OTHER, LOCAL, LARGE], []],
+    ids=["one", "two alike", "two", "two and eight", "in turns", "none"],
+)
+@pytest.mark.parametrize("number", [1, 7])
+def test_views_drawn_together_are_those_drawn_one_by_one(plans: list[ViewPlan], number: int) -> None:
+    rows = np.random.default_rng(1).integers(0, 2**32, number)
+    size = np.random.default_rng(2).integers(20, 300, (number, 2))
+    together = draw_views(plans, size, rows, seed=5, epoch=2)
+    assert len(together) == len(plans)
+    for view, (plan, found) in enumerate(zip(plans, together, strict=True)):
+        alone = draw_view(plan, size, SampleDraws(rows, seed=5, epoch=2, view=view))
+        for name in ViewDraws.__dataclass_fields__:
+            ours, theirs = getattr(found, name), getattr(alone, name)
+            assert ours.dtype == theirs.dtype
+            np.testing.assert_array_equal(ours, theirs, err_msg=f"{view}: {name}")
+
+
+def test_equal_plans_are_drawn_in_one_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[int] = []
+
+    def count(plan: ViewPlan, size: NDArray[np.int64], draws: SampleDraws) -> ViewDraws:
+        drawn.append(len(size))
+        return draw_view(plan, size, draws)
+
+    monkeypatch.setattr("lupctl.core.training.views.plan.draw_view", count)
+    draw_views([LARGE, LOCAL, LARGE, *[LOCAL] * 7], sizes(3, 64, 32), np.arange(3), seed=5, epoch=2)
+    assert drawn == [2 * 3, 8 * 3]
+
+
+def test_draws_stay_what_they_are_as_tensors() -> None:
+    drawn = draw_view(PLAN, sizes(6, 64, 32), stream(6))
+    tensors = drawn.tensors()
+    for found, shift in (
+        (tensors.arrays(), 0), (tensors.to(torch.device("cpu")).arrays(), 0), (tensors.part(2, 5).arrays(), 2),
+        (drawn.part(2, 5), 2),
+    ):  # fmt: skip
+        for name, values in vars(found).items():
+            whole = getattr(drawn, name)
+            assert values.dtype == whole.dtype
+            np.testing.assert_array_equal(values, whole[shift : shift + len(values)], err_msg=name)
 
 
 def test_switches_come_with_their_probabilities_and_independently() -> None:

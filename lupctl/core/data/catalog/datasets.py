@@ -115,7 +115,7 @@ def catalog_entry(dataset: Dataset) -> CatalogEntry:
             )
         case "synthetic":
             return CatalogEntry(
-                name="synthetic", title="drawn persons", layout="drawn", terms="drawn by lupctl; free to use"
+                name=dataset, title="drawn persons", layout="drawn", terms="drawn by lupctl; free to use"
             )
 
 

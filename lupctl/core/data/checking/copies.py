@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lupctl.core.choices import ROLE_CODES
-from lupctl.core.data.checking.labels import NUM_EXAMPLES, Finding, Labelled, Severity
+from lupctl.core.data.checking.labels import NUM_EXAMPLES, Finding, Severity
+from lupctl.core.formats.pack.samples import Samples
 
 TEST_ROLES = (ROLE_CODES["query"], ROLE_CODES["gallery"])
 
@@ -43,13 +44,13 @@ class _Tally:
         del self.groups[NUM_EXAMPLES:]
 
 
-def check_copies(images: Labelled, keys: NDArray[np.uint64], digest: Callable[[int], bytes]) -> list[Finding]:
+def check_copies(samples: Samples, keys: NDArray[np.uint64], digest: Callable[[int], bytes]) -> list[Finding]:
     """Images with the same bytes, an error where one is in train and the other in query or gallery.
 
     Memory is that of sorting the keys, however many copies there are.
 
     Args:
-        images: N images.
+        samples: who is on N images.
         keys: (N) equal for equal bytes, rarely for others; 0 for images that are not to be compared.
         digest: a checksum of one row's bytes that can be trusted; called for rows whose keys are equal only.
     """
@@ -57,16 +58,16 @@ def check_copies(images: Labelled, keys: NDArray[np.uint64], digest: Callable[[i
     for rows in _equal_rows(keys):
         groups: dict[bytes, _Group] = {}
         for row in rows.tolist():
-            groups.setdefault(digest(row), _Group()).add(row, int(images.role[row]))
+            groups.setdefault(digest(row), _Group()).add(row, int(samples.role[row]))
         for group in groups.values():
             if group.count > 1:
                 (across if group.in_train and group.in_test else within).add(group)
     findings = []
     if across.count:
         what = "are in train and, byte for byte, in query or gallery; scores on it would be too good"
-        findings.append(_found(images, "error", "copies-across", across, what))
+        findings.append(_found(samples, "error", "copies-across", across, what))
     if within.count:
-        findings.append(_found(images, "warning", "copies", within, "occur more than once, byte for byte"))
+        findings.append(_found(samples, "warning", "copies", within, "occur more than once, byte for byte"))
     return findings
 
 
@@ -81,6 +82,6 @@ def _equal_rows(keys: NDArray[np.uint64]) -> Iterator[NDArray[np.int64]]:
         yield order[begin:end]
 
 
-def _found(images: Labelled, severity: Severity, what: str, tally: _Tally, message: str) -> Finding:
-    examples = [" = ".join(images.names[row] for row in rows) for rows in tally.groups]
+def _found(samples: Samples, severity: Severity, what: str, tally: _Tally, message: str) -> Finding:
+    examples = [" = ".join(samples.name[row] for row in rows) for rows in tally.groups]
     return Finding(severity, what, f"{tally.count:,} images {message}", tally.count, examples)

@@ -110,6 +110,6 @@ def compare_checksums(pack: Pack, *, title: str, workers: int | None, progress: 
     with closing(damage_in_order), progress.task(title, total=len(pack), unit="images") as task:
         for run, damage in zip(runs, damage_in_order, strict=True):
             for row, reason in damage:
-                looks.note_bad(row, pack.samples.names[row], reason)
+                looks.note_bad(row, pack.samples.name[row], reason)
             task.advance(run.end - run.begin)
     return looks

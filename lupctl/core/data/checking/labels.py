@@ -1,37 +1,17 @@
 """What can be wrong with labels and with copies of images, for packs and for raw data alike."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lupctl.core.choices import DISTRACTOR, JUNK, ROLE_CODES, Role
 from lupctl.core.data.catalog.datasets import CatalogEntry
+from lupctl.core.formats.pack.samples import Samples
 
 Severity = Literal["error", "warning", "note"]
 NUM_EXAMPLES = 5
-
-
-class Labelled(Protocol):
-    """Images in parallel columns, as a listing or the samples of a pack."""
-
-    @property
-    def names(self) -> Sequence[str]:
-        """(N) paths relative to the dataset's root."""
-
-    @property
-    def person(self) -> NDArray[np.int64]:
-        """(N) the dataset's own numbers."""
-
-    @property
-    def camera(self) -> NDArray[np.int16]:
-        """(N) as published."""
-
-    @property
-    def role(self) -> NDArray[np.uint8]:
-        """(N) role codes."""
 
 
 @dataclass(frozen=True)
@@ -70,13 +50,13 @@ class Count:
 Counts = dict[Role | Literal["all"], dict[str, Count]]
 
 
-def count_images(images: Labelled, entry: CatalogEntry | None) -> Counts:
+def count_images(samples: Samples, entry: CatalogEntry | None) -> Counts:
     """Images, persons and cameras of every split that is there or should be, and of the whole, beside the published.
 
     Persons are those with a number above 0 (from 0 on in training images), cameras those from 0 on.
 
     Args:
-        images: the dataset.
+        samples: the dataset's.
         entry: what was published, if anything.
     """
     published_images = entry.images if entry else {}
@@ -84,23 +64,23 @@ def count_images(images: Labelled, entry: CatalogEntry | None) -> Counts:
     is_benchmark = "query" in published_images
     counts: Counts = {}
     for role, code in ROLE_CODES.items():
-        rows = images.role == code
+        rows = samples.role == code
         if not rows.any() and role not in published_images:
             continue
         counts[role] = {
             "images": Count(published_images.get(role), int(rows.sum())),
-            "persons": Count(published_persons.get(role), _num_from(images.person[rows], 0 if role == "train" else 1)),
-            "cameras": Count(None, _num_from(images.camera[rows], 0)),
+            "persons": Count(published_persons.get(role), _num_from(samples.person[rows], 0 if role == "train" else 1)),
+            "cameras": Count(None, _num_from(samples.camera[rows], 0)),
         }
-    labelled = images.role != ROLE_CODES["unlabelled"]
+    labelled = samples.role != ROLE_CODES["unlabelled"]
     # In training images, as those of LUPerson-NL, 0 is a person like any other.
-    distractors = labelled & (images.role != ROLE_CODES["train"]) & (images.person == DISTRACTOR)
+    distractors = labelled & (samples.role != ROLE_CODES["train"]) & (samples.person == DISTRACTOR)
     counts["all"] = {
-        "images": Count(None, len(images.names)),
-        "persons": Count(None, _num_from(images.person, 1)),
-        "cameras": Count(entry.cameras if entry else None, _num_from(images.camera, 0)),
+        "images": Count(None, len(samples)),
+        "persons": Count(None, _num_from(samples.person, 1)),
+        "cameras": Count(entry.cameras if entry else None, _num_from(samples.camera, 0)),
         "distractors": Count(entry.distractors if entry and is_benchmark else None, int(distractors.sum())),
-        "junk": Count(entry.junk if entry and is_benchmark else None, int((labelled & (images.person == JUNK)).sum())),
+        "junk": Count(entry.junk if entry and is_benchmark else None, int((labelled & (samples.person == JUNK)).sum())),
     }
     return counts
 
@@ -130,11 +110,11 @@ def check_published(counts: Counts, entry: CatalogEntry) -> list[Finding]:
     return [Finding("error" if is_benchmark else "warning", "published", message, len(wrong), examples)]
 
 
-def check_labels(images: Labelled) -> list[Finding]:
+def check_labels(samples: Samples) -> list[Finding]:
     """Persons, cameras and roles that make a training or an evaluation wrong."""
     findings: list[Finding] = []
-    counts = {role: int((images.role == code).sum()) for role, code in ROLE_CODES.items()}
-    leaked = sorted(_persons_in(images, "train") & (_persons_in(images, "query") | _persons_in(images, "gallery")))
+    counts = {role: int((samples.role == code).sum()) for role, code in ROLE_CODES.items()}
+    leaked = sorted(_persons_in(samples, "train") & (_persons_in(samples, "query") | _persons_in(samples, "gallery")))
     if leaked:
         findings.append(
             Finding(
@@ -145,37 +125,37 @@ def check_labels(images: Labelled) -> list[Finding]:
                 [str(person) for person in leaked[:NUM_EXAMPLES]],
             )
         )
-    nameless = (images.role == ROLE_CODES["train"]) & (images.person < 0)
-    nameless |= (images.role == ROLE_CODES["query"]) & (images.person <= 0)
-    findings += _found(images, nameless, "error", "unlabelled", "training or query images carry no person")
+    nameless = (samples.role == ROLE_CODES["train"]) & (samples.person < 0)
+    nameless |= (samples.role == ROLE_CODES["query"]) & (samples.person <= 0)
+    findings += _found(samples, nameless, "error", "unlabelled", "training or query images carry no person")
     if counts["query"] and not counts["gallery"]:
         findings.append(Finding("error", "no-gallery", "there are queries and no gallery to search", counts["query"]))
     elif counts["query"]:
-        findings += _check_queries(images, counts["query"])
+        findings += _check_queries(samples, counts["query"])
     elif counts["gallery"]:
         findings.append(Finding("warning", "no-query", "there is a gallery and no query", counts["gallery"]))
     return findings
 
 
-def _check_queries(images: Labelled, num_queries: int) -> list[Finding]:
+def _check_queries(samples: Samples, num_queries: int) -> list[Finding]:
     """Queries that no gallery image can answer: the same person from another camera."""
-    in_gallery = images.role == ROLE_CODES["gallery"]
+    in_gallery = samples.role == ROLE_CODES["gallery"]
     cameras: dict[int, set[int]] = {}
-    for person, camera in zip(images.person[in_gallery].tolist(), images.camera[in_gallery].tolist(), strict=True):
+    for person, camera in zip(samples.person[in_gallery].tolist(), samples.camera[in_gallery].tolist(), strict=True):
         cameras.setdefault(person, set()).add(camera)
-    unanswered = np.zeros(len(images.names), np.bool_)
-    for row in np.flatnonzero(images.role == ROLE_CODES["query"]).tolist():
-        unanswered[row] = not cameras.get(int(images.person[row]), set()) - {int(images.camera[row])}
+    unanswered = np.zeros(len(samples), np.bool_)
+    for row in np.flatnonzero(samples.role == ROLE_CODES["query"]).tolist():
+        unanswered[row] = not cameras.get(int(samples.person[row]), set()) - {int(samples.camera[row])}
     none_left = int(unanswered.sum()) == num_queries
     message = "queries have no gallery image of their person from another camera"
-    return _found(images, unanswered, "error" if none_left else "warning", "unanswered", message)
+    return _found(samples, unanswered, "error" if none_left else "warning", "unanswered", message)
 
 
-def _found(images: Labelled, rows: NDArray[np.bool_], severity: Severity, what: str, message: str) -> list[Finding]:
+def _found(samples: Samples, rows: NDArray[np.bool_], severity: Severity, what: str, message: str) -> list[Finding]:
     count = int(rows.sum())
     if count == 0:
         return []
-    examples = [images.names[row] for row in np.flatnonzero(rows)[:NUM_EXAMPLES].tolist()]
+    examples = [samples.name[row] for row in np.flatnonzero(rows)[:NUM_EXAMPLES].tolist()]
     return [Finding(severity, what, f"{count:,} {message}", count, examples)]
 
 
@@ -184,7 +164,7 @@ def _num_from(numbers: NDArray[np.int64] | NDArray[np.int16], least: int) -> int
     return len(np.unique(numbers[numbers >= least]))
 
 
-def _persons_in(images: Labelled, role: Role) -> set[int]:
+def _persons_in(samples: Samples, role: Role) -> set[int]:
     """Persons of a role, without junk and distractors."""
-    persons = np.unique(images.person[images.role == ROLE_CODES[role]])
+    persons = np.unique(samples.person[samples.role == ROLE_CODES[role]])
     return set(persons[persons > 0].tolist())

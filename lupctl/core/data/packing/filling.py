@@ -7,16 +7,15 @@ from zlib import crc32
 
 import numpy as np
 
-from lupctl.core.choices import ROLE_NAMES, ImageCheck
+from lupctl.core.choices import MAX_BAD, ROLE_NAMES, SHARD_BYTES, ImageCheck
 from lupctl.core.data.packing.stored import build_reader
-from lupctl.core.data.sources.records import AheadSource, BlockSource, Listing, Source
+from lupctl.core.data.sources.records import AheadSource, BlockSource, Source
 from lupctl.core.formats.images.headers import HeaderReader
-from lupctl.core.formats.pack.write import SHARD_BYTES, PackWriter
+from lupctl.core.formats.pack.samples import Samples
+from lupctl.core.formats.pack.write import PackWriter
 from lupctl.core.formats.pack.write_shard import PackedBlock, PackedImage
-from lupctl.core.system.strings import build_names
 from lupctl.core.system.threads.ordered import map_in_order
 
-MAX_BAD = 0.001
 # Encoded bytes in a block: what fits into a core's cache between reading, summing and writing.
 BLOCK_BYTES = 2**19
 FEWEST_ROWS, MOST_ROWS = 16, 1024
@@ -54,7 +53,7 @@ class Filling:
     Args:
         writer: gets the images, from its `position` on.
         source: where they are.
-        listing: what `source` lists, N images.
+        samples: what `source` lists, N images.
         settings: how.
         mean_bytes: of an encoded image, about; None where that is not known.
         workers: decoding threads.
@@ -62,7 +61,7 @@ class Filling:
 
     writer: PackWriter
     source: Source
-    listing: Listing
+    samples: Samples
     settings: PackSettings
     mean_bytes: int | None
     workers: int
@@ -72,26 +71,34 @@ class Filling:
         if self.settings.checked == "header" and isinstance(self.source, BlockSource):
             yield from self._fill_blocks(self.source.read_block)
         else:
-            yield from self._fill_rows(end=len(self.listing))
+            yield from self._fill_rows(end=len(self.samples))
 
     def _fill_rows(self, *, end: int) -> Iterator[int]:
         """The rows up to `end - 1`, one by one."""
-        listing, begin = self.listing, self.writer.position
+        samples, begin = self.samples, self.writer.position
         # Elements of a memoryview are Python integers at a third of the cost of numpy's scalars.
-        persons, cameras, roles = listing.person.data, listing.camera.data, listing.role.data
+        persons, cameras, roles = samples.person.data, samples.camera.data, samples.role.data
         read = build_reader(self.source, size=self.settings.size, check=self.settings.checked)
-        images = map_in_order(read, listing.names[begin:end], workers=self.workers)
+        images = map_in_order(read, samples.name[begin:end], workers=self.workers)
         with closing(images):
             for row, image in enumerate(images, start=begin):
                 if row % ROWS_AHEAD == 0:
                     self._read_ahead(row)
-                name = listing.names[row]
+                name = samples.name[row]
                 if image.reason:
                     self.writer.reject(name, image.reason)
                 else:
                     role = ROLE_NAMES[roles[row]]
                     self.writer.add(
-                        PackedImage(image.encoded, image.height, image.width, name, persons[row], cameras[row], role)
+                        PackedImage(
+                            encoded=image.encoded,
+                            height=image.height,
+                            width=image.width,
+                            name=name,
+                            person=persons[row],
+                            camera=cameras[row],
+                            role=role,
+                        )
                     )
                 yield 1
 
@@ -100,12 +107,12 @@ class Filling:
         headers = HeaderReader()
         num_rows = min(max(BLOCK_BYTES // (self.mean_bytes or BLOCK_BYTES), FEWEST_ROWS), MOST_ROWS)
         # No block has images of two roles.
-        for role_end in [*(np.flatnonzero(np.diff(self.listing.role)) + 1).tolist(), len(self.listing)]:
+        for role_end in [*(np.flatnonzero(np.diff(self.samples.role)) + 1).tolist(), len(self.samples)]:
             while (begin := self.writer.position) < role_end:
                 end = min(begin + num_rows, role_end)
                 self._read_ahead(begin)
                 values = read(begin, end)
-                block = None if values is None else _build_block(values, self.listing, headers, begin=begin)
+                block = None if values is None else _build_block(values, self.samples.part(begin, end), headers)
                 if block is None:
                     yield from self._fill_rows(end=end)
                 else:
@@ -117,10 +124,8 @@ class Filling:
             self.source.read_ahead(row)
 
 
-def _build_block(
-    values: Sequence[memoryview], listing: Listing, headers: HeaderReader, *, begin: int
-) -> PackedBlock | None:
-    """The rows of one role from `begin` on; None where one of them has to be decoded."""
+def _build_block(values: Sequence[memoryview], samples: Samples, headers: HeaderReader) -> PackedBlock | None:
+    """Images of one role; None where one of them has to be decoded."""
     encoded = b"".join(values)
     count = len(values)
     offsets = np.zeros(count + 1, np.int64)
@@ -128,14 +133,5 @@ def _build_block(
     size = headers.read_sizes(encoded, offsets)
     if not size.all():
         return None
-    rows = slice(begin, begin + count)
-    return PackedBlock(
-        encoded,
-        offsets,
-        np.fromiter(map(crc32, values), np.uint32, count),
-        size,
-        build_names(listing.names)[rows],
-        listing.person[rows],
-        listing.camera[rows],
-        ROLE_NAMES[int(listing.role[begin])],
-    )
+    checksums = np.fromiter(map(crc32, values), np.uint32, count)
+    return PackedBlock(encoded=encoded, offsets=offsets, crc32=checksums, size=size, samples=samples)

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from lupctl.core.data.sources.records import Listing
 from lupctl.core.errors import DataError
 from lupctl.core.formats.pack.facts import packed_check
 from lupctl.core.formats.pack.read import Pack, open_pack
+from lupctl.core.formats.pack.samples import Samples
 
 
 class PackedSource:
@@ -46,10 +46,9 @@ class PackedSource:
             "quarantined": len(record["quarantine"]),
         }
 
-    def list_images(self) -> Listing:
+    def list_images(self) -> Samples:
         """Every image of the pack in its order."""
-        samples = self._pack.samples
-        return Listing(samples.names, samples.person, samples.camera, samples.role)
+        return self._pack.samples
 
     def read(self, name: str) -> bytes:
         """The encoded image of one name, its checksum compared.
@@ -71,13 +70,13 @@ class PackedSource:
         height, width = self._pack.size[row].tolist()
         return self._pack.read(row), height, width
 
-    def digest(self, listing: Listing) -> tuple[str, int | None]:
+    def digest(self, samples: Samples) -> tuple[str, int | None]:
         """Stands for the images and labels of the pack, whatever file they are in."""
         digest = hashlib.sha256(f"pack {self._pack.dataset} {self._pack.fingerprint}".encode())
         return f"sha256:{digest.hexdigest()}", self._pack.num_bytes
 
     def _row(self, name: str) -> int:
-        names = self._pack.samples.names
+        names = self._pack.samples.name
         for begin, end in zip(self._runs, self._runs[1:], strict=False):
             if begin < end:
                 row = bisect_left(names, name, begin, end)

@@ -1,20 +1,14 @@
 """From a layout to a source."""
 
 from pathlib import Path
-from typing import assert_never
+from typing import TYPE_CHECKING, assert_never
 
-from lupctl.core.choices import CameraRule, Layout, Version
+from lupctl.core.choices import DRAWING_SEED, CameraRule, Layout, Version
 from lupctl.core.data.catalog.datasets import find_entry
-from lupctl.core.data.sources.layouts.csv_table import CsvSource
-from lupctl.core.data.sources.layouts.cuhk03 import Cuhk03IndexSource
-from lupctl.core.data.sources.layouts.images import ImagesSource
-from lupctl.core.data.sources.layouts.lmdb_folder import LmdbSource
-from lupctl.core.data.sources.layouts.luperson_nl import LupersonNlSource
-from lupctl.core.data.sources.layouts.market1501 import Market1501Source
-from lupctl.core.data.sources.layouts.msmt17 import Msmt17Source
-from lupctl.core.data.sources.layouts.persons import PersonsSource
 from lupctl.core.data.sources.records import Source
-from lupctl.core.data.sources.synthetic import SyntheticPlan, SyntheticSource
+
+if TYPE_CHECKING:
+    from lupctl.core.data.sources.synthetic import SyntheticSource
 
 
 def build_source(
@@ -43,35 +37,54 @@ def build_source(
     Raises:
         DataError: the folder is not laid out so.
     """
+    # Each layout is imported where it is wanted: a table needs no reader of databases, and nothing here a painter.
     entry = find_entry(dataset)
     terms = entry.terms if entry else ""
     match layout:
         case "market1501":
+            from lupctl.core.data.sources.layouts.market1501 import Market1501Source
+
             return Market1501Source(path, dataset=dataset, terms=terms, version=version)
         case "images":
+            from lupctl.core.data.sources.layouts.images import ImagesSource
+
             return ImagesSource(path, dataset=dataset, terms=terms)
         case "persons":
+            from lupctl.core.data.sources.layouts.persons import PersonsSource
+
             return PersonsSource(path, dataset=dataset, cameras=cameras, terms=terms)
         case "cuhk03-index":
+            from lupctl.core.data.sources.layouts.cuhk03 import Cuhk03IndexSource
+
             return Cuhk03IndexSource(path, dataset=dataset, terms=terms, root=root)
         case "msmt17":
+            from lupctl.core.data.sources.layouts.msmt17 import Msmt17Source
+
             return Msmt17Source(path, dataset=dataset, terms=terms, version=version, with_val=with_val)
         case "luperson-nl":
+            from lupctl.core.data.sources.layouts.luperson_nl import LupersonNlSource
+
             return LupersonNlSource(path, dataset=dataset, terms=terms)
         case "lmdb":
+            from lupctl.core.data.sources.layouts.lmdb_folder import LmdbSource
+
             return LmdbSource(path, dataset=dataset, terms=terms, keys=keys)
         case "csv":
+            from lupctl.core.data.sources.layouts.csv_table import CsvSource
+
             return CsvSource(path, dataset=dataset, terms=terms, root=root)
         case _:
             assert_never(layout)
 
 
-def build_synthetic(*, seed: int = 0) -> SyntheticSource:
+def build_synthetic(*, seed: int = DRAWING_SEED) -> "SyntheticSource":
     """Drawn persons in a number that suits trying things out on a CPU: about 10,000 images.
 
     Args:
         seed: another seed draws other persons in other places.
     """
+    from lupctl.core.data.sources.synthetic import SyntheticPlan, SyntheticSource
+
     plan = SyntheticPlan(
         seed=seed,
         unlabelled_persons=2_000,

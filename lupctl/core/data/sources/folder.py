@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lupctl.core.errors import DataError
-from lupctl.core.system.strings import Names, NamesBuilder, sort_rows
+from lupctl.core.system.strings import StringColumn, StringColumnBuilder, sort_rows
 
 # What OpenCV reads; anything else beside the images (Thumbs.db, readme.txt, .mat) is none of ours.
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm"})
@@ -22,7 +22,7 @@ class Scan:
         num_ignored: files that are no images by their names, and hidden ones.
     """
 
-    names: Names
+    names: StringColumn
     num_ignored: int
 
 
@@ -81,7 +81,7 @@ def describe_some(names: Iterable[str]) -> str:
 
 
 def _walk(root: Path, folders: Sequence[str]) -> Scan:
-    names = NamesBuilder()
+    names = StringColumnBuilder()
     strange: list[str] = []
     num_ignored = 0
     seen: set[tuple[int, int]] = set()  # folders by device and number, against links that lead back up
@@ -120,7 +120,7 @@ def _list_folder(root: Path, folder: str) -> tuple[Iterator[str], list[str], int
         root: what names are relative to.
         folder: empty, or a path with `/` at its end.
     """
-    found = NamesBuilder()
+    found = StringColumnBuilder()
     strange: list[str] = []
     num_ignored = 0
     with os.scandir(root / folder) as entries:

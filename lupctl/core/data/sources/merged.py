@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 
 from lupctl.core.choices import JUNK, ROLE_CODES, UNKNOWN_CAMERA
 from lupctl.core.data.sources.digest import source_digest
-from lupctl.core.data.sources.records import CheckedSource, Listing, Source
+from lupctl.core.data.sources.records import CheckedSource, Source
 from lupctl.core.errors import UsageError
-from lupctl.core.system.strings import NamesBuilder, build_names, sort_rows
+from lupctl.core.formats.pack.samples import Samples
+from lupctl.core.system.strings import StringColumnBuilder, sort_rows
 
 LEARNABLE = (ROLE_CODES["unlabelled"], ROLE_CODES["train"])
 
@@ -93,7 +94,7 @@ class MergedSource:
         """Queries and gallery images of each part, where there are any."""
         return {part.source.dataset: part.left_out for part in self._looked[1] if part.left_out}
 
-    def list_images(self) -> Listing:
+    def list_images(self) -> Samples:
         """The images of all parts, sorted by name.
 
         Raises:
@@ -112,7 +113,7 @@ class MergedSource:
         part = self._sources[dataset]
         return part.read_checked(inside) if isinstance(part, CheckedSource) else None
 
-    def digest(self, listing: Listing) -> tuple[str, int | None]:
+    def digest(self, samples: Samples) -> tuple[str, int | None]:
         """Stands for all parts; the bytes are about those of the images that are taken."""
         _, parts = self._looked
         digest = hashlib.sha256(json.dumps([[part.source.dataset, part.digest] for part in parts]).encode())
@@ -120,29 +121,28 @@ class MergedSource:
         return f"sha256:{digest.hexdigest()}", sum(sizes) if len(sizes) == len(parts) else None
 
     @cached_property
-    def _looked(self) -> tuple[Listing, list[_Part]]:
-        names = NamesBuilder()
+    def _looked(self) -> tuple[Samples, list[_Part]]:
+        names = StringColumnBuilder()
         parts = []
         for dataset, source in self._sources.items():
-            listing = source.list_images()
-            rows = _learnable_rows(listing)
-            column = build_names(listing.names)
+            samples = source.list_images()
+            rows = _learnable_rows(samples)
             for row in rows.data:
-                names.append(f"{dataset}/{column[row]}")
-            digest, num_bytes = source_digest(source, listing)
-            taken = None if num_bytes is None else num_bytes * len(rows) // max(len(listing), 1)
-            parts.append(_Part(source, len(rows), len(listing) - len(rows), digest, taken))
+                names.append(f"{dataset}/{samples.name[row]}")
+            digest, num_bytes = source_digest(source, samples)
+            taken = None if num_bytes is None else num_bytes * len(rows) // max(len(samples), 1)
+            parts.append(_Part(source, len(rows), len(samples) - len(rows), digest, taken))
         count = len(names)
-        listing = Listing(
-            names=names.build(),
+        merged = Samples(
+            name=names.build(),
             person=np.full(count, JUNK, np.int64),
             camera=np.full(count, UNKNOWN_CAMERA, np.int16),
             role=np.full(count, ROLE_CODES["unlabelled"], np.uint8),
         )
-        return listing, parts
+        return merged, parts
 
 
-def _learnable_rows(listing: Listing) -> NDArray[np.int64]:
+def _learnable_rows(samples: Samples) -> NDArray[np.int64]:
     """Rows that may be trained on, in the order of their names."""
-    rows = np.flatnonzero(np.isin(listing.role, LEARNABLE))
-    return rows[sort_rows(build_names(listing.names).take(rows))]
+    rows = np.flatnonzero(np.isin(samples.role, LEARNABLE))
+    return rows[sort_rows(samples.name.take(rows))]

@@ -1,37 +1,8 @@
 """A dataset before it is packed: what images there are, and how to get the bytes of one."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-import numpy as np
-from numpy.typing import NDArray
-
-from lupctl.core.system.strings import build_names
-
-
-@dataclass(frozen=True)
-class Listing:
-    """The images of one dataset in parallel columns, sorted by (role, name).
-
-    Args:
-        names: (N) paths relative to the dataset's root with `/` between parts; unique. Any sequence is taken and kept
-            as `Names`.
-        person: (N) int64, the dataset's own number; -1 unknown or junk.
-        camera: (N) int16, as published; -1 unknown.
-        role: (N) uint8, see `lupctl.core.choices.ROLE_CODES`.
-    """
-
-    names: Sequence[str]
-    person: NDArray[np.int64]
-    camera: NDArray[np.int16]
-    role: NDArray[np.uint8]
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "names", build_names(self.names))
-
-    def __len__(self) -> int:
-        return len(self.names)
+from lupctl.core.formats.pack.samples import Samples
 
 
 class Source(Protocol):
@@ -45,8 +16,8 @@ class Source(Protocol):
     def facts(self) -> dict[str, object]:
         """Where the images come from (layout, root, seed, terms), for the pack's record."""
 
-    def list_images(self) -> Listing:
-        """Every image that belongs to the dataset, sorted; reads names only, never pixels."""
+    def list_images(self) -> Samples:
+        """Every image that belongs to the dataset, sorted by (role, name); reads names only, never pixels."""
 
     def read(self, name: str) -> bytes:
         """The encoded image of one name; may be called from several threads at once."""
@@ -64,7 +35,7 @@ class CheckedSource(Protocol):
 class DigestedSource(Protocol):
     """A source that knows better than its files' sizes and times whether it has changed."""
 
-    def digest(self, listing: Listing) -> tuple[str, int | None]:
+    def digest(self, samples: Samples) -> tuple[str, int | None]:
         """As `lupctl.core.data.sources.digest.source_digest`."""
 
 
@@ -73,7 +44,7 @@ class BlockSource(Protocol):
     """A source that reads many images at once faster than one by one."""
 
     def read_block(self, begin: int, end: int) -> list[memoryview] | None:
-        """The encoded images of rows `begin` to `end - 1` of its own listing; None where one is missing.
+        """The encoded images of rows `begin` to `end - 1` of its own list; None where one is missing.
 
         They are valid until the next call in the same thread.
         """
@@ -81,7 +52,7 @@ class BlockSource(Protocol):
 
 @runtime_checkable
 class AheadSource(Protocol):
-    """A source whose images lie in one file, about in the order of its listing."""
+    """A source whose images lie in one file, about in the order of its list."""
 
     def read_ahead(self, row: int) -> None:
         """Has the system fetch what lies behind the image of a row from the disk, and does not wait for it."""

@@ -8,11 +8,12 @@ from functools import cached_property
 import cv2
 import numpy as np
 
-from lupctl.core.choices import DISTRACTOR, JUNK, ROLE_CODES, UNKNOWN_CAMERA, Role
+from lupctl.core.choices import DISTRACTOR, JUNK, ROLE_CODES, SYNTHETIC, UNKNOWN_CAMERA, Role
 from lupctl.core.data.drawing.chance import PRESENCE, Chance
 from lupctl.core.data.drawing.shot import Shot, draw_shot
-from lupctl.core.data.sources.records import Listing
 from lupctl.core.errors import DataError, UsageError
+from lupctl.core.formats.pack.samples import Samples
+from lupctl.core.system.strings import build_column
 
 JPEG_QUALITY = 95
 # Sets of people that never share a member.
@@ -87,7 +88,7 @@ class SyntheticSource:
         dataset: the name the pack will carry.
     """
 
-    def __init__(self, plan: SyntheticPlan, *, dataset: str = "synthetic") -> None:
+    def __init__(self, plan: SyntheticPlan, *, dataset: str = SYNTHETIC) -> None:
         self.plan = plan
         self._dataset = dataset
 
@@ -101,11 +102,11 @@ class SyntheticSource:
         """The plan, for the pack's record."""
         return {"layout": "synthetic", "plan": asdict(self.plan), "terms": "drawn by lupctl; free to use"}
 
-    def list_images(self) -> Listing:
+    def list_images(self) -> Samples:
         """Every image of the plan, sorted by (role, name); nothing is drawn."""
         entries = list(self._entries.values())
-        return Listing(
-            names=[entry.name for entry in entries],
+        return Samples(
+            name=build_column(entry.name for entry in entries),
             person=np.array([entry.person for entry in entries], np.int64),
             camera=np.array([entry.camera for entry in entries], np.int16),
             role=np.array([ROLE_CODES[entry.role] for entry in entries], np.uint8),

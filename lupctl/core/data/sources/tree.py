@@ -6,13 +6,12 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from lupctl.core.choices import ROLE_CODES, UNKNOWN_CAMERA, Layout, Role
 from lupctl.core.data.sources.folder import Scan, describe_some, read_image, scan_images
-from lupctl.core.data.sources.records import Listing
 from lupctl.core.errors import DataError
-from lupctl.core.system.strings import Names, NamesBuilder, sort_rows
+from lupctl.core.formats.pack.samples import Samples
+from lupctl.core.system.strings import StringColumn, StringColumnBuilder, sort_rows
 
 
 class ImageTree:
@@ -63,36 +62,35 @@ class ImageTree:
             raise DataError(f"{self.root}: {len(names):,} names {what}: {describe_some(names)}", hint=hint)
 
 
-def build_listing(rows: Iterable[tuple[Role, str, int, int]]) -> Listing:
-    """A listing of rows (role, name, person, camera) in any order; a name may come twice."""
-    names, person, camera, role = NamesBuilder(), array("q"), array("h"), array("B")
+def build_samples(rows: Iterable[tuple[Role, str, int, int]]) -> Samples:
+    """Samples from rows (role, name, person, camera) in any order; a name may come twice."""
+    names, person, camera, role = StringColumnBuilder(), array("q"), array("h"), array("B")
     for role_name, name, number, camera_number in rows:
         names.append(name)
         person.append(number)
         camera.append(camera_number)
         role.append(ROLE_CODES[role_name])
-    return sort_listing(
-        names.build(),
-        person=np.frombuffer(person, np.int64),
-        camera=np.frombuffer(camera, np.int16),
-        role=np.frombuffer(role, np.uint8),
+    return sort_samples(
+        Samples(
+            person=np.frombuffer(person, np.int64),
+            camera=np.frombuffer(camera, np.int16),
+            role=np.frombuffer(role, np.uint8),
+            name=names.build(),
+        )
     )
 
 
-def sort_listing(
-    names: Names, *, person: NDArray[np.int64], camera: NDArray[np.int16], role: NDArray[np.uint8]
-) -> Listing:
-    """A listing of columns (N) in any order."""
-    by_name = sort_rows(names)
-    order = by_name[np.argsort(role[by_name], kind="stable")]
-    return Listing(names.take(order), person[order], camera[order], role[order])
+def sort_samples(samples: Samples) -> Samples:
+    """The same in the order of (role, name)."""
+    by_name = sort_rows(samples.name)
+    return samples.select(by_name[np.argsort(samples.role[by_name], kind="stable")])
 
 
-def build_uniform(names: Sequence[str], persons: Iterable[int], role: Role) -> Listing:
-    """A listing of sorted names in one role without cameras."""
+def build_uniform(names: StringColumn, persons: Iterable[int], role: Role) -> Samples:
+    """Samples of sorted names in one role without cameras."""
     count = len(names)
-    return Listing(
-        names=names,
+    return Samples(
+        name=names,
         person=np.fromiter(persons, np.int64, count),
         camera=np.full(count, UNKNOWN_CAMERA, np.int16),
         role=np.full(count, ROLE_CODES[role], np.uint8),

@@ -22,6 +22,7 @@ from lupctl.core.formats.features.file import (
 )
 from lupctl.core.formats.pack.samples import COLUMN_TYPES, GROUP, Samples
 from lupctl.core.formats.record import RECORD_ATTRIBUTE
+from lupctl.core.system.strings import build_column
 
 ARCHIVE_SUFFIX = ".npz"
 ARCHIVE_ROLES: Final[tuple[Role, ...]] = ("query", "gallery")
@@ -115,7 +116,7 @@ def _read_archive(path: Path) -> Features:
         person=np.concatenate([person for _, _, person, _ in parts]),
         camera=np.concatenate([camera for *_, camera in parts]),
         role=np.concatenate([np.full(len(vectors), ROLE_CODES[role], np.uint8) for role, vectors, *_ in parts]),
-        names=[f"{role} {row}" for role, vectors, *_ in parts for row in range(len(vectors))],
+        name=build_column(f"{role} {row}" for role, vectors, *_ in parts for row in range(len(vectors))),
     )
     return Features(features=np.concatenate([queries, gallery]), samples=samples, record=_record_of(path))
 
@@ -141,7 +142,9 @@ def _read_bare(path: Path) -> Features:
         raise FormatError(f"{path}: damaged ({error})", hint=HINT) from error
     if len(names) != len(vectors):
         raise FormatError(f"{path}: {len(names)} names for {len(vectors)} features", hint=HINT)
-    samples = Samples(person=columns["person"], camera=columns["camera"], role=columns["role"], names=names)
+    samples = Samples(
+        person=columns["person"], camera=columns["camera"], role=columns["role"], name=build_column(names)
+    )
     return Features(features=vectors, samples=samples, record=_record_of(path))
 
 

@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 from lupctl.core.formats.pack.samples import Samples
 from lupctl.core.formats.pack.shards import Shard
-from lupctl.core.system.strings import build_names
 
 COLUMNS_KEY = "columns"
 
@@ -43,7 +42,7 @@ def digest_columns(
         (samples.role, "u1"),
     ):
         digest.update(np.ascontiguousarray(values, kind).data)
-    for part in build_names(samples.names).joined():
+    for part in samples.name.joined():
         digest.update(part)
     return f"sha256:{digest.hexdigest()}"
 

@@ -146,7 +146,7 @@ class Pack:
         if zlib.crc32(encoded) != checksum:
             found = "cut short" if len(encoded) < length else "wrong checksum"
             raise CorruptImageError(
-                f"{self.shards[part].path}: image {row} ({self.samples.names[row]}) is damaged: {found}", hint=HINT
+                f"{self.shards[part].path}: image {row} ({self.samples.name[row]}) is damaged: {found}", hint=HINT
             )
         return encoded
 

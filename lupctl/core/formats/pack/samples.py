@@ -1,6 +1,6 @@
-"""Who is on each image: the columns that packs and features share."""
+"""Who is on each image: the columns that sources, packs and features share."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lupctl.core.errors import FormatError
-from lupctl.core.system.strings import Names, NamesBuilder, build_names
+from lupctl.core.system.strings import StringColumn, StringColumnBuilder
 
 GROUP = "samples"
 # Names that h5py makes Python objects of at the same time; larger blocks are slower.
@@ -18,7 +18,7 @@ NAME_ROWS = 1 << 13
 COLUMN_TYPES: dict[str, np.dtype[Any]] = {"person": np.dtype("<i8"), "camera": np.dtype("<i2"), "role": np.dtype("u1")}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Samples:
     """N images in parallel columns.
 
@@ -26,29 +26,28 @@ class Samples:
         person: (N) int64, the dataset's own number; -1 unknown or junk.
         camera: (N) int16, as published; -1 unknown.
         role: (N) uint8, see `lupctl.core.choices.ROLE_CODES`.
-        names: (N) paths relative to the dataset's root; unique. Any sequence is taken and kept as `Names`.
+        name: (N) paths relative to the dataset's root with `/` between parts; unique.
     """
 
     person: NDArray[np.int64]
     camera: NDArray[np.int16]
     role: NDArray[np.uint8]
-    names: Sequence[str]
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "names", build_names(self.names))
+    name: StringColumn
 
     def __len__(self) -> int:
-        return len(self.names)
+        return len(self.name)
 
     def select(self, indices: ArrayLike) -> "Samples":
         """The samples at `indices` (K integers, or N booleans), in that order."""
         rows = np.arange(len(self))[np.asarray(indices)] if len(self) else np.zeros(0, np.int64)
         return Samples(
-            person=self.person[rows],
-            camera=self.camera[rows],
-            role=self.role[rows],
-            names=build_names(self.names).take(rows),
+            person=self.person[rows], camera=self.camera[rows], role=self.role[rows], name=self.name.take(rows)
         )
+
+    def part(self, begin: int, end: int) -> "Samples":
+        """The samples `begin` to `end - 1`, which share the memory of all."""
+        rows = slice(begin, end)
+        return Samples(person=self.person[rows], camera=self.camera[rows], role=self.role[rows], name=self.name[rows])
 
 
 def concatenate_samples(parts: list[Samples]) -> Samples:
@@ -62,10 +61,10 @@ def concatenate_samples(parts: list[Samples]) -> Samples:
     person = np.concatenate([part.person for part in parts])
     camera = np.concatenate([part.camera for part in parts])
     role = np.concatenate([part.role for part in parts])
-    names = NamesBuilder()
+    names = StringColumnBuilder()
     while parts:
-        names.extend(parts.pop(0).names)
-    return Samples(person=person, camera=camera, role=role, names=names.build())
+        names.extend(parts.pop(0).name)
+    return Samples(person=person, camera=camera, role=role, name=names.build())
 
 
 def write_samples(file: h5py.File, samples: Samples) -> None:
@@ -76,7 +75,7 @@ def write_samples(file: h5py.File, samples: Samples) -> None:
     kind = h5py.string_dtype("utf-8")
     written = group.create_dataset("name", shape=(len(samples),), dtype=kind, track_times=False)
     start = 0
-    for block in build_names(samples.names).encoded_blocks(NAME_ROWS):
+    for block in samples.name.encoded_blocks(NAME_ROWS):
         written[start : start + len(block)] = np.array(block, dtype=object)
         start += len(block)
 
@@ -100,10 +99,10 @@ def read_samples(file: h5py.File, path: Path, *, hint: str) -> Samples:
     for column, values in columns.items():
         if values.shape != (len(names),):
             raise FormatError(f"{path}: {GROUP}/{column} has shape {values.shape} for {len(names)} names", hint=hint)
-    return Samples(person=columns["person"], camera=columns["camera"], role=columns["role"], names=names)
+    return Samples(person=columns["person"], camera=columns["camera"], role=columns["role"], name=names)
 
 
-def read_names(dataset: h5py.Dataset) -> Names:
+def read_names(dataset: h5py.Dataset) -> StringColumn:
     """A column of variable-length strings; h5py's own way would make a Python object of every name at once.
 
     Raises:
@@ -118,7 +117,7 @@ def read_names(dataset: h5py.Dataset) -> Names:
         ends[start + 1 : stop + 1] += ends[start]
         letters += b"".join(block)
         start = stop
-    return Names(np.frombuffer(letters, np.uint8), ends)
+    return StringColumn(np.frombuffer(letters, np.uint8), ends)
 
 
 def read_name_blocks(dataset: h5py.Dataset) -> Iterator[list[bytes]]:

@@ -8,7 +8,7 @@ from operator import lt
 from pathlib import Path
 from types import TracebackType
 
-from lupctl.core.choices import ROLE_CODES
+from lupctl.core.choices import ROLE_CODES, SHARD_BYTES
 from lupctl.core.errors import DataError, FormatError, UsageError
 from lupctl.core.formats.pack.columns import COLUMNS_KEY, columns_hold
 from lupctl.core.formats.pack.lock import holds_only_shards, lock_folder, old_place, part_place, set_aside
@@ -17,7 +17,6 @@ from lupctl.core.formats.pack.write_shard import PackedBlock, PackedImage, Shard
 from lupctl.core.formats.record import build_record
 from lupctl.core.system.disk.atomic import check_absent, disk_errors_named, sync_path
 
-SHARD_BYTES = 8 * 2**30
 # What a record says of one file or one writer, and not of the pack.
 FILE_KEYS = {"shard", "quarantine", "command", COLUMNS_KEY}
 
@@ -118,18 +117,18 @@ class PackWriter:
         Raises:
             DataError: as `add`.
         """
-        names = next(block.names.encoded_blocks(len(block)))
+        names = next(block.samples.name.encoded_blocks(len(block)))
         in_order = all(map(lt, names, names[1:]))
         room = self._shard_bytes - (self._shard.num_bytes if self._shard else 0)
         if not in_order or len(block.encoded) > room:
             for image in block:
                 self.add(image)
             return
-        role = ROLE_CODES[block.role]
-        self._check_next((role, block.names[0]))
+        role = int(block.samples.role[0])
+        self._check_next((role, block.samples.name[0]))
         with disk_errors_named(self.path):
             self._open_shard(len(block.encoded)).add_block(block)
-        self._last_key = (role, block.names[-1])
+        self._last_key = (role, block.samples.name[-1])
         self.position += len(block)
 
     def reject(self, name: str, reason: str) -> None:
@@ -193,7 +192,7 @@ class PackWriter:
             self.quarantine += shard.record["quarantine"]
             self.position = self._first_position = place["end"]
             self._num_shards += 1
-            self._last_key = (int(samples.role[-1]), samples.names[-1])
+            self._last_key = (int(samples.role[-1]), samples.name[-1])
         for path in self._folder.glob("*"):
             if path not in kept:
                 path.unlink()

@@ -5,7 +5,7 @@ import zlib
 from array import array
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import BinaryIO
@@ -14,13 +14,13 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from lupctl.core.choices import ROLE_CODES, Role
+from lupctl.core.choices import ROLE_CODES, ROLE_NAMES, Role
 from lupctl.core.formats.pack.columns import COLUMNS_KEY, digest_columns
 from lupctl.core.formats.pack.crops import CropColumnsWriter, CropFacts
 from lupctl.core.formats.pack.samples import Samples, write_samples
 from lupctl.core.formats.record import reserve_space, write_record
 from lupctl.core.system.disk.atomic import sync_path
-from lupctl.core.system.strings import Names, NamesBuilder
+from lupctl.core.system.strings import StringColumnBuilder
 
 # A block of images is larger and goes past the buffer, without a copy of it.
 BUFFER_BYTES = 2**18
@@ -52,13 +52,14 @@ class PackedImage:
     height: int
     width: int
     name: str
+    _: KW_ONLY
     person: int = -1
     camera: int = -1
     role: Role = "unlabelled"
     crop: CropFacts | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class PackedBlock:
     """Consecutive rows of a pack, n images of one role.
 
@@ -67,34 +68,29 @@ class PackedBlock:
         offsets: (n+1) int64, rising from 0; image i is `encoded[offsets[i]:offsets[i+1]]`.
         crc32: (n) uint32, of each encoded image.
         size: (n, 2) uint16, height and width.
-        names: (n) as of `PackedImage`, sorted.
-        person: (n) int64.
-        camera: (n) int16.
-        role: what the images are for.
+        samples: (n) who is on the images, all of one role and sorted by name.
     """
 
     encoded: bytes
     offsets: NDArray[np.int64]
     crc32: NDArray[np.uint32]
     size: NDArray[np.uint16]
-    names: Names
-    person: NDArray[np.int64]
-    camera: NDArray[np.int16]
-    role: Role
+    samples: Samples
 
     def __len__(self) -> int:
         return len(self.crc32)
 
     def __iter__(self) -> Iterator[PackedImage]:
+        samples = self.samples
         for row, (begin, end) in enumerate(pairwise(self.offsets.tolist())):
             yield PackedImage(
-                self.encoded[begin:end],
-                int(self.size[row, 0]),
-                int(self.size[row, 1]),
-                self.names[row],
-                int(self.person[row]),
-                int(self.camera[row]),
-                self.role,
+                encoded=self.encoded[begin:end],
+                height=int(self.size[row, 0]),
+                width=int(self.size[row, 1]),
+                name=samples.name[row],
+                person=int(samples.person[row]),
+                camera=int(samples.camera[row]),
+                role=ROLE_NAMES[int(samples.role[row])],
             )
 
 
@@ -125,7 +121,7 @@ class ShardWriter:
         self._persons = array("q")
         self._cameras = array("h")
         self._roles = array("B")
-        self._names = NamesBuilder()
+        self._names = StringColumnBuilder()
         self._crops = CropColumnsWriter()
 
     def add(self, image: PackedImage) -> None:
@@ -149,10 +145,10 @@ class ShardWriter:
         self.num_bytes += len(block.encoded)
         self._checksums.frombytes(block.crc32.tobytes())
         self._sizes.frombytes(block.size.tobytes())
-        self._persons.frombytes(block.person.tobytes())
-        self._cameras.frombytes(block.camera.tobytes())
-        self._roles.frombytes(bytes([ROLE_CODES[block.role]]) * len(block))
-        self._names.extend(block.names)
+        self._persons.frombytes(block.samples.person.tobytes())
+        self._cameras.frombytes(block.samples.camera.tobytes())
+        self._roles.frombytes(block.samples.role.tobytes())
+        self._names.extend(block.samples.name)
         self._crops.add_unknown(len(block))
 
     def finish(self, record: Mapping[str, object]) -> None:
@@ -163,7 +159,7 @@ class ShardWriter:
             person=np.frombuffer(self._persons, np.int64),
             camera=np.frombuffer(self._cameras, np.int16),
             role=np.frombuffer(self._roles, np.uint8),
-            names=self._names.build(),
+            name=self._names.build(),
         )
         offsets = np.frombuffer(self._offsets, "<i8")
         crc32 = np.frombuffer(self._checksums, "<u4")

@@ -1,22 +1,24 @@
-"""Checkpoints: tensors in safetensors, and in the header everything needed to use them."""
+"""Checkpoints and method files: tensors in safetensors, and in the header everything needed to use them."""
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from lupctl.core.errors import DataError, FormatError
+from lupctl.core.errors import FormatError
 from lupctl.core.formats.pack.read import Pack
+from lupctl.core.formats.weights.header import (
+    HEADER_KEY,
+    CheckpointHeader,
+    Kind,
+    PackStory,
+    format_header,
+    open_tensors,
+    parse_header,
+)
 from lupctl.core.system.disk.atomic import atomic_path, file_fingerprint
-
-CHECKPOINT_FORMAT = 1
-HEADER_KEY = "lupctl"
 
 
 @dataclass(frozen=True)
@@ -26,12 +28,12 @@ class Checkpoint:
     Args:
         path: the file.
         tensors: by key, on the CPU.
-        header: the JSON object of the header: format, stage, recipe, network, preprocessing, classes, parents.
+        header: what they are and what led to them.
     """
 
     path: Path
     tensors: dict[str, Tensor]
-    header: dict[str, Any]
+    header: CheckpointHeader
 
     @property
     def fingerprint(self) -> str:
@@ -39,29 +41,26 @@ class Checkpoint:
         return file_fingerprint(self.path)
 
 
-def write_checkpoint(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> None:
+def write_checkpoint(path: Path, tensors: Mapping[str, Tensor], header: CheckpointHeader) -> None:
     """Writes a checkpoint whole or not at all; the same tensors and header give the same bytes.
 
     Args:
         path: the file.
         tensors: by key; copied to the CPU.
-        header: see `Checkpoint`; format, kind and version are added.
+        header: of the network that they belong to.
     """
-    full = {**header, "format": CHECKPOINT_FORMAT, "kind": "checkpoint", "version": version("lupctl")}
-    plain = {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
-    with atomic_path(path) as partial:
-        save_file(plain, partial, metadata={HEADER_KEY: json.dumps(full, sort_keys=True, ensure_ascii=False)})
+    _write(path, tensors, header, "checkpoint")
 
 
-def read_header(path: Path) -> dict[str, Any]:
-    """The header of a checkpoint, without its tensors.
+def write_method(path: Path, tensors: Mapping[str, Tensor], header: CheckpointHeader) -> None:
+    """Writes every network of a pre-training method, so that another method can start from them.
 
-    Raises:
-        DataError: there is no such file.
-        FormatError: not a checkpoint of lupctl, cut short, or of another format.
+    Args:
+        path: the file.
+        tensors: by key, each behind the name of its network, as in `teacher.backbone.conv1.weight`; copied to the CPU.
+        header: that of the checkpoint written beside it.
     """
-    with _open(path) as file:
-        return _parse_header(path, file.metadata())
+    _write(path, tensors, header, "method")
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
@@ -69,49 +68,35 @@ def read_checkpoint(path: Path) -> Checkpoint:
 
     Raises:
         DataError: there is no such file.
-        FormatError: not a checkpoint of lupctl, cut short, or of another format.
+        FormatError: not a checkpoint of lupctl, cut short, of another format, or with a header that is none.
     """
-    with _open(path) as file:
-        header = _parse_header(path, file.metadata())
+    return _read(path, "checkpoint")
+
+
+def read_method(path: Path) -> Checkpoint:
+    """Every network of a pre-training method, each behind its name.
+
+    Raises:
+        DataError: there is no such file.
+        FormatError: not a method file of lupctl, cut short, of another format, or with a header that is none.
+    """
+    return _read(path, "method")
+
+
+def _write(path: Path, tensors: Mapping[str, Tensor], header: CheckpointHeader, kind: Kind) -> None:
+    plain = {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
+    with atomic_path(path) as partial:
+        save_file(plain, partial, metadata={HEADER_KEY: format_header(header, kind)})
+
+
+def _read(path: Path, kind: Kind) -> Checkpoint:
+    with open_tensors(path, framework="pt") as file:
+        header = parse_header(path, file.metadata(), kind)
         return Checkpoint(path, {key: file.get_tensor(key) for key in file.keys()}, header)  # noqa: SIM118
 
 
-def _open(path: Path) -> Any:
-    if not path.is_file():
-        raise DataError(
-            f"{path}: there is no such file; expected a checkpoint", hint="lupctl finetune DATASET makes one"
-        )
-    try:
-        return safe_open(path, framework="pt")
-    except (SafetensorError, OSError, ValueError) as error:
-        raise FormatError(
-            f"{path}: not a whole safetensors file ({error})", hint="train again, or copy the file again"
-        ) from error
-
-
-def _parse_header(path: Path, metadata: Mapping[str, str] | None) -> dict[str, Any]:
-    text = (metadata or {}).get(HEADER_KEY)
-    if text is None:
-        raise FormatError(
-            f"{path}: a safetensors file without lupctl's header; the network inside is unknown",
-            hint="name a checkpoint that lupctl pretrain or lupctl finetune wrote",
-        )
-    try:
-        header = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise FormatError(f"{path}: lupctl's header is no JSON ({error})", hint="copy the file again") from error
-    if not isinstance(header, dict):
-        raise FormatError(f"{path}: lupctl's header is no JSON object", hint="copy the file again")
-    if header.get("format") != CHECKPOINT_FORMAT:
-        raise FormatError(
-            f"{path}: checkpoint format {header.get('format')}; this lupctl reads format {CHECKPOINT_FORMAT}",
-            hint="train again with this lupctl",
-        )
-    return dict(header)
-
-
 def load_strictly(
-    network: nn.Module, tensors: Mapping[str, Tensor], *, origin: str, may_lack: Sequence[str] = ()
+    network: nn.Module, tensors: Mapping[str, Tensor], *, origin: str, may_lack: tuple[str, ...] = ()
 ) -> int:
     """Puts tensors into a network; every key must fit in both directions.
 
@@ -128,7 +113,7 @@ def load_strictly(
         FormatError: a tensor is missing, left over or of another shape; nothing was loaded.
     """
     own = network.state_dict()
-    missing = [key for key in own if key not in tensors and not key.startswith(tuple(may_lack))]
+    missing = [key for key in own if key not in tensors and not key.startswith(may_lack)]
     surplus = [key for key in tensors if key not in own]
     reshaped = [key for key in own if key in tensors and own[key].shape != tensors[key].shape]
     problems = []
@@ -145,7 +130,13 @@ def load_strictly(
     return len(tensors)
 
 
-def pack_story(pack: Pack) -> dict[str, Any]:
+def pack_story(pack: Pack) -> PackStory:
     """What a checkpoint keeps of a pack it was trained on: name, fingerprint, size, source and terms."""
-    kept: dict[str, Any] = {key: pack.record[key] for key in ("source", "terms") if key in pack.record}
-    return {"dataset": pack.dataset, "fingerprint": pack.fingerprint, "images": len(pack), **kept}
+    source, terms = pack.record.get("source"), pack.record.get("terms")
+    return PackStory(
+        dataset=pack.dataset,
+        fingerprint=pack.fingerprint,
+        images=len(pack),
+        source=source if isinstance(source, dict) else None,
+        terms=terms if isinstance(terms, str) else None,
+    )

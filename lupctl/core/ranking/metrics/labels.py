@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from lupctl.core.choices import DISTRACTOR, JUNK
 
 
-@dataclass(frozen=True)
-class Sightings:
+@dataclass(frozen=True, kw_only=True)
+class ImageLabels:
     """Who was seen by which camera, for N images.
 
     Args:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lupctl.core.choices import JUNK, SameCamera
-from lupctl.core.ranking.metrics.labels import Sightings, same_person_pairs
+from lupctl.core.ranking.metrics.labels import ImageLabels, same_person_pairs
 from lupctl.core.ranking.metrics.ordering import ranks_of, sorted_values
 from lupctl.core.ranking.metrics.vectors import MIN_ROWS, Scratch, UnitRows, exact_float32
 from lupctl.core.system.threads.round_robin import take_turns
@@ -87,8 +87,8 @@ def cosine_distances(queries: UnitRows, gallery: UnitRows) -> Distances:
 
 def rank_queries(
     distances: Distances,
-    queries: Sightings,
-    gallery: Sightings,
+    queries: ImageLabels,
+    gallery: ImageLabels,
     *,
     others: Sequence[Distances] = (),
     chunk: int | None = None,
@@ -127,7 +127,7 @@ def rank_queries(
 
 
 def _chunk_ranker(
-    distances: Distances, queries: Sightings, gallery: Sightings, same_camera: SameCamera
+    distances: Distances, queries: ImageLabels, gallery: ImageLabels, same_camera: SameCamera
 ) -> Callable[[int, int], tuple[Ranking, RankedBlock]]:
     junk, scratch = torch.from_numpy(np.flatnonzero(gallery.person == JUNK)), Scratch()
 

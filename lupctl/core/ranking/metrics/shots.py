@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lupctl.core.choices import DISTRACTOR, SameCamera
-from lupctl.core.ranking.metrics.labels import Sightings, same_person_pairs
+from lupctl.core.ranking.metrics.labels import ImageLabels, same_person_pairs
 from lupctl.core.ranking.metrics.ranking import RankedBlock
 from lupctl.core.ranking.metrics.scores import CMC_RANKS
 
@@ -103,7 +103,7 @@ class ShotCounter:
         )
 
 
-def valid_persons(queries: Sightings, gallery: Sightings, *, same_camera: SameCamera) -> NDArray[np.int64]:
+def valid_persons(queries: ImageLabels, gallery: ImageLabels, *, same_camera: SameCamera) -> NDArray[np.int64]:
     """The persons with a query that has a right answer, ascending."""
     row, column = same_person_pairs(queries.person, gallery.person)
     if same_camera == "drop":

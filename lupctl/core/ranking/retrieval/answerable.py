@@ -100,7 +100,7 @@ def _check_roles(samples: Samples, queries: Samples, gallery: Samples, num_junk:
             "queries and a gallery were expected",
             hint="take a dataset with queries: lupctl dump RUN DATASET",
         )
-    junk = [queries.names[row] for row in np.flatnonzero(queries.person == JUNK).tolist()]
+    junk = [queries.name[row] for row in np.flatnonzero(queries.person == JUNK).tolist()]
     if junk:
         raise DataError(
             f"{len(junk)} of {len(queries)} queries are junk (person {JUNK}), a query has to show a known person: "

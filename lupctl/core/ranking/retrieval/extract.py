@@ -6,24 +6,24 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lupctl.core.errors import FormatError
 from lupctl.core.formats.weights.file import Checkpoint, load_strictly, read_checkpoint
+from lupctl.core.formats.weights.header import Preprocessing
 from lupctl.core.system.jobs.device import autocast
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.training.loading.images import FileImages, PackImages
 from lupctl.core.training.loading.loaders import Batch, ChunkDataset
 from lupctl.core.training.loading.prefetch import load_on_device
-from lupctl.core.training.nets.build import Network, NetworkPlan
+from lupctl.core.training.nets.build import Network
 from lupctl.core.training.nets.meta import build_empty
+from lupctl.core.training.views.drawn import DrawTensors
 from lupctl.core.training.views.pixels import make_view
-from lupctl.core.training.views.plan import ViewPlan, build_view_plan
+from lupctl.core.training.views.plan import ViewPlan
 
 # Images of a pass on a CPU: as fast as more, and networks of any depth round here as in the whole chunk.
 GROUP = 16
@@ -53,16 +53,15 @@ def open_encoder(path: Path, *, device: torch.device, precision: torch.dtype) ->
         FormatError: the file is damaged, or its tensors are not those of the network it describes.
     """
     checkpoint = read_checkpoint(path)
-    try:
-        plan = NetworkPlan(**checkpoint.header["network"])
-        view = build_view_plan(checkpoint.header["preprocessing"])
-    except (KeyError, TypeError) as error:
-        raise FormatError(
-            f"{path}: the header describes no network this lupctl knows ({error})", hint="train again with this lupctl"
-        ) from error
-    network = build_empty(plan)
+    view = build_evaluation_view(checkpoint.header.preprocessing)
+    network = build_empty(checkpoint.header.network)
     load_strictly(network, checkpoint.tensors, origin=str(path))
     return Encoder(network.to(device).eval(), view, device, precision), checkpoint
+
+
+def build_evaluation_view(pixels: Preprocessing) -> ViewPlan:
+    """How an image is prepared for a network that was trained on such images: resized and normalised."""
+    return ViewPlan(pixels.height, pixels.width, pixels.mean, pixels.std, pixels.interpolation)
 
 
 def extract_features(
@@ -138,11 +137,11 @@ def embed_steadily(
 def _embed_group(encoder: Encoder, batch: Batch, begin: int, *, flip: bool) -> NDArray[np.float32]:
     """Features of a chunk's images from `begin` on, in the thread that calls."""
     some = slice(begin, begin + GROUP)
-    draws = {key: value[some] for key, value in batch.views[0].items()}
+    draws = batch.views[0].part(begin, begin + GROUP)
     return _embed(encoder, batch.pixels[some], draws, flip=flip).numpy()
 
 
-def _embed(encoder: Encoder, pixels: Tensor, draws: dict[str, Tensor], *, flip: bool) -> Tensor:
+def _embed(encoder: Encoder, pixels: Tensor, draws: DrawTensors, *, flip: bool) -> Tensor:
     view = make_view(encoder.view, pixels, draws)
     with autocast(encoder.device, encoder.precision):
         features = encoder.network.embed(view).float()
@@ -201,10 +200,3 @@ class Landing:
             self._event.synchronize()
         numbers: NDArray[np.float32] = self._tensor.numpy()
         return numbers
-
-
-def describe_network(header: dict[str, Any]) -> str:
-    """A checkpoint's network in a few words."""
-    network = header["network"]
-    width = "" if network["width"] == 64 else f" width {network['width']}"
-    return f"{network['arch']}{width}, {network['pooling']} pooling, head {network['head']} ({header['stage']})"

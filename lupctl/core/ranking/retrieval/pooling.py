@@ -1,5 +1,7 @@
 """Multi-query evaluation: all images of a person from one camera ask as one."""
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -52,7 +54,7 @@ def pool_samples(samples: Samples) -> Samples:
     first, _ = group_queries(samples)
     role = samples.role.copy()
     role[query_rows(samples)] = ROLE_CODES["unlabelled"]
-    others = Samples(person=samples.person, camera=samples.camera, role=role, names=samples.names)
+    others = replace(samples, role=role)
     return concatenate_samples([samples.select(first), others])
 
 

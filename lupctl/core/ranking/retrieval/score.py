@@ -14,7 +14,7 @@ from lupctl.core.errors import DataError
 from lupctl.core.formats.pack.samples import Samples
 from lupctl.core.ranking.metrics.bootstrap import SEED, bootstrap_interval
 from lupctl.core.ranking.metrics.cameras import CameraCounter, CameraScores
-from lupctl.core.ranking.metrics.labels import Sightings
+from lupctl.core.ranking.metrics.labels import ImageLabels
 from lupctl.core.ranking.metrics.pairs import PairCounter, PairCounts, split_persons
 from lupctl.core.ranking.metrics.ranking import (
     Distances,
@@ -141,7 +141,7 @@ def score(
     devices = [device] if isinstance(device, torch.device) else list(device)
     check_directions(features, samples, device=devices[0])
     sides = [_sides(features, *rows, device=one) for one in devices]
-    who = [Sightings(person=samples.person[some], camera=samples.camera[some]) for some in rows]
+    who = [ImageLabels(person=samples.person[some], camera=samples.camera[some]) for some in rows]
     progress = progress or Progress(quiet=True)
 
     def rank(title: str, distances: list[Distances], watchers: Sequence[Watcher] = ()) -> Ranking:
@@ -197,7 +197,7 @@ def _sides(
 
 
 def _shot_counter(
-    queries: Sightings, gallery: Sightings, settings: DetailSettings, same_camera: SameCamera
+    queries: ImageLabels, gallery: ImageLabels, settings: DetailSettings, same_camera: SameCamera
 ) -> ShotCounter:
     candidates = valid_persons(queries, gallery, same_camera=same_camera)
     tested = None
@@ -224,7 +224,7 @@ def check_directions(features: NDArray[Any] | Tensor | StackedRows, samples: Sam
         (np.flatnonzero(norm == 0), "zero in every value"),
     ):
         if len(rows):
-            bad = [f"row {row} ({samples.names[row]})" for row in rows.tolist()]
+            bad = [f"row {row} ({samples.name[row]})" for row in rows.tolist()]
             raise DataError(
                 f"{len(bad)} of {len(samples)} features are {what}: {name_some(bad)}",
                 hint="the network that made them is broken; take another checkpoint: lupctl dump RUN --force",

@@ -127,7 +127,7 @@ def _read_part(job: BuildJob, part: _Part, rows: list[int]) -> Iterator[PackedIm
             encoded=made.read(row),
             height=int(made.size[row, 0]),
             width=int(made.size[row, 1]),
-            name=made.samples.names[row],
+            name=made.samples.name[row],
             person=int(part.persons[row]),
             camera=part.task.number if job.cameras == "video" else UNKNOWN_CAMERA,
             role=ROLE_NAMES[int(part.roles[row])],

@@ -3,7 +3,7 @@
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from lupctl.core.choices import DetectionFormat, Detector, Executor, VideoCameras
+from lupctl.core.choices import SHARD_BYTES, DetectionFormat, Detector, Executor, VideoCameras
 from lupctl.core.data.video.boxes import Boxes
 from lupctl.core.data.video.filters import FilterRules
 
@@ -75,7 +75,7 @@ class BuildJob:
     cutting: Cutting
     global_ids: bool = False
     cameras: VideoCameras = "none"
-    shard_bytes: int = 8 * 2**30
+    shard_bytes: int = SHARD_BYTES
     executor: Executor = "local"
     workers: int | None = None
     shard: tuple[int, int] | None = None

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from lupctl.core.choices import nearest_name
+from lupctl.core.choices import SYNTHETIC, nearest_name
 from lupctl.core.data.catalog.datasets import find_entry, known_datasets
 from lupctl.core.data.catalog.links import CUHK03, Download, Links, dataset_links, has_signs
 from lupctl.core.data.catalog.origin import ORIGIN_NAME, read_origin
@@ -93,8 +93,8 @@ def find_wanted(raw: Path, name: str, *, url: str = "", sha256: str = "") -> Wan
     entry = find_entry("cuhk03-labeled" if name == CUHK03.folder else name)
     links = dataset_links(entry.name) if entry is not None else None
     if links is not None and links.refused:
-        kind = UsageError if name == "synthetic" else DataError
-        hint = "lupctl data pack synthetic" if name == "synthetic" else "lupctl data list shows what can be had"
+        kind = UsageError if name == SYNTHETIC else DataError
+        hint = f"lupctl data pack {SYNTHETIC}" if name == SYNTHETIC else "lupctl data list shows what can be had"
         raise kind(f"{name}: {links.refused}", hint=hint)
     if not DATASET_RULE.fullmatch(name):
         raise UsageError(f"{name!r} cannot be a dataset's name", hint="letters, digits, - _ . only")

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from lupctl.core.choices import ROLE_CODES, Role
-from lupctl.core.data.sources.layouts.images import ImagesSource
 from lupctl.core.errors import DataError
 from lupctl.core.formats.pack.read import open_pack
 from lupctl.core.formats.pack.samples import Samples
@@ -61,15 +60,27 @@ def open_images(data: Path, roles: Sequence[Role]) -> Inputs:
             parents={f"pack:{pack.dataset}": pack.fingerprint},
             facts={PASSED_ON[key]: value for key, value in pack.record.get("source", {}).items() if key in PASSED_ON},
         )
-    listing = ImagesSource(data, dataset=data.name).list_images()
+    samples = list_files(data)
     return Inputs(
-        images=FileImages(f"{data}/{name}" for name in listing.names),
-        samples=Samples(listing.person, listing.camera, listing.role, listing.names),
+        images=FileImages(f"{data}/{name}" for name in samples.name),
+        samples=samples,
         dataset=data.resolve().name,
-        digest=_digest_files(data, listing.names),
+        digest=_digest_files(data, samples.name),
         parents={},
         facts={},
     )
+
+
+def list_files(folder: Path) -> Samples:
+    """The files of a folder that may be images; nothing is decoded.
+
+    Raises:
+        DataError: there are none.
+    """
+    # Raw data is read for a folder alone; who dumps a pack does not wait for it.
+    from lupctl.core.data.sources.layouts.images import ImagesSource
+
+    return ImagesSource(folder, dataset=folder.name).list_images()
 
 
 def _digest_files(folder: Path, names: Sequence[str]) -> str:

@@ -5,10 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lupctl.core.choices import FeatureType, Precision, Role
-from lupctl.core.data.sources.layouts.images import ImagesSource
 from lupctl.core.errors import UsageError
 from lupctl.core.formats.pack.read import open_pack
-from lupctl.core.stages.dump.inputs import is_pack, select_roles
+from lupctl.core.stages.dump.inputs import is_pack, list_files, select_roles
 
 SHARD_RULE = re.compile(r"(\d{1,6})/(\d{1,6})")
 
@@ -137,7 +136,7 @@ def plan_dump(job: DumpJob, *, processes: int) -> dict[str, int | str]:
     if is_pack(job.data):
         images = len(select_roles(open_pack(job.data).samples, job.roles))
     else:
-        images = len(ImagesSource(job.data, dataset=job.data.name).list_images())
+        images = len(list_files(job.data))
     chunks = own_chunks(job, images)
     own = min(chunks.stop * job.chunk, images) - chunks.start * job.chunk
     plan: dict[str, int | str] = {"images": own}

@@ -163,7 +163,7 @@ def _write(work: Work, chunks: FeatureChunks, stop: StopRequest) -> None:
         DataError: none of them is an image.
     """
     chunks.find_others(verified=False)
-    job, names = work.job, work.inputs.samples.names
+    job, names = work.job, work.inputs.samples.name
     first, last = work.rows.start, work.rows.stop
     kept, quarantine = np.ones(last - first, np.bool_), []
     for _, lines in sorted(chunks.left_out.items()):

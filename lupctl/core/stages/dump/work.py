@@ -11,7 +11,8 @@ from lupctl.core.errors import DataError
 from lupctl.core.formats.features.file import FEATURES_FORMAT, read_features_head
 from lupctl.core.formats.record import build_record
 from lupctl.core.formats.weights.file import Checkpoint
-from lupctl.core.ranking.retrieval.extract import Encoder, describe_network, open_encoder
+from lupctl.core.formats.weights.header import describe_network
+from lupctl.core.ranking.retrieval.extract import Encoder, open_encoder
 from lupctl.core.stages.dump.inputs import Inputs, open_images
 from lupctl.core.stages.dump.job import DumpJob, DumpResult, Shard, own_chunks
 from lupctl.core.system.jobs.device import pick_precision
@@ -100,15 +101,15 @@ def build_features_record(
         "features",
         FEATURES_FORMAT,
         command=work.job.command,
-        recipe=header["recipe"],
+        recipe=header.recipe,
         parents={"checkpoint": work.checkpoint.fingerprint, **inputs.parents},
         facts={
             "dataset": inputs.dataset,
             "device": story["device"],
             "flip": work.job.flip,
             "precision": story["precision"],
-            "network": header["network"],
-            "preprocessing": header["preprocessing"],
+            "network": header.network.to_json(),
+            "preprocessing": header.preprocessing.to_json(),
             "quarantine": quarantine,
             **inputs.facts,
             **part,

@@ -1,6 +1,6 @@
 """What a fine-tuning command asks for, and what that amounts to."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import assert_never
 
@@ -11,7 +11,8 @@ from lupctl.core.choices import ROLE_CODES
 from lupctl.core.errors import DataError, UsageError
 from lupctl.core.formats.pack.read import open_pack
 from lupctl.core.formats.pack.samples import Samples
-from lupctl.core.formats.weights.file import read_header
+from lupctl.core.formats.weights.header import read_header
+from lupctl.core.formats.weights.plan import MgnHead, NeckHead, NetworkPlan, ResNetPlan
 from lupctl.core.ranking.retrieval.answerable import check_answerable
 from lupctl.core.recipes.models import FinetuneRecipe
 from lupctl.core.stages.finetune.persons import names_share, pick_rows
@@ -21,7 +22,6 @@ from lupctl.core.system.jobs.messages import check_split
 from lupctl.core.system.jobs.outer import Rendezvous
 from lupctl.core.training.loading.samplers import PersonsImagesOrder, StepOrder
 from lupctl.core.training.loading.streams import CameraStream, PersonStream
-from lupctl.core.training.nets.build import NetworkPlan
 from lupctl.core.training.nets.memory import activation_bytes, parameter_bytes
 
 
@@ -157,24 +157,26 @@ def check_start(job: FinetuneJob) -> None:
                 hint="--from scratch, or --set net.ibn=false",
             )
         return
-    found, net = read_header(job.start)["network"], job.recipe.net
-    if found["head"] == "mgn" and net.head != "mgn":
+    found, net = read_header(job.start).network, job.recipe.net
+    if isinstance(found.head, MgnHead):
+        if net.head != "mgn":
+            raise UsageError(
+                f"{job.start}: an mgn of three branches; the recipe's net.head is {net.head}, which has one",
+                hint="--recipe mgn-luperson, or another one whose net.head is mgn",
+            )
+        if (found.head.embedding, found.head.extra_bn) != (net.embedding, net.extra_bn):
+            raise UsageError(
+                f"{job.start}: an mgn with embedding {found.head.embedding} and extra_bn {found.head.extra_bn}; "
+                f"the recipe says {net.embedding} and {net.extra_bn}",
+                hint=f"--set net.embedding={found.head.embedding} "
+                f"--set net.extra_bn={str(found.head.extra_bn).lower()}",
+            )
+    trunk = found.trunk
+    if (trunk.arch, trunk.width) != (net.arch, net.width):
         raise UsageError(
-            f"{job.start}: an mgn of three branches; the recipe's net.head is {net.head}, which has one",
-            hint="--recipe mgn-luperson, or another one whose net.head is mgn",
-        )
-    heads = (found.get("embedding"), found.get("extra_bn"))
-    if found["head"] == "mgn" and heads != (net.embedding, net.extra_bn):
-        raise UsageError(
-            f"{job.start}: an mgn with embedding {heads[0]} and extra_bn {heads[1]}; "
-            f"the recipe says {net.embedding} and {net.extra_bn}",
-            hint=f"--set net.embedding={heads[0]} --set net.extra_bn={str(heads[1]).lower()}",
-        )
-    if (found["arch"], found["width"]) != (net.arch, net.width):
-        raise UsageError(
-            f"{job.start}: a trunk {found['arch']} of width {found['width']}; "
+            f"{job.start}: a trunk {trunk.arch} of width {trunk.width}; "
             f"the recipe says {net.arch} of width {net.width}",
-            hint=f"--arch {found['arch']} --set net.width={found['width']}",
+            hint=f"--arch {trunk.arch} --set net.width={trunk.width}",
         )
 
 
@@ -206,13 +208,14 @@ def build_order(recipe: FinetuneRecipe, label: NDArray[np.int64], camera: NDArra
 def network_plan(recipe: FinetuneRecipe, num_classes: int) -> NetworkPlan:
     """The network a recipe describes."""
     net = recipe.net
-    trunk = NetworkPlan(net.arch, net.width, net.last_stride, net.pooling, ibn=net.ibn)
+    trunk = ResNetPlan(kind="resnet", arch=net.arch, width=net.width, last_stride=net.last_stride, ibn=net.ibn)
     match net.head:
         case "bnneck":
-            return replace(trunk, head="bnneck", outputs=num_classes)
+            neck = NeckHead(kind="bnneck", classes=num_classes)
+            return NetworkPlan(trunk=trunk, pooling=net.pooling, head=neck)
         case "mgn":
-            own = replace(trunk, head="mgn", pooling="gem", outputs=num_classes)
-            return replace(own, embedding=net.embedding, extra_bn=net.extra_bn)
+            heads = MgnHead(kind="mgn", classes=num_classes, embedding=net.embedding, extra_bn=net.extra_bn)
+            return NetworkPlan(trunk=trunk, pooling="gem", head=heads)
         case _:
             assert_never(net.head)
 

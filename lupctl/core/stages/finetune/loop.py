@@ -11,14 +11,17 @@ from lupctl.core.stages.finetune.setup import Setup, open_batches, set_up
 from lupctl.core.system.jobs.messages import agree_to_stop, rank
 from lupctl.core.system.jobs.stopping import noticing_stop
 from lupctl.core.system.progress.lines import Progress
+from lupctl.core.training.engine.clipping import clip_gradients
+from lupctl.core.training.engine.curves import RateCurve
 from lupctl.core.training.engine.freezing import frozen_steps, set_frozen
 from lupctl.core.training.engine.gradients import SharedGradients
+from lupctl.core.training.engine.groups import set_rates
 from lupctl.core.training.engine.log import LoopLog
-from lupctl.core.training.engine.optim import Schedule, build_optimizer, set_rate
+from lupctl.core.training.engine.optim import build_optimizer
 from lupctl.core.training.engine.parts import share_statistics
 from lupctl.core.training.engine.runs import RunFolder
 from lupctl.core.training.engine.saving import StateWriter
-from lupctl.core.training.engine.state import clip_gradients, is_due, pack_state, restore_state
+from lupctl.core.training.engine.state import is_due, pack_state, restore_state
 from lupctl.core.training.nets.resnet.norms import share_norm_groups
 from lupctl.core.training.views.pixels import make_view
 
@@ -33,8 +36,8 @@ def train_job(job: FinetuneJob) -> None:
     torch.manual_seed(recipe.seed)
     network = build_started(job, len(train.persons), progress).to(device).train()
     share_norm_groups(network, recipe.bn_groups)
-    optimizer = build_optimizer(network.parameters(), **recipe.optim.model_dump(exclude={"clip"}))
-    schedule = Schedule(lr=recipe.optim.lr, steps_per_epoch=order.steps_per_epoch, **recipe.schedule.model_dump())
+    optimizer = build_optimizer(network.parameters(), **recipe.optim.model_dump(exclude={"clip", "clip_scope"}))
+    schedule = RateCurve(lr=recipe.optim.lr, steps_per_epoch=order.steps_per_epoch, **recipe.schedule.model_dump())
     start, damaged = restore_state(folder, network, optimizer)
     thaw = frozen_steps(recipe.freeze_epochs, order.steps_per_epoch)
 
@@ -58,15 +61,15 @@ def train_job(job: FinetuneJob) -> None:
             if step in (start, thaw):
                 set_frozen(network.trunk_modules(), step < thaw)
                 gradients = SharedGradients(network)
-            rate = schedule.rate(step)
-            set_rate(optimizer, rate)
+            rate = schedule.at(step)
+            set_rates(optimizer, rate=rate, decay=recipe.optim.weight_decay)
             pixels = make_view(setup.view, batch.pixels, batch.views[0])
             optimizer.zero_grad(set_to_none=True)
             with gradients.part(0):
                 parts = measure(recipe, network, pixels, target, setup.precision, forward=gradients)
                 parts["loss"].backward()  # type: ignore[no-untyped-call]
             share_statistics(network)
-            clip_gradients(network, recipe.optim.clip)
+            clip_gradients(network.parameters(), recipe.optim.clip, scope=recipe.optim.clip_scope)
             optimizer.step()
             log.add(**parts)
 

@@ -5,29 +5,26 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from lupctl.core.choices import ROLE_CODES
 from lupctl.core.formats.pack.read import Pack
-from lupctl.core.formats.weights.file import load_strictly, pack_story, read_checkpoint, write_checkpoint
-from lupctl.core.ranking.retrieval.extract import Encoder, extract_features
-from lupctl.core.ranking.retrieval.score import score
+from lupctl.core.formats.weights.file import Checkpoint, load_strictly, pack_story, read_checkpoint, write_checkpoint
+from lupctl.core.formats.weights.header import CheckpointHeader, describe_pixels
+from lupctl.core.formats.weights.plan import MgnHead, NeckHead
+from lupctl.core.ranking.retrieval.extract import Encoder
+from lupctl.core.ranking.retrieval.quick import score_pack
 from lupctl.core.recipes.models import FinetuneRecipe
 from lupctl.core.stages.finetune.job import FinetuneJob, input_fingerprints, network_plan
 from lupctl.core.stages.finetune.persons import Person
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.training.engine.runs import RunFolder
-from lupctl.core.training.loading.images import PackImages
 from lupctl.core.training.nets.build import build_mgn, build_reid
-from lupctl.core.training.nets.mgn import HEADS, NEW_PARTS, MgnNetwork, spread_trunk
+from lupctl.core.training.nets.heads import CLASSIFIERS
+from lupctl.core.training.nets.mgn import MGN_CLASSIFIERS, NEW_PARTS, MgnNetwork, spread_trunk
 from lupctl.core.training.nets.networks import ReidNetwork
 from lupctl.core.training.nets.resnet.imagenet import imagenet_trunk
 from lupctl.core.training.views.plan import build_view_plan
-
-EVALUATION_CHUNK = 128
-CLASSIFIER = "head.classifier."
 
 
 def build_started(job: FinetuneJob, num_classes: int, progress: Progress) -> ReidNetwork | MgnNetwork:
@@ -56,20 +53,38 @@ def load_checkpoint(network: ReidNetwork | MgnNetwork, start: Path) -> str:
         FormatError: the checkpoint does not fit.
     """
     checkpoint = read_checkpoint(start)
-    if isinstance(network, MgnNetwork) and checkpoint.header["network"]["head"] == "mgn":
-        classifiers = tuple(f"{head}_head.classifier." for head in HEADS)
-        kept = {key: value for key, value in checkpoint.tensors.items() if not key.startswith(classifiers)}
-        count = load_strictly(network, kept, origin=str(start), may_lack=classifiers)
+    head = checkpoint.header.network.head
+    if isinstance(network, MgnNetwork) and isinstance(head, MgnHead):
+        count = load_but_classifiers(network, checkpoint, MGN_CLASSIFIERS)
         return f"{count} tensors from {start}, heads included; new classifiers"
-    if isinstance(network, ReidNetwork) and checkpoint.header["network"]["head"] == "bnneck":
-        kept = {key: value for key, value in checkpoint.tensors.items() if not key.startswith(CLASSIFIER)}
-        count = load_strictly(network, kept, origin=str(start), may_lack=(CLASSIFIER,))
+    if isinstance(network, ReidNetwork) and isinstance(head, NeckHead):
+        count = load_but_classifiers(network, checkpoint, CLASSIFIERS)
         return f"{count} tensors from {start}, neck included; new classifier"
     trunk = {
         key.removeprefix("backbone."): value for key, value in checkpoint.tensors.items() if key.startswith("backbone.")
     }
     count = load_trunk(network, trunk, origin=str(start))
     return f"{count} trunk tensors from {start}; {len(checkpoint.tensors) - count} of its head left behind, new head"
+
+
+def load_but_classifiers(
+    network: ReidNetwork | MgnNetwork, checkpoint: Checkpoint, classifiers: tuple[str, ...]
+) -> int:
+    """Puts everything of a network like this one into it but what only the start's own persons are told apart with.
+
+    Args:
+        network: is changed.
+        checkpoint: of a network with the same head.
+        classifiers: what the keys of its classifiers begin with.
+
+    Returns:
+        how many tensors were loaded.
+
+    Raises:
+        FormatError: another tensor is missing, left over or of another shape.
+    """
+    kept = {key: value for key, value in checkpoint.tensors.items() if not key.startswith(classifiers)}
+    return load_strictly(network, kept, origin=str(checkpoint.path), may_lack=classifiers)
 
 
 def load_trunk(network: ReidNetwork | MgnNetwork, trunk: Mapping[str, Tensor], *, origin: str) -> int:
@@ -98,23 +113,8 @@ def evaluate_network(
     workers: int,
 ) -> dict[str, float]:
     """mAP, official mAP, mINP and rank-1 of a network in training on the pack's queries; what trains trains on."""
-    wanted = np.isin(pack.samples.role, [ROLE_CODES["query"], ROLE_CODES["gallery"]])
-    rows = np.flatnonzero(wanted)
-    # Module by module: a trunk that is frozen stays in evaluation mode.
-    modes = [(module, module.training) for module in network.modules()]
-    network.eval()
     encoder = Encoder(network, build_view_plan(recipe.pixels.model_dump()), device, kind)
-    features = extract_features(
-        encoder,
-        PackImages([pack], rows),
-        chunk=EVALUATION_CHUNK,
-        workers=workers,
-        flip=False,
-        progress=Progress(quiet=True),
-    )
-    for module, mode in modes:
-        module.training = mode
-    scores = score(features, pack.samples.select(rows), device=device, same_camera=recipe.evaluation.same_camera).scores
+    scores = score_pack(encoder, pack, workers=workers, same_camera=recipe.evaluation.same_camera).scores
     return {"map": scores.map, "map_official": scores.map_official, "minp": scores.minp, "rank1": scores.cmc[1]}
 
 
@@ -134,16 +134,16 @@ def finish_run(
     """Writes the checkpoint and marks the run as finished."""
     folder, data = RunFolder(job.run), job.recipe.data
     parents = input_fingerprints(job)
-    header = {
-        "stage": "finetune",
-        "command": list(job.command),
-        "recipe": job.recipe.model_dump(mode="json"),
-        "network": network_plan(job.recipe, len(persons)).to_json(),
-        "preprocessing": job.recipe.pixels.model_dump(mode="json"),
-        "classes": list(persons),
-        "parents": parents,
-        "data": [pack_story(pack) for pack in packs],
-    }
+    header = CheckpointHeader(
+        stage="finetune",
+        command=job.command,
+        recipe=job.recipe.model_dump(mode="json"),
+        network=network_plan(job.recipe, len(persons)),
+        preprocessing=describe_pixels(job.recipe.pixels),
+        classes=tuple(persons),
+        parents=parents,
+        data=tuple(pack_story(pack) for pack in packs),
+    )
     write_checkpoint(folder.checkpoint, network.state_dict(), header)
     facts: dict[str, Any] = {"command": "finetune", "arch": job.recipe.net.arch, "start": job.recipe.start}
     facts["dataset"] = packs[0].dataset

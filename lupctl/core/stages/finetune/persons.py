@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import accumulate
 from pathlib import Path
 from typing import Literal
 
@@ -15,7 +16,8 @@ from lupctl.core.errors import DataError, UsageError
 from lupctl.core.formats.pack.read import Pack
 from lupctl.core.recipes.finetune_sections import SUBSET_KINDS
 from lupctl.core.recipes.models import FinetuneRecipe
-from lupctl.core.stages.finetune.subsets import TrainingSet, draw_subset, read_split
+from lupctl.core.stages.finetune.subsets import draw_subset, read_split
+from lupctl.core.training.loading.labels import Labels, label_persons, number_apart
 
 # A person of one pack by number, of several packs by dataset and number.
 Person = int | str
@@ -57,31 +59,36 @@ def pick_rows(recipe: FinetuneRecipe, packs: Sequence[Pack]) -> LabelledRows:
             f"--subset {recipe.data.subset}: a split file names the images of one dataset, not of {len(packs)}",
             hint="--subset ids:R or images:R takes a share of each",
         )
-    rows, labels, cameras, persons = [], [], [], list[Person]()
-    first_row, first_camera = 0, 0
+    chosen = []
     for pack in packs:
         every = training_rows(pack)
-        own = repeat_rows(pick_subset(recipe, pack, every), recipe.data.repeat, whole=len(every))
-        numbers, label = np.unique(pack.samples.person[own], return_inverse=True)
-        places, camera = np.unique(pack.samples.camera[own], return_inverse=True)
-        rows.append(own + first_row)
-        labels.append(label.reshape(-1) + len(persons))
-        cameras.append(camera.reshape(-1) + first_camera)
-        persons += numbers.tolist() if len(packs) == 1 else [f"{pack.dataset}/{number}" for number in numbers]
-        first_row, first_camera = first_row + len(pack), first_camera + len(places)
+        chosen.append(repeat_rows(pick_subset(recipe, pack, every), recipe.data.repeat, whole=len(every)))
+    mine = [(pack.samples, rows) for pack, rows in zip(packs, chosen, strict=True)]
+    labels = label_persons([samples.person[rows] for samples, rows in mine])
+    camera, _ = number_apart([samples.camera[rows] for samples, rows in mine])
+    begins = accumulate((len(pack) for pack in packs[:-1]), initial=0)
     found = LabelledRows(
-        rows=np.concatenate(rows),
-        label=np.concatenate(labels).astype(np.int64),
-        camera=np.concatenate(cameras).astype(np.int16),
-        persons=tuple(persons),
+        rows=np.concatenate([rows + begin for rows, begin in zip(chosen, begins, strict=True)]),
+        label=labels.label,
+        camera=camera.astype(np.int16),
+        persons=name_persons(packs, labels),
     )
-    if len(persons) < 2:
+    if labels.num_classes < 2:
         raise DataError(
-            f"{packs[0].path}: {found.num_images} labelled training images of {len(persons)} persons; "
+            f"{packs[0].path}: {found.num_images} labelled training images of {labels.num_classes} persons; "
             "expected two or more",
             hint=f"lupctl data info {packs[0].path} shows the roles",
         )
     return found
+
+
+def name_persons(packs: Sequence[Pack], labels: Labels) -> tuple[Person, ...]:
+    """Who each class is: a number in one pack, dataset and number where there are several."""
+    if len(packs) == 1:
+        return tuple(labels.persons[0].tolist())
+    return tuple(
+        f"{pack.dataset}/{person}" for pack, persons in zip(packs, labels.persons, strict=True) for person in persons
+    )
 
 
 def training_rows(pack: Pack) -> NDArray[np.int64]:
@@ -103,18 +110,13 @@ def pick_subset(recipe: FinetuneRecipe, pack: Pack, rows: NDArray[np.int64]) -> 
     subset = recipe.data.subset
     if not subset:
         return rows
-    samples, source = pack.samples, pack.record.get("source", {})
-    images = TrainingSet(
-        names=[samples.names[row] for row in rows.tolist()],
-        person=samples.person[rows],
-        camera=samples.camera[rows],
-        offset=int(source.get(OFFSET_FACT, 0)),
-    )
+    samples = pack.samples.select(rows)
     kind, _, ratio = subset.partition(":")
     split = next((split for split in SUBSET_KINDS if split == kind), None)
     if split is None:
-        return rows[read_split(Path(subset), images)]
-    return rows[draw_subset(images, split, ratio, seed=recipe.data.subset_seed)]
+        offset = int(pack.record.get("source", {}).get(OFFSET_FACT, 0))
+        return rows[read_split(Path(subset), samples, offset=offset)]
+    return rows[draw_subset(samples, split, ratio, seed=recipe.data.subset_seed)]
 
 
 def repeat_rows(rows: NDArray[np.int64], repeat: float | Literal["full"], *, whole: int) -> NDArray[np.int64]:

@@ -3,8 +3,6 @@
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Final
@@ -15,6 +13,7 @@ from numpy.typing import NDArray
 from lupctl.core.choices import SubsetKind
 from lupctl.core.data.sources.folder import describe_some
 from lupctl.core.errors import DataError
+from lupctl.core.formats.pack.samples import Samples
 
 # used_ids_0.10.txt, used_ims_0.10.txt: the ratio is part of the name.
 RATIO_NAME = re.compile(r"used_(?:ids|ims)_(\d\.\d+)\.txt")
@@ -22,24 +21,7 @@ NUMBER = re.compile(r"\d{1,18}")
 HINT: Final = "take the file that belongs to this dataset, or draw a subset: --subset ids:0.1"
 
 
-@dataclass(frozen=True)
-class TrainingSet:
-    """The N labelled training images of a pack, in its order.
-
-    Args:
-        names: (N) as in the pack.
-        person: (N) as in the pack.
-        camera: (N) as in the pack.
-        offset: what the pack added to the dataset's own person numbers.
-    """
-
-    names: Sequence[str]
-    person: NDArray[np.int64]
-    camera: NDArray[np.int16]
-    offset: int = 0
-
-
-def draw_subset(images: TrainingSet, split: SubsetKind, ratio: str, *, seed: int) -> NDArray[np.int64]:
+def draw_subset(samples: Samples, split: SubsetKind, ratio: str, *, seed: int) -> NDArray[np.int64]:
     """Rows of a part of a training set: a function of the seed, and of nothing a machine or a version decides.
 
     A larger ratio contains a smaller one. `ids` keeps all images of int(n R) of the n persons; `images` keeps int(N R)
@@ -47,7 +29,7 @@ def draw_subset(images: TrainingSet, split: SubsetKind, ratio: str, *, seed: int
     images come in the order of BLAKE2b (128 bits) of the texts `SEED person NUMBER` and `SEED image NAME`.
 
     Args:
-        images: N images of n persons.
+        samples: N labelled training images of n persons.
         split: what is counted.
         ratio: R, a decimal number above 0 and up to 1, as typed: 0.29 of 100 is 29, not the 28 of binary fractions.
         seed: another seed keeps others.
@@ -58,7 +40,7 @@ def draw_subset(images: TrainingSet, split: SubsetKind, ratio: str, *, seed: int
     Raises:
         DataError: not one person would be kept.
     """
-    persons = np.unique(images.person)
+    persons = np.unique(samples.person)
     if split == "ids":
         count = share(len(persons), ratio)
         if count == 0:
@@ -67,10 +49,10 @@ def draw_subset(images: TrainingSet, split: SubsetKind, ratio: str, *, seed: int
                 hint=f"--subset ids:{min(2 / len(persons), 1):.2g}",
             )
         ranked = sorted(persons.tolist(), key=lambda person: _rank(seed, "person", str(person)))
-        return np.flatnonzero(np.isin(images.person, ranked[:count]))
-    ranks = [_rank(seed, "image", name) for name in images.names]
+        return np.flatnonzero(np.isin(samples.person, ranked[:count]))
+    ranks = [_rank(seed, "image", name) for name in samples.name]
     order = sorted(range(len(ranks)), key=ranks.__getitem__)
-    _, first = np.unique(images.person[order], return_index=True)
+    _, first = np.unique(samples.person[order], return_index=True)
     is_first = np.zeros(len(order), np.bool_)
     is_first[first] = True
     # The first image of every person, then all others, both in drawn order: any beginning of it has every person.
@@ -87,7 +69,7 @@ def share(count: int, ratio: str) -> int:
     return int(count * Fraction(ratio))
 
 
-def read_split(path: Path, images: TrainingSet) -> NDArray[np.int64]:
+def read_split(path: Path, samples: Samples, *, offset: int = 0) -> NDArray[np.int64]:
     """Rows that a split file names: a person number, or an image name, in every line.
 
     Published are `used_ids_R.txt` (a number and a blank) and `used_ims_R.txt` (name; label; camera and a blank, CRLF,
@@ -96,7 +78,8 @@ def read_split(path: Path, images: TrainingSet) -> NDArray[np.int64]:
 
     Args:
         path: the file.
-        images: the N images of a pack to choose from.
+        samples: the N labelled training images of a pack, to choose from.
+        offset: what the pack added to the dataset's own person numbers.
 
     Returns:
         (K) rows, rising.
@@ -107,12 +90,12 @@ def read_split(path: Path, images: TrainingSet) -> NDArray[np.int64]:
     """
     lines = _read_lines(path)
     if all(NUMBER.fullmatch(text) for _, text in lines):
-        rows = _rows_of_persons(path, lines, images)
-        _check_ratio(path, "persons", len(lines), 0, len(np.unique(images.person)))
+        rows = _rows_of_persons(path, lines, samples, offset)
+        _check_ratio(path, "persons", len(lines), 0, len(np.unique(samples.person)))
     else:
-        rows = _rows_of_images(path, lines, images)
-        persons = len(np.unique(images.person))
-        _check_ratio(path, "images", len(rows), persons, len(images.names))
+        rows = _rows_of_images(path, lines, samples)
+        persons = len(np.unique(samples.person))
+        _check_ratio(path, "images", len(rows), persons, len(samples))
     return np.sort(rows)
 
 
@@ -136,20 +119,20 @@ def _read_lines(path: Path) -> list[tuple[int, str]]:
     return lines
 
 
-def _rows_of_persons(path: Path, lines: list[tuple[int, str]], images: TrainingSet) -> NDArray[np.int64]:
-    wanted = [int(text) + images.offset for _, text in lines]
-    known = set(images.person.tolist())
+def _rows_of_persons(path: Path, lines: list[tuple[int, str]], samples: Samples, offset: int) -> NDArray[np.int64]:
+    wanted = [int(text) + offset for _, text in lines]
+    known = set(samples.person.tolist())
     unknown = [
         f"{text} (line {number})" for (number, text), person in zip(lines, wanted, strict=True) if person not in known
     ]
     _refuse(path, unknown, "persons are not in the training set")
     _refuse(path, [str(person) for person, times in Counter(wanted).items() if times > 1], "persons come twice")
-    return np.flatnonzero(np.isin(images.person, wanted))
+    return np.flatnonzero(np.isin(samples.person, wanted))
 
 
-def _rows_of_images(path: Path, lines: list[tuple[int, str]], images: TrainingSet) -> NDArray[np.int64]:
-    row_of = {name: row for row, name in enumerate(images.names)}
-    short = [name.rpartition("/")[2] for name in images.names]
+def _rows_of_images(path: Path, lines: list[tuple[int, str]], samples: Samples) -> NDArray[np.int64]:
+    row_of = {name: row for row, name in enumerate(samples.name)}
+    short = [name.rpartition("/")[2] for name in samples.name]
     times = Counter(short)
     row_of |= {name: row for row, name in enumerate(short) if times[name] == 1}
     fields = [[field.strip() for field in text.rstrip("; ").split(";")] for _, text in lines]
@@ -160,13 +143,13 @@ def _rows_of_images(path: Path, lines: list[tuple[int, str]], images: TrainingSe
     ]
     _refuse(path, unknown, "names are not in the training set")
     rows = [row_of[field[0]] for field in fields]
-    _refuse(path, [images.names[row] for row, count in Counter(rows).items() if count > 1], "names come twice")
-    _check_labels(path, lines, fields, images, rows)
+    _refuse(path, [samples.name[row] for row, count in Counter(rows).items() if count > 1], "names come twice")
+    _check_labels(path, lines, fields, samples, rows)
     return np.array(rows, np.int64)
 
 
 def _check_labels(
-    path: Path, lines: list[tuple[int, str]], fields: list[list[str]], images: TrainingSet, rows: list[int]
+    path: Path, lines: list[tuple[int, str]], fields: list[list[str]], samples: Samples, rows: list[int]
 ) -> None:
     """Where a line has a label and a camera: one label is one person, and the camera is the pack's, counted from 0."""
     strange: list[str] = []
@@ -178,7 +161,7 @@ def _check_labels(
         if len(field) != 3 or not all(NUMBER.fullmatch(part) for part in field[1:]):
             strange.append(f"line {number}: {text!r} is no 'name; label; camera'")
             continue
-        person, camera = int(images.person[row]), int(images.camera[row])
+        person, camera = int(samples.person[row]), int(samples.camera[row])
         if person_of.setdefault(field[1], person) != person or label_of.setdefault(person, field[1]) != field[1]:
             strange.append(f"line {number}: label {field[1]} is another person's")
         if camera >= 0 and int(field[2]) + 1 != camera:

@@ -3,14 +3,16 @@
 from collections.abc import Sequence
 from typing import Any
 
-from lupctl.core.formats.weights.file import write_checkpoint
-from lupctl.core.stages.pretrain.job import PretrainJob, network_plan
+from lupctl.core.formats.weights.file import write_checkpoint, write_method
+from lupctl.core.formats.weights.header import CheckpointHeader, PackStory, describe_pixels
+from lupctl.core.recipes.text import recipe_tables
+from lupctl.core.stages.pretrain.job import PretrainJob, student_plan
 from lupctl.core.training.engine.runs import RunFolder
-from lupctl.core.training.methods.moco import MoCo
+from lupctl.core.training.methods.protocol import Method
 
 
-def finish_run(job: PretrainJob, method: MoCo, data: Sequence[dict[str, Any]], results: dict[str, Any]) -> None:
-    """Writes the checkpoint and marks the run as finished.
+def finish_run(job: PretrainJob, method: Method, data: Sequence[PackStory], results: dict[str, Any]) -> None:
+    """Writes the checkpoint and the method's networks, and marks the run as finished.
 
     Args:
         job: what was done.
@@ -19,24 +21,25 @@ def finish_run(job: PretrainJob, method: MoCo, data: Sequence[dict[str, Any]], r
         results: counts and the last means, for `run.json`.
     """
     folder = RunFolder(job.run)
-    parents = {f"pack:{pack['dataset']}": pack["fingerprint"] for pack in data}
-    header = {
-        "stage": "pretrain",
-        "command": list(job.command),
-        "recipe": job.recipe.model_dump(mode="json"),
-        "network": network_plan(job.recipe).to_json(),
-        "preprocessing": job.recipe.pixels.model_dump(mode="json"),
-        "classes": None,
-        "parents": parents,
-        "data": list(data),
-    }
-    write_checkpoint(folder.checkpoint, method.encoder_q.state_dict(), header)
+    parents = {f"pack:{pack.dataset}": pack.fingerprint for pack in data}
+    header = CheckpointHeader(
+        stage="pretrain",
+        command=job.command,
+        recipe=recipe_tables(job.recipe),
+        network=student_plan(job.recipe),
+        preprocessing=describe_pixels(job.recipe.pixels),
+        classes=(),
+        parents=parents,
+        data=tuple(data),
+    )
+    write_method(folder.method, method.state_dict(), header)
+    write_checkpoint(folder.checkpoint, method.kept.state_dict(), header)
     folder.write_facts(
         {
             "command": "pretrain",
             "method": job.recipe.method,
             "arch": job.recipe.net.arch,
-            "packs": [pack["dataset"] for pack in data],
+            "packs": [pack.dataset for pack in data],
             "checkpoint": str(folder.checkpoint),
             "parents": parents,
             **results,

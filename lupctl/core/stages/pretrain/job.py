@@ -9,15 +9,16 @@ from numpy.typing import NDArray
 from lupctl.core.choices import ROLE_CODES
 from lupctl.core.errors import DataError
 from lupctl.core.formats.pack.read import Pack, open_pack
+from lupctl.core.formats.weights.plan import NetworkPlan, ProjectionHead, ResNetPlan
 from lupctl.core.ranking.retrieval.answerable import check_answerable
 from lupctl.core.recipes.models import PretrainRecipe
+from lupctl.core.recipes.pretrain_sections import MethodSettings, MocoSettings
 from lupctl.core.stages.pretrain.memory import estimate_memory
 from lupctl.core.system.jobs.device import Placement, pick_threads
 from lupctl.core.system.jobs.messages import check_split
 from lupctl.core.system.jobs.outer import Rendezvous
 from lupctl.core.training.engine.board import check_tensorboard
 from lupctl.core.training.loading.samplers import ShuffledOrder
-from lupctl.core.training.nets.build import NetworkPlan
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,7 @@ def plan_pretraining(job: PretrainJob) -> PretrainPlan:
     check_split(recipe.data.batch, recipe.bn_groups, processes, parts=parts)
     local = recipe.data.batch // processes
     is_half = recipe.precision == "bf16" or (recipe.precision == "auto" and job.placement.kind == "cuda")
-    memory = estimate_memory(recipe, network_plan(recipe), processes=processes, parts=parts, is_half=is_half)
+    memory = estimate_memory(recipe, student_plan(recipe), processes=processes, parts=parts, is_half=is_half)
     if job.probe is not None:
         check_answerable(open_pack(job.probe).samples)
     if job.tensorboard:
@@ -155,7 +156,12 @@ def trainable_rows(packs: list[Pack]) -> NDArray[np.int64]:
     return rows
 
 
-def network_plan(recipe: PretrainRecipe) -> NetworkPlan:
-    """The network a recipe describes."""
+def student_plan(recipe: PretrainRecipe) -> NetworkPlan:
+    """The network that a recipe's method trains."""
     net = recipe.net
-    return NetworkPlan(net.arch, net.width, net.last_stride, net.pooling, head="projection", outputs=recipe.moco.dim)
+    settings: MethodSettings = recipe.settings
+    trunk = ResNetPlan(kind="resnet", arch=net.arch, width=net.width, last_stride=net.last_stride, ibn=False)
+    match settings:
+        case MocoSettings():
+            head = ProjectionHead(kind="projection", outputs=settings.dim)
+            return NetworkPlan(trunk=trunk, pooling=net.pooling, head=head)

@@ -3,16 +3,17 @@
 import torch
 from torch import Tensor, nn
 
+from lupctl.core.formats.weights.plan import NetworkPlan
 from lupctl.core.recipes.models import PretrainRecipe
-from lupctl.core.training.nets.build import NetworkPlan, build_network
+from lupctl.core.recipes.pretrain_sections import MethodSettings, MocoSettings
+from lupctl.core.training.nets.build import build_contrastive
 from lupctl.core.training.nets.memory import activation_bytes, parameter_bytes
-from lupctl.core.training.nets.resnet.blocks import BasicBlock, Bottleneck
 
 FLOAT_BYTES = 4
 
 
 def estimate_memory(recipe: PretrainRecipe, net: NetworkPlan, *, processes: int, parts: int, is_half: bool) -> int:
-    """Bytes on one device: two networks, gradient, optimizer, queue, views, and the activations of one part.
+    """Bytes on one device: two networks, gradient, optimizer, views, the activations of one part, the method's own.
 
     Args:
         recipe: resolved.
@@ -27,7 +28,6 @@ def estimate_memory(recipe: PretrainRecipe, net: NetworkPlan, *, processes: int,
     # Query and key encoder, gradient, what the optimizer keeps; sums of parts in double precision; messages.
     copies = 3 + moments + (2 if parts > 1 else 0) + (1 if processes > 1 else 0)
     weights = copies * parameter_bytes(net)
-    queue = recipe.moco.dim * recipe.moco.queue * FLOAT_BYTES
     # Pixels of both views, and the keys' views once more in shuffled order.
     views = 3 * local * 3 * height * width * FLOAT_BYTES
     if recipe.net.checkpoint_activations:
@@ -35,16 +35,29 @@ def estimate_memory(recipe: PretrainRecipe, net: NetworkPlan, *, processes: int,
     else:
         image = activation_bytes(net, height=height, width=width)
     activations = local // parts * image // (2 if is_half else 1)
-    # Logits, their softmax and the gradient of one part.
-    logits = 3 * local // parts * (1 + recipe.moco.queue) * FLOAT_BYTES
-    return weights + queue + views + activations + logits
+    return weights + views + activations + method_bytes(recipe.settings, local // parts)
+
+
+def method_bytes(settings: MethodSettings, images: int) -> int:
+    """What a method keeps beside its networks, and what its loss takes.
+
+    Args:
+        settings: the method's section.
+        images: of one part.
+    """
+    match settings:
+        case MocoSettings():
+            queue = settings.dim * settings.queue * FLOAT_BYTES
+            # Logits, their softmax and the gradient of one part.
+            return queue + 3 * images * (1 + settings.queue) * FLOAT_BYTES
 
 
 def recomputed_bytes(plan: NetworkPlan, *, height: int, width: int) -> int:
-    """Bytes of one image when residual blocks keep their outputs alone and one block at a time is run again."""
+    """Bytes of one image when a trunk's blocks keep their outputs alone and one block at a time is run again."""
     with torch.device("meta"):
-        network = build_network(plan)
+        network = build_contrastive(plan)
         image = torch.empty(1, 3, height, width)
+    blocks = network.backbone.blocks()
     kept, inside, largest = 0, 0, 0
 
     def count_leaf(module: nn.Module, inputs: object, output: Tensor) -> None:
@@ -61,7 +74,7 @@ def recomputed_bytes(plan: NetworkPlan, *, height: int, width: int) -> int:
         kept, inside, largest = kept + output.numel() * FLOAT_BYTES, 0, max(largest, inside)
 
     for module in network.modules():
-        if isinstance(module, BasicBlock | Bottleneck):
+        if module in blocks:
             module.register_forward_pre_hook(enter_block)
             module.register_forward_hook(leave_block)
         elif not list(module.children()):

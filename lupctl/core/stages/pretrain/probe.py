@@ -9,51 +9,32 @@ from lupctl.core.formats.pack.read import Pack
 from lupctl.core.formats.pack.samples import Samples
 from lupctl.core.ranking.metrics.ranking import chunk_ranges
 from lupctl.core.ranking.retrieval.answerable import gallery_rows, query_rows
-from lupctl.core.ranking.retrieval.extract import Encoder, extract_features
-from lupctl.core.ranking.retrieval.score import score
+from lupctl.core.ranking.retrieval.extract import Encoder
+from lupctl.core.ranking.retrieval.quick import score_pack
 from lupctl.core.recipes.models import PretrainRecipe
 from lupctl.core.stages.pretrain.setup import Setup
 from lupctl.core.system.jobs.messages import rank
-from lupctl.core.system.progress.lines import Progress
-from lupctl.core.training.loading.images import PackImages
-from lupctl.core.training.methods.moco import MoCo
+from lupctl.core.training.nets.networks import Embedding
 from lupctl.core.training.views.plan import build_view_plan
 
 CHUNK = 128
 NEIGHBOURS, SHARPNESS = 20, 0.07
 
 
-def probe_backbone(method: MoCo, recipe: PretrainRecipe, setup: Setup, pack: Pack) -> dict[str, float]:
-    """Scores the query encoder's pooled features on a labelled pack; called by all processes, answered by process 0.
+def probe_backbone(network: Embedding, recipe: PretrainRecipe, setup: Setup, pack: Pack) -> dict[str, float]:
+    """Scores a network's pooled features on a labelled pack; called by all processes, answered by process 0.
 
-    Nothing in the method, and no random number of the training, is changed.
+    Nothing in the network, and no random number of the training, is changed.
 
     Returns:
         `probe_map`, `probe_rank1` and `probe_knn`, as fractions; empty in other processes.
     """
-    # Opening a loader takes a number from torch's generator.
-    with torch.random.fork_rng(devices=[]):
-        return _score(method, recipe, setup, pack) if rank() == 0 else {}
-
-
-def _score(method: MoCo, recipe: PretrainRecipe, setup: Setup, pack: Pack) -> dict[str, float]:
-    rows = np.concatenate([query_rows(pack.samples), gallery_rows(pack.samples)])
-    method.encoder_q.eval()
-    try:
-        features = extract_features(
-            Encoder(method.encoder_q, build_view_plan(recipe.pixels.model_dump()), setup.device, setup.precision),
-            PackImages([pack], rows),
-            chunk=CHUNK,
-            workers=setup.workers,
-            flip=False,
-            progress=Progress(quiet=True),
-        )
-    finally:
-        method.encoder_q.train()
-    samples = pack.samples.select(rows)
-    scores = score(features, samples, device=setup.device).scores
-    neighbours = neighbour_accuracy(features, samples, device=setup.device)
-    return {"probe_map": scores.map, "probe_rank1": scores.cmc[1], "probe_knn": neighbours}
+    if rank() > 0:
+        return {}
+    view = build_view_plan(recipe.pixels.model_dump())
+    found = score_pack(Encoder(network, view, setup.device, setup.precision), pack, workers=setup.workers)
+    neighbours = neighbour_accuracy(found.features, found.samples, device=setup.device)
+    return {"probe_map": found.scores.map, "probe_rank1": found.scores.cmc[1], "probe_knn": neighbours}
 
 
 def neighbour_accuracy(features: NDArray[np.float32], samples: Samples, *, device: torch.device) -> float:

@@ -11,15 +11,12 @@ import torch
 
 from lupctl.core.formats.images.codec import decode_rgb
 from lupctl.core.stages.pretrain.job import PretrainJob, plan_pretraining, threads_of
-from lupctl.core.stages.pretrain.loop import build_method, build_schedule, learn, share_gradients
-from lupctl.core.stages.pretrain.setup import Setup, open_batches, set_up
+from lupctl.core.stages.pretrain.setup import Setup, build_trained, open_batches, set_up
+from lupctl.core.stages.pretrain.step import take_step
 from lupctl.core.system.jobs.device import computing_threads
 from lupctl.core.system.jobs.launch import launch
 from lupctl.core.system.jobs.messages import rank, timing_messages
-from lupctl.core.training.engine.optim import build_optimizer, set_rate
-from lupctl.core.training.engine.state import clip_gradients
 from lupctl.core.training.engine.stopwatch import Stopwatch
-from lupctl.core.training.views.pixels import make_view
 from lupctl.core.training.views.plan import draw_views
 
 WARM_UP = 2
@@ -81,13 +78,7 @@ def _measure(given: tuple[PretrainJob, int]) -> Profile | None:
 
 def _measure_steps(job: PretrainJob, steps: int) -> Profile | None:
     recipe, setup = job.recipe, set_up(job)
-    torch.manual_seed(recipe.seed)
-    method = build_method(recipe, setup.device)
-    gradients = share_gradients(recipe, method)
-    optimizer = build_optimizer(
-        method.encoder_q.parameters(), **recipe.optim.model_dump(exclude={"clip", "accumulate"})
-    )
-    schedule = build_schedule(recipe, setup.order.steps_per_epoch)
+    trained = build_trained(recipe, setup)
     batches = open_batches(setup, range(WARM_UP + steps), seed=recipe.seed)
     clock, started_at = Stopwatch(setup.device), 0.0
     for step in range(WARM_UP + steps):
@@ -98,22 +89,7 @@ def _measure_steps(job: PretrainJob, steps: int) -> Profile | None:
                 batch = next(batches)
             with clock("copy"):
                 batch = batch.to(setup.device)
-            with clock("transform"):
-                first, second = (make_view(setup.view, batch.pixels, draws) for draws in batch.views)
-            learn(
-                method,
-                first,
-                second,
-                step,
-                precision=setup.precision,
-                gradients=gradients,
-                clock=clock,
-            )
-            with clock("optimizer"):
-                clip_gradients(method.encoder_q, recipe.optim.clip)
-                set_rate(optimizer, schedule.rate(step))
-                optimizer.step()
-                optimizer.zero_grad(set_to_none=True)
+            take_step(recipe, setup, trained, batch, trained.curves.now(step), clock=clock)
     passed = time.perf_counter() - started_at
     batches.close()
     if rank() > 0:
@@ -143,7 +119,7 @@ def measure_worker(setup: Setup, share: int, *, seed: int) -> dict[str, float]:
             decode_rgb(image)
     with clock("draw"):
         size = setup.images.sizes(setup.order.rows(0)[:MEASURED_IMAGES])
-        draw_views((setup.view, setup.view), size, rows, seed=seed, epoch=0)
+        draw_views(setup.views, size, rows, seed=seed, epoch=0)
     return {name: clock.seconds[name] * share / len(rows) for name in WORKER_PARTS}
 
 

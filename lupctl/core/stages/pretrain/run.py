@@ -3,7 +3,7 @@
 from typing import Any
 
 from lupctl.core.formats.pack.read import open_pack
-from lupctl.core.recipes.text import dump_recipe
+from lupctl.core.recipes.text import dump_recipe, recipe_tables
 from lupctl.core.stages.pretrain.job import PretrainJob, plan_pretraining, threads_of
 from lupctl.core.stages.pretrain.loop import train_job
 from lupctl.core.system.jobs.device import computing_threads
@@ -42,7 +42,7 @@ def _train(given: tuple[PretrainJob, Progress]) -> bool:
     job, progress = given
     folder = RunFolder(job.run)
     inputs = {f"pack:{pack.dataset}": pack.fingerprint for pack in map(open_pack, job.packs)}
-    story = {"recipe": job.recipe.model_dump(mode="json"), "inputs": inputs}
+    story = {"recipe": recipe_tables(job.recipe), "inputs": inputs}
     with claimed_run(folder, story, dump_recipe(job.recipe), force=job.force, progress=progress) as is_wanted:
         if is_wanted:
             with computing_threads(threads_of(job)):

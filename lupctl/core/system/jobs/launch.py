@@ -16,7 +16,7 @@ from typing import TypeVar, cast
 import torch
 from torch.distributed import DistBackendError
 
-from lupctl.core.errors import DeviceError, InterruptedRunError, LupError, StoppedError
+from lupctl.core.errors import DeviceError, InterruptedRunError, LupError, StoppedError, out_of_memory
 from lupctl.core.system.jobs.messages import joined_job
 from lupctl.core.system.jobs.outer import LOOPBACK, Rendezvous, find_outer_job
 
@@ -142,7 +142,7 @@ def _run_child(entry: Callable[[T], R], job: T, kind: str, patience: timedelta |
         with joined_job(kind, patience=patience):
             return entry(job)
     except (LupError, torch.OutOfMemoryError) as met:
-        error = met if isinstance(met, LupError) else _out_of_memory(met)
+        error = met if isinstance(met, LupError) else out_of_memory(met)
         note = Path(folder) / f"{time.monotonic_ns():020d}-{os.environ['RANK']}.json"
         note.write_text(json.dumps([type(error).__name__, error.message, error.hint]), encoding="utf-8")
         sys.exit(error.exit_code)
@@ -157,13 +157,6 @@ def _run_child(entry: Callable[[T], R], job: T, kind: str, patience: timedelta |
 def _is_of_another(error: RuntimeError) -> bool:
     """Whether a message failed, which is how a process feels that another one is gone."""
     return isinstance(error, DistBackendError) or "gloo" in str(error)
-
-
-def _out_of_memory(error: torch.OutOfMemoryError) -> DeviceError:
-    return DeviceError(
-        f"out of memory ({str(error).partition(chr(10))[0]})",
-        hint="less at once: --set data.batch=... or data.persons=... in training, --chunk in dump, fewer --workers",
-    )
 
 
 def _first_error(folder: Path) -> LupError | None:

@@ -1,10 +1,11 @@
 """Layer-wise adaptive rate scaling (You, Gitman and Ginsburg 2017, arXiv 1708.03888)."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+from torch.optim.optimizer import ParamsT
 
 TRUST = 0.001
 EPSILON = 1e-8
@@ -24,9 +25,7 @@ class Lars(torch.optim.Optimizer):
         weight_decay: added to the gradient of weights.
     """
 
-    def __init__(
-        self, parameters: Iterable[nn.Parameter], *, lr: float, momentum: float = 0.9, weight_decay: float = 0.0
-    ) -> None:
+    def __init__(self, parameters: ParamsT, *, lr: float, momentum: float = 0.9, weight_decay: float = 0.0) -> None:
         super().__init__(parameters, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
 
     @torch.no_grad()

@@ -1,6 +1,6 @@
 """Less memory for the same update: a batch in parts, one after the other, and activations that are computed twice."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
@@ -56,17 +56,16 @@ def _put_mean(values: list[Tensor], own_sum: Tensor, count: int) -> None:
     torch._foreach_copy_(values, [mean.view_as(value) for mean, value in zip(means, values, strict=True)])
 
 
-def recompute_blocks(network: nn.Module) -> None:
-    """Lets every residual block keep its input alone and run again in the backward pass (Chen et al. 2016, 1604.06174).
+def recompute_blocks(blocks: Iterable[nn.Module]) -> None:
+    """Lets each block keep its input alone and run again in the backward pass (Chen et al. 2016, arXiv 1604.06174).
 
     Keys, gradients and running statistics stay what they are.
 
     Args:
-        network: changed; copies of it must be made before.
+        blocks: of a trunk; changed, so that copies of the network must be made before.
     """
-    for block in network.modules():
-        if hasattr(block, "downsample"):  # every residual block has one, None where its shortcut fits
-            block.forward = _Recomputed(block)
+    for block in blocks:
+        block.forward = _Recomputed(block)
 
 
 class _Recomputed:

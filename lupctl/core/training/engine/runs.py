@@ -15,6 +15,7 @@ from lupctl.core.system.disk.atomic import atomic_path, disk_errors_named, write
 from lupctl.core.workspace import CHECKPOINT_NAME, RECIPE_NAME, RUN_NAME, read_run
 
 RESUME_NAME = "resume.pt"
+METHOD_NAME = "method.safetensors"
 METRICS_NAME = "metrics.jsonl"
 INPUTS_NAME = "inputs.json"
 LOCK_NAME = ".lock"
@@ -35,6 +36,11 @@ class RunFolder:
     def checkpoint(self) -> Path:
         """The finished network."""
         return self.path / CHECKPOINT_NAME
+
+    @property
+    def method(self) -> Path:
+        """All networks of a finished pre-training."""
+        return self.path / METHOD_NAME
 
     @property
     def resume(self) -> Path:
@@ -61,7 +67,7 @@ class RunFolder:
 
     def find_strays(self) -> list[Path]:
         """Weights and states that lie here, whosever they are."""
-        return [path for path in (self.checkpoint, self.resume) if path.exists()]
+        return [path for path in (self.checkpoint, self.method, self.resume) if path.exists()]
 
     def clear(self) -> None:
         """Removes the run's own files, for `--force`, and what was computed from its network; nothing else."""
@@ -71,6 +77,7 @@ class RunFolder:
         for path in (
             self.facts,
             self.checkpoint,
+            self.method,
             self.resume,
             self.recipe,
             self.path / INPUTS_NAME,

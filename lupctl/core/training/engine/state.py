@@ -108,12 +108,6 @@ def restore_state(folder: RunFolder, model: nn.Module, optimizer: torch.optim.Op
     return int(state["step"]), tuple(state["damaged"])
 
 
-def clip_gradients(module: nn.Module, limit: float) -> None:
-    """Scales the gradient of a module down to a norm of at most `limit`; 0 leaves it."""
-    if limit > 0:
-        torch.nn.utils.clip_grad_norm_(module.parameters(), limit)
-
-
 def first_difference(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> tuple[str, Any, Any] | None:
     """The first dotted key in which nested tables differ, with both values.
 

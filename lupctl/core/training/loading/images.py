@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from lupctl.core.errors import CorruptImageError, DataError
 from lupctl.core.formats.images.codec import decode_rgb
 from lupctl.core.formats.pack.read import Pack, Place
-from lupctl.core.system.strings import build_names
+from lupctl.core.system.strings import build_column
 
 # A damaged image is replaced by the next row of its pack; a run of damage this long is a damaged pack.
 REPLACEMENT_TRIES = 16
@@ -72,7 +72,7 @@ class PackImages:
     def describe(self, index: int) -> str:
         """Pack, row and name of image `index`, for a person."""
         pack, row = self._place(index)
-        return f"{pack.path}: image {row} ({pack.samples.names[row]})"
+        return f"{pack.path}: image {row} ({pack.samples.name[row]})"
 
     def decode_or_next(self, index: int, found: Found | None = None) -> tuple[int, NDArray[np.uint8], list[str]]:
         """Image `index`, or the next one that can be decoded.
@@ -122,7 +122,7 @@ class FileImages:
     """
 
     def __init__(self, paths: Iterable[str]) -> None:
-        self._paths = build_names(paths)
+        self._paths = build_column(paths)
 
     def __len__(self) -> int:
         return len(self._paths)

@@ -6,7 +6,7 @@ import signal
 import sys
 import weakref
 from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from multiprocessing.util import Finalize
 from typing import Any
 
@@ -30,27 +30,30 @@ from lupctl.core.training.loading.worker_errors import (
     read_guarded,
 )
 from lupctl.core.training.views.auto_augment import apply_policy, draw_policy, fading_probability
+from lupctl.core.training.views.drawn import DrawTensors
 from lupctl.core.training.views.draws import SampleDraws
 from lupctl.core.training.views.plan import ViewPlan, draw_view, draw_views
 
 BEFORE_QUEUES = 100
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Batch:
     """Decoded images of one step, or of one process's share of it.
 
     Args:
         pixels: (B, H, W, 3) uint8 RGB; each image in the top left corner of its slot.
-        rows: (B) int64 rows of the data set that were really read.
-        views: per view the fields of `lupctl.core.training.views.plan.ViewDraws`.
+        rows: (B) int64 rows of the data set that were really read; what the images show is known by them.
+        keys: (B) int64, what the draws of these images are keyed by; below 2**32.
+        views: what was drawn for each view, in the order of the view plans; their sizes may differ.
         damaged: rows that could not be decoded and were replaced.
         slot: in a worker, what the pixels lie in.
     """
 
     pixels: Tensor
     rows: Tensor
-    views: tuple[dict[str, Tensor], ...]
+    keys: Tensor
+    views: tuple[DrawTensors, ...]
     damaged: tuple[str, ...] = ()
     slot: Slot | None = None
 
@@ -59,23 +62,27 @@ class Batch:
 
         Every tensor would be a shared file of its own, which costs more than its few hundred bytes.
         """
-        views = tuple({key: value.numpy() for key, value in view.items()} for view in self.views)
-        pixels = self.pixels if self.slot is None else self.slot.letter(self.pixels)
-        return {"pixels": pixels, "rows": self.rows.numpy(), "views": views, "damaged": self.damaged}
+        return {
+            "pixels": self.pixels if self.slot is None else self.slot.letter(self.pixels),
+            "rows": self.rows.numpy(),
+            "keys": self.keys.numpy(),
+            "views": tuple(view.arrays() for view in self.views),
+            "damaged": self.damaged,
+        }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        views = tuple({key: torch.from_numpy(value) for key, value in view.items()} for view in state["views"])
         pixels = receive(state["pixels"]) if isinstance(state["pixels"], Letter) else state["pixels"]
-        self.__dict__.update(state | {"pixels": pixels, "rows": torch.from_numpy(state["rows"]), "views": views})
+        rows, keys = torch.from_numpy(state["rows"]), torch.from_numpy(state["keys"])
+        views = tuple(view.tensors() for view in state["views"])
+        self.__dict__.update(state | {"pixels": pixels, "rows": rows, "keys": keys, "views": views})
 
     def to(self, device: torch.device) -> "Batch":
         """The same batch on a device; the copy overlaps with computation where memory is pinned."""
         return Batch(
             pixels=self.pixels.to(device, non_blocking=True),
             rows=self.rows.to(device, non_blocking=True),
-            views=tuple(
-                {key: value.to(device, non_blocking=True) for key, value in view.items()} for view in self.views
-            ),
+            keys=self.keys.to(device, non_blocking=True),
+            views=tuple(view.to(device) for view in self.views),
             damaged=self.damaged,
         )
 
@@ -84,9 +91,17 @@ class Batch:
         return Batch(
             pixels=self.pixels.pin_memory(),
             rows=self.rows.pin_memory(),
-            views=tuple({key: value.pin_memory() for key, value in view.items()} for view in self.views),
+            keys=self.keys.pin_memory(),
+            views=tuple(view.pin_memory() for view in self.views),
             damaged=self.damaged,
         )
+
+    def record_stream(self, stream: torch.cuda.Stream) -> None:
+        """Keeps its memory from being used again before the stream has come this far."""
+        for tensor in (self.pixels, self.rows, self.keys):
+            tensor.record_stream(stream)
+        for view in self.views:
+            view.record_stream(stream)
 
 
 class StepDataset(Dataset[Batch]):
@@ -121,7 +136,7 @@ class StepDataset(Dataset[Batch]):
         rows, damaged = wanted.copy(), list[str]()
         epoch = self._order.epoch_of(step)
         # Keyed by the row or place that was asked for, so that a damaged image does not move its neighbours' draws.
-        keys = self._order.draw_keys(step)[self._rank :: self._processes]
+        keys = self._order.draw_keys(step)[self._rank :: self._processes].copy()
         share = fading_probability(step, self._policy_steps)
         policy = draw_policy(keys, seed=self._seed, epoch=epoch, probability=share).tolist() if share else []
 
@@ -137,7 +152,8 @@ class StepDataset(Dataset[Batch]):
         return Batch(
             pixels=pixels,
             rows=torch.from_numpy(rows),
-            views=tuple(_tensors(view) for view in views),
+            keys=torch.from_numpy(keys),
+            views=tuple(view.tensors() for view in views),
             damaged=tuple(damaged),
             slot=slot,
         )
@@ -184,7 +200,8 @@ class ChunkDataset(Dataset[Batch]):
         return Batch(
             pixels=pixels,
             rows=torch.from_numpy(rows),
-            views=(_tensors(draw_view(self._plan, size, draws)),),
+            keys=torch.from_numpy(rows),
+            views=(draw_view(self._plan, size, draws).tensors(),),
             damaged=tuple(damaged),
             slot=slot,
         )
@@ -246,7 +263,3 @@ def _start_worker(worker: int) -> None:
     # Ctrl-C and SIGTERM reach the whole process group. The loop finishes its step and needs the workers until then.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-
-
-def _tensors(draws: object) -> dict[str, Tensor]:
-    return {item.name: torch.from_numpy(getattr(draws, item.name)) for item in fields(draws)}  # type: ignore[arg-type]

@@ -51,6 +51,5 @@ def _arrived(batch: Batch, copied: Event, device: torch.device) -> Batch:
     """The batch, for kernels that the caller starts from now on."""
     current = torch.cuda.current_stream(device)
     current.wait_event(copied)
-    for tensor in (batch.pixels, batch.rows, *(value for view in batch.views for value in view.values())):
-        tensor.record_stream(current)  # its memory is the other stream's, which must not reuse it too early
+    batch.record_stream(current)  # its memory is the other stream's, which must not use it again too early
     return batch

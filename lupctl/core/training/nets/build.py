@@ -1,55 +1,36 @@
-"""From a network's description, as checkpoints carry it, to the network."""
+"""From a network's plan, as checkpoints carry it, to the network."""
 
-from dataclasses import asdict, dataclass
-from typing import Any, assert_never
+from typing import assert_never
 
-from lupctl.core.choices import Arch, HeadKind, Pooling
+from lupctl.core.choices import Pooling
+from lupctl.core.formats.weights.plan import (
+    MgnHead,
+    NeckHead,
+    NetworkPlan,
+    NoHead,
+    ProjectionHead,
+    ResNetPlan,
+    TrunkPlan,
+)
 from lupctl.core.training.nets.mgn import MgnNetwork
 from lupctl.core.training.nets.networks import ContrastiveNetwork, Embedding, ReidNetwork
-from lupctl.core.training.nets.resnet.trunk import Average, GeneralisedMean, ResNetTrunk
+from lupctl.core.training.nets.pooling import Average, GeneralisedMean, Pool
+from lupctl.core.training.nets.resnet.trunk import ResNetTrunk
+from lupctl.core.training.nets.trunk import Trunk
 
 Network = Embedding | MgnNetwork
-
-
-@dataclass(frozen=True)
-class NetworkPlan:
-    """Enough to build a network again.
-
-    Args:
-        arch, width, last_stride: of the trunk.
-        pooling: from the last map to a vector.
-        head: none (trunk only), projection (pre-training), bnneck or mgn (re-id).
-        outputs: dimensions of the projection, or classes of the classifier; 0 without a head.
-        embedding: features of one of the heads of mgn, which always pools by its own generalised means.
-        extra_bn: mgn's batch norm on each branch's map.
-        ibn: whether the trunk has IBN-a.
-    """
-
-    arch: Arch
-    width: int = 64
-    last_stride: int = 2
-    pooling: Pooling = "avg"
-    head: HeadKind = "none"
-    outputs: int = 0
-    embedding: int = 0
-    extra_bn: bool = False
-    ibn: bool = False
-
-    def to_json(self) -> dict[str, Any]:
-        """The plan as a checkpoint's header holds it."""
-        return asdict(self)
 
 
 def build_network(plan: NetworkPlan) -> Network:
     """The network a plan describes, freshly initialised from torch's global generator."""
     match plan.head:
-        case "none":
-            return Embedding(build_trunk(plan), build_pooling(plan.pooling))
-        case "projection":
+        case NoHead():
+            return Embedding(build_trunk(plan.trunk), build_pooling(plan.pooling))
+        case ProjectionHead():
             return build_contrastive(plan)
-        case "bnneck":
+        case NeckHead():
             return build_reid(plan)
-        case "mgn":
+        case MgnHead():
             return build_mgn(plan)
         case _:
             assert_never(plan.head)
@@ -57,28 +38,42 @@ def build_network(plan: NetworkPlan) -> Network:
 
 def build_contrastive(plan: NetworkPlan) -> ContrastiveNetwork:
     """A network for contrastive pre-training."""
-    return ContrastiveNetwork(build_trunk(plan), build_pooling(plan.pooling), dim=plan.outputs)
+    assert isinstance(plan.head, ProjectionHead)
+    return ContrastiveNetwork(build_trunk(plan.trunk), build_pooling(plan.pooling), dim=plan.head.outputs)
 
 
 def build_reid(plan: NetworkPlan) -> ReidNetwork:
     """A network for fine-tuning and retrieval."""
-    return ReidNetwork(build_trunk(plan), build_pooling(plan.pooling), num_classes=plan.outputs)
+    assert isinstance(plan.head, NeckHead)
+    return ReidNetwork(build_trunk(plan.trunk), build_pooling(plan.pooling), num_classes=plan.head.classes)
 
 
 def build_mgn(plan: NetworkPlan) -> MgnNetwork:
-    """A multiple granularity network."""
-    fine = ResNetTrunk(plan.arch, width=plan.width, last_stride=1, ibn=plan.ibn)
+    """A multiple granularity network; it takes residual trunks apart, and no others."""
+    assert isinstance(plan.head, MgnHead)
+    # First the branches that begin as copies: what random weights a seed gives depends on this order.
+    fine = build_resnet(plan.trunk.model_copy(update={"last_stride": 1}))
+    trunk = build_resnet(plan.trunk)
     return MgnNetwork(
-        build_trunk(plan), fine, embedding=plan.embedding, num_classes=plan.outputs, extra_bn=plan.extra_bn
+        trunk, fine, embedding=plan.head.embedding, num_classes=plan.head.classes, extra_bn=plan.head.extra_bn
     )
 
 
-def build_trunk(plan: NetworkPlan) -> ResNetTrunk:
+def build_trunk(plan: TrunkPlan) -> Trunk:
     """The trunk alone."""
+    match plan:
+        case ResNetPlan():
+            return build_resnet(plan)
+        case _:
+            assert_never(plan)
+
+
+def build_resnet(plan: ResNetPlan) -> ResNetTrunk:
+    """A residual trunk."""
     return ResNetTrunk(plan.arch, width=plan.width, last_stride=plan.last_stride, ibn=plan.ibn)
 
 
-def build_pooling(pooling: Pooling) -> Average | GeneralisedMean:
+def build_pooling(pooling: Pooling) -> Pool:
     """The pooling layer of a name."""
     match pooling:
         case "avg":

@@ -8,9 +8,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from lupctl.core.choices import Arch
+from lupctl.core.choices import ResNetArch
 from lupctl.core.errors import FormatError
-from lupctl.core.training.nets.build import NetworkPlan, build_network
+from lupctl.core.formats.weights.plan import MOST, MgnHead, NetworkPlan, NoHead, ResNetPlan
+from lupctl.core.training.nets.build import build_network
 from lupctl.core.training.nets.mgn import HEADS
 from lupctl.core.training.nets.resnet.trunk import DEPTHS
 
@@ -114,16 +115,20 @@ def recognise_mgn(state: Mapping[str, Tensor]) -> Recognised:
         count_blocks(own, "b1.1."),
     )
     reduce = own.get("b1_head.bottleneck.0.weight")
-    plan = NetworkPlan(
-        nearest_arch(blocks, is_deep="backbone.4.0.conv3.weight" in own),
-        width=len(own["backbone.0.weight"]),
+    trunk = ResNetPlan(
+        kind="resnet",
+        arch=nearest_arch(blocks, is_deep="backbone.4.0.conv3.weight" in own),
+        width=count_rows(own["backbone.0.weight"]),
         last_stride=1,
-        pooling="gem",
-        head="mgn",
-        outputs=len(classifiers[CLASSIFIERS[0]]) if agree else 0,
-        embedding=256 if reduce is None else len(reduce),
+        ibn=False,
+    )
+    head = MgnHead(
+        kind="mgn",
+        classes=count_rows(classifiers[CLASSIFIERS[0]]) if agree else 0,
+        embedding=256 if reduce is None else count_rows(reduce),
         extra_bn=any(key.startswith("heads_extra_bn_") for key in own),
     )
+    plan = NetworkPlan(trunk=trunk, pooling="gem", head=head)
     found = fit(plan, own)
     mean, std = (_triple(pixels.get(key)) for key in PIXEL_KEYS)
     lacking = [key for key in (*CLASSIFIERS, *PIXEL_KEYS) if key not in state]
@@ -149,8 +154,14 @@ def recognise_trunk(state: Mapping[str, Tensor], prefix: str, *, encoder: Encode
         else:
             strange[key] = value
     blocks = tuple(count_blocks(own, f"backbone.layer{stage}.") for stage in range(1, 5))
-    is_deep = "backbone.layer1.0.conv3.weight" in own
-    plan = NetworkPlan(nearest_arch(blocks, is_deep=is_deep), width=len(own["backbone.conv1.weight"]))
+    trunk = ResNetPlan(
+        kind="resnet",
+        arch=nearest_arch(blocks, is_deep="backbone.layer1.0.conv3.weight" in own),
+        width=count_rows(own["backbone.conv1.weight"]),
+        last_stride=2,
+        ibn=False,
+    )
+    plan = NetworkPlan(trunk=trunk, pooling="avg", head=NoHead(kind="none"))
     return replace(fit(plan, {**own, **strange}), ignored=tuple(ignored), prefix=prefix)
 
 
@@ -175,15 +186,20 @@ def count_blocks(state: Mapping[str, Tensor], prefix: str) -> int:
     return len({key.removeprefix(prefix).partition(".")[0] for key in state if key.startswith(prefix)})
 
 
-def nearest_arch(blocks: tuple[int, ...], *, is_deep: bool) -> Arch:
+def count_rows(weight: Tensor) -> int:
+    """What a layer gives, by its weight; at least 1, so that one of a strange shape becomes a difference."""
+    return max(1, min(weight.shape[0] if weight.dim() else 0, MOST))
+
+
+def nearest_arch(blocks: tuple[int, ...], *, is_deep: bool) -> ResNetArch:
     """The depth with these numbers of blocks, or the one that comes closest."""
-    depths: list[Arch] = [arch for arch in DEPTHS if (arch != "r18") == is_deep]
+    depths: list[ResNetArch] = [arch for arch in DEPTHS if (arch != "r18") == is_deep]
     return min(depths, key=lambda arch: sum(abs(a - b) for a, b in zip(DEPTHS[arch].blocks, blocks, strict=True)))
 
 
 def turn_to_rgb(found: Recognised) -> Recognised:
     """The same network for RGB where it was trained on BGR: stem and constants the other way round."""
-    stem = "backbone.0.weight" if found.plan.head == "mgn" else "backbone.conv1.weight"
+    stem = "backbone.0.weight" if isinstance(found.plan.head, MgnHead) else "backbone.conv1.weight"
     tensors = {**found.tensors, stem: found.tensors[stem].flip(1)}
     return replace(found, tensors=tensors, mean=_turn(found.mean), std=_turn(found.std))
 

@@ -1,9 +1,14 @@
-"""What stands behind a pooled trunk."""
+"""What follows a pooled trunk."""
+
+from typing import Final
 
 import torch
 from torch import Tensor, nn
 
 from lupctl.core.training.nets.resnet.norms import GroupedBatchNorm1d
+
+# What keys of a network with a neck begin with that only its own training set gives a sense.
+CLASSIFIERS: Final = ("head.classifier.",)
 
 
 class Projection(nn.Module):

@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from lupctl.core.training.nets.build import NetworkPlan, build_network
+from lupctl.core.formats.weights.plan import NetworkPlan
+from lupctl.core.training.nets.build import build_network
 
 FLOAT_BYTES = 4
 

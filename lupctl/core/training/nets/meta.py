@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from lupctl.core.training.nets.build import Network, NetworkPlan, build_network
+from lupctl.core.formats.weights.plan import NetworkPlan
+from lupctl.core.training.nets.build import Network, build_network
 
 DRAWS: Final = (Tensor.normal_, Tensor.uniform_)
 

@@ -11,12 +11,16 @@ from typing import Final
 import torch
 from torch import Tensor, nn
 
+from lupctl.core.training.nets.pooling import GeneralisedMean
 from lupctl.core.training.nets.resnet.norms import GroupedBatchNorm2d
-from lupctl.core.training.nets.resnet.trunk import GeneralisedMean, ResNetTrunk
+from lupctl.core.training.nets.resnet.trunk import ResNetTrunk
+from lupctl.core.training.nets.trunk import Maps
 
 # The order of a feature's parts, and of the heads in every tensor of eight.
 HEADS: Final = ("b1", "b2", "b3", "b21", "b22", "b31", "b32", "b33")
 NUM_BRANCHES: Final = 3
+# What keys begin with that only a network's own training set gives a sense.
+MGN_CLASSIFIERS: Final = tuple(f"{head}_head.classifier." for head in HEADS)
 # What no pre-trained trunk has.
 NEW_PARTS: Final = (*(f"{head}_head." for head in HEADS), "heads_extra_bn_")
 STEM: Final = {"conv1": 0, "bn1": 1, "layer1": 4, "layer2": 5}
@@ -44,7 +48,7 @@ class PartHead(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """(B, D, H, W) to the feature after the neck, (B, E)."""
-        pooled = self.pool_layer(features)[:, :, None, None]
+        pooled = self.pool_layer(Maps(features, None))[:, :, None, None]
         return self.bottleneck(pooled).flatten(1)  # type: ignore[no-any-return]
 
 

@@ -3,18 +3,19 @@
 from torch import Tensor, nn
 
 from lupctl.core.training.nets.heads import BatchNormNeck, Projection
-from lupctl.core.training.nets.resnet.trunk import Average, GeneralisedMean, ResNetTrunk
+from lupctl.core.training.nets.pooling import Pool
+from lupctl.core.training.nets.trunk import Trunk
 
 
 class Embedding(nn.Module):
-    """Trunk and pooling, and nothing behind: what pre-training leaves.
+    """Trunk and pooling, and nothing after them.
 
     Args:
         backbone: the trunk.
-        pool: from a map to a vector.
+        pool: from its maps to a vector.
     """
 
-    def __init__(self, backbone: ResNetTrunk, pool: Average | GeneralisedMean) -> None:
+    def __init__(self, backbone: Trunk, pool: Pool) -> None:
         super().__init__()
         self.backbone = backbone
         self.pool = pool
@@ -27,7 +28,7 @@ class Embedding(nn.Module):
 class ContrastiveNetwork(Embedding):
     """Trunk, pooling and a projection to the contrastive space."""
 
-    def __init__(self, backbone: ResNetTrunk, pool: Average | GeneralisedMean, *, dim: int) -> None:
+    def __init__(self, backbone: Trunk, pool: Pool, *, dim: int) -> None:
         super().__init__(backbone, pool)
         self.head = Projection(backbone.num_features, dim)
 
@@ -40,7 +41,7 @@ class ContrastiveNetwork(Embedding):
 class ReidNetwork(Embedding):
     """Trunk, pooling and BNNeck: "bag of tricks" (Luo et al. 2019)."""
 
-    def __init__(self, backbone: ResNetTrunk, pool: Average | GeneralisedMean, *, num_classes: int) -> None:
+    def __init__(self, backbone: Trunk, pool: Pool, *, num_classes: int) -> None:
         super().__init__(backbone, pool)
         self.head = BatchNormNeck(backbone.num_features, num_classes)
 

@@ -30,7 +30,7 @@ def normalise_shared(norm: nn.BatchNorm1d | nn.BatchNorm2d, batch: Tensor, membe
     with torch.no_grad():
         norm.running_mean.lerp_(mean.to(norm.running_mean.dtype), momentum)
         norm.running_var.lerp_((var * count / (count - 1)).to(norm.running_var.dtype), momentum)
-    return out  # type: ignore[no-any-return]
+    return out
 
 
 class _SharedNorm(torch.autograd.Function):

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lupctl.core.choices import Interpolation
+from lupctl.core.training.views.drawn import DrawTensors
 from lupctl.core.training.views.plan import ViewPlan
 
 # Rec. 601 luma as Pillow has it; torchvision's tensor operations weigh red by 0.2989.
@@ -22,13 +23,13 @@ BLUR_REACH = 3.0
 CHUNK_PIXELS = 1 << 18
 
 
-def make_view(plan: ViewPlan, pixels: Tensor, draws: dict[str, Tensor]) -> Tensor:
+def make_view(plan: ViewPlan, pixels: Tensor, draws: DrawTensors) -> Tensor:
     """One view of every image of a batch.
 
     Args:
         plan: size, constants and filter.
         pixels: (B, H, W, 3) uint8 RGB, images in the top left corner of their slot; what lies outside is not read.
-        draws: the fields of `lupctl.core.training.views.plan.ViewDraws` as tensors on the same device.
+        draws: of the B images, on the same device.
 
     Returns:
         (B, 3, plan.height, plan.width) float32, normalised.
@@ -41,36 +42,36 @@ def make_view(plan: ViewPlan, pixels: Tensor, draws: dict[str, Tensor]) -> Tenso
         view = torch.empty(count, 3, plan.height, plan.width)
         chunk = max(1, CHUNK_PIXELS // (height * width + plan.height * plan.width))
         for start in range(0, count, chunk):
-            part = slice(start, start + chunk)
-            view[part] = _make_view(plan, pixels[part], {name: value[part] for name, value in draws.items()})
+            end = min(start + chunk, count)
+            view[start:end] = _make_view(plan, pixels[start:end], draws.part(start, end))
         return view
 
 
-def _make_view(plan: ViewPlan, pixels: Tensor, draws: dict[str, Tensor]) -> Tensor:
+def _make_view(plan: ViewPlan, pixels: Tensor, draws: DrawTensors) -> Tensor:
     view = crop_resize(plan, pixels, draws)
     if plan.jitter.p > 0:
-        view = jitter_colours(view, draws["jitter"], draws["jitter_order"])
+        view = jitter_colours(view, draws.jitter, draws.jitter_order)
     if plan.grey > 0:
-        chosen = draws["grey"].nonzero()[:, 0]
+        chosen = draws.grey.nonzero()[:, 0]
         view.index_copy_(0, chosen, luma(view[chosen]).expand(-1, 3, -1, -1))
     if plan.blur > 0:
-        view = blur(view, draws["radius"])
+        view = blur(view, draws.radius)
     if plan.erase > 0 and plan.erase_fill == "black":
-        view = erase(view, draws["erase"])
+        view = erase(view, draws.erase)
     mean = torch.tensor(plan.mean, device=view.device).view(1, 3, 1, 1)
     std = torch.tensor(plan.std, device=view.device).view(1, 3, 1, 1)
     view = view.sub_(mean).div_(std)
     if plan.erase > 0 and plan.erase_fill == "mean":
-        view = erase(view, draws["erase"])
+        view = erase(view, draws.erase)
     return view
 
 
-def crop_resize(plan: ViewPlan, pixels: Tensor, draws: dict[str, Tensor]) -> Tensor:
+def crop_resize(plan: ViewPlan, pixels: Tensor, draws: DrawTensors) -> Tensor:
     """(B, 3, plan.height, plan.width) in [0, 1]: crop, resize, padding and mirror."""
-    box, shift = draws["box"], draws["shift"]
+    box, shift = draws.box, draws.shift
     count, height, width, _ = pixels.shape
     index, weight = resize_taps(box[:, 1], box[:, 3], shift[:, 1], plan.width, width, plan.interpolation)
-    mirrored = draws["flip"][:, None, None]
+    mirrored = draws.flip[:, None, None]
     index, weight = (torch.where(mirrored, taps.flip(1), taps) for taps in (index, weight))
     # Across first, then down, as in the Pillow of published code: what bicubic overshoots is cut off after each.
     lines = pixels.permute(0, 2, 3, 1).to(torch.float32, memory_format=torch.contiguous_format)

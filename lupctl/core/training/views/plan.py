@@ -1,13 +1,14 @@
 """What happens to the pixels of one view, drawn beforehand for every sample of a batch."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lupctl.core.choices import EraseFill, Interpolation
+from lupctl.core.training.views.drawn import ViewDraws
 from lupctl.core.training.views.draws import SampleDraws
 
 CROP_TRIES = 10
@@ -91,54 +92,29 @@ def _as_tuple(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
-@dataclass(frozen=True)
-class ViewDraws:
-    """The drawn numbers of one view for N samples.
-
-    Args:
-        box: (N, 4) float32 top, left, height, width of the crop in source pixels.
-        shift: (N, 2) int32 rows and columns by which the window lies off the resized image (padding).
-        flip: (N) bool.
-        grey: (N) bool.
-        radius: (N) float32, 0 where there is no blur.
-        jitter: (N, 4) float32 brightness, contrast, saturation factors and hue shift.
-        jitter_order: (N, 4) int64; entry s names the operation done in slot s, -1 for none.
-        erase: (N, 4) int32 top, left, height, width; height 0 where nothing is erased.
-    """
-
-    box: NDArray[np.float32]
-    shift: NDArray[np.int32]
-    flip: NDArray[np.bool_]
-    grey: NDArray[np.bool_]
-    radius: NDArray[np.float32]
-    jitter: NDArray[np.float32]
-    jitter_order: NDArray[np.int64]
-    erase: NDArray[np.int32]
-
-
 def draw_views(
     plans: Sequence[ViewPlan], size: NDArray[np.int64], samples: NDArray[np.int64], *, seed: int, epoch: int
 ) -> list[ViewDraws]:
     """Draws every view of every sample.
 
     Args:
-        plans: one per view.
+        plans: one per view; they may differ.
         size: (N, 2) height and width of the source images.
-        samples: (N) rows of the data set.
+        samples: (N) what the samples' numbers are keyed by, below 2**32.
         seed, epoch: with the sample and the view, all that the numbers depend on.
     """
-    views = np.arange(len(plans))
-    if all(plan == plans[0] for plan in plans):
-        # In one go for all views: what costs is the number of calls, not that of numbers.
-        draws = SampleDraws(np.tile(samples, len(plans)), seed=seed, epoch=epoch, view=views.repeat(len(samples)))
-        together = draw_view(plans[0], np.tile(size, (len(plans), 1)), draws)
-        columns = {item.name: getattr(together, item.name) for item in fields(together)}
-        parts = {name: column.reshape(len(plans), len(samples), *column.shape[1:]) for name, column in columns.items()}
-        return [ViewDraws(**{name: part[view] for name, part in parts.items()}) for view in views]
-    return [
-        draw_view(plan, size, SampleDraws(samples, seed=seed, epoch=epoch, view=view))
-        for view, plan in enumerate(plans)
-    ]
+    views_of: dict[ViewPlan, list[int]] = {}
+    for view, plan in enumerate(plans):
+        views_of.setdefault(plan, []).append(view)
+    drawn: dict[int, ViewDraws] = {}
+    for plan, views in views_of.items():
+        # In one go for all views of a plan: what costs is the number of calls, not that of numbers.
+        numbers = np.array(views).repeat(len(samples))
+        draws = SampleDraws(np.tile(samples, len(views)), seed=seed, epoch=epoch, view=numbers)
+        together = draw_view(plan, np.tile(size, (len(views), 1)), draws)
+        for place, view in enumerate(views):
+            drawn[view] = together.part(place * len(samples), (place + 1) * len(samples))
+    return [drawn[view] for view in range(len(plans))]
 
 
 def draw_view(plan: ViewPlan, size: NDArray[np.int64], draws: SampleDraws) -> ViewDraws:

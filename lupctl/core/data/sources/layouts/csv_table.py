@@ -14,10 +14,10 @@ import numpy as np
 
 from lupctl.core.choices import JUNK, ROLE_CODES, UNKNOWN_CAMERA, Role, nearest_name
 from lupctl.core.data.sources.folder import describe_some
-from lupctl.core.data.sources.records import Listing
-from lupctl.core.data.sources.tree import ImageTree, sort_listing
+from lupctl.core.data.sources.tree import ImageTree, sort_samples
 from lupctl.core.errors import DataError
-from lupctl.core.system.strings import NamesBuilder, find_repeated
+from lupctl.core.formats.pack.samples import Samples
+from lupctl.core.system.strings import StringColumnBuilder, find_repeated
 
 COLUMNS: Final = ("path", "person", "camera", "role")
 NUMBER = re.compile(r"-1|[0-9]{1,18}")
@@ -51,21 +51,21 @@ class CsvSource:
         """Where the images come from, for the pack's record."""
         return self._tree.facts(table=self.path.name)
 
-    def list_images(self) -> Listing:
+    def list_images(self) -> Samples:
         """Every row, sorted by (role, name); files are not looked for.
 
         Raises:
             DataError: a header without `path` or with another column, a row that cannot be read, a path twice or
                 outside of the root.
         """
-        return self._listing
+        return self._samples
 
     def read(self, name: str) -> bytes:
         """The bytes of one image file."""
         return self._tree.read(name)
 
     @cached_property
-    def _listing(self) -> Listing:
+    def _samples(self) -> Samples:
         table = _Table(self.path, self.root)
         persons = number_texts(table.persons.texts, unknown=JUNK, what=f"{self.path}: column person")
         cameras = number_texts(table.cameras.texts, unknown=UNKNOWN_CAMERA, what=f"{self.path}: column camera")
@@ -74,11 +74,13 @@ class CsvSource:
                 f"{self.path}: camera {max(cameras)}; numbers up to {MOST_CAMERAS:,} were expected",
                 hint="number the cameras from 1",
             )
-        return sort_listing(
-            table.names,
-            person=np.array(persons, np.int64)[table.persons.places],
-            camera=np.array(cameras, np.int16)[table.cameras.places],
-            role=np.frombuffer(table.roles, np.uint8),
+        return sort_samples(
+            Samples(
+                person=np.array(persons, np.int64)[table.persons.places],
+                camera=np.array(cameras, np.int16)[table.cameras.places],
+                role=np.frombuffer(table.roles, np.uint8),
+                name=table.names,
+            )
         )
 
 
@@ -108,7 +110,7 @@ class _Table:
         self.persons, self.cameras = _Texts(), _Texts()
         self.roles = array("B")
         self._lines = array("q")
-        names = NamesBuilder()
+        names = StringColumnBuilder()
         try:
             with path.open(encoding="utf-8-sig", newline="") as stream:
                 self._read(csv.reader(stream, strict=True), names)
@@ -123,7 +125,7 @@ class _Table:
         self.names = names.build()
         self._refuse_repeated()
 
-    def _read(self, reader: "Iterator[list[str]]", names: NamesBuilder) -> None:
+    def _read(self, reader: "Iterator[list[str]]", names: StringColumnBuilder) -> None:
         columns = _check_header(self._path, next(reader, []))
         default: Role = "train" if "person" in columns else "unlabelled"
         for row in reader:

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from lupctl.core.choices import Dataset, Role
 from lupctl.core.data.sources.folder import describe_some
 from lupctl.core.data.sources.layouts.market1501 import has_market_folders
-from lupctl.core.data.sources.records import Listing
-from lupctl.core.data.sources.tree import ImageTree, build_listing
+from lupctl.core.data.sources.tree import ImageTree, build_samples
 from lupctl.core.errors import DataError, FormatError
+from lupctl.core.formats.pack.samples import Samples
 
 INDEX_NAME: Final = "cuhk03_new_protocol_config_{boxes}.mat"
 PARTS: Final[tuple[tuple[Dataset, str], ...]] = (("cuhk03-labeled", "labeled"), ("cuhk03-detected", "detected"))
@@ -48,13 +48,13 @@ class Cuhk03IndexSource:
         """Where the images come from, for the pack's record."""
         return self._tree.facts(index=self.index.name)
 
-    def list_images(self) -> Listing:
+    def list_images(self) -> Samples:
         """Every image of the index, sorted by (role, name); files are not looked for.
 
         Raises:
             FormatError: the index is damaged, or its parts do not fit together.
         """
-        return self._listing
+        return self._samples
 
     def read(self, name: str) -> bytes:
         """The bytes of one image file."""
@@ -65,10 +65,10 @@ class Cuhk03IndexSource:
         return read_index(self.index)
 
     @cached_property
-    def _listing(self) -> Listing:
+    def _samples(self) -> Samples:
         config = self._config
         names, labels, cameras = config["filelist"], config["labels"].tolist(), config["camId"].tolist()
-        return build_listing(
+        return build_samples(
             (role, names[row], labels[row], cameras[row])
             for key, role in INDICES.items()
             for row in (config[key] - 1).tolist()  # MATLAB counts from 1

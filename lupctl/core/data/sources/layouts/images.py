@@ -5,8 +5,8 @@ from itertools import repeat
 from pathlib import Path
 
 from lupctl.core.choices import JUNK
-from lupctl.core.data.sources.records import Listing
 from lupctl.core.data.sources.tree import ImageTree, build_uniform
+from lupctl.core.formats.pack.samples import Samples
 
 # country/city/{frame:08d}_{object:04d}.jpg, as LUPerson's published script writes it.
 WITHOUT_VIDEO = re.compile(r"[^/]+/[^/]+/\d{8}_\d{4}\.jpg")
@@ -37,7 +37,7 @@ class ImagesSource:
         known = {"notes": [COLLISIONS]} if WITHOUT_VIDEO.fullmatch(scan.names[0]) else {}
         return self._tree.facts(ignored=scan.num_ignored, **known)
 
-    def list_images(self) -> Listing:
+    def list_images(self) -> Samples:
         """Every image, sorted by name.
 
         Raises:

@@ -23,10 +23,16 @@ from lupctl.core.data.sources.layouts.lmdb_files import (
 )
 from lupctl.core.data.sources.layouts.lmdb_keys import KeyFile, Labels, find_key_file, read_key_file
 from lupctl.core.data.sources.layouts.read_ahead import ReadAhead
-from lupctl.core.data.sources.records import Listing
 from lupctl.core.data.sources.tree import build_uniform
 from lupctl.core.errors import CorruptImageError, DataError
-from lupctl.core.system.strings import BLOCK_NAMES, Names, NamesBuilder, build_names, find_falls, sort_rows
+from lupctl.core.formats.pack.samples import Samples
+from lupctl.core.system.strings import (
+    BLOCK_NAMES,
+    StringColumn,
+    StringColumnBuilder,
+    find_falls,
+    sort_rows,
+)
 
 # Values are JPEG files; the image folder that circulates has the same names, keys with this ending.
 SUFFIX: Final = ".jpg"
@@ -45,7 +51,7 @@ HINT = "copy the database again; lupctl data pack DIR --keys none reads what is 
 class _Listed:
     """What is in the database, and where its persons come from, or that there are none."""
 
-    listing: Listing
+    samples: Samples
     labels: Labels
 
 
@@ -87,23 +93,23 @@ class LmdbSource:
             "notes": [self._describe_keys()],
         }
 
-    def digest(self, listing: Listing) -> tuple[str, int | None]:
+    def digest(self, samples: Samples) -> tuple[str, int | None]:
         """Stands for the database by its size and time, and for keys and labels; with the database's bytes."""
         found = data_file(self.path).stat()
         digest = hashlib.sha256(f"lmdb {found.st_size} {found.st_mtime_ns}\0".encode())
-        digest.update(np.ascontiguousarray(listing.person).data)
-        for part in build_names(listing.names).joined():
+        digest.update(np.ascontiguousarray(samples.person).data)
+        for part in samples.name.joined():
             digest.update(part)
         return f"sha256:{digest.hexdigest()}", found.st_size
 
-    def list_images(self) -> Listing:
+    def list_images(self) -> Samples:
         """Every key, sorted, as a name ending in .jpg; no value is read.
 
         Raises:
             DataError: the key file asks for a global, or keys are no texts.
             FormatError: database or key file are damaged.
         """
-        return self._listed.listing
+        return self._listed.samples
 
     def read(self, name: str) -> bytes:
         """The value of one key; may be called from several threads at once.
@@ -126,7 +132,7 @@ class LmdbSource:
         return encoded
 
     def read_block(self, begin: int, end: int) -> list[memoryview] | None:
-        """The values of rows `begin` to `end - 1` of the listing, where they lie in the database's mapped file.
+        """The values of rows `begin` to `end - 1` of the list, where they lie in the database's mapped file.
 
         Returns:
             None where the database does not have one of the keys.
@@ -139,7 +145,7 @@ class LmdbSource:
         transaction = getattr(self._local, "mapped", None)
         if transaction is None:
             transaction = self._local.mapped = self._environment.begin(buffers=True)
-        names = next(build_names(self._listed.listing.names)[begin:end].encoded_blocks(end - begin))
+        names = next(self._listed.samples.name[begin:end].encoded_blocks(end - begin))
         with damage_named(self.path):
             values: list[memoryview | None] = list(map(transaction.get, [name[: -len(SUFFIX)] for name in names]))
         return None if None in values else cast(list[memoryview], values)
@@ -150,7 +156,7 @@ class LmdbSource:
         Without it each value waits for the disk, as the library is told not to read ahead; where the guess is wrong,
         one reading of the whole file more is what it costs.
         """
-        self._ahead.move(row / max(len(self._listed.listing), 1))
+        self._ahead.move(row / max(len(self._listed.samples), 1))
 
     @cached_property
     def _ahead(self) -> ReadAhead:
@@ -165,7 +171,7 @@ class LmdbSource:
         labels, numbers = keyed.labels, keyed.numbers
         if labels == "none" and keyed.keys and all(map(NL_KEY.fullmatch, keyed.keys)):
             labels = "persons in keys"
-        named = NamesBuilder()
+        named = StringColumnBuilder()
         for block in keyed.keys.encoded_blocks():
             named.extend_encoded([key + SUFFIX.encode() for key in block])
         del keyed  # millions of keys are not kept beside as many names
@@ -175,16 +181,16 @@ class LmdbSource:
             names, numbers = names.take(order), numbers[order] if len(numbers) else numbers
         match labels:
             case "pids":
-                listing = build_uniform(names, numbers.data, "train")
+                samples = build_uniform(names, numbers.data, "train")
             case "persons in keys":
                 # The rule fixes where the digits stand.
-                listing = build_uniform(names, (int(name[6:12]) for name in names), "train")
+                samples = build_uniform(names, (int(name[6:12]) for name in names), "train")
             case "none" | "vids":
-                listing = build_uniform(names, repeat(JUNK), "unlabelled")
-        return _Listed(listing, labels)
+                samples = build_uniform(names, repeat(JUNK), "unlabelled")
+        return _Listed(samples, labels)
 
     def _describe_keys(self) -> str:
-        count, entries = len(self._listed.listing), self._num_entries
+        count, entries = len(self._listed.samples), self._num_entries
         origin = f"{count:,} keys of {self.key_file.name}" if self.key_file else "every key of the database"
         return f"{origin}, {entries:,} entries in the database; {TOLD[self._listed.labels]}"
 
@@ -193,8 +199,8 @@ class LmdbSource:
         self._open_here()
         return int(self._environment.stat()["entries"])
 
-    def _walk(self) -> Names:
-        keys = NamesBuilder()
+    def _walk(self) -> StringColumn:
+        keys = StringColumnBuilder()
         # The library fetches a key's value, too, though nobody asks for it.
         ahead, entries = ReadAhead(data_file(self.path)), max(self._num_entries, 1)
         with damage_named(self.path), self._environment.begin() as transaction, transaction.cursor() as cursor:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from lupctl.core.data.sources.folder import describe_some
 from lupctl.core.errors import DataError, FormatError
 from lupctl.core.system.disk.pickles import load_plain
-from lupctl.core.system.strings import Names, NamesBuilder
+from lupctl.core.system.strings import StringColumn, StringColumnBuilder
 
 Labels = Literal["none", "pids", "vids", "persons in keys"]
 KEY_SUFFIX: Final = ".pkl"
@@ -27,7 +27,7 @@ class KeyFile:
         numbers: (N) int64; empty without labels.
     """
 
-    keys: Names
+    keys: StringColumn
     labels: Labels
     numbers: NDArray[np.int64]
 
@@ -83,10 +83,10 @@ def read_key_file(path: Path) -> KeyFile:
     return KeyFile(keys, "none", np.empty(0, np.int64))
 
 
-def _check_keys(path: Path, held: Any) -> Names:
+def _check_keys(path: Path, held: Any) -> StringColumn:
     if not isinstance(held, list):
         raise FormatError(f"{path}: its keys are a {type(held).__name__}; a list was expected", hint=HINT)
-    keys = NamesBuilder()
+    keys = StringColumnBuilder()
     for key in held:
         if not isinstance(key, str | bytes):
             raise FormatError(f"{path}: {key!r} among its keys; texts were expected", hint=HINT)

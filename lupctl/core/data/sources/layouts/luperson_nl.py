@@ -3,8 +3,8 @@
 import re
 from pathlib import Path
 
-from lupctl.core.data.sources.records import Listing
 from lupctl.core.data.sources.tree import ImageTree, build_uniform
+from lupctl.core.formats.pack.samples import Samples
 
 # 000123_0004567_02.jpg: person, frame, object within the frame; below country/city/video.
 NAME_RULE = re.compile(r"(\d{6})_\d{7}_\d{2}\.\w+")
@@ -31,7 +31,7 @@ class LupersonNlSource:
         """Where the images come from, for the pack's record."""
         return self._tree.facts(ignored=self._tree.scan.num_ignored)
 
-    def list_images(self) -> Listing:
+    def list_images(self) -> Samples:
         """Every image, sorted by name.
 
         Raises:

@@ -9,9 +9,9 @@ from lupctl.core.choices import DISTRACTOR, Role, Version
 from lupctl.core.data.catalog.datasets import catalog_entry
 from lupctl.core.data.sources.folder import describe_some
 from lupctl.core.data.sources.layouts import numbering
-from lupctl.core.data.sources.records import Listing
-from lupctl.core.data.sources.tree import ImageTree, build_listing
+from lupctl.core.data.sources.tree import ImageTree, build_samples
 from lupctl.core.errors import DataError
+from lupctl.core.formats.pack.samples import Samples
 
 FOLDERS: Final[dict[str, Role]] = {"bounding_box_train": "train", "query": "query", "bounding_box_test": "gallery"}
 # 0002_c1s1_000841_01.jpg: person, camera, sequence, frame, box. Person -1 is junk, 0000 a distractor.
@@ -68,16 +68,16 @@ class Market1501Source:
             known["notice"] = catalog_entry("dukemtmc").terms
         return self._tree.facts(ignored=scan.num_ignored, **known)
 
-    def list_images(self) -> Listing:
+    def list_images(self) -> Samples:
         """Every image of the three folders, sorted by (role, name).
 
         Raises:
             DataError: no image, or names that do not follow the rule.
         """
         if not self._counts_from_zero:
-            return build_listing(self._rows)
+            return build_samples(self._rows)
         moved = ((role, name, numbering.move_person(person, role), camera) for role, name, person, camera in self._rows)
-        return build_listing(moved)
+        return build_samples(moved)
 
     def read(self, name: str) -> bytes:
         """The bytes of one image file."""

@@ -10,9 +10,9 @@ from typing import Final
 from lupctl.core.choices import Role, Version
 from lupctl.core.data.sources.folder import describe_some
 from lupctl.core.data.sources.layouts import numbering
-from lupctl.core.data.sources.records import Listing
-from lupctl.core.data.sources.tree import ImageTree, build_listing
+from lupctl.core.data.sources.tree import ImageTree, build_samples
 from lupctl.core.errors import DataError, UsageError
+from lupctl.core.formats.pack.samples import Samples
 
 LISTS: Final[dict[str, Role]] = {
     "list_train.txt": "train",
@@ -88,22 +88,22 @@ class Msmt17Source:
         ]
         return self._tree.facts(version=edition.version, val=self.with_val, notes=notes, **numbering.FACTS)
 
-    def list_images(self) -> Listing:
+    def list_images(self) -> Samples:
         """Every image of the lists, sorted by (role, name); files are not looked for.
 
         Raises:
             DataError: a line that is no path and person, or names no camera.
         """
-        return self._listing
+        return self._samples
 
     def read(self, name: str) -> bytes:
         """The bytes of one image file."""
         return self._tree.read(name)
 
     @cached_property
-    def _listing(self) -> Listing:
+    def _samples(self) -> Samples:
         lists = [name for name in LISTS if self.with_val or name != VALIDATION_LIST]
-        return build_listing(row for name in lists for row in self._read_list(name))
+        return build_samples(row for name in lists for row in self._read_list(name))
 
     def _read_list(self, name: str) -> Iterator[tuple[Role, str, int, int]]:
         path, role = self.root / name, LISTS[name]

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Final
 
 from lupctl.core.choices import UNKNOWN_CAMERA, CameraRule, Role
-from lupctl.core.data.sources.records import Listing
-from lupctl.core.data.sources.tree import ImageTree, build_listing
+from lupctl.core.data.sources.tree import ImageTree, build_samples
+from lupctl.core.formats.pack.samples import Samples
 
 ROLE_FOLDERS: Final[dict[str, Role]] = {"train": "train", "query": "query", "gallery": "gallery"}
 NUMBER = re.compile(r"-1|\d{1,18}")
@@ -47,7 +47,7 @@ class PersonsSource:
         """Where the images come from, for the pack's record."""
         return self._tree.facts(cameras=self.cameras, ignored=self._tree.scan.num_ignored)
 
-    def list_images(self) -> Listing:
+    def list_images(self) -> Samples:
         """Every image, sorted by (role, name).
 
         Raises:
@@ -70,7 +70,7 @@ class PersonsSource:
         )
         known = [camera for camera in cameras if camera is not None]
         numbers = self._number_persons(sorted({part[depth] for part in parts}))
-        return build_listing(
+        return build_samples(
             (ROLE_FOLDERS[part[0]] if has_roles else "train", name, numbers[part[depth]], camera)
             for name, part, camera in zip(names, parts, known, strict=True)
         )

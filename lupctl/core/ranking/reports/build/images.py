@@ -33,7 +33,7 @@ def open_images(place: Path | None, record: Mapping[str, Any], progress: Progres
     if packs and pack.fingerprint not in packs:
         progress.say(f"no pictures: {place} is not the pack the features were made from")
         return _nothing
-    rows = {name: row for row, name in enumerate(pack.samples.names)}
+    rows = {name: row for row, name in enumerate(pack.samples.name)}
 
     def read(name: str) -> bytes | None:
         row = rows.get(name)

@@ -104,6 +104,4 @@ def _pick(walk: Iterator[Shown], pictures: Pictures) -> tuple[tuple[Shown, ...],
 
 def _show(features: JoinedFeatures, row: int) -> Shown:
     samples = features.samples
-    return Shown(
-        name=samples.names[row], person=int(samples.person[row]), camera=int(samples.camera[row]), picture=None
-    )
+    return Shown(name=samples.name[row], person=int(samples.person[row]), camera=int(samples.camera[row]), picture=None)

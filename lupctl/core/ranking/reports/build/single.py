@@ -192,7 +192,7 @@ def _cameras(scores: CameraScores) -> ReportCameras:
 
 def _queries(queries: Samples, ranking: Ranking, reranking: Ranking | None) -> ReportQueries:
     return ReportQueries(
-        name=list(queries.names),
+        name=list(queries.name),
         person=queries.person.tolist(),
         camera=queries.camera.tolist(),
         right=ranking.num_right.tolist(),

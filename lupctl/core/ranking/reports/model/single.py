@@ -179,6 +179,13 @@ def _lay_out(value: Any, indent: str) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
+def report_path(features_path: Path, out: Path | None) -> Path:
+    """Where the report goes: `out`, a file or a folder that exists; else beside the features."""
+    if out is None:
+        return features_path.parent / REPORT_NAME
+    return out / REPORT_NAME if out.is_dir() else out
+
+
 def read_report(path: Path) -> Report:
     """Reads a report.
 

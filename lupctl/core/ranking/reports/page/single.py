@@ -101,9 +101,10 @@ def _rows(columns: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def _network(record: Mapping[str, Any]) -> str:
     network = record.get("network")
-    if not isinstance(network, Mapping):
+    trunk, head = (network.get("trunk"), network.get("head")) if isinstance(network, Mapping) else (None, None)
+    if not isinstance(trunk, Mapping) or not isinstance(head, Mapping):
         return "network unknown"
-    parts = [str(network.get("arch", "?")), f"head {network.get('head', '?')}"]
+    parts = [str(trunk.get("arch", "?")), f"head {head.get('kind', '?')}"]
     size = record.get("preprocessing")
     if isinstance(size, Mapping) and "height" in size:
         parts.append(f"{size['height']} x {size['width']} pixels")

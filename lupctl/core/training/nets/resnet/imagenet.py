@@ -4,11 +4,11 @@ from urllib.error import URLError
 
 from torch import Tensor
 
-from lupctl.core.choices import Arch
+from lupctl.core.choices import ResNetArch
 from lupctl.core.errors import DataError
 
 
-def imagenet_trunk(arch: Arch, *, progress: bool) -> dict[str, Tensor]:
+def imagenet_trunk(arch: ResNetArch, *, progress: bool) -> dict[str, Tensor]:
     """torchvision's ImageNet weights of a trunk, without the classifier.
 
     The first generation of weights (IMAGENET1K_V1) is what published re-id baselines start from.

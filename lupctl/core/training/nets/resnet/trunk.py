@@ -2,15 +2,13 @@
 
 from typing import Final, NamedTuple
 
-import torch
 from torch import Tensor, nn
 
-from lupctl.core.choices import Arch
+from lupctl.core.choices import ResNetArch
 from lupctl.core.training.nets.resnet.blocks import BasicBlock, Bottleneck
 from lupctl.core.training.nets.resnet.ibn import InstanceBatchNorm
 from lupctl.core.training.nets.resnet.norms import GroupedBatchNorm2d
-
-STANDARD_WIDTH: Final = 64
+from lupctl.core.training.nets.trunk import Maps, Trunk
 
 
 class Depth(NamedTuple):
@@ -20,7 +18,7 @@ class Depth(NamedTuple):
     blocks: tuple[int, int, int, int]
 
 
-DEPTHS: Final[dict[Arch, Depth]] = {
+DEPTHS: Final[dict[ResNetArch, Depth]] = {
     "r18": Depth(BasicBlock, (2, 2, 2, 2)),
     "r50": Depth(Bottleneck, (3, 4, 6, 3)),
     "r101": Depth(Bottleneck, (3, 4, 23, 3)),
@@ -28,7 +26,7 @@ DEPTHS: Final[dict[Arch, Depth]] = {
 }
 
 
-class ResNetTrunk(nn.Module):
+class ResNetTrunk(Trunk):
     """A ResNet without its pooling and classifier.
 
     The 3x3 convolution of a bottleneck carries the stride, as in torchvision. At width 64 the keys and shapes are
@@ -41,7 +39,7 @@ class ResNetTrunk(nn.Module):
         ibn: the first batch norm of every block of the first three stages is IBN-a.
     """
 
-    def __init__(self, arch: Arch, *, width: int = STANDARD_WIDTH, last_stride: int = 2, ibn: bool = False) -> None:
+    def __init__(self, arch: ResNetArch, *, width: int = 64, last_stride: int = 2, ibn: bool = False) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(3, width, 7, stride=2, padding=3, bias=False)
         self.bn1 = GroupedBatchNorm2d(width)
@@ -60,10 +58,14 @@ class ResNetTrunk(nn.Module):
                     built.bn1 = InstanceBatchNorm(planes)
         self._initialise()
 
-    def forward(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) to the map (B, num_features, H/32, W/32), twice as large with last_stride 1."""
+    def forward(self, images: Tensor) -> Maps:
+        """(B, 3, H, W) to the map (B, num_features, H/32, W/32), twice as large with last_stride 1; no token."""
         x = self.maxpool(self.relu(self.bn1(self.conv1(images))))
-        return self.layer4(self.layer3(self.layer2(self.layer1(x))))  # type: ignore[no-any-return]
+        return Maps(self.layer4(self.layer3(self.layer2(self.layer1(x)))), None)
+
+    def blocks(self) -> list[nn.Module]:
+        """The residual blocks of the four stages."""
+        return [*self.layer1, *self.layer2, *self.layer3, *self.layer4]
 
     def _initialise(self) -> None:
         for module in self.modules():
@@ -83,32 +85,3 @@ def _build_stage(
     first = block(channels, planes, stride, shortcut)
     rest = [block(expanded, planes) for _ in range(count - 1)]
     return nn.Sequential(first, *rest)
-
-
-class GeneralisedMean(nn.Module):
-    """Generalised-mean pooling with a learnable power (Radenovic et al. 2017, arXiv 1711.02512).
-
-    Args:
-        power: initial p; 1 is the average, large values approach the maximum.
-        floor: activations are clamped here before the power.
-    """
-
-    def __init__(self, power: float = 3.0, floor: float = 1e-6) -> None:
-        super().__init__()
-        self.p = nn.Parameter(torch.tensor([power]))
-        self.floor = floor
-
-    def forward(self, features: Tensor) -> Tensor:
-        """(B, D, H, W) to (B, D)."""
-        raised = features.clamp(min=self.floor).pow(self.p)
-        return raised.mean(dim=(2, 3)).pow(1 / self.p)
-
-
-class Average(nn.Module):
-    """Global average pooling."""
-
-    def forward(self, features: Tensor) -> Tensor:
-        """(B, D, H, W) to (B, D)."""
-        # What adaptive pooling to one pixel comes to, to the last bit, but without the copy it makes of its strides,
-        # which an exported graph would repeat.
-        return features.mean(dim=(2, 3))

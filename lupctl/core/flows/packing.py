@@ -1,0 +1,144 @@
+"""Packing one dataset after the other."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lupctl.core.choices import MAX_BAD, SHARD_BYTES, ImageCheck
+from lupctl.core.errors import LupError, UsageError
+from lupctl.core.resolve.datasets import Target, find_packable, pick_targets
+from lupctl.core.resolve.merged import build_merged_source, merge_target
+from lupctl.core.resolve.sources import Reading, build_target_source, check_notice
+from lupctl.core.system.progress.lines import Progress
+from lupctl.core.workspace import Workspace
+
+if TYPE_CHECKING:
+    from lupctl.core.stages.pack import PackPlan, PackResult
+
+
+@dataclass(frozen=True)
+class PackOptions:
+    """What a user wants packed, and how.
+
+    Args:
+        names: datasets, folders, or with `merged` packs too; none for everything under `raw/`.
+        dataset: what the pack of one of them is to be called.
+        merged: puts all that is named into one unlabelled pack of this name.
+        out: where the pack of one of them goes.
+        reading: how raw data is read.
+        size: height and width every image is resized to.
+        check: what an image has to pass; None where the user did not say.
+        max_bad: share of images that may be left out.
+        shard_bytes: most encoded bytes in one file.
+        workers: decoding threads; None picks.
+        accept_terms: the notice of a withdrawn dataset is acknowledged.
+        force: replaces packs that are there.
+        dry_run: plans only.
+        command: for the record.
+    """
+
+    names: tuple[str, ...] = ()
+    dataset: str | None = None
+    merged: str | None = None
+    out: Path | None = None
+    reading: Reading = field(default_factory=Reading)
+    size: tuple[int, int] | None = None
+    check: ImageCheck | None = None
+    max_bad: float = MAX_BAD
+    shard_bytes: int = SHARD_BYTES
+    workers: int | None = None
+    accept_terms: bool = False
+    force: bool = False
+    dry_run: bool = False
+    command: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Packed:
+    """What became of several datasets.
+
+    Args:
+        plans: of each dataset that could be read.
+        results: of those that were packed.
+        errors: of those that were not.
+    """
+
+    plans: "list[tuple[Target, PackPlan]]" = field(default_factory=list)
+    results: "list[PackResult]" = field(default_factory=list)
+    errors: list[LupError] = field(default_factory=list)
+
+
+def pack_datasets(space: Workspace, options: PackOptions, progress: Progress) -> Packed:
+    """Packs what has no up-to-date pack. One bad dataset does not keep the others from being packed.
+
+    Raises:
+        DataError: there is no raw data.
+        UsageError: options that do not go together.
+    """
+    targets = find_what_to_pack(space, options, progress)
+    if options.size and options.check == "header":
+        raise UsageError("--check header: to be resized, images are decoded", hint="leave --check or --size out")
+    packed = Packed()
+    for target in targets:
+        try:
+            _pack_target(space, target, options, packed, progress)
+        except LupError as error:
+            packed.errors.append(error)
+    return packed
+
+
+def find_what_to_pack(space: Workspace, options: PackOptions, progress: Progress) -> list[Target]:
+    """The datasets that are meant.
+
+    Raises:
+        DataError: there is no raw data.
+        UsageError: options that do not go together.
+    """
+    if options.merged is not None:
+        return [merge_target(space, options.merged, out=options.out, dataset=options.dataset)]
+    if options.names or options.dataset or options.out:
+        return pick_targets(space, options.names, name=options.dataset, out=options.out)
+    return find_packable(space, progress)
+
+
+def _pack_target(space: Workspace, target: Target, options: PackOptions, packed: Packed, progress: Progress) -> None:
+    """Packs one dataset, unless its pack is up to date; adds to `packed`."""
+    from lupctl.core.data.packing.filling import PackSettings
+    from lupctl.core.stages.pack import pack, plan_pack, tidy_up
+
+    if options.merged is None:
+        source = build_target_source(target, options.reading, progress=progress)
+    else:
+        source = build_merged_source(space, options.names, options.merged, options.reading, progress=progress)
+    plan = plan_pack(source, out=target.out, size=options.size, check=options.check or "header")
+    packed.plans.append((target, plan))
+    if plan.state == "current" and not options.force:
+        progress.say(f"{target.dataset}: {plan.path} is up to date")
+        if not options.dry_run:
+            tidy_up(target.out)
+        return
+    if plan.state == "changed" and not options.force:
+        raise _changed(target, plan, merged=options.merged)
+    check_notice(source, accepted=options.accept_terms, progress=progress)
+    if options.dry_run:
+        return
+    settings = PackSettings(options.size, options.check or "decode", options.max_bad, options.shard_bytes)
+    packed.results.append(
+        pack(
+            source,
+            out=target.out,
+            progress=progress,
+            settings=settings,
+            force=options.force,
+            workers=options.workers,
+            command=options.command,
+        )
+    )
+
+
+def _changed(target: Target, plan: "PackPlan", *, merged: str | None) -> UsageError:
+    what = target.root if target.out.stem != target.dataset else target.dataset
+    return UsageError(
+        f"{plan.path}: is not up to date and would be overwritten: {plan.reason}",
+        hint=f"lupctl data pack {f'NAME... --merge {merged}' if merged else what} --force",
+    )

@@ -1,0 +1,92 @@
+"""Checking raw data and packs, one after the other."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from lupctl.core.errors import DataError, UsageError, raise_all
+from lupctl.core.resolve.datasets import find_subjects
+from lupctl.core.resolve.sources import Reading, build_target_source
+from lupctl.core.system.progress.lines import Progress
+from lupctl.core.workspace import Workspace
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from lupctl.core.stages.verify import Verdict
+
+
+@dataclass(frozen=True)
+class VerifyOptions:
+    """What a user wants checked, and how closely.
+
+    Args:
+        names: datasets, packs or folders.
+        reading: how raw data is read.
+        deep: decodes every image of a pack too.
+        fast: counts, names and labels only.
+        workers: threads; None picks.
+    """
+
+    names: tuple[str, ...]
+    reading: Reading
+    deep: bool = False
+    fast: bool = False
+    workers: int | None = None
+
+
+def verify_all(space: Workspace, options: VerifyOptions, progress: Progress) -> "list[Verdict]":
+    """A verdict on everything the names stand for; what was found of a pack is noted beside it.
+
+    Raises:
+        DataError: nothing of a name, or its structure is damaged.
+        UsageError: `deep` and `fast` at once.
+    """
+    if options.deep and options.fast:
+        raise UsageError("--deep decodes every image, --fast reads none", hint="one of the two")
+    from lupctl.core.stages.verify import verify_raw
+
+    verdicts = []
+    for name in options.names:
+        packs, raws = find_subjects(space, name)
+        for raw in raws:
+            source = build_target_source(raw, options.reading, progress=progress)
+            assert raw.root is not None, "drawn images have no raw data"
+            verdicts.append(
+                verify_raw(source, path=raw.root, progress=progress, fast=options.fast, workers=options.workers)
+            )
+        verdicts += [_verify_pack(path, options, progress) for path in packs]
+    return verdicts
+
+
+def _verify_pack(path: "Path", options: VerifyOptions, progress: Progress) -> "Verdict":
+    from lupctl.core.formats.pack.verdict import note_verdict, pack_files
+    from lupctl.core.stages.verify import verify_pack
+
+    files = pack_files(path)
+    verdict = verify_pack(path, progress=progress, deep=options.deep, fast=options.fast, workers=options.workers)
+    if not options.fast:  # counts alone say nothing about the images
+        sound = verdict.num_errors == 0
+        note_verdict(path, files=files, sound=sound, deep=options.deep, fingerprint=verdict.fingerprint or "")
+    return verdict
+
+
+def refuse_unsound(verdicts: "Sequence[Verdict]") -> None:
+    """Ends a command that found errors.
+
+    Raises:
+        DataError: there is an error in one of them.
+    """
+    raise_all([_unsound(verdict) for verdict in verdicts if verdict.num_errors])
+
+
+def _unsound(verdict: "Verdict") -> DataError:
+    first = verdict.findings[0]
+    examples = f": {'; '.join(first.examples)}" if first.examples else ""
+    if first.what == "published":
+        hint = "a cut or another version; pack it under a name of its own with --name"
+    elif verdict.kind == "pack":
+        hint = "make it again: lupctl data pack --force"
+    else:
+        hint = "repair or remove these files"
+    return DataError(f"{verdict.path}: {first.message}{examples}", hint=hint)

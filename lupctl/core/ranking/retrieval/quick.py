@@ -1,0 +1,79 @@
+"""Scores of a network on a labelled pack while it trains: nothing is written, and the network trains on as before."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from lupctl.core.choices import SameCamera
+from lupctl.core.formats.pack.read import Pack
+from lupctl.core.formats.pack.samples import Samples
+from lupctl.core.ranking.metrics.scores import Scores
+from lupctl.core.ranking.retrieval.answerable import Counts, check_answerable, gallery_rows, query_rows
+from lupctl.core.ranking.retrieval.extract import Encoder, extract_features
+from lupctl.core.ranking.retrieval.score import score
+from lupctl.core.system.progress.lines import Progress
+from lupctl.core.training.loading.images import PackImages
+
+CHUNK = 128
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuickScores:
+    """What a look at a pack's queries and gallery gives.
+
+    Args:
+        scores: as `lupctl eval` computes them from the features of a dump.
+        counts: of the pack, junk included.
+        features: (N, D) float32 of the queries and of the gallery without junk, not normalised.
+        samples: (N) who is on these images.
+    """
+
+    scores: Scores
+    counts: Counts
+    features: NDArray[np.float32]
+    samples: Samples
+
+
+def score_pack(encoder: Encoder, pack: Pack, *, workers: int, same_camera: SameCamera = "drop") -> QuickScores:
+    """Embeds the queries and the gallery of a pack and scores them.
+
+    Junk is not embedded: no rule counts it either way. Which module of the network is in training, and torch's random
+    numbers, are afterwards what they were before.
+
+    Args:
+        encoder: its network may be in training.
+        pack: labelled.
+        workers: decoding processes.
+        same_camera: whether the query's person seen by the query's camera is ignored or right.
+
+    Raises:
+        DataError: the query set cannot be scored (see `check_answerable`), or features have no direction.
+        CorruptImageError: an image cannot be decoded.
+    """
+    counts = check_answerable(pack.samples, same_camera=same_camera)
+    rows = np.concatenate([query_rows(pack.samples), gallery_rows(pack.samples)])
+    # Opening a loader takes a number from torch's generator.
+    with evaluating(encoder.network), torch.random.fork_rng(devices=[]):
+        features = extract_features(
+            encoder, PackImages([pack], rows), chunk=CHUNK, workers=workers, flip=False, progress=Progress(quiet=True)
+        )
+    samples = pack.samples.select(rows)
+    scored = score(features, samples, device=encoder.device, same_camera=same_camera)
+    return QuickScores(scores=scored.scores, counts=counts, features=features, samples=samples)
+
+
+@contextmanager
+def evaluating(network: nn.Module) -> Iterator[None]:
+    """A network in evaluation mode; afterwards each module, a frozen one too, is in the mode that it was in."""
+    modes = [(module, module.training) for module in network.modules()]
+    network.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode

@@ -1,0 +1,74 @@
+"""Which data `lupctl data download` is to fetch."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lupctl.core.errors import UsageError
+from lupctl.core.workspace import Workspace
+
+if TYPE_CHECKING:
+    from lupctl.core.stages.download.plan import Plan, Wanted
+    from lupctl.core.stages.download.videos import VideosPlan
+
+# Datasets whose images are cut from videos that `--list` names.
+OF_VIDEOS = ("luperson", "luperson-nl")
+
+
+def find_downloads(
+    space: Workspace, names: Sequence[str], *, url: str | None, sha256: str | None, videos: bool
+) -> "list[Wanted]":
+    """The datasets that are meant.
+
+    Args:
+        space: the workspace.
+        names: what was typed.
+        url: fetch this as the only one of them.
+        sha256: what `url` has to have.
+        videos: the videos of the only one are meant, `--list`.
+
+    Raises:
+        DataError: a dataset that was withdrawn.
+        UsageError: options that do not go together, or a dataset that is not known.
+    """
+    if len(names) > 1 and (url or videos):
+        raise UsageError(
+            f"{'--url' if url else '--list'} goes with one dataset, {len(names)} were named", hint="name one dataset"
+        )
+    if sha256 and not url:
+        raise UsageError("--sha256 goes with --url", hint="add --url, or leave --sha256 out")
+    if videos and url:
+        raise UsageError("--list and --url are two ways to download", hint="leave one out")
+    from lupctl.core.stages.download.plan import find_wanted
+
+    return [find_wanted(space.raw, name, url=url or "", sha256=sha256 or "") for name in names]
+
+
+def plan_downloads(wanted: "Sequence[Wanted]", *, force: bool) -> "list[Plan]":
+    """What is to be done for each; two datasets that come in one archive are one download."""
+    from lupctl.core.stages.download.plan import plan_download
+
+    once = list({one.folder: one for one in reversed(wanted)}.values())[::-1]
+    return [plan_download(one, force=force) for one in once]
+
+
+def plan_listed_videos(wanted: "Wanted", video_list: Path, *, retry_gone: bool, force: bool) -> "VideosPlan":
+    """Which videos of a list are to be fetched.
+
+    Args:
+        wanted: the dataset.
+        video_list: as typed; looked for in the dataset's folder too.
+        retry_gone: asks again for videos that were gone.
+        force: fetches everything again.
+
+    Raises:
+        UsageError: the dataset is not made of videos.
+        DataError: no such list, or a line that is none.
+    """
+    from lupctl.core.stages.download.videos import find_list, plan_videos
+
+    if wanted.dataset not in OF_VIDEOS:
+        raise UsageError(
+            f"--list: {wanted.dataset} is not made of videos", hint=f"--list goes with {' and '.join(OF_VIDEOS)}"
+        )
+    return plan_videos(wanted, find_list(video_list, wanted.folder), retry_gone=retry_gone, force=force)

@@ -1,0 +1,99 @@
+"""Which options of an evaluation go together, and what they amount to."""
+
+from typing import TYPE_CHECKING
+
+from lupctl.core.choices import NeighbourSearch, Protocol, RerankBase, SameCamera
+from lupctl.core.errors import UsageError
+
+if TYPE_CHECKING:
+    from lupctl.core.ranking.reranking.rerank import RerankSettings
+    from lupctl.core.ranking.retrieval.expansion import ExpansionSettings
+
+
+def refuse_with_all(
+    every: bool, *, compare: bool, images: str | None, min_map: float | None, min_rank1: float | None
+) -> None:
+    """Refuses what concerns one report where `--all` is given.
+
+    Raises:
+        UsageError: one of them is given.
+    """
+    given = {"--compare": compare, "--images": images, "--min-map": min_map, "--min-rank1": min_rank1}
+    for option, value in given.items():
+        if every and value not in (None, False):
+            raise UsageError(f"{option} has no meaning with --all", hint="lupctl eval --all RUN")
+
+
+def rerank_settings(
+    wanted: bool,
+    *,
+    k1: int | None,
+    k2: int | None,
+    weight: float | None,
+    base: RerankBase | None,
+    neighbours: NeighbourSearch | None,
+) -> "RerankSettings | None":
+    """What `--rerank` and the options that belong to it ask for.
+
+    Raises:
+        UsageError: one of them without `--rerank`.
+    """
+    given = {"--k1": k1, "--k2": k2, "--lambda": weight, "--rerank-base": base, "--neighbours": neighbours}
+    if not wanted:
+        named = [option for option, value in given.items() if value is not None]
+        if named:
+            raise UsageError(f"{named[0]} has no meaning without --rerank", hint="add --rerank")
+        return None
+    from lupctl.core.ranking.reranking.rerank import RerankSettings
+
+    default = RerankSettings()
+    return RerankSettings(
+        k1=default.k1 if k1 is None else k1,
+        k2=default.k2 if k2 is None else k2,
+        weight=default.weight if weight is None else weight,
+        base=default.base if base is None else base,
+        neighbours=neighbours,
+    )
+
+
+def expansion_settings(aqe: int, dba: int, alpha: float | None) -> "ExpansionSettings | None":
+    """What `--aqe` and `--dba` ask for.
+
+    Raises:
+        UsageError: `--alpha` without one of them.
+    """
+    if not (aqe or dba):
+        if alpha is not None:
+            raise UsageError("--alpha has no meaning without --aqe or --dba", hint="add --aqe 5")
+        return None
+    from lupctl.core.ranking.retrieval.expansion import ExpansionSettings
+
+    if alpha is None:
+        return ExpansionSettings(queries=aqe, gallery=dba)
+    return ExpansionSettings(queries=aqe, gallery=dba, alpha=alpha)
+
+
+def pick_protocol(
+    protocol: Protocol,
+    same_camera: SameCamera | None,
+    *,
+    draws: int | None,
+    seed: int | None,
+    persons: str | None,
+) -> Protocol:
+    """The protocol that the options agree on; `--same-camera keep` is another name of `same-camera-allowed`.
+
+    Raises:
+        UsageError: they contradict each other.
+    """
+    given = [
+        option for option, value in (("--draws", draws), ("--seed", seed), ("--persons", persons)) if value is not None
+    ]
+    if protocol != "single-shot" and given:
+        raise UsageError(f"{given[0]} has no meaning with --protocol {protocol}", hint="--protocol single-shot")
+    keeps = protocol == "same-camera-allowed"
+    if same_camera == "keep" and protocol == "market1501":
+        return "same-camera-allowed"
+    if same_camera is not None and (same_camera == "keep") != keeps:
+        raise UsageError(f"--same-camera {same_camera} contradicts --protocol {protocol}", hint="name one of the two")
+    return protocol

@@ -1,0 +1,44 @@
+"""One step of pre-training, whatever the method."""
+
+from torch import Tensor
+
+from lupctl.core.recipes.models import PretrainRecipe
+from lupctl.core.stages.pretrain.setup import Setup, Trained
+from lupctl.core.training.engine.clipping import clip_gradients
+from lupctl.core.training.engine.groups import set_rates
+from lupctl.core.training.engine.stopwatch import Clock, untimed
+from lupctl.core.training.loading.loaders import Batch
+from lupctl.core.training.methods.protocol import Given, Now
+from lupctl.core.training.views.pixels import make_view
+
+
+def take_step(
+    recipe: PretrainRecipe, setup: Setup, trained: Trained, batch: Batch, now: Now, *, clock: Clock = untimed
+) -> dict[str, Tensor]:
+    """Makes the views of a batch, learns from them, and updates the student and what follows it.
+
+    Args:
+        recipe: its clipping.
+        setup: how views are made, and the precision.
+        trained: changed.
+        batch: on the device.
+        now: the numbers of this step.
+        clock: measures the parts of the step.
+
+    Returns:
+        scalars to log, `loss` among them.
+    """
+    method, optimizer = trained.method, trained.optimizer
+    with clock("transform"):
+        views = tuple(
+            make_view(plan, batch.pixels, draws) for plan, draws in zip(setup.views, batch.views, strict=True)
+        )
+    set_rates(optimizer, rate=now.rate, decay=now.decay)
+    given = Given(views, keys=batch.keys)
+    scalars = method.learn(given, now, trained.gradients, precision=setup.precision, clock=clock)
+    with clock("optimizer"):
+        clip_gradients(method.student.parameters(), recipe.optim.clip, scope=recipe.optim.clip_scope)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        method.follow(now)
+    return scalars

@@ -1,0 +1,39 @@
+"""Gradients that are too long, cut."""
+
+from collections.abc import Iterable
+from typing import assert_never
+
+import torch
+from torch import Tensor, nn
+
+from lupctl.core.choices import ClipScope
+
+# What torch adds to a norm before it divides by it.
+EPSILON = 1e-6
+
+
+def clip_gradients(parameters: Iterable[nn.Parameter], limit: float, *, scope: ClipScope = "all") -> None:
+    """Scales gradients down to a norm of at most `limit`; 0 leaves them. Nothing waits for the device.
+
+    Args:
+        parameters: those without a gradient are left out.
+        limit: the largest norm.
+        scope: of all gradients together, or of each tensor on its own.
+    """
+    if limit <= 0:
+        return
+    match scope:
+        case "all":
+            torch.nn.utils.clip_grad_norm_(parameters, limit)
+        case "tensor":
+            clip_each([parameter.grad for parameter in parameters if parameter.grad is not None], limit)
+        case _:
+            assert_never(scope)
+
+
+@torch.no_grad()
+def clip_each(gradients: list[Tensor], limit: float) -> None:
+    """Multiplies each tensor by min(1, limit / (norm + 1e-6)), in place."""
+    if gradients:
+        scales = [(limit / (norm + EPSILON)).clamp(max=1) for norm in torch._foreach_norm(gradients)]
+        torch._foreach_mul_(gradients, scales)

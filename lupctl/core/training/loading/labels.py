@@ -1,0 +1,63 @@
+"""Classes to train on, from the person numbers of one or more packs."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, kw_only=True)
+class Labels:
+    """The classes of N images of one or more packs.
+
+    Args:
+        label: (N) int64, 0 to C - 1, the packs one after the other; -1 where nobody is known.
+        persons: of each pack, the person numbers that its classes stand for, rising; C in all.
+    """
+
+    label: NDArray[np.int64]
+    persons: tuple[NDArray[np.int64], ...]
+
+    @property
+    def num_classes(self) -> int:
+        """C."""
+        return sum(map(len, self.persons))
+
+
+def label_persons(persons: Sequence[NDArray[np.int64]]) -> Labels:
+    """Classes for the person numbers of some packs' images, whatever gaps there are.
+
+    Classes follow the order of the packs, then of the numbers; a person of one pack is nobody of another.
+
+    Args:
+        persons: of each pack, the (n) persons of its images; negative where nobody is known.
+
+    >>> labels = label_persons([np.array([7, 2, -1, 7]), np.array([2])])
+    >>> labels.label.tolist(), [pack.tolist() for pack in labels.persons]
+    ([1, 0, -1, 1, 2], [[2, 7], [2]])
+    """
+    numbers, known = number_apart([pack[pack >= 0] for pack in persons])
+    label = np.full(sum(map(len, persons)), -1, np.int64)
+    if persons:
+        label[np.concatenate(persons) >= 0] = numbers
+    return Labels(label=label, persons=known)
+
+
+def number_apart(columns: Sequence[NDArray[Any]]) -> tuple[NDArray[np.int64], tuple[NDArray[Any], ...]]:
+    """Numbers from 0 for the values of some packs' columns; equal values of different packs get different ones.
+
+    Args:
+        columns: of each pack, (n) integers.
+
+    Returns:
+        (N) the numbers, the packs one after the other; and of each pack the values they stand for, rising.
+    """
+    numbers, values, first = [np.empty(0, np.int64)], list[NDArray[Any]](), 0
+    for column in columns:
+        different, place = np.unique(column, return_inverse=True)
+        numbers.append(place.reshape(-1).astype(np.int64) + first)
+        values.append(different)
+        first += len(different)
+    return np.concatenate(numbers), tuple(values)

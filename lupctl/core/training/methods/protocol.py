@@ -1,0 +1,91 @@
+"""What a method of pre-training is: networks and a loss, which know nothing of time, data and files."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from lupctl.core.training.engine.gradients import SharedGradients
+from lupctl.core.training.engine.stopwatch import Clock
+from lupctl.core.training.nets.networks import Embedding
+
+
+@dataclass(frozen=True)
+class Now:
+    """Every scheduled number of one step, computed from the recipe.
+
+    Args:
+        step: counted from 0 since the beginning of the run.
+        epoch: counted from 0.
+        rate, decay: of the optimizer, before the scales of its groups.
+        momentum: of the averaged network.
+        temperature: of its targets.
+    """
+
+    step: int
+    epoch: int
+    rate: float
+    decay: float
+    momentum: float
+    temperature: float
+
+
+@dataclass(frozen=True)
+class Given:
+    """This process's share of a step.
+
+    Args:
+        views: each (b, 3, H, W), in the order of the view plans; sizes may differ from view to view.
+        keys: (b) int64, what the random draws of these images are keyed by.
+        label: (b) int64 classes 0..C-1, where the method uses labels.
+    """
+
+    views: tuple[Tensor, ...]
+    keys: Tensor
+    label: Tensor | None = None
+
+
+class Method(Protocol):
+    """A method; each is an `nn.Module` whose state is what a resumed run needs."""
+
+    @property
+    def student(self) -> nn.Module:
+        """The network that takes the gradients; DistributedDataParallel wraps exactly this one."""
+
+    @property
+    def encoders(self) -> tuple[nn.Module, ...]:
+        """All networks that run forward, the student first."""
+
+    @property
+    def kept(self) -> Embedding:
+        """What the checkpoint keeps and the probe looks at."""
+
+    def learn(
+        self, given: Given, now: Now, gradients: SharedGradients, *, precision: torch.dtype, clock: Clock
+    ) -> dict[str, Tensor]:
+        """Targets, forward pass, loss, backward pass, and the method's own state; the optimizer's step is the caller's.
+
+        Every part of a batch that is worked through in parts sees the state from before the step. Queues, centres and
+        prototypes move once, at the end, from what was gathered in the order of the global batch.
+
+        Args:
+            given: this process's share.
+            now: the numbers of this step.
+            gradients: of the student; says how many parts there are.
+            precision: type of the forward pass.
+            clock: measures the parts of the step.
+
+        Returns:
+            scalars to log, `loss` among them.
+        """
+
+    def follow(self, now: Now) -> None:
+        """After the optimizer's step: the averaged network moves."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """As of `nn.Module`."""
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> Any:
+        """As of `nn.Module`."""

@@ -1,0 +1,117 @@
+"""The drawn numbers of one view: arrays where they are drawn and sent, tensors where pixels are made."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class ViewDraws:
+    """The drawn numbers of one view for N samples, as a worker draws and sends them.
+
+    Args:
+        box: (N, 4) float32 top, left, height, width of the crop in source pixels.
+        shift: (N, 2) int32 rows and columns by which the window lies off the resized image (padding).
+        flip: (N) bool.
+        grey: (N) bool.
+        radius: (N) float32, 0 where there is no blur.
+        jitter: (N, 4) float32 brightness, contrast, saturation factors and hue shift.
+        jitter_order: (N, 4) int64; entry s names the operation done in slot s, -1 for none.
+        erase: (N, 4) int32 top, left, height, width; height 0 where nothing is erased.
+    """
+
+    box: NDArray[np.float32]
+    shift: NDArray[np.int32]
+    flip: NDArray[np.bool_]
+    grey: NDArray[np.bool_]
+    radius: NDArray[np.float32]
+    jitter: NDArray[np.float32]
+    jitter_order: NDArray[np.int64]
+    erase: NDArray[np.int32]
+
+    def part(self, begin: int, end: int) -> "ViewDraws":
+        """Those of the samples `begin` to `end - 1`, which share the memory of all."""
+        some = slice(begin, end)
+        return ViewDraws(
+            box=self.box[some],
+            shift=self.shift[some],
+            flip=self.flip[some],
+            grey=self.grey[some],
+            radius=self.radius[some],
+            jitter=self.jitter[some],
+            jitter_order=self.jitter_order[some],
+            erase=self.erase[some],
+        )
+
+    def tensors(self) -> "DrawTensors":
+        """The same as tensors, which share its memory."""
+        return DrawTensors(
+            box=torch.from_numpy(self.box),
+            shift=torch.from_numpy(self.shift),
+            flip=torch.from_numpy(self.flip),
+            grey=torch.from_numpy(self.grey),
+            radius=torch.from_numpy(self.radius),
+            jitter=torch.from_numpy(self.jitter),
+            jitter_order=torch.from_numpy(self.jitter_order),
+            erase=torch.from_numpy(self.erase),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class DrawTensors:
+    """The numbers of `ViewDraws` as tensors of one device, as `make_view` takes them."""
+
+    box: Tensor
+    shift: Tensor
+    flip: Tensor
+    grey: Tensor
+    radius: Tensor
+    jitter: Tensor
+    jitter_order: Tensor
+    erase: Tensor
+
+    def arrays(self) -> ViewDraws:
+        """The same as arrays; they are on the CPU, and share its memory."""
+        return ViewDraws(
+            box=self.box.numpy(),
+            shift=self.shift.numpy(),
+            flip=self.flip.numpy(),
+            grey=self.grey.numpy(),
+            radius=self.radius.numpy(),
+            jitter=self.jitter.numpy(),
+            jitter_order=self.jitter_order.numpy(),
+            erase=self.erase.numpy(),
+        )
+
+    def part(self, begin: int, end: int) -> "DrawTensors":
+        """Those of the samples `begin` to `end - 1`, which share the memory of all."""
+        return self._each(lambda drawn: drawn[begin:end])
+
+    def to(self, device: torch.device) -> "DrawTensors":
+        """The same on a device; the copy overlaps with computation where memory is pinned."""
+        return self._each(lambda drawn: drawn.to(device, non_blocking=True))
+
+    def pin_memory(self) -> "DrawTensors":
+        """A page-locked copy."""
+        return self._each(Tensor.pin_memory)
+
+    def record_stream(self, stream: torch.cuda.Stream) -> None:
+        """Keeps their memory from being used again before the stream has come this far."""
+        for drawn in vars(self).values():
+            drawn.record_stream(stream)
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> "DrawTensors":
+        return DrawTensors(
+            box=change(self.box),
+            shift=change(self.shift),
+            flip=change(self.flip),
+            grey=change(self.grey),
+            radius=change(self.radius),
+            jitter=change(self.jitter),
+            jitter_order=change(self.jitter_order),
+            erase=change(self.erase),
+        )

@@ -1,0 +1,60 @@
+"""Plans of small networks and headers of their checkpoints, as several tests need them."""
+
+from typing import Any, Literal
+
+from lupctl.core.choices import Pooling, ResNetArch
+from lupctl.core.formats.weights.header import CheckpointHeader, describe_pixels
+from lupctl.core.formats.weights.plan import (
+    HeadPlan,
+    MgnHead,
+    NeckHead,
+    NetworkPlan,
+    NoHead,
+    ProjectionHead,
+    ResNetPlan,
+)
+from lupctl.core.recipes.sections import Pixels
+
+
+def plan_network(
+    head: HeadPlan,
+    arch: ResNetArch = "r18",
+    *,
+    width: int = 4,
+    last_stride: Literal[1, 2] = 2,
+    pooling: Pooling = "avg",
+    ibn: bool = False,
+) -> NetworkPlan:
+    """A network with a residual trunk, narrow unless the width says otherwise."""
+    trunk = ResNetPlan(kind="resnet", arch=arch, width=width, last_stride=last_stride, ibn=ibn)
+    return NetworkPlan(trunk=trunk, pooling=pooling, head=head)
+
+
+def no_head() -> NoHead:
+    """The pooled trunk alone."""
+    return NoHead(kind="none")
+
+
+def projection(outputs: int) -> ProjectionHead:
+    """For contrastive pre-training."""
+    return ProjectionHead(kind="projection", outputs=outputs)
+
+
+def neck(classes: int) -> NeckHead:
+    """BNNeck."""
+    return NeckHead(kind="bnneck", classes=classes)
+
+
+def mgn_heads(classes: int, *, embedding: int = 5, extra_bn: bool = True) -> MgnHead:
+    """The eight heads of an mgn."""
+    return MgnHead(kind="mgn", classes=classes, embedding=embedding, extra_bn=extra_bn)
+
+
+def make_header(network: NetworkPlan | None = None, **more: Any) -> CheckpointHeader:
+    """A header of a fine-tuning run on nothing, with fields of one's own."""
+    fields: dict[str, Any] = {
+        "stage": "finetune", "command": ("lupctl", "finetune", "tiny"), "recipe": None,
+        "network": network or plan_network(no_head()), "preprocessing": describe_pixels(Pixels()), "classes": (),
+        "parents": {}, "data": (),
+    }  # fmt: skip
+    return CheckpointHeader(**{**fields, **more})

@@ -16,7 +16,8 @@ import numpy as np
 import pytest
 import torch
 
-from lupctl.core.formats.features.chunks import ChunkFile, chunks_path
+from lupctl.core.formats.features.chunk_file import ChunkFile
+from lupctl.core.formats.features.chunks import chunks_path
 from lupctl.core.formats.features.file import read_features
 from lupctl.core.formats.pack.read import open_pack
 from lupctl.core.formats.weights.file import write_checkpoint

@@ -13,7 +13,6 @@ from lupctl.core.system.jobs.launch import launch
 from lupctl.core.system.jobs.messages import (
     agree_to_stop,
     average_,
-    check_split,
     gather_interleaved,
     gather_plain,
     gather_with_gradient,
@@ -22,6 +21,7 @@ from lupctl.core.system.jobs.messages import (
     sum_,
     world_size,
 )
+from lupctl.core.system.jobs.split import check_split
 from lupctl.core.training.engine.gradients import SharedGradients
 from lupctl.core.training.losses.triplet import batch_hard_triplet
 from lupctl.core.training.methods.moco import MoCo

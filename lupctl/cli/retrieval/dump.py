@@ -1,7 +1,7 @@
 """`lupctl dump`."""
 
 from dataclasses import asdict
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -27,6 +27,9 @@ from lupctl.core.resolve.placement import find_machines, place_dump
 from lupctl.core.system.command_line import recorded_command
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.workspace import open_workspace
+
+if TYPE_CHECKING:
+    from lupctl.core.stages.dump.job import DumpJob, DumpResult
 
 RunArgument = Annotated[
     str | None,
@@ -102,7 +105,7 @@ def dump(
 
     `lupctl dump moco luperson --gpus 8 --shard 2/4`
     """
-    from lupctl.core.stages.dump.job import DumpJob, DumpResult, parse_shard, plan_dump
+    from lupctl.core.stages.dump.job import DumpJob, parse_shard, plan_dump
     from lupctl.core.stages.dump.run import dump as write
     from lupctl.core.stages.dump.run import spread_dump
 
@@ -134,23 +137,28 @@ def dump(
         if machines.leads:
             print_plan("lupctl.dump-plan/1", "would dump", plan, json=json)
         return
-    result: DumpResult | None
     if where.placement is None:
-        result = write(job, where.device, progress)
-    else:
-        progress.say(where.placement.line)
-        result = spread_dump(job, where.placement, progress)
-    if result is None or not machines.leads:
+        show_result(job, write(job, where.device, progress), progress, json=json)
         return
+    progress.say(where.placement.line)
+    result = spread_dump(job, where.placement, progress)
+    if result is not None and machines.leads:
+        show_result(job, result, progress, json=json)
+
+
+def show_result(job: "DumpJob", result: "DumpResult", progress: Progress, *, json: bool) -> None:
+    """Prints what was written."""
     if result.quarantine:
         progress.warn(f"{len(result.quarantine)} files left out, among them {'; '.join(result.quarantine[:5])}")
-    if part is not None and result.missing:
+    if job.shard is not None and result.missing:
         some = ", ".join(map(str, result.missing[:5])) + (", ..." if len(result.missing) > 5 else "")
-        progress.say(f"shard {part} is there, {some} of {part.of} not yet; the last one makes the features file")
+        progress.say(
+            f"shard {job.shard} is there, {some} of {job.shard.of} not yet; the last one makes the features file"
+        )
     if json:
         print_json("lupctl.dump/1", asdict(result))
     else:
-        progress.say(f"{result.images:,} x {result.dim} {kind} from {result.network}")
+        progress.say(f"{result.images:,} x {result.dim} {job.kind} from {result.network}")
         print_path(result.path)
 
 

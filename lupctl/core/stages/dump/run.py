@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lupctl.core.formats.features.chunks import ChunkFile, FeatureChunks, open_chunks, open_own_chunks
+from lupctl.core.formats.features.chunk_file import ChunkFile
+from lupctl.core.formats.features.chunks import FeatureChunks, open_chunks, open_own_chunks
 from lupctl.core.formats.features.file import write_blocks
 from lupctl.core.ranking.retrieval.extract import embed_steadily
 from lupctl.core.stages.dump.job import DumpJob, DumpResult

@@ -18,8 +18,8 @@ from lupctl.core.recipes.models import FinetuneRecipe
 from lupctl.core.stages.finetune.persons import names_share, pick_rows
 from lupctl.core.system.disk.atomic import file_fingerprint
 from lupctl.core.system.jobs.device import Placement
-from lupctl.core.system.jobs.messages import check_split
 from lupctl.core.system.jobs.outer import Rendezvous
+from lupctl.core.system.jobs.split import check_split
 from lupctl.core.training.loading.samplers import PersonsImagesOrder, StepOrder
 from lupctl.core.training.loading.streams import CameraStream, PersonStream
 from lupctl.core.training.nets.memory import activation_bytes, parameter_bytes

@@ -15,8 +15,8 @@ from lupctl.core.recipes.models import PretrainRecipe
 from lupctl.core.recipes.pretrain_sections import MethodSettings, MocoSettings
 from lupctl.core.stages.pretrain.memory import estimate_memory
 from lupctl.core.system.jobs.device import Placement, pick_threads
-from lupctl.core.system.jobs.messages import check_split
 from lupctl.core.system.jobs.outer import Rendezvous
+from lupctl.core.system.jobs.split import check_split
 from lupctl.core.training.engine.board import check_tensorboard
 from lupctl.core.training.loading.samplers import ShuffledOrder
 

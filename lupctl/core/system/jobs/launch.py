@@ -61,15 +61,7 @@ def launch(
         StoppedError: the job was asked to stop and has saved its state, or a process was killed.
     """
     if rendezvous is None and (processes == 1 or find_outer_job(os.environ) is not None):
-        with joined_job(kind, patience=patience):
-            try:
-                return entry(job)
-            except RuntimeError as error:
-                if not _is_of_another(error):
-                    raise
-                raise StoppedError(
-                    f"another process of this job ended ({str(error).partition(chr(10))[0]})", hint=AGAIN
-                ) from error
+        return _run_here(entry, job, kind, patience)
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.elastic.rendezvous.api import RendezvousError
@@ -116,6 +108,19 @@ def launch(
                 hint="the same command on every machine, HOST being one of them and PORT open between them",
             ) from error
     return cast(R | None, given.get(0))
+
+
+def _run_here(entry: Callable[[T], R], job: T, kind: str, patience: timedelta | None) -> R:
+    """The one process, or this one of a job that torchrun or srun started."""
+    with joined_job(kind, patience=patience):
+        try:
+            return entry(job)
+        except RuntimeError as error:
+            if not _is_of_another(error):
+                raise
+            raise StoppedError(
+                f"another process of this job ended ({str(error).partition(chr(10))[0]})", hint=AGAIN
+            ) from error
 
 
 @contextmanager

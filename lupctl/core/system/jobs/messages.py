@@ -1,6 +1,5 @@
 """The processes of one training job, one or many."""
 
-import math
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -14,7 +13,7 @@ import torch.distributed as dist
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lupctl.core.errors import DeviceError, LupError, UsageError
+from lupctl.core.errors import DeviceError, LupError
 from lupctl.core.system.jobs.outer import find_outer_job
 
 T = TypeVar("T")
@@ -271,41 +270,3 @@ def wait_for_all(*, unless: Callable[[], bool]) -> bool:
         time.sleep(POLL_S)
     arrival.wait()
     return True
-
-
-def check_split(batch: int, groups: int, processes: int, *, parts: int = 1, spanning: bool = False) -> None:
-    """Refuses devices that cannot share a batch and its batch-norm groups evenly.
-
-    Args:
-        batch: images per step over all devices.
-        groups: batch-norm groups of that batch.
-        processes: devices.
-        parts: of a device's share, worked through one after the other.
-        spanning: whether a group may be that of several devices.
-
-    Raises:
-        UsageError: the number of processes does not divide the batch, or the groups.
-    """
-
-    def fits(number: int) -> bool:
-        return groups % number == 0 or (spanning and number % groups == 0)
-
-    fitting = [str(number) for number in range(1, batch + 1) if batch % number == 0 and fits(number)]
-    fewer = f"devices or processes that fit this recipe: {', '.join(fitting)}"
-    if batch % processes:
-        raise UsageError(
-            f"a batch of {batch} does not divide among {processes} devices",
-            hint=f"{fewer}; another batch is another recipe, as in --set data.batch=...",
-        )
-    if not fits(processes):
-        raise UsageError(
-            f"bn_groups = {groups} does not divide among {processes} devices; every device needs whole groups"
-            + (", or a whole part of one" if spanning else ""),
-            hint=f"{fewer}; other groups are another recipe: --set bn_groups={processes}",
-        )
-    if parts > 1 and groups // processes % parts:
-        raise UsageError(
-            f"bn_groups = {groups} does not divide among {processes} devices with {parts} parts each",
-            hint=f"--set optim.accumulate={math.gcd(groups // processes, parts)}, or other groups: "
-            f"--set bn_groups={processes * parts}",
-        )

@@ -30,7 +30,7 @@ def normalise_shared(norm: nn.BatchNorm1d | nn.BatchNorm2d, batch: Tensor, membe
     with torch.no_grad():
         norm.running_mean.lerp_(mean.to(norm.running_mean.dtype), momentum)
         norm.running_var.lerp_((var * count / (count - 1)).to(norm.running_var.dtype), momentum)
-    return out
+    return out  # type: ignore[no-any-return]
 
 
 class _SharedNorm(torch.autograd.Function):
@@ -52,7 +52,7 @@ class _SharedNorm(torch.autograd.Function):
         return out, mean, var
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:  # type: ignore[override]
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
         batch, weight, mean, scale = ctx.saved_tensors
         shape = (1, -1) + (1,) * (batch.dim() - 2)
         dims = _all_but_channels(batch)

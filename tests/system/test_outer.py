@@ -1,5 +1,6 @@
 """Jobs that torchrun, srun or several machines make up: which place a process has, who leads, and the same weights."""
 
+import json
 import os
 import shutil
 import signal
@@ -16,6 +17,7 @@ import torch
 from safetensors.torch import load_file
 
 from lupctl.core.errors import DeviceError, UsageError
+from lupctl.core.stages.finetune.run import finetune
 from lupctl.core.stages.pretrain.run import pretrain
 from lupctl.core.system.jobs import messages as dist
 from lupctl.core.system.jobs.device import Placement, join_placement
@@ -23,7 +25,7 @@ from lupctl.core.system.jobs.outer import OuterJob, Rendezvous, find_outer_job, 
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.training.engine.runs import RunFolder
 from tests.conftest import Shell
-from tests.tools.tiny_training import PRETRAIN, as_options, pretrain_job, read_state, run_forked
+from tests.tools.tiny_training import FINETUNE, PRETRAIN, as_options, finetune_job, pretrain_job, read_state, run_forked
 
 TORCHRUN = {"TORCHELASTIC_RUN_ID": "x", "RANK": "5", "LOCAL_RANK": "1", "WORLD_SIZE": "8", "LOCAL_WORLD_SIZE": "4"}
 SRUN = {
@@ -264,6 +266,83 @@ def test_every_way_to_start_two_processes_gives_the_same_weights(crowd: Path, tm
         found[name] = load_file(tmp_path / name / "checkpoint.safetensors")
     for name, weights in found.items():
         assert all(torch.equal(value, found["processes"][key]) for key, value in weights.items()), name
+
+
+@pytest.mark.slow
+def test_every_way_to_start_two_processes_fine_tunes_the_same(labelled: Path, tmp_path: Path) -> None:
+    """And as one process does; one prints the scores, once."""
+    shutil.copy(labelled, tmp_path / "labelled.h5")
+    script = tmp_path / "start.py"
+    script.write_text('from lupctl.cli.app import main\n\nif __name__ == "__main__":\n    main()\n')
+    settings = (*FINETUNE, "optim.name=sgd", "optim.lr=0.01", "bn_groups=1")
+    words = [
+        "finetune",
+        "labelled.h5",
+        "--from",
+        "scratch",
+        "--recipe",
+        "bot",
+        "--gpus",
+        "0",
+        "--workers",
+        "0",
+        "--json",
+    ]
+    words += [*as_options(settings), "--out"]
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--rdzv-backend", "c10d",
+                "--rdzv-endpoint", "127.0.0.1:0", "--local-addr", "127.0.0.1", str(script)]  # fmt: skip
+    step = {"SLURM_NTASKS": "2", "SLURM_STEP_ID": "1", "SLURM_JOB_ID": str(os.getpid()), "SLURM_NODELIST": "127.0.0.1"}
+    meet = ["--nodes", "2", "--rdzv-endpoint", f"127.0.0.1:{20_000 + (os.getpid() + 3) % 10_000}"]
+    ways: dict[str, list[tuple[list[str], dict[str, str]]]] = {
+        "one": [([*MAIN, *words, "one"], {})],
+        "processes": [([*MAIN, *words, "processes", "--processes", "2"], {})],
+        "torchrun": [([*torchrun, *words, "torchrun"], {})],
+        "srun": [
+            ([*MAIN, *words, "srun"], step | {"SLURM_PROCID": number, "SLURM_LOCALID": number}) for number in "01"
+        ],
+        "machines": [([*MAIN, *words, "machines", *meet], {}) for _ in "01"],
+    }
+    found = {}
+    for name, commands in ways.items():
+        ran = run_all(commands, tmp_path)
+        assert [done.returncode for done in ran] == [0] * len(commands), (name, ran)
+        (printed,) = [done.stdout for done in ran if done.stdout]
+        assert json.loads(printed)["run"] == name, "the one that leads prints, once"
+        assert "".join(done.stderr for done in ran).count("start: random weights") == 1
+        found[name] = load_file(tmp_path / name / "checkpoint.safetensors")
+    for name, weights in found.items():
+        for key, value in weights.items():
+            torch.testing.assert_close(value, found["one"][key], rtol=1e-3, atol=1e-4, msg=f"{name}: {key}")
+        if name != "one":
+            assert all(torch.equal(value, found["processes"][key]) for key, value in weights.items()), name
+
+
+def fine_tune_and_tell(given: tuple[Any, Path]) -> None:
+    """A process of a joined job; leaves what it met."""
+    job, folder = given
+    try:
+        facts = finetune(job, Progress(quiet=True))
+        (folder / f"{dist.rank()}.txt").write_text(f"{len(facts) > 0}")
+    except UsageError as error:
+        (folder / f"{dist.rank()}.txt").write_text(error.message)
+
+
+@pytest.mark.usefixtures("_warm")
+def test_fine_tuning_is_led_like_pre_training(labelled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first run is made, the second found finished, the third refused for its recipe, in every process."""
+    monkeypatch.setattr("lupctl.core.system.jobs.launch.joined_job", _already_joined)
+    told = []
+    for settings in ((), (), ("seed=3",)):
+        job = finetune_job(labelled, tmp_path / "run", *settings, processes=2)
+        assert run_forked(fine_tune_and_tell, (job, tmp_path), processes=2) == [0, 0]
+        told.append([(tmp_path / f"{number}.txt").read_text() for number in (0, 1)])
+    assert told[0] == told[1] == ["True", "False"], "the facts belong to process 0"
+    assert told[2][0] == told[2][1]
+    assert "holds a run with recipe.seed = 1, now it is 3" in told[2][0]
+    with RunFolder(job.run).held():
+        assert run_forked(fine_tune_and_tell, (job, tmp_path), processes=2) == [0, 0]
+    for number in (0, 1):
+        assert "another lupctl is training into this folder" in (tmp_path / f"{number}.txt").read_text()
 
 
 @pytest.mark.slow

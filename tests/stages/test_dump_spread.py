@@ -25,9 +25,10 @@ from lupctl.core.ranking.retrieval import extract
 from lupctl.core.ranking.retrieval.extract import Encoder, embed_steadily
 from lupctl.core.recipes.sections import Pixels
 from lupctl.core.stages.dump import run as stage
-from lupctl.core.stages.dump.job import DumpJob, Shard
+from lupctl.core.stages.dump.job import DumpJob, Shard, fit_processes
 from lupctl.core.stages.dump.run import dump
 from lupctl.core.stages.finetune.run import finetune
+from lupctl.core.system.jobs.device import Placement
 from lupctl.core.system.jobs.messages import rank
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.training.loading.images import PackImages
@@ -152,7 +153,7 @@ def test_files_that_are_no_images_are_left_out_everywhere(run: Path, folder: Pat
     job = job_of(run, folder, OUT, chunk=2)
     dump(job, CPU, QUIET)
     wanted = OUT.read_bytes()
-    assert read_features(OUT).samples.names == [f"{number}.jpg" for number in (0, 2, 3, 4, 5, 7, 8)]
+    assert read_features(OUT).samples.name == [f"{number}.jpg" for number in (0, 2, 3, 4, 5, 7, 8)]
     OUT.unlink()
     assert run_forked(dump_quietly, job, processes=2) == [0, 0]
     assert OUT.read_bytes() == wanted
@@ -380,7 +381,7 @@ def test_two_jobs_on_one_shard(run: Path, lupctl: Shell, monkeypatch: pytest.Mon
     assert "error: f.h5.shard-1-of-2: another lupctl is writing these features" in ran.err
 
 
-def test_the_plan_of_a_spread_dump(run: Path, lupctl: Shell) -> None:
+def test_the_plan_of_a_spread_dump(run: Path, labelled: Path, lupctl: Shell) -> None:
     line = f"dump {run} --out f.h5 --gpus 0 --chunk 5 --dry-run --json"
     plan = lupctl(f"{line} --processes 2").json
     assert (plan["images"], plan["processes"], plan["images_per_process"]) == (34, 2, 20)
@@ -388,6 +389,13 @@ def test_the_plan_of_a_spread_dump(run: Path, lupctl: Shell) -> None:
     assert (plan["images"], plan["images_per_process"]) == (19, 10)
     assert (plan["shard"], plan["images_of_all_shards"], plan["out"]) == ("2/2", 34, "f.h5.shard-2-of-2")
     assert "processes" not in lupctl(line).json
+    assert lupctl(f"{line} --processes 50").json["processes"] == 7, "a chunk each"
+    job = job_of(run, labelled, OUT)
+    eight = Placement("cuda", 8, "device: 8 x cuda")
+    assert fit_processes(job, eight, is_asked=False).processes == 1, "not worth the start of more"
+    fitted = fit_processes(job, eight, is_asked=True)
+    assert (fitted.processes, fitted.line) == (7, "device: 8 x cuda; 7 of them for 7 chunks of 5 images")
+    assert fit_processes(replace(job, chunk=1), replace(eight, processes=3), is_asked=True).line == eight.line
     assert here() == []
 
 

@@ -1,6 +1,6 @@
 """`lupctl dump`."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -11,6 +11,7 @@ from lupctl.cli.options import (
     DeviceOption,
     DryRunOption,
     ForceOption,
+    GpusOption,
     HomeOption,
     JsonOption,
     OutOption,
@@ -49,12 +50,6 @@ DataArgument = Annotated[
         autocompletion=complete_dataset,
     ),
 ]
-SpreadGpusOption = Annotated[
-    int | None,
-    typer.Option(
-        "--gpus", min=0, help="GPUs to spread the images over; 0 is the CPU [default: one device].", show_default=False
-    ),
-]
 ShardOption = Annotated[
     str | None,
     typer.Option(
@@ -83,7 +78,7 @@ def dump(
     precision: Annotated[Precision, typer.Option("--precision", help="Number type of the forward pass.")] = "auto",
     chunk: Annotated[int, typer.Option("--chunk", min=1, help="Images per forward pass.")] = 128,
     device: DeviceOption = None,
-    gpus: SpreadGpusOption = None,
+    gpus: GpusOption = None,
     processes: ProcessesOption = None,
     shard: ShardOption = None,
     out: OutOption = None,
@@ -105,7 +100,7 @@ def dump(
 
     `lupctl dump moco luperson --gpus 8 --shard 2/4`
     """
-    from lupctl.core.stages.dump.job import DumpJob, parse_shard, plan_dump
+    from lupctl.core.stages.dump.job import DumpJob, fit_processes, parse_shard, plan_dump
     from lupctl.core.stages.dump.run import dump as write
     from lupctl.core.stages.dump.run import spread_dump
 
@@ -130,6 +125,8 @@ def dump(
         force=force,
         command=recorded_command(),
     )
+    if where.placement is not None and machines.outer is None:
+        where = replace(where, placement=fit_processes(job, where.placement, is_asked=where.is_asked))
     if dry_run:
         plan: dict[str, object] = {"checkpoint": str(checkpoint), "data": str(source)}
         plan |= {"out": str(job.target), "device": where.name}

@@ -69,10 +69,12 @@ class DumpPlace:
     Args:
         device: of one process.
         placement: of several, or of one in a job of torchrun or srun.
+        is_asked: whether somebody named their number.
     """
 
     device: "torch.device"
     placement: "Placement | None" = None
+    is_asked: bool = True
 
     @property
     def name(self) -> str:
@@ -88,7 +90,7 @@ class DumpPlace:
 def place_dump(
     device: str | None, gpus: int | None, processes: int | None, machines: Machines, *, planned: bool
 ) -> DumpPlace:
-    """From `--device`, `--gpus` and `--processes` to the devices of a dump; one where nobody asks for more.
+    """From `--device`, `--gpus` and `--processes` to the devices of a dump; all GPUs, else the CPU, by default.
 
     Raises:
         DeviceError: one is not there.
@@ -110,7 +112,8 @@ def place_dump(
                 hint="leave --device out",
             )
         gpus = 0 if machines.outer is not None else None
-    if gpus is None and processes is None and machines.outer is None:
+    is_asked = gpus is not None or processes is not None or machines.outer is not None
+    if not is_asked and (device is not None or torch.cuda.device_count() < 2):
         return DumpPlace(pick_device(device))
     placement = place(gpus, processes, machines, planned=planned)
-    return DumpPlace(torch.device(placement.kind), placement)
+    return DumpPlace(torch.device(placement.kind), placement, is_asked)

@@ -339,7 +339,16 @@ def test_what_does_not_fit_is_refused_before_anything_is_made(
 def test_force_starts_over(labelled: Path, whole: Path, tmp_path: Path) -> None:
     job: FinetuneJob = finetune_job(labelled, tmp_path / "run", "seed=2")
     finetune(job, QUIET)
-    computed = [job.run / name for name in ("labelled.features.h5", "checkpoint.onnx", "report.json", "report.html")]
+    computed = [
+        job.run / name
+        for name in (
+            "labelled.features.h5",
+            "labelled.features.h5.shard-1-of-2",
+            "checkpoint.onnx",
+            "report.json",
+            "report.html",
+        )
+    ]
     for path in computed:
         path.write_text("of the old network")
     again = finetune_job(labelled, job.run)

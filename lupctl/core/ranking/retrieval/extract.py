@@ -1,7 +1,7 @@
 """From images to retrieval features."""
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
@@ -100,7 +100,7 @@ def extract_features(
 
 def embed_steadily(
     encoder: Encoder, dataset: ChunkDataset, items: Sequence[int], *, workers: int, flip: bool
-) -> Iterator[tuple[tuple[str, ...], NDArray[np.float32]]]:
+) -> Generator[tuple[tuple[str, ...], NDArray[np.float32]], None, None]:
     """As `embed_chunks`, and a CPU gives the same bits however many cores or processes share the work.
 
     Networks round by the number of threads that compute a pass, and by the images in it. Here every pass is one of

@@ -1,14 +1,17 @@
 """What a dump asks for, and what that amounts to."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lupctl.core.choices import FeatureType, Precision, Role
 from lupctl.core.errors import UsageError
 from lupctl.core.formats.pack.read import open_pack
 from lupctl.core.stages.dump.inputs import is_pack, list_files, select_roles
+from lupctl.core.system.jobs.device import Placement
 
+# Starting a process takes some seconds, in which a GPU computes about so many chunks.
+CHUNKS_WORTH_A_START = 64
 SHARD_RULE = re.compile(r"(\d{1,6})/(\d{1,6})")
 
 
@@ -127,16 +130,36 @@ def own_chunks(job: DumpJob, images: int) -> range:
     return job.shard.chunks(count)
 
 
+def fit_processes(job: DumpJob, placement: Placement, *, is_asked: bool) -> Placement:
+    """As many processes as have work: a chunk each where their number was asked for, else enough to be worth a start.
+
+    Raises:
+        UsageError: there are more shards than chunks.
+    """
+    if placement.processes == 1:
+        return placement
+    chunks = len(own_chunks(job, count_images(job)))
+    enough = max(1, chunks // (1 if is_asked else CHUNKS_WORTH_A_START))
+    if enough >= placement.processes:
+        return placement
+    line = f"{placement.line}; {enough} of them for {chunks:,} chunks of {job.chunk} images"
+    return replace(placement, processes=enough, line=line)
+
+
+def count_images(job: DumpJob) -> int:
+    """How many images all shards of a job are of; nothing is decoded."""
+    if is_pack(job.data):
+        return len(select_roles(open_pack(job.data).samples, job.roles))
+    return len(list_files(job.data))
+
+
 def plan_dump(job: DumpJob, *, processes: int) -> dict[str, int | str]:
     """How many images a job will run on; nothing is decoded.
 
     Raises:
         UsageError: there are more shards than chunks.
     """
-    if is_pack(job.data):
-        images = len(select_roles(open_pack(job.data).samples, job.roles))
-    else:
-        images = len(list_files(job.data))
+    images = count_images(job)
     chunks = own_chunks(job, images)
     own = min(chunks.stop * job.chunk, images) - chunks.start * job.chunk
     plan: dict[str, int | str] = {"images": own}

@@ -1,7 +1,7 @@
 """Features of a pack or of a plain folder of images, computed by one process or shared among several."""
 
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from datetime import timedelta
 from typing import Any
 
@@ -149,12 +149,13 @@ def _compute(
     items = [work.chunks.start + number for number in numbers.tolist()]
     total = min((items[-1] + 1) * job.chunk, len(images)) - items[-1] * job.chunk + (len(items) - 1) * job.chunk
     with progress.task("features", total=total, unit="images") as bar:
-        found = embed_steadily(encoder, dataset, items, workers=workers, flip=job.flip)
-        for done, (number, (damaged, vectors)) in enumerate(zip(numbers.tolist(), found, strict=True), start=1):
-            sink.append(number, vectors, list(damaged))
-            bar.advance(len(vectors))
-            if stop.wanted and done < len(items):
-                raise stop.error(done, len(items), unit="chunk", work="dump")
+        # Closed here: an error that is still held would keep the generator, and its decoding workers, alive.
+        with closing(embed_steadily(encoder, dataset, items, workers=workers, flip=job.flip)) as found:
+            for done, (number, (damaged, vectors)) in enumerate(zip(numbers.tolist(), found, strict=True), start=1):
+                sink.append(number, vectors, list(damaged))
+                bar.advance(len(vectors))
+                if stop.wanted and done < len(items):
+                    raise stop.error(done, len(items), unit="chunk", work="dump")
 
 
 def _write(work: Work, chunks: FeatureChunks, stop: StopRequest) -> None:

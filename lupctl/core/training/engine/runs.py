@@ -72,7 +72,12 @@ class RunFolder:
     def clear(self) -> None:
         """Removes the run's own files, for `--force`, and what was computed from its network; nothing else."""
         reports = (self.path / f"report.{kind}" for kind in ("json", "html"))
-        for path in (*self.path.glob("*.features.h5"), *self.path.glob("*.onnx"), *reports):
+        for path in (
+            *self.path.glob("*.features.h5"),
+            *self.path.glob("*.features.h5.shard-*"),
+            *self.path.glob("*.onnx"),
+            *reports,
+        ):
             path.unlink(missing_ok=True)
         for path in (
             self.facts,

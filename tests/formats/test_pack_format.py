@@ -348,7 +348,7 @@ def write_until(path: Path, rows: list[PackedImage], stop: int | None, *, shard_
         if row == stop:
             assert writer._shard is not None
             writer._shard._stream.close()  # what a killed process leaves: bytes on the disk, nothing tidied up
-            os.close(writer._lock)
+            writer._held.close()
             return begin
         if row % 4 == 1:
             writer.reject(image.name, "tried out")

@@ -1,10 +1,8 @@
 """What a machine has."""
 
-import fcntl
 import os
 import platform
 import shutil
-import tempfile
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -14,6 +12,7 @@ import faiss
 import numpy as np
 import torch
 
+from lupctl.core.system.disk.lock import check_locks
 from lupctl.core.system.jobs.device import pick_placement
 
 LOW_DISK_BYTES = 5 * 2**30
@@ -94,8 +93,7 @@ def _locking(home: Path) -> Finding:
     """Whether the workspace's file system knows locks, which keep two runs out of one folder."""
     place = _existing(home)
     try:
-        with tempfile.TemporaryFile(dir=place) as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        check_locks(place)
     except OSError as error:
         return Finding("file locks", f"do not work at {place.resolve()} ({error.strerror})", "runs", is_well=False)
     return Finding("file locks", f"work at {place.resolve()}", "one process per run; packs are read without locks")

@@ -5,12 +5,11 @@ out (one line each, with their reasons) and the vectors. The checksum in the hea
 killed process or a dead machine left half on the disk.
 """
 
-import fcntl
 import json
 import struct
 import zlib
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 
 from lupctl.core.errors import UsageError
 from lupctl.core.system.disk.atomic import disk_errors_named
+from lupctl.core.system.disk.lock import held
 
 HEAD = struct.Struct("<IIII")  # vectors, their length, bytes of the lines, CRC-32 of the body
 
@@ -121,23 +121,23 @@ def open_chunks(out: Path, story: Mapping[str, Any], kind: str) -> Iterator[Feat
         DataError: the disk refuses the file.
     """
     path = chunks_path(out)
-    with disk_errors_named(out):
-        out.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
-        stream = path.open("r+b")
-    with stream:
+    with ExitStack() as stack:
+        with disk_errors_named(out):
+            out.parent.mkdir(parents=True, exist_ok=True)
+            is_ours = stack.enter_context(held(out.with_name(f".{out.name}.lock"), remove=True))
+            if not is_ours:
+                raise UsageError(
+                    f"{out}: another lupctl is writing these features", hint="wait for it, or name another --out"
+                )
+            path.touch()
+            stream = path.open("r+b")
+        chunks = None
         try:
-            # Not flock: forked decoding workers would inherit that one, and keep it for seconds after a kill.
-            fcntl.lockf(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise UsageError(
-                f"{out}: another lupctl is writing these features", hint="wait for it, or name another --out"
-            ) from error
-        chunks = FeatureChunks(path, stream, story, kind)
-        try:
-            yield chunks
+            with stream:
+                chunks = FeatureChunks(path, stream, story, kind)
+                yield chunks
         except BaseException:
-            if chunks.done == 0:
+            if chunks is not None and chunks.done == 0:
                 path.unlink(missing_ok=True)
             raise
         path.unlink()

@@ -1,11 +1,9 @@
 """`data build`: person crops from videos into a pack."""
 
-import fcntl
-import os
 import shutil
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, assert_never
@@ -22,6 +20,7 @@ from lupctl.core.stages.build.part import read_outcome
 from lupctl.core.stages.build.plan import BuildPlan, existing_pack, plan_build
 from lupctl.core.stages.build.workers import check_ray, run_here, run_local, run_ray, stopped_error
 from lupctl.core.system.disk.atomic import disk_errors_named
+from lupctl.core.system.disk.lock import held_alone, held_shared
 from lupctl.core.system.jobs.stopping import noticing_stop
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.system.threads.ordered import pick_workers
@@ -193,23 +192,13 @@ def _claim_folder(job: BuildJob) -> Iterator[None]:
 @contextmanager
 def _claim(path: Path, *, shared: bool) -> Iterator[bool]:
     """Whether this process may go on; the system lets go of the file when the process ends, however it ends."""
-    with disk_errors_named(path):
-        try:
-            lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-        except FileNotFoundError:  # another job has finished, and removed the folder
-            yield True
-            return
-    try:
-        fcntl.flock(lock, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
-        is_ours = True
-    except BlockingIOError:
-        is_ours = False
-    except OSError:
-        is_ours = True  # some network disks have no locks; there, two builds at once are the user's affair
-    try:
+    with ExitStack() as stack:
+        with disk_errors_named(path):
+            try:
+                is_ours = stack.enter_context(held_shared(path) if shared else held_alone(path))
+            except FileNotFoundError:  # another job has finished, and removed the folder
+                is_ours = True
         yield is_ours
-    finally:
-        os.close(lock)
 
 
 def _warn(plan: BuildPlan, outcomes: Sequence[Outcome], progress: Progress) -> None:

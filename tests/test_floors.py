@@ -43,6 +43,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("lupctl.core.resolve",),
     ("lupctl.core.flows",),
     ("lupctl.cli",),
+    ("lupctl.__main__",),
 )  # fmt: skip
 FLOOR_OF = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 WINGS = ("lupctl.core.data", "lupctl.core.training")

@@ -1,6 +1,5 @@
 """What a machine has."""
 
-import os
 import platform
 import shutil
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ import torch
 
 from lupctl.core.system.disk.lock import check_locks
 from lupctl.core.system.jobs.device import pick_placement
+from lupctl.core.system.threads.cores import usable_cores
 
 LOW_DISK_BYTES = 5 * 2**30
 
@@ -78,8 +78,7 @@ def _jpeg_decoder() -> Finding:
 
 
 def _cores() -> Finding:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return Finding("cores", str(cores), "decoding workers: all of them beside a GPU, half of them on a CPU")
+    return Finding("cores", str(usable_cores()), "decoding workers: all of them beside a GPU, half of them on a CPU")
 
 
 def _disk(home: Path) -> Finding:

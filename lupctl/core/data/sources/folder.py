@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lupctl.core.errors import DataError
+from lupctl.core.system.disk.reading import open_to_read
 from lupctl.core.system.strings import StringColumn, StringColumnBuilder, sort_rows
 
 # What OpenCV reads; anything else beside the images (Thumbs.db, readme.txt, .mat) is none of ours.
@@ -63,7 +64,7 @@ def read_image(root: str, name: str) -> bytes:
     Raises:
         OSError: it cannot be read.
     """
-    file = os.open(f"{root}/{name}", os.O_RDONLY)
+    file = open_to_read(f"{root}/{name}")
     try:
         length = os.fstat(file).st_size
         encoded = os.read(file, length)

@@ -1,7 +1,6 @@
 """From rows of packs to batches of decoded pixels, by worker processes that share no state with the loop."""
 
 import atexit
-import os
 import signal
 import sys
 import weakref
@@ -19,14 +18,15 @@ from torch.utils.data import DataLoader, Dataset
 
 from lupctl.core.errors import CorruptImageError, LupError
 from lupctl.core.system.jobs.messages import local_processes
+from lupctl.core.system.threads.cores import usable_cores
 from lupctl.core.training.loading.images import FileImages, PackImages
 from lupctl.core.training.loading.samplers import StepOrder
 from lupctl.core.training.loading.slots import Letter, Room, Slot, receive, stack_images
 from lupctl.core.training.loading.worker_errors import (
     BatchSource,
     GuardedDataset,
+    child_handler_kept,
     close_if_open,
-    handler_kept,
     read_guarded,
 )
 from lupctl.core.training.views.auto_augment import apply_policy, draw_policy, fading_probability
@@ -235,7 +235,7 @@ def open_loader(dataset: BatchSource[Batch], items: range, *, workers: int, pin:
     )
     # torch raises a worker's death in whatever the loop is doing, in the middle of a message too. It looks for dead
     # workers whenever it waits for them as well, and that is where the loop can be told.
-    with handler_kept(signal.SIGCHLD):
+    with child_handler_kept():
         # Beginning here, and not at the first `next`, lets the workers decode while the caller builds its network.
         decoded = iter(loader)
     batches = read_guarded(decoded, dataset)
@@ -252,8 +252,7 @@ def default_workers(device: torch.device) -> int:
 
     Processes of one machine share its cores.
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    own = cores // local_processes()
+    own = usable_cores() // local_processes()
     return max(1, min(16, own) if device.type != "cpu" else own // 2)
 
 

@@ -83,14 +83,20 @@ def read_guarded(items: Iterator[T | LupError], dataset: BatchSource[T]) -> Gene
 
 
 @contextmanager
-def handler_kept(number: int) -> Iterator[None]:
-    """Undoes what is done to a signal's handler in the block."""
-    before = signal.getsignal(number)
+def child_handler_kept() -> Iterator[None]:
+    """Undoes what is done in the block to the handler of the signal that a child has ended.
+
+    Where there is no such signal, as on Windows, torch sets no handler either.
+    """
+    if not hasattr(signal, "SIGCHLD"):
+        yield
+        return
+    before = signal.getsignal(signal.SIGCHLD)
     try:
         yield
     finally:
         if before is not None and threading.current_thread() is threading.main_thread():
-            signal.signal(number, before)
+            signal.signal(signal.SIGCHLD, before)
 
 
 def _lost_worker(items: Iterator[T | LupError]) -> bool:

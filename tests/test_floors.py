@@ -12,6 +12,7 @@ PACKAGE = ROOT / "lupctl"
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("lupctl.core.errors", "lupctl.core.choices"),
     # the ground
+    ("lupctl.core.system.examples",),
     (
         "lupctl.core.system.strings", "lupctl.core.system.command_line", "lupctl.core.system.disk",
         "lupctl.core.system.threads",
@@ -53,7 +54,7 @@ RECIPES_MAY_IMPORT = ("lupctl.core.errors", "lupctl.core.choices", "lupctl.core.
 LIGHT = ("lupctl.cli", "lupctl.core.flows", "lupctl.core.resolve")
 LIGHT_MAY_IMPORT = (
     *LIGHT, "lupctl.core.errors", "lupctl.core.choices", "lupctl.core.workspace", "lupctl.core.system.progress.lines",
-    "lupctl.core.system.jobs.outer", "lupctl.core.system.command_line",
+    "lupctl.core.system.jobs.outer", "lupctl.core.system.command_line", "lupctl.core.system.examples",
 )  # fmt: skip
 HEAVY = {
     "torch", "torchvision", "h5py", "cv2", "faiss", "numpy", "matplotlib", "jinja2", "pydantic", "safetensors", "onnx",

@@ -369,7 +369,7 @@ def test_what_does_not_fit_is_refused_with_names_and_nothing_is_loaded(
 def test_a_prefixed_file_loads_nothing_silently() -> None:
     """The published loader took such a file, loaded no tensor and trained from noise."""
     prefixed = {f"module.{key}": value for key, value in network().state_dict().items()}
-    with pytest.raises(FormatError, match=r"9 missing \(0\.weight, .*, …\); 9 not in the network"):
+    with pytest.raises(FormatError, match=r"9 missing \(0\.weight, .*, \.\.\.\); 9 not in the network"):
         load_strictly(network(), prefixed, origin="file")
 
 

@@ -14,7 +14,6 @@ from lupctl.core.data.catalog.datasets import find_entry
 from lupctl.core.data.checking.copies import check_copies
 from lupctl.core.data.checking.images import Looks, compare_checksums, decode_all
 from lupctl.core.data.checking.labels import (
-    NUM_EXAMPLES,
     Counts,
     Finding,
     check_labels,
@@ -27,6 +26,7 @@ from lupctl.core.formats.pack.columns import columns_hold
 from lupctl.core.formats.pack.facts import packed_check
 from lupctl.core.formats.pack.read import Pack, open_pack
 from lupctl.core.formats.pack.samples import Samples
+from lupctl.core.system.examples import NUM_EXAMPLES
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.system.strings import find_falls, find_repeated
 

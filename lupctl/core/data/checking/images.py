@@ -12,10 +12,10 @@ from lupctl.core.errors import CorruptImageError
 from lupctl.core.formats.images.codec import decode_rgb
 from lupctl.core.formats.pack.read import Pack
 from lupctl.core.formats.pack.runs import find_damage, plan_runs
+from lupctl.core.system.examples import NUM_EXAMPLES
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.system.threads.ordered import map_in_order, pick_workers
 
-NUM_EXAMPLES = 5
 # Runs of a megabyte that one thread takes at once.
 RUNS_AT_ONCE = 2
 

@@ -21,11 +21,11 @@ from lupctl.core.stages.build.plan import BuildPlan, existing_pack, plan_build
 from lupctl.core.stages.build.workers import check_ray, run_here, run_local, run_ray, stopped_error
 from lupctl.core.system.disk.atomic import disk_errors_named
 from lupctl.core.system.disk.lock import held_alone, held_shared
+from lupctl.core.system.examples import name_rejected
 from lupctl.core.system.jobs.stopping import noticing_stop
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.system.threads.ordered import pick_workers
 
-NUM_EXAMPLES = 5
 State = Literal["built", "up to date", "partial"]
 
 
@@ -110,7 +110,8 @@ def build(job: BuildJob, progress: Progress) -> BuildResult:
             return BuildResult(plan.path, job.dataset, "partial", len(outcomes), len(whole))
         if job.strict and (wrong := list_quarantine(plan, whole)):
             raise DataError(
-                f"{len(wrong):,} things are wrong with videos or detections, and --strict is set: {_name_some(wrong)}",
+                f"{len(wrong):,} things are wrong with videos or detections, and --strict is set: "
+                f"{name_rejected(wrong)}",
                 hint="without --strict the pack is made of what is whole; finished videos are kept",
             )
         made = _assemble(job, plan, whole, progress)
@@ -204,15 +205,10 @@ def _claim(path: Path, *, shared: bool) -> Iterator[bool]:
 def _warn(plan: BuildPlan, outcomes: Sequence[Outcome], progress: Progress) -> None:
     wrong = list_quarantine(plan, outcomes)
     if wrong:
-        progress.warn(f"{len(wrong):,} things are wrong with videos or detections: {_name_some(wrong)}")
+        progress.warn(f"{len(wrong):,} things are wrong with videos or detections: {name_rejected(wrong)}")
     doubts = list_doubts(outcomes)
     if doubts:
-        progress.warn(f"{len(doubts):,} videos may not fit their boxes: {_name_some(doubts)}")
-
-
-def _name_some(entries: Sequence[dict[str, str]]) -> str:
-    some = "; ".join(f"{entry['name']}: {entry['reason']}" for entry in entries[:NUM_EXAMPLES])
-    return some + ("; ..." if len(entries) > NUM_EXAMPLES else "")
+        progress.warn(f"{len(doubts):,} videos may not fit their boxes: {name_rejected(doubts)}")
 
 
 def _describe(job: BuildJob, plan: BuildPlan, path: Path, state: State, *, seconds: float) -> BuildResult:

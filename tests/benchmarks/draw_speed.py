@@ -10,7 +10,7 @@ import time
 import cv2
 import numpy as np
 
-from lupctl.core.data.drawing.scene import draw_scene
+from lupctl.core.data.drawing.street.scene import draw_scene
 from lupctl.core.data.sources.synthetic import SyntheticPlan, SyntheticSource
 
 

@@ -211,7 +211,9 @@ def test_every_folder_is_a_package() -> None:
 
 
 def test_tests_do_not_import_tests() -> None:
-    """What several tests need is in tests/references (slow code from definitions), tests/tools or a conftest."""
-    for path in sorted((ROOT / "tests").rglob("test_*.py")):
+    """What several tests need is in tests/references (slow code from definitions), tests/tools, or a fixture."""
+    for path in sorted((ROOT / "tests").rglob("*.py")):
         for target in imports_of(parse(path), top_level_only=False):
-            assert not target.rpartition(".")[2].startswith("test_"), f"{path} imports {target}"
+            name = target.rpartition(".")[2]
+            assert not name.startswith("test_"), f"{path} imports {target}"
+            assert name != "conftest", f"{path} imports {target}; fixtures are asked for by their names"

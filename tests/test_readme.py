@@ -14,8 +14,8 @@ from lupctl.cli.app import main
 from lupctl.cli.manual import TOPICS, summary
 from lupctl.core.data.sources.synthetic import SyntheticPlan, SyntheticSource
 from lupctl.core.training.nets.resnet.trunk import ResNetTrunk
-from tests.conftest import encode_tiny
-from tests.stages.test_convert import published
+from tests.tools.published import published
+from tests.tools.tiny_images import encode_tiny
 from tests.tools.tiny_videos import luperson_frames, write_mot, write_pickle, write_video
 
 ROOT = Path(__file__).parents[1]

@@ -14,7 +14,8 @@ from lupctl.core.stages.finetune.run import finetune
 from lupctl.core.stages.pretrain.run import pretrain
 from lupctl.core.system.disk.atomic import write_text
 from lupctl.core.system.progress.lines import Progress
-from tests.conftest import Shell, pack_drawn
+from tests.tools.drawn_packs import pack_drawn
+from tests.tools.shell import Shell
 from tests.tools.tiny_training import finetune_job, pretrain_job
 
 QUIET = Progress(quiet=True)

@@ -19,7 +19,7 @@ from lupctl.cli.manual import TOPICS, read_chapter
 from lupctl.core import errors
 from lupctl.core.stages.pretrain.run import pretrain
 from lupctl.core.system.progress.lines import Progress
-from tests.conftest import Shell
+from tests.tools.shell import Shell
 from tests.tools.tiny_training import pretrain_job
 
 HEAVY = (

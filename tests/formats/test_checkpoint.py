@@ -29,8 +29,8 @@ from lupctl.core.formats.weights.header import (
     read_header,
 )
 from lupctl.core.formats.weights.plan import HeadPlan
-from tests.conftest import Shell
 from tests.tools.networks import make_header, mgn_heads, neck, no_head, plan_network, projection
+from tests.tools.shell import Shell
 
 STORY = PackStory(dataset="crowd", fingerprint="sha256:1", images=3, source={"notice": "ask"}, terms=None)
 HEADER = make_header(

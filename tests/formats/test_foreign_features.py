@@ -14,7 +14,7 @@ from lupctl.core.formats.features.foreign import ARRAYS, read_any_features, read
 from lupctl.core.formats.pack.samples import Samples
 from lupctl.core.formats.record import build_record
 from lupctl.core.system.strings import build_column
-from tests.conftest import Shell
+from tests.tools.shell import Shell
 
 QUERY, GALLERY = 2, 3
 

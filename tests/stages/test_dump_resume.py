@@ -17,7 +17,8 @@ from lupctl.core.formats.features.file import read_features
 from lupctl.core.stages.finetune.run import finetune
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.training.nets.networks import ReidNetwork
-from tests.conftest import Shell, encode_tiny
+from tests.tools.shell import Shell
+from tests.tools.tiny_images import encode_tiny
 from tests.tools.tiny_training import finetune_job
 
 QUIET = Progress(quiet=True)

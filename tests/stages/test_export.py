@@ -23,8 +23,9 @@ from lupctl.core.recipes.sections import Pixels
 from lupctl.core.stages import export as stage
 from lupctl.core.stages.export import ExportJob, export, find_terms
 from lupctl.core.training.nets.build import build_network
-from tests.conftest import Shell, draw_tiny
 from tests.tools.networks import make_header, mgn_heads, neck, no_head, plan_network, projection
+from tests.tools.shell import Shell
+from tests.tools.tiny_images import draw_tiny
 
 ROOT = Path(__file__).parents[2]
 PLANS = {

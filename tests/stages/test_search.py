@@ -19,7 +19,7 @@ from lupctl.core.ranking.retrieval.ivf import build_index, search_index
 from lupctl.core.stages.dump import DumpJob, dump
 from lupctl.core.stages.finetune.run import finetune
 from lupctl.core.system.progress.lines import Progress
-from tests.conftest import Shell
+from tests.tools.shell import Shell
 from tests.tools.tiny_training import finetune_job
 
 CPU = torch.device("cpu")

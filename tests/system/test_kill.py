@@ -11,7 +11,8 @@ import pytest
 
 from lupctl.core.formats.pack import write_shard as shard_writer
 from lupctl.core.formats.pack.read import open_pack
-from tests.conftest import Shell, TinyImages, encode_tiny
+from tests.tools.shell import Shell
+from tests.tools.tiny_images import TinyImages, encode_tiny
 
 SHARD_BYTES = 9_000
 # Runs a command in forked children. Child k kills itself without a word at the k-th of the moments that matter: before

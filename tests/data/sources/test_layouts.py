@@ -19,7 +19,8 @@ from lupctl.core.data.sources.layouts.msmt17 import Msmt17Source, tell_edition
 from lupctl.core.data.sources.records import Source
 from lupctl.core.errors import DataError, FormatError, UsageError
 from lupctl.core.formats.pack.read import open_pack
-from tests.conftest import Shell, encode_tiny
+from tests.tools.shell import Shell
+from tests.tools.tiny_images import encode_tiny
 from tests.tools.tiny_training import FINETUNE, as_options
 
 TRAIN, QUERY, GALLERY = 1, 2, 3

@@ -19,7 +19,7 @@ from lupctl.core.ranking.retrieval.pooling import pool_queries
 from lupctl.core.ranking.retrieval.score import DetailSettings, score
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.system.strings import build_column
-from tests.conftest import Shell
+from tests.tools.shell import Shell
 
 CPU = torch.device("cpu")
 QUIET = Progress(quiet=True)

@@ -19,7 +19,7 @@ from lupctl.core.ranking.reranking.neighbours import Neighbours, find_neighbours
 from lupctl.core.ranking.reranking.rerank import RerankSettings
 from lupctl.core.ranking.retrieval.warnings import say_where_faiss_runs
 from lupctl.core.system.progress.lines import Progress
-from tests.ranking.reranking.test_rerank import clustered, fast_distances, slow_distances
+from tests.references.rerank import clustered, fast_distances, slow_distances
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda", 0)
 

@@ -18,7 +18,7 @@ import pytest
 
 from lupctl.core.formats.pack.crops import read_crops
 from lupctl.core.formats.pack.read import Pack, open_pack
-from tests.conftest import Ran, Shell
+from tests.tools.shell import Ran, Shell
 from tests.tools.tiny_videos import (
     Entry,
     luperson_frames,

@@ -19,8 +19,9 @@ from lupctl.core.stages.finetune.persons import pick_rows
 from lupctl.core.stages.finetune.run import finetune
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.training.engine.runs import read_metrics
-from tests.conftest import Shell, pack_drawn
+from tests.tools.drawn_packs import pack_drawn
 from tests.tools.networks import neck
+from tests.tools.shell import Shell
 from tests.tools.tiny_training import FINETUNE, as_options, finetune_job
 
 QUIET = Progress(quiet=True)

@@ -31,7 +31,8 @@ from lupctl.core.training.engine import gradients
 from lupctl.core.training.engine.curves import RateCurve
 from lupctl.core.training.engine.runs import read_metrics
 from lupctl.core.training.engine.saving import StateWriter
-from tests.conftest import Shell, pack_drawn
+from tests.tools.drawn_packs import pack_drawn
+from tests.tools.shell import Shell
 from tests.tools.tiny_training import (
     PRETRAIN,
     as_options,

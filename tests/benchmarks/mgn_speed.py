@@ -50,9 +50,10 @@ def draw_pack(folder: Path) -> Pack:
     return open_pack(pack(SyntheticSource(plan), out=folder / "drawn.h5", progress=Progress(quiet=True)).path)
 
 
-def find_recipe(images: int) -> FinetuneRecipe:
+def find_recipe(images: int, height: int = 384) -> FinetuneRecipe:
     """LUPerson's MGN with a batch of four persons with so many images each, in one group."""
     flags = {"start": "scratch", "data.images": images, "bn_groups": 1}
+    flags |= {"pixels.height": height, "pixels.width": height // 3}
     recipe = resolve_recipe("finetune", "mgn-luperson", flags=flags)
     assert isinstance(recipe, FinetuneRecipe)
     return recipe
@@ -75,9 +76,9 @@ def compare(name: str, bare: Callable[[], object], whole: Callable[[], object], 
     print(f"{name}: network alone {one:.2f} s, whole {other:.2f} s, ratio {other / one:.3f} (to reach: 1.05; {ratios})")
 
 
-def measure_dump(folder: Path, rounds: int, chunk: int) -> None:
+def measure_dump(folder: Path, rounds: int, chunk: int, height: int) -> None:
     """A chunk through loader, transform, network and file, against the network on a ready tensor."""
-    made, recipe = draw_pack(folder), find_recipe(2)
+    made, recipe = draw_pack(folder), find_recipe(2, height)
     network = build_mgn(network_plan(recipe, PERSONS)).eval()
     encoder = Encoder(network, build_view_plan(recipe.pixels.model_dump()), torch.device("cpu"), torch.float32)
     dataset = ChunkDataset(PackImages([made]), encoder.view, chunk=chunk)
@@ -97,9 +98,9 @@ def measure_dump(folder: Path, rounds: int, chunk: int) -> None:
         compare(f"dump, R50, chunks of {chunk}", bare, whole, rounds)
 
 
-def measure_step(folder: Path, rounds: int, images: int) -> None:
+def measure_step(folder: Path, rounds: int, images: int, height: int) -> None:
     """A whole fine-tuning step against forward, backward and Adam on a ready tensor."""
-    made, recipe = draw_pack(folder), find_recipe(images)
+    made, recipe = draw_pack(folder), find_recipe(images, height)
     train = pick_rows(recipe, [made])
     order = build_order(recipe, train.label, train.camera)
     view = build_view_plan(recipe.pixels.model_dump(), recipe.augment.model_dump())
@@ -170,14 +171,15 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--chunk", type=int, default=8, help="images of a chunk of a dump")
     parser.add_argument("--images", type=int, default=4, help="images of each of the four persons of a step")
+    parser.add_argument("--height", type=int, default=384, help="of the network's images, three times their width")
     options = parser.parse_args()
     print(f"{torch.get_num_threads()} threads")
     with tempfile.TemporaryDirectory() as folder:
         match options.what:
             case "dump":
-                measure_dump(Path(folder), options.rounds, options.chunk)
+                measure_dump(Path(folder), options.rounds, options.chunk, options.height)
             case "step":
-                measure_step(Path(folder), options.rounds, options.images)
+                measure_step(Path(folder), options.rounds, options.images, options.height)
             case "start":
                 measure_start(Path(folder), options.rounds)
 

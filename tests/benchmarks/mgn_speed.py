@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -152,7 +153,7 @@ def measure_start(folder: Path, rounds: int) -> None:
         times = []
         for arguments in (["import torch"], [code, *words, "--device", "cpu", "--quiet"]):
             before = os.times()
-            took = seconds(lambda given=arguments: subprocess.run([sys.executable, "-c", *given], check=True))
+            took = seconds(partial(subprocess.run, [sys.executable, "-c", *arguments], check=True))
             after = os.times()
             used = after.children_user + after.children_system - before.children_user - before.children_system
             times.append((took, used))

@@ -141,10 +141,10 @@ def measure_step(path: Path, rounds: int, recipe: PretrainRecipe) -> None:
             log.write_step(10, rate=0.01, is_due=False, bar=bar)  # every step, where the loop does so every tenth
 
     batch = next(batches)
-    ready = [make_view(plan, batch.pixels, draws) for plan, draws in zip(setup.views, batch.views, strict=True)]
+    first, second = (make_view(plan, batch.pixels, draws) for plan, draws in zip(setup.views, batch.views, strict=True))
     bare, full, waits = list[float](), list[float](), list[float]()
     for number in range(rounds + 1):
-        spent = [processor_seconds(partial(plain, *ready, number)), processor_seconds(partial(whole, number))]
+        spent = [processor_seconds(partial(plain, first, second, number)), processor_seconds(partial(whole, number))]
         if number:  # the first round warms up
             bare.append(spent[0])
             full.append(spent[1])

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,7 +20,7 @@ from tests.tools.shell import Shell
 from tests.tools.tiny_training import finetune_job, pretrain_job
 
 QUIET = Progress(quiet=True)
-SIZE = {"cameras": 3, "shots": 2, "height": 32, "width": 16}
+SIZE: dict[str, Any] = {"cameras": 3, "shots": 2, "height": 32, "width": 16}
 
 
 @pytest.fixture(scope="module")

@@ -17,6 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lupctl.core.choices import Role
 from lupctl.core.errors import CorruptImageError, DataError, FormatError, UsageError
 from lupctl.core.formats.images.codec import decode_rgb, encode_jpeg, encode_png, image_encoding
 from lupctl.core.formats.pack import write_shard as shard_writer
@@ -31,10 +32,10 @@ from tests.tools.tiny_images import TinyImages, draw_tiny, encode_tiny
 def rows_of(images: list[bytes]) -> list[PackedImage]:
     """Half to train on, half gallery; the names hold letters beyond ASCII."""
     half = len(images) // 2
+    roles: list[Role] = ["train" if row < half else "gallery" for row in range(len(images))]
     return [
         PackedImage(image, 32, 16, f"ä/{row:04d}.jpg", person=row // 3, camera=1 + row % 2, role=role)
-        for row, image in enumerate(images)
-        for role in ["train" if row < half else "gallery"]
+        for row, (image, role) in enumerate(zip(images, roles, strict=True))
     ]
 
 

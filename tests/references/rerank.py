@@ -22,7 +22,7 @@ def slow_distances(features: NDArray[np.floating], num_queries: int, chosen: Rer
         base = (base / 2) ** 2
     count = len(base)
     distance = base / base.max(axis=1, keepdims=True)
-    order = [sorted(range(count), key=lambda j, i=i: (distance[i, j], j)) for i in range(count)]
+    order = [sorted(range(count), key=lambda j: (row[j], j)) for row in distance.tolist()]
 
     def reciprocal(i: int, k: int) -> set[int]:
         return {j for j in order[i][: k + 1] if i in order[j][: k + 1]}

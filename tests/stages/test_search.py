@@ -155,7 +155,9 @@ def test_the_sheet_shows_queries_and_results(lupctl: Shell, space: Path, tmp_pat
     ran = lupctl(f"{line} --images labelled")
     assert ran.code == 0, ran.err
     assert "sheet: out.png" in ran.out
-    sheet = cv2.cvtColor(cv2.imread(str(tmp_path / "out.png")), cv2.COLOR_BGR2RGB)
+    read = cv2.imread(str(tmp_path / "out.png"))
+    assert read is not None
+    sheet = cv2.cvtColor(read, cv2.COLOR_BGR2RGB)
     query, first = sheet[6 : 6 + CELL_HEIGHT, 6 : 6 + CELL_WIDTH], sheet[6 : 6 + CELL_HEIGHT, 88 : 88 + CELL_WIDTH]
     assert query.std() > 20
     np.testing.assert_array_equal(query, first, err_msg="the query is in the gallery, so it comes first")

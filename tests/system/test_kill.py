@@ -11,6 +11,7 @@ import pytest
 
 from lupctl.core.formats.pack import write_shard as shard_writer
 from lupctl.core.formats.pack.read import open_pack
+from lupctl.core.formats.record import reserve_space
 from tests.tools.shell import Shell
 from tests.tools.tiny_images import TinyImages, encode_tiny
 
@@ -144,7 +145,7 @@ def test_a_disk_that_fills_up_at_any_shard(
     assert lupctl(line).code == 0
     whole = {path.name: path.read_bytes() for path in (packs / "crops").iterdir()}
     (packs / "crops").rename(crops / "whole")
-    real_reserve, calls = shard_writer.reserve_space, 0
+    real_reserve, calls = reserve_space, 0
 
     def reserve(stream: object, *, begin: int, num_bytes: int) -> None:
         nonlocal calls

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+import filelock
 import pytest
 
 from lupctl.core.system.disk import lock
@@ -17,6 +18,8 @@ from lupctl.core.system.disk.lock import check_locks, held, held_alone, held_sha
 HOLDER = r"""
 import os, sys, time
 from pathlib import Path
+import filelock
+
 from lupctl.core.system.disk import lock
 with getattr(lock, sys.argv[2])(Path(sys.argv[1])) as is_free:
     assert is_free
@@ -85,7 +88,7 @@ def test_a_forked_child_neither_has_nor_frees_its_parents_lock(tmp_path: Path) -
 
 def test_a_file_that_goes_at_the_end_is_still_held_by_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever has opened the file just before its holder removes it locks a file without a name, and opens it again."""
-    path, real = tmp_path / "lock", lock.lock_descriptor
+    path, real = tmp_path / "lock", filelock.lock_descriptor
     with ExitStack() as first:
         assert first.enter_context(held(path, remove=True))
 

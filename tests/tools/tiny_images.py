@@ -20,3 +20,10 @@ def encode_tiny(seed: int, suffix: str = ".jpg", height: int = 32, width: int = 
     done, encoded = cv2.imencode(suffix, draw_tiny(seed, height, width))
     assert done
     return encoded.tobytes()
+
+
+def decode_bgr(encoded: bytes) -> NDArray[np.uint8]:
+    """An encoded image as OpenCV gives it, (H, W, 3)."""
+    pixels = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_COLOR)
+    assert pixels is not None
+    return np.asarray(pixels, np.uint8)

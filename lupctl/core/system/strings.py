@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from heapq import merge
 from itertools import accumulate, pairwise
 from operator import index, lt
-from typing import Any, overload
+from typing import Any, SupportsIndex, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -48,12 +48,12 @@ class StringColumn(Sequence[str]):
         return len(self._offsets) - 1
 
     @overload
-    def __getitem__(self, row: int) -> str: ...
+    def __getitem__(self, row: SupportsIndex) -> str: ...
 
     @overload
     def __getitem__(self, row: slice) -> "StringColumn": ...
 
-    def __getitem__(self, row: int | slice) -> "str | StringColumn":
+    def __getitem__(self, row: SupportsIndex | slice) -> "str | StringColumn":
         if isinstance(row, slice):
             start, stop, step = row.indices(len(self))
             if step != 1:

@@ -399,4 +399,5 @@ def test_frames_with_boxes_are_no_person_images(lupctl: Shell, tmp_path: Path) -
 
 def test_an_image_is_read_as_it_lies(index: Path) -> None:
     pixels = cv2.imdecode(np.frombuffer(Cuhk03IndexSource(index, dataset="c").read(FILES[0]), np.uint8), 1)
+    assert pixels is not None
     assert pixels.shape == (32, 16, 3)

@@ -171,6 +171,8 @@ def test_packing_keeps_no_object_per_image(tmp_path: Path) -> None:
     """
 
     class Many(Named):
+        count = 0
+
         def read(self, name: str) -> bytes:
             return image
 

@@ -184,6 +184,7 @@ def test_a_picture_is_small_and_damage_gives_none() -> None:
     import base64
 
     pixels = cv2.imdecode(np.frombuffer(base64.b64decode(uri.partition(",")[2]), np.uint8), cv2.IMREAD_COLOR)
+    assert pixels is not None
     assert pixels.shape == (144, 36, 3)
     assert embed_picture(b"no image") is None
 

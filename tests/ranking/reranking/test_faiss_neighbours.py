@@ -71,7 +71,7 @@ def test_random_features_copies_and_ties_equal_dense(seed: int) -> None:
 @given(st.integers(0, 2**31), st.integers(1, 70), st.integers(1, 40), st.integers(1, 40))
 def test_any_parts_and_chunks_find_what_our_pass_finds(seed: int, count: int, rows: int, chunk: int) -> None:
     for features in (clustered(seed, 45, copies=9), signs(seed)):
-        pool, done = pool_of(features), []
+        pool, done = pool_of(features), list[Any]()
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(faiss_neighbours, "INDEX_BYTES", 4 * pool.dimension * rows)
             found = find_neighbours_by_faiss(pool, count=count, others=[pool], chunk=chunk, advance=done.append)

@@ -103,15 +103,19 @@ def poll_for_long(writer: StateWriter) -> None:
 
 
 def test_copies_share_no_memory() -> None:
-    value = {"a": torch.ones(2, requires_grad=True), "b": [torch.zeros(1), (torch.zeros(1), "x")], "c": 3}
+    value: dict[str, Any] = {
+        "a": torch.ones(2, requires_grad=True),
+        "b": [torch.zeros(1), (torch.zeros(1), "x")],
+        "c": 3,
+    }
     made = copy_to_host(value)
     assert made["b"][1][1] == "x"
     assert isinstance(made["b"][1], tuple)
     assert not made["a"].requires_grad
     made["a"].fill_(9)
     made["b"][1][0].fill_(9)
-    assert value["a"].tolist() == [1, 1]  # type: ignore[union-attr]
-    assert value["b"][1][0].tolist() == [0]  # type: ignore[index]
+    assert value["a"].tolist() == [1, 1]
+    assert value["b"][1][0].tolist() == [0]
 
 
 def test_a_full_disk_in_the_middle_of_a_run(

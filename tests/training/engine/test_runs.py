@@ -314,6 +314,9 @@ class _Bar:
         self.count += count
         self.notes.append(note)
 
+    def grow(self, count: int) -> None:
+        raise AssertionError("a run's length is known")
+
 
 def open_log(path: Path, **more: Any) -> LoopLog:
     return LoopLog(

@@ -429,6 +429,9 @@ class BrokenDataset(torch.utils.data.Dataset[Batch]):
     def __getitem__(self, item: int) -> Batch:
         raise KeyError("no such thing")
 
+    def describe(self, image: int) -> str:
+        return f"image {image}"
+
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_bugs_keep_their_kind(workers: int) -> None:
@@ -494,6 +497,9 @@ class CountingDataset(torch.utils.data.Dataset[Batch]):
         image = np.full((side, side, 3), item, dtype=np.uint8)
         pixels, _, slot = stack_images([image], self.room, count=1, bound=(8, 8))
         return Batch(pixels=pixels, rows=torch.tensor([item]), keys=torch.tensor([item]), views=(), slot=slot)
+
+    def describe(self, image: int) -> str:
+        return f"image {image}"
 
 
 @pytest.mark.parametrize("workers", [1, 2])

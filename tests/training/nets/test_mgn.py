@@ -75,7 +75,7 @@ def test_the_parts_have_the_published_sizes() -> None:
 
 
 @pytest.mark.parametrize("last_stride", [1, 2])
-def test_only_the_first_branch_follows_the_last_stride(last_stride: int) -> None:
+def test_only_the_first_branch_follows_the_last_stride(last_stride: Literal[1, 2]) -> None:
     network = mgn("r50", last_stride=last_stride).eval()
     shared = network.backbone(torch.randn(2, 3, 96, 64))
     assert shared.shape[2:] == (6, 4)

@@ -60,7 +60,7 @@ with ThreadPoolExecutor(4) as pool:  # all at the one position of one file
     images = list(pool.map(pack.read, list(range(len(pack))) * 20))
 rows = [
     PackedImage(encoded, int(height), int(width), name)
-    for encoded, (height, width), name in zip(images, pack.size, pack.samples.names)
+    for encoded, (height, width), name in zip(images, pack.size, pack.samples.name)
 ]
 folder = Path(sys.argv[2])
 write_pack(folder / "copy.h5", rows, dataset="copy")

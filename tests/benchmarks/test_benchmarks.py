@@ -65,4 +65,4 @@ def test_a_benchmark_runs(line: str, home: Path) -> None:
         env={**os.environ, "LUPCTL_REAL_DATA": str(home)},
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    assert any(letter.isdigit() for letter in done.stdout), done.stdout
+    assert any(message.isdigit() for message in done.stdout), done.stdout

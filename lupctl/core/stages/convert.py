@@ -87,7 +87,7 @@ def convert(job: ConvertJob, progress: Progress, *, dry: bool = False) -> dict[s
             f"{job.source}: a pre-trained {found.plan.trunk.arch} trunk without heads, no re-id model",
             hint=f"as an initialisation: leave --reid out, then lupctl finetune DATASET --from {job.out}",
         )
-    if not job.bgr and looks_turned(found):
+    if not job.bgr and is_turned(found):
         raise FormatError(
             f"{job.source}: pixel_mean is ImageNet's in the order blue, green, red; lupctl gives networks RGB",
             hint="--bgr turns the first convolution and the constants round",
@@ -163,7 +163,7 @@ def pick_pixels(found: Recognised, recipe: str) -> Pixels:
     return pixels
 
 
-def looks_turned(found: Recognised) -> bool:
+def is_turned(found: Recognised) -> bool:
     """Whether a file's constants are ImageNet's in reverse, the mark of a network that wants BGR."""
     if found.mean is None:
         return False

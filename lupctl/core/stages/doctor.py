@@ -36,7 +36,7 @@ class Finding:
 
 
 def examine(home: Path) -> list[Finding]:
-    """Looks at everything lupctl depends on.
+    """Examines everything lupctl depends on.
 
     Args:
         home: the workspace; need not exist.

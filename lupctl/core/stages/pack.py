@@ -91,7 +91,7 @@ class PackResult:
 def plan_pack(
     source: Source, *, out: Path, size: tuple[int, int] | None = None, check: ImageCheck = "header"
 ) -> PackPlan:
-    """Looks at the source and at what lies at `out`; reads names, sizes and times, no image.
+    """Examines the source and at what lies at `out`; reads names, sizes and times, no image.
 
     Args:
         source: what to pack.

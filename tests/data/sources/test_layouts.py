@@ -15,7 +15,7 @@ from lupctl.core.data.sources.layouts.cuhk03 import Cuhk03IndexSource
 from lupctl.core.data.sources.layouts.images import ImagesSource
 from lupctl.core.data.sources.layouts.luperson_nl import LupersonNlSource
 from lupctl.core.data.sources.layouts.market1501 import Market1501Source
-from lupctl.core.data.sources.layouts.msmt17 import Msmt17Source, tell_edition
+from lupctl.core.data.sources.layouts.msmt17 import Msmt17Source, find_edition
 from lupctl.core.data.sources.records import Source
 from lupctl.core.errors import DataError, FormatError, UsageError
 from lupctl.core.formats.pack.read import open_pack
@@ -97,7 +97,7 @@ def test_msmt17_without_its_validation_list(tmp_path: Path) -> None:
 def test_which_msmt17(
     root: str, folders: tuple[str, str], asked: Version | None, version: str, reason: str, tmp_path: Path
 ) -> None:
-    found = tell_edition(write_msmt17(tmp_path / root, folders), asked)
+    found = find_edition(write_msmt17(tmp_path / root, folders), asked)
     assert found.version == version
     assert reason in found.reason
     assert found.folders == folders

@@ -121,7 +121,7 @@ def test_copies_share_no_memory() -> None:
 def test_a_full_disk_in_the_middle_of_a_run(
     lupctl: Shell, crowd: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The first epoch's state is on the disk when that of the second finds no room."""
+    """The first epoch's state is on the disk when that of the second finds no slots."""
     tiny = " ".join(as_options((*PRETRAIN, "schedule.epochs=8", "saving.every_epochs=1")))
     line = f"pretrain --data {crowd} --gpus 0 --workers 0 --out run {tiny}"
     real, calls = torch.save, []

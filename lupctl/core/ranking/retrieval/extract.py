@@ -108,7 +108,7 @@ def embed_chunks(
     Yields:
         what could not be decoded, and (B, D) float32.
     """
-    last: tuple[tuple[str, ...], Landing] | None = None
+    last: tuple[tuple[str, ...], HostCopy] | None = None
     with closing(load_on_device(dataset, items, workers=workers, device=encoder.device)) as batches:
         for batch in batches:
             view = make_view(encoder.view, batch.pixels, batch.views[0])
@@ -116,7 +116,7 @@ def embed_chunks(
                 features = encoder.network.embed(view).float()
                 if flip:
                     features = features + encoder.network.embed(view.flip(3)).float()
-            landing = Landing(features)
+            landing = HostCopy(features)
             if last is not None:
                 yield last[0], last[1].wait()
             last = batch.damaged, landing
@@ -124,7 +124,7 @@ def embed_chunks(
         yield last[0], last[1].wait()
 
 
-class Landing:
+class HostCopy:
     """A tensor on its way from the device to the processor; on a CPU it is there already.
 
     Args:

@@ -14,7 +14,7 @@ from lupctl.core.choices import ROLE_CODES, Role
 from lupctl.core.data.video.tracking import check_tracker
 from lupctl.core.errors import DataError, UsageError
 from lupctl.core.formats.pack.read import open_pack
-from lupctl.core.stages.build.assemble import assemble, list_doubts, list_quarantine
+from lupctl.core.stages.build.assemble import assemble, list_quarantine, list_warnings
 from lupctl.core.stages.build.job import BuildJob, Outcome
 from lupctl.core.stages.build.part import read_outcome
 from lupctl.core.stages.build.plan import BuildPlan, existing_pack, plan_build
@@ -22,7 +22,7 @@ from lupctl.core.stages.build.workers import check_ray, run_here, run_local, run
 from lupctl.core.system.disk.atomic import disk_errors_named
 from lupctl.core.system.disk.lock import held_alone, held_shared
 from lupctl.core.system.examples import name_rejected
-from lupctl.core.system.jobs.stopping import noticing_stop
+from lupctl.core.system.jobs.stopping import stop_on_request
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.system.threads.ordered import pick_workers
 
@@ -164,7 +164,7 @@ def _work(job: BuildJob, plan: BuildPlan, progress: Progress) -> None:
 
 def _assemble(job: BuildJob, plan: BuildPlan, outcomes: list[Outcome], progress: Progress) -> bool:
     """Makes the pack and takes away the parts; False where another job of the array is at it."""
-    with noticing_stop() as request, _claim(job.folder / "assembling", shared=False) as is_ours:
+    with stop_on_request() as request, _claim(job.folder / "assembling", shared=False) as is_ours:
 
         def check_stop() -> None:
             if request.wanted:
@@ -206,7 +206,7 @@ def _warn(plan: BuildPlan, outcomes: Sequence[Outcome], progress: Progress) -> N
     wrong = list_quarantine(plan, outcomes)
     if wrong:
         progress.warn(f"{len(wrong):,} things are wrong with videos or detections: {name_rejected(wrong)}")
-    doubts = list_doubts(outcomes)
+    doubts = list_warnings(outcomes)
     if doubts:
         progress.warn(f"{len(doubts):,} videos may not fit their boxes: {name_rejected(doubts)}")
 

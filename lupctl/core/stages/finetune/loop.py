@@ -12,7 +12,7 @@ from lupctl.core.stages.finetune.network import build_started, evaluate_network,
 from lupctl.core.stages.finetune.persons import pick_rows
 from lupctl.core.system.jobs.device import pick_precision
 from lupctl.core.system.jobs.messages import agree_to_stop, own_device, rank, world_size
-from lupctl.core.system.jobs.stopping import noticing_stop
+from lupctl.core.system.jobs.stopping import stop_on_request
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.training.engine.clipping import clip_gradients
 from lupctl.core.training.engine.curves import RateCurve
@@ -74,7 +74,7 @@ def train_job(job: FinetuneJob) -> None:
     with (
         closing(writer),
         closing(log),
-        noticing_stop() as stop,
+        stop_on_request() as stop,
         progress.task("fine-tuning", total=total, unit="steps", done=start) as bar,
     ):
         for step in range(start, total):

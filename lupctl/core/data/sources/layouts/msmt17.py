@@ -73,7 +73,7 @@ class Msmt17Source:
     ) -> None:
         self.root = find_msmt17_root(root)
         self.dataset = dataset
-        self.edition = tell_edition(self.root, version)
+        self.edition = find_edition(self.root, version)
         self.with_val = with_val
         self._tree = ImageTree(self.root, layout="msmt17", terms=terms)
 
@@ -156,7 +156,7 @@ def find_msmt17_root(root: Path) -> Path:
     return found[0]
 
 
-def tell_edition(root: Path, asked: Version | None) -> Edition:
+def find_edition(root: Path, asked: Version | None) -> Edition:
     """V1 or V2, from the folders of images, else from the names of the folders above them, else from the user.
 
     Raises:

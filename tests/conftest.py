@@ -1,42 +1,18 @@
 """Images and folders that several tests share; all small, all the same in every run."""
 
-import json
 import os
-import shlex
-import sys
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import cv2
-import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 # Tiny tensors gain nothing from threads, lose much where other work keeps the cores busy, and a forked process would
 # wait for ever for the threads of its parent.
 os.environ["OMP_NUM_THREADS"] = "1"
 
-from lupctl.cli.app import main
-from lupctl.core.data.sources.synthetic import SyntheticPlan, SyntheticSource
-from lupctl.core.stages.pack import pack
-from lupctl.core.system.progress.lines import Progress
-
-TinyImages = Callable[..., list[bytes]]
-
-
-def draw_tiny(seed: int, height: int = 32, width: int = 16) -> NDArray[np.uint8]:
-    """A smooth random picture (H, W, 3)."""
-    coarse = np.random.default_rng(seed).integers(0, 256, (height // 8, width // 8, 3), dtype=np.uint8)
-    return np.asarray(cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC), np.uint8)
-
-
-def encode_tiny(seed: int, suffix: str = ".jpg", height: int = 32, width: int = 16) -> bytes:
-    """The same picture, encoded."""
-    done, encoded = cv2.imencode(suffix, draw_tiny(seed, height, width))
-    assert done
-    return encoded.tobytes()
+from lupctl.core.data.sources.synthetic import SyntheticPlan
+from tests.tools.drawn_packs import pack_drawn
+from tests.tools.shell import Shell
+from tests.tools.tiny_images import TinyImages, encode_tiny
 
 
 @pytest.fixture
@@ -77,34 +53,6 @@ def real_data() -> Path:
     return Path(named)
 
 
-@dataclass(frozen=True)
-class Ran:
-    """What a command left behind."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.out)
-
-
-class Shell:
-    """Types commands in this process: `lupctl("data pack --json")`."""
-
-    def __init__(self, patch: pytest.MonkeyPatch, capture: pytest.CaptureFixture[str]) -> None:
-        self.patch, self.capture = patch, capture
-
-    def __call__(self, line: str) -> Ran:
-        self.patch.setattr(sys, "argv", ["lupctl", *shlex.split(line)])
-        with pytest.raises(SystemExit) as left:
-            main()
-        out, err = self.capture.readouterr()
-        code = left.value.code
-        return Ran(code if isinstance(code, int) else int(code is not None), out, err)
-
-
 @pytest.fixture
 def lupctl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Shell:
     """Types commands in an empty folder, which is `tmp_path`."""
@@ -112,12 +60,6 @@ def lupctl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captu
     monkeypatch.delenv("LUPCTL_HOME", raising=False)
     monkeypatch.setenv("COLUMNS", "200")
     return Shell(monkeypatch, capsys)
-
-
-def pack_drawn(plan: SyntheticPlan, out: Path, *, dataset: str) -> Path:
-    """Draws a plan's persons into a pack."""
-    pack(SyntheticSource(plan, dataset=dataset), out=out, progress=Progress(quiet=True), workers=1)
-    return out
 
 
 @pytest.fixture(scope="session")

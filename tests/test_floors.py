@@ -12,6 +12,7 @@ PACKAGE = ROOT / "lupctl"
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("lupctl.core.errors", "lupctl.core.choices"),
     # the ground
+    ("lupctl.core.system.examples",),
     (
         "lupctl.core.system.strings", "lupctl.core.system.command_line", "lupctl.core.system.disk",
         "lupctl.core.system.threads",
@@ -43,6 +44,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("lupctl.core.resolve",),
     ("lupctl.core.flows",),
     ("lupctl.cli",),
+    ("lupctl.__main__",),
 )  # fmt: skip
 FLOOR_OF = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 WINGS = ("lupctl.core.data", "lupctl.core.training")
@@ -52,7 +54,7 @@ RECIPES_MAY_IMPORT = ("lupctl.core.errors", "lupctl.core.choices", "lupctl.core.
 LIGHT = ("lupctl.cli", "lupctl.core.flows", "lupctl.core.resolve")
 LIGHT_MAY_IMPORT = (
     *LIGHT, "lupctl.core.errors", "lupctl.core.choices", "lupctl.core.workspace", "lupctl.core.system.progress.lines",
-    "lupctl.core.system.jobs.outer", "lupctl.core.system.command_line",
+    "lupctl.core.system.jobs.outer", "lupctl.core.system.command_line", "lupctl.core.system.examples",
 )  # fmt: skip
 HEAVY = {
     "torch", "torchvision", "h5py", "cv2", "faiss", "numpy", "matplotlib", "jinja2", "pydantic", "safetensors", "onnx",
@@ -209,7 +211,9 @@ def test_every_folder_is_a_package() -> None:
 
 
 def test_tests_do_not_import_tests() -> None:
-    """What several tests need is in tests/references (slow code from definitions), tests/tools or a conftest."""
-    for path in sorted((ROOT / "tests").rglob("test_*.py")):
+    """What several tests need is in tests/references (slow code from definitions), tests/tools, or a fixture."""
+    for path in sorted((ROOT / "tests").rglob("*.py")):
         for target in imports_of(parse(path), top_level_only=False):
-            assert not target.rpartition(".")[2].startswith("test_"), f"{path} imports {target}"
+            name = target.rpartition(".")[2]
+            assert not name.startswith("test_"), f"{path} imports {target}"
+            assert name != "conftest", f"{path} imports {target}; fixtures are asked for by their names"

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,8 +15,8 @@ from lupctl.cli.app import main
 from lupctl.cli.manual import TOPICS, summary
 from lupctl.core.data.sources.synthetic import SyntheticPlan, SyntheticSource
 from lupctl.core.training.nets.resnet.trunk import ResNetTrunk
-from tests.conftest import encode_tiny
-from tests.stages.test_convert import published
+from tests.tools.published import published
+from tests.tools.tiny_images import encode_tiny
 from tests.tools.tiny_videos import luperson_frames, write_mot, write_pickle, write_video
 
 ROOT = Path(__file__).parents[1]
@@ -92,7 +93,7 @@ def write_source(root: Path, plan: SyntheticPlan) -> None:
 def everything(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """All the raw data and images that the documents speak of, drawn once; `raw` is the workspace's."""
     root = tmp_path_factory.mktemp("everything")
-    small = {"height": 32, "width": 16, "cameras": 2, "shots": 2}
+    small: dict[str, Any] = {"height": 32, "width": 16, "cameras": 2, "shots": 2}
     write_source(root / "raw/market1501", SyntheticPlan(train_persons=6, test_persons=4, **small))
     write_source(root / "raw/luperson", SyntheticPlan(unlabelled_persons=10, scenes=2, height=32, width=16))
     write_source(root / "photos", SyntheticPlan(seed=1, unlabelled_persons=3, scenes=1, height=32, width=16))
@@ -123,7 +124,7 @@ def place(everything: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     return tmp_path
 
 
-def write_benchmarks(raw: Path, small: dict[str, int]) -> None:
+def write_benchmarks(raw: Path, small: dict[str, Any]) -> None:
     """CUHK03's two kinds of boxes, and MSMT17's lists."""
     for seed, kind in enumerate(("labeled", "detected"), start=3):
         write_source(raw / "cuhk03-np" / kind, SyntheticPlan(seed=seed, train_persons=2, test_persons=2, **small))

@@ -1,6 +1,11 @@
-"""What can go wrong for a user, one class per exit code."""
+"""What can go wrong for a user, one class per exit code.
 
+Every error can be pickled, and be sent as text to a process that trusts nothing but text.
+"""
+
+import json
 from collections.abc import Sequence
+from typing import Final
 
 
 class LupError(Exception):
@@ -85,3 +90,44 @@ def out_of_memory(error: Exception) -> DeviceError:
     )
     found.__cause__ = error
     return found
+
+
+KINDS: Final[tuple[type[LupError], ...]] = (
+    LupError,
+    UsageError,
+    DataError,
+    FormatError,
+    CorruptImageError,
+    GateError,
+    DeviceError,
+    StoppedError,
+    InterruptedRunError,
+)
+
+
+def write_error(error: LupError) -> str:
+    """An error as one line of JSON: its kind, its message and its hint.
+
+    A kind that some module has for itself is written as the one of `KINDS` that it is derived from.
+
+    >>> write_error(DataError("a.h5: there is no such pack", hint="lupctl data pack"))
+    '["DataError", "a.h5: there is no such pack", "lupctl data pack"]'
+    """
+    kind = next(kind for kind in type(error).__mro__ if kind in KINDS)
+    return json.dumps([kind.__name__, error.message, error.hint])
+
+
+def read_error(text: str) -> LupError:
+    """The error that `write_error` wrote.
+
+    >>> read_error('["DeviceError", "no GPU", "--gpus 0"]').exit_code
+    5
+
+    Raises:
+        ValueError: not such a line, or of a kind that is none of ours.
+    """
+    name, message, hint = json.loads(text)
+    for kind in KINDS:
+        if kind.__name__ == name:
+            return kind(str(message), str(hint))
+    raise ValueError(f"{name!r} is no kind of error")

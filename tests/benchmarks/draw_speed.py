@@ -1,4 +1,4 @@
-"""How long a drawn person costs: `OMP_NUM_THREADS=1 python tests/benchmarks/draw_speed.py [height width]`.
+"""How long a drawn person costs: `OMP_NUM_THREADS=1 python tests/benchmarks/draw_speed.py [height width [persons]]`.
 
 Prints milliseconds per image, drawn and encoded, in the order of the list and in a shuffled one
 (where scenes come and go), on one thread.
@@ -10,14 +10,15 @@ import time
 import cv2
 import numpy as np
 
-from lupctl.core.data.drawing.scene import draw_scene
+from lupctl.core.data.drawing.street.scene import draw_scene
 from lupctl.core.data.sources.synthetic import SyntheticPlan, SyntheticSource
 
 
 def main() -> None:
     height, width = (int(argument) for argument in sys.argv[1:3]) if len(sys.argv) > 2 else (128, 64)
+    persons = int(sys.argv[3]) if len(sys.argv) > 3 else 400
     cv2.setNumThreads(1)
-    plan = SyntheticPlan(unlabelled_persons=400, train_persons=30, test_persons=30, height=height, width=width)
+    plan = SyntheticPlan(unlabelled_persons=persons, train_persons=30, test_persons=30, height=height, width=width)
     source = SyntheticSource(plan)
     names = source.list_images().name
     shuffled = [names[index] for index in np.random.default_rng(0).permutation(len(names))]

@@ -33,6 +33,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 from zlib import crc32
 
 import cv2
@@ -76,14 +77,14 @@ def open_bare(path: Path, *, ahead: bool = False) -> lmdb.Environment:
 
 def read_bare(path: Path, keys: list[bytes], *, ahead: bool) -> None:
     with open_bare(path, ahead=ahead) as environment, environment.begin(buffers=True) as transaction:
-        get = transaction.get
+        get: Any = transaction.get
         for key in keys:
             crc32(get(key))
 
 
 def copy_bare(path: Path, keys: list[bytes], out: Path) -> None:
     with open_bare(path, ahead=True) as environment, environment.begin(buffers=True) as transaction:
-        get = transaction.get
+        get: Any = transaction.get
         with out.open("wb", buffering=2**20) as stream:
             for key in keys:
                 value = get(key)
@@ -99,7 +100,7 @@ def decode_bare(path: Path, keys: list[bytes], workers: int) -> None:
         def decode(share: list[bytes]) -> None:
             with environment.begin(buffers=False) as transaction:
                 for key in share:
-                    pixels = cv2.imdecode(np.frombuffer(transaction.get(key), np.uint8), cv2.IMREAD_COLOR_RGB)
+                    pixels = cv2.imdecode(np.frombuffer(transaction.get(key) or b"", np.uint8), cv2.IMREAD_COLOR_RGB)
                     assert pixels is not None
 
         with ThreadPoolExecutor(workers) as pool:

@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -26,7 +27,7 @@ from lupctl.core.formats.images.codec import decode_rgb
 from lupctl.core.formats.pack.read import Pack, open_pack
 from lupctl.core.formats.weights.file import write_checkpoint
 from lupctl.core.formats.weights.header import CheckpointHeader, describe_pixels
-from lupctl.core.ranking.retrieval.extract import Encoder, embed_chunks
+from lupctl.core.ranking.retrieval.extract import Encoder, embed_steadily
 from lupctl.core.recipes.models import FinetuneRecipe
 from lupctl.core.recipes.shipped import resolve_recipe
 from lupctl.core.stages.finetune.criterion import measure
@@ -50,9 +51,10 @@ def draw_pack(folder: Path) -> Pack:
     return open_pack(pack(SyntheticSource(plan), out=folder / "drawn.h5", progress=Progress(quiet=True)).path)
 
 
-def find_recipe(images: int) -> FinetuneRecipe:
+def find_recipe(images: int, height: int = 384) -> FinetuneRecipe:
     """LUPerson's MGN with a batch of four persons with so many images each, in one group."""
     flags = {"start": "scratch", "data.images": images, "bn_groups": 1}
+    flags |= {"pixels.height": height, "pixels.width": height // 3}
     recipe = resolve_recipe("finetune", "mgn-luperson", flags=flags)
     assert isinstance(recipe, FinetuneRecipe)
     return recipe
@@ -75,15 +77,16 @@ def compare(name: str, bare: Callable[[], object], whole: Callable[[], object], 
     print(f"{name}: network alone {one:.2f} s, whole {other:.2f} s, ratio {other / one:.3f} (to reach: 1.05; {ratios})")
 
 
-def measure_dump(folder: Path, rounds: int, chunk: int) -> None:
+def measure_dump(folder: Path, rounds: int, chunk: int, height: int) -> None:
     """A chunk through loader, transform, network and file, against the network on a ready tensor."""
-    made, recipe = draw_pack(folder), find_recipe(2)
+    made, recipe = draw_pack(folder), find_recipe(2, height)
     network = build_mgn(network_plan(recipe, PERSONS)).eval()
     encoder = Encoder(network, build_view_plan(recipe.pixels.model_dump()), torch.device("cpu"), torch.float32)
     dataset = ChunkDataset(PackImages([made]), encoder.view, chunk=chunk)
     ready = torch.randn(chunk, 3, encoder.view.height, encoder.view.width)
-    found = embed_chunks(encoder, dataset, range(len(dataset)), workers=1, flip=False)
-    with open_chunks(folder / "f.h5", {}, "float32") as chunks:
+    numbers = iter(range(len(dataset)))
+    found = embed_steadily(encoder, dataset, range(len(dataset)), workers=1, flip=False)
+    with open_chunks(folder / "f.h5", {}, "float32", count=len(dataset)) as chunks:
 
         def bare() -> None:
             with torch.no_grad():
@@ -91,21 +94,21 @@ def measure_dump(folder: Path, rounds: int, chunk: int) -> None:
 
         def whole() -> None:
             damaged, vectors = next(found)
-            chunks.append(vectors, list(damaged))
+            chunks.append(next(numbers), vectors, list(damaged))
 
         whole()  # the first chunk is two: one is given, one is under way
         compare(f"dump, R50, chunks of {chunk}", bare, whole, rounds)
 
 
-def measure_step(folder: Path, rounds: int, images: int) -> None:
+def measure_step(folder: Path, rounds: int, images: int, height: int) -> None:
     """A whole fine-tuning step against forward, backward and Adam on a ready tensor."""
-    made, recipe = draw_pack(folder), find_recipe(images)
+    made, recipe = draw_pack(folder), find_recipe(images, height)
     train = pick_rows(recipe, [made])
     order = build_order(recipe, train.label, train.camera)
     view = build_view_plan(recipe.pixels.model_dump(), recipe.augment.model_dump())
     dataset = StepDataset(PackImages([made], train.rows), order, (view,), seed=1)
     network = build_mgn(network_plan(recipe, PERSONS)).train()
-    optimizer = build_optimizer(network.parameters(), **recipe.optim.model_dump(exclude={"clip"}))
+    optimizer = build_optimizer(network.parameters(), **recipe.optim.model_dump(exclude={"clip", "clip_scope"}))
     label_of = torch.from_numpy(train.label)
     ready = torch.randn(4 * images, 3, view.height, view.width)
     batches = open_loader(dataset, range(10**6), workers=1, pin=False)
@@ -151,7 +154,7 @@ def measure_start(folder: Path, rounds: int) -> None:
         times = []
         for arguments in (["import torch"], [code, *words, "--device", "cpu", "--quiet"]):
             before = os.times()
-            took = seconds(lambda given=arguments: subprocess.run([sys.executable, "-c", *given], check=True))
+            took = seconds(partial(subprocess.run, [sys.executable, "-c", *arguments], check=True))
             after = os.times()
             used = after.children_user + after.children_system - before.children_user - before.children_system
             times.append((took, used))
@@ -170,14 +173,15 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--chunk", type=int, default=8, help="images of a chunk of a dump")
     parser.add_argument("--images", type=int, default=4, help="images of each of the four persons of a step")
+    parser.add_argument("--height", type=int, default=384, help="of the network's images, three times their width")
     options = parser.parse_args()
     print(f"{torch.get_num_threads()} threads")
     with tempfile.TemporaryDirectory() as folder:
         match options.what:
             case "dump":
-                measure_dump(Path(folder), options.rounds, options.chunk)
+                measure_dump(Path(folder), options.rounds, options.chunk, options.height)
             case "step":
-                measure_step(Path(folder), options.rounds, options.images)
+                measure_step(Path(folder), options.rounds, options.images, options.height)
             case "start":
                 measure_start(Path(folder), options.rounds)
 

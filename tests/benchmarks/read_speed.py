@@ -154,7 +154,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=args.scratch) as scratch:
         files = Path(scratch, "files")
         files.mkdir()
-        draw_files(files, NUM_DISTINCT, height=HEIGHT, width=WIDTH)
+        draw_files(files, min(NUM_DISTINCT, max(args.images)), height=HEIGHT, width=WIDTH)
         images = [file.read_bytes() for file in sorted(files.rglob("*.jpg"))]
         packs = [Reads(fill_pack(Path(scratch, f"{count}.h5"), count, images)) for count in args.images]
         found = measure(packs, args.rounds)

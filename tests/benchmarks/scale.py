@@ -36,7 +36,6 @@ from lupctl.core.system.strings import StringColumnBuilder
 
 TARGET = 10_683_716
 NUM_DISTINCT = 64
-NUM_READS = 200_000
 SHARD_BYTES = 2**29
 QUIET = Progress(quiet=True)
 STEPS = ("pack", "open", "verify", "verify --deep", "checksums only", "read", "read 10,000", "bare read")
@@ -80,7 +79,7 @@ class TinyImages:
         return image[:2] + b"\xff\xfe" + (len(text) + 2).to_bytes(2, "big") + text + image[2:]
 
 
-def run_step(step: str, count: int, out: Path) -> dict[str, float]:
+def run_step(step: str, count: int, out: Path, num_reads: int) -> dict[str, float]:
     """One step in this process: seconds, and how many bytes or images it was about."""
     path = out.with_suffix("") if out.with_suffix("").is_dir() else out
     started_at, cpu_at = time.perf_counter(), time.process_time()
@@ -104,22 +103,22 @@ def run_step(step: str, count: int, out: Path) -> dict[str, float]:
         case "read" | "read 10,000":
             made = open_pack(path)
             few = random.Random(1).sample(range(count), min(count, 10_000))
-            rows = random.Random(0).choices(range(count) if step == "read" else few, k=NUM_READS)
+            rows = random.Random(0).choices(range(count) if step == "read" else few, k=num_reads)
             for row in rows[:1000]:
                 made.read(row)
             started_at, cpu_at = time.perf_counter(), time.process_time()
             for row in rows:
                 made.read(row)
-            extra["reads"] = NUM_READS
+            extra["reads"] = num_reads
         case "bare read":
             made = open_pack(path)
-            places = find_places(made)
+            places = find_places(made, num_reads)
             for file, begin, length in places:
                 os.pread(file, length, begin)
             started_at, cpu_at = time.perf_counter(), time.process_time()
             for file, begin, length in places:
                 os.pread(file, length, begin)
-            extra["reads"] = NUM_READS
+            extra["reads"] = num_reads
     return {
         "seconds": time.perf_counter() - started_at,
         "cpu_seconds": time.process_time() - cpu_at,
@@ -128,11 +127,11 @@ def run_step(step: str, count: int, out: Path) -> dict[str, float]:
     }
 
 
-def find_places(made: Pack) -> list[tuple[int, int, int]]:
+def find_places(made: Pack, num_reads: int) -> list[tuple[int, int, int]]:
     """Open file, begin and length of random images, so that nothing has to be looked up to read them."""
     files = [os.open(shard.path, os.O_RDONLY) for shard in made.shards]
     places = []
-    for row in random.Random(0).choices(range(len(made)), k=NUM_READS):
+    for row in random.Random(0).choices(range(len(made)), k=num_reads):
         part = 0
         while row >= len(made.shards[part]):
             row -= len(made.shards[part])
@@ -142,9 +141,10 @@ def find_places(made: Pack) -> list[tuple[int, int, int]]:
     return places
 
 
-def run_apart(step: str, count: int, out: Path) -> dict[str, float]:
+def run_apart(step: str, count: int, out: Path, num_reads: int) -> dict[str, float]:
     """The same in a process of its own."""
     command = [sys.executable, __file__, "--step", step, "--images", str(count), "--scratch", str(out)]
+    command += ["--reads", str(num_reads)]
     found: dict[str, float] = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
     return found
 
@@ -173,17 +173,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, nargs="+", default=[10_000, 200_000, 1_000_000, 2_000_000])
     parser.add_argument("--scratch", type=Path, help="where the packs go for the time of the run")
+    parser.add_argument("--reads", type=int, default=200_000)
     parser.add_argument("--step", choices=STEPS, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.step:
-        print(json.dumps(run_step(args.step, args.images[0], args.scratch)))
+        print(json.dumps(run_step(args.step, args.images[0], args.scratch, args.reads)))
         return
     print(f"{'images':>10}  {'step':15} {'seconds':>10} {'on a core':>10} {'of it each':>16} {'peak memory':>12}")
     found: dict[tuple[str, int], dict[str, float]] = {}
     for count in args.images:
         with tempfile.TemporaryDirectory(dir=args.scratch) as folder:
             for step in STEPS:
-                found[step, count] = run_apart(step, count, Path(folder, "tiny.h5"))
+                found[step, count] = run_apart(step, count, Path(folder, "tiny.h5"), args.reads)
                 print(describe(step, count, found[step, count]), flush=True)
     many = max(args.images)
     few = min((count for count in args.images if count >= many // 20), default=many)

@@ -40,7 +40,6 @@ from lupctl.core.training.views.plan import build_view_plan
 
 CPU = Placement("cpu", 1, "")
 BATCH = 128
-MEASURED_STEPS = 64
 
 
 def draw_pack(folder: Path, persons: int, height: int) -> Path:
@@ -71,15 +70,14 @@ def seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - started_at
 
 
-def measure_loader(path: Path, rounds: int) -> None:
+def measure_loader(path: Path, rounds: int, steps: int) -> None:
     """One worker of the training loader (two views drawn per image) against one process that only decodes."""
-    recipe = sized_recipe("small-moco", "r18", 16, BATCH)
+    recipe = sized_recipe("small-moco", "r18", 16, BATCH, 1)
     made = open_pack(path)
     order = ShuffledOrder(len(made), batch=BATCH, seed=1)
     plan = build_view_plan(recipe.pixels.model_dump(), recipe.augment.model_dump())
     dataset = StepDataset(PackImages([made]), order, (plan, plan), seed=1)
-    steps = order.steps_per_epoch
-    rows = [int(row) for step in range(steps) for row in order.rows(step)]
+    rows = [int(row) for step in range(order.steps_per_epoch) for row in order.rows(step)]
 
     def decode() -> None:
         for row in rows:
@@ -89,12 +87,14 @@ def measure_loader(path: Path, rounds: int) -> None:
         batches = open_loader(dataset, range(10**6), workers=1, pin=False)
         for _ in range(16):  # the worker's start is not the loop's cost; neither is the prefetch it begins with
             next(batches)
-        return seconds(lambda: [next(batches) is None for _ in range(MEASURED_STEPS)])
+        spent = seconds(lambda: [next(batches) is None for _ in range(steps)])
+        batches.close()
+        return spent
 
     ratios = []
     for _ in range(rounds):
         bare = seconds(decode) / len(rows)
-        loaded = load() / (MEASURED_STEPS * BATCH)
+        loaded = load() / (steps * BATCH)
         ratios.append(bare / loaded)
         print(f"bare decode {1 / bare:,.0f} images/s, loader with one worker {1 / loaded:,.0f}, ratio {ratios[-1]:.3f}")
     print(f"median ratio {statistics.median(ratios):.3f} (to reach: 0.85)")
@@ -141,10 +141,10 @@ def measure_step(path: Path, rounds: int, recipe: PretrainRecipe) -> None:
             log.write_step(10, rate=0.01, is_due=False, bar=bar)  # every step, where the loop does so every tenth
 
     batch = next(batches)
-    ready = [make_view(plan, batch.pixels, draws) for plan, draws in zip(setup.views, batch.views, strict=True)]
+    first, second = (make_view(plan, batch.pixels, draws) for plan, draws in zip(setup.views, batch.views, strict=True))
     bare, full, waits = list[float](), list[float](), list[float]()
     for number in range(rounds + 1):
-        spent = [processor_seconds(partial(plain, *ready, number)), processor_seconds(partial(whole, number))]
+        spent = [processor_seconds(partial(plain, first, second, number)), processor_seconds(partial(whole, number))]
         if number:  # the first round warms up
             bare.append(spent[0])
             full.append(spent[1])
@@ -171,12 +171,13 @@ def main() -> None:
     parser.add_argument("--recipe", default="small-moco")
     parser.add_argument("--batch", type=int, default=BATCH)
     parser.add_argument("--groups", type=int, default=1)
+    parser.add_argument("--steps", type=int, default=64, help="of the loader in each round")
     options = parser.parse_args()
     print(f"{torch.get_num_threads()} threads")
     with tempfile.TemporaryDirectory() as folder:
         path = draw_pack(Path(folder), options.persons, options.height)
         if options.what == "loader":
-            measure_loader(path, options.rounds)
+            measure_loader(path, options.rounds, options.steps)
         else:
             size = options.arch, options.width, options.batch, options.groups
             measure_step(path, options.rounds, sized_recipe(options.recipe, *size))

@@ -83,7 +83,7 @@ def draw_pack(folder: Path, height: int, width: int) -> Path:
     return pack(source, out=folder / "drawn.h5", progress=Progress(quiet=True)).path
 
 
-def take_turns(sides: dict[str, Callable[[int], object]], *, rounds: int, count: int) -> dict[str, list[float]]:
+def run_round_robin(sides: dict[str, Callable[[int], object]], *, rounds: int, count: int) -> dict[str, list[float]]:
     """Processor seconds per item of every round of each side; a round before them warms up."""
     spent: dict[str, list[float]] = {name: [] for name in sides}
     for number in range(rounds + 1):
@@ -122,7 +122,7 @@ def measure_views(made: Pack, plan: ViewPlan, rounds: int, batch: int) -> None:
     def theirs(epoch: int) -> None:
         torch.stack([usual(image) for image in images])
 
-    say("view", take_turns({"here": ours, "usual": theirs}, rounds=rounds, count=batch))
+    say("view", run_round_robin({"here": ours, "usual": theirs}, rounds=rounds, count=batch))
 
 
 def measure_workers(made: Pack, plan: ViewPlan, rounds: int, batch: int) -> None:
@@ -138,7 +138,7 @@ def measure_workers(made: Pack, plan: ViewPlan, rounds: int, batch: int) -> None
             views += [usual(image), usual(image)]
         torch.stack(views)
 
-    say("worker", take_turns({"here": dataset.__getitem__, "usual": theirs}, rounds=rounds, count=batch))
+    say("worker", run_round_robin({"here": dataset.__getitem__, "usual": theirs}, rounds=rounds, count=batch))
 
 
 def main() -> None:

@@ -11,7 +11,7 @@ from lupctl.core.formats.pack.samples import Samples
 from lupctl.core.formats.record import build_record
 from lupctl.core.system.disk.atomic import file_fingerprint
 from lupctl.core.system.strings import build_column
-from tests.conftest import Shell
+from tests.tools.shell import Shell
 
 
 def write_toy(path: Path, *, noise: float, seed: int = 0, cameras: int = 3, drop: int = 0) -> Path:

@@ -14,7 +14,8 @@ from lupctl.core.data.catalog.links import dataset_links, has_signs
 from lupctl.core.data.catalog.origin import read_origin, write_origin
 from lupctl.core.formats.pack.read import open_pack
 from lupctl.core.formats.pack.verdict import note_verdict, pack_files, read_verdict
-from tests.conftest import Shell, encode_tiny
+from tests.tools.shell import Shell
+from tests.tools.tiny_images import encode_tiny
 
 
 def states(lupctl: Shell) -> dict[str, list[str]]:

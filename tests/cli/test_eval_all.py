@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,11 +15,12 @@ from lupctl.core.stages.finetune.run import finetune
 from lupctl.core.stages.pretrain.run import pretrain
 from lupctl.core.system.disk.atomic import write_text
 from lupctl.core.system.progress.lines import Progress
-from tests.conftest import Shell, pack_drawn
+from tests.tools.drawn_packs import pack_drawn
+from tests.tools.shell import Shell
 from tests.tools.tiny_training import finetune_job, pretrain_job
 
 QUIET = Progress(quiet=True)
-SIZE = {"cameras": 3, "shots": 2, "height": 32, "width": 16}
+SIZE: dict[str, Any] = {"cameras": 3, "shots": 2, "height": 32, "width": 16}
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from lupctl.cli.manual import TOPICS, manual_folder
-from tests.conftest import Shell
+from tests.tools.shell import Shell
 
 ROOT = Path(__file__).parents[2]
 PYTHON = f"{shlex.quote(sys.executable)} -c 'from lupctl.cli.app import main; main()'"

@@ -18,9 +18,8 @@ from lupctl.cli.app import app
 from lupctl.cli.manual import TOPICS, read_chapter
 from lupctl.core import errors
 from lupctl.core.stages.pretrain.run import pretrain
-from lupctl.core.system.jobs.launch import every_kind
 from lupctl.core.system.progress.lines import Progress
-from tests.conftest import Shell
+from tests.tools.shell import Shell
 from tests.tools.tiny_training import pretrain_job
 
 HEAVY = (
@@ -135,7 +134,7 @@ def test_an_option_means_the_same_everywhere() -> None:
         assert len(meanings) == 1, (option, meanings)
 
 
-ERRORS = [kind for kind in every_kind(errors.LupError) if kind.__module__ == errors.__name__]
+ERRORS = errors.KINDS
 CODES = {
     "LupError": 1, "UsageError": 2, "DataError": 3, "FormatError": 3, "CorruptImageError": 3, "GateError": 4,
     "DeviceError": 5, "StoppedError": 75, "InterruptedRunError": 130,

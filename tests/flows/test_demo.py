@@ -9,7 +9,7 @@ from lupctl.core.formats.features.file import read_features
 from lupctl.core.formats.pack.read import open_pack
 from lupctl.core.ranking.reports.model.single import read_report
 from lupctl.core.workspace import read_run
-from tests.conftest import Shell
+from tests.tools.shell import Shell
 
 
 @pytest.mark.slow

@@ -29,8 +29,8 @@ from lupctl.core.formats.weights.header import (
     read_header,
 )
 from lupctl.core.formats.weights.plan import HeadPlan
-from tests.conftest import Shell
 from tests.tools.networks import make_header, mgn_heads, neck, no_head, plan_network, projection
+from tests.tools.shell import Shell
 
 STORY = PackStory(dataset="crowd", fingerprint="sha256:1", images=3, source={"notice": "ask"}, terms=None)
 HEADER = make_header(
@@ -369,7 +369,7 @@ def test_what_does_not_fit_is_refused_with_names_and_nothing_is_loaded(
 def test_a_prefixed_file_loads_nothing_silently() -> None:
     """The published loader took such a file, loaded no tensor and trained from noise."""
     prefixed = {f"module.{key}": value for key, value in network().state_dict().items()}
-    with pytest.raises(FormatError, match=r"9 missing \(0\.weight, .*, …\); 9 not in the network"):
+    with pytest.raises(FormatError, match=r"9 missing \(0\.weight, .*, \.\.\.\); 9 not in the network"):
         load_strictly(network(), prefixed, origin="file")
 
 

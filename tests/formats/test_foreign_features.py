@@ -14,7 +14,7 @@ from lupctl.core.formats.features.foreign import ARRAYS, read_any_features, read
 from lupctl.core.formats.pack.samples import Samples
 from lupctl.core.formats.record import build_record
 from lupctl.core.system.strings import build_column
-from tests.conftest import Shell
+from tests.tools.shell import Shell
 
 QUERY, GALLERY = 2, 3
 
@@ -133,7 +133,7 @@ def test_archives_that_cannot_be_scored_are_refused(tmp_path: Path) -> None:
 
 def test_junk_and_distractors_keep_their_meaning_in_arrays(lupctl: Shell, tmp_path: Path) -> None:
     """One query, its right answer third: junk before it is skipped, a distractor before it is not."""
-    arrays = {
+    arrays: dict[str, Any] = {
         "query_features": np.array([[1.0, 0.0]]),
         "query_persons": np.array([7]),
         "query_cameras": np.array([1]),

@@ -17,6 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lupctl.core.choices import Role
 from lupctl.core.errors import CorruptImageError, DataError, FormatError, UsageError
 from lupctl.core.formats.images.codec import decode_rgb, encode_jpeg, encode_png, image_encoding
 from lupctl.core.formats.pack import write_shard as shard_writer
@@ -25,16 +26,16 @@ from lupctl.core.formats.pack.shards import PACK_FORMAT
 from lupctl.core.formats.pack.write import PackWriter, write_pack
 from lupctl.core.formats.pack.write_shard import PackedImage
 from lupctl.core.formats.record import build_record
-from tests.conftest import TinyImages, draw_tiny, encode_tiny
+from tests.tools.tiny_images import TinyImages, draw_tiny, encode_tiny
 
 
 def rows_of(images: list[bytes]) -> list[PackedImage]:
     """Half to train on, half gallery; the names hold letters beyond ASCII."""
     half = len(images) // 2
+    roles: list[Role] = ["train" if row < half else "gallery" for row in range(len(images))]
     return [
         PackedImage(image, 32, 16, f"ä/{row:04d}.jpg", person=row // 3, camera=1 + row % 2, role=role)
-        for row, image in enumerate(images)
-        for role in ["train" if row < half else "gallery"]
+        for row, (image, role) in enumerate(zip(images, roles, strict=True))
     ]
 
 
@@ -348,7 +349,7 @@ def write_until(path: Path, rows: list[PackedImage], stop: int | None, *, shard_
         if row == stop:
             assert writer._shard is not None
             writer._shard._stream.close()  # what a killed process leaves: bytes on the disk, nothing tidied up
-            os.close(writer._lock)
+            writer._held.close()
             return begin
         if row % 4 == 1:
             writer.reject(image.name, "tried out")

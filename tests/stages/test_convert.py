@@ -19,30 +19,15 @@ from torch import Tensor
 from lupctl.core.errors import FormatError
 from lupctl.core.formats.weights.foreign import read_foreign
 from lupctl.core.formats.weights.header import read_header
-from lupctl.core.training.nets.build import build_network
 from lupctl.core.training.nets.foreign import recognise
-from tests.conftest import Shell, draw_tiny
-from tests.tools.networks import mgn_heads, plan_network
-from tests.training.nets.test_mgn import published_layout, shake, slow_feature
+from tests.references.mgn import published_layout, slow_feature
+from tests.tools.networks import mgn_heads
+from tests.tools.published import MEAN, STD, published
+from tests.tools.shell import Shell
+from tests.tools.tiny_images import draw_tiny
 
 # Batch norms: 1 + 3 * 3 + 1 + 4 * 3 + 1 + 4 in the stem, 5 * 3 + 3 * 3 + 1 in each branch, 8 necks, 3 extra.
 COUNTERS = 28 + 3 * 25 + 8 + 3
-MEAN, STD = (89.896, 79.200, 80.073), (63.872, 64.305, 63.839)
-
-
-def published(*, extra_bn: bool = True, classes: int = 5, arch: Any = "r50") -> dict[str, Tensor]:
-    """A narrow network in the layout of the published files, with numbers that matter; a copy to be changed."""
-    return dict(build_published(extra_bn, classes, arch))
-
-
-@cache
-def build_published(extra_bn: bool, classes: int, arch: Any) -> dict[str, Tensor]:
-    torch.manual_seed(4)
-    heads = mgn_heads(classes, embedding=256, extra_bn=extra_bn)
-    network = build_network(plan_network(heads, arch, last_stride=1, pooling="gem"))
-    shake(network)
-    pixels = {"pixel_mean": torch.tensor(MEAN).view(1, 3, 1, 1), "pixel_std": torch.tensor(STD).view(1, 3, 1, 1)}
-    return {**pixels, **network.state_dict()}
 
 
 @pytest.fixture

@@ -20,7 +20,8 @@ from lupctl.core.stages.finetune.run import finetune
 from lupctl.core.stages.pretrain.run import pretrain
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.training.nets.build import build_network
-from tests.conftest import Shell, encode_tiny
+from tests.tools.shell import Shell
+from tests.tools.tiny_images import encode_tiny
 from tests.tools.tiny_training import finetune_job, pretrain_job
 
 QUIET = Progress(quiet=True)
@@ -76,7 +77,7 @@ def test_features_are_those_of_a_plain_forward_pass(home: Path, labelled: Path, 
     assert ran.code == 0, ran.err
     assert ran.out == "f.h5\n"
     features, pack = read_features(Path("f.h5")), open_pack(labelled)
-    rows = np.flatnonzero(pack.samples.role >= 2)
+    rows = np.flatnonzero(pack.samples.role >= 2).tolist()
     assert len(rows) == 34, "queries and gallery"
     assert features.features.dtype == np.float32
     wanted = plain_features(home / "runs/fine/checkpoint.safetensors", [decode_rgb(pack.read(row)) for row in rows])

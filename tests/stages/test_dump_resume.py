@@ -1,6 +1,5 @@
 """A dump that is killed goes on after its last finished chunk, and leaves the bytes of an undisturbed one."""
 
-import fcntl
 import multiprocessing
 import os
 import signal
@@ -17,7 +16,8 @@ from lupctl.core.formats.features.file import read_features
 from lupctl.core.stages.finetune.run import finetune
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.training.nets.networks import ReidNetwork
-from tests.conftest import Shell, encode_tiny
+from tests.tools.shell import Shell
+from tests.tools.tiny_images import encode_tiny
 from tests.tools.tiny_training import finetune_job
 
 QUIET = Progress(quiet=True)
@@ -137,12 +137,7 @@ def test_a_folder_with_files_that_are_no_images(
 
 
 def test_two_dumps_into_one_file(lupctl: Shell, run: Path) -> None:
-    with open_chunks(OUT, {}, "float32", count=1), pytest.MonkeyPatch.context() as patch:
-        # A lock of one's own process is never in the way of oneself.
-        def refuse(*given: object) -> None:
-            raise BlockingIOError
-
-        patch.setattr(fcntl, "lockf", refuse)
+    with open_chunks(OUT, {}, "float32", count=1):
         ran = lupctl(f"dump {run} --out f.h5 --device cpu")
     assert ran.code == 2
     assert "error: f.h5: another lupctl is writing these features" in ran.err

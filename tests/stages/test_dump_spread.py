@@ -1,6 +1,5 @@
 """A dump that is spread over processes, shards or machines leaves the bytes of one process, and nothing else."""
 
-import fcntl
 import os
 import shutil
 import signal
@@ -17,7 +16,7 @@ import pytest
 import torch
 
 from lupctl.core.formats.features.chunk_file import ChunkFile
-from lupctl.core.formats.features.chunks import chunks_path
+from lupctl.core.formats.features.chunks import FeatureChunks, chunks_path, hold_features
 from lupctl.core.formats.features.file import read_features
 from lupctl.core.formats.pack.read import open_pack
 from lupctl.core.formats.weights.file import write_checkpoint
@@ -27,6 +26,7 @@ from lupctl.core.recipes.sections import Pixels
 from lupctl.core.stages.dump import run as stage
 from lupctl.core.stages.dump.job import DumpJob, Shard, fit_processes
 from lupctl.core.stages.dump.run import dump
+from lupctl.core.stages.dump.work import open_work
 from lupctl.core.stages.finetune.run import finetune
 from lupctl.core.system.jobs.device import Placement
 from lupctl.core.system.jobs.messages import rank
@@ -35,8 +35,9 @@ from lupctl.core.training.loading.images import PackImages
 from lupctl.core.training.loading.loaders import ChunkDataset
 from lupctl.core.training.nets.build import build_network
 from lupctl.core.training.views.plan import build_view_plan
-from tests.conftest import Shell, encode_tiny
 from tests.tools.networks import make_header, neck, plan_network
+from tests.tools.shell import Shell
+from tests.tools.tiny_images import encode_tiny
 from tests.tools.tiny_training import finetune_job, run_forked
 
 QUIET = Progress(quiet=True)
@@ -235,15 +236,15 @@ def test_a_dump_that_is_stopped_keeps_what_it_has(
     assert lupctl(line).code == 0
     wanted = OUT.read_bytes()
     OUT.unlink()
-    append = stage.FeatureChunks.append
+    append = FeatureChunks.append
 
-    def stopping(self: stage.FeatureChunks, chunk: int, vectors: np.ndarray, left_out: list[str]) -> None:
+    def stopping(self: FeatureChunks, chunk: int, vectors: np.ndarray, left_out: list[str]) -> None:
         append(self, chunk, vectors, left_out)
         if chunk == 2:
             os.kill(os.getpid(), number)
 
     with monkeypatch.context() as patch:
-        patch.setattr(stage.FeatureChunks, "append", stopping)
+        patch.setattr(FeatureChunks, "append", stopping)
         ran = lupctl(line)
     assert ran.code == (75 if number == signal.SIGTERM else 130)
     assert ran.err == (
@@ -315,7 +316,7 @@ def test_shards_of_different_dumps(
 @pytest.mark.parametrize("key", ["device", "precision", "torch", "version"])
 def test_shards_of_different_machines(run: Path, lupctl: Shell, monkeypatch: pytest.MonkeyPatch, key: str) -> None:
     line = f"dump {run} --out f.h5 --device cpu --chunk 5"
-    real = stage.open_work
+    real = open_work
 
     def of_another(job: DumpJob, device: torch.device) -> object:
         work = real(job, device)
@@ -335,7 +336,7 @@ def test_a_shard_that_is_missing(run: Path, lupctl: Shell) -> None:
         assert lupctl(f"{line} --shard {number}/4").code == 0
     ran = lupctl(line)
     assert ran.code == 3
-    assert "error: f.h5: of 4 shards 2 are missing (2, 4)\n" in ran.err
+    assert "error: f.h5: 2 of 4 shards are missing (2, 4)\n" in ran.err
     assert "hint: make it: the same command with --shard 2/4, or all of it here: with --force" in ran.err
     ran = lupctl(f"{line} --shard 1/4")
     assert ran.code == 0
@@ -369,16 +370,20 @@ def test_a_shard_that_is_damaged(run: Path, lupctl: Shell) -> None:
     assert not OUT.exists()
 
 
-def test_two_jobs_on_one_shard(run: Path, lupctl: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
-    # A lock of one's own process is never in the way of oneself.
-    def refuse(*given: object) -> None:
-        raise BlockingIOError
-
-    with monkeypatch.context() as patch:
-        patch.setattr(fcntl, "lockf", refuse)
-        ran = lupctl(f"dump {run} --out f.h5 --device cpu --chunk 5 --shard 1/2")
+def test_two_jobs_on_one_shard(run: Path, lupctl: Shell) -> None:
+    line = f"dump {run} --out f.h5 --device cpu --chunk 5"
+    with hold_features(Path("f.h5.shard-1-of-2")):
+        ran = lupctl(f"{line} --shard 1/2")
+        assert ran.code == 2
+        assert "error: f.h5.shard-1-of-2: another lupctl is writing these features" in ran.err
+        assert lupctl(f"{line} --shard 2/2").code == 0, "the other one is free"
+    with hold_features(OUT):
+        ran = lupctl(f"{line} --shard 1/2")
     assert ran.code == 2
-    assert "error: f.h5.shard-1-of-2: another lupctl is writing these features" in ran.err
+    assert "error: f.h5: another lupctl is writing these features" in ran.err
+    assert here() == ["f.h5.shard-1-of-2", "f.h5.shard-2-of-2"]
+    assert lupctl(f"{line} --shard 1/2").code == 0
+    assert here() == ["f.h5"]
 
 
 def test_the_plan_of_a_spread_dump(run: Path, labelled: Path, lupctl: Shell) -> None:

@@ -19,12 +19,14 @@ from lupctl.cli.manual import read_chapter
 from lupctl.core.formats.features.file import read_features
 from lupctl.core.formats.weights.file import read_checkpoint, write_checkpoint
 from lupctl.core.formats.weights.header import PackStory, describe_pixels
+from lupctl.core.formats.weights.onnx import run_model
 from lupctl.core.recipes.sections import Pixels
 from lupctl.core.stages import export as stage
 from lupctl.core.stages.export import ExportJob, export, find_terms
 from lupctl.core.training.nets.build import build_network
-from tests.conftest import Shell, draw_tiny
 from tests.tools.networks import make_header, mgn_heads, neck, no_head, plan_network, projection
+from tests.tools.shell import Shell
+from tests.tools.tiny_images import draw_tiny
 
 ROOT = Path(__file__).parents[2]
 PLANS = {
@@ -226,7 +228,7 @@ def test_without_the_extra(made: Path, lupctl: Shell, monkeypatch: pytest.Monkey
 def test_features_that_differ_leave_no_file(
     made: Path, lupctl: Shell, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, wrong: float
 ) -> None:
-    real = stage.run_model
+    real = run_model
 
     def tamper(path: Path, batches: list[NDArray[np.uint8]]) -> Any:
         first, second = real(path, batches)

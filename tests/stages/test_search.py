@@ -20,7 +20,7 @@ from lupctl.core.stages.dump.job import DumpJob
 from lupctl.core.stages.dump.run import dump
 from lupctl.core.stages.finetune.run import finetune
 from lupctl.core.system.progress.lines import Progress
-from tests.conftest import Shell
+from tests.tools.shell import Shell
 from tests.tools.tiny_training import finetune_job
 
 CPU = torch.device("cpu")
@@ -146,7 +146,7 @@ def test_a_gpu_searches_where_faiss_sees_it(monkeypatch: pytest.MonkeyPatch) -> 
 
     index.nprobe = 8
     monkeypatch.setattr(faiss, "index_cpu_to_gpu", refuse, raising=False)
-    with pytest.raises(DeviceError, match=r"cuda:1: no room for the index of 400 images \(Error in virtual"):
+    with pytest.raises(DeviceError, match=r"cuda:1: no slots for the index of 400 images \(Error in virtual"):
         search_index(index, queries, 3, device=torch.device("cuda", 1))
 
 
@@ -156,7 +156,9 @@ def test_the_sheet_shows_queries_and_results(lupctl: Shell, space: Path, tmp_pat
     ran = lupctl(f"{line} --images labelled")
     assert ran.code == 0, ran.err
     assert "sheet: out.png" in ran.out
-    sheet = cv2.cvtColor(cv2.imread(str(tmp_path / "out.png")), cv2.COLOR_BGR2RGB)
+    read = cv2.imread(str(tmp_path / "out.png"))
+    assert read is not None
+    sheet = cv2.cvtColor(read, cv2.COLOR_BGR2RGB)
     query, first = sheet[6 : 6 + CELL_HEIGHT, 6 : 6 + CELL_WIDTH], sheet[6 : 6 + CELL_HEIGHT, 88 : 88 + CELL_WIDTH]
     assert query.std() > 20
     np.testing.assert_array_equal(query, first, err_msg="the query is in the gallery, so it comes first")

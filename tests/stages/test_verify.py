@@ -29,7 +29,7 @@ from lupctl.core.stages.pack import pack
 from lupctl.core.stages.verify import Verdict, verify_pack, verify_raw
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.system.strings import build_column
-from tests.conftest import TinyImages, encode_tiny
+from tests.tools.tiny_images import TinyImages, encode_tiny
 
 QUIET = Progress(quiet=True)
 
@@ -387,7 +387,8 @@ def test_the_sheet_has_a_row_per_person_and_a_column_per_camera(tmp_path: Path) 
         (1, 0): (232, 232, 232),
         (1, 1): colours[2, 3],
     }
-    assert (sheet[:, :130] < 128).any(axis=(1, 2))[44:].reshape(2, -1).any(axis=1).all(), "each row has its label"
+    dark = np.asarray((sheet[:, :130] < 128).any(axis=(1, 2)))
+    assert dark[44:].reshape(2, -1).any(axis=1).all(), "each row has its label"
 
 
 def test_sheets_are_written_once(tmp_path: Path, market_pack: Path) -> None:

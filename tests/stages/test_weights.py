@@ -15,7 +15,7 @@ from lupctl.core.data.catalog.weights import PUBLISHED
 from lupctl.core.formats.weights.file import read_checkpoint
 from lupctl.core.stages.pretrain.run import pretrain
 from lupctl.core.system.progress.lines import Progress
-from tests.conftest import Shell
+from tests.tools.shell import Shell
 from tests.tools.tiny_training import pretrain_job
 
 

@@ -11,7 +11,9 @@ import pytest
 
 from lupctl.core.formats.pack import write_shard as shard_writer
 from lupctl.core.formats.pack.read import open_pack
-from tests.conftest import Shell, TinyImages, encode_tiny
+from lupctl.core.formats.record import reserve_space
+from tests.tools.shell import Shell
+from tests.tools.tiny_images import TinyImages, encode_tiny
 
 SHARD_BYTES = 9_000
 # Runs a command in forked children. Child k kills itself without a word at the k-th of the moments that matter: before
@@ -143,7 +145,7 @@ def test_a_disk_that_fills_up_at_any_shard(
     assert lupctl(line).code == 0
     whole = {path.name: path.read_bytes() for path in (packs / "crops").iterdir()}
     (packs / "crops").rename(crops / "whole")
-    real_reserve, calls = shard_writer.reserve_space, 0
+    real_reserve, calls = reserve_space, 0
 
     def reserve(stream: object, *, begin: int, num_bytes: int) -> None:
         nonlocal calls

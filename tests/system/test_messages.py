@@ -2,6 +2,7 @@
 
 import os
 import signal
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,7 @@ from lupctl.core.training.methods.protocol import Given, Now
 from lupctl.core.training.nets.build import build_contrastive
 from lupctl.core.training.nets.resnet.norms import set_norm_groups
 from tests.tools.networks import plan_network, projection
+from tests.tools.tiny_training import name_it
 
 LABEL = torch.tensor([0, 1, 2, 0, 1, 2, 0, 1])
 BATCH = 8
@@ -165,9 +167,7 @@ def test_two_processes_are_one(tmp_path: Path) -> None:
     for own in found:
         assert own["pretrained"].keys() == alone.keys()
         for name, value in alone.items():
-            torch.testing.assert_close(
-                own["pretrained"][name], value, rtol=1e-3, atol=1e-4, msg=lambda text, name=name: f"{name}: {text}"
-            )
+            torch.testing.assert_close(own["pretrained"][name], value, rtol=1e-3, atol=1e-4, msg=partial(name_it, name))
     for name, value in found[0]["pretrained"].items():
         if "num_batches" not in name:
             assert torch.equal(value, found[1]["pretrained"][name]), name

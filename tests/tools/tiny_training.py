@@ -143,3 +143,8 @@ def _join_job(train: Callable[[Any], None], job: Any, rank: int, processes: int,
     }  # fmt: skip
     with joined_job("cpu"):
         train(job)
+
+
+def name_it(name: str, text: str) -> str:
+    """What `torch.testing.assert_close` is to say of a tensor that differs: `msg=partial(name_it, name)`."""
+    return f"{name}: {text}"

@@ -145,10 +145,12 @@ def dump(
 
 def show_result(job: "DumpJob", result: "DumpResult", progress: Progress, *, json: bool) -> None:
     """Prints what was written."""
+    from lupctl.core.system.examples import name_some
+
     if result.quarantine:
         progress.warn(f"{len(result.quarantine)} files left out, among them {'; '.join(result.quarantine[:5])}")
     if job.shard is not None and result.missing:
-        some = ", ".join(map(str, result.missing[:5])) + (", ..." if len(result.missing) > 5 else "")
+        some = name_some(result.missing)
         progress.say(
             f"shard {job.shard} is there, {some} of {job.shard.of} not yet; the last one makes the features file"
         )

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     import torch
 
-    from lupctl.core.ranking.reports.model.matrix import CrossCell, CrossDomain
+    from lupctl.core.ranking.reports.model.matrix import MatrixCell, ScoreMatrix
     from lupctl.core.stages.evaluate import EvaluationJob
 
 
@@ -44,12 +44,12 @@ def run_everywhere(
     show_matrix(score_everywhere(networks, tests, out, rules, devices, progress), out, json=json)
 
 
-def show_matrix(matrix: "CrossDomain", path: Path, *, json: bool) -> None:
+def show_matrix(matrix: "ScoreMatrix", path: Path, *, json: bool) -> None:
     """Prints a matrix on stdout."""
-    from lupctl.core.ranking.reports.model.matrix import cross_text
+    from lupctl.core.ranking.reports.model.matrix import matrix_text
 
     if json:
-        print(cross_text(matrix), end="")
+        print(matrix_text(matrix), end="")
         return
     rows: list[list[str]] = []
     for run in matrix.runs:
@@ -64,6 +64,6 @@ def show_matrix(matrix: "CrossDomain", path: Path, *, json: bool) -> None:
         print(f"report: {written}")
 
 
-def _describe(cell: "CrossCell") -> str:
+def _describe(cell: "MatrixCell") -> str:
     mark = " *" if cell.trained_on else ""
     return f"{100 * cell.scores.map:.2f} / {100 * cell.scores.cmc[1]:.2f}{mark}"

@@ -227,7 +227,5 @@ def _score(demo: _Demo, run: Path) -> "Report":
     found = next(iter(sorted(run.glob("*.features.h5"))), None)
     target = Target(run=run, features=found)
     features = current_features(demo.space, target, device, demo.progress, command=demo.command)
-    job = EvaluationJob(
-        (features,), rerank=RerankSettings(), images=demo.pack, force=demo.force, command=demo.command
-    )
+    job = EvaluationJob((features,), rerank=RerankSettings(), images=demo.pack, force=demo.force, command=demo.command)
     return evaluate(job, [device], demo.progress)

@@ -11,9 +11,9 @@ if TYPE_CHECKING:
 
     import torch
 
-    from lupctl.core.ranking.reports.model.matrix import CrossDomain
+    from lupctl.core.ranking.reports.model.matrix import ScoreMatrix
     from lupctl.core.stages.evaluate import EvaluationJob
-    from lupctl.core.stages.matrix import CrossRow
+    from lupctl.core.stages.matrix import MatrixRow
 
 
 def score_everywhere(
@@ -23,7 +23,7 @@ def score_everywhere(
     rules: "EvaluationJob",
     devices: "Sequence[torch.device]",
     progress: Progress,
-) -> "CrossDomain":
+) -> "ScoreMatrix":
     """Scores every network on every test set; writes the matrix to `out` and as a page beside it.
 
     Args:
@@ -47,7 +47,7 @@ def score_all(
     rules: "EvaluationJob",
     devices: "Sequence[torch.device]",
     progress: Progress,
-) -> "list[CrossRow]":
+) -> "list[MatrixRow]":
     """Scores every network on every test set; dumps the features that are missing or of something older.
 
     Args:
@@ -62,7 +62,7 @@ def score_all(
     from lupctl.core.stages.dump.job import DumpJob
     from lupctl.core.stages.dump.run import dump
     from lupctl.core.stages.evaluate import compute_report, current_report
-    from lupctl.core.stages.matrix import CrossRow, are_of
+    from lupctl.core.stages.matrix import MatrixRow, is_made_from
     from lupctl.core.system.disk.atomic import file_fingerprint
 
     rows = []
@@ -70,7 +70,7 @@ def score_all(
         fingerprint, reports = file_fingerprint(checkpoint), {}
         for dataset, pack in tests.items():
             features = features_place(checkpoint, pack)
-            if not are_of(features, fingerprint=fingerprint, pack=pack):
+            if not is_made_from(features, fingerprint=fingerprint, pack=pack):
                 progress.say(f"features: {features} from {pack}")
                 job = DumpJob(checkpoint, pack, features, force=True, command=rules.command)
                 dump(job, devices[0], progress)
@@ -78,5 +78,5 @@ def score_all(
             report = current_report(scoring) or compute_report(scoring, devices, progress)
             # A report that lies there may say more than was asked for, and only for one of the test sets.
             reports[dataset] = report if rules.rerank else report.model_copy(update={"rerank": None})
-        rows.append(CrossRow(name, checkpoint, reports))
+        rows.append(MatrixRow(name, checkpoint, reports))
     return rows

@@ -59,7 +59,7 @@ def reserve_space(stream: BinaryIO, *, begin: int, num_bytes: int) -> None:
     HDF5 2.0 ends the whole process with a segmentation fault when the disk fills up while it closes a file.
 
     Args:
-        stream: the file, open for writing.
+        stream: the file, open for writing; its position stays.
         begin: from this byte on.
         num_bytes: how many.
 
@@ -68,10 +68,11 @@ def reserve_space(stream: BinaryIO, *, begin: int, num_bytes: int) -> None:
     """
     if hasattr(os, "posix_fallocate"):
         os.posix_fallocate(stream.fileno(), begin, num_bytes)
-    else:  # macOS
+    else:  # macOS, Windows
+        before = stream.tell()
         stream.seek(begin)
         stream.write(bytes(num_bytes))
-        stream.flush()
+        stream.seek(before)  # flushes, too
 
 
 @contextmanager

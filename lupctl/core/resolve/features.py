@@ -7,6 +7,7 @@ from typing import get_args
 from lupctl.core.choices import Dataset, nearest_name
 from lupctl.core.errors import DataError, UsageError
 from lupctl.core.resolve.checkpoints import newest_finetuning
+from lupctl.core.system.examples import name_some
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.workspace import RUN_NAME, Workspace, read_run
 
@@ -59,7 +60,7 @@ def _what_was_meant(workspace: Workspace, target: str) -> str:
     if guess is not None:
         return f"did you mean {guess}?"
     return "lupctl eval without a name takes the newest fine-tuning run" + (
-        f"; here are {', '.join(runs[:5])}" if runs else ""
+        f"; here are {name_some(runs)}" if runs else ""
     )
 
 

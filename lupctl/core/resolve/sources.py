@@ -71,7 +71,7 @@ def build_target_source(target: Target, reading: Reading, *, progress: Progress)
         keys=known.keys,
         root=known.root,
     )
-    _tell_facts(source, progress)
+    _say_facts(source, progress)
     return source
 
 
@@ -94,7 +94,7 @@ def _adopt(reading: Reading, packed: Mapping[str, Any]) -> Reading:
     )
 
 
-def _tell_facts(source: "Source", progress: Progress) -> None:
+def _say_facts(source: "Source", progress: Progress) -> None:
     """Says what a source found out for itself, and what a user of it has to know."""
     facts = source.facts
     notes = facts.get("notes", [])

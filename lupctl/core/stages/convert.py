@@ -14,8 +14,9 @@ from lupctl.core.recipes.sections import IMAGENET_MEAN, Pixels
 from lupctl.core.recipes.shipped import find_text, resolve_recipe
 from lupctl.core.recipes.text import parse_recipe
 from lupctl.core.system.disk.atomic import check_absent, file_fingerprint
+from lupctl.core.system.examples import name_some
 from lupctl.core.system.progress.lines import Progress
-from lupctl.core.training.nets.foreign import Difference, Encoder, Recognised, recognise, turn_to_rgb
+from lupctl.core.training.nets.foreign import Encoder, Recognised, recognise, turn_to_rgb
 
 TABLE_ROWS = 10
 
@@ -86,7 +87,7 @@ def convert(job: ConvertJob, progress: Progress, *, dry: bool = False) -> dict[s
             f"{job.source}: a pre-trained {found.plan.trunk.arch} trunk without heads, no re-id model",
             hint=f"as an initialisation: leave --reid out, then lupctl finetune DATASET --from {job.out}",
         )
-    if not job.bgr and looks_turned(found):
+    if not job.bgr and is_turned(found):
         raise FormatError(
             f"{job.source}: pixel_mean is ImageNet's in the order blue, green, red; lupctl gives networks RGB",
             hint="--bgr turns the first convolution and the constants round",
@@ -162,7 +163,7 @@ def pick_pixels(found: Recognised, recipe: str) -> Pixels:
     return pixels
 
 
-def looks_turned(found: Recognised) -> bool:
+def is_turned(found: Recognised) -> bool:
     """Whether a file's constants are ImageNet's in reverse, the mark of a network that wants BGR."""
     if found.mean is None:
         return False
@@ -176,7 +177,7 @@ def mismatch(source: Path, found: Recognised) -> MismatchError:
         "not in the network": [one for one in found.differences if one.expected is None],
         "of another shape": [one for one in found.differences if one.found is not None and one.expected is not None],
     }
-    told = [f"{len(ones)} {what} ({_first_keys(ones)})" for what, ones in kinds.items() if ones]
+    told = [f"{len(ones)} {what} ({name_some(one.key for one in ones)})" for what, ones in kinds.items() if ones]
     trunk, name, extra = found.plan.trunk, "trunk", ""
     if isinstance(found.plan.head, MgnHead):
         name, extra = "mgn", f"{', with' if found.plan.head.extra_bn else ', without'} extra batch norm"
@@ -185,10 +186,6 @@ def mismatch(source: Path, found: Recognised) -> MismatchError:
         hint="download it again, or name a file of a layout that lupctl model convert --help lists",
         rows=tuple((one.key, _shape(one.found), _shape(one.expected)) for one in found.differences[:TABLE_ROWS]),
     )
-
-
-def _first_keys(ones: list[Difference]) -> str:
-    return ", ".join(one.key for one in ones[:5]) + (", …" if len(ones) > 5 else "")
 
 
 def _shape(shape: tuple[int, ...] | None) -> str:

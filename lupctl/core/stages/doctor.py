@@ -1,10 +1,7 @@
 """What a machine has."""
 
-import fcntl
-import os
 import platform
 import shutil
-import tempfile
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -14,7 +11,9 @@ import faiss
 import numpy as np
 import torch
 
+from lupctl.core.system.disk.lock import check_locks
 from lupctl.core.system.jobs.device import pick_placement
+from lupctl.core.system.threads.cores import usable_cores
 
 LOW_DISK_BYTES = 5 * 2**30
 
@@ -37,7 +36,7 @@ class Finding:
 
 
 def examine(home: Path) -> list[Finding]:
-    """Looks at everything lupctl depends on.
+    """Examines everything lupctl depends on.
 
     Args:
         home: the workspace; need not exist.
@@ -79,8 +78,7 @@ def _jpeg_decoder() -> Finding:
 
 
 def _cores() -> Finding:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return Finding("cores", str(cores), "decoding workers: all of them beside a GPU, half of them on a CPU")
+    return Finding("cores", str(usable_cores()), "decoding workers: all of them beside a GPU, half of them on a CPU")
 
 
 def _disk(home: Path) -> Finding:
@@ -94,8 +92,7 @@ def _locking(home: Path) -> Finding:
     """Whether the workspace's file system knows locks, which keep two runs out of one folder."""
     place = _existing(home)
     try:
-        with tempfile.TemporaryFile(dir=place) as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        check_locks(place)
     except OSError as error:
         return Finding("file locks", f"do not work at {place.resolve()} ({error.strerror})", "runs", is_well=False)
     return Finding("file locks", f"work at {place.resolve()}", "one process per run; packs are read without locks")

@@ -29,7 +29,7 @@ from lupctl.core.ranking.retrieval.expansion import ExpansionSettings, expand_fe
 from lupctl.core.ranking.retrieval.inputs import JoinedFeatures, read_joined, read_joined_head
 from lupctl.core.ranking.retrieval.pooling import pool_queries, pool_samples
 from lupctl.core.ranking.retrieval.score import DetailSettings, Scored, check_directions, estimate_bytes, score
-from lupctl.core.ranking.retrieval.warnings import say_doubts, say_where_faiss_runs
+from lupctl.core.ranking.retrieval.warnings import say_warnings, say_where_faiss_runs
 from lupctl.core.system.disk.atomic import check_absent, check_writable, file_fingerprint, write_text
 from lupctl.core.system.progress.lines import Progress
 
@@ -120,7 +120,7 @@ class EvaluationPlan:
 
 
 def plan_evaluation(job: EvaluationJob, progress: Progress) -> EvaluationPlan:
-    """Looks at who is in the features, without reading them.
+    """Examines who is in the features, without reading them.
 
     Raises:
         DataError: as `evaluate`, but for features that are not finite.
@@ -208,7 +208,7 @@ def _score(job: EvaluationJob, features: JoinedFeatures, devices: Sequence[torch
         raise DeviceError(
             f"{devices[0]}: out of memory while scoring {job.features[0]}", hint="--device cpu"
         ) from error
-    say_doubts(scored.counts, job.rerank, progress)
+    say_warnings(scored.counts, job.rerank, progress)
     return scored
 
 

@@ -7,14 +7,14 @@ from pathlib import Path
 from lupctl.core.formats.features.file import read_features_head
 from lupctl.core.formats.pack.read import open_pack
 from lupctl.core.formats.weights.header import read_header
-from lupctl.core.ranking.reports.model.matrix import CrossCell, CrossDomain, CrossRun, CrossSet, write_cross
+from lupctl.core.ranking.reports.model.matrix import MatrixCell, MatrixRun, MatrixSet, ScoreMatrix, write_matrix_file
 from lupctl.core.ranking.reports.model.single import Report
-from lupctl.core.ranking.reports.page.matrix import render_cross
+from lupctl.core.ranking.reports.page.matrix import render_matrix
 from lupctl.core.system.disk.atomic import check_absent, write_text
 
 
 @dataclass(frozen=True)
-class CrossRow:
+class MatrixRow:
     """One network and its reports.
 
     Args:
@@ -28,7 +28,7 @@ class CrossRow:
     reports: Mapping[str, Report]
 
 
-def are_of(features: Path, *, fingerprint: str, pack: Path) -> bool:
+def is_made_from(features: Path, *, fingerprint: str, pack: Path) -> bool:
     """Whether a features file is there, and of the network and of the pack as they are now.
 
     Args:
@@ -45,7 +45,7 @@ def are_of(features: Path, *, fingerprint: str, pack: Path) -> bool:
     return bool(parents.get("checkpoint") == fingerprint and parents.get(f"pack:{made.dataset}") == made.fingerprint)
 
 
-def write_matrix(rows: Sequence[CrossRow], out: Path, *, force: bool = False) -> CrossDomain:
+def write_matrix(rows: Sequence[MatrixRow], out: Path, *, force: bool = False) -> ScoreMatrix:
     """Puts reports together and writes the matrix as JSON and as a page beside it.
 
     Args:
@@ -58,23 +58,23 @@ def write_matrix(rows: Sequence[CrossRow], out: Path, *, force: bool = False) ->
     """
     check_absent(out, force=force)
     first = rows[0].reports
-    matrix = CrossDomain(
+    matrix = ScoreMatrix(
         protocol=next(iter(first.values())).protocol,
-        datasets=[CrossSet(name=name, counts=report.counts) for name, report in first.items()],
+        datasets=[MatrixSet(name=name, counts=report.counts) for name, report in first.items()],
         runs=[_build_run(row) for row in rows],
     )
-    write_text(out.with_suffix(".html"), render_cross(matrix))
-    write_cross(out, matrix)
+    write_text(out.with_suffix(".html"), render_matrix(matrix))
+    write_matrix_file(out, matrix)
     return matrix
 
 
-def _build_run(row: CrossRow) -> CrossRun:
+def _build_run(row: MatrixRow) -> MatrixRun:
     seen = {story.dataset for story in read_header(row.checkpoint).data}
-    return CrossRun(
+    return MatrixRun(
         name=row.name,
         checkpoint=str(row.checkpoint),
         cells=[
-            CrossCell(
+            MatrixCell(
                 dataset=name,
                 trained_on=name in seen,
                 scores=report.scores,

@@ -22,12 +22,12 @@ from lupctl.core.formats.pack.shards import PACK_FORMAT
 from lupctl.core.formats.pack.write import PackWriter
 from lupctl.core.formats.record import build_record
 from lupctl.core.system.disk.atomic import check_absent
+from lupctl.core.system.examples import NUM_EXAMPLES, name_rejected, name_some
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.system.strings import find_repeated
 from lupctl.core.system.threads.ordered import pick_workers
 
 DEFAULTS = PackSettings()
-NUM_EXAMPLES = 5
 
 State = Literal["absent", "current", "changed"]
 
@@ -91,7 +91,7 @@ class PackResult:
 def plan_pack(
     source: Source, *, out: Path, size: tuple[int, int] | None = None, check: ImageCheck = "header"
 ) -> PackPlan:
-    """Looks at the source and at what lies at `out`; reads names, sizes and times, no image.
+    """Examines the source and at what lies at `out`; reads names, sizes and times, no image.
 
     Args:
         source: what to pack.
@@ -155,7 +155,7 @@ def pack(
         _fill(filling, title=f"packing {source.dataset}", progress=progress)
         path = writer.finish()
     if writer.quarantine:
-        some = "; ".join(f"{entry['name']}: {entry['reason']}" for entry in writer.quarantine[:NUM_EXAMPLES])
+        some = name_rejected(writer.quarantine)
         progress.warn(f"{len(writer.quarantine):,} of {plan.images:,} images cannot be read, left out: {some}")
     if settings.checked == "header":
         progress.say(f"{path}: no image was decoded (--check header); lupctl data verify --deep decodes them")
@@ -175,7 +175,7 @@ def _look_at(source: Source, *, out: Path, size: tuple[int, int] | None, check: 
     if len(repeated):
         raise DataError(
             f"{source.dataset}: {len(repeated):,} names occur more than once: "
-            f"{', '.join(samples.name.take(repeated[:NUM_EXAMPLES]))}",
+            f"{name_some(samples.name.take(repeated[: NUM_EXAMPLES + 1]))}",
             hint="rename these files",
         )
     roles = {role: int((samples.role == code).sum()) for role, code in ROLE_CODES.items()}
@@ -209,7 +209,7 @@ def _fill(filling: Filling, *, title: str, progress: Progress) -> None:
 
 def _too_many_bad(writer: PackWriter, *, total: int, most_bad: int, max_bad: float) -> DataError:
     bad = writer.quarantine
-    some = "; ".join(f"{entry['name']}: {entry['reason']}" for entry in bad[:NUM_EXAMPLES])
+    some = name_rejected(bad)
     seen = f"the {total:,} images" if writer.position == total else f"the first {writer.position:,} of {total:,} images"
     return DataError(
         f"{len(bad):,} of {seen} cannot be read, --max-bad {max_bad:g} allows {most_bad:,}: {some}",

@@ -12,9 +12,8 @@ import numpy as np
 from lupctl.core.choices import ROLE_CODES, Role
 from lupctl.core.data.catalog.datasets import find_entry
 from lupctl.core.data.checking.copies import check_copies
-from lupctl.core.data.checking.images import Looks, compare_checksums, decode_all
+from lupctl.core.data.checking.images import ImageChecks, compare_checksums, decode_all
 from lupctl.core.data.checking.labels import (
-    NUM_EXAMPLES,
     Counts,
     Finding,
     check_labels,
@@ -27,6 +26,7 @@ from lupctl.core.formats.pack.columns import columns_hold
 from lupctl.core.formats.pack.facts import packed_check
 from lupctl.core.formats.pack.read import Pack, open_pack
 from lupctl.core.formats.pack.samples import Samples
+from lupctl.core.system.examples import NUM_EXAMPLES
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.system.strings import find_falls, find_repeated
 
@@ -76,7 +76,7 @@ class Verdict:
 def verify_pack(
     path: Path, *, progress: Progress, deep: bool = False, fast: bool = False, workers: int | None = None
 ) -> Verdict:
-    """Compares every checksum, looks for copies and leaks, and holds the counts against the published ones.
+    """Compares every checksum, checks for copies and leaks, and holds the counts against the published ones.
 
     Needs the pack alone; its raw data may be gone.
 
@@ -94,13 +94,13 @@ def verify_pack(
     started_at = time.perf_counter()
     made = open_pack(path)
     names, title = made.samples.name, "checking pack"
-    looks = None
+    checks = None
     if deep and not fast:
-        looks = decode_all(made.read, names, title=title, workers=workers, progress=progress)
+        checks = decode_all(made.read, names, title=title, workers=workers, progress=progress)
     elif not fast:
-        looks = compare_checksums(made, title=title, workers=workers, progress=progress)
-    findings = _check_columns(made) + _check_sizes(made, looks) + _check_order(made)
-    if packed_check(made.record) == "header" and (looks is None or looks.size is None):
+        checks = compare_checksums(made, title=title, workers=workers, progress=progress)
+    findings = _check_columns(made) + _check_sizes(made, checks) + _check_order(made)
+    if packed_check(made.record) == "header" and (checks is None or checks.size is None):
         message = "no image was decoded when it was packed (--check header); lupctl data verify --deep decodes them"
         findings.append(Finding("note", "check", message, len(made)))
     if made.record.get("quarantine"):
@@ -113,7 +113,7 @@ def verify_pack(
         "pack",
         made.dataset,
         made.samples,
-        looks=looks,
+        checks=checks,
         read=made.read,
         fingerprint=made.fingerprint,
         sizes=describe_sizes(made.size),
@@ -125,7 +125,7 @@ def verify_pack(
 def verify_raw(
     source: Source, *, path: Path, progress: Progress, fast: bool = False, workers: int | None = None
 ) -> Verdict:
-    """Decodes every image, looks for copies and leaks, and holds the counts against the published ones.
+    """Decodes every image, checks for copies and leaks, and holds the counts against the published ones.
 
     Args:
         source: the raw data.
@@ -143,17 +143,17 @@ def verify_raw(
     def read(row: int) -> bytes:
         return source.read(samples.name[row])
 
-    looks = sizes = None
+    checks = sizes = None
     if not fast:
-        looks = decode_all(read, samples.name, title="checking images", workers=workers, progress=progress)
-        assert looks.size is not None, "every image was decoded"
-        sizes = describe_sizes(looks.size[looks.key != 0])
+        checks = decode_all(read, samples.name, title="checking images", workers=workers, progress=progress)
+        assert checks.size is not None, "every image was decoded"
+        sizes = describe_sizes(checks.size[checks.key != 0])
     return _judge(
         path,
         "raw",
         source.dataset,
         samples,
-        looks=looks,
+        checks=checks,
         read=read,
         fingerprint=None,
         sizes=sizes,
@@ -168,7 +168,7 @@ def _judge(
     dataset: str,
     samples: Samples,
     *,
-    looks: Looks | None,
+    checks: ImageChecks | None,
     read: Callable[[int], bytes],
     fingerprint: str | None,
     sizes: Sizes | None,
@@ -178,9 +178,9 @@ def _judge(
     entry = find_entry(dataset)
     counts = count_images(samples, entry)
     findings = [*findings, *check_labels(samples), *(check_published(counts, entry) if entry else [])]
-    if looks is not None:
-        findings += _unreadable(looks)
-        findings += check_copies(samples, looks.key, lambda row: hashlib.sha256(read(row)).digest())
+    if checks is not None:
+        findings += _unreadable(checks)
+        findings += check_copies(samples, checks.key, lambda row: hashlib.sha256(read(row)).digest())
     order = ("error", "warning", "note")
     numbers, found = np.unique(samples.camera[samples.camera >= 0], return_counts=True)
     return Verdict(
@@ -194,16 +194,18 @@ def _judge(
         counts=counts,
         fingerprint=fingerprint,
         sizes=sizes,
-        depth="counts" if looks is None else "checksums" if looks.size is None else "decoded",
+        depth="counts" if checks is None else "checksums" if checks.size is None else "decoded",
         findings=sorted(findings, key=lambda finding: order.index(finding.severity)),
         seconds=time.perf_counter() - started_at,
     )
 
 
-def _unreadable(looks: Looks) -> list[Finding]:
-    if not looks.num_bad:
+def _unreadable(checks: ImageChecks) -> list[Finding]:
+    if not checks.num_bad:
         return []
-    return [Finding("error", "unreadable", f"{looks.num_bad:,} images cannot be read", looks.num_bad, looks.examples)]
+    return [
+        Finding("error", "unreadable", f"{checks.num_bad:,} images cannot be read", checks.num_bad, checks.examples)
+    ]
 
 
 def _check_columns(made: Pack) -> list[Finding]:
@@ -220,10 +222,10 @@ def _check_columns(made: Pack) -> list[Finding]:
     return [Finding("error", "columns", message, len(wrong), wrong[:NUM_EXAMPLES])]
 
 
-def _check_sizes(made: Pack, looks: Looks | None) -> list[Finding]:
+def _check_sizes(made: Pack, checks: ImageChecks | None) -> list[Finding]:
     wrong = (made.size == 0).any(axis=1)
-    if looks is not None and looks.size is not None:
-        wrong |= (looks.size != made.size).any(axis=1) & (looks.key != 0)
+    if checks is not None and checks.size is not None:
+        wrong |= (checks.size != made.size).any(axis=1) & (checks.key != 0)
     rows = np.flatnonzero(wrong)
     if not len(rows):
         return []

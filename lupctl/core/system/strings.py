@@ -5,16 +5,16 @@ from collections.abc import Iterable, Iterator, Sequence
 from heapq import merge
 from itertools import accumulate, pairwise
 from operator import index, lt
-from typing import Any, overload
+from typing import Any, SupportsIndex, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lupctl.core.errors import DataError
+from lupctl.core.system.examples import name_some
 
 # Names that are Python objects at the same time, where a column is walked through.
 BLOCK_NAMES = 1 << 12
-NUM_EXAMPLES = 5
 
 
 class StringColumn(Sequence[str]):
@@ -48,12 +48,12 @@ class StringColumn(Sequence[str]):
         return len(self._offsets) - 1
 
     @overload
-    def __getitem__(self, row: int) -> str: ...
+    def __getitem__(self, row: SupportsIndex) -> str: ...
 
     @overload
     def __getitem__(self, row: slice) -> "StringColumn": ...
 
-    def __getitem__(self, row: int | slice) -> "str | StringColumn":
+    def __getitem__(self, row: SupportsIndex | slice) -> "str | StringColumn":
         if isinstance(row, slice):
             start, stop, step = row.indices(len(self))
             if step != 1:
@@ -77,8 +77,7 @@ class StringColumn(Sequence[str]):
         return len(self) == len(other) and all(ours == theirs for ours, theirs in zip(self, other, strict=True))
 
     def __repr__(self) -> str:
-        some = ", ".join(map(repr, self[:NUM_EXAMPLES]))
-        return f"StringColumn({some}{', ...' if len(self) > NUM_EXAMPLES else ''}; {len(self):,})"
+        return f"StringColumn({name_some(map(repr, self))}; {len(self):,})"
 
     @property
     def num_bytes(self) -> int:

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from lupctl.core.data.drawing.canvas import Canvas, Material
 from lupctl.core.data.drawing.chance import Chance
-from lupctl.core.data.drawing.figure import draw_figure
-from lupctl.core.data.drawing.pose import Pose, Skeleton, View, build_skeleton
-from lupctl.core.data.drawing.scene import draw_scene
+from lupctl.core.data.drawing.person.canvas import Canvas, Material
+from lupctl.core.data.drawing.person.figure import draw_figure
+from lupctl.core.data.drawing.person.pose import Pose, Skeleton, View, build_skeleton
+from lupctl.core.data.drawing.person.traits import Traits, draw_traits
 from lupctl.core.data.drawing.shot import Shot, draw_shot
-from lupctl.core.data.drawing.traits import Traits, draw_traits
+from lupctl.core.data.drawing.street.scene import draw_scene
 
 PEOPLE = [draw_traits(7, 0, person) for person in range(400)]
 

@@ -8,6 +8,7 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -52,7 +53,8 @@ def test_the_list_is_sorted_by_role_and_name_and_has_no_name_twice() -> None:
     keys = list(zip(samples.role.tolist(), samples.name, strict=True))
     assert keys == sorted(keys)
     assert len(set(samples.name)) == len(samples)
-    assert (samples.person.dtype, samples.camera.dtype, samples.role.dtype) == (np.int64, np.int16, np.uint8)
+    kinds = [column.dtype for column in (samples.person, samples.camera, samples.role)]
+    assert kinds == [np.int64, np.int16, np.uint8]
 
 
 def test_unlabelled_persons_have_two_to_four_images_in_one_scene_and_no_label() -> None:
@@ -119,7 +121,7 @@ def test_persons_are_missing_from_some_cameras_but_not_many() -> None:
         ({"height": 8}, "height is 8, expected 32 or more"),
     ],
 )
-def test_a_plan_that_cannot_work_is_refused(change: dict[str, int], message: str) -> None:
+def test_a_plan_that_cannot_work_is_refused(change: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         SyntheticPlan(**change)
 
@@ -206,7 +208,7 @@ def test_a_larger_image_shows_the_same_picture() -> None:
 def test_backgrounds_differ_between_cameras_and_move_along_a_track() -> None:
     source = SyntheticSource(SyntheticPlan(train_persons=12, cameras=6, shots=2))
     samples = source.list_images()
-    corners = {}
+    corners: dict[Any, Any] = {}
     for index, name in enumerate(samples.name):
         image = decode(source.read(name)).astype(float)
         key = int(samples.person[index]), int(samples.camera[index])

@@ -10,7 +10,8 @@ from lupctl.core.data.sources.guess import guess_layout
 from lupctl.core.data.sources.layouts.csv_table import CsvSource, number_texts
 from lupctl.core.errors import DataError
 from lupctl.core.formats.pack.read import open_pack
-from tests.conftest import Shell, encode_tiny
+from tests.tools.shell import Shell
+from tests.tools.tiny_images import encode_tiny
 
 HEADER = "path,person,camera,role\n"
 

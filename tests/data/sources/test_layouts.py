@@ -15,11 +15,12 @@ from lupctl.core.data.sources.layouts.cuhk03 import Cuhk03IndexSource
 from lupctl.core.data.sources.layouts.images import ImagesSource
 from lupctl.core.data.sources.layouts.luperson_nl import LupersonNlSource
 from lupctl.core.data.sources.layouts.market1501 import Market1501Source
-from lupctl.core.data.sources.layouts.msmt17 import Msmt17Source, tell_edition
+from lupctl.core.data.sources.layouts.msmt17 import Msmt17Source, find_edition
 from lupctl.core.data.sources.records import Source
 from lupctl.core.errors import DataError, FormatError, UsageError
 from lupctl.core.formats.pack.read import open_pack
-from tests.conftest import Shell, encode_tiny
+from tests.tools.shell import Shell
+from tests.tools.tiny_images import encode_tiny
 from tests.tools.tiny_training import FINETUNE, as_options
 
 TRAIN, QUERY, GALLERY = 1, 2, 3
@@ -96,7 +97,7 @@ def test_msmt17_without_its_validation_list(tmp_path: Path) -> None:
 def test_which_msmt17(
     root: str, folders: tuple[str, str], asked: Version | None, version: str, reason: str, tmp_path: Path
 ) -> None:
-    found = tell_edition(write_msmt17(tmp_path / root, folders), asked)
+    found = find_edition(write_msmt17(tmp_path / root, folders), asked)
     assert found.version == version
     assert reason in found.reason
     assert found.folders == folders
@@ -398,4 +399,5 @@ def test_frames_with_boxes_are_no_person_images(lupctl: Shell, tmp_path: Path) -
 
 def test_an_image_is_read_as_it_lies(index: Path) -> None:
     pixels = cv2.imdecode(np.frombuffer(Cuhk03IndexSource(index, dataset="c").read(FILES[0]), np.uint8), 1)
+    assert pixels is not None
     assert pixels.shape == (32, 16, 3)

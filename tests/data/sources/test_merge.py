@@ -24,7 +24,7 @@ from lupctl.core.formats.pack.write_shard import PackedImage
 from lupctl.core.stages.pack import pack, plan_pack
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.system.strings import build_column
-from tests.conftest import TinyImages, encode_tiny
+from tests.tools.tiny_images import TinyImages, encode_tiny
 
 QUIET = Progress(quiet=True)
 
@@ -171,6 +171,8 @@ def test_packing_keeps_no_object_per_image(tmp_path: Path) -> None:
     """
 
     class Many(Named):
+        count = 0
+
         def read(self, name: str) -> bytes:
             return image
 

@@ -49,7 +49,7 @@ def test_market_names_tell_person_camera_and_role(market_folder: Path) -> None:
 
 def test_columns_have_the_types_of_samples(market_folder: Path) -> None:
     found = Market1501Source(market_folder).list_images()
-    assert (found.person.dtype, found.camera.dtype, found.role.dtype) == (np.int64, np.int16, np.uint8)
+    assert [column.dtype for column in (found.person, found.camera, found.role)] == [np.int64, np.int16, np.uint8]
 
 
 def test_market_parses_the_file_name_and_not_the_path(tmp_path: Path, market_folder: Path) -> None:

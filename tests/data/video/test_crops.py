@@ -16,6 +16,7 @@ from lupctl.core.data.video.frames import VideoFile, open_frames
 from lupctl.core.data.video.stream_check import describe_misfit, outside_share
 from lupctl.core.data.video.tracking import drop_short, link_tracklets
 from lupctl.core.errors import DataError, FormatError
+from tests.tools.tiny_images import decode_bgr
 from tests.tools.tiny_videos import HEIGHT, WIDTH, draw_frame, number_of, write_pictures, write_video
 
 
@@ -126,12 +127,13 @@ def test_crops_are_rows_y_and_columns_x_of_their_frame(tmp_path: Path) -> None:
     assert isinstance(cut, Crop)
     assert (cut.row, cut.height, cut.width) == (0, 20, 16)
     pixels = cv2.imdecode(np.frombuffer(cut.encoded, np.uint8), cv2.IMREAD_COLOR)
+    assert pixels is not None
     assert pixels.shape == (20, 16, 3)
     assert pixels[:14].mean() > 240  # the white square at the left top
     assert pixels[17:].mean() < 70
     assert isinstance(plain, Crop)
     assert (plain.height, plain.width) == (60, 20)
-    assert number_of(cv2.imdecode(np.frombuffer(plain.encoded, np.uint8), cv2.IMREAD_COLOR)) == 1
+    assert number_of(decode_bgr(plain.encoded)) == 1
     assert isinstance(clipped, Crop)
     assert (clipped.row, clipped.height, clipped.width) == (2, 40, 8)
     assert gone == Missed(3, "outside")
@@ -198,7 +200,7 @@ def test_boxes_of_another_stream_are_told() -> None:
 
 def walkers(frames: int, *, gap: range = range(0)) -> tuple[list[int], list[list[float]], list[int]]:
     """Two people who walk past each other in two lanes; the first is not seen in some frames."""
-    frame, box, person = [], [], []
+    frame, box, person = list[int](), list[list[float]](), list[int]()
     for number in range(frames):
         for who, left, top in ((1, 10 + 4 * number, 10), (2, 300 - 4 * number, 200)):
             if who == 1 and number in gap:

@@ -19,7 +19,7 @@ from lupctl.core.ranking.retrieval.pooling import pool_queries
 from lupctl.core.ranking.retrieval.score import DetailSettings, score
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.system.strings import build_column
-from tests.conftest import Shell
+from tests.tools.shell import Shell
 
 CPU = torch.device("cpu")
 QUIET = Progress(quiet=True)
@@ -169,7 +169,7 @@ def test_multi_query_averages_unit_vectors() -> None:
     for row in queries.tolist():
         groups.setdefault((int(samples.person[row]), int(samples.camera[row])), []).append(row)
     assert 10 < len(groups) < len(queries)
-    found = np.flatnonzero(pooled.samples.role == QUERY)
+    found = np.flatnonzero(pooled.samples.role == QUERY).tolist()
     assert [pooled.samples.name[row] for row in found] == [samples.name[rows[0]] for rows in groups.values()]
     for row, (key, rows) in zip(found, groups.items(), strict=True):
         assert (pooled.samples.person[row], pooled.samples.camera[row]) == key

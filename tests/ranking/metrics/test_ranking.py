@@ -98,7 +98,7 @@ def assert_equal(one: Ranking, other: Ranking) -> None:
         np.testing.assert_array_equal(getattr(one, field), getattr(other, field), err_msg=field)
 
 
-def labels(person: list[int] | NDArray[np.int64], camera: list[int] | NDArray[np.int64]) -> ImageLabels:
+def labels(person: list[int] | NDArray[np.int64], camera: list[int] | NDArray[np.integer]) -> ImageLabels:
     return ImageLabels(person=np.asarray(person, np.int64), camera=np.asarray(camera, np.int16))
 
 

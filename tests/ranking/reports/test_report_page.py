@@ -24,7 +24,8 @@ from lupctl.core.ranking.reports.page.single import render_report
 from lupctl.core.ranking.reranking.rerank import RerankSettings
 from lupctl.core.stages.evaluate import EvaluationJob, evaluate
 from lupctl.core.system.progress.lines import Progress
-from tests.conftest import Shell, draw_tiny
+from tests.tools.shell import Shell
+from tests.tools.tiny_images import draw_tiny
 
 CHROMIUM = next(
     (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), ""
@@ -183,6 +184,7 @@ def test_a_picture_is_small_and_damage_gives_none() -> None:
     import base64
 
     pixels = cv2.imdecode(np.frombuffer(base64.b64decode(uri.partition(",")[2]), np.uint8), cv2.IMREAD_COLOR)
+    assert pixels is not None
     assert pixels.shape == (144, 36, 3)
     assert embed_picture(b"no image") is None
 

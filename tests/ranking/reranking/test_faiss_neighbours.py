@@ -19,7 +19,7 @@ from lupctl.core.ranking.reranking.neighbours import Neighbours, find_neighbours
 from lupctl.core.ranking.reranking.rerank import RerankSettings
 from lupctl.core.ranking.retrieval.warnings import say_where_faiss_runs
 from lupctl.core.system.progress.lines import Progress
-from tests.ranking.reranking.test_rerank import clustered, fast_distances, slow_distances
+from tests.references.rerank import clustered, fast_distances, slow_distances
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda", 0)
 
@@ -71,7 +71,7 @@ def test_random_features_copies_and_ties_equal_dense(seed: int) -> None:
 @given(st.integers(0, 2**31), st.integers(1, 70), st.integers(1, 40), st.integers(1, 40))
 def test_any_parts_and_chunks_find_what_our_pass_finds(seed: int, count: int, rows: int, chunk: int) -> None:
     for features in (clustered(seed, 45, copies=9), signs(seed)):
-        pool, done = pool_of(features), []
+        pool, done = pool_of(features), list[Any]()
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(faiss_neighbours, "INDEX_BYTES", 4 * pool.dimension * rows)
             found = find_neighbours_by_faiss(pool, count=count, others=[pool], chunk=chunk, advance=done.append)

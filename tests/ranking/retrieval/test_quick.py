@@ -20,7 +20,7 @@ from lupctl.core.training.loading.images import PackImages
 from lupctl.core.training.nets.build import build_reid
 from lupctl.core.training.nets.networks import ReidNetwork
 from lupctl.core.training.views.plan import ViewPlan
-from tests.conftest import pack_drawn
+from tests.tools.drawn_packs import pack_drawn
 from tests.tools.networks import neck, plan_network
 
 CPU = torch.device("cpu")

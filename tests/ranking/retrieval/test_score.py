@@ -15,7 +15,7 @@ from lupctl.core.ranking.retrieval.answerable import check_answerable
 from lupctl.core.ranking.retrieval.score import DetailSettings, estimate_bytes, score
 from lupctl.core.system.jobs.messages import rank
 from lupctl.core.system.strings import build_column
-from lupctl.core.system.threads.round_robin import take_turns
+from lupctl.core.system.threads.round_robin import run_round_robin
 from tests.tools.tiny_training import run_forked
 
 CPU = torch.device("cpu")
@@ -140,7 +140,7 @@ def test_devices_take_turns_and_rest_until_their_result_was_taken() -> None:
         return work
 
     def deal() -> None:
-        for name, count in take_turns([worker("a"), worker("b")], [(0, 2), (2, 3), (3, 6), (6, 7), (7, 9)]):
+        for name, count in run_round_robin([worker("a"), worker("b")], [(0, 2), (2, 3), (3, 6), (6, 7), (7, 9)]):
             time.sleep(0.02)
             running[name] -= 1
             seen.append((name, count))
@@ -148,7 +148,7 @@ def test_devices_take_turns_and_rest_until_their_result_was_taken() -> None:
     with pytest.raises(ValueError, match="range 6"):
         deal()
     assert seen == [("a", 2), ("b", 1), ("a", 3)]
-    assert list(take_turns([worker("a")], [])) == []
+    assert list(run_round_robin([worker("a")], [])) == []
 
 
 def test_a_tensor_gives_what_the_array_gives() -> None:
@@ -196,7 +196,7 @@ def test_features_that_are_not_finite_are_named(value: float) -> None:
         score(features, samples, device=CPU)
     assert caught.value.message == (
         "7 of 200 features are NaN, infinite or beyond float32: row 5 (005.jpg), row 11 (011.jpg), row 12 (012.jpg), "
-        "row 40 (040.jpg), row 41 (041.jpg) and 2 more"
+        "row 40 (040.jpg), row 41 (041.jpg), ..."
     )
     assert "lupctl dump" in caught.value.hint
 

@@ -12,13 +12,14 @@ import time
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import pytest
 
 from lupctl.core.formats.pack.crops import read_crops
 from lupctl.core.formats.pack.read import Pack, open_pack
-from tests.conftest import Ran, Shell
+from lupctl.core.stages.build.part import build_part
+from tests.tools.shell import Ran, Shell
+from tests.tools.tiny_images import decode_bgr
 from tests.tools.tiny_videos import (
     Entry,
     luperson_frames,
@@ -40,10 +41,7 @@ def entries(*frames: int) -> list[Entry]:
 
 def frames_in(pack: Pack) -> dict[str, int]:
     """Which frame each crop really shows, by name."""
-    return {
-        name: number_of(cv2.imdecode(np.frombuffer(pack.read(row), np.uint8), cv2.IMREAD_COLOR))
-        for row, name in enumerate(pack.samples.name)
-    }
+    return {name: number_of(decode_bgr(pack.read(row))) for row, name in enumerate(pack.samples.name)}
 
 
 def hashes(path: Path) -> dict[str, str]:
@@ -332,7 +330,6 @@ def test_only_what_changed_is_done_again(lupctl: Shell, streets: Path, monkeypat
     lupctl(f"{BUILD} --shard 1/2")  # nothing is left to do in it
     write_pickle(streets / "cn+wuhan+aaaaaaaaaaa.pkl", luperson_frames(entries(1)))
     done = []
-    build_part = workers.build_part
 
     def note(task: Any, cutting: Any, *, check_stop: Any) -> Any:
         done.append(task.name)

@@ -301,10 +301,10 @@ def test_a_silent_server_times_out(server: Server, tmp_path: Path) -> None:
 def test_a_full_disk_keeps_the_part(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     server.add("/file", CONTENT)
     real = Part.append
-    room = 150_000
+    slots = 150_000
 
     def append(part: Part, chunk: bytes) -> None:
-        left = room - part.size
+        left = slots - part.size
         real(part, chunk[:left])
         if len(chunk) > left:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -315,7 +315,7 @@ def test_a_full_disk_keeps_the_part(server: Server, tmp_path: Path, monkeypatch:
     ) as e:
         fetch(server.url("/file"), tmp_path / "file")
     assert e.value.hint == "free some space, then type the same command again"
-    room = 10**9
+    slots = 10**9
     assert fetch(server.url("/file"), tmp_path / "file").read_bytes() == CONTENT
     assert ranges(server.pages["/file"]) == ["", "bytes=150000-"]
 

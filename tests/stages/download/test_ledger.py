@@ -32,8 +32,8 @@ from lupctl.core.stages.download.youtube import (
     fetch_video,
 )
 from lupctl.core.system.progress.lines import Progress
-from tests.conftest import Shell
 from tests.tools.flaky_server import Server, serving
+from tests.tools.shell import Shell
 
 # The first lines of the published list: their ids begin with a dash.
 LINES = ["argentina+buenos_aires+-0UsgiQiPbY", "argentina+buenos_aires+-5Q9cKUWgAM", "us+washington_dc+abcdefghij_"]

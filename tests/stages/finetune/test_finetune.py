@@ -29,8 +29,10 @@ from lupctl.core.stages.pack import pack
 from lupctl.core.stages.pretrain.run import pretrain
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.training.engine.runs import read_metrics
-from tests.conftest import Shell, encode_tiny, pack_drawn
+from tests.tools.drawn_packs import pack_drawn
 from tests.tools.networks import neck
+from tests.tools.shell import Shell
+from tests.tools.tiny_images import encode_tiny
 from tests.tools.tiny_training import (
     FINETUNE,
     as_options,

@@ -19,8 +19,9 @@ from lupctl.core.stages.finetune.persons import pick_rows
 from lupctl.core.stages.finetune.run import finetune
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.training.engine.runs import read_metrics
-from tests.conftest import Shell, pack_drawn
+from tests.tools.drawn_packs import pack_drawn
 from tests.tools.networks import neck
+from tests.tools.shell import Shell
 from tests.tools.tiny_training import FINETUNE, as_options, finetune_job
 
 QUIET = Progress(quiet=True)
@@ -85,7 +86,7 @@ def test_a_share_is_one_of_each_pack(labelled: Path, other: Path, tmp_path: Path
     packs = [open_pack(path) for path in (labelled, other)]
     recipe = joint_job(labelled, other, tmp_path / "run", "data.subset=ids:0.5", "data.repeat=2").recipe
     train = pick_rows(recipe, packs)
-    assert [name.partition("/")[0] for name in train.persons] == ["labelled"] * 3 + ["other"] * 2
+    assert [str(name).partition("/")[0] for name in train.persons] == ["labelled"] * 3 + ["other"] * 2
     assert len(train.rows) == 2 * train.num_images
     first = np.bincount((train.rows >= len(packs[0])).astype(int))
     alone = pick_rows(recipe, packs[:1])

@@ -24,8 +24,9 @@ from lupctl.core.system.progress.lines import Progress
 from lupctl.core.training.engine.runs import read_metrics
 from lupctl.core.training.nets.build import build_mgn
 from lupctl.core.training.nets.mgn import HEADS, NEW_PARTS
-from tests.conftest import Shell
+from tests.references.mgn_losses import slow_head_loss
 from tests.tools.networks import mgn_heads
+from tests.tools.shell import Shell
 from tests.tools.tiny_training import (
     as_options,
     compute_in_double,
@@ -34,7 +35,6 @@ from tests.tools.tiny_training import (
     run_forked,
     signal_at,
 )
-from tests.training.losses.test_mgn_losses import slow_head_loss
 
 QUIET = Progress(quiet=True)
 CHECKPOINT = "checkpoint.safetensors"

@@ -21,7 +21,7 @@ from lupctl.core.stages.finetune.run import finetune
 from lupctl.core.stages.finetune.subsets import draw_subset, read_split, share
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.system.strings import build_column
-from tests.conftest import Shell
+from tests.tools.shell import Shell
 from tests.tools.tiny_training import FINETUNE, as_options, finetune_job, signal_at
 
 QUIET = Progress(quiet=True)

@@ -3,6 +3,7 @@
 import copy
 import math
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from lupctl.core.stages.pretrain import setup
 from lupctl.core.stages.pretrain import step as step_module
 from lupctl.core.stages.pretrain.run import pretrain
 from lupctl.core.system.progress.lines import Progress
+from lupctl.core.training.engine.clipping import clip_gradients
 from lupctl.core.training.engine.gradients import SharedGradients
 from lupctl.core.training.engine.optim import build_optimizer
 from lupctl.core.training.engine.parts import each_part
@@ -24,7 +26,7 @@ from lupctl.core.training.losses.contrastive import info_nce
 from lupctl.core.training.methods.moco import MoCo
 from lupctl.core.training.methods.protocol import Given, Now
 from lupctl.core.training.nets.resnet.norms import set_norm_groups
-from tests.tools.tiny_training import compute_in_double, pretrain_job
+from tests.tools.tiny_training import compute_in_double, name_it, pretrain_job
 
 QUIET = Progress(quiet=True)
 CPU = torch.device("cpu")
@@ -69,7 +71,7 @@ def learn_steps(
 def assert_same(one: MoCo, other: MoCo, *, but: str = "nothing") -> None:
     for (name, left), right in zip(one.state_dict().items(), other.state_dict().values(), strict=True):
         if but not in name:
-            torch.testing.assert_close(left, right, rtol=1e-7, atol=1e-9, msg=lambda text, name=name: f"{name}: {text}")
+            torch.testing.assert_close(left, right, rtol=1e-7, atol=1e-9, msg=partial(name_it, name))
 
 
 @pytest.fixture(scope="module")
@@ -86,8 +88,8 @@ def test_parts_give_the_update_of_the_whole_batch(plain: tuple[MoCo, list[Tensor
         torch.testing.assert_close(mine, expected, rtol=1e-5, atol=1e-8)
     assert_same(method, plain[0])
     assert int(method.queue.pointer) == 8
-    assert int(method.student.backbone.bn1.num_batches_tracked) == 3
-    assert int(method.teacher.backbone.layer1[0].bn1.num_batches_tracked) == 3
+    assert int(method.student.get_buffer("backbone.bn1.num_batches_tracked")) == 3
+    assert int(method.teacher.get_buffer("backbone.layer1.0.bn1.num_batches_tracked")) == 3
 
 
 def test_parts_that_cut_groups_would_be_another_update(plain: tuple[MoCo, list[Tensor], list[float]]) -> None:
@@ -126,8 +128,9 @@ def test_recomputing_runs_query_blocks_twice_and_keeps_less() -> None:
     for wanted in ("false", "true"):
         method = setup.place_method(recipe_with(f"net.checkpoint_activations={wanted}"), CPU)
         passes: list[str] = []
-        method.student.backbone.layer3[0].conv1.register_forward_hook(lambda *_, passes=passes: passes.append("q"))
-        method.teacher.backbone.layer3[0].conv1.register_forward_hook(lambda *_, passes=passes: passes.append("k"))
+        block = "backbone.layer3.0.conv1"
+        for network, name in ((method.student, "q"), (method.teacher, "k")):
+            network.get_submodule(block).register_forward_hook(lambda *_, passes=passes, name=name: passes.append(name))
         saved = 0
 
         def keep(value: Tensor) -> Tensor:
@@ -163,7 +166,7 @@ def test_a_clipped_gradient_has_the_norm_that_was_asked_for(
     """Plain SGD without momentum or decay moves by rate times gradient, at most 0.1 x 0.01."""
     settings = ("optim.momentum=0.0", "optim.weight_decay=0.0", "schedule.kind=constant", "schedule.warmup_epochs=0")
     moved = []
-    real = step_module.clip_gradients
+    real = clip_gradients
 
     def clip(parameters: Iterable[nn.Parameter], limit: float, **given: Any) -> None:
         owned = list(parameters)

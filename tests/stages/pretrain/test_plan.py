@@ -9,8 +9,8 @@ from lupctl.core.formats.pack.read import open_pack
 from lupctl.core.stages.pretrain.job import plan_pretraining
 from lupctl.core.stages.pretrain.memory import recomputed_bytes
 from lupctl.core.training.nets.memory import activation_bytes
-from tests.conftest import Shell
 from tests.tools.networks import plan_network, projection
+from tests.tools.shell import Shell
 from tests.tools.tiny_training import PRETRAIN, as_options, pretrain_job
 
 GIB = 2**30

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch.nn.parallel import DistributedDataParallel
 
 from lupctl.core.data.sources.synthetic import SyntheticPlan
 from lupctl.core.errors import DataError, InterruptedRunError, StoppedError, UsageError
@@ -31,7 +32,8 @@ from lupctl.core.training.engine import gradients
 from lupctl.core.training.engine.curves import RateCurve
 from lupctl.core.training.engine.runs import read_metrics
 from lupctl.core.training.engine.saving import StateWriter
-from tests.conftest import Shell, pack_drawn
+from tests.tools.drawn_packs import pack_drawn
+from tests.tools.shell import Shell
 from tests.tools.tiny_training import (
     PRETRAIN,
     as_options,
@@ -267,7 +269,7 @@ def test_four_processes_killed_and_continued_add_in_the_same_order(
     once, again = (pretrain_job(crowd, tmp_path / name, "saving.every_epochs=1") for name in ("once", "again"))
     for job in (once, again):
         job.run.mkdir()
-    many = partial(gradients.DistributedDataParallel, bucket_cap_mb=0.02)
+    many = partial(DistributedDataParallel, bucket_cap_mb=0.02)
     monkeypatch.setattr(gradients, "DistributedDataParallel", many)
     assert run_forked(loop.train_job, once, processes=4) == [0] * 4
     with monkeypatch.context() as patch:

@@ -19,7 +19,7 @@ from lupctl.core.stages.pretrain.run import pretrain
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.training.engine.runs import RunFolder
 from lupctl.core.training.engine.saving import StateWriter, copy_to_host
-from tests.conftest import Shell
+from tests.tools.shell import Shell
 from tests.tools.tiny_training import PRETRAIN, as_options, call_at, pretrain_job, read_state
 
 QUIET = Progress(quiet=True)
@@ -103,21 +103,25 @@ def poll_for_long(writer: StateWriter) -> None:
 
 
 def test_copies_share_no_memory() -> None:
-    value = {"a": torch.ones(2, requires_grad=True), "b": [torch.zeros(1), (torch.zeros(1), "x")], "c": 3}
+    value: dict[str, Any] = {
+        "a": torch.ones(2, requires_grad=True),
+        "b": [torch.zeros(1), (torch.zeros(1), "x")],
+        "c": 3,
+    }
     made = copy_to_host(value)
     assert made["b"][1][1] == "x"
     assert isinstance(made["b"][1], tuple)
     assert not made["a"].requires_grad
     made["a"].fill_(9)
     made["b"][1][0].fill_(9)
-    assert value["a"].tolist() == [1, 1]  # type: ignore[union-attr]
-    assert value["b"][1][0].tolist() == [0]  # type: ignore[index]
+    assert value["a"].tolist() == [1, 1]
+    assert value["b"][1][0].tolist() == [0]
 
 
 def test_a_full_disk_in_the_middle_of_a_run(
     lupctl: Shell, crowd: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The first epoch's state is on the disk when that of the second finds no room."""
+    """The first epoch's state is on the disk when that of the second finds no slots."""
     tiny = " ".join(as_options((*PRETRAIN, "schedule.epochs=8", "saving.every_epochs=1")))
     line = f"pretrain --data {crowd} --gpus 0 --workers 0 --out run {tiny}"
     real, calls = torch.save, []

@@ -22,7 +22,8 @@ from lupctl.core.system.strings import build_column
 from lupctl.core.training.engine import log as log_module
 from lupctl.core.training.engine.runs import read_metrics
 from lupctl.core.training.engine.stopwatch import Stopwatch
-from tests.conftest import Shell, pack_drawn
+from tests.tools.drawn_packs import pack_drawn
+from tests.tools.shell import Shell
 from tests.tools.tiny_training import PRETRAIN, as_options, pretrain_job
 
 QUIET = Progress(quiet=True)

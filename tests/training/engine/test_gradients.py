@@ -4,11 +4,13 @@ import gc
 import weakref
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 import torch.distributed as dist
 from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 
 from lupctl.core.system.jobs.messages import rank
 from lupctl.core.training.engine import gradients
@@ -18,7 +20,7 @@ from lupctl.core.training.engine.state import running_statistics
 from tests.tools.tiny_training import run_forked
 
 PARTS = 2
-SMALL_BUCKETS = partial(gradients.DistributedDataParallel, bucket_cap_mb=336 / 2**20)
+SMALL_BUCKETS = partial(DistributedDataParallel, bucket_cap_mb=336 / 2**20)
 
 
 def build() -> nn.Sequential:
@@ -38,7 +40,7 @@ def work(folder: Path) -> None:
     sent: list[int] = []
     start = dist.all_reduce
 
-    def note(message: torch.Tensor, **given: bool) -> dist.Work | None:
+    def note(message: torch.Tensor, **given: Any) -> Any:
         sent.append(message.numel())
         return start(message, **given)
 
@@ -116,14 +118,15 @@ def watch(_: Path) -> None:
         sent, seen = [], []
         real = gradients._send
 
-        def send(sums: object, bucket: dist.GradBucket) -> torch.futures.Future[torch.Tensor]:
+        # torch reads the annotation, and wants this one.
+        def send(sums: Any, bucket: dist.GradBucket) -> torch.futures.Future[torch.Tensor]:  # type: ignore[name-defined]
             sent.append(bucket.index())
             return real(sums, bucket)
 
         patch.setattr(gradients, "_send", send)
         shared = SharedGradients(network)
-        network[0].weight.register_hook(lambda gradient: seen.append(len(sent)))
-        for _ in range(2):
+        network.get_parameter("0.weight").register_hook(lambda gradient: seen.append(len(sent)))
+        for _again in range(2):
             with shared.part(0):
                 shared(images_of(rank(), 0)).square().mean().backward()
     assert seen[-1] >= 2, "the last layers' gradients were on their way when the first layer's came"
@@ -220,7 +223,8 @@ def test_an_error_in_a_backward_pass_waits_for_messages_that_are_on_their_way() 
 
     def fail() -> None:
         with shared.part(0):
-            shared._sums.sent.extend([Message(waited, "first"), Message(waited, "second")])
+            sent: list[Any] = shared._sums.sent
+            sent.extend([Message(waited, "first"), Message(waited, "second")])
             raise ValueError("a bug")
 
     with pytest.raises(ValueError, match="a bug"):
@@ -228,6 +232,7 @@ def test_an_error_in_a_backward_pass_waits_for_messages_that_are_on_their_way() 
     assert waited == ["first", "second"]
     assert shared._sums.sent == []
     with shared.part(0):
-        shared._sums.sent.append(Message(waited, "third"))
+        left: list[Any] = shared._sums.sent
+        left.append(Message(waited, "third"))
     assert len(waited) == 2, "whoever ends well has been waited for by DistributedDataParallel"
     assert shared._sums.sent == []

@@ -220,5 +220,5 @@ def test_frozen_modules_stand_still_and_adam_remembers_nothing_of_them() -> None
     train_a_step()
     after = network.state_dict()
     assert not [key for key, value in before.items() if torch.equal(value, after[key])]
-    assert optimizer.state[network[0].weight]["step"] == 1
-    assert optimizer.state[network[2].weight]["step"] == 4
+    assert optimizer.state[network.get_parameter("0.weight")]["step"] == 1
+    assert optimizer.state[network.get_parameter("2.weight")]["step"] == 4

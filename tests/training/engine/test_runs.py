@@ -83,10 +83,10 @@ def test_a_folder_that_cannot_be_made_is_an_error_of_the_user(tmp_path: Path) ->
 
 
 class _FullDisk:
-    """A file on a disk with room for so many bytes."""
+    """A file on a disk with slots for so many bytes."""
 
-    def __init__(self, stream: Any, room: int) -> None:
-        self._stream, self._room = stream, room
+    def __init__(self, stream: Any, slots: int) -> None:
+        self._stream, self._room = stream, slots
 
     def __enter__(self) -> "_FullDisk":
         return self
@@ -104,8 +104,8 @@ class _FullDisk:
         self._stream.flush()
 
 
-@pytest.mark.parametrize("room", [0, 100, 900, 5000])
-def test_a_full_disk_keeps_the_previous_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, room: int) -> None:
+@pytest.mark.parametrize("slots", [0, 100, 900, 5000])
+def test_a_full_disk_keeps_the_previous_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, slots: int) -> None:
     folder = RunFolder(tmp_path)
     state = {"step": 1, "model": {"w": torch.arange(2000.0)}, "optimizer": {}, "random": 0, "damaged": []}
     folder.save_state(state)
@@ -113,7 +113,7 @@ def test_a_full_disk_keeps_the_previous_state(tmp_path: Path, monkeypatch: pytes
     assert len(before) > 5000
     really_open: Callable[..., Any] = Path.open
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "open", lambda self, *how: _FullDisk(really_open(self, *how), room))
+        patch.setattr(Path, "open", lambda self, *how: _FullDisk(really_open(self, *how), slots))
         with pytest.raises(DataError, match=r"resume\.pt: the disk is full \(\d+ MiB free\)") as caught:
             folder.save_state({**state, "step": 2})
     assert "free some space" in caught.value.hint
@@ -313,6 +313,9 @@ class _Bar:
     def advance(self, count: int = 1, *, note: str = "") -> None:
         self.count += count
         self.notes.append(note)
+
+    def grow(self, count: int) -> None:
+        raise AssertionError("a run's length is known")
 
 
 def open_log(path: Path, **more: Any) -> LoopLog:

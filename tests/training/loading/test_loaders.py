@@ -31,12 +31,12 @@ from lupctl.core.training.loading.loaders import (
     open_loader,
 )
 from lupctl.core.training.loading.samplers import ShuffledOrder
-from lupctl.core.training.loading.slots import Room, stack_images
+from lupctl.core.training.loading.slots import WorkerSlots, stack_images
 from lupctl.core.training.loading.worker_errors import BatchSource
 from lupctl.core.training.views.draws import SampleDraws
 from lupctl.core.training.views.pixels import make_view
 from lupctl.core.training.views.plan import ViewPlan, draw_view
-from tests.conftest import TinyImages, draw_tiny, encode_tiny
+from tests.tools.tiny_images import TinyImages, draw_tiny, encode_tiny
 
 MEAN, STD = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
 VIEW = ViewPlan(32, 16, MEAN, STD, crop_area=(0.2, 1.0), grey=0.2, blur=0.5, flip=0.5, erase=0.5)
@@ -340,11 +340,11 @@ def test_no_shared_memory_is_said_and_not_needed_without_workers(
 
 LEFT_OPEN = """
 import signal, sys
-from lupctl.core.training.loading.slots import Room
+from lupctl.core.training.loading.slots import WorkerSlots
 from lupctl.core.training.loading.loaders import open_loader
 
 class Endless:
-    room = Room()
+    slots = WorkerSlots()
 
     def __getitem__(self, item):
         return item
@@ -363,11 +363,11 @@ except ValueError:
 """
 FAILED_AND_HELD = """
 import sys
-from lupctl.core.training.loading.slots import Room
+from lupctl.core.training.loading.slots import WorkerSlots
 from lupctl.core.training.loading.loaders import open_loader
 
 class Broken:
-    room = Room()
+    slots = WorkerSlots()
 
     def __getitem__(self, item):
         raise KeyError(item)
@@ -424,10 +424,13 @@ class BrokenDataset(torch.utils.data.Dataset[Batch]):
     """A bug of our own."""
 
     def __init__(self) -> None:
-        self.room = Room()
+        self.slots = WorkerSlots()
 
     def __getitem__(self, item: int) -> Batch:
         raise KeyError("no such thing")
+
+    def describe(self, image: int) -> str:
+        return f"image {image}"
 
 
 @pytest.mark.parametrize("workers", [0, 1])
@@ -462,7 +465,7 @@ def test_stacked_images_keep_their_sizes() -> None:
     pixels: list[NDArray[np.uint8]] = [
         generator.integers(1, 256, (*shape, 3), dtype=np.uint8) for shape in [(4, 9), (7, 2), (1, 1)]
     ]
-    stacked, size, _ = stack_images(pixels, Room(), count=len(pixels))
+    stacked, size, _ = stack_images(pixels, WorkerSlots(), count=len(pixels))
     assert stacked.shape == (3, 7, 9, 3)
     assert size.tolist() == [[4, 9], [7, 2], [1, 1]]
     for slot, image in zip(stacked, pixels, strict=True):
@@ -475,7 +478,7 @@ def test_a_stack_grows_with_its_images() -> None:
     generator = np.random.default_rng(1)
     shapes = [(4, 3), (2, 8), (9, 1)]
     pixels = [generator.integers(1, 256, (*shape, 3), dtype=np.uint8) for shape in shapes]
-    grown, size, _ = stack_images(iter(pixels), Room(), count=3, bound=(4, 3))
+    grown, size, _ = stack_images(iter(pixels), WorkerSlots(), count=3, bound=(4, 3))
     assert grown.shape == (3, 9, 8, 3)
     assert size.tolist() == [list(shape) for shape in shapes]
     for place, image in zip(grown, pixels, strict=True):
@@ -487,13 +490,16 @@ class CountingDataset(torch.utils.data.Dataset[Batch]):
     """Batch `item` holds nothing but the number `item`; every third one is larger."""
 
     def __init__(self) -> None:
-        self.room = Room()
+        self.slots = WorkerSlots()
 
     def __getitem__(self, item: int) -> Batch:
         side = 96 if item % 3 == 2 else 64
         image = np.full((side, side, 3), item, dtype=np.uint8)
-        pixels, _, slot = stack_images([image], self.room, count=1, bound=(8, 8))
+        pixels, _, slot = stack_images([image], self.slots, count=1, bound=(8, 8))
         return Batch(pixels=pixels, rows=torch.tensor([item]), keys=torch.tensor([item]), views=(), slot=slot)
+
+    def describe(self, image: int) -> str:
+        return f"image {image}"
 
 
 @pytest.mark.parametrize("workers", [1, 2])

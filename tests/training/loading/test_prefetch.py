@@ -1,12 +1,12 @@
 """Batches that are copied to a device before they are asked for, with streams that take notes instead of a GPU."""
 
+import os
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 
 import pytest
 import torch
 
-from lupctl.core.training.loading import loaders
 from lupctl.core.training.loading.loaders import Batch, default_workers
 from lupctl.core.training.loading.prefetch import on_device
 from tests.tools.neutral_draws import neutral_draws
@@ -110,7 +110,7 @@ def test_a_cpu_gets_the_batches_as_they_are(notes: Notes) -> None:
 def test_processes_of_one_machine_share_its_cores(
     monkeypatch: pytest.MonkeyPatch, cores: int, processes: str | None, expected: tuple[int, int]
 ) -> None:
-    monkeypatch.setattr(loaders.os, "sched_getaffinity", lambda process: set(range(cores)), raising=False)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(cores)), raising=False)
     if processes is None:
         monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
     else:

@@ -123,6 +123,7 @@ def test_distances_of_equal_rows_are_tiny_with_finite_gradients() -> None:
     distance = euclidean(rows, rows)
     assert distance.diagonal().max().item() < 5e-3
     distance.sum().backward()
+    assert rows.grad is not None
     assert bool(torch.isfinite(rows.grad).all())
     torch.testing.assert_close(distance.detach(), torch.cdist(rows, rows).detach(), atol=5e-3, rtol=0)
 

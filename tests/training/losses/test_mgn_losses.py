@@ -14,16 +14,11 @@ from lupctl.core.training.losses.identity import evenly_smoothed_losses
 from lupctl.core.training.losses.mgn import head_losses, mean_of_nonzero, triplet_features
 from lupctl.core.training.losses.triplet import batch_hard_triplet, soft_margin
 from lupctl.core.training.losses.weighted import weighted_triplet
+from tests.references.mgn_losses import slow_circle, slow_head_loss, slow_smoothed
 
 
 def numbers(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-
-
-def slow_circle(cosine: float, is_own: bool, scale: float, margin: float) -> float:
-    if is_own:
-        return scale * max(0.0, 1 + margin - cosine) * (cosine - (1 - margin))
-    return scale * max(0.0, cosine + margin) * (cosine - margin)
 
 
 @settings(max_examples=50, deadline=None)
@@ -70,15 +65,6 @@ def test_cosines_know_no_length_and_stay_in_float32() -> None:
         assert torch.equal(cosines(features.bfloat16(), weight), cosines(features.bfloat16().float(), weight))
 
 
-def slow_smoothed(logits: list[float], own: int, smoothing: float) -> float:
-    log_sum = math.log(sum(math.exp(value) for value in logits))
-    loss = 0.0
-    for place, value in enumerate(logits):
-        weight = 1 - smoothing if place == own else smoothing / (len(logits) - 1)
-        loss -= weight * (value - log_sum)
-    return loss
-
-
 @pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.4])
 @pytest.mark.parametrize("classes", [2, 7])
 def test_even_smoothing_gives_every_other_class_the_same_share(smoothing: float, classes: int) -> None:
@@ -93,24 +79,6 @@ def test_even_smoothing_gives_every_other_class_the_same_share(smoothing: float,
     if smoothing and classes == 7:
         torchs = F.cross_entropy(logits[0], label, label_smoothing=smoothing)
         assert abs(float(torchs - found[0].mean())) > 1e-3, "torch gives the true class a share of the rest too"
-
-
-def slow_head_loss(features: Tensor, weight: Tensor, label: Tensor) -> float:
-    """Sum over the heads of 0.125 times the sum over the batch by the number of losses that are not 0."""
-    total = 0.0
-    for head in range(8):
-        losses = []
-        for row in range(len(label)):
-            feature = features[row, head].tolist()
-            logits = []
-            for name in range(weight.shape[1]):
-                other = weight[head, name].tolist()
-                cosine = sum(a * b for a, b in zip(feature, other, strict=True))
-                cosine /= math.hypot(*feature) * math.hypot(*other)
-                logits.append(slow_circle(cosine, name == int(label[row]), 64, 0.35))
-            losses.append(slow_smoothed(logits, int(label[row]), 0.1))
-        total += 0.125 * sum(losses) / sum(loss != 0 for loss in losses)
-    return total
 
 
 def fast_head_loss(features: Tensor, weight: Tensor, label: Tensor) -> Tensor:

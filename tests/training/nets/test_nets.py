@@ -172,7 +172,7 @@ def test_ibn_normalises_half_of_the_channels_per_image() -> None:
     keys = [key for key in trunk.state_dict() if ".IN." in key]
     assert len(keys) == 2 * (3 + 4 + 6), "weight and bias in every block of the first three stages"
     assert len([key for key in trunk.state_dict() if key.startswith("layer4") and ".IN." in key]) == 0
-    norm = trunk.layer2[1].bn1
+    norm = trunk.get_submodule("layer2.1.bn1")
     assert {trunk.state_dict()[f"layer2.1.bn1.{half}.weight"].shape for half in ("IN", "BN")} == {(8,)}
     batch = torch.randn(4, 16, 5, 3) * 3 + 1
     out = norm(batch)

@@ -14,7 +14,7 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as reference
 
 from lupctl.core.choices import Interpolation
-from lupctl.core.training.loading.slots import Room, stack_images
+from lupctl.core.training.loading.slots import WorkerSlots, stack_images
 from lupctl.core.training.views.drawn import DrawTensors
 from lupctl.core.training.views.draws import SampleDraws
 from lupctl.core.training.views.pixels import blur, erase, jitter_colours, luma, make_view, resize_taps
@@ -60,7 +60,7 @@ def draws_of(size: NDArray[np.int64], **changes: object) -> DrawTensors:
 
 def view_of(plan: ViewPlan, image: NDArray[np.uint8], **changes: object) -> Tensor:
     """One image's view, (3, H, W)."""
-    pixels, size, _ = stack_images([image], Room(), count=1)
+    pixels, size, _ = stack_images([image], WorkerSlots(), count=1)
     return make_view(plan, pixels, draws_of(size, **changes))[0]
 
 
@@ -177,7 +177,7 @@ def test_padding_then_flip_is_done_in_that_order() -> None:
 
 def test_flip_mirrors_columns_of_the_chosen_images_only() -> None:
     images = [picture(64, 32, seed=seed) for seed in range(3)]
-    pixels, size, _ = stack_images(images, Room(), count=len(images))
+    pixels, size, _ = stack_images(images, WorkerSlots(), count=len(images))
     view = make_view(NEUTRAL, pixels, draws_of(size, flip=[False, True, False]))
     for place, image in enumerate(images):
         np.testing.assert_array_equal(grey_levels(view[place]), image[:, ::-1] if place == 1 else image)
@@ -417,7 +417,7 @@ def slow_view(plan: ViewPlan, image: NDArray[np.uint8], draws: DrawTensors, plac
 def test_a_whole_view_is_that_of_a_slow_pipeline(plan: ViewPlan) -> None:
     """Images of different sizes in one batch, all steps on, most combinations drawn."""
     images = [picture(*shape, seed=seed) for seed, shape in enumerate([(64, 32), (50, 60), (130, 64), (40, 20)] * 4)]
-    pixels, size, _ = stack_images(images, Room(), count=len(images))
+    pixels, size, _ = stack_images(images, WorkerSlots(), count=len(images))
     draws = real_draws(plan, size)
     views = make_view(plan, pixels, draws)
     assert views.shape == (16, 3, 40, 20)
@@ -435,7 +435,7 @@ def test_a_whole_view_is_that_of_a_slow_pipeline(plan: ViewPlan) -> None:
 def test_images_of_different_sizes_in_one_batch_are_each_as_alone(plan: ViewPlan) -> None:
     """The rest of a slot is poisoned: nothing of it may be read."""
     images = [picture(*shape, seed=seed) for seed, shape in enumerate([(80, 30), (20, 90), (64, 32), (5, 5)] * 3)]
-    pixels, size, _ = stack_images(images, Room(), count=len(images))
+    pixels, size, _ = stack_images(images, WorkerSlots(), count=len(images))
     for slot, (height, width) in zip(pixels, size, strict=True):
         slot[height:] = 255
         slot[:, width:] = 255
@@ -448,7 +448,7 @@ def test_images_of_different_sizes_in_one_batch_are_each_as_alone(plan: ViewPlan
 
 @pytest.mark.parametrize("chunk_pixels", [1, 10_000, 10**9])
 def test_the_work_may_be_cut_anywhere(chunk_pixels: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    pixels, size, _ = stack_images([picture(50 + seed, 40, seed=seed) for seed in range(11)], Room(), count=11)
+    pixels, size, _ = stack_images([picture(50 + seed, 40, seed=seed) for seed in range(11)], WorkerSlots(), count=11)
     draws = real_draws(FULL, size)
     whole = make_view(FULL, torch.as_tensor(pixels), draws)
     monkeypatch.setattr("lupctl.core.training.views.pixels.CHUNK_PIXELS", chunk_pixels)
@@ -461,7 +461,7 @@ def test_no_images_give_no_views() -> None:
 
 
 def test_the_source_is_left_alone() -> None:
-    pixels, size, _ = stack_images([picture(64, 32, seed=seed) for seed in range(6)], Room(), count=6)
+    pixels, size, _ = stack_images([picture(64, 32, seed=seed) for seed in range(6)], WorkerSlots(), count=6)
     source = pixels
     before = source.clone()
     make_view(FULL, source, real_draws(FULL, size))
@@ -470,7 +470,7 @@ def test_the_source_is_left_alone() -> None:
 
 def test_a_view_is_never_made_in_half_precision() -> None:
     """bfloat16 has 8 bits for the whole of [0.5, 1]; a training step may be under autocast when it makes its view."""
-    pixels, size, _ = stack_images([picture(100, 50, seed=seed) for seed in range(6)], Room(), count=6)
+    pixels, size, _ = stack_images([picture(100, 50, seed=seed) for seed in range(6)], WorkerSlots(), count=6)
     draws = real_draws(FULL, size)
     plain = make_view(FULL, pixels, draws)
     with torch.autocast("cpu", dtype=torch.bfloat16):

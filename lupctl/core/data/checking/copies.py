@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lupctl.core.choices import ROLE_CODES
-from lupctl.core.data.checking.labels import NUM_EXAMPLES, Finding, Severity
+from lupctl.core.data.checking.labels import Finding, Severity
 from lupctl.core.formats.pack.samples import Samples
+from lupctl.core.system.examples import NUM_EXAMPLES
 
 TEST_ROLES = (ROLE_CODES["query"], ROLE_CODES["gallery"])
 

@@ -12,16 +12,16 @@ from lupctl.core.errors import CorruptImageError
 from lupctl.core.formats.images.codec import decode_rgb
 from lupctl.core.formats.pack.read import Pack
 from lupctl.core.formats.pack.runs import find_damage, plan_runs
+from lupctl.core.system.examples import NUM_EXAMPLES
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.system.threads.ordered import map_in_order, pick_workers
 
-NUM_EXAMPLES = 5
 # Runs of a megabyte that one thread takes at once.
 RUNS_AT_ONCE = 2
 
 
 @dataclass
-class Looks:
+class ImageChecks:
     """N images that were looked at.
 
     Args:
@@ -46,7 +46,7 @@ class Looks:
 
 
 @dataclass(frozen=True)
-class _Look:
+class _ImageCheck:
     key: int = 0
     size: tuple[int, int] = (0, 0)
     reason: str = ""
@@ -54,7 +54,7 @@ class _Look:
 
 def decode_all(
     read: Callable[[int], bytes], names: Sequence[str], *, title: str, workers: int | None, progress: Progress
-) -> Looks:
+) -> ImageChecks:
     """Reads and decodes every image.
 
     Args:
@@ -65,32 +65,32 @@ def decode_all(
         progress: where to tell how far it is.
     """
 
-    def look(row: int) -> _Look:
+    def check_one(row: int) -> _ImageCheck:
         try:
             encoded = read(row)
             height, width, _ = decode_rgb(encoded).shape
         except CorruptImageError as error:
-            return _Look(reason=error.message)
+            return _ImageCheck(reason=error.message)
         except OSError as error:
-            return _Look(reason=f"cannot be read ({error.strerror})")
-        return _Look((zlib.crc32(encoded) << 32) | len(encoded), (min(height, 65_535), min(width, 65_535)))
+            return _ImageCheck(reason=f"cannot be read ({error.strerror})")
+        return _ImageCheck((zlib.crc32(encoded) << 32) | len(encoded), (min(height, 65_535), min(width, 65_535)))
 
     count = len(names)
     size = np.zeros((count, 2), np.uint16)
-    looks = Looks(np.zeros(count, np.uint64), size)
-    found_in_order = map_in_order(look, range(count), workers=pick_workers(workers))
+    checks = ImageChecks(np.zeros(count, np.uint64), size)
+    found_in_order = map_in_order(check_one, range(count), workers=pick_workers(workers))
     with closing(found_in_order), progress.task(title, total=count, unit="images") as task:
         for row, found in enumerate(found_in_order):
             if found.reason:
-                looks.note_bad(row, names[row], found.reason)
+                checks.note_bad(row, names[row], found.reason)
             else:
-                looks.key[row] = found.key
+                checks.key[row] = found.key
                 size[row] = found.size
             task.advance()
-    return looks
+    return checks
 
 
-def compare_checksums(pack: Pack, *, title: str, workers: int | None, progress: Progress) -> Looks:
+def compare_checksums(pack: Pack, *, title: str, workers: int | None, progress: Progress) -> ImageChecks:
     """Compares the checksum of every image of a pack; nothing is decoded.
 
     Args:
@@ -99,7 +99,7 @@ def compare_checksums(pack: Pack, *, title: str, workers: int | None, progress: 
         workers: threads; None takes one per core.
         progress: where to tell how far it is.
     """
-    looks = Looks(
+    checks = ImageChecks(
         np.concatenate(
             [shard.crc32.astype(np.uint64) << np.uint64(32) | np.diff(shard.offsets).view(np.uint64)
              for shard in pack.shards]
@@ -110,6 +110,6 @@ def compare_checksums(pack: Pack, *, title: str, workers: int | None, progress: 
     with closing(damage_in_order), progress.task(title, total=len(pack), unit="images") as task:
         for run, damage in zip(runs, damage_in_order, strict=True):
             for row, reason in damage:
-                looks.note_bad(row, pack.samples.name[row], reason)
+                checks.note_bad(row, pack.samples.name[row], reason)
             task.advance(run.end - run.begin)
-    return looks
+    return checks

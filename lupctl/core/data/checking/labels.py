@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 from lupctl.core.choices import DISTRACTOR, JUNK, ROLE_CODES, Role
 from lupctl.core.data.catalog.datasets import CatalogEntry
 from lupctl.core.formats.pack.samples import Samples
+from lupctl.core.system.examples import NUM_EXAMPLES
 
 Severity = Literal["error", "warning", "note"]
-NUM_EXAMPLES = 5
 
 
 @dataclass(frozen=True)

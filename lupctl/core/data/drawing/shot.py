@@ -7,15 +7,15 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from lupctl.core.data.drawing.camera import take_picture
-from lupctl.core.data.drawing.canvas import Canvas
 from lupctl.core.data.drawing.chance import SHOT, TRACK, Chance
-from lupctl.core.data.drawing.fabric import paint
-from lupctl.core.data.drawing.figure import draw_figure
-from lupctl.core.data.drawing.objects import CAR_COLOURS, draw_car, draw_plant, draw_post, draw_railing
-from lupctl.core.data.drawing.pose import Pose, View
-from lupctl.core.data.drawing.scene import Scene, draw_scene
-from lupctl.core.data.drawing.traits import Traits, draw_traits
+from lupctl.core.data.drawing.person.canvas import Canvas
+from lupctl.core.data.drawing.person.fabric import paint
+from lupctl.core.data.drawing.person.figure import draw_figure
+from lupctl.core.data.drawing.person.pose import Pose, View
+from lupctl.core.data.drawing.person.traits import Traits, draw_traits
+from lupctl.core.data.drawing.street.camera import take_picture
+from lupctl.core.data.drawing.street.objects import CAR_COLOURS, draw_car, draw_plant, draw_post, draw_railing
+from lupctl.core.data.drawing.street.scene import Scene, draw_scene
 
 OVER = 2  # everything is drawn this much larger, then averaged down
 PASSERS = 99  # the crowd of people who only cross the picture

@@ -1,16 +1,17 @@
 """Image files below a folder, in an order that does not depend on the disk."""
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from lupctl.core.errors import DataError
+from lupctl.core.system.disk.reading import open_to_read
+from lupctl.core.system.examples import name_some
 from lupctl.core.system.strings import StringColumn, StringColumnBuilder, sort_rows
 
 # What OpenCV reads; anything else beside the images (Thumbs.db, readme.txt, .mat) is none of ours.
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm"})
-NUM_EXAMPLES = 5
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ def read_image(root: str, name: str) -> bytes:
     Raises:
         OSError: it cannot be read.
     """
-    file = os.open(f"{root}/{name}", os.O_RDONLY)
+    file = open_to_read(f"{root}/{name}")
     try:
         length = os.fstat(file).st_size
         encoded = os.read(file, length)
@@ -72,12 +73,6 @@ def read_image(root: str, name: str) -> bytes:
         return encoded
     finally:
         os.close(file)
-
-
-def describe_some(names: Iterable[str]) -> str:
-    """The first five of several names, and that there are more."""
-    some = list(names)
-    return ", ".join(some[:NUM_EXAMPLES]) + (", ..." if len(some) > NUM_EXAMPLES else "")
 
 
 def _walk(root: Path, folders: Sequence[str]) -> Scan:
@@ -103,7 +98,7 @@ def _walk(root: Path, folders: Sequence[str]) -> Scan:
             num_ignored += others
     if strange:
         raise DataError(
-            f"{root}: {len(strange):,} file names are not UTF-8: {describe_some(strange)}", hint="rename these files"
+            f"{root}: {len(strange):,} file names are not UTF-8: {name_some(strange)}", hint="rename these files"
         )
     return Scan(names.build(), num_ignored)
 

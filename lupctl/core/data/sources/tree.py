@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from lupctl.core.choices import ROLE_CODES, UNKNOWN_CAMERA, Layout, Role
-from lupctl.core.data.sources.folder import Scan, describe_some, read_image, scan_images
+from lupctl.core.data.sources.folder import Scan, read_image, scan_images
 from lupctl.core.errors import DataError
 from lupctl.core.formats.pack.samples import Samples
+from lupctl.core.system.examples import name_some
 from lupctl.core.system.strings import StringColumn, StringColumnBuilder, sort_rows
 
 
@@ -59,7 +60,7 @@ class ImageTree:
             DataError: `names` is not empty; it says how many, and the first five.
         """
         if names:
-            raise DataError(f"{self.root}: {len(names):,} names {what}: {describe_some(names)}", hint=hint)
+            raise DataError(f"{self.root}: {len(names):,} names {what}: {name_some(names)}", hint=hint)
 
 
 def build_samples(rows: Iterable[tuple[Role, str, int, int]]) -> Samples:

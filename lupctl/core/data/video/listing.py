@@ -9,6 +9,7 @@ from pathlib import Path, PurePath, PurePosixPath
 from lupctl.core.choices import DetectionFormat
 from lupctl.core.data.sources.folder import IMAGE_SUFFIXES
 from lupctl.core.errors import DataError
+from lupctl.core.system.examples import name_some
 
 VIDEO_SUFFIXES = frozenset({".mp4", ".avi", ".mkv", ".webm", ".mov", ".m4v", ".mpg", ".mpeg", ".ts", ".flv", ".wmv"})
 DETECTION_SUFFIXES: dict[DetectionFormat, str] = {
@@ -142,4 +143,4 @@ def _walk(root: Path) -> Iterator[tuple[Path, list[str]]]:
 def _check_names(root: Path, videos: list[Video]) -> None:
     bad = [ascii(video.name) for video in videos if UNLIKELY_BYTES.search(video.name)]
     if bad:
-        raise DataError(f"{root}: {len(bad):,} names are not UTF-8: {', '.join(bad[:5])}", hint="rename these files")
+        raise DataError(f"{root}: {len(bad):,} names are not UTF-8: {name_some(bad)}", hint="rename these files")

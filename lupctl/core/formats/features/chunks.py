@@ -3,11 +3,10 @@
 Every process of a dump appends to a file of its own, and the first one holds and joins them all.
 """
 
-import fcntl
 import json
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from glob import escape
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 from lupctl.core.errors import DataError, UsageError
 from lupctl.core.formats.features.chunk_file import ChunkFile
 from lupctl.core.system.disk.atomic import disk_errors_named
+from lupctl.core.system.disk.lock import held
 
 LAYOUT = 2
 
@@ -149,7 +149,7 @@ def open_chunks(out: Path, story: Mapping[str, Any], kind: str, *, count: int) -
         UsageError: another job writes them.
         DataError: the disk refuses the file.
     """
-    with held_chunks(out) as stream:
+    with hold_features(out), _open(chunks_path(out), out) as stream:
         chunks = FeatureChunks(out, stream, story_line(story, kind), kind, count=count)
         try:
             yield chunks
@@ -160,31 +160,22 @@ def open_chunks(out: Path, story: Mapping[str, Any], kind: str, *, count: int) -
 
 
 @contextmanager
-def held_chunks(out: Path) -> Iterator[BinaryIO]:
-    """The first file of a features file's chunks, held against a second job.
+def hold_features(out: Path) -> Iterator[None]:
+    """Holds a features file, which need not be there yet, against a second job.
 
     Raises:
         UsageError: another job writes these features.
         DataError: the disk refuses the file.
     """
-    path = chunks_path(out)
-    with disk_errors_named(out):
-        out.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
-        stream = path.open("r+b")
-    with stream:
-        try:
-            # Not flock: forked decoding workers would inherit that one, and keep it for seconds after a kill.
-            fcntl.lockf(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise _in_use(out) from error
-        if not path.exists() or path.stat().st_ino != os.fstat(stream.fileno()).st_ino:
-            raise _in_use(out)  # it was removed by another one, which has just ended
-        yield stream
-
-
-def _in_use(out: Path) -> UsageError:
-    return UsageError(f"{out}: another lupctl is writing these features", hint="wait for it, or name another --out")
+    with ExitStack() as stack:
+        with disk_errors_named(out):
+            out.parent.mkdir(parents=True, exist_ok=True)
+            is_ours = stack.enter_context(held(out.with_name(f".{out.name}.lock"), remove=True))
+        if not is_ours:
+            raise UsageError(
+                f"{out}: another lupctl is writing these features", hint="wait for it, or name another --out"
+            )
+        yield
 
 
 @contextmanager
@@ -197,11 +188,14 @@ def open_own_chunks(out: Path, story: Mapping[str, Any], kind: str, *, number: i
         number: of the process, from 1.
     """
     path = chunks_path(out, number)
-    with disk_errors_named(out):
-        path.touch()
-        stream = path.open("r+b")
-    with stream:
+    with _open(path, out) as stream:
         file = ChunkFile(path, stream, story_line(story, kind), kind)
         file.begin()
         stream.seek(0, os.SEEK_END)
         yield file
+
+
+def _open(path: Path, out: Path) -> BinaryIO:
+    with disk_errors_named(out):
+        path.touch()
+        return path.open("r+b")

@@ -1,11 +1,12 @@
 """Where a pack lies while it is written, and who may write it."""
 
-import fcntl
-import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from lupctl.core.errors import DataError
+from lupctl.core.system.disk.lock import held
 
 
 def remove_leftovers(path: Path) -> None:
@@ -14,20 +15,23 @@ def remove_leftovers(path: Path) -> None:
     Args:
         path: the pack, ending in `.h5`.
     """
-    folder = part_place(path)
-    if folder.is_dir():
-        try:
-            lock = lock_folder(folder, path)
-        except DataError:
-            return  # somebody is making it anew
-        shutil.rmtree(folder, ignore_errors=True)
-        os.close(lock)
+    folder, lock = part_place(path), lock_place(path)
+    if folder.is_dir() or lock.exists():
+        with held(lock, remove=True) as is_ours:
+            if not is_ours:
+                return  # somebody is making it anew
+            shutil.rmtree(folder, ignore_errors=True)
     shutil.rmtree(old_place(path), ignore_errors=True)
 
 
 def part_place(path: Path) -> Path:
     """Where the finished shards of a pack wait."""
     return path.with_name(f".{path.stem}.part")
+
+
+def lock_place(path: Path) -> Path:
+    """The file that whoever writes the pack holds; it goes when the writer ends, unless that was killed."""
+    return path.with_name(f".{path.stem}.lock")
 
 
 def old_place(path: Path) -> Path:
@@ -42,26 +46,17 @@ def set_aside(there: Path, old: Path) -> None:
         there.replace(old / there.name)
 
 
-def lock_folder(folder: Path, path: Path) -> int:
-    """Claims the folder for this process; the system lets go of it when the process ends, however it ends.
-
-    Returns:
-        The number of the open folder; closing it lets go.
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Keeps other processes from writing this pack; its folder has to exist.
 
     Raises:
-        DataError: another process has it.
+        DataError: another process writes it.
     """
-    lock = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        os.close(lock)
-        raise DataError(
-            f"{path}: is being packed by another process", hint="wait until it is done, or stop it"
-        ) from error
-    except OSError:
-        pass  # some network disks have no locks; two writers at once are the user's affair there
-    return lock
+    with held(lock_place(path), remove=True) as is_ours:
+        if not is_ours:
+            raise DataError(f"{path}: is being packed by another process", hint="wait until it is done, or stop it")
+        yield
 
 
 def holds_only_shards(folder: Path) -> bool:

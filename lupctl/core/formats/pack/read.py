@@ -20,6 +20,7 @@ from lupctl.core.errors import CorruptImageError, DataError, FormatError
 from lupctl.core.formats.pack.samples import Samples, concatenate_samples, read_name_blocks
 from lupctl.core.formats.pack.shards import HINT, PACK_FORMAT, Shard, check_sequence, read_shard
 from lupctl.core.formats.record import open_recorded
+from lupctl.core.system.disk.reading import open_to_read, read_at
 
 FINGERPRINT_COLUMNS = {
     "images/crc32": "<u4",
@@ -142,7 +143,7 @@ class Pack:
         if self._process != os.getpid():
             self._open_files()
         row, part, begin, length, checksum = place
-        encoded = os.pread(self._files[part], length, begin)
+        encoded = read_at(self._files[part], length, begin)
         if zlib.crc32(encoded) != checksum:
             found = "cut short" if len(encoded) < length else "wrong checksum"
             raise CorruptImageError(
@@ -165,7 +166,7 @@ class Pack:
             # After a fork the numbers are copies that belong to this process alone, so closing them is right.
             self.close()
             try:
-                self._files = [os.open(shard.path, os.O_RDONLY | os.O_CLOEXEC) for shard in self.shards]
+                self._files = [open_to_read(shard.path) for shard in self.shards]
             except OSError as error:
                 raise DataError(f"{self.path}: cannot be opened ({error.strerror})", hint=HINT) from error
             self._process = os.getpid()

@@ -1,9 +1,9 @@
 """Writing a pack: streaming, complete or absent, and continued at the first missing shard."""
 
 import json
-import os
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from operator import lt
 from pathlib import Path
 from types import TracebackType
@@ -11,7 +11,7 @@ from types import TracebackType
 from lupctl.core.choices import ROLE_CODES, SHARD_BYTES
 from lupctl.core.errors import DataError, FormatError, UsageError
 from lupctl.core.formats.pack.columns import COLUMNS_KEY, columns_hold
-from lupctl.core.formats.pack.lock import holds_only_shards, lock_folder, old_place, part_place, set_aside
+from lupctl.core.formats.pack.lock import holds_only_shards, old_place, part_place, set_aside, writing
 from lupctl.core.formats.pack.shards import PACK_FORMAT, read_shard
 from lupctl.core.formats.pack.write_shard import PackedBlock, PackedImage, ShardWriter
 from lupctl.core.formats.record import build_record
@@ -69,16 +69,17 @@ class PackWriter:
         self._first_position = 0  # of the shard being written
         self._rejected: list[dict[str, str]] = []
         self._last_key: tuple[int, str] = (-1, "")
-        self._lock = -1
+        self._held = ExitStack()
         self._check_absent()
 
     def __enter__(self) -> "PackWriter":
         with disk_errors_named(self.path):
-            self._folder.mkdir(parents=True, exist_ok=True)
-            self._lock = lock_folder(self._folder, self.path)
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._held.enter_context(writing(self.path))
         try:
             self._check_absent()  # another process may have finished this pack between our look and our lock
             with disk_errors_named(self.path):
+                self._folder.mkdir(exist_ok=True)
                 self._continue_shards(resume=self._resume)
         except BaseException:
             self.__exit__(None, None, None)
@@ -93,7 +94,7 @@ class PackWriter:
             self._shard = None
         if self._num_shards == 0:
             shutil.rmtree(self._folder, ignore_errors=True)
-        os.close(self._lock)
+        self._held.close()
 
     def add(self, image: PackedImage) -> None:
         """Appends one image.

@@ -19,6 +19,7 @@ from lupctl.core.formats.weights.header import (
     parse_header,
 )
 from lupctl.core.system.disk.atomic import atomic_path, file_fingerprint
+from lupctl.core.system.examples import name_some
 
 
 @dataclass(frozen=True)
@@ -119,7 +120,7 @@ def load_strictly(
     problems = []
     for what, keys in (("missing", missing), ("not in the network", surplus), ("of another shape", reshaped)):
         if keys:
-            problems.append(f"{len(keys)} {what} ({', '.join(keys[:5])}{', …' if len(keys) > 5 else ''})")
+            problems.append(f"{len(keys)} {what} ({name_some(keys)})")
     if problems:
         raise FormatError(
             f"{origin}: does not fit the network: {'; '.join(problems)}",

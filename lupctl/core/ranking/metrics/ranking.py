@@ -15,7 +15,7 @@ from lupctl.core.choices import JUNK, SameCamera
 from lupctl.core.ranking.metrics.labels import ImageLabels, same_person_pairs
 from lupctl.core.ranking.metrics.ordering import ranks_of, sorted_values
 from lupctl.core.ranking.metrics.vectors import MIN_ROWS, Scratch, UnitRows, exact_float32
-from lupctl.core.system.threads.round_robin import take_turns
+from lupctl.core.system.threads.round_robin import run_round_robin
 
 # One chunk of distances; its sorted copy takes as much again.
 CHUNK_BYTES = 64 << 20
@@ -117,7 +117,7 @@ def rank_queries(
     parts = []
     # Threads of several devices share the setting: it is set once around them all.
     with exact_float32(torch.device("cpu")):
-        for part, seen in take_turns(workers, ranges):
+        for part, seen in run_round_robin(workers, ranges):
             for watch in watchers:
                 watch(seen)
             parts.append(part)

@@ -14,7 +14,7 @@ from lupctl.core.ranking.metrics.ranking import chunk_ranges, pick_chunk
 from lupctl.core.ranking.metrics.vectors import Scratch, UnitRows
 from lupctl.core.ranking.reranking.faiss_gpu import MOST_ON_GPU, gpu_of, move_index, room_on
 from lupctl.core.ranking.reranking.neighbours import Neighbours, nearest_columns
-from lupctl.core.system.threads.round_robin import take_turns
+from lupctl.core.system.threads.round_robin import run_round_robin
 
 # Unit vectors of one index; a larger pool is searched part by part.
 INDEX_BYTES = 256 << 20
@@ -81,7 +81,7 @@ def find_neighbours_by_faiss(
     for first, last in parts:
         workers = [_part_searcher(one, first, last, count + 1) for one in (pool, *others)]
         found = []
-        for part in take_turns(workers, ranges):
+        for part in run_round_robin(workers, ranges):
             found.append([column.to(pool.device) for column in part])
             searched += len(part[0])
             if advance is not None:

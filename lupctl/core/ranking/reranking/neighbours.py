@@ -8,7 +8,7 @@ from torch import Tensor
 
 from lupctl.core.ranking.metrics.ranking import chunk_ranges, pick_chunk
 from lupctl.core.ranking.metrics.vectors import Scratch, UnitRows, exact_float32
-from lupctl.core.system.threads.round_robin import take_turns
+from lupctl.core.system.threads.round_robin import run_round_robin
 
 # Rows that are sorted at once where a tie runs across the end of what is kept.
 TIED_ROWS = 64
@@ -58,7 +58,7 @@ def find_neighbours(
     parts = []
     # Threads of several devices share the setting: it is set once around them all.
     with exact_float32(pool.device):
-        for part in take_turns(workers, ranges):
+        for part in run_round_robin(workers, ranges):
             parts.append([column.to(pool.device) for column in part])
             if advance is not None:
                 advance(len(part[0]))

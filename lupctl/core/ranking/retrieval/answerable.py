@@ -8,8 +8,7 @@ from numpy.typing import NDArray
 from lupctl.core.choices import DISTRACTOR, JUNK, ROLE_CODES, ROLE_NAMES, SameCamera
 from lupctl.core.errors import DataError
 from lupctl.core.formats.pack.samples import Samples
-
-NAMED = 5
+from lupctl.core.system.examples import name_some
 
 
 @dataclass(frozen=True)
@@ -136,9 +135,3 @@ def _unanswerable(queries: Samples, gallery: Samples, counts: Counts) -> DataErr
         f"{none}{cause}, and matches from the query's camera count neither way",
         hint="count them as right answers: lupctl eval --same-camera keep",
     )
-
-
-def name_some(names: list[str]) -> str:
-    """The first names of a list, and how many more there are."""
-    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-    return ", ".join(names[:NAMED]) + more

@@ -166,10 +166,10 @@ def embed_chunks(
     Yields:
         what could not be decoded, and (B, D) float32.
     """
-    last: tuple[tuple[str, ...], Landing] | None = None
+    last: tuple[tuple[str, ...], HostCopy] | None = None
     with closing(load_on_device(dataset, items, workers=workers, device=encoder.device)) as batches:
         for batch in batches:
-            landing = Landing(_embed(encoder, batch.pixels, batch.views[0], flip=flip))
+            landing = HostCopy(_embed(encoder, batch.pixels, batch.views[0], flip=flip))
             if last is not None:
                 yield last[0], last[1].wait()
             last = batch.damaged, landing
@@ -177,7 +177,7 @@ def embed_chunks(
         yield last[0], last[1].wait()
 
 
-class Landing:
+class HostCopy:
     """A tensor on its way from the device to the processor; on a CPU it is there already.
 
     Args:

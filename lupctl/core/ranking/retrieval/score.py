@@ -36,7 +36,8 @@ from lupctl.core.ranking.reranking.rerank import (
     neighbour_search,
     reranked_distances,
 )
-from lupctl.core.ranking.retrieval.answerable import Counts, check_answerable, gallery_rows, name_some, query_rows
+from lupctl.core.ranking.retrieval.answerable import Counts, check_answerable, gallery_rows, query_rows
+from lupctl.core.system.examples import name_some
 from lupctl.core.system.progress.lines import Progress
 
 

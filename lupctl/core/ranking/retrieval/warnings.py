@@ -10,7 +10,7 @@ from lupctl.core.ranking.retrieval.answerable import Counts
 from lupctl.core.system.progress.lines import Progress
 
 
-def say_doubts(counts: Counts, rerank: RerankSettings | None, progress: Progress) -> None:
+def say_warnings(counts: Counts, rerank: RerankSettings | None, progress: Progress) -> None:
     """Lines on queries that no gallery image answers, and on a gallery too small for re-ranking."""
     invalid = counts.queries - counts.valid
     if invalid:

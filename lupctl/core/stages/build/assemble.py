@@ -142,7 +142,7 @@ def list_quarantine(plan: BuildPlan, outcomes: Sequence[Outcome]) -> list[dict[s
     return [{"name": name, "reason": reason} for name, reason in entries]
 
 
-def list_doubts(outcomes: Sequence[Outcome]) -> list[dict[str, str]]:
+def list_warnings(outcomes: Sequence[Outcome]) -> list[dict[str, str]]:
     """What may be wrong with videos that were kept."""
     return [{"name": outcome.name, "reason": reason} for outcome in outcomes for reason in outcome.warnings]
 
@@ -153,7 +153,7 @@ def _count_all(outcomes: Sequence[Outcome]) -> dict[str, object]:
         "frames": sum(outcome.frames for outcome in outcomes),
         "clipped": sum(outcome.clipped for outcome in outcomes),
         "dropped": _sum_dropped(outcomes),
-        "warnings": list_doubts(outcomes),
+        "warnings": list_warnings(outcomes),
     }
 
 

@@ -28,12 +28,12 @@ from lupctl.core.formats.pack.write_shard import PackedImage, ShardWriter
 from lupctl.core.formats.record import build_record
 from lupctl.core.stages.build.job import Cutting, Outcome, VideoTask
 from lupctl.core.system.disk.atomic import disk_errors_named, write_text
+from lupctl.core.system.examples import name_some
 
 if TYPE_CHECKING:
     from lupctl.core.data.video.detector import PersonDetector
 
 MOST_PIXELS = 10**6  # a coordinate beyond is no pixel of any video
-NUM_EXAMPLES = 5
 # Behind the last box, so much of a video is passed only to count its frames.
 REST_SHARE, REST_FRAMES, SKIPPED_AT_ONCE = 0.2, 1000, 100
 HEADER_SLACK = 2  # some headers tell a time, not a number of frames
@@ -278,4 +278,4 @@ def _count(number: int, noun: str) -> str:
 def _name_frames(numbers: NDArray[np.int64]) -> str:
     unique = np.unique(numbers).tolist()
     word = "frame" if len(unique) == 1 else "frames"
-    return f"{word} {', '.join(map(str, unique[:NUM_EXAMPLES]))}{', ...' if len(unique) > NUM_EXAMPLES else ''}"
+    return f"{word} {name_some(unique)}"

@@ -1,11 +1,9 @@
 """`data build`: person crops from videos into a pack."""
 
-import fcntl
-import os
 import shutil
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, assert_never
@@ -16,17 +14,18 @@ from lupctl.core.choices import ROLE_CODES, Role
 from lupctl.core.data.video.tracking import check_tracker
 from lupctl.core.errors import DataError, UsageError
 from lupctl.core.formats.pack.read import open_pack
-from lupctl.core.stages.build.assemble import assemble, list_doubts, list_quarantine
+from lupctl.core.stages.build.assemble import assemble, list_quarantine, list_warnings
 from lupctl.core.stages.build.job import BuildJob, Outcome
 from lupctl.core.stages.build.part import read_outcome
 from lupctl.core.stages.build.plan import BuildPlan, existing_pack, plan_build
 from lupctl.core.stages.build.workers import check_ray, run_here, run_local, run_ray, stopped_error
 from lupctl.core.system.disk.atomic import disk_errors_named
-from lupctl.core.system.jobs.stopping import noticing_stop
+from lupctl.core.system.disk.lock import held_alone, held_shared
+from lupctl.core.system.examples import name_rejected
+from lupctl.core.system.jobs.stopping import stop_on_request
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.system.threads.ordered import pick_workers
 
-NUM_EXAMPLES = 5
 State = Literal["built", "up to date", "partial"]
 
 
@@ -111,7 +110,8 @@ def build(job: BuildJob, progress: Progress) -> BuildResult:
             return BuildResult(plan.path, job.dataset, "partial", len(outcomes), len(whole))
         if job.strict and (wrong := list_quarantine(plan, whole)):
             raise DataError(
-                f"{len(wrong):,} things are wrong with videos or detections, and --strict is set: {_name_some(wrong)}",
+                f"{len(wrong):,} things are wrong with videos or detections, and --strict is set: "
+                f"{name_rejected(wrong)}",
                 hint="without --strict the pack is made of what is whole; finished videos are kept",
             )
         made = _assemble(job, plan, whole, progress)
@@ -164,7 +164,7 @@ def _work(job: BuildJob, plan: BuildPlan, progress: Progress) -> None:
 
 def _assemble(job: BuildJob, plan: BuildPlan, outcomes: list[Outcome], progress: Progress) -> bool:
     """Makes the pack and takes away the parts; False where another job of the array is at it."""
-    with noticing_stop() as request, _claim(job.folder / "assembling", shared=False) as is_ours:
+    with stop_on_request() as request, _claim(job.folder / "assembling", shared=False) as is_ours:
 
         def check_stop() -> None:
             if request.wanted:
@@ -193,37 +193,22 @@ def _claim_folder(job: BuildJob) -> Iterator[None]:
 @contextmanager
 def _claim(path: Path, *, shared: bool) -> Iterator[bool]:
     """Whether this process may go on; the system lets go of the file when the process ends, however it ends."""
-    with disk_errors_named(path):
-        try:
-            lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-        except FileNotFoundError:  # another job has finished, and removed the folder
-            yield True
-            return
-    try:
-        fcntl.flock(lock, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
-        is_ours = True
-    except BlockingIOError:
-        is_ours = False
-    except OSError:
-        is_ours = True  # some network disks have no locks; there, two builds at once are the user's affair
-    try:
+    with ExitStack() as stack:
+        with disk_errors_named(path):
+            try:
+                is_ours = stack.enter_context(held_shared(path) if shared else held_alone(path))
+            except FileNotFoundError:  # another job has finished, and removed the folder
+                is_ours = True
         yield is_ours
-    finally:
-        os.close(lock)
 
 
 def _warn(plan: BuildPlan, outcomes: Sequence[Outcome], progress: Progress) -> None:
     wrong = list_quarantine(plan, outcomes)
     if wrong:
-        progress.warn(f"{len(wrong):,} things are wrong with videos or detections: {_name_some(wrong)}")
-    doubts = list_doubts(outcomes)
+        progress.warn(f"{len(wrong):,} things are wrong with videos or detections: {name_rejected(wrong)}")
+    doubts = list_warnings(outcomes)
     if doubts:
-        progress.warn(f"{len(doubts):,} videos may not fit their boxes: {_name_some(doubts)}")
-
-
-def _name_some(entries: Sequence[dict[str, str]]) -> str:
-    some = "; ".join(f"{entry['name']}: {entry['reason']}" for entry in entries[:NUM_EXAMPLES])
-    return some + ("; ..." if len(entries) > NUM_EXAMPLES else "")
+        progress.warn(f"{len(doubts):,} videos may not fit their boxes: {name_rejected(doubts)}")
 
 
 def _describe(job: BuildJob, plan: BuildPlan, path: Path, state: State, *, seconds: float) -> BuildResult:

@@ -18,7 +18,7 @@ from typing import Any
 from lupctl.core.errors import DataError, InterruptedRunError, StoppedError, UsageError
 from lupctl.core.stages.build.job import Cutting, Outcome, VideoTask
 from lupctl.core.stages.build.part import build_part
-from lupctl.core.system.jobs.stopping import StopRequest, noticing_stop
+from lupctl.core.system.jobs.stopping import StopRequest, stop_on_request
 
 Done = Callable[[Outcome], None]
 AHEAD = 2  # videos that wait per worker, so that none is idle
@@ -38,7 +38,7 @@ def run_here(tasks: Sequence[VideoTask], cutting: Cutting, *, done: Done) -> Non
         StoppedError: on SIGTERM or Ctrl-C; the video that was being worked on is begun again next time.
         DataError: the disk is full.
     """
-    with noticing_stop() as request:
+    with stop_on_request() as request:
         for position, task in enumerate(tasks):
 
             def check_stop(position: int = position) -> None:
@@ -60,7 +60,7 @@ def run_local(tasks: Sequence[VideoTask], cutting: Cutting, *, workers: int, don
     stop = context.Event()
     pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_begin_worker, initargs=(stop,))
     finished = 0
-    with noticing_stop() as request, pool:
+    with stop_on_request() as request, pool:
         waiting: set[Future[Outcome]] = set()
         left = iter(tasks)
         try:
@@ -104,7 +104,7 @@ def run_ray(tasks: Sequence[VideoTask], cutting: Cutting, *, workers: int | None
         StoppedError: as above.
         DataError: a machine of the cluster writes somewhere else.
     """
-    with _open_ray() as ray, noticing_stop() as request:
+    with _open_ray() as ray, stop_on_request() as request:
         work = ray.remote(num_cpus=1, max_retries=3)(_work_far)
         at_once = workers or max(int(ray.cluster_resources().get("CPU", 1)), 1)
         left, finished = iter(tasks), 0

@@ -5,18 +5,17 @@ that exists is work that is not over: the file comes into it, an archive is unpa
 only then does the content move to its place and the slot disappear.
 """
 
-import fcntl
-import os
 import re
 import shutil
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from lupctl.core.errors import DataError
 from lupctl.core.system.disk.archives.unpack import unpack
 from lupctl.core.system.disk.atomic import disk_errors_named, sync_path
+from lupctl.core.system.disk.lock import held
 
 STAGING = ".lupctl-part"
 UNPACKED = "unpacked"
@@ -51,24 +50,18 @@ def locked_staging(folder: Path) -> Iterator[None]:
     """
     staging = folder / STAGING
     is_new = not folder.is_dir()
-    with disk_errors_named(staging):
-        staging.mkdir(parents=True, exist_ok=True)
-        lock = os.open(staging / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    try:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise DataError(
-                f"{folder}: another lupctl is downloading into it", hint="wait for it, or stop it first"
-            ) from error
+    with ExitStack() as stack:
+        with disk_errors_named(staging):
+            staging.mkdir(parents=True, exist_ok=True)
+            is_ours = stack.enter_context(held(staging / "lock"))
+        if not is_ours:
+            raise DataError(f"{folder}: another lupctl is downloading into it", hint="wait for it, or stop it first")
         yield
         if not open_slots(folder):
             with suppress(OSError):
                 shutil.rmtree(staging)
                 if is_new:
                     folder.rmdir()  # unless something came into it
-    finally:
-        os.close(lock)
 
 
 def unpack_into_slot(

@@ -117,7 +117,7 @@ def find_wanted(raw: Path, name: str, *, url: str = "", sha256: str = "") -> Wan
 
 
 def plan_download(wanted: Wanted, *, force: bool = False) -> Plan:
-    """Looks at what is there; asks no server.
+    """Examines what is there; asks no server.
 
     Args:
         wanted: the dataset.

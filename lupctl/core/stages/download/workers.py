@@ -7,7 +7,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import TypeVar
 
 from lupctl.core.errors import InterruptedRunError, StoppedError
-from lupctl.core.system.jobs.stopping import noticing_stop
+from lupctl.core.system.jobs.stopping import stop_on_request
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -33,7 +33,7 @@ def finish_each(
     """
     waiting = iter(items)
     running: dict[Future[Result], Item] = {}
-    with ThreadPoolExecutor(jobs) as pool, noticing_stop() as request:
+    with ThreadPoolExecutor(jobs) as pool, stop_on_request() as request:
         try:
             while True:
                 while len(running) < jobs and not cancel.is_set():

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
 from glob import escape
 from pathlib import Path
 from typing import Any
@@ -10,11 +9,12 @@ from typing import Any
 from numpy.typing import NDArray
 
 from lupctl.core.errors import DataError, FormatError
-from lupctl.core.formats.features.chunks import chunks_path, held_chunks
+from lupctl.core.formats.features.chunks import hold_features
 from lupctl.core.formats.features.file import Features, read_features, read_features_head, write_blocks
 from lupctl.core.formats.pack.samples import concatenate_samples
 from lupctl.core.stages.dump.job import DumpResult, Shard
 from lupctl.core.stages.dump.work import Work, build_features_record
+from lupctl.core.system.examples import name_some
 from lupctl.core.system.progress.lines import Progress
 
 SHARD_NAME = re.compile(r"\.shard-(\d{1,6})-of-(\d{1,6})")
@@ -56,7 +56,7 @@ def join_shards(work: Work, progress: Progress) -> DumpResult:
         UsageError: another job joins them.
     """
     out = work.job.out
-    with _held(out):
+    with hold_features(out):
         shards = find_shards(out)
         if not shards and out.exists():
             return work.describe(out)  # another job was faster
@@ -80,17 +80,6 @@ def first_difference(own: dict[str, Any], other: dict[str, Any]) -> str | None:
     return next((key for key in own if key not in OF_THE_MACHINE and own[key] != other.get(key)), None)
 
 
-@contextmanager
-def _held(out: Path) -> Iterator[None]:
-    """The features file, held against other jobs; chunks of an unfinished dump of it stay as they are."""
-    with held_chunks(out):
-        try:
-            yield
-        finally:
-            if chunks_path(out).stat().st_size == 0:
-                chunks_path(out).unlink()
-
-
 def _open_all(work: Work, shards: dict[Shard, Path]) -> list[Features]:
     """All shards, each checked against this command, and against the first one."""
     out = work.job.out
@@ -103,9 +92,9 @@ def _open_all(work: Work, shards: dict[Shard, Path]) -> list[Features]:
     (of,) = numbers
     missing = find_missing(out, of)
     if missing:
-        some = ", ".join(map(str, missing[:5])) + (", ..." if len(missing) > 5 else "")
+        are = "is" if len(missing) == 1 else "are"
         raise DataError(
-            f"{out}: of {of} shards {len(missing)} {'is' if len(missing) == 1 else 'are'} missing ({some})",
+            f"{out}: {len(missing)} of {of} shards {are} missing ({name_some(missing)})",
             hint=f"make it: the same command with --shard {missing[0]}/{of}, or all of it here: with --force",
         )
     parts: list[Features] = []

@@ -27,7 +27,7 @@ from lupctl.core.system.jobs.messages import (
     wait_for_all,
     world_size,
 )
-from lupctl.core.system.jobs.stopping import StopRequest, noticing_stop
+from lupctl.core.system.jobs.stopping import StopRequest, stop_on_request
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.training.loading.images import FileImages
 from lupctl.core.training.loading.loaders import ChunkDataset, default_workers
@@ -124,7 +124,7 @@ def _compute_file(work: Work, progress: Progress) -> None:
             sink = opened[0]
         else:
             sink = held.enter_context(open_own_chunks(job.target, work.story, job.kind, number=rank()))
-        with noticing_stop() as stop:
+        with stop_on_request() as stop:
             _compute(work, own, sink, stop, progress)
             if not wait_for_all(unless=lambda: stop.wanted):
                 raise stop.error(len(own), len(own), unit="chunk", work="dump")
@@ -148,14 +148,16 @@ def _compute(
     workers = workers if len(numbers) > 1 else 0
     items = [work.chunks.start + number for number in numbers.tolist()]
     total = min((items[-1] + 1) * job.chunk, len(images)) - items[-1] * job.chunk + (len(items) - 1) * job.chunk
-    with progress.task("features", total=total, unit="images") as bar:
+    with (
+        progress.task("features", total=total, unit="images") as bar,
         # Closed here: an error that is still held would keep the generator, and its decoding workers, alive.
-        with closing(embed_steadily(encoder, dataset, items, workers=workers, flip=job.flip)) as found:
-            for done, (number, (damaged, vectors)) in enumerate(zip(numbers.tolist(), found, strict=True), start=1):
-                sink.append(number, vectors, list(damaged))
-                bar.advance(len(vectors))
-                if stop.wanted and done < len(items):
-                    raise stop.error(done, len(items), unit="chunk", work="dump")
+        closing(embed_steadily(encoder, dataset, items, workers=workers, flip=job.flip)) as found,
+    ):
+        for done, (number, (damaged, vectors)) in enumerate(zip(numbers.tolist(), found, strict=True), start=1):
+            sink.append(number, vectors, list(damaged))
+            bar.advance(len(vectors))
+            if stop.wanted and done < len(items):
+                raise stop.error(done, len(items), unit="chunk", work="dump")
 
 
 def _write(work: Work, chunks: FeatureChunks, stop: StopRequest) -> None:

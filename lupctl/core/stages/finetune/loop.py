@@ -9,7 +9,7 @@ from lupctl.core.stages.finetune.job import FinetuneJob
 from lupctl.core.stages.finetune.network import build_started, evaluate_network, finish_run, gather_scores
 from lupctl.core.stages.finetune.setup import Setup, open_batches, set_up
 from lupctl.core.system.jobs.messages import agree_to_stop, rank
-from lupctl.core.system.jobs.stopping import noticing_stop
+from lupctl.core.system.jobs.stopping import stop_on_request
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.training.engine.clipping import clip_gradients
 from lupctl.core.training.engine.curves import RateCurve
@@ -49,7 +49,7 @@ def train_job(job: FinetuneJob) -> None:
     with (
         closing(writer),
         closing(log),
-        noticing_stop() as stop,
+        stop_on_request() as stop,
         progress.task("fine-tuning", total=total, unit="steps", done=start) as bar,
     ):
         for step in range(start, total):

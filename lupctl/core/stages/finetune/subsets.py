@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lupctl.core.choices import SubsetKind
-from lupctl.core.data.sources.folder import describe_some
 from lupctl.core.errors import DataError
 from lupctl.core.formats.pack.samples import Samples
+from lupctl.core.system.examples import name_some
 
 # used_ids_0.10.txt, used_ims_0.10.txt: the ratio is part of the name.
 RATIO_NAME = re.compile(r"used_(?:ids|ims)_(\d\.\d+)\.txt")
@@ -183,4 +183,4 @@ def _check_ratio(path: Path, what: str, found: int, least: int, total: int) -> N
 
 def _refuse(path: Path, examples: list[str], what: str) -> None:
     if examples:
-        raise DataError(f"{path}: {len(examples):,} {what}: {describe_some(examples)}", hint=HINT)
+        raise DataError(f"{path}: {len(examples):,} {what}: {name_some(examples)}", hint=HINT)

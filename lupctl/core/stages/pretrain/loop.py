@@ -10,7 +10,7 @@ from lupctl.core.stages.pretrain.probe import probe_backbone
 from lupctl.core.stages.pretrain.setup import build_trained, open_batches, set_up
 from lupctl.core.stages.pretrain.step import take_step
 from lupctl.core.system.jobs.messages import agree_to_stop, rank
-from lupctl.core.system.jobs.stopping import noticing_stop
+from lupctl.core.system.jobs.stopping import stop_on_request
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.training.engine.board import Board
 from lupctl.core.training.engine.log import LoopLog
@@ -50,7 +50,7 @@ def train_job(job: PretrainJob) -> None:
     with (
         closing(writer),
         closing(log),
-        noticing_stop() as stop,
+        stop_on_request() as stop,
         progress.task("pre-training", total=total, unit="steps", done=start) as bar,
     ):
         if watched is not None and start == 0:  # what the training has to be better than

@@ -1,6 +1,5 @@
 """Where the time of pre-training goes, measured over a few steps that leave nothing behind."""
 
-import os
 import time
 from bisect import bisect_right
 from dataclasses import asdict, dataclass
@@ -16,6 +15,7 @@ from lupctl.core.stages.pretrain.step import take_step
 from lupctl.core.system.jobs.device import computing_threads
 from lupctl.core.system.jobs.launch import launch
 from lupctl.core.system.jobs.messages import rank, timing_messages
+from lupctl.core.system.threads.cores import usable_cores
 from lupctl.core.training.engine.stopwatch import Stopwatch
 from lupctl.core.training.views.plan import draw_views
 
@@ -101,7 +101,7 @@ def _measure_steps(job: PretrainJob, steps: int) -> Profile | None:
         loop_s={name: clock.seconds.get(name, 0.0) / steps for name in LOOP_PARTS},
         worker_s=measure_worker(setup, recipe.data.batch // job.placement.processes, seed=recipe.seed),
         workers=setup.workers,
-        cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+        cores=usable_cores(),
         kind=setup.device.type,
     )
 

@@ -97,7 +97,10 @@ def _system_error(error: Exception) -> int | None:
 
 def sync_path(path: Path) -> None:
     """Asks the system to bring a file's content, or a folder's entries, to the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
+    if os.name == "nt" and path.is_dir():
+        return  # Windows opens no folder, and keeps its entries in a journal
+    # Windows brings only a file to the disk that is open for writing.
+    descriptor = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

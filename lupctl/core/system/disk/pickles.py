@@ -44,14 +44,14 @@ def load_arrays(path: Path) -> Any:
     return _load(path, STAND_INS)
 
 
-def _load(path: Path, stand_ins: "Mapping[tuple[str, str], _StandIn]") -> Any:
+def _load(path: Path, replacements: "Mapping[tuple[str, str], _Replacement]") -> Any:
     try:
         stream = path.open("rb")
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})", hint="check the path with ls -l") from error
     with stream:
         try:
-            return _Unpickler(stream, path=path, stand_ins=stand_ins).load()
+            return _Unpickler(stream, path=path, replacements=replacements).load()
         except DataError:
             raise
         # A damaged pickle can fail in any way, from an end that is missing to memory for a length nobody wrote.
@@ -61,13 +61,13 @@ def _load(path: Path, stand_ins: "Mapping[tuple[str, str], _StandIn]") -> Any:
 
 
 class _Unpickler(pickle.Unpickler):
-    def __init__(self, stream: Any, *, path: Path, stand_ins: "Mapping[tuple[str, str], _StandIn]") -> None:
+    def __init__(self, stream: Any, *, path: Path, replacements: "Mapping[tuple[str, str], _Replacement]") -> None:
         # Pickles of Python 2 hold bytes as texts; latin1 keeps every one of them.
         super().__init__(stream, encoding="latin1")
         self._path = path
-        self._stand_ins = stand_ins
+        self._stand_ins = replacements
 
-    def find_class(self, module: str, name: str) -> "_StandIn":
+    def find_class(self, module: str, name: str) -> "_Replacement":
         found = self._stand_ins.get((module, name))
         if found is None:
             message = f"{self._path}: the pickle asks for {module}.{name}, which plain data never needs"
@@ -75,7 +75,7 @@ class _Unpickler(pickle.Unpickler):
         return found
 
 
-class _StandIn:
+class _Replacement:
     """A function that a pickle may call, without attributes that a pickle could set."""
 
     __slots__ = ("_make",)
@@ -150,12 +150,12 @@ def _refuse_call(*_: Any) -> Any:
 
 
 # numpy 2 renamed numpy.core to numpy._core.
-STAND_INS: Final[Mapping[tuple[str, str], _StandIn]] = {
-    ("numpy", "dtype"): _StandIn(_NumberType),
-    ("numpy", "ndarray"): _StandIn(_refuse_call),
-    ("_codecs", "encode"): _StandIn(_encode),
+STAND_INS: Final[Mapping[tuple[str, str], _Replacement]] = {
+    ("numpy", "dtype"): _Replacement(_NumberType),
+    ("numpy", "ndarray"): _Replacement(_refuse_call),
+    ("_codecs", "encode"): _Replacement(_encode),
     **{
-        (f"numpy.{core}.{module}", name): _StandIn(make)
+        (f"numpy.{core}.{module}", name): _Replacement(make)
         for core in ("core", "_core")
         for module, name, make in (
             ("multiarray", "_reconstruct", _build_empty),

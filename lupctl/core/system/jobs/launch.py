@@ -1,6 +1,5 @@
 """Starting the processes of a training job through PyTorch's elastic launcher, and what their ends mean."""
 
-import json
 import logging
 import os
 import signal
@@ -16,7 +15,15 @@ from typing import TypeVar, cast
 import torch
 from torch.distributed import DistBackendError
 
-from lupctl.core.errors import DeviceError, InterruptedRunError, LupError, StoppedError, out_of_memory
+from lupctl.core.errors import (
+    DeviceError,
+    InterruptedRunError,
+    LupError,
+    StoppedError,
+    out_of_memory,
+    read_error,
+    write_error,
+)
 from lupctl.core.system.jobs.messages import joined_job
 from lupctl.core.system.jobs.outer import LOOPBACK, Rendezvous, find_outer_job
 
@@ -149,7 +156,7 @@ def _run_child(entry: Callable[[T], R], job: T, kind: str, patience: timedelta |
     except (LupError, torch.OutOfMemoryError) as met:
         error = met if isinstance(met, LupError) else out_of_memory(met)
         note = Path(folder) / f"{time.monotonic_ns():020d}-{os.environ['RANK']}.json"
-        note.write_text(json.dumps([type(error).__name__, error.message, error.hint]), encoding="utf-8")
+        note.write_text(write_error(error), encoding="utf-8")
         sys.exit(error.exit_code)
     except RuntimeError as error:
         if _is_of_another(error):
@@ -166,12 +173,5 @@ def _is_of_another(error: RuntimeError) -> bool:
 
 def _first_error(folder: Path) -> LupError | None:
     for note in sorted(folder.glob("*.json")):
-        name, message, hint = json.loads(note.read_text(encoding="utf-8"))
-        kinds = {kind.__name__: kind for kind in every_kind(LupError)}
-        return kinds[name](message, hint)
+        return read_error(note.read_text(encoding="utf-8"))
     return None
-
-
-def every_kind(kind: type[LupError]) -> list[type[LupError]]:
-    """An error class and all below it."""
-    return [kind, *(below for child in kind.__subclasses__() for below in every_kind(child))]

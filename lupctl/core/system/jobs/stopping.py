@@ -41,7 +41,7 @@ class StopRequest:
 
 
 @contextmanager
-def noticing_stop() -> Iterator[StopRequest]:
+def stop_on_request() -> Iterator[StopRequest]:
     """Collects Ctrl-C and SIGTERM for the length of a loop."""
     request = StopRequest()
     before = {number: signal.signal(number, request.note) for number in (signal.SIGINT, signal.SIGTERM)}

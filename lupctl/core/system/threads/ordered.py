@@ -1,10 +1,11 @@
 """Doing the same to many items in several threads, in order and with bounded memory."""
 
-import os
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
+
+from lupctl.core.system.threads.cores import usable_cores
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -18,8 +19,7 @@ def pick_workers(asked: int | None = None) -> int:
     """How many threads: as asked, else one per core this process may use, at most 16."""
     if asked is not None:
         return max(asked, 1)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(cores, MOST_WORKERS)
+    return min(usable_cores(), MOST_WORKERS)
 
 
 def map_in_order(

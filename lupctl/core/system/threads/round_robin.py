@@ -8,7 +8,9 @@ from typing import TypeVar
 Result = TypeVar("Result")
 
 
-def take_turns(workers: Sequence[Callable[[int, int], Result]], ranges: Sequence[tuple[int, int]]) -> Iterator[Result]:
+def run_round_robin(
+    workers: Sequence[Callable[[int, int], Result]], ranges: Sequence[tuple[int, int]]
+) -> Iterator[Result]:
     """The results for all ranges in their order; range i is worked on by worker i modulo their number.
 
     A worker begins a range only when its last result has been dealt with, so it may use the same memory again. All

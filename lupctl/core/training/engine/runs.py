@@ -1,10 +1,9 @@
 """A run's folder: what lets it go on, what it says of itself, and that only one process works in it."""
 
-import fcntl
 import json
 import tomllib
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -12,6 +11,7 @@ import torch
 
 from lupctl.core.errors import DataError, FormatError, UsageError
 from lupctl.core.system.disk.atomic import atomic_path, disk_errors_named, write_text
+from lupctl.core.system.disk.lock import held
 from lupctl.core.workspace import CHECKPOINT_NAME, RECIPE_NAME, RUN_NAME, read_run
 
 RESUME_NAME = "resume.pt"
@@ -165,18 +165,15 @@ class RunFolder:
         Raises:
             UsageError: another process works here.
         """
-        with disk_errors_named(self.path):
-            self.path.mkdir(parents=True, exist_ok=True)
-            stream = (self.path / LOCK_NAME).open("w")
-        with stream:
-            try:
-                # Not flock: forked decoding workers would inherit that one, and keep it for seconds after a kill.
-                fcntl.lockf(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
+        with ExitStack() as stack:
+            with disk_errors_named(self.path):
+                self.path.mkdir(parents=True, exist_ok=True)
+                is_ours = stack.enter_context(held(self.path / LOCK_NAME))
+            if not is_ours:
                 raise UsageError(
                     f"{self.path}: another lupctl is training into this folder",
                     hint="wait for it, or name another --out",
-                ) from error
+                )
             yield
 
 

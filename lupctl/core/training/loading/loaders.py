@@ -1,7 +1,6 @@
 """From rows of packs to batches of decoded pixels, by worker processes that share no state with the loop."""
 
 import atexit
-import os
 import signal
 import sys
 import weakref
@@ -19,15 +18,16 @@ from torch.utils.data import DataLoader, Dataset
 
 from lupctl.core.errors import CorruptImageError, LupError
 from lupctl.core.system.jobs.messages import local_processes
+from lupctl.core.system.threads.cores import usable_cores
 from lupctl.core.training.loading.images import FileImages, PackImages
 from lupctl.core.training.loading.samplers import StepOrder
-from lupctl.core.training.loading.slots import Letter, Room, Slot, receive, stack_images
+from lupctl.core.training.loading.slots import Slot, SlotMessage, WorkerSlots, receive, stack_images
 from lupctl.core.training.loading.worker_errors import (
     BatchSource,
-    GuardedDataset,
+    ErrorsAsItems,
+    child_handler_kept,
     close_if_open,
-    handler_kept,
-    read_guarded,
+    raise_errors,
 )
 from lupctl.core.training.views.auto_augment import apply_policy, draw_policy, fading_probability
 from lupctl.core.training.views.drawn import DrawTensors
@@ -63,7 +63,7 @@ class Batch:
         Every tensor would be a shared file of its own, which costs more than its few hundred bytes.
         """
         return {
-            "pixels": self.pixels if self.slot is None else self.slot.letter(self.pixels),
+            "pixels": self.pixels if self.slot is None else self.slot.message(self.pixels),
             "rows": self.rows.numpy(),
             "keys": self.keys.numpy(),
             "views": tuple(view.arrays() for view in self.views),
@@ -71,7 +71,7 @@ class Batch:
         }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        pixels = receive(state["pixels"]) if isinstance(state["pixels"], Letter) else state["pixels"]
+        pixels = receive(state["pixels"]) if isinstance(state["pixels"], SlotMessage) else state["pixels"]
         rows, keys = torch.from_numpy(state["rows"]), torch.from_numpy(state["keys"])
         views = tuple(view.tensors() for view in state["views"])
         self.__dict__.update(state | {"pixels": pixels, "rows": rows, "keys": keys, "views": views})
@@ -129,7 +129,7 @@ class StepDataset(Dataset[Batch]):
     ) -> None:
         self._images, self._order, self._plans, self._seed = images, order, tuple(plans), seed
         self._rank, self._processes, self._policy_steps = rank, processes, policy_steps
-        self.room = Room()
+        self.slots = WorkerSlots()
 
     def __getitem__(self, step: int) -> Batch:
         wanted = self._order.rows(step)[self._rank :: self._processes]
@@ -142,12 +142,12 @@ class StepDataset(Dataset[Batch]):
 
         def read() -> Iterator[NDArray[np.uint8]]:
             for place, (row, found) in enumerate(zip(wanted.tolist(), self._images.find(wanted), strict=True)):
-                self.room.note(row)
+                self.slots.note(row)
                 rows[place], image, damage = self._images.decode_or_next(row, found)
                 damaged.extend(damage)
                 yield apply_policy(image, policy[place]) if policy else image
 
-        pixels, size, slot = stack_images(read(), self.room, count=len(wanted), bound=self._images.bound(wanted))
+        pixels, size, slot = stack_images(read(), self.slots, count=len(wanted), bound=self._images.bound(wanted))
         views = draw_views(self._plans, size, keys, seed=self._seed, epoch=epoch)
         return Batch(
             pixels=pixels,
@@ -175,7 +175,7 @@ class ChunkDataset(Dataset[Batch]):
 
     def __init__(self, images: PackImages | FileImages, plan: ViewPlan, *, chunk: int, lenient: bool = False) -> None:
         self._images, self._plan, self._chunk, self._lenient = images, plan, chunk, lenient
-        self.room = Room()
+        self.slots = WorkerSlots()
 
     def __len__(self) -> int:
         return -(-len(self._images) // self._chunk)
@@ -186,7 +186,7 @@ class ChunkDataset(Dataset[Batch]):
 
         def read() -> Iterator[NDArray[np.uint8]]:
             for row in rows.tolist():
-                self.room.note(row)
+                self.slots.note(row)
                 try:
                     yield self._images.decode(row)
                 except CorruptImageError as error:
@@ -195,7 +195,7 @@ class ChunkDataset(Dataset[Batch]):
                     damaged.append(f"{row}: {error.message}")
                     yield np.zeros((1, 1, 3), np.uint8)
 
-        pixels, size, slot = stack_images(read(), self.room, count=len(rows), bound=self._images.bound(rows))
+        pixels, size, slot = stack_images(read(), self.slots, count=len(rows), bound=self._images.bound(rows))
         draws = SampleDraws(rows, seed=0, epoch=0, view=0)
         return Batch(
             pixels=pixels,
@@ -224,9 +224,9 @@ def open_loader(
     # of its own, as packing in this process does, a forked copy would wait for threads that do not exist; ending them
     # here is safe, and one thread per worker is what we want.
     cv2.setNumThreads(1)
-    dataset.room.watch(workers)
+    dataset.slots.watch(workers)
     loader: DataLoader[Batch | LupError] = DataLoader(
-        GuardedDataset(dataset),
+        ErrorsAsItems(dataset),
         sampler=items,
         batch_size=None,
         num_workers=workers,
@@ -237,10 +237,10 @@ def open_loader(
     )
     # torch raises a worker's death in whatever the loop is doing, in the middle of a message too. It looks for dead
     # workers whenever it waits for them as well, and that is where the loop can be told.
-    with handler_kept(signal.SIGCHLD):
+    with child_handler_kept():
         # Beginning here, and not at the first `next`, lets the workers decode while the caller builds its network.
         decoded = iter(loader)
-    batches = read_guarded(decoded, dataset)
+    batches = raise_errors(decoded, dataset)
     # Workers ignore SIGTERM, which is how Python ends those that are left at its own exit, and would wait for ever.
     # A process that multiprocessing started, as those of a training job are, knows no atexit but finalizers; this one
     # comes before those of the queues that tell the workers.
@@ -254,8 +254,7 @@ def default_workers(device: torch.device) -> int:
 
     Processes of one machine share its cores.
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    own = cores // local_processes()
+    own = usable_cores() // local_processes()
     return max(1, min(16, own) if device.type != "cpu" else own // 2)
 
 

@@ -24,18 +24,18 @@ SLOTS = 64
 
 
 @dataclass(frozen=True)
-class Letter:
-    """Where a batch lies, as it travels between processes.
+class SlotMessage:
+    """Where a batch is, as it travels between processes.
 
     Args:
-        room: which worker's slots.
+        owner: whose slots, as `WorkerSlots` names them.
         slot: the one that is filled.
         shape: of the pixels.
         storage: (bytes) uint8 in shared memory; None where the receiver knows it already.
         busy: (SLOTS) uint8 in shared memory, 1 while a batch lives in a slot; comes with the storage.
     """
 
-    room: str
+    owner: str
     slot: int
     shape: tuple[int, ...]
     storage: Tensor | None
@@ -44,19 +44,19 @@ class Letter:
 
 @dataclass
 class _Known:
-    """What a receiver knows of one room."""
+    """What a receiver knows of the slots of one worker."""
 
     busy: Tensor
     storages: dict[int, Tensor] = field(default_factory=dict)
 
 
-# Rooms that this process has received batches from, by the name of their loader. Unpickling, which torch does in
-# threads of its own, has no other place to look.
+# Workers that this process has received batches from, by the name of their loader. Unpickling, which torch does in
+# threads of its own, has nowhere else to look.
 _known: dict[str, dict[str, _Known]] = {}
 
 
-class Room:
-    """Room for batches: plain memory, or in a worker the worker's own slots.
+class WorkerSlots:
+    """Memory for batches: plain memory, or in a worker the worker's own slots.
 
     Attributes:
         name: tells the loaders of one process apart.
@@ -66,7 +66,7 @@ class Room:
         self.name = uuid.uuid4().hex
         self._worker: str | None = None
         self._slots: list[Tensor] = []
-        self._told: set[int] = set()
+        self._sent: set[int] = set()
         self._reading: Tensor | None = None
 
     def watch(self, workers: int) -> None:
@@ -101,20 +101,20 @@ class Room:
             self._slots.append(_shared_bytes(num_bytes))
         elif len(self._slots[slot]) < num_bytes:
             self._slots[slot] = _shared_bytes(num_bytes)
-            self._told.discard(slot)
+            self._sent.discard(slot)
         return self._slots[slot][:num_bytes].view(shape), Slot(self, slot)
 
     def release(self, slot: int) -> None:
         """Lets a slot be filled again."""
         self._busy[slot] = 0
 
-    def letter(self, slot: int, shape: tuple[int, ...]) -> Letter:
+    def message(self, slot: int, shape: tuple[int, ...]) -> SlotMessage:
         """What the other side needs to find a slot's pixels; made when a batch is sent, for that side then knows."""
         assert self._worker is not None, "only workers have slots"
-        if slot in self._told:
-            return Letter(self._worker, slot, shape, None, None)
-        self._told.add(slot)
-        return Letter(self._worker, slot, shape, self._slots[slot], self._busy)
+        if slot in self._sent:
+            return SlotMessage(self._worker, slot, shape, None, None)
+        self._sent.add(slot)
+        return SlotMessage(self._worker, slot, shape, self._slots[slot], self._busy)
 
 
 @dataclass(frozen=True)
@@ -122,24 +122,24 @@ class Slot:
     """A filled place in a worker's memory.
 
     Args:
-        room: the worker's.
+        slots: the worker's.
         number: of the slot.
     """
 
-    room: Room
+    slots: WorkerSlots
     number: int
 
-    def letter(self, pixels: Tensor) -> Letter:
+    def message(self, pixels: Tensor) -> SlotMessage:
         """What is sent in place of the pixels."""
-        return self.room.letter(self.number, tuple(pixels.shape))
+        return self.slots.message(self.number, tuple(pixels.shape))
 
     def release(self) -> None:
         """Gives the memory back without sending it."""
-        self.room.release(self.number)
+        self.slots.release(self.number)
 
 
 def stack_images(
-    images: Iterable[NDArray[np.uint8]], room: Room, *, count: int, bound: tuple[int, int] = (1, 1)
+    images: Iterable[NDArray[np.uint8]], slots: WorkerSlots, *, count: int, bound: tuple[int, int] = (1, 1)
 ) -> tuple[Tensor, NDArray[np.int64], Slot | None]:
     """Images of any sizes in one tensor, each in the top left corner of its place, zeros beside it.
 
@@ -147,7 +147,7 @@ def stack_images(
 
     Args:
         images: (h, w, 3) each.
-        room: gives the memory.
+        slots: gives the memory.
         count: how many images there are, B.
         bound: the greatest height and width as far as they are known; a larger image makes all places larger.
 
@@ -155,7 +155,7 @@ def stack_images(
         (B, H, W, 3) uint8, the (B, 2) heights and widths, and the slot that the tensor lies in, if it does.
     """
     shapes: list[tuple[int, ...]] = []
-    stacked, slot = room.take((count, *bound, 3))
+    stacked, slot = slots.take((count, *bound, 3))
     places = stacked.numpy()
     whole = places.shape[1:]
     for number, image in enumerate(images):
@@ -166,7 +166,7 @@ def stack_images(
         height, width, _ = image.shape
         if height > whole[0] or width > whole[1]:
             old, old_slot = places, slot
-            stacked, slot = room.take((count, max(height, whole[0]), max(width, whole[1]), 3))
+            stacked, slot = slots.take((count, max(height, whole[0]), max(width, whole[1]), 3))
             places = stacked.numpy()
             places[:number] = 0
             places[:number, : whole[0], : whole[1]] = old[:number]
@@ -178,21 +178,21 @@ def stack_images(
     return stacked, np.array(shapes, dtype=np.int64)[:, :2], slot
 
 
-def receive(letter: Letter) -> Tensor:
+def receive(message: SlotMessage) -> Tensor:
     """The pixels of a batch; the worker may fill the slot again once the last view of them is gone."""
-    rooms = _known.setdefault(letter.room.partition("/")[0], {})
-    if letter.storage is not None and letter.busy is not None:
-        rooms.setdefault(letter.room, _Known(letter.busy)).storages[letter.slot] = letter.storage
-    known = rooms[letter.room]
+    owners = _known.setdefault(message.owner.partition("/")[0], {})
+    if message.storage is not None and message.busy is not None:
+        owners.setdefault(message.owner, _Known(message.busy)).storages[message.slot] = message.storage
+    known = owners[message.owner]
     # torch keeps the array that a tensor was made from for as long as any view of the tensor lives.
-    array = known.storages[letter.slot][: prod(letter.shape)].view(letter.shape).numpy()
-    weakref.finalize(array, known.busy.__setitem__, letter.slot, 0)
+    array = known.storages[message.slot][: prod(message.shape)].view(message.shape).numpy()
+    weakref.finalize(array, known.busy.__setitem__, message.slot, 0)
     return torch.from_numpy(array)
 
 
-def forget(room: Room) -> None:
+def forget(slots: WorkerSlots) -> None:
     """Lets go of the memory of a loader that has ended; batches that are still held keep theirs."""
-    _known.pop(room.name, None)
+    _known.pop(slots.name, None)
 
 
 def _shared_bytes(number: int) -> Tensor:

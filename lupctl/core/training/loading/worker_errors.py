@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from lupctl.core.errors import DataError, LupError
-from lupctl.core.training.loading.slots import Room, forget
+from lupctl.core.training.loading.slots import WorkerSlots, forget
 
 # A worker whose connection was cut is gone within so many seconds, if that is why.
 DYING_S = 5.0
@@ -23,7 +23,7 @@ T_co = TypeVar("T_co", covariant=True)
 class BatchSource(Protocol[T_co]):
     """Items are whole batches, in memory that a worker can hand over."""
 
-    room: Room
+    slots: WorkerSlots
 
     def __getitem__(self, item: int) -> T_co:
         """One batch."""
@@ -32,7 +32,7 @@ class BatchSource(Protocol[T_co]):
         """What an image that a worker left word of is called."""
 
 
-class GuardedDataset(Dataset[T | LupError]):
+class ErrorsAsItems(Dataset[T | LupError]):
     """A data set that hands an error the user can act on over as an item.
 
     torch raises what a worker met again as a RuntimeError of its own when it cannot build it from one string.
@@ -51,7 +51,7 @@ class GuardedDataset(Dataset[T | LupError]):
             return error
 
 
-def read_guarded(items: Iterator[T | LupError], dataset: BatchSource[T]) -> Generator[T, None, None]:
+def raise_errors(items: Iterator[T | LupError], dataset: BatchSource[T]) -> Generator[T, None, None]:
     """Batches, with errors raised; torch's iterator ends with this one.
 
     That iterator stops its workers when it is deleted, but not when the garbage collector finds it in a cycle, as an
@@ -79,18 +79,24 @@ def read_guarded(items: Iterator[T | LupError], dataset: BatchSource[T]) -> Gene
     finally:
         if isinstance(items, _MultiProcessingDataLoaderIter):
             items._shutdown_workers()
-        forget(dataset.room)
+        forget(dataset.slots)
 
 
 @contextmanager
-def handler_kept(number: int) -> Iterator[None]:
-    """Undoes what is done to a signal's handler in the block."""
-    before = signal.getsignal(number)
+def child_handler_kept() -> Iterator[None]:
+    """Undoes what is done in the block to the handler of the signal that a child has ended.
+
+    Where there is no such signal, as on Windows, torch sets no handler either.
+    """
+    if not hasattr(signal, "SIGCHLD"):
+        yield
+        return
+    before = signal.getsignal(signal.SIGCHLD)
     try:
         yield
     finally:
         if before is not None and threading.current_thread() is threading.main_thread():
-            signal.signal(number, before)
+            signal.signal(signal.SIGCHLD, before)
 
 
 def _lost_worker(items: Iterator[T | LupError]) -> bool:
@@ -109,7 +115,7 @@ def _died(items: Iterator[T | LupError], dataset: BatchSource[T]) -> DataError:
     """The error for workers that are no more, with the image that the first of them left word of last."""
     assert isinstance(items, _MultiProcessingDataLoaderIter), "only such an iterator has workers"
     number, worker = next((number, worker) for number, worker in enumerate(items._workers) if not worker.is_alive())
-    image = dataset.room.last_image(number)
+    image = dataset.slots.last_image(number)
     told = "" if image is None else f"; its last image was {dataset.describe(image)}"
     code = worker.exitcode
     reason = f"killed by {signal.Signals(-code).name}" if code is not None and code < 0 else f"exit code {code}"

@@ -11,6 +11,7 @@ from torch import Tensor
 from lupctl.core.choices import ResNetArch
 from lupctl.core.errors import FormatError
 from lupctl.core.formats.weights.plan import MOST, MgnHead, NetworkPlan, NoHead, ResNetPlan
+from lupctl.core.system.examples import name_some
 from lupctl.core.training.nets.build import build_network
 from lupctl.core.training.nets.mgn import HEADS
 from lupctl.core.training.nets.resnet.trunk import DEPTHS
@@ -95,9 +96,8 @@ def unknown(state: Mapping[str, Tensor], origin: str) -> FormatError:
             f"{origin}: a ResNet's tensors behind the prefix {prefix!r}, which is none of the published ones",
             hint="write the state again without it, or under module., backbone. or encoder_q.",
         )
-    first = ", ".join(list(state)[:5])
     return FormatError(
-        f"{origin}: {len(state)} tensors of no network known here ({first}{', …' if len(state) > 5 else ''})",
+        f"{origin}: {len(state)} tensors of no network known here ({name_some(state)})",
         hint="known are MGN as LUPerson's projects publish it, and ResNet trunks with torchvision's names",
     )
 

@@ -13,10 +13,10 @@ from typing import Final, get_args
 import numpy as np
 
 from lupctl.core.choices import JUNK, ROLE_CODES, UNKNOWN_CAMERA, Role, nearest_name
-from lupctl.core.data.sources.folder import describe_some
 from lupctl.core.data.sources.tree import ImageTree, sort_samples
 from lupctl.core.errors import DataError
 from lupctl.core.formats.pack.samples import Samples
+from lupctl.core.system.examples import name_some
 from lupctl.core.system.strings import StringColumnBuilder, find_repeated
 
 COLUMNS: Final = ("path", "person", "camera", "role")
@@ -170,7 +170,7 @@ class _Table:
         if repeated:
             twice = [f"{self.names[row]} (line {self._lines[row]})" for row in repeated]
             raise DataError(
-                f"{self._path}: {len(twice):,} paths were there before: {describe_some(twice)}",
+                f"{self._path}: {len(twice):,} paths were there before: {name_some(twice)}",
                 hint="keep one row per image",
             )
 
@@ -201,7 +201,7 @@ def number_texts(texts: Sequence[str], *, unknown: int, what: str) -> list[int]:
             known = list(numbers.values())
             twice = [text for text in different if known.count(numbers[text]) > 1]
             raise DataError(
-                f"{what}: the same numbers, written differently: {describe_some(twice)}", hint="write them in one way"
+                f"{what}: the same numbers, written differently: {name_some(twice)}", hint="write them in one way"
             )
     else:
         numbers = {text: number for number, text in enumerate(different, start=1)}
@@ -220,7 +220,7 @@ def find_table(path: Path) -> Path:
     found = list_tables(path) if path.is_dir() else []
     if len(found) == 1:
         return found[0]
-    what = f"{len(found)} tables: {describe_some(file.name for file in found)}" if found else "no CSV"
+    what = f"{len(found)} tables: {name_some(file.name for file in found)}" if found else "no CSV"
     raise DataError(f"{path}: {what}; one was expected", hint="name the file: lupctl data pack FILE.csv --name NAME")
 
 

@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lupctl.core.choices import Dataset, Role
-from lupctl.core.data.sources.folder import describe_some
 from lupctl.core.data.sources.layouts.market1501 import has_market_folders
 from lupctl.core.data.sources.tree import ImageTree, build_samples
 from lupctl.core.errors import DataError, FormatError
 from lupctl.core.formats.pack.samples import Samples
+from lupctl.core.system.examples import name_some
 
 INDEX_NAME: Final = "cuhk03_new_protocol_config_{boxes}.mat"
 PARTS: Final[tuple[tuple[Dataset, str], ...]] = (("cuhk03-labeled", "labeled"), ("cuhk03-detected", "detected"))
@@ -187,10 +187,10 @@ def _check_index(path: Path, config: dict[str, Any]) -> None:
     outside = rows[(rows < 1) | (rows > count)]
     if len(outside):
         raise FormatError(
-            f"{path}: {len(outside):,} indices lie outside of 1 to {count:,}: {describe_some(map(str, outside))}",
+            f"{path}: {len(outside):,} indices lie outside of 1 to {count:,}: {name_some(outside)}",
             hint=HINT,
         )
     numbers, times = np.unique(rows, return_counts=True)
     twice = [config["filelist"][number - 1] for number in numbers[times > 1].tolist()]
     if twice:
-        raise FormatError(f"{path}: {len(twice):,} images are in two of its parts: {describe_some(twice)}", hint=HINT)
+        raise FormatError(f"{path}: {len(twice):,} images are in two of its parts: {name_some(twice)}", hint=HINT)

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, Final
 from weakref import WeakValueDictionary
 
-from lupctl.core.data.sources.folder import describe_some
 from lupctl.core.errors import DataError, FormatError
+from lupctl.core.system.examples import name_some
 
 DATA_NAME: Final = "data.mdb"
 # The library refuses to open a database twice in one process.
@@ -98,7 +98,7 @@ def find_database(path: Path) -> Path:
     found = _databases(path) if path.is_dir() else []
     if len(found) == 1:
         return found[0]
-    what = f"holds {len(found)} LMDBs: {describe_some(map(str, found))}" if found else f"holds no LMDB ({DATA_NAME})"
+    what = f"holds {len(found)} LMDBs: {name_some(found)}" if found else f"holds no LMDB ({DATA_NAME})"
     raise DataError(f"{path}: {what}; one was expected", hint="name the folder that holds it")
 
 

@@ -7,9 +7,9 @@ from typing import Any, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from lupctl.core.data.sources.folder import describe_some
 from lupctl.core.errors import DataError, FormatError
 from lupctl.core.system.disk.pickles import load_plain
+from lupctl.core.system.examples import name_some
 from lupctl.core.system.strings import StringColumn, StringColumnBuilder
 
 Labels = Literal["none", "pids", "vids", "persons in keys"]
@@ -56,7 +56,7 @@ def find_key_file(database: Path, named: str | None) -> Path | None:
     found = [path for folder in folders for path in sorted(folder.glob(f"*{KEY_SUFFIX}"))]
     if len(found) > 1:
         raise DataError(
-            f"{database}: {len(found)} pickles could be its key file: {describe_some(map(str, found))}",
+            f"{database}: {len(found)} pickles could be its key file: {name_some(found)}",
             hint=f"--keys {found[0]}, or --keys none to read every entry",
         )
     return found[0] if found else None
@@ -73,7 +73,7 @@ def read_key_file(path: Path) -> KeyFile:
     if isinstance(held, list):
         return KeyFile(_check_keys(path, held), "none", np.empty(0, np.int64))
     if not isinstance(held, dict) or "keys" not in held:
-        shown = f"a dict with {describe_some(map(repr, held))}" if isinstance(held, dict) else type(held).__name__
+        shown = f"a dict with {name_some(map(repr, held))}" if isinstance(held, dict) else type(held).__name__
         raise FormatError(f"{path}: holds {shown}; a list of keys or a dict with 'keys' was expected", hint=HINT)
     keys = _check_keys(path, held["keys"])
     if "pids" in held:

@@ -7,11 +7,11 @@ from typing import Final
 
 from lupctl.core.choices import DISTRACTOR, Role, Version
 from lupctl.core.data.catalog.datasets import catalog_entry
-from lupctl.core.data.sources.folder import describe_some
 from lupctl.core.data.sources.layouts import numbering
 from lupctl.core.data.sources.tree import ImageTree, build_samples
 from lupctl.core.errors import DataError
 from lupctl.core.formats.pack.samples import Samples
+from lupctl.core.system.examples import name_some
 
 FOLDERS: Final[dict[str, Role]] = {"bounding_box_train": "train", "query": "query", "bounding_box_test": "gallery"}
 # 0002_c1s1_000841_01.jpg: person, camera, sequence, frame, box. Person -1 is junk, 0000 a distractor.
@@ -97,7 +97,7 @@ class Market1501Source:
         if strange:
             raise DataError(
                 f"{self.root}: {len(strange):,} of {len(self._tree.scan.names):,} file names name no person and "
-                f"camera, as 0002_c1s1_000841_01.jpg does: {describe_some(strange)}",
+                f"camera, as 0002_c1s1_000841_01.jpg does: {name_some(strange)}",
                 hint="rename or remove these files, or pack with --layout images (no labels) or --layout persons",
             )
         return rows
@@ -136,10 +136,10 @@ def find_market_root(root: Path) -> Path:
         return below[0]
     if below:
         raise DataError(
-            f"{root}: holds {len(below)} datasets in Market-1501's layout: {describe_some(map(str, below))}",
+            f"{root}: holds {len(below)} datasets in Market-1501's layout: {name_some(below)}",
             hint=f"name one: lupctl data pack {below[0]} --layout market1501 --name {below[0].name}",
         )
-    there = describe_some(sorted(entry.name for entry in root.iterdir())) or "nothing"
+    there = name_some(sorted(entry.name for entry in root.iterdir())) or "nothing"
     raise DataError(
         f"{root}: Market-1501's layout has the folders {', '.join(FOLDERS)}; found {there}",
         hint=f"put the three folders under {root}, or say what it is with --layout",

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Final
 
 from lupctl.core.choices import Role, Version
-from lupctl.core.data.sources.folder import describe_some
 from lupctl.core.data.sources.layouts import numbering
 from lupctl.core.data.sources.tree import ImageTree, build_samples
 from lupctl.core.errors import DataError, UsageError
 from lupctl.core.formats.pack.samples import Samples
+from lupctl.core.system.examples import name_some
 
 LISTS: Final[dict[str, Role]] = {
     "list_train.txt": "train",
@@ -73,7 +73,7 @@ class Msmt17Source:
     ) -> None:
         self.root = find_msmt17_root(root)
         self.dataset = dataset
-        self.edition = tell_edition(self.root, version)
+        self.edition = find_edition(self.root, version)
         self.with_val = with_val
         self._tree = ImageTree(self.root, layout="msmt17", terms=terms)
 
@@ -121,7 +121,7 @@ class Msmt17Source:
         if bad:
             raise DataError(
                 f"{path}: {len(bad):,} lines are no path and person, as "
-                f"'0000/0000_000_01_0303morning_0008_0.jpg 0' is: {describe_some(bad)}",
+                f"'0000/0000_000_01_0303morning_0008_0.jpg 0' is: {name_some(bad)}",
                 hint="take the list from the dataset's archive again",
             )
 
@@ -144,7 +144,7 @@ def find_msmt17_root(root: Path) -> Path:
     )
     if len(found) > 1:
         raise DataError(
-            f"{root}: holds {len(found)} copies of MSMT17: {describe_some(map(str, found))}",
+            f"{root}: holds {len(found)} copies of MSMT17: {name_some(found)}",
             hint=f"name one: lupctl data pack {found[0]} --name msmt17",
         )
     missing = [name for name in LISTS if not found or not (found[0] / name).is_file()]
@@ -156,7 +156,7 @@ def find_msmt17_root(root: Path) -> Path:
     return found[0]
 
 
-def tell_edition(root: Path, asked: Version | None) -> Edition:
+def find_edition(root: Path, asked: Version | None) -> Edition:
     """V1 or V2, from the folders of images, else from the names of the folders above them, else from the user.
 
     Raises:

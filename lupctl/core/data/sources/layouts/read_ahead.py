@@ -3,6 +3,8 @@
 import os
 from pathlib import Path
 
+from lupctl.core.system.disk.reading import open_to_read
+
 # What is fetched and not yet read, at most. A disk that answers after 0.1 ms and one that spins are both kept busy.
 WINDOW_BYTES = 2**26
 # How far the reader moves before more is asked for.
@@ -33,7 +35,7 @@ class ReadAhead:
         # A reader may begin in the middle, as after a resume.
         begin = max(self._asked, at // REQUEST_BYTES * REQUEST_BYTES)
         self._asked = (at + WINDOW_BYTES) // REQUEST_BYTES * REQUEST_BYTES
-        descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = open_to_read(self._path)
         try:
             for start in range(begin, min(self._asked, self._size), REQUEST_BYTES):
                 os.posix_fadvise(descriptor, start, REQUEST_BYTES, os.POSIX_FADV_WILLNEED)

@@ -19,7 +19,7 @@ from lupctl.core.system.disk.atomic import write_text
 CROSS_SCHEMA: Final = "lupctl.eval-all/1"
 
 
-class CrossCell(Part):
+class MatrixCell(Part):
     """One network on one test set; `trained_on` says that the network has seen this dataset's training images."""
 
     dataset: str
@@ -30,39 +30,39 @@ class CrossCell(Part):
     fingerprints: dict[str, str]
 
 
-class CrossRun(Part):
+class MatrixRun(Part):
     """A row of the matrix: what it was called, the checkpoint, and one cell per test set."""
 
     name: str
     checkpoint: str
-    cells: list[CrossCell]
+    cells: list[MatrixCell]
 
 
-class CrossSet(Part):
+class MatrixSet(Part):
     """A column of the matrix."""
 
     name: str
     counts: ReportCounts
 
 
-class CrossDomain(Part):
+class ScoreMatrix(Part):
     """Every network on every test set, by one rule."""
 
     schema_name: Literal["lupctl.eval-all/1"] = Field(default="lupctl.eval-all/1", alias="schema")
     protocol: ReportProtocol
-    datasets: list[CrossSet]
-    runs: list[CrossRun]
+    datasets: list[MatrixSet]
+    runs: list[MatrixRun]
 
 
-def cross_text(matrix: CrossDomain) -> str:
+def matrix_text(matrix: ScoreMatrix) -> str:
     """The matrix as JSON, laid out as reports are."""
     return lay_out(matrix.model_dump(mode="json", by_alias=True))
 
 
-def write_cross(path: Path, matrix: CrossDomain) -> None:
+def write_matrix_file(path: Path, matrix: ScoreMatrix) -> None:
     """Writes a matrix whole, or leaves what was there.
 
     Raises:
         DataError: the disk is full or refuses the write.
     """
-    write_text(path, cross_text(matrix))
+    write_text(path, matrix_text(matrix))

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lupctl.core.data.drawing.chance import SCENE, Chance
-from lupctl.core.data.drawing.facades import draw_facades
-from lupctl.core.data.drawing.ground import draw_ground
-from lupctl.core.data.drawing.objects import draw_street
+from lupctl.core.data.drawing.street.facades import draw_facades
+from lupctl.core.data.drawing.street.ground import draw_ground
+from lupctl.core.data.drawing.street.objects import draw_street
 
 PERSON_PX = 128  # a person's height in the panorama at zoom 1
 PANORAMA = (272, 704)

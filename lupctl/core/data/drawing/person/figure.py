@@ -2,11 +2,11 @@
 
 import math
 
-from lupctl.core.data.drawing.bags import draw_bag_behind, draw_bag_in_front
-from lupctl.core.data.drawing.canvas import NEUTRAL, Canvas, Material
-from lupctl.core.data.drawing.heads import draw_back_hair, draw_falling_hair, draw_head
-from lupctl.core.data.drawing.pose import Pixel, Point, Pose, Skeleton, View, build_skeleton
-from lupctl.core.data.drawing.traits import Body, Traits
+from lupctl.core.data.drawing.person.bags import draw_bag_behind, draw_bag_in_front
+from lupctl.core.data.drawing.person.canvas import NEUTRAL, Canvas, Material
+from lupctl.core.data.drawing.person.heads import draw_back_hair, draw_falling_hair, draw_head
+from lupctl.core.data.drawing.person.pose import Pixel, Point, Pose, Skeleton, View, build_skeleton
+from lupctl.core.data.drawing.person.traits import Body, Traits
 
 FAR = NEUTRAL - 22  # limbs on the far side lie in the body's own shadow
 

@@ -6,10 +6,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from lupctl.core.data.drawing.canvas import NEUTRAL, Canvas, Material
 from lupctl.core.data.drawing.palette import Colour, mix
-from lupctl.core.data.drawing.pose import View
-from lupctl.core.data.drawing.traits import Garment, Traits
+from lupctl.core.data.drawing.person.canvas import NEUTRAL, Canvas, Material
+from lupctl.core.data.drawing.person.pose import View
+from lupctl.core.data.drawing.person.traits import Garment, Traits
 
 FOLD_TILES = 12
 # How strongly folds show on a material, as a share of its brightness.

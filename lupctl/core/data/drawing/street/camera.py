@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 
 from lupctl.core.data.drawing.chance import Chance
 from lupctl.core.data.drawing.grain import SIDE, sensor_noise
-from lupctl.core.data.drawing.scene import Camera
+from lupctl.core.data.drawing.street.scene import Camera
 
 GREY_WEIGHTS = np.array([0.114, 0.587, 0.299])  # of blue, green, red (ITU-R BT.601)
 

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from lupctl.core.data.drawing.pose import Pixel
+from lupctl.core.data.drawing.person.pose import Pixel
 
 NEUTRAL = 128
 FINE = 16  # cv2 takes coordinates in sixteenths of a pixel (4 fractional bits)

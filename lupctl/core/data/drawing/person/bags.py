@@ -2,9 +2,9 @@
 
 import math
 
-from lupctl.core.data.drawing.canvas import NEUTRAL, Canvas, Material
-from lupctl.core.data.drawing.pose import Pixel, Point, Skeleton, View
-from lupctl.core.data.drawing.traits import Traits
+from lupctl.core.data.drawing.person.canvas import NEUTRAL, Canvas, Material
+from lupctl.core.data.drawing.person.pose import Pixel, Point, Skeleton, View
+from lupctl.core.data.drawing.person.traits import Traits
 
 
 def draw_bag_behind(canvas: Canvas, traits: Traits, bones: Skeleton, view: View) -> None:

@@ -2,9 +2,9 @@
 
 import math
 
-from lupctl.core.data.drawing.canvas import NEUTRAL, Canvas, Material
-from lupctl.core.data.drawing.pose import Pixel, Skeleton, View
-from lupctl.core.data.drawing.traits import Head
+from lupctl.core.data.drawing.person.canvas import NEUTRAL, Canvas, Material
+from lupctl.core.data.drawing.person.pose import Pixel, Skeleton, View
+from lupctl.core.data.drawing.person.traits import Head
 
 HALF_TALL, HALF_WIDE, HALF_DEEP = 0.066, 0.049, 0.058
 

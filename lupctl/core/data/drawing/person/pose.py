@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from lupctl.core.data.drawing.traits import Body
+from lupctl.core.data.drawing.person.traits import Body
 
 Point = tuple[float, float, float]  # to the person's left, up, forward; in units of the person's height
 Pixel = tuple[float, float]

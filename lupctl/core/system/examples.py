@@ -1,0 +1,32 @@
+"""Naming some of many: a message with a million names in it is read by nobody."""
+
+from collections.abc import Iterable
+from itertools import islice
+from typing import Final
+
+NUM_EXAMPLES: Final = 5
+
+
+def name_some(names: Iterable[object], *, between: str = ", ") -> str:
+    """The first five, and whether there are more.
+
+    >>> name_some(["a.jpg", "b.jpg"])
+    'a.jpg, b.jpg'
+    >>> name_some(range(1, 1000), between="; ")
+    '1; 2; 3; 4; 5; ...'
+
+    Args:
+        names: of anything, read no further than needed.
+        between: stands between two of them.
+    """
+    some = [str(name) for name in islice(names, NUM_EXAMPLES + 1)]
+    return between.join([*some[:NUM_EXAMPLES], *(["..."] if len(some) > NUM_EXAMPLES else [])])
+
+
+def name_rejected(entries: Iterable[dict[str, str]]) -> str:
+    """The same of entries of a record's quarantine, each with its `name` and `reason`.
+
+    >>> name_rejected([{"name": "a.jpg", "reason": "cut short"}, {"name": "b.jpg", "reason": "empty"}])
+    'a.jpg: cut short; b.jpg: empty'
+    """
+    return name_some((f"{entry['name']}: {entry['reason']}" for entry in entries), between="; ")

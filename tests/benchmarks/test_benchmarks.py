@@ -1,0 +1,68 @@
+"""Every benchmark runs, at its smallest size: what it measures here means nothing, that it still can is the point."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lupctl.core.data.sources.synthetic import SyntheticPlan
+from tests.tools.drawn_packs import pack_drawn
+from tests.tools.tiny_videos import write_mot, write_video
+
+HERE = Path(__file__).parent
+# What others import; it has no command of its own.
+PARTS = {"learn_results.py"}
+SMALLEST = (
+    "build_speed.py --rounds 1",
+    "draw_speed.py 32 16 10",
+    "eval_speed.py --size tiny --repeats 1",
+    "learn_sweep.py sweep PACK --home FOLDER --seeds 1 --epochs 1 --only untrained base",
+    "learn_sweep.py labels PACK --home FOLDER --seeds 1 --epochs 1 --shares 1",
+    "lmdb_speed.py --images 200 --height 32 --width 16 --rounds 1",
+    "mgn_speed.py dump --rounds 1 --chunk 1 --height 96",
+    "mgn_speed.py step --rounds 1 --images 2 --height 96",
+    "mgn_speed.py start --rounds 1",
+    "pack_speed.py --images 200 --height 32 --width 16 --rounds 1",
+    "read_speed.py --images 300 600 --rounds 1",
+    "scale.py --images 100 200 --reads 500",
+    "state_speed.py save --arch r18 --batch 2 --rounds 1",
+    "state_speed.py memory --arch r18 --batch 2",
+    "training_speed.py loader --persons 60 --height 32 --rounds 1 --steps 1",
+    "training_speed.py step --persons 20 --height 32 --rounds 1 --width 4 --batch 8",
+    "transform_speed.py --source 64x32 --result 64x32 --batch 4 --rounds 1",
+)
+
+
+def test_none_is_forgotten() -> None:
+    there = {path.name for path in HERE.glob("*.py")} - {Path(__file__).name, "__init__.py"} - PARTS
+    assert {line.split()[0] for line in SMALLEST} == there
+
+
+@pytest.fixture(scope="session")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that the lines share, with a pack, and with a video in the place of a real one."""
+    folder = tmp_path_factory.mktemp("benchmarks")
+    plan = SyntheticPlan(train_persons=22, test_persons=4, cameras=3, shots=2, height=32, width=16)
+    pack_drawn(plan, folder / "drawn.h5", dataset="drawn")
+    write_video(folder / "pets09-s2l1" / "pets09-s2l1.avi")
+    boxes = [(frame, (20.0, 10.0, 50.0, 80.0)) for frame in range(1, 13)]
+    write_mot(folder / "pets09-s2l1" / "gt" / "gt.txt", boxes)
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("line", SMALLEST, ids=lambda line: " ".join(line.split()[:2]))
+def test_a_benchmark_runs(line: str, home: Path) -> None:
+    script, *words = line.replace("PACK", str(home / "drawn.h5")).replace("FOLDER", str(home / "sweep")).split()
+    done = subprocess.run(
+        [sys.executable, str(HERE / script), *words],
+        capture_output=True,
+        text=True,
+        timeout=250,
+        cwd=home,
+        env={**os.environ, "LUPCTL_REAL_DATA": str(home)},
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert any(message.isdigit() for message in done.stdout), done.stdout

@@ -168,7 +168,7 @@ def test_missing_text_and_cut_files_are_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"toy\.features\.h5: there is no such file"):
         read_features(path)
     path.write_text("not a features file")
-    with pytest.raises(FormatError, match="no HDF5 file; a features file was expected"):
+    with pytest.raises(FormatError, match="not an HDF5 file; a features file was expected"):
         read_features(path)
     write_features(path, draw_features())
     path.write_bytes(path.read_bytes()[:-100])

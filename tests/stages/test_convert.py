@@ -221,7 +221,7 @@ def test_a_hostile_file_is_refused_and_nothing_is_executed(lupctl: Shell, tmp_pa
         path.write_bytes(pickle.dumps({"model": 1, "trap": Trap()}))
     ran = lupctl("model convert a.pth --out a.safetensors")
     assert (ran.code, ran.out) == (3, "")
-    assert "error: a.pth: holds more than tensors and plain values (" in ran.err
+    assert "error: a.pth: contains more than tensors and plain values (" in ran.err
     assert "it was not opened" in ran.err
     assert not Path("trapped").exists()
     assert not Path("a.safetensors").exists()
@@ -233,9 +233,9 @@ def test_a_hostile_file_is_refused_and_nothing_is_executed(lupctl: Shell, tmp_pa
     ("name", "content", "message"),
     [
         ("gone.pth", None, "gone.pth: there is no such file"),
-        ("a.pth", b"", "a.pth: not a whole file of torch"),
-        ("a.pth", b"PK\x03\x04 and nothing more", "a.pth: not a whole file of torch"),
-        ("a.safetensors", b"\x08\x00\x00\x00", "a.safetensors: not a whole safetensors file"),
+        ("a.pth", b"", "a.pth: not a complete torch file"),
+        ("a.pth", b"PK\x03\x04 and nothing more", "a.pth: not a complete torch file"),
+        ("a.safetensors", b"\x08\x00\x00\x00", "a.safetensors: not a complete safetensors file"),
     ],
 )
 def test_files_that_are_none(lupctl: Shell, tmp_path: Path, name: str, content: bytes | None, message: str) -> None:
@@ -248,14 +248,14 @@ def test_files_that_are_none(lupctl: Shell, tmp_path: Path, name: str, content: 
 
 def test_a_file_cut_short_is_none(market: Path) -> None:
     market.write_bytes(market.read_bytes()[:-1000])
-    with pytest.raises(FormatError, match=r"market\.pth: not a whole file of torch"):
+    with pytest.raises(FormatError, match=r"market\.pth: not a complete torch file"):
         read_foreign(market)
 
 
 @pytest.mark.parametrize("content", [{"model": 3}, [1, 2], {"a": {"b": 1}}])
 def test_files_without_tensors(tmp_path: Path, content: object) -> None:
     torch.save(content, tmp_path / "a.pth")
-    with pytest.raises(FormatError, match="without tensors; expected a network's state"):
+    with pytest.raises(FormatError, match="without tensors; expected the state of a network"):
         read_foreign(tmp_path / "a.pth")
 
 
@@ -363,7 +363,7 @@ def test_a_safetensors_file_cut_short_is_none(lupctl: Shell, tmp_path: Path) -> 
         (tmp_path / "a.safetensors").write_bytes(whole[:length])
         ran = lupctl("model convert a.safetensors --out b.safetensors")
         assert (ran.code, Path("b.safetensors").exists()) == (3, False)
-        assert "error: a.safetensors: not a whole safetensors file" in ran.err
+        assert "error: a.safetensors: not a complete safetensors file" in ran.err
         assert "hint: download it again" in ran.err
 
 

@@ -251,10 +251,10 @@ def test_what_cannot_be_exported(made: Path, lupctl: Shell, tmp_path: Path) -> N
     Path("broken.safetensors").write_bytes((made / "bot.safetensors").read_bytes()[:1000])
     torch.save({}, "foreign.pth")
     for line, code, message in (
-        ("broken.safetensors", 3, "broken.safetensors: not a whole safetensors file"),
+        ("broken.safetensors", 3, "broken.safetensors: not a complete safetensors file"),
         ("foreign.pth", 3, "foreign.pth: a file of PyTorch; a checkpoint of lupctl was expected"),
         ("nowhere", 3, "no checkpoint 'nowhere'"),
-        (f"{made / 'bot.onnx'} --out a.onnx", 3, "bot.onnx: not a whole safetensors file"),
+        (f"{made / 'bot.onnx'} --out a.onnx", 3, "bot.onnx: not a complete safetensors file"),
         (f"{made / 'bot.safetensors'} --out bot.pth", 2, "bot.pth: expected a name that ends with .onnx"),
     ):
         ran = lupctl(f"model export {line}")
@@ -272,7 +272,7 @@ def test_files_that_are_no_exports(made: Path, lupctl: Shell) -> None:
     del model.metadata_props[:]
     onnx.save(model, "foreign.onnx")
     for name, message in (
-        ("gone", "there is no such file"), ("broken", "not a whole ONNX file"),
+        ("gone", "there is no such file"), ("broken", "not a complete ONNX file"),
         ("foreign", "an ONNX file without lupctl's record"), ("newer", "format 99; this lupctl reads format 1"),
     ):  # fmt: skip
         ran = lupctl(f"model info {name}.onnx")

@@ -159,7 +159,7 @@ def test_info_tells_what_is_inside(crowd: Path, tmp_path: Path, lupctl: Shell) -
         318,
         0,
     )
-    for name, message in (("gone.pth", "there is no such file"), ("broken.pth", "not a whole file of torch")):
+    for name, message in (("gone.pth", "there is no such file"), ("broken.pth", "not a complete torch file")):
         (tmp_path / "broken.pth").write_bytes((tmp_path / "lup_moco_r50.pth").read_bytes()[:100_000])
         ran = lupctl(f"model info {name}")
         assert ran.code == 3

@@ -142,7 +142,7 @@ def test_far_too_many_bad_images_stop_early(tmp_path: Path) -> None:
 
 def test_all_bad_is_an_error_even_when_all_may_be_bad(tmp_path: Path) -> None:
     source = fill(tmp_path / "files", [b"text"] * 3)
-    with pytest.raises(DataError, match="not one image to pack"):
+    with pytest.raises(DataError, match="there are no images to pack"):
         pack(source, out=tmp_path / "b.h5", progress=QUIET, settings=PackSettings(max_bad=1.0))
 
 

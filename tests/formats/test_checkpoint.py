@@ -23,7 +23,7 @@ from lupctl.core.formats.weights.file import (
     write_method,
 )
 from lupctl.core.formats.weights.header import (
-    PackStory,
+    PackReference,
     describe_network,
     has_header,
     read_header,
@@ -32,7 +32,7 @@ from lupctl.core.formats.weights.plan import HeadPlan
 from tests.tools.networks import make_header, mgn_heads, neck, no_head, plan_network, projection
 from tests.tools.shell import Shell
 
-STORY = PackStory(dataset="crowd", fingerprint="sha256:1", images=3, source={"notice": "ask"}, terms=None)
+STORY = PackReference(dataset="crowd", fingerprint="sha256:1", images=3, source={"notice": "ask"}, terms=None)
 HEADER = make_header(
     plan_network(neck(2), pooling="gem"),
     recipe={"seed": 1, "name": "größer"},

@@ -189,7 +189,7 @@ def test_other_formats_and_kinds_are_refused(tmp_path: Path) -> None:
     with pytest.raises(FormatError, match="features format 2; this lupctl reads format 1"):
         read_features(path)
     rewrite(path, format=1, kind="pack")
-    with pytest.raises(FormatError, match="holds pack; a features file was expected"):
+    with pytest.raises(FormatError, match="contains pack; a features file was expected"):
         read_features_head(path)
 
 

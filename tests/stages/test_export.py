@@ -18,7 +18,7 @@ from torch import nn
 from lupctl.cli.manual import read_chapter
 from lupctl.core.formats.features.file import read_features
 from lupctl.core.formats.weights.file import read_checkpoint, write_checkpoint
-from lupctl.core.formats.weights.header import PackStory, describe_pixels
+from lupctl.core.formats.weights.header import PackReference, describe_pixels
 from lupctl.core.formats.weights.onnx import run_model
 from lupctl.core.recipes.sections import Pixels
 from lupctl.core.stages import export as stage
@@ -53,7 +53,7 @@ def make_checkpoint(path: Path, kind: str) -> Path:
     pixels = Pixels(
         height=96 if kind == "mgn" else 48, width=32, interpolation="bicubic", mean=(0.4, 0.3, 0.5), std=(0.2, 0.3, 0.1)
     )
-    story = PackStory(dataset="tiny", fingerprint="sha256:1", images=3, source=None, terms=TERMS)
+    story = PackReference(dataset="tiny", fingerprint="sha256:1", images=3, source=None, terms=TERMS)
     header = make_header(plan, preprocessing=describe_pixels(pixels), parents={"pack:tiny": "sha256:1"}, data=(story,))
     write_checkpoint(path, network.state_dict(), header)
     return path

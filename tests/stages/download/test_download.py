@@ -552,6 +552,6 @@ def test_real_gdown_and_a_full_disk(server: Server, tmp_path: Path, monkeypatch:
     def full(*given: Any, **more: Any) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr("lupctl.core.stages.download.drive._Told.note", full)
+    monkeypatch.setattr("lupctl.core.stages.download.drive._Progress.note", full)
     with pytest.raises(Exception, match="the disk is full"):
         fetch(tmp_path)

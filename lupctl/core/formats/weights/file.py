@@ -13,7 +13,7 @@ from lupctl.core.formats.weights.header import (
     HEADER_KEY,
     CheckpointHeader,
     Kind,
-    PackStory,
+    PackReference,
     format_header,
     open_tensors,
     parse_header,
@@ -131,10 +131,10 @@ def load_strictly(
     return len(tensors)
 
 
-def pack_story(pack: Pack) -> PackStory:
+def pack_reference(pack: Pack) -> PackReference:
     """What a checkpoint keeps of a pack it was trained on: name, fingerprint, size, source and terms."""
     source, terms = pack.record.get("source"), pack.record.get("terms")
-    return PackStory(
+    return PackReference(
         dataset=pack.dataset,
         fingerprint=pack.fingerprint,
         images=len(pack),

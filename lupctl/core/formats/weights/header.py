@@ -59,7 +59,7 @@ def describe_pixels(pixels: Pixels) -> Preprocessing:
     )
 
 
-class PackStory(Plan):
+class PackReference(Plan):
     """What a checkpoint records about a pack it was trained on.
 
     Args:
@@ -99,7 +99,7 @@ class CheckpointHeader(Plan):
     preprocessing: Preprocessing
     classes: tuple[int | str, ...]
     parents: dict[str, str]
-    data: tuple[PackStory, ...]
+    data: tuple[PackReference, ...]
     version: str = Field(default_factory=lambda: version("lupctl"))
 
 

@@ -74,7 +74,7 @@ def test_a_file_made_elsewhere_scores_as_ours(lupctl: Shell, tmp_path: Path) -> 
     for name in ("bare.h5", "arrays.npz"):
         ran = lupctl(f"eval {name} --rerank --k1 5 --json --out {name}.json --device cpu")
         assert ran.code == 0, ran.err
-        assert "made elsewhere; nothing tells which network and images led to it" in ran.err
+        assert "made elsewhere; its network and images are not recorded" in ran.err
         assert ran.json["scores"] == ours["scores"]
         assert ran.json["rerank"] == ours["rerank"]
         assert ran.json["provenance"]["features"] == {"made_elsewhere": True, "dataset": ran.json["dataset"]}

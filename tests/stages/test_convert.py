@@ -152,7 +152,7 @@ def test_what_may_be_absent(
     assert ran.json["classes"] == classes
     assert {value.dtype for value in load_file("a.safetensors").values()} == {torch.float32, torch.int64}
     if "pixel_mean" not in state:
-        assert ran.err == "pixels: a.pth has no constants; those of mgn-luperson are taken\n"
+        assert ran.err == "pixels: a.pth has no constants; using those of mgn-luperson\n"
         assert ran.json["pixels"]["constants_from"] == "mgn-luperson"
         assert [255 * value for value in ran.json["pixels"]["mean"]] == pytest.approx(MEAN, abs=1e-4)
     if "pixel_mean" in state:
@@ -323,7 +323,7 @@ def test_a_training_checkpoint_gives_its_query_encoder(
     torch.save({"epoch": 3, "arch": "resnet18", "state_dict": state, "optimizer": {}}, tmp_path / "a.pth")
     ran = lupctl("model convert a.pth --out a.safetensors --json")
     assert ran.code == 0, ran.err
-    assert f"those of {recipe} are taken" in ran.err
+    assert f"using those of {recipe}" in ran.err
     assert ran.json["pixels"]["mean"][0] == pytest.approx(mean)
     assert (ran.json["pixels"]["height"], ran.json["pixels"]["interpolation"]) == (256, "bilinear")
     assert ran.json["matched"] + len(ran.json["ignored"]) == len(state)
@@ -371,7 +371,7 @@ def test_a_trunk_is_refused_where_a_reid_model_is_wanted(lupctl: Shell, tmp_path
     torch.save(moco(), tmp_path / "a.pth")
     ran = lupctl("model convert a.pth --reid --out a.safetensors")
     assert (ran.code, Path("a.safetensors").exists()) == (3, False)
-    assert "a.pth: a pre-trained r18 trunk without heads, no re-id model" in ran.err
+    assert "a.pth: a pre-trained r18 trunk without heads, not a re-id model" in ran.err
     assert "lupctl finetune DATASET --from a.safetensors" in ran.err
     assert lupctl("model convert a.pth --out a.safetensors").code == 0
     ran = lupctl(f"finetune {labelled} --from a.safetensors --gpus 0 --set data.persons=4 --dry-run --json")
@@ -423,7 +423,7 @@ def test_bgr_is_noticed_by_imagenets_constants_and_turned_round(lupctl: Shell, t
     save_file({key: value.contiguous() for key, value in state.items()}, tmp_path / "a.safetensors")
     ran = lupctl("model convert a.safetensors --out b.safetensors")
     assert ran.code == 3
-    assert "in the order blue, green, red; lupctl gives networks RGB" in ran.err
+    assert "in the order blue, green, red; lupctl feeds networks RGB" in ran.err
     assert "--bgr" in ran.err
     assert lupctl("model convert a.safetensors --bgr --out b.safetensors").code == 0
     assert torch.equal(load_file("b.safetensors")["backbone.0.weight"], state["backbone.0.weight"].flip(1))
@@ -438,7 +438,7 @@ def test_pixel_constants_that_are_no_numbers_are_refused(lupctl: Shell, tmp_path
     state["pixel_std"] = torch.tensor([58.0, value, 57.0]).view(1, 3, 1, 1)
     torch.save(state, tmp_path / "a.pth")
     ran = lupctl("model convert a.pth --out b.safetensors")
-    assert (ran.code, "a.pth: its pixel constants are no finite numbers" in ran.err) == (3, True), ran.err
+    assert (ran.code, "a.pth: its pixel constants are not finite numbers" in ran.err) == (3, True), ran.err
     assert not Path("b.safetensors").exists()
 
 

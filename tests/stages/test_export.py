@@ -255,7 +255,7 @@ def test_what_cannot_be_exported(made: Path, lupctl: Shell, tmp_path: Path) -> N
         ("foreign.pth", 3, "foreign.pth: a file of PyTorch; a checkpoint of lupctl was expected"),
         ("nowhere", 3, "no checkpoint 'nowhere'"),
         (f"{made / 'bot.onnx'} --out a.onnx", 3, "bot.onnx: not a complete safetensors file"),
-        (f"{made / 'bot.safetensors'} --out bot.pth", 2, "bot.pth: expected a name that ends with .onnx"),
+        (f"{made / 'bot.safetensors'} --out bot.pth", 2, "bot.pth: expected a name that ends in .onnx"),
     ):
         ran = lupctl(f"model export {line}")
         assert (ran.code, ran.out) == (code, "")

@@ -145,7 +145,7 @@ def test_a_gpu_searches_where_faiss_sees_it(monkeypatch: pytest.MonkeyPatch) -> 
 
     index.nprobe = 8
     monkeypatch.setattr(faiss, "index_cpu_to_gpu", refuse, raising=False)
-    with pytest.raises(DeviceError, match=r"cuda:1: no slots for the index of 400 images \(Error in virtual"):
+    with pytest.raises(DeviceError, match=r"cuda:1: no room for the index of 400 images \(Error in virtual"):
         search_index(index, queries, 3, device=torch.device("cuda", 1))
 
 
@@ -215,4 +215,4 @@ def test_what_cannot_be_searched_is_said(lupctl: Shell, space: Path, tmp_path: P
     none = features.samples.select(np.zeros(0, np.int64))
     write_features(moved, Features(features.features[:0], none, features.record))
     ran = lupctl(f"search {moved} {space}/0.jpg --from fine {base}")
-    assert (ran.code, "holds no images" in ran.err) == (3, True)
+    assert (ran.code, "has no images" in ran.err) == (3, True)

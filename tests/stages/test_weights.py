@@ -82,14 +82,14 @@ def test_another_file_than_the_first_time_is_refused(
     monkeypatch.setattr(gdown, "download", lambda *, output, **more: torch.save({"a": torch.ones(2)}, output) or output)
     ran = lupctl("model download luperson-r50 --accept-terms --force")
     assert ran.code == 3
-    assert "luperson-r50: another file than the first time (sha256:" in ran.err
+    assert "luperson-r50: the file differs from the first download (sha256:" in ran.err
     assert (tmp_path / "lup" / "models" / "luperson-r50.pth").read_bytes() == before
 
 
 def test_what_cannot_be_fetched_says_what_to_do(lupctl: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ran = lupctl("model download luperson-nl-r50 --accept-terms")
     assert ran.code == 3
-    assert "in a browser open https://pan.baidu.com/s/1aZxpwlZvekA4V-bQgZOM8w (code pr50) and save it as" in ran.err
+    assert "open https://pan.baidu.com/s/1aZxpwlZvekA4V-bQgZOM8w (code pr50) in a browser and save it as" in ran.err
     assert "hint: then: lupctl model convert lup/models/luperson-nl-r50.pth" in ran.err
 
     def refuse(**given: Any) -> str:
@@ -137,7 +137,7 @@ def test_a_trunk_goes_out_and_comes_back(crowd: Path, tmp_path: Path, lupctl: Sh
 def test_what_cannot_go_out(crowd: Path, tmp_path: Path, lupctl: Shell) -> None:
     pretrain(pretrain_job(crowd, tmp_path / "run"), Progress(quiet=True))
     ran = lupctl("model convert run/checkpoint.safetensors --to torchvision --out r18.bin")
-    assert (ran.code, "r18.bin: expected a name that ends with .pth or .safetensors" in ran.err) == (2, True)
+    assert (ran.code, "r18.bin: expected a name that ends in .pth or .safetensors" in ran.err) == (2, True)
     torch.save(thin_trunk(), tmp_path / "foreign.pth")
     assert lupctl("model convert foreign.pth --to torchvision --out a.pth").code == 3
 

@@ -101,7 +101,7 @@ def verify_pack(
         checks = compare_checksums(pack, title=title, workers=workers, progress=progress)
     findings = _check_columns(pack) + _check_sizes(pack, checks) + _check_order(pack)
     if packed_check(pack.record) == "header" and (checks is None or checks.size is None):
-        message = "images were not decoded when they were packed (--check header); lupctl data verify --deep does it"
+        message = "images were not decoded when packed (--check header); lupctl data verify --deep decodes them"
         findings.append(Finding("note", "check", message, len(pack)))
     if pack.record.get("quarantine"):
         left_out = pack.record["quarantine"]

@@ -28,7 +28,7 @@ def read_foreign(path: Path) -> dict[str, Tensor]:
         FormatError: it is neither of them, has no tensors, or contains objects that would have to be executed.
     """
     if not path.is_file():
-        raise DataError(f"{path}: there is no such file", hint="name a file of weights, as in market.pth")
+        raise DataError(f"{path}: there is no such file", hint="name a weight file, as in market.pth")
     loaded: Any = _read_safetensors(path) if path.suffix == SAFETENSORS else _read_torch(path)
     for name in WRAPPERS:
         if isinstance(loaded, Mapping) and isinstance(loaded.get(name), Mapping):

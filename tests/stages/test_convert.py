@@ -455,5 +455,5 @@ def test_nothing_is_overwritten_or_written_in_vain(lupctl: Shell, market: Path, 
     assert lupctl(f"model convert {market}").code == 2
     assert lupctl(f"model convert {market} --force --quiet").err == ""
     again = lupctl("model convert lup/models/market.safetensors --out again.safetensors")
-    assert (again.code, "is a checkpoint of lupctl already" in again.err) == (2, True)
+    assert (again.code, "is already a checkpoint of lupctl" in again.err) == (2, True)
     assert lupctl(f"dump market {market.parent} --out a.features.h5 --dry-run").code in (0, 3), "found by its name"

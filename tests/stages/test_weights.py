@@ -98,7 +98,7 @@ def test_what_cannot_be_fetched_says_what_to_do(lupctl: Shell, tmp_path: Path, m
     monkeypatch.setattr(gdown, "download", refuse)
     ran = lupctl("model download luperson-r50 --accept-terms")
     assert ran.code == 3
-    assert "luperson-r50: Google Drive did not give it (Too many users have viewed it)" in ran.err
+    assert "luperson-r50: Google Drive did not deliver it (Too many users have viewed it)" in ran.err
     assert not list(tmp_path.rglob("*.pth*"))
     ran = lupctl("model download lupreson-r50")
     assert (ran.code, "did you mean 'luperson-r50'" in ran.err) == (2, True)

@@ -212,7 +212,7 @@ def test_whatever_is_wrong_is_counted_and_named(lupctl: Shell) -> None:
     ran = lupctl(line)
     assert ran.code == 0, ran.err
     (end,) = [int(reason.split("it ends with frame ")[1].split()[0]) for reason in reasons(ran)["cut"]]
-    promise = "its header promises (cut short?)"
+    promise = "in its header (cut short?)"
     assert reasons(ran) == {
         "boxes": [
             "1 box not pixels of a video (frame 4)",
@@ -221,7 +221,7 @@ def test_whatever_is_wrong_is_counted_and_named(lupctl: Shell) -> None:
             "1 box completely outside (frame 5)",
         ],
         "broken": ["does not open as a video"],
-        "cut": [f"1 box in frames 12 to 12 without a picture: it ends with frame {end} of the 12 that {promise}"],
+        "cut": [f"1 box in frames 12 to 12 without a picture: it ends with frame {end} of the 12 {promise}"],
         "evil": [next(reason for reason in reasons(ran)["evil"] if "not MOTChallenge text" in reason)],
         "gone": ["detections without a video"],
         "nobody": ["no detections"],
@@ -261,7 +261,7 @@ def test_frames_that_are_missing_inside_are_told(lupctl: Shell) -> None:
     assert ran.json["warnings"] == [
         {
             "name": "a",
-            "reason": "10 of the 14 frames that its header promises: some are missing or the rate varies, and boxes "
+            "reason": "10 of the 14 frames in its header: some are missing or the frame rate varies, so boxes "
             "may show another moment",
         }
     ]
@@ -543,7 +543,7 @@ def test_names_that_fit_nothing(lupctl: Shell) -> None:
     assert "d: none of its 1 files or entries (b) has the name of one of the 1 videos (a)" in ran.err
     write_video(Path("v/a/x.avi"))
     assert (
-        "lies in a folder with the name of the video a"
+        "is in a folder with the same name as the video a"
         in lupctl("data build own --videos v --detections d --format mot").err
     )
 

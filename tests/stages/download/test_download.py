@@ -375,7 +375,7 @@ def test_what_would_be_replaced_needs_force(lupctl: Shell, server: Server, tmp_p
     (folder / "a" / "mine.jpg").write_bytes(b"old")
     line = f"data download crops --url {server.url('/crops.zip')} --accept-terms"
     ran = lupctl(line)
-    assert (ran.code, "a exists already and would be replaced" in ran.err) == (3, True)
+    assert (ran.code, "a already exists and would be replaced" in ran.err) == (3, True)
     assert (folder / "a" / "mine.jpg").read_bytes() == b"old"
     assert lupctl(f"{line} --force").code == 0
     assert (set(tree(folder)), (folder / "a/1.jpg").read_bytes()) == ({"a/1.jpg", ".lupctl.json"}, b"new")

@@ -55,7 +55,7 @@ TINY = " ".join(as_options(PRETRAIN))
         ("finetune {labelled} --from imagnet", 3, "no checkpoint 'imagnet'", "did you mean imagenet?"),
         ("finetune {labelled} --from luperson-r50", 3, "no checkpoint 'luperson-r50'",
          "lupctl model download luperson-r50 --accept-terms"),
-        ("finetune {labelled} --from {labelled}", 3, "labelled.h5: not a whole safetensors file", ""),
+        ("finetune {labelled} --from {labelled}", 3, "labelled.h5: not a complete safetensors file", ""),
         ("eval gone", 3, "gone: neither a file, nor a folder, nor a run", "lupctl eval without a name takes"),
         ("eval market1501", 3, "market1501: neither a file, nor a folder, nor a run", "market1501 is a dataset;"),
         # Data of the wrong kind.

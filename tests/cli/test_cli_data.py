@@ -97,7 +97,7 @@ def test_one_bad_dataset_does_not_keep_the_others(lupctl: Shell, home: Path) -> 
     assert "lup/raw/empty: holds no image" in ran.err
     allowed = lupctl("data pack crops --max-bad 0.3")
     assert allowed.code == 0
-    assert "1 of 4 images cannot be read, left out: a/0.jpg" in allowed.err
+    assert "1 of 4 images cannot be read and are left out: a/0.jpg" in allowed.err
 
 
 def test_a_folder_anywhere(lupctl: Shell, home: Path, tmp_path: Path) -> None:

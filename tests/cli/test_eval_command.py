@@ -208,7 +208,7 @@ def test_broken_features_are_three(run_eval: Command, tmp_path: Path) -> None:
     text.write_text("no features")
     outcome = run_eval(text)
     assert outcome.code == 3
-    assert "text.features.h5: no HDF5 file" in outcome.err
+    assert "text.features.h5: not an HDF5 file" in outcome.err
 
 
 def test_the_newest_finetuning_run_is_taken_and_named(run_eval: Command) -> None:

@@ -23,7 +23,7 @@ from lupctl.core.formats.weights.file import (
     write_method,
 )
 from lupctl.core.formats.weights.header import (
-    PackStory,
+    PackReference,
     describe_network,
     has_header,
     read_header,
@@ -32,7 +32,7 @@ from lupctl.core.formats.weights.plan import HeadPlan
 from tests.tools.networks import make_header, mgn_heads, neck, no_head, plan_network, projection
 from tests.tools.shell import Shell
 
-STORY = PackStory(dataset="crowd", fingerprint="sha256:1", images=3, source={"notice": "ask"}, terms=None)
+STORY = PackReference(dataset="crowd", fingerprint="sha256:1", images=3, source={"notice": "ask"}, terms=None)
 HEADER = make_header(
     plan_network(neck(2), pooling="gem"),
     recipe={"seed": 1, "name": "größer"},
@@ -129,14 +129,14 @@ def test_a_truncated_file_is_refused(tmp_path: Path, kept: int) -> None:
     write_checkpoint(path, tensors(), HEADER)
     path.write_bytes(path.read_bytes()[:kept])
     for read in (read_checkpoint, read_header):
-        with pytest.raises(FormatError, match=r"checkpoint\.safetensors: not a whole safetensors file"):
+        with pytest.raises(FormatError, match=r"checkpoint\.safetensors: not a complete safetensors file"):
             read(path)
 
 
 def test_files_of_other_kinds_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "weights.pth"
     torch.save(tensors(), path)
-    with pytest.raises(FormatError, match="not a whole safetensors file"):
+    with pytest.raises(FormatError, match="not a complete safetensors file"):
         read_checkpoint(path)
     foreign = tmp_path / "foreign.safetensors"
     for metadata in (None, {"format": "pt"}):
@@ -260,7 +260,7 @@ def changed(place: str, value: Any) -> dict[str, Any]:
         ("network/head/classes", 1.5, "network.head.bnneck.classes: input should be a valid integer"),
         ("preprocessing/channels", "BGR", "preprocessing.channels: input should be 'RGB'"),
         ("preprocessing/mean", [0.1, 0.2], "preprocessing.mean.2: field required"),
-        ("preprocessing/std", [1e999, 1, 1], "is no JSON"),
+        ("preprocessing/std", [1e999, 1, 1], "is not JSON"),
         ("preprocessing/height", 10**9, "preprocessing.height: input should be less than or equal to 65536"),
         ("data/0/images", -1, "data.0.images: input should be greater than or equal to 0"),
         ("data/0/terms", 3, "data.0.terms: input should be a valid string"),
@@ -317,9 +317,9 @@ def test_a_method_is_a_file_of_another_kind(tmp_path: Path) -> None:
     assert all(torch.equal(value, networks[key]) for key, value in found.tensors.items())
     assert read_header(path, "method") == HEADER
     for read in (read_checkpoint, read_header):
-        with pytest.raises(FormatError, match=r"method\.safetensors: holds a method; a checkpoint was expected"):
+        with pytest.raises(FormatError, match=r"method\.safetensors: contains a method; a checkpoint was expected"):
             read(path)
-    with pytest.raises(FormatError, match=r"holds a checkpoint; a method was expected") as caught:
+    with pytest.raises(FormatError, match=r"contains a checkpoint; a method was expected") as caught:
         read_method(single)
     assert caught.value.hint == "name the method.safetensors of a pre-training run"
 

@@ -168,7 +168,7 @@ def test_missing_text_and_cut_files_are_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"toy\.features\.h5: there is no such file"):
         read_features(path)
     path.write_text("not a features file")
-    with pytest.raises(FormatError, match="no HDF5 file; a features file was expected"):
+    with pytest.raises(FormatError, match="not an HDF5 file; a features file was expected"):
         read_features(path)
     write_features(path, draw_features())
     path.write_bytes(path.read_bytes()[:-100])
@@ -189,7 +189,7 @@ def test_other_formats_and_kinds_are_refused(tmp_path: Path) -> None:
     with pytest.raises(FormatError, match="features format 2; this lupctl reads format 1"):
         read_features(path)
     rewrite(path, format=1, kind="pack")
-    with pytest.raises(FormatError, match="holds pack; a features file was expected"):
+    with pytest.raises(FormatError, match="contains pack; a features file was expected"):
         read_features_head(path)
 
 

@@ -74,7 +74,7 @@ def test_a_file_made_elsewhere_scores_as_ours(lupctl: Shell, tmp_path: Path) -> 
     for name in ("bare.h5", "arrays.npz"):
         ran = lupctl(f"eval {name} --rerank --k1 5 --json --out {name}.json --device cpu")
         assert ran.code == 0, ran.err
-        assert "made elsewhere; nothing tells which network and images led to it" in ran.err
+        assert "made elsewhere; its network and images are not recorded" in ran.err
         assert ran.json["scores"] == ours["scores"]
         assert ran.json["rerank"] == ours["rerank"]
         assert ran.json["provenance"]["features"] == {"made_elsewhere": True, "dataset": ran.json["dataset"]}
@@ -102,7 +102,7 @@ def test_rows_without_names_are_called_by_number(tmp_path: Path) -> None:
         ({"samples/role": None}, "has no samples/role"),
         ({"samples/person": np.ones(59, int)}, r"samples/person is int64 of shape \(59,\); 60 whole numbers"),
         ({"samples/camera": np.ones(60)}, "samples/camera is float64 of shape"),
-        ({"samples/camera": np.full(60, 70_000)}, "samples/camera goes from 70000 to 70000; -32768 to 32767"),
+        ({"samples/camera": np.full(60, 70_000)}, "samples/camera ranges from 70000 to 70000; -32768 to 32767"),
         ({"features": np.ones((60, 8), int)}, "features is int64 of shape"),
         ({"features": np.ones(60)}, r"features is float64 of shape \(60,\); a floating-point matrix"),
         ({"samples/name": np.array([b"a"] * 3)}, "3 names for 60 features"),
@@ -121,13 +121,13 @@ def test_archives_that_cannot_be_scored_are_refused(tmp_path: Path) -> None:
         with pytest.raises(FormatError, match=f"has no {name} "):
             read_any_features(path)
     np.savez(path, **{**arrays, "gallery_features": np.ones((48, 5), np.float32)})
-    with pytest.raises(FormatError, match="query_features have 8 values a row and gallery_features 5"):
+    with pytest.raises(FormatError, match="query_features has 8 values per row and gallery_features 5"):
         read_any_features(path)
     np.savez(path, **{**arrays, "query_persons": np.array([object()] * 12)})
     with pytest.raises(FormatError, match=r"not readable as a NumPy archive .*allow_pickle"):
         read_any_features(path)
     path.write_bytes(b"no archive")
-    with pytest.raises(FormatError, match="no NumPy archive, or cut short"):
+    with pytest.raises(FormatError, match="not a NumPy archive, or cut short"):
         read_any_features(path)
 
 

@@ -152,7 +152,7 @@ def test_what_may_be_absent(
     assert ran.json["classes"] == classes
     assert {value.dtype for value in load_file("a.safetensors").values()} == {torch.float32, torch.int64}
     if "pixel_mean" not in state:
-        assert ran.err == "pixels: a.pth has no constants; those of mgn-luperson are taken\n"
+        assert ran.err == "pixels: a.pth has no constants; using those of mgn-luperson\n"
         assert ran.json["pixels"]["constants_from"] == "mgn-luperson"
         assert [255 * value for value in ran.json["pixels"]["mean"]] == pytest.approx(MEAN, abs=1e-4)
     if "pixel_mean" in state:
@@ -221,7 +221,7 @@ def test_a_hostile_file_is_refused_and_nothing_is_executed(lupctl: Shell, tmp_pa
         path.write_bytes(pickle.dumps({"model": 1, "trap": Trap()}))
     ran = lupctl("model convert a.pth --out a.safetensors")
     assert (ran.code, ran.out) == (3, "")
-    assert "error: a.pth: holds more than tensors and plain values (" in ran.err
+    assert "error: a.pth: contains more than tensors and plain values (" in ran.err
     assert "it was not opened" in ran.err
     assert not Path("trapped").exists()
     assert not Path("a.safetensors").exists()
@@ -233,9 +233,9 @@ def test_a_hostile_file_is_refused_and_nothing_is_executed(lupctl: Shell, tmp_pa
     ("name", "content", "message"),
     [
         ("gone.pth", None, "gone.pth: there is no such file"),
-        ("a.pth", b"", "a.pth: not a whole file of torch"),
-        ("a.pth", b"PK\x03\x04 and nothing more", "a.pth: not a whole file of torch"),
-        ("a.safetensors", b"\x08\x00\x00\x00", "a.safetensors: not a whole safetensors file"),
+        ("a.pth", b"", "a.pth: not a complete torch file"),
+        ("a.pth", b"PK\x03\x04 and nothing more", "a.pth: not a complete torch file"),
+        ("a.safetensors", b"\x08\x00\x00\x00", "a.safetensors: not a complete safetensors file"),
     ],
 )
 def test_files_that_are_none(lupctl: Shell, tmp_path: Path, name: str, content: bytes | None, message: str) -> None:
@@ -248,14 +248,14 @@ def test_files_that_are_none(lupctl: Shell, tmp_path: Path, name: str, content: 
 
 def test_a_file_cut_short_is_none(market: Path) -> None:
     market.write_bytes(market.read_bytes()[:-1000])
-    with pytest.raises(FormatError, match=r"market\.pth: not a whole file of torch"):
+    with pytest.raises(FormatError, match=r"market\.pth: not a complete torch file"):
         read_foreign(market)
 
 
 @pytest.mark.parametrize("content", [{"model": 3}, [1, 2], {"a": {"b": 1}}])
 def test_files_without_tensors(tmp_path: Path, content: object) -> None:
     torch.save(content, tmp_path / "a.pth")
-    with pytest.raises(FormatError, match="without tensors; expected a network's state"):
+    with pytest.raises(FormatError, match="without tensors; expected the state of a network"):
         read_foreign(tmp_path / "a.pth")
 
 
@@ -323,7 +323,7 @@ def test_a_training_checkpoint_gives_its_query_encoder(
     torch.save({"epoch": 3, "arch": "resnet18", "state_dict": state, "optimizer": {}}, tmp_path / "a.pth")
     ran = lupctl("model convert a.pth --out a.safetensors --json")
     assert ran.code == 0, ran.err
-    assert f"those of {recipe} are taken" in ran.err
+    assert f"using those of {recipe}" in ran.err
     assert ran.json["pixels"]["mean"][0] == pytest.approx(mean)
     assert (ran.json["pixels"]["height"], ran.json["pixels"]["interpolation"]) == (256, "bilinear")
     assert ran.json["matched"] + len(ran.json["ignored"]) == len(state)
@@ -363,7 +363,7 @@ def test_a_safetensors_file_cut_short_is_none(lupctl: Shell, tmp_path: Path) -> 
         (tmp_path / "a.safetensors").write_bytes(whole[:length])
         ran = lupctl("model convert a.safetensors --out b.safetensors")
         assert (ran.code, Path("b.safetensors").exists()) == (3, False)
-        assert "error: a.safetensors: not a whole safetensors file" in ran.err
+        assert "error: a.safetensors: not a complete safetensors file" in ran.err
         assert "hint: download it again" in ran.err
 
 
@@ -371,7 +371,7 @@ def test_a_trunk_is_refused_where_a_reid_model_is_wanted(lupctl: Shell, tmp_path
     torch.save(moco(), tmp_path / "a.pth")
     ran = lupctl("model convert a.pth --reid --out a.safetensors")
     assert (ran.code, Path("a.safetensors").exists()) == (3, False)
-    assert "a.pth: a pre-trained r18 trunk without heads, no re-id model" in ran.err
+    assert "a.pth: a pre-trained r18 trunk without heads, not a re-id model" in ran.err
     assert "lupctl finetune DATASET --from a.safetensors" in ran.err
     assert lupctl("model convert a.pth --out a.safetensors").code == 0
     ran = lupctl(f"finetune {labelled} --from a.safetensors --gpus 0 --set data.persons=4 --dry-run --json")
@@ -423,7 +423,7 @@ def test_bgr_is_noticed_by_imagenets_constants_and_turned_round(lupctl: Shell, t
     save_file({key: value.contiguous() for key, value in state.items()}, tmp_path / "a.safetensors")
     ran = lupctl("model convert a.safetensors --out b.safetensors")
     assert ran.code == 3
-    assert "in the order blue, green, red; lupctl gives networks RGB" in ran.err
+    assert "in the order blue, green, red; lupctl feeds networks RGB" in ran.err
     assert "--bgr" in ran.err
     assert lupctl("model convert a.safetensors --bgr --out b.safetensors").code == 0
     assert torch.equal(load_file("b.safetensors")["backbone.0.weight"], state["backbone.0.weight"].flip(1))
@@ -438,7 +438,7 @@ def test_pixel_constants_that_are_no_numbers_are_refused(lupctl: Shell, tmp_path
     state["pixel_std"] = torch.tensor([58.0, value, 57.0]).view(1, 3, 1, 1)
     torch.save(state, tmp_path / "a.pth")
     ran = lupctl("model convert a.pth --out b.safetensors")
-    assert (ran.code, "a.pth: its pixel constants are no finite numbers" in ran.err) == (3, True), ran.err
+    assert (ran.code, "a.pth: its pixel constants are not finite numbers" in ran.err) == (3, True), ran.err
     assert not Path("b.safetensors").exists()
 
 
@@ -455,5 +455,5 @@ def test_nothing_is_overwritten_or_written_in_vain(lupctl: Shell, market: Path, 
     assert lupctl(f"model convert {market}").code == 2
     assert lupctl(f"model convert {market} --force --quiet").err == ""
     again = lupctl("model convert lup/models/market.safetensors --out again.safetensors")
-    assert (again.code, "is a checkpoint of lupctl already" in again.err) == (2, True)
+    assert (again.code, "is already a checkpoint of lupctl" in again.err) == (2, True)
     assert lupctl(f"dump market {market.parent} --out a.features.h5 --dry-run").code in (0, 3), "found by its name"

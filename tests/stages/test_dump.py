@@ -250,7 +250,7 @@ def test_what_cannot_be_dumped(home: Path, labelled: Path, tmp_path: Path, lupct
     loose.write_bytes(loose.read_bytes()[:5000])
     ran = lupctl(f"dump loose.safetensors {labelled} --home {home}")
     assert ran.code == 3
-    assert "loose.safetensors: not a whole safetensors file" in ran.err
+    assert "loose.safetensors: not a complete safetensors file" in ran.err
     ran = lupctl(f"dump fine --home {home} --device cuda:99 --json")
     assert (ran.code, ran.out) == (5, "")
     assert "--device cuda:99: this machine has" in ran.err

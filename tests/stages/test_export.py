@@ -18,7 +18,7 @@ from torch import nn
 from lupctl.cli.manual import read_chapter
 from lupctl.core.formats.features.file import read_features
 from lupctl.core.formats.weights.file import read_checkpoint, write_checkpoint
-from lupctl.core.formats.weights.header import PackStory, describe_pixels
+from lupctl.core.formats.weights.header import PackReference, describe_pixels
 from lupctl.core.formats.weights.onnx import run_model
 from lupctl.core.recipes.sections import Pixels
 from lupctl.core.stages import export as stage
@@ -53,7 +53,7 @@ def make_checkpoint(path: Path, kind: str) -> Path:
     pixels = Pixels(
         height=96 if kind == "mgn" else 48, width=32, interpolation="bicubic", mean=(0.4, 0.3, 0.5), std=(0.2, 0.3, 0.1)
     )
-    story = PackStory(dataset="tiny", fingerprint="sha256:1", images=3, source=None, terms=TERMS)
+    story = PackReference(dataset="tiny", fingerprint="sha256:1", images=3, source=None, terms=TERMS)
     header = make_header(plan, preprocessing=describe_pixels(pixels), parents={"pack:tiny": "sha256:1"}, data=(story,))
     write_checkpoint(path, network.state_dict(), header)
     return path
@@ -251,11 +251,11 @@ def test_what_cannot_be_exported(made: Path, lupctl: Shell, tmp_path: Path) -> N
     Path("broken.safetensors").write_bytes((made / "bot.safetensors").read_bytes()[:1000])
     torch.save({}, "foreign.pth")
     for line, code, message in (
-        ("broken.safetensors", 3, "broken.safetensors: not a whole safetensors file"),
+        ("broken.safetensors", 3, "broken.safetensors: not a complete safetensors file"),
         ("foreign.pth", 3, "foreign.pth: a file of PyTorch; a checkpoint of lupctl was expected"),
         ("nowhere", 3, "no checkpoint 'nowhere'"),
-        (f"{made / 'bot.onnx'} --out a.onnx", 3, "bot.onnx: not a whole safetensors file"),
-        (f"{made / 'bot.safetensors'} --out bot.pth", 2, "bot.pth: expected a name that ends with .onnx"),
+        (f"{made / 'bot.onnx'} --out a.onnx", 3, "bot.onnx: not a complete safetensors file"),
+        (f"{made / 'bot.safetensors'} --out bot.pth", 2, "bot.pth: expected a name that ends in .onnx"),
     ):
         ran = lupctl(f"model export {line}")
         assert (ran.code, ran.out) == (code, "")
@@ -272,7 +272,7 @@ def test_files_that_are_no_exports(made: Path, lupctl: Shell) -> None:
     del model.metadata_props[:]
     onnx.save(model, "foreign.onnx")
     for name, message in (
-        ("gone", "there is no such file"), ("broken", "not a whole ONNX file"),
+        ("gone", "there is no such file"), ("broken", "not a complete ONNX file"),
         ("foreign", "an ONNX file without lupctl's record"), ("newer", "format 99; this lupctl reads format 1"),
     ):  # fmt: skip
         ran = lupctl(f"model info {name}.onnx")

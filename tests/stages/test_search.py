@@ -146,7 +146,7 @@ def test_a_gpu_searches_where_faiss_sees_it(monkeypatch: pytest.MonkeyPatch) -> 
 
     index.nprobe = 8
     monkeypatch.setattr(faiss, "index_cpu_to_gpu", refuse, raising=False)
-    with pytest.raises(DeviceError, match=r"cuda:1: no slots for the index of 400 images \(Error in virtual"):
+    with pytest.raises(DeviceError, match=r"cuda:1: no room for the index of 400 images \(Error in virtual"):
         search_index(index, queries, 3, device=torch.device("cuda", 1))
 
 
@@ -164,7 +164,7 @@ def test_the_sheet_shows_queries_and_results(lupctl: Shell, space: Path, tmp_pat
     np.testing.assert_array_equal(query, first, err_msg="the query is in the gallery, so it comes first")
     assert (lupctl(line).code, lupctl(f"{line} --force").code) == (2, 0)
     ran = lupctl(f"search {gallery} {space}/0.jpg --home {space} --sheet out.gif")
-    assert (ran.code, "ends in one of .png" in ran.err) == (2, True)
+    assert (ran.code, "must end in one of .png" in ran.err) == (2, True)
 
 
 def test_cells_without_an_image_stay_empty() -> None:
@@ -212,8 +212,8 @@ def test_what_cannot_be_searched_is_said(lupctl: Shell, space: Path, tmp_path: P
     assert (ran.code, "warning: " in ran.err) == (0, True)
     write_features(moved, Features(features.features[:, :5].copy(), features.samples, bare))
     ran = lupctl(f"search {moved} {space}/0.jpg --from fine {base}")
-    assert (ran.code, "5 values an image" in ran.err) == (3, True)
+    assert (ran.code, "5 values per image" in ran.err) == (3, True)
     none = features.samples.select(np.zeros(0, np.int64))
     write_features(moved, Features(features.features[:0], none, features.record))
     ran = lupctl(f"search {moved} {space}/0.jpg --from fine {base}")
-    assert (ran.code, "holds no images" in ran.err) == (3, True)
+    assert (ran.code, "has no images" in ran.err) == (3, True)

@@ -399,7 +399,7 @@ def test_sheets_are_written_once(tmp_path: Path, market_pack: Path) -> None:
     with pytest.raises(UsageError, match="exists already"):
         write_sheet(market_pack, out)
     write_sheet(market_pack, out, force=True)
-    with pytest.raises(UsageError, match=r"ends in one of \.png"):
+    with pytest.raises(UsageError, match=r"must end in one of \.png"):
         write_sheet(market_pack, tmp_path / "sheet.txt")
     with pytest.raises(DataError, match="no such pack"):
         write_sheet(tmp_path / "no.h5", tmp_path / "other.png")

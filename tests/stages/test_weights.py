@@ -82,14 +82,14 @@ def test_another_file_than_the_first_time_is_refused(
     monkeypatch.setattr(gdown, "download", lambda *, output, **more: torch.save({"a": torch.ones(2)}, output) or output)
     ran = lupctl("model download luperson-r50 --accept-terms --force")
     assert ran.code == 3
-    assert "luperson-r50: another file than the first time (sha256:" in ran.err
+    assert "luperson-r50: the file differs from the first download (sha256:" in ran.err
     assert (tmp_path / "lup" / "models" / "luperson-r50.pth").read_bytes() == before
 
 
 def test_what_cannot_be_fetched_says_what_to_do(lupctl: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ran = lupctl("model download luperson-nl-r50 --accept-terms")
     assert ran.code == 3
-    assert "in a browser open https://pan.baidu.com/s/1aZxpwlZvekA4V-bQgZOM8w (code pr50) and save it as" in ran.err
+    assert "open https://pan.baidu.com/s/1aZxpwlZvekA4V-bQgZOM8w (code pr50) in a browser and save it as" in ran.err
     assert "hint: then: lupctl model convert lup/models/luperson-nl-r50.pth" in ran.err
 
     def refuse(**given: Any) -> str:
@@ -98,7 +98,7 @@ def test_what_cannot_be_fetched_says_what_to_do(lupctl: Shell, tmp_path: Path, m
     monkeypatch.setattr(gdown, "download", refuse)
     ran = lupctl("model download luperson-r50 --accept-terms")
     assert ran.code == 3
-    assert "luperson-r50: Google Drive did not give it (Too many users have viewed it)" in ran.err
+    assert "luperson-r50: Google Drive did not deliver it (Too many users have viewed it)" in ran.err
     assert not list(tmp_path.rglob("*.pth*"))
     ran = lupctl("model download lupreson-r50")
     assert (ran.code, "did you mean 'luperson-r50'" in ran.err) == (2, True)
@@ -137,7 +137,7 @@ def test_a_trunk_goes_out_and_comes_back(crowd: Path, tmp_path: Path, lupctl: Sh
 def test_what_cannot_go_out(crowd: Path, tmp_path: Path, lupctl: Shell) -> None:
     pretrain(pretrain_job(crowd, tmp_path / "run"), Progress(quiet=True))
     ran = lupctl("model convert run/checkpoint.safetensors --to torchvision --out r18.bin")
-    assert (ran.code, "r18.bin: expected a name that ends with .pth or .safetensors" in ran.err) == (2, True)
+    assert (ran.code, "r18.bin: expected a name that ends in .pth or .safetensors" in ran.err) == (2, True)
     torch.save(thin_trunk(), tmp_path / "foreign.pth")
     assert lupctl("model convert foreign.pth --to torchvision --out a.pth").code == 3
 
@@ -159,7 +159,7 @@ def test_info_tells_what_is_inside(crowd: Path, tmp_path: Path, lupctl: Shell) -
         318,
         0,
     )
-    for name, message in (("gone.pth", "there is no such file"), ("broken.pth", "not a whole file of torch")):
+    for name, message in (("gone.pth", "there is no such file"), ("broken.pth", "not a complete torch file")):
         (tmp_path / "broken.pth").write_bytes((tmp_path / "lup_moco_r50.pth").read_bytes()[:100_000])
         ran = lupctl(f"model info {name}")
         assert ran.code == 3

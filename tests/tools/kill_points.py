@@ -16,7 +16,7 @@ from typing import Any
 STEPS = [
     "lupctl.core.stages.download.run.file_digests",
     "lupctl.core.stages.download.run.unpack_into_slot",
-    "lupctl.core.stages.download.hashes.Memory.remember",
+    "lupctl.core.stages.download.hashes.KnownHashes.remember",
     "lupctl.core.stages.download.run.write_origin",
     "lupctl.core.stages.download.run.move_unpacked",
     "lupctl.core.stages.download.run.move_file",

@@ -1,4 +1,4 @@
-"""The JSON record that every HDF5 file of lupctl carries: what it is, and what led to it."""
+"""The JSON record in every HDF5 file of lupctl: what the file is and how it was made."""
 
 import json
 import os
@@ -25,9 +25,9 @@ def build_record(
     parents: Mapping[str, str] | None = None,
     facts: Mapping[str, object] | None = None,
 ) -> dict[str, Any]:
-    """A record with the entries every file has, and the file's own facts beside them.
+    """A record with the entries that every file has, plus the file's own facts.
 
-    It holds no time of day, so that the same input gives the same bytes.
+    It contains no time of day, so that the same input gives the same bytes.
 
     Args:
         kind: what the file is.
@@ -49,22 +49,22 @@ def build_record(
 
 
 def write_record(file: h5py.File, record: Mapping[str, object]) -> None:
-    """Stores the record as one JSON string with sorted keys in the root attribute `lupctl`."""
+    """Store the record as one JSON string with sorted keys in the root attribute `lupctl`."""
     file.attrs[RECORD_ATTRIBUTE] = json.dumps(record, sort_keys=True, ensure_ascii=False)
 
 
 def reserve_space(stream: BinaryIO, *, begin: int, num_bytes: int) -> None:
-    """Claims bytes of the disk for what HDF5 is about to write; HDF5 gives back what it does not need when it closes.
+    """Reserve disk space for what HDF5 is about to write; HDF5 releases the unused part when it closes the file.
 
-    HDF5 2.0 ends the whole process with a segmentation fault when the disk fills up while it closes a file.
+    HDF5 2.0 crashes the whole process with a segmentation fault when the disk fills up while it closes a file.
 
     Args:
-        stream: the file, open for writing; its position stays.
-        begin: from this byte on.
-        num_bytes: how many.
+        stream: the file, open for writing; its position does not change.
+        begin: first byte to reserve.
+        num_bytes: number of bytes.
 
     Raises:
-        OSError: the disk has no such space.
+        OSError: the disk does not have that much space.
     """
     if hasattr(os, "posix_fallocate"):
         os.posix_fallocate(stream.fileno(), begin, num_bytes)
@@ -83,13 +83,13 @@ def open_recorded(
 
     Args:
         path: the file.
-        kind: what it has to be.
+        kind: what it must be.
         format_number: the format this lupctl reads.
         hint: the command that makes the file again.
 
     Raises:
         DataError: there is no such file.
-        FormatError: no HDF5, cut short, not of this kind, or of another format.
+        FormatError: not HDF5, cut short, of another kind, or of another format.
     """
     if not path.is_file():
         raise DataError(f"{path}: there is no such file", hint=hint)
@@ -97,13 +97,13 @@ def open_recorded(
         # Locks fail on some network disks, and a file that was renamed into place never changes.
         file = h5py.File(path, "r", locking=False)
     except OSError as error:
-        what = "cut short" if "truncated file" in str(error) else "no HDF5 file"
+        what = "cut short" if "truncated file" in str(error) else "not an HDF5 file"
         raise FormatError(f"{path}: {what}; a {kind} file was expected ({error})", hint=hint) from error
     with file:
         try:
             yield file, _read_record(file, path, kind, format_number, hint)
         except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
-            # What h5py raises, depending on its version, when the inner structure of a file is damaged.
+            # Depending on its version, h5py raises any of these when the inner structure of a file is damaged.
             raise FormatError(f"{path}: damaged ({error})", hint=hint) from error
 
 
@@ -116,7 +116,7 @@ def _read_record(file: h5py.File, path: Path, kind: Kind, format_number: int, hi
         ) from error
     if not isinstance(record, dict) or record.get("kind") != kind:
         found = record.get("kind") if isinstance(record, dict) else type(record).__name__
-        raise FormatError(f"{path}: holds {found}; a {kind} file was expected", hint=hint)
+        raise FormatError(f"{path}: contains {found}; a {kind} file was expected", hint=hint)
     if record.get("format") != format_number:
         raise FormatError(
             f"{path}: {kind} format {record.get('format')}; this lupctl reads format {format_number}", hint=hint

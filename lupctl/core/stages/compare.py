@@ -11,15 +11,15 @@ from lupctl.core.system.disk.atomic import check_absent, write_text
 
 
 def compare(reports: Mapping[str, Report], out: Path, *, force: bool = False) -> Comparison:
-    """Compares every pair of runs and writes the comparison as JSON and as a page beside it.
+    """Compare every pair of runs and write the comparison as JSON, with a page next to it.
 
     Args:
         reports: by the name of the run, at least two.
         out: the JSON file.
-        force: overwrite what is there.
+        force: overwrite an existing file.
 
     Raises:
-        DataError: the reports ranked other queries or by another rule.
+        DataError: the reports rank different queries or use different rules.
         UsageError: the file exists.
     """
     check_absent(out, force=force)

@@ -1,4 +1,4 @@
-"""Published weights become a checkpoint of lupctl, with every tensor accounted for."""
+"""Conversion of published weights to a checkpoint of lupctl, with every tensor accounted for."""
 
 import math
 from dataclasses import dataclass
@@ -22,11 +22,11 @@ TABLE_ROWS = 10
 
 
 class MismatchError(FormatError):
-    """A file whose tensors are nearly those of a network.
+    """A file whose tensors almost match those of a network.
 
     Args:
-        message, hint: as of every error.
-        rows: key, shape in the file, shape in the network; the first of them.
+        message, hint: as for every error.
+        rows: the first differences: key, shape in the file, shape in the network.
     """
 
     def __init__(self, message: str, hint: str, rows: tuple[tuple[str, str, str], ...] = ()) -> None:
@@ -41,11 +41,11 @@ class ConvertJob:
     Args:
         source: the foreign file.
         out: the checkpoint.
-        recipe: whose size, filter and, where the file has none, constants of pixels the network gets; None takes
-            the published recipe of such a network.
-        reid: refuse a file that holds no re-id model.
+        recipe: gives the network its image size, filter and, if the file has none, pixel constants; None for the
+            published recipe of such a network.
+        reid: reject a file that is not a re-id model.
         bgr: the network was trained on BGR.
-        encoder: the one to take of a training checkpoint, q or k.
+        encoder: which encoder of a training checkpoint to use, q or k.
         force: overwrite.
         command: the command line, for the record.
     """
@@ -61,20 +61,20 @@ class ConvertJob:
 
 
 def convert(job: ConvertJob, progress: Progress, *, dry: bool = False) -> dict[str, Any]:
-    """Recognises the network of a file and writes it as a checkpoint.
+    """Recognise the network in a file and write it as a checkpoint.
 
     Args:
         job: what to convert.
-        progress: told where pixel constants come from when they are not the file's.
-        dry: recognise and compare only.
+        progress: for a line that says where pixel constants come from if the file has none.
+        dry: only recognise and compare.
 
     Returns:
         what was recognised, as the command prints it.
 
     Raises:
-        UsageError: the output exists, or the file is a checkpoint already.
-        FormatError: the file is damaged, would have to be executed, or holds no network known here.
-        MismatchError: tensors are missing, left over or of another shape.
+        UsageError: the output exists, or the file is already a checkpoint.
+        FormatError: the file is damaged, would have to be executed, or has no known network.
+        MismatchError: tensors are missing, unexpected or of another shape.
     """
     check_absent(job.out, force=job.force)
     refuse_own(job.source)
@@ -84,21 +84,21 @@ def convert(job: ConvertJob, progress: Progress, *, dry: bool = False) -> dict[s
         raise mismatch(job.source, found)
     if job.reid and not is_reid:
         raise FormatError(
-            f"{job.source}: a pre-trained {found.plan.trunk.arch} trunk without heads, no re-id model",
-            hint=f"as an initialisation: leave --reid out, then lupctl finetune DATASET --from {job.out}",
+            f"{job.source}: a pre-trained {found.plan.trunk.arch} trunk without heads, not a re-id model",
+            hint=f"to start from it: leave out --reid, then lupctl finetune DATASET --from {job.out}",
         )
     if not job.bgr and is_turned(found):
         raise FormatError(
-            f"{job.source}: pixel_mean is ImageNet's in the order blue, green, red; lupctl gives networks RGB",
-            hint="--bgr turns the first convolution and the constants round",
+            f"{job.source}: pixel_mean is ImageNet's in the order blue, green, red; lupctl feeds networks RGB",
+            hint="--bgr reverses the channels of the first convolution and the constants",
         )
     if not all(map(math.isfinite, (*(found.mean or ()), *(found.std or ())))):
-        raise FormatError(f"{job.source}: its pixel constants are no finite numbers", hint="download it again")
+        raise FormatError(f"{job.source}: its pixel constants are not finite numbers", hint="download it again")
     found = turn_to_rgb(found) if job.bgr else found
     recipe = job.recipe or default_recipe(found)
     pixels = pick_pixels(found, recipe)
     if found.mean is None or found.std is None:
-        progress.say(f"pixels: {job.source} has no constants; those of {recipe} are taken")
+        progress.say(f"pixels: {job.source} has no constants; using those of {recipe}")
     if not dry:
         header = CheckpointHeader(
             stage="convert",
@@ -129,7 +129,7 @@ def convert(job: ConvertJob, progress: Progress, *, dry: bool = False) -> dict[s
 
 
 def refuse_own(path: Path) -> None:
-    """Refuses a checkpoint of lupctl's own.
+    """Reject a file that is already a checkpoint of lupctl.
 
     Raises:
         UsageError: it is one.
@@ -137,26 +137,26 @@ def refuse_own(path: Path) -> None:
     """
     if not has_header(path):
         return
-    read_header(path)  # one of another format is refused with the command that makes it again
+    read_header(path)  # for one of another format, raises an error with the command that makes it again
     raise UsageError(
-        f"{path}: is a checkpoint of lupctl already",
-        hint=f"use it as it is, as in lupctl finetune DATASET --from {path}; --to torchvision gives its trunk away",
+        f"{path}: is already a checkpoint of lupctl",
+        hint=f"use it as it is, as in lupctl finetune DATASET --from {path}; --to torchvision exports its trunk",
     )
 
 
 def default_recipe(found: Recognised) -> str:
-    """The shipped recipe whose published network this is; PNL's prototypes tell LUPerson-NL from LUPerson."""
+    """The shipped recipe of this published network; PNL's prototypes distinguish LUPerson-NL from LUPerson."""
     if isinstance(found.plan.head, MgnHead):
         return "mgn-luperson" if found.plan.head.extra_bn else "mgn-imagenet"
     return "mgn-luperson-nl" if any(key.endswith("prototypes") for key in found.ignored) else "luperson-moco"
 
 
 def pick_pixels(found: Recognised, recipe: str) -> Pixels:
-    """Size and filter of a recipe of either stage, with the constants of the file where it has them."""
+    """Size and filter of a recipe of either stage, with the constants of the file if it has any."""
     text, origin = find_text(recipe, None)
     stage = parse_recipe(text, origin=origin).get("stage", "finetune")
     pixels = resolve_recipe(stage, recipe).pixels
-    if not isinstance(found.plan.head, MgnHead):  # what pre-training looked at, whatever network that recipe fine-tunes
+    if not isinstance(found.plan.head, MgnHead):  # of pre-training, whatever network that recipe fine-tunes
         pixels = Pixels(mean=pixels.mean, std=pixels.std)
     if found.mean is not None and found.std is not None:
         pixels = pixels.model_copy(update={"mean": found.mean, "std": found.std})
@@ -164,26 +164,26 @@ def pick_pixels(found: Recognised, recipe: str) -> Pixels:
 
 
 def is_turned(found: Recognised) -> bool:
-    """Whether a file's constants are ImageNet's in reverse, the mark of a network that wants BGR."""
+    """Whether a file's constants are ImageNet's in reverse, the mark of a network that expects BGR."""
     if found.mean is None:
         return False
     return all(abs(mine - theirs) < 1e-3 for mine, theirs in zip(found.mean, reversed(IMAGENET_MEAN), strict=True))
 
 
 def mismatch(source: Path, found: Recognised) -> MismatchError:
-    """The error for a file that fits partially: counts, the architecture it comes closest to, and a table."""
+    """The error for a partial match: counts, the nearest architecture, and a table of differences."""
     kinds = {
         "missing": [one for one in found.differences if one.found is None],
         "not in the network": [one for one in found.differences if one.expected is None],
         "of another shape": [one for one in found.differences if one.found is not None and one.expected is not None],
     }
-    told = [f"{len(ones)} {what} ({name_some(one.key for one in ones)})" for what, ones in kinds.items() if ones]
+    counts = [f"{len(ones)} {what} ({name_some(one.key for one in ones)})" for what, ones in kinds.items() if ones]
     trunk, name, extra = found.plan.trunk, "trunk", ""
     if isinstance(found.plan.head, MgnHead):
         name, extra = "mgn", f"{', with' if found.plan.head.extra_bn else ', without'} extra batch norm"
     return MismatchError(
-        f"{source}: nearest is {name} {trunk.arch} of width {trunk.width}{extra}, but {'; '.join(told)}",
-        hint="download it again, or name a file of a layout that lupctl model convert --help lists",
+        f"{source}: nearest is {name} {trunk.arch} of width {trunk.width}{extra}, but {'; '.join(counts)}",
+        hint="download it again, or name a file with a layout that lupctl model convert --help lists",
         rows=tuple((one.key, _shape(one.found), _shape(one.expected)) for one in found.differences[:TABLE_ROWS]),
     )
 

@@ -1,4 +1,4 @@
-"""Every dataset that lupctl knows or that lies in a workspace, and its state there."""
+"""Every dataset that lupctl knows or that is in a workspace, and its state there."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,20 +23,20 @@ class DatasetState:
 
     Args:
         name: what a user types.
-        title: what papers call it; empty for one's own.
+        title: what papers call it; empty for the user's own datasets.
         images: published number of images per role.
         persons: published number of persons per role.
         cameras: published number of cameras.
-        remarks: what the published numbers rest on.
-        terms: of use; empty where lupctl does not know them.
+        remarks: what the published numbers are based on.
+        terms: of use; empty if lupctl does not know them.
         published: where it is described.
-        get: how to have it: `download`, `by hand`, `drawn`, `withdrawn`, or `own`.
-        mirrors: other places, each with how sure it is.
-        archives: checksums that are known.
-        state: what is there, one word per thing.
-        raw: folder with raw data, whether it is there or not.
-        pack: the pack; None where there is none.
-        packed_images: images in it.
+        get: how to get it: `download`, `by hand`, `drawn`, `withdrawn`, or `own`.
+        mirrors: other locations, each with how reliable it is.
+        archives: known checksums.
+        state: what exists, one word for each thing.
+        raw: folder for the raw data, whether it exists or not.
+        pack: the pack; None if there is none.
+        packed_images: number of images in it.
     """
 
     name: str
@@ -57,9 +57,9 @@ class DatasetState:
 
 
 def list_datasets(workspace: Workspace) -> list[DatasetState]:
-    """The catalogue in its order, then what else lies under `raw/` and `packs/`; looks at names, opens no image.
+    """The catalogue in order, then what else is in `raw/` and `packs/`; examines names, opens no image.
 
-    A pack counts as verified when `data verify` found no error in the very files that are there now.
+    A pack counts as verified if `data verify` found no error in exactly the files that are there now.
     """
     known = [_known_state(workspace, catalog_entry(name)) for name in known_datasets()]
     known_folders = {state.raw for state in known}
@@ -75,7 +75,7 @@ def list_datasets(workspace: Workspace) -> list[DatasetState]:
 
 def _known_state(workspace: Workspace, entry: CatalogEntry) -> DatasetState:
     links = dataset_links(entry.name)
-    # A folder under the pack's own name counts as well, as one who placed it by hand would call it.
+    # A folder with the dataset's own name counts as well: users who place the data by hand may choose it.
     folder = workspace.raw / links.folder if links.folder else None
     if not (folder is not None and folder.exists()) and (workspace.raw / entry.name).is_dir():
         folder = workspace.raw / entry.name

@@ -1,4 +1,4 @@
-"""What a machine has."""
+"""Report on the machine: versions, devices, decoder, cores, disk and locks."""
 
 import platform
 import shutil
@@ -20,13 +20,13 @@ LOW_DISK_BYTES = 5 * 2**30
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at.
+    """One thing that was examined.
 
     Args:
         what: its name.
         found: what is there.
-        used: what lupctl does with it.
-        is_well: whether everything can work.
+        used: what lupctl uses it for.
+        is_well: whether lupctl can work with it.
     """
 
     what: str
@@ -36,10 +36,10 @@ class Finding:
 
 
 def examine(home: Path) -> list[Finding]:
-    """Examines everything lupctl depends on.
+    """Examine everything that lupctl depends on.
 
     Args:
-        home: the workspace; need not exist.
+        home: the workspace; it need not exist.
     """
     return [
         Finding("lupctl", version("lupctl"), f"Python {platform.python_version()} on {platform.machine()}"),
@@ -47,8 +47,8 @@ def examine(home: Path) -> list[Finding]:
         *_devices(),
         Finding(
             "faiss",
-            f"{faiss.__version__}, {faiss.get_num_gpus()} GPUs seen",
-            "search --index ivf, re-ranking's neighbours on GPUs that it sees; all other distances are torch's",
+            f"{faiss.__version__}, {faiss.get_num_gpus()} GPUs visible to it",
+            "search --index ivf, and neighbours for re-ranking on these GPUs; torch computes all other distances",
         ),
         _jpeg_decoder(),
         _cores(),
@@ -78,18 +78,18 @@ def _jpeg_decoder() -> Finding:
 
 
 def _cores() -> Finding:
-    return Finding("cores", str(usable_cores()), "decoding workers: all of them beside a GPU, half of them on a CPU")
+    return Finding("cores", str(usable_cores()), "decoding workers: all cores with a GPU, half of them without")
 
 
 def _disk(home: Path) -> Finding:
     place = _existing(home)
     free = shutil.disk_usage(place).free
-    note = "packs and runs" if free > LOW_DISK_BYTES else "packs and runs; that is little"
+    note = "packs and runs" if free > LOW_DISK_BYTES else "packs and runs; low on space"
     return Finding("disk", f"{free / 2**30:.1f} GiB free at {place.resolve()}", note)
 
 
 def _locking(home: Path) -> Finding:
-    """Whether the workspace's file system knows locks, which keep two runs out of one folder."""
+    """Whether the workspace's file system supports locks, which keep two runs out of one folder."""
     place = _existing(home)
     try:
         check_locks(place)
@@ -99,7 +99,7 @@ def _locking(home: Path) -> Finding:
 
 
 def _existing(path: Path) -> Path:
-    """The nearest folder above that exists."""
+    """The path itself if it is a folder, else the nearest existing folder above it."""
     path = path.absolute()
     while not path.is_dir():
         path = path.parent

@@ -38,21 +38,21 @@ PAGE_SUFFIX = ".html"
 
 @dataclass(frozen=True)
 class EvaluationJob:
-    """One command's worth of evaluation.
+    """The settings of one evaluation.
 
     Args:
-        features: files of one network: those `dump` wrote, or made elsewhere; scored as one set.
-        out: the report's file or folder; beside the first features when None.
-        rerank: scores once more after re-ranking.
-        protocol: which rule; `same-camera-allowed` counts the query's person seen by the query's camera as right.
-        shots: draws of a single gallery shot, by that protocol.
+        features: files of one network, written by `dump` or made elsewhere; scored as one set.
+        out: the report's file or folder; next to the first features file when None.
+        rerank: scores again after re-ranking.
+        protocol: the rule; `same-camera-allowed` counts the query's person seen by the query's camera as right.
+        shots: number of draws of a single gallery shot, for that protocol.
         seed: of these draws.
-        persons: how many persons each of them tests.
-        expansion: replaces features by means over their nearest before all else.
-        wanted_fpr: false positive rate of the decision threshold; None takes equal error rates.
+        persons: number of persons that each draw tests.
+        expansion: first replaces features by means over their nearest neighbours.
+        wanted_fpr: false positive rate of the decision threshold; None for equal error rates.
         images: the pack or folder with the images, for the page.
-        page: writes report.html too.
-        force: overwrite a report that is there.
+        page: also writes report.html.
+        force: overwrite an existing report.
         command: the command line, for the record.
     """
 
@@ -72,7 +72,7 @@ class EvaluationJob:
 
     @property
     def same_camera(self) -> SameCamera:
-        """What happens to the query's person seen by the query's camera."""
+        """Whether gallery images of the query's person from the query's camera are kept or dropped."""
         return "keep" if self.protocol == "same-camera-allowed" else "drop"
 
     @property
@@ -96,7 +96,7 @@ class EvaluationJob:
 
     @property
     def html(self) -> Path:
-        """The page beside it."""
+        """The page next to it."""
         return self.report.with_suffix(PAGE_SUFFIX)
 
 
@@ -108,7 +108,7 @@ class EvaluationPlan:
         dataset: name of the dataset.
         counts: what would be ranked.
         dimension: length of a feature.
-        memory_bytes: features and what scoring takes beyond them, an upper estimate.
+        memory_bytes: upper estimate of the features and what scoring needs in addition.
         report: the file that would be written.
     """
 
@@ -120,10 +120,10 @@ class EvaluationPlan:
 
 
 def plan_evaluation(job: EvaluationJob, progress: Progress) -> EvaluationPlan:
-    """Examines who is in the features, without reading them.
+    """Examine who is in the features, without reading the vectors.
 
     Raises:
-        DataError: as `evaluate`, but for features that are not finite.
+        DataError: as `evaluate`, except for features that are not finite.
     """
     head = read_joined_head(job.features, progress=progress)
     samples = head.samples
@@ -141,16 +141,16 @@ def plan_evaluation(job: EvaluationJob, progress: Progress) -> EvaluationPlan:
 
 
 def evaluate(job: EvaluationJob, devices: Sequence[torch.device], progress: Progress) -> Report:
-    """Scores features and writes `report.json` and `report.html`.
+    """Score features and write `report.json` and `report.html`.
 
     Args:
-        job: what to score, how, and where it goes.
-        devices: at least one; they take turns with the queries.
-        progress: lines and bars.
+        job: what to score, how, and where to write the report.
+        devices: at least one; the queries are distributed among them.
+        progress: for progress lines and bars.
 
     Raises:
-        DataError: no features, damaged or not finite ones, those of two networks, a query set that cannot be scored,
-            or a report that cannot be written.
+        DataError: no features, damaged or not finite ones, features of two networks, a query set that cannot be
+            scored, or a report that cannot be written.
         UsageError: the report exists.
         DeviceError: the device has too little memory.
     """
@@ -167,7 +167,7 @@ def evaluate(job: EvaluationJob, devices: Sequence[torch.device], progress: Prog
 
 
 def compute_report(job: EvaluationJob, devices: Sequence[torch.device], progress: Progress) -> Report:
-    """The report of an evaluation that writes nothing.
+    """The report of an evaluation, without writing anything.
 
     Raises:
         DataError, DeviceError: as `evaluate`.
@@ -177,7 +177,7 @@ def compute_report(job: EvaluationJob, devices: Sequence[torch.device], progress
 
 
 def _read(job: EvaluationJob, device: torch.device, progress: Progress) -> JoinedFeatures:
-    """The features as the protocol takes them."""
+    """The features as the protocol uses them."""
     features = read_joined(job.features, progress=progress)
     if job.protocol == "multi-query":
         features = pool_queries(features)
@@ -190,7 +190,7 @@ def _read(job: EvaluationJob, device: torch.device, progress: Progress) -> Joine
 
 def _score(job: EvaluationJob, features: JoinedFeatures, devices: Sequence[torch.device], progress: Progress) -> Scored:
     if is_made_elsewhere(features.record):
-        progress.say(f"{job.features[0]}: made elsewhere; nothing tells which network and images led to it")
+        progress.say(f"{job.features[0]}: made elsewhere; its network and images are not recorded")
     say_where_faiss_runs(job.rerank, devices, progress)
     try:
         scored = score(
@@ -244,12 +244,12 @@ def _page(
 
 
 def check_replaceable(job: EvaluationJob) -> None:
-    """Lets a report take the place of one that it contains: same features, same rule, no re-ranking lost.
+    """Let a report replace one that it includes: same features, same rule, and no re-ranking lost.
 
-    `lupctl eval` and then `lupctl eval --rerank` is what people type, and nothing of the first is lost by the second.
+    Users type `lupctl eval` and then `lupctl eval --rerank`, and the second loses nothing of the first.
 
     Raises:
-        UsageError: another report lies there.
+        UsageError: a different report exists.
     """
     if not job.report.exists():
         return
@@ -263,7 +263,7 @@ def check_replaceable(job: EvaluationJob) -> None:
 
 
 def current_report(job: EvaluationJob) -> Report | None:
-    """The report that lies where the job's would, if the job would give the same scores; else None."""
+    """The existing report at the job's path, if the job would give the same scores; else None."""
     try:
         old = read_report(job.report)
     except DataError:

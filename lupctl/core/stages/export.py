@@ -1,4 +1,4 @@
-"""A checkpoint's network as an ONNX file, proved to give the same features."""
+"""Export of a checkpoint's network as an ONNX file, checked to give the same features."""
 
 import io
 import json
@@ -35,9 +35,9 @@ from lupctl.core.training.nets.standalone import StandaloneNetwork
 from lupctl.core.training.views.pixels import make_view
 from lupctl.core.training.views.plan import draw_views
 
-# The oldest set of operations that torch writes without translating.
+# The oldest operator set that torch writes without translation.
 OPSET: Final = 18
-# Of a feature of unit length. Two libraries that sum in different orders differ by about 1e-7.
+# For a feature of unit length. Two libraries that sum in different orders differ by about 1e-7.
 TOLERANCE: Final = 1e-4
 TRIED_BATCHES: Final = (1, 3)
 SEED: Final = 0
@@ -45,7 +45,7 @@ SEED: Final = 0
 
 @dataclass(frozen=True)
 class ExportJob:
-    """One network to write.
+    """The settings of one export.
 
     Args:
         checkpoint: the network.
@@ -62,15 +62,15 @@ class ExportJob:
 
 @dataclass(frozen=True)
 class ExportResult:
-    """What was written.
+    """The result of an export.
 
     Args:
-        path, bytes: the file.
-        network: in words.
+        path, bytes: the file and its size.
+        network: its description.
         height, width: of the images it takes.
-        dim: of a feature.
-        difference: the largest between a number of a feature by onnxruntime and by PyTorch.
-        record: what is in the file's metadata.
+        dim: length of a feature.
+        difference: largest difference between onnxruntime and PyTorch over all values of all features.
+        record: the record in the file's metadata.
     """
 
     path: Path
@@ -84,11 +84,11 @@ class ExportResult:
 
 
 def plan_export(job: ExportJob) -> dict[str, Any]:
-    """What would be written; the checkpoint is read and its network built.
+    """What an export would write; reads the checkpoint and builds its network.
 
     Raises:
         UsageError: see `check_job`.
-        FormatError: not a checkpoint, or not of a network that this lupctl knows.
+        FormatError: not a checkpoint, or of a network that this lupctl does not know.
     """
     check_job(job)
     encoder, checkpoint = open_cpu(job.checkpoint)
@@ -98,17 +98,17 @@ def plan_export(job: ExportJob) -> dict[str, Any]:
         "network": describe_network(checkpoint.header),
         "height": encoder.view.height,
         "width": encoder.view.width,
-        "about_bytes": job.checkpoint.stat().st_size,  # the classifiers stay behind
+        "about_bytes": job.checkpoint.stat().st_size,  # an upper limit: classifiers are not exported
     }
 
 
 def export(job: ExportJob) -> ExportResult:
-    """Writes the network with pixel constants in front and normalisation behind, and compares it with PyTorch.
+    """Write the network, with pixel constants before it and normalisation after it, and compare it with PyTorch.
 
     Raises:
         UsageError: see `check_job`.
-        FormatError: not a checkpoint, or not of a network that this lupctl knows.
-        DataError: onnxruntime gives other features; there is no file then.
+        FormatError: not a checkpoint, or of a network that this lupctl does not know.
+        DataError: onnxruntime gives different features; no file is written then.
     """
     check_job(job)
     encoder, checkpoint = open_cpu(job.checkpoint)
@@ -122,7 +122,7 @@ def export(job: ExportJob) -> ExportResult:
             model = trace(encoder)
         write_model(partial, model, record, description=description)
         difference = largest_difference(run_model(partial, batches), wanted)
-        if not difference <= TOLERANCE:  # nor where it is no number
+        if not difference <= TOLERANCE:  # also true for NaN
             raise DataError(
                 f"{job.out}: not written; onnxruntime's features differ from PyTorch's by {difference:.1e}, "
                 f"more than {TOLERANCE:.0e}",
@@ -144,15 +144,15 @@ def export(job: ExportJob) -> ExportResult:
 
 
 def check_job(job: ExportJob) -> None:
-    """Refuses at once what would be refused after all the work.
+    """Report at once the errors that would otherwise come up after all the work.
 
     Raises:
-        UsageError: the extra is missing, the output exists, or its name is not that of an ONNX file.
+        UsageError: the extra is missing, the output exists, or its name does not end in .onnx.
     """
     check_packages()
     check_absent(job.out, force=job.force)
     if job.out.suffix != ONNX_SUFFIX:
-        raise UsageError(f"{job.out}: expected a name that ends with {ONNX_SUFFIX}", hint=f"--out {job.out.stem}.onnx")
+        raise UsageError(f"{job.out}: expected a name that ends in {ONNX_SUFFIX}", hint=f"--out {job.out.stem}.onnx")
 
 
 def open_cpu(path: Path) -> tuple[Encoder, Checkpoint]:
@@ -161,10 +161,10 @@ def open_cpu(path: Path) -> tuple[Encoder, Checkpoint]:
 
 
 def trace(encoder: Encoder) -> Any:
-    """The graph as an `onnx.ModelProto` with the weights inside, for any number of images at once."""
+    """The graph as an `onnx.ModelProto` with the weights inside, for batches of any size."""
     view = encoder.view
     network = StandaloneNetwork(encoder.network, mean=view.mean, std=view.std).eval()
-    # Of two images: a single one would be taken for a constant.
+    # Two images: a batch size of 1 would be treated as a constant.
     example = torch.zeros(2, view.height, view.width, 3, dtype=torch.uint8)
     program = torch.onnx.export(
         network,
@@ -185,7 +185,7 @@ def trace(encoder: Encoder) -> Any:
 
 @contextmanager
 def silenced() -> Iterator[None]:
-    """Keeps to itself what the exporter tells on stdout, on stderr, in warnings and in logs."""
+    """Suppress what the exporter writes to stdout, stderr, warnings and logs."""
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:
@@ -197,7 +197,7 @@ def silenced() -> Iterator[None]:
 
 
 def draw_batches(encoder: Encoder) -> list[NDArray[np.uint8]]:
-    """A few images of random pixels, the same in every run, in batches of several sizes."""
+    """A few images of random pixels, the same in every run, in batches of different sizes."""
     random = np.random.default_rng(SEED)
     size = (encoder.view.height, encoder.view.width, 3)
     return [random.integers(0, 256, (count, *size), dtype=np.uint8) for count in TRIED_BATCHES]
@@ -215,12 +215,12 @@ def embed_units(encoder: Encoder, images: NDArray[np.uint8]) -> NDArray[np.float
 
 
 def largest_difference(found: list[NDArray[np.float32]], wanted: list[NDArray[np.float32]]) -> float:
-    """Over all numbers of all features; NaN where one of them is none."""
+    """Largest absolute difference over all values of all features; NaN if any value is NaN."""
     return float(np.abs(np.concatenate(found) - np.concatenate(wanted)).max())
 
 
 def build_record(job: ExportJob, encoder: Encoder, checkpoint: Checkpoint, *, dim: int) -> dict[str, Any]:
-    """Everything that decides the features, and what the network was made from."""
+    """Everything that determines the features, and what the network was made from."""
     header, view = checkpoint.header, encoder.view
     return {
         "format": ONNX_FORMAT,
@@ -241,27 +241,27 @@ def build_record(job: ExportJob, encoder: Encoder, checkpoint: Checkpoint, *, di
         },
         "parents": {"checkpoint": checkpoint.fingerprint},
         "checkpoint_parents": header.parents,
-        "data": [story.model_dump(mode="json", exclude_none=True) for story in header.data],
+        "data": [pack.model_dump(mode="json", exclude_none=True) for pack in header.data],
         "terms": find_terms(checkpoint),
     }
 
 
 def find_terms(checkpoint: Checkpoint) -> list[str]:
-    """Terms of the data a network was trained on, and of a published file it was converted from, where they are known.
+    """Known terms of the data that a network was trained on, and of a published file that it was converted from.
 
-    What `lupctl model download` noted of a file lies beside the checkpoint made from it.
+    The note that `lupctl model download` writes about a file is next to the checkpoint made from it.
     """
-    told = [f"{one.dataset}: {one.terms}" for one in checkpoint.header.data if one.terms]
-    note = checkpoint.path.with_suffix(".pth.json")
-    if note.is_file():
-        story = json.loads(note.read_text(encoding="utf-8"))
-        if story.get("sha256") == checkpoint.header.parents.get("source"):
-            told.append(f"{story['name']}: {story['terms']}")
-    return told
+    terms = [f"{one.dataset}: {one.terms}" for one in checkpoint.header.data if one.terms]
+    path = checkpoint.path.with_suffix(".pth.json")
+    if path.is_file():
+        note = json.loads(path.read_text(encoding="utf-8"))
+        if note.get("sha256") == checkpoint.header.parents.get("source"):
+            terms.append(f"{note['name']}: {note['terms']}")
+    return terms
 
 
 def describe_file(record: dict[str, Any], header: CheckpointHeader) -> str:
-    """The file in a few lines, for a viewer."""
+    """Description of the file in a few lines, for viewers."""
     images, features, pixels = record["images"], record["features"], record["preprocessing"]
     return (
         f"Person re-identification, {describe_network(header)}, exported by lupctl {record['version']}.\n"

@@ -1,4 +1,4 @@
-"""What is inside a pack, in numbers and as a picture."""
+"""Contents of a pack, in numbers and as a picture."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,8 +33,8 @@ class Summary:
         path: the pack.
         dataset: its name.
         images: number of images.
-        persons: number of persons, without junk, distractors and unknown.
-        cameras: number of cameras, without unknown.
+        persons: number of persons, without junk, distractors and unknown persons.
+        cameras: number of cameras, without unknown ones.
         roles: images per role.
         persons_by_role: persons per role.
         distractors: images of person 0.
@@ -44,8 +44,8 @@ class Summary:
         largest: height and width of the image with the most pixels.
         shards: number of files.
         num_bytes: bytes of all encoded images.
-        quarantined: images that were left out when it was packed.
-        check: what the others passed then.
+        quarantined: number of images that were left out when it was packed.
+        check: the check that the other images passed.
         source: where the images came from.
         terms: terms of use.
         fingerprint: of the pack.
@@ -73,21 +73,21 @@ class Summary:
 
 
 def summarize_pack(path: Path) -> Summary:
-    """Counts what is in a pack; reads no image.
+    """Count what is in a pack; reads no image.
 
     Raises:
         DataError: there is no such pack.
         FormatError: it is damaged.
     """
-    made = open_pack(path)
-    samples, size = made.samples, made.size
+    pack = open_pack(path)
+    samples, size = pack.samples, pack.size
     sizes = describe_sizes(size)
     assert sizes is not None, "a pack has images"
     persons = {role: np.unique(samples.person[samples.role == code]) for role, code in ROLE_CODES.items()}
     return Summary(
         path=path,
-        dataset=made.dataset,
-        images=len(made),
+        dataset=pack.dataset,
+        images=len(pack),
         persons=len(np.unique(samples.person[samples.person > 0])),
         cameras=len(np.unique(samples.camera[samples.camera >= 0])),
         roles={role: int((samples.role == code).sum()) for role, code in ROLE_CODES.items()},
@@ -97,37 +97,39 @@ def summarize_pack(path: Path) -> Summary:
         smallest=sizes.smallest,
         median=sizes.median,
         largest=sizes.largest,
-        shards=len(made.shards),
-        num_bytes=made.num_bytes,
-        quarantined=len(made.record["quarantine"]),
-        check=packed_check(made.record),
-        source=dict(made.record.get("source", {})),
-        terms=str(made.record.get("terms", "")),
-        fingerprint=made.fingerprint,
+        shards=len(pack.shards),
+        num_bytes=pack.num_bytes,
+        quarantined=len(pack.record["quarantine"]),
+        check=packed_check(pack.record),
+        source=dict(pack.record.get("source", {})),
+        terms=str(pack.record.get("terms", "")),
+        fingerprint=pack.fingerprint,
     )
 
 
 def write_sheet(path: Path, out: Path, *, force: bool = False) -> Path:
-    """Draws a contact sheet of a pack: a row per person and a column per camera, or a plain grid without labels.
+    """Draw a contact sheet of a pack: one row per person and one column per camera, or a plain grid without labels.
 
-    Persons are taken at even distances over the sorted numbers, at most 16; each cell shows the first image of that
-    person from that camera. Images are fitted into 128 x 64 pixels.
+    At most 16 persons are shown, evenly spaced over the sorted numbers; each cell shows the first image of that person
+    from that camera. Images are scaled to fit 128 x 64 pixels.
 
     Args:
         path: the pack.
-        out: the picture; its ending says how it is encoded (.png .jpg .webp).
-        force: overwrites a picture that is there.
+        out: the picture; its ending determines the encoding (.png .jpg .webp).
+        force: overwrites an existing picture.
 
     Raises:
-        UsageError: the picture is there, or has an ending that is not known.
+        UsageError: the picture exists, or has an unknown ending.
         DataError: there is no such pack, or the disk is full.
     """
     if out.suffix.lower() not in SHEET_SUFFIXES:
-        raise UsageError(f"{out}: a sheet's name ends in one of {' '.join(SHEET_SUFFIXES)}", hint=f"--sheet {out}.png")
+        raise UsageError(
+            f"{out}: the name of a sheet must end in one of {' '.join(SHEET_SUFFIXES)}", hint=f"--sheet {out}.png"
+        )
     check_absent(out, force=force)
-    made = open_pack(path)
-    has_labels = bool((made.samples.person > 0).any())
-    sheet = draw_persons(made) if has_labels else draw_grid(made)
+    pack = open_pack(path)
+    has_labels = bool((pack.samples.person > 0).any())
+    sheet = draw_persons(pack) if has_labels else draw_grid(pack)
     done, encoded = cv2.imencode(out.suffix.lower(), cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))
     assert done, "OpenCV encodes every 8-bit RGB image"
     with atomic_path(out) as partial:
@@ -135,14 +137,14 @@ def write_sheet(path: Path, out: Path, *, force: bool = False) -> Path:
     return out
 
 
-def draw_persons(made: Pack) -> NDArray[np.uint8]:
+def draw_persons(pack: Pack) -> NDArray[np.uint8]:
     """The sheet (H, W, 3) of a pack with persons."""
-    samples = made.samples
+    samples = pack.samples
     persons = _spread(np.unique(samples.person[samples.person > 0]), MOST_ROWS)
     known = samples.person > 0
     cameras = _spread(np.unique(samples.camera[known]), MOST_COLUMNS)
     sheet = _blank_sheet(len(persons), len(cameras))
-    _title(sheet, f"{made.dataset}: {len(made):,} images, {len(np.unique(samples.person[known])):,} persons")
+    _title(sheet, f"{pack.dataset}: {len(pack):,} images, {len(np.unique(samples.person[known])):,} persons")
     for column, camera in enumerate(cameras):
         _write(sheet, f"cam {camera}" if camera >= 0 else "no cam", _corner(0, column)[1], TOP - 6)
     for row, person in enumerate(persons):
@@ -156,24 +158,24 @@ def draw_persons(made: Pack) -> NDArray[np.uint8]:
         for column, camera in enumerate(cameras):
             found = np.flatnonzero(of_person & (samples.camera == camera))
             if len(found):
-                _paste(sheet, made, int(found[0]), row, column)
+                _paste(sheet, pack, int(found[0]), row, column)
             else:
                 _cell(sheet, row, column)[:] = EMPTY
     return sheet
 
 
-def draw_grid(made: Pack) -> NDArray[np.uint8]:
-    """The sheet (H, W, 3) of a pack without persons: images at even distances."""
-    rows = _spread(np.arange(len(made)), MOST_ROWS * MOST_COLUMNS // 2)
+def draw_grid(pack: Pack) -> NDArray[np.uint8]:
+    """The sheet (H, W, 3) of a pack without persons: evenly spaced images."""
+    rows = _spread(np.arange(len(pack)), MOST_ROWS * MOST_COLUMNS // 2)
     sheet = _blank_sheet(-(-len(rows) // MOST_COLUMNS), min(MOST_COLUMNS, len(rows)))
-    _title(sheet, f"{made.dataset}: {len(made):,} images without labels")
-    for place, row in enumerate(rows):
-        _paste(sheet, made, row, place // MOST_COLUMNS, place % MOST_COLUMNS)
+    _title(sheet, f"{pack.dataset}: {len(pack):,} images without labels")
+    for cell, row in enumerate(rows):
+        _paste(sheet, pack, row, cell // MOST_COLUMNS, cell % MOST_COLUMNS)
     return sheet
 
 
 def _spread(values: NDArray[np.int64] | NDArray[np.int16], most: int) -> list[int]:
-    """At most `most` of sorted values at even distances, the first and the last among them."""
+    """At most `most` evenly spaced items of sorted values, including the first and the last."""
     if len(values) > most:
         values = values[np.linspace(0, len(values) - 1, most).round().astype(np.int64)]
     return [int(value) for value in values]
@@ -194,11 +196,11 @@ def _cell(sheet: NDArray[np.uint8], row: int, column: int) -> NDArray[np.uint8]:
     return sheet[top : top + CELL_HEIGHT, left : left + CELL_WIDTH]
 
 
-def _paste(sheet: NDArray[np.uint8], made: Pack, index: int, row: int, column: int) -> None:
+def _paste(sheet: NDArray[np.uint8], pack: Pack, index: int, row: int, column: int) -> None:
     cell = _cell(sheet, row, column)
     cell[:] = EMPTY
     try:
-        pixels = decode_rgb(made.read(index))
+        pixels = decode_rgb(pack.read(index))
     except CorruptImageError:
         top, left = _corner(row, column)
         _write(sheet, "corrupt", left + 4, top + CELL_HEIGHT // 2)

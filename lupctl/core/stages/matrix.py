@@ -1,4 +1,4 @@
-"""Several networks on several test sets: from their reports to one matrix."""
+"""Matrix of several networks on several test sets, made from their reports."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ class MatrixRow:
     """One network and its reports.
 
     Args:
-        name: what the user called it.
+        name: the name that the user gave it.
         checkpoint: the file.
         reports: by dataset.
     """
@@ -29,7 +29,7 @@ class MatrixRow:
 
 
 def is_made_from(features: Path, *, fingerprint: str, pack: Path) -> bool:
-    """Whether a features file is there, and of the network and of the pack as they are now.
+    """Whether a features file exists and was made from the network and the pack as they are now.
 
     Args:
         features: the file.
@@ -37,21 +37,23 @@ def is_made_from(features: Path, *, fingerprint: str, pack: Path) -> bool:
         pack: the pack.
 
     Raises:
-        FormatError: the file is no features file.
+        FormatError: the file is not a features file.
     """
     if not features.is_file():
         return False
-    made, parents = open_pack(pack), read_features_head(features).record["parents"]
-    return bool(parents.get("checkpoint") == fingerprint and parents.get(f"pack:{made.dataset}") == made.fingerprint)
+    opened, parents = open_pack(pack), read_features_head(features).record["parents"]
+    return bool(
+        parents.get("checkpoint") == fingerprint and parents.get(f"pack:{opened.dataset}") == opened.fingerprint
+    )
 
 
 def write_matrix(rows: Sequence[MatrixRow], out: Path, *, force: bool = False) -> ScoreMatrix:
-    """Puts reports together and writes the matrix as JSON and as a page beside it.
+    """Combine reports and write the matrix as JSON, with a page next to it.
 
     Args:
         rows: one or more, each with the same datasets.
         out: the JSON file.
-        force: overwrite what is there.
+        force: overwrite an existing file.
 
     Raises:
         UsageError: the file exists.
@@ -69,7 +71,7 @@ def write_matrix(rows: Sequence[MatrixRow], out: Path, *, force: bool = False) -
 
 
 def _build_run(row: MatrixRow) -> MatrixRun:
-    seen = {story.dataset for story in read_header(row.checkpoint).data}
+    seen = {pack.dataset for pack in read_header(row.checkpoint).data}
     return MatrixRun(
         name=row.name,
         checkpoint=str(row.checkpoint),

@@ -1,4 +1,4 @@
-"""From the images of a source to a pack."""
+"""Packs the images of a source."""
 
 import shutil
 import time
@@ -39,11 +39,11 @@ class PackPlan:
     Args:
         images: number of images.
         roles: images per role.
-        digest: stands for the source as it is now: names, sizes and times of files, labels.
-        num_bytes: bytes of all image files; None where images are made when they are read.
-        path: the pack that is there, a file or a folder of shards; else where it will be.
-        state: whether a pack is there, and whether it was made from the source as it is now.
-        reason: for a pack that is there and not current, what is different.
+        digest: identifies the source as it is now: names, sizes and times of files, labels.
+        num_bytes: bytes of all image files; None if images are made when they are read.
+        path: the existing pack, a file or a folder of shards; else where it will be.
+        state: whether a pack exists, and whether it was made from the source as it is now.
+        reason: what is different, if the existing pack is not current.
     """
 
     images: int
@@ -57,21 +57,21 @@ class PackPlan:
 
 @dataclass(frozen=True)
 class PackResult:
-    """What was packed.
+    """The result of packing.
 
     Args:
         path: the pack, a file or a folder of shards.
         dataset: its name.
         images: number of images in it.
-        persons: number of persons, without junk, distractors and unknown.
-        cameras: number of cameras, without unknown.
+        persons: number of persons, without junk, distractors and unknown persons.
+        cameras: number of cameras, without unknown ones.
         roles: images per role.
         shards: number of files.
         num_bytes: bytes of all encoded images.
         quarantined: images that were left out, each with `name` and `reason`.
         fingerprint: of the pack.
-        check: what every image passed.
-        seconds: it took.
+        check: the check that every image passed.
+        seconds: duration.
     """
 
     path: Path
@@ -91,18 +91,18 @@ class PackResult:
 def plan_pack(
     source: Source, *, out: Path, size: tuple[int, int] | None = None, check: ImageCheck = "header"
 ) -> PackPlan:
-    """Examines the source and at what lies at `out`; reads names, sizes and times, no image.
+    """Examine the source and what is at `out`; reads names, sizes and times, but no image.
 
     Args:
         source: what to pack.
         out: the pack, ending in `.h5`.
-        size: height and width every image is to be resized to.
-        check: what the images of a pack that is there have to have passed; by default the least there is.
+        size: height and width to resize every image to.
+        check: the check that the images of an existing pack must have passed; by default the weakest.
 
     Raises:
-        DataError: the source has no image, strange names, or a name twice.
+        DataError: the source has no images, unexpected names, or a name twice.
     """
-    return _look_at(source, out=out, size=size, check=check)[0]
+    return _examine(source, out=out, size=size, check=check)[0]
 
 
 def pack(
@@ -115,27 +115,27 @@ def pack(
     workers: int | None = None,
     command: Sequence[str] = (),
 ) -> PackResult:
-    """Packs every image of a source that passes the check; the others are listed in the pack's record.
+    """Pack every image of a source that passes the check; the others are listed in the pack's record.
 
-    JPEG and PNG bytes are kept, other encodings become PNG of the same pixels. An interrupted call leaves finished
-    shards behind, in a hidden folder, and the same call goes on from there.
+    JPEG and PNG bytes are kept; other encodings become PNG with the same pixels. An interrupted call leaves its
+    finished shards in a hidden folder, and the same call continues from there.
 
     Args:
         source: what to pack.
-        out: the pack, ending in `.h5`; a folder of that name without the ending when it takes more than one file.
-        progress: where to tell how far it is.
-        settings: what is stored, and what an image has to pass.
-        force: replaces a pack that is there.
+        out: the pack, ending in `.h5`; a folder of that name without the ending if it needs more than one file.
+        progress: for progress lines and bars.
+        settings: what is stored, and the check that an image has to pass.
+        force: replaces an existing pack.
         workers: decoding threads; by default one per core.
         command: the command line, for the record.
 
     Raises:
-        UsageError: a pack is there and `force` is not set.
-        DataError: no image, a name twice, too many images that do not decode, or the disk is full.
+        UsageError: a pack exists and `force` is not set.
+        DataError: no images, a name twice, too many images that do not decode, or the disk is full.
     """
     started_at = time.perf_counter()
     check_absent(out, force=force)
-    plan, samples = _look_at(source, out=out, size=settings.size, check=settings.checked)
+    plan, samples = _examine(source, out=out, size=settings.size, check=settings.checked)
     facts = {
         "dataset": source.dataset,
         "source": source.facts,
@@ -148,7 +148,7 @@ def pack(
     record = build_record("pack", PACK_FORMAT, command=command, parents=_parents(source), facts=facts)
     with PackWriter(out, record=record, shard_bytes=settings.shard_bytes, force=force, resume=True) as writer:
         if writer.position > 0:
-            progress.say(f"going on behind {writer.position:,} images that were packed before")
+            progress.say(f"continuing after {writer.position:,} images that were packed before")
         _check_space(out, plan, done=writer.position)
         mean_bytes = None if plan.num_bytes is None else plan.num_bytes // plan.images
         filling = Filling(writer, source, samples, settings, mean_bytes, pick_workers(workers))
@@ -156,21 +156,21 @@ def pack(
         path = writer.finish()
     if writer.quarantine:
         some = name_rejected(writer.quarantine)
-        progress.warn(f"{len(writer.quarantine):,} of {plan.images:,} images cannot be read, left out: {some}")
+        progress.warn(f"{len(writer.quarantine):,} of {plan.images:,} images cannot be read and are left out: {some}")
     if settings.checked == "header":
-        progress.say(f"{path}: no image was decoded (--check header); lupctl data verify --deep decodes them")
+        progress.say(f"{path}: images were not decoded (--check header); lupctl data verify --deep decodes them")
     return _describe(path, source.dataset, check=settings.checked, started_at=started_at)
 
 
 def tidy_up(out: Path) -> None:
-    """Removes what a command killed in its last moment left beside the whole pack at `out`."""
+    """Remove what a command that was killed at its very end left next to the complete pack at `out`."""
     remove_leftovers(out)
 
 
-def _look_at(source: Source, *, out: Path, size: tuple[int, int] | None, check: ImageCheck) -> tuple[PackPlan, Samples]:
+def _examine(source: Source, *, out: Path, size: tuple[int, int] | None, check: ImageCheck) -> tuple[PackPlan, Samples]:
     samples = source.list_images()
     if len(samples) == 0:
-        raise DataError(f"{source.dataset}: holds no image", hint="lupctl data pack --help")
+        raise DataError(f"{source.dataset}: has no images", hint="lupctl data pack --help")
     repeated = find_repeated(samples.name)
     if len(repeated):
         raise DataError(
@@ -185,13 +185,13 @@ def _look_at(source: Source, *, out: Path, size: tuple[int, int] | None, check: 
 
 
 def _parents(source: Source) -> dict[str, str]:
-    """What tells the parts of a merged source, by their datasets' names."""
+    """Digests of the parts of a merged source, by the names of their datasets."""
     parts = source.facts.get("parts")
     return {f"source:{part['dataset']}": part["digest"] for part in parts} if isinstance(parts, list) else {}
 
 
 def _fill(filling: Filling, *, title: str, progress: Progress) -> None:
-    """Packs every image, unless too many of them are bad."""
+    """Pack every image, unless too many of them are bad."""
     writer, total, max_bad = filling.writer, len(filling.samples), filling.settings.max_bad
     most_bad = int(max_bad * total)
     with (
@@ -200,7 +200,7 @@ def _fill(filling: Filling, *, title: str, progress: Progress) -> None:
     ):
         for count in filled:
             task.advance(count)
-            # Far beyond what is allowed there is no point in going on; five are read so that they can be named.
+            # With too many bad images there is no point in continuing; at least five are found, for the message.
             if len(writer.quarantine) > max(most_bad, NUM_EXAMPLES - 1):
                 break
     if len(writer.quarantine) > most_bad:
@@ -213,12 +213,12 @@ def _too_many_bad(writer: PackWriter, *, total: int, most_bad: int, max_bad: flo
     seen = f"the {total:,} images" if writer.position == total else f"the first {writer.position:,} of {total:,} images"
     return DataError(
         f"{len(bad):,} of {seen} cannot be read, --max-bad {max_bad:g} allows {most_bad:,}: {some}",
-        hint="replace or remove these files, or allow more to be left out, as --max-bad 0.01 does",
+        hint="replace or remove these files, or allow more to be left out, as with --max-bad 0.01",
     )
 
 
 def read_packed_source(out: Path) -> dict[str, Any]:
-    """How the pack at `out` was made from its source (layout, root, ...); empty when there is no pack to tell."""
+    """How the pack at `out` was made from its source (layout, root, ...); empty when there is no pack."""
     try:
         source = read_pack_record(_existing(out)).get("source", {})
     except DataError:
@@ -249,7 +249,7 @@ def _pack_state(out: Path, digest: str, *, size: tuple[int, int] | None, check: 
 
 
 def _check_space(out: Path, plan: PackPlan, *, done: int) -> None:
-    """Refuses before the first image what cannot fit on the disk."""
+    """Fail before the first image if the pack cannot fit on the disk."""
     if plan.num_bytes is None:
         return
     folder = next(parent for parent in out.absolute().parents if parent.exists())
@@ -258,7 +258,7 @@ def _check_space(out: Path, plan: PackPlan, *, done: int) -> None:
     if needed > free:
         raise DataError(
             f"{out}: needs about {needed / 2**20:,.0f} MiB, the disk has {free / 2**20:,.0f} MiB free",
-            hint="free some space, or name another place with --out or --home",
+            hint="free some space, or choose another location with --out or --home",
         )
 
 

@@ -1,4 +1,4 @@
-"""Search: which images of a gallery are nearest to some pictures."""
+"""Search for the images of a gallery that are nearest to given pictures."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,17 +35,17 @@ CHUNK = 64
 
 @dataclass(frozen=True)
 class SearchJob:
-    """One command's worth of searching.
+    """The settings of one search.
 
     Args:
         gallery: a features file; all of its images are searched.
         queries: image files.
         checkpoint: the network that made the features.
-        top: results a query.
-        index: `exact` compares with every image; `ivf` with those of the nearest lists of a kept faiss index.
-        images: the pack or folder behind the features, for the sheet.
+        top: results per query.
+        index: `exact` compares with every image; `ivf` with those in the nearest lists of a stored faiss index.
+        images: the pack or folder with the gallery's images, for the sheet.
         sheet: the picture to write.
-        force: overwrite a sheet that is there.
+        force: overwrite an existing sheet.
     """
 
     gallery: Path
@@ -60,7 +60,7 @@ class SearchJob:
 
 @dataclass(frozen=True)
 class Hit:
-    """One result: an image of the gallery, and 1 - cos to the query; person and camera as the file has them."""
+    """One result: an image of the gallery and its distance (1 - cos) to the query; person and camera as in the file."""
 
     rank: int
     name: str
@@ -81,7 +81,7 @@ def plan_search(job: SearchJob) -> dict[str, Any]:
     """What a search would do; nothing is computed.
 
     Raises:
-        DataError, UsageError: as `search`, but for what only the vectors or the images tell.
+        DataError, UsageError: as `search`, except for errors that only the vectors or the images reveal.
     """
     _check_files(job)
     head = read_any_head(job.gallery)
@@ -100,20 +100,20 @@ def plan_search(job: SearchJob) -> dict[str, Any]:
 
 
 def search(job: SearchJob, device: torch.device, progress: Progress) -> list[Found]:
-    """Searches, and draws the sheet where one is wanted.
+    """Search, and draw the sheet if one is requested.
 
     Raises:
-        DataError: a file is missing or damaged, the features are empty, not finite, or of another network.
-        UsageError: the sheet exists, or has an ending that is not known.
+        DataError: a file is missing or damaged, or the features are empty, not finite, or of another network.
+        UsageError: the sheet exists, or has an unknown ending.
     """
     _check_files(job)
     head = read_any_head(job.gallery)
     if not len(head.samples):
-        raise DataError(f"{job.gallery}: holds no images", hint="lupctl dump RUN DATASET --force")
+        raise DataError(f"{job.gallery}: has no images", hint="lupctl dump RUN DATASET --force")
     _check_network(job, head, progress)
     queries = _encode(job, head, device, progress)
-    asked = UnitRows(queries, np.arange(len(queries)), device=device)
-    cosine, row = _nearest(job, asked.unit(0, len(asked)), device, progress)
+    units = UnitRows(queries, np.arange(len(queries)), device=device)
+    cosine, row = _nearest(job, units.unit(0, len(units)), device, progress)
     found = [Found(query, _hits(head.samples, cosine[at], row[at])) for at, query in enumerate(job.queries)]
     if job.sheet is not None:
         write_sheet(job.sheet, found, open_images(job.images, head.record, progress))
@@ -121,7 +121,7 @@ def search(job: SearchJob, device: torch.device, progress: Progress) -> list[Fou
 
 
 def write_sheet(path: Path, found: list[Found], images: Images) -> None:
-    """Draws a row of pictures a query: the query, then its results with rank and distance, person and camera.
+    """Draw one row of pictures per query: the query, then its results with rank and distance, person and camera.
 
     Raises:
         DataError: the disk is full or refuses the write.
@@ -156,7 +156,7 @@ def _check_files(job: SearchJob) -> None:
     if job.sheet is not None:
         if job.sheet.suffix.lower() not in SHEET_SUFFIXES:
             raise UsageError(
-                f"{job.sheet}: a sheet's name ends in one of {' '.join(SHEET_SUFFIXES)}",
+                f"{job.sheet}: the name of a sheet must end in one of {' '.join(SHEET_SUFFIXES)}",
                 hint=f"--sheet {job.sheet}.png",
             )
         check_absent(job.sheet, force=job.force)
@@ -165,24 +165,24 @@ def _check_files(job: SearchJob) -> None:
 def _check_network(job: SearchJob, head: FeaturesHead, progress: Progress) -> None:
     wanted, found = network_of(head.record), file_fingerprint(job.checkpoint)
     if wanted is None:
-        progress.warn(f"{job.gallery}: names no network; nothing tells whether {job.checkpoint} made these features")
+        progress.warn(f"{job.gallery}: names no network, so it is unknown whether {job.checkpoint} made these features")
     elif wanted != found:
         raise DataError(
-            f"{job.gallery}: made by checkpoint {wanted[:SHOWN]}, and {job.checkpoint} is {found[:SHOWN]}; distances "
+            f"{job.gallery}: made by checkpoint {wanted[:SHOWN]}, but {job.checkpoint} is {found[:SHOWN]}; distances "
             "between features of two networks mean nothing",
             hint="name the checkpoint that made the gallery: --from RUN",
         )
 
 
 def _encode(job: SearchJob, head: FeaturesHead, device: torch.device, progress: Progress) -> NDArray[np.float32]:
-    """Features of the queries, made as those of the gallery were."""
+    """Features of the queries, made in the same way as those of the gallery."""
     encoder, _ = open_encoder(job.checkpoint, device=device, precision=pick_precision("auto", device))
     images = FileImages([str(query) for query in job.queries])
     flip = bool(head.record.get("flip", False))
     vectors = extract_features(encoder, images, chunk=CHUNK, workers=0, flip=flip, progress=progress)
     if vectors.shape[1] != head.shape[1]:
         raise DataError(
-            f"{job.gallery}: {head.shape[1]} values an image, and {job.checkpoint} gives {vectors.shape[1]}",
+            f"{job.gallery}: {head.shape[1]} values per image, but {job.checkpoint} gives {vectors.shape[1]}",
             hint="name the checkpoint that made the gallery: --from RUN",
         )
     return vectors
@@ -206,7 +206,7 @@ def _nearest(
 
 
 def _hits(samples: Samples, cosine: NDArray[np.float32], row: NDArray[np.int64]) -> tuple[Hit, ...]:
-    """The results of one query; the lists that were probed may hold fewer than were asked for (row -1)."""
+    """The results of one query; the probed lists may have fewer images than requested (row -1)."""
     return tuple(
         Hit(
             rank=rank,

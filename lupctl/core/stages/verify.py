@@ -1,4 +1,4 @@
-"""Whether a pack or raw data is sound."""
+"""Checks whether a pack or raw data is sound."""
 
 import hashlib
 import time
@@ -35,22 +35,22 @@ Depth = Literal["counts", "checksums", "decoded"]
 
 @dataclass(frozen=True)
 class Verdict:
-    """What was found.
+    """The result of a check.
 
     Args:
         path: the pack, or the folder with the raw data.
         kind: which of the two.
         dataset: its name.
-        images: number of images looked at.
-        persons: number of persons, without junk, distractors and unknown.
-        cameras: images per camera, without unknown.
+        images: number of images checked.
+        persons: number of persons, without junk, distractors and unknown persons.
+        cameras: images per camera, without unknown cameras.
         roles: images per role.
-        counts: by split and what is counted, found and published.
+        counts: found and published, by split and what is counted.
         fingerprint: of a pack; None for raw data.
-        sizes: heights and widths; None where no image was decoded and there is no pack that knows.
+        sizes: heights and widths; None for raw data of which no image was decoded.
         depth: whether every image was decoded, or its checksum compared, or only names and labels were counted.
         findings: errors first.
-        seconds: it took.
+        seconds: duration of the check.
     """
 
     path: Path
@@ -76,47 +76,47 @@ class Verdict:
 def verify_pack(
     path: Path, *, progress: Progress, deep: bool = False, fast: bool = False, workers: int | None = None
 ) -> Verdict:
-    """Compares every checksum, checks for copies and leaks, and holds the counts against the published ones.
+    """Compare every checksum, check for copies and leaks, and compare the counts with the published ones.
 
-    Needs the pack alone; its raw data may be gone.
+    Needs only the pack; its raw data may be gone.
 
     Args:
         path: the pack.
-        progress: where to tell how far it is.
-        deep: decodes every image, too, and compares its size.
+        progress: for progress lines and bars.
+        deep: also decodes every image and compares its size.
         fast: reads no image: structure, labels and counts only.
         workers: threads; by default one per core.
 
     Raises:
         DataError: there is no such pack.
-        FormatError: its structure is damaged, so that nothing in it can be looked at.
+        FormatError: its structure is damaged, so that nothing in it can be checked.
     """
     started_at = time.perf_counter()
-    made = open_pack(path)
-    names, title = made.samples.name, "checking pack"
+    pack = open_pack(path)
+    names, title = pack.samples.name, "checking pack"
     checks = None
     if deep and not fast:
-        checks = decode_all(made.read, names, title=title, workers=workers, progress=progress)
+        checks = decode_all(pack.read, names, title=title, workers=workers, progress=progress)
     elif not fast:
-        checks = compare_checksums(made, title=title, workers=workers, progress=progress)
-    findings = _check_columns(made) + _check_sizes(made, checks) + _check_order(made)
-    if packed_check(made.record) == "header" and (checks is None or checks.size is None):
-        message = "no image was decoded when it was packed (--check header); lupctl data verify --deep decodes them"
-        findings.append(Finding("note", "check", message, len(made)))
-    if made.record.get("quarantine"):
-        left_out = made.record["quarantine"]
+        checks = compare_checksums(pack, title=title, workers=workers, progress=progress)
+    findings = _check_columns(pack) + _check_sizes(pack, checks) + _check_order(pack)
+    if packed_check(pack.record) == "header" and (checks is None or checks.size is None):
+        message = "images were not decoded when packed (--check header); lupctl data verify --deep decodes them"
+        findings.append(Finding("note", "check", message, len(pack)))
+    if pack.record.get("quarantine"):
+        left_out = pack.record["quarantine"]
         examples = [f"{entry['name']}: {entry['reason']}" for entry in left_out[:NUM_EXAMPLES]]
         message = f"{len(left_out):,} unreadable images were left out when it was packed"
         findings.append(Finding("note", "quarantine", message, len(left_out), examples))
     return _judge(
         path,
         "pack",
-        made.dataset,
-        made.samples,
+        pack.dataset,
+        pack.samples,
         checks=checks,
-        read=made.read,
-        fingerprint=made.fingerprint,
-        sizes=describe_sizes(made.size),
+        read=pack.read,
+        fingerprint=pack.fingerprint,
+        sizes=describe_sizes(pack.size),
         findings=findings,
         started_at=started_at,
     )
@@ -125,17 +125,17 @@ def verify_pack(
 def verify_raw(
     source: Source, *, path: Path, progress: Progress, fast: bool = False, workers: int | None = None
 ) -> Verdict:
-    """Decodes every image, checks for copies and leaks, and holds the counts against the published ones.
+    """Decode every image, check for copies and leaks, and compare the counts with the published ones.
 
     Args:
         source: the raw data.
         path: its folder, for the verdict.
-        progress: where to tell how far it is.
+        progress: for progress lines and bars.
         fast: reads no image: names, labels and counts only.
         workers: threads; by default one per core.
 
     Raises:
-        DataError: no image, or names that do not follow the layout's rule.
+        DataError: no images, or names that do not follow the layout's rule.
     """
     started_at = time.perf_counter()
     samples = source.list_images()
@@ -208,34 +208,34 @@ def _unreadable(checks: ImageChecks) -> list[Finding]:
     ]
 
 
-def _check_columns(made: Pack) -> list[Finding]:
+def _check_columns(pack: Pack) -> list[Finding]:
     wrong = []
     begin = 0
-    for shard in made.shards:
+    for shard in pack.shards:
         end = begin + len(shard)
-        if not columns_hold(shard, made.samples.part(begin, end), made.size[begin:end]):
+        if not columns_hold(shard, pack.samples.part(begin, end), pack.size[begin:end]):
             wrong.append(str(shard.path))
         begin = end
     if not wrong:
         return []
-    message = f"{len(wrong):,} files have other names, labels or records than were written"
+    message = f"{len(wrong):,} files have names, labels or records that differ from what was written"
     return [Finding("error", "columns", message, len(wrong), wrong[:NUM_EXAMPLES])]
 
 
-def _check_sizes(made: Pack, checks: ImageChecks | None) -> list[Finding]:
-    wrong = (made.size == 0).any(axis=1)
+def _check_sizes(pack: Pack, checks: ImageChecks | None) -> list[Finding]:
+    wrong = (pack.size == 0).any(axis=1)
     if checks is not None and checks.size is not None:
-        wrong |= (checks.size != made.size).any(axis=1) & (checks.key != 0)
+        wrong |= (checks.size != pack.size).any(axis=1) & (checks.key != 0)
     rows = np.flatnonzero(wrong)
     if not len(rows):
         return []
-    examples = [made.samples.name[row] for row in rows[:NUM_EXAMPLES].tolist()]
-    message = f"{len(rows):,} images have another size than the pack says"
+    examples = [pack.samples.name[row] for row in rows[:NUM_EXAMPLES].tolist()]
+    message = f"{len(rows):,} images differ in size from what the pack says"
     return [Finding("error", "sizes", message, len(rows), examples)]
 
 
-def _check_order(made: Pack) -> list[Finding]:
-    roles, names = made.samples.role, made.samples.name
+def _check_order(pack: Pack) -> list[Finding]:
+    roles, names = pack.samples.role, pack.samples.name
     findings = []
     unknown = np.flatnonzero(~np.isin(roles, list(ROLE_CODES.values())))
     if len(unknown):

@@ -1,4 +1,4 @@
-"""Fetching published networks, looking into files of weights, and giving trunks away under torchvision's names."""
+"""Downloading published networks, describing weight files, and exporting trunks under torchvision's names."""
 
 import json
 from collections.abc import Mapping
@@ -23,7 +23,7 @@ SAFETENSORS = ".safetensors"
 
 
 def find_weights(name: str) -> PublishedWeights:
-    """The published network of a name.
+    """The published network with a given name.
 
     Raises:
         UsageError: there is none.
@@ -38,7 +38,7 @@ def find_weights(name: str) -> PublishedWeights:
 
 
 def list_weights(models: Path) -> list[dict[str, Any]]:
-    """All published networks, and whether each lies in the workspace."""
+    """All published networks, and whether each is in the workspace."""
     return [
         {
             "name": one.name,
@@ -52,23 +52,23 @@ def list_weights(models: Path) -> list[dict[str, Any]]:
 
 
 def fetch_weights(one: PublishedWeights, models: Path, *, accepted: bool, force: bool) -> Path:
-    """The published file, fetched into a workspace's models; one that was fetched before is taken as it is.
+    """The published file, downloaded into a workspace's models; an earlier download is used as it is.
 
-    No checksum is published. That of the first fetch is kept beside the file and compared from then on.
+    No checksum is published. The checksum of the first download is kept next to the file and compared from then on.
 
     Returns:
         `models/<name>.pth`.
 
     Raises:
-        DataError: the terms were not accepted, it can be fetched by hand only, the download failed, or another file
-            came than the first time.
+        DataError: the terms were not accepted, it can only be fetched by hand, the download failed, or the file
+            differs from the first download.
     """
     out, note = models / f"{one.name}.pth", models / f"{one.name}.pth.json"
     if out.is_file() and not force:
         return out
     if not one.is_direct:
         raise DataError(
-            f"{one.name}: lupctl cannot fetch it; in a browser open {one.place} (code {one.code}) and save it as {out}",
+            f"{one.name}: lupctl cannot fetch it; open {one.place} (code {one.code}) in a browser and save it as {out}",
             hint=f"then: lupctl model convert {out} --out {models / f'{one.name}{SAFETENSORS}'}",
         )
     if not accepted:
@@ -79,11 +79,11 @@ def fetch_weights(one: PublishedWeights, models: Path, *, accepted: bool, force:
         known = json.loads(note.read_text(encoding="utf-8"))["sha256"] if note.is_file() else fingerprint
         if known != fingerprint:
             raise DataError(
-                f"{one.name}: another file than the first time ({fingerprint}, then {known})",
-                hint=f"look at {one.page}; to accept the new one, remove {note}",
+                f"{one.name}: the file differs from the first download ({fingerprint}, then {known})",
+                hint=f"check {one.page}; to accept the new file, remove {note}",
             )
-    story = {"name": one.name, "url": one.url, "page": one.page, "terms": one.terms, "sha256": fingerprint}
-    write_text(note, json.dumps(story, indent=2, sort_keys=True) + "\n")
+    facts = {"name": one.name, "url": one.url, "page": one.page, "terms": one.terms, "sha256": fingerprint}
+    write_text(note, json.dumps(facts, indent=2, sort_keys=True) + "\n")
     return out
 
 
@@ -99,38 +99,38 @@ def _fetch_drive(one: PublishedWeights, path: Path) -> None:
             raise
         reason = str(error).strip().partition("\n")[0]
         raise DataError(
-            f"{one.name}: Google Drive did not give it ({reason})",
+            f"{one.name}: Google Drive did not deliver it ({reason})",
             hint=f"open {one.url} in a browser, save it, then: lupctl model convert FILE",
         ) from error
     if fetched is None or not path.is_file():
-        raise DataError(f"{one.name}: Google Drive gave nothing", hint=f"open {one.url} in a browser")
+        raise DataError(f"{one.name}: Google Drive delivered nothing", hint=f"open {one.url} in a browser")
 
 
 def describe_weights(path: Path) -> dict[str, Any]:
-    """What is in a file of weights: lupctl's own checkpoint, one exported, or a published file that could be converted.
+    """Description of a weight file: a checkpoint of lupctl, an exported one, or a published file that can be converted.
 
     Raises:
         UsageError: an exported file, and the extra for it is missing.
         DataError: there is no such file.
-        FormatError: it is damaged, holds no network known here, or would have to be executed.
+        FormatError: it is damaged, has no known network, or would have to be executed.
     """
     if not path.is_file():
-        raise DataError(f"{path}: there is no such file", hint="lupctl model list, or name a file of weights")
+        raise DataError(f"{path}: there is no such file", hint="lupctl model list, or name a weight file")
     if path.suffix == ONNX_SUFFIX:
         record = {key: value for key, value in read_record(path).items() if key not in ("format", "kind", "recipe")}
         return {"path": str(path), "kind": "onnx", "bytes": path.stat().st_size, **record}
     if has_header(path):
-        made = read_checkpoint(path)
-        told = made.header.model_dump(mode="json", exclude_none=True)
+        checkpoint = read_checkpoint(path)
+        header = checkpoint.header.model_dump(mode="json", exclude_none=True)
         kept = ("stage", "network", "preprocessing", "parents", "data", "command", "version")
         return {
             "path": str(path),
             "kind": "checkpoint",
-            "tensors": len(made.tensors),
-            "values": count_values(made.tensors),
+            "tensors": len(checkpoint.tensors),
+            "values": count_values(checkpoint.tensors),
             "bytes": path.stat().st_size,
-            **{key: told[key] for key in kept},
-            "sha256": made.fingerprint,
+            **{key: header[key] for key in kept},
+            "sha256": checkpoint.fingerprint,
         }
     state = read_foreign(path)
     found = recognise(state, origin=str(path))
@@ -150,35 +150,35 @@ def describe_weights(path: Path) -> dict[str, Any]:
 
 
 def count_values(tensors: Mapping[str, Tensor]) -> int:
-    """Numbers in all tensors together."""
+    """Total number of values in all tensors."""
     return sum(value.numel() for value in tensors.values())
 
 
 def export_trunk(source: Path, out: Path, *, force: bool) -> int:
-    """Writes a checkpoint's trunk as a flat state under torchvision's names, without pooling and heads.
+    """Write a checkpoint's trunk as a flat state under torchvision's names, without pooling and heads.
 
     Args:
-        source: lupctl's checkpoint.
-        out: `.pth` for torch.load, or `.safetensors`, whose header keeps the checkpoint's story.
+        source: a checkpoint of lupctl.
+        out: `.pth` for torch.load, or `.safetensors`, whose header keeps the checkpoint's header.
         force: overwrite.
 
     Returns:
-        how many tensors were written.
+        number of tensors written.
 
     Raises:
         UsageError: `out` exists, or has another ending.
-        FormatError: not a checkpoint of lupctl, or its trunk has no such names.
+        FormatError: not a checkpoint of lupctl, or torchvision has no names for its trunk.
     """
     check_absent(out, force=force)
     if out.suffix not in (".pth", SAFETENSORS):
-        raise UsageError(f"{out}: expected a name that ends with .pth or .safetensors", hint="--out r50.pth")
-    made = read_checkpoint(source)
+        raise UsageError(f"{out}: expected a name that ends in .pth or .safetensors", hint="--out r50.pth")
+    checkpoint = read_checkpoint(source)
     prefix = "backbone."
-    trunk = {key.removeprefix(prefix): value for key, value in made.tensors.items() if key.startswith(prefix)}
+    trunk = {key.removeprefix(prefix): value for key, value in checkpoint.tensors.items() if key.startswith(prefix)}
     if "conv1.weight" not in trunk or "layer4.0.conv1.weight" not in trunk:
-        head = made.header.network.head.kind
+        head = checkpoint.header.network.head.kind
         raise FormatError(
-            f"{source}: a network with head {head} whose trunk is no plain ResNet; torchvision has no names for it",
+            f"{source}: a network with head {head} whose trunk is not a plain ResNet; torchvision has no names for it",
             hint="name a checkpoint of lupctl pretrain, or of finetune without mgn",
         )
     plain = {key: value.contiguous() for key, value in sorted(trunk.items())}
@@ -186,6 +186,6 @@ def export_trunk(source: Path, out: Path, *, force: bool) -> int:
         if out.suffix == ".pth":
             torch.save(plain, partial)
         else:
-            story = format_header(made.header, "checkpoint")
-            save_file(plain, partial, metadata={f"{HEADER_KEY}_source": story})
+            header = format_header(checkpoint.header, "checkpoint")
+            save_file(plain, partial, metadata={f"{HEADER_KEY}_source": header})
     return len(plain)

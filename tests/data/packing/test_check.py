@@ -257,7 +257,7 @@ def test_the_command_says_what_was_checked(tmp_path: Path, lupctl: Shell) -> Non
     write_database(tmp_path / "lup" / "raw" / "crops", crops(30))
     packed = lupctl("data pack crops --check header")
     assert packed.code == 0
-    assert "no image was decoded (--check header)" in packed.err
+    assert "images were not decoded (--check header)" in packed.err
     assert "header" in packed.out
     assert "headers and ends" in lupctl("data info crops").out
     again = lupctl("data pack")

@@ -113,7 +113,7 @@ def test_bad_images_are_left_out_with_their_reason(
     made = open_pack(result.path)
     assert made.record["quarantine"] == result.quarantined
     assert made.samples.name == [f"{row:04d}.jpg" for row in range(10)]
-    assert "5 of 15 images cannot be read, left out: gone.jpg: cannot be read" in capsys.readouterr().err
+    assert "5 of 15 images cannot be read and are left out: gone.jpg: cannot be read" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("num_bad", "max_bad", "passes"), [(1, 0.05, True), (2, 0.05, False), (1, 0.0, False)])
@@ -142,7 +142,7 @@ def test_far_too_many_bad_images_stop_early(tmp_path: Path) -> None:
 
 def test_all_bad_is_an_error_even_when_all_may_be_bad(tmp_path: Path) -> None:
     source = fill(tmp_path / "files", [b"text"] * 3)
-    with pytest.raises(DataError, match="not one image to pack"):
+    with pytest.raises(DataError, match="there are no images to pack"):
         pack(source, out=tmp_path / "b.h5", progress=QUIET, settings=PackSettings(max_bad=1.0))
 
 
@@ -171,7 +171,7 @@ class OtherSource:
 def test_names_twice_and_none_at_all(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"other: 1 names occur more than once: b\.jpg"):
         pack(OtherSource(["a.jpg", "b.jpg", "b.jpg"]), out=tmp_path / "o.h5", progress=QUIET)
-    with pytest.raises(DataError, match="other: holds no image"):
+    with pytest.raises(DataError, match="other: has no images"):
         pack(OtherSource([]), out=tmp_path / "o.h5", progress=QUIET)
     assert list(tmp_path.iterdir()) == []
 

@@ -158,7 +158,7 @@ def test_coco_of_videos_and_of_pictures(lupctl: Shell) -> None:
     assert list(frames_in(open_pack(Path(ran.json["path"]))).values()) == [1, 2]
     ran = lupctl("data build own2 --videos videos/a.avi --detections b.json --json")
     assert ran.code == 3
-    assert "its boxes are of picture files, and it is a video file" in ran.err
+    assert "its boxes are for picture files, but it is a video file" in ran.err
     write_json(Path("a.json"), [{"image_id": 4, "bbox": [40, 20, 30, 60]}])
     ran = lupctl("data build own3 --videos videos/a.avi --detections a.json --json")
     assert list(frames_in(open_pack(Path(ran.json["path"]))).values()) == [4]
@@ -186,7 +186,7 @@ def test_filters_and_every_frame(lupctl: Shell) -> None:
     assert lupctl(f"{line} --filters none --out all.h5").json["images"] == 24
     ran = lupctl(f"{line} --min-score 0.95 --out none.h5")
     assert ran.code == 3
-    assert "not one crop from 24 boxes in 1 videos (score 24)" in ran.err
+    assert "no crops from 24 boxes in 1 videos (score 24)" in ran.err
 
 
 def test_whatever_is_wrong_is_counted_and_named(lupctl: Shell) -> None:
@@ -212,21 +212,21 @@ def test_whatever_is_wrong_is_counted_and_named(lupctl: Shell) -> None:
     ran = lupctl(line)
     assert ran.code == 0, ran.err
     (end,) = [int(reason.split("it ends with frame ")[1].split()[0]) for reason in reasons(ran)["cut"]]
-    promise = "its header promises (cut short?)"
+    promise = "in its header (cut short?)"
     assert reasons(ran) == {
         "boxes": [
-            "1 box no pixels of a video (frame 4)",
+            "1 box not pixels of a video (frame 4)",
             "2 boxes empty or inverted (frame 2)",
             "1 box in frames before number 1, which is the first (frame 0)",
-            "1 box wholly outside (frame 5)",
+            "1 box completely outside (frame 5)",
         ],
         "broken": ["does not open as a video"],
-        "cut": [f"1 box in frames 12 to 12 without a picture: it ends with frame {end} of the 12 that {promise}"],
+        "cut": [f"1 box in frames 12 to 12 without a picture: it ends with frame {end} of the 12 {promise}"],
         "evil": [next(reason for reason in reasons(ran)["evil"] if "not MOTChallenge text" in reason)],
         "gone": ["detections without a video"],
         "nobody": ["no detections"],
         "short": [
-            "short.mkv has the name of short.avi",
+            "short.mkv has the same name as short.avi",
             "3 boxes in frames 13 to 14 without a picture: it ends with frame 12",
         ],
     }
@@ -240,11 +240,11 @@ def test_whatever_is_wrong_is_counted_and_named(lupctl: Shell) -> None:
         {"name": "boxes", "reason": "66.7 % of its 3 boxes leave the frame of 128 x 96: wrong stream?"},
         {"name": "wrong", "reason": "100.0 % of its 2 boxes leave the frame of 128 x 96: wrong stream?"},
     ]
-    assert "warning: 11 things are wrong with videos or detections: " in ran.err
+    assert "warning: 11 problems with videos or detections: " in ran.err
     assert "warning: 2 videos may not fit their boxes: boxes: 66.7 %" in ran.err
     strict = lupctl(f"{line} --strict --out strict.h5")
     assert strict.code == 3
-    assert "11 things are wrong with videos or detections, and --strict is set: " in strict.err
+    assert "11 problems with videos or detections, and --strict is set: " in strict.err
     assert not Path("strict.h5").exists()
     assert lupctl(f"{line} --out strict.h5").json["fingerprint"] == ran.json["fingerprint"]
 
@@ -261,7 +261,7 @@ def test_frames_that_are_missing_inside_are_told(lupctl: Shell) -> None:
     assert ran.json["warnings"] == [
         {
             "name": "a",
-            "reason": "10 of the 14 frames that its header promises: some are missing or the rate varies, and boxes "
+            "reason": "10 of the 14 frames in its header: some are missing or the frame rate varies, so boxes "
             "may show another moment",
         }
     ]
@@ -275,7 +275,7 @@ def test_a_wrong_stream_of_luperson_is_left_out(lupctl: Shell, streets: Path) ->
         "us/rome/ccccccccccc": ["left out: 10.0 % of its 10 boxes leave the frame of 128 x 96: wrong stream?"]
     }
     assert (ran.json["images"], ran.json["dropped"]) == (12, {"video left out": 10})
-    assert "warning: 1 things are wrong with videos or detections: us/rome/ccccccccccc: left out: 10.0 %" in ran.err
+    assert "warning: 1 problems with videos or detections: us/rome/ccccccccccc: left out: 10.0 %" in ran.err
     ran = lupctl(f"{BUILD} --filters none --max-outside 0.2 --force")
     assert (ran.json["images"], ran.json["clipped"], len(ran.json["warnings"])) == (22, 1, 1)
 
@@ -319,7 +319,7 @@ def test_a_pack_that_is_there(lupctl: Shell, streets: Path) -> None:
     write_pickle(streets / "us+rome+ccccccccccc.pkl", luperson_frames(entries(1)))
     changed = lupctl(BUILD)
     assert changed.code == 2
-    assert "luperson.h5: exists already and was made of other videos or in another way" in changed.err
+    assert "luperson.h5: already exists and was made from other videos or in another way" in changed.err
     assert lupctl(f"{BUILD} --force").json["images"] == 13
 
 
@@ -338,7 +338,7 @@ def test_only_what_changed_is_done_again(lupctl: Shell, streets: Path, monkeypat
     monkeypatch.setattr(workers, "build_part", note)
     ran = lupctl(f"{BUILD} --workers 1")
     assert done == ["cn/wuhan/aaaaaaaaaaa", "us/rome/-bbbbbbbbbb", "us/troy/ddddddddddd"]
-    assert "going on behind 1 videos that were finished before" in ran.err
+    assert "continuing after 1 videos that were finished before" in ran.err
     assert ran.json["images"] == 13
 
 
@@ -393,7 +393,7 @@ def test_a_killed_build_goes_on_to_the_same_bytes(
     assert not Path("lup/packs/luperson").exists()
     ran = lupctl(line)
     assert ran.code == 0, ran.err
-    assert "going on behind" in ran.err
+    assert "continuing after" in ran.err
     assert hashes(Path("lup/packs/luperson")) == whole
     assert [path.name for path in Path("lup/packs").iterdir()] == ["luperson"]
 
@@ -449,7 +449,7 @@ def test_two_builds_of_one_pack_do_not_meet(lupctl: Shell, streets: Path) -> Non
     running.communicate()
     assert ran.code == 3
     assert ran.err.splitlines()[-2:] == [
-        "error: lup/packs/luperson.h5: is being built by another process",
+        "error: lup/packs/luperson.h5: another process is building it",
         "hint: wait until it is done, or stop it",
     ]
 
@@ -523,10 +523,10 @@ def test_what_would_be_built(lupctl: Shell, streets: Path) -> None:
         ("luperson --videos videos --detections dets --detector-weights a", 2, "--detector-weights belongs to"),
         ("x --videos videos --detector fasterrcnn --detector-weights a", 2, "--detector-weights a: there is no such"),
         ("../x --videos videos --detections dets", 2, "'../x' cannot be a dataset's name"),
-        ("luperson --videos videos --detections dets --out a.hdf", 2, "a.hdf: a pack's name ends in .h5"),
+        ("luperson --videos videos --detections dets --out a.hdf", 2, "a.hdf: the name of a pack must end in .h5"),
         ("luperson-nl --videos videos --detections dets", 3, "has no pid; this is LUPerson, whose frames begin with 1"),
         ("luperson --videos videos/cn --detections dets/us+troy+ddddddddddd.pkl", 0, ""),
-        ("luperson --videos videos --detections dets/us+troy+ddddddddddd.pkl", 3, "holds the boxes of one video, and"),
+        ("luperson --videos videos --detections dets/us+troy+ddddddddddd.pkl", 3, "has the boxes of one video, but"),
     ],
 )
 def test_commands_that_cannot_be(lupctl: Shell, streets: Path, line: str, code: int, message: str) -> None:
@@ -540,10 +540,10 @@ def test_names_that_fit_nothing(lupctl: Shell) -> None:
     write_mot(Path("d/b.txt"), entries(1))
     ran = lupctl("data build own --videos v --detections d --format mot")
     assert ran.code == 3
-    assert "d: not one of its 1 files or entries (b) has the name of one of the 1 videos (a)" in ran.err
+    assert "d: none of its 1 files or entries (b) has the name of one of the 1 videos (a)" in ran.err
     write_video(Path("v/a/x.avi"))
     assert (
-        "lies in a folder with the name of the video a"
+        "is in a folder with the same name as the video a"
         in lupctl("data build own --videos v --detections d --format mot").err
     )
 

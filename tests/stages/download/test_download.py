@@ -188,7 +188,7 @@ def test_what_changed_since_the_first_download_is_refused(lupctl: Shell, drive: 
     ran = lupctl("data download luperson --accept-terms")
     assert ran.code == 3
     digests = [hashlib.sha256(content).hexdigest() for content in (b"second", b"first vnames.txt")]
-    assert f"error: {list_id}: sha256 {digests[0]}, an earlier download here had {digests[1]}" in ran.err
+    assert f"error: {list_id}: sha256 {digests[0]}, an earlier download had {digests[1]}" in ran.err
     assert not (tmp_path / "lup/raw/luperson/vnames.txt").exists()
     assert not (tmp_path / "lup/raw/luperson/.lupctl-part").exists()
     assert lupctl("data download luperson --accept-terms --force").code == 0
@@ -201,7 +201,7 @@ def test_one_that_fails_does_not_keep_the_others(lupctl: Shell, drive: FakeDrive
     assert ran.code == 3
     assert "error: 2 failures:" in ran.err
     assert (
-        "Google Drive does not give out 1-bFKMRglmD_e3wdtq4jlpjX3N3xGo2d2: too many people fetched it lately" in ran.err
+        "Google Drive does not deliver 1-bFKMRglmD_e3wdtq4jlpjX3N3xGo2d2: too many users fetched it recently" in ran.err
     )
     assert "https://drive.google.com/file/d/" in ran.err.partition("hint: ")[2]
     assert "luperson-nl, by hand:\n  1. link to list of videos: https://drive.google.com/file/d/19XP" in ran.out
@@ -280,16 +280,16 @@ def test_data_that_is_unpacked_already_is_left_alone(lupctl: Shell, market_folde
         (
             "makret1501 --accept-terms",
             2,
-            "'makret1501' is no dataset that lupctl knows; did you mean market1501?",
+            "'makret1501' is not a dataset that lupctl knows; did you mean market1501?",
             "lupctl data list",
         ),
         ("a b --url http://x/y.zip", 2, "--url goes with one dataset, 2 were named", "name one dataset"),
         ("a --sha256 00", 2, "--sha256 goes with --url", "add --url"),
         ("a --url http://x/y.zip --sha256 00", 2, "--sha256 00: 64 hexadecimal digits were expected", "--sha256 HEX"),
         ("a --url file:///etc/passwd", 2, "an http or https address was expected", "--url https://"),
-        ("a --url http://x/", 2, "its path ends in no file's name", "name the address of a file"),
-        ("a --url http://x/%2e%2e", 2, "its path ends in no file's name", "name the address of a file"),
-        ("../a --url http://x/y.zip", 2, "'../a' cannot be a dataset's name", "letters"),
+        ("a --url http://x/", 2, "its path does not end in a file name", "give the address of a file"),
+        ("a --url http://x/%2e%2e", 2, "its path does not end in a file name", "give the address of a file"),
+        ("../a --url http://x/y.zip", 2, "'../a' is not a valid dataset name", "letters"),
         ("market1501 --list v.txt --accept-terms", 2, "market1501 is not made of videos", "luperson"),
         ("luperson --list v.txt --accept-terms", 3, "v.txt: there is no such list", "lupctl data download luperson"),
     ],
@@ -322,7 +322,7 @@ def test_an_address_of_ones_own(lupctl: Shell, server: Server, tmp_path: Path) -
     page = server.add("/crops.zip", content, cuts=[500])
     digest = hashlib.sha256(content).hexdigest()
     line = f"data download crops --url {server.url('/crops.zip')} --accept-terms"
-    assert "not known to lupctl: whoever published the file says" in lupctl(line.removesuffix("--accept-terms")).out
+    assert "not known to lupctl: ask the publisher of the file" in lupctl(line.removesuffix("--accept-terms")).out
     assert lupctl(f"{line} --sha256 {digest}").code == 0
     assert len(page.asked) == 2
     folder = tmp_path / "lup/raw/crops"
@@ -375,7 +375,7 @@ def test_what_would_be_replaced_needs_force(lupctl: Shell, server: Server, tmp_p
     (folder / "a" / "mine.jpg").write_bytes(b"old")
     line = f"data download crops --url {server.url('/crops.zip')} --accept-terms"
     ran = lupctl(line)
-    assert (ran.code, "a exists already and would be replaced" in ran.err) == (3, True)
+    assert (ran.code, "a already exists and would be replaced" in ran.err) == (3, True)
     assert (folder / "a" / "mine.jpg").read_bytes() == b"old"
     assert lupctl(f"{line} --force").code == 0
     assert (set(tree(folder)), (folder / "a/1.jpg").read_bytes()) == ({"a/1.jpg", ".lupctl.json"}, b"new")
@@ -530,7 +530,7 @@ def test_real_gdown_killed_before_the_renaming(server: Server, tmp_path: Path, m
             b'<p class="uc-error-subcaption">Too many users have viewed or downloaded this file recently.</p>',
             "too many",
         ),
-        (b"<html>Sign in</html>", "it shows a page instead of the file|too many people"),
+        (b"<html>Sign in</html>", "it shows a page instead of the file|too many users"),
     ],
 )
 def test_real_gdown_and_a_refusal(
@@ -538,7 +538,7 @@ def test_real_gdown_and_a_refusal(
 ) -> None:
     Redirected(monkeypatch, server)
     server.add("/uc", page, headers={"Content-Type": "text/html"})
-    with pytest.raises(Exception, match=f"Google Drive does not give out abc: ({why})") as error:
+    with pytest.raises(Exception, match=f"Google Drive does not deliver abc: ({why})") as error:
         fetch(tmp_path)
     assert "open https://drive.google.com/file/d/abc/view in a browser" in error.value.hint  # type: ignore[attr-defined]
 
@@ -552,6 +552,6 @@ def test_real_gdown_and_a_full_disk(server: Server, tmp_path: Path, monkeypatch:
     def full(*given: Any, **more: Any) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr("lupctl.core.stages.download.drive._Told.note", full)
+    monkeypatch.setattr("lupctl.core.stages.download.drive._Progress.note", full)
     with pytest.raises(Exception, match="the disk is full"):
         fetch(tmp_path)

@@ -196,7 +196,7 @@ def test_more_than_promised_is_not_kept(server: Server, tmp_path: Path) -> None:
     part.begin(Version(server.url("/file"), page.mark, "", None))
     part.append(CONTENT[:100_000])
     part.close()
-    with pytest.raises(DataError, match="sent more than the 299,990 bytes it had promised; begun again, 1 times"):
+    with pytest.raises(DataError, match="sent more than the 299,990 bytes that it announced; started again, 1 times"):
         fetch(server.url("/file"), tmp_path / "file", patience=Patience(1, 0.001))
     assert list(tmp_path.iterdir()) == []
 
@@ -251,7 +251,7 @@ def test_redirects_are_followed_to_web_addresses_only(server: Server, tmp_path: 
     moved = server.add("/moved", b"", statuses=[302] * 9, headers={"Location": server.url("/file")})
     assert fetch(server.url("/moved"), tmp_path / "file").read_bytes() == CONTENT
     moved.headers = {"Location": "file:///etc/passwd"}
-    with pytest.raises(DataError, match="cannot be asked for"):
+    with pytest.raises(DataError, match="cannot be requested"):
         fetch(server.url("/moved"), tmp_path / "passwd")
     server.add("/loop", b"", statuses=[302] * 99, headers={"Location": server.url("/loop")})
     with pytest.raises(DataError, match="redirects"):
@@ -261,7 +261,7 @@ def test_redirects_are_followed_to_web_addresses_only(server: Server, tmp_path: 
 
 @pytest.mark.parametrize("url", ["file:///etc/passwd", "ftp://127.0.0.1/x", "nonsense", "http://"])
 def test_other_addresses_are_refused(tmp_path: Path, url: str) -> None:
-    with pytest.raises(DataError, match="cannot be asked for") as error:
+    with pytest.raises(DataError, match="cannot be requested") as error:
         fetch(url, tmp_path / "file")
     assert error.value.hint == "give an http or https address"
 

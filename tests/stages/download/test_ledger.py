@@ -135,7 +135,7 @@ def test_a_line_in_the_middle_that_is_no_entry(tmp_path: Path) -> None:
     for bad in (b"not json\n", b'{"video": "x", "state": "lost"}\n', b'{"state": "done"}\n', b"[]\n"):
         good = path.read_bytes()
         path.write_bytes(good + bad + good)
-        with pytest.raises(FormatError, match=r"videos.jsonl: line 2 is no entry of a ledger") as error:
+        with pytest.raises(FormatError, match=r"videos.jsonl: line 2 is not an entry of a ledger") as error:
             Ledger(path)
         assert error.value.hint == f"remove that line: sed -i 2d {path}"
         path.write_bytes(good)
@@ -248,7 +248,7 @@ def test_files_that_are_there_already_are_taken_over(wanted: Wanted) -> None:
 def test_many_failures_in_a_row_end_it(wanted: Wanted) -> None:
     lines = [f"us+x+{number:011d}" for number in range(100)]
     host = Host({line[-11:]: FailedError("Sign in to confirm you are not a bot") for line in lines})
-    with pytest.raises(DataError, match="25 videos failed one after the other, the last with: Sign in to confirm"):
+    with pytest.raises(DataError, match="25 videos failed in a row, the last with: Sign in to confirm"):
         get(wanted, lines, host)
     assert 25 <= len(host.asked) <= 27
     host = Host({line[-11:]: GoneError("Video unavailable") for line in lines})

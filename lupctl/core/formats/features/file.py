@@ -1,4 +1,4 @@
-"""Features, format 1: one vector per image, and who is on it."""
+"""Features, format 1: one vector per image, and who is in it."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -22,11 +22,11 @@ TYPES = ("float32", "float16")
 
 @dataclass(frozen=True)
 class Features:
-    """N vectors with their images.
+    """N vectors and the images they belong to.
 
     Args:
-        features: (N, D) float32 or float16, not normalised; mapped from its file where it was read from one.
-        samples: who is on each image, in the same order.
+        features: (N, D) float32 or float16, not normalised; memory-mapped if it was read from a file.
+        samples: who is in each image, in the same order.
         record: the file's record, as `build_record` makes it.
     """
 
@@ -40,12 +40,12 @@ class Features:
 
 @dataclass(frozen=True)
 class FeaturesHead:
-    """All of a features file but the vectors.
+    """Everything in a features file except the vectors.
 
     Args:
         shape: N, D.
         type_name: `float32` or `float16`.
-        samples: who is on each image.
+        samples: who is in each image.
         record: the file's record.
     """
 
@@ -56,10 +56,10 @@ class FeaturesHead:
 
 
 def write_features(path: Path, features: Features) -> None:
-    """Writes a features file whole, or leaves what was there; the same features give the same bytes.
+    """Write a complete features file, or leave what was there; the same features give the same bytes.
 
     Raises:
-        ValueError: the vectors are no (N, D) matrix of a known type for the N images.
+        ValueError: the vectors are not an (N, D) matrix of a known type for the N images.
         DataError: the disk is full or refuses the write.
     """
     shape, kind = features.features.shape, features.features.dtype
@@ -104,11 +104,11 @@ def write_blocks(
 
 
 def read_features(path: Path) -> Features:
-    """Opens a features file; the vectors are mapped and read as far as they are used, so they may exceed the memory.
+    """Open a features file; the vectors are memory-mapped and read when they are used, so they may exceed the memory.
 
     Raises:
         DataError: there is no such file.
-        FormatError: it is no features file, another format, cut short, or its parts do not fit together.
+        FormatError: not a features file, of another format, cut short, or its parts do not fit together.
     """
     with open_recorded(path, "features", FEATURES_FORMAT, hint=HINT) as (file, record):
         head = _read_head(file, path, record)
@@ -116,7 +116,7 @@ def read_features(path: Path) -> Features:
 
 
 def map_matrix(dataset: h5py.Dataset, path: Path) -> NDArray[Any]:
-    """A matrix in an HDF5 file, mapped read-only where it lies there in one piece, else read into memory.
+    """A matrix in an HDF5 file, mapped read-only if it is contiguous, else read into memory.
 
     Args:
         dataset: (N, D) of any floating-point type.
@@ -127,7 +127,7 @@ def map_matrix(dataset: h5py.Dataset, path: Path) -> NDArray[Any]:
     """
     start = dataset.id.get_offset()  # None for chunked, compressed and never written data
     if start is None or not dataset.size or not dataset.dtype.isnative:
-        # read_direct fills one array; indexing would leave a second copy to the allocator for a moment.
+        # read_direct fills one array; indexing would allocate a second copy for a moment.
         vectors = np.zeros(dataset.shape, dtype=dataset.dtype.newbyteorder("="))
         if dataset.size:
             dataset.read_direct(vectors)
@@ -138,7 +138,7 @@ def map_matrix(dataset: h5py.Dataset, path: Path) -> NDArray[Any]:
 
 
 def read_features_head(path: Path) -> FeaturesHead:
-    """Reads who is in a features file, and its record, but no vectors.
+    """Read the samples and the record of a features file, but no vectors.
 
     Raises:
         DataError, FormatError: as `read_features`.
@@ -149,7 +149,7 @@ def read_features_head(path: Path) -> FeaturesHead:
 
 def _read_head(file: h5py.File, path: Path, record: Mapping[str, Any]) -> FeaturesHead:
     if not isinstance(file.get("features"), h5py.Dataset):
-        raise FormatError(f"{path}: has no features, which every file of this kind holds", hint=HINT)
+        raise FormatError(f"{path}: has no features, which every file of this kind has", hint=HINT)
     samples = read_samples(file, path, hint=HINT)
     shape, kind = file["features"].shape, file["features"].dtype.name
     if kind not in TYPES:

@@ -1,4 +1,4 @@
-"""Features that other programs made: an HDF5 file without lupctl's record, or a NumPy archive."""
+"""Features made by other programs: an HDF5 file without lupctl's record, or a NumPy archive."""
 
 import zipfile
 from collections.abc import Mapping
@@ -27,20 +27,20 @@ from lupctl.core.system.strings import build_column
 ARCHIVE_SUFFIX = ".npz"
 ARCHIVE_ROLES: Final[tuple[Role, ...]] = ("query", "gallery")
 ARRAYS = tuple(f"{role}_{what}" for role in ARCHIVE_ROLES for what in ("features", "persons", "cameras"))
-HINT = "an .npz holds {}; an HDF5 holds features and samples/person, camera, role (2 query, 3 gallery)".format(
+HINT = "an .npz has {}; an HDF5 file has features and samples/person, camera, role (2 query, 3 gallery)".format(
     ", ".join(ARRAYS)
 )
 MADE_ELSEWHERE = "made_elsewhere"
 
 
 def read_any_features(path: Path) -> Features:
-    """Reads a features file of lupctl, or one made elsewhere; the latter's record says `made_elsewhere` and no more.
+    """Read a features file of lupctl, or one made elsewhere, whose record then says little more than `made_elsewhere`.
 
-    Vectors of other number types are converted to float32. Images without names are called by their rows.
+    Vectors of other number types are converted to float32. Images without names are named after their rows.
 
     Raises:
         DataError: there is no such file.
-        FormatError: it is neither, or its parts do not fit together.
+        FormatError: it is neither of them, or its parts do not fit together.
     """
     if is_archive(path):
         return _read_archive(path)
@@ -50,7 +50,7 @@ def read_any_features(path: Path) -> Features:
 
 
 def read_any_head(path: Path) -> FeaturesHead:
-    """Who is in such a file; of lupctl's own files the vectors are not read.
+    """The head of such a file; the vectors of lupctl's own files are not read.
 
     Raises:
         DataError, FormatError: as `read_any_features`.
@@ -68,7 +68,7 @@ def read_any_head(path: Path) -> FeaturesHead:
 
 
 def is_made_elsewhere(record: Mapping[str, Any]) -> bool:
-    """Whether a record stands for a file that had none."""
+    """Whether a record was made up for a file that had none."""
     return bool(record.get(MADE_ELSEWHERE))
 
 
@@ -85,17 +85,17 @@ def is_bare(path: Path) -> bool:
         with h5py.File(path, "r", locking=False) as file:
             return RECORD_ATTRIBUTE not in file.attrs and "features" in file and GROUP in file
     except (OSError, RuntimeError):
-        return False  # whatever is wrong with it, the strict reader says
+        return False  # the strict reader reports whatever is wrong with it
 
 
 def _read_archive(path: Path) -> Features:
     if not zipfile.is_zipfile(path):
-        raise FormatError(f"{path}: no NumPy archive, or cut short", hint=HINT)
+        raise FormatError(f"{path}: not a NumPy archive, or cut short", hint=HINT)
     try:
         with np.load(path, allow_pickle=False) as archive:
             missing = [name for name in ARRAYS if name not in archive.files]
             if missing:
-                raise FormatError(f"{path}: has no {missing[0]} (it holds {', '.join(archive.files)})", hint=HINT)
+                raise FormatError(f"{path}: has no {missing[0]} (it has {', '.join(archive.files)})", hint=HINT)
             arrays = {name: archive[name] for name in ARRAYS}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise FormatError(f"{path}: not readable as a NumPy archive ({error})", hint=HINT) from error
@@ -108,8 +108,8 @@ def _read_archive(path: Path) -> Features:
     (_, queries, *_), (_, gallery, *_) = parts
     if queries.shape[1] != gallery.shape[1]:
         raise FormatError(
-            f"{path}: query_features have {queries.shape[1]} values a row and gallery_features {gallery.shape[1]}; "
-            "one network gives all the same number",
+            f"{path}: query_features has {queries.shape[1]} values per row and gallery_features {gallery.shape[1]}; "
+            "features of one network all have the same length",
             hint=HINT,
         )
     samples = Samples(
@@ -149,7 +149,7 @@ def _read_bare(path: Path) -> Features:
 
 
 def _open_matrix(dataset: h5py.Dataset, path: Path) -> NDArray[Any]:
-    """A floating-point matrix mapped where possible; whatever else lies there, as it is."""
+    """A floating-point matrix, memory-mapped if possible; anything else as it is."""
     is_matrix = dataset.ndim == 2 and dataset.dtype.kind == "f"
     return map_matrix(dataset, path) if is_matrix else np.asarray(dataset[()])
 
@@ -160,7 +160,7 @@ def _as_vectors(values: NDArray[Any], path: Path, name: str) -> NDArray[Any]:
             f"{path}: {name} is {values.dtype} of shape {values.shape}; a floating-point matrix was expected",
             hint=HINT,
         )
-    # A float64 beyond float32 becomes infinite, which scoring refuses by name.
+    # A float64 beyond the range of float32 becomes infinite, which scoring rejects with the name of the image.
     with np.errstate(over="ignore"):
         return values if values.dtype.name in TYPES and values.dtype.isnative else values.astype(np.float32)
 
@@ -176,7 +176,7 @@ def _as_numbers(values: NDArray[Any], path: Path, name: str, count: int, column:
     ends = np.iinfo(kind)
     if count and not (ends.min <= int(values.min()) and int(values.max()) <= ends.max):
         raise FormatError(
-            f"{path}: {name} goes from {values.min()} to {values.max()}; {ends.min} to {ends.max} was expected",
+            f"{path}: {name} ranges from {values.min()} to {values.max()}; {ends.min} to {ends.max} was expected",
             hint=HINT,
         )
     return values.astype(kind)

@@ -1,4 +1,4 @@
-"""Encoded images: what they are, whether they are whole, and their pixels."""
+"""Encoded images: their encoding, whether they are complete, and their pixels."""
 
 import functools
 import zlib
@@ -17,24 +17,24 @@ JPEG_END = b"\xff\xd9"
 JPEG_SCAN = 0xDA
 JPEG_QUALITY = 95
 PNG_START = b"\x89PNG\r\n\x1a\n"
-HINT = "lupctl data verify names every image that cannot be read"
+HINT = "lupctl data verify lists every image that cannot be read"
 
 
 def image_encoding(encoded: bytes) -> Encoding:
-    """What the first bytes say; the name of a file is never asked."""
+    """The encoding according to the first bytes; file names are never consulted."""
     if encoded.startswith(JPEG_START):
         return "jpeg"
     return "png" if encoded.startswith(PNG_START) else "other"
 
 
 def decode_rgb(encoded: bytes) -> NDArray[np.uint8]:
-    """The pixels (H, W, 3) of an encoded image, RGB, turned upright as its EXIF entry says.
+    """The RGB pixels (H, W, 3) of an encoded image, turned upright according to its EXIF entry.
 
-    Some decoders fill the missing part of a JPEG that was cut short with grey and say nothing, so its end is looked
-    for first.
+    Some decoders silently fill the missing part of a JPEG that was cut short with grey, so its end marker is checked
+    first.
 
     Raises:
-        CorruptImageError: empty, no image, cut short or damaged.
+        CorruptImageError: empty, not an image, cut short or damaged.
     """
     check_whole(encoded)
     _silence_decoder()
@@ -48,10 +48,10 @@ def decode_rgb(encoded: bytes) -> NDArray[np.uint8]:
 
 
 def check_whole(encoded: bytes) -> None:
-    """Refuses what can be told to be no whole image without decoding it.
+    """Reject what is recognisably incomplete without decoding it.
 
     Raises:
-        CorruptImageError: empty, a JPEG without end, a PNG with a chunk missing or changed.
+        CorruptImageError: empty, a JPEG without its end marker, a PNG with a missing or damaged chunk.
     """
     if not encoded:
         raise CorruptImageError("empty, 0 bytes", hint=HINT)
@@ -66,7 +66,7 @@ def check_whole(encoded: bytes) -> None:
 
 
 def encode_png(pixels: NDArray[np.uint8]) -> bytes:
-    """PNG of RGB pixels (H, W, 3); decoding gives the same pixels back."""
+    """PNG of RGB pixels (H, W, 3); decoding it gives the same pixels."""
     done, encoded = cv2.imencode(".png", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR))
     assert done, "OpenCV encodes every 8-bit RGB image as PNG"
     return encoded.tobytes()
@@ -81,16 +81,16 @@ def encode_jpeg(pixels: NDArray[np.uint8], *, quality: int = JPEG_QUALITY) -> by
 
 
 def resize_rgb(pixels: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
-    """Pixels (H, W, 3) at another size: area averaging where both sides shrink, else bilinear."""
+    """Pixels (H, W, 3) at another size: area averaging if both sides shrink, else bilinear."""
     shrinks = height <= pixels.shape[0] and width <= pixels.shape[1]
     resized = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
     return resized.astype(np.uint8, copy=False)
 
 
 def _jpeg_ends(encoded: bytes) -> bool:
-    """Whether the end marker stands behind the first scan; cameras append bytes of their own behind it.
+    """Whether there is an end marker after the first scan; cameras append their own bytes after it.
 
-    Segments before the scan are stepped over, because the preview picture inside one has an end marker as well.
+    Segments before the scan are skipped, because the preview picture inside one has an end marker as well.
     """
     at = 2
     while at + 4 <= len(encoded) and encoded[at] == 0xFF:
@@ -129,5 +129,5 @@ def _describe_start(encoded: bytes) -> str:
 
 @functools.cache
 def _silence_decoder() -> None:
-    # OpenCV prints its own lines about images that it refuses; ours name the file.
+    # OpenCV prints its own messages about images that it rejects; ours name the file.
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)

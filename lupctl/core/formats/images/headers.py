@@ -10,30 +10,30 @@ from numpy.typing import NDArray
 from lupctl.core.errors import CorruptImageError
 from lupctl.core.formats.images.codec import JPEG_END, JPEG_SCAN, JPEG_START, PNG_START, check_whole, image_encoding
 
-# Segments that every decoder knows: Huffman tables, quantisation tables, restart interval, comment, applications' own.
+# Segments that every decoder knows: Huffman tables, quantisation tables, restart interval, comment, application data.
 KNOWN_SEGMENTS: Final = frozenset([0xC4, 0xDB, 0xDD, 0xFE, *range(0xE0, 0xF0)])
 # Baseline, extended and progressive with Huffman codes; arithmetic and lossless ones are left to the decoder.
 JPEG_FRAMES: Final = frozenset([0xC0, 0xC1, 0xC2])
-# May hold Exif's word that the image is to be turned, which changes height and width.
+# May contain an Exif orientation, which can swap height and width.
 EXIF_SEGMENT: Final = 0xE1
 PNG_EXIF: Final = b"eXIf"
 SIZE_BYTES: Final = 4
 
 
 class _Head(NamedTuple):
-    """The bytes of a JPEG before its scan, without the four that say its size."""
+    """The bytes of a JPEG before its scan, without the four bytes of its size."""
 
     before: bytes
-    behind: bytes
+    after: bytes
     size_at: int
     num_bytes: int
 
 
 class HeaderReader:
-    """Reads the sizes of JPEGs that lie one after the other.
+    """Reads the sizes of concatenated JPEGs.
 
-    Images of one encoder begin with the same bytes but for their size, so that comparing these with the last one's is
-    a third of the work of stepping through them. Not for several threads at once.
+    Images from one encoder begin with the same bytes except for their size, so comparing these bytes with those of the
+    previous image takes a third of the work of walking through the segments. Not thread-safe.
     """
 
     def __init__(self) -> None:
@@ -47,7 +47,7 @@ class HeaderReader:
             offsets: (n+1); image i is `joined[offsets[i]:offsets[i+1]]`.
 
         Returns:
-            (n, 2) uint16; 0 for an image that has to be decoded to know.
+            (n, 2) uint16; 0 for an image that has to be decoded to find its size.
         """
         sizes = array("H")
         head = self._head
@@ -55,10 +55,10 @@ class HeaderReader:
             at = begin + head.size_at
             if (
                 joined.startswith(head.before, begin)
-                and joined.startswith(head.behind, at + SIZE_BYTES)
+                and joined.startswith(head.after, at + SIZE_BYTES)
                 and joined.endswith(JPEG_END, begin + head.num_bytes, end)
             ):
-                # Two bytes each, the higher first.
+                # Two bytes each, the high byte first.
                 sizes.append(joined[at] << 8 | joined[at + 1])
                 sizes.append(joined[at + 2] << 8 | joined[at + 3])
                 continue
@@ -66,19 +66,19 @@ class HeaderReader:
             sizes.extend(plain_size(encoded) or (0, 0))
             head = self._head = _find_head(encoded) or head
         found = np.frombuffer(sizes, np.uint16).reshape(-1, 2)
-        # A side of 0 is one that the structure does not tell.
+        # A side of 0 is one that the structure does not state.
         return np.where((found != 0).all(axis=1, keepdims=True), found, np.uint16(0))
 
 
 def plain_size(encoded: bytes) -> tuple[int, int] | None:
     """Height and width in pixels that the structure of a whole JPEG or PNG states.
 
-    A JPEG counts as whole when its segments lead to a scan and its last bytes are the end marker, a PNG when every
-    chunk has its checksum and the last is there. What is compressed inside is not looked at.
+    A JPEG counts as whole when its segments lead to a scan and its last bytes are the end marker, a PNG when the
+    checksum of every chunk is right and the last chunk is there. The compressed data inside is not examined.
 
     Returns:
-        None for an image that has to be decoded to know: damaged, cut short, of another encoding, possibly turned by
-        Exif, or of a rare kind.
+        None for an image that has to be decoded to find its size: damaged, cut short, of another encoding, possibly
+        rotated by Exif, or of a rare kind.
     """
     match image_encoding(encoded):
         case "jpeg":
@@ -95,22 +95,22 @@ def plain_size(encoded: bytes) -> tuple[int, int] | None:
 
 
 def _find_head(encoded: bytes) -> _Head | None:
-    """What stands before the scan of a JPEG of a usual kind."""
+    """The bytes before the scan of a JPEG of a common kind."""
     if not encoded.startswith(JPEG_START):
         return None
     at, size_at = 2, 0
     while at + 4 <= len(encoded) and encoded[at] == 0xFF:
         marker = encoded[at + 1]
-        behind = at + 2 + (encoded[at + 2] << 8 | encoded[at + 3])
+        end = at + 2 + (encoded[at + 2] << 8 | encoded[at + 3])
         if marker == JPEG_SCAN:
             if not size_at:
                 return None
-            return _Head(encoded[:size_at], encoded[size_at + SIZE_BYTES : behind], size_at, behind)
-        if marker in JPEG_FRAMES and not size_at and behind >= at + 10:
-            size_at = at + 5  # behind the marker, the length and the bits of a sample
-        elif marker not in KNOWN_SEGMENTS or marker == EXIF_SEGMENT or behind < at + 4:
+            return _Head(encoded[:size_at], encoded[size_at + SIZE_BYTES : end], size_at, end)
+        if marker in JPEG_FRAMES and not size_at and end >= at + 10:
+            size_at = at + 5  # after the marker, the length and the bits per sample
+        elif marker not in KNOWN_SEGMENTS or marker == EXIF_SEGMENT or end < at + 4:
             return None
-        at = behind
+        at = end
     return None
 
 

@@ -1,4 +1,4 @@
-"""The heights and widths of many images in three pairs."""
+"""Smallest, median and largest size of many images."""
 
 from dataclasses import dataclass
 
@@ -22,7 +22,7 @@ class Sizes:
 
 
 def describe_sizes(size: NDArray[np.uint16]) -> Sizes | None:
-    """What sizes there are; the first image where several are smallest or largest. None when there is no image.
+    """Smallest, median and largest size; on a tie the first image counts. None when there is no image.
 
     >>> describe_sizes(np.array([[4, 2], [9, 3], [6, 3]], np.uint16))
     Sizes(smallest=(4, 2), median=(6, 3), largest=(9, 3))

@@ -1,4 +1,4 @@
-"""A checksum over everything in a file of a pack but the images, which have their own."""
+"""A checksum over everything in a file of a pack except the images, which have their own."""
 
 import hashlib
 import json
@@ -24,13 +24,13 @@ def digest_columns(
     """SHA-256 over a file's record and columns; the record carries it under `columns`.
 
     Args:
-        record: of the file; its own `columns` does not count.
+        record: of the file; its own `columns` entry does not count.
         offsets: (n+1) where images begin and end.
         crc32: (n) of the encoded images.
         size: (n, 2) height and width.
-        samples: who is on each image.
+        samples: who is in each image.
     """
-    # Through JSON and back first: a number that is a key is a string when it is read, and sorted as one.
+    # Through JSON and back first: a number used as a key becomes a string when it is read, and is sorted as one.
     plain = json.loads(json.dumps({key: value for key, value in record.items() if key != COLUMNS_KEY}))
     digest = hashlib.sha256(json.dumps(plain, sort_keys=True, ensure_ascii=False).encode())
     for values, kind in (
@@ -48,7 +48,7 @@ def digest_columns(
 
 
 def columns_hold(shard: Shard, samples: Samples, size: NDArray[np.uint16]) -> bool:
-    """Whether record, labels, names and places of a file's images are those that were written.
+    """Whether record, labels, names and offsets of a file's images are those that were written.
 
     Args:
         shard: the file.
@@ -56,4 +56,4 @@ def columns_hold(shard: Shard, samples: Samples, size: NDArray[np.uint16]) -> bo
         size: (n, 2) their height and width.
     """
     found = digest_columns(shard.record, offsets=shard.offsets, crc32=shard.crc32, size=size, samples=samples)
-    return bool(shard.record.get(COLUMNS_KEY, found) == found)  # packs made before there was such a checksum carry none
+    return bool(shard.record.get(COLUMNS_KEY, found) == found)  # packs made before this checksum existed have none

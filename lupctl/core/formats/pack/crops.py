@@ -1,4 +1,4 @@
-"""What a pack of crops knows beside the persons: which frame of which video each was cut from, and where."""
+"""Extra columns of a pack of crops: which frame of which video each crop was cut from, and where."""
 
 from array import array
 from dataclasses import dataclass
@@ -20,8 +20,8 @@ class CropFacts:
     """Where one crop was cut.
 
     Args:
-        frame: number of the frame as the detections count.
-        video: number of the video in the sorted list of all, from 1.
+        frame: number of the frame, as the detections count frames.
+        video: number of the video in the sorted list of all videos, from 1.
         score: of the detector; NaN unknown.
         box: left, top, right and bottom in pixels as detected, before rounding and clipping.
     """
@@ -37,7 +37,7 @@ UNKNOWN = CropFacts(-1, -1, float("nan"), (float("nan"),) * 4)
 
 @dataclass(frozen=True)
 class CropColumns:
-    """N crops in parallel columns; an image that is no crop has -1 and NaN.
+    """N crops as parallel columns; an image that is not a crop has -1 and NaN.
 
     Args:
         frame: (N) int64.
@@ -57,7 +57,7 @@ class CropColumns:
 
 
 class CropColumnsWriter:
-    """Collects the columns of one file; nothing is written where no image is a crop.
+    """Collects the columns of one file; nothing is written if no image is a crop.
 
     Arrays: a file may have millions of rows, and a Python object takes 32 bytes or more.
     """
@@ -66,16 +66,16 @@ class CropColumnsWriter:
         self._frames = array("q")
         self._videos = array("i")
         self._scores = array("f")
-        self._boxes = array("f")  # four numbers in turns
-        self._unknown = 0  # images behind the last crop that are none; most packs have no crop at all
+        self._boxes = array("f")  # four numbers per crop
+        self._unknown = 0  # images since the last crop that are not crops; most packs have no crops at all
 
     @property
     def num_bytes(self) -> int:
-        """What the columns will take."""
+        """Bytes that the columns will take."""
         return (len(self._frames) + self._unknown) * ROW_BYTES if self._frames else 0
 
     def add(self, crop: CropFacts | None) -> None:
-        """Appends one image."""
+        """Append one image."""
         if crop is None:
             self._unknown += 1
             return
@@ -83,11 +83,11 @@ class CropColumnsWriter:
         self._append(crop, 1)
 
     def add_unknown(self, count: int) -> None:
-        """Appends `count` images that are no crops."""
+        """Append `count` images that are not crops."""
         self._unknown += count
 
     def write(self, file: h5py.File) -> None:
-        """Writes `samples/frame`, `video`, `score` and `box` into a file that has its samples."""
+        """Write `samples/frame`, `video`, `score` and `box` into a file that already has its samples."""
         if not self._frames:
             return
         self._fill()
@@ -111,10 +111,10 @@ class CropColumnsWriter:
 
 
 def read_crops(path: Path, *, hint: str) -> CropColumns | None:
-    """The columns of a pack, a file or a folder of shards; None where it holds no crops of videos.
+    """The columns of a pack, a file or a folder of shards; None if it has no crops from videos.
 
     Raises:
-        FormatError: one column is there and another is missing, or they differ in length.
+        FormatError: some columns are missing, or they differ in length.
     """
     parts = []
     for shard in sorted(path.glob("*.h5")) if path.is_dir() else [path]:

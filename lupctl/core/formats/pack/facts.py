@@ -1,4 +1,4 @@
-"""A pack in numbers, read one column and one file at a time: memory does not grow with the number of files."""
+"""A pack in numbers, read one column and one file at a time, so that memory does not grow with the number of files."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,13 +15,13 @@ from lupctl.core.formats.record import open_recorded
 
 @dataclass(frozen=True)
 class PackFacts:
-    """What is in a pack.
+    """The counts of a pack.
 
     Args:
         files: number of files.
         images: number of images.
-        persons: number of persons, without junk, distractors and unknown.
-        cameras: number of cameras, without unknown.
+        persons: number of persons, without junk, distractors and unknown persons.
+        cameras: number of cameras, without unknown ones.
         roles: images per role.
         num_bytes: bytes of all encoded images.
         quarantine: images that were left out, each with `name` and `reason`.
@@ -39,7 +39,7 @@ class PackFacts:
 
 
 def read_pack_facts(path: Path) -> PackFacts:
-    """Counts what is in a pack that was just written; its structure is not checked.
+    """Count what is in a pack that was just written; its structure is not checked.
 
     Raises:
         DataError: there is no such pack.
@@ -70,5 +70,5 @@ def read_pack_facts(path: Path) -> PackFacts:
 
 
 def packed_check(record: Mapping[str, Any]) -> ImageCheck:
-    """What a pack's images had to pass when they were packed; every pack that does not say was decoded."""
+    """The check that a pack's images passed when they were packed; a pack that does not say so was decoded."""
     return "header" if record.get("check") == "header" else "decode"

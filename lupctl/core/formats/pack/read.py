@@ -29,23 +29,23 @@ FINGERPRINT_COLUMNS = {
     "samples/camera": "<i2",
     "samples/role": "u1",
 }
-# Where an encoded image lies: its row, its file's number, its first byte in that file and how many; and its checksum.
-# A plain tuple: one with names costs a tenth of a read.
+# Where an encoded image is: its row, the number of its file, its first byte in that file, its length; and its checksum.
+# A plain tuple: a named one would make a read a tenth slower.
 Place = tuple[int, int, int, int, int]
 
 
 class Pack:
     """Images of one dataset; made by `open_pack`.
 
-    May be read from several threads, after a fork, and sent to another process: files are opened again in each process
-    at the first read.
+    May be read from several threads and after a fork, and may be sent to another process: each process opens the files
+    again at its first read.
 
     Attributes:
         path: the file, or the folder of shards.
         shards: the files, in order.
-        samples: who is on each of the N images.
+        samples: who is in each of the N images.
         size: (N, 2) uint16, height and width.
-        record: the record of the first file, with the quarantines of all.
+        record: the record of the first file, with the quarantined images of all files.
     """
 
     def __init__(self, path: Path, shards: list[Shard], *, samples: Samples, size: NDArray[np.uint16]) -> None:
@@ -56,7 +56,7 @@ class Pack:
         self.record: dict[str, Any] = {**shards[0].record, "quarantine": quarantine}
         self._starts = [0, *accumulate(map(len, shards))]
         self._bases = [shard.base for shard in shards]
-        # One column for all files, so that rows of many files are looked up at once; each file has an offset more.
+        # One column for all files, so that rows of many files are looked up at once; each file has one extra offset.
         self._offsets, self._checksums = shards[0].offsets, shards[0].crc32
         if len(shards) > 1:
             self._offsets = np.concatenate([shard.offsets for shard in shards])
@@ -65,7 +65,7 @@ class Pack:
             replace(shard, offsets=self._offsets[begin + part : end + part + 1], crc32=self._checksums[begin:end])
             for part, (shard, begin, end) in enumerate(zip(shards, self._starts, self._starts[1:], strict=False))
         ]
-        # An element of a memoryview is a Python integer at a third of the cost of numpy's scalar.
+        # An element of a memoryview is a Python integer, at a third of the cost of a numpy scalar.
         self._offset_of, self._checksum_of = self._offsets.data, self._checksums.data
         self._files: list[int] = []
         self._process = -1
@@ -96,7 +96,7 @@ class Pack:
         return pack_fingerprint([shard.path for shard in self.shards])
 
     def read(self, index: int) -> bytes:
-        """The encoded image of one row, its checksum compared.
+        """The encoded image of one row, after comparing its checksum.
 
         Args:
             index: row from 0 to N-1.
@@ -114,10 +114,10 @@ class Pack:
         return self.read_place((index, part, self._bases[part] + begin, length, self._checksum_of[index]))
 
     def find(self, rows: NDArray[np.int64]) -> Iterator[Place]:
-        """Where the encoded images of some rows lie.
+        """Where the encoded images of some rows are.
 
-        Columns of millions are in no cache. Here their rows are fetched from memory side by side, and `read` waits for
-        one after the other.
+        Columns with millions of rows fit no cache. This fetches the rows from memory in parallel, whereas `read` waits
+        for each of them in turn.
 
         Args:
             rows: (B), each from 0 to N-1.
@@ -125,9 +125,9 @@ class Pack:
         Raises:
             IndexError: there is no such row.
         """
-        strange = (rows < 0) | (rows >= len(self))
-        if strange.any():
-            raise IndexError(f"row {rows[strange][0]} of a pack of {len(self)} images")
+        invalid = (rows < 0) | (rows >= len(self))
+        if invalid.any():
+            raise IndexError(f"row {rows[invalid][0]} of a pack of {len(self)} images")
         parts = np.searchsorted(self._starts, rows, side="right") - 1
         begins = self._offsets[rows + parts]
         lengths = self._offsets[rows + parts + 1] - begins
@@ -135,7 +135,7 @@ class Pack:
         return zip(*(column.tolist() for column in columns), strict=True)
 
     def read_place(self, place: Place) -> bytes:
-        """The encoded image at a place that `find` gave, its checksum compared.
+        """The encoded image at a place that `find` returned, after comparing its checksum.
 
         Raises:
             CorruptImageError: the bytes are not those that were packed.
@@ -152,7 +152,7 @@ class Pack:
         return encoded
 
     def close(self) -> None:
-        """Closes this process's files; a later read opens them again."""
+        """Close this process's files; a later read opens them again."""
         for file in getattr(self, "_files", []):
             with suppress(OSError):
                 os.close(file)
@@ -163,7 +163,7 @@ class Pack:
         with self._opening:
             if self._process == os.getpid():
                 return  # another thread was quicker
-            # After a fork the numbers are copies that belong to this process alone, so closing them is right.
+            # After a fork the file descriptors are copies that belong to this process alone, so closing them is safe.
             self.close()
             try:
                 self._files = [open_to_read(shard.path) for shard in self.shards]
@@ -173,10 +173,10 @@ class Pack:
 
 
 def open_pack(path: Path) -> Pack:
-    """Opens a pack and checks its structure, not its images.
+    """Open a pack and check its structure, but not its images.
 
     Raises:
-        DataError: nothing is there.
+        DataError: there is no such pack.
         FormatError: not a pack, of another format, cut short, or a shard is missing.
     """
     shards: list[Shard] = []
@@ -192,10 +192,10 @@ def open_pack(path: Path) -> Pack:
 
 
 def pack_files(path: Path) -> list[Path]:
-    """The files of a pack in their order.
+    """The files of a pack in order.
 
     Raises:
-        DataError: nothing is there.
+        DataError: there is no such pack.
         FormatError: a folder without shards.
     """
     if not path.exists():
@@ -204,18 +204,18 @@ def pack_files(path: Path) -> list[Path]:
     if not files:
         raise FormatError(
             f"{path}: a folder without any *.h5; a pack or a folder of its shards was expected",
-            hint=f"if it holds images: lupctl data pack {path}",
+            hint=f"if it contains images: lupctl data pack {path}",
         )
     return files
 
 
 def pack_fingerprint(files: Sequence[Path]) -> str:
-    """SHA-256 over checksums, lengths, samples and names: the same images give the same, however sharded.
+    """SHA-256 over checksums, lengths, samples and names: the same images give the same hash, however sharded.
 
-    Columns are read one at a time, so that the columns of all files need not be in memory.
+    Columns are read one at a time, so that the columns of all files need not fit in memory.
 
     Args:
-        files: of one pack, in their order.
+        files: of one pack, in order.
     """
     digest = hashlib.sha256()
     for name, kind in FINGERPRINT_COLUMNS.items():
@@ -234,10 +234,10 @@ def pack_fingerprint(files: Sequence[Path]) -> str:
 
 
 def read_pack_record(path: Path) -> dict[str, Any]:
-    """The record of a pack's first file, without the cost of its columns.
+    """The record of a pack's first file, without reading its columns.
 
     Raises:
-        DataError: nothing is there.
+        DataError: there is no such pack.
         FormatError: not a pack, of another format, or cut short.
     """
     first = min(path.glob("*.h5"), default=path) if path.is_dir() else path

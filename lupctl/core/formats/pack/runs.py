@@ -1,4 +1,4 @@
-"""Comparing the checksums of a pack at the speed of the disk: long runs of images at once, no bytes object each."""
+"""Compare the checksums of a pack at disk speed: long runs of images at once, without a bytes object for each image."""
 
 import threading
 from pathlib import Path
@@ -15,7 +15,7 @@ RUN_BYTES = 2**20
 
 
 class Run(NamedTuple):
-    """Consecutive images of one file: `begin` to `end - 1` there, from row `first` of the pack on."""
+    """Consecutive images of one file: `begin` to `end - 1` in the file, starting at row `first` of the pack."""
 
     shard: Shard
     begin: int
@@ -24,14 +24,14 @@ class Run(NamedTuple):
 
 
 class Damage(NamedTuple):
-    """An image whose bytes are not those that were packed: its row in the pack, and how that was seen."""
+    """An image whose bytes are not those that were packed: its row in the pack, and what is wrong."""
 
     row: int
     reason: str
 
 
 def plan_runs(pack: Pack, *, num_bytes: int = RUN_BYTES) -> list[Run]:
-    """The whole pack in runs of at most `num_bytes`, or of one larger image."""
+    """The whole pack as runs of at most `num_bytes`, or of one larger image."""
     runs = []
     start = 0
     for shard in pack.shards:
@@ -46,7 +46,7 @@ def plan_runs(pack: Pack, *, num_bytes: int = RUN_BYTES) -> list[Run]:
 
 
 def find_damage(run: Run) -> list[Damage]:
-    """The images of a run whose checksum is not the one they were packed with; may run in several threads."""
+    """The images of a run whose checksum differs from the packed one; may run in several threads."""
     shard, begin, end, first = run
     offsets = shard.offsets[begin : end + 1] - shard.offsets[begin]
     try:
@@ -65,7 +65,7 @@ _of_thread = threading.local()
 
 
 def _read(path: Path, begin: int, length: int) -> tuple[memoryview, int]:
-    """A thread's own buffer, filled again at each call, and how many bytes of the file there were."""
+    """The calling thread's buffer, refilled on each call, and the number of bytes that the file had."""
     buffer = getattr(_of_thread, "buffer", None)
     if buffer is None or len(buffer) < length:
         buffer = _of_thread.buffer = bytearray(length)

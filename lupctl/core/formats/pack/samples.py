@@ -1,4 +1,4 @@
-"""Who is on each image: the columns that sources, packs and features share."""
+"""Who is in each image: the columns that sources, packs and features share."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,14 +13,14 @@ from lupctl.core.errors import FormatError
 from lupctl.core.system.strings import StringColumn, StringColumnBuilder
 
 GROUP = "samples"
-# Names that h5py makes Python objects of at the same time; larger blocks are slower.
+# Number of names that h5py turns into Python objects at once; larger blocks are slower.
 NAME_ROWS = 1 << 13
 COLUMN_TYPES: dict[str, np.dtype[Any]] = {"person": np.dtype("<i8"), "camera": np.dtype("<i2"), "role": np.dtype("u1")}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Samples:
-    """N images in parallel columns.
+    """N images as parallel columns.
 
     Args:
         person: (N) int64, the dataset's own number; -1 unknown or junk.
@@ -45,16 +45,16 @@ class Samples:
         )
 
     def part(self, begin: int, end: int) -> "Samples":
-        """The samples `begin` to `end - 1`, which share the memory of all."""
+        """The samples `begin` to `end - 1`, as views of the same memory."""
         rows = slice(begin, end)
         return Samples(person=self.person[rows], camera=self.camera[rows], role=self.role[rows], name=self.name[rows])
 
 
 def concatenate_samples(parts: list[Samples]) -> Samples:
-    """Several runs of samples, one after the other; one run is returned as it is.
+    """Several runs of samples, one after the other; a single run is returned as it is.
 
     Args:
-        parts: is emptied on the way, so that no more than one run of names is in memory twice.
+        parts: is emptied along the way, so that at most one run of names is in memory twice.
     """
     if len(parts) == 1:
         return parts.pop()
@@ -68,7 +68,7 @@ def concatenate_samples(parts: list[Samples]) -> Samples:
 
 
 def write_samples(file: h5py.File, samples: Samples) -> None:
-    """Writes `samples/person`, `camera`, `role` and `name` into an open HDF5 file."""
+    """Write `samples/person`, `camera`, `role` and `name` into an open HDF5 file."""
     group = file.create_group(GROUP)
     for column, values in (("person", samples.person), ("camera", samples.camera), ("role", samples.role)):
         group.create_dataset(column, data=np.asarray(values, COLUMN_TYPES[column]), track_times=False)
@@ -81,7 +81,7 @@ def write_samples(file: h5py.File, samples: Samples) -> None:
 
 
 def read_samples(file: h5py.File, path: Path, *, hint: str) -> Samples:
-    """Reads what `write_samples` wrote.
+    """Read what `write_samples` wrote.
 
     Args:
         file: the open file.
@@ -89,11 +89,11 @@ def read_samples(file: h5py.File, path: Path, *, hint: str) -> Samples:
         hint: the command that makes the file again.
 
     Raises:
-        FormatError: a column is missing or has another length than the others.
+        FormatError: a column is missing or differs in length from the others.
     """
     missing = [column for column in (*COLUMN_TYPES, "name") if f"{GROUP}/{column}" not in file]
     if missing:
-        raise FormatError(f"{path}: has no {GROUP}/{missing[0]}, which every file of this kind holds", hint=hint)
+        raise FormatError(f"{path}: has no {GROUP}/{missing[0]}, which every file of this kind has", hint=hint)
     columns = {column: file[f"{GROUP}/{column}"][()].astype(kind, copy=False) for column, kind in COLUMN_TYPES.items()}
     names = read_names(file[f"{GROUP}/name"])
     for column, values in columns.items():
@@ -103,10 +103,10 @@ def read_samples(file: h5py.File, path: Path, *, hint: str) -> Samples:
 
 
 def read_names(dataset: h5py.Dataset) -> StringColumn:
-    """A column of variable-length strings; h5py's own way would make a Python object of every name at once.
+    """A column of variable-length strings; h5py itself would make a Python object of every name at once.
 
     Raises:
-        ValueError: no strings, or a name is not UTF-8.
+        ValueError: not strings, or a name is not UTF-8.
     """
     letters = bytearray()
     ends = np.zeros(len(dataset) + 1, np.int64)
@@ -121,14 +121,14 @@ def read_names(dataset: h5py.Dataset) -> StringColumn:
 
 
 def read_name_blocks(dataset: h5py.Dataset) -> Iterator[list[bytes]]:
-    """The names of a column in UTF-8, some thousands at a time.
+    """The names of a column in UTF-8, a few thousand at a time.
 
     Raises:
-        ValueError: no strings, or a name is not UTF-8.
+        ValueError: not strings, or a name is not UTF-8.
     """
     if dataset.ndim != 1 or h5py.check_string_dtype(dataset.dtype) is None:
-        raise ValueError(f"{dataset.name} is no column of strings")
+        raise ValueError(f"{dataset.name} is not a column of strings")
     for start in range(0, len(dataset), NAME_ROWS):
         block: list[bytes] = dataset[start : start + NAME_ROWS].tolist()
-        b"\0".join(block).decode("utf-8")  # with something between them: each has to be UTF-8 by itself
+        b"\0".join(block).decode("utf-8")  # with a separator: each name has to be valid UTF-8 by itself
         yield block

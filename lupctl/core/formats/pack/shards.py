@@ -1,4 +1,4 @@
-"""One file of a pack: where its images lie, and who is on them."""
+"""One file of a pack: where its images are, and who is in them."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +22,7 @@ class Shard:
 
     Args:
         path: the file.
-        base: where in the file the run of image bytes begins.
+        base: position in the file where the run of image bytes begins.
         offsets: (n+1) int64; image i is the bytes from `offsets[i]` to `offsets[i+1]` of that run.
         crc32: (n) uint32, of each encoded image.
         record: the file's own record.
@@ -39,10 +39,10 @@ class Shard:
 
 
 def read_shard(path: Path) -> tuple[Shard, Samples, NDArray[np.uint16]]:
-    """Everything in one file of a pack but the images.
+    """Everything in one file of a pack except the images.
 
     Returns:
-        where the images lie, who is on each of the n, and (n, 2) their height and width.
+        where the images are, who is in each of the n images, and (n, 2) their height and width.
 
     Raises:
         DataError: no such file.
@@ -51,7 +51,7 @@ def read_shard(path: Path) -> tuple[Shard, Samples, NDArray[np.uint16]]:
     with open_recorded(path, "pack", PACK_FORMAT, hint=HINT) as (file, record):
         missing = [name for name in ("bytes", "offsets", "crc32", "size") if f"images/{name}" not in file]
         if missing:
-            raise FormatError(f"{path}: has no images/{missing[0]}, which every pack holds", hint=HINT)
+            raise FormatError(f"{path}: has no images/{missing[0]}, which every pack has", hint=HINT)
         shard = Shard(
             path=path,
             base=_byte_run_start(file["images/bytes"], path),
@@ -66,14 +66,14 @@ def read_shard(path: Path) -> tuple[Shard, Samples, NDArray[np.uint16]]:
 
 
 def check_sequence(path: Path, shards: list[Shard]) -> None:
-    """Refuses a folder in which a shard is missing or belongs to another pack.
+    """Reject a folder in which a shard is missing or belongs to another pack.
 
     Args:
         path: the folder.
         shards: its files, in order.
 
     Raises:
-        FormatError: they are not the whole of one pack.
+        FormatError: they are not one complete pack.
     """
     last = len(shards) - 1
     for index, shard in enumerate(shards):
@@ -84,14 +84,16 @@ def check_sequence(path: Path, shards: list[Shard]) -> None:
                 hint=HINT,
             )
         if shard.record.get("digest") != shards[0].record.get("digest"):
-            raise FormatError(f"{path}: {shard.path.name} was packed from other images than the first", hint=HINT)
+            raise FormatError(
+                f"{path}: {shard.path.name} was packed from different images than the first file", hint=HINT
+            )
 
 
 def _byte_run_start(images: h5py.Dataset, path: Path) -> int:
     """Where the run of image bytes begins in the file."""
     start = images.id.get_offset()  # None for chunked, compressed and never written data
     if images.ndim != 1 or images.dtype != np.uint8 or start is None:
-        raise FormatError(f"{path}: images/bytes is no contiguous run of uint8, so it cannot be read", hint=HINT)
+        raise FormatError(f"{path}: images/bytes is not a contiguous run of uint8, so it cannot be read", hint=HINT)
     if start + images.shape[0] > path.stat().st_size:
         raise FormatError(f"{path}: cut short, {start + images.shape[0]:,} bytes were expected", hint=HINT)
     return int(start)

@@ -1,4 +1,4 @@
-"""What `data verify` found, kept beside the pack, so that a listing can tell without reading it all again."""
+"""The result of `data verify`, kept next to the pack, so that a listing can show it without reading the pack again."""
 
 import json
 from contextlib import suppress
@@ -16,10 +16,10 @@ class KnownVerdict:
     """The outcome of an earlier check of a pack.
 
     Args:
-        fingerprint: of the pack that was checked; empty where it was not asked for.
+        fingerprint: of the pack that was checked; empty if it was not computed.
         sound: whether no error was found.
         deep: whether every image was decoded.
-        files: name, size and time of change of each file of the pack when the check began.
+        files: name, size and modification time of each file of the pack when the check began.
     """
 
     fingerprint: str
@@ -29,7 +29,7 @@ class KnownVerdict:
 
 
 def pack_files(pack: Path) -> list[list[str | int]]:
-    """Name, size in bytes and time of change in ns of each file of a pack: cheap to ask, other for another pack."""
+    """Name, size in bytes and modification time in ns of each file of a pack: cheap to get, different for each pack."""
     paths = sorted(pack.glob("*.h5")) if pack.is_dir() else [pack]
     return [[path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in paths]
 
@@ -37,17 +37,18 @@ def pack_files(pack: Path) -> list[list[str | int]]:
 def note_verdict(
     pack: Path, *, files: list[list[str | int]], sound: bool, deep: bool = False, fingerprint: str = ""
 ) -> None:
-    """Remembers the outcome of a check in `.verified/<name>.json` beside the pack.
+    """Record the outcome of a check in `.verified/<name>.json` next to the pack.
 
-    Where the folder cannot be written to, as on a shared read-only disk, nothing is remembered: the check itself was
-    the point.
+    If the folder cannot be written to, as on a shared read-only disk, nothing is recorded: the check itself was the
+    point.
 
     Args:
         pack: the file or the folder of shards.
-        files: what `pack_files` gave before the check began, so that a pack replaced meanwhile is not taken for it.
+        files: the result of `pack_files` before the check began, so that a pack that replaced it meanwhile is not
+            mistaken for it.
         sound: whether no error was found.
         deep: whether every image was decoded.
-        fingerprint: of the pack, where the caller has it.
+        fingerprint: of the pack, if the caller has it.
     """
     verdict = KnownVerdict(fingerprint, sound, deep, files)
     with suppress(OSError, DataError):
@@ -55,7 +56,7 @@ def note_verdict(
 
 
 def read_verdict(pack: Path) -> KnownVerdict | None:
-    """The outcome of the last check of a pack as it is now; None when there was none, or the pack has changed since."""
+    """The outcome of the last check of a pack; None when there was none, or the pack has changed since."""
     try:
         verdict = KnownVerdict(**json.loads(_note_path(pack).read_text(encoding="utf-8")))
         return verdict if verdict.files == pack_files(pack) else None

@@ -22,12 +22,13 @@ from lupctl.core.formats.record import reserve_space, write_record
 from lupctl.core.system.disk.atomic import sync_path
 from lupctl.core.system.strings import StringColumnBuilder
 
-# A block of images is larger and goes past the buffer, without a copy of it.
+# A block of images is larger than this and bypasses the buffer, without being copied.
 BUFFER_BYTES = 2**18
-# Every object of the empty file starts on such a boundary, so that the byte run's place does not depend on its length.
+# Every object of the empty file starts on such a boundary, so that the start of the byte run does not depend on its
+# length.
 ALIGNMENT_BYTES = 512
-# What HDF5 may need beside the images, from above: the skeleton and the objects of the file; a row's columns; its name
-# without the letters.
+# Upper bounds of what HDF5 needs besides the images: the skeleton and the objects of the file; the columns of a row;
+# the name of a row without its characters.
 FIXED_BYTES = 2**16
 ROW_BYTES = 32
 NAME_BYTES = 48
@@ -45,7 +46,7 @@ class PackedImage:
         person: the dataset's own number; -1 unknown or junk.
         camera: as published; -1 unknown.
         role: what the image is for.
-        crop: where in which video it was cut, for crops of videos.
+        crop: which video it was cut from and where, for crops from videos.
     """
 
     encoded: bytes
@@ -68,7 +69,7 @@ class PackedBlock:
         offsets: (n+1) int64, rising from 0; image i is `encoded[offsets[i]:offsets[i+1]]`.
         crc32: (n) uint32, of each encoded image.
         size: (n, 2) uint16, height and width.
-        samples: (n) who is on the images, all of one role and sorted by name.
+        samples: (n) who is in the images, all of one role and sorted by name.
     """
 
     encoded: bytes
@@ -95,12 +96,12 @@ class PackedBlock:
 
 
 class ShardWriter:
-    """One file: image bytes go where HDF5 will expect them, everything else is written around them at the end.
+    """One file: image bytes are written where HDF5 will expect them, everything else around them at the end.
 
-    So no image is written twice, though a contiguous run must have its full length when HDF5 makes it.
+    This way no image is written twice, although HDF5 needs the full length of a contiguous run when it creates it.
 
     Args:
-        path: the file; it appears when it is finished.
+        path: the file; it appears only once it is finished.
 
     Attributes:
         num_bytes: encoded bytes so far.
@@ -117,7 +118,7 @@ class ShardWriter:
         # Arrays: a shard of tiny images has millions of rows, and a Python object takes 32 bytes or more.
         self._checksums = array("I")
         self._offsets = array("q", [0])
-        self._sizes = array("H")  # height and width in turns
+        self._sizes = array("H")  # height and width alternating
         self._persons = array("q")
         self._cameras = array("h")
         self._roles = array("B")
@@ -125,7 +126,7 @@ class ShardWriter:
         self._crops = CropColumnsWriter()
 
     def add(self, image: PackedImage) -> None:
-        """Appends one image."""
+        """Append one image."""
         self._stream.write(image.encoded)
         self.num_bytes += len(image.encoded)
         self._checksums.append(zlib.crc32(image.encoded))
@@ -139,7 +140,7 @@ class ShardWriter:
         self._crops.add(image.crop)
 
     def add_block(self, block: PackedBlock) -> None:
-        """Appends several images, column by column."""
+        """Append several images, column by column."""
         self._stream.write(block.encoded)
         self._offsets.frombytes((block.offsets[1:] + self.num_bytes).tobytes())
         self.num_bytes += len(block.encoded)
@@ -152,7 +153,7 @@ class ShardWriter:
         self._crops.add_unknown(len(block))
 
     def finish(self, record: Mapping[str, object]) -> None:
-        """Writes everything but the images, brings the file to the disk and gives it its name."""
+        """Write everything except the images, flush the file to disk and rename it to its final name."""
         self._reserve(record)
         self._write_around()
         samples = Samples(
@@ -176,8 +177,8 @@ class ShardWriter:
         sync_path(self._path.parent)
 
     def discard(self) -> None:
-        """Removes what was written, unless it is finished."""
-        with suppress(OSError):  # a full disk refuses the rest of the buffer once more
+        """Remove what was written, unless it is finished."""
+        with suppress(OSError):  # a full disk rejects the rest of the buffer once more
             self._stream.close()
         self._partial.unlink(missing_ok=True)
         self._skeleton.unlink(missing_ok=True)
@@ -188,12 +189,12 @@ class ShardWriter:
         rows = len(self._names) * (ROW_BYTES + NAME_BYTES) + self._names.num_bytes + self._crops.num_bytes
         around = rows + 2 * len(json.dumps(record)) + FIXED_BYTES
         reserve_space(self._stream, begin=end, num_bytes=around + FIXED_BYTES)
-        self._stream.truncate(end + around)  # gives back what the skeleton will take
+        self._stream.truncate(end + around)  # releases what the skeleton will take
 
     def _write_around(self) -> None:
-        """Puts HDF5's own bytes before and behind the images, so that the file is one whose byte run they are."""
+        """Write HDF5's own bytes before and after the images, which makes the images the byte run of a valid file."""
         base = _write_skeleton(self._skeleton, num_bytes=self.num_bytes)
-        assert base == self._base, "the place of the byte run does not depend on its length"
+        assert base == self._base, "the start of the byte run does not depend on its length"
         with self._skeleton.open("rb") as source, self._stream as stream:
             source.seek(base + self.num_bytes)
             stream.write(source.read())
@@ -204,10 +205,10 @@ class ShardWriter:
 
 
 def _write_skeleton(path: Path | None, *, num_bytes: int) -> int:
-    """Makes an HDF5 file with `images/bytes` allocated and not filled, sparse on disk; in memory without a `path`.
+    """Make an HDF5 file with `images/bytes` allocated but not filled, sparse on disk; in memory without a `path`.
 
     Returns:
-        Where in the file the byte run begins.
+        The position in the file where the byte run begins.
     """
     settings = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
     settings.set_layout(h5py.h5d.CONTIGUOUS)

@@ -1,4 +1,4 @@
-"""Checkpoints and method files: tensors in safetensors, and in the header everything needed to use them."""
+"""Checkpoints and method files: safetensors with everything needed to use them in the header."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from lupctl.core.formats.weights.header import (
     HEADER_KEY,
     CheckpointHeader,
     Kind,
-    PackStory,
+    PackReference,
     format_header,
     open_tensors,
     parse_header,
@@ -24,12 +24,12 @@ from lupctl.core.system.examples import name_some
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A network's tensors and their story.
+    """A network's tensors and their header.
 
     Args:
         path: the file.
         tensors: by key, on the CPU.
-        header: what they are and what led to them.
+        header: what they are and how they were made.
     """
 
     path: Path
@@ -43,7 +43,7 @@ class Checkpoint:
 
 
 def write_checkpoint(path: Path, tensors: Mapping[str, Tensor], header: CheckpointHeader) -> None:
-    """Writes a checkpoint whole or not at all; the same tensors and header give the same bytes.
+    """Write a checkpoint completely or not at all; the same tensors and header give the same bytes.
 
     Args:
         path: the file.
@@ -54,12 +54,12 @@ def write_checkpoint(path: Path, tensors: Mapping[str, Tensor], header: Checkpoi
 
 
 def write_method(path: Path, tensors: Mapping[str, Tensor], header: CheckpointHeader) -> None:
-    """Writes every network of a pre-training method, so that another method can start from them.
+    """Write every network of a pre-training method, so that another method can start from them.
 
     Args:
         path: the file.
-        tensors: by key, each behind the name of its network, as in `teacher.backbone.conv1.weight`; copied to the CPU.
-        header: that of the checkpoint written beside it.
+        tensors: by key, prefixed by the name of its network, as in `teacher.backbone.conv1.weight`; copied to the CPU.
+        header: that of the checkpoint written next to it.
     """
     _write(path, tensors, header, "method")
 
@@ -69,17 +69,17 @@ def read_checkpoint(path: Path) -> Checkpoint:
 
     Raises:
         DataError: there is no such file.
-        FormatError: not a checkpoint of lupctl, cut short, of another format, or with a header that is none.
+        FormatError: not a checkpoint of lupctl, cut short, of another format, or with an invalid header.
     """
     return _read(path, "checkpoint")
 
 
 def read_method(path: Path) -> Checkpoint:
-    """Every network of a pre-training method, each behind its name.
+    """The tensors of every network of a pre-training method, prefixed by the networks' names.
 
     Raises:
         DataError: there is no such file.
-        FormatError: not a method file of lupctl, cut short, of another format, or with a header that is none.
+        FormatError: not a method file of lupctl, cut short, of another format, or with an invalid header.
     """
     return _read(path, "method")
 
@@ -99,19 +99,19 @@ def _read(path: Path, kind: Kind) -> Checkpoint:
 def load_strictly(
     network: nn.Module, tensors: Mapping[str, Tensor], *, origin: str, may_lack: tuple[str, ...] = ()
 ) -> int:
-    """Puts tensors into a network; every key must fit in both directions.
+    """Load tensors into a network; every key must match in both directions.
 
     Args:
-        network: is changed; on the meta device it takes the tensors themselves instead of copying them.
+        network: modified; on the meta device it takes the tensors themselves instead of copying them.
         tensors: by the network's own keys.
         origin: the file, for the error.
         may_lack: prefixes of network keys that may be absent and then keep their values.
 
     Returns:
-        how many tensors were loaded.
+        number of loaded tensors.
 
     Raises:
-        FormatError: a tensor is missing, left over or of another shape; nothing was loaded.
+        FormatError: a tensor is missing, unexpected or of another shape; nothing was loaded.
     """
     own = network.state_dict()
     missing = [key for key in own if key not in tensors and not key.startswith(may_lack)]
@@ -124,17 +124,17 @@ def load_strictly(
     if problems:
         raise FormatError(
             f"{origin}: does not fit the network: {'; '.join(problems)}",
-            hint="choose the architecture and width the file was trained with: --arch, --set net.width=",
+            hint="choose the architecture and width that the file was trained with: --arch, --set net.width=",
         )
     given = {key: value.to(own[key].dtype) for key, value in tensors.items()}
     network.load_state_dict(given, strict=False, assign=any(value.is_meta for value in own.values()))
     return len(tensors)
 
 
-def pack_story(pack: Pack) -> PackStory:
+def pack_reference(pack: Pack) -> PackReference:
     """What a checkpoint keeps of a pack it was trained on: name, fingerprint, size, source and terms."""
     source, terms = pack.record.get("source"), pack.record.get("terms")
-    return PackStory(
+    return PackReference(
         dataset=pack.dataset,
         fingerprint=pack.fingerprint,
         images=len(pack),

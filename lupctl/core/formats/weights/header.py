@@ -1,4 +1,4 @@
-"""What a checkpoint's header says, read without torch and without its tensors."""
+"""The header of a checkpoint, read without torch and without the tensors."""
 
 import json
 import shlex
@@ -19,9 +19,9 @@ from lupctl.core.workspace import CHECKPOINT_NAME
 
 CHECKPOINT_FORMAT: Final = 2
 HEADER_KEY: Final = "lupctl"
-# What a file says of itself before its story.
+# Fields that describe the file itself, next to those of `CheckpointHeader`.
 ENVELOPE: Final = ("format", "kind")
-# Commands that overwrite what they made when they are told --force.
+# Commands that overwrite their own output with --force.
 RUN_COMMANDS: Final = ("pretrain", "finetune")
 FORCEABLE: Final = (*RUN_COMMANDS, "model")
 
@@ -36,7 +36,7 @@ class Preprocessing(Plan):
         height, width: in pixels.
         channels: their order.
         mean, std: of these channels in [0, 1]; subtracted and divided by.
-        interpolation: of the one resize, antialiased as in Pillow.
+        interpolation: of the single resize, antialiased as in Pillow.
     """
 
     height: Annotated[int, Field(ge=1, le=2**16)]
@@ -48,7 +48,7 @@ class Preprocessing(Plan):
 
 
 def describe_pixels(pixels: Pixels) -> Preprocessing:
-    """What a recipe's pixels are for whoever uses the network."""
+    """A recipe's pixel settings, as needed by users of the network."""
     return Preprocessing(
         height=pixels.height,
         width=pixels.width,
@@ -59,15 +59,15 @@ def describe_pixels(pixels: Pixels) -> Preprocessing:
     )
 
 
-class PackStory(Plan):
-    """What a checkpoint keeps of a pack it was trained on.
+class PackReference(Plan):
+    """What a checkpoint records about a pack it was trained on.
 
     Args:
         dataset: its name.
         fingerprint: of the pack.
-        images: in the pack.
-        source: what the pack says of where its images come from, if anything.
-        terms: of use, if the pack says any.
+        images: number of images in the pack.
+        source: where the pack's images come from, if the pack says so.
+        terms: of use, if the pack states any.
     """
 
     dataset: str
@@ -78,15 +78,15 @@ class PackStory(Plan):
 
 
 class CheckpointHeader(Plan):
-    """All that is needed to use a checkpoint, and all that led to it.
+    """Everything needed to use a checkpoint, and how it was made.
 
     Args:
-        stage: that wrote it.
-        command: the command line; empty where there was none.
-        recipe: resolved, as the stage that wrote it understood it; None of a converted network.
+        stage: the stage that wrote it.
+        command: the command line; empty if there was none.
+        recipe: resolved, as the stage that wrote it understood it; None for a converted network.
         network: enough to build it again.
         preprocessing: of the images it was trained on.
-        classes: what its classifier tells apart, in its order; empty where there is none.
+        classes: of its classifier, in order; empty if it has none.
         parents: fingerprints of the inputs by name.
         data: the packs it was trained on.
         version: of the lupctl that wrote it.
@@ -99,7 +99,7 @@ class CheckpointHeader(Plan):
     preprocessing: Preprocessing
     classes: tuple[int | str, ...]
     parents: dict[str, str]
-    data: tuple[PackStory, ...]
+    data: tuple[PackReference, ...]
     version: str = Field(default_factory=lambda: version("lupctl"))
 
 
@@ -108,18 +108,18 @@ def read_header(path: Path, kind: Kind = "checkpoint") -> CheckpointHeader:
 
     Args:
         path: the file.
-        kind: what it has to be.
+        kind: what it must be.
 
     Raises:
         DataError: there is no such file.
-        FormatError: not a checkpoint of lupctl, cut short, of another format, or with a header that is none.
+        FormatError: not a checkpoint of lupctl, cut short, of another format, or with an invalid header.
     """
     with open_tensors(path, framework="np") as file:
         return parse_header(path, file.metadata(), kind)
 
 
 def has_header(path: Path) -> bool:
-    """Whether a file is one that some lupctl wrote, of whatever format and kind."""
+    """Whether a file was written by some version of lupctl, whatever its format and kind."""
     try:
         with open_tensors(path, framework="np") as file:
             return HEADER_KEY in (file.metadata() or {})
@@ -132,7 +132,7 @@ def open_tensors(path: Path, *, framework: Literal["np", "pt"]) -> Any:
 
     Raises:
         DataError: there is no such file.
-        FormatError: no safetensors, or cut short.
+        FormatError: not safetensors, or cut short.
     """
     if not path.is_file():
         raise DataError(
@@ -142,12 +142,12 @@ def open_tensors(path: Path, *, framework: Literal["np", "pt"]) -> Any:
         return safe_open(path, framework=framework)
     except (SafetensorError, OSError, ValueError) as error:
         raise FormatError(
-            f"{path}: not a whole safetensors file ({error})", hint="train again, or copy the file again"
+            f"{path}: not a complete safetensors file ({error})", hint="train again, or copy the file again"
         ) from error
 
 
 def format_header(header: CheckpointHeader, kind: Kind) -> str:
-    """The text that a file keeps under `HEADER_KEY`; the same header gives the same text."""
+    """The text stored under `HEADER_KEY`; the same header gives the same text."""
     full = {**header.to_json(), "format": CHECKPOINT_FORMAT, "kind": kind}
     return json.dumps(full, sort_keys=True, ensure_ascii=False)
 
@@ -158,7 +158,7 @@ def parse_header(path: Path, metadata: Mapping[str, str] | None, kind: Kind) -> 
     Args:
         path: the file, for the error.
         metadata: of the file.
-        kind: what it has to be.
+        kind: what it must be.
 
     Raises:
         FormatError: see `read_header`.
@@ -166,47 +166,47 @@ def parse_header(path: Path, metadata: Mapping[str, str] | None, kind: Kind) -> 
     text = (metadata or {}).get(HEADER_KEY)
     if text is None:
         raise FormatError(
-            f"{path}: a safetensors file without lupctl's header; the network inside is unknown",
+            f"{path}: a safetensors file without lupctl's header, so its network is unknown",
             hint="name a checkpoint that lupctl pretrain or lupctl finetune wrote",
         )
     try:
         found = from_json(text, allow_inf_nan=False)
     except ValueError as error:
-        raise FormatError(f"{path}: lupctl's header is no JSON ({error})", hint="copy the file again") from error
+        raise FormatError(f"{path}: lupctl's header is not JSON ({error})", hint="copy the file again") from error
     if not isinstance(found, dict):
-        raise FormatError(f"{path}: lupctl's header is no JSON object", hint="copy the file again")
+        raise FormatError(f"{path}: lupctl's header is not a JSON object", hint="copy the file again")
     again = f"make it again: {command_again(path, found)}"
     if found.get("format") != CHECKPOINT_FORMAT:
         raise FormatError(
             f"{path}: checkpoint format {found.get('format')}; this lupctl reads format {CHECKPOINT_FORMAT}", hint=again
         )
     if found.get("kind") != kind:
-        raise FormatError(f"{path}: holds a {found.get('kind')}; a {kind} was expected", hint=_hint_for(kind))
+        raise FormatError(f"{path}: contains a {found.get('kind')}; a {kind} was expected", hint=_hint_for(kind))
     missing = [name for name in CheckpointHeader.model_fields if name not in found]
     if missing:
         raise FormatError(f"{path}: lupctl's header lacks {', '.join(missing)}", hint=again)
-    story = {key: value for key, value in found.items() if key not in ENVELOPE}
+    fields = {key: value for key, value in found.items() if key not in ENVELOPE}
     try:
-        # As JSON, whose arrays are our tuples.
-        return CheckpointHeader.model_validate_json(json.dumps(story))
+        # As JSON, so that arrays become tuples.
+        return CheckpointHeader.model_validate_json(json.dumps(fields))
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        place = ".".join(str(part) for part in first["loc"])
+        key = ".".join(str(part) for part in first["loc"])
         problem = f"{first['msg'][0].lower()}{first['msg'][1:]}"
-        raise FormatError(f"{path}: lupctl's header does not make sense: {place}: {problem}", hint=again) from error
+        raise FormatError(f"{path}: lupctl's header is invalid: {key}: {problem}", hint=again) from error
 
 
 def command_again(path: Path, found: Mapping[str, Any]) -> str:
-    """The command that makes a file again: the one its header has, else the one of its stage.
+    """The command that makes a file again: the one in its header, else the usual one of its stage.
 
     Args:
         path: the file.
-        found: its header, of whatever format.
+        found: its header, of any format.
     """
     command: Sequence[Any] = found["command"] if isinstance(found.get("command"), list) else ()
     if command and all(isinstance(word, str) for word in command):
         verb, more = "".join(command[1:2]), list[str]()
-        # What leaves the result as it is is not recorded, such as the place it went to.
+        # Options that do not affect the result are not recorded, such as where it was written.
         if verb in RUN_COMMANDS and path.name == CHECKPOINT_NAME and "--out" not in command:
             more += ["--out", str(path.parent)]
         if verb in FORCEABLE and "--force" not in command:
@@ -230,7 +230,7 @@ def _hint_for(kind: Kind) -> str:
 
 
 def describe_network(header: CheckpointHeader) -> str:
-    """A checkpoint's network in a few words."""
+    """A short description of a checkpoint's network."""
     network = header.network
     trunk, pooling, head = describe_trunk(network.trunk), network.pooling, network.head.kind
     return f"{trunk}, {pooling} pooling, head {head} ({header.stage})"

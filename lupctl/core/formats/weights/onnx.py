@@ -1,4 +1,4 @@
-"""ONNX files: a network that runs without lupctl, and in its metadata the record that every file of lupctl carries.
+"""ONNX files: a network that runs without lupctl, with the record of every lupctl file in its metadata.
 
 onnx, onnxruntime and onnxscript are an extra; they are imported where they are used.
 """
@@ -20,12 +20,12 @@ ONNX_SUFFIX: Final = ".onnx"
 RECORD_KEY: Final = "lupctl"
 PACKAGES: Final = ("onnx", "onnxruntime", "onnxscript")
 INPUT, OUTPUT = "images", "features"
-# onnxruntime says on stderr what it thinks of the machine unless only errors (3) are wanted.
+# onnxruntime prints remarks about the machine on stderr unless only errors (3) are requested.
 ERRORS_ONLY: Final = 3
 
 
 def check_packages(names: Sequence[str] = PACKAGES) -> None:
-    """Refuses early where the extra is missing.
+    """Fail early if the extra is missing.
 
     Args:
         names: those of its packages that are needed.
@@ -43,25 +43,25 @@ def check_packages(names: Sequence[str] = PACKAGES) -> None:
 
 
 def forget_origins(model: Any) -> None:
-    """Removes what the exporter notes of each operation: lines of source code, with the paths of this machine.
+    """Remove what the exporter records for each operation: lines of source code, with paths of this machine.
 
     Args:
-        model: an `onnx.ModelProto`; is changed.
+        model: an `onnx.ModelProto`; modified.
     """
     graph = model.graph
-    for noted in (model, graph, *graph.node, *graph.initializer, *graph.input, *graph.output, *graph.value_info):
-        noted.ClearField("metadata_props")
-        noted.ClearField("doc_string")
+    for entry in (model, graph, *graph.node, *graph.initializer, *graph.input, *graph.output, *graph.value_info):
+        entry.ClearField("metadata_props")
+        entry.ClearField("doc_string")
 
 
 def write_model(path: Path, model: Any, record: Mapping[str, Any], *, description: str) -> None:
-    """Writes a model with its record; the same model and record give the same bytes.
+    """Write a model with its record; the same model and record give the same bytes.
 
     Args:
         path: the file.
-        model: an `onnx.ModelProto`, whose producer, description and metadata are set.
+        model: an `onnx.ModelProto`; its producer, description and metadata are set here.
         record: JSON.
-        description: in words, for people who open the file in a viewer.
+        description: text for people who open the file in a viewer.
     """
     import onnx
 
@@ -73,21 +73,21 @@ def write_model(path: Path, model: Any, record: Mapping[str, Any], *, descriptio
 
 
 def check_model(path: Path) -> None:
-    """Lets onnx look through a whole file: every operation, type and shape."""
+    """Check a whole file with onnx: every operation, type and shape."""
     import onnx
 
     onnx.checker.check_model(str(path), full_check=True)
 
 
 def run_model(path: Path, batches: list[NDArray[np.uint8]]) -> list[NDArray[np.float32]]:
-    """What onnxruntime makes of batches of images on the CPU.
+    """Features that onnxruntime computes from batches of images on the CPU.
 
     Args:
         path: the file.
         batches: each (B, H, W, 3) RGB.
 
     Returns:
-        of each, (B, D).
+        (B, D) for each batch.
     """
     import onnxruntime
 
@@ -103,7 +103,7 @@ def read_record(path: Path) -> dict[str, Any]:
     Raises:
         UsageError: the extra is missing.
         DataError: there is no such file.
-        FormatError: no ONNX file, or none of this lupctl.
+        FormatError: not an ONNX file, or not one of this lupctl.
     """
     check_packages(PACKAGES[:1])
     import onnx
@@ -115,9 +115,9 @@ def read_record(path: Path) -> dict[str, Any]:
     try:
         model = onnx.load(str(path), load_external_data=False)
     except DecodeError as error:
-        raise FormatError(f"{path}: not a whole ONNX file", hint=hint) from error
+        raise FormatError(f"{path}: not a complete ONNX file", hint=hint) from error
     if not model.graph.node:
-        raise FormatError(f"{path}: not a whole ONNX file", hint=hint)
+        raise FormatError(f"{path}: not a complete ONNX file", hint=hint)
     text = {entry.key: entry.value for entry in model.metadata_props}.get(RECORD_KEY)
     if text is None:
         raise FormatError(f"{path}: an ONNX file without lupctl's record", hint=hint)

@@ -1,6 +1,6 @@
-"""What a network is: enough to build it again, as a checkpoint's header holds it.
+"""Description of a network in a checkpoint's header, complete enough to build it again.
 
-Plans are read from files, so nothing in them has a default and nothing unknown is taken. torch is not needed to read
+Plans are read from files, so no field has a default and unknown fields are rejected. torch is not needed to read
 one; `lupctl.core.training.nets.build` makes the network.
 """
 
@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from lupctl.core.choices import Pooling, ResNetArch
 
-# Far more than any network has; a file that says more is damaged.
+# Far more than any network has; a file with a larger number is damaged.
 MOST: Final = 2**24
 # Channels of the stem of every published ResNet.
 STANDARD_WIDTH: Final = 64
@@ -19,7 +19,7 @@ Count = Annotated[int, Field(ge=1, le=MOST)]
 
 
 class Plan(BaseModel):
-    """A part of a description: frozen, and closed to unknown and to missing fields."""
+    """Part of a description: frozen, with neither unknown nor missing fields."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
@@ -78,11 +78,11 @@ class NeckHead(Plan):
 
 
 class MgnHead(Plan):
-    """Three branches and eight heads, which pool by generalised means of their own.
+    """Three branches and eight heads, each of which has its own generalised-mean pooling.
 
     Args:
-        classes: of each classifier; 0 has none.
-        embedding: features of one of the heads.
+        classes: of each classifier; 0 for no classifiers.
+        embedding: length of the features of one head.
         extra_bn: batch norm on each branch's map.
     """
 
@@ -100,7 +100,7 @@ class NetworkPlan(Plan):
 
     Args:
         trunk: from an image to a map.
-        pooling: from a map to a vector; that of an mgn's heads is gem.
+        pooling: from a map to a vector; the heads of an mgn use gem.
         head: what follows.
     """
 
@@ -110,7 +110,7 @@ class NetworkPlan(Plan):
 
 
 def describe_trunk(plan: TrunkPlan) -> str:
-    """A trunk in a few words.
+    """A short description of a trunk.
 
     >>> describe_trunk(ResNetPlan(kind="resnet", arch="r50", width=64, last_stride=1, ibn=False))
     'r50'

@@ -1,4 +1,4 @@
-"""From the parts of all videos to one pack."""
+"""Assembles the parts of all videos into one pack."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ ROLES: tuple[Role, ...] = ("unlabelled", "train")
 
 @dataclass(frozen=True)
 class _Part:
-    """The crops of one video, and their persons as the pack will number them."""
+    """The crops of one video, and their person numbers in the pack."""
 
     task: VideoTask
     roles: NDArray[np.uint8]
@@ -42,17 +42,17 @@ def assemble(
     progress: Progress,
     check_stop: Callable[[], None],
 ) -> Path:
-    """Copies the parts into the pack, sorted by (role, name); what was interrupted goes on at the first missing shard.
+    """Copy the parts into the pack, sorted by (role, name); an interrupted call continues at the first missing shard.
 
     Args:
-        job: as asked.
+        job: the settings.
         plan: its videos.
         outcomes: one for each of the plan's tasks, in order.
-        progress: where to tell how far it is.
-        check_stop: called now and then; may raise.
+        progress: for progress lines and bars.
+        check_stop: called for every crop; may raise.
 
     Raises:
-        DataError: not one crop, another process is writing this pack, or the disk is full.
+        DataError: no crops, another process is writing this pack, or the disk is full.
     """
     parts = _number_persons(job, plan.tasks, outcomes)
     total = sum(len(part.roles) for part in parts)
@@ -76,7 +76,7 @@ def assemble(
     record = build_record("pack", PACK_FORMAT, command=job.command, facts=facts)
     with PackWriter(job.out, record=record, shard_bytes=job.shard_bytes, force=job.force, resume=True) as writer:
         rejected = list_quarantine(plan, outcomes)
-        if writer.position == 0:  # else they stand in the first shard, which was finished before
+        if writer.position == 0:  # else they are in the first shard, which was finished before
             for left_out in rejected:
                 writer.reject(left_out["name"], left_out["reason"])
         title = f"assembling {job.dataset}"
@@ -89,7 +89,7 @@ def assemble(
 
 
 def _number_persons(job: BuildJob, tasks: Sequence[VideoTask], outcomes: Sequence[Outcome]) -> list[_Part]:
-    """The videos with crops; persons without gaps from 1 over all of them, unless the detections number them so."""
+    """The videos with crops; persons numbered from 1 without gaps over all of them, unless numbers are global."""
     parts, given = [], 0
     for task, outcome in zip(tasks, outcomes, strict=True):
         if outcome.crops == 0:
@@ -98,16 +98,16 @@ def _number_persons(job: BuildJob, tasks: Sequence[VideoTask], outcomes: Sequenc
         persons = samples.person
         if not job.global_ids:
             is_known = persons != UNKNOWN_PERSON
-            numbers, places = np.unique(persons[is_known], return_inverse=True)
+            numbers, ranks = np.unique(persons[is_known], return_inverse=True)
             persons = persons.copy()
-            persons[is_known] = given + 1 + places
+            persons[is_known] = given + 1 + ranks
             given += len(numbers)
         parts.append(_Part(task, samples.role, persons))
     return parts
 
 
 def _read_all(job: BuildJob, parts: Sequence[_Part], *, skip: int) -> Iterator[PackedImage]:
-    """The rows of the pack in its order, without the first `skip`."""
+    """The rows of the pack in order, without the first `skip`."""
     for role in ROLES:
         for part in parts:
             rows = np.flatnonzero(part.roles == ROLE_CODES[role])
@@ -120,30 +120,30 @@ def _read_all(job: BuildJob, parts: Sequence[_Part], *, skip: int) -> Iterator[P
 
 def _read_part(job: BuildJob, part: _Part, rows: list[int]) -> Iterator[PackedImage]:
     path = part.task.part.with_suffix(".h5")
-    made, crops = open_pack(path), read_crops(path, hint=HINT)
+    pack, crops = open_pack(path), read_crops(path, hint=HINT)
     assert crops is not None, "every image of a part is a crop"
     for row in rows:
         yield PackedImage(
-            encoded=made.read(row),
-            height=int(made.size[row, 0]),
-            width=int(made.size[row, 1]),
-            name=made.samples.name[row],
+            encoded=pack.read(row),
+            height=int(pack.size[row, 0]),
+            width=int(pack.size[row, 1]),
+            name=pack.samples.name[row],
             person=int(part.persons[row]),
             camera=part.task.number if job.cameras == "video" else UNKNOWN_CAMERA,
             role=ROLE_NAMES[int(part.roles[row])],
             crop=crops[row],
         )
-    made.close()
+    pack.close()
 
 
 def list_quarantine(plan: BuildPlan, outcomes: Sequence[Outcome]) -> list[dict[str, str]]:
-    """What is wrong with videos and detections, as the pack's record lists it."""
+    """Problems with videos and detections, as listed in the pack's record."""
     entries = [*plan.unpaired, *((outcome.name, reason) for outcome in outcomes for reason in outcome.quarantine)]
     return [{"name": name, "reason": reason} for name, reason in entries]
 
 
 def list_warnings(outcomes: Sequence[Outcome]) -> list[dict[str, str]]:
-    """What may be wrong with videos that were kept."""
+    """Possible problems with videos that were kept."""
     return [{"name": outcome.name, "reason": reason} for outcome in outcomes for reason in outcome.warnings]
 
 
@@ -167,10 +167,10 @@ def _sum_dropped(outcomes: Sequence[Outcome]) -> dict[str, int]:
 
 def _no_crop(plan: BuildPlan, outcomes: Sequence[Outcome]) -> DataError:
     dropped = _sum_dropped(outcomes)
-    told = ", ".join(f"{reason} {count:,}" for reason, count in dropped.items()) or "the videos have no boxes"
+    reasons = ", ".join(f"{reason} {count:,}" for reason, count in dropped.items()) or "the videos have no boxes"
     first = next((f"; {outcome.name}: {outcome.quarantine[0]}" for outcome in outcomes if outcome.quarantine), "")
     boxes = sum(outcome.boxes for outcome in outcomes)
     return DataError(
-        f"not one crop from {boxes:,} boxes in {len(plan.tasks):,} videos ({told}){first}",
-        hint="lupctl data build --help names the filters; --filters none keeps every box",
+        f"no crops from {boxes:,} boxes in {len(plan.tasks):,} videos ({reasons}){first}",
+        hint="lupctl data build --help lists the filters; --filters none keeps every box",
     )

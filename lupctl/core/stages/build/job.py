@@ -1,4 +1,4 @@
-"""What building crops is asked to do, and what becomes of one video."""
+"""Settings of a crop build, and the result for one video."""
 
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -10,18 +10,18 @@ from lupctl.core.data.video.filters import FilterRules
 
 @dataclass(frozen=True)
 class Cutting:
-    """What decides which crops a video gives.
+    """Settings that determine which crops are cut from a video.
 
     Args:
-        boxes_from: format of the detections; None where a detector finds the persons.
-        first_frame: the detections' number of a video's first frame; None for the format's own.
-        rules: what a box has to be.
-        every: crops of every so-many-th frame only.
-        max_outside: a video is left out when a larger share of its boxes, 0 to 1, leaves the frame.
+        boxes_from: format of the detections; None if a detector finds the persons.
+        first_frame: the detections' number of a video's first frame; None for the format's default.
+        rules: conditions that a box has to meet.
+        every: N, to cut crops from every N-th frame only.
+        max_outside: a video is left out if a larger share of its boxes, 0 to 1, extends beyond the frame.
         track: links boxes into tracklets, which become the persons.
-        min_track: frames that a tracklet has to have.
-        detector: finds the persons where there are no detections.
-        weights: the detector's, from a file.
+        min_track: least number of frames of a tracklet.
+        detector: finds the persons if there are no detections.
+        weights: file with the detector's weights.
         device: where the detector runs.
     """
 
@@ -38,7 +38,7 @@ class Cutting:
 
     @property
     def facts(self) -> dict[str, object]:
-        """The same as a record keeps it; the device is not part of the result."""
+        """The same for a record; without the device, which does not affect the result."""
         facts = asdict(self)
         del facts["device"]
         return {
@@ -49,23 +49,23 @@ class Cutting:
 
 @dataclass(frozen=True)
 class BuildJob:
-    """One build as the user asked for it.
+    """The settings of one build.
 
     Args:
-        dataset: name the pack will carry.
+        dataset: dataset name in the pack.
         videos: folder of videos, or one file.
         detections: folder or file; None with a detector.
         out: the pack, ending in `.h5`.
-        cutting: which crops.
-        global_ids: a person's number means the same person in every video.
-        cameras: `video` gives each video a camera of its own.
+        cutting: which crops to cut.
+        global_ids: a number means the same person in every video.
+        cameras: `video` makes each video its own camera.
         shard_bytes: most encoded bytes in one file of the pack.
-        executor: where the videos are worked on.
+        executor: where the videos are processed.
         workers: processes; None for one per core.
-        shard: this job's number, from 1, and how many jobs share the videos.
-        strict: any video that is not whole is an error, and no pack is made.
-        force: replaces a pack that is there.
-        command: for the record.
+        shard: this job's number, from 1, and the number of jobs that share the videos.
+        strict: any problem with a video or its detections is an error, and no pack is made.
+        force: replaces an existing pack.
+        command: the command line, for the record.
     """
 
     dataset: str
@@ -85,7 +85,7 @@ class BuildJob:
 
     @property
     def folder(self) -> Path:
-        """Where the parts of an unfinished build lie."""
+        """The folder with the parts of an unfinished build."""
         return self.out.with_name(f".{self.out.stem}.build")
 
 
@@ -97,8 +97,8 @@ class VideoTask:
         number: in the sorted list of all videos, from 1.
         name: of the video.
         path: its file, or its folder of pictures.
-        detections: their file, or the boxes of a file that holds many videos; None with a detector.
-        part: where its crops go, without ending: `.h5`, and `.json` when it is done.
+        detections: their file, or the boxes from a file for many videos; None with a detector.
+        part: path of its crops without ending: `.h5`, and `.json` when it is done.
         key: changes with everything that its crops depend on.
     """
 
@@ -112,20 +112,20 @@ class VideoTask:
 
 @dataclass
 class Outcome:
-    """What became of one video; boxes = crops + all that were dropped.
+    """The result for one video; boxes = crops + all that were dropped.
 
     Args:
         name: of the video.
         key: of its task.
-        frames: how many were passed.
+        frames: number of frames passed.
         height: of the frames, in pixels.
         width: of the frames, in pixels.
-        boxes: in its detections.
-        crops: cut.
-        clipped: crops whose boxes leave the frame.
+        boxes: number of boxes in its detections.
+        crops: number of crops cut.
+        clipped: number of crops whose boxes extend beyond the frame.
         dropped: boxes without a crop, by reason.
-        quarantine: what is wrong with the video or its boxes, in words.
-        warnings: what may be wrong with it.
+        quarantine: descriptions of what is wrong with the video or its boxes.
+        warnings: descriptions of what may be wrong with it.
     """
 
     name: str
@@ -141,6 +141,6 @@ class Outcome:
     warnings: list[str] = field(default_factory=list)
 
     def drop(self, reason: str, count: int) -> None:
-        """Counts boxes that give no crop."""
+        """Count boxes that give no crop."""
         if count:
             self.dropped[reason] = self.dropped.get(reason, 0) + count

@@ -1,4 +1,4 @@
-"""The crops of one video, in a file of their own."""
+"""Cuts the crops of one video into their own file."""
 
 import functools
 import json
@@ -33,15 +33,15 @@ from lupctl.core.system.examples import name_some
 if TYPE_CHECKING:
     from lupctl.core.data.video.detector import PersonDetector
 
-MOST_PIXELS = 10**6  # a coordinate beyond is no pixel of any video
-# Behind the last box, so much of a video is passed only to count its frames.
+MOST_PIXELS = 10**6  # a larger coordinate is not a pixel of any video
+# After the last box, at most this much of a video is read just to count its frames.
 REST_SHARE, REST_FRAMES, SKIPPED_AT_ONCE = 0.2, 1000, 100
-HEADER_SLACK = 2  # some headers tell a time, not a number of frames
+HEADER_SLACK = 2  # some headers state a duration, not a number of frames
 Stop = Callable[[], None]
 
 
 def read_outcome(task: VideoTask) -> Outcome | None:
-    """What became of a video in an earlier build of the same; None where it has to be worked on."""
+    """The outcome for a video in an earlier run of the same build; None if it has to be processed."""
     try:
         outcome = Outcome(**json.loads(task.part.with_suffix(".json").read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
@@ -50,22 +50,22 @@ def read_outcome(task: VideoTask) -> Outcome | None:
 
 
 def build_part(task: VideoTask, cutting: Cutting, *, check_stop: Stop) -> Outcome:
-    """Cuts the crops of one video and notes what became of it; a part is there whole or not at all.
+    """Cut the crops of one video and record the outcome; a part is complete or absent.
 
-    What is wrong with the video or its boxes is part of the outcome, not an error.
+    Problems with the video or its boxes are part of the outcome, not errors.
 
     Args:
         task: the video.
-        cutting: which crops.
-        check_stop: called at each frame; what it raises leaves no part behind.
+        cutting: which crops to cut.
+        check_stop: called at each frame; if it raises, no part is left.
 
     Raises:
-        DataError: the disk is full, or the detector's weights cannot be had.
-        DeviceError: the detector's device is not there.
+        DataError: the disk is full, or the detector's weights are not available.
+        DeviceError: the detector's device is not available.
     """
     outcome = Outcome(task.name, task.key)
     if cutting.detector is not None:
-        # What is wrong with the network is wrong with every video, and ends the build.
+        # A problem with the network would affect every video, so it ends the build.
         _load_detector(cutting.detector, cutting.weights, cutting.device)
     with disk_errors_named(task.part):
         try:
@@ -104,7 +104,7 @@ def _read_boxes(task: VideoTask, cutting: Cutting, outcome: Outcome) -> Boxes | 
 
 
 def _detect(task: VideoTask, cutting: Cutting, outcome: Outcome, check_stop: Stop) -> Boxes:
-    """Persons found by a detector, in a pass of its own: who belongs to a tracklet is known at its end only."""
+    """Persons found by a detector, in a separate pass: the members of a tracklet are known only at its end."""
     from lupctl.core.data.video.detector import detect_boxes
 
     assert cutting.detector is not None
@@ -133,30 +133,32 @@ def _pick_first_frame(boxes: Boxes, cutting: Cutting, frames: Frames) -> int:
         return first_frame_of(cutting.boxes_from)
     if frames.first_name is None:
         raise DataError(
-            "its boxes are of picture files, and it is a video file",
+            "its boxes are for picture files, but it is a video file",
             hint="add frame_id to the images, or --first-frame",
         )
     return frames.first_name
 
 
 def _drop_malformed(boxes: Boxes, outcome: Outcome, *, first: int) -> Boxes:
-    """Without boxes that no frame can have; each kind is told with its frames."""
+    """The boxes without impossible ones, which are reported by kind with their frames."""
     sane = np.asarray((np.abs(boxes.box) <= MOST_PIXELS).all(axis=1))  # false for NaN as well
     corners = round_boxes(np.where(sane[:, None], boxes.box, 0))
-    places = np.stack([boxes.frame, boxes.index], axis=1)
+    numbers = np.stack([boxes.frame, boxes.index], axis=1)
     is_first = np.zeros(len(boxes), bool)
-    is_first[np.unique(places, axis=0, return_index=True)[1]] = True
+    is_first[np.unique(numbers, axis=0, return_index=True)[1]] = True
     kept = np.ones(len(boxes), bool)
-    for reason, bad, words in (
-        ("not a number", ~sane, "no pixels of a video"),
+    for reason, bad, description in (
+        ("not a number", ~sane, "not pixels of a video"),
         ("empty", (corners[:, 2:] <= corners[:, :2]).any(axis=1), "empty or inverted"),
         ("before the first frame", boxes.frame < first, f"in frames before number {first}, which is the first"),
-        ("number taken", ~is_first, "numbered like another one of their frame"),
+        ("number taken", ~is_first, "with the number of another box in their frame"),
     ):
         found = kept & bad
         if found.any():
             outcome.drop(reason, int(found.sum()))
-            outcome.quarantine.append(f"{_count(found.sum(), 'box')} {words} ({_name_frames(boxes.frame[found])})")
+            outcome.quarantine.append(
+                f"{_count(found.sum(), 'box')} {description} ({_name_frames(boxes.frame[found])})"
+            )
         kept &= ~bad
     return boxes if kept.all() else boxes.select(kept)
 
@@ -164,7 +166,9 @@ def _drop_malformed(boxes: Boxes, outcome: Outcome, *, first: int) -> Boxes:
 def _check_fit(boxes: Boxes, cutting: Cutting, outcome: Outcome) -> None:
     misfit = describe_misfit(boxes, height=outcome.height, width=outcome.width)
     if outside_share(boxes, height=outcome.height, width=outcome.width) > cutting.max_outside:
-        raise DataError(f"left out: {misfit or 'boxes leave the frame'}", hint="--max-outside 1 keeps such videos")
+        raise DataError(
+            f"left out: {misfit or 'boxes extend beyond the frame'}", hint="--max-outside 1 keeps such videos"
+        )
     if misfit:
         outcome.warnings.append(misfit)
 
@@ -186,10 +190,10 @@ def _write_crops(
     task: VideoTask, boxes: Boxes, frames: Frames, outcome: Outcome, *, first: int, check_stop: Stop
 ) -> None:
     task.part.parent.mkdir(parents=True, exist_ok=True)
-    # The name is this process's own, so that two jobs at the same video do not write into one file.
-    place = task.part.with_name(f"{task.part.name}.{socket.gethostname()}.{os.getpid()}.h5")
+    # The name is unique to this process, so that two jobs on the same video do not write to the same file.
+    own_path = task.part.with_name(f"{task.part.name}.{socket.gethostname()}.{os.getpid()}.h5")
     inside = are_inside(boxes.box, height=frames.height, width=frames.width)
-    writer = ShardWriter(place)
+    writer = ShardWriter(own_path)
     missed: dict[str, list[int]] = {"outside": [], "unreadable": []}
     done = 0
     try:
@@ -210,7 +214,7 @@ def _write_crops(
             _count_frames(frames, outcome, check_stop)
         if outcome.crops:
             writer.finish(build_record("pack", PACK_FORMAT, command=(), facts={"dataset": task.name}))
-            place.replace(task.part.with_suffix(".h5"))
+            own_path.replace(task.part.with_suffix(".h5"))
     finally:
         writer.discard()
 
@@ -237,28 +241,28 @@ def _crop_name(boxes: Boxes, cut: Crop) -> str:
 def _note_missed(boxes: Boxes, missed: dict[str, list[int]], outcome: Outcome) -> None:
     if rows := missed["outside"]:
         outcome.drop("outside of the frame", len(rows))
-        outcome.quarantine.append(f"{_count(len(rows), 'box')} wholly outside ({_name_frames(boxes.frame[rows])})")
+        outcome.quarantine.append(f"{_count(len(rows), 'box')} completely outside ({_name_frames(boxes.frame[rows])})")
     if rows := missed["unreadable"]:
         outcome.drop("unreadable frame", len(rows))
         frames = _name_frames(boxes.frame[rows])
         outcome.quarantine.append(f"{_count(len(rows), 'box')} in frames that cannot be read ({frames})")
 
 
-def _note_end(behind: NDArray[np.int64], frames: Frames, outcome: Outcome, *, first: int) -> None:
-    """Notes boxes in frames behind the end of the video."""
-    outcome.drop("behind the end", len(behind))
-    told = f"it ends with frame {frames.passed + first - 1}"
+def _note_end(beyond: NDArray[np.int64], frames: Frames, outcome: Outcome, *, first: int) -> None:
+    """Record boxes in frames after the end of the video."""
+    outcome.drop("behind the end", len(beyond))
+    end = f"it ends with frame {frames.passed + first - 1}"
     if frames.promised > frames.passed:
-        told += f" of the {frames.promised} that its header promises (cut short?)"
+        end += f" of the {frames.promised} in its header (cut short?)"
     outcome.quarantine.append(
-        f"{_count(len(behind), 'box')} in frames {behind[0]} to {behind[-1]} without a picture: {told}"
+        f"{_count(len(beyond), 'box')} in frames {beyond[0]} to {beyond[-1]} without a picture: {end}"
     )
 
 
 def _count_frames(frames: Frames, outcome: Outcome, check_stop: Stop) -> None:
-    """Passes the rest of the video, where it is short, and compares the frames with the header's number.
+    """Read the rest of the video, if it is short, and compare the number of frames with that in the header.
 
-    A decoder steps over what is damaged without a word, and every box behind the gap then shows a later moment.
+    A decoder silently skips what is damaged, and every box after the gap then shows a later moment.
     """
     if frames.promised - frames.passed > max(frames.promised * REST_SHARE, REST_FRAMES):
         return
@@ -266,8 +270,8 @@ def _count_frames(frames: Frames, outcome: Outcome, check_stop: Stop) -> None:
         check_stop()
     if frames.promised - frames.passed > HEADER_SLACK:
         outcome.warnings.append(
-            f"{frames.passed:,} of the {frames.promised:,} frames that its header promises: some are missing or the "
-            "rate varies, and boxes may show another moment"
+            f"{frames.passed:,} of the {frames.promised:,} frames in its header: some are missing or the frame rate "
+            "varies, so boxes may show another moment"
         )
 
 

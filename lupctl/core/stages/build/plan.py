@@ -1,4 +1,4 @@
-"""Which videos a build has to work on, and whether it was done before."""
+"""Plan of a build: which videos to process, and whether it was done before."""
 
 import hashlib
 import json
@@ -25,14 +25,14 @@ Detections = Mapping[str, Path | Boxes]
 
 @dataclass(frozen=True)
 class BuildPlan:
-    """What building would do.
+    """What a build would do.
 
     Args:
-        tasks: videos to work on, sorted by name.
-        unpaired: videos without detections, detections without a video: name and reason.
-        digest: stands for videos, detections and settings as they are now.
-        path: the pack that is there, a file or a folder of shards; else where it will be.
-        state: whether a pack is there, and whether it was made of the same.
+        tasks: videos to process, sorted by name.
+        unpaired: videos without detections and detections without a video, with name and reason.
+        digest: identifies videos, detections and settings as they are now.
+        path: the existing pack, a file or a folder of shards; else where it will be.
+        state: whether a pack exists, and whether it was made from the same.
     """
 
     tasks: list[VideoTask]
@@ -43,14 +43,14 @@ class BuildPlan:
 
 
 def plan_build(job: BuildJob) -> BuildPlan:
-    """Finds the videos and their detections; decodes nothing.
+    """Find the videos and their detections; decodes nothing.
 
     Raises:
-        DataError: no video, no detections, or not one pair of them.
-        UsageError: settings that do not go together.
+        DataError: no videos, no detections, or no matching pair.
+        UsageError: incompatible settings.
     """
     if job.out.suffix != ".h5":
-        raise UsageError(f"{job.out}: a pack's name ends in .h5", hint=f"--out {job.out}.h5")
+        raise UsageError(f"{job.out}: the name of a pack must end in .h5", hint=f"--out {job.out}.h5")
     videos, unpaired = _drop_namesakes(find_videos(job.videos))
     _check_nested(videos)
     if job.cameras == "video" and len(videos) > MOST_CAMERAS:
@@ -84,21 +84,21 @@ def _drop_namesakes(videos: list[Video]) -> tuple[list[Video], list[tuple[str, s
     rejected = []
     for video in videos:
         if video.name in kept:
-            rejected.append((video.name, f"{video.path.name} has the name of {kept[video.name].path.name}"))
+            rejected.append((video.name, f"{video.path.name} has the same name as {kept[video.name].path.name}"))
         else:
             kept[video.name] = video
     return list(kept.values()), rejected
 
 
 def _check_nested(videos: list[Video]) -> None:
-    """A video `a` beside a folder `a` of videos would mix their crops' names."""
+    """Reject a video `a` next to a folder `a` of videos, which would mix the names of their crops."""
     names = {video.name for video in videos}
     for video in videos:
         parts = video.name.split("/")
         for length in range(1, len(parts)):
             if (above := "/".join(parts[:length])) in names:
                 raise DataError(
-                    f"{video.path}: lies in a folder with the name of the video {above}", hint="rename one of them"
+                    f"{video.path}: is in a folder with the same name as the video {above}", hint="rename one of them"
                 )
 
 
@@ -114,7 +114,7 @@ def _find_boxes(root: Path, kind: DetectionFormat, videos: list[Video]) -> Detec
         return {videos[0].name: next(iter(found.values()))}
     if set(found) == {""}:
         raise DataError(
-            f"{root}: holds the boxes of one video, and there are {len(videos):,}",
+            f"{root}: has the boxes of one video, but there are {len(videos):,} videos",
             hint="--detections FOLDER with a file per video, or --videos FILE",
         )
     return found
@@ -124,9 +124,9 @@ def _no_pair(job: BuildJob, videos: list[Video], found: Detections) -> DataError
     some = ", ".join(video.name for video in videos[:3])
     others = ", ".join(sorted(found)[:3])
     return DataError(
-        f"{job.detections}: not one of its {len(found):,} files or entries ({others}) has the name of one of the "
+        f"{job.detections}: none of its {len(found):,} files or entries ({others}) has the name of one of the "
         f"{len(videos):,} videos ({some})",
-        hint="detections are named as their videos are, with the format's ending",
+        hint="detections must have the names of their videos, with the ending of their format",
     )
 
 
@@ -150,7 +150,7 @@ def _boxes_digest(boxes: Boxes) -> str:
 
 
 def _signature(path: Path) -> list[object]:
-    """Tells a file, or a folder of pictures, from the same one changed."""
+    """Size and time of a file, or of every picture in a folder, to notice changes."""
     if not path.is_dir():
         found = path.stat()
         return [found.st_size, found.st_mtime_ns]
@@ -163,7 +163,7 @@ def _digest(content: object) -> str:
 
 
 def existing_pack(out: Path) -> Path:
-    """The pack at `out`: the file, or the folder of shards of that name where there is no file."""
+    """The pack at `out`: the file, or the folder of shards with that name if there is no file."""
     folder = out.with_suffix("")
     return folder if not out.exists() and any(folder.glob("*.h5")) else out
 

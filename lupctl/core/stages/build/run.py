@@ -31,27 +31,27 @@ State = Literal["built", "up to date", "partial"]
 
 @dataclass(frozen=True)
 class BuildResult:
-    """What was built.
+    """The result of a build.
 
     Args:
-        path: the pack, a file or a folder of shards; where it will be while other jobs are at work.
+        path: the pack, a file or a folder of shards; where it will be, if other jobs are still working.
         dataset: its name.
-        state: `partial` where other jobs of the array still have videos to do.
+        state: `partial` if other jobs of the array still have videos to process.
         videos: number of videos with detections.
-        videos_done: of these, how many are done.
-        boxes: in the detections.
+        videos_done: number of these that are done.
+        boxes: number of boxes in the detections.
         images: number of crops.
-        persons: number of persons, without unknown.
-        cameras: number of cameras, without unknown.
+        persons: number of persons, without unknown ones.
+        cameras: number of cameras, without unknown ones.
         roles: crops per role.
-        clipped: crops whose boxes leave the frame.
+        clipped: number of crops whose boxes extend beyond the frame.
         dropped: boxes without a crop, by reason; boxes = images + these.
-        quarantined: what is wrong with videos and detections, each with `name` and `reason`.
-        warnings: what may be wrong with videos, each with `name` and `reason`.
+        quarantined: problems with videos and detections, each with `name` and `reason`.
+        warnings: possible problems with videos, each with `name` and `reason`.
         shards: number of files.
         num_bytes: bytes of all encoded crops.
         fingerprint: of the pack.
-        seconds: it took.
+        seconds: duration.
     """
 
     path: Path
@@ -75,19 +75,19 @@ class BuildResult:
 
 
 def build(job: BuildJob, progress: Progress) -> BuildResult:
-    """Cuts the crops of every video, each into a part of its own, then puts the parts together as one pack.
+    """Cut the crops of every video, each into its own part, then assemble the parts into one pack.
 
-    Whatever ends a build, the same job goes on behind the last whole video and gives the same bytes; nor do they depend
-    on the number of workers, the executor or the number of jobs that share the videos. Of those jobs, the one that
-    finishes the last video makes the pack.
+    However a build stops, the same job continues after the last complete video and gives the same bytes. These do not
+    depend on the number of workers, the executor or the number of jobs that share the videos. Of those jobs, the one
+    that finishes the last video makes the pack.
 
     Args:
-        job: what is asked.
-        progress: where to tell how far it is.
+        job: the settings.
+        progress: for progress lines and bars.
 
     Raises:
-        UsageError: another pack is there and `force` is not set, or a package is missing.
-        DataError: no video, no detections, not one crop, another build at work, or the disk is full.
+        UsageError: another pack exists and `force` is not set, or a package is missing.
+        DataError: no videos, no detections, no crops, another build is running, or the disk is full.
         StoppedError: on SIGTERM or Ctrl-C.
     """
     started_at = time.perf_counter()
@@ -96,8 +96,8 @@ def build(job: BuildJob, progress: Progress) -> BuildResult:
     if plan.state != "absent" and not job.force:
         if plan.state == "changed":
             raise UsageError(
-                f"{plan.path}: exists already and was made of other videos or in another way",
-                hint="add --force, or name another --out",
+                f"{plan.path}: already exists and was made from other videos or in another way",
+                hint="add --force, or choose another --out",
             )
         progress.say(f"{job.dataset}: {plan.path} is up to date")
         return _describe(job, plan, plan.path, "up to date", seconds=time.perf_counter() - started_at)
@@ -110,9 +110,8 @@ def build(job: BuildJob, progress: Progress) -> BuildResult:
             return BuildResult(plan.path, job.dataset, "partial", len(outcomes), len(whole))
         if job.strict and (wrong := list_quarantine(plan, whole)):
             raise DataError(
-                f"{len(wrong):,} things are wrong with videos or detections, and --strict is set: "
-                f"{name_rejected(wrong)}",
-                hint="without --strict the pack is made of what is whole; finished videos are kept",
+                f"{len(wrong):,} problems with videos or detections, and --strict is set: {name_rejected(wrong)}",
+                hint="without --strict the pack is made of the usable rest; finished videos are kept",
             )
         made = _assemble(job, plan, whole, progress)
     if made:
@@ -121,7 +120,7 @@ def build(job: BuildJob, progress: Progress) -> BuildResult:
 
 
 def num_done(plan: BuildPlan) -> int:
-    """How many of the videos an earlier build of the same has finished."""
+    """Number of videos that an earlier run of the same build has finished."""
     return sum(read_outcome(task) is not None for task in plan.tasks)
 
 
@@ -139,7 +138,7 @@ def _work(job: BuildJob, plan: BuildPlan, progress: Progress) -> None:
         mine = mine[number - 1 :: count]
     todo = [task for task in mine if read_outcome(task) is None]
     if len(todo) < len(mine):
-        progress.say(f"going on behind {len(mine) - len(todo):,} videos that were finished before")
+        progress.say(f"continuing after {len(mine) - len(todo):,} videos that were finished before")
     title = f"cutting {job.dataset}"
     with progress.task(title, total=len(mine), unit="videos", done=len(mine) - len(todo)) as bar:
         crops = 0
@@ -149,7 +148,7 @@ def _work(job: BuildJob, plan: BuildPlan, progress: Progress) -> None:
             crops += outcome.crops
             bar.advance(note=f"{crops:,} crops")
 
-        # A network on a GPU is held once; on a CPU it uses every core by itself.
+        # A GPU has room for one copy of the network; on a CPU one network uses every core by itself.
         workers = min(job.workers or (1 if job.cutting.detector else pick_workers()), len(todo))
         match job.executor:
             case "ray" if todo:
@@ -163,7 +162,7 @@ def _work(job: BuildJob, plan: BuildPlan, progress: Progress) -> None:
 
 
 def _assemble(job: BuildJob, plan: BuildPlan, outcomes: list[Outcome], progress: Progress) -> bool:
-    """Makes the pack and takes away the parts; False where another job of the array is at it."""
+    """Make the pack and remove the parts; False if another job of the array is already making it."""
     with stop_on_request() as request, _claim(job.folder / "assembling", shared=False) as is_ours:
 
         def check_stop() -> None:
@@ -171,7 +170,7 @@ def _assemble(job: BuildJob, plan: BuildPlan, outcomes: list[Outcome], progress:
                 raise stopped_error(request, len(outcomes), len(outcomes))
 
         if not is_ours:
-            progress.say(f"{job.dataset}: another job of the array puts the pack together")
+            progress.say(f"{job.dataset}: another job of the array is assembling the pack")
             return False
         if all(task.part.with_suffix(".json").exists() for task in plan.tasks):  # else another job was quicker
             assemble(job, plan, outcomes, progress=progress, check_stop=check_stop)
@@ -181,18 +180,18 @@ def _assemble(job: BuildJob, plan: BuildPlan, outcomes: list[Outcome], progress:
 
 @contextmanager
 def _claim_folder(job: BuildJob) -> Iterator[None]:
-    """Keeps a second build of the same pack out; the jobs of one array share the folder."""
+    """Keep out a second build of the same pack; the jobs of one array share the folder."""
     with disk_errors_named(job.folder):
         job.folder.mkdir(parents=True, exist_ok=True)
     with _claim(job.folder / "lock", shared=job.shard is not None) as is_ours:
         if not is_ours:
-            raise DataError(f"{job.out}: is being built by another process", hint="wait until it is done, or stop it")
+            raise DataError(f"{job.out}: another process is building it", hint="wait until it is done, or stop it")
         yield
 
 
 @contextmanager
 def _claim(path: Path, *, shared: bool) -> Iterator[bool]:
-    """Whether this process may go on; the system lets go of the file when the process ends, however it ends."""
+    """Whether this process may continue; the system releases the lock when the process ends, however it ends."""
     with ExitStack() as stack:
         with disk_errors_named(path):
             try:
@@ -205,15 +204,15 @@ def _claim(path: Path, *, shared: bool) -> Iterator[bool]:
 def _warn(plan: BuildPlan, outcomes: Sequence[Outcome], progress: Progress) -> None:
     wrong = list_quarantine(plan, outcomes)
     if wrong:
-        progress.warn(f"{len(wrong):,} things are wrong with videos or detections: {name_rejected(wrong)}")
-    doubts = list_warnings(outcomes)
-    if doubts:
-        progress.warn(f"{len(doubts):,} videos may not fit their boxes: {name_rejected(doubts)}")
+        progress.warn(f"{len(wrong):,} problems with videos or detections: {name_rejected(wrong)}")
+    warnings = list_warnings(outcomes)
+    if warnings:
+        progress.warn(f"{len(warnings):,} videos may not fit their boxes: {name_rejected(warnings)}")
 
 
 def _describe(job: BuildJob, plan: BuildPlan, path: Path, state: State, *, seconds: float) -> BuildResult:
-    made = open_pack(path)
-    samples, counts = made.samples, made.record["counts"]
+    pack = open_pack(path)
+    samples, counts = pack.samples, pack.record["counts"]
     return BuildResult(
         path=path,
         dataset=job.dataset,
@@ -221,16 +220,16 @@ def _describe(job: BuildJob, plan: BuildPlan, path: Path, state: State, *, secon
         videos=len(plan.tasks),
         videos_done=len(plan.tasks),
         boxes=counts["boxes"],
-        images=len(made),
+        images=len(pack),
         persons=len(np.unique(samples.person[samples.role == ROLE_CODES["train"]])),
         cameras=len(np.unique(samples.camera[samples.camera >= 0])),
         roles={role: int((samples.role == code).sum()) for role, code in ROLE_CODES.items()},
         clipped=counts["clipped"],
         dropped=counts["dropped"],
-        quarantined=made.record["quarantine"],
+        quarantined=pack.record["quarantine"],
         warnings=counts["warnings"],
-        shards=len(made.shards),
-        num_bytes=made.num_bytes,
-        fingerprint=made.fingerprint,
+        shards=len(pack.shards),
+        num_bytes=pack.num_bytes,
+        fingerprint=pack.fingerprint,
         seconds=seconds,
     )

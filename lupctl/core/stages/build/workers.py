@@ -1,4 +1,4 @@
-"""Working on videos in this process, in several on this machine, or on a Ray cluster."""
+"""Processing videos in this process, in several processes on this machine, or on a Ray cluster."""
 
 import importlib.util
 import logging
@@ -21,21 +21,21 @@ from lupctl.core.stages.build.part import build_part
 from lupctl.core.system.jobs.stopping import StopRequest, stop_on_request
 
 Done = Callable[[Outcome], None]
-AHEAD = 2  # videos that wait per worker, so that none is idle
+AHEAD = 2  # videos queued per worker, so that none is idle
 POLL_S = 0.2
 
 _stop: Event | None = None
 
 
-class _StoppedInside(Exception):  # noqa: N818, it is no error
+class _StoppedInside(Exception):  # noqa: N818, it is not an error
     """A worker was asked to stop in the middle of a video."""
 
 
 def run_here(tasks: Sequence[VideoTask], cutting: Cutting, *, done: Done) -> None:
-    """Works on the videos one by one, in this process.
+    """Process the videos one by one, in this process.
 
     Raises:
-        StoppedError: on SIGTERM or Ctrl-C; the video that was being worked on is begun again next time.
+        StoppedError: on SIGTERM or Ctrl-C; the video in progress is started again next time.
         DataError: the disk is full.
     """
     with stop_on_request() as request:
@@ -76,7 +76,7 @@ def run_local(tasks: Sequence[VideoTask], cutting: Cutting, *, workers: int, don
                 if request.wanted:
                     raise stopped_error(request, finished, len(tasks))
         except BrokenProcessPool as error:
-            if request.wanted:  # whoever asked us has asked the workers, too
+            if request.wanted:  # whoever asked us to stop has asked the workers, too
                 raise stopped_error(request, finished, len(tasks)) from error
             raise DataError(
                 "a worker process was killed, perhaps for its memory; finished videos are kept",
@@ -89,20 +89,20 @@ def run_local(tasks: Sequence[VideoTask], cutting: Cutting, *, workers: int, don
 
 
 def run_ray(tasks: Sequence[VideoTask], cutting: Cutting, *, workers: int | None, done: Done) -> None:
-    """The same on a Ray cluster: the one that RAY_ADDRESS names or that runs here, else one on this machine.
+    """The same on a Ray cluster: the one in RAY_ADDRESS or running here, else a new one on this machine.
 
-    All its machines have to see videos, detections and the place of the pack under the same paths.
+    Videos, detections and the pack's folder must have the same paths on all its machines.
 
     Args:
         tasks: the videos.
-        cutting: which crops.
+        cutting: which crops to cut.
         workers: videos at once; None for one per CPU of the cluster.
         done: called with each outcome.
 
     Raises:
         UsageError: Ray is not installed.
         StoppedError: as above.
-        DataError: a machine of the cluster writes somewhere else.
+        DataError: a machine of the cluster writes to a different folder.
     """
     with _open_ray() as ray, stop_on_request() as request:
         work = ray.remote(num_cpus=1, max_retries=3)(_work_far)
@@ -128,7 +128,7 @@ def run_ray(tasks: Sequence[VideoTask], cutting: Cutting, *, workers: int | None
 
 
 def check_ray() -> None:
-    """Raises at once what would come up at the first video.
+    """Fail at once rather than at the first video.
 
     Raises:
         UsageError: Ray is not installed.
@@ -138,7 +138,7 @@ def check_ray() -> None:
 
 
 def stopped_error(request: StopRequest, finished: int, total: int) -> StoppedError:
-    """What to raise when someone asked to stop."""
+    """The error to raise after a request to stop."""
     kind = InterruptedRunError if request.signal == signal.SIGINT else StoppedError
     return kind(
         f"stopped on request after {finished:,} of {total:,} videos; the build can be continued",
@@ -155,7 +155,7 @@ def _take(left: Iterator[VideoTask], count: int) -> Iterator[VideoTask]:
 
 
 def _begin_worker(stop: Event) -> None:
-    """Requests to stop are the parent's to answer, and a worker ends with its parent, however that ends."""
+    """Leave stop requests to the parent, and end this worker when the parent ends, for whatever reason."""
     global _stop
     _stop = stop
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -202,6 +202,6 @@ def _check_seen(task: VideoTask) -> None:
     path: Path = task.part.with_suffix(".json")
     if not path.exists():
         raise DataError(
-            f"{path}: written by the cluster, and not there; its machines need this folder under the same path",
-            hint="name an --out on a disk that all machines share",
+            f"{path}: written by the cluster, but not there; its machines need this folder at the same path",
+            hint="choose an --out on a disk that all machines share",
         )

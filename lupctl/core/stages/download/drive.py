@@ -19,7 +19,7 @@ NOTE_NAME = "total.json"
 
 
 def drive_page(drive_id: str) -> str:
-    """What a person would open in a browser."""
+    """The page to open in a browser."""
     return f"https://drive.google.com/file/d/{drive_id}/view"
 
 
@@ -32,17 +32,17 @@ def fetch_drive(
     bar: ByteBar,
     patience: Patience | None = None,
 ) -> Path:
-    """Fetches a file, continuing what an earlier call left; no cookies are read or kept.
+    """Fetch a file, continuing what an earlier call left; no cookies are read or kept.
 
-    Google tells no mark of a file's version to a later call, so a file that changed meanwhile is noticed by its
-    length only; the caller compares hashes where it knows them.
+    Google does not identify the version of a file, so a file that changed meanwhile is noticed only by its length;
+    the caller compares hashes if it knows them.
 
     Args:
         drive_id: of the file.
-        folder: of this file alone; what is left of an interrupted call lies in it.
-        name: of the file in that folder; the one it has on Drive where this is empty.
+        folder: for this file only; an interrupted call leaves its part there.
+        name: of the file in that folder; if empty, its name on Drive.
         cancel: set by another thread to stop.
-        bar: told about bytes.
+        bar: counts the bytes.
         patience: how often and how long to try.
 
     Returns:
@@ -57,7 +57,7 @@ def fetch_drive(
     complete = _keep_one_part(folder)
     if complete is not None:
         return complete
-    told = _Told(folder, bar)
+    progress = _Progress(folder, bar)
     try:
         with full_disk_named(folder / name if name else folder):
             fetched = gdown.download(
@@ -68,7 +68,7 @@ def fetch_drive(
                 resume=True,
                 retries=patience.attempts - 1,
                 timeout=patience.timeout_s,
-                progress=told.note,
+                progress=progress.note,
                 cancel=cancel,
             )
     except DownloadCancelled as error:
@@ -80,24 +80,27 @@ def fetch_drive(
         raise _refused(drive_id, error) from error
     except DownloadError as error:
         if "byte range" in str(error) and any(folder.glob("*.part")):
-            shutil.rmtree(folder)  # it cannot be continued
+            shutil.rmtree(folder)  # the part cannot be continued
             return fetch_drive(drive_id, folder, name, cancel=cancel, bar=bar, patience=patience)
         raise _failed(drive_id, error) from error
     except requests.RequestException as error:
         raise _failed(drive_id, error) from error
     path = Path(str(fetched))
     if path.parent != folder or path.name.startswith("."):
-        raise DataError(f"Google Drive calls the file {path.name!r}", hint=f"fetch it by hand: {drive_page(drive_id)}")
+        raise DataError(
+            f"Google Drive gives the file the unusable name {path.name!r}",
+            hint=f"fetch it by hand: {drive_page(drive_id)}",
+        )
     (folder / NOTE_NAME).unlink(missing_ok=True)
     return path
 
 
 class _ChangedError(Exception):
-    """The file has another length than when its part was begun."""
+    """The file has a different length than when its part was started."""
 
 
-class _Told:
-    """What gdown tells while it works, turned into steps of the bar; remembers the length for a later call."""
+class _Progress:
+    """Turns gdown's progress reports into steps of the bar; records the length for a later call."""
 
     def __init__(self, folder: Path, bar: ByteBar) -> None:
         self._path = folder / NOTE_NAME
@@ -119,7 +122,7 @@ class _Told:
 
 
 def _keep_one_part(folder: Path) -> Path | None:
-    """Leaves the longest beginning, since gdown refuses to choose among several; gives it its name if it is whole."""
+    """Keep only the longest part, since gdown refuses to choose among several; rename it if it is complete."""
     parts = sorted(folder.glob("*.part"), key=lambda path: (path.stat().st_size, path.name))
     for path in parts[:-1]:
         path.unlink()
@@ -129,7 +132,7 @@ def _keep_one_part(folder: Path) -> Path | None:
         return None
     if _read_total(note) != parts[-1].stat().st_size:
         return None
-    # gdown puts eight letters and `.part` behind the name; asked to continue a whole file, servers give an error.
+    # gdown appends eight letters and `.part` to the name; a request to continue a complete file fails.
     complete = parts[-1].rename(folder / parts[-1].name[: -len(".part") - 8])
     note.unlink()
     return complete
@@ -144,10 +147,10 @@ def _read_total(path: Path) -> int | None:
 
 
 def _refused(drive_id: str, error: Exception) -> DataError:
-    words = " ".join(str(error).split())
-    why = "too many people fetched it lately" if QUOTA.search(words) else "it shows a page instead of the file"
+    message = " ".join(str(error).split())
+    why = "too many users fetched it recently" if QUOTA.search(message) else "it shows a page instead of the file"
     return DataError(
-        f"Google Drive does not give out {drive_id}: {why}",
+        f"Google Drive does not deliver {drive_id}: {why}",
         hint=f"try again tomorrow, or open {drive_page(drive_id)} in a browser and put the file where the steps say",
     )
 

@@ -1,4 +1,4 @@
-"""Hashes of downloads: computed once, remembered, compared from then on."""
+"""Hashes of downloads: computed once, recorded, and compared from then on."""
 
 import hashlib
 import json
@@ -16,12 +16,12 @@ FOLDER = ".lupctl-hashes"
 
 @dataclass(frozen=True)
 class Digests:
-    """What a file's bytes give.
+    """Length and hashes of a file.
 
     Args:
         num_bytes: its length.
         sha256: 64 hexadecimal digits.
-        md5: 32 of them, to compare with what was published long ago.
+        md5: 32 hexadecimal digits, to compare with old publications.
     """
 
     num_bytes: int
@@ -30,7 +30,7 @@ class Digests:
 
 
 def file_digests(path: Path) -> Digests:
-    """Both hashes of a file, in one reading."""
+    """Both hashes of a file, in one pass."""
     sha256, md5 = hashlib.sha256(), hashlib.md5(usedforsecurity=False)
     num_bytes = 0
     with path.open("rb") as stream:
@@ -41,13 +41,13 @@ def file_digests(path: Path) -> Digests:
     return Digests(num_bytes, sha256.hexdigest(), md5.hexdigest())
 
 
-class Memory:
-    """The hash of every file that was ever downloaded into a workspace, by its address.
+class KnownHashes:
+    """The hash of every file that was ever downloaded into a workspace, by address.
 
-    Nobody publishes hashes of LUPerson's files, so the first download counts; a later one that differs is refused.
+    No one publishes hashes of LUPerson's files, so the first download counts; a later one that differs is rejected.
 
     Args:
-        raw: the workspace's `raw/`; one small file per address lies in a hidden folder there.
+        raw: the workspace's `raw/`, with one small file per address in a hidden folder.
     """
 
     def __init__(self, raw: Path) -> None:
@@ -62,21 +62,21 @@ class Memory:
         return known if isinstance(known, str) else None
 
     def remember(self, address: str, sha256: str, num_bytes: int) -> None:
-        """Keeps what an address gave."""
+        """Record the hash of a download."""
         note = {"address": address, "bytes": num_bytes, "sha256": sha256}
         write_text(self._path(address), json.dumps(note, sort_keys=True, indent=1) + "\n", alone=True)
 
     def check(self, address: str, digests: Digests) -> None:
-        """Compares with an earlier download of the same address.
+        """Compare with an earlier download from the same address.
 
         Raises:
-            DataError: the bytes are others.
+            DataError: the bytes differ.
         """
         known = self.recall(address)
         if known is not None and known != digests.sha256:
             raise DataError(
-                f"{address}: sha256 {digests.sha256}, an earlier download here had {known}; it was changed or damaged",
-                hint="the same command fetches it anew; --force takes it as it is now",
+                f"{address}: sha256 {digests.sha256}, an earlier download had {known}; the file was changed or damaged",
+                hint="the same command fetches it again; --force accepts it as it is now",
             )
 
     def _path(self, address: str) -> Path:
@@ -85,10 +85,10 @@ class Memory:
 
 
 def check_wanted(name: str, digests: Digests, sha256: str) -> None:
-    """Compares with the hash a user gave.
+    """Compare with the hash that the user gave.
 
     Raises:
-        DataError: the file is another one.
+        DataError: it is a different file.
     """
     if sha256 and digests.sha256 != sha256.lower().removeprefix("sha256:"):
         raise DataError(
@@ -97,10 +97,10 @@ def check_wanted(name: str, digests: Digests, sha256: str) -> None:
 
 
 def compare_published(name: str, digests: Digests, archives: Sequence[KnownArchive]) -> tuple[str, list[str]]:
-    """Compares with the MD5 that others state for an archive, which decides nothing: counts do.
+    """Compare with the MD5 that others state for an archive; only informative, since counts decide.
 
     Returns:
-        The MD5 stated for a file of this name, empty where there is none; and lines that a user should not miss.
+        The MD5 stated for a file of this name, empty if there is none; and lines that the user should see.
     """
     by_name = next((known for known in archives if known.name.lower() == name.lower()), None)
     by_hash = next((known for known in archives if known.md5 == digests.md5), None)

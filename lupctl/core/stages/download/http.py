@@ -42,22 +42,22 @@ def fetch_http(
     patience: Patience | None = None,
     hash_known: bool = False,
 ) -> Path:
-    """Fetches a file, continuing what an earlier call left in `<out>.part`.
+    """Fetch a file, continuing what an earlier call left in `<out>.part`.
 
-    A beginning is continued only where the server's ETag or time of change shows that the file is still the same, or
-    where its hash is known; a server that ignores the range, or has another version, makes it begin again.
+    A part is continued only if the server's ETag or time of change shows that the file is still the same, or if its
+    hash is known; if the server ignores the range or has another version, the download starts again.
 
     Args:
         url: http or https; redirects to either are followed.
-        out: where it is to lie.
+        out: the complete file's path.
         cancel: set by another thread to stop.
-        bar: told about bytes.
+        bar: counts the bytes.
         patience: how often and how long to try.
         hash_known: whether the caller compares a hash afterwards.
 
     Raises:
-        DataError: no http address, refused by the server, cut again and again, or the disk is full; what was fetched
-            stays in `<out>.part`.
+        DataError: not an http address, refused by the server, interrupted too often, or the disk is full; what was
+            fetched stays in `<out>.part`.
         StoppedError: `cancel` was set; the same.
     """
     patience = patience or Patience()
@@ -87,7 +87,7 @@ def fetch_http(
 
 
 class _Attempt:
-    """One request, and as much of its answer as comes."""
+    """One request, and as much of its response as arrives."""
 
     def __init__(
         self,
@@ -104,7 +104,7 @@ class _Attempt:
     def run(self) -> None:
         if self.cancel.is_set():
             raise stopped()
-        with self._asked() as response, closing(response), _shut_down_on(self.cancel, response):
+        with self._request() as response, closing(response), _shut_down_on(self.cancel, response):
             total = self._begin(response)
             if total is not None:
                 check_space(self.part.path, needed=total - self.part.size)
@@ -112,38 +112,38 @@ class _Attempt:
                 if self.cancel.is_set():
                     raise stopped()
                 if total is not None and self.part.size + len(chunk) > total:
-                    self._restart(f"sent more than the {total:,} bytes it had promised")
+                    self._restart(f"sent more than the {total:,} bytes that it announced")
                 self.part.append(chunk)
                 self.bar.advance(len(chunk))
         if self.cancel.is_set():
             raise stopped()
         if total is not None and self.part.size < total:
-            raise _CutError(f"the server promised {total:,} bytes and ended after {self.part.size:,}")
+            raise _CutError(f"the server announced {total:,} bytes but stopped after {self.part.size:,}")
 
     @contextmanager
-    def _asked(self) -> Generator[requests.Response, None, None]:
-        # Ranges count the bytes as stored, so the server is asked not to compress them.
+    def _request(self) -> Generator[requests.Response, None, None]:
+        # Ranges count stored bytes, so the server is asked not to compress them.
         headers = {"Accept-Encoding": "identity", **self.part.request_headers()}
         try:
             response = self.session.get(self.url, headers=headers, stream=True, timeout=self.patience.timeout_s)
         except requests.exceptions.SSLError as error:
-            raise DataError(f"{self.url}: no trusted connection ({error})", hint="check the address") from error
+            raise DataError(f"{self.url}: the connection is not trusted ({error})", hint="check the address") from error
         except (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError) as error:
             raise _CutError(f"no answer ({innermost_reason(error)})") from error
         except (requests.RequestException, ValueError) as error:
             raise DataError(
-                f"{self.url}: cannot be asked for ({error})", hint="give an http or https address"
+                f"{self.url}: cannot be requested ({error})", hint="give an http or https address"
             ) from error
         yield response
 
     def _begin(self, response: requests.Response) -> int | None:
-        """Makes the part ready for what follows; gives the size of the whole file where the server tells it."""
+        """Prepare the part for the bytes that follow; returns the size of the whole file if the server states it."""
         code = response.status_code
         encoding = response.headers.get("Content-Encoding", "identity").lower()
         if code == 200:
             if encoding != "identity" and not self.url.lower().endswith((".gz", ".tgz")):
                 raise DataError(
-                    f"{self.url}: the server compresses it ({encoding}), so that its size cannot be checked",
+                    f"{self.url}: the server compresses it ({encoding}), so its size cannot be checked",
                     hint="fetch it by hand",
                 )
             length = response.headers.get("Content-Length", "")
@@ -155,7 +155,7 @@ class _Attempt:
         if code == 206:
             return self._continue(response)
         if code == 416:
-            self._restart("has another size by now")
+            self._restart("now has a file of another size")
         if code in TRY_AGAIN:
             after = response.headers.get("Retry-After", "")
             raise _CutError(
@@ -169,12 +169,12 @@ class _Attempt:
         found = CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", ""))
         before = self.part.version
         if found is None or before is None or int(found[1]) != self.part.size:
-            self._restart("sent another range than it was asked for")
+            self._restart("sent a range other than the requested one")
         assert found is not None
         assert before is not None
         total = None if found[3] == "*" else int(found[3])
         if not same_version(before, version_of(self.url, response.headers, total=total)):
-            self._restart("has another version by now")
+            self._restart("now has another version")
         if before.total is None:
             self.bar.grow((total or 0) - self.part.size)
         return total if total is not None else before.total
@@ -182,14 +182,14 @@ class _Attempt:
     def _restart(self, why: str) -> None:
         self.bar.advance(-self.part.size)
         self.part.discard()
-        raise _CutError(f"the server {why}; begun again")
+        raise _CutError(f"the server {why}; started again")
 
 
 def _chunks(response: requests.Response) -> Generator[bytes, None, None]:
-    """The bytes as sent, uncompressed or not; what ends them early is a cut."""
+    """The bytes as sent, not decompressed; an error on the way is a cut."""
     while True:
         try:
-            # What has come so far, up to the size: a read that waits for all of it would lose it to a kill.
+            # Whatever has arrived, up to this size: a read that waits for all of it would lose it to a kill.
             chunk = response.raw.read1(CHUNK_BYTES, decode_content=False)
         except (urllib3.exceptions.HTTPError, OSError) as error:
             raise _CutError(f"the connection was cut ({innermost_reason(error)})") from error
@@ -200,7 +200,7 @@ def _chunks(response: requests.Response) -> Generator[bytes, None, None]:
 
 @contextmanager
 def _shut_down_on(cancel: threading.Event, response: requests.Response) -> Generator[None, None, None]:
-    """Ends a read that waits for a silent server as soon as `cancel` is set."""
+    """Abort a read that waits for a silent server as soon as `cancel` is set."""
     over = threading.Event()
 
     def watch() -> None:

@@ -1,4 +1,4 @@
-"""What became of each video: one JSON line per attempt, appended, so that a crash costs one line at most."""
+"""Outcome of each video: one appended JSON line per attempt, so that a crash loses at most one line."""
 
 import json
 import os
@@ -19,14 +19,14 @@ class Entry:
 
     Args:
         video: `country+city+videoid`.
-        state: done; gone, so that asking again is of little use; or failed, and may come another time.
+        state: done; gone, so that trying again makes little sense; or failed, and may work another time.
         reason: why it is gone or failed.
         bytes: of the file.
         sha256: of the file.
-        format: the stream's number at the source; empty for a file that was there already.
-        width: of the stream in pixels, where it is known.
+        format: the stream's number at the source; empty for a file that already existed.
+        width: of the stream in pixels, if known.
         height: the same.
-        fps: frames per second, where they are known.
+        fps: frames per second, if known.
     """
 
     video: str
@@ -43,13 +43,13 @@ class Entry:
 class Ledger:
     """The last entry of each video, and a file to append to.
 
-    A last line that a crash cut short is dropped: the attempt it told of is made again.
+    A last line that a crash cut short is dropped: that attempt is made again.
 
     Args:
-        path: `*.jsonl`; made when the first entry comes.
+        path: `*.jsonl`; created with the first entry.
 
     Raises:
-        FormatError: a line, not the last, that is no entry.
+        FormatError: a line other than the last is not an entry.
     """
 
     def __init__(self, path: Path) -> None:
@@ -63,7 +63,7 @@ class Ledger:
             self.entries[entry.video] = entry
 
     def add(self, entry: Entry) -> None:
-        """Appends an entry and brings it to the disk.
+        """Append an entry and flush it to disk.
 
         Raises:
             DataError: the disk is full.
@@ -88,5 +88,5 @@ class Ledger:
         except (ValueError, TypeError):
             pass
         raise FormatError(
-            f"{self.path}: line {row} is no entry of a ledger", hint=f"remove that line: sed -i {row}d {self.path}"
+            f"{self.path}: line {row} is not an entry of a ledger", hint=f"remove that line: sed -i {row}d {self.path}"
         )

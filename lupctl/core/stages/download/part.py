@@ -1,4 +1,4 @@
-"""A file that is being fetched: what is there, and which version of the server's file it belongs to."""
+"""A partly fetched file: the bytes so far, and which version of the server's file they belong to."""
 
 import json
 import os
@@ -13,13 +13,13 @@ from lupctl.core.system.disk.atomic import write_text
 
 @dataclass(frozen=True)
 class Version:
-    """What a server says of a file, so that two versions are not glued together.
+    """What a server says about a file, so that two versions are never mixed.
 
     Args:
-        url: it was asked for.
-        etag: the server's own mark; empty where it gives none.
-        modified: time of change as the server writes it; empty where it gives none.
-        total: bytes of the whole file; None where the server does not say.
+        url: the requested address.
+        etag: the server's ETag; empty if it sends none.
+        modified: time of change as the server writes it; empty if it sends none.
+        total: bytes of the whole file; None if the server does not say.
     """
 
     url: str
@@ -29,23 +29,23 @@ class Version:
 
     @property
     def range_validator(self) -> str:
-        """What `If-Range` may carry: a strong mark, else the time of change (RFC 9110, 13.1.5)."""
+        """The value for `If-Range`: a strong ETag, else the time of change (RFC 9110, 13.1.5)."""
         return self.etag if self.etag and not self.etag.startswith("W/") else self.modified
 
     @property
-    def is_told_apart(self) -> bool:
-        """Whether another version would look different."""
+    def is_distinguishable(self) -> bool:
+        """Whether another version of the file would be noticed."""
         return bool(self.etag or self.modified)
 
 
 class Part:
-    """`<name>.part`, and beside it `<name>.part.json` with the version it is a beginning of.
+    """`<name>.part`, and next to it `<name>.part.json` with the version that it is the beginning of.
 
     Args:
         out: the complete file's path.
         url: where it comes from; a part that came from elsewhere is not continued.
-        hash_known: whether a wrong mixture would be noticed at the end; without that, and without a mark of the
-            server's, nothing is continued.
+        hash_known: whether a mixture of versions would be noticed at the end; if not, and if the server sends neither
+            ETag nor time of change, nothing is continued.
     """
 
     def __init__(self, out: Path, url: str, *, hash_known: bool) -> None:
@@ -60,29 +60,29 @@ class Part:
 
     @property
     def size(self) -> int:
-        """Bytes that are there."""
+        """Number of bytes so far."""
         return self.path.stat().st_size if self.path.is_file() else 0
 
     @property
     def is_complete(self) -> bool:
-        """Whether all bytes the server promised are there."""
+        """Whether all bytes that the server announced are there."""
         return self.version is not None and self.version.total is not None and self.size == self.version.total
 
     @property
     def can_continue(self) -> bool:
-        """Whether the rest can be asked for."""
+        """Whether the rest can be requested."""
         version = self.version
-        return self.size > 0 and version is not None and (version.is_told_apart or self._hash_known)
+        return self.size > 0 and version is not None and (version.is_distinguishable or self._hash_known)
 
     def request_headers(self) -> dict[str, str]:
-        """Asks for the rest, on condition that the file is still the same."""
+        """Headers that request the rest, on condition that the file is still the same."""
         if not self.can_continue or self.version is None:
             return {}
         condition = {"If-Range": self.version.range_validator} if self.version.range_validator else {}
         return {"Range": f"bytes={self.size}-", **condition}
 
     def begin(self, version: Version) -> None:
-        """Forgets what is there and begins a version."""
+        """Discard what is there and start a version."""
         self.close()
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self.path.write_bytes(b"")
@@ -90,15 +90,15 @@ class Part:
         write_text(self._note, json.dumps(asdict(version), sort_keys=True) + "\n", alone=True)
 
     def append(self, chunk: bytes) -> None:
-        """Adds bytes at the end."""
+        """Append bytes."""
         if self._stream is None:
             self._stream = self.path.open("ab", buffering=0)
         view = memoryview(chunk)
-        while view:  # an unbuffered write may take a part only, as just before the disk is full
+        while view:  # an unbuffered write may write only a part, as just before the disk is full
             view = view[self._stream.write(view) :]
 
     def discard(self) -> None:
-        """Forgets what is there."""
+        """Discard what is there."""
         self.close()
         self.version = None
         for path in (self.path, self._note):
@@ -106,7 +106,7 @@ class Part:
                 path.unlink()
 
     def finish(self, out: Path) -> None:
-        """Brings the bytes to the disk and gives the file its name."""
+        """Flush the bytes to disk and rename the file to its final name."""
         self.close()
         with self.path.open("rb") as stream:
             os.fsync(stream.fileno())
@@ -114,7 +114,7 @@ class Part:
         self._note.unlink(missing_ok=True)
 
     def close(self) -> None:
-        """Closes the file; a later `append` opens it again."""
+        """Close the file; a later `append` opens it again."""
         if self._stream is not None:
             self._stream.close()
             self._stream = None
@@ -128,7 +128,7 @@ class Part:
 
 
 def same_version(ours: Version, theirs: Version) -> bool:
-    """Whether a server's later answer speaks of the same version; what only one of them tells is no difference."""
+    """Whether a server's later answer is about the same version; facts that only one of them states do not count."""
 
     def differ(one: object, other: object) -> bool:
         return bool(one) and bool(other) and one != other
@@ -139,5 +139,5 @@ def same_version(ours: Version, theirs: Version) -> bool:
 
 
 def version_of(url: str, headers: Mapping[str, str], *, total: int | None) -> Version:
-    """The version an answer's headers tell."""
+    """The version according to the headers of a response."""
     return Version(url, headers.get("ETag", ""), headers.get("Last-Modified", ""), total)

@@ -1,8 +1,8 @@
-"""From a file that was fetched to raw data in its place, in steps that a kill at any point cannot spoil.
+"""From a fetched file to raw data in its place, in steps that survive a kill at any point.
 
-Each download has a slot, a hidden folder inside the dataset's own, so that a renaming is enough to finish it. A slot
-that exists is work that is not over: the file comes into it, an archive is unpacked in it, the record is written, and
-only then does the content move to its place and the slot disappear.
+Each download has a slot, a hidden folder inside the dataset's own, so that a rename is enough to finish it. An existing
+slot is unfinished work: the file is fetched into it, an archive is unpacked in it, the record is written, and only then
+is the content moved into place and the slot removed.
 """
 
 import re
@@ -23,18 +23,18 @@ UNFINISHED = re.compile(r".*\.(part|part\.json)|total\.json")
 
 
 def slot_of(folder: Path, name: str) -> Path:
-    """Where one download of a dataset is made."""
+    """The folder in which one download of a dataset is made."""
     return folder / STAGING / name
 
 
 def open_slots(folder: Path) -> list[str]:
-    """Names of the downloads that were begun and are not over."""
+    """Names of the downloads that were started and are not finished."""
     staging = folder / STAGING
     return sorted(entry.name for entry in staging.iterdir() if entry.is_dir()) if staging.is_dir() else []
 
 
 def staged_file(slot: Path, name: str) -> Path | None:
-    """The complete file in a slot; where the name is the server's choice, the only complete one."""
+    """The complete file in a slot; if the server chooses the name, the only complete one."""
     if name:
         return slot / name if (slot / name).is_file() else None
     files = sorted(slot.glob("*")) if slot.is_dir() else []
@@ -43,10 +43,10 @@ def staged_file(slot: Path, name: str) -> Path | None:
 
 @contextmanager
 def locked_staging(folder: Path) -> Iterator[None]:
-    """Keeps a second process from downloading into the same folder; removes the staging when nothing is left in it.
+    """Keep a second process from downloading into the same folder; remove the staging folder once it is empty.
 
     Raises:
-        DataError: another process does, or the disk refuses the write.
+        DataError: another process is downloading, or the disk refuses the write.
     """
     staging = folder / STAGING
     is_new = not folder.is_dir()
@@ -61,41 +61,41 @@ def locked_staging(folder: Path) -> Iterator[None]:
             with suppress(OSError):
                 shutil.rmtree(staging)
                 if is_new:
-                    folder.rmdir()  # unless something came into it
+                    folder.rmdir()  # fails if anything is in it
 
 
 def unpack_into_slot(
     archive: Path, slot: Path, folder: Path, *, into: str, force: bool, cancel: threading.Event
 ) -> None:
-    """Unpacks an archive into its slot, and refuses what would replace something in the dataset's folder.
+    """Unpack an archive into its slot; fails if that would replace something in the dataset's folder.
 
     Args:
         archive: the file.
         slot: of this archive.
         folder: the dataset's.
         into: see `Download.into`.
-        force: replaces what is there.
+        force: replaces what exists.
         cancel: set by another thread to stop.
 
     Raises:
-        DataError: see `unpack`; or something of the same name is there and `force` is not set.
+        DataError: see `unpack`; or something with the same name exists and `force` is not set.
         StoppedError: `cancel` was set.
     """
     if (slot / UNPACKED).is_dir():
-        return  # an earlier call came as far as this
+        return  # an earlier call got this far
     fresh = slot / "unpacking"
     shutil.rmtree(fresh, ignore_errors=True)
     unpack(archive, fresh, cancel=cancel)
     there = [target for _, target in _moves(fresh, folder, into) if target.exists()]
     if there and not force:
         shutil.rmtree(fresh)
-        raise DataError(f"{archive}: {there[0]} exists already and would be replaced", hint="remove it, or add --force")
+        raise DataError(f"{archive}: {there[0]} already exists and would be replaced", hint="remove it, or add --force")
     fresh.rename(slot / UNPACKED)
     sync_path(slot)
 
 
 def move_unpacked(slot: Path, folder: Path, *, into: str) -> None:
-    """Moves an archive's content to its place; called again after a kill, it moves what is left."""
+    """Move an archive's content into place; called again after a kill, it moves the rest."""
     for source, target in _moves(slot / UNPACKED, folder, into):
         _make_room(target)
         source.replace(target)
@@ -103,7 +103,7 @@ def move_unpacked(slot: Path, folder: Path, *, into: str) -> None:
 
 
 def move_file(path: Path, target: Path) -> None:
-    """Moves one file to its place."""
+    """Move one file into place."""
     _make_room(target)
     path.replace(target)
     sync_path(target.parent)

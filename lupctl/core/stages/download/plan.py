@@ -1,4 +1,4 @@
-"""What downloading a dataset would do: what is there, what is missing, what only a person can fetch."""
+"""Plan of a download: what is there, what is missing, and what has to be fetched by hand."""
 
 import re
 from dataclasses import dataclass, field
@@ -14,7 +14,7 @@ from lupctl.core.errors import DataError, UsageError
 from lupctl.core.stages.download.place import open_slots
 from lupctl.core.system.disk.archives.kinds import is_archive
 
-UNKNOWN_TERMS = "not known to lupctl: whoever published the file says what may be done with it"
+UNKNOWN_TERMS = "not known to lupctl: ask the publisher of the file what is permitted"
 DATASET_RULE = re.compile(r"\w[\w.-]*")
 FILE_RULE = re.compile(r"\w[\w. +-]*")
 SHA256_RULE = re.compile(r"(sha256:)?[0-9A-Fa-f]{64}")
@@ -22,15 +22,15 @@ SHA256_RULE = re.compile(r"(sha256:)?[0-9A-Fa-f]{64}")
 
 @dataclass(frozen=True)
 class Wanted:
-    """A dataset to be had.
+    """A requested dataset.
 
     Args:
         dataset: its name.
-        folder: where its raw data lies or will lie.
+        folder: where its raw data is or will be.
         terms: of use.
-        published: where it is described; empty where that is not known.
+        published: where it is described; empty if unknown.
         links: how to get it.
-        sha256: what the only download has to have; empty where that is not known.
+        sha256: expected hash of the only download; empty if unknown.
     """
 
     dataset: str
@@ -43,12 +43,12 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Plan:
-    """What is to be done for one dataset.
+    """What downloading one dataset would do.
 
     Args:
         wanted: the dataset.
-        missing: files to fetch, or to go on with.
-        archives: archives that someone put into the folder, to be unpacked.
+        missing: files to fetch or to continue.
+        archives: archives that the user put into the folder, to be unpacked.
     """
 
     wanted: Wanted
@@ -62,13 +62,13 @@ class Plan:
 
     @property
     def is_by_hand(self) -> bool:
-        """Whether only a person can go on."""
+        """Whether the user has to fetch it by hand."""
         links = self.wanted.links
         return not (links.downloads or self.archives or has_images(self.wanted))
 
     @property
     def steps(self) -> list[str]:
-        """What a person has to do where a program cannot, or may do instead of it."""
+        """What the user has to do where lupctl cannot, or may do instead."""
         links = self.wanted.links
         shown = [f"link to {download.what}: {download.page} (stated by {download.stated})" for download in self.missing]
         steps = [step.replace("{folder}", str(self.wanted.folder)) for step in links.steps]
@@ -76,17 +76,17 @@ class Plan:
 
 
 def find_wanted(raw: Path, name: str, *, url: str = "", sha256: str = "") -> Wanted:
-    """The dataset a user names.
+    """The dataset that the user names.
 
     Args:
         raw: the workspace's `raw/`.
-        name: from the catalogue, `cuhk03-np`, or one's own with a `url`.
+        name: from the catalogue, `cuhk03-np`, or the user's own with a `url`.
         url: fetch this instead of what the catalogue knows.
-        sha256: what it has to have.
+        sha256: expected hash.
 
     Raises:
         DataError: a dataset that was withdrawn.
-        UsageError: not known and no `url`, or a `url` without a file's name.
+        UsageError: an unknown dataset without a `url`, or a `url` without a file name.
     """
     if sha256 and not SHA256_RULE.fullmatch(sha256):
         raise UsageError(f"--sha256 {sha256}: 64 hexadecimal digits were expected", hint="--sha256 HEX")
@@ -94,17 +94,17 @@ def find_wanted(raw: Path, name: str, *, url: str = "", sha256: str = "") -> Wan
     links = dataset_links(entry.name) if entry is not None else None
     if links is not None and links.refused:
         kind = UsageError if name == SYNTHETIC else DataError
-        hint = f"lupctl data pack {SYNTHETIC}" if name == SYNTHETIC else "lupctl data list shows what can be had"
+        hint = f"lupctl data pack {SYNTHETIC}" if name == SYNTHETIC else "lupctl data list shows what is available"
         raise kind(f"{name}: {links.refused}", hint=hint)
     if not DATASET_RULE.fullmatch(name):
-        raise UsageError(f"{name!r} cannot be a dataset's name", hint="letters, digits, - _ . only")
+        raise UsageError(f"{name!r} is not a valid dataset name", hint="use only letters, digits, - _ .")
     if url:
         links = Links(folder=links.folder if links else name, downloads=(_download_of(url),))
     if links is None:
         near = nearest_name(name, known_datasets())
         raise UsageError(
-            f"{name!r} is no dataset that lupctl knows{f'; did you mean {near}?' if near else ''}",
-            hint="lupctl data list, or name an address with --url",
+            f"{name!r} is not a dataset that lupctl knows{f'; did you mean {near}?' if near else ''}",
+            hint="lupctl data list, or give an address with --url",
         )
     return Wanted(
         dataset=name,
@@ -117,11 +117,11 @@ def find_wanted(raw: Path, name: str, *, url: str = "", sha256: str = "") -> Wan
 
 
 def plan_download(wanted: Wanted, *, force: bool = False) -> Plan:
-    """Examines what is there; asks no server.
+    """Examine what is there; contacts no server.
 
     Args:
         wanted: the dataset.
-        force: everything is to be fetched again.
+        force: fetch everything again.
     """
     slots = open_slots(wanted.folder)
     known = {(file["name"], file["bytes"]) for file in read_own_origin(wanted.folder).get("files", [])}
@@ -142,7 +142,7 @@ def plan_download(wanted: Wanted, *, force: bool = False) -> Plan:
 
 
 def is_there(wanted: Wanted, download: Download) -> bool:
-    """Whether a file, or what was in it, lies in the dataset's folder."""
+    """Whether a file, or its content, is in the dataset's folder."""
     signs = download.signs or ((download.into or download.name,),)
     if has_signs(wanted.folder, signs):
         return True
@@ -154,12 +154,12 @@ def is_there(wanted: Wanted, download: Download) -> bool:
 
 
 def has_images(wanted: Wanted) -> bool:
-    """Whether the dataset's images are there, however they came."""
+    """Whether the dataset's images are there, wherever they came from."""
     return has_signs(wanted.folder, wanted.links.images)
 
 
 def read_own_origin(folder: Path) -> dict[str, Any]:
-    """The record of this folder, not of one above it."""
+    """The record of this folder itself, not of one above it."""
     return read_origin(folder) if (folder / ORIGIN_NAME).is_file() else {}
 
 
@@ -174,5 +174,5 @@ def _download_of(url: str) -> Download:
         raise UsageError(f"--url {url}: an http or https address was expected", hint="--url https://...")
     name = unquote(parts.path).rpartition("/")[2]
     if not FILE_RULE.fullmatch(name):
-        raise UsageError(f"--url {url}: its path ends in no file's name", hint="name the address of a file")
+        raise UsageError(f"--url {url}: its path does not end in a file name", hint="give the address of a file")
     return Download(name=name, address=url, what=name, stated="you")

@@ -12,7 +12,7 @@ from lupctl.core.data.catalog.links import Download
 from lupctl.core.data.catalog.origin import write_origin
 from lupctl.core.errors import DataError, FormatError, LupError, StoppedError
 from lupctl.core.stages.download.drive import fetch_drive
-from lupctl.core.stages.download.hashes import Digests, Memory, check_wanted, compare_published, file_digests
+from lupctl.core.stages.download.hashes import Digests, KnownHashes, check_wanted, compare_published, file_digests
 from lupctl.core.stages.download.http import fetch_http
 from lupctl.core.stages.download.place import (
     STAGING,
@@ -35,16 +35,16 @@ BY_HAND = "placed by hand"
 
 @dataclass(frozen=True)
 class FileResult:
-    """One file that came, or an archive that was there and is unpacked now.
+    """One file that was fetched, or an archive that was there and is now unpacked.
 
     Args:
         name: of the file.
         address: where it came from.
         bytes: its length.
         sha256: of its bytes.
-        md5: the same.
-        published_md5: what others state for a file of this name; empty where nobody does.
-        content: names in the dataset's folder that it gave.
+        md5: of its bytes.
+        published_md5: the MD5 that others state for a file of this name; empty if no one does.
+        content: names in the dataset's folder that came from it.
     """
 
     name: str
@@ -58,13 +58,13 @@ class FileResult:
 
 @dataclass
 class DatasetResult:
-    """What was done for one dataset.
+    """The result for one dataset.
 
     Args:
         dataset: its name.
         folder: with its raw data.
-        files: that came.
-        state: `complete` where there was nothing to do; `failed` where not all came.
+        files: the files that were fetched or unpacked.
+        state: `complete` if there was nothing to do; `failed` if a file is still missing.
     """
 
     dataset: str
@@ -82,21 +82,21 @@ def download(
     force: bool = False,
     patience: Patience | None = None,
 ) -> tuple[list[DatasetResult], list[LupError]]:
-    """Fetches what is missing of several datasets; one that fails does not keep the others.
+    """Fetch what is missing of several datasets; the failure of one does not affect the others.
 
     Args:
-        plans: what to do; those that only a person can do are left out.
+        plans: what to do; datasets that have to be fetched by hand are skipped.
         raw: the workspace's `raw/`.
         jobs: files at once.
-        progress: where to tell how far it is.
-        force: replaces what is there, and takes files that differ from an earlier download.
+        progress: for progress lines and bars.
+        force: replaces what exists, and accepts files that differ from an earlier download.
         patience: how often and how long to try.
 
     Returns:
-        What was done, per dataset, and what went wrong.
+        The result for each dataset, and the errors.
 
     Raises:
-        StoppedError: someone asked to stop; typed again, the command goes on.
+        StoppedError: on request; the same command continues.
     """
     todo = [plan for plan in plans if not plan.is_by_hand]
     results = [DatasetResult(plan.wanted.dataset, plan.wanted.folder) for plan in todo]
@@ -106,9 +106,9 @@ def download(
         works: list[_Item] = []
         for plan, result in zip(todo, results, strict=True):
             if (plan.wanted.folder / STAGING).is_dir() or not plan.is_complete:
-                stack.enter_context(locked_staging(plan.wanted.folder))  # removes an empty one that a kill left, too
+                stack.enter_context(locked_staging(plan.wanted.folder))  # also removes an empty one left by a kill
             if not plan.is_complete:
-                work = _Work(plan.wanted, Memory(raw), ByteBar(task), cancel, progress, force, patience)
+                work = _Work(plan.wanted, KnownHashes(raw), ByteBar(task), cancel, progress, force, patience)
                 works += [(work, archive, result) for archive in plan.archives]
                 works += [(work, file, result) for file in plan.missing]
                 result.state = "downloaded"
@@ -131,7 +131,7 @@ class _Work:
     """What all files of one dataset share."""
 
     wanted: Wanted
-    memory: Memory
+    hashes: KnownHashes
     bar: ByteBar
     cancel: threading.Event
     progress: Progress
@@ -151,24 +151,24 @@ def _get(work: _Item) -> FileResult:
         return _get_download(shared, what)
     except LupError:
         with suppress(OSError):
-            slot_of(shared.wanted.folder, slot_name(what)).rmdir()  # unless a beginning is in it
+            slot_of(shared.wanted.folder, slot_name(what)).rmdir()  # fails if a part is in it
         raise
 
 
 def _get_download(work: _Work, download: Download) -> FileResult:
-    """Fetches a file, checks it, and puts it or its content in place; goes on where an earlier call was killed."""
+    """Fetch a file, check it, and move it or its content into place; continues where an earlier call was killed."""
     folder = work.wanted.folder
     slot = slot_of(folder, slot_name(download))
     slot.mkdir(parents=True, exist_ok=True)
     path = staged_file(slot, download.name)
     if path is None and (slot / UNPACKED).is_dir():
-        return _finish(work, slot, download.into)  # only the moving is not over
+        return _finish(work, slot, download.into)  # only the move is not finished
     if path is None:
         path = _fetch(work, download, slot)
     result = _check(work, path, download)
     if archive_kind(path.name) is None:
         result = _with_content(result, [path.name])
-        work.memory.remember(download.address, result.sha256, result.bytes)
+        work.hashes.remember(download.address, result.sha256, result.bytes)
         _record(work, result)
         move_file(path, folder / path.name)
         shutil.rmtree(slot)
@@ -176,9 +176,9 @@ def _get_download(work: _Work, download: Download) -> FileResult:
     try:
         unpack_into_slot(path, slot, folder, into=download.into, force=work.force, cancel=work.cancel)
     except FormatError:
-        shutil.rmtree(slot)  # the next call fetches it anew
+        shutil.rmtree(slot)  # the next call fetches it again
         raise
-    work.memory.remember(download.address, result.sha256, result.bytes)
+    work.hashes.remember(download.address, result.sha256, result.bytes)
     content = [download.into] if download.into else sorted(entry.name for entry in (slot / UNPACKED).iterdir())
     _record(work, _with_content(result, content))
     path.unlink()
@@ -186,7 +186,7 @@ def _get_download(work: _Work, download: Download) -> FileResult:
 
 
 def _get_archive(work: _Work, archive: Path) -> FileResult:
-    """Unpacks an archive that someone put into the dataset's folder; it stays there."""
+    """Unpack an archive that the user put into the dataset's folder; the archive stays there."""
     slot = slot_of(work.wanted.folder, archive.name)
     slot.mkdir(parents=True, exist_ok=True)
     into = next((known.into for known in work.wanted.links.downloads if known.name == archive.name), "")
@@ -207,7 +207,7 @@ def _fetch(work: _Work, download: Download, slot: Path) -> Path:
     kind, _, rest = download.address.partition(":")
     if kind == "drive":
         return fetch_drive(rest, slot, download.name, cancel=work.cancel, bar=work.bar, patience=work.patience)
-    known = bool(work.wanted.sha256) or (not work.force and work.memory.recall(download.address) is not None)
+    known = bool(work.wanted.sha256) or (not work.force and work.hashes.recall(download.address) is not None)
     return fetch_http(
         download.address,
         slot / download.name,
@@ -219,12 +219,12 @@ def _fetch(work: _Work, download: Download, slot: Path) -> Path:
 
 
 def _check(work: _Work, path: Path, download: Download) -> FileResult:
-    """Compares hashes; a file that is refused is removed, so that the next call fetches it anew."""
+    """Compare hashes; a rejected file is removed, so that the next call fetches it again."""
     digests = file_digests(path)
     try:
         check_wanted(path.name, digests, work.wanted.sha256)
         if not work.force:
-            work.memory.check(download.address, digests)
+            work.hashes.check(download.address, digests)
     except DataError:
         shutil.rmtree(path.parent)
         raise
@@ -239,7 +239,7 @@ def _describe(work: _Work, path: Path, address: str, digests: Digests) -> FileRe
 
 
 def _finish(work: _Work, slot: Path, into: str) -> FileResult:
-    """Moves what was unpacked; what it is was recorded before."""
+    """Move the unpacked content into place; it is already recorded."""
     move_unpacked(slot, work.wanted.folder, into=into)
     shutil.rmtree(slot)
     return next(file for file in _recorded(work.wanted.folder) if slot.name in (file.name, _slot_of_address(file)))
@@ -265,7 +265,7 @@ def _record(work: _Work, result: FileResult) -> None:
 
 
 def origin_of(wanted: Wanted, files: Sequence[dict[str, Any]]) -> dict[str, object]:
-    """The record that lies beside a dataset's raw data; its terms were accepted by whoever asked for the download."""
+    """The record that is kept with a dataset's raw data; whoever started the download accepted its terms."""
     return {
         "dataset": wanted.links.folder,
         "terms": wanted.terms,

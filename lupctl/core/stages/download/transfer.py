@@ -1,4 +1,4 @@
-"""What all ways of fetching a file share: patience, stopping, a bar in MiB, and a disk that fills up."""
+"""Common parts of all ways to fetch a file: retries, stopping, a bar in MiB, and disks that fill up."""
 
 import errno
 import shutil
@@ -16,13 +16,13 @@ MIB = 1 << 20
 
 @dataclass(frozen=True)
 class Patience:
-    """How long to try.
+    """How often and how long to try.
 
     Args:
-        attempts: that may fail in a row; one that brought new bytes begins the count anew.
-        first_wait_s: before the second attempt; doubles with each.
-        most_wait_s: the longest pause, also when the server asks for a longer one.
-        timeout_s: without a byte from the server.
+        attempts: number of failures in a row that end the download; new bytes reset the count.
+        first_wait_s: pause before the second attempt; doubles with each further one.
+        most_wait_s: the longest pause, even if the server asks for a longer one.
+        timeout_s: longest time without a byte from the server.
     """
 
     attempts: int = 5
@@ -31,12 +31,12 @@ class Patience:
     timeout_s: float = 20.0
 
     def wait_s(self, failures: int) -> float:
-        """The pause behind so many failures in a row, 1 or more."""
+        """The pause after a number of failures in a row, 1 or more."""
         return min(self.first_wait_s * 2.0 ** (failures - 1), self.most_wait_s)
 
 
 class ByteBar:
-    """One bar in MiB for several files that are fetched at once; what there is to fetch turns up as servers tell it."""
+    """One bar in MiB for several concurrent downloads; its total grows as servers report the sizes."""
 
     def __init__(self, task: Task) -> None:
         self._task = task
@@ -44,14 +44,14 @@ class ByteBar:
         self._grown = self._advanced = 0
 
     def grow(self, num_bytes: int) -> None:
-        """So many bytes more are to come."""
+        """Add bytes to the total."""
         with self._lock:
             before = self._grown // MIB
             self._grown += num_bytes
             self._task.grow(self._grown // MIB - before)
 
     def advance(self, num_bytes: int) -> None:
-        """So many bytes have come; fewer than none when a file has to be begun again."""
+        """Count bytes as fetched; negative when a file has to be started again."""
         with self._lock:
             before = self._advanced // MIB
             self._advanced += num_bytes
@@ -59,13 +59,13 @@ class ByteBar:
 
 
 def stopped() -> StoppedError:
-    """What to raise when someone asked to stop; the command line says how it was asked."""
+    """The error to raise after a request to stop; the command line adds how it was requested."""
     return StoppedError("stopped on request; what was fetched is kept", hint="type the same command again")
 
 
 @contextmanager
 def full_disk_named(path: Path) -> Iterator[None]:
-    """Turns a full disk into one line; what was written stays.
+    """Turn a full disk into a one-line error; what was written stays.
 
     Raises:
         DataError: the disk is full.
@@ -83,12 +83,12 @@ def full_disk_named(path: Path) -> Iterator[None]:
 
 
 def free_bytes(path: Path) -> int:
-    """What the disk under a path, which need not exist, has left."""
+    """Free bytes on the disk of a path, which need not exist."""
     return shutil.disk_usage(next(folder for folder in path.absolute().parents if folder.is_dir())).free
 
 
 def check_space(path: Path, *, needed: int) -> None:
-    """Refuses before the first byte what cannot fit.
+    """Fail before the first byte if the file cannot fit.
 
     Raises:
         DataError: the disk has less than `needed` bytes.
@@ -97,12 +97,12 @@ def check_space(path: Path, *, needed: int) -> None:
     if needed > free:
         raise DataError(
             f"{path}: needs {needed / MIB:,.0f} MiB, the disk has {free / MIB:,.0f} MiB free",
-            hint="free some space, or name another place with --home",
+            hint="free some space, or choose another location with --home",
         )
 
 
 def innermost_reason(error: BaseException) -> str:
-    """The innermost reason of a library's nested errors, in few words."""
+    """A short text of the innermost cause in a library's nested errors."""
     while True:
         inner = next((arg for arg in reversed(error.args) if isinstance(arg, BaseException)), None)
         inner = inner or getattr(error, "reason", None)

@@ -1,4 +1,4 @@
-"""LUPerson's videos: a list in, files in their places, and a ledger of what became of each."""
+"""Download of LUPerson's videos: from a list to files in place, with a ledger of the outcome of each."""
 
 import shutil
 import threading
@@ -31,7 +31,7 @@ from lupctl.core.system.progress.lines import Progress
 
 LEDGER_NAME = "videos.jsonl"
 VIDEOS_FOLDER = "videos"
-# So many in a row are no accident: the host has had enough of us, or there is no network.
+# That many in a row are no accident: the host is blocking us, or there is no network.
 MOST_FAILURES_IN_A_ROW = 25
 NUM_REASONS = 5
 
@@ -40,15 +40,15 @@ Fetch = Callable[[VideoName, Path, threading.Event], Stream]
 
 @dataclass(frozen=True)
 class VideosPlan:
-    """What is to be done.
+    """What fetching a list would do.
 
     Args:
         wanted: the dataset.
-        videos: all of the list.
-        missing: those to be fetched.
-        done: how many are there.
-        gone: how many are known to be gone and are not asked for.
-        refetch: whether files that are there are fetched again.
+        videos: all videos of the list.
+        missing: those to fetch.
+        done: number of videos that are there.
+        gone: number of videos that are known to be gone and are not requested.
+        refetch: whether existing files are fetched again.
     """
 
     wanted: Wanted
@@ -60,28 +60,28 @@ class VideosPlan:
 
     @property
     def listed(self) -> int:
-        """How many videos the list names."""
+        """Number of videos in the list."""
         return len(self.videos)
 
     @property
     def folder(self) -> Path:
-        """Where they go."""
+        """The folder for the videos."""
         return self.wanted.folder / VIDEOS_FOLDER
 
 
 @dataclass(frozen=True)
 class VideosResult:
-    """What became of a list.
+    """The result of fetching a list.
 
     Args:
-        listed: videos it names.
-        done: files that are there now.
-        gone: videos their host has no more.
-        failed: videos that did not come, and may another time.
-        fetched: files that came in this call.
+        listed: number of videos in the list.
+        done: number of files that are there now.
+        gone: number of videos that their host no longer has.
+        failed: number of videos that failed and may work another time.
+        fetched: number of files fetched in this call.
         reasons: the most frequent reasons of failures, with their counts.
         folder: of the files.
-        ledger: one line per attempt.
+        ledger: file with one line per attempt.
     """
 
     listed: int
@@ -95,7 +95,7 @@ class VideosResult:
 
 
 def find_list(path: Path, folder: Path) -> Path:
-    """The list a user means: the path, its other published name beside it, or either in the dataset's folder."""
+    """The list the user means: the path, its other published name next to it, or either in the dataset's folder."""
     names = [path, *(path.with_name(name) for name in VIDEO_LIST_NAMES if path.name in VIDEO_LIST_NAMES)]
     if path.name == str(path):
         names += [folder / path.name, *(folder / name for name in VIDEO_LIST_NAMES if path.name in VIDEO_LIST_NAMES)]
@@ -103,16 +103,16 @@ def find_list(path: Path, folder: Path) -> Path:
 
 
 def plan_videos(wanted: Wanted, video_list: Path, *, retry_gone: bool = False, force: bool = False) -> VideosPlan:
-    """Reads the list and the ledger, and looks which files are there.
+    """Read the list and the ledger, and check which files are there.
 
     Args:
         wanted: the dataset.
-        video_list: one `country+city+videoid` a line.
-        retry_gone: asks again for videos that were gone.
+        video_list: one `country+city+videoid` per line.
+        retry_gone: requests videos again that were gone.
         force: fetches everything again.
 
     Raises:
-        DataError: no such list, or a line that is none.
+        DataError: no such list, or an invalid line.
     """
     videos = read_video_list(video_list)
     entries = Ledger(wanted.folder / LEDGER_NAME).entries
@@ -129,18 +129,18 @@ def plan_videos(wanted: Wanted, video_list: Path, *, retry_gone: bool = False, f
 
 
 def fetch_videos(plan: VideosPlan, *, jobs: int, progress: Progress, fetch: Fetch | None = None) -> VideosResult:
-    """Fetches what is missing, several at once; what became of each is in the ledger when this returns or is stopped.
+    """Fetch what is missing, several at once; every outcome is in the ledger when this returns or is stopped.
 
     Args:
         plan: what to do.
         jobs: videos at once.
-        progress: where to tell how far it is.
-        fetch: gets one video into a folder; yt-dlp by default.
+        progress: for progress lines and bars.
+        fetch: fetches one video into a folder; yt-dlp by default.
 
     Raises:
         UsageError: yt-dlp is not installed.
         DataError: the disk is full, or everything fails.
-        StoppedError: someone asked to stop; typed again, the command goes on.
+        StoppedError: on request; the same command continues.
     """
     if fetch is None:
         check_yt_dlp()
@@ -167,15 +167,15 @@ def fetch_videos(plan: VideosPlan, *, jobs: int, progress: Progress, fetch: Fetc
                 task.advance(note=entry.reason)
                 if in_a_row >= MOST_FAILURES_IN_A_ROW:
                     raise DataError(
-                        f"{in_a_row} videos failed one after the other, the last with: {entry.reason}",
-                        hint="wait, use fewer --jobs, bring yt-dlp up to date, then type the same command again",
+                        f"{in_a_row} videos failed in a row, the last with: {entry.reason}",
+                        hint="wait, use fewer --jobs, update yt-dlp, then type the same command again",
                     )
         return _sum_up(plan, ledger, num_fetched)
 
 
 @dataclass(frozen=True)
 class _Work:
-    """What all videos share."""
+    """What all videos of one call share."""
 
     plan: VideosPlan
     ledger: Ledger
@@ -183,7 +183,7 @@ class _Work:
     fetch: Fetch
 
     def get(self, video: VideoName) -> Entry:
-        """Fetches one video, or finishes what an earlier call was killed in."""
+        """Fetch one video, or finish one at which an earlier call was killed."""
         folder = self.plan.wanted.folder
         target = folder / VIDEOS_FOLDER / video.path
         slot = slot_of(folder, str(video))
@@ -192,7 +192,7 @@ class _Work:
         if known is not None and known.state == "done" and _is_there(ready, known):
             return self._finish(known, ready, target)
         if target.is_file() and not self.plan.refetch and (known is None or known.state != "done"):
-            # Put there by hand, or by the published script, which skips what exists as well.
+            # Put there by hand, or by the published script, which also skips existing files.
             return self._note(Entry(str(video), "done", bytes=target.stat().st_size, sha256=_sha256(target)))
         try:
             stream = self.fetch(video, slot, self.cancel)
@@ -203,7 +203,7 @@ class _Work:
             if self.cancel.is_set():
                 raise StoppedError("stopped on request", hint="type the same command again") from error
             with suppress(OSError):
-                slot.rmdir()  # unless a part is in it
+                slot.rmdir()  # fails if a part is in it
             return self._note(Entry(str(video), "failed", reason=str(error)))
         except FullDiskError as error:
             raise DataError(
@@ -216,7 +216,7 @@ class _Work:
             str(video), "done", bytes=ready.stat().st_size, sha256=_sha256(ready), format=stream.format,
             width=stream.width, height=stream.height, fps=stream.fps,
         )  # fmt: skip
-        # First the line, then the file: a kill between the two leaves a file that its line describes.
+        # First the line, then the file: a kill in between leaves a file that is described by its line.
         return self._finish(self._note(entry), ready, target)
 
     def _note(self, entry: Entry) -> Entry:
@@ -232,7 +232,7 @@ class _Work:
 
 
 def _clear_finished(plan: VideosPlan, ledger: Ledger) -> None:
-    """Removes the slots of videos that are in their places: a kill came just before."""
+    """Remove the slots of videos that are already in place, which a kill left."""
     paths = {str(video): plan.folder / video.path for video in plan.videos}
     for name in open_slots(plan.wanted.folder):
         if name in paths and _is_there(paths[name], ledger.entries.get(name)) and not plan.refetch:
@@ -240,7 +240,7 @@ def _clear_finished(plan: VideosPlan, ledger: Ledger) -> None:
 
 
 def _is_there(path: Path, entry: Entry | None) -> bool:
-    """Whether a file is the one its entry tells of."""
+    """Whether a file is the one that its entry describes."""
     return entry is not None and entry.state == "done" and path.is_file() and path.stat().st_size == entry.bytes
 
 

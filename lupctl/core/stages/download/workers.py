@@ -1,4 +1,4 @@
-"""Several downloads at once, ended cleanly by Ctrl-C and SIGTERM."""
+"""Several downloads at once, stopped cleanly by Ctrl-C and SIGTERM."""
 
 import signal
 import threading
@@ -17,19 +17,19 @@ POLL_S = 0.1
 def finish_each(
     function: Callable[[Item], Result], items: Iterable[Item], *, jobs: int, cancel: threading.Event
 ) -> Generator[tuple[Item, Future[Result]], None, None]:
-    """Calls `function` for every item in several threads and gives each item with its outcome, first done first.
+    """Call `function` for every item in several threads and yield each item with its outcome as it finishes.
 
-    After Ctrl-C or SIGTERM `cancel` is set and no new item is begun; what is running ends by itself and is given as
-    always, and then the request is raised. Close the generator to stop early.
+    After Ctrl-C or SIGTERM, `cancel` is set and no new item is started; running items finish and are yielded as usual,
+    and then the error is raised. Close the generator to stop early.
 
     Args:
-        function: runs in a thread; ends soon, with `StoppedError`, when `cancel` is set.
+        function: runs in a thread; stops soon, with `StoppedError`, when `cancel` is set.
         items: taken one by one, in order.
         jobs: number of threads.
-        cancel: set here, seen by `function`.
+        cancel: set here, checked by `function`.
 
     Raises:
-        StoppedError: someone asked to stop.
+        StoppedError: on request.
     """
     waiting = iter(items)
     running: dict[Future[Result], Item] = {}

@@ -1,4 +1,4 @@
-"""One video through yt-dlp, in exactly the stream that the published boxes need."""
+"""Download of one video through yt-dlp, as exactly the stream that the published boxes need."""
 
 import re
 import threading
@@ -10,7 +10,7 @@ from lupctl.core.data.catalog.video_list import VideoName
 from lupctl.core.errors import StoppedError, UsageError
 from lupctl.core.stages.download.transfer import stopped
 
-# The published boxes are pixels of the stream that this rule picks; both collections use it.
+# The published boxes are in pixels of the stream that this rule selects; both collections use it.
 STREAM_RULE: Final = "bestvideo[ext=mp4][height<=?720][filesize<=500M]/best[height<=?720][filesize<=500M]"
 ADDRESS: Final = "https://www.youtube.com/watch?v={id}"
 GONE: Final = re.compile(
@@ -22,27 +22,27 @@ FULL_DISK: Final = re.compile(r"no space left|errno 28|disk quota exceeded", re.
 
 
 class GoneError(Exception):
-    """A video that its host does not have any more."""
+    """The host no longer has the video."""
 
 
 class FailedError(Exception):
-    """A video that did not come this time."""
+    """The download of a video failed this time."""
 
 
 class FullDiskError(Exception):
-    """A disk with no room for the video."""
+    """The disk has no room for the video."""
 
 
 @dataclass(frozen=True)
 class Stream:
-    """A video that came.
+    """A fetched video.
 
     Args:
         path: of the file.
         format: the stream's number at the source.
-        width: in pixels, where it is known.
+        width: in pixels, if known.
         height: the same.
-        fps: frames per second, where they are known.
+        fps: frames per second, if known.
     """
 
     path: Path
@@ -52,8 +52,8 @@ class Stream:
     fps: float | None
 
 
-class _Quiet:
-    """yt-dlp talks a lot; what matters comes as an exception."""
+class _SilentLogger:
+    """Discards yt-dlp's many messages; the ones that matter arrive as exceptions."""
 
     def debug(self, message: str) -> None:
         return
@@ -66,7 +66,7 @@ class _Quiet:
 
 
 def check_yt_dlp() -> None:
-    """Refuses early where yt-dlp is missing.
+    """Fail early if yt-dlp is missing.
 
     Raises:
         UsageError: it is not installed.
@@ -85,37 +85,38 @@ def fetch_video(
     address: str = ADDRESS,
     **options: Any,
 ) -> Stream:
-    """Fetches one video; what an earlier call left in its folder is continued.
+    """Fetch one video, continuing what an earlier call left in its folder.
 
-    The id stands inside an address, never by itself, since it may begin with `-`; no shell is involved.
+    The id is always part of an address, never an argument by itself, since it may begin with `-`; no shell is involved.
 
     Args:
-        video: which.
-        slot: a folder of this video alone.
+        video: the video.
+        slot: a folder for this video only.
         cancel: set by another thread to stop.
-        address: of a video with `{id}` in it.
+        address: of a video, with `{id}` in it.
         options: of yt-dlp, for tests.
 
     Raises:
-        GoneError: its host has it no more.
+        GoneError: its host no longer has it.
         FailedError: anything else that went wrong.
         FullDiskError: the disk is full.
         StoppedError: `cancel` was set.
     """
     import yt_dlp
 
-    def look(status: dict[str, Any]) -> None:
+    def check_cancel(status: dict[str, Any]) -> None:
         if cancel.is_set():
             raise stopped()
 
     slot.mkdir(parents=True, exist_ok=True)
     given = {
         "format": STREAM_RULE,
-        # The stream's number is in the name, so that two streams are never glued together.
+        # The stream's number is in the name, so that two streams are never mixed.
         "outtmpl": {"default": f"{str(slot).replace('%', '%%')}/%(format_id)s.%(ext)s"},
         "noplaylist": True, "quiet": True, "no_warnings": True, "noprogress": True, "color": "no_color",
-        "logger": _Quiet(), "progress_hooks": [look], "continuedl": True, "overwrites": False, "updatetime": False,
-        "retries": 5, "fragment_retries": 5, "socket_timeout": 30, "fixup": "never", "cachedir": False,
+        "logger": _SilentLogger(), "progress_hooks": [check_cancel], "continuedl": True, "overwrites": False,
+        "updatetime": False, "retries": 5, "fragment_retries": 5, "socket_timeout": 30, "fixup": "never",
+        "cachedir": False,
         **options,
     }  # fmt: skip
     try:
@@ -127,21 +128,21 @@ def fetch_video(
         raise _judge(str(error)) from error
     except OSError as error:
         raise _judge(str(error)) from error
-    came = (info or {}).get("requested_downloads") or []
-    if not came:
+    downloads = (info or {}).get("requested_downloads") or []
+    if not downloads:
         raise FailedError("yt-dlp gave no file")
-    told = came[0]
+    first = downloads[0]
     return Stream(
-        Path(told["filepath"]),
-        str(told.get("format_id") or "unknown"),
-        told.get("width"),
-        told.get("height"),
-        told.get("fps"),
+        Path(first["filepath"]),
+        str(first.get("format_id") or "unknown"),
+        first.get("width"),
+        first.get("height"),
+        first.get("fps"),
     )
 
 
 def _judge(message: str) -> Exception:
-    words = " ".join(re.sub(r"^(ERROR: )?(\[[\w:]+\] )?([\w-]{11}: )?", "", message).split())[:300]
-    if FULL_DISK.search(words):
-        return FullDiskError(words)
-    return GoneError(words) if GONE.search(words) else FailedError(words)
+    reason = " ".join(re.sub(r"^(ERROR: )?(\[[\w:]+\] )?([\w-]{11}: )?", "", message).split())[:300]
+    if FULL_DISK.search(reason):
+        return FullDiskError(reason)
+    return GoneError(reason) if GONE.search(reason) else FailedError(reason)

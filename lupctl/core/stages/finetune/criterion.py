@@ -1,4 +1,4 @@
-"""What a fine-tuning step minimises."""
+"""The loss of a fine-tuning step."""
 
 from collections.abc import Callable
 from typing import Any
@@ -28,18 +28,19 @@ def measure(
     *,
     forward: Callable[[Tensor], Any] | None = None,
 ) -> dict[str, Tensor]:
-    """Runs the network on this process's images and compares with all processes' images.
+    """Run the network on this process's images and compare them with the images of all processes.
 
     Args:
         recipe: its losses.
-        network: in training.
+        network: in training mode.
         view: (B, 3, H, W).
         target: (B) classes.
         kind: precision of the forward pass.
-        forward: runs the network; None is the network itself.
+        forward: runs the network; None for the network itself.
 
     Returns:
-        scalars loss, identity, triplet and accuracy; the mean over processes of the loss's gradient is the step's.
+        scalars loss, identity, triplet and accuracy; the step's gradient is the mean over processes of the loss's
+        gradient.
     """
     weights = recipe.losses
     with autocast(view.device, kind):
@@ -57,7 +58,7 @@ def measure(
 
 
 def measure_mgn(weights: Losses, features: Tensor, classes: Tensor, target: Tensor) -> dict[str, Tensor]:
-    """Means over eight heads of the identity loss and over five features of the triplet loss; b1 counts hits."""
+    """Means of the identity loss over eight heads and the triplet loss over five features; accuracy of head b1."""
     losses = head_losses(
         features,
         classes,
@@ -81,7 +82,7 @@ def measure_mgn(weights: Losses, features: Tensor, classes: Tensor, target: Tens
 
 
 def compare(weights: Losses, own: Tensor, everyone: Tensor, target: Tensor) -> Tensor:
-    """The triplet loss of this process's images among those of all."""
+    """The triplet loss of this process's images against those of all processes."""
     if weights.mining == "weighted":
         return weighted_triplet(own, target, everyone, gather_plain(target))
     return batch_hard_triplet(own, target, everyone, gather_plain(target), margin=weights.margin)

@@ -1,4 +1,4 @@
-"""The network of a fine-tuning run: how it begins, how well it does, how it is kept."""
+"""The network of a fine-tuning run: initialisation, evaluation, and saving."""
 
 import sys
 from collections.abc import Mapping, Sequence
@@ -9,7 +9,13 @@ import torch
 from torch import Tensor
 
 from lupctl.core.formats.pack.read import Pack
-from lupctl.core.formats.weights.file import Checkpoint, load_strictly, pack_story, read_checkpoint, write_checkpoint
+from lupctl.core.formats.weights.file import (
+    Checkpoint,
+    load_strictly,
+    pack_reference,
+    read_checkpoint,
+    write_checkpoint,
+)
 from lupctl.core.formats.weights.header import CheckpointHeader, describe_pixels
 from lupctl.core.formats.weights.plan import MgnHead, NeckHead
 from lupctl.core.ranking.retrieval.extract import Encoder
@@ -28,10 +34,10 @@ from lupctl.core.training.views.plan import build_view_plan
 
 
 def build_started(job: FinetuneJob, num_classes: int, progress: Progress) -> ReidNetwork | MgnNetwork:
-    """The network with its trunk where the recipe says it starts; one that starts from its like keeps its heads.
+    """The network, initialised as the recipe says; if it starts from a network like it, it keeps that one's heads.
 
     Raises:
-        FormatError: the start's trunk does not fit.
+        FormatError: the trunk to start from does not fit.
     """
     plan = network_plan(job.recipe, num_classes)
     network = build_mgn(plan) if job.recipe.net.head == "mgn" else build_reid(plan)
@@ -47,7 +53,7 @@ def build_started(job: FinetuneJob, num_classes: int, progress: Progress) -> Rei
 
 
 def load_checkpoint(network: ReidNetwork | MgnNetwork, start: Path) -> str:
-    """Puts what a checkpoint has to give into a network; returns what that was, in words.
+    """Load all usable tensors of a checkpoint into a network; returns a description of them for the log.
 
     Raises:
         FormatError: the checkpoint does not fit.
@@ -64,37 +70,37 @@ def load_checkpoint(network: ReidNetwork | MgnNetwork, start: Path) -> str:
         key.removeprefix("backbone."): value for key, value in checkpoint.tensors.items() if key.startswith("backbone.")
     }
     count = load_trunk(network, trunk, origin=str(start))
-    return f"{count} trunk tensors from {start}; {len(checkpoint.tensors) - count} of its head left behind, new head"
+    return f"{count} trunk tensors from {start}; {len(checkpoint.tensors) - count} of its head not used, new head"
 
 
 def load_but_classifiers(
     network: ReidNetwork | MgnNetwork, checkpoint: Checkpoint, classifiers: tuple[str, ...]
 ) -> int:
-    """Puts everything of a network like this one into it but what only the start's own persons are told apart with.
+    """Load everything from the checkpoint of a network like this one, except the classifiers for its own persons.
 
     Args:
-        network: is changed.
+        network: modified.
         checkpoint: of a network with the same head.
-        classifiers: what the keys of its classifiers begin with.
+        classifiers: key prefixes of its classifiers.
 
     Returns:
-        how many tensors were loaded.
+        number of loaded tensors.
 
     Raises:
-        FormatError: another tensor is missing, left over or of another shape.
+        FormatError: another tensor is missing, unexpected or of another shape.
     """
     kept = {key: value for key, value in checkpoint.tensors.items() if not key.startswith(classifiers)}
     return load_strictly(network, kept, origin=str(checkpoint.path), may_lack=classifiers)
 
 
 def load_trunk(network: ReidNetwork | MgnNetwork, trunk: Mapping[str, Tensor], *, origin: str) -> int:
-    """Puts a trunk's tensors, by torchvision's keys, into a network; in an mgn into all its branches.
+    """Load a trunk's tensors, by torchvision's keys, into a network; in an mgn, into all branches.
 
     Returns:
-        how many tensors the trunk had.
+        number of tensors in the trunk.
 
     Raises:
-        FormatError: one is missing, left over or of another shape.
+        FormatError: one is missing, unexpected or of another shape.
     """
     if isinstance(network, MgnNetwork):
         load_strictly(network, spread_trunk(trunk), origin=origin, may_lack=NEW_PARTS)
@@ -112,14 +118,14 @@ def evaluate_network(
     kind: torch.dtype,
     workers: int,
 ) -> dict[str, float]:
-    """mAP, official mAP, mINP and rank-1 of a network in training on the pack's queries; what trains trains on."""
+    """mAP, official mAP, mINP and rank-1 of a network on the pack's queries; modules in training mode stay in it."""
     encoder = Encoder(network, build_view_plan(recipe.pixels.model_dump()), device, kind)
     scores = score_pack(encoder, pack, workers=workers, same_camera=recipe.evaluation.same_camera).scores
     return {"map": scores.map, "map_official": scores.map_official, "minp": scores.minp, "rank1": scores.cmc[1]}
 
 
 def gather_scores(packs: Sequence[Pack], scores: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:
-    """A run's scores as its facts hold them: those of its first pack, and with several packs those of each."""
+    """A run's scores for its facts: those of its first pack and, if there are several packs, those of each."""
     own = {"scores": dict(scores.get(packs[0].dataset, {}))}
     return own if len(packs) == 1 else {**own, "all_scores": {name: dict(found) for name, found in scores.items()}}
 
@@ -131,7 +137,7 @@ def finish_run(
     persons: Sequence[Person],
     results: dict[str, Any],
 ) -> None:
-    """Writes the checkpoint and marks the run as finished."""
+    """Write the checkpoint and mark the run as finished."""
     folder, data = RunFolder(job.run), job.recipe.data
     parents = input_fingerprints(job)
     header = CheckpointHeader(
@@ -142,7 +148,7 @@ def finish_run(
         preprocessing=describe_pixels(job.recipe.pixels),
         classes=tuple(persons),
         parents=parents,
-        data=tuple(pack_story(pack) for pack in packs),
+        data=tuple(pack_reference(pack) for pack in packs),
     )
     write_checkpoint(folder.checkpoint, network.state_dict(), header)
     facts: dict[str, Any] = {"command": "finetune", "arch": job.recipe.net.arch, "start": job.recipe.start}

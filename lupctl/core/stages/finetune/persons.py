@@ -1,4 +1,4 @@
-"""Which images a fine-tuning run trains on, and who is on them."""
+"""Images that a fine-tuning run trains on, and who is in them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,19 +19,19 @@ from lupctl.core.recipes.models import FinetuneRecipe
 from lupctl.core.stages.finetune.subsets import draw_subset, read_split
 from lupctl.core.training.loading.labels import Labels, label_persons, number_apart
 
-# A person of one pack by number, of several packs by dataset and number.
+# A person: the number if there is one pack, dataset and number if there are several.
 Person = int | str
 
 
 @dataclass(frozen=True)
 class LabelledRows:
-    """The images of an epoch; one that is repeated stands here several times.
+    """The images of an epoch; a repeated image appears several times.
 
     Args:
-        rows: (N) rows of the packs one after the other.
-        label: (N) classes 0 to C - 1; a person of one pack is nobody of another.
-        camera: (N) cameras, numbered anew so that those of different packs differ.
-        persons: who each class is, C of them.
+        rows: (N) rows of the concatenated packs.
+        label: (N) classes 0 to C - 1; packs have no persons in common.
+        camera: (N) cameras, renumbered so that those of different packs differ.
+        persons: the person of each of the C classes.
     """
 
     rows: NDArray[np.int64]
@@ -41,23 +41,23 @@ class LabelledRows:
 
     @property
     def num_images(self) -> int:
-        """Different images."""
+        """Number of different images."""
         return len(np.unique(self.rows))
 
 
 def pick_rows(recipe: FinetuneRecipe, packs: Sequence[Pack]) -> LabelledRows:
-    """The part of the packs' training images that a recipe names; a share is taken of each pack by itself.
+    """The part of the packs' training images that a recipe selects; a ratio applies to each pack separately.
 
     Raises:
         DataError: a pack has no labelled training images, fewer than two persons are left, or a split file does not
             fit the pack.
-        UsageError: a split file for several packs, or two packs of one name.
+        UsageError: a split file for several packs, or two packs with the same name.
     """
     check_names(packs)
     if len(packs) > 1 and recipe.data.subset and not names_share(recipe.data.subset):
         raise UsageError(
             f"--subset {recipe.data.subset}: a split file names the images of one dataset, not of {len(packs)}",
-            hint="--subset ids:R or images:R takes a share of each",
+            hint="--subset ids:R or images:R selects a part of each",
         )
     chosen = []
     for pack in packs:
@@ -83,7 +83,7 @@ def pick_rows(recipe: FinetuneRecipe, packs: Sequence[Pack]) -> LabelledRows:
 
 
 def name_persons(packs: Sequence[Pack], labels: Labels) -> tuple[Person, ...]:
-    """Who each class is: a number in one pack, dataset and number where there are several."""
+    """The person of each class: a number if there is one pack, dataset and number if there are several."""
     if len(packs) == 1:
         return tuple(labels.persons[0].tolist())
     return tuple(
@@ -92,15 +92,15 @@ def name_persons(packs: Sequence[Pack], labels: Labels) -> tuple[Person, ...]:
 
 
 def training_rows(pack: Pack) -> NDArray[np.int64]:
-    """The training images of a pack that show somebody known."""
+    """The training images of a pack that show a known person."""
     return np.flatnonzero((pack.samples.role == ROLE_CODES["train"]) & (pack.samples.person >= 0))
 
 
 def pick_subset(recipe: FinetuneRecipe, pack: Pack, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Those of a pack's training rows that a recipe's subset names.
+    """The training rows of a pack that a recipe's subset selects.
 
     Raises:
-        DataError: the pack has none, nobody is left, or a split file does not fit the pack.
+        DataError: the pack has none, no one is left, or a split file does not fit the pack.
     """
     if len(rows) == 0:
         raise DataError(
@@ -120,13 +120,12 @@ def pick_subset(recipe: FinetuneRecipe, pack: Pack, rows: NDArray[np.int64]) -> 
 
 
 def repeat_rows(rows: NDArray[np.int64], repeat: float | Literal["full"], *, whole: int) -> NDArray[np.int64]:
-    """The rows int(r) times, and behind them the first int(frac(r) n) of the n once more, as LUPerson's code does it.
+    """The rows int(r) times, then the first int(frac(r) n) of the n rows once more, as in LUPerson's code.
 
     Args:
         rows: (n).
-        repeat: r, 1 or more, read as the decimal number it is written as; or full, so that they are as many as
-            `whole`.
-        whole: images of the whole training set.
+        repeat: r, 1 or more, read as an exact decimal number; or full, for a total of `whole` rows.
+        whole: number of images in the whole training set.
 
     >>> repeat_rows(np.array([4, 7, 9]), 2.5, whole=10).tolist()
     [4, 7, 9, 4, 7, 9, 4]
@@ -139,12 +138,12 @@ def repeat_rows(rows: NDArray[np.int64], repeat: float | Literal["full"], *, who
 
 
 def names_share(subset: str) -> bool:
-    """Whether a subset is a share, and not a file."""
+    """Whether a subset is given by a ratio, and not by a file."""
     return subset.partition(":")[0] in SUBSET_KINDS
 
 
 def check_names(packs: Sequence[Pack]) -> None:
-    """Refuses two packs of one name, whose persons could not be told apart.
+    """Reject two packs with the same name, whose persons could not be distinguished.
 
     Raises:
         UsageError: there are two.
@@ -153,4 +152,4 @@ def check_names(packs: Sequence[Pack]) -> None:
     for number, name in enumerate(names):
         if name in names[:number]:
             first, second = packs[names.index(name)].path, packs[number].path
-            raise UsageError(f"{first} and {second}: both are of the dataset {name!r}", hint="name every dataset once")
+            raise UsageError(f"{first} and {second}: both contain the dataset {name!r}", hint="name every dataset once")

@@ -22,23 +22,24 @@ HINT: Final = "take the file that belongs to this dataset, or draw a subset: --s
 
 
 def draw_subset(samples: Samples, split: SubsetKind, ratio: str, *, seed: int) -> NDArray[np.int64]:
-    """Rows of a part of a training set: a function of the seed, and of nothing a machine or a version decides.
+    """Rows of a part of a training set, determined by the seed and independent of machine and version.
 
-    A larger ratio contains a smaller one. `ids` keeps all images of int(n R) of the n persons; `images` keeps int(N R)
-    of the N images, but one of each person at least. These are the counts of the published split files. Persons and
-    images come in the order of BLAKE2b (128 bits) of the texts `SEED person NUMBER` and `SEED image NAME`.
+    The part for a larger ratio contains that for a smaller one. `ids` keeps all images of int(n R) of the n persons;
+    `images` keeps int(N R) of the N images, but at least one of each person. These are the counts of the published
+    split files. Persons and images are ordered by BLAKE2b (128 bits) of the texts `SEED person NUMBER` and
+    `SEED image NAME`.
 
     Args:
         samples: N labelled training images of n persons.
         split: what is counted.
         ratio: R, a decimal number above 0 and up to 1, as typed: 0.29 of 100 is 29, not the 28 of binary fractions.
-        seed: another seed keeps others.
+        seed: different seeds keep different images.
 
     Returns:
-        (K) rows, rising.
+        (K) rows, in ascending order.
 
     Raises:
-        DataError: not one person would be kept.
+        DataError: no person would be kept.
     """
     persons = np.unique(samples.person)
     if split == "ids":
@@ -55,13 +56,13 @@ def draw_subset(samples: Samples, split: SubsetKind, ratio: str, *, seed: int) -
     _, first = np.unique(samples.person[order], return_index=True)
     is_first = np.zeros(len(order), np.bool_)
     is_first[first] = True
-    # The first image of every person, then all others, both in drawn order: any beginning of it has every person.
+    # The first image of every person, then all others, both in drawn order: what is kept has every person.
     order = [*np.asarray(order)[is_first].tolist(), *np.asarray(order)[~is_first].tolist()]
     return np.sort(np.array(order[: max(share(len(order), ratio), len(persons))], np.int64))
 
 
 def share(count: int, ratio: str) -> int:
-    """int(count R), without the errors of binary fractions.
+    """int(count R), without the rounding errors of binary fractions.
 
     >>> share(751, "0.1"), share(100, "0.29")
     (75, 29)
@@ -70,11 +71,11 @@ def share(count: int, ratio: str) -> int:
 
 
 def read_split(path: Path, samples: Samples, *, offset: int = 0) -> NDArray[np.int64]:
-    """Rows that a split file names: a person number, or an image name, in every line.
+    """Rows that a split file names: each line has a person number or an image name.
 
-    Published are `used_ids_R.txt` (a number and a blank) and `used_ims_R.txt` (name; label; camera and a blank, CRLF,
-    label and camera from 0); lists of one's own may hold nothing but names. Names are those of files, without folders,
-    or as in the pack. The file is read and never written.
+    Published are `used_ids_R.txt` (a number and a space) and `used_ims_R.txt` (name; label; camera and a space, CRLF,
+    label and camera from 0); a user's own list may have nothing but names. Names are file names without folders, or
+    names as in the pack. The file is only read.
 
     Args:
         path: the file.
@@ -82,11 +83,11 @@ def read_split(path: Path, samples: Samples, *, offset: int = 0) -> NDArray[np.i
         offset: what the pack added to the dataset's own person numbers.
 
     Returns:
-        (K) rows, rising.
+        (K) rows, in ascending order.
 
     Raises:
-        DataError: a line that the pack does not know, one twice, labels or cameras that are not the pack's, or, where
-            the name of the file says a ratio, another count.
+        DataError: a line that is not in the pack, a line twice, labels or cameras that differ from the pack's, or a
+            count that differs from the ratio in the name of the file.
     """
     lines = _read_lines(path)
     if all(NUMBER.fullmatch(text) for _, text in lines):
@@ -104,15 +105,15 @@ def _rank(seed: int, kind: str, key: str) -> bytes:
 
 
 def _read_lines(path: Path) -> list[tuple[int, str]]:
-    """Lines that say something, with their numbers, without blanks at their ends."""
+    """Lines that are not blank, stripped, with their numbers."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise DataError(
-            f"{path}: no split file that can be read ({error.strerror})", hint="--subset ids:0.1, images:0.1, or a file"
+            f"{path}: not a readable split file ({error.strerror})", hint="--subset ids:0.1, images:0.1, or a file"
         ) from error
     except UnicodeDecodeError as error:
-        raise DataError(f"{path}: is no UTF-8 text ({error})", hint=HINT) from error
+        raise DataError(f"{path}: not UTF-8 text ({error})", hint=HINT) from error
     lines = [(number, line.strip()) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]
     if not lines:
         raise DataError(f"{path}: is empty", hint=HINT)
@@ -151,22 +152,22 @@ def _rows_of_images(path: Path, lines: list[tuple[int, str]], samples: Samples) 
 def _check_labels(
     path: Path, lines: list[tuple[int, str]], fields: list[list[str]], samples: Samples, rows: list[int]
 ) -> None:
-    """Where a line has a label and a camera: one label is one person, and the camera is the pack's, counted from 0."""
-    strange: list[str] = []
+    """In lines with label and camera, each label must be one person, and the camera the pack's, counted from 0."""
+    wrong: list[str] = []
     person_of: dict[str, int] = {}
     label_of: dict[int, str] = {}
     for (number, text), field, row in zip(lines, fields, rows, strict=True):
         if len(field) == 1:
             continue
         if len(field) != 3 or not all(NUMBER.fullmatch(part) for part in field[1:]):
-            strange.append(f"line {number}: {text!r} is no 'name; label; camera'")
+            wrong.append(f"line {number}: {text!r} is not 'name; label; camera'")
             continue
         person, camera = int(samples.person[row]), int(samples.camera[row])
         if person_of.setdefault(field[1], person) != person or label_of.setdefault(person, field[1]) != field[1]:
-            strange.append(f"line {number}: label {field[1]} is another person's")
+            wrong.append(f"line {number}: label {field[1]} belongs to another person")
         if camera >= 0 and int(field[2]) + 1 != camera:
-            strange.append(f"line {number}: camera {field[2]}, the pack has {camera} (counted from 1)")
-    _refuse(path, strange, "lines do not fit the pack")
+            wrong.append(f"line {number}: camera {field[2]}, but the pack has {camera} (counted from 1)")
+    _refuse(path, wrong, "lines do not fit the pack")
 
 
 def _check_ratio(path: Path, what: str, found: int, least: int, total: int) -> None:
@@ -177,7 +178,7 @@ def _check_ratio(path: Path, what: str, found: int, least: int, total: int) -> N
     if found != expected:
         raise DataError(
             f"{path}: names {found:,} {what}; {named[1]} of the pack's {total:,} are {expected:,}",
-            hint="pack the whole dataset, or give the file another name to use it as it is",
+            hint="pack the whole dataset, or rename the file to use it as it is",
         )
 
 

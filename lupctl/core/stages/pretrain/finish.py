@@ -1,23 +1,23 @@
-"""What a finished run of pre-training leaves."""
+"""Writes the checkpoint of a finished pre-training run."""
 
 from collections.abc import Sequence
 from typing import Any
 
 from lupctl.core.formats.weights.file import write_checkpoint, write_method
-from lupctl.core.formats.weights.header import CheckpointHeader, PackStory, describe_pixels
+from lupctl.core.formats.weights.header import CheckpointHeader, PackReference, describe_pixels
 from lupctl.core.recipes.text import recipe_tables
 from lupctl.core.stages.pretrain.job import PretrainJob, student_plan
 from lupctl.core.training.engine.runs import RunFolder
 from lupctl.core.training.methods.protocol import Method
 
 
-def finish_run(job: PretrainJob, method: Method, data: Sequence[PackStory], results: dict[str, Any]) -> None:
-    """Writes the checkpoint and the method's networks, and marks the run as finished.
+def finish_run(job: PretrainJob, method: Method, data: Sequence[PackReference], results: dict[str, Any]) -> None:
+    """Write the checkpoint and the method's networks, and mark the run as finished.
 
     Args:
-        job: what was done.
+        job: its settings.
         method: trained.
-        data: what `pack_story` says of each pack.
+        data: the result of `pack_reference` for each pack.
         results: counts and the last means, for `run.json`.
     """
     folder = RunFolder(job.run)

@@ -1,4 +1,4 @@
-"""What a pre-training command asks for, and what that amounts to."""
+"""Settings of a pre-training run, and the plan that follows from them."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,19 +23,19 @@ from lupctl.core.training.loading.samplers import ShuffledOrder
 
 @dataclass(frozen=True)
 class PretrainJob:
-    """One command's worth of pre-training.
+    """The settings of one pre-training run.
 
     Args:
         recipe: resolved.
-        packs: the data, in the order that numbers the images; none for a plan without data.
+        packs: the data, in the order that numbers the images; empty for a plan without data.
         run: the run's folder.
         placement: devices of all machines.
-        workers: decoding processes per device; None picks.
+        workers: decoding processes per device; None for the default.
         command: the command line, for the record.
         rendezvous: of several machines; None on one machine, and inside a job that torchrun or srun started.
-        probe: labelled pack to look at the features with.
-        tensorboard: whether the metrics are written as curves too.
-        force: start over where a run lies already.
+        probe: labelled pack to evaluate the features on.
+        tensorboard: whether the metrics are also written as curves.
+        force: start over if there is already a run.
         quiet: no lines, no bars.
     """
 
@@ -59,15 +59,15 @@ class PretrainJob:
 
 @dataclass(frozen=True)
 class PretrainPlan:
-    """What a job will do; counts are None where there is no data yet.
+    """What a job will do; counts are None if there is no data yet.
 
     Args:
-        images: used per epoch, before the last incomplete batch is left out.
+        images: number of images per epoch, before the last incomplete batch is left out.
         steps_per_epoch, steps: optimizer updates.
-        batch_per_device: images of a step.
-        part_per_device: images that are in a device's memory with their activations at a time.
+        batch_per_device: images per step.
+        part_per_device: images whose activations are in a device's memory at the same time.
         data_bytes: encoded bytes of the images.
-        read_bytes: encoded bytes that the whole run reads, all devices together.
+        read_bytes: encoded bytes that the whole run reads on all devices.
         memory_bytes: estimate per device.
     """
 
@@ -82,10 +82,10 @@ class PretrainPlan:
 
 
 def plan_pretraining(job: PretrainJob) -> PretrainPlan:
-    """Counts what a job will do, without touching anything.
+    """Count what a job will do, without writing anything.
 
     Raises:
-        DataError: a pack is missing, damaged, or holds nothing to train on, or to probe with.
+        DataError: a pack is missing, damaged, or has nothing to train on or to probe with.
         UsageError: batch, groups and devices do not fit together, or an extra is missing.
     """
     recipe = job.recipe
@@ -121,13 +121,13 @@ def plan_pretraining(job: PretrainJob) -> PretrainPlan:
 
 
 def count_parts(recipe: PretrainRecipe, kind: str, *, processes: int) -> int:
-    """Into how many parts a device's share of a batch is cut, one worked through after the other.
+    """Number of parts that a device's share of a batch is cut into, processed one after the other.
 
-    On a CPU every batch-norm group is one. Networks run faster on a batch that fits its caches, and they round by the
-    size of their batch: like this, they see the same batches in however many processes the groups lie.
+    On a CPU every batch-norm group is a part. Networks run faster on a batch that fits the caches, and their rounding
+    depends on the batch size: this way they see the same batches however the groups are spread over processes.
 
     Args:
-        recipe: its batch-norm groups, and its `optim.accumulate` on a GPU.
+        recipe: gives the batch-norm groups, and `optim.accumulate` on a GPU.
         kind: of the devices, cpu or cuda.
         processes: of the whole job.
     """
@@ -135,15 +135,16 @@ def count_parts(recipe: PretrainRecipe, kind: str, *, processes: int) -> int:
 
 
 def threads_of(job: PretrainJob) -> int | None:
-    """Threads of each process on a CPU, None where they stay as they are.
+    """Threads of each process on a CPU; None to leave them unchanged.
 
-    As many as a batch-norm group would have if each had a process of its own: convolutions round by their threads too.
+    The number that a batch-norm group would have in its own process, because the rounding of convolutions also depends
+    on their threads.
     """
     return pick_threads(job.placement, shares=job.recipe.bn_groups)
 
 
 def trainable_rows(packs: list[Pack]) -> NDArray[np.int64]:
-    """Rows of the concatenated packs that may be trained on: unlabelled and train images, never the test's.
+    """Rows of the concatenated packs that may be trained on: unlabelled and train images, never test images.
 
     Raises:
         DataError: there are none.
@@ -152,7 +153,7 @@ def trainable_rows(packs: list[Pack]) -> NDArray[np.int64]:
     rows = np.flatnonzero((role == ROLE_CODES["unlabelled"]) | (role == ROLE_CODES["train"]))
     if len(rows) == 0:
         names = ", ".join(str(pack.path) for pack in packs)
-        raise DataError(f"{names}: no unlabelled or training images, only queries and gallery", hint="--data NAME")
+        raise DataError(f"{names}: no unlabelled or training images, only query and gallery images", hint="--data NAME")
     return rows
 
 

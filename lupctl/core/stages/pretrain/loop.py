@@ -1,9 +1,9 @@
-"""The loop of pre-training, as one process runs it."""
+"""The loop of pre-training in one process."""
 
 from contextlib import closing
 
 from lupctl.core.formats.pack.read import open_pack
-from lupctl.core.formats.weights.file import pack_story
+from lupctl.core.formats.weights.file import pack_reference
 from lupctl.core.stages.pretrain.finish import finish_run
 from lupctl.core.stages.pretrain.job import PretrainJob
 from lupctl.core.stages.pretrain.probe import probe_backbone
@@ -31,8 +31,8 @@ def train_job(job: PretrainJob) -> None:
     start, damaged = restore_state(folder, method, optimizer)
 
     batches = on_device(open_batches(setup, range(start, total), seed=recipe.seed), device)
-    # Read now: a pack that disappears during the run takes nothing of a finished one with it.
-    data = [pack_story(pack) for pack in setup.packs] if rank() == 0 else []
+    # Read now, so that a pack that disappears during the run does not spoil its results.
+    data = [pack_reference(pack) for pack in setup.packs] if rank() == 0 else []
     writer = StateWriter(folder)
     log = LoopLog(
         folder,
@@ -53,7 +53,7 @@ def train_job(job: PretrainJob) -> None:
         stop_on_request() as stop,
         progress.task("pre-training", total=total, unit="steps", done=start) as bar,
     ):
-        if watched is not None and start == 0:  # what the training has to be better than
+        if watched is not None and start == 0:  # the baseline for the training
             log.write_probe(0, probe_backbone(method.kept, recipe, setup, watched))
         for step in range(start, total):
             log.meter.wait()

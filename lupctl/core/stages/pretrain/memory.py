@@ -1,4 +1,4 @@
-"""How much memory a step of pre-training takes on one device, counted without allocating anything."""
+"""Memory of a pre-training step on one device, counted without allocating anything."""
 
 import torch
 from torch import Tensor, nn
@@ -13,22 +13,22 @@ FLOAT_BYTES = 4
 
 
 def estimate_memory(recipe: PretrainRecipe, net: NetworkPlan, *, processes: int, parts: int, is_half: bool) -> int:
-    """Bytes on one device: two networks, gradient, optimizer, views, the activations of one part, the method's own.
+    """Bytes on one device: two networks, gradient, optimizer, views, activations of one part, state of the method.
 
     Args:
         recipe: resolved.
         net: the network it describes.
-        processes: devices.
-        parts: of a device's share of a batch, one in memory at a time.
+        processes: number of devices.
+        parts: number of parts of a device's share of a batch; one is in memory at a time.
         is_half: whether activations are kept in 16 bits.
     """
     height, width = recipe.pixels.height, recipe.pixels.width
     local = recipe.data.batch // processes
     moments = 2 if recipe.optim.name in ("adam", "adamw") else 1
-    # Query and key encoder, gradient, what the optimizer keeps; sums of parts in double precision; messages.
+    # Query and key encoder, gradient, optimizer state; sums over parts in double precision; messages.
     copies = 3 + moments + (2 if parts > 1 else 0) + (1 if processes > 1 else 0)
     weights = copies * parameter_bytes(net)
-    # Pixels of both views, and the keys' views once more in shuffled order.
+    # Pixels of both views, and the keys' views again in shuffled order.
     views = 3 * local * 3 * height * width * FLOAT_BYTES
     if recipe.net.checkpoint_activations:
         image = recomputed_bytes(net, height=height, width=width)
@@ -39,11 +39,11 @@ def estimate_memory(recipe: PretrainRecipe, net: NetworkPlan, *, processes: int,
 
 
 def method_bytes(settings: MethodSettings, images: int) -> int:
-    """What a method keeps beside its networks, and what its loss takes.
+    """Bytes that a method keeps in addition to its networks, and that its loss needs.
 
     Args:
         settings: the method's section.
-        images: of one part.
+        images: number of images in one part.
     """
     match settings:
         case MocoSettings():
@@ -53,7 +53,7 @@ def method_bytes(settings: MethodSettings, images: int) -> int:
 
 
 def recomputed_bytes(plan: NetworkPlan, *, height: int, width: int) -> int:
-    """Bytes of one image when a trunk's blocks keep their outputs alone and one block at a time is run again."""
+    """Bytes of one image if a trunk's blocks keep only their outputs and one block at a time is recomputed."""
     with torch.device("meta"):
         network = build_contrastive(plan)
         image = torch.empty(1, 3, height, width)

@@ -1,4 +1,4 @@
-"""What the backbone's features are good for, looked at while it trains."""
+"""Evaluation of the backbone's features during training."""
 
 import numpy as np
 import torch
@@ -22,9 +22,9 @@ NEIGHBOURS, SHARPNESS = 20, 0.07
 
 
 def probe_backbone(network: Embedding, recipe: PretrainRecipe, setup: Setup, pack: Pack) -> dict[str, float]:
-    """Scores a network's pooled features on a labelled pack; called by all processes, answered by process 0.
+    """Score a network's pooled features on a labelled pack; all processes call it, process 0 does the work.
 
-    Nothing in the network, and no random number of the training, is changed.
+    It changes nothing in the network and does not affect the random numbers of the training.
 
     Returns:
         `probe_map`, `probe_rank1` and `probe_knn`, as fractions; empty in other processes.
@@ -40,12 +40,12 @@ def probe_backbone(network: Embedding, recipe: PretrainRecipe, setup: Setup, pac
 def neighbour_accuracy(features: NDArray[np.float32], samples: Samples, *, device: torch.device) -> float:
     """Share of queries whose person wins the vote of the nearest gallery images (Wu et al. 2018, arXiv 1805.01978).
 
-    The 20 nearest vote with weight exp(cosine / 0.07). Images of the query's person from the query's camera have no
-    vote, as in Market-1501's rule.
+    The 20 nearest images vote with weight exp(cosine / 0.07). Images of the query's person from the query's camera do
+    not vote, as in Market-1501's rule.
 
     Args:
         features: (N, D), not necessarily normalised.
-        samples: who is on the N images; queries and gallery count.
+        samples: who is in the N images; only query and gallery images count.
         device: where cosines are computed.
     """
     queries, gallery = query_rows(samples), gallery_rows(samples)
@@ -64,7 +64,7 @@ def neighbour_accuracy(features: NDArray[np.float32], samples: Samples, *, devic
 
 
 def _vote(cosine: Tensor, person: Tensor) -> Tensor:
-    """(B) the person with the heaviest of the nearest votes, from (B, G) cosines."""
+    """(B) the person with the largest total weight among the nearest votes, from (B, G) cosines."""
     nearest, index = cosine.topk(min(NEIGHBOURS, cosine.shape[1]), dim=1)
     weight, voted = (nearest / SHARPNESS).exp(), person[index]
     # (B, k, k): for each vote the weight of all votes for the same person.

@@ -1,4 +1,4 @@
-"""Where the time of pre-training goes, measured over a few steps that leave nothing behind."""
+"""Where pre-training spends its time, measured over a few steps that write nothing."""
 
 import time
 from bisect import bisect_right
@@ -28,17 +28,17 @@ MEASURED_IMAGES = 256
 
 @dataclass(frozen=True)
 class Profile:
-    """Seconds per step of process 0.
+    """Seconds per step in process 0.
 
     Args:
-        steps: measured.
+        steps: number of measured steps.
         batch: images per step over all devices.
-        step_s: one step.
-        loop_s: of a step, by part: waiting for data, its copy to the device, the views' pixels, keys, queries,
+        step_s: duration of a step.
+        loop_s: time in a step by part: waiting for data, copying it to the device, the views' pixels, keys, queries,
             backward pass, messages between processes, optimizer.
-        worker_s: of one worker for this process's share of a step, by part: reading, decoding, drawing the views.
+        worker_s: time of one worker for this process's share of a step, by part: reading, decoding, drawing the views.
         workers: decoding processes of this process.
-        cores: that this process may use.
+        cores: number of cores that this process may use.
         kind: cuda or cpu.
     """
 
@@ -58,10 +58,10 @@ class Profile:
 
 
 def profile(job: PretrainJob, steps: int) -> Profile | None:
-    """Runs some steps of a job, after two that warm up, and says where their time went; writes nothing.
+    """Run some steps of a job, after two warm-up steps, and measure where the time goes; writes nothing.
 
     Returns:
-        what process 0 measured; None where it ran on another machine.
+        what process 0 measured; None if it ran on another machine.
 
     Raises:
         DataError, UsageError: as `plan_pretraining`.
@@ -107,13 +107,13 @@ def _measure_steps(job: PretrainJob, steps: int) -> Profile | None:
 
 
 def measure_worker(setup: Setup, share: int, *, seed: int) -> dict[str, float]:
-    """Seconds that one worker spends on `share` images, by part, from some images of the first step."""
+    """Seconds that one worker spends on `share` images, by part, estimated from some images of the first step."""
     ends = list(accumulate(len(pack) for pack in setup.packs))
     rows = setup.images.rows[setup.order.rows(0)[:MEASURED_IMAGES]]
-    places = [(bisect_right(ends, row), row) for row in rows.tolist()]
+    pack_rows = [(bisect_right(ends, row), row) for row in rows.tolist()]
     clock = Stopwatch(torch.device("cpu"))
     with clock("read"):
-        encoded = [setup.packs[pack].read(row - (ends[pack - 1] if pack else 0)) for pack, row in places]
+        encoded = [setup.packs[pack].read(row - (ends[pack - 1] if pack else 0)) for pack, row in pack_rows]
     with clock("decode"):
         for image in encoded:
             decode_rgb(image)
@@ -124,7 +124,7 @@ def measure_worker(setup: Setup, share: int, *, seed: int) -> dict[str, float]:
 
 
 def advise(found: Profile) -> list[str]:
-    """What to change, from what was measured; the first line matters most."""
+    """Advice on what to change, based on the measurements; the first line matters most."""
     waiting = found.loop_s["wait"] / found.step_s
     work = sum(found.worker_s.values())
     busy = found.step_s - found.loop_s["wait"]
@@ -137,17 +137,17 @@ def advise(found: Profile) -> list[str]:
             lines.append(f"{line}: --workers {wanted}")
         else:
             lines.append(
-                f"{line}, but there are {found.cores} cores: "
+                f"{line}, but there are only {found.cores} cores: "
                 "pack smaller images (lupctl data pack --size), or use fewer devices on this machine"
             )
     name = max((part for part in LOOP_PARTS if part != "wait"), key=lambda part: found.loop_s[part])
     share = found.loop_s[name] / found.step_s
     network = {
-        "cpu": "the network is the limit: a GPU, or on this one a smaller --arch, net.width or pixels.height",
-        "cuda": "the network is the limit, as it should be: precision = bf16 and net.compile = true are what is left",
+        "cpu": "the network is the limit: use a GPU, or on this CPU a smaller --arch, net.width or pixels.height",
+        "cuda": "the network is the limit, as it should be; precision = bf16 and net.compile = true may still help",
     }[found.kind]
     advice = {
-        "copy": "images larger than the network wants are copied: pack smaller ones (lupctl data pack --size)",
+        "copy": "images larger than the network needs are copied: pack smaller ones (lupctl data pack --size)",
         "transform": "drawing views is the limit: pack smaller images, or blur less often (augment.blur)",
         "communication": "messages are the limit: fewer machines with more devices each, or a larger batch",
         "optimizer": "the update is the limit: a larger batch makes fewer of them",

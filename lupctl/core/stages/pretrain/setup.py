@@ -30,8 +30,8 @@ class Setup:
 
     Args:
         device: of this process.
-        packs: open.
-        images: what is trained on.
+        packs: opened.
+        images: the training images.
         order: of the images.
         views: how each view of an image is made.
         precision: type of the forward pass.
@@ -95,10 +95,10 @@ class Trained:
 
 
 def set_up(job: PretrainJob) -> Setup:
-    """Opens the data and picks the device.
+    """Open the data and pick the device.
 
     Raises:
-        DataError: a pack is missing, damaged, or holds nothing to train on.
+        DataError: a pack is missing, damaged, or has nothing to train on.
     """
     recipe, device = job.recipe, own_device(job.placement.kind)
     packs = [open_pack(path) for path in job.packs]
@@ -117,7 +117,7 @@ def set_up(job: PretrainJob) -> Setup:
 
 
 def build_trained(recipe: PretrainRecipe, setup: Setup) -> Trained:
-    """Fresh networks and their optimizer; the same in every process of the job."""
+    """New networks and their optimizer; the same in every process of the job."""
     torch.manual_seed(recipe.seed)
     method = place_method(recipe, setup.device)
     optim = recipe.optim.model_dump(exclude={"clip", "clip_scope", "accumulate"})
@@ -136,8 +136,8 @@ def place_method(recipe: PretrainRecipe, device: torch.device) -> AnyMethod:
     set_norm_groups(method, groups)
     for encoder in method.encoders:
         if device.type == "cuda" and groups == 1:
-            # Convolutions on tensor cores want channels last. Several groups want images first: they are cut out of
-            # the batch as channels, which costs a copy in any other order.
+            # Convolutions on tensor cores are fastest with channels last. Several groups need images first: they are
+            # cut out of the batch as channels, which needs a copy in any other layout.
             encoder.to(memory_format=torch.channels_last)
         if recipe.net.compile:
             encoder.compile()
@@ -150,7 +150,7 @@ def share_gradients(recipe: PretrainRecipe, method: AnyMethod, *, kind: str) -> 
     """The student with its gradients shared among parts and processes.
 
     Args:
-        recipe: says how many parts there are.
+        recipe: determines the number of parts.
         method: its student is wrapped.
         kind: of the devices, cpu or cuda.
     """
@@ -177,6 +177,6 @@ def build_curves(recipe: PretrainRecipe, steps_per_epoch: int) -> Curves:
 
 
 def open_batches(setup: Setup, steps: range, *, seed: int) -> Generator[Batch, None, None]:
-    """This process's share of the batches of some steps, decoded ahead."""
+    """This process's share of the batches of some steps, decoded in advance."""
     dataset = StepDataset(setup.images, setup.order, setup.views, seed=seed, rank=rank(), processes=world_size())
     return open_loader(dataset, steps, workers=setup.workers, pin=setup.device.type == "cuda")

@@ -15,12 +15,12 @@ from lupctl.core.training.views.pixels import make_view
 def take_step(
     recipe: PretrainRecipe, setup: Setup, trained: Trained, batch: Batch, now: Now, *, clock: Clock = untimed
 ) -> dict[str, Tensor]:
-    """Makes the views of a batch, learns from them, and updates the student and what follows it.
+    """Make the views of a batch, learn from them, and update the student and what follows it.
 
     Args:
-        recipe: its clipping.
+        recipe: for its clipping.
         setup: how views are made, and the precision.
-        trained: changed.
+        trained: modified.
         batch: on the device.
         now: the numbers of this step.
         clock: measures the parts of the step.

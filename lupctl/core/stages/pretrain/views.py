@@ -1,4 +1,4 @@
-"""The views that a method of pre-training is given."""
+"""The views that a pre-training method gets."""
 
 from lupctl.core.recipes.models import PretrainRecipe
 from lupctl.core.recipes.pretrain_sections import MethodSettings, MocoSettings

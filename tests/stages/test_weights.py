@@ -48,7 +48,7 @@ def test_the_list_says_where_each_comes_from(lupctl: Shell) -> None:
     assert not any(one["here"] for one in found.values())
     assert "luperson-r152" in lupctl("model list").out
     assert {f"luperson-mgn-r50-{name}" for name in ("market1501", "msmt17", "dukemtmc", "cuhk03-labeled")} < set(found)
-    assert len({one.place for one in PUBLISHED}) == 10, "no address twice"
+    assert len({one.location for one in PUBLISHED}) == 10, "no address twice"
 
 
 def test_a_published_backbone_is_fetched_once_and_becomes_a_checkpoint(
@@ -89,7 +89,7 @@ def test_another_file_than_the_first_time_is_refused(
 def test_what_cannot_be_fetched_says_what_to_do(lupctl: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ran = lupctl("model download luperson-nl-r50 --accept-terms")
     assert ran.code == 3
-    assert "in a browser open https://pan.baidu.com/s/1aZxpwlZvekA4V-bQgZOM8w (code pr50) and save it as" in ran.err
+    assert "open https://pan.baidu.com/s/1aZxpwlZvekA4V-bQgZOM8w (code pr50) in a browser and save it as" in ran.err
     assert "hint: then: lupctl model convert lup/models/luperson-nl-r50.pth" in ran.err
 
     def refuse(**given: Any) -> str:

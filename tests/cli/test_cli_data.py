@@ -94,7 +94,7 @@ def test_one_bad_dataset_does_not_keep_the_others(lupctl: Shell, home: Path) -> 
     (home / "raw" / "empty").mkdir()
     ran = lupctl("data pack")
     assert "error: 2 failures:" in ran.err
-    assert "lup/raw/empty: holds no image" in ran.err
+    assert "lup/raw/empty: contains no image" in ran.err
     allowed = lupctl("data pack crops --max-bad 0.3")
     assert allowed.code == 0
     assert "1 of 4 images cannot be read and are left out: a/0.jpg" in allowed.err
@@ -146,7 +146,7 @@ def test_dry_run_touches_nothing(lupctl: Shell, home: Path) -> None:
         ("data pack makret1501", 3, "no raw data of 'makret1501'", "did you mean market1501?"),
         ("data pack msmt17", 3, "no raw data of 'msmt17'", "lupctl data download msmt17 says where it comes from"),
         ("data pack crops --layout market1501", 3, "Market-1501's layout has the folders", "put the three folders"),
-        ("data pack crops --layout persons --cameras market", 3, "4 names name no camera", "another --cameras"),
+        ("data pack crops --layout persons --cameras market", 3, "4 names contain no camera", "use another --cameras"),
         ("data pack crops market1501 --out x.h5", 2, "--out goes with one dataset, 2 was asked for", "name one"),
         ("data pack --name x", 2, "--name goes with one dataset, everything under raw/", "name one"),
         ("data pack crops --size 64", 2, "--size 64: height and width were expected", "--size 256x128"),
@@ -173,7 +173,7 @@ def test_names_that_do_not_parse(lupctl: Shell, home: Path) -> None:
     (home / "raw" / "market1501" / "query" / "holiday.jpg").write_bytes(encode_tiny(1))
     ran = lupctl("data pack market1501")
     assert ran.code == 3
-    assert "1 of 17 file names name no person and camera" in ran.err
+    assert "1 of 17 file names contain no person and camera" in ran.err
     assert "query/holiday.jpg" in ran.err
 
 
@@ -194,7 +194,7 @@ def test_verify(lupctl: Shell, home: Path) -> None:
     ran = lupctl("data verify market1501 --deep")
     assert ran.code == 3
     assert "hint: a cut or another version; pack it under a name of its own with --name" in ran.err
-    assert ran.out.count("counts are not the published ones of Market-1501") == 2, "of the raw data and of the pack"
+    assert ran.out.count("counts differ from the published ones of Market-1501") == 2, "of the raw data and of the pack"
     assert "train images: 8 instead of 12,936" in ran.out
     ran = lupctl("data verify crops --deep --json")
     assert (ran.code, ran.json["schema"], ran.json["sound"]) == (0, "lupctl.verify/1", True)

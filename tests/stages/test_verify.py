@@ -237,7 +237,7 @@ def test_a_copied_image_across_train_and_test(market_folder: Path) -> None:
 def test_counts_that_are_not_the_published_ones(market_folder: Path) -> None:
     verdict = verify_folder(market_folder, dataset="market1501")
     assert found(verdict) == {"published": ("error", 9)}
-    assert "counts are not the published ones of Market-1501" in verdict.findings[0].message
+    assert "counts differ from the published ones of Market-1501" in verdict.findings[0].message
     assert verdict.findings[0].examples[0] == "train images: 8 instead of 12,936"
     assert "junk: 1 instead of 3,819" in verdict.findings[0].examples
     assert "cameras: 2 instead of 6" in verdict.findings[0].examples

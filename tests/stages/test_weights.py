@@ -48,7 +48,7 @@ def test_the_list_says_where_each_comes_from(lupctl: Shell) -> None:
     assert not any(one["here"] for one in found.values())
     assert "luperson-r152" in lupctl("model list").out
     assert {f"luperson-mgn-r50-{name}" for name in ("market1501", "msmt17", "dukemtmc", "cuhk03-labeled")} < set(found)
-    assert len({one.place for one in PUBLISHED}) == 10, "no address twice"
+    assert len({one.location for one in PUBLISHED}) == 10, "no address twice"
 
 
 def test_a_published_backbone_is_fetched_once_and_becomes_a_checkpoint(

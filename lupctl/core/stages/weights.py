@@ -68,7 +68,8 @@ def fetch_weights(one: PublishedWeights, models: Path, *, accepted: bool, force:
         return out
     if not one.is_direct:
         raise DataError(
-            f"{one.name}: lupctl cannot fetch it; open {one.place} (code {one.code}) in a browser and save it as {out}",
+            f"{one.name}: lupctl cannot download it; open {one.location} (code {one.code}) in a browser and save it as "
+            f"{out}",
             hint=f"then: lupctl model convert {out} --out {models / f'{one.name}{SAFETENSORS}'}",
         )
     if not accepted:
@@ -93,7 +94,7 @@ def _fetch_drive(one: PublishedWeights, path: Path) -> None:
     from requests import RequestException
 
     try:
-        fetched = gdown.download(id=one.place, output=str(path), quiet=True, use_cookies=False)
+        fetched = gdown.download(id=one.location, output=str(path), quiet=True, use_cookies=False)
     except (FileURLRetrievalError, DownloadError, RequestException, OSError) as error:
         if isinstance(error, OSError) and not isinstance(error, RequestException) and error.errno is not None:
             raise

@@ -50,7 +50,7 @@ def test_draws_have_the_promised_distributions() -> None:
     assert np.abs(bells - 10).max() <= 5.0
     picks = [chance.pick("abc", (1, 2, 7)) for _ in range(20_000)]
     assert picks.count("c") / 20_000 == pytest.approx(0.7, abs=0.015)
-    assert {chance.whole(2, 5) for _ in range(200)} == {2, 3, 4}
+    assert {chance.integer(2, 5) for _ in range(200)} == {2, 3, 4}
     assert {chance.sign() for _ in range(50)} == {-1, 1}
 
 
@@ -114,9 +114,9 @@ def test_a_view_keeps_left_and_right() -> None:
         return View(0.0, 0.0, 100.0, 1.0, 0.0, angle)
 
     left, front = (1.0, 0.0, 0.0), (0.0, 0.0, 1.0)
-    assert seen(0.0).place(left)[0] == pytest.approx(100)  # a person who faces us has the left hand on our right
-    assert seen(math.pi).place(left)[0] == pytest.approx(-100)
-    assert seen(math.pi / 2).place(front)[0] == pytest.approx(100)
+    assert seen(0.0).project(left)[0] == pytest.approx(100)  # a person who faces us has the left hand on our right
+    assert seen(math.pi).project(left)[0] == pytest.approx(-100)
+    assert seen(math.pi / 2).project(front)[0] == pytest.approx(100)
     assert seen(0.0).nearness(front) == pytest.approx(1)
     assert seen(math.pi / 2).nearness(left) == pytest.approx(-1)
     assert seen(math.pi / 2).half_width(0.1, 0.06) == pytest.approx(6)

@@ -127,7 +127,7 @@ def test_a_plan_that_cannot_work_is_refused(change: dict[str, Any], message: str
 
 
 def test_a_name_that_is_not_in_the_plan_is_refused() -> None:
-    with pytest.raises(DataError, match=r"synthetic: the plan draws no image 'query/0099_c1s1_000001_00\.jpg'"):
+    with pytest.raises(DataError, match=r"synthetic: the plan contains no image 'query/0099_c1s1_000001_00\.jpg'"):
         SyntheticSource(SMALL).read("query/0099_c1s1_000001_00.jpg")
 
 

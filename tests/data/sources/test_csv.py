@@ -64,7 +64,7 @@ def test_paths_from_another_folder(tmp_path: Path) -> None:
     far = tmp_path / "far"
     file = write(tmp_path / "lists", f"path\n{far}/a.jpg\nb.jpg\n")
     assert [row[0] for row in table(CsvSource(file, dataset="m", root=far))] == ["a.jpg", "b.jpg"]
-    with pytest.raises(DataError, match=r"line 2: .*/far/a.jpg lies outside of .*/lists") as caught:
+    with pytest.raises(DataError, match=r"line 2: .*/far/a.jpg is outside .*/lists") as caught:
         CsvSource(file, dataset="m").list_images()
     assert "--root" in caught.value.hint
 
@@ -72,22 +72,22 @@ def test_paths_from_another_folder(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("person,camera\n1,2\n", r"no column path in its header \(person, camera\)"),
-        ("", r"no column path in its header \(the file is empty\)"),
+        ("person,camera\n1,2\n", r"no path column in its header \(person, camera\)"),
+        ("", r"no path column in its header \(the file is empty\)"),
         ("path,persn\na.jpg,1\n", "unknown column 'persn'; did you mean person"),
         ("path,Person\na.jpg,1\n", "unknown column 'Person'; did you mean person"),
-        ("path;person\na.jpg;1\n", "its header is 'path;person'; columns divided by commas were expected"),
+        ("path;person\na.jpg;1\n", "its header is 'path;person'; columns separated by commas were expected"),
         ("path,path\na.jpg,b.jpg\n", "a column occurs twice in path, path"),
         ("path,role\na.jpg,tain\n", "line 2: role 'tain'; expected one of unlabelled, train, query, gallery"),
         ("path,role\na.jpg,\n", "line 2: role ''"),
         ("path,person\na.jpg,1\nb.jpg\n", "line 3: 1 cells for 2 columns"),
-        ("path\na.jpg\n../b.jpg\n", r"line 3: \.\./b.jpg lies outside"),
+        ("path\na.jpg\n../b.jpg\n", r"line 3: \.\./b.jpg is outside"),
         ("path,person\n,1\n", "line 2: has no path"),
-        ("path\na.jpg\n./a.jpg\nb.jpg\n", r"1 paths were there before: a.jpg \(line 3\)"),
-        ("path,person\na.jpg,7\nb.jpg,007\n", "column person: the same numbers, written differently: 007, 7"),
+        ("path\na.jpg\n./a.jpg\nb.jpg\n", r"1 paths are repeated: a.jpg \(line 3\)"),
+        ("path,person\na.jpg,7\nb.jpg,007\n", "column person: the same number in different spellings: 007, 7"),
         ("path,camera\na.jpg,40000\n", "camera 40000; numbers up to 32,767"),
-        (b"path\n\xe4.jpg\n", "is no UTF-8 text"),
-        ('path\n"a.jpg\n', "is no CSV"),
+        (b"path\n\xe4.jpg\n", "not UTF-8 text"),
+        ('path\n"a.jpg\n', "not a valid CSV"),
     ],
 )
 def test_what_is_refused(text: str | bytes, message: str, tmp_path: Path) -> None:

@@ -90,8 +90,8 @@ def test_msmt17_without_its_validation_list(tmp_path: Path) -> None:
         ("MSMT17_V1", ("mask_train_v2", "mask_test_v2"), None, "v2", "mask_train_v2"),
         ("MSMT17_V1", ("train", "test"), None, "v1", "its folder is named MSMT17_V1"),
         ("MSMT17_V2/MSMT17", ("train", "test"), None, "v2", "its folder is named MSMT17_V2"),
-        ("msmt17", ("train", "test"), "v1", "v1", "as --version v1 says"),
-        ("msmt17", ("train", "test"), "v2", "v2", "as --version v2 says"),
+        ("msmt17", ("train", "test"), "v1", "v1", "from --version v1"),
+        ("msmt17", ("train", "test"), "v2", "v2", "from --version v2"),
     ],
 )
 def test_which_msmt17(
@@ -112,7 +112,7 @@ def test_an_msmt17_that_nothing_tells(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="--version v1, but mask_train_v2 and mask_test_v2 are V2's folders"):
         Msmt17Source(blurred, version="v1")
     write_msmt17(blurred)
-    with pytest.raises(DataError, match="holds the folders of V1 and of V2"):
+    with pytest.raises(DataError, match="contains the folders of both V1 and V2"):
         Msmt17Source(blurred)
     assert Msmt17Source(blurred, version="v1").edition.folders == ("train", "test")
 
@@ -131,7 +131,7 @@ def test_an_msmt17_line_that_is_none(line: str, tmp_path: Path) -> None:
     root = write_msmt17(tmp_path / "MSMT17_V1")
     with (root / "list_query.txt").open("a", newline="") as stream:
         stream.write(f"0001/0001_000_01_0303morning_0008_0.jpg 1\r\n{line}\r\n")
-    with pytest.raises(DataError, match=r"list_query.txt: 1 lines are no path and person.*line 4: '0000"):
+    with pytest.raises(DataError, match=r"list_query.txt: 1 lines are not a path and a person.*line 4: '0000"):
         Msmt17Source(root).list_images()
 
 
@@ -142,7 +142,7 @@ def test_msmt17_as_a_user_packs_it(lupctl: Shell, tmp_path: Path) -> None:
     assert "hint: say which one it is: --version v1, or --version v2" in asked.err
     ran = lupctl("data pack msmt17 --version v1 --no-val")
     assert ran.code == 0
-    assert "msmt17: MSMT17 V1 (as --version v1 says" in ran.err
+    assert "msmt17: MSMT17 V1 (from --version v1" in ran.err
     assert "the images of list_val.txt are left out (--no-val)" in ran.err
     source = open_pack(tmp_path / "lup" / "packs" / "msmt17.h5").record["source"]
     assert (source["version"], source["val"], source["train_offset"]) == ("v1", False, 1)
@@ -170,7 +170,7 @@ def test_the_short_gallery_that_circulates_is_named(tmp_path: Path, monkeypatch:
     assert "circulates" not in str(source.facts["notes"])
     assert market1501.SHORT_MSMT17_GALLERY == 60_910
     monkeypatch.setattr(market1501, "SHORT_MSMT17_GALLERY", 1)
-    assert "its gallery of 1 images is the cut that circulates" in str(source.facts["notes"])
+    assert "its gallery of 1 images is the cut copy in circulation" in str(source.facts["notes"])
 
 
 def test_a_distractor_stays_one(market_folder: Path) -> None:
@@ -257,8 +257,8 @@ def test_cuhk03_from_both_indices(lupctl: Shell, index: Path) -> None:
     ("changes", "message"),
     [
         ({"query_idx": None}, "has no query_idx"),
-        ({"gallery_idx": np.array([[6.0]])}, "1 indices lie outside of 1 to 5: 6"),
-        ({"gallery_idx": np.array([[0.0]])}, "1 indices lie outside of 1 to 5: 0"),
+        ({"gallery_idx": np.array([[6.0]])}, "1 indices are outside 1 to 5: 6"),
+        ({"gallery_idx": np.array([[0.0]])}, "1 indices are outside 1 to 5: 0"),
         ({"gallery_idx": np.array([[3.0]])}, "1 images are in two of its parts: 1_002_1_01.png"),
         ({"camId": np.array([[1.0]])}, "1 camId for 5 files"),
     ],
@@ -272,10 +272,12 @@ def test_an_index_that_is_none(index: Path, tmp_path: Path) -> None:
     content = index.read_bytes()
     for damaged in (b"", b"text", content[: len(content) // 2]):
         index.write_bytes(damaged)
-        with pytest.raises(FormatError, match=r"cuhk03_new_protocol_config_labeled.mat: no MATLAB 5 file, or damaged"):
+        with pytest.raises(
+            FormatError, match=r"cuhk03_new_protocol_config_labeled.mat: not a MATLAB 5 file, or damaged"
+        ):
             Cuhk03IndexSource(index, dataset="c")
     empty = write_index(tmp_path / "empty" / index.name)
-    with pytest.raises(DataError, match=r"its first image 1_001_1_01.png lies in none of .*empty/images_labeled"):
+    with pytest.raises(DataError, match=r"its first image 1_001_1_01.png is in none of .*empty/images_labeled"):
         Cuhk03IndexSource(empty, dataset="c")
 
 
@@ -283,7 +285,7 @@ def test_the_classic_cuhk03_is_refused(tmp_path: Path) -> None:
     (tmp_path / "cuhk-03.mat").write_bytes(b"\x89HDF")
     for path in (tmp_path, tmp_path / "cuhk-03.mat"):
         with pytest.raises(
-            DataError, match=r"classic protocol \(1,367 and 100 persons, 20 splits\), another benchmark"
+            DataError, match=r"classic protocol \(1,367 and 100 persons, 20 splits\), a different benchmark"
         ):
             build_source(guess_layout(path, dataset="cuhk03-labeled").layout, path, dataset="cuhk03-labeled")
 
@@ -366,7 +368,7 @@ def test_luperson_nl_in_folders(tmp_path: Path) -> None:
     assert guess_layout(tmp_path, dataset="mine").layout == "luperson-nl"
     assert guess_layout(tmp_path, dataset="luperson-nl").layout == "luperson-nl"
     place(tmp_path, "us/boston/abc/0001_c2_8.png")
-    with pytest.raises(DataError, match=r"1 names carry no person.*us/boston/abc/0001_c2_8.png"):
+    with pytest.raises(DataError, match=r"1 names contain no person.*us/boston/abc/0001_c2_8.png"):
         LupersonNlSource(tmp_path).list_images()
 
 
@@ -391,7 +393,7 @@ def test_frames_with_boxes_are_no_person_images(lupctl: Shell, tmp_path: Path) -
     (root / "gt" / "gt.txt").write_text("1,1,2,3,4,5,1,-1,-1,-1\n")
     ran = lupctl("data pack")
     assert ran.code == 3
-    assert "a MOTChallenge sequence, frames and boxes (gt/gt.txt); persons have to be cut out of it" in ran.err
+    assert "a MOTChallenge sequence of frames and boxes (gt/gt.txt); its persons have to be cut out first" in ran.err
     folder = "lup/raw/pets/PETS09-S2L1"
     assert f"hint: lupctl data build pets --videos {folder} --detections {folder}/gt/gt.txt --format mot" in ran.err
     assert lupctl("data pack pets --layout images").code == 0, "the user's word counts"

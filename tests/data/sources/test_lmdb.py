@@ -128,13 +128,13 @@ def test_a_key_file_that_runs_something(lupctl: Shell, folder: Path, tmp_path: P
 @pytest.mark.parametrize(
     ("held", "message"),
     [
-        ("text", "holds str; a list of keys or a dict with 'keys' was expected"),
-        ({"pids": [1]}, "holds a dict with 'pids'; a list of keys"),
+        ("text", "contains str; a list of keys or a dict with 'keys' was expected"),
+        ({"pids": [1]}, "contains a dict with 'pids'; a list of keys"),
         ({"keys": "abc"}, "its keys are a str"),
         ({"keys": KEYS, "pids": [1, 2]}, "2 pids for 4 keys"),
-        ({"keys": KEYS, "pids": [1, 2, "x", 4]}, "'x' among its pids"),
+        ({"keys": KEYS, "pids": [1, 2, "x", 4]}, "'x' is among its pids"),
         ({"keys": KEYS, "vids": [1, 2, 2**80, 4]}, "a number among its vids is too large"),
-        ([KEYS[0], 7], "7 among its keys; texts were expected"),
+        ([KEYS[0], 7], "7 is among its keys; text was expected"),
     ],
 )
 def test_a_key_file_that_is_none(held: Any, message: str, folder: Path) -> None:
@@ -149,7 +149,7 @@ def test_missing_keys_are_counted_and_named(lupctl: Shell, folder: Path) -> None
         open_source(folder).read("99_00_0000_00000007.jpg")
     ran = lupctl(f"data pack {folder} --name luperson")
     assert ran.code == 3
-    assert "luperson: 5 keys of keys.pkl, 4 entries in the database" in ran.err
+    assert "luperson: 5 keys from keys.pkl, 4 entries in the database" in ran.err
     assert "1 of the 5 images cannot be read, --max-bad 0.001 allows 0: 99_00_0000_00000007.jpg" in ran.err
     assert lupctl(f"data pack {folder} --name luperson --max-bad 0.2").code == 0
     made = open_pack(Path("lup/packs/luperson.h5"))
@@ -212,15 +212,15 @@ def test_databases_that_are_none(folder: Path, tmp_path: Path) -> None:
     content = data.read_bytes()
     for damaged in (b"", b"no database" * 1000):
         data.write_bytes(damaged)
-        with pytest.raises(FormatError, match="no LMDB that can be read"):
+        with pytest.raises(FormatError, match="not a readable LMDB"):
             open_source(folder).list_images()
     data.write_bytes(content[: len(content) // 2])
     with pytest.raises(FormatError, match=r"data.mdb: cut short, \d[\d,]* of \d[\d,]* bytes"):
         open_source(folder).list_images()
-    with pytest.raises(DataError, match=r"holds no LMDB \(data.mdb\)"):
+    with pytest.raises(DataError, match=r"contains no LMDB \(data.mdb\)"):
         open_source(tmp_path)
     write_lmdb(tmp_path / "raw" / "second", {})
-    with pytest.raises(DataError, match="holds 2 LMDBs"):
+    with pytest.raises(DataError, match="contains 2 LMDBs"):
         open_source(folder)
 
 
@@ -233,7 +233,7 @@ def test_a_single_file_and_keys_of_any_kind(tmp_path: Path) -> None:
     del source
     with lmdb.open(str(path), subdir=False) as environment, environment.begin(write=True) as change:
         change.put(b"\xff", b"z")
-    with pytest.raises(DataError, match="holds a key that is no UTF-8 text"):
+    with pytest.raises(DataError, match="contains a key that is not UTF-8 text"):
         open_source(path).list_images()
 
 
@@ -260,11 +260,11 @@ def test_damaged_pages_are_named(tmp_path: Path) -> None:
     data.write_bytes(bytes(broken))
     listed = write_keys(tmp_path / "raw" / "keys.pkl", keys)
     source = open_source(tmp_path / "raw")
-    with pytest.raises(FormatError, match=r"a damaged LMDB \(mdb_get: MDB_PAGE_NOTFOUND"):
+    with pytest.raises(FormatError, match=r"damaged LMDB \(mdb_get: MDB_PAGE_NOTFOUND"):
         source.read_block(0, 400)
-    with pytest.raises(FormatError, match="a damaged LMDB"):
+    with pytest.raises(FormatError, match="damaged LMDB"):
         list(map(source.read, source.list_images().name))
     listed.unlink()
-    with pytest.raises(FormatError, match=r"lmdb: a damaged LMDB \(mdb_cursor_get: MDB_PAGE_NOTFOUND") as caught:
+    with pytest.raises(FormatError, match=r"lmdb: damaged LMDB \(mdb_cursor_get: MDB_PAGE_NOTFOUND") as caught:
         open_source(tmp_path / "raw").list_images()
     assert caught.value.hint == "copy the database again"

@@ -110,7 +110,7 @@ def test_a_pack_is_a_source(packed: Path) -> None:
         assert source.read(name) == made.read(row)
         assert source.read_checked(name) == (made.read(row), 32, 16)
     for name in ("train/9.jpg", "", "zzz"):
-        with pytest.raises(DataError, match="holds no image"):
+        with pytest.raises(DataError, match="contains no image"):
             source.read(name)
     assert source.facts["terms"] == "as agreed"
     assert source.facts["fingerprint"] == made.fingerprint

@@ -72,7 +72,7 @@ def test_two_datasets_below_are_not_chosen_between(tmp_path: Path) -> None:
     for name in ("a", "b"):
         for folder in ("bounding_box_train", "query", "bounding_box_test"):
             (tmp_path / name / folder).mkdir(parents=True)
-    with pytest.raises(DataError, match="holds 2 datasets"):
+    with pytest.raises(DataError, match="contains 2 datasets"):
         Market1501Source(tmp_path)
 
 
@@ -93,7 +93,7 @@ def test_market_reads_doubled_endings_and_relatives(market_folder: Path) -> None
 
 def test_names_that_do_not_parse(market_folder: Path) -> None:
     place(market_folder, *(f"query/{letter}.jpg" for letter in "gfedcba"), "query/-2_c1s1.jpg")
-    with pytest.raises(DataError, match="8 of 24 file names name no person and camera") as caught:
+    with pytest.raises(DataError, match="8 of 24 file names contain no person and camera") as caught:
         Market1501Source(market_folder).list_images()
     assert "query/-2_c1s1.jpg, query/a.jpg, query/b.jpg, query/c.jpg, query/d.jpg, ..." in caught.value.message
     assert "query/e.jpg" not in caught.value.message, "five are enough"
@@ -150,10 +150,10 @@ def test_a_folder_of_very_many_files(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_an_empty_folder(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"holds no image \(0 other files\)"):
+    with pytest.raises(DataError, match=r"contains no image \(0 other files\)"):
         ImagesSource(tmp_path, dataset="tree").list_images()
     place(tmp_path, "readme.txt")
-    with pytest.raises(DataError, match=r"holds no image \(1 other files\)"):
+    with pytest.raises(DataError, match=r"contains no image \(1 other files\)"):
         ImagesSource(tmp_path, dataset="tree").list_images()
     with pytest.raises(DataError, match="there is no such folder"):
         ImagesSource(tmp_path / "nothing", dataset="tree").list_images()
@@ -209,17 +209,19 @@ def test_camera_rules(tmp_path: Path, rule: str, names: list[str], cameras: list
 @pytest.mark.parametrize("rule", ["market", "prefix", "folder"])
 def test_names_without_a_camera(tmp_path: Path, rule: str) -> None:
     place(tmp_path, "1/holiday.jpg", "2/holiday.jpg")
-    with pytest.raises(DataError, match=rf"2 names name no camera .* \(--cameras {rule}\): 1/holiday\.jpg, 2/holiday"):
+    with pytest.raises(
+        DataError, match=rf"2 names contain no camera.* \(--cameras {rule}\): 1/holiday\.jpg, 2/holiday"
+    ):
         PersonsSource(tmp_path, dataset="p", cameras=rule).list_images()  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        (["stray.jpg", "1/a.jpg"], r"1 names lie in no person's folder: stray\.jpg"),
-        (["train/stray.jpg", "train/1/a.jpg"], r"lie in no person's folder: train/stray\.jpg"),
-        (["train/1/a.jpg", "extra/1/a.jpg"], "stand beside the folders train, query and gallery: extra"),
-        (["01/a.jpg", "1/a.jpg", "2/a.jpg"], "2 names are the same numbers, written differently: 01, 1"),
+        (["stray.jpg", "1/a.jpg"], r"1 names are in no person's folder: stray\.jpg"),
+        (["train/stray.jpg", "train/1/a.jpg"], r"are in no person's folder: train/stray\.jpg"),
+        (["train/1/a.jpg", "extra/1/a.jpg"], "are next to the folders train, query and gallery: extra"),
+        (["01/a.jpg", "1/a.jpg", "2/a.jpg"], "2 names are the same number in different spellings: 01, 1"),
     ],
 )
 def test_folders_of_persons_that_are_none(tmp_path: Path, names: list[str], message: str) -> None:

@@ -62,7 +62,7 @@ def test_a_video_that_ends_early_says_how_far_it_came(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", [b"", b"no video at all", b"\x00\x00\x00\x18ftypmp42" + bytes(200)])
 def test_what_is_no_video(tmp_path: Path, capfd: pytest.CaptureFixture[str], content: bytes) -> None:
     (tmp_path / "a.mp4").write_bytes(content)
-    with pytest.raises(DataError, match=r"a.mp4: does not open as a video"):
+    with pytest.raises(DataError, match=r"a.mp4: cannot be opened as a video"):
         open_frames(tmp_path / "a.mp4")
     assert capfd.readouterr().err == ""
 
@@ -168,7 +168,7 @@ def test_keypoints_that_have_to_be_seen() -> None:
 
 def test_filters_that_cannot_judge_say_so() -> None:
     boxes = build_boxes([0], [[0, 0, 50, 100]])
-    with pytest.raises(DataError, match="its boxes have no scores, so --min-score cannot judge them"):
+    with pytest.raises(DataError, match="its boxes have no scores, so --min-score cannot be applied"):
         drop_unwanted(boxes, PUBLISHED)
     with pytest.raises(DataError, match="no keypoint scores"):
         drop_unwanted(boxes, FilterRules(min_keypoint=0.1))
@@ -193,7 +193,7 @@ def test_boxes_of_another_stream_are_told() -> None:
         "50.0 % of its 4 boxes leave the frame of 640 x 360: wrong stream?"
     )
     assert describe_misfit(fine, height=1080, width=1920) == (
-        "its 40 boxes reach no further than 640 x 360 of 1920 x 1080 pixels: larger stream than theirs?"
+        "its 40 boxes reach no further than 640 x 360 of 1920 x 1080 pixels: was a smaller stream used for them?"
     )
     assert describe_misfit(build_boxes([], []), height=1, width=1) == ""
 
@@ -281,9 +281,9 @@ def test_weights_of_a_detector(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
     monkeypatch.setattr("torch.hub.load_state_dict_from_url", no_network)
     monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", no_network)
-    with pytest.raises(DataError, match=r"its weights cannot be fetched .no route to host") as told:
+    with pytest.raises(DataError, match=r"its weights cannot be downloaded .no route to host") as told:
         PersonDetector("fasterrcnn-mobile", device="cpu")
-    assert told.value.hint.startswith("fetch https://")
+    assert told.value.hint.startswith("download https://")
     assert told.value.hint.endswith("then add --detector-weights FILE")
 
 

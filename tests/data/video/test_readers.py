@@ -52,7 +52,7 @@ def test_one_collection_is_not_taken_for_the_other(tmp_path: Path) -> None:
     with_pid = write_pickle(tmp_path / "nl.pkl", luperson_frames([(0, BOX)], pid=7))
     without = write_pickle(tmp_path / "lup.pkl", luperson_frames([(1, BOX)]))
     assert read_pickle(with_pid, "luperson-nl")[""].person.tolist() == [7]
-    with pytest.raises(FormatError, match="frame 0: has a pid; this is LUPerson-NL, whose frames begin with 0") as told:
+    with pytest.raises(FormatError, match="frame 0: has a pid; this is LUPerson-NL, whose frames start at 0") as told:
         read_pickle(with_pid, "luperson")
     assert told.value.hint == "--format luperson-nl"
     with pytest.raises(FormatError, match="frame 1: has no pid; this is LUPerson"):
@@ -65,7 +65,7 @@ def test_a_pickle_of_many_videos(tmp_path: Path) -> None:
     found = read_detections(path, "luperson")
     assert {name: len(boxes) for name, boxes in found.items()} == {"us/rome/abcdefghijk": 1, "us/rome/-bcdefghijk": 0}
     assert len(read_video_detections(path, "luperson", "us/rome/abcdefghijk")) == 1
-    with pytest.raises(DataError, match="holds 2 videos, us/rome/x is not among them"):
+    with pytest.raises(DataError, match="contains 2 videos; us/rome/x is not among them"):
         read_video_detections(path, "luperson", "us/rome/x")
 
 
@@ -89,12 +89,12 @@ def test_a_pickle_that_wants_to_run_something_is_refused(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ([1, 2], "holds a list; a dict was expected"),
-        ({1: [[0]]}, "frame 1 is laid out otherwise"),
-        ({1: [[0, {"conf": 1}]]}, "frame 1 is laid out otherwise .'bbox'."),
+        ([1, 2], "contains a list; a dict was expected"),
+        ({1: [[0]]}, "frame 1 has an unexpected structure"),
+        ({1: [[0, {"conf": 1}]]}, "frame 1 has an unexpected structure .'bbox'."),
         ({1: [[0, {"bbox": [1, 2, 3]}]]}, "a bbox of 3 numbers"),
         ({1: [[0, {"bbox": [1, 2, 3, 4], "prob": [1.0]}]]}, "prob of 1 keypoints"),
-        ({"a": 5}, "a: holds a int; a dict by frame was expected"),
+        ({"a": 5}, "a: contains a int; a dict by frame was expected"),
     ],
 )
 def test_pickles_of_another_layout(tmp_path: Path, content: object, message: str) -> None:
@@ -136,8 +136,8 @@ def test_mot_without_scores_and_an_empty_one(tmp_path: Path) -> None:
         ("1,1,0,0,5\n", "5 columns, at least 6"),
         ("1,1,0,0,5,9\n2,1,0,0,x,9\n", "not MOTChallenge text .*'x'"),
         ("1,1,0,0,5,9\n2,1,0,0,5\n", "not MOTChallenge text"),
-        ("1,1,0,0,5,9\n2.5,1,0,0,5,9\n", "line 2: frame and id have to be whole numbers"),
-        ("1,1,0,0,5,9\nnan,1,0,0,5,9\n", "line 2: frame and id have to be whole numbers"),
+        ("1,1,0,0,5,9\n2.5,1,0,0,5,9\n", "line 2: frame and id must be whole numbers"),
+        ("1,1,0,0,5,9\nnan,1,0,0,5,9\n", "line 2: frame and id must be whole numbers"),
         ("1 1 0 0 5 9\n", "not MOTChallenge text"),
     ],
 )
@@ -193,10 +193,10 @@ def test_coco_results(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ({"images": []}, "laid out otherwise .KeyError: 'annotations'"),
-        ({"images": [], "annotations": [{"image_id": 1, "bbox": [1, 2, 3, 4]}]}, "laid out otherwise .KeyError: 1"),
+        ({"images": []}, "unexpected structure .KeyError: 'annotations'"),
+        ({"images": [], "annotations": [{"image_id": 1, "bbox": [1, 2, 3, 4]}]}, "unexpected structure .KeyError: 1"),
         ({"images": [{"id": 1, "file_name": "a/b.jpg"}], "annotations": []}, "a/b.jpg has no number, and there is no"),
-        ([{"image_id": 1, "bbox": [1, 2, 3]}], "laid out otherwise"),
+        ([{"image_id": 1, "bbox": [1, 2, 3]}], "unexpected structure"),
         ([{"image_id": 1, "bbox": [1, 2, 3, 4], "keypoints": [1, 2]}], "2 numbers for 17 keypoints"),
     ],
 )
@@ -242,7 +242,7 @@ def test_videos_that_are_not_there(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no such folder of videos"):
         find_videos(tmp_path / "nowhere")
     touch(tmp_path, "readme.txt")
-    with pytest.raises(DataError, match=r"holds no video .*no folder of pictures"):
+    with pytest.raises(DataError, match=r"contains no video .*no folder of pictures"):
         find_videos(tmp_path)
 
 
@@ -255,10 +255,10 @@ def test_a_folder_that_links_to_itself_is_walked_once(tmp_path: Path) -> None:
 def test_detections_below_a_folder(tmp_path: Path) -> None:
     touch(tmp_path, "us+rome+-0UsgiQiPbY.pkl", "cam/a.pkl", "readme.txt")
     assert set(find_detections(tmp_path, "luperson")) == {"us/rome/-0UsgiQiPbY", "cam/a"}
-    with pytest.raises(DataError, match=r"holds no \*.json, which --format coco reads"):
+    with pytest.raises(DataError, match=r"contains no \*.json, which --format coco reads"):
         find_detections(tmp_path, "coco")
     touch(tmp_path, "us/rome/-0UsgiQiPbY.pkl")
-    with pytest.raises(DataError, match="are both of video us/rome/-0UsgiQiPbY"):
+    with pytest.raises(DataError, match="both belong to video us/rome/-0UsgiQiPbY"):
         find_detections(tmp_path, "luperson")
 
 

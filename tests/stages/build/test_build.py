@@ -220,7 +220,7 @@ def test_whatever_is_wrong_is_counted_and_named(lupctl: Shell) -> None:
             "1 box in frames before number 1, which is the first (frame 0)",
             "1 box completely outside (frame 5)",
         ],
-        "broken": ["does not open as a video"],
+        "broken": ["cannot be opened as a video"],
         "cut": [f"1 box in frames 12 to 12 without a picture: it ends with frame {end} of the 12 {promise}"],
         "evil": [next(reason for reason in reasons(ran)["evil"] if "not MOTChallenge text" in reason)],
         "gone": ["detections without a video"],
@@ -495,7 +495,7 @@ def test_a_detector_without_weights_ends_the_build(
     ran = lupctl("data build own --videos videos --detector fasterrcnn-mobile")
     assert ran.code == 3
     error, hint = ran.err.splitlines()[-2:]
-    assert error == "error: --detector fasterrcnn-mobile: its weights cannot be fetched (no route to host)"
+    assert error == "error: --detector fasterrcnn-mobile: its weights cannot be downloaded (no route to host)"
     assert hint.startswith("hint: fetch https://")
 
 
@@ -524,7 +524,7 @@ def test_what_would_be_built(lupctl: Shell, streets: Path) -> None:
         ("x --videos videos --detector fasterrcnn --detector-weights a", 2, "--detector-weights a: there is no such"),
         ("../x --videos videos --detections dets", 2, "'../x' cannot be a dataset's name"),
         ("luperson --videos videos --detections dets --out a.hdf", 2, "a.hdf: the name of a pack must end in .h5"),
-        ("luperson-nl --videos videos --detections dets", 3, "has no pid; this is LUPerson, whose frames begin with 1"),
+        ("luperson-nl --videos videos --detections dets", 3, "has no pid; this is LUPerson, whose frames start at 1"),
         ("luperson --videos videos/cn --detections dets/us+troy+ddddddddddd.pkl", 0, ""),
         ("luperson --videos videos --detections dets/us+troy+ddddddddddd.pkl", 3, "has the boxes of one video, but"),
     ],

@@ -58,15 +58,15 @@ def test_the_list(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("us+new_york", "line 2: 2 fields in 'us+new_york'; country+city+videoid were expected"),
+        ("us+new_york", "line 2: 2 fields in 'us+new_york'; country+city+videoid was expected"),
         ("us+new+york+abcdefghijk", "line 2: 4 fields"),
-        ("us+new_york+abc", "line 2: 'abc' is no video id; eleven of A-Z a-z 0-9 _ - were expected"),
-        ("us+new_york+abcdefghij/", "'abcdefghij/' is no video id"),
-        ("us+new_york+abcdefghijkl", "is no video id"),
-        ("../x+new_york+abcdefghijk", "line 2: '../x' is no country; lower case with underscores was expected"),
-        ("us+..+abcdefghijk", "'..' is no city"),
-        ("US+new_york+abcdefghijk", "'US' is no country"),
-        ("us+new york+abcdefghijk", "'new york' is no city"),
+        ("us+new_york+abc", "line 2: 'abc' is not a video id; eleven of A-Z a-z 0-9 _ - were expected"),
+        ("us+new_york+abcdefghij/", "'abcdefghij/' is not a video id"),
+        ("us+new_york+abcdefghijkl", "is not a video id"),
+        ("../x+new_york+abcdefghijk", "line 2: '../x' is not a country; lower case with underscores was expected"),
+        ("us+..+abcdefghijk", "'..' is not a city"),
+        ("US+new_york+abcdefghijk", "'US' is not a country"),
+        ("us+new york+abcdefghijk", "'new york' is not a city"),
     ],
 )
 def test_lines_that_are_none(tmp_path: Path, line: str, message: str) -> None:
@@ -79,10 +79,10 @@ def test_lines_that_are_none(tmp_path: Path, line: str, message: str) -> None:
 
 def test_lists_that_are_none(tmp_path: Path) -> None:
     (tmp_path / "empty").write_text("\n\n")
-    with pytest.raises(FormatError, match="names no video"):
+    with pytest.raises(FormatError, match="lists no video"):
         read_video_list(tmp_path / "empty")
     (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(FormatError, match="no text; a list of videos was expected"):
+    with pytest.raises(FormatError, match="not a text file; a list of videos was expected"):
         read_video_list(tmp_path / "binary")
 
 

@@ -1,4 +1,4 @@
-"""What is known about the published datasets."""
+"""The catalogue of published datasets: their counts, layouts and terms."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -20,11 +20,11 @@ class CatalogEntry:
     Args:
         name: what a user types.
         title: what papers call it.
-        layout: how its files lie, or "drawn" where there are none.
-        images: files per role; empty where that depends on the user.
-        persons: persons per role, junk and distractors left out.
-        distractors: gallery images of persons who are in no query (person 0).
-        junk: gallery images that count neither way (person -1).
+        layout: how its files are arranged, or "drawn" if lupctl draws it.
+        images: number of files per role; empty if that depends on the user's copy.
+        persons: number of persons per role, without junk and distractors.
+        distractors: number of gallery images of persons who appear in no query (person 0).
+        junk: number of gallery images that count neither way (person -1).
         cameras: number of cameras.
         terms: terms of use in one line.
         published: where it is described.
@@ -43,7 +43,7 @@ class CatalogEntry:
 
 
 def catalog_entry(dataset: Dataset) -> CatalogEntry:
-    """What is known about one dataset."""
+    """The catalogue entry of one dataset."""
     match dataset:
         case "market1501":
             return CatalogEntry(
@@ -120,10 +120,10 @@ def catalog_entry(dataset: Dataset) -> CatalogEntry:
 
 
 def find_entry(name: str) -> CatalogEntry | None:
-    """The entry of a name, or None when the catalogue does not know it."""
+    """The entry with a given name, or None if the catalogue does not have it."""
     return next((catalog_entry(known) for known in known_datasets() if known == name), None)
 
 
 def known_datasets() -> list[Dataset]:
-    """The names in the catalogue, in its order."""
+    """All names in the catalogue, in catalogue order."""
     return list(get_args(Dataset))

@@ -1,6 +1,6 @@
-"""Where the published datasets can be had: what a program may fetch, and what only a person can.
+"""Where the published datasets are available: what lupctl can download, and what takes manual steps.
 
-Every address was stated by the dataset's authors unless `stated` says otherwise. What is not known is left empty.
+Every address comes from the dataset's authors unless `stated` says otherwise. Unknown values are left empty.
 """
 
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from lupctl.core.data.catalog.datasets import CUHK03_PAGE, MARKET_PAGE, MSMT17_P
 MARKET_FOLDERS: Final = ("bounding_box_train", "query", "bounding_box_test")
 CUHK03_BOXES: Final = ("labeled", "detected")
 CUHK03_FOLDERS: Final = tuple(f"{boxes}/{folder}" for boxes in CUHK03_BOXES for folder in MARKET_FOLDERS)
-VIDEO_LIST_NAMES: Final = ("vnames.txt", "vname.txt")  # the instructions and the script of the authors differ
+VIDEO_LIST_NAMES: Final = ("vnames.txt", "vname.txt")  # the authors' instructions and script use different names
 VIDEO_LIST_SIGNS: Final = tuple((name,) for name in VIDEO_LIST_NAMES)
 MSMT17_LISTS: Final = ("list_train.txt", "list_val.txt", "list_query.txt", "list_gallery.txt")
 CROP_SIGNS: Final = (("images",), ("lmdb",))
@@ -23,15 +23,15 @@ THIRD_PARTY: Final = "second-hand: checked by two third-party loaders, origin no
 
 @dataclass(frozen=True)
 class Download:
-    """One file that a program may fetch.
+    """One file that lupctl can download.
 
     Args:
-        name: of the file; empty where the server's own is to be taken.
-        address: `drive:` and an id of Google Drive, or an http or https address.
-        what: it holds.
-        stated: who links to it.
-        into: for an archive, the folder it is unpacked into; by default the dataset's.
-        signs: what shows that it is there already, see `has_signs`; by default the file itself, or `into`.
+        name: file name; empty to use the name that the server gives.
+        address: `drive:` followed by a Google Drive id, or an http or https address.
+        what: its contents, in a few words.
+        stated: who publishes the link.
+        into: for an archive, the folder it is unpacked into; the dataset's folder by default.
+        signs: paths that show it is already present, see `has_signs`; by default the file itself, or `into`.
     """
 
     name: str
@@ -43,20 +43,20 @@ class Download:
 
     @property
     def page(self) -> str:
-        """What a person would open in a browser."""
+        """The address to open in a browser."""
         drive_id = self.address.removeprefix("drive:")
         return self.address if drive_id == self.address else f"https://drive.google.com/file/d/{drive_id}/view"
 
 
 @dataclass(frozen=True)
 class KnownArchive:
-    """A published archive whose checksum someone states.
+    """A published archive whose checksum is known.
 
     Args:
-        name: of the file.
+        name: file name.
         md5: as stated.
-        origin: who states it; nobody here has hashed the archive.
-        caution: what to know before using it.
+        origin: who states the checksum; we have not hashed the archive ourselves.
+        caution: what to know before using the archive.
     """
 
     name: str
@@ -70,15 +70,15 @@ class Links:
     """Everything known about how to get one dataset.
 
     Args:
-        folder: its name under `raw/`.
-        downloads: what a program may fetch.
-        archives: checksums that are known.
-        mirrors: other places, each with how sure it is.
-        steps: what a person has to do; `{folder}` stands for the folder under `raw/`.
-        images: what shows that its images are there, see `has_signs`; without it, any file does.
-        others: what shows that something else to begin with is there, as videos or detections.
-        remarks: what its published counts rest on.
-        refused: why there is no download at all.
+        folder: name of its folder under `raw/`.
+        downloads: files that lupctl can download.
+        archives: archives whose checksums are known.
+        mirrors: other sources, each with a note on how reliable it is.
+        steps: what the user has to do by hand; `{folder}` stands for the folder under `raw/`.
+        images: paths that show its images are present, see `has_signs`; if empty, any file does.
+        others: paths that show another starting point is present, such as videos or detections.
+        remarks: where its published counts come from.
+        refused: why it cannot be downloaded at all.
     """
 
     folder: str
@@ -93,7 +93,7 @@ class Links:
 
 
 def has_signs(folder: Path, signs: tuple[tuple[str, ...], ...]) -> bool:
-    """Whether every path of one of several groups lies in a folder, or in one right below it, as archives bring."""
+    """Whether all paths of at least one group exist in a folder, or in a subfolder of it, as archives unpack."""
     if not folder.is_dir():
         return False
     below = [path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")]
@@ -101,7 +101,7 @@ def has_signs(folder: Path, signs: tuple[tuple[str, ...], ...]) -> bool:
 
 
 def awaits_crops(folder: Path, dataset: Dataset) -> bool:
-    """Whether a folder holds what crops are cut from, as downloaded, and nothing else yet."""
+    """Whether a folder contains only the downloads that crops are cut from, and nothing else yet."""
     links = dataset_links(dataset)
     there = {path.name for path in folder.iterdir() if not path.name.startswith(".")}
     fetched = {"videos", "videos.jsonl", *(sign for group in links.others for sign in group)}
@@ -163,12 +163,12 @@ CUHK03: Final = Links(
             "cuhk03_release.zip",
             "728939e58ad9f0ff53e521857dd8fb43",
             OPEN_REID,
-            caution="the classic release, another benchmark than the new protocol; scores on the two do not compare",
+            caution="the classic release, a different benchmark from the new protocol; their scores are not comparable",
         ),
     ),
     steps=(
         f"open {CUHK03_PAGE} , or the link above, in a browser",
-        "put the archive into {folder}; unpacked, {folder} holds labeled/ and detected/",
+        "put the archive into {folder}; unpacked, {folder} contains labeled/ and detected/",
     ),
     images=(
         MARKET_FOLDERS,
@@ -179,10 +179,10 @@ MSMT17: Final = Links(
     folder="msmt17",
     archives=(KnownArchive("MSMT17_V1.tar.gz", "ea5502ae9dd06c596ad866bd1db0280d", THIRD_PARTY),),
     steps=(
-        f"ask its owners, the authors of {MSMT17_PAGE} , for the form, sign it and send it back",
+        f"ask its owners, the authors of {MSMT17_PAGE} , for the agreement form, sign it and return it",
         (
-            "put the archive they give you into {folder}, or the folder MSMT17_V1 or MSMT17_V2 unpacked; keep its "
-            "name, since V1 and V2 (faces blurred) cannot be told apart by their lists"
+            "put the archive they send you into {folder}, or the unpacked folder MSMT17_V1 or MSMT17_V2; keep its "
+            "name, because V1 and V2 (faces blurred) cannot be told apart by their lists"
         ),
     ),
     images=(
@@ -207,13 +207,13 @@ LUPERSON: Final = Links(
         Download(
             "CFS_list.pkl",
             "drive:1D6RaiOv3F2WSABYfQB1Aa88mwGoVNa3k",
-            "names of images, best first, as TransReID-SSL chose them",
+            "image names, best first, as chosen by TransReID-SSL",
             stated="the authors of TransReID-SSL",
         ),
     ),
     mirrors=(
         (
-            "images rebuilt by a volunteer, completeness and checksums unknown: the link stands in "
+            "images rebuilt by a volunteer, completeness and checksums unknown: the link is in "
             "https://github.com/DengpanFu/LUPerson/issues/8#issuecomment-1004611808"
         ),
     ),
@@ -222,7 +222,7 @@ LUPERSON: Final = Links(
             "the authors publish no images: fetch the videos with lupctl data download luperson --list "
             "{folder}/vnames.txt --accept-terms, then cut the crops with lupctl data build"
         ),
-        "or put images that you have into {folder}/images",
+        "or put images that you already have into {folder}/images",
     ),
     images=CROP_SIGNS,
     others=(("videos",), *((name, "dets.pkl") for name in VIDEO_LIST_NAMES)),
@@ -240,14 +240,14 @@ LUPERSON_NL: Final = Links(
     mirrors=(
         "processed images, from its authors: Baidu https://pan.baidu.com/s/1sNV62vxm2VtgkVa7V4VmIA code plnl",
         (
-            "https://opendatalab.com/OpenDataLab/LUPerson-NL , with a command-line client of its own "
+            "https://opendatalab.com/OpenDataLab/LUPerson-NL , which has its own command-line client "
             "(second-hand: named by a user in https://github.com/DengpanFu/LUPerson-NL/issues/3)"
         ),
     ),
     steps=(
         (
-            "images: open https://pan.baidu.com/s/1sNV62vxm2VtgkVa7V4VmIA in a browser, code plnl, and put what it "
-            "holds into {folder}"
+            "images: open https://pan.baidu.com/s/1sNV62vxm2VtgkVa7V4VmIA in a browser, code plnl, and put its "
+            "contents into {folder}"
         ),
         (
             "or fetch the videos with lupctl data download luperson-nl --list {folder}/vnames.txt --accept-terms, "

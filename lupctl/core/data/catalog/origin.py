@@ -1,4 +1,4 @@
-"""Where raw data came from and under which terms: a file beside it, read again when it is packed."""
+"""The origin and terms of raw data, in a file next to it that is read again when the data is packed."""
 
 import json
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ ORIGIN_FORMAT: Final = 1
 def write_origin(folder: Path, origin: Mapping[str, object]) -> None:
     """Writes `<folder>/.lupctl.json`: `dataset`, `terms`, `published`, and `files` with address, bytes and hashes.
 
-    It holds no time of day, so that the same download leaves the same bytes.
+    It contains no timestamp, so the same download always gives the same bytes.
 
     Raises:
         DataError: the disk is full, or refuses the write.
@@ -24,10 +24,10 @@ def write_origin(folder: Path, origin: Mapping[str, object]) -> None:
 
 
 def read_origin(root: Path) -> dict[str, Any]:
-    """What is known about where raw data came from; empty where it was placed by hand.
+    """The recorded origin of raw data; empty if it was placed by hand.
 
     Args:
-        root: the dataset's folder under `raw/`, or one at most two levels below it, as archives bring their own.
+        root: the dataset's folder under `raw/`, or a folder at most two levels below it, as archives often contain one.
     """
     for folder in (root, *root.absolute().parents[:2]):
         try:

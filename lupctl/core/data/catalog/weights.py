@@ -1,4 +1,4 @@
-"""Where trained networks are published, as the projects' own pages say."""
+"""Published weights, with the addresses that the projects' own pages give."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -15,44 +15,44 @@ class PublishedWeights:
 
     Args:
         name: what a user types.
-        what: in a few words.
-        page: the project's.
-        terms: of use.
-        place: Google Drive's number of the file, or the address of a page that only a browser can fetch from.
-        code: the word that such a page asks for.
+        what: a short description.
+        page: the project's page.
+        terms: terms of use.
+        location: the Google Drive id of the file, or the address of a page that only a browser can download from.
+        code: the access code that such a page asks for.
     """
 
     name: str
     what: str
     page: str
     terms: str
-    place: str
+    location: str
     code: str = ""
 
     @property
     def is_direct(self) -> bool:
-        """Whether lupctl can fetch it."""
-        return not self.place.startswith("https://")
+        """Whether lupctl can download it."""
+        return not self.location.startswith("https://")
 
     @property
     def url(self) -> str:
-        """What a person would open in a browser."""
-        return f"https://drive.google.com/file/d/{self.place}/view" if self.is_direct else self.place
+        """The address to open in a browser."""
+        return f"https://drive.google.com/file/d/{self.location}/view" if self.is_direct else self.location
 
 
-def _luperson(arch: str, place: str) -> PublishedWeights:
+def _luperson(arch: str, location: str) -> PublishedWeights:
     what = f"ResNet-{arch.removeprefix('r')} pre-trained on LUPerson without labels"
-    return PublishedWeights(f"luperson-{arch}", what, LUPERSON_PAGE, RESEARCH, place)
+    return PublishedWeights(f"luperson-{arch}", what, LUPERSON_PAGE, RESEARCH, location)
 
 
-def _luperson_nl(arch: str, place: str, code: str) -> PublishedWeights:
+def _luperson_nl(arch: str, location: str, code: str) -> PublishedWeights:
     what = f"ResNet-{arch.removeprefix('r')} pre-trained on LUPerson-NL with noisy labels"
-    return PublishedWeights(f"luperson-nl-{arch}", what, LUPERSON_NL_PAGE, UNLICENSED, place, code)
+    return PublishedWeights(f"luperson-nl-{arch}", what, LUPERSON_NL_PAGE, UNLICENSED, location, code)
 
 
-def _mgn(dataset: str, place: str) -> PublishedWeights:
+def _mgn(dataset: str, location: str) -> PublishedWeights:
     what = f"MGN with ResNet-50, from LUPerson, fine-tuned on {dataset}"
-    return PublishedWeights(f"luperson-mgn-r50-{dataset}", what, LUPERSON_PAGE, RESEARCH, place)
+    return PublishedWeights(f"luperson-mgn-r50-{dataset}", what, LUPERSON_PAGE, RESEARCH, location)
 
 
 PUBLISHED: Final = (

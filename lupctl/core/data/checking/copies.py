@@ -1,4 +1,4 @@
-"""Images that are there more than once, byte for byte."""
+"""Detection of images that are identical byte for byte."""
 
 from bisect import insort
 from collections.abc import Callable, Iterator
@@ -17,7 +17,7 @@ TEST_ROLES = (ROLE_CODES["query"], ROLE_CODES["gallery"])
 
 @dataclass
 class _Group:
-    """Rows with the same bytes: the first three, and where they lie."""
+    """Rows with the same bytes: the first three, the count, and the splits they are in."""
 
     rows: list[int] = field(default_factory=list)
     count: int = 0
@@ -34,7 +34,7 @@ class _Group:
 
 @dataclass
 class _Tally:
-    """How many groups there are, and the first five of them."""
+    """The number of groups, and the first five of them."""
 
     count: int = 0
     groups: list[list[int]] = field(default_factory=list)
@@ -46,14 +46,14 @@ class _Tally:
 
 
 def check_copies(samples: Samples, keys: NDArray[np.uint64], digest: Callable[[int], bytes]) -> list[Finding]:
-    """Images with the same bytes, an error where one is in train and the other in query or gallery.
+    """Findings about images with the same bytes: an error if one is in train and another in query or gallery.
 
-    Memory is that of sorting the keys, however many copies there are.
+    Memory use is that of sorting the keys, however many copies there are.
 
     Args:
-        samples: who is on N images.
-        keys: (N) equal for equal bytes, rarely for others; 0 for images that are not to be compared.
-        digest: a checksum of one row's bytes that can be trusted; called for rows whose keys are equal only.
+        samples: labels of N images.
+        keys: (N) equal for equal bytes, rarely equal otherwise; 0 for images that are not compared.
+        digest: a reliable checksum of one row's bytes; called only for rows whose keys are equal.
     """
     across, within = _Tally(), _Tally()
     for rows in _equal_rows(keys):
@@ -65,7 +65,7 @@ def check_copies(samples: Samples, keys: NDArray[np.uint64], digest: Callable[[i
                 (across if group.in_train and group.in_test else within).add(group)
     findings = []
     if across.count:
-        what = "are in train and, byte for byte, in query or gallery; scores on it would be too good"
+        what = "are in train and, byte for byte, also in query or gallery; scores would be too high"
         findings.append(_found(samples, "error", "copies-across", across, what))
     if within.count:
         findings.append(_found(samples, "warning", "copies", within, "occur more than once, byte for byte"))
@@ -73,10 +73,10 @@ def check_copies(samples: Samples, keys: NDArray[np.uint64], digest: Callable[[i
 
 
 def _equal_rows(keys: NDArray[np.uint64]) -> Iterator[NDArray[np.int64]]:
-    """The rows of every key that occurs more than once, rising."""
+    """The rows of every key that occurs more than once, in ascending order."""
     order = np.argsort(keys, kind="stable")
     ranked = keys[order]
-    same = np.flatnonzero((ranked[1:] == ranked[:-1]) & (ranked[1:] != 0))  # places whose next one is equal
+    same = np.flatnonzero((ranked[1:] == ranked[:-1]) & (ranked[1:] != 0))  # positions whose successor is equal
     begins = same[np.diff(same, prepend=-2) > 1]
     ends = same[np.diff(same, append=len(keys) + 1) > 1] + 2
     for begin, end in zip(begins.data, ends.data, strict=True):

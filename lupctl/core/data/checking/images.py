@@ -1,4 +1,4 @@
-"""What looking at every image of a dataset brings, in arrays: millions of images take 12 bytes each."""
+"""Checks of every image of a dataset, with results in arrays: millions of images take 12 bytes each."""
 
 import zlib
 from collections.abc import Callable, Sequence
@@ -16,19 +16,19 @@ from lupctl.core.system.examples import NUM_EXAMPLES
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.system.threads.ordered import map_in_order, pick_workers
 
-# Runs of a megabyte that one thread takes at once.
+# Runs of one megabyte that a thread takes at a time.
 RUNS_AT_ONCE = 2
 
 
 @dataclass
 class ImageChecks:
-    """N images that were looked at.
+    """Results of checking N images.
 
     Args:
-        key: (N) uint64, checksum and length of the encoded image: equal for equal bytes, rarely for others; 0 for one
-            that cannot be read.
-        size: (N, 2) uint16, height and width where they were decoded; 0 for one that cannot be read; None otherwise.
-        num_bad: images that cannot be read.
+        key: (N) uint64, checksum and length of the encoded image: equal for equal bytes, rarely equal otherwise;
+            0 for an image that cannot be read.
+        size: (N, 2) uint16, height and width, 0 for an image that cannot be read; None if the images were not decoded.
+        num_bad: number of images that cannot be read.
         examples: the first five of those, with the reason.
     """
 
@@ -38,7 +38,7 @@ class ImageChecks:
     examples: list[str] = field(default_factory=list)
 
     def note_bad(self, row: int, name: str, reason: str) -> None:
-        """Remembers that an image cannot be read."""
+        """Records that an image cannot be read."""
         self.key[row] = 0
         self.num_bad += 1
         if len(self.examples) < NUM_EXAMPLES:
@@ -59,10 +59,10 @@ def decode_all(
 
     Args:
         read: the encoded image of one row; called from several threads.
-        names: (N) of the images.
-        title: for the bar.
-        workers: threads; None takes one per core.
-        progress: where to tell how far it is.
+        names: (N) names of the images.
+        title: of the progress bar.
+        workers: number of threads; None uses one per core.
+        progress: where progress is reported.
     """
 
     def check_one(row: int) -> _ImageCheck:
@@ -95,9 +95,9 @@ def compare_checksums(pack: Pack, *, title: str, workers: int | None, progress: 
 
     Args:
         pack: the pack.
-        title: for the bar.
-        workers: threads; None takes one per core.
-        progress: where to tell how far it is.
+        title: of the progress bar.
+        workers: number of threads; None uses one per core.
+        progress: where progress is reported.
     """
     checks = ImageChecks(
         np.concatenate(

@@ -1,4 +1,4 @@
-"""What can be wrong with labels and with copies of images, for packs and for raw data alike."""
+"""Checks of counts and labels, for packs and raw data alike."""
 
 from dataclasses import dataclass, field
 from typing import Literal
@@ -16,13 +16,13 @@ Severity = Literal["error", "warning", "note"]
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was found.
+    """One result of a check.
 
     Args:
-        severity: an error makes results wrong, a warning may, a note is good to know.
-        what: one word for scripts.
-        message: one line for people.
-        count: how many images or persons it concerns.
+        severity: an error makes results wrong, a warning may do so, a note is for information.
+        what: a fixed name for scripts.
+        message: one line for the user.
+        count: number of images or persons concerned.
         examples: the first five of them, or every count that differs.
     """
 
@@ -35,10 +35,10 @@ class Finding:
 
 @dataclass(frozen=True)
 class Count:
-    """How many there are.
+    """An expected and an actual count.
 
     Args:
-        expected: as published; None where nothing was published, or it depends on the user.
+        expected: as published; None if nothing was published, or it depends on the user's copy.
         found: in this copy.
     """
 
@@ -51,12 +51,12 @@ Counts = dict[Role | Literal["all"], dict[str, Count]]
 
 
 def count_images(samples: Samples, entry: CatalogEntry | None) -> Counts:
-    """Images, persons and cameras of every split that is there or should be, and of the whole, beside the published.
+    """Counts of images, persons and cameras of every present or expected split and of the whole, next to the published.
 
-    Persons are those with a number above 0 (from 0 on in training images), cameras those from 0 on.
+    Persons count from number 1 (from 0 in training images), cameras from 0.
 
     Args:
-        samples: the dataset's.
+        samples: of the dataset.
         entry: what was published, if anything.
     """
     published_images = entry.images if entry else {}
@@ -73,7 +73,7 @@ def count_images(samples: Samples, entry: CatalogEntry | None) -> Counts:
             "cameras": Count(None, _num_from(samples.camera[rows], 0)),
         }
     labelled = samples.role != ROLE_CODES["unlabelled"]
-    # In training images, as those of LUPerson-NL, 0 is a person like any other.
+    # In training images, such as those of LUPerson-NL, 0 is a person like any other.
     distractors = labelled & (samples.role != ROLE_CODES["train"]) & (samples.person == DISTRACTOR)
     counts["all"] = {
         "images": Count(None, len(samples)),
@@ -86,10 +86,10 @@ def count_images(samples: Samples, entry: CatalogEntry | None) -> Counts:
 
 
 def check_published(counts: Counts, entry: CatalogEntry) -> list[Finding]:
-    """Counts against the published ones; nothing for a dataset whose counts depend on the user.
+    """Findings from comparing counts with the published ones; none for a dataset whose counts depend on the user.
 
-    Other counts are an error for a benchmark, whose scores are compared with others', and a warning for data to
-    pre-train on: videos vanish, and no copy that is built today is complete.
+    A difference is an error for a benchmark, whose scores are compared with published ones, and a warning for
+    pre-training data: videos disappear, so no copy built today is complete.
     """
     published = [
         (f"{split} {what}" if split != "all" else what, count)
@@ -101,17 +101,17 @@ def check_published(counts: Counts, entry: CatalogEntry) -> list[Finding]:
         return []
     wrong = [(what, count) for what, count in published if count.found != count.expected]
     if not wrong:
-        return [Finding("note", "published", f"all counts are the published ones of {entry.title}")]
+        return [Finding("note", "published", f"all counts match the published ones of {entry.title}")]
     is_benchmark = "query" in entry.images
-    message = f"counts are not the published ones of {entry.title}"
+    message = f"counts differ from the published ones of {entry.title}"
     if is_benchmark:
-        message += "; scores on it compare with no paper's"
+        message += "; scores are not comparable with published ones"
     examples = [f"{what}: {count.found:,} instead of {count.expected:,}" for what, count in wrong]
     return [Finding("error" if is_benchmark else "warning", "published", message, len(wrong), examples)]
 
 
 def check_labels(samples: Samples) -> list[Finding]:
-    """Persons, cameras and roles that make a training or an evaluation wrong."""
+    """Findings about persons, cameras and roles that would make training or evaluation wrong."""
     findings: list[Finding] = []
     counts = {role: int((samples.role == code).sum()) for role, code in ROLE_CODES.items()}
     leaked = sorted(_persons_in(samples, "train") & (_persons_in(samples, "query") | _persons_in(samples, "gallery")))
@@ -120,25 +120,25 @@ def check_labels(samples: Samples) -> list[Finding]:
             Finding(
                 "error",
                 "leaked-persons",
-                f"{len(leaked):,} persons are in train and in query or gallery; scores on it would be too good",
+                f"{len(leaked):,} persons are in train and also in query or gallery; scores would be too high",
                 len(leaked),
                 [str(person) for person in leaked[:NUM_EXAMPLES]],
             )
         )
     nameless = (samples.role == ROLE_CODES["train"]) & (samples.person < 0)
     nameless |= (samples.role == ROLE_CODES["query"]) & (samples.person <= 0)
-    findings += _found(samples, nameless, "error", "unlabelled", "training or query images carry no person")
+    findings += _found(samples, nameless, "error", "unlabelled", "training or query images have no person")
     if counts["query"] and not counts["gallery"]:
-        findings.append(Finding("error", "no-gallery", "there are queries and no gallery to search", counts["query"]))
+        findings.append(Finding("error", "no-gallery", "there are queries but no gallery to search", counts["query"]))
     elif counts["query"]:
         findings += _check_queries(samples, counts["query"])
     elif counts["gallery"]:
-        findings.append(Finding("warning", "no-query", "there is a gallery and no query", counts["gallery"]))
+        findings.append(Finding("warning", "no-query", "there is a gallery but no query", counts["gallery"]))
     return findings
 
 
 def _check_queries(samples: Samples, num_queries: int) -> list[Finding]:
-    """Queries that no gallery image can answer: the same person from another camera."""
+    """Findings about queries without a gallery image of the same person from another camera."""
     in_gallery = samples.role == ROLE_CODES["gallery"]
     cameras: dict[int, set[int]] = {}
     for person, camera in zip(samples.person[in_gallery].tolist(), samples.camera[in_gallery].tolist(), strict=True):
@@ -160,11 +160,11 @@ def _found(samples: Samples, rows: NDArray[np.bool_], severity: Severity, what: 
 
 
 def _num_from(numbers: NDArray[np.int64] | NDArray[np.int16], least: int) -> int:
-    """How many different numbers from `least` on there are."""
+    """The number of distinct values of at least `least`."""
     return len(np.unique(numbers[numbers >= least]))
 
 
 def _persons_in(samples: Samples, role: Role) -> set[int]:
-    """Persons of a role, without junk and distractors."""
+    """The persons of a role, without junk and distractors."""
     persons = np.unique(samples.person[samples.role == ROLE_CODES[role]])
     return set(persons[persons > 0].tolist())

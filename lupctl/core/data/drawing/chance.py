@@ -7,7 +7,7 @@ import numpy as np
 
 Item = TypeVar("Item")
 
-# What a key is about; the second number of every key, so that no two purposes share a stream.
+# The purpose of a key: the second number of every key, so that no two purposes share a stream.
 PERSON, SCENE, PRESENCE, TRACK, SHOT, TEXTURE = range(6)
 
 BLOCK = 64
@@ -24,7 +24,7 @@ class Chance:
     """
 
     def __init__(self, *key: int) -> None:
-        # A seed sequence cannot tell (1,) from (1, 0); with the length in front it can.
+        # A seed sequence cannot tell (1,) from (1, 0) unless the length comes first.
         self._generator = np.random.Generator(np.random.PCG64(np.random.SeedSequence((len(key), *key))))
         self._block: list[float] = []
 
@@ -39,15 +39,15 @@ class Chance:
         return low + (high - low) * self.unit()
 
     def bell(self, mean: float, spread: float) -> float:
-        """Nearly normal with standard deviation `spread`, and never more than 2.5 of it away."""
+        """Nearly normal with standard deviation `spread`, and never further than 2.5 deviations from `mean`."""
         # Three uniforms: variance 3/12, so the sum spans 3 standard deviations of 0.5 either way.
         return mean + min(2.5, max(-2.5, (self.unit() + self.unit() + self.unit() - 1.5) * 2.0)) * spread
 
-    def whole(self, low: int, high: int) -> int:
+    def integer(self, low: int, high: int) -> int:
         """Uniform among low, ..., high - 1."""
         return low + int(self.unit() * (high - low))
 
-    def happens(self, probability: float) -> bool:
+    def bernoulli(self, probability: float) -> bool:
         """True with the given probability."""
         return self.unit() < probability
 
@@ -56,7 +56,7 @@ class Chance:
         return -1 if self.unit() < 0.5 else 1
 
     def pick(self, items: Sequence[Item], weights: Sequence[float] | None = None) -> Item:
-        """One item; with `weights` (any positive scale) in proportion to them."""
+        """One item, uniformly or in proportion to `weights` (of any positive scale)."""
         if weights is None:
             return items[int(self.unit() * len(items))]
         left = self.unit() * sum(weights)

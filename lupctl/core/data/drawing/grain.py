@@ -1,4 +1,4 @@
-"""Noise drawn once and cut from many times; what is cut depends on the asker's key alone."""
+"""Noise that is drawn once and reused; which part is used depends on the caller's key alone."""
 
 from functools import lru_cache
 
@@ -11,7 +11,7 @@ SIDE = 512
 
 @lru_cache(maxsize=8)
 def soft_noise(sigma: float) -> NDArray[np.float32]:
-    """Blurred noise of mean 0 and deviation 1 that repeats without a seam (512, 512)."""
+    """Blurred noise of mean 0 and deviation 1 that tiles without a seam (512, 512)."""
     noise = np.random.Generator(np.random.PCG64(30)).random((SIDE, SIDE), np.float32) - 0.5
     if sigma > 0:
         margin = int(4 * sigma) + 1
@@ -22,7 +22,7 @@ def soft_noise(sigma: float) -> NDArray[np.float32]:
 
 @lru_cache(maxsize=1)
 def sensor_noise() -> NDArray[np.int16]:
-    """What a sensor adds, mostly to lightness, in sixteenths of a deviation (512, 512, 3)."""
+    """Sensor noise, mostly in lightness, in sixteenths of a deviation (512, 512, 3)."""
     generator = np.random.Generator(np.random.PCG64(31))
     grey = generator.random((SIDE, SIDE, 1)) + generator.random((SIDE, SIDE, 1)) - 1.0
     colour = generator.random((SIDE, SIDE, 3)) + generator.random((SIDE, SIDE, 3)) - 1.0
@@ -31,7 +31,7 @@ def sensor_noise() -> NDArray[np.int16]:
 
 
 def texture(height: int, width: int, *, sigma: float, x: int, y: int) -> NDArray[np.float32]:
-    """A cut of soft noise from any offset (H, W)."""
+    """A piece of soft noise at any offset (H, W)."""
     tile = soft_noise(sigma)
     rows, columns = (np.arange(height) + y) % SIDE, (np.arange(width) + x) % SIDE
     return tile[rows][:, columns]

@@ -1,4 +1,4 @@
-"""Colours people wear, as RGB with how often they are seen; few on purpose, so that many persons share them."""
+"""Colours people wear, as RGB with their frequency; few on purpose, so that many persons share them."""
 
 from typing import Final
 
@@ -86,7 +86,7 @@ HAIR: Final[Palette] = (
 
 
 def pick_colour(chance: Chance, palette: Palette, *, spread: float = 5.0) -> Colour:
-    """A colour of the palette, a little lighter or darker as worn."""
+    """A colour from the palette, made a little lighter or darker."""
     base = chance.pick([colour for colour, _ in palette], [weight for _, weight in palette])
     shift = chance.bell(0.0, spread)
     red, green, blue = (round(min(245.0, max(10.0, level + shift + chance.bell(0.0, spread / 3)))) for level in base)
@@ -99,6 +99,6 @@ def luminance(colour: Colour) -> float:
 
 
 def mix(first: Colour, second: Colour, share: float) -> Colour:
-    """`share` of the second colour in the first."""
+    """A mix of two colours, with `share` of the second."""
     red, green, blue = (round(a + (b - a) * share) for a, b in zip(first, second, strict=True))
     return red, green, blue

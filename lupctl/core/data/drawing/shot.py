@@ -1,4 +1,4 @@
-"""One crop from start to end: scene, person, what stands in the way, camera."""
+"""Draws one crop from start to end: scene, person, obstacles, camera."""
 
 import math
 from dataclasses import dataclass, replace
@@ -17,7 +17,7 @@ from lupctl.core.data.drawing.street.camera import take_picture
 from lupctl.core.data.drawing.street.objects import CAR_COLOURS, draw_car, draw_plant, draw_post, draw_railing
 from lupctl.core.data.drawing.street.scene import Scene, draw_scene
 
-OVER = 2  # everything is drawn this much larger, then averaged down
+OVER = 2  # everything is drawn this many times larger, then averaged down
 PASSERS = 99  # the crowd of people who only cross the picture
 PLAIN_GREY = 150
 
@@ -30,7 +30,7 @@ class Shot:
         seed: of the whole dataset.
         crowd: which set of people the person belongs to (labelled, unlabelled, distractors ...).
         person: number within that crowd.
-        scene: number of the place; a camera of the labelled part is a scene of its own.
+        scene: number of the scene; each camera of the labelled part is its own scene.
         index: counts the images of this person in this scene.
         is_junk: a bad box: background, or a piece of the person.
     """
@@ -45,7 +45,7 @@ class Shot:
 
 @dataclass(frozen=True)
 class _Track:
-    """A person's way through a scene."""
+    """A person's path through a scene."""
 
     angle: float
     stride: float
@@ -66,7 +66,7 @@ def draw_shot(shot: Shot, *, height: int, width: int, effects: bool) -> NDArray[
         shot: what to draw.
         height: of the crop in pixels.
         width: of the crop in pixels.
-        effects: with scenes, views, light and camera faults; else one view before plain grey.
+        effects: with scenes, views, light and camera faults; otherwise one view against plain grey.
     """
     size = OVER * height, OVER * width
     traits = draw_traits(shot.seed, shot.crowd, shot.person)
@@ -79,13 +79,13 @@ def draw_shot(shot: Shot, *, height: int, width: int, effects: bool) -> NDArray[
     view = _pick_view(scene, pose, chance, size, is_junk=shot.is_junk)
     x = min(1.0, max(0.0, track.x + track.step * shot.index + chance.bell(0.0, 0.01)))
     image = scene.cut(*size, x=x, foot=track.foot, zoom=track.zoom * view.tall / size[0], down=view.y)
-    if chance.happens(0.1):
+    if chance.bernoulli(0.1):
         _draw_passer(image, chance, scene, shot.seed, view, is_nearer=False)
-    if not (shot.is_junk and chance.happens(0.4)):
+    if not (shot.is_junk and chance.bernoulli(0.4)):
         _draw_shadow(image, view, scene)
-        _put_person(image, traits, pose, view, scene.light, tile=chance.whole(0, 1000))
-    if chance.happens(0.16):
-        _draw_in_the_way(image, chance, scene, shot.seed, view)
+        _put_person(image, traits, pose, view, scene.light, tile=chance.integer(0, 1000))
+    if chance.bernoulli(0.16):
+        _draw_obstacle(image, chance, scene, shot.seed, view)
     small = np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
     return take_picture(small, scene.camera, chance, exposure=track.exposure)
 
@@ -99,11 +99,11 @@ def _draw_plain(traits: Traits, chance: Chance, size: tuple[int, int]) -> NDArra
 
 
 def _pick_track(chance: Chance, scene: Scene) -> _Track:
-    goes_back = chance.happens(0.3)
-    bends = [chance.between(1.2, 1.9) if chance.happens(0.14) else chance.between(0.1, 0.5) for _ in range(2)]
+    goes_back = chance.bernoulli(0.3)
+    bends = [chance.between(1.2, 1.9) if chance.bernoulli(0.14) else chance.between(0.1, 0.5) for _ in range(2)]
     return _Track(
         angle=scene.camera.angle + (math.pi if goes_back else 0.0) + chance.bell(0.0, 0.4),
-        stride=0.06 if chance.happens(0.12) else max(0.15, chance.bell(0.36, 0.09)),
+        stride=0.06 if chance.bernoulli(0.12) else max(0.15, chance.bell(0.36, 0.09)),
         lean=chance.bell(0.04, 0.04),
         bend=(bends[0], bends[1]),
         phase=chance.between(0, 2 * math.pi),
@@ -127,17 +127,17 @@ def _pick_pose(track: _Track, chance: Chance, index: int) -> Pose:
 
 
 def _pick_view(scene: Scene, pose: Pose, chance: Chance, size: tuple[int, int], *, is_junk: bool) -> View:
-    """Where the detector put its box: mostly right, sometimes cutting feet or head, for junk far off."""
+    """Where the detector put its box: mostly right, sometimes cutting off feet or head, far off for junk."""
     height, width = size
     tall = min(1.02, max(0.82, chance.bell(0.935, 0.035)))
     foot = 0.5 + 0.5 * tall + chance.bell(0.0, 0.014)
     x = 0.5 + chance.bell(0.0, 0.04)
     if is_junk:
-        tall = chance.between(1.5, 2.6) if chance.happens(0.6) else chance.between(0.35, 0.6)
+        tall = chance.between(1.5, 2.6) if chance.bernoulli(0.6) else chance.between(0.35, 0.6)
         foot, x = chance.between(0.7, 0.7 + tall), 0.5 + chance.sign() * chance.between(0.2, 0.5)
-    elif chance.happens(0.09):
+    elif chance.bernoulli(0.09):
         tall = chance.between(1.1, 1.4)
-        foot = 0.04 + tall if chance.happens(0.75) else 0.97
+        foot = 0.04 + tall if chance.bernoulli(0.75) else 0.97
     camera = scene.camera
     stretch = camera.stretch * chance.bell(1.0, 0.04)
     return View(x * width, foot * height, tall * height, stretch, camera.tilt, pose.angle)
@@ -168,19 +168,19 @@ def _draw_shadow(image: NDArray[np.uint8], view: View, scene: Scene) -> None:
 def _draw_passer(
     image: NDArray[np.uint8], chance: Chance, scene: Scene, seed: int, view: View, *, is_nearer: bool
 ) -> None:
-    """Someone else, partly in the picture."""
+    """Draws someone else, partly in the picture."""
     height, width = image.shape[:2]
-    traits = draw_traits(seed, PASSERS, chance.whole(0, 500))
+    traits = draw_traits(seed, PASSERS, chance.integer(0, 500))
     angle = chance.between(0, 2 * math.pi)
     pose = Pose(angle, chance.between(0, 6), 0.35, 0.04, (0.3, 0.3), 0.0)
     tall = view.tall * (chance.between(1.0, 1.15) if is_nearer else chance.between(0.6, 0.95))
     aside = chance.sign() * chance.between(0.3, 0.55) * width
     lower = 0.05 if is_nearer else -0.08
     other = replace(view, x=view.x + aside, y=view.y + lower * height, tall=tall, angle=angle)
-    _put_person(image, traits, pose, other, scene.light, tile=chance.whole(0, 1000))
+    _put_person(image, traits, pose, other, scene.light, tile=chance.integer(0, 1000))
 
 
-def _draw_in_the_way(image: NDArray[np.uint8], chance: Chance, scene: Scene, seed: int, view: View) -> None:
+def _draw_obstacle(image: NDArray[np.uint8], chance: Chance, scene: Scene, seed: int, view: View) -> None:
     height, width = image.shape[:2]
     match chance.pick(("railing", "post", "plant", "car", "person"), (18, 16, 20, 18, 28)):
         case "railing":

@@ -1,4 +1,4 @@
-"""From a source into a pack that is being written: image by image, or in blocks where nothing has to be decoded."""
+"""Fills a pack from a source: image by image, or in blocks where nothing has to be decoded."""
 
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
@@ -16,23 +16,23 @@ from lupctl.core.formats.pack.write import PackWriter
 from lupctl.core.formats.pack.write_shard import PackedBlock, PackedImage
 from lupctl.core.system.threads.ordered import map_in_order
 
-# Encoded bytes in a block: what fits into a core's cache between reading, summing and writing.
+# Encoded bytes in a block: fits into a core's cache between reading, checksumming and writing.
 BLOCK_BYTES = 2**19
 FEWEST_ROWS, MOST_ROWS = 16, 1024
-# Rows between two looks at what the disk should fetch next.
+# Rows between two requests for what the disk should fetch next.
 ROWS_AHEAD = 256
 
 
 @dataclass(frozen=True)
 class PackSettings:
-    """What is stored of a source's images, and what they have to pass.
+    """How the images of a source are checked and stored.
 
     Args:
-        size: height and width; every image is then decoded, resized and encoded again (JPEG, quality 95).
-        check: `decode` packs an image that decodes; `header` takes a JPEG or PNG of whole and plain structure at its
-            word and decodes what is left.
-        max_bad: largest share of images, 0 to 1, that may fail and are left out.
-        shard_bytes: most encoded bytes in one file.
+        size: height and width; if given, every image is decoded, resized and encoded again (JPEG, quality 95).
+        check: `decode` decodes every image; `header` accepts a JPEG or PNG of complete and plain structure without
+            decoding it, and decodes the rest.
+        max_bad: largest share of images, 0 to 1, that may fail; they are left out.
+        shard_bytes: maximum number of encoded bytes in one file.
     """
 
     size: tuple[int, int] | None = None
@@ -42,21 +42,21 @@ class PackSettings:
 
     @property
     def checked(self) -> ImageCheck:
-        """What every image passes in fact: to be resized, it is decoded."""
+        """The check that is actually made: an image that is resized is always decoded."""
         return "decode" if self.size else self.check
 
 
 @dataclass(frozen=True)
 class Filling:
-    """Puts the images of a source into a pack.
+    """Copies the images of a source into a pack.
 
     Args:
-        writer: gets the images, from its `position` on.
-        source: where they are.
-        samples: what `source` lists, N images.
-        settings: how.
-        mean_bytes: of an encoded image, about; None where that is not known.
-        workers: decoding threads.
+        writer: receives the images, starting at its `position`.
+        source: where they come from.
+        samples: the N images that `source` lists.
+        settings: how they are checked and stored.
+        mean_bytes: approximate mean size of an encoded image; None if unknown.
+        workers: number of decoding threads.
     """
 
     writer: PackWriter
@@ -67,14 +67,14 @@ class Filling:
     workers: int
 
     def run(self) -> Generator[int, None, None]:
-        """Packs or rejects every image; yields how many were since the last time. Who stops early closes it."""
+        """Packs or rejects every image; yields the number since the last yield. Close the generator to stop early."""
         if self.settings.checked == "header" and isinstance(self.source, BlockSource):
             yield from self._fill_blocks(self.source.read_block)
         else:
             yield from self._fill_rows(end=len(self.samples))
 
     def _fill_rows(self, *, end: int) -> Iterator[int]:
-        """The rows up to `end - 1`, one by one."""
+        """Packs the rows up to `end - 1` one by one."""
         samples, begin = self.samples, self.writer.position
         # Elements of a memoryview are Python integers at a third of the cost of numpy's scalars.
         persons, cameras, roles = samples.person.data, samples.camera.data, samples.role.data
@@ -103,10 +103,10 @@ class Filling:
                 yield 1
 
     def _fill_blocks(self, read: Callable[[int, int], list[memoryview] | None]) -> Iterator[int]:
-        """Whole blocks of images of plain structure; a block with any other goes row by row."""
+        """Packs whole blocks of images of plain structure; any other block goes row by row."""
         headers = HeaderReader()
         num_rows = min(max(BLOCK_BYTES // (self.mean_bytes or BLOCK_BYTES), FEWEST_ROWS), MOST_ROWS)
-        # No block has images of two roles.
+        # No block contains images of two roles.
         for role_end in [*(np.flatnonzero(np.diff(self.samples.role)) + 1).tolist(), len(self.samples)]:
             while (begin := self.writer.position) < role_end:
                 end = min(begin + num_rows, role_end)
@@ -125,7 +125,7 @@ class Filling:
 
 
 def _build_block(values: Sequence[memoryview], samples: Samples, headers: HeaderReader) -> PackedBlock | None:
-    """Images of one role; None where one of them has to be decoded."""
+    """A block of images of one role; None if one of them has to be decoded."""
     encoded = b"".join(values)
     count = len(values)
     offsets = np.zeros(count + 1, np.int64)

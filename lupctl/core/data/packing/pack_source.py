@@ -13,7 +13,7 @@ from lupctl.core.formats.pack.samples import Samples
 
 
 class PackedSource:
-    """The images of a pack, as they are in it.
+    """The images of a pack, unchanged.
 
     Args:
         path: the pack, a file or a folder of shards.
@@ -30,7 +30,7 @@ class PackedSource:
 
     @property
     def dataset(self) -> str:
-        """The name the pack carries."""
+        """The name stored in the pack."""
         return self._pack.dataset
 
     @property
@@ -47,22 +47,22 @@ class PackedSource:
         }
 
     def list_images(self) -> Samples:
-        """Every image of the pack in its order."""
+        """Every image of the pack, in pack order."""
         return self._pack.samples
 
     def read(self, name: str) -> bytes:
-        """The encoded image of one name, its checksum compared.
+        """The encoded image of one name, after a check of its checksum.
 
         Raises:
-            DataError: the pack holds no such image.
+            DataError: the pack contains no such image.
             CorruptImageError: the bytes are not those that were packed.
         """
         return self._pack.read(self._row(name))
 
     def read_checked(self, name: str) -> tuple[bytes, int, int] | None:
-        """The same with height and width: it was decoded when it was packed, and its checksum still holds.
+        """The same with height and width: it was decoded when it was packed, and its checksum still matches.
 
-        None where the pack's images were not decoded.
+        None if the pack's images were not decoded.
         """
         if packed_check(self._pack.record) == "header":
             return None
@@ -71,7 +71,7 @@ class PackedSource:
         return self._pack.read(row), height, width
 
     def digest(self, samples: Samples) -> tuple[str, int | None]:
-        """Stands for the images and labels of the pack, whatever file they are in."""
+        """A digest of the images and labels of the pack, whatever file they are in, and the number of bytes."""
         digest = hashlib.sha256(f"pack {self._pack.dataset} {self._pack.fingerprint}".encode())
         return f"sha256:{digest.hexdigest()}", self._pack.num_bytes
 
@@ -82,4 +82,4 @@ class PackedSource:
                 row = bisect_left(names, name, begin, end)
                 if row < end and names[row] == name:
                     return row
-        raise DataError(f"{self._pack.path}: holds no image {name!r}", hint=f"lupctl data info {self._pack.path}")
+        raise DataError(f"{self._pack.path}: contains no image {name!r}", hint=f"lupctl data info {self._pack.path}")

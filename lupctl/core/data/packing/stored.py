@@ -1,4 +1,4 @@
-"""An image of a source as a pack will store it."""
+"""Reads an image of a source in the form that a pack stores."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,18 +9,18 @@ from lupctl.core.errors import CorruptImageError
 from lupctl.core.formats.images.codec import decode_rgb, encode_jpeg, encode_png, image_encoding, resize_rgb
 from lupctl.core.formats.images.headers import plain_size
 
-MOST_PIXELS = 65_535  # a side is stored as uint16
+MAX_SIDE_PX = 65_535  # a side is stored as uint16
 
 
 @dataclass(frozen=True)
 class StoredImage:
-    """An image as it will be stored, or why it cannot be.
+    """An image in the form that is stored, or the reason why it cannot be stored.
 
     Args:
         encoded: JPEG or PNG.
         height: in pixels.
         width: in pixels.
-        reason: what is wrong with it; empty for a sound one.
+        reason: what is wrong with it; empty for a valid image.
     """
 
     encoded: bytes = b""
@@ -32,15 +32,15 @@ class StoredImage:
 def build_reader(
     source: Source, *, size: tuple[int, int] | None = None, check: ImageCheck = "decode"
 ) -> Callable[[str], StoredImage]:
-    """What reads one image of a source by its name; may be called from several threads at once.
+    """A function that reads one image of a source by name; may be called from several threads at once.
 
-    Every image is decoded, save those that a pack has guarded with a checksum since they were decoded for it, and with
-    `header` those whose structure is whole and plain.
+    Every image is decoded, except those that were decoded for another pack and have had a checksum since, and with
+    `header` those of complete and plain structure.
 
     Args:
-        source: where the images are.
-        size: height and width; every image is then decoded, resized and encoded again (JPEG, quality 95).
-        check: what an image has to pass.
+        source: where the images come from.
+        size: height and width; if given, every image is decoded, resized and encoded again (JPEG, quality 95).
+        check: the check that an image has to pass.
     """
     by_header = check == "header" and size is None
     checked = source if isinstance(source, CheckedSource) and size is None else None
@@ -63,8 +63,10 @@ def build_reader(
 
 def _decode(encoded: bytes, size: tuple[int, int] | None) -> StoredImage:
     pixels = decode_rgb(encoded)
-    if max(pixels.shape[:2]) > MOST_PIXELS:
-        return StoredImage(reason=f"{pixels.shape[0]} x {pixels.shape[1]} pixels; a side may have {MOST_PIXELS:,}")
+    if max(pixels.shape[:2]) > MAX_SIDE_PX:
+        return StoredImage(
+            reason=f"{pixels.shape[0]} x {pixels.shape[1]} pixels; a side may have at most {MAX_SIDE_PX:,}"
+        )
     if size is not None:
         pixels = resize_rgb(pixels, *size)
         encoded = encode_jpeg(pixels)

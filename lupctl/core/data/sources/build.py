@@ -1,4 +1,4 @@
-"""From a layout to a source."""
+"""Builds the source for a layout."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, assert_never
@@ -25,19 +25,19 @@ def build_source(
     """The images of a folder or file in a given layout.
 
     Args:
-        layout: how the files lie.
-        path: the folder; for tables, index files and databases it may be the file.
-        dataset: the name the pack will carry; the catalogue adds the terms of the ones it knows.
-        cameras: for folders of persons, where the camera's number stands.
-        version: of MSMT17, where the user says it.
+        layout: how the files are arranged.
+        path: the folder, or the file itself for tables, index files and databases.
+        dataset: the name to store in the pack; the catalogue adds the terms of a dataset it knows.
+        cameras: for folders of persons, where the camera number is found.
+        version: of MSMT17, if the user gives it.
         with_val: for MSMT17, whether list_val.txt is part of train.
         keys: for an LMDB, its key file, or `none`.
-        root: for a table or an index file, the folder of the images; by default found beside it.
+        root: for a table or an index file, the folder of the images; by default found next to the file.
 
     Raises:
-        DataError: the folder is not laid out so.
+        DataError: the folder does not have this layout.
     """
-    # Each layout is imported where it is wanted: a table needs no reader of databases, and nothing here a painter.
+    # Each layout is imported only when needed: a table needs no database reader, and no layout needs the drawing code.
     entry = find_entry(dataset)
     terms = entry.terms if entry else ""
     match layout:
@@ -78,10 +78,10 @@ def build_source(
 
 
 def build_synthetic(*, seed: int = DRAWING_SEED) -> "SyntheticSource":
-    """Drawn persons in a number that suits trying things out on a CPU: about 10,000 images.
+    """Drawn persons, few enough for experiments on a CPU: about 10,000 images.
 
     Args:
-        seed: another seed draws other persons in other places.
+        seed: another seed draws other persons in other scenes.
     """
     from lupctl.core.data.sources.synthetic import SyntheticPlan, SyntheticSource
 

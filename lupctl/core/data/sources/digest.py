@@ -1,4 +1,4 @@
-"""Telling whether a source has changed since it was packed."""
+"""Detects whether a source has changed since it was packed."""
 
 import hashlib
 import json
@@ -10,19 +10,19 @@ import numpy as np
 from lupctl.core.data.sources.records import DigestedSource, Source
 from lupctl.core.formats.pack.samples import Samples
 
-# The same files elsewhere, with another readme beside them or described in other words, make the same pack.
+# The same files in another folder, next to another readme or with other notes make the same pack.
 UNIMPORTANT = frozenset({"root", "ignored", "notes", "notice"})
 
 
 def source_digest(source: Source, samples: Samples) -> tuple[str, int | None]:
-    """What tells a source from the same one changed, without reading an image.
+    """A digest that differs once the source has changed, computed without reading an image.
 
     Args:
-        source: where its `facts` have a `root`, its names are files below that folder.
+        source: if its `facts` have a `root`, its names are files below that folder.
         samples: its images.
 
     Returns:
-        SHA-256 over names, labels, sizes and times of the files; and the bytes of all files, None where they are drawn.
+        SHA-256 over names, labels, sizes and times of the files; and the total bytes of the files, None if drawn.
     """
     if isinstance(source, DigestedSource):
         return source.digest(samples)
@@ -32,7 +32,7 @@ def source_digest(source: Source, samples: Samples) -> tuple[str, int | None]:
     for column in (samples.person, samples.camera, samples.role):
         digest.update(np.ascontiguousarray(column).data)
     if root is None:
-        # Made when read: another lupctl may make them differently.
+        # Drawn when read: another version of lupctl may draw them differently.
         digest.update(f"{version('lupctl')}\0".encode())
         for part in samples.name.joined():
             digest.update(part)

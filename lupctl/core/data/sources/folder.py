@@ -10,17 +10,17 @@ from lupctl.core.system.disk.reading import open_to_read
 from lupctl.core.system.examples import name_some
 from lupctl.core.system.strings import StringColumn, StringColumnBuilder, sort_rows
 
-# What OpenCV reads; anything else beside the images (Thumbs.db, readme.txt, .mat) is none of ours.
+# What OpenCV reads; any other file next to the images (Thumbs.db, readme.txt, .mat) is ignored.
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm"})
 
 
 @dataclass(frozen=True)
 class Scan:
-    """What lies below a folder.
+    """The image files below a folder.
 
     Args:
         names: image files as paths relative to the folder, `/` between parts, sorted.
-        num_ignored: files that are no images by their names, and hidden ones.
+        num_ignored: number of files that are hidden or have no image suffix.
     """
 
     names: StringColumn
@@ -32,10 +32,10 @@ def scan_images(root: Path, *, folders: Sequence[str] = ("",)) -> Scan:
 
     Args:
         root: the folder that names are relative to.
-        folders: the sub-folders to look into; all of `root` by default.
+        folders: the subfolders to search; all of `root` by default.
 
     Raises:
-        DataError: no such folder, no image in it, or a name that is not UTF-8.
+        DataError: there is no such folder or no image in it, or a name is not UTF-8.
     """
     if not root.is_dir():
         raise DataError(f"{root}: there is no such folder", hint=f"put the images under {root}")
@@ -47,7 +47,7 @@ def scan_images(root: Path, *, folders: Sequence[str] = ("",)) -> Scan:
         ) from error
     if not scan.names:
         raise DataError(
-            f"{root}: holds no image ({scan.num_ignored:,} other files); expected files ending in "
+            f"{root}: contains no image ({scan.num_ignored:,} other files); expected files ending in "
             f"{' '.join(sorted(IMAGE_SUFFIXES))}",
             hint=f"put the images under {root}",
         )
@@ -55,7 +55,7 @@ def scan_images(root: Path, *, folders: Sequence[str] = ("",)) -> Scan:
 
 
 def read_image(root: str, name: str) -> bytes:
-    """The bytes of one file, read with the fewest calls: half the cost of `Path.read_bytes` on small files.
+    """The bytes of one file, read in as few calls as possible: half the cost of `Path.read_bytes` on small files.
 
     Args:
         root: the folder, as a string.
@@ -69,7 +69,7 @@ def read_image(root: str, name: str) -> bytes:
         length = os.fstat(file).st_size
         encoded = os.read(file, length)
         while len(encoded) < length and (more := os.read(file, length - len(encoded))):
-            encoded += more  # one call gives at most 2 GiB, and less from some network disks
+            encoded += more  # one call returns at most 2 GiB, and less from some network disks
         return encoded
     finally:
         os.close(file)
@@ -79,10 +79,10 @@ def _walk(root: Path, folders: Sequence[str]) -> Scan:
     names = StringColumnBuilder()
     strange: list[str] = []
     num_ignored = 0
-    seen: set[tuple[int, int]] = set()  # folders by device and number, against links that lead back up
-    # Entries of folders that are being walked, each folder's sorted. A folder stands among them as its name with `/`,
-    # as it does in its images' names: `a.jpg` < `a/1.jpg` < `a0.jpg`. So the names come out in their order, and no
-    # more than the folders from the root to the present one are held.
+    seen: set[tuple[int, int]] = set()  # folders by device and inode, because links may lead back up
+    # The sorted entries of each folder from the root to the current one. A folder is sorted by its name with `/`, as in
+    # the names of its images: `a.jpg` < `a/1.jpg` < `a0.jpg`. So the names come out sorted, and only the folders on the
+    # current path are in memory.
     walking = [iter(sorted(f"{folder}/" for folder in folders))]
     while walking:
         entry = next(walking[-1], None)
@@ -90,8 +90,8 @@ def _walk(root: Path, folders: Sequence[str]) -> Scan:
             walking.pop()
         elif not entry.endswith("/"):
             names.append(entry)
-        elif (place := _place(root, entry)) not in seen:
-            seen.add(place)
+        elif (folder_id := _folder_id(root, entry)) not in seen:
+            seen.add(folder_id)
             inside, bad, others = _list_folder(root, entry.removeprefix("/"))
             walking.append(inside)
             strange += bad
@@ -103,16 +103,16 @@ def _walk(root: Path, folders: Sequence[str]) -> Scan:
     return Scan(names.build(), num_ignored)
 
 
-def _place(root: Path, folder: str) -> tuple[int, int]:
+def _folder_id(root: Path, folder: str) -> tuple[int, int]:
     found = (root / folder.strip("/")).stat()
     return found.st_dev, found.st_ino
 
 
 def _list_folder(root: Path, folder: str) -> tuple[Iterator[str], list[str], int]:
-    """One folder's images and, with `/` at the end, folders, sorted; names that are not UTF-8; the count of the rest.
+    """One folder's images and subfolders (with `/`), sorted; names that are not UTF-8; the number of others.
 
     Args:
-        root: what names are relative to.
+        root: the folder that names are relative to.
         folder: empty, or a path with `/` at its end.
     """
     found = StringColumnBuilder()
@@ -125,8 +125,8 @@ def _list_folder(root: Path, folder: str) -> tuple[Iterator[str], list[str], int
             # A Path would cost twice as much as splitext.
             if not is_folder and (name[0] == "." or os.path.splitext(name)[1].lower() not in IMAGE_SUFFIXES):  # noqa: PTH122
                 num_ignored += 1
-            elif not name.isascii() and any("\ud800" <= letter <= "\udfff" for letter in name):
-                strange.append(ascii(folder + name))  # a name with other bytes reaches us with lone surrogates
+            elif not name.isascii() and any("\ud800" <= char <= "\udfff" for char in name):
+                strange.append(ascii(folder + name))  # Python gives bytes that are not UTF-8 as lone surrogates
             else:
                 found.append(f"{name}/" if is_folder else name)
     names = found.build()

@@ -1,4 +1,4 @@
-"""How the files of a dataset lie, told from what is on the disk."""
+"""Guesses the layout of a dataset from what is on the disk."""
 
 import os
 from dataclasses import dataclass
@@ -16,17 +16,17 @@ from lupctl.core.data.sources.layouts.msmt17 import has_msmt17_lists
 from lupctl.core.data.sources.layouts.persons import ROLE_FOLDERS
 from lupctl.core.errors import DataError
 
-# How many folders are opened in the search for one image by whose name a layout is told.
+# Maximum number of folders opened in search of one image whose name shows the layout.
 MOST_FOLDERS = 100
 
 
 @dataclass(frozen=True)
 class Guess:
-    """A layout that was chosen for the user, and why, in words to print.
+    """A guessed layout and the reason for it, as text to print.
 
     Args:
-        layout: what was chosen.
-        reason: what spoke for it.
+        layout: the guessed layout.
+        reason: why it was guessed.
     """
 
     layout: Layout
@@ -34,13 +34,13 @@ class Guess:
 
 
 def guess_layout(path: Path, *, dataset: str) -> Guess:
-    """The layout of a folder or file whose user did not say.
+    """The layout of a folder or file if the user did not name one.
 
-    What lies on the disk comes first where it admits one reading only, then the catalogue's word for a known name. A
-    folder per person cannot be told from any other tree, and labels are not guessed: such a tree counts as unlabelled.
+    What is on the disk decides if it is unambiguous, then the catalogue for a known name. A folder per person cannot be
+    told from any other tree, and labels are not guessed: such a tree counts as unlabelled.
 
     Raises:
-        DataError: there is nothing, or something that is no set of person images.
+        DataError: there is no such path, or it is not a set of person images.
     """
     if path.is_file():
         return _guess_file(path)
@@ -48,16 +48,16 @@ def guess_layout(path: Path, *, dataset: str) -> Guess:
         raise DataError(f"{path}: there is no such folder", hint=f"put the images under {path}")
     _refuse_sequences(path, dataset)
     folders = sorted(entry for entry in path.iterdir() if entry.is_dir() and not entry.name.startswith("."))
-    places = (path, *folders)
+    candidates = (path, *folders)
     if has_database(path):
-        return Guess("lmdb", f"it holds {DATA_NAME}")
-    if any(map(has_msmt17_lists, places)):
-        return Guess("msmt17", "it has MSMT17's lists, list_train.txt and others")
-    has_market = any(map(has_market_folders, places))
+        return Guess("lmdb", f"it contains {DATA_NAME}")
+    if any(map(has_msmt17_lists, candidates)):
+        return Guess("msmt17", "it has MSMT17's lists, such as list_train.txt")
+    has_market = any(map(has_market_folders, candidates))
     if not has_market:
         refuse_classic(path)
         if index_files(path):
-            return Guess("cuhk03-index", f"it holds {INDEX_NAME.format(boxes='...')}")
+            return Guess("cuhk03-index", f"it contains {INDEX_NAME.format(boxes='...')}")
     entry = find_entry(dataset)
     if entry is not None and entry.layout != "drawn" and not (has_market and entry.layout == "msmt17"):
         return Guess(entry.layout, f"{dataset} is {entry.title}")
@@ -65,14 +65,14 @@ def guess_layout(path: Path, *, dataset: str) -> Guess:
         return Guess("market1501", "it has bounding_box_train, query and bounding_box_test")
     tables = list_tables(path)
     if len(tables) == 1 and has_path_column(tables[0]):
-        return Guess("csv", f"{tables[0].name} has a column path")
+        return Guess("csv", f"{tables[0].name} has a path column")
     names = {folder.name for folder in folders}
     if "train" in names and names <= set(ROLE_FOLDERS):
         return Guess("persons", f"it has the folders {', '.join(sorted(names))}")
     first = _first_image(path)
     if names_person(first):
-        return Guess("luperson-nl", f"{first} is named as LUPerson-NL's crops are: person, frame, object")
-    return Guess("images", "a tree of images without labels; if each folder is one person, say --layout persons")
+        return Guess("luperson-nl", f"{first} is named like LUPerson-NL's crops: person, frame, object")
+    return Guess("images", "a tree of images without labels; if each folder is one person, use --layout persons")
 
 
 def _guess_file(path: Path) -> Guess:
@@ -85,34 +85,34 @@ def _guess_file(path: Path) -> Guess:
             return Guess("lmdb", "a database file")
         case _:
             raise DataError(
-                f"{path}: a folder, or a file ending in .csv, .mat, .mdb or .lmdb, was expected",
-                hint="name the folder that holds the images, or a CSV of their paths",
+                f"{path}: unknown kind of file; a folder or a .csv, .mat, .mdb or .lmdb file was expected",
+                hint="name the folder that contains the images, or a CSV of their paths",
             )
 
 
 def _refuse_sequences(path: Path, dataset: str) -> None:
-    """Refuses a video, or its frames, with boxes: what is to be packed are the persons in them."""
+    """Refuses a video, or its frames, with boxes: the persons have to be cut out before they are packed."""
     below = (entry for entry in sorted(path.iterdir()) if entry.is_dir())
     for folder in (path, *below):
         boxes = next((folder / name for name in ("gt/gt.txt", "det/det.txt") if (folder / name).is_file()), None)
         if boxes is not None:
             raise DataError(
-                f"{folder}: a MOTChallenge sequence, frames and boxes ({boxes.parent.name}/{boxes.name}); persons "
-                "have to be cut out of it",
+                f"{folder}: a MOTChallenge sequence of frames and boxes ({boxes.parent.name}/{boxes.name}); its "
+                "persons have to be cut out first",
                 hint=f"lupctl data build {dataset} --videos {folder} --detections {boxes} --format mot",
             )
 
 
 def _first_image(root: Path) -> str:
-    """The name of some image below a folder, found without looking at all of them; empty where there is none soon."""
-    waiting = [os.fspath(root)]
+    """The name of any one image in the first `MOST_FOLDERS` folders below a folder; empty if there is none."""
+    pending = [os.fspath(root)]
     for _ in range(MOST_FOLDERS):
-        if not waiting:
+        if not pending:
             break
-        with os.scandir(waiting.pop()) as entries:
+        with os.scandir(pending.pop()) as entries:
             for entry in entries:
                 if entry.is_dir():
-                    waiting.append(entry.path)
+                    pending.append(entry.path)
                 elif os.path.splitext(entry.name)[1].lower() in IMAGE_SUFFIXES:  # noqa: PTH122, as in folder
                     return entry.name
     return ""

@@ -1,4 +1,4 @@
-"""Several sources as one without labels, to pre-train on."""
+"""Merges several sources into one without labels, for pre-training."""
 
 import hashlib
 import json
@@ -25,10 +25,10 @@ class _Part:
 
     Args:
         source: the source.
-        images: how many of its images are taken.
-        left_out: queries and gallery.
+        images: number of its images that are used.
+        left_out: number of its query and gallery images.
         digest: of the whole source.
-        num_bytes: of the images that are taken, by their share; None where they are drawn.
+        num_bytes: of the images that are used, estimated from their share; None if they are drawn.
     """
 
     source: Source
@@ -39,21 +39,21 @@ class _Part:
 
 
 class MergedSource:
-    """The unlabelled and training images of several sources; an image is named `dataset/its name there`.
+    """The unlabelled and training images of several sources; images are named `dataset/original name`.
 
-    Persons and cameras of different datasets have nothing to do with each other, so no image keeps them. Queries and
-    gallery are left out: features pre-trained on them would be scored too high on them.
+    Persons and cameras of different datasets are unrelated, so they are dropped. Query and gallery images are left out:
+    features pre-trained on them would score too high on them.
 
     Args:
-        parts: in any order; each with another dataset's name.
-        dataset: the name the pack will carry.
+        parts: in any order, each with a different dataset name.
+        dataset: the name to store in the pack.
 
     Raises:
         UsageError: two parts have the same name.
     """
 
     def __init__(self, parts: Sequence[Source], *, dataset: str) -> None:
-        # `a-b/1.jpg` < `a/1.jpg`: the parts stand in the order of their images' names.
+        # `a-b/1.jpg` < `a/1.jpg`: the parts are in the order of their images' names.
         self._sources = {part.dataset: part for part in sorted(parts, key=lambda part: f"{part.dataset}/")}
         self._dataset = dataset
         if len(self._sources) < len(parts):
@@ -66,13 +66,13 @@ class MergedSource:
 
     @property
     def dataset(self) -> str:
-        """The name the pack will carry."""
+        """The name to store in the pack."""
         return self._dataset
 
     @property
     def facts(self) -> dict[str, object]:
-        """The parts with all that is known of each, for the pack's record."""
-        _, parts = self._looked
+        """The parts with everything known about each, for the pack's record."""
+        _, parts = self._merged
         terms = [(part.source.dataset, str(part.source.facts.get("terms", ""))) for part in parts]
         return {
             "layout": "merged",
@@ -91,37 +91,37 @@ class MergedSource:
 
     @property
     def left_out(self) -> dict[str, int]:
-        """Queries and gallery images of each part, where there are any."""
-        return {part.source.dataset: part.left_out for part in self._looked[1] if part.left_out}
+        """The number of query and gallery images of each part that has any."""
+        return {part.source.dataset: part.left_out for part in self._merged[1] if part.left_out}
 
     def list_images(self) -> Samples:
         """The images of all parts, sorted by name.
 
         Raises:
-            DataError: as a part's own.
+            DataError: raised by a part.
         """
-        return self._looked[0]
+        return self._merged[0]
 
     def read(self, name: str) -> bytes:
-        """The encoded image of one name; may be called from several threads at once."""
+        """The encoded image with a given name; may be called from several threads at once."""
         dataset, _, inside = name.partition("/")
         return self._sources[dataset].read(inside)
 
     def read_checked(self, name: str) -> tuple[bytes, int, int] | None:
-        """The same with its size where the part is a pack, else None."""
+        """The same with its height and width if the part is a pack, else None."""
         dataset, _, inside = name.partition("/")
         part = self._sources[dataset]
         return part.read_checked(inside) if isinstance(part, CheckedSource) else None
 
     def digest(self, samples: Samples) -> tuple[str, int | None]:
-        """Stands for all parts; the bytes are about those of the images that are taken."""
-        _, parts = self._looked
+        """A digest of all parts, and the approximate bytes of the images that are used."""
+        _, parts = self._merged
         digest = hashlib.sha256(json.dumps([[part.source.dataset, part.digest] for part in parts]).encode())
         sizes = [part.num_bytes for part in parts if part.num_bytes is not None]
         return f"sha256:{digest.hexdigest()}", sum(sizes) if len(sizes) == len(parts) else None
 
     @cached_property
-    def _looked(self) -> tuple[Samples, list[_Part]]:
+    def _merged(self) -> tuple[Samples, list[_Part]]:
         names = StringColumnBuilder()
         parts = []
         for dataset, source in self._sources.items():
@@ -130,8 +130,8 @@ class MergedSource:
             for row in rows.data:
                 names.append(f"{dataset}/{samples.name[row]}")
             digest, num_bytes = source_digest(source, samples)
-            taken = None if num_bytes is None else num_bytes * len(rows) // max(len(samples), 1)
-            parts.append(_Part(source, len(rows), len(samples) - len(rows), digest, taken))
+            used_bytes = None if num_bytes is None else num_bytes * len(rows) // max(len(samples), 1)
+            parts.append(_Part(source, len(rows), len(samples) - len(rows), digest, used_bytes))
         count = len(names)
         merged = Samples(
             name=names.build(),

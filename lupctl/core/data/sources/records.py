@@ -1,4 +1,4 @@
-"""A dataset before it is packed: what images there are, and how to get the bytes of one."""
+"""A dataset before it is packed: which images it has, and how to read one."""
 
 from typing import Protocol, runtime_checkable
 
@@ -6,11 +6,11 @@ from lupctl.core.formats.pack.samples import Samples
 
 
 class Source(Protocol):
-    """Something that can be packed."""
+    """A dataset that can be packed."""
 
     @property
     def dataset(self) -> str:
-        """The name the pack will carry."""
+        """The name to store in the pack."""
 
     @property
     def facts(self) -> dict[str, object]:
@@ -20,31 +20,31 @@ class Source(Protocol):
         """Every image that belongs to the dataset, sorted by (role, name); reads names only, never pixels."""
 
     def read(self, name: str) -> bytes:
-        """The encoded image of one name; may be called from several threads at once."""
+        """The encoded image with a given name; may be called from several threads at once."""
 
 
 @runtime_checkable
 class CheckedSource(Protocol):
-    """A source some of whose images were decoded before and are guarded by a checksum since, as those of a pack."""
+    """A source with images that were decoded before and have had a checksum since, such as a pack."""
 
     def read_checked(self, name: str) -> tuple[bytes, int, int] | None:
-        """The encoded image of one name with its height and width; None where it has to be decoded to know."""
+        """The encoded image with a given name, its height and width; None if it has to be decoded first."""
 
 
 @runtime_checkable
 class DigestedSource(Protocol):
-    """A source that knows better than its files' sizes and times whether it has changed."""
+    """A source with a better sign of change than the sizes and times of its files."""
 
     def digest(self, samples: Samples) -> tuple[str, int | None]:
-        """As `lupctl.core.data.sources.digest.source_digest`."""
+        """See `lupctl.core.data.sources.digest.source_digest`."""
 
 
 @runtime_checkable
 class BlockSource(Protocol):
-    """A source that reads many images at once faster than one by one."""
+    """A source that reads many images at once faster than one at a time."""
 
     def read_block(self, begin: int, end: int) -> list[memoryview] | None:
-        """The encoded images of rows `begin` to `end - 1` of its own list; None where one is missing.
+        """The encoded images of rows `begin` to `end - 1` of its list; None if one is missing.
 
         They are valid until the next call in the same thread.
         """
@@ -52,7 +52,7 @@ class BlockSource(Protocol):
 
 @runtime_checkable
 class AheadSource(Protocol):
-    """A source whose images lie in one file, about in the order of its list."""
+    """A source whose images are in one file, roughly in the order of its list."""
 
     def read_ahead(self, row: int) -> None:
-        """Has the system fetch what lies behind the image of a row from the disk, and does not wait for it."""
+        """Asks the system to fetch what follows the image of a row from the disk, without waiting for it."""

@@ -1,4 +1,4 @@
-"""Drawn persons: a dataset that needs no download, and looks like a re-identification problem."""
+"""Drawn persons: a dataset that needs no download and looks like a re-identification problem."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -16,9 +16,9 @@ from lupctl.core.formats.pack.samples import Samples
 from lupctl.core.system.strings import build_column
 
 JPEG_QUALITY = 95
-# Sets of people that never share a member.
+# Disjoint sets of people.
 LABELLED, UNLABELLED, STRANGERS = range(3)
-# Scenes are counted on from here for the unlabelled part, so that it never sees a labelled camera.
+# Scenes of the unlabelled part are numbered from here, so that it shares no camera with the labelled part.
 FIRST_UNLABELLED_SCENE = 1000
 
 
@@ -27,22 +27,22 @@ class SyntheticPlan:
     """What to draw. Same plan, same bytes; the parts do not influence each other's pixels.
 
     Args:
-        seed: any number from 0; another seed draws other persons in other places.
-        unlabelled_persons: persons without a label, each in one scene.
-        unlabelled_shots: most images of such a person; each has between 2 and this many.
-        scenes: places the unlabelled persons are spread over.
-        train_persons: numbered from 1.
-        test_persons: numbered on from the training persons; one query per person and camera, the rest is gallery.
-        cameras: of the labelled part; a person is missing from some when there are more than 2.
-        shots: images per labelled person and camera.
-        distractors: gallery images of people who are in no query (person 0).
-        junk: gallery images of bad boxes (person -1).
+        seed: any number from 0; another seed draws other persons in other scenes.
+        unlabelled_persons: number of persons without a label, each in one scene.
+        unlabelled_shots: maximum number of images of such a person; the minimum is 2.
+        scenes: number of scenes that the unlabelled persons are spread over.
+        train_persons: number of training persons, numbered from 1.
+        test_persons: numbered after the training persons; one query per person and camera, the rest is gallery.
+        cameras: number of cameras of the labelled part; with more than 2, a person is missing from some.
+        shots: number of images per labelled person and camera.
+        distractors: number of gallery images of people who appear in no query (person 0).
+        junk: number of gallery images of bad boxes (person -1).
         height: of each image in pixels.
         width: of each image in pixels.
         effects: scenes, views, light and camera faults; without them a person always looks nearly the same.
 
     Raises:
-        UsageError: a number that is out of range, or a plan in which a query could have no right answer.
+        UsageError: a number is out of range, or a query could have no right answer.
     """
 
     seed: int = 0
@@ -85,7 +85,7 @@ class SyntheticSource:
 
     Args:
         plan: what to draw.
-        dataset: the name the pack will carry.
+        dataset: the name to store in the pack.
     """
 
     def __init__(self, plan: SyntheticPlan, *, dataset: str = SYNTHETIC) -> None:
@@ -94,7 +94,7 @@ class SyntheticSource:
 
     @property
     def dataset(self) -> str:
-        """The name the pack will carry."""
+        """The name to store in the pack."""
         return self._dataset
 
     @property
@@ -113,14 +113,14 @@ class SyntheticSource:
         )
 
     def read(self, name: str) -> bytes:
-        """The JPEG of one name, drawn now and independently of every other.
+        """The JPEG with a given name, drawn now and independently of every other.
 
         Raises:
-            DataError: the plan holds no such image.
+            DataError: the plan contains no such image.
         """
         entry = self._entries.get(name)
         if entry is None:
-            raise DataError(f"{self.dataset}: the plan draws no image {name!r}", hint="list_images() names them all")
+            raise DataError(f"{self.dataset}: the plan contains no image {name!r}", hint="list_images() lists them all")
         plan = self.plan
         pixels = draw_shot(entry.shot, height=plan.height, width=plan.width, effects=plan.effects)
         return cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1].tobytes()
@@ -135,14 +135,14 @@ class SyntheticSource:
 def _list_unlabelled(plan: SyntheticPlan) -> Iterator[_Entry]:
     for person in range(plan.unlabelled_persons):
         chance = Chance(plan.seed, PRESENCE, UNLABELLED, person)
-        place, shots = person % plan.scenes, chance.whole(2, plan.unlabelled_shots + 1)
+        scene, shots = person % plan.scenes, chance.integer(2, plan.unlabelled_shots + 1)
         for index in range(shots):
             yield _Entry(
                 role="unlabelled",
-                name=f"scene{place:02d}/{person // plan.scenes:06d}_{index + 1}.jpg",
+                name=f"scene{scene:02d}/{person // plan.scenes:06d}_{index + 1}.jpg",
                 person=JUNK,
                 camera=UNKNOWN_CAMERA,
-                shot=Shot(plan.seed, UNLABELLED, person, FIRST_UNLABELLED_SCENE + place, index),
+                shot=Shot(plan.seed, UNLABELLED, person, FIRST_UNLABELLED_SCENE + scene, index),
             )
 
 
@@ -166,10 +166,10 @@ def _list_labelled(plan: SyntheticPlan) -> Iterator[_Entry]:
 
 
 def _cameras_of(plan: SyntheticPlan, person: int) -> list[int]:
-    """The cameras that saw a labelled person: all but about one in eight, and two at least where there are two."""
+    """The cameras that saw a labelled person: all but about one in eight, but at least two if there are two."""
     chance = Chance(plan.seed, PRESENCE, LABELLED, person)
     order = sorted(range(1, plan.cameras + 1), key=lambda _: chance.unit())
-    return sorted(order[:2] + [camera for camera in order[2:] if chance.happens(0.875)])
+    return sorted(order[:2] + [camera for camera in order[2:] if chance.bernoulli(0.875)])
 
 
 def _market_entry(role: Role, person: int, camera: int, frame: int, shot: Shot) -> _Entry:

@@ -1,4 +1,4 @@
-"""What sources of image files have in common: the files, the facts about them, and rows in order."""
+"""The common part of sources of image files: the files, the facts about them, and sorted samples."""
 
 from array import array
 from collections.abc import Iterable, Sequence
@@ -20,9 +20,9 @@ class ImageTree:
 
     Args:
         root: the folder that names are relative to.
-        layout: how the files lie.
-        terms: terms of use, where they are known.
-        folders: the sub-folders that hold images; all of `root` by default.
+        layout: how the files are arranged.
+        terms: terms of use, if known.
+        folders: the subfolders that contain images; all of `root` by default.
     """
 
     def __init__(self, root: Path, *, layout: Layout, terms: str, folders: Sequence[str] = ("",)) -> None:
@@ -34,7 +34,7 @@ class ImageTree:
 
     @cached_property
     def scan(self) -> Scan:
-        """The files that are there, looked up once.
+        """The image files, listed once.
 
         Raises:
             DataError: no such folder, or no image in it.
@@ -54,17 +54,17 @@ class ImageTree:
         return read_image(self._root, name)
 
     def refuse(self, names: Sequence[str], what: str, *, hint: str) -> None:
-        """Raises when there are names to complain of.
+        """Raises if there are offending names.
 
         Raises:
-            DataError: `names` is not empty; it says how many, and the first five.
+            DataError: `names` is not empty; the message gives their number and the first five.
         """
         if names:
             raise DataError(f"{self.root}: {len(names):,} names {what}: {name_some(names)}", hint=hint)
 
 
 def build_samples(rows: Iterable[tuple[Role, str, int, int]]) -> Samples:
-    """Samples from rows (role, name, person, camera) in any order; a name may come twice."""
+    """Samples from rows (role, name, person, camera) in any order; a name may occur twice."""
     names, person, camera, role = StringColumnBuilder(), array("q"), array("h"), array("B")
     for role_name, name, number, camera_number in rows:
         names.append(name)
@@ -82,13 +82,13 @@ def build_samples(rows: Iterable[tuple[Role, str, int, int]]) -> Samples:
 
 
 def sort_samples(samples: Samples) -> Samples:
-    """The same in the order of (role, name)."""
+    """The samples sorted by (role, name)."""
     by_name = sort_rows(samples.name)
     return samples.select(by_name[np.argsort(samples.role[by_name], kind="stable")])
 
 
 def build_uniform(names: StringColumn, persons: Iterable[int], role: Role) -> Samples:
-    """Samples of sorted names in one role without cameras."""
+    """Samples of sorted names, all in one role and without cameras."""
     count = len(names)
     return Samples(
         name=names,

@@ -1,4 +1,4 @@
-"""Person boxes of one video, and the rules by which they become pixels."""
+"""Person boxes of one video, and the rules by which they are turned into pixels."""
 
 from dataclasses import dataclass, field
 
@@ -14,13 +14,13 @@ class Boxes:
     """N detections of one video in parallel columns, sorted by frame.
 
     Args:
-        frame: (N) int64, the number of the frame as the file counts.
-        index: (N) int64, number of the box within its frame; used for naming only.
-        box: (N, 4) float64, left, top, right, bottom in pixels; right and bottom are not part of the crop.
-        score: (N) float32; NaN unknown.
-        person: (N) int64, number of the person; -1 unknown.
-        keypoints: (N, 17) float32, scores of the COCO keypoints; NaN unknown.
-        left_out: boxes of the file that are none of persons, by reason.
+        frame: (N) int64, the frame number as the file counts.
+        index: (N) int64, number of the box within its frame; used only for naming.
+        box: (N, 4) float64, left, top, right, bottom in pixels; right and bottom are exclusive.
+        score: (N) float32; NaN if unknown.
+        person: (N) int64, number of the person; -1 if unknown.
+        keypoints: (N, 17) float32, scores of the COCO keypoints; NaN if unknown.
+        left_out: number of boxes in the file that are not of persons, by reason.
         named_frames: whether `frame` is the number in a picture file's name.
     """
 
@@ -62,7 +62,7 @@ def build_boxes(
     left_out: dict[str, int] | None = None,
     named_frames: bool = False,
 ) -> Boxes:
-    """Boxes from columns in any order of frames; without `index` they are counted from 0 within each frame."""
+    """Boxes from columns in any order of frames; without `index` they are numbered from 0 within each frame."""
     frames = np.asarray(frame, np.int64).reshape(-1)
     count = len(frames)
     order = np.argsort(frames, kind="stable")
@@ -91,7 +91,7 @@ def build_boxes(
 
 
 def round_boxes(box: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Boxes (N, 4) as whole pixels, by LUPerson's published rule: half to even, then to integer.
+    """Boxes (N, 4) in whole pixels, by LUPerson's published rule: rounded half to even, then cast to integer.
 
     >>> round_boxes(np.array([[0.5, 1.5, 2.5, 3.49]])).tolist()
     [[0, 2, 2, 3]]
@@ -100,14 +100,14 @@ def round_boxes(box: NDArray[np.float64]) -> NDArray[np.int64]:
 
 
 def clip_boxes(rounded: NDArray[np.int64], *, height: int, width: int) -> NDArray[np.int64]:
-    """Boxes (N, 4) of whole pixels, cut at the frame's edges.
+    """Boxes (N, 4) of whole pixels, clipped at the frame's edges.
 
-    The published scripts do not clip: a negative coordinate there counts from the other edge and cuts something else.
+    The published scripts do not clip: there, a negative coordinate counts from the other edge and cuts another region.
     """
     return np.clip(rounded, 0, np.array([width, height, width, height]))
 
 
 def are_inside(box: NDArray[np.float64], *, height: int, width: int) -> NDArray[np.bool_]:
-    """Which boxes (N, 4) lie in the frame entirely, before rounding."""
+    """Which boxes (N, 4) are entirely inside the frame, before rounding."""
     low = (box[:, :2] >= 0).all(axis=1)
     return np.asarray(low & (box[:, 2] <= width) & (box[:, 3] <= height))

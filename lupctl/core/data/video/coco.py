@@ -19,16 +19,16 @@ HINT = "expected {images, annotations, categories}, or a list of {image_id, cate
 
 
 def read_coco(path: Path) -> dict[str, Boxes]:
-    """The boxes of one JSON file, by video; "" where the file names no video.
+    """The boxes of one JSON file, by video; "" if the file names no video.
 
-    An image with `frame_id` is that frame, counted from 0, of the video that its `video_id` names; else its `file_name`
-    is a picture `VIDEO/000001.jpg` whose number is the frame's. In a bare list of results `image_id` is the frame, from
-    0. Boxes of other categories than person are left out and counted. The first of `track_id`, `instance_id` and
-    `person_id` is the person.
+    An image with `frame_id` is that frame, counted from 0, of the video that its `video_id` names; otherwise its
+    `file_name` is a picture `VIDEO/000001.jpg` whose number is the frame number. In a bare list of results `image_id`
+    is the frame, from 0. Boxes of categories other than person are left out and counted. The first of `track_id`,
+    `instance_id` and `person_id` that is present is the person.
 
     Raises:
         DataError: it cannot be read.
-        FormatError: it is no JSON, or laid out otherwise.
+        FormatError: it is not JSON, or has a different structure.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -43,7 +43,7 @@ def read_coco(path: Path) -> dict[str, Boxes]:
         rows = [(*frames[entry["image_id"]], entry) for entry in content["annotations"]]
         groups = _group(rows, _person_categories(content), named=named)
     except (TypeError, ValueError, KeyError, AttributeError) as error:
-        raise FormatError(f"{path}: laid out otherwise ({type(error).__name__}: {error})", hint=HINT) from error
+        raise FormatError(f"{path}: unexpected structure ({type(error).__name__}: {error})", hint=HINT) from error
     for video in {video for video, _ in frames.values()} - groups.keys():
         groups[video] = build_boxes([], [], named_frames=named)
     return groups
@@ -55,14 +55,14 @@ def _list_frames(content: dict[str, Any]) -> tuple[dict[Any, tuple[str, int]], b
     named = not all("frame_id" in image for image in content["images"])
     frames = {}
     for image in content["images"]:
-        place = PurePosixPath(str(image.get("file_name", "")))
+        file = PurePosixPath(str(image.get("file_name", "")))
         if named:
-            number = LAST_DIGITS.search(place.stem)
+            number = LAST_DIGITS.search(file.stem)
             if number is None:
-                raise ValueError(f"image {image['id']}: {place} has no number, and there is no frame_id")
-            frames[image["id"]] = (folder_name(place.parent), int(number[1]))
+                raise ValueError(f"image {image['id']}: {file} has no number, and there is no frame_id")
+            frames[image["id"]] = (folder_name(file.parent), int(number[1]))
         else:
-            video = videos[image["video_id"]] if "video_id" in image else folder_name(place.parent)
+            video = videos[image["video_id"]] if "video_id" in image else folder_name(file.parent)
             frames[image["id"]] = (video, int(image["frame_id"]))
     return frames, named
 
@@ -107,7 +107,7 @@ def _person_of(entry: dict[str, Any]) -> int:
 
 
 def _keypoint_scores(entry: dict[str, Any]) -> list[float]:
-    """Every third of x, y, score; a ground truth has 0, 1 or 2 there, of which 2 is visible."""
+    """Every third value of x, y, score; ground truth has 0, 1 or 2 as its score, where 2 is visible."""
     points = entry.get("keypoints")
     if not points:
         return [float("nan")] * NUM_KEYPOINTS

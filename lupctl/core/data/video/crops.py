@@ -1,4 +1,4 @@
-"""From frames and boxes to encoded crops."""
+"""Cuts encoded crops from frames and boxes."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,10 +14,10 @@ from lupctl.core.formats.images.codec import JPEG_QUALITY
 
 @dataclass(frozen=True)
 class Crop:
-    """One person's picture.
+    """The crop of one person.
 
     Args:
-        row: of the box it was cut by.
+        row: of its box.
         encoded: JPEG, quality 95.
         height: in pixels.
         width: in pixels.
@@ -31,11 +31,11 @@ class Crop:
 
 @dataclass(frozen=True)
 class Missed:
-    """A box without a picture.
+    """A box without a crop.
 
     Args:
         row: of the box.
-        reason: `outside`: nothing of it lies in the frame; `unreadable`: the frame does not decode.
+        reason: `outside`: no part of it is inside the frame; `unreadable`: the frame does not decode.
     """
 
     row: int
@@ -43,14 +43,14 @@ class Missed:
 
 
 def cut_crops(frames: Frames, boxes: Boxes, numbers: NDArray[np.int64]) -> Iterator[list[Crop | Missed]]:
-    """The crops of each frame with boxes, in order; frames behind the end of the video give nothing.
+    """The crops of each frame with boxes, in order; frames after the end of the video give nothing.
 
-    Rows `y1:y2` and columns `x1:x2` of the rounded box are taken, as published, and cut at the frame's edges.
+    Rows `y1:y2` and columns `x1:x2` of the rounded box are cut, as published, clipped at the frame's edges.
 
     Args:
-        frames: the open video; it is passed through once.
+        frames: the open video; it is read through once.
         boxes: sorted by frame.
-        numbers: (N) of each box's frame, from 0.
+        numbers: (N) frame number of each box, from 0.
     """
     if len(boxes) == 0:
         return

@@ -1,4 +1,4 @@
-"""From a file of detections to boxes, whatever its format."""
+"""Reads the boxes from a file of detections, in any of the formats."""
 
 from pathlib import Path
 from typing import assert_never
@@ -13,11 +13,11 @@ from lupctl.core.errors import DataError
 
 
 def read_detections(path: Path, kind: DetectionFormat) -> dict[str, Boxes]:
-    """The boxes of one file, by video; "" is the video of a file that names none.
+    """The boxes of one file, by video; "" if the file names no video.
 
     Raises:
-        DataError: it cannot be read, or a pickle asks for something else than data.
-        FormatError: it is of another format.
+        DataError: it cannot be read, or a pickle contains something other than data.
+        FormatError: it has another format.
     """
     match kind:
         case "luperson" | "luperson-nl":
@@ -32,21 +32,21 @@ def read_detections(path: Path, kind: DetectionFormat) -> dict[str, Boxes]:
 
 
 def read_video_detections(path: Path, kind: DetectionFormat, video: str) -> Boxes:
-    """The boxes of one video from a file that was found to belong to it.
+    """The boxes of one video, from a file that belongs to it.
 
     Raises:
-        DataError: the file holds several videos, and not this one.
+        DataError: the file contains several videos, and not this one.
     """
     found = read_detections(path, kind)
     if len(found) == 1:
         return next(iter(found.values()))
     if video in found:
         return found[video]
-    raise DataError(f"{path}: holds {len(found):,} videos, {video} is not among them", hint="--detections FILE")
+    raise DataError(f"{path}: contains {len(found):,} videos; {video} is not among them", hint="--detections FILE")
 
 
 def first_frame_of(kind: DetectionFormat) -> int:
-    """The number that a format gives to a video's first frame.
+    """The number that a format gives to the first frame of a video.
 
     LUPerson's script seeks to `frame - 1` and LUPerson-NL's to `frame`; MOTChallenge counts from 1; `frame_id` of COCO
     files with videos counts from 0.

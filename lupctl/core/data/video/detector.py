@@ -1,4 +1,4 @@
-"""Finding persons in frames with torchvision's detectors."""
+"""Finds persons in frames with torchvision's detectors."""
 
 import itertools
 import pickle
@@ -30,7 +30,7 @@ UNREADABLE = (
     OSError, RuntimeError, SafetensorError, pickle.UnpicklingError, KeyError, AttributeError, TypeError, EOFError,
 )  # fmt: skip
 HINT = "a state dict (.pth or .safetensors) of that network was expected"
-PERSON = 1  # in torchvision's categories, behind the background
+PERSON = 1  # in torchvision's categories, after the background
 BATCH = 4
 Stop = Callable[[], None]
 
@@ -40,11 +40,11 @@ class PersonDetector:
 
     Args:
         kind: which of torchvision's detectors.
-        weights: a file of weights; torchvision's own, fetched once, without it.
-        device: `cpu`, `cuda` or `cuda:N`; a GPU when there is one, without it.
+        weights: a weights file; by default torchvision's own, downloaded once.
+        device: `cpu`, `cuda` or `cuda:N`; by default a GPU if there is one.
 
     Raises:
-        DataError: the weights cannot be fetched or read.
+        DataError: the weights cannot be downloaded or read.
         FormatError: they belong to another network.
     """
 
@@ -68,21 +68,21 @@ def detect_boxes(frames: Frames, detector: PersonDetector, *, every: int, check_
     """All persons in every `every`-th frame of a video, frames counted from 0.
 
     Args:
-        frames: the open video; it is passed through once.
-        detector: finds them.
-        every: 1 looks at each frame.
+        frames: the open video; it is read through once.
+        detector: finds the persons.
+        every: 1 for every frame.
         check_stop: called between batches; may raise.
     """
     found: list[tuple[int, dict[str, NDArray[np.float64]]]] = []
-    waiting: list[tuple[int, NDArray[np.uint8]]] = []
+    pending: list[tuple[int, NDArray[np.uint8]]] = []
     for number, picture in frames.pictures(itertools.count(0, every)):
         check_stop()
         if picture is not None:
-            waiting.append((number, picture))
-        if len(waiting) == BATCH:
-            found += _find_all(detector, waiting)
-            waiting = []
-    found += _find_all(detector, waiting)
+            pending.append((number, picture))
+        if len(pending) == BATCH:
+            found += _find_all(detector, pending)
+            pending = []
+    found += _find_all(detector, pending)
     return build_boxes(
         np.concatenate([np.full(len(one["score"]), number) for number, one in found] or [np.zeros(0, np.int64)]),
         np.concatenate([one["box"] for _, one in found] or [np.zeros((0, 4))]),
@@ -92,12 +92,12 @@ def detect_boxes(frames: Frames, detector: PersonDetector, *, every: int, check_
 
 
 def _find_all(
-    detector: PersonDetector, waiting: list[tuple[int, NDArray[np.uint8]]]
+    detector: PersonDetector, pending: list[tuple[int, NDArray[np.uint8]]]
 ) -> list[tuple[int, dict[str, NDArray[np.float64]]]]:
-    if not waiting:
+    if not pending:
         return []
-    found = detector.find([picture for _, picture in waiting])
-    return [(number, one) for (number, _), one in zip(waiting, found, strict=True)]
+    found = detector.find([picture for _, picture in pending])
+    return [(number, one) for (number, _), one in zip(pending, found, strict=True)]
 
 
 def _persons_of(found: Mapping[str, Tensor]) -> dict[str, NDArray[np.float64]]:
@@ -116,16 +116,16 @@ def _persons_of(found: Mapping[str, Tensor]) -> dict[str, NDArray[np.float64]]:
 def _build_published(kind: Detector) -> nn.Module:
     try:
         return _build(kind, weights="DEFAULT")
-    except (OSError, RuntimeError) as error:  # no network, no such page; a file that is not what it should be
+    except (OSError, RuntimeError) as error:  # no network, no such page, or a damaged file
         url = torchvision.models.get_model_weights(MODELS[kind]).DEFAULT.url
         raise DataError(
-            f"--detector {kind}: its weights cannot be fetched ({error})",
-            hint=f"fetch {url} on another machine, then add --detector-weights FILE",
+            f"--detector {kind}: its weights cannot be downloaded ({error})",
+            hint=f"download {url} on another machine, then add --detector-weights FILE",
         ) from error
 
 
 def _build_from_file(kind: Detector, path: Path) -> nn.Module:
-    """A detector with weights from a file, for as many categories as the file has; person is number 1."""
+    """A detector with weights from a file, with as many categories as the file has; person is number 1."""
     try:
         weights: Any = (
             load_file(path)

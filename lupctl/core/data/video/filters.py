@@ -1,4 +1,4 @@
-"""Which boxes are worth a crop: the collection rules of LUPerson as options."""
+"""Which boxes become crops: the collection rules of LUPerson as options."""
 
 from dataclasses import asdict, dataclass
 
@@ -16,13 +16,13 @@ LEGS = slice(11, 17)  # hips, knees, ankles
 
 @dataclass(frozen=True)
 class FilterRules:
-    """What a box has to be; None asks nothing.
+    """The requirements on a box; None is no requirement.
 
     Args:
-        min_score: the detector's score has to be above it.
-        min_width: the box has to be wider than that many pixels.
+        min_score: the detector's score must be above this.
+        min_width: the box must be wider than this many pixels.
         aspect: smallest and largest height / width.
-        min_keypoint: a keypoint is visible from this score on; a person then has to show a point of the head, both
+        min_keypoint: a keypoint is visible from this score on; a person must then show a point of the head, both
             shoulders, and a hip, knee or ankle.
     """
 
@@ -33,19 +33,19 @@ class FilterRules:
 
     @property
     def facts(self) -> dict[str, object]:
-        """The rules as a record keeps them."""
+        """The rules in the form that a record stores."""
         return asdict(self)
 
 
-# LUPerson: score > 0.72, width > 48 px, height / width within 1.5 to 5. It also asked for visible keypoints; by which
-# score is not published, so that rule is off until a user names one.
+# LUPerson: score > 0.72, width > 48 px, height / width within 1.5 to 5. It also required visible keypoints; from
+# which score on is not published, so that rule is off until the user sets one.
 PUBLISHED = FilterRules(min_score=0.72, min_width=48, aspect=(1.5, 5.0))
 
 
 def pick_filters(asked: BoxFilters | None, boxes_from: DetectionFormat | None) -> FilterRules:
-    """The rules to begin with: the published ones for LUPerson's boxes and for our own detector's, else none.
+    """The initial rules: the published ones for LUPerson's boxes and for our own detector's, else none.
 
-    The other formats hold boxes that somebody has chosen, or drawn by hand.
+    Boxes in the other formats have already been selected, or were drawn by hand.
 
     Args:
         asked: `--filters`.
@@ -56,40 +56,40 @@ def pick_filters(asked: BoxFilters | None, boxes_from: DetectionFormat | None) -
 
 
 def drop_unwanted(boxes: Boxes, rules: FilterRules) -> tuple[Boxes, dict[str, int]]:
-    """The boxes that pass every rule, and how many fell to each; the first rule that a box fails counts.
+    """The boxes that pass every rule, and how many each rule dropped; a box counts for the first rule it fails.
 
     Raises:
-        DataError: a rule asks for scores that the detections do not have.
+        DataError: a rule needs scores that the detections do not have.
     """
     kept = np.ones(len(boxes), bool)
     dropped = {}
-    for reason, passed in _judge(boxes, rules):
+    for reason, passed in _apply_rules(boxes, rules):
         if count := int((kept & ~passed).sum()):
             dropped[reason] = count
         kept &= passed
     return (boxes.select(kept), dropped) if dropped else (boxes, {})
 
 
-def _judge(boxes: Boxes, rules: FilterRules) -> list[tuple[str, NDArray[np.bool_]]]:
+def _apply_rules(boxes: Boxes, rules: FilterRules) -> list[tuple[str, NDArray[np.bool_]]]:
     width = boxes.box[:, 2] - boxes.box[:, 0]
     height = boxes.box[:, 3] - boxes.box[:, 1]
-    verdicts: list[tuple[str, NDArray[np.bool_]]] = []
+    results: list[tuple[str, NDArray[np.bool_]]] = []
     if rules.min_score is not None:
         _check_known(boxes.score, "scores", "--min-score")
-        verdicts.append(("score", boxes.score > np.float32(rules.min_score)))
+        results.append(("score", boxes.score > np.float32(rules.min_score)))
     if rules.min_width is not None:
-        verdicts.append(("width", width > rules.min_width))
+        results.append(("width", width > rules.min_width))
     if rules.aspect is not None:
         low, high = rules.aspect
-        verdicts.append(("aspect", (height >= low * width) & (height <= high * width)))
+        results.append(("aspect", (height >= low * width) & (height <= high * width)))
     if rules.min_keypoint is not None:
         _check_known(boxes.keypoints, "keypoint scores", "--min-keypoint")
         seen = boxes.keypoints >= rules.min_keypoint
         shown = seen[:, HEAD].any(axis=1) & seen[:, SHOULDERS].all(axis=1) & seen[:, LEGS].any(axis=1)
-        verdicts.append(("keypoints", np.asarray(shown)))
-    return verdicts
+        results.append(("keypoints", np.asarray(shown)))
+    return results
 
 
 def _check_known(values: NDArray[np.float32], what: str, option: str) -> None:
     if np.isnan(values).any():
-        raise DataError(f"its boxes have no {what}, so {option} cannot judge them", hint="--filters none")
+        raise DataError(f"its boxes have no {what}, so {option} cannot be applied", hint="--filters none")

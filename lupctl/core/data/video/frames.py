@@ -1,4 +1,4 @@
-"""Frames of a video in their order: each is passed once, and only the wanted ones become pixels."""
+"""Frames of a video in order: each is passed once, and only the requested ones are decoded to pixels."""
 
 import os
 import re
@@ -15,20 +15,20 @@ from lupctl.core.errors import CorruptImageError, DataError
 from lupctl.core.formats.images.codec import decode_rgb
 
 LAST_DIGITS = re.compile(r"(\d+)$")
-HINT = "lupctl data build leaves it out and says so; get the video again"
+HINT = "get the video again; lupctl data build leaves it out with a message"
 Picture = NDArray[np.uint8]
 
 
 class Frames(Protocol):
-    """A video that is open.
+    """An open video.
 
     Attributes:
         height: of its frames, in pixels.
         width: of its frames, in pixels.
-        promised: number of frames it claims to have; 0 where it does not say.
+        promised: number of frames it claims to have; 0 if it does not say.
         first_name: number in the name of its first picture file, 0 or 1; None for a video file.
-        passed: frames that went by so far.
-        rate: frames per second; 0 unknown.
+        passed: number of frames passed so far.
+        rate: frames per second; 0 if unknown.
     """
 
     height: int
@@ -39,32 +39,32 @@ class Frames(Protocol):
     rate: float
 
     def pictures(self, wanted: Iterable[int]) -> Iterator[tuple[int, Picture | None]]:
-        """The wanted frames in order, BGR (H, W, 3); None for one that does not decode.
+        """The requested frames in order, BGR (H, W, 3); None for one that does not decode.
 
-        It ends early where the video does. May be called once.
+        It ends early if the video does. May be called only once.
 
         Args:
-            wanted: rising frame numbers from 0.
+            wanted: ascending frame numbers from 0.
         """
 
     def skip(self, count: int) -> bool:
-        """Passes so many frames; False where the video ended before."""
+        """Passes `count` frames; False if the video ended before that."""
 
     def close(self) -> None:
-        """Lets go of the file."""
+        """Closes the file."""
 
 
 def open_frames(path: Path) -> "VideoFile | PictureFolder":
     """Opens a video file or a folder of pictures.
 
     Raises:
-        DataError: no video, or no frame in it.
+        DataError: it is not a video, or has no frame.
     """
     return PictureFolder(path) if path.is_dir() else VideoFile(path)
 
 
 class VideoFile:
-    """A video read by FFmpeg in one thread: the pixels of a damaged stream would else depend on the threads.
+    """A video read by FFmpeg in one thread: otherwise the pixels of a damaged stream would depend on the threads.
 
     Args:
         path: the file.
@@ -76,19 +76,19 @@ class VideoFile:
     first_name: int | None = None
 
     def __init__(self, path: Path) -> None:
-        # OpenCV and FFmpeg print lines of their own about files that they refuse; ours name the file.
+        # OpenCV and FFmpeg print their own messages about files they refuse; ours name the file.
         cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
         os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
         self._capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1])
         if not self._capture.isOpened():
-            raise DataError(f"{path}: does not open as a video", hint=HINT)
+            raise DataError(f"{path}: cannot be opened as a video", hint=HINT)
         self.passed = 0
         self.rate = max(float(self._capture.get(cv2.CAP_PROP_FPS)), 0.0)
         self.promised = max(int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT)), 0)
         has_frame, first = self._capture.read()
         if not has_frame:
             self._capture.release()
-            raise DataError(f"{path}: opens, and has not one frame that decodes", hint=HINT)
+            raise DataError(f"{path}: opens, but no frame of it decodes", hint=HINT)
         self._first = np.asarray(first, np.uint8)
         self.height, self.width = first.shape[:2]
 
@@ -96,7 +96,7 @@ class VideoFile:
         """See `Frames.pictures`."""
         for number in wanted:
             while self.passed <= number:
-                # Frame 0 was read to know the size.
+                # Frame 0 has already been read, for the size.
                 if self.passed > 0 and not self._capture.grab():
                     return
                 self.passed += 1
@@ -115,15 +115,15 @@ class VideoFile:
         return True
 
     def close(self) -> None:
-        """Lets go of the file."""
+        """Closes the file."""
         self._capture.release()
 
 
 class PictureFolder:
     """A folder of pictures, one per frame; the digits at the end of a name are its number.
 
-    Where the smallest number is not 0, frames count from 1, as in MOTChallenge; a number that is missing is a frame
-    that is missing. Where not every name has a number of its own, the sorted order counts.
+    If the smallest number is not 0, frames count from 1, as in MOTChallenge; a missing number is a missing frame. If
+    the names do not all have distinct numbers, their sorted order counts.
 
     Args:
         path: the folder.
@@ -150,7 +150,7 @@ class PictureFolder:
         self.height, self.width = picture.shape[:2]
 
     def pictures(self, wanted: Iterable[int]) -> Iterator[tuple[int, Picture | None]]:
-        """See `Frames.pictures`; files of frames that nobody wants are not read."""
+        """See `Frames.pictures`; only the files of requested frames are read."""
         for number in wanted:
             if number >= self.promised:
                 self.passed = self.promised
@@ -171,7 +171,7 @@ class PictureFolder:
         return self.passed < self.promised
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Does nothing: no file stays open."""
 
 
 def _number_pictures(folder: Path) -> tuple[dict[int, Path], int]:

@@ -1,4 +1,4 @@
-"""Videos and detections below a folder, and which belong together."""
+"""Videos and detections below a folder, and which of them belong together."""
 
 import os
 import re
@@ -17,7 +17,7 @@ DETECTION_SUFFIXES: dict[DetectionFormat, str] = {
 }  # fmt: skip
 PICTURE_FOLDER = "img1"  # MOTChallenge: SEQUENCE/img1/000001.jpg
 MOT_FILES = ("gt/gt.txt", "det/det.txt")
-UNLIKELY_BYTES = re.compile("[\ud800-\udfff]")  # how Python shows bytes of a file name that are not UTF-8
+SURROGATES = re.compile("[\ud800-\udfff]")  # how Python gives bytes of a file name that are not UTF-8
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Video:
     """One video.
 
     Args:
-        name: path without ending, relative to the folder of all; `country/city/id` for LUPerson's file names.
+        name: path without suffix, relative to the root folder; `country/city/id` for LUPerson's file names.
         path: the file, or the folder of pictures.
     """
 
@@ -36,11 +36,11 @@ class Video:
 def find_videos(root: Path) -> list[Video]:
     """Video files and folders of pictures, sorted by name.
 
-    A folder that holds pictures and no video file is one video; MOTChallenge's `img1` takes the name of the folder
-    around it.
+    A folder that contains pictures and no video file is one video; MOTChallenge's `img1` takes the name of its parent
+    folder.
 
     Raises:
-        DataError: nothing is there, or a name that is not UTF-8.
+        DataError: there is no video, or a name is not UTF-8.
     """
     if root.is_file():
         return [Video(video_name(PurePath(root.name)), root)]
@@ -56,19 +56,19 @@ def find_videos(root: Path) -> list[Video]:
             found.append(Video(name, folder))
     if not found:
         endings = " ".join(sorted(VIDEO_SUFFIXES))
-        raise DataError(f"{root}: holds no video ({endings}) and no folder of pictures", hint="--videos FOLDER")
+        raise DataError(f"{root}: contains no video ({endings}) and no folder of pictures", hint="--videos FOLDER")
     _check_names(root, found)
     return sorted(found, key=lambda video: (f"{video.name}/", str(video.path)))
 
 
 def find_detections(root: Path, kind: DetectionFormat) -> dict[str, Path]:
-    """Files of detections below a folder, by the name of the video they are of.
+    """Files of detections below a folder, by the name of the video they belong to.
 
-    Of MOTChallenge's `SEQUENCE/gt/gt.txt` and `SEQUENCE/det/det.txt` the first kind that occurs is taken, and no other
-    text file then; else each `NAME.txt`.
+    Of MOTChallenge's `SEQUENCE/gt/gt.txt` and `SEQUENCE/det/det.txt` the first kind that occurs is used, and no other
+    text file; if there is neither, each `NAME.txt`.
 
     Raises:
-        DataError: there is none, or two are of one video.
+        DataError: there is none, or two belong to one video.
     """
     suffix = DETECTION_SUFFIXES[kind]
     paths = [folder / name for folder, files in _walk(root) for name in files if name.lower().endswith(suffix)]
@@ -78,18 +78,18 @@ def find_detections(root: Path, kind: DetectionFormat) -> dict[str, Path]:
             if sequences:
                 return {folder_name(path.parent.parent.relative_to(root)) or root.name: path for path in sequences}
     if not paths:
-        raise DataError(f"{root}: holds no *{suffix}, which --format {kind} reads", hint="--detections FOLDER|FILE")
+        raise DataError(f"{root}: contains no *{suffix}, which --format {kind} reads", hint="--detections FOLDER|FILE")
     found: dict[str, Path] = {}
     for path in paths:
         name = video_name(path.relative_to(root))
         if name in found:
-            raise DataError(f"{path} and {found[name]} are both of video {name}", hint="remove one of them")
+            raise DataError(f"{path} and {found[name]} both belong to video {name}", hint="remove one of them")
         found[name] = path
     return found
 
 
 def match_names(videos: Iterable[str], detections: Iterable[str]) -> dict[str, str]:
-    """Which detections belong to which video: those of its name, else those whose last part alone is the same.
+    """Which detections belong to which video: those with its name, else those that share only its last part.
 
     >>> match_names(["cam1/a", "cam2/b"], ["cam1/a", "b", "c"])
     {'cam1/a': 'cam1/a', 'cam2/b': 'b'}
@@ -109,7 +109,7 @@ def match_names(videos: Iterable[str], detections: Iterable[str]) -> dict[str, s
 
 
 def video_name(path: PurePath) -> str:
-    """A video's name from the path of its file, `country+city+id` taken apart as LUPerson's list means it.
+    """A video's name from the path of its file, with `country+city+id` split as in LUPerson's list.
 
     >>> video_name(PurePosixPath("us/new_york/us+new_york+-0UsgiQiPbY.mp4"))
     'us/new_york/-0UsgiQiPbY'
@@ -122,7 +122,7 @@ def video_name(path: PurePath) -> str:
 
 
 def folder_name(folder: PurePath) -> str:
-    """The name of a video that is a folder of pictures; "" for the folder of all itself."""
+    """The name of a video that is a folder of pictures; "" for the root folder itself."""
     kept = folder.parent if folder.name == PICTURE_FOLDER else folder
     return "" if kept.as_posix() == "." else kept.as_posix()
 
@@ -130,17 +130,17 @@ def folder_name(folder: PurePath) -> str:
 def _walk(root: Path) -> Iterator[tuple[Path, list[str]]]:
     """Folders below `root` and their files, sorted, hidden ones left out; links to folders are followed once."""
     seen = set()
-    for place, folders, files in os.walk(root, followlinks=True):
-        found = Path(place).stat()
+    for folder, folders, files in os.walk(root, followlinks=True):
+        found = Path(folder).stat()
         if (found.st_dev, found.st_ino) in seen:
             folders.clear()
             continue
         seen.add((found.st_dev, found.st_ino))
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        yield Path(place), sorted(name for name in files if not name.startswith("."))
+        yield Path(folder), sorted(name for name in files if not name.startswith("."))
 
 
 def _check_names(root: Path, videos: list[Video]) -> None:
-    bad = [ascii(video.name) for video in videos if UNLIKELY_BYTES.search(video.name)]
+    bad = [ascii(video.name) for video in videos if SURROGATES.search(video.name)]
     if bad:
         raise DataError(f"{root}: {len(bad):,} names are not UTF-8: {name_some(bad)}", hint="rename these files")

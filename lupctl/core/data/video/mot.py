@@ -10,7 +10,7 @@ from lupctl.core.errors import DataError, FormatError
 
 FEWEST_COLUMNS = 6
 # MOT16 and later have nine columns: ..., flag, class, visibility. Older files and trackers have ten, the last three
-# of them coordinates in the world.
+# of which are world coordinates.
 CLASS_COLUMNS = 9
 PEDESTRIAN = 1
 HINT = "one line per box: frame,id,left,top,width,height,score,..."
@@ -19,12 +19,12 @@ HINT = "one line per box: frame,id,left,top,width,height,score,..."
 def read_mot(path: Path) -> Boxes:
     """The boxes of one MOTChallenge text file: `frame,id,left,top,width,height,score,...`, frames from 1.
 
-    Coordinates are taken as they stand. A negative person is unknown. Of files with a class (nine columns) only
-    pedestrians are kept; the flag of a ground truth is stored as the score, and nothing is dropped for it.
+    Coordinates are used as they are. A negative person means unknown. From files with a class (nine columns) only
+    pedestrians are kept; the flag of ground truth is stored as the score and drops nothing.
 
     Raises:
         DataError: it cannot be read.
-        FormatError: a line is not numbers, or too short.
+        FormatError: a line is not numeric, or too short.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -43,7 +43,7 @@ def read_mot(path: Path) -> Boxes:
     numbers = rows[:, :2]
     if not np.isfinite(numbers).all() or (numbers != np.round(numbers)).any():
         bad = int(np.flatnonzero((numbers != np.round(numbers)).any(axis=1) | ~np.isfinite(numbers).all(axis=1))[0])
-        raise FormatError(f"{path}: line {bad + 1}: frame and id have to be whole numbers", hint=HINT)
+        raise FormatError(f"{path}: line {bad + 1}: frame and id must be whole numbers", hint=HINT)
     left_out = {}
     if rows.shape[1] == CLASS_COLUMNS:
         is_person = rows[:, 7] == PEDESTRIAN

@@ -15,40 +15,40 @@ Kind = Literal["luperson", "luperson-nl"]
 
 
 def read_pickle(path: Path, kind: Kind) -> dict[str, Boxes]:
-    """The boxes of one pickle, by video; a pickle of one video has the name "" for it.
+    """The boxes of one pickle, by video; "" for a pickle of one video.
 
-    Nothing in the file is executed. A pickle whose keys are texts holds many videos, `{video: {frame: [...]}}`.
+    Nothing in the file is executed. A pickle whose keys are strings contains many videos, `{video: {frame: [...]}}`.
 
     Args:
         path: the file.
-        kind: LUPerson's boxes have no `pid` and LUPerson-NL's have one; their frames begin with 1 and with 0, so that
-            one taken for the other shifts every box.
+        kind: LUPerson's boxes have no `pid` and LUPerson-NL's have one; their frames start at 1 and at 0, so confusing
+            the two shifts every box.
 
     Raises:
-        DataError: it cannot be read, or asks for something else than data.
-        FormatError: it is laid out otherwise, or is of the other collection.
+        DataError: it cannot be read, or contains something other than data.
+        FormatError: it has a different structure, or is from the other collection.
     """
     content = load_arrays(path)
     if not isinstance(content, dict):
-        raise FormatError(f"{path}: holds a {type(content).__name__}; a dict was expected", hint=HINT)
+        raise FormatError(f"{path}: contains a {type(content).__name__}; a dict was expected", hint=HINT)
     if content and all(isinstance(key, str) for key in content):
         return {video: _read_video(path, video, frames, kind) for video, frames in content.items()}
     return {"": _read_video(path, "", content, kind)}
 
 
 def _read_video(path: Path, video: str, frames: Any, kind: Kind) -> Boxes:
-    place = f"{path}: {video}: " if video else f"{path}: "
+    where = f"{path}: {video}: " if video else f"{path}: "
     if not isinstance(frames, dict):
-        raise FormatError(f"{place}holds a {type(frames).__name__}; a dict by frame was expected", hint=HINT)
+        raise FormatError(f"{where}contains a {type(frames).__name__}; a dict by frame was expected", hint=HINT)
     columns: dict[str, list[Any]] = {name: [] for name in ("frame", "index", "box", "score", "person", "keypoints")}
     for frame, entries in frames.items():
         try:
             for index, info in entries:
                 if ("pid" in info) != (kind == "luperson-nl"):
-                    raise _other_collection(f"{place}frame {frame}", kind)
+                    raise _other_collection(f"{where}frame {frame}", kind)
                 _add_row(columns, int(frame), int(index), info)
         except (TypeError, ValueError, KeyError, AttributeError) as error:
-            raise FormatError(f"{place}frame {frame!r} is laid out otherwise ({error})", hint=HINT) from error
+            raise FormatError(f"{where}frame {frame!r} has an unexpected structure ({error})", hint=HINT) from error
     return build_boxes(
         columns["frame"],
         columns["box"],
@@ -76,9 +76,9 @@ def _add_row(columns: dict[str, list[Any]], frame: int, index: int, info: Mappin
     columns["keypoints"].append(keypoints)
 
 
-def _other_collection(place: str, kind: Kind) -> FormatError:
+def _other_collection(where: str, kind: Kind) -> FormatError:
     if kind == "luperson":
         return FormatError(
-            f"{place}: has a pid; this is LUPerson-NL, whose frames begin with 0", hint="--format luperson-nl"
+            f"{where}: has a pid; this is LUPerson-NL, whose frames start at 0", hint="--format luperson-nl"
         )
-    return FormatError(f"{place}: has no pid; this is LUPerson, whose frames begin with 1", hint="--format luperson")
+    return FormatError(f"{where}: has no pid; this is LUPerson, whose frames start at 1", hint="--format luperson")

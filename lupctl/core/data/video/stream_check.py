@@ -1,25 +1,25 @@
-"""Whether the boxes of a video can have been made on this stream of it."""
+"""Checks whether the boxes of a video can have been made on this stream of it."""
 
 from lupctl.core.data.video.boxes import Boxes, are_inside
 
 SHARE_THAT_WARNS = 0.05
-FEWEST_BOXES = 20  # below, a share says nothing
+FEWEST_BOXES = 20  # with fewer, a share says nothing
 SMALL_REACH = 0.7
 
 
 def outside_share(boxes: Boxes, *, height: int, width: int) -> float:
-    """Share of the boxes, 0 to 1, that leave a frame of that size."""
+    """The share of boxes, 0 to 1, that extend beyond a frame of this size."""
     if len(boxes) == 0:
         return 0.0
     return int((~are_inside(boxes.box, height=height, width=width)).sum()) / len(boxes)
 
 
 def describe_misfit(boxes: Boxes, *, height: int, width: int) -> str:
-    """In words why the boxes do not seem to belong to frames of that size; "" where they do.
+    """The reason, as text, why the boxes do not seem to belong to frames of this size; "" if they do.
 
-    The published detections record neither size nor rate of the stream they were made on, so that another stream gives
-    wrong crops without any error. Boxes beyond the frame tell a stream that is too small. One that is too large is told
-    by boxes that never reach the right and lower part.
+    The published detections record neither the size nor the rate of the stream they were made on, so a different stream
+    gives wrong crops without any error. Boxes beyond the frame show that the stream is too small; boxes that never
+    reach the right and lower part show that it is too large.
     """
     if len(boxes) == 0:
         return ""
@@ -29,5 +29,5 @@ def describe_misfit(boxes: Boxes, *, height: int, width: int) -> str:
     right, bottom = float(boxes.box[:, 2].max()), float(boxes.box[:, 3].max())
     if len(boxes) >= FEWEST_BOXES and right < SMALL_REACH * width and bottom < SMALL_REACH * height:
         reach = f"{right:.0f} x {bottom:.0f} of {width} x {height}"
-        return f"its {len(boxes):,} boxes reach no further than {reach} pixels: larger stream than theirs?"
+        return f"its {len(boxes):,} boxes reach no further than {reach} pixels: was a smaller stream used for them?"
     return ""

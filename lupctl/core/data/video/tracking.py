@@ -1,4 +1,4 @@
-"""Linking the boxes of one video into tracklets."""
+"""Links the boxes of one video into tracklets."""
 
 import importlib.util
 from dataclasses import replace
@@ -14,7 +14,7 @@ GAP_S = 2  # the tracker forgets after one second
 
 
 def check_tracker() -> None:
-    """Raises at once what would come up at the first video.
+    """Raises at the start the error that the first video would raise.
 
     Raises:
         UsageError: the tracker is not installed.
@@ -28,13 +28,13 @@ def check_tracker() -> None:
 def link_tracklets(boxes: Boxes, *, rate: float) -> Boxes:
     """The same boxes with tracklet numbers from 1 as persons; -1 for a box that belongs to none.
 
-    ByteTrack (Zhang et al. 2022, arXiv 2110.06864) as the package `trackers` has it, with that package's settings.
-    Boxes without a score count as sure. Frames without boxes are stepped through, too: a person may be hidden for a
-    second.
+    ByteTrack (Zhang et al. 2022, arXiv 2110.06864) as implemented by the package `trackers`, with its
+    settings. Boxes without a score count as certain. Frames without boxes are stepped through as well: a person may be
+    hidden for a second.
 
     Args:
         boxes: finite and sorted by frame.
-        rate: frames per second of the video; 0 unknown.
+        rate: frames per second of the video; 0 if unknown.
     """
     import supervision
     from trackers import ByteTrackTracker
@@ -60,7 +60,7 @@ def link_tracklets(boxes: Boxes, *, rate: float) -> Boxes:
 
 
 def _renumber(person: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Numbers from 1 without gaps: the package counts from 0, and some of its tracklets come to nothing."""
+    """Numbers from 1 without gaps: the package counts from 0, and drops some of its tracklets."""
     known = person >= 0
     renumbered = person.copy()
     renumbered[known] = np.unique(person[known], return_inverse=True)[1] + 1
@@ -68,12 +68,12 @@ def _renumber(person: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def drop_short(boxes: Boxes, *, min_frames: int) -> tuple[Boxes, dict[str, int]]:
-    """Without the boxes of no tracklet and of tracklets in fewer frames; and how many those were.
+    """The boxes of tracklets in at least `min_frames` frames, and how many others were dropped, by reason.
 
     LUPerson-NL left out persons who were seen in fewer than 200 frames.
     """
     linked = boxes.person != UNKNOWN_PERSON
-    numbers, place = np.unique(boxes.person, return_inverse=True)
-    long = np.bincount(place, minlength=len(numbers))[place] >= min_frames
+    numbers, inverse = np.unique(boxes.person, return_inverse=True)
+    long = np.bincount(inverse, minlength=len(numbers))[inverse] >= min_frames
     dropped = {"no tracklet": int((~linked).sum()), "short tracklet": int((linked & ~long).sum())}
     return boxes.select(linked & long), {reason: count for reason, count in dropped.items() if count}

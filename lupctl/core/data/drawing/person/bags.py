@@ -1,4 +1,4 @@
-"""Bags: what a camera sees of one depends on which way the person faces."""
+"""Bags: how much of one a camera sees depends on which way the person faces."""
 
 import math
 
@@ -38,7 +38,7 @@ def _hand(traits: Traits) -> int:
 
 def _box(view: View, centre: Point, halves: tuple[float, float, float]) -> list[Pixel]:
     """Outline of a soft upright box with half sizes (left, up, forward)."""
-    x, y = view.place(centre)
+    x, y = view.project(centre)
     wide, tall = view.half_width(halves[0], halves[2]), halves[1] * view.tall
     shape = (
         (-1, 0.8),
@@ -61,7 +61,7 @@ def _draw_pack(canvas: Canvas, bones: Skeleton, view: View) -> None:
     if math.cos(view.angle) < 0.1:
         low = (0.0, centre[1] - 0.06, centre[2] - 0.05 * abs(math.cos(view.angle)))
         canvas.shape(_box(view, low, (0.055, 0.04, 0.045)), Material.BAG_DARK)
-        x, y = view.place((0.0, centre[1] + 0.06, centre[2]))
+        x, y = view.project((0.0, centre[1] + 0.06, centre[2]))
         half = view.half_width(0.06, 0.04)
         canvas.stroke([(x - half, y), (x + half, y)], 0.008 * view.tall, Material.BAG_DARK, level=NEUTRAL - 30)
 
@@ -75,7 +75,7 @@ def _draw_pack_straps(canvas: Canvas, bones: Skeleton, view: View) -> None:
         x = 0.66 * shoulder[0]
         line = [(x, shoulder[1] + 0.03, -0.02), (x, shoulder[1] - 0.02, 0.05), (x, shoulder[1] - 0.11, 0.07)]
         line.append((1.3 * x, shoulder[1] - 0.17, 0.02))
-        canvas.stroke([view.place(point) for point in line], 0.023 * view.tall, Material.BAG, level=NEUTRAL - 12)
+        canvas.stroke([view.project(point) for point in line], 0.023 * view.tall, Material.BAG, level=NEUTRAL - 12)
 
 
 def _hip_bag(traits: Traits, bones: Skeleton) -> Point:
@@ -85,7 +85,7 @@ def _hip_bag(traits: Traits, bones: Skeleton) -> Point:
 def _draw_hip_bag(canvas: Canvas, traits: Traits, bones: Skeleton, view: View) -> None:
     centre = _hip_bag(traits, bones)
     canvas.shape(_box(view, centre, (0.028, 0.062, 0.078)), Material.BAG)
-    x, y = view.place((centre[0], centre[1] + 0.02, centre[2]))
+    x, y = view.project((centre[0], centre[1] + 0.02, centre[2]))
     half = view.half_width(0.02, 0.07)
     canvas.stroke([(x - half, y), (x + half, y)], 0.008 * view.tall, Material.BAG_DARK, level=NEUTRAL - 30)
 
@@ -97,13 +97,13 @@ def _draw_long_strap(canvas: Canvas, traits: Traits, bones: Skeleton, view: View
     top: Point = (-0.06 * side, bones.neck[1] - 0.005, 0.0)
     middle: Point = (0.01 * side, bones.neck[1] - 0.13, forward)
     low: Point = (0.1 * side, bones.hip[0][1] + 0.05, 0.3 * forward)
-    canvas.stroke([view.place(point) for point in (top, middle, low)], 0.016 * view.tall, Material.BAG_DARK)
+    canvas.stroke([view.project(point) for point in (top, middle, low)], 0.016 * view.tall, Material.BAG_DARK)
 
 
 def _draw_hand_bag(canvas: Canvas, traits: Traits, bones: Skeleton, view: View) -> None:
     x0, up, forward = bones.wrist[_hand(traits)]
     up -= 0.045
     for shift in (-0.03, 0.03):
-        handle = [view.place((x0, up, forward)), view.place((x0, up - 0.05, forward + shift))]
+        handle = [view.project((x0, up, forward)), view.project((x0, up - 0.05, forward + shift))]
         canvas.stroke(handle, 0.009 * view.tall, Material.BAG_DARK)
     canvas.shape(_box(view, (x0, up - 0.11, forward), (0.032, 0.062, 0.068)), Material.BAG)

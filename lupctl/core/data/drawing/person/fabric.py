@@ -1,4 +1,4 @@
-"""From materials and light to colours: patterns of cloth, folds, skin."""
+"""Turns materials and light into colours: patterns of cloth, folds, skin."""
 
 from functools import lru_cache
 
@@ -21,13 +21,13 @@ FOLDS = {
 
 
 def paint(canvas: Canvas, traits: Traits, view: View, *, tile: int) -> NDArray[np.uint8]:
-    """The canvas in BGR colours, black where nobody stands (H, W, 3).
+    """The canvas in BGR colours, black outside the figure (H, W, 3).
 
     Args:
         canvas: with a figure on it; patterned cloth is cut into its colours in place.
         traits: the person's colours.
         view: the figure's view, so that patterns stay with the body.
-        tile: which arrangement of folds, any number.
+        tile: selects the arrangement of folds; any number.
     """
     _cut(canvas.material, traits.upper.cloth, (Material.UPPER, Material.UPPER_SECOND, Material.UPPER_MIXED), view, 0.8)
     _cut(canvas.material, traits.lower.cloth, (Material.LOWER, Material.LOWER_SECOND, Material.LOWER_MIXED), view, 0.5)
@@ -119,7 +119,7 @@ def _fold_table() -> NDArray[np.uint8]:
 
 @lru_cache(maxsize=1)
 def _fold_tiles() -> list[NDArray[np.uint8]]:
-    """Slanted soft creases: noise blurred along a direction, a few of them laid over each other."""
+    """Slanted soft creases: noise blurred along a direction, a few layers added up."""
     generator = np.random.Generator(np.random.PCG64(20))
     tiles = []
     for index in range(FOLD_TILES):

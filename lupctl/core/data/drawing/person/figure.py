@@ -8,7 +8,7 @@ from lupctl.core.data.drawing.person.heads import draw_back_hair, draw_falling_h
 from lupctl.core.data.drawing.person.pose import Pixel, Point, Pose, Skeleton, View, build_skeleton
 from lupctl.core.data.drawing.person.traits import Body, Traits
 
-FAR = NEUTRAL - 22  # limbs on the far side lie in the body's own shadow
+FAR = NEUTRAL - 22  # limbs on the far side are in the body's own shadow
 
 # Half width and half depth of the trunk at heights between hip (0) and shoulder (1).
 TRUNK = ((0.0, 0.088, 0.066), (0.28, 0.079, 0.06), (0.62, 0.096, 0.068), (0.86, 0.107, 0.062), (0.96, 0.102, 0.052))
@@ -60,24 +60,24 @@ def _draw_leg(canvas: Canvas, traits: Traits, bones: Skeleton, view: View, side:
     thick = [_px(view, size * (0.35 + 0.65 * girth)) for size in (0.053, 0.036, 0.021)]
     if lower.kind != "trousers" or lower.end > 0.06:
         calf = _between(knee, ankle, 0.3)
-        joints = [view.place(joint) for joint in (hip, knee, calf, ankle)]
+        joints = [view.project(joint) for joint in (hip, knee, calf, ankle)]
         canvas.tube(joints, (thick[0], thick[1], thick[1] * 1.04, thick[2]), Material.SKIN, level=level)
     _draw_shoe(canvas, traits, bones, view, side, level=level)
     wide = [size * lower.fit for size in thick]
     if lower.kind == "shorts":
         reach = min(1.0, 2 * (traits.body.leg - lower.end) / (traits.body.leg - 0.04))
         end = _between(hip, knee, reach)
-        canvas.tube([view.place(hip), view.place(end)], (wide[0], wide[1] * 1.25), Material.LOWER, level=level)
+        canvas.tube([view.project(hip), view.project(end)], (wide[0], wide[1] * 1.25), Material.LOWER, level=level)
     elif lower.kind == "trousers":
         reach = 1.0 - max(0.0, lower.end - 0.05) / max(0.1, knee[1] - 0.04)
         end = _between(knee, ankle, max(0.2, min(1.0, reach)))
         hem = max(wide[2] * (1.15 if lower.fit < 1.15 else 1.35), wide[1] * (1 - 0.6 * reach))
         canvas.tube(
-            [view.place(joint) for joint in (hip, knee, end)], (wide[0], wide[1], hem), Material.LOWER, level=level
+            [view.project(joint) for joint in (hip, knee, end)], (wide[0], wide[1], hem), Material.LOWER, level=level
         )
         out = 0.03 if side else -0.03
         if lower.has_side_stripe and view.nearness((out, 0.0, 0.0)) > -0.02:
-            line = [view.place((x + out, y, z)) for x, y, z in (hip, knee, end)]
+            line = [view.project((x + out, y, z)) for x, y, z in (hip, knee, end)]
             canvas.stroke(line, _px(view, 0.014), Material.LOWER_SECOND, level=level)
 
 
@@ -85,20 +85,22 @@ def _draw_shoe(canvas: Canvas, traits: Traits, bones: Skeleton, view: View, side
     ankle, toe = bones.ankle[side], bones.toe[side]
     heel = (ankle[0], ankle[1] - 0.022, ankle[2] - 0.022)
     if traits.has_pale_soles:
-        sole = [view.place((x, y - 0.014, z)) for x, y, z in (heel, toe)]
+        sole = [view.project((x, y - 0.014, z)) for x, y, z in (heel, toe)]
         canvas.stroke(sole, _px(view, 0.03), Material.SOLE, level=level)
     shaft = (ankle[0], ankle[1] + (0.09 if traits.has_boots else 0.0), ankle[2])
-    joints = [view.place(joint) for joint in (shaft, ankle, toe)]
+    joints = [view.project(joint) for joint in (shaft, ankle, toe)]
     top = 0.031 if traits.has_boots else 0.022
     canvas.tube(joints, [_px(view, size) for size in (top, 0.024, 0.016)], Material.SHOE, level=level)
-    canvas.tube([view.place(heel), view.place(toe)], (_px(view, 0.022), _px(view, 0.018)), Material.SHOE, level=level)
+    canvas.tube(
+        [view.project(heel), view.project(toe)], (_px(view, 0.022), _px(view, 0.018)), Material.SHOE, level=level
+    )
 
 
 def _outline(view: View, rows: list[tuple[Point, float, float]]) -> list[Pixel]:
     """A closed outline from (centre, half width, half depth) of its cross-sections, from below upwards."""
     left, right = [], []
     for centre, half_left, half_forward in rows:
-        x, y = view.place(centre)
+        x, y = view.project(centre)
         half = view.half_width(half_left, half_forward)
         left.append((x - half, y))
         right.append((x + half, y))
@@ -138,8 +140,8 @@ def _draw_pelvis(canvas: Canvas, traits: Traits, bones: Skeleton, view: View) ->
 def _draw_neck(canvas: Canvas, traits: Traits, bones: Skeleton, view: View) -> None:
     low, high = bones.neck, bones.head
     thick = _px(view, 0.03 + 0.01 * (traits.body.girth - 1))
-    start = view.place((low[0], low[1] - 0.02, low[2]))
-    canvas.tube([start, view.place(high)], (thick * 1.15, thick), Material.SKIN, level=NEUTRAL - 16)
+    start = view.project((low[0], low[1] - 0.02, low[2]))
+    canvas.tube([start, view.project(high)], (thick * 1.15, thick), Material.SKIN, level=NEUTRAL - 16)
 
 
 def _draw_trunk(canvas: Canvas, traits: Traits, bones: Skeleton, view: View) -> None:
@@ -156,7 +158,7 @@ def _draw_trunk(canvas: Canvas, traits: Traits, bones: Skeleton, view: View) -> 
     if upper.kind == "hoodie":
         behind = (0.0, bones.neck[1] - 0.005, bones.neck[2] - 0.035)
         size = (view.half_width(0.07, 0.045), _px(view, 0.045))
-        canvas.blob(view.place(behind), size, Material.UPPER, level=NEUTRAL - 14)
+        canvas.blob(view.project(behind), size, Material.UPPER, level=NEUTRAL - 14)
 
 
 def _draw_front(
@@ -167,20 +169,20 @@ def _draw_front(
     if facing < 0.12:
         _draw_print(canvas, traits, view, rows, facing)
         return
-    front = [view.place((0.0, centre[1], centre[2] + 0.85 * deep)) for centre, _, deep in rows]
+    front = [view.project((0.0, centre[1], centre[2] + 0.85 * deep)) for centre, _, deep in rows]
     if upper.kind in ("jacket", "coat"):
         spread = [0.034, 0.03, 0.028, 0.034, 0.036, 0.03, 0.024]
         halves = [_px(view, wide) * facing for wide in spread]
         points = [(x - half, y) for (x, y), half in zip(front, halves, strict=True)]
         points += [(x + half, y) for (x, y), half in zip(front, halves, strict=True)][::-1]
         canvas.shape(points, Material.INNER, level=NEUTRAL - 8)
-        hip, low = view.place((0.0, traits.body.leg - 0.03, 0.06)), front[0]
+        hip, low = view.project((0.0, traits.body.leg - 0.03, 0.06)), front[0]
         if low[1] > hip[1]:  # below the shirt's hem the open coat shows the trousers
             strip = [(low[0] - halves[0], low[1]), (hip[0] - halves[1], hip[1])]
             strip += [(hip[0] + halves[1], hip[1]), (low[0] + halves[0], low[1])]
             canvas.shape(strip, Material.LOWER, level=NEUTRAL - 16, is_round=False)
     else:
-        collar = view.place((0.0, bones.neck[1] + 0.002, bones.neck[2] + 0.035))
+        collar = view.project((0.0, bones.neck[1] + 0.002, bones.neck[2] + 0.035))
         deep = 0.034 if upper.kind == "dress" or upper.sleeve < 0.2 else 0.018
         canvas.blob(collar, (_px(view, 0.032) * facing, _px(view, deep)), Material.SKIN, level=NEUTRAL - 10)
     if upper.kind == "hoodie":
@@ -197,7 +199,7 @@ def _draw_print(
     if traits.upper.cloth.pattern != "logo" or facing < 0.2:
         return
     centre, _, deep = rows[3]
-    x, y = view.place((0.0, centre[1] - 0.01, centre[2] + 0.9 * deep))
+    x, y = view.project((0.0, centre[1] - 0.01, centre[2] + 0.9 * deep))
     size = 0.6 * traits.upper.cloth.period + 0.018
     half = _px(view, size) * facing
     if traits.upper.has_other_sleeves or traits.upper.cloth.period > 0.052:
@@ -214,15 +216,15 @@ def _draw_arm(canvas: Canvas, traits: Traits, bones: Skeleton, view: View, side:
     thick = [_px(view, size * girth) for size in (0.031, 0.025, 0.017)]
     cloth = _px(view, {"shirt": 0.004, "jacket": 0.009, "hoodie": 0.011, "coat": 0.01, "dress": 0.003}[upper.kind])
     sleeve = Material.UPPER_SECOND if upper.has_other_sleeves else Material.UPPER
-    places = [view.place(joint) for joint in (shoulder, elbow, wrist)]
-    hand = view.place(_between(elbow, wrist, 1.26))
-    bare = places[:3] if upper.sleeve < 1.0 else places[2:3]
+    joints = [view.project(joint) for joint in (shoulder, elbow, wrist)]
+    hand = view.project(_between(elbow, wrist, 1.26))
+    bare = joints[:3] if upper.sleeve < 1.0 else joints[2:3]
     sizes = thick if upper.sleeve < 1.0 else thick[2:]
     canvas.tube([*bare, hand], (*sizes, thick[2] * 1.1), Material.SKIN, level=level)
     over = [size + cloth for size in thick]
     if upper.sleeve >= 0.5:
-        reach = view.place(_between(elbow, wrist, (upper.sleeve - 0.5) * 1.9))
-        canvas.tube([places[0], places[1], reach], over, sleeve, level=level)
+        reach = view.project(_between(elbow, wrist, (upper.sleeve - 0.5) * 1.9))
+        canvas.tube([joints[0], joints[1], reach], over, sleeve, level=level)
     else:
-        reach = view.place(_between(shoulder, elbow, 0.1 + 1.4 * upper.sleeve))
-        canvas.tube([places[0], reach], (over[0], over[1] + cloth), sleeve, level=level)
+        reach = view.project(_between(shoulder, elbow, 0.1 + 1.4 * upper.sleeve))
+        canvas.tube([joints[0], reach], (over[0], over[1] + cloth), sleeve, level=level)

@@ -22,7 +22,7 @@ def draw_head(canvas: Canvas, head: Head, size: float, bones: Skeleton, view: Vi
     """
     angle = view.angle + turn
     cos, sin = math.cos(angle), math.sin(angle)
-    x, y = view.place(bones.head)
+    x, y = view.project(bones.head)
     unit = size * view.tall
     wide = unit * (0.4 + 0.6 * view.stretch) * math.hypot(HALF_WIDE * cos, HALF_DEEP * sin)
     tall = unit * HALF_TALL
@@ -119,7 +119,7 @@ def draw_falling_hair(canvas: Canvas, head: Head, bones: Skeleton, view: View, t
 
 
 def _hang(canvas: Canvas, head: Head, bones: Skeleton, view: View, turn: float) -> None:
-    x, y = view.place(bones.head)
+    x, y = view.project(bones.head)
     sin, away = math.sin(view.angle + turn), max(0.0, -math.cos(view.angle + turn))
     unit = view.tall * HALF_TALL
     fall = y + unit * (1.0 + 1.6 * head.length)

@@ -16,7 +16,7 @@ class Pose:
     Args:
         angle: where the person faces, radians: 0 the camera, pi/2 right in the image, pi away.
         phase: of the step, radians.
-        stride: swing of the thighs, radians; 0 stands.
+        stride: swing of the thighs, radians; 0 when standing.
         lean: of the trunk, radians.
         bend: of the (right, left) elbow, radians.
         turn: of the head against the body, radians.
@@ -32,13 +32,13 @@ class Pose:
 
 @dataclass(frozen=True)
 class View:
-    """From body space to pixels.
+    """The projection from body space to pixels.
 
     Args:
         x: of the feet in pixels.
         y: of the ground under the feet in pixels.
         tall: the person's height in pixels.
-        stretch: width against height.
+        stretch: ratio of width to height.
         tilt: how far the camera looks down, radians.
         angle: of the person, see `Pose`.
     """
@@ -50,8 +50,8 @@ class View:
     tilt: float
     angle: float
 
-    def place(self, point: Point) -> Pixel:
-        """Where a point lands. Seen from above, heads grow and what is nearer sinks."""
+    def project(self, point: Point) -> Pixel:
+        """A point in pixels. Seen from above, heads look larger and nearer points lower."""
         left, up, forward = point
         cos, sin = math.cos(self.angle), math.sin(self.angle)
         across = left * cos + forward * sin
@@ -87,7 +87,7 @@ class Skeleton:
 
 
 def build_skeleton(body: Body, pose: Pose) -> Skeleton:
-    """The joints, standing on the ground with the lower foot."""
+    """The joints of a pose, with the lower foot on the ground."""
     legs = [_leg(body, pose, side) for side in (-1, 1)]
     drop = min(min(ankle[1] - 0.04, toe[1] - 0.012) for _, _, ankle, toe in legs)
     right, left = ([_raise(joint, -drop) for joint in leg] for leg in legs)

@@ -41,7 +41,7 @@ class Body:
 
 @dataclass(frozen=True)
 class Head:
-    """Hair, face and what is worn above; `length` is how far hair falls, in heads below the chin."""
+    """Hair, face and headwear; `length` is how far hair falls, in heads below the chin."""
 
     skin: Colour
     hair: Colour
@@ -104,9 +104,9 @@ class Traits:
 
 @lru_cache(maxsize=4096)
 def draw_traits(seed: int, crowd: int, person: int) -> Traits:
-    """The traits of one person; no two calls differ, no two persons share a stream."""
+    """The traits of one person; every call gives the same, and no two persons share a stream."""
     chance = Chance(seed, PERSON, crowd, person)
-    is_woman = chance.happens(0.5)
+    is_woman = chance.bernoulli(0.5)
     shoes = pick_colour(chance, SHOES)
     upper = _upper(chance, is_woman)
     return Traits(
@@ -115,8 +115,8 @@ def draw_traits(seed: int, crowd: int, person: int) -> Traits:
         upper=upper,
         lower=_lower(chance, is_woman, upper.kind),
         shoes=shoes,
-        has_boots=chance.happens(0.15),
-        has_pale_soles=chance.happens(0.4),
+        has_boots=chance.bernoulli(0.15),
+        has_pale_soles=chance.bernoulli(0.4),
         bag=chance.pick(("none", "backpack", "shoulder", "hand"), (45, 25, 18, 12)),
         bag_colour=pick_colour(chance, BAG),
         bag_side=chance.sign(),
@@ -126,7 +126,7 @@ def draw_traits(seed: int, crowd: int, person: int) -> Traits:
 def _body(chance: Chance, is_woman: bool) -> Body:
     girth = max(0.82, chance.bell(0.96 if is_woman else 1.0, 0.12))
     return Body(
-        girth=girth + (chance.between(0.1, 0.3) if chance.happens(0.15) else 0.0),
+        girth=girth + (chance.between(0.1, 0.3) if chance.bernoulli(0.15) else 0.0),
         shoulders=chance.bell(0.93 if is_woman else 1.06, 0.05),
         hips=chance.bell(1.07 if is_woman else 0.98, 0.06),
         leg=chance.bell(0.53, 0.014),
@@ -147,8 +147,8 @@ def _head(chance: Chance, is_woman: bool) -> Head:
         length=chance.between(0.5, 1.7),
         headwear=headwear,
         headwear_colour=pick_colour(chance, UPPER),
-        has_glasses=chance.happens(0.1),
-        has_beard=not is_woman and chance.happens(0.2),
+        has_glasses=chance.bernoulli(0.1),
+        has_beard=not is_woman and chance.bernoulli(0.2),
     )
 
 
@@ -174,7 +174,7 @@ def _upper(chance: Chance, is_woman: bool) -> Upper:
         inner=pick_colour(chance, UPPER),
         sleeve=sleeve,
         hem=hem + chance.bell(0.0, 0.018 if hem > 0.4 else 0.035),
-        has_other_sleeves=chance.happens(0.1),
+        has_other_sleeves=chance.bernoulli(0.1),
     )
 
 
@@ -183,11 +183,11 @@ def _lower(chance: Chance, is_woman: bool, upper: UpperKind) -> Lower:
     if upper == "coat":
         kind = "trousers"
     elif upper == "dress":  # over bare legs or over leggings
-        kind = "shorts" if chance.happens(0.65) else "trousers"
+        kind = "shorts" if chance.bernoulli(0.65) else "trousers"
     end = {"trousers": 0.045, "shorts": 0.31, "skirt": 0.32}[kind]
-    if kind == "trousers" and chance.happens(0.18):
+    if kind == "trousers" and chance.bernoulli(0.18):
         end = chance.between(0.09, 0.17)
-    elif kind == "skirt" and chance.happens(0.35):
+    elif kind == "skirt" and chance.bernoulli(0.35):
         end = chance.between(0.1, 0.22)
     elif upper == "dress":
         end = 0.5
@@ -196,7 +196,7 @@ def _lower(chance: Chance, is_woman: bool, upper: UpperKind) -> Lower:
     pattern: Pattern = "plain"
     if kind == "skirt":
         pattern = chance.pick(("plain", "checks", "rows", "blotches"), (70, 12, 8, 10))
-    elif chance.happens(0.06):
+    elif chance.bernoulli(0.06):
         pattern = chance.pick(("checks", "blotches"))
     colour = pick_colour(chance, SKIRT if kind == "skirt" else LOWER)
     return Lower(
@@ -204,7 +204,7 @@ def _lower(chance: Chance, is_woman: bool, upper: UpperKind) -> Lower:
         cloth=_cloth(chance, colour, pattern),
         end=end,
         fit=max(0.92, chance.bell(1.1, 0.13)),
-        has_side_stripe=kind == "trousers" and chance.happens(0.08),
+        has_side_stripe=kind == "trousers" and chance.bernoulli(0.08),
     )
 
 

@@ -1,4 +1,4 @@
-"""From a clean picture to what a camera would have stored."""
+"""Turns a clean picture into what a camera would have stored."""
 
 import cv2
 import numpy as np
@@ -23,13 +23,13 @@ def take_picture(image: NDArray[np.uint8], camera: Camera, chance: Chance, *, ex
     height, width = image.shape[:2]
     sigma = camera.blur * height * chance.between(0.8, 1.3)
     image = np.asarray(cv2.GaussianBlur(image, (0, 0), max(0.3, sigma)))
-    if chance.happens(0.15):
+    if chance.bernoulli(0.15):
         image = _smear(image, round(height * chance.between(0.02, 0.045)))
     image = np.asarray(cv2.transform(image, _colour_matrix(camera, exposure)))
     image = np.asarray(cv2.LUT(image, _tone_table(camera)))
-    top, left = chance.whole(0, SIDE - min(height, SIDE)), chance.whole(0, SIDE - min(width, SIDE))
+    top, left = chance.integer(0, SIDE - min(height, SIDE)), chance.integer(0, SIDE - min(width, SIDE))
     grain = sensor_noise()[top : top + height, left : left + width]
-    if grain.shape[:2] != (height, width):  # larger than the noise at hand
+    if grain.shape[:2] != (height, width):  # larger than the stored noise
         below, right = height - grain.shape[0], width - grain.shape[1]
         grain = np.asarray(cv2.copyMakeBorder(grain, 0, below, 0, right, cv2.BORDER_REFLECT), np.int16)
     noisy = image.astype(np.int16) + ((grain * round(camera.noise * 16)) >> 8)

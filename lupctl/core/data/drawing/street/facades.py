@@ -1,4 +1,4 @@
-"""What stands behind people: walls, shop windows, hedges, shutters."""
+"""The background behind people: walls, shop windows, hedges, shutters."""
 
 import cv2
 import numpy as np
@@ -22,10 +22,10 @@ def draw_facades(chance: Chance, height: int, width: int) -> NDArray[np.uint8]:
     kinds = [chance.pick(KINDS, WEIGHTS) for _ in range(3)]  # a street repeats itself
     left = 0
     while left < width:
-        right = min(width, left + chance.whole(60, 190))
+        right = min(width, left + chance.integer(60, 190))
         _draw_front(chance, chance.pick(kinds), strip[:, left:right])
         left = right
-    grain = texture(height, width, sigma=2.0, x=chance.whole(0, 512), y=chance.whole(0, 512))
+    grain = texture(height, width, sigma=2.0, x=chance.integer(0, 512), y=chance.integer(0, 512))
     return np.clip(strip * (1 + 0.045 * grain[..., None]), 0, 255).astype(np.uint8)
 
 
@@ -43,10 +43,10 @@ def _draw_front(chance: Chance, kind: str, part: NDArray[np.uint8]) -> None:
         case "brick":
             _draw_bricks(front, chance, 5, 12, 0.78)
         case "tiles":
-            step = chance.whole(8, 16)
+            step = chance.integer(8, 16)
             _draw_bricks(front, chance, step, step, 1.15)
         case "panels":
-            for x in range(chance.whole(5, 30), width, chance.whole(34, 60)):
+            for x in range(chance.integer(5, 30), width, chance.integer(34, 60)):
                 cv2.line(front, (x, 0), (x, height), _tone(wall, 0.7 * level), 2)
             cv2.line(front, (0, height // 2), (width, height // 2), _tone(wall, 0.78 * level), 2)
         case "plaster":
@@ -72,7 +72,9 @@ def _draw_front(chance: Chance, kind: str, part: NDArray[np.uint8]) -> None:
 
 def _draw_bricks(front: NDArray[np.uint8], chance: Chance, high: int, wide: int, line: float) -> None:
     height, width = front.shape[:2]
-    stones = texture(height // high + 1, width // wide + 2, sigma=0.0, x=chance.whole(0, 512), y=chance.whole(0, 512))
+    stones = texture(
+        height // high + 1, width // wide + 2, sigma=0.0, x=chance.integer(0, 512), y=chance.integer(0, 512)
+    )
     shades = np.repeat(np.repeat(stones, high, 0), wide, 1)[:height, :width]
     lit = front * (1 + 0.07 * shades[..., None])
     lit[::high] *= line
@@ -83,9 +85,9 @@ def _draw_bricks(front: NDArray[np.uint8], chance: Chance, high: int, wide: int,
 
 def _draw_windows(front: NDArray[np.uint8], chance: Chance, wall: Colour, level: float) -> None:
     height, width = front.shape[:2]
-    step, tall = chance.whole(36, 64), chance.between(0.35, 0.55) * height
-    for x in range(chance.whole(4, 24), width - 20, step):
-        is_door = chance.happens(0.25)
+    step, tall = chance.integer(36, 64), chance.between(0.35, 0.55) * height
+    for x in range(chance.integer(4, 24), width - 20, step):
+        is_door = chance.bernoulli(0.25)
         top = 0.22 * height
         bottom = height if is_door else top + tall
         inside = chance.pick(((52, 58, 66), (92, 104, 116), (74, 60, 46)))
@@ -99,9 +101,9 @@ def _draw_shop(front: NDArray[np.uint8], chance: Chance) -> None:
     inside = chance.pick(((188, 174, 142), (70, 66, 64), (132, 138, 142), (206, 200, 188)))
     front[:] = _tone(inside, 1.0)
     for _ in range(width // 5):  # goods, posters, mannequins
-        x, y = chance.whole(0, width), chance.whole(height // 4, height)
+        x, y = chance.integer(0, width), chance.integer(height // 4, height)
         colour = chance.pick((*WALLS, (170, 50, 52), (50, 84, 140), (216, 180, 70), (230, 228, 222), (40, 40, 44)))
-        size = chance.whole(3, 13), chance.whole(4, 22)
+        size = chance.integer(3, 13), chance.integer(4, 22)
         cv2.rectangle(front, (x, y), (x + size[0], y + size[1]), _tone(colour, chance.between(0.7, 1.0)), -1)
     sign = chance.pick(((150, 40, 44), (40, 70, 120), (46, 96, 72), (60, 56, 54), (214, 190, 90)))
     cv2.rectangle(front, (0, 0), (width, height // 5), _tone(sign, 1.0), -1)
@@ -115,17 +117,17 @@ def _draw_glass(front: NDArray[np.uint8], chance: Chance) -> None:
     height, width = front.shape[:2]
     sky, deep = np.array(_tone((176, 192, 204), 1.0)), np.array(_tone((62, 74, 82), 1.0))
     fall = np.linspace(0.8, 0.1, height)[:, None, None]
-    wave = 0.16 * texture(height, width, sigma=12.0, x=chance.whole(0, 512), y=chance.whole(0, 512))[..., None]
+    wave = 0.16 * texture(height, width, sigma=12.0, x=chance.integer(0, 512), y=chance.integer(0, 512))[..., None]
     front[:] = np.clip(deep + (sky - deep) * np.clip(fall + wave, 0, 1), 0, 255)
-    for x in range(0, width, chance.whole(24, 44)):
+    for x in range(0, width, chance.integer(24, 44)):
         cv2.line(front, (x, 0), (x, height), (84, 82, 80), 2)
     cv2.line(front, (0, height // 2), (width, height // 2), (84, 82, 80), 2)
 
 
 def _draw_leaves(front: NDArray[np.uint8], chance: Chance, colour: Colour, contrast: float) -> None:
     height, width = front.shape[:2]
-    leaves = texture(height, width, sigma=1.5, x=chance.whole(0, 512), y=chance.whole(0, 512))
-    clumps = texture(height, width, sigma=12.0, x=chance.whole(0, 512), y=chance.whole(0, 512))
+    leaves = texture(height, width, sigma=1.5, x=chance.integer(0, 512), y=chance.integer(0, 512))
+    clumps = texture(height, width, sigma=12.0, x=chance.integer(0, 512), y=chance.integer(0, 512))
     front[:] = np.clip(np.array(_tone(colour, 1.0)) * (1 + contrast * (leaves + clumps))[..., None], 0, 255)
 
 

@@ -1,4 +1,4 @@
-"""What people walk on, seen in perspective."""
+"""The ground that people walk on, in perspective."""
 
 import cv2
 import numpy as np
@@ -18,7 +18,7 @@ def draw_ground(chance: Chance, height: int, width: int) -> NDArray[np.uint8]:
     kind = chance.pick(KINDS, WEIGHTS)
     tile = _draw_tile(chance, kind)
     rows = np.arange(height, dtype=np.float32)[:, None]
-    # Seen from a camera above: depth falls with the distance below the horizon, which lies above the strip's edge.
+    # Seen from a camera above: depth falls with the distance below the horizon, which is above the strip's edge.
     above = chance.between(0.35, 1.1) * height
     depth = (height + above) / (rows + above)
     columns = np.arange(width, dtype=np.float32)[None, :] - chance.between(0.2, 0.8) * width
@@ -28,7 +28,7 @@ def draw_ground(chance: Chance, height: int, width: int) -> NDArray[np.uint8]:
     map_x = np.asarray(across * np.cos(turn) - along * np.sin(turn), np.float32) % TILE
     map_y = np.asarray(across * np.sin(turn) + along * np.cos(turn), np.float32) % TILE
     ground = cv2.remap(tile, map_x, map_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP)
-    # Far texture is finer than a pixel and averages out; near the edge things stand in the shade of the walls.
+    # Far texture is finer than a pixel and averages out; near the edge the ground is in the shade of the walls.
     blurred = cv2.blur(ground, (9, 5))
     far = np.clip(1.2 * (depth - 1) / max(0.2, float(depth.max()) - 1), 0, 1)[..., None]
     shade = 1 - 0.25 * np.exp(-rows / (0.12 * height))[..., None]
@@ -39,11 +39,11 @@ def _draw_tile(chance: Chance, kind: str) -> NDArray[np.uint8]:
     base = _base(chance, kind)
     tile = np.empty((TILE, TILE, 3), np.float32)
     tile[:] = base[::-1]
-    line = 0.72 if chance.happens(0.7) else 1.18
+    line = 0.72 if chance.bernoulli(0.7) else 1.18
     match kind:
         case "slabs":
             step = chance.pick((32, 64, 128))
-            _draw_courses(tile, step, step, line, shift=step // 2 if chance.happens(0.5) else 0)
+            _draw_courses(tile, step, step, line, shift=step // 2 if chance.bernoulli(0.5) else 0)
         case "bricks":
             _draw_courses(tile, 16, 32, line, shift=16)
         case "cobbles":
@@ -56,7 +56,7 @@ def _draw_tile(chance: Chance, kind: str) -> NDArray[np.uint8]:
         case "zebra":
             stripes = (np.arange(TILE) % 128) < 60
             tile[:, stripes] = 0.35 * tile[:, stripes] + 0.65 * 205
-        case "asphalt" if chance.happens(0.6):
+        case "asphalt" if chance.bernoulli(0.6):
             tile[:, 40:58] = 0.3 * tile[:, 40:58] + 0.7 * 200
         case _:
             pass

@@ -1,4 +1,4 @@
-"""Things in the street, behind people and in front of them."""
+"""Objects in the street, behind people and in front of them."""
 
 import cv2
 import numpy as np
@@ -21,7 +21,7 @@ CAR_COLOURS: tuple[Bgr, ...] = (
 def draw_street(image: NDArray[np.uint8], chance: Chance, edge: int) -> None:
     """Puts cars, bicycles, trees, poles, bins and signs along the edge of the ground, in place (H, W, 3)."""
     width = image.shape[1]
-    for x in range(chance.whole(0, 70), width, chance.whole(75, 150)):
+    for x in range(chance.integer(0, 70), width, chance.integer(75, 150)):
         match chance.pick(("car", "bicycle", "tree", "pole", "bin", "sign", "none"), (16, 18, 12, 10, 9, 9, 26)):
             case "car":
                 draw_car(image, (x, edge + 22), chance.between(38, 52), chance.pick(CAR_COLOURS))
@@ -71,14 +71,14 @@ def draw_car(image: NDArray[np.uint8], at: tuple[float, float], size: float, col
 
 
 def draw_plant(image: NDArray[np.uint8], chance: Chance, at: tuple[float, float], size: float) -> None:
-    """A bush in front of things; `at` is its foot."""
+    """A bush in the foreground; `at` is its foot."""
     height, width = image.shape[:2]
     mask = np.zeros((height, width), np.uint8)
     for _ in range(22):
         x, y = at[0] + chance.bell(0, 0.4) * size, at[1] - chance.between(0.05, 0.95) * size
         axes = (max(1, int(0.34 * size * chance.between(0.6, 1))), max(1, int(0.22 * size)))
         cv2.ellipse(mask, (int(x), int(y)), axes, chance.between(0, 180), 0, 360, 255, -1)
-    leaves = texture(height, width, sigma=1.5, x=chance.whole(0, 512), y=chance.whole(0, 512))[..., None]
+    leaves = texture(height, width, sigma=1.5, x=chance.integer(0, 512), y=chance.integer(0, 512))[..., None]
     green = np.clip(np.array((50.0, 92.0, 66.0)) * (1 + 0.3 * leaves), 0, 255).astype(np.uint8)
     cv2.copyTo(green, mask, image)
 
@@ -90,7 +90,7 @@ def draw_railing(image: NDArray[np.uint8], chance: Chance, top: float) -> None:
     thick, step = max(2, height // 64), int(width * chance.between(0.1, 0.18))
     for y in (top, 0.5 * (top + height)):
         cv2.line(image, (0, int(y)), (width, int(y)), colour, thick + 1)
-    for x in range(chance.whole(0, step), width, step):
+    for x in range(chance.integer(0, step), width, step):
         cv2.line(image, (x, int(top)), (x, height), colour, thick)
 
 
@@ -121,7 +121,7 @@ def _draw_bicycle(image: NDArray[np.uint8], x: int, y: int, size: int) -> None:
 def _draw_tree(image: NDArray[np.uint8], chance: Chance, x: int, y: int) -> None:
     cv2.rectangle(image, (x - 5, 0), (x + 5, y), (52, 68, 84), -1)
     cv2.rectangle(image, (x - 5, 0), (x - 2, y), (72, 88, 104), -1)
-    if chance.happens(0.6):
+    if chance.bernoulli(0.6):
         draw_plant(image[: max(1, y - 60)], chance, (x, y - 70), 70)
 
 

@@ -1,4 +1,4 @@
-"""A place with its camera: what is behind people, how they walk through, how the picture is taken."""
+"""A scene with its camera: what is behind people, how they walk through it, how the picture is taken."""
 
 import math
 from dataclasses import dataclass
@@ -20,15 +20,15 @@ GOLDEN = 0.6180339887
 
 @dataclass(frozen=True)
 class Camera:
-    """How a camera sees.
+    """The properties of a camera.
 
     Args:
-        angle: the way most people walk, see `Pose`.
+        angle: the direction most people walk in, see `Pose`.
         tilt: how far it looks down, radians.
-        stretch: width against height of what it shows.
+        stretch: ratio of width to height in what it shows.
         gains: of blue, green and red.
         saturation: 1 is unchanged.
-        gamma: above 1 darkens the middle.
+        gamma: above 1 darkens the midtones.
         contrast: around middle grey.
         brightness: added last, in grey levels.
         blur: radius (sigma) as a share of the image's height.
@@ -49,7 +49,7 @@ class Camera:
 
 @dataclass(frozen=True)
 class Scene:
-    """A place. `light` is where light comes from (-1 left, 1 right), `sun` how hard shadows are (0 to 1)."""
+    """A scene. `light` is where light comes from (-1 left, 1 right), `sun` how hard the shadows are (0 to 1)."""
 
     panorama: NDArray[np.uint8]
     edge: int
@@ -58,14 +58,14 @@ class Scene:
     camera: Camera
 
     def cut(self, height: int, width: int, *, x: float, foot: float, zoom: float, down: float) -> NDArray[np.uint8]:
-        """What lies behind a crop (H, W, 3).
+        """The background of a crop (H, W, 3).
 
         Args:
             height: of the crop in pixels.
             width: of the crop in pixels.
             x: where the person stands along the panorama, 0 to 1.
             foot: where on the ground, 0 at the far edge, 1 nearest.
-            zoom: of the background against the person.
+            zoom: of the background relative to the person.
             down: row of the person's feet in the crop.
         """
         scale = zoom * height / PERSON_PX
@@ -81,24 +81,24 @@ class Scene:
 
 @lru_cache(maxsize=64)
 def draw_scene(seed: int, number: int) -> Scene:
-    """The place of one number; about 0.6 MB, kept for the next crops from it."""
+    """The scene with a given number; about 0.6 MB, cached for the next crops from it."""
     chance = Chance(seed, SCENE, number)
     camera = _pick_camera(chance, Chance(seed, SCENE).unit() + number * GOLDEN)
     height, width = PANORAMA
     edge = round(150 - 150 * camera.tilt + chance.between(-15, 15))
     panorama = np.vstack([draw_facades(chance, edge, width), draw_ground(chance, height - edge, width)])
     draw_street(panorama, chance, edge)
-    # Streets are greyer than paint: a third of the colour goes, so that people stand out by what they wear.
+    # Streets are greyer than paint: a third of the colour is removed, so that people stand out by what they wear.
     grey = cv2.cvtColor(cv2.cvtColor(panorama, cv2.COLOR_BGR2GRAY), cv2.COLOR_GRAY2BGR)
     panorama = np.asarray(cv2.addWeighted(panorama, 0.7, grey, 0.3, 0), np.uint8)
     panorama = np.asarray(cv2.GaussianBlur(panorama, (0, 0), chance.between(0.6, 1.3)), np.uint8)
-    sun = chance.between(0.5, 1.0) if chance.happens(0.4) else chance.between(0.1, 0.4)
+    sun = chance.between(0.5, 1.0) if chance.bernoulli(0.4) else chance.between(0.1, 0.4)
     panorama.flags.writeable = False
     return Scene(panorama, edge, chance.sign() * chance.between(0.2, 0.9), sun, camera)
 
 
 def _pick_camera(chance: Chance, turn: float) -> Camera:
-    """Faults a camera may really have; the views of successive cameras lie well apart."""
+    """A camera with realistic faults; the views of successive cameras are well apart."""
     warm = chance.bell(0.0, 0.022)  # towards lamps or towards the sky
     tint = chance.bell(0.0, 0.007)
     return Camera(

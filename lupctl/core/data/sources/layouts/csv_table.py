@@ -1,4 +1,4 @@
-"""A CSV for anything else: a row per image with its path, and what is known of person, camera and role."""
+"""A CSV for anything else: one row per image with its path, and what is known of person, camera and role."""
 
 import csv
 import os
@@ -27,14 +27,14 @@ MOST_CAMERAS: Final = int(np.iinfo(np.int16).max)
 class CsvSource:
     """The images that a table names.
 
-    Persons and cameras that are all whole numbers keep them (person 0 is a distractor of the gallery, -1 junk); any
-    other texts are numbered from 1 in sorted order. An empty cell is unknown.
+    Persons, or cameras, that are all whole numbers keep them (person 0 is a distractor of the gallery, -1 junk); any
+    other texts are numbered from 1 in sorted order. An empty cell means unknown.
 
     Args:
         path: the table, UTF-8, with a header; or a folder with one table.
-        dataset: the name the pack will carry.
-        terms: terms of use, where they are known.
-        root: the folder that paths are relative to; the table's own by default.
+        dataset: the name to store in the pack.
+        terms: terms of use, if known.
+        root: the folder that paths are relative to; the table's folder by default.
 
     Raises:
         DataError: there is no such table.
@@ -52,11 +52,11 @@ class CsvSource:
         return self._tree.facts(table=self.path.name)
 
     def list_images(self) -> Samples:
-        """Every row, sorted by (role, name); files are not looked for.
+        """Every row, sorted by (role, name); whether the files exist is not checked.
 
         Raises:
-            DataError: a header without `path` or with another column, a row that cannot be read, a path twice or
-                outside of the root.
+            DataError: a header without `path` or with an unknown column, a row that cannot be read, or a path that
+                is repeated or outside the root.
         """
         return self._samples
 
@@ -76,38 +76,38 @@ class CsvSource:
             )
         return sort_samples(
             Samples(
-                person=np.array(persons, np.int64)[table.persons.places],
-                camera=np.array(cameras, np.int16)[table.cameras.places],
+                person=np.array(persons, np.int64)[table.persons.indices],
+                camera=np.array(cameras, np.int16)[table.cameras.indices],
                 role=np.frombuffer(table.roles, np.uint8),
                 name=table.names,
             )
         )
 
 
-class _Texts:
-    """A column of texts: the different ones, and for each row which one it is."""
+class _TextColumn:
+    """A column of texts: the distinct ones, and the index of each row's text among them."""
 
     def __init__(self) -> None:
-        self._place_of: dict[str, int] = {}
-        self.places = array("q")
+        self._index_of: dict[str, int] = {}
+        self.indices = array("q")
 
     @property
     def texts(self) -> list[str]:
-        """The different texts in the order of their first row."""
-        return list(self._place_of)
+        """The distinct texts in the order of their first row."""
+        return list(self._index_of)
 
     def append(self, text: str) -> None:
         """Adds a row."""
-        self.places.append(self._place_of.setdefault(text, len(self._place_of)))
+        self.indices.append(self._index_of.setdefault(text, len(self._index_of)))
 
 
 class _Table:
-    """The columns of a table as they stand there, with paths made relative."""
+    """The columns of a table as written, with paths made relative."""
 
     def __init__(self, path: Path, root: Path) -> None:
         self._path, self._root = path, root
         self._prefix = posixpath.normpath(os.fspath(root.absolute())).rstrip("/") + "/"
-        self.persons, self.cameras = _Texts(), _Texts()
+        self.persons, self.cameras = _TextColumn(), _TextColumn()
         self.roles = array("B")
         self._lines = array("q")
         names = StringColumnBuilder()
@@ -116,10 +116,12 @@ class _Table:
                 self._read(csv.reader(stream, strict=True), names)
         except UnicodeDecodeError as error:
             raise DataError(
-                f"{path}: is no UTF-8 text ({error})", hint=f"iconv -f WINDOWS-1252 -t UTF-8 {path}"
+                f"{path}: not UTF-8 text ({error})", hint=f"iconv -f WINDOWS-1252 -t UTF-8 {path}"
             ) from error
         except csv.Error as error:
-            raise DataError(f"{path}: is no CSV ({error})", hint="quote cells that hold commas or quotes") from error
+            raise DataError(
+                f"{path}: not a valid CSV ({error})", hint="quote cells that contain commas or quotes"
+            ) from error
         except OSError as error:
             raise DataError(f"{path}: cannot be read ({error.strerror})", hint="check it with ls -l") from error
         self.names = names.build()
@@ -133,7 +135,7 @@ class _Table:
             if not row:
                 continue
             if len(row) != len(columns):
-                raise self._error(line, f"{len(row)} cells for {len(columns)} columns", "one cell per column")
+                raise self._error(line, f"{len(row)} cells for {len(columns)} columns", "write one cell per column")
             cells = dict(zip(columns, map(str.strip, row), strict=True))
             names.append(self._relative(cells["path"], line))
             self.persons.append(cells.get("person", ""))
@@ -150,7 +152,7 @@ class _Table:
         raise self._error(
             line,
             f"role {text!r}; expected one of {', '.join(roles)}",
-            f"did you mean {near}?" if near else "leave the column out where all images are of one kind",
+            f"did you mean {near}?" if near else "leave the column out if all images have the same role",
         )
 
     def _relative(self, text: str, line: int) -> str:
@@ -158,10 +160,10 @@ class _Table:
         if name.startswith(self._prefix):
             name = name.removeprefix(self._prefix)
         if not text or name == ".":
-            raise self._error(line, "has no path", "name an image in every row")
+            raise self._error(line, "has no path", "give a path in every row")
         if name.startswith("/") or name.split("/", 1)[0] == "..":
             raise self._error(
-                line, f"{text} lies outside of {self._root}", "name a folder that holds all: --root FOLDER"
+                line, f"{text} is outside {self._root}", "name a folder that contains all images: --root FOLDER"
             )
         return name
 
@@ -170,7 +172,7 @@ class _Table:
         if repeated:
             twice = [f"{self.names[row]} (line {self._lines[row]})" for row in repeated]
             raise DataError(
-                f"{self._path}: {len(twice):,} paths were there before: {name_some(twice)}",
+                f"{self._path}: {len(twice):,} paths are repeated: {name_some(twice)}",
                 hint="keep one row per image",
             )
 
@@ -179,7 +181,7 @@ class _Table:
 
 
 def number_texts(texts: Sequence[str], *, unknown: int, what: str) -> list[int]:
-    """Numbers for a column of texts: their own where all are whole numbers from -1, else from 1 in sorted order.
+    """Numbers for a column of texts: their own if all are whole numbers from -1, else from 1 in sorted order.
 
     >>> number_texts(["7", "", "-1"], unknown=-1, what="column person")
     [7, -1, -1]
@@ -187,30 +189,31 @@ def number_texts(texts: Sequence[str], *, unknown: int, what: str) -> list[int]:
     [2, 1, 2]
 
     Args:
-        texts: (N) cells; an empty one is unknown.
+        texts: (N) cells; an empty one means unknown.
         unknown: the number of an empty cell.
         what: the column, for the error.
 
     Raises:
-        DataError: one number is written in two ways, as 7 and 007.
+        DataError: one number is written in two ways, such as 7 and 007.
     """
-    different = sorted({text for text in texts if text})
-    if all(NUMBER.fullmatch(text) for text in different):
-        numbers = {text: int(text) for text in different}
-        if len(set(numbers.values())) < len(different):
+    distinct = sorted({text for text in texts if text})
+    if all(NUMBER.fullmatch(text) for text in distinct):
+        numbers = {text: int(text) for text in distinct}
+        if len(set(numbers.values())) < len(distinct):
             known = list(numbers.values())
-            twice = [text for text in different if known.count(numbers[text]) > 1]
+            twice = [text for text in distinct if known.count(numbers[text]) > 1]
             raise DataError(
-                f"{what}: the same numbers, written differently: {name_some(twice)}", hint="write them in one way"
+                f"{what}: the same number in different spellings: {name_some(twice)}",
+                hint="write each number in one way only",
             )
     else:
-        numbers = {text: number for number, text in enumerate(different, start=1)}
+        numbers = {text: number for number, text in enumerate(distinct, start=1)}
     numbers[""] = unknown
     return [numbers[text] for text in texts]
 
 
 def find_table(path: Path) -> Path:
-    """The table a user means: a file, or the only CSV in a folder.
+    """The table at a path: the file itself, or the only CSV in a folder.
 
     Raises:
         DataError: there is none, or more than one.
@@ -230,7 +233,7 @@ def list_tables(folder: Path) -> list[Path]:
 
 
 def has_path_column(path: Path) -> bool:
-    """Whether a CSV begins with a header that has a column `path`."""
+    """Whether the header of a CSV has a column `path`."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as stream:
             return "path" in [cell.strip() for cell in next(csv.reader(stream), [])]
@@ -242,14 +245,14 @@ def _check_header(path: Path, cells: list[str]) -> list[str]:
     columns = [cell.strip() for cell in cells]
     unknown = [column for column in columns if column not in COLUMNS]
     if unknown and "path" not in columns and len(columns) == 1:
-        what = f"its header is {unknown[0]!r}; columns divided by commas were expected, path among them"
+        what = f"its header is {unknown[0]!r}; columns separated by commas were expected, path among them"
     elif unknown:
         near = nearest_name(unknown[0].lower(), COLUMNS)
         what = f"unknown column {unknown[0]!r}" + (f"; did you mean {near}?" if near else "")
     elif len(set(columns)) < len(columns):
         what = f"a column occurs twice in {', '.join(columns)}"
     elif "path" not in columns:
-        what = f"no column path in its header ({', '.join(columns) or 'the file is empty'})"
+        what = f"no path column in its header ({', '.join(columns) or 'the file is empty'})"
     else:
         return columns
-    raise DataError(f"{path}: {what}", hint="the header is path,person,camera,role; all but path may be left out")
+    raise DataError(f"{path}: {what}", hint="the header is path,person,camera,role; all but path are optional")

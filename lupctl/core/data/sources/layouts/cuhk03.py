@@ -1,4 +1,4 @@
-"""CUHK03 in the new protocol from its published index files (Zhong et al. 2017, arXiv 1701.08398)."""
+"""CUHK03 in the new protocol, from its published index files (Zhong et al. 2017, arXiv 1701.08398)."""
 
 from functools import cached_property
 from pathlib import Path
@@ -17,21 +17,21 @@ from lupctl.core.system.examples import name_some
 INDEX_NAME: Final = "cuhk03_new_protocol_config_{boxes}.mat"
 PARTS: Final[tuple[tuple[Dataset, str], ...]] = (("cuhk03-labeled", "labeled"), ("cuhk03-detected", "detected"))
 BOXES: Final = tuple(boxes for _, boxes in PARTS)
-# Images of both kinds of boxes carry the same names, so that they lie in folders of their own.
+# Images with labeled and with detected boxes have the same names, so each kind has its own folder.
 IMAGE_FOLDERS: Final = ("images_{boxes}", "{boxes}", "cuhk03_{boxes}", "")
 INDICES: Final[dict[str, Role]] = {"train_idx": "train", "query_idx": "query", "gallery_idx": "gallery"}
 CLASSIC_NAME: Final = "cuhk-03.mat"
-HINT = "take the index file again from https://github.com/zhunzhong07/person-re-ranking/tree/master/CUHK03-NP"
+HINT = "download the index file again from https://github.com/zhunzhong07/person-re-ranking/tree/master/CUHK03-NP"
 
 
 class Cuhk03IndexSource:
-    """The images that an index file of the new protocol names, beside it.
+    """The images listed in an index file of the new protocol, next to it.
 
     Args:
-        index: `cuhk03_new_protocol_config_labeled.mat` or `..._detected.mat`, or a folder that holds one of them.
-        dataset: the name the pack will carry.
-        terms: terms of use, where they are known.
-        root: the folder of the extracted images; by default looked for beside the index.
+        index: `cuhk03_new_protocol_config_labeled.mat` or `..._detected.mat`, or a folder that contains one of them.
+        dataset: the name to store in the pack.
+        terms: terms of use, if known.
+        root: the folder of the extracted images; by default searched for next to the index.
 
     Raises:
         DataError: no index, both of them, the file of the classic protocol, or no folder of images.
@@ -49,10 +49,10 @@ class Cuhk03IndexSource:
         return self._tree.facts(index=self.index.name)
 
     def list_images(self) -> Samples:
-        """Every image of the index, sorted by (role, name); files are not looked for.
+        """Every image of the index, sorted by (role, name); whether the files exist is not checked.
 
         Raises:
-            FormatError: the index is damaged, or its parts do not fit together.
+            FormatError: the index is damaged or inconsistent.
         """
         return self._samples
 
@@ -81,7 +81,7 @@ class Cuhk03IndexSource:
         found = next((folder for folder in folders if (folder / first).is_file()), None)
         if found is None:
             raise DataError(
-                f"{self.index}: its first image {first} lies in none of {', '.join(map(str, folders))}",
+                f"{self.index}: its first image {first} is in none of {', '.join(map(str, folders))}",
                 hint=f"put the extracted images into {folders[0]}, or name their folder with --root",
             )
         return found
@@ -93,7 +93,7 @@ def index_files(root: Path) -> list[Path]:
 
 
 def find_index(path: Path) -> Path:
-    """The index a user means.
+    """The index file at a path: the file itself, or the only one in a folder.
 
     Raises:
         DataError: there is none, both are there, or it is the file of the classic protocol.
@@ -102,7 +102,7 @@ def find_index(path: Path) -> Path:
     if path.is_file():
         if not any(boxes in path.name for boxes in BOXES):
             raise DataError(
-                f"{path}: its name says neither labeled nor detected, as {INDEX_NAME.format(boxes='labeled')} does",
+                f"{path}: its name contains neither labeled nor detected, unlike {INDEX_NAME.format(boxes='labeled')}",
                 hint="rename it as published",
             )
         return path
@@ -110,20 +110,22 @@ def find_index(path: Path) -> Path:
     if len(found) == 1:
         return found[0]
     if found:
-        raise DataError(f"{path}: holds the index of labeled and of detected boxes", hint=f"name one: {found[0]}")
-    raise DataError(f"{path}: holds no {INDEX_NAME.format(boxes='(labeled|detected)')}", hint=HINT)
+        raise DataError(
+            f"{path}: contains the indices of both labeled and detected boxes", hint=f"name one: {found[0]}"
+        )
+    raise DataError(f"{path}: contains no {INDEX_NAME.format(boxes='(labeled|detected)')}", hint=HINT)
 
 
 def find_parts(root: Path) -> list[tuple[Dataset, Path]]:
-    """The datasets of CUHK03's new protocol that a folder holds: with labeled and with detected boxes.
+    """The datasets of CUHK03's new protocol that a folder contains: with labeled and with detected boxes.
 
     Returns:
         each with its folder in Market-1501's layout, else with its index file; empty for any other folder.
     """
     if not root.is_dir():
         return []
-    for place in (root, *sorted(entry for entry in root.iterdir() if entry.is_dir())):
-        folders = [(name, place / boxes) for name, boxes in PARTS if has_market_folders(place / boxes)]
+    for parent in (root, *sorted(entry for entry in root.iterdir() if entry.is_dir())):
+        folders = [(name, parent / boxes) for name, boxes in PARTS if has_market_folders(parent / boxes)]
         if folders:
             return folders
     indices = {path.name: path for path in index_files(root)}
@@ -131,7 +133,7 @@ def find_parts(root: Path) -> list[tuple[Dataset, Path]]:
 
 
 def refuse_classic(path: Path) -> None:
-    """Refuses the classic release, with which the new protocol is confused.
+    """Refuses the classic release, which is often confused with the new protocol.
 
     Raises:
         DataError: `path` is its file, or a folder with its file and without the new protocol's.
@@ -141,33 +143,35 @@ def refuse_classic(path: Path) -> None:
     )
     if classic:
         raise DataError(
-            f"{path}: CUHK03 of the classic protocol (1,367 and 100 persons, 20 splits), another benchmark than the "
-            "new protocol (767 and 700 persons) that is read here",
+            f"{path}: CUHK03 in the classic protocol (1,367 and 100 persons, 20 splits), a different benchmark from "
+            "the new protocol (767 and 700 persons) that is read here",
             hint=f"get the images of CUHK03-NP, or {INDEX_NAME.format(boxes='labeled')} and the extracted images",
         )
 
 
 def read_index(path: Path) -> dict[str, Any]:
-    """An index file: `filelist` (list of N names), `labels` and `camId` (N), and the three rows of indices from 1.
+    """The index: `filelist` (list of N names), `labels` and `camId` (N), and the three arrays of indices from 1.
 
     Raises:
-        DataError: scipy is missing, which reads MATLAB's files.
-        FormatError: no MATLAB 5 file, a part is missing, or the parts do not fit together.
+        DataError: scipy, which reads MATLAB files, is not installed.
+        FormatError: not a MATLAB 5 file, or parts are missing or inconsistent.
     """
     try:
         from scipy.io import loadmat  # an extra: only this layout needs it
     except ImportError as error:
         raise DataError(
-            f"{path}: reading MATLAB's files needs scipy, which is not installed", hint="pip install 'lupctl[mat]'"
+            f"{path}: reading MATLAB files needs scipy, which is not installed", hint="pip install 'lupctl[mat]'"
         ) from error
     try:
         found = loadmat(path, variable_names=[*INDICES, "filelist", "labels", "camId"])
         config: dict[str, Any] = {key: _numbers(found[key]) for key in (*INDICES, "labels", "camId")}
         config["filelist"] = [str(cell.item()) for cell in found["filelist"].ravel()]
     except KeyError as error:
-        raise FormatError(f"{path}: has no {error.args[0]}, which the new protocol's index holds", hint=HINT) from error
-    except Exception as error:  # scipy meets damage with whatever its parser stumbles over
-        raise FormatError(f"{path}: no MATLAB 5 file, or damaged ({error})", hint=HINT) from error
+        raise FormatError(
+            f"{path}: has no {error.args[0]}, which an index of the new protocol contains", hint=HINT
+        ) from error
+    except Exception as error:  # scipy raises whatever its parser stumbles over
+        raise FormatError(f"{path}: not a MATLAB 5 file, or damaged ({error})", hint=HINT) from error
     _check_index(path, config)
     return config
 
@@ -182,12 +186,12 @@ def _check_index(path: Path, config: dict[str, Any]) -> None:
         if len(config[key]) != count:
             raise FormatError(f"{path}: {len(config[key]):,} {key} for {count:,} files", hint=HINT)
         if count and not (config[key].min() >= 0 and config[key].max() <= np.iinfo(np.int16).max):
-            raise FormatError(f"{path}: {key} lie between {config[key].min()} and {config[key].max()}", hint=HINT)
+            raise FormatError(f"{path}: {key} are between {config[key].min()} and {config[key].max()}", hint=HINT)
     rows = np.concatenate([config[key] for key in INDICES])
     outside = rows[(rows < 1) | (rows > count)]
     if len(outside):
         raise FormatError(
-            f"{path}: {len(outside):,} indices lie outside of 1 to {count:,}: {name_some(outside)}",
+            f"{path}: {len(outside):,} indices are outside 1 to {count:,}: {name_some(outside)}",
             hint=HINT,
         )
     numbers, times = np.unique(rows, return_counts=True)

@@ -1,4 +1,4 @@
-"""Any tree of images, without labels."""
+"""Any folder tree of images, without labels."""
 
 import re
 from itertools import repeat
@@ -11,18 +11,18 @@ from lupctl.core.formats.pack.samples import Samples
 # country/city/{frame:08d}_{object:04d}.jpg, as LUPerson's published script writes it.
 WITHOUT_VIDEO = re.compile(r"[^/]+/[^/]+/\d{8}_\d{4}\.jpg")
 COLLISIONS = (
-    "names are country/city/frame_object without the video, as LUPerson's published script writes them: of two videos "
-    "of a city with the same frame and object, it kept one crop and dropped the other"
+    "names are country/city/frame_object without the video, as LUPerson's published script writes them: if two "
+    "videos of a city had the same frame and object, it kept one crop and dropped the other"
 )
 
 
 class ImagesSource:
-    """Every image file below a folder; nothing is known about who is on it.
+    """Every image file below a folder; who is in it is unknown.
 
     Args:
         root: the folder.
-        dataset: the name the pack will carry.
-        terms: terms of use, where they are known.
+        dataset: the name to store in the pack.
+        terms: terms of use, if known.
     """
 
     def __init__(self, root: Path, *, dataset: str, terms: str = "") -> None:

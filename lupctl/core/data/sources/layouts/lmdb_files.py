@@ -1,4 +1,4 @@
-"""Finding and opening an LMDB."""
+"""Finds and opens an LMDB."""
 
 import os
 import threading
@@ -18,7 +18,7 @@ _opening = threading.Lock()
 
 
 def import_lmdb(path: Path) -> Any:
-    """The package lmdb.
+    """The lmdb package.
 
     Raises:
         DataError: it is not installed.
@@ -34,7 +34,7 @@ def import_lmdb(path: Path) -> Any:
 
 @contextmanager
 def damage_named(path: Path) -> Iterator[None]:
-    """Turns what the library says of a database whose pages are damaged into one line that names it.
+    """Turns the library's error about damaged pages into one line that names the database.
 
     Raises:
         FormatError: the database is damaged.
@@ -43,20 +43,20 @@ def damage_named(path: Path) -> Iterator[None]:
     try:
         yield
     except lmdb.Error as error:
-        raise FormatError(f"{path}: a damaged LMDB ({error})", hint="copy the database again") from error
+        raise FormatError(f"{path}: damaged LMDB ({error})", hint="copy the database again") from error
 
 
 def open_environment(lmdb: Any, path: Path) -> Any:
-    """A database, open for reading; the same object for all sources of this process that read it.
+    """A database, opened for reading; all sources of this process that read it share one object.
 
     Raises:
-        FormatError: it is no LMDB, damaged, or cut short.
+        FormatError: it is not an LMDB, or is damaged or cut short.
     """
-    place = (os.getpid(), os.path.realpath(path))
+    key = (os.getpid(), os.path.realpath(path))
     with _opening:
-        environment = _environments.get(place)
+        environment = _environments.get(key)
         if environment is None:
-            environment = _environments[place] = _open_environment(lmdb, path)
+            environment = _environments[key] = _open_environment(lmdb, path)
         return environment
 
 
@@ -67,8 +67,8 @@ def _open_environment(lmdb: Any, path: Path) -> Any:
             os.fspath(path), subdir=path.is_dir(), readonly=True, lock=False, readahead=False, meminit=False
         )
     except lmdb.Error as error:
-        raise FormatError(f"{path}: no LMDB that can be read ({error})", hint="copy the database again") from error
-    # Reading a page beyond the end of the file would end the process with a bus error.
+        raise FormatError(f"{path}: not a readable LMDB ({error})", hint="copy the database again") from error
+    # Reading a page beyond the end of the file would kill the process with a bus error.
     needed = (environment.info()["last_pgno"] + 1) * environment.stat()["psize"]
     if data.stat().st_size < needed:
         environment.close()
@@ -78,17 +78,17 @@ def _open_environment(lmdb: Any, path: Path) -> Any:
 
 
 def data_file(path: Path) -> Path:
-    """The one file of a database, whether its folder is named or itself."""
+    """The one file of a database, given its folder or the file itself."""
     return path / DATA_NAME if path.is_dir() else path
 
 
 def has_database(root: Path) -> bool:
-    """Whether an LMDB lies in a folder or directly below it."""
+    """Whether an LMDB is in a folder or directly below it."""
     return bool(_databases(root))
 
 
 def find_database(path: Path) -> Path:
-    """The database a user means: a folder with data.mdb, the only such folder directly below it, or a single file.
+    """The database at a path: a folder with data.mdb, the only such folder directly below it, or a single file.
 
     Raises:
         DataError: there is none, or more than one.
@@ -98,8 +98,8 @@ def find_database(path: Path) -> Path:
     found = _databases(path) if path.is_dir() else []
     if len(found) == 1:
         return found[0]
-    what = f"holds {len(found)} LMDBs: {name_some(found)}" if found else f"holds no LMDB ({DATA_NAME})"
-    raise DataError(f"{path}: {what}; one was expected", hint="name the folder that holds it")
+    what = f"contains {len(found)} LMDBs: {name_some(found)}" if found else f"contains no LMDB ({DATA_NAME})"
+    raise DataError(f"{path}: {what}; one was expected", hint="name the folder that contains it")
 
 
 def _databases(root: Path) -> list[Path]:

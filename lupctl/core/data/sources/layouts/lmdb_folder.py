@@ -34,22 +34,22 @@ from lupctl.core.system.strings import (
     sort_rows,
 )
 
-# Values are JPEG files; the image folder that circulates has the same names, keys with this ending.
+# Values are JPEG files; the image folder in circulation has the same names: keys with this suffix.
 SUFFIX: Final = ".jpg"
 # LUPerson-NL: video, person, frame, object.
 NL_KEY = re.compile(r"\d{5}_(\d{6})_\d{7}_\d{2}")
-TOLD: Final[dict[Labels, str]] = {
+LABEL_NOTES: Final[dict[Labels, str]] = {
     "none": "no persons",
     "pids": "persons from its pids",
     "vids": "no persons; its vids are not kept, the keys name the videos",
     "persons in keys": "persons from the keys, as LUPerson-NL writes them",
 }
-HINT = "copy the database again; lupctl data pack DIR --keys none reads what is in it"
+HINT = "copy the database again; or pack what is in it: lupctl data pack DIR --keys none"
 
 
 @dataclass(frozen=True)
 class _Listed:
-    """What is in the database, and where its persons come from, or that there are none."""
+    """The images in the database, and where their persons come from, if any."""
 
     samples: Samples
     labels: Labels
@@ -58,17 +58,17 @@ class _Listed:
 class LmdbSource:
     """The values of an LMDB; each is an encoded image.
 
-    With persons (a dict with `pids`, or keys as LUPerson-NL writes them) images are for training, else unlabelled.
-    The database is opened for reading alone, without locking, read-ahead and memory initialisation, once per process.
+    Images with persons (a dict with `pids`, or keys as LUPerson-NL writes them) are for training, others unlabelled.
+    The database is opened read-only, without locking, read-ahead and memory initialisation, once per process.
 
     Args:
-        path: the database, a folder with data.mdb or a single file; or a folder with one such folder.
-        dataset: the name the pack will carry.
-        terms: terms of use, where they are known.
+        path: the database, a folder with data.mdb or a single file; or a folder that contains one such folder.
+        dataset: the name to store in the pack.
+        terms: terms of use, if known.
         keys: the key file, see `find_key_file`.
 
     Raises:
-        DataError: there is no database, or its key file cannot be told.
+        DataError: there is no database, or its key file is missing or ambiguous.
     """
 
     def __init__(self, path: Path, *, dataset: str, terms: str = "", keys: str | None = None) -> None:
@@ -94,7 +94,7 @@ class LmdbSource:
         }
 
     def digest(self, samples: Samples) -> tuple[str, int | None]:
-        """Stands for the database by its size and time, and for keys and labels; with the database's bytes."""
+        """A digest of the database's size and time and of keys and labels, and the size in bytes."""
         found = data_file(self.path).stat()
         digest = hashlib.sha256(f"lmdb {found.st_size} {found.st_mtime_ns}\0".encode())
         digest.update(np.ascontiguousarray(samples.person).data)
@@ -106,8 +106,8 @@ class LmdbSource:
         """Every key, sorted, as a name ending in .jpg; no value is read.
 
         Raises:
-            DataError: the key file asks for a global, or keys are no texts.
-            FormatError: database or key file are damaged.
+            DataError: the key file asks for a global, or keys are not text.
+            FormatError: the database or the key file is damaged.
         """
         return self._listed.samples
 
@@ -132,10 +132,10 @@ class LmdbSource:
         return encoded
 
     def read_block(self, begin: int, end: int) -> list[memoryview] | None:
-        """The values of rows `begin` to `end - 1` of the list, where they lie in the database's mapped file.
+        """The values of rows `begin` to `end - 1` of the list, as views of the database's mapped file.
 
         Returns:
-            None where the database does not have one of the keys.
+            None if the database lacks one of the keys.
 
         Raises:
             FormatError: the database is damaged.
@@ -151,10 +151,10 @@ class LmdbSource:
         return None if None in values else cast(list[memoryview], values)
 
     def read_ahead(self, row: int) -> None:
-        """Has the system fetch what lies behind a row's value, on the guess that values lie in the order of their keys.
+        """Asks the system to fetch what follows a row's value, assuming that values are stored in key order.
 
-        Without it each value waits for the disk, as the library is told not to read ahead; where the guess is wrong,
-        one reading of the whole file more is what it costs.
+        Without it each value waits for the disk, because the library is told not to read ahead. If the assumption is
+        wrong, the cost is reading the whole file once more.
         """
         self._ahead.move(row / max(len(self._listed.samples), 1))
 
@@ -174,7 +174,7 @@ class LmdbSource:
         named = StringColumnBuilder()
         for block in keyed.keys.encoded_blocks():
             named.extend_encoded([key + SUFFIX.encode() for key in block])
-        del keyed  # millions of keys are not kept beside as many names
+        del keyed  # frees millions of keys before as many names are sorted
         names = named.build()
         if len(find_falls(names)):
             order = sort_rows(names)
@@ -183,7 +183,7 @@ class LmdbSource:
             case "pids":
                 samples = build_uniform(names, numbers.data, "train")
             case "persons in keys":
-                # The rule fixes where the digits stand.
+                # The rule fixes where the digits are.
                 samples = build_uniform(names, (int(name[6:12]) for name in names), "train")
             case "none" | "vids":
                 samples = build_uniform(names, repeat(JUNK), "unlabelled")
@@ -191,8 +191,8 @@ class LmdbSource:
 
     def _describe_keys(self) -> str:
         count, entries = len(self._listed.samples), self._num_entries
-        origin = f"{count:,} keys of {self.key_file.name}" if self.key_file else "every key of the database"
-        return f"{origin}, {entries:,} entries in the database; {TOLD[self._listed.labels]}"
+        origin = f"{count:,} keys from {self.key_file.name}" if self.key_file else "every key of the database"
+        return f"{origin}, {entries:,} entries in the database; {LABEL_NOTES[self._listed.labels]}"
 
     @cached_property
     def _num_entries(self) -> int:
@@ -201,7 +201,7 @@ class LmdbSource:
 
     def _walk(self) -> StringColumn:
         keys = StringColumnBuilder()
-        # The library fetches a key's value, too, though nobody asks for it.
+        # The library also fetches the value of each key, although it is not requested.
         ahead, entries = ReadAhead(data_file(self.path)), max(self._num_entries, 1)
         with damage_named(self.path), self._environment.begin() as transaction, transaction.cursor() as cursor:
             walk = cursor.iternext(keys=True, values=False)
@@ -211,27 +211,27 @@ class LmdbSource:
                     keys.extend_encoded(block)
                 except UnicodeDecodeError as error:
                     raise DataError(
-                        f"{self.path}: holds a key that is no UTF-8 text ({_first_strange(block)!r})",
+                        f"{self.path}: contains a key that is not UTF-8 text ({_first_strange(block)!r})",
                         hint="name the keys to read with --keys FILE",
                     ) from error
         return keys.build()
 
     def _open_here(self) -> Any:
-        """What reads a value in this thread; the database is opened once in each process."""
+        """The function that reads a value in this thread; the database is opened once in each process."""
         lmdb = import_lmdb(self.path)
         with self._opening:
             if self._process != os.getpid():
-                # What a fork brought along is let go first: a process has a database open once.
+                # What was inherited from a fork is released first: a process may open a database only once.
                 self._local, self._environment = threading.local(), None
                 self._environment = open_environment(lmdb, self.path)
                 self._process = os.getpid()
-        # A reading transaction sees a fixed state, and may be used by one thread at a time.
+        # A read transaction sees a fixed state, and may be used by one thread at a time.
         self._local.get = self._environment.begin(buffers=False).get
         return self._local.get
 
 
 def _first_strange(keys: Sequence[bytes]) -> bytes:
-    """The beginning of the first key that is no UTF-8 text."""
+    """The beginning of the first key that is not UTF-8 text."""
     for key in keys:
         try:
             key.decode("utf-8")

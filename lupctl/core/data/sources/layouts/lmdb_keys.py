@@ -1,4 +1,4 @@
-"""The key file beside an LMDB of crops: which keys there are, and which persons they show."""
+"""The key file next to an LMDB of crops: its keys, and the persons they show."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,12 +19,12 @@ HINT = "name the right file with --keys, or leave it out with --keys none"
 
 @dataclass(frozen=True)
 class KeyFile:
-    """What a key file says.
+    """The contents of a key file.
 
     Args:
-        keys: (N) in the file's order.
+        keys: (N) in file order.
         labels: what `numbers` are: persons, videos, or nothing.
-        numbers: (N) int64; empty without labels.
+        numbers: (N) int64; empty if there are none.
     """
 
     keys: StringColumn
@@ -33,14 +33,14 @@ class KeyFile:
 
 
 def find_key_file(database: Path, named: str | None) -> Path | None:
-    """The key file of a database: the one that was named, else the only pickle inside its folder or beside it.
+    """The key file of a database: the one that was named, else the only pickle inside its folder or next to it.
 
     Args:
         database: the LMDB, a folder or a single file.
-        named: a path, or the name of a file inside or beside the database; `none` takes no file.
+        named: a path, or the name of a file inside or next to the database; `none` for no file.
 
     Returns:
-        None where there is none, or none is wanted.
+        None if there is none, or `named` is `none`.
 
     Raises:
         DataError: the named file is not there, or there are several.
@@ -63,48 +63,48 @@ def find_key_file(database: Path, named: str | None) -> Path | None:
 
 
 def read_key_file(path: Path) -> KeyFile:
-    """A pickled list of keys, or a dict with `keys` and perhaps `pids` or `vids`; nothing in the file is run.
+    """A pickled list of keys, or a dict with `keys` and perhaps `pids` or `vids`; no code in the file is run.
 
     Raises:
         DataError: the pickle asks for a global.
-        FormatError: it is no pickle, or holds something else.
+        FormatError: it is not a pickle, or contains something else.
     """
-    held = load_plain(path)
-    if isinstance(held, list):
-        return KeyFile(_check_keys(path, held), "none", np.empty(0, np.int64))
-    if not isinstance(held, dict) or "keys" not in held:
-        shown = f"a dict with {name_some(map(repr, held))}" if isinstance(held, dict) else type(held).__name__
-        raise FormatError(f"{path}: holds {shown}; a list of keys or a dict with 'keys' was expected", hint=HINT)
-    keys = _check_keys(path, held["keys"])
-    if "pids" in held:
-        return KeyFile(keys, "pids", _check_numbers(path, "pids", held["pids"], len(keys)))
-    if "vids" in held:
-        return KeyFile(keys, "vids", _check_numbers(path, "vids", held["vids"], len(keys)))
+    content = load_plain(path)
+    if isinstance(content, list):
+        return KeyFile(_check_keys(path, content), "none", np.empty(0, np.int64))
+    if not isinstance(content, dict) or "keys" not in content:
+        shown = f"a dict with {name_some(map(repr, content))}" if isinstance(content, dict) else type(content).__name__
+        raise FormatError(f"{path}: contains {shown}; a list of keys or a dict with 'keys' was expected", hint=HINT)
+    keys = _check_keys(path, content["keys"])
+    if "pids" in content:
+        return KeyFile(keys, "pids", _check_numbers(path, "pids", content["pids"], len(keys)))
+    if "vids" in content:
+        return KeyFile(keys, "vids", _check_numbers(path, "vids", content["vids"], len(keys)))
     return KeyFile(keys, "none", np.empty(0, np.int64))
 
 
-def _check_keys(path: Path, held: Any) -> StringColumn:
-    if not isinstance(held, list):
-        raise FormatError(f"{path}: its keys are a {type(held).__name__}; a list was expected", hint=HINT)
+def _check_keys(path: Path, content: Any) -> StringColumn:
+    if not isinstance(content, list):
+        raise FormatError(f"{path}: its keys are a {type(content).__name__}; a list was expected", hint=HINT)
     keys = StringColumnBuilder()
-    for key in held:
+    for key in content:
         if not isinstance(key, str | bytes):
-            raise FormatError(f"{path}: {key!r} among its keys; texts were expected", hint=HINT)
+            raise FormatError(f"{path}: {key!r} is among its keys; text was expected", hint=HINT)
         try:
             keys.append(key if isinstance(key, str) else key.decode("utf-8"))
         except UnicodeDecodeError as error:
-            raise FormatError(f"{path}: the key {key!r} is no UTF-8 text", hint=HINT) from error
+            raise FormatError(f"{path}: the key {key!r} is not UTF-8 text", hint=HINT) from error
     return keys.build()
 
 
-def _check_numbers(path: Path, name: str, held: Any, count: int) -> NDArray[np.int64]:
-    if not isinstance(held, list) or len(held) != count:
-        shown = f"{len(held):,}" if isinstance(held, list) else type(held).__name__
+def _check_numbers(path: Path, name: str, content: Any, count: int) -> NDArray[np.int64]:
+    if not isinstance(content, list) or len(content) != count:
+        shown = f"{len(content):,}" if isinstance(content, list) else type(content).__name__
         raise FormatError(f"{path}: {shown} {name} for {count:,} keys", hint=HINT)
-    strange = next((number for number in held if type(number) is not int), None)
+    strange = next((number for number in content if type(number) is not int), None)
     try:
         if strange is None:
-            return np.fromiter(held, np.int64, count)
+            return np.fromiter(content, np.int64, count)
     except OverflowError as error:
         raise FormatError(f"{path}: a number among its {name} is too large ({error})", hint=HINT) from error
-    raise FormatError(f"{path}: {strange!r} among its {name}; whole numbers were expected", hint=HINT)
+    raise FormatError(f"{path}: {strange!r} is among its {name}; whole numbers were expected", hint=HINT)

@@ -11,14 +11,14 @@ NAME_RULE = re.compile(r"(\d{6})_\d{7}_\d{2}\.\w+")
 
 
 class LupersonNlSource:
-    """Crops of tracked persons: the number of the track is a person's, and wrong now and then.
+    """Crops of tracked persons: the track number is used as the person number, and is sometimes wrong.
 
-    They are for training only, whatever lies on them; cameras are unknown.
+    All images are for training; cameras are unknown.
 
     Args:
-        root: the folder that holds country/city/video.
-        dataset: the name the pack will carry.
-        terms: terms of use, where they are known.
+        root: the folder that contains country/city/video.
+        dataset: the name to store in the pack.
+        terms: terms of use, if known.
     """
 
     def __init__(self, root: Path, *, dataset: str = "luperson-nl", terms: str = "") -> None:
@@ -35,15 +35,15 @@ class LupersonNlSource:
         """Every image, sorted by name.
 
         Raises:
-            DataError: no image, or names that carry no person.
+            DataError: no image, or names without a person.
         """
         names = self._tree.scan.names
         self._tree.refuse(
             [name for name in names if not names_person(name)],
-            "carry no person, as 000123_0004567_02.jpg (person, frame, object) does",
+            "contain no person, unlike 000123_0004567_02.jpg (person, frame, object)",
             hint="pack them without persons: --layout images",
         )
-        # The rule fixes where the digits stand.
+        # The rule fixes where the digits are.
         return build_uniform(names, (int(name[name.rfind("/") + 1 :][:6]) for name in names), "train")
 
     def read(self, name: str) -> bytes:

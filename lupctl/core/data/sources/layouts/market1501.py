@@ -15,32 +15,32 @@ from lupctl.core.system.examples import name_some
 
 FOLDERS: Final[dict[str, Role]] = {"bounding_box_train": "train", "query": "query", "bounding_box_test": "gallery"}
 # 0002_c1s1_000841_01.jpg: person, camera, sequence, frame, box. Person -1 is junk, 0000 a distractor.
-# Only the beginning is needed, and the family of datasets that copied the rule differs in the rest.
+# Only the beginning is needed; the datasets that copied the rule differ in the rest.
 NAME_RULE = re.compile(r"(-1|\d{1,18})_c(\d{1,4})(?!\d)")
 
 
-# DukeMTMC-reID's own way of naming: person, camera, frame of the whole recording.
+# DukeMTMC-reID's own naming scheme: person, camera, frame of the whole recording.
 DUKE_RULE = re.compile(r"/\d{4}_c[1-8]_f\d{7}\.jpg$")
-# One circulating copy of MSMT17 in this layout lost a part of its gallery (github.com/zhunzhong07/ECN/issues/11).
+# One circulating copy of MSMT17 in this layout lost part of its gallery (github.com/zhunzhong07/ECN/issues/11).
 SHORT_MSMT17_GALLERY = 60_910
 
 Row = tuple[Role, str, int, int]
 
 
 class Market1501Source:
-    """A folder in Market-1501's layout, or one that holds such a folder, as the published archive does.
+    """A folder in Market-1501's layout, or one that contains such a folder, as the published archive does.
 
-    In the family of datasets that share the layout, person 0 is a distractor of the gallery. Where it is one to train
-    on, as in the re-layout of MSMT17 that LUPerson's fine-tuning used, numbers are moved: see `numbering`.
+    In the datasets that share this layout, person 0 is a distractor of the gallery. Where it is a training person, as
+    in the re-layout of MSMT17 that LUPerson's fine-tuning used, the numbers are shifted: see `numbering`.
 
     Args:
         root: the folder.
-        dataset: the name the pack will carry.
-        terms: terms of use, where they are known.
-        version: of MSMT17, where the user knows it; the layout does not tell.
+        dataset: the name to store in the pack.
+        terms: terms of use, if known.
+        version: of MSMT17, if the user gives it; the layout does not show it.
 
     Raises:
-        DataError: the three folders are not there.
+        DataError: the three folders are missing.
     """
 
     def __init__(
@@ -96,8 +96,8 @@ class Market1501Source:
                 rows.append((FOLDERS[folder], name, int(found[1]), int(found[2])))
         if strange:
             raise DataError(
-                f"{self.root}: {len(strange):,} of {len(self._tree.scan.names):,} file names name no person and "
-                f"camera, as 0002_c1s1_000841_01.jpg does: {name_some(strange)}",
+                f"{self.root}: {len(strange):,} of {len(self._tree.scan.names):,} file names contain no person and "
+                f"camera, unlike 0002_c1s1_000841_01.jpg: {name_some(strange)}",
                 hint="rename or remove these files, or pack with --layout images (no labels) or --layout persons",
             )
         return rows
@@ -111,18 +111,20 @@ class Market1501Source:
     def _describe_zero(self) -> str:
         gallery = sum(role == "gallery" for role, _, _, _ in self._rows)
         short = (
-            f"; its gallery of {gallery:,} images is the cut that circulates" if gallery == SHORT_MSMT17_GALLERY else ""
+            f"; its gallery of {gallery:,} images is the cut copy in circulation"
+            if gallery == SHORT_MSMT17_GALLERY
+            else ""
         )
         return f"{numbering.DESCRIPTION}{short}"
 
 
 def has_market_folders(root: Path) -> bool:
-    """Whether the three folders lie in `root`."""
+    """Whether `root` contains the three folders."""
     return all((root / folder).is_dir() for folder in FOLDERS)
 
 
 def find_market_root(root: Path) -> Path:
-    """The folder that holds the three folders: `root`, or the only one directly below it that does.
+    """The folder that contains the three folders: `root`, or the only one directly below it that does.
 
     Raises:
         DataError: there is none, or more than one.
@@ -136,11 +138,11 @@ def find_market_root(root: Path) -> Path:
         return below[0]
     if below:
         raise DataError(
-            f"{root}: holds {len(below)} datasets in Market-1501's layout: {name_some(below)}",
+            f"{root}: contains {len(below)} datasets in Market-1501's layout: {name_some(below)}",
             hint=f"name one: lupctl data pack {below[0]} --layout market1501 --name {below[0].name}",
         )
     there = name_some(sorted(entry.name for entry in root.iterdir())) or "nothing"
     raise DataError(
         f"{root}: Market-1501's layout has the folders {', '.join(FOLDERS)}; found {there}",
-        hint=f"put the three folders under {root}, or say what it is with --layout",
+        hint=f"put the three folders under {root}, or name the layout with --layout",
     )

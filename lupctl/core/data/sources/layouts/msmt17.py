@@ -1,4 +1,4 @@
-"""MSMT17 as its owners publish it: four list files beside the folders of images (Wei et al. 2018, arXiv 1711.08565)."""
+"""MSMT17 as its owners publish it: four list files next to the image folders (Wei et al. 2018, arXiv 1711.08565)."""
 
 import re
 from collections.abc import Iterator
@@ -26,17 +26,17 @@ PLAIN_FOLDERS: Final = ("train", "test")
 BLURRED_FOLDERS: Final = ("mask_train_v2", "mask_test_v2")
 # 0000/0000_000_01_0303morning_0008_0.jpg 0: the third field of the file's name is the camera, from 1.
 LINE_RULE = re.compile(
-    r"(?P<place>(?:[^/]+/)*[^/_]+_[^/_]+_(?P<camera>[0-9]{1,4})_[^/]*) +(?P<person>[0-9]{1,9})", re.ASCII
+    r"(?P<path>(?:[^/]+/)*[^/_]+_[^/_]+_(?P<camera>[0-9]{1,4})_[^/]*) +(?P<person>[0-9]{1,9})", re.ASCII
 )
 
 
 @dataclass(frozen=True)
 class Edition:
-    """Which MSMT17 this is.
+    """An edition of MSMT17.
 
     Args:
         version: v1, or v2 with blurred faces.
-        reason: what told.
+        reason: how the version was determined.
         folders: of training and of test images.
     """
 
@@ -46,20 +46,20 @@ class Edition:
 
 
 class Msmt17Source:
-    """The images that the four lists name.
+    """The images in the four lists.
 
-    Persons are numbered from 0 in training and from 0 again in testing; the pack moves them apart: see `numbering`.
+    Persons are numbered from 0 in training and from 0 again in testing; the pack shifts them apart: see `numbering`.
 
     Args:
-        root: the folder that holds the lists, or one with such a folder directly below it.
-        dataset: the name the pack will carry.
-        terms: terms of use, where they are known.
-        version: where the user says it; needed when folder names do not tell.
-        with_val: whether the images of list_val.txt are trained on, too.
+        root: the folder that contains the lists, or one with such a folder directly below it.
+        dataset: the name to store in the pack.
+        terms: terms of use, if known.
+        version: if the user gives it; required if the folder names do not show it.
+        with_val: whether the images of list_val.txt are also used for training.
 
     Raises:
-        DataError: the lists or the folders are not there, or nothing tells V1 from V2.
-        UsageError: `version` is not what the folders say.
+        DataError: the lists or the folders are missing, or V1 and V2 cannot be told apart.
+        UsageError: `version` contradicts the folders.
     """
 
     def __init__(
@@ -89,10 +89,10 @@ class Msmt17Source:
         return self._tree.facts(version=edition.version, val=self.with_val, notes=notes, **numbering.FACTS)
 
     def list_images(self) -> Samples:
-        """Every image of the lists, sorted by (role, name); files are not looked for.
+        """Every image of the lists, sorted by (role, name); whether the files exist is not checked.
 
         Raises:
-            DataError: a line that is no path and person, or names no camera.
+            DataError: a line is not a path and a person, or contains no camera.
         """
         return self._samples
 
@@ -117,22 +117,22 @@ class Msmt17Source:
                 bad.append(f"line {number}: {line.strip()!r}")
                 continue
             moved = numbering.move_person(int(found["person"]), role)
-            yield role, f"{folder}/{found['place']}", moved, int(found["camera"])
+            yield role, f"{folder}/{found['path']}", moved, int(found["camera"])
         if bad:
             raise DataError(
-                f"{path}: {len(bad):,} lines are no path and person, as "
-                f"'0000/0000_000_01_0303morning_0008_0.jpg 0' is: {name_some(bad)}",
-                hint="take the list from the dataset's archive again",
+                f"{path}: {len(bad):,} lines are not a path and a person, unlike "
+                f"'0000/0000_000_01_0303morning_0008_0.jpg 0': {name_some(bad)}",
+                hint="extract the list from the dataset's archive again",
             )
 
 
 def has_msmt17_lists(root: Path) -> bool:
-    """Whether any of the four lists lies in `root`."""
+    """Whether any of the four lists is in `root`."""
     return any((root / name).is_file() for name in LISTS)
 
 
 def find_msmt17_root(root: Path) -> Path:
-    """The folder that holds the four lists: `root`, or the only one directly below it that holds one of them.
+    """The folder that contains the four lists: `root`, or the only one directly below it that contains one of them.
 
     Raises:
         DataError: there is none, more than one, or a list is missing.
@@ -144,33 +144,33 @@ def find_msmt17_root(root: Path) -> Path:
     )
     if len(found) > 1:
         raise DataError(
-            f"{root}: holds {len(found)} copies of MSMT17: {name_some(found)}",
+            f"{root}: contains {len(found)} copies of MSMT17: {name_some(found)}",
             hint=f"name one: lupctl data pack {found[0]} --name msmt17",
         )
     missing = [name for name in LISTS if not found or not (found[0] / name).is_file()]
     if missing:
         raise DataError(
             f"{found[0] if found else root}: MSMT17 has the lists {', '.join(LISTS)}; missing: {', '.join(missing)}",
-            hint="unpack the dataset's archive again, all of it",
+            hint="unpack the whole archive of the dataset again",
         )
     return found[0]
 
 
 def find_edition(root: Path, asked: Version | None) -> Edition:
-    """V1 or V2, from the folders of images, else from the names of the folders above them, else from the user.
+    """V1 or V2: from the image folders, else from the user, else from the names of the folders above them.
 
     Raises:
-        DataError: there are no folders of images, or nothing tells.
-        UsageError: the user says another version than the folders.
+        DataError: there are no image folders, or the version cannot be determined.
+        UsageError: `asked` contradicts the folders.
     """
     blurred, plain = (all((root / name).is_dir() for name in names) for names in (BLURRED_FOLDERS, PLAIN_FOLDERS))
     if not blurred and not plain:
         raise DataError(
-            f"{root}: neither the folders {' and '.join(PLAIN_FOLDERS)} nor {' and '.join(BLURRED_FOLDERS)} are there",
-            hint="unpack the dataset's archive again, all of it",
+            f"{root}: has neither the folders {' and '.join(PLAIN_FOLDERS)} nor {' and '.join(BLURRED_FOLDERS)}",
+            hint="unpack the whole archive of the dataset again",
         )
     if blurred and plain and asked is None:
-        raise DataError(f"{root}: holds the folders of V1 and of V2", hint="say which one to take: --version v1")
+        raise DataError(f"{root}: contains the folders of both V1 and V2", hint="choose one: --version v1")
     if blurred and not (plain and asked == "v1"):
         if asked == "v1":
             raise UsageError(
@@ -178,7 +178,7 @@ def find_edition(root: Path, asked: Version | None) -> Edition:
             )
         return Edition("v2", f"it has the folders {' and '.join(BLURRED_FOLDERS)}", BLURRED_FOLDERS)
     if asked is not None:
-        return Edition(asked, f"as --version {asked} says; folders and lists of V1 and V2 are alike", PLAIN_FOLDERS)
+        return Edition(asked, f"from --version {asked}; V1 and V2 have the same folders and lists", PLAIN_FOLDERS)
     named = _version_above(root)
     if named is None:
         raise DataError(
@@ -191,7 +191,7 @@ def find_edition(root: Path, asked: Version | None) -> Edition:
 
 
 def _version_above(root: Path) -> tuple[Version, str] | None:
-    """The version in the name of the folder, or of the nearest one above it that names one."""
+    """The version in the name of the folder, or of the nearest one above it whose name has one."""
     versions: tuple[Version, ...] = ("v1", "v2")
     for folder in (root.absolute(), *root.absolute().parents):
         for version in versions:
@@ -205,5 +205,5 @@ def _read_lines(path: Path) -> list[str]:
         return path.read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
         raise DataError(
-            f"{path}: is no UTF-8 text ({error})", hint="take it from the dataset's archive again"
+            f"{path}: not UTF-8 text ({error})", hint="extract it from the dataset's archive again"
         ) from error

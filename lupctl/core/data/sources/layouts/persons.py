@@ -25,15 +25,15 @@ CAMERA_EXAMPLES: Final[dict[CameraRule, str]] = {
 class PersonsSource:
     """A folder per person, or the folders train, query and gallery with a folder per person in each.
 
-    Folders whose names are all numbers keep them (0 is read as a distractor, -1 as junk); otherwise persons are
-    numbered from 1 in the sorted order of their folders' names, over all roles together.
+    If all folder names are numbers, they are kept (0 is read as a distractor, -1 as junk); otherwise persons are
+    numbered from 1 in the sorted order of their folder names, across all roles.
 
     Args:
         root: the folder.
-        dataset: the name the pack will carry.
-        cameras: where the camera's number stands: `none` (unknown), `market` (`_c3` in the file name), `prefix` (the
+        dataset: the name to store in the pack.
+        cameras: where the camera number is found: `none` (unknown), `market` (`_c3` in the file name), `prefix` (the
             file name begins with `c3_` or `3_`), `folder` (person/camera/image).
-        terms: terms of use, where they are known.
+        terms: terms of use, if known.
     """
 
     def __init__(self, root: Path, *, dataset: str, cameras: CameraRule = "none", terms: str = "") -> None:
@@ -51,7 +51,7 @@ class PersonsSource:
         """Every image, sorted by (role, name).
 
         Raises:
-            DataError: no image, images outside of a person's folder, or names without a camera.
+            DataError: no image, images outside a person's folder, or names without a camera.
         """
         has_roles = self._has_roles()
         names = self._tree.scan.names
@@ -59,14 +59,14 @@ class PersonsSource:
         depth = 1 if has_roles else 0
         self._tree.refuse(
             [name for name, part in zip(names, parts, strict=True) if len(part) < depth + 2],
-            "lie in no person's folder",
-            hint="one folder per person, or pack without labels: --layout images",
+            "are in no person's folder",
+            hint="use one folder per person, or pack without labels: --layout images",
         )
         cameras = [self._camera(part[depth + 1 :]) for part in parts]
         self._tree.refuse(
             [name for name, camera in zip(names, cameras, strict=True) if camera is None],
-            f"name no camera as {CAMERA_EXAMPLES[self.cameras]} does (--cameras {self.cameras})",
-            hint="another --cameras: none, market, prefix or folder",
+            f"contain no camera, unlike {CAMERA_EXAMPLES[self.cameras]} (--cameras {self.cameras})",
+            hint="use another --cameras: none, market, prefix or folder",
         )
         known = [camera for camera in cameras if camera is not None]
         numbers = self._number_persons(sorted({part[depth] for part in parts}))
@@ -85,13 +85,13 @@ class PersonsSource:
             return False
         self._tree.refuse(
             sorted(tops - set(ROLE_FOLDERS)),
-            "stand beside the folders train, query and gallery",
+            "are next to the folders train, query and gallery",
             hint="move them into one of the three, or out of the dataset",
         )
         return True
 
     def _camera(self, path: Sequence[str]) -> int | None:
-        """The camera of an image by its path below the person's folder, or None where the rule finds none."""
+        """The camera of an image from its path below the person's folder, or None if the rule finds none."""
         match self.cameras:
             case "none":
                 return UNKNOWN_CAMERA
@@ -109,5 +109,5 @@ class PersonsSource:
         numbers = {folder: int(folder) for folder in folders}
         if len(set(numbers.values())) < len(folders):
             twice = [folder for folder in folders if list(numbers.values()).count(numbers[folder]) > 1]
-            self._tree.refuse(twice, "are the same numbers, written differently", hint="rename the folders")
+            self._tree.refuse(twice, "are the same number in different spellings", hint="rename the folders")
         return numbers

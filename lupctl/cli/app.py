@@ -1,4 +1,4 @@
-"""The command `lupctl`: which subcommands there are, and how errors leave the program."""
+"""The command `lupctl`: its subcommands, and how errors leave the program."""
 
 import sys
 import traceback
@@ -35,7 +35,7 @@ app = typer.Typer(
 app.command("pretrain")(pretrain)
 app.command("finetune")(finetune)
 app.command("dump")(dump)
-data = typer.Typer(no_args_is_help=True, help="Datasets: list, download, pack, look inside, verify.")
+data = typer.Typer(no_args_is_help=True, help="Datasets: list, download, pack, inspect, verify.")
 app.add_typer(data, name="data")
 data.command("list")(list_datasets)
 data.command("download")(download)
@@ -45,11 +45,11 @@ data.command("info")(info)
 data.command("verify")(verify)
 app.command("eval")(evaluate)
 app.command("search")(search)
-recipe = typer.Typer(no_args_is_help=True, help="Recipes: what a training run does, to the last constant.")
+recipe = typer.Typer(no_args_is_help=True, help="Recipes: what a training run does, down to the last constant.")
 app.add_typer(recipe, name="recipe")
 recipe.command("list")(list_recipes)
 recipe.command("show")(show_recipe)
-model = typer.Typer(no_args_is_help=True, help="Published weights in, own weights out.")
+model = typer.Typer(no_args_is_help=True, help="Import published weights, export your own.")
 app.add_typer(model, name="model")
 model.command("list")(list_models)
 model.command("download")(download_model)
@@ -81,7 +81,7 @@ def lupctl(
     """
 
 
-def _leave(error: LupError) -> NoReturn:
+def _exit_with(error: LupError) -> NoReturn:
     if tracebacks_wanted():
         traceback.print_exception(error)
     print_error(error)
@@ -89,20 +89,20 @@ def _leave(error: LupError) -> NoReturn:
 
 
 def main() -> None:
-    """Runs a command; every expected failure becomes one line, one hint and an exit code."""
+    """Runs a command; every expected failure becomes an error line, a hint and an exit code."""
     try:
         app()
     except LupError as error:
-        _leave(error)
+        _exit_with(error)
     except MemoryError as error:
-        _leave(out_of_memory(error))
+        _exit_with(out_of_memory(error))
     except RuntimeError as error:
-        # torch is not imported here for the sake of one class; on a CPU its allocator raises a plain RuntimeError.
+        # Importing torch for one class would be slow; on a CPU its allocator raises a plain RuntimeError.
         if type(error).__name__ != "OutOfMemoryError" and "DefaultCPUAllocator" not in str(error):
             raise
-        _leave(out_of_memory(error))
-    except SystemExit as left:
-        # Typer leaves with 1, the code of our bugs, when the reader went away, as in `lupctl ... | head`.
-        if isinstance(left.__context__, BrokenPipeError):
+        _exit_with(out_of_memory(error))
+    except SystemExit as request:
+        # Typer exits with 1, our code for bugs, when the reader of a pipe goes away, as in `lupctl ... | head`.
+        if isinstance(request.__context__, BrokenPipeError):
             sys.exit(0)
         raise

@@ -41,7 +41,7 @@ def complete_recipe_or_run(context: typer.Context, incomplete: str) -> list[str]
 
 
 def complete_start(context: typer.Context, incomplete: str) -> list[str]:
-    """Runs of the workspace, and starts without one."""
+    """Runs of the workspace, and the starts that need none."""
     return sorted({*_matching({"imagenet", "scratch"}, incomplete), *complete_run(context, incomplete)})
 
 

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from lupctl.core.flows.demo import DemoResult
 
 QuickOption = Annotated[
-    bool, typer.Option("--quick", help="The same flow, smaller: under a minute, scores mean little.")
+    bool, typer.Option("--quick", help="The same flow, smaller: under a minute, but the scores mean little.")
 ]
-SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Of the drawn persons and of the training.")]
+SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Seed of the drawn persons and of the training.")]
 
 
 def demo(
@@ -31,7 +31,7 @@ def demo(
     quiet: QuietOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Draws persons, pre-trains on them without labels, fine-tunes with and without that, and compares.
+    """Draws persons, pre-trains on them without labels, fine-tunes with and without it, and compares.
 
     Runs on a CPU. The same command continues where it was stopped.
 
@@ -49,7 +49,7 @@ def demo(
 
 
 def show_result(space: Workspace, result: "DemoResult", *, json: bool) -> None:
-    """Prints the one table at the end."""
+    """Prints the table at the end."""
     from lupctl.core.ranking.reports.model.single import report_payload
 
     reports, gain, seconds = result.reports, result.gain, result.seconds

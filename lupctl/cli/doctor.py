@@ -12,7 +12,7 @@ from lupctl.core.workspace import open_workspace
 def doctor(
     home: HomeOption = None, json: JsonOption = False, quiet: QuietOption = False, debug: DebugOption = False
 ) -> None:
-    """Shows what this machine has, and which of it would be used.
+    """Shows what this machine has, and what of it would be used.
 
     Example: `lupctl doctor`
     """

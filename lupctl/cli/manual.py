@@ -23,7 +23,7 @@ WIDEST = 120  # Lines longer than this are hard to read, however wide the termin
 
 
 def complete_topic(incomplete: str) -> list[str]:
-    """Chapters of the manual, for the shell."""
+    """Chapters of the manual, for shell completion."""
     return [topic for topic in TOPICS if topic.startswith(incomplete)]
 
 
@@ -88,7 +88,7 @@ def summary(text: str) -> str:
 
 
 def manual_folder() -> Path:
-    """Where the chapters are: package data, beside the code."""
+    """The folder of the chapters: package data, next to the code."""
     return Path(str(files("lupctl") / "manual"))
 
 
@@ -108,7 +108,7 @@ def _show_on_terminal(text: str) -> None:
 
     console = Console(highlight=False)
     console.width = min(console.width, WIDEST)
-    # As git does: colours pass through less, and what fits on one screen needs no pager.
+    # As in git: less keeps colours, and text that fits on one screen is not paged.
     os.environ.setdefault("LESS", "FRX")
     without_pictures = re.sub(r"^!\[.*\)\n\n?", "", text, flags=re.MULTILINE)
     with console.pager(styles=not console.no_color):

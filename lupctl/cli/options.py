@@ -14,19 +14,17 @@ HomeOption = Annotated[
     typer.Option("--home", help="Workspace folder [default: $LUPCTL_HOME, else ./lup].", show_default=False),
 ]
 OutOption = Annotated[Path | None, typer.Option("--out", help="Where the result goes.", show_default=False)]
-ForceOption = Annotated[bool, typer.Option("--force", help="Overwrite what is there.")]
-DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Say what would be done and touch nothing.")]
+ForceOption = Annotated[bool, typer.Option("--force", help="Overwrite what exists.")]
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Show what would be done, and change nothing.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table.")]
-QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No lines and no bars on stderr, only errors.")]
-DebugOption = Annotated[
-    bool, typer.Option("--debug", help="Show the traceback behind an error.", callback=show_tracebacks)
-]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr, only warnings and errors.")]
+DebugOption = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.", callback=show_tracebacks)]
 WorkersOption = Annotated[
     int | None,
     typer.Option(
         "--workers",
         min=0,
-        help="Decoding processes per device [default: the cores, at most 16; half of them on a CPU].",
+        help="Decoding processes per device [default: one per core, at most 16; half of that on a CPU].",
         show_default=False,
     ),
 ]
@@ -54,17 +52,17 @@ ArchOption = Annotated[
 ]
 GpusOption = Annotated[
     int | None,
-    typer.Option("--gpus", min=0, help="GPUs to use; 0 is the CPU [default: all there are].", show_default=False),
+    typer.Option("--gpus", min=0, help="GPUs to use; 0 is the CPU [default: all].", show_default=False),
 ]
 ProcessesOption = Annotated[
     int | None,
     typer.Option(
         "--processes",
         min=1,
-        help="CPU processes, each with a share of the cores, with --gpus 0 [default: 1 that has all].",
+        help="CPU processes, each with a share of the cores, with --gpus 0 [default: 1 with all cores].",
         show_default=False,
     ),
 ]
 ShardBytesOption = Annotated[
-    int, typer.Option("--shard-bytes", min=1, metavar="BYTES", help="Most image bytes in one file.")
+    int, typer.Option("--shard-bytes", min=1, metavar="BYTES", help="Most image bytes per file.")
 ]

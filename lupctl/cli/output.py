@@ -1,4 +1,4 @@
-"""How a command talks: results on stdout, everything else on stderr."""
+"""Output of a command: results on stdout, everything else on stderr."""
 
 import json
 import sys
@@ -28,14 +28,14 @@ def print_json(schema: str, payload: Mapping[str, object]) -> None:
 
 
 def print_path(path: Path) -> None:
-    """Prints where the result lies."""
+    """Prints the path of the result."""
     print(path)
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], *, note: str = "") -> None:
-    """Prints a table; columns whose cells are all numbers are aligned to the right.
+    """Prints a table; columns of numbers are right-aligned.
 
-    Where stdout is no terminal the table keeps its full width, so that nothing is cut in a log.
+    If stdout is not a terminal, the table keeps its full width, so that nothing is cut off in a log.
     """
     from rich import box
     from rich.console import Console

@@ -42,7 +42,7 @@ def show_recipe(
     quiet: QuietOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Prints a recipe with every key filled in, as TOML that can be edited and given back with --recipe.
+    """Prints a recipe with every key filled in, as TOML that can be edited and used with --recipe.
 
     Examples:
 

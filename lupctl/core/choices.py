@@ -45,7 +45,7 @@ Role = Literal["unlabelled", "train", "query", "gallery"]
 ROLE_CODES: Final[dict[Role, int]] = {"unlabelled": 0, "train": 1, "query": 2, "gallery": 3}
 ROLE_NAMES: Final[dict[int, Role]] = {code: name for name, code in ROLE_CODES.items()}
 
-# Person numbers with a meaning of their own, as Market-1501 uses them.
+# Person numbers with a special meaning, as in Market-1501.
 JUNK: Final = -1
 DISTRACTOR: Final = 0
 UNKNOWN_CAMERA: Final = -1
@@ -56,7 +56,7 @@ SYNTHETIC: Final[Dataset] = "synthetic"
 # Packing: the share of images that may be left out, and the most encoded bytes in one file.
 MAX_BAD: Final = 0.001
 SHARD_BYTES: Final = 8 * 2**30
-# Drawing persons for a pack, and training: another seed is another result.
+# Drawing persons for a pack, and training: another seed gives another result.
 DRAWING_SEED: Final = 0
 TRAINING_SEED: Final = 1
 # Single-shot evaluation: gallery draws, and their seed.

@@ -1,6 +1,6 @@
-"""What can go wrong for a user, one class per exit code.
+"""Errors that a user can meet, one class per exit code.
 
-Every error can be pickled, and be sent as text to a process that trusts nothing but text.
+Every error can be pickled, and sent as text to a process that trusts only text.
 """
 
 import json
@@ -9,7 +9,7 @@ from typing import Final
 
 
 class LupError(Exception):
-    """A failure the user can act on: one line of what is the case, one line of what to type.
+    """A failure the user can act on: one line that says what is wrong, one that says what to type.
 
     Args:
         message: the file or key, what is the case and what was expected; lower case, no full stop.
@@ -24,7 +24,7 @@ class LupError(Exception):
         self.hint = hint
 
     def __reduce__(self) -> tuple[type["LupError"], tuple[str, str]]:
-        # The default reduction forgets the hint; worker processes send these errors through a pipe.
+        # The default reduction loses the hint; worker processes send these errors through a pipe.
         return type(self), (self.message, self.hint)
 
 
@@ -41,7 +41,7 @@ class DataError(LupError):
 
 
 class FormatError(DataError):
-    """A file whose content is not what its kind promises."""
+    """A file whose content does not match its format."""
 
 
 class CorruptImageError(FormatError):
@@ -49,13 +49,13 @@ class CorruptImageError(FormatError):
 
 
 class GateError(LupError):
-    """A score that stays under the one the user demanded."""
+    """A score below the one the user demanded."""
 
     exit_code = 4
 
 
 class DeviceError(LupError):
-    """A device that is not there, or has no memory left."""
+    """A device that does not exist, or has no memory left."""
 
     exit_code = 5
 
@@ -67,13 +67,13 @@ class StoppedError(LupError):
 
 
 class InterruptedRunError(StoppedError):
-    """The same, asked for with Ctrl-C."""
+    """A run that was stopped with Ctrl-C and can be continued."""
 
     exit_code = 130
 
 
 def raise_all(errors: Sequence[LupError]) -> None:
-    """Raises what went wrong, several failures as one of the first one's kind; does nothing where nothing did."""
+    """Raises the errors, several as one of the first one's class; does nothing if there are none."""
     if len(errors) == 1:
         raise errors[0]
     if errors:
@@ -82,11 +82,11 @@ def raise_all(errors: Sequence[LupError]) -> None:
 
 
 def out_of_memory(error: Exception) -> DeviceError:
-    """What a user is told where Python or PyTorch asked for more memory than there is."""
+    """The error for a user when Python or PyTorch has run out of memory."""
     reason = str(error).partition("\n")[0]
     found = DeviceError(
         f"out of memory ({reason})",
-        hint="less at once: --set data.batch=... or data.persons=... in training, --chunk in dump, fewer --workers",
+        hint="use less at once: --set data.batch=... or data.persons=... in training, --chunk in dump, fewer --workers",
     )
     found.__cause__ = error
     return found
@@ -108,7 +108,7 @@ KINDS: Final[tuple[type[LupError], ...]] = (
 def write_error(error: LupError) -> str:
     """An error as one line of JSON: its kind, its message and its hint.
 
-    A kind that some module has for itself is written as the one of `KINDS` that it is derived from.
+    A class that a module defines for itself is written as its base class among `KINDS`.
 
     >>> write_error(DataError("a.h5: there is no such pack", hint="lupctl data pack"))
     '["DataError", "a.h5: there is no such pack", "lupctl data pack"]'
@@ -124,10 +124,10 @@ def read_error(text: str) -> LupError:
     5
 
     Raises:
-        ValueError: not such a line, or of a kind that is none of ours.
+        ValueError: not such a line, or of an unknown kind.
     """
     name, message, hint = json.loads(text)
     for kind in KINDS:
         if kind.__name__ == name:
             return kind(str(message), str(hint))
-    raise ValueError(f"{name!r} is no kind of error")
+    raise ValueError(f"{name!r} is not a kind of error")

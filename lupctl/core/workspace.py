@@ -1,4 +1,4 @@
-"""Where a workspace keeps things, and what is newest in it."""
+"""Where a workspace keeps its files, and what is newest in it."""
 
 import json
 import os
@@ -47,7 +47,7 @@ class Workspace:
         return self.home / "runs"
 
     def pack_path(self, dataset: str) -> Path:
-        """Where the pack of a dataset lies: the folder of shards when there is one, else the single file."""
+        """The path of a dataset's pack: the folder of shards if there is one, else the single file."""
         folder = self.packs / dataset
         return folder if folder.is_dir() else self.packs / f"{dataset}.h5"
 
@@ -65,7 +65,7 @@ class Workspace:
         """The pack a user means: a path that exists, or a dataset's name.
 
         Raises:
-            DataError: neither is there.
+            DataError: neither exists.
         """
         if Path(name).exists():
             return Path(name)
@@ -80,7 +80,7 @@ class Workspace:
             hint = f"did you mean {meant}? otherwise put the images under {self.raw / name}, then: lupctl data pack"
         else:
             hint = f"put the images under {self.raw / name}, then: lupctl data pack"
-        there = ", ".join(packed) or "no pack at all"
+        there = ", ".join(packed) or "no packs"
         raise DataError(
             f"no pack of {name!r}: neither a file of that name nor {path} exists ({self.packs} holds {there})",
             hint=hint,
@@ -106,10 +106,10 @@ def open_workspace(home: Path | None = None) -> Workspace:
 
 
 def read_run(run: Path) -> dict[str, Any]:
-    """The facts a finished training run left beside its checkpoint.
+    """The facts that a finished training run recorded next to its checkpoint.
 
     Raises:
-        DataError: the file is there and is no JSON object.
+        DataError: the file cannot be read, or is not a JSON object.
     """
     path = run / RUN_NAME
     try:
@@ -117,5 +117,5 @@ def read_run(run: Path) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise DataError(f"{path}: not readable as JSON ({error})", hint=f"train again: remove {run}") from error
     if not isinstance(facts, dict):
-        raise DataError(f"{path}: holds no JSON object", hint=f"train again: remove {run}")
+        raise DataError(f"{path}: not a JSON object", hint=f"train again: remove {run}")
     return facts

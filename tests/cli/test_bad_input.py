@@ -40,7 +40,7 @@ TINY = " ".join(as_options(PRETRAIN))
         # Recipes.
         ("pretrain --recipe gone", 2, "no pretrain recipe 'gone'", "lupctl recipe list"),
         ("pretrain --recipe gone.toml", 2, "gone.toml: no such recipe file", "lupctl recipe list"),
-        ("pretrain --recipe bot", 2, "no pretrain recipe 'bot': it is one of lupctl finetune",
+        ("pretrain --recipe bot", 2, "no pretrain recipe 'bot': it is a recipe for lupctl finetune",
          "lupctl finetune --recipe bot"),
         ("pretrain --set optim.rl=1", 2, "unknown recipe key 'optim.rl'; did you mean 'optim.lr'?",
          "--set optim.lr=..."),
@@ -242,7 +242,7 @@ def test_a_damaged_run_file_is_named(lupctl: Shell, crowd: Path, tmp_path: Path)
     assert ran.code == 3
     assert "error: lup/runs/pre/run.json: not readable as JSON" in ran.err
     (run / "run.json").write_text(json.dumps([1]))
-    assert "run.json: holds no JSON object" in lupctl("dump").err
+    assert "run.json: not a JSON object" in lupctl("dump").err
 
 
 def test_a_run_of_the_other_command_is_not_overwritten(lupctl: Shell, crowd: Path, labelled: Path) -> None:

@@ -147,7 +147,7 @@ def test_dry_run_touches_nothing(lupctl: Shell, home: Path) -> None:
         ("data pack msmt17", 3, "no raw data of 'msmt17'", "lupctl data download msmt17 says where it comes from"),
         ("data pack crops --layout market1501", 3, "Market-1501's layout has the folders", "put the three folders"),
         ("data pack crops --layout persons --cameras market", 3, "4 names contain no camera", "use another --cameras"),
-        ("data pack crops market1501 --out x.h5", 2, "--out goes with one dataset, 2 was asked for", "name one"),
+        ("data pack crops market1501 --out x.h5", 2, "--out goes with one dataset, got 2", "name one"),
         ("data pack --name x", 2, "--name goes with one dataset, everything under raw/", "name one"),
         ("data pack crops --size 64", 2, "--size 64: height and width were expected", "--size 256x128"),
         ("data pack crops --name a/b", 2, "'a/b' cannot be a dataset's name", "--name NAME"),
@@ -193,7 +193,7 @@ def test_verify(lupctl: Shell, home: Path) -> None:
     lupctl("data pack")
     ran = lupctl("data verify market1501 --deep")
     assert ran.code == 3
-    assert "hint: a cut or another version; pack it under a name of its own with --name" in ran.err
+    assert "hint: a subset or another version; pack it under its own name with --name" in ran.err
     assert ran.out.count("counts differ from the published ones of Market-1501") == 2, "of the raw data and of the pack"
     assert "train images: 8 instead of 12,936" in ran.out
     ran = lupctl("data verify crops --deep --json")
@@ -221,7 +221,7 @@ def test_verify_tells_counts_per_split(lupctl: Shell, home: Path) -> None:
     table = lupctl("data verify market1501").out
     assert "8 of 12,936" in table
     assert "images per camera: 1: 9, 2: 7" in table
-    assert "height x width: 32 x 16 in the median" in table
+    assert "height x width: median 32 x 16" in table
     fast = lupctl("data verify market1501 --fast --json")
     assert (fast.code, fast.json["verdicts"][0]["depth"], fast.json["verdicts"][0]["sizes"]) == (3, "counts", None)
     both = lupctl("data verify market1501 --fast --deep")
@@ -243,7 +243,7 @@ def test_merge(lupctl: Shell, home: Path) -> None:
     assert ran.code == 0
     assert "old: the images of lup/packs/old.h5" not in ran.err
     assert "lup/packs/old.h5: the images of lup/packs/old.h5" in ran.err
-    assert "market1501: 8 queries and gallery images are left out; nothing may be trained on them" in ran.err
+    assert "market1501: 8 queries and gallery images are left out; they must not be trained on" in ran.err
     made = open_pack(home / "packs" / "all.h5")
     crops = [f"a/{row}.jpg" for row in range(4)]
     assert made.samples.name[:4] == [f"crops/{name}" for name in crops]

@@ -141,7 +141,7 @@ def test_what_is_planned_and_what_is_refused(lupctl: Shell, home: Path) -> None:
     }
     assert not list((home / "runs" / "one").glob("*.features.h5"))
     for line, message in (
-        ("one one", "--all: a run comes twice in one one"),
+        ("one one", "--all: a run is named twice in one one"),
         ("one --compare", "--compare has no meaning with --all"),
         ("one --min-map 0.5", "--min-map has no meaning with --all"),
     ):

@@ -243,7 +243,7 @@ def test_mgn_has_the_published_constants(name: str) -> None:
 
 
 def test_mgn_needs_rows_for_its_stripes() -> None:
-    with pytest.raises(UsageError, match=r"pixels\.height = 256 is no multiple of 96, as mgn needs"):
+    with pytest.raises(UsageError, match=r"pixels\.height = 256 is not a multiple of 96, which mgn needs"):
         resolve_recipe("finetune", "mgn-luperson", overrides=["pixels.height=256"])
     assert resolve_recipe("finetune", "mgn-luperson", overrides=["pixels.height=288"]).pixels.height == 288
 
@@ -377,10 +377,10 @@ def test_an_unknown_key_is_refused_with_the_one_that_was_meant(entry: str, guess
         ("data.packs=a", "data.packs: input should be a valid tuple, got 'a'"),
         ("optim=3", "optim: input should be "),
         ("stage=finetune", "stage: input should be 'pretrain', got 'finetune'"),
-        ("bn_groups=7", "bn_groups = 7 does not cut data.batch = 2560 into equal parts of two or more"),
+        ("bn_groups=7", "bn_groups = 7 does not divide data.batch = 2560 into equal parts of two or more"),
         ("optim.accumulate=3", "optim.accumulate = 3 does not divide bn_groups = 8; a part of a batch needs whole"),
         ("optim.accumulate=0", "optim.accumulate: input should be greater than 0, got 0"),
-        ("bn_groups=2560", "bn_groups = 2560 does not cut data.batch = 2560 into equal parts of two or more"),
+        ("bn_groups=2560", "bn_groups = 2560 does not divide data.batch = 2560 into equal parts of two or more"),
     ],
 )
 def test_a_value_of_the_wrong_kind_names_key_and_value(entry: str, message: str) -> None:
@@ -389,11 +389,11 @@ def test_a_value_of_the_wrong_kind_names_key_and_value(entry: str, message: str)
     assert message in caught.value.message
     assert caught.value.message.startswith("luperson-moco with --set: ")
     assert "\n" not in caught.value.message
-    assert caught.value.hint == "lupctl recipe show NAME shows a legal value for every key"
+    assert caught.value.hint == "lupctl recipe show NAME shows a valid value for every key"
 
 
 def test_compiled_networks_are_not_recomputed() -> None:
-    with pytest.raises(UsageError, match=r"net\.compile and net\.checkpoint_activations exclude each other"):
+    with pytest.raises(UsageError, match=r"net\.compile and net\.checkpoint_activations cannot be combined"):
         resolve("net.compile=true", "net.checkpoint_activations=true")
 
 
@@ -423,7 +423,9 @@ def test_recipes_that_are_none(tmp_path: Path) -> None:
         resolve_recipe("pretrain", str(tmp_path / "gone.toml"))
     with pytest.raises(UsageError, match="no pretrain recipe 'luperson-mcoo'; did you mean 'luperson-moco'"):
         resolve_recipe("pretrain", "luperson-mcoo")
-    with pytest.raises(UsageError, match="no finetune recipe 'luperson-moco': it is one of lupctl pretrain") as caught:
+    with pytest.raises(
+        UsageError, match="no finetune recipe 'luperson-moco': it is a recipe for lupctl pretrain"
+    ) as caught:
         resolve_recipe("finetune", "luperson-moco")
     assert caught.value.hint == "lupctl pretrain --recipe luperson-moco"
     with pytest.raises(UsageError, match="no recipe 'bott'; did you mean 'bot'"):

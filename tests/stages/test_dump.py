@@ -246,7 +246,7 @@ def test_what_cannot_be_dumped(home: Path, labelled: Path, tmp_path: Path, lupct
     loose.write_bytes((home / "runs/fine/checkpoint.safetensors").read_bytes())
     ran = lupctl(f"dump loose.safetensors --home {home}")
     assert ran.code == 3
-    assert "loose.safetensors: belongs to no run, so there is no dataset to take" in ran.err
+    assert "loose.safetensors: belongs to no run, so there is no default dataset" in ran.err
     loose.write_bytes(loose.read_bytes()[:5000])
     ran = lupctl(f"dump loose.safetensors {labelled} --home {home}")
     assert ran.code == 3

@@ -199,7 +199,7 @@ def test_a_run_by_its_name_or_the_newest(
     assert (ran.code, ran.out) == (0, "deep/mine.onnx\n")
     assert re.fullmatch(
         r"run: lup/runs/mine \(the newest finetune run here\)\n"
-        r"r18 width 4, gem pooling, head bnneck \(finetune\): 32 numbers an image of 48 x 32, 0\.\d MiB\n"
+        r"r18 width 4, gem pooling, head bnneck \(finetune\): 32 numbers per image of 48 x 32, 0\.\d MiB\n"
         r"largest difference between onnxruntime and PyTorch: \d\.\de-\d\d\n",
         ran.err,
     )
@@ -252,7 +252,7 @@ def test_what_cannot_be_exported(made: Path, lupctl: Shell, tmp_path: Path) -> N
     torch.save({}, "foreign.pth")
     for line, code, message in (
         ("broken.safetensors", 3, "broken.safetensors: not a complete safetensors file"),
-        ("foreign.pth", 3, "foreign.pth: a file of PyTorch; a checkpoint of lupctl was expected"),
+        ("foreign.pth", 3, "foreign.pth: a PyTorch file; a lupctl checkpoint was expected"),
         ("nowhere", 3, "no checkpoint 'nowhere'"),
         (f"{made / 'bot.onnx'} --out a.onnx", 3, "bot.onnx: not a complete safetensors file"),
         (f"{made / 'bot.safetensors'} --out bot.pth", 2, "bot.pth: expected a name that ends in .onnx"),

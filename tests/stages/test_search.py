@@ -196,7 +196,7 @@ def test_what_cannot_be_searched_is_said(lupctl: Shell, space: Path, tmp_path: P
     shutil.copy(gallery, moved)
     ran = lupctl(f"search {moved} {space}/0.jpg --home {tmp_path} --device cpu")
     assert (ran.code, ran.out) == (3, "")
-    assert "lies neither beside it nor in" in ran.err
+    assert "is neither next to it nor in" in ran.err
     assert "--from FILE" in ran.err
     other = tmp_path / "other"
     finetune(finetune_job(space / "packs/labelled.h5", other, "seed=9", "schedule.epochs=1"), QUIET)
@@ -207,7 +207,7 @@ def test_what_cannot_be_searched_is_said(lupctl: Shell, space: Path, tmp_path: P
     bare = {key: value for key, value in features.record.items() if key != "parents"}
     write_features(moved, Features(features.features, features.samples, bare))
     ran = lupctl(f"search {moved} {space}/0.jpg {base}")
-    assert (ran.code, "names no network that made it" in ran.err) == (3, True)
+    assert (ran.code, "its record does not name the network that made it" in ran.err) == (3, True)
     ran = lupctl(f"search {moved} {space}/0.jpg --from fine {base}")
     assert (ran.code, "warning: " in ran.err) == (0, True)
     write_features(moved, Features(features.features[:, :5].copy(), features.samples, bare))

@@ -69,7 +69,7 @@ def test_a_published_backbone_is_fetched_once_and_becomes_a_checkpoint(
     assert "research" in note["terms"]
     again = lupctl("model download luperson-r50")
     assert (again.code, again.out) == (0, ran.out)
-    assert "luperson-r50: here already; --force fetches it again" in again.err
+    assert "luperson-r50: already here; --force downloads it again" in again.err
     assert len(drive) == 1
     assert [one["here"] for one in lupctl("model list --json").json["models"]].count(True) == 1
 

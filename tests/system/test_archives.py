@@ -180,7 +180,7 @@ def test_a_bomb_whose_headers_lie(tmp_path: Path) -> None:
     content = archive.read_bytes()
     archive.write_bytes(content.replace(struct.pack("<L", 1_000_000), struct.pack("<L", 10)))
     written: list[int] = []
-    with pytest.raises(FormatError, match="damaged, or no zip archive"):
+    with pytest.raises(FormatError, match="damaged, or not a zip archive"):
         unpack(archive, tmp_path / "out", advance=written.append)
     assert sum(written) <= 10
     assert nothing_left(tmp_path, archive)
@@ -246,14 +246,14 @@ def test_a_damaged_header_inside_a_tar_is_not_its_end(tmp_path: Path) -> None:
     content = bytearray(archive.read_bytes())
     content[1024] ^= 1  # the second header
     archive.write_bytes(content)
-    with pytest.raises(FormatError, match="cut short or damaged behind entry 1"):
+    with pytest.raises(FormatError, match="cut short or damaged after entry 1"):
         unpack(archive, tmp_path / "out")
 
 
 def test_a_web_page_instead_of_an_archive(tmp_path: Path) -> None:
     archive = tmp_path / "set.zip"
     archive.write_text("<!DOCTYPE html><title>Quota exceeded</title>")
-    with pytest.raises(FormatError, match=r"damaged, or no zip archive \(it is a web page\)"):
+    with pytest.raises(FormatError, match=r"damaged, or not a zip archive \(it is a web page\)"):
         unpack(archive, tmp_path / "out")
 
 
@@ -285,8 +285,8 @@ def test_an_encrypted_zip(tmp_path: Path) -> None:
         ("set.z01", "", "one volume of a split zip", "zip -s 0 set.zip --out set-joined.zip"),
         ("set.zip.001", "", "one volume of an archive cut into pieces", "cat set.zip.[0-9][0-9][0-9] > set.zip"),
         ("set.7z.001", "", "one volume of a 7z archive", "7z x set.7z.001"),
-        ("set.rar", "", "zip and tar are unpacked, this is neither", "unrar x set.rar"),
-        ("set.pkl", "", "no archive by its name", "known endings: .zip .tar"),
+        ("set.rar", "", "neither zip nor tar; only those are unpacked here", "unrar x set.rar"),
+        ("set.pkl", "", "not an archive by its name", "known endings: .zip .tar"),
     ],
 )
 def test_what_cannot_be_unpacked_says_what_to_type(

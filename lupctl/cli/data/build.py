@@ -90,7 +90,7 @@ def build(
     quiet: QuietOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Cuts persons out of videos, straight into a pack; the same command goes on where it was stopped.
+    """Cuts persons out of videos, straight into a pack; the same command continues where it was stopped.
 
     Examples:
 
@@ -126,7 +126,7 @@ def build(
 
 
 def parse_aspect(aspect: str | None) -> tuple[float, float] | None:
-    """Smallest and largest height / width from what a user typed.
+    """The smallest and largest height / width given with `--aspect`.
 
     Raises:
         UsageError: not two numbers in that order.
@@ -140,7 +140,7 @@ def parse_aspect(aspect: str | None) -> tuple[float, float] | None:
 
 
 def parse_shard(shard: str | None) -> tuple[int, int] | None:
-    """A job's number, from 1, and the number of jobs, from what a user typed.
+    """A job's number, from 1, and the number of jobs, given with `--shard`.
 
     Raises:
         UsageError: not two numbers in that order.
@@ -171,7 +171,7 @@ def _show_plan(job: "BuildJob", num_videos: int, num_done: int, unpaired: list[t
 
 def _show_result(result: "BuildResult") -> None:
     if result.state == "partial":
-        print(f"{result.videos_done:,} of {result.videos:,} videos are done; {result.path} is not there yet")
+        print(f"{result.videos_done:,} of {result.videos:,} videos are done; {result.path} is not written yet")
         return
     dropped = ", ".join(f"{reason} {count:,}" for reason, count in result.dropped.items())
     rows: list[tuple[str, object]] = [
@@ -179,10 +179,10 @@ def _show_result(result: "BuildResult") -> None:
         ("videos", result.videos),
         ("boxes", result.boxes),
         ("crops", result.images),
-        ("of boxes that leave the frame", result.clipped),
+        ("from boxes that leave the frame", result.clipped),
         ("boxes without a crop", dropped or 0),
         ("persons", result.persons),
-        ("wrong with videos or boxes", len(result.quarantined)),
+        ("problems with videos or boxes", len(result.quarantined)),
         ("encoded", f"{result.num_bytes / 2**20:,.1f} MiB in {result.shards:,} file{'s' * (result.shards != 1)}"),
         ("path", result.path),
     ]

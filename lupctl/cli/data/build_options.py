@@ -9,13 +9,13 @@ from lupctl.cli.complete import complete_dataset
 from lupctl.core.choices import BoxFilters, DetectionFormat, Detector, Executor, VideoCameras
 
 NameArgument = Annotated[
-    str, typer.Argument(metavar="NAME", help="The dataset to be made.", autocompletion=complete_dataset)
+    str, typer.Argument(metavar="NAME", help="The dataset to build.", autocompletion=complete_dataset)
 ]
 VideosOption = Annotated[
     Path | None,
     typer.Option(
         "--videos",
-        help="Folder of videos or of folders of pictures, or one video [default: raw/NAME/videos].",
+        help="Folder of videos or of folders of frames, or one video [default: raw/NAME/videos].",
         show_default=False,
     ),
 ]
@@ -23,7 +23,7 @@ DetectionsOption = Annotated[
     Path | None,
     typer.Option(
         "--detections",
-        help="Folder with a file per video, named as the video is, or one file [default: raw/NAME/detections].",
+        help="Folder with one file per video, named like the video, or one file [default: raw/NAME/detections].",
         show_default=False,
     ),
 ]
@@ -31,23 +31,30 @@ FormatOption = Annotated[
     DetectionFormat | None,
     typer.Option(
         "--format",
-        help="Of the detections: luperson (pickles, frames from 1); luperson-nl (pickles with pid, from 0); mot (text, "
-        "from 1); coco (JSON, frame_id from 0) [default: by NAME, or by the ending .txt or .json].",
+        help="Format of the detections: luperson (pickles, frames from 1); luperson-nl (pickles with pid, from 0); mot "
+        "(text, from 1); coco (JSON, frame_id from 0) [default: by NAME, or by the ending .txt or .json].",
         show_default=False,
     ),
 ]
 DetectorOption = Annotated[
     Detector | None,
-    typer.Option("--detector", help="Find the persons with torchvision's network instead.", show_default=False),
+    typer.Option("--detector", help="Find the persons with this torchvision network instead.", show_default=False),
 ]
 WeightsOption = Annotated[
     Path | None,
-    typer.Option("--detector-weights", help="Its weights from a file [default: fetched once].", show_default=False),
+    typer.Option(
+        "--detector-weights",
+        help="The detector's weights, from a file [default: downloaded once].",
+        show_default=False,
+    ),
 ]
 FirstFrameOption = Annotated[
     int | None,
     typer.Option(
-        "--first-frame", min=0, help="What the detections call the first frame [default: as above].", show_default=False
+        "--first-frame",
+        min=0,
+        help="The detections' number of the first frame [default: by --format].",
+        show_default=False,
     ),
 ]
 FiltersOption = Annotated[
@@ -60,19 +67,23 @@ FiltersOption = Annotated[
     ),
 ]
 MinScoreOption = Annotated[
-    float | None, typer.Option("--min-score", help="The score has to be above.", show_default=False)
+    float | None, typer.Option("--min-score", help="Keep boxes with a score above this.", show_default=False)
 ]
 MinWidthOption = Annotated[
-    float | None, typer.Option("--min-width", min=0, help="Pixels; the box has to be wider.", show_default=False)
+    float | None,
+    typer.Option("--min-width", min=0, help="Keep boxes wider than this, in pixels.", show_default=False),
 ]
 AspectOption = Annotated[
-    str | None, typer.Option("--aspect", metavar="LOW:HIGH", help="Range of height / width.", show_default=False)
+    str | None,
+    typer.Option(
+        "--aspect", metavar="LOW:HIGH", help="Keep boxes with a height / width in this range.", show_default=False
+    ),
 ]
 MinKeypointOption = Annotated[
     float | None,
     typer.Option(
         "--min-keypoint",
-        help="A keypoint is visible from this score; the head, both shoulders and a hip, knee or ankle have to be.",
+        help="Score from which a keypoint is visible; the head, both shoulders and a hip, knee or ankle must be.",
         show_default=False,
     ),
 ]
@@ -82,17 +93,17 @@ MaxOutsideOption = Annotated[
         "--max-outside",
         min=0,
         max=1,
-        help="Leave a video out when a larger share of its boxes leaves the frame [default: 0.05 for luperson and "
-        "luperson-nl, else 1].",
+        help="Leave a video out when more than this share of its boxes leaves the frame [default: 0.05 for luperson "
+        "and luperson-nl, else 1].",
         show_default=False,
     ),
 ]
-EveryOption = Annotated[int, typer.Option("--every", min=1, metavar="K", help="Crops of every K-th frame only.")]
+EveryOption = Annotated[int, typer.Option("--every", min=1, metavar="K", help="Crop from every K-th frame only.")]
 TrackOption = Annotated[bool, typer.Option("--track", help="Link boxes into tracklets, which become the persons.")]
-MinTrackOption = Annotated[int, typer.Option("--min-track", min=1, help="Frames that a tracklet has to have.")]
+MinTrackOption = Annotated[int, typer.Option("--min-track", min=1, help="Keep tracklets of at least this many frames.")]
 GlobalIdsOption = Annotated[
     bool,
-    typer.Option("--global-ids", help="A person's number means the same in every video, as it does in luperson-nl."),
+    typer.Option("--global-ids", help="A number means the same person in every video, as in luperson-nl."),
 ]
 CamerasOption = Annotated[
     VideoCameras | None,
@@ -105,13 +116,13 @@ CamerasOption = Annotated[
 ShardOption = Annotated[
     str | None,
     typer.Option(
-        "--shard", metavar="I/N", help="This is job I of N that share the videos; the last makes the pack.",
+        "--shard", metavar="I/N", help="This is job I of N that share the videos; the last one writes the pack.",
         show_default=False,
     ),
 ]  # fmt: skip
-ExecutorOption = Annotated[Executor, typer.Option("--executor", help="Processes here, or a Ray cluster.")]
+ExecutorOption = Annotated[Executor, typer.Option("--executor", help="Processes on this machine, or a Ray cluster.")]
 ProcessesOption = Annotated[
     int | None,
-    typer.Option("--workers", min=1, help="Videos at once [default: the cores, at most 16].", show_default=False),
+    typer.Option("--workers", min=1, help="Videos at once [default: one per core, at most 16].", show_default=False),
 ]
-StrictOption = Annotated[bool, typer.Option("--strict", help="Make no pack when anything is wrong; exit with 3.")]
+StrictOption = Annotated[bool, typer.Option("--strict", help="Write no pack if anything is wrong; exit with 3.")]

@@ -1,4 +1,4 @@
-"""`lupctl data download`: raw data, or what a person has to do to get it."""
+"""`lupctl data download`: raw data, or the steps to get it by hand."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -27,32 +27,30 @@ NUM_NAMES = 5
 
 DatasetsArgument = Annotated[
     list[str],
-    typer.Argument(metavar="NAME", help="Datasets; lupctl data list names them.", autocompletion=complete_dataset),
+    typer.Argument(metavar="NAME", help="Datasets, as in lupctl data list.", autocompletion=complete_dataset),
 ]
 AcceptOption = Annotated[
-    bool, typer.Option("--accept-terms", help="You have read the terms of use that are printed, and keep to them.")
+    bool, typer.Option("--accept-terms", help="You have read the printed terms of use, and will keep to them.")
 ]
 ListOption = Annotated[
     Path | None,
     typer.Option(
-        "--list", help="Fetch the videos of this list (LUPerson's vnames.txt) with yt-dlp.", show_default=False
+        "--list", help="Download the videos of this list (LUPerson's vnames.txt) with yt-dlp.", show_default=False
     ),
 ]
 UrlOption = Annotated[
     str | None,
     typer.Option(
         "--url",
-        help="Fetch this file or archive as the dataset NAME: a mirror, or data of your own.",
+        help="Download this file or archive as the dataset NAME: a mirror, or your own data.",
         show_default=False,
     ),
 ]
 ShaOption = Annotated[
-    str | None, typer.Option("--sha256", metavar="HEX", help="What --url has to have.", show_default=False)
+    str | None, typer.Option("--sha256", metavar="HEX", help="Checksum of the file at --url.", show_default=False)
 ]
 JobsOption = Annotated[int, typer.Option("--jobs", min=1, max=64, help="Files or videos at once.")]
-RetryGoneOption = Annotated[
-    bool, typer.Option("--retry-gone", help="With --list: ask again for videos that were gone.")
-]
+RetryGoneOption = Annotated[bool, typer.Option("--retry-gone", help="With --list: try videos again that were gone.")]
 
 
 def download(
@@ -70,7 +68,7 @@ def download(
     quiet: QuietOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Downloads datasets into raw/, resumed, checked and unpacked; where only a person can, says how and exits with 3.
+    """Downloads datasets into raw/: resumes, checks, unpacks; what must be done by hand is explained, exit code 3.
 
     Examples:
 
@@ -142,7 +140,7 @@ def _show_plans(plans: "list[Plan]", *, json: bool) -> None:
             row["dataset"],
             row["state"],
             ", ".join([f"{file.name or file.what} ({file.address})" for file in plan.missing]
-                      + [f"{path.name} (is there, would be unpacked)" for path in plan.archives]) or None,
+                      + [f"{path.name} (is here, would be unpacked)" for path in plan.archives]) or None,
             row["folder"],
         )
         for row, plan in zip(rows, plans, strict=True)
@@ -177,7 +175,7 @@ def _show_results(plans: "list[Plan]", results: "list[DatasetResult]", *, json: 
 
 
 def _some(names: Sequence[str]) -> str:
-    """The first few of names that may be as many as an archive has files."""
+    """The first few names, and how many more there are."""
     more = len(names) - NUM_NAMES
     return ", ".join(names[:NUM_NAMES]) + (f" and {more:,} more" if more > 0 else "")
 

@@ -1,4 +1,4 @@
-"""`lupctl data list`: every dataset, what is published about it, and what of it is here."""
+"""`lupctl data list`: every dataset, what is published about it, and its state in this workspace."""
 
 from dataclasses import asdict
 from typing import TYPE_CHECKING
@@ -25,7 +25,7 @@ def list_datasets(
 
     `lupctl data list`
 
-    `lupctl data list --json` (with checksums, mirrors, and what the counts rest on)
+    `lupctl data list --json` (with checksums, mirrors, and the sources of the counts)
     """
     from lupctl.core.stages.datasets import list_datasets as stage
 
@@ -36,7 +36,7 @@ def list_datasets(
     columns = ["dataset", "images", "persons", "cameras", "state here", "terms of use"]
     print_table("", columns, [_cells(state) for state in states])
     print_table(
-        "", ["dataset", "how to get it", "published"], [_place(state) for state in states if state.get != "own"]
+        "", ["dataset", "how to get it", "published"], [_how_to_get(state) for state in states if state.get != "own"]
     )
     for state in states:
         if state.name.startswith("luperson"):
@@ -57,12 +57,12 @@ def _cells(state: "DatasetState") -> list[object]:
     ]
 
 
-def _place(state: "DatasetState") -> list[object]:
+def _how_to_get(state: "DatasetState") -> list[object]:
     match state.get:
         case "download":
             how = f"lupctl data download {state.name} --accept-terms"
         case "by hand":
-            how = f"by hand; lupctl data download {state.name} --accept-terms tells the steps"
+            how = f"by hand; lupctl data download {state.name} --accept-terms gives the steps"
         case "drawn":
             how = f"lupctl data pack {state.name}"
         case _:

@@ -45,7 +45,7 @@ NamesArgument = Annotated[
     typer.Argument(
         metavar="NAME|FOLDER",
         help="Datasets under raw/, `synthetic`, or one folder anywhere [default: everything under raw/]; "
-        "with --merge packs, too.",
+        "with --merge, packs too.",
         autocompletion=complete_dataset,
         show_default=False,
     ),
@@ -62,7 +62,7 @@ SizeOption = Annotated[
     typer.Option(
         "--size",
         metavar="HxW",
-        help="Resize every image and encode it again, as in 256x128 [default: bytes are kept].",
+        help="Resize and re-encode every image, as in 256x128 [default: keep the original bytes].",
         show_default=False,
     ),
 ]
@@ -70,28 +70,28 @@ CheckOption = Annotated[
     ImageCheck | None,
     typer.Option(
         "--check",
-        help="What an image has to pass: to be decoded, or that header and end of a JPEG or PNG are whole, which is "
-        "many times as fast; `lupctl data verify --deep` decodes later [default: decode].",
+        help="How images are checked: decode, or header, which looks only at the header and end of a JPEG or PNG and "
+        "is many times faster; `lupctl data verify --deep` decodes later [default: decode].",
         show_default=False,
     ),
 ]
 MaxBadOption = Annotated[
-    float, typer.Option("--max-bad", min=0, max=1, help="Share of images that may be unreadable and left out.")
+    float, typer.Option("--max-bad", min=0, max=1, help="Largest share of images that may be unreadable and left out.")
 ]
-SeedOption = Annotated[int, typer.Option("--seed", min=0, help="For `synthetic`: another seed, other persons.")]
+SeedOption = Annotated[int, typer.Option("--seed", min=0, help="For `synthetic`: another seed draws other persons.")]
 MergeOption = Annotated[
     str | None,
     typer.Option(
         "--merge",
         metavar="NEWNAME",
-        help="Put all that is named, raw data and packs, into one pack of this name, without labels: persons and "
+        help="Merge everything named, raw data and packs, into one pack of this name, without labels: persons and "
         "cameras of different datasets are not the same. Queries and gallery are left out.",
         show_default=False,
     ),
 ]
 ThreadsOption = Annotated[
     int | None,
-    typer.Option("--workers", min=1, help="Decoding threads [default: the cores, at most 16].", show_default=False),
+    typer.Option("--workers", min=1, help="Decoding threads [default: one per core, at most 16].", show_default=False),
 ]
 SheetOption = Annotated[
     Path | None,
@@ -126,7 +126,7 @@ def pack(
     quiet: QuietOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Packs datasets: all images of one in one file, checked, with their labels.
+    """Packs each dataset into one file: all its images, checked, with their labels.
 
     Examples:
 
@@ -136,7 +136,7 @@ def pack(
 
     `lupctl data pack my.csv --name mine` (columns path, person, camera, role)
 
-    `lupctl data pack luperson --check header` (trusts that what begins and ends as a JPEG is one)
+    `lupctl data pack luperson --check header` (trusts that a file that starts and ends like a JPEG is one)
 
     `lupctl data pack luperson market1501 photos.h5 --merge everybody` (one unlabelled pack to pre-train on)
     """
@@ -192,7 +192,7 @@ def info(
 
 
 def parse_size(size: str | None) -> tuple[int, int] | None:
-    """Height and width from what a user typed.
+    """The height and width given with `--size`.
 
     Raises:
         UsageError: not two numbers of pixels.

@@ -1,4 +1,4 @@
-"""What the `data` commands print."""
+"""Tables that the `data` commands print."""
 
 from dataclasses import asdict
 from typing import TYPE_CHECKING
@@ -106,7 +106,7 @@ def _origin(source: dict[str, object]) -> str:
 
 
 def show_verdict(verdict: "Verdict") -> None:
-    """Prints what was checked, the counts of every split beside the published ones, and what was found."""
+    """Prints what was checked, the counts of every split next to the published ones, and what was found."""
     how = {"counts": "counts only", "checksums": "every checksum compared", "decoded": "every image decoded"}
     judged = f"{verdict.num_errors:,} errors" if verdict.num_errors else "sound"
     print(f"{verdict.path}: {judged} ({verdict.kind}; {verdict.images:,} images, {how[verdict.depth]})")
@@ -135,4 +135,4 @@ def _range(sizes: "Sizes | Summary") -> str:
     median, smallest, largest = (
         f"{height} x {width}" for height, width in (sizes.median, sizes.smallest, sizes.largest)
     )
-    return f"{median} in the median, {smallest} to {largest}"
+    return f"median {median}, {smallest} to {largest}"

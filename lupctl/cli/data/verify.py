@@ -29,7 +29,7 @@ TargetsArgument = Annotated[
     list[str],
     typer.Argument(metavar="NAME|PATH", help="Datasets, packs, or folders.", autocompletion=complete_dataset),
 ]
-DeepOption = Annotated[bool, typer.Option("--deep", help="Decode every image of a pack, too; raw images always are.")]
+DeepOption = Annotated[bool, typer.Option("--deep", help="Also decode every image of a pack; raw images always are.")]
 FastOption = Annotated[bool, typer.Option("--fast", help="Counts, names and labels only; no image is read.")]
 
 
@@ -49,9 +49,9 @@ def verify(
     quiet: QuietOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Checks raw data and packs: published counts, unreadable images, copies, persons in train and test.
+    """Checks raw data and packs: published counts, unreadable images, copies, persons in both train and test.
 
-    Raw images are decoded. Of a pack, every checksum is compared; its raw data may be gone.
+    Raw images are decoded. For a pack, every checksum is compared; its raw data may be gone.
 
     Examples:
 

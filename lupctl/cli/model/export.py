@@ -29,12 +29,12 @@ def export_model(
     quiet: QuietOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Writes the network of a run, a checkpoint or published weights that are here as one ONNX file, for products.
+    """Exports the network of a run, a checkpoint or downloaded weights as one ONNX file, for products.
 
-    It takes `images`, any number of them as uint8 RGB (N, height, width, 3), resized to the network's size beforehand,
-    and gives `features`, float32 (N, D) of unit length: a dot product is the cosine that `eval` and `search` compare
-    by (`dump` keeps features as the network gives them). Weights, pixel constants and normalisation are inside; size,
-    filter of the resize, terms and fingerprints are in its metadata (`model info FILE.onnx`). There is no file unless
+    Its input is `images`, uint8 RGB (N, height, width, 3) for any N, already resized to the network's size. Its output
+    is `features`, float32 (N, D) of unit length: a dot product is the cosine that `eval` and `search` compare by
+    (`dump` keeps features as the network gives them). Weights, pixel constants and normalisation are inside; size,
+    resize filter, terms and fingerprints are in the metadata (`model info FILE.onnx`). The file is written only if
     onnxruntime gives PyTorch's features to within 1e-4. Needs `pip install 'lupctl[export]'`.
 
     Examples:
@@ -57,7 +57,7 @@ def export_model(
         print_json("lupctl.export/1", asdict(result))
         return
     progress.say(
-        f"{result.network}: {result.dim:,} numbers an image of {result.height} x {result.width}, "
+        f"{result.network}: {result.dim:,} numbers per image of {result.height} x {result.width}, "
         f"{result.bytes / 2**20:,.1f} MiB"
     )
     progress.say(f"largest difference between onnxruntime and PyTorch: {result.difference:.1e}")

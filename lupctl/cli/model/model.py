@@ -27,16 +27,16 @@ from lupctl.core.system.progress.lines import Progress
 from lupctl.core.workspace import open_workspace
 
 SourceArgument = Annotated[Path, typer.Argument(metavar="FILE", help="Published weights: .pth, .pt or .safetensors.")]
-ReidOption = Annotated[bool, typer.Option("--reid", help="Refuse a file that holds a pre-trained trunk only.")]
+ReidOption = Annotated[bool, typer.Option("--reid", help="Refuse a file with only a pre-trained trunk.")]
 ToOption = Annotated[
     Literal["lupctl", "torchvision"],
-    typer.Option("--to", help="torchvision writes lupctl's own trunk under torchvision's flat names."),
+    typer.Option("--to", help="torchvision writes a lupctl trunk under torchvision's flat names."),
 ]
-BgrOption = Annotated[bool, typer.Option("--bgr", help="The network was trained on BGR; turn its input round.")]
+BgrOption = Annotated[bool, typer.Option("--bgr", help="The network was trained on BGR; swap its input channels.")]
 
 EncoderOption = Annotated[
     Literal["q", "k"],
-    typer.Option("--encoder", help="Of a training checkpoint with two: q, the trained one, or k, its average."),
+    typer.Option("--encoder", help="For a training checkpoint with two: q, the trained one, or k, its average."),
 ]
 
 
@@ -55,10 +55,10 @@ def convert_model(
     quiet: QuietOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Makes a checkpoint of published weights; every tensor fits, or the file is refused. Nothing in it is executed.
+    """Converts published weights to a checkpoint; every tensor fits, or the file is refused. Nothing in it is executed.
 
-    Known are MGN models as LUPerson's projects publish them, and pre-trained ResNet trunks, which serve as a start for
-    `finetune --from`. Where the file has no pixel constants, --recipe says whose it gets.
+    Supported are MGN models as LUPerson's projects publish them, and pre-trained ResNet trunks, which serve as a start
+    for `finetune --from`. If the file has no pixel constants, they come from --recipe.
 
     Examples:
 
@@ -91,16 +91,16 @@ def convert_model(
     elif json:
         print_json("lupctl.convert/1", facts)
     else:
-        told = f"{facts['network']} {facts['arch']} ({facts['use']}): {facts['matched']} tensors matched"
-        progress.say(f"{told}, {len(facts['ignored'])} ignored, {len(facts['missing'])} missing that may be")
+        summary = f"{facts['network']} {facts['arch']} ({facts['use']}): {facts['matched']} tensors matched"
+        progress.say(f"{summary}, {len(facts['ignored'])} ignored, {len(facts['missing'])} optional ones missing")
         if facts["ignored"]:
-            taken = f"taken: {facts['prefix']}*; " if facts["prefix"] else ""
-            progress.say(f"{taken}left out: {sum_up(facts['ignored'])}")
+            used = f"used: {facts['prefix']}*; " if facts["prefix"] else ""
+            progress.say(f"{used}left out: {sum_up(facts['ignored'])}")
         print_path(job.out)
 
 
 def sum_up(keys: list[str]) -> str:
-    """Keys of tensors by what they begin with, and how many begin with it."""
+    """Tensor keys grouped by prefix, with the number in each group."""
     beginnings = [".".join(key.split(".")[: 2 if key.startswith("module.") else 1]) for key in keys]
     counts = Counter(beginnings)
     return ", ".join(name if name in keys else f"{name}.* ({number})" for name, number in counts.items())
@@ -145,7 +145,7 @@ def write_torchvision(source: Path, out: Path, *, force: bool, dry_run: bool, js
 def list_models(
     home: HomeOption = None, json: JsonOption = False, quiet: QuietOption = False, debug: DebugOption = False
 ) -> None:
-    """Lists the published networks that lupctl knows, where they come from, and which are here.
+    """Lists the published networks that lupctl knows, where they come from, and which are downloaded.
 
     Examples:
 
@@ -161,7 +161,7 @@ def list_models(
 
 
 def download_model(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="A published network, as model list has it.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A published network, as in `lupctl model list`.")],
     accept_terms: Annotated[bool, typer.Option("--accept-terms", help="Agree to the terms of use.")] = False,
     home: HomeOption = None,
     force: ForceOption = False,
@@ -170,9 +170,9 @@ def download_model(
     quiet: QuietOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Fetches a published network and makes a checkpoint of it, for `finetune --from NAME` or `dump NAME`.
+    """Downloads a published network and converts it to a checkpoint, for `finetune --from NAME` or `dump NAME`.
 
-    Where there is no direct download, the steps to take by hand are said, and the exit code is 3.
+    If there is no direct download, prints the steps to do by hand and exits with 3.
 
     Examples:
 
@@ -210,7 +210,7 @@ def show_model(
     quiet: QuietOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Says what is in a file of weights: the network, its pixels, its data and their terms, its fingerprint.
+    """Shows what is in a weights file: the network, its pixels, its data and their terms, its fingerprint.
 
     Examples:
 
@@ -222,16 +222,16 @@ def show_model(
     if json:
         print_json("lupctl.model-info/1", found)
         return
-    print_table("", ["what", "value"], [(key, _in_words(value)) for key, value in found.items()])
+    print_table("", ["what", "value"], [(key, _as_text(value)) for key, value in found.items()])
 
 
-def _in_words(value: Any) -> object:
+def _as_text(value: Any) -> object:
     match value:
         case dict():
-            return ", ".join(f"{key} {_in_words(inner)}" for key, inner in value.items())
+            return ", ".join(f"{key} {_as_text(inner)}" for key, inner in value.items())
         case list() if len(value) > 4:
             return f"{len(value)}: {', '.join(map(str, value[:4]))}, …"
         case list():
-            return ", ".join(str(_in_words(inner)) for inner in value)
+            return ", ".join(str(_as_text(inner)) for inner in value)
         case _:
             return value

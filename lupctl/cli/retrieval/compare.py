@@ -29,7 +29,7 @@ def run_comparison(
     dry_run: bool,
     json: bool,
 ) -> None:
-    """Compares runs as asked, or says what would be compared.
+    """Compares runs, or prints what would be compared.
 
     Raises:
         UsageError: fewer than two runs, or the comparison exists.
@@ -80,7 +80,7 @@ def show_comparison(comparison: "Comparison", path: Path, *, json: bool) -> None
     titles = ["run", "against", "score", "points", "95 % interval", "more than luck"]
     print_table("differences", titles, differences)
     draws = f"{comparison.draws:,} draws, seed {comparison.seed}"
-    print(f"paired bootstrap over the queries, {draws}; training is not drawn again")
+    print(f"paired bootstrap over the queries, {draws}; training is not resampled")
     for written in (path, path.with_suffix(".html")):
         print(f"report: {written}")
 

@@ -28,7 +28,7 @@ def run_everywhere(
     dry_run: bool,
     json: bool,
 ) -> None:
-    """Scores runs on every test set of the workspace as asked, or says what would be scored.
+    """Scores runs on every test set of the workspace, or prints what would be scored.
 
     Raises:
         UsageError: the matrix exists.

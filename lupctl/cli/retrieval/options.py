@@ -17,7 +17,7 @@ TargetsArgument = Annotated[
         autocompletion=complete_run,
     ),
 ]
-RerankOption = Annotated[bool, typer.Option("--rerank", help="Score once more after k-reciprocal re-ranking.")]
+RerankOption = Annotated[bool, typer.Option("--rerank", help="Score again after k-reciprocal re-ranking.")]
 K1Option = Annotated[
     int | None, typer.Option("--k1", min=1, help="Neighbourhood of re-ranking [default: 20].", show_default=False)
 ]
@@ -40,7 +40,7 @@ NeighboursOption = Annotated[
     NeighbourSearch | None,
     typer.Option(
         "--neighbours",
-        help="How it finds them: exact, our own pass, or faiss [default: faiss on GPUs that it sees, else exact].",
+        help="How they are found: exact, our own search, or faiss [default: faiss on GPUs that it sees, else exact].",
         show_default=False,
     ),
 ]
@@ -57,7 +57,7 @@ ProtocolOption = Annotated[
     typer.Option(
         "--protocol",
         help="market1501 (also CUHK03-NP, MSMT17, DukeMTMC); same-camera-allowed for one-camera data; single-shot, one "
-        "drawn gallery image a person (classic CUHK03, VIPeR); multi-query, a person's images of one camera as one.",
+        "drawn gallery image per person (classic CUHK03, VIPeR); multi-query, a person's images of one camera as one.",
     ),
 ]
 DrawsOption = Annotated[
@@ -65,27 +65,27 @@ DrawsOption = Annotated[
     typer.Option("--draws", min=1, help=f"Gallery draws of single-shot [default: {SHOT_DRAWS}].", show_default=False),
 ]
 SeedOption = Annotated[
-    int | None, typer.Option("--seed", min=0, help=f"Of these draws [default: {SHOT_SEED}].", show_default=False)
+    int | None, typer.Option("--seed", min=0, help=f"Seed of these draws [default: {SHOT_SEED}].", show_default=False)
 ]
 PersonsOption = Annotated[
     str | None,
     typer.Option(
         "--persons",
         metavar="half|N",
-        help="Persons that each draw of single-shot tests, drawn too: VIPeR half, classic CUHK03 100 [default: all].",
+        help="Persons tested in each draw of single-shot, drawn too: VIPeR half, classic CUHK03 100 [default: all].",
         show_default=False,
     ),
 ]
 AqeOption = Annotated[
     int,
-    typer.Option("--aqe", min=0, help="Average query expansion: a query becomes the mean of so many nearest images."),
+    typer.Option("--aqe", min=0, help="Average query expansion: a query becomes the mean of N nearest images."),
 ]
 DbaOption = Annotated[
     int, typer.Option("--dba", min=0, help="Database-side augmentation: the same for each gallery image.")
 ]
 AlphaOption = Annotated[
     float | None,
-    typer.Option("--alpha", min=0, help="Power of the cosine that weighs them [default: 3].", show_default=False),
+    typer.Option("--alpha", min=0, help="Power of the cosine that weights them [default: 3].", show_default=False),
 ]
 ImagesOption = Annotated[
     str | None,
@@ -96,14 +96,16 @@ ImagesOption = Annotated[
         show_default=False,
     ),
 ]
-PageOption = Annotated[bool, typer.Option("--page/--no-page", help="Write report.html beside report.json.")]
+PageOption = Annotated[bool, typer.Option("--page/--no-page", help="Write report.html next to report.json.")]
 CompareOption = Annotated[
     bool,
     typer.Option("--compare", help="Two or more runs side by side, and which differences are more than luck."),
 ]
 AllOption = Annotated[
     bool,
-    typer.Option("--all", help="Runs on every test set of the workspace: one table, a row a run, a column a dataset."),
+    typer.Option(
+        "--all", help="Runs on every test set of the workspace: one table, a row per run, a column per dataset."
+    ),
 ]
 MinMapOption = Annotated[
     float | None,
@@ -130,7 +132,7 @@ ThresholdOption = Annotated[
 
 
 def parse_persons(text: str | None) -> TestedPersons | int:
-    """How many persons `--persons` wants each draw to test.
+    """The number of persons that `--persons` has each draw test.
 
     Raises:
         UsageError: neither `half` nor a number.

@@ -34,17 +34,17 @@ QueriesArgument = Annotated[
 TopOption = Annotated[int, typer.Option("--top", min=1, help="Results for each picture.")]
 IndexOption = Annotated[
     SearchIndex,
-    typer.Option("--index", help="exact compares with every image; ivf through a faiss index that is built and kept."),
+    typer.Option("--index", help="exact compares with every image; ivf uses a faiss index, built once and kept."),
 ]
 SheetOption = Annotated[
-    Path | None, typer.Option("--sheet", help="Draw the results into this picture.", show_default=False)
+    Path | None, typer.Option("--sheet", help="Draw the results into this image file.", show_default=False)
 ]
 FromOption = Annotated[
     str | None,
     typer.Option(
         "--from",
         metavar="RUN|FILE",
-        help="The checkpoint that made the gallery [default: the one its record names, where it is found].",
+        help="The checkpoint that made the gallery [default: the one its record names, if found].",
         show_default=False,
     ),
 ]
@@ -114,7 +114,7 @@ def search(
 
 
 def show_found(found: "list[Found]", sheet: Path | None) -> None:
-    """Prints one table a picture."""
+    """Prints one table per picture."""
     for one in found:
         rows = [(hit.rank, f"{hit.distance:.4f}", hit.person, hit.camera, hit.name) for hit in one.hits]
         note = "" if sheet is None or one is not found[-1] else f"sheet: {sheet}"

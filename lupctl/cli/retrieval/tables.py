@@ -1,4 +1,4 @@
-"""A report as a person reads it: all scores, and all they depend on."""
+"""A report as text: all scores, and everything they depend on."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,8 +19,8 @@ def show_report(report: "Report", paths: Sequence[Path], *, json: bool) -> None:
 
     Args:
         report: what was measured.
-        paths: where it lies.
-        json: one JSON object in place of the table.
+        paths: where it was written.
+        json: one JSON object instead of the table.
     """
     from lupctl.core.ranking.reports.model.single import dataset_title, report_text
 
@@ -69,7 +69,7 @@ def _notes(report: "Report") -> list[str]:
 
 
 def _decisions(pairs: "ReportPairs") -> list[str]:
-    """What a threshold on the distance would do."""
+    """Lines on what a threshold on the distance would do."""
     rates = [
         f"{100 * point.tpr:.2f} at {wanted}" for wanted, point in sorted(pairs.at_fpr.items()) if point is not None
     ]

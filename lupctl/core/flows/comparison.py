@@ -1,4 +1,4 @@
-"""Several runs side by side, scored again where no report is there."""
+"""Several runs side by side, scored again where there is no report."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,7 +26,7 @@ def compare_runs(
     devices: "Sequence[torch.device]",
     progress: Progress,
 ) -> "Comparison":
-    """Compares runs pairwise; writes the comparison to `out` and as a page beside it.
+    """Compares runs pairwise; writes the comparison to `out` and as a page next to it.
 
     Args:
         space, names, rules, devices, progress: as `gather_reports` takes them.
@@ -46,10 +46,10 @@ def compare_runs(
 def gather_reports(
     space: Workspace, names: list[str], rules: "EvaluationJob", devices: "Sequence[torch.device]", progress: Progress
 ) -> "dict[str, Report]":
-    """A report of each run: the one beside its features where it tells the same, else a new one that is not written.
+    """A report of each run: the one next to its features if it has the same rules, else a new one that is not written.
 
     Args:
-        space: where runs lie.
+        space: where runs are.
         names: runs or features files, at least two.
         rules: how they are scored; its features are replaced.
         devices: where distances are computed.
@@ -57,7 +57,7 @@ def gather_reports(
 
     Raises:
         UsageError: fewer than two names, or one twice.
-        DataError: nothing of a name, or it cannot be scored.
+        DataError: a name stands for nothing, or it cannot be scored.
     """
     from dataclasses import replace
 
@@ -79,7 +79,7 @@ def gather_reports(
         job = replace(rules, features=(features,), out=None)
         report = current_report(job)
         if report is None:
-            progress.say(f"{name}: scored again, no report of these features by this rule lies beside them")
+            progress.say(f"{name}: scored again, as there is no report of these features by this rule")
             report = compute_report(job, devices, progress)
         reports[name] = report
     return reports

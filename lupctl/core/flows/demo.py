@@ -1,4 +1,4 @@
-"""The whole flow on drawn persons, by the stages of the public commands."""
+"""The whole flow on drawn persons, with the stages of the public commands."""
 
 import time
 from dataclasses import dataclass
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     from lupctl.core.ranking.reports.model.single import Report
 
 PRETRAIN_RECIPE, FINETUNE_RECIPE = RECIPES = ("demo-moco", "demo-bot")
-# What the reports are called, and where the fine-tuning of each begins.
+# Titles of the two reports: what the fine-tuning of each starts from.
 FROM_SCRATCH, PRETRAINED = "scratch", "pre-trained"
 
 
 @dataclass(frozen=True)
 class Scale:
-    """How much work the demo is.
+    """The size of the demo.
 
     Args:
         unlabelled_persons, scenes: for pre-training.
@@ -47,11 +47,11 @@ QUICK = Scale(
 
 @dataclass(frozen=True)
 class DemoResult:
-    """What the demo measured.
+    """The results of the demo.
 
     Args:
         reports: of fine-tuning from scratch and from the pre-trained network.
-        seconds: it took.
+        seconds: how long the demo took.
     """
 
     reports: "dict[str, Report]"
@@ -72,7 +72,7 @@ class DemoResult:
 
 @dataclass(frozen=True)
 class _Demo:
-    """What every step of one demo is given."""
+    """The arguments that all steps of one demo share."""
 
     space: Workspace
     scale: Scale
@@ -87,12 +87,12 @@ class _Demo:
 
 
 def demo_home(*, quick: bool, seed: int) -> Path:
-    """The demo's own workspace, when nobody names one."""
+    """The demo's own workspace, if none is named."""
     return Path(f"lup-demo{'-quick' if quick else ''}{f'-seed{seed}' if seed != TRAINING_SEED else ''}")
 
 
 def plan_demo(space: Workspace, scale: Scale, seed: int) -> dict[str, object]:
-    """What the demo would do; nothing is drawn."""
+    """The plan of the demo; nothing is drawn."""
     from lupctl.core.data.sources.synthetic import SyntheticSource
 
     plan = _plan_persons(scale, seed)
@@ -109,18 +109,18 @@ def plan_demo(space: Workspace, scale: Scale, seed: int) -> dict[str, object]:
 def run_demo(
     space: Workspace, scale: Scale, seed: int, *, force: bool, command: tuple[str, ...], progress: Progress
 ) -> DemoResult:
-    """Draws, pre-trains, fine-tunes twice with the same budget, and evaluates both; goes on where it was stopped.
+    """Draws, pre-trains, fine-tunes twice with the same budget, and evaluates both; continues where it was stopped.
 
     Args:
         space: the demo's own workspace.
-        scale: how much work it is.
+        scale: size of the demo.
         seed: of the drawn persons and of the training.
-        force: begins anew.
+        force: starts again from the beginning.
         command: for the records.
         progress: lines and bars.
 
     Raises:
-        StoppedError: someone asked to stop.
+        StoppedError: a stop was requested.
     """
     started_at = time.perf_counter()
     demo = _Demo(space, scale, seed, force, command, progress)
@@ -149,7 +149,7 @@ def _plan_persons(scale: Scale, seed: int) -> "SyntheticPlan":
 
 
 def _pack_persons(demo: _Demo) -> None:
-    """Draws the persons into a pack, unless the same ones are there."""
+    """Draws the persons into a pack, unless they are already there."""
     from lupctl.core.data.sources.synthetic import SyntheticSource
     from lupctl.core.stages.pack import pack, plan_pack
 

@@ -1,4 +1,4 @@
-"""Downloading several datasets, and what is left for a person to do."""
+"""Downloading several datasets, and the steps left to do by hand."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def download_datasets(
     space: Workspace, plans: "Sequence[Plan]", *, jobs: int, force: bool, progress: Progress
 ) -> "tuple[list[DatasetResult], list[LupError]]":
-    """Fetches what is missing, and says what comes next where the images are not among it.
+    """Downloads what is missing, and reports the next steps if the images are not among it.
 
     Args:
         space: the workspace.
@@ -26,14 +26,14 @@ def download_datasets(
         progress: lines and bars.
 
     Returns:
-        what was done, per dataset, and what went wrong; datasets that no program may fetch are among the latter.
+        what was done, per dataset, and the errors; datasets to be downloaded by hand are among the latter.
     """
     from lupctl.core.stages.download.plan import has_images, plan_download
     from lupctl.core.stages.download.run import download
 
     for plan in plans:
         if plan.is_complete:
-            progress.say(f"{plan.wanted.dataset}: {plan.wanted.folder} has all there is to download")
+            progress.say(f"{plan.wanted.dataset}: everything to download is already in {plan.wanted.folder}")
     results, errors = download(plans, raw=space.raw, jobs=jobs, force=force, progress=progress)
     for plan in plans:
         if plan.wanted.links.images and plan.missing and not errors and not has_images(plan.wanted):
@@ -41,7 +41,7 @@ def download_datasets(
             progress.say("\n".join([title, *number_steps(plan_download(plan.wanted).steps)]))
     by_hand: list[LupError] = [
         DataError(
-            f"{plan.wanted.dataset}: no program may fetch it; the steps are on the output",
+            f"{plan.wanted.dataset}: it has to be downloaded by hand; the steps are on stdout",
             hint=f"follow them, then: lupctl data download {plan.wanted.dataset} --accept-terms",
         )
         for plan in plans
@@ -51,19 +51,19 @@ def download_datasets(
 
 
 def number_steps(steps: Sequence[str]) -> list[str]:
-    """Lines of a list of things to do."""
+    """The steps as numbered lines."""
     return [f"  {number}. {step}" for number, step in enumerate(steps, 1)]
 
 
 def refuse_failed_videos(result: "VideosResult") -> None:
-    """Ends a command whose videos did not all come.
+    """Ends a command in which videos failed.
 
     Raises:
-        DataError: some failed, and may come another time.
+        DataError: some failed, and may work another time.
     """
     if result.failed:
         some = "; ".join(result.reasons)
         raise DataError(
-            f"{result.failed:,} of {result.listed:,} videos failed and may come another time: {some}",
+            f"{result.failed:,} of {result.listed:,} videos failed and may work another time: {some}",
             hint="type the same command again",
         )

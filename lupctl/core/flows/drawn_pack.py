@@ -1,4 +1,4 @@
-"""Images drawn for one command and thrown away after it."""
+"""Images drawn for one command and discarded after it."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def wants_drawing(space: Workspace, names: tuple[str, ...]) -> bool:
-    """Whether synthetic is the one pack that is named, and there is none of that name."""
+    """Whether synthetic is the only pack named, and does not exist."""
     return names == (SYNTHETIC,) and not space.pack_path(SYNTHETIC).exists() and not Path(SYNTHETIC).exists()
 
 
@@ -25,13 +25,13 @@ def profile_steps(job: "PretrainJob", steps: int, progress: Progress, *, draws: 
     """Runs some steps of a pre-training and keeps nothing.
 
     Args:
-        job: whose steps.
+        job: the pre-training.
         steps: number of steps.
-        progress: told of the images that are drawn.
-        draws: whether its images are drawn for this.
+        progress: reports that images are drawn.
+        draws: whether its images are drawn for this command.
 
     Returns:
-        where the time went; None on all processes of a job but one.
+        where the time went; None on all but one process of a job.
     """
     from lupctl.core.stages.pretrain.profile import profile
 
@@ -43,16 +43,16 @@ def profile_steps(job: "PretrainJob", steps: int, progress: Progress, *, draws: 
 
 @contextmanager
 def drawn_pack(batch: int, progress: Progress) -> Iterator[Path]:
-    """A pack of drawn persons that fills at least one batch, for the length of the block.
+    """A pack of drawn persons that fills at least one batch, for the duration of the block.
 
     Args:
         batch: images.
-        progress: told of it.
+        progress: reports it.
     """
     from lupctl.core.data.sources.synthetic import SyntheticPlan, SyntheticSource
     from lupctl.core.stages.pack import pack
 
-    # Two images of a person are the least.
+    # A person has at least two images.
     source = SyntheticSource(SyntheticPlan(unlabelled_persons=-(-batch // 2)))
     progress.say(f"data: {SYNTHETIC}, images of 128 x 64 drawn for this command")
     with TemporaryDirectory(prefix="lupctl-drawn-") as folder:

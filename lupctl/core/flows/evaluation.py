@@ -1,4 +1,4 @@
-"""One evaluation: whose features it takes, and what was demanded of its scores."""
+"""One evaluation: the features it uses, and the scores it has to reach."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,7 +25,7 @@ def take_features(
     *,
     images: str | None,
 ) -> "EvaluationJob":
-    """The same evaluation with its features, which are made where a run has none, and the images for its page.
+    """The same evaluation with its features, made if a run has none, and the images for its page.
 
     Args:
         space: where runs and packs are.
@@ -33,10 +33,10 @@ def take_features(
         rules: how they are scored; its features and images are replaced.
         device: where missing features are computed.
         progress: lines and bars.
-        images: the pack or folder with the images, as typed; None looks for it.
+        images: the pack or folder with the images, as typed; None searches for it.
 
     Raises:
-        DataError: nothing of a name, no finished fine-tuning run, or the images named are not there.
+        DataError: a name stands for nothing, no finished fine-tuning run, or the images named do not exist.
         UsageError: several names that are not all files, or a run with features of several datasets.
     """
     from dataclasses import replace
@@ -47,10 +47,10 @@ def take_features(
 
 
 def check_gates(report: "Report", *, min_map: float | None, min_rank1: float | None) -> None:
-    """Compares scores without re-ranking with what the user demanded.
+    """Checks that scores without re-ranking reach what the user demanded.
 
     Raises:
-        GateError: one is lower; names every one that is.
+        GateError: one or more are lower; all of them are named.
     """
     gates = (
         ("mAP", report.scores.map, "--min-map", min_map),

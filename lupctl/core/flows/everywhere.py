@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lupctl.core.resolve.networks import features_place
+from lupctl.core.resolve.networks import features_path
 from lupctl.core.system.progress.lines import Progress
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ def score_everywhere(
     devices: "Sequence[torch.device]",
     progress: Progress,
 ) -> "ScoreMatrix":
-    """Scores every network on every test set; writes the matrix to `out` and as a page beside it.
+    """Scores every network on every test set; writes the matrix to `out` and as a page next to it.
 
     Args:
         networks, tests, rules, devices, progress: as `score_all` takes them.
@@ -48,7 +48,7 @@ def score_all(
     devices: "Sequence[torch.device]",
     progress: Progress,
 ) -> "list[MatrixRow]":
-    """Scores every network on every test set; dumps the features that are missing or of something older.
+    """Scores every network on every test set; dumps the features that are missing or out of date.
 
     Args:
         networks: checkpoints by the names of their runs.
@@ -69,14 +69,14 @@ def score_all(
     for name, checkpoint in networks.items():
         fingerprint, reports = file_fingerprint(checkpoint), {}
         for dataset, pack in tests.items():
-            features = features_place(checkpoint, pack)
+            features = features_path(checkpoint, pack)
             if not is_made_from(features, fingerprint=fingerprint, pack=pack):
                 progress.say(f"features: {features} from {pack}")
                 job = DumpJob(checkpoint, pack, features, force=True, command=rules.command)
                 dump(job, devices[0], progress)
             scoring = replace(rules, features=(features,), out=None)
             report = current_report(scoring) or compute_report(scoring, devices, progress)
-            # A report that lies there may say more than was asked for, and only for one of the test sets.
+            # An existing report may say more than was requested, and only for one of the test sets.
             reports[dataset] = report if rules.rerank else report.model_copy(update={"rerank": None})
         rows.append(MatrixRow(name, checkpoint, reports))
     return rows

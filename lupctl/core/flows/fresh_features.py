@@ -1,4 +1,4 @@
-"""Features of a run as its network is now: read where they are there, made where they are missing or old."""
+"""Up-to-date features of a run: those that exist, or new ones if they are missing or out of date."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,17 +17,17 @@ if TYPE_CHECKING:
 def resolve_files(
     space: Workspace, names: list[str], device: "torch.device", progress: Progress, *, command: tuple[str, ...]
 ) -> tuple[Path, ...]:
-    """The features files that one evaluation takes: those of one run, or one or more files that are named.
+    """The features files of one evaluation: those of one run, or one or more files that are named.
 
     Args:
-        space: where runs lie.
+        space: where runs are.
         names: a run, or features files; none for the newest fine-tuning run.
         device: where missing features are computed.
         progress: lines and bars.
         command: for the record of features that are made.
 
     Raises:
-        DataError: nothing of a name, or no finished fine-tuning run.
+        DataError: a name stands for nothing, or no finished fine-tuning run.
         UsageError: several names that are not all files, or a run with features of several datasets.
     """
     if len(names) < 2:
@@ -36,7 +36,7 @@ def resolve_files(
     for name in names:
         if not Path(name).is_file():
             raise UsageError(
-                f"{name}: no file; of several names each has to be a features file of one network",
+                f"{name}: not a file; several names must all be features files of one network",
                 hint="compare runs with: lupctl eval --compare RUN RUN",
             )
     return tuple(Path(name) for name in names)
@@ -45,7 +45,7 @@ def resolve_files(
 def current_features(
     space: Workspace, target: Target, device: "torch.device", progress: Progress, *, command: tuple[str, ...]
 ) -> Path:
-    """The features of a target; a run's are made when there are none, and made again when its network has changed."""
+    """The features of a target; a run's are made if there are none, and made again if its network has changed."""
     if target.run is None:
         assert target.features is not None
         return target.features
@@ -60,7 +60,7 @@ def current_features(
         made_from = read_features_head(features).record["parents"].get("checkpoint")
         if made_from in (None, file_fingerprint(checkpoint)):
             return features
-        progress.say(f"{features}: of an older network; made again")
+        progress.say(f"{features}: from an older network; made again")
     images = find_images(space, None, checkpoint)
     out = features or default_out(checkpoint, images)
     progress.say(f"features: {out} from {images}")

@@ -1,4 +1,4 @@
-"""Packing one dataset after the other."""
+"""Packing datasets, one after another."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,21 +18,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PackOptions:
-    """What a user wants packed, and how.
+    """What to pack, and how.
 
     Args:
         names: datasets, folders, or with `merged` packs too; none for everything under `raw/`.
-        dataset: what the pack of one of them is to be called.
-        merged: puts all that is named into one unlabelled pack of this name.
-        out: where the pack of one of them goes.
+        dataset: name of the pack, for a single one of them.
+        merged: puts everything named into one unlabelled pack of this name.
+        out: path of the pack, for a single one of them.
         reading: how raw data is read.
         size: height and width every image is resized to.
-        check: what an image has to pass; None where the user did not say.
+        check: how images are checked; None if not given.
         max_bad: share of images that may be left out.
         shard_bytes: most encoded bytes in one file.
         workers: decoding threads; None picks.
         accept_terms: the notice of a withdrawn dataset is acknowledged.
-        force: replaces packs that are there.
+        force: replaces existing packs.
         dry_run: plans only.
         command: for the record.
     """
@@ -55,7 +55,7 @@ class PackOptions:
 
 @dataclass(frozen=True)
 class Packed:
-    """What became of several datasets.
+    """The outcome for several datasets.
 
     Args:
         plans: of each dataset that could be read.
@@ -69,7 +69,7 @@ class Packed:
 
 
 def pack_datasets(space: Workspace, options: PackOptions, progress: Progress) -> Packed:
-    """Packs what has no up-to-date pack. One bad dataset does not keep the others from being packed.
+    """Packs the datasets without an up-to-date pack. One bad dataset does not stop the others.
 
     Raises:
         DataError: there is no raw data.
@@ -77,7 +77,7 @@ def pack_datasets(space: Workspace, options: PackOptions, progress: Progress) ->
     """
     targets = find_what_to_pack(space, options, progress)
     if options.size and options.check == "header":
-        raise UsageError("--check header: to be resized, images are decoded", hint="leave --check or --size out")
+        raise UsageError("--check header: resizing decodes the images anyway", hint="leave --check or --size out")
     packed = Packed()
     for target in targets:
         try:
@@ -88,7 +88,7 @@ def pack_datasets(space: Workspace, options: PackOptions, progress: Progress) ->
 
 
 def find_what_to_pack(space: Workspace, options: PackOptions, progress: Progress) -> list[Target]:
-    """The datasets that are meant.
+    """The datasets to pack.
 
     Raises:
         DataError: there is no raw data.

@@ -1,4 +1,4 @@
-"""Published weights, fetched and made a checkpoint."""
+"""Published weights, downloaded and converted to a checkpoint."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -19,29 +19,29 @@ def fetch_published(
     command: tuple[str, ...],
     progress: Progress,
 ) -> dict[str, Any]:
-    """Fetches a published network and converts it, unless its checkpoint is here.
+    """Downloads a published network and converts it, unless its checkpoint exists.
 
     Args:
         space: where it goes.
         wanted: the network.
-        accepted: its terms of use.
-        force: fetches and converts again.
+        accepted: its terms of use were accepted.
+        force: downloads and converts again.
         command: for the record.
-        progress: told the terms.
+        progress: reports the terms.
 
     Returns:
-        `path` of the checkpoint, and where it was made now, what was recognised.
+        `path` of the checkpoint and, if it was made now, what was recognised.
 
     Raises:
-        DataError: the terms were not accepted, it can be fetched by hand only, or the download failed.
-        FormatError: the file that came is not what is known of it.
+        DataError: the terms were not accepted, it can be downloaded only by hand, or the download failed.
+        FormatError: the downloaded file is not the published one.
     """
     from lupctl.core.stages.convert import ConvertJob, convert
     from lupctl.core.stages.weights import fetch_weights
 
     out = published_path(space, wanted.name)
     if out.is_file() and not force:
-        progress.say(f"{wanted.name}: here already; --force fetches it again")
+        progress.say(f"{wanted.name}: already here; --force downloads it again")
         return {"path": str(out)}
     progress.say(f"{wanted.name}: {wanted.what}; terms: {wanted.terms}")
     fetched = fetch_weights(wanted, space.models, accepted=accepted, force=force)

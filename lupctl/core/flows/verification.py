@@ -1,4 +1,4 @@
-"""Checking raw data and packs, one after the other."""
+"""Checking raw data and packs, one after another."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class VerifyOptions:
-    """What a user wants checked, and how closely.
+    """What to check, and how thoroughly.
 
     Args:
         names: datasets, packs or folders.
@@ -36,14 +36,14 @@ class VerifyOptions:
 
 
 def verify_all(space: Workspace, options: VerifyOptions, progress: Progress) -> "list[Verdict]":
-    """A verdict on everything the names stand for; what was found of a pack is noted beside it.
+    """A verdict on everything the names stand for; that on a pack is also noted next to it.
 
     Raises:
-        DataError: nothing of a name, or its structure is damaged.
+        DataError: a name stands for nothing, or its structure is damaged.
         UsageError: `deep` and `fast` at once.
     """
     if options.deep and options.fast:
-        raise UsageError("--deep decodes every image, --fast reads none", hint="one of the two")
+        raise UsageError("--deep decodes every image, --fast reads none", hint="use one of the two")
     from lupctl.core.stages.verify import verify_raw
 
     verdicts = []
@@ -75,7 +75,7 @@ def refuse_unsound(verdicts: "Sequence[Verdict]") -> None:
     """Ends a command that found errors.
 
     Raises:
-        DataError: there is an error in one of them.
+        DataError: one of them has errors.
     """
     raise_all([_unsound(verdict) for verdict in verdicts if verdict.num_errors])
 
@@ -84,7 +84,7 @@ def _unsound(verdict: "Verdict") -> DataError:
     first = verdict.findings[0]
     examples = f": {'; '.join(first.examples)}" if first.examples else ""
     if first.what == "published":
-        hint = "a cut or another version; pack it under a name of its own with --name"
+        hint = "a subset or another version; pack it under its own name with --name"
     elif verdict.kind == "pack":
         hint = "make it again: lupctl data pack --force"
     else:

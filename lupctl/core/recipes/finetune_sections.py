@@ -13,13 +13,13 @@ RATIO = re.compile(r"0?\.\d+|[01](?:\.\d+)?")
 
 
 class FinetuneNet(Net):
-    """The trunk and what stands behind it.
+    """The trunk and its head.
 
     Args:
         head: bnneck (bag of tricks) or mgn (three branches, eight heads, their own pooling).
         ibn: the trunk has IBN-a.
-        embedding: features of one of the heads of mgn.
-        extra_bn: mgn's batch norm on each branch's map, on in the networks that start from LUPerson.
+        embedding: features of each head of mgn.
+        extra_bn: mgn's batch norm on each branch's map, used in the networks that start from LUPerson.
     """
 
     head: ReidHead = "bnneck"
@@ -32,16 +32,16 @@ class FinetuneData(Section):
     """Images for fine-tuning.
 
     Args:
-        packs: names in the workspace or paths; of several, persons and cameras are kept apart, and the first one's
-            queries are the run's own test.
+        packs: names in the workspace or paths; with several, persons and cameras are kept apart, and the first one's
+            queries are the run's own test set.
         persons: P persons per batch.
         images: K images of each; the batch over all devices is P x K.
         subset: ids:R (a share of the persons), images:R (every person keeps one), a split file, or empty for all.
-        subset_seed: another seed, another part; apart from `seed`, so that runs can share a subset.
-        repeat: how often an epoch goes through the subset, 1 or more, fractions allowed; full makes an epoch as long
+        subset_seed: another seed picks another subset; separate from `seed`, so that runs can share a subset.
+        repeat: passes over the subset per epoch, 1 or more, fractions allowed; full makes an epoch as long
             as on the whole set. (LUPerson's authors suggest 2 or 3 for tiny splits.)
-        order: epochs begin a new pass over the persons each, stream goes on from pass to pass as fast-reid does,
-            cameras is its other sampler, which takes a person's images from different cameras.
+        order: epochs starts a new pass over the persons in each epoch, stream continues from pass to pass as
+            fast-reid does, cameras is its other sampler, which takes a person's images from different cameras.
     """
 
     packs: tuple[str, ...] = ()
@@ -72,9 +72,9 @@ class Losses(Section):
     """An identity loss and a triplet loss; mgn takes the mean of each over its heads and features.
 
     Args:
-        smoothing: of the identity loss's labels.
-        margin: of the hard triplet; 0 is the soft margin.
-        mining: hard takes the hardest candidates, weighted weighs all (AGW), without margin.
+        smoothing: of the labels of the identity loss.
+        margin: of the hard triplet loss; 0 is the soft margin.
+        mining: hard takes the hardest candidates, weighted weights all of them (AGW) and has no margin.
         identity, triplet: weights.
         circle_scale, circle_margin: of mgn's circle logits.
     """
@@ -89,7 +89,7 @@ class Losses(Section):
 
 
 class Evaluation(Section):
-    """Scores while fine-tuning.
+    """Evaluation during fine-tuning.
 
     Args:
         every_epochs: 0 evaluates at the end only.

@@ -1,4 +1,4 @@
-"""The two kinds of recipe: what a training run can be told, section by section, and what must agree between them."""
+"""The two kinds of recipe: the settings of a training run, section by section, and checks across sections."""
 
 from typing import Annotated, Any, Literal, Self
 
@@ -36,10 +36,10 @@ class PretrainRecipe(Section):
 
     Args:
         stage: always pretrain.
-        method: of self-supervision; only its own section may be there.
+        method: of self-supervision; only its own section may be present.
         seed: of weights, order and augmentation.
-        bn_groups: equal parts of the global batch with batch-norm statistics of their own.
-        precision: auto takes bf16 where the device has it.
+        bn_groups: equal parts of the global batch, each with its own batch-norm statistics.
+        precision: auto uses bf16 where the device supports it.
     """
 
     stage: Literal["pretrain"] = "pretrain"
@@ -78,7 +78,7 @@ class PretrainRecipe(Section):
                 "a part of a batch needs whole groups"
             )
         if self.net.compile and self.net.checkpoint_activations:
-            raise ValueError("net.compile and net.checkpoint_activations exclude each other")
+            raise ValueError("net.compile and net.checkpoint_activations cannot be combined")
         return self
 
 
@@ -89,9 +89,9 @@ class FinetuneRecipe(Section):
         stage: always finetune.
         start: a run, a checkpoint file, imagenet, scratch, or empty for the newest pre-training run here.
         seed, bn_groups, precision: as in pre-training.
-        freeze_epochs: the pre-trained parts stand still for so many epochs and one step.
+        freeze_epochs: the pre-trained parts are frozen for this many epochs and one step.
         auto_augment_epochs: AutoAugment's ImageNet policy comes before all other augmentation, with a probability that
-            falls from 1 to 0 over so many epochs; 0 does without.
+            falls from 1 to 0 over this many epochs; 0 turns it off.
     """
 
     stage: Literal["finetune"] = "finetune"
@@ -122,8 +122,8 @@ class FinetuneRecipe(Section):
     def _check_stripes(self) -> Self:
         if self.net.head == "mgn" and self.pixels.height % MGN_HEIGHT_STEP:
             raise ValueError(
-                f"pixels.height = {self.pixels.height} is no multiple of {MGN_HEIGHT_STEP}, "
-                "as mgn needs to cut its maps into two and three stripes"
+                f"pixels.height = {self.pixels.height} is not a multiple of {MGN_HEIGHT_STEP}, "
+                "which mgn needs to cut its maps into two and three stripes"
             )
         return self
 
@@ -134,4 +134,4 @@ Recipe = PretrainRecipe | FinetuneRecipe
 def check_divides(key: str, groups: int, batch_key: str, batch: int) -> None:
     """Refuses groups of unequal size, or of one image, which has no variance."""
     if batch % groups or batch // groups < 2:
-        raise ValueError(f"{key} = {groups} does not cut {batch_key} = {batch} into equal parts of two or more")
+        raise ValueError(f"{key} = {groups} does not divide {batch_key} = {batch} into equal parts of two or more")

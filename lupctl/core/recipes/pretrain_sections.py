@@ -10,12 +10,12 @@ from lupctl.core.recipes.sections import Net, Optim, Positive, Section
 
 
 class PretrainNet(Net):
-    """The trunk, and how pre-training runs it; the last two change memory and speed, the result only by rounding.
+    """The trunk, and how pre-training runs it; the last two affect memory and speed, and the result only by rounding.
 
     Args:
-        compile: lets torch.compile translate both encoders; the first steps then take minutes.
-        checkpoint_activations: keeps the outputs of residual blocks alone and computes the rest again in the backward
-            pass, a third more work for a fraction of the memory.
+        compile: compiles both encoders with torch.compile; the first steps then take minutes.
+        checkpoint_activations: keeps only the outputs of residual blocks and recomputes the rest in the backward pass:
+            a third more work for a fraction of the memory.
     """
 
     compile: bool = False
@@ -41,7 +41,7 @@ class MocoSettings(Section):
         dim: of the contrastive space.
         queue: negatives kept.
         momentum: of the key encoder.
-        temperature: of the loss. LUPerson's released script says 0.1; 0.07 is told second-hand of the paper.
+        temperature: of the loss. LUPerson's released script uses 0.1; a survey reports 0.07 for the paper.
     """
 
     dim: Positive = 128
@@ -58,7 +58,7 @@ METHOD_SECTIONS: Final[Mapping[Method, Sequence[str]]] = {"moco": ("moco",)}
 def check_sections(
     tables: Mapping[str, Any], method: str, sections: Mapping[Any, Sequence[str]] = METHOD_SECTIONS
 ) -> dict[str, Any]:
-    """The tables of a recipe, with those of its method that are not there yet empty.
+    """The tables of a recipe, with the missing tables of its method added empty.
 
     >>> check_sections({"optim": {}}, "moco")
     {'optim': {}, 'moco': {}}
@@ -73,7 +73,7 @@ def check_sections(
         sections: by method.
 
     Raises:
-        ValueError: a section of another method is there.
+        ValueError: a section of another method is present.
     """
     own = sections.get(method, ())
     for other, names in sections.items():
@@ -84,12 +84,12 @@ def check_sections(
 
 
 class CurveSettings(Section):
-    """How a number changes over the run, from the value that its own key says.
+    """How a number changes over the run, starting from the value of its own key.
 
     Args:
-        kind: constant, or from there to `final` in a straight line or along half a cosine.
+        kind: constant, or from there to `final` along a straight line or half a cosine.
         final: value at the end.
-        epochs: how long that takes, after which the value stays; 0 is the whole run.
+        epochs: length of the change, after which the value stays; 0 is the whole run.
     """
 
     kind: CurveKind = "constant"
@@ -104,7 +104,7 @@ class CurveSettings(Section):
 
 
 class Curves(Section):
-    """Numbers other than the rate that may change over the run, a step at a time.
+    """Numbers other than the learning rate that may change over the run, step by step.
 
     Args:
         decay: of the optimizer, from optim.weight_decay.
@@ -129,20 +129,20 @@ class PretrainOptim(Optim):
     """The optimizer of pre-training.
 
     Args:
-        accumulate: equal parts that a GPU works through one after the other before it updates; `data.batch` stays
-            the whole batch, so the update is the same and the memory of activations falls. Divides `bn_groups`. A CPU
-            takes one batch-norm group at a time in any case.
+        accumulate: equal parts that a GPU processes one after another before it updates; `data.batch` stays the
+            whole batch, so the update is the same and activations take less memory. Divides `bn_groups`. A CPU
+            processes one batch-norm group at a time in any case.
     """
 
     accumulate: Positive = 1
 
 
 class Probe(Section):
-    """A look at the backbone's features while it trains; changes nothing in the training.
+    """Scores of the backbone's features during training; has no effect on the training.
 
     Args:
-        pack: labelled pack with queries and gallery, by name in the workspace or path; empty looks at none.
-        every_epochs: how often; the end of the run is always looked at.
+        pack: labelled pack with queries and gallery, by name in the workspace or path; empty turns the probe off.
+        every_epochs: how often; the end of the run is always probed.
     """
 
     pack: str = ""

@@ -1,4 +1,4 @@
-"""Sections that recipes of both stages have. Values are frozen; what follows from them is computed where it is used."""
+"""Sections that recipes of both stages have. Values are frozen; derived values are computed where they are used."""
 
 from typing import Annotated, Literal
 
@@ -86,7 +86,7 @@ class Augment(Section):
         jitter: colour jitter.
         grey, blur, flip, erase: probabilities.
         blur_radius: standard deviation in pixels.
-        erase_area: largest and smallest share of the erased rectangle.
+        erase_area: smallest and largest share of the erased rectangle.
         erase_aspect: height over width of the erased rectangle.
         erase_fill: mean erases after normalising, with 0; black before it, with pixels of 0.
     """
@@ -110,13 +110,13 @@ class Optim(Section):
 
     Args:
         name: sgd, adam, adamw or lars.
-        lr: base learning rate; nothing multiplies it, not even with lars.
+        lr: base learning rate; it is never scaled, not even with lars.
         momentum: of sgd and lars.
-        weight_decay: on every parameter; with lars on none that has one dimension.
-        vector_rate, vector_decay: what rate and decay are multiplied by for parameters of one dimension: biases, and
-            the scales and shifts of norms.
-        clip: largest gradient norm; 0 does not clip.
-        clip_scope: whose norm that is: of all gradients together, or of each tensor on its own.
+        weight_decay: on every parameter; with lars, not on those of one dimension.
+        vector_rate, vector_decay: factors on rate and decay for parameters of one dimension: biases, and the scales
+            and shifts of norms.
+        clip: largest gradient norm; 0 turns clipping off.
+        clip_scope: all takes the norm of all gradients together, tensor that of each tensor.
     """
 
     name: OptimizerName = "sgd"
@@ -146,7 +146,7 @@ class Saving(Section):
     """When a run writes the file it can continue from.
 
     Args:
-        every_epochs: 0 leaves it to the end and to requests to stop.
+        every_epochs: 0 writes it only at the end and on requests to stop.
     """
 
     every_epochs: Annotated[int, Field(ge=0)] = 1

@@ -1,4 +1,4 @@
-"""The recipes that come with lupctl, and finding the one a command means."""
+"""The recipes that come with lupctl, and finding the one that a name means."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ class Shipped:
         name: what a user types.
         stage: pretrain or finetune.
         text: the file.
-        header: its opening comment by label: What, Paper, Command, Cost, Score.
+        header: its opening comment, by label: What, Paper, Command, Cost, Score.
     """
 
     name: str
@@ -48,7 +48,7 @@ def find_text(name: str, stage: str | None) -> tuple[str, str]:
     """The text of a recipe and where it comes from: a file that exists, or a shipped name.
 
     Raises:
-        UsageError: there is neither.
+        UsageError: neither exists.
     """
     if name.endswith(".toml") or "/" in name:
         path = Path(name)
@@ -65,7 +65,7 @@ def find_text(name: str, stage: str | None) -> tuple[str, str]:
     for recipe in shipped_recipes():
         if recipe.name == name:
             raise UsageError(
-                f"no {stage} recipe {name!r}: it is one of lupctl {recipe.stage}",
+                f"no {stage} recipe {name!r}: it is a recipe for lupctl {recipe.stage}",
                 hint=f"lupctl {recipe.stage} --recipe {name}",
             )
     guess = nearest_name(name, [recipe.name for recipe in candidates])
@@ -91,8 +91,8 @@ def resolve_recipe(
         name: shipped name or TOML file.
         overrides: `key=value` texts, later ones win.
         flags: dotted keys from named flags; None values were not given.
-        facts: dotted keys of what an input is, whatever the recipe's text says, as the width of a trunk.
-        adopted: dotted keys that an input decides where the recipe's text is silent.
+        facts: dotted keys that an input fixes, whatever the recipe's text says, such as the width of a trunk.
+        adopted: dotted keys that an input sets where the recipe's text does not.
 
     Raises:
         UsageError: unknown name or key, or a value that is not allowed.
@@ -145,7 +145,7 @@ def read_resolved(path: Path) -> Recipe:
 
 
 def _folder() -> Path:
-    """Recipes lie inside an installed package, and beside it in a checkout."""
+    """The recipes are inside an installed package, and next to it in a checkout."""
     package = Path(str(files("lupctl")))
     inside = package / "recipes"
     return inside if inside.is_dir() else package.parent / "recipes"
@@ -156,13 +156,13 @@ def _read_header(text: str) -> Iterator[tuple[str, str]]:
     for line in text.splitlines():
         if not line.startswith("#"):
             break
-        words = line.lstrip("# ").strip()
-        head, colon, rest = words.partition(": ")
+        content = line.lstrip("# ").strip()
+        head, colon, rest = content.partition(": ")
         if colon and head in ("What", "Paper", "Command", "Cost", "Score", "Quirks"):
             if label:
                 yield label, value
             label, value = head, rest
         else:
-            value = f"{value} {words}".strip()
+            value = f"{value} {content}".strip()
     if label:
         yield label, value

@@ -1,4 +1,4 @@
-"""Recipes as TOML, and the wishes of a command line on top of them."""
+"""Recipes as TOML, and the overrides of a command line."""
 
 import json
 import tomllib
@@ -11,9 +11,9 @@ from lupctl.core.choices import nearest_name
 from lupctl.core.errors import UsageError
 
 R = TypeVar("R", bound=BaseModel)
-# Two letters in the wrong order are one half of such a name.
+# In such a short name two swapped letters are half of it or more.
 SHORT = 3
-# What other code of the field calls the keys, without underscores.
+# Names of the keys in other code of the field, without underscores.
 ELSEWHERE = {
     "learningrate": "lr", "baselr": "lr", "rate": "lr", "wd": "weight_decay", "decay": "weight_decay",
     "batchsize": "batch", "imsperbatch": "batch", "numinstances": "images", "numinstance": "images",
@@ -66,12 +66,12 @@ def _write_table(table: Mapping[str, Any], prefix: str, lines: list[str]) -> Non
 
 
 def _format_value(value: Any) -> str:
-    # JSON's strings, numbers, booleans and arrays are TOML's, but for one character that TOML wants escaped.
+    # JSON's strings, numbers, booleans and arrays are valid TOML, except for one character that TOML needs escaped.
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def parse_override(text: str) -> tuple[str, Any]:
-    """One `key=value` of `--set`; the value is TOML where it can be, else a string.
+    """One `key=value` of `--set`; the value is parsed as TOML if possible, else a string.
 
     >>> parse_override("optim.lr=0.1")
     ('optim.lr', 0.1)
@@ -117,21 +117,21 @@ def build_recipe(model: type[R], tables: Mapping[str, Any], *, origin: str) -> R
                 hint=f"--set {guess}=..." if guess else "lupctl recipe show NAME lists every key",
             )
     try:
-        # Strict: TOML has types, and a batch of `true` or "16" is a mistake. Only its arrays are our tuples.
+        # Strict: TOML has types, and a batch of `true` or "16" is a mistake. Only arrays become tuples.
         return model.model_validate(_freeze_arrays(tables), strict=True)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        place = ".".join(str(part) for part in first["loc"] if part not in ("tuple[float, float]", "tuple[]"))
+        location = ".".join(str(part) for part in first["loc"] if part not in ("tuple[float, float]", "tuple[]"))
         message = first["msg"].removeprefix("Value error, ")
-        got = f", got {first['input']!r}" if place else ""
+        got = f", got {first['input']!r}" if location else ""
         raise UsageError(
-            f"{origin}: {place + ': ' if place else ''}{message[0].lower()}{message[1:]}{got}",
-            hint="lupctl recipe show NAME shows a legal value for every key",
+            f"{origin}: {location + ': ' if location else ''}{message[0].lower()}{message[1:]}{got}",
+            hint="lupctl recipe show NAME shows a valid value for every key",
         ) from error
 
 
 def _nearest_key(key: str, known: list[str]) -> str | None:
-    """The key that was most likely meant: of the right section first, and by what a name stands for elsewhere."""
+    """The key that was most likely meant: in the right section first, also by its name in other code."""
     head, _, last = key.rpartition(".")
     named = ELSEWHERE.get(last.replace("_", "").lower(), last)
     for name in (f"{head}.{named}", *(other for other in known if other.rpartition(".")[2] == named)):

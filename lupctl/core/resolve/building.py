@@ -1,4 +1,4 @@
-"""What a short `lupctl data build` means: where its boxes come from, and which of them become crops."""
+"""The build that a short `lupctl data build` means: where boxes come from, and which of them become crops."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +20,7 @@ MAX_OUTSIDE = 0.05
 
 @dataclass(frozen=True)
 class CropOptions:
-    """What a user says about the boxes and the crops they become; None where nothing was said.
+    """Options for the boxes and the crops made from them; None where not given.
 
     Args:
         detections: folder or file.
@@ -29,12 +29,12 @@ class CropOptions:
         weights: the detector's, from a file.
         device: where the detector runs.
         first_frame: the detections' number of a video's first frame.
-        filters: rules to begin with.
-        min_score, min_width, aspect, min_keypoint: in place of those rules, as `FilterRules` has them.
+        filters: rules to start from.
+        min_score, min_width, aspect, min_keypoint: replace those rules, as in `FilterRules`.
         max_outside: largest share of a video's boxes, 0 to 1, that may leave the frame.
         every: crops of every N-th frame only.
         track: links boxes into tracklets.
-        min_track: frames that a tracklet has to have.
+        min_track: fewest frames of a tracklet.
     """
 
     detections: Path | None = None
@@ -64,7 +64,7 @@ def resolve_build(
     cameras: VideoCameras | None,
     global_ids: bool,
 ) -> "BuildJob":
-    """The build that is meant, as one process here would do it.
+    """The build job, as one process here would do it.
 
     Args:
         space: the workspace.
@@ -72,7 +72,7 @@ def resolve_build(
         options: boxes and crops.
         videos: folder of videos, or one file; None for the dataset's own.
         out: the pack; None for the workspace's.
-        cameras: None for what suits the dataset.
+        cameras: None for the dataset's default.
         global_ids: a person's number means the same person in every video.
 
     Raises:
@@ -112,9 +112,9 @@ def resolve_build(
 
 
 def _find_detections(space: Workspace, name: str) -> Path:
-    """Where the detections of a dataset lie when nobody says; the stage reports it when they are not there."""
-    places = [space.raw / name / folder for folder in DETECTION_FOLDERS]
-    return next((place for place in places if place.exists()), places[0])
+    """The default path of a dataset's detections; the stage reports it if they do not exist."""
+    paths = [space.raw / name / folder for folder in DETECTION_FOLDERS]
+    return next((path for path in paths if path.exists()), paths[0])
 
 
 def _pick_format(options: CropOptions, name: str, found: Path | None) -> DetectionFormat | None:
@@ -122,7 +122,7 @@ def _pick_format(options: CropOptions, name: str, found: Path | None) -> Detecti
     if options.detector is not None:
         if options.detections is not None or options.format is not None:
             raise UsageError(
-                "--detector finds the boxes; --detections and --format bring them", hint="name one of both"
+                "--detector finds the boxes; --detections and --format read them", hint="use one or the other"
             )
         return None
     if options.format is not None:
@@ -142,7 +142,7 @@ def _pick_format(options: CropOptions, name: str, found: Path | None) -> Detecti
             return "coco"
         case _:
             raise UsageError(
-                f"{found}: which format do these detections have? LUPerson's frames begin with 1, LUPerson-NL's with 0",
+                f"{found}: unclear format of detections; LUPerson counts frames from 1, LUPerson-NL from 0",
                 hint="--format luperson|luperson-nl|mot|coco, or --detector fasterrcnn",
             )
 
@@ -161,13 +161,13 @@ def _pick_rules(options: CropOptions, boxes_from: DetectionFormat | None) -> "Fi
 
 def _check_min_track(min_track: int, *, track: bool) -> int:
     if min_track > 1 and not track:
-        raise UsageError("--min-track judges tracklets, and none are made", hint="add --track")
+        raise UsageError("--min-track filters tracklets, and none are made", hint="add --track")
     return min_track
 
 
 def _check_weights(weights: Path | None, detector: Detector | None) -> Path | None:
     if weights is not None and detector is None:
-        raise UsageError("--detector-weights belongs to a detector, and none is named", hint="--detector fasterrcnn")
+        raise UsageError("--detector-weights needs a detector, and none is named", hint="--detector fasterrcnn")
     if weights is not None and not weights.is_file():
         raise UsageError(f"--detector-weights {weights}: there is no such file", hint="check the path with ls -l")
     return weights

@@ -1,4 +1,4 @@
-"""What a short command means in a workspace. Every choice made here is said aloud."""
+"""The checkpoints and starts that a short command means. Every choice made here is reported."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ TORCH_SUFFIXES = (".pth", ".pt", ".tar")
 
 @dataclass(frozen=True)
 class Start:
-    """Where fine-tuning begins.
+    """What fine-tuning starts from.
 
     Args:
         name: imagenet, scratch, or the checkpoint as a user would call it.
@@ -39,7 +39,7 @@ def find_start(space: Workspace, wanted: str | None, arch: str | None, progress:
         space: the workspace.
         wanted: imagenet, scratch, a run, a checkpoint file; None or empty looks for the newest run.
         arch: None accepts any.
-        progress: takes the line that names the choice.
+        progress: reports the choice.
 
     Raises:
         DataError: there is nothing to start from.
@@ -63,20 +63,20 @@ def find_start(space: Workspace, wanted: str | None, arch: str | None, progress:
 
 
 def find_checkpoint(space: Workspace, name: str, *, others: Sequence[str] = ()) -> Path:
-    """The checkpoint a user means: a file, a run's folder, or the name of a run or of published weights that are here.
+    """The checkpoint a user means: a file, a run's folder, or the name of a run or of downloaded weights.
 
     Args:
         space: the workspace.
         name: what the user typed.
-        others: words that could have been typed in its place, for the hint.
+        others: names that the user could also have meant, for the hint.
 
     Raises:
-        DataError: there is none, or it is a file of PyTorch.
+        DataError: there is none, or it is a PyTorch file.
     """
     for path in (Path(name), space.runs / name, space.models / name, published_path(space, name)):
         if path.is_file() and path.suffix in TORCH_SUFFIXES:
             raise DataError(
-                f"{path}: a file of PyTorch; a checkpoint of lupctl was expected", hint=f"lupctl model convert {path}"
+                f"{path}: a PyTorch file; a lupctl checkpoint was expected", hint=f"lupctl model convert {path}"
             )
         if path.is_file():
             return path
@@ -84,7 +84,7 @@ def find_checkpoint(space: Workspace, name: str, *, others: Sequence[str] = ()) 
             return path / CHECKPOINT_NAME
         if path.is_dir() and (path / "recipe.toml").is_file():
             raise DataError(
-                f"{path}: the run is not finished, it has no {CHECKPOINT_NAME}", hint="type its command again"
+                f"{path}: the run is not finished, it has no {CHECKPOINT_NAME}", hint="run its command again"
             )
     raise DataError(
         f"no checkpoint {name!r}: neither a file, nor a run's folder, nor a run in {space.runs}",
@@ -93,7 +93,7 @@ def find_checkpoint(space: Workspace, name: str, *, others: Sequence[str] = ()) 
 
 
 def published_path(space: Workspace, name: str) -> Path:
-    """Where the checkpoint made of published weights goes, so that `find_checkpoint` finds it by this name."""
+    """The path of the checkpoint made from published weights; `find_checkpoint` finds it by this name."""
     return space.models / f"{name}.safetensors"
 
 

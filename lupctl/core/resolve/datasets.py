@@ -1,4 +1,4 @@
-"""What a dataset's name or a path on the command line stands for."""
+"""The raw data and packs that a name or a path on the command line stands for."""
 
 import re
 from collections.abc import Sequence
@@ -11,21 +11,21 @@ from lupctl.core.errors import DataError, UsageError
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.workspace import Workspace
 
-# Datasets that may lie together in one folder under raw/.
+# Datasets that may be together in one folder under raw/.
 PARTS = ("cuhk03-labeled", "cuhk03-detected")
-# Files that name or hold images; a pack ends in .h5.
+# Files that list or contain images; a pack ends in .h5.
 RAW_SUFFIXES = (".csv", ".mat", ".mdb", ".lmdb")
 NAME_RULE = re.compile(r"[\w][\w.-]*")
 
 
 @dataclass(frozen=True)
 class Target:
-    """Raw data that a command is to work on.
+    """Raw data that a command works on.
 
     Args:
-        dataset: the name its pack carries.
+        dataset: the name of its pack.
         root: the folder, or the file that names the images; None for drawn images.
-        out: where its pack lies or will lie.
+        out: where its pack is or will be.
     """
 
     dataset: str
@@ -41,18 +41,18 @@ def raw_names(workspace: Workspace) -> list[str]:
 
 
 def find_targets(workspace: Workspace, names: Sequence[str], *, dataset: str | None = None) -> list[Target]:
-    """The raw data of several names or paths; everything under `raw/` when there is none.
+    """The raw data of several names or paths; everything under `raw/` if there are no names.
 
-    A folder that holds CUHK03 with labeled and with detected boxes stands for both.
+    A folder that contains CUHK03 with labeled and with detected boxes stands for both.
 
     Args:
         workspace: where to look.
         names: what was typed.
-        dataset: for one name, what its pack is to be called.
+        dataset: name of the pack, if one name is given.
 
     Raises:
         DataError: there is no raw data of that name, or none at all.
-        UsageError: a name that cannot be a file's, or one name for two datasets.
+        UsageError: a name that cannot be a file name, or one name for two datasets.
     """
     if not names:
         names = raw_names(workspace)
@@ -67,22 +67,22 @@ def find_targets(workspace: Workspace, names: Sequence[str], *, dataset: str | N
 
 
 def pick_targets(workspace: Workspace, names: Sequence[str], *, name: str | None, out: Path | None) -> list[Target]:
-    """As `find_targets`, of which one may get a name or a place of its own.
+    """As `find_targets`; a single one may get its own name or path.
 
     Args:
         workspace: where to look.
         names: what was typed.
-        name: what its pack is to be called, `--name`.
-        out: where its pack goes, `--out`.
+        name: of its pack, `--name`.
+        out: path of its pack, `--out`.
 
     Raises:
         DataError: there is no raw data of a name, or none at all.
-        UsageError: a name or a place for several datasets.
+        UsageError: a name or a path for several datasets.
     """
     given = "--name" if name is not None else "--out" if out is not None else None
     if given is not None and len(names) != 1:
         raise UsageError(
-            f"{given} goes with one dataset, {len(names) or 'everything under raw/'} was asked for",
+            f"{given} goes with one dataset, got {len(names) or 'everything under raw/'}",
             hint="name one dataset or folder",
         )
     targets = find_targets(workspace, names, dataset=name)
@@ -97,7 +97,7 @@ def pick_targets(workspace: Workspace, names: Sequence[str], *, name: str | None
 
 
 def find_packable(workspace: Workspace, progress: Progress) -> list[Target]:
-    """Everything under `raw/` that has images; says which folders wait for theirs to be cut from videos.
+    """Everything under `raw/` that has images; reports the folders whose images are still to be cut from videos.
 
     Raises:
         DataError: there is no raw data.
@@ -116,10 +116,10 @@ def find_packable(workspace: Workspace, progress: Progress) -> list[Target]:
 
 
 def find_subjects(workspace: Workspace, name: str) -> tuple[list[Path], list[Target]]:
-    """The packs and the raw data that a name or a path stands for, as `data verify` looks at both.
+    """The packs and the raw data that a name or a path stands for; `data verify` checks both.
 
     Raises:
-        DataError: neither is there.
+        DataError: neither exists.
     """
     path = Path(name)
     in_raw = has_raw(workspace, name)
@@ -142,11 +142,11 @@ def find_target(workspace: Workspace, name: str, *, dataset: str | None = None) 
     Args:
         workspace: where to look.
         name: what was typed.
-        dataset: the name the pack is to carry; that of the folder by default.
+        dataset: name of the pack; by default that of the folder.
 
     Raises:
-        DataError: neither is there.
-        UsageError: a name that cannot be a file's.
+        DataError: neither exists.
+        UsageError: a name that cannot be a file name.
     """
     root = _find_root(workspace, name)
     if root is None or root == _find_part(workspace, name):
@@ -156,7 +156,7 @@ def find_target(workspace: Workspace, name: str, *, dataset: str | None = None) 
 
 
 def has_raw(workspace: Workspace, name: str) -> bool:
-    """Whether the workspace holds raw data under this name, perhaps as a part of a folder."""
+    """Whether the workspace holds raw data under this name, also as a part of a folder."""
     return "/" not in name and ((workspace.raw / name).exists() or _find_part(workspace, name) is not None)
 
 
@@ -176,7 +176,7 @@ def _find_root(workspace: Workspace, name: str) -> Path | None:
 
 
 def _find_part(workspace: Workspace, name: str) -> Path | None:
-    """Where a dataset lies that is a part of a folder under `raw/`, as cuhk03-labeled is of raw/cuhk03-np."""
+    """The path of a dataset that is part of a folder under `raw/`, as cuhk03-labeled is of raw/cuhk03-np."""
     if name not in PARTS or (workspace.raw / name).exists():
         return None
     from lupctl.core.data.sources.layouts.cuhk03 import find_parts
@@ -186,7 +186,7 @@ def _find_part(workspace: Workspace, name: str) -> Path | None:
 
 
 def _split_target(workspace: Workspace, name: str, dataset: str | None) -> list[Target]:
-    """The datasets that one folder holds, nearly always itself alone."""
+    """The datasets in one folder, nearly always just one."""
     from lupctl.core.data.sources.layouts.cuhk03 import find_parts
 
     root = _find_root(workspace, name)
@@ -198,7 +198,7 @@ def _split_target(workspace: Workspace, name: str, dataset: str | None) -> list[
             f"--name goes with one dataset, {root} holds {' and '.join(part for part, _ in parts)}",
             hint=f"name one: lupctl data pack {parts[0][1]} --name {dataset}",
         )
-    return [_build_target(workspace, dataset or part, place) for part, place in parts]
+    return [_build_target(workspace, dataset or part, path) for part, path in parts]
 
 
 def _build_target(workspace: Workspace, dataset: str, root: Path | None) -> Target:
@@ -207,10 +207,10 @@ def _build_target(workspace: Workspace, dataset: str, root: Path | None) -> Targ
 
 
 def check_name(name: str, *, hint: str) -> str:
-    """A name that a dataset may have.
+    """The name, if a dataset may have it.
 
     Raises:
-        UsageError: it cannot be a file's.
+        UsageError: it cannot be a file name.
     """
     if not NAME_RULE.fullmatch(name):
         raise UsageError(f"{name!r} cannot be a dataset's name: letters, digits, - _ . only", hint=hint)

@@ -1,4 +1,4 @@
-"""Which data `lupctl data download` is to fetch."""
+"""The data that `lupctl data download` fetches."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,21 +11,21 @@ if TYPE_CHECKING:
     from lupctl.core.stages.download.plan import Plan, Wanted
     from lupctl.core.stages.download.videos import VideosPlan
 
-# Datasets whose images are cut from videos that `--list` names.
+# Datasets whose images are cut from the videos that `--list` names.
 OF_VIDEOS = ("luperson", "luperson-nl")
 
 
 def find_downloads(
     space: Workspace, names: Sequence[str], *, url: str | None, sha256: str | None, videos: bool
 ) -> "list[Wanted]":
-    """The datasets that are meant.
+    """The datasets to download.
 
     Args:
         space: the workspace.
         names: what was typed.
-        url: fetch this as the only one of them.
-        sha256: what `url` has to have.
-        videos: the videos of the only one are meant, `--list`.
+        url: fetched as the only one of them.
+        sha256: checksum of the file at `url`.
+        videos: `--list` is given, for the videos of the only one.
 
     Raises:
         DataError: a dataset that was withdrawn.
@@ -45,7 +45,7 @@ def find_downloads(
 
 
 def plan_downloads(wanted: "Sequence[Wanted]", *, force: bool) -> "list[Plan]":
-    """What is to be done for each; two datasets that come in one archive are one download."""
+    """The plan for each; two datasets that come in one archive are one download."""
     from lupctl.core.stages.download.plan import plan_download
 
     once = list({one.folder: one for one in reversed(wanted)}.values())[::-1]
@@ -53,22 +53,22 @@ def plan_downloads(wanted: "Sequence[Wanted]", *, force: bool) -> "list[Plan]":
 
 
 def plan_listed_videos(wanted: "Wanted", video_list: Path, *, retry_gone: bool, force: bool) -> "VideosPlan":
-    """Which videos of a list are to be fetched.
+    """The plan for the videos of a list.
 
     Args:
         wanted: the dataset.
         video_list: as typed; looked for in the dataset's folder too.
-        retry_gone: asks again for videos that were gone.
+        retry_gone: tries videos again that were gone.
         force: fetches everything again.
 
     Raises:
-        UsageError: the dataset is not made of videos.
-        DataError: no such list, or a line that is none.
+        UsageError: the dataset is not cut from videos.
+        DataError: no such list, or a line that is not an entry.
     """
     from lupctl.core.stages.download.videos import find_list, plan_videos
 
     if wanted.dataset not in OF_VIDEOS:
         raise UsageError(
-            f"--list: {wanted.dataset} is not made of videos", hint=f"--list goes with {' and '.join(OF_VIDEOS)}"
+            f"--list: {wanted.dataset} is not cut from videos", hint=f"--list goes with {' and '.join(OF_VIDEOS)}"
         )
     return plan_videos(wanted, find_list(video_list, wanted.folder), retry_gone=retry_gone, force=force)

@@ -1,4 +1,4 @@
-"""Which options of an evaluation go together, and what they amount to."""
+"""Which options of an evaluation go together, and the settings they give."""
 
 from typing import TYPE_CHECKING
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 def refuse_with_all(
     every: bool, *, compare: bool, images: str | None, min_map: float | None, min_rank1: float | None
 ) -> None:
-    """Refuses what concerns one report where `--all` is given.
+    """Refuses options for a single report when `--all` is given.
 
     Raises:
         UsageError: one of them is given.
@@ -33,7 +33,7 @@ def rerank_settings(
     base: RerankBase | None,
     neighbours: NeighbourSearch | None,
 ) -> "RerankSettings | None":
-    """What `--rerank` and the options that belong to it ask for.
+    """The settings that `--rerank` and its options give.
 
     Raises:
         UsageError: one of them without `--rerank`.
@@ -57,7 +57,7 @@ def rerank_settings(
 
 
 def expansion_settings(aqe: int, dba: int, alpha: float | None) -> "ExpansionSettings | None":
-    """What `--aqe` and `--dba` ask for.
+    """The settings that `--aqe` and `--dba` give.
 
     Raises:
         UsageError: `--alpha` without one of them.
@@ -81,7 +81,7 @@ def pick_protocol(
     seed: int | None,
     persons: str | None,
 ) -> Protocol:
-    """The protocol that the options agree on; `--same-camera keep` is another name of `same-camera-allowed`.
+    """The protocol that the options agree on; `--same-camera keep` is another name for `same-camera-allowed`.
 
     Raises:
         UsageError: they contradict each other.
@@ -95,5 +95,5 @@ def pick_protocol(
     if same_camera == "keep" and protocol == "market1501":
         return "same-camera-allowed"
     if same_camera is not None and (same_camera == "keep") != keeps:
-        raise UsageError(f"--same-camera {same_camera} contradicts --protocol {protocol}", hint="name one of the two")
+        raise UsageError(f"--same-camera {same_camera} contradicts --protocol {protocol}", hint="use one of the two")
     return protocol

@@ -1,4 +1,4 @@
-"""What a target of `eval` stands for: a run, or files of features."""
+"""The runs and features files that the arguments of `eval` stand for."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,7 @@ class Target:
     """What an argument of `eval` stands for.
 
     Args:
-        run: the run's folder, where a run was meant.
+        run: the run's folder, if a run was meant.
         features: the features file; None for a run that has none yet.
     """
 
@@ -28,12 +28,12 @@ class Target:
 
 
 def resolve_features(workspace: Workspace, target: str | None, *, progress: Progress) -> Target:
-    """The features file a command means; says which run was taken when none was named.
+    """The features file that a command means; reports the run when none was named.
 
     Args:
-        workspace: where runs lie.
+        workspace: where runs are.
         target: a features file, a run's folder, a run's name, or None for the newest fine-tuning run.
-        progress: takes the line that names the choice.
+        progress: reports the choice.
 
     Raises:
         DataError: nothing of that name, or no finished fine-tuning run.
@@ -48,27 +48,27 @@ def resolve_features(workspace: Workspace, target: str | None, *, progress: Prog
             return _target_of_run(path)
     raise DataError(
         f"{target}: neither a file, nor a folder, nor a run in {workspace.runs}",
-        hint=_what_was_meant(workspace, target),
+        hint=_hint_for_missing(workspace, target),
     )
 
 
-def _what_was_meant(workspace: Workspace, target: str) -> str:
+def _hint_for_missing(workspace: Workspace, target: str) -> str:
     if target in get_args(Dataset) or (workspace.packs / f"{target}.h5").exists():
-        return f"{target} is a dataset; of a run, its features are evaluated: lupctl eval RUN"
+        return f"{target} is a dataset; eval scores the features of a run: lupctl eval RUN"
     runs = [path.name for path in workspace.finished_runs("finetune")]
     guess = nearest_name(target, runs)
     if guess is not None:
         return f"did you mean {guess}?"
     return "lupctl eval without a name takes the newest fine-tuning run" + (
-        f"; here are {name_some(runs)}" if runs else ""
+        f"; runs here: {name_some(runs)}" if runs else ""
     )
 
 
 def find_pictures(space: Workspace, named: str | None, features: Path) -> Path | None:
-    """The pack or folder with the images behind some features: as named, else the workspace's pack of their dataset.
+    """The pack or folder with the images of some features: as named, else the workspace's pack of their dataset.
 
     Raises:
-        DataError: the named one is not there.
+        DataError: the named one does not exist.
     """
     if named is not None:
         return space.find_pack(named)
@@ -76,16 +76,16 @@ def find_pictures(space: Workspace, named: str | None, features: Path) -> Path |
 
     dataset = str(read_any_head(features).record.get("dataset", ""))
     facts = read_run(features.parent) if (features.parent / RUN_NAME).is_file() else {}
-    for place in (Path(str(facts.get("pack", ""))), space.pack_path(dataset) if dataset else space.packs / "none"):
-        if place.name and place.exists():
-            return place
+    for path in (Path(str(facts.get("pack", ""))), space.pack_path(dataset) if dataset else space.packs / "none"):
+        if path.name and path.exists():
+            return path
     return None
 
 
 def _target_of_run(run: Path) -> Target:
     found = sorted(run.glob(FEATURES_PATTERN))
     if len(found) > 1 and (run / RUN_NAME).is_file():
-        # Features of the run's own dataset are meant, also when `eval --all` has left others beside them.
+        # Features of the run's own dataset are meant, even if `eval --all` has written others next to them.
         own = run / f"{Path(str(read_run(run).get('pack', ''))).stem}.features.h5"
         found = [own] if own in found else found
     if len(found) > 1:

@@ -1,4 +1,4 @@
-"""What a short fine-tuning command means: its recipe, its start and its folder."""
+"""The recipe, the start and the folder that a short fine-tuning command means."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 DEFAULT_RECIPE = "mgn-luperson"
 
 
-# What an MGN's pixel constants and extra batch norm are depends on what it starts from.
+# An MGN's pixel constants and extra batch norm depend on what it starts from.
 IMAGENET_RECIPE = "mgn-imagenet"
 
 
@@ -28,9 +28,8 @@ def resolve(
 ) -> tuple[Start, "FinetuneRecipe"]:
     """The start, and the recipe with what the start decides filled in.
 
-    A checkpoint brings its pixel constants, which the recipe's own text stands above when it was named, and, being
-    what it is, the depth and width of its trunk, and of an mgn its heads, which only `--set` and named flags stand
-    above.
+    A checkpoint decides the pixel constants, unless the text of a recipe that was named sets them. It also decides the
+    depth and width of the trunk and, for an mgn, its heads, which only `--set` and named flags override.
     """
     from lupctl.core.recipes.models import FinetuneRecipe
     from lupctl.core.recipes.shipped import resolve_recipe
@@ -40,7 +39,7 @@ def resolve(
             "data.batch: a batch of fine-tuning is data.persons persons with data.images images each",
             hint="--set data.persons=16 --set data.images=4",
         )
-    # What is wanted of a start is in the recipe, and what the start is decides the rest of it.
+    # The recipe says which start is wanted, and the start then decides the rest of the recipe.
     asked = resolve_recipe("finetune", recipe or DEFAULT_RECIPE, overrides=overrides, flags=flags)
     assert isinstance(asked, FinetuneRecipe)
     named = asked.start or None
@@ -62,7 +61,7 @@ def resolve(
 
 
 def network_facts(origin: Start, head: ReidHead) -> dict[str, Any]:
-    """What a start decides of the network, by the recipe's keys: its trunk, and its heads where `head` is like them."""
+    """The network settings that a start decides, by recipe key: its trunk, and its heads if `head` is of their kind."""
     from lupctl.core.formats.weights.plan import MgnHead
 
     if origin.header is None:
@@ -75,7 +74,7 @@ def network_facts(origin: Start, head: ReidHead) -> dict[str, Any]:
 
 
 def pixel_constants(origin: Start) -> dict[str, Any]:
-    """The constants of a start's pixels, by the recipe's keys."""
+    """The pixel constants of a start, by recipe key."""
     if origin.header is None:
         return {}
     pixels = origin.header.preprocessing
@@ -83,10 +82,10 @@ def pixel_constants(origin: Start) -> dict[str, Any]:
 
 
 def default_recipe(origin: Start, arch: Arch, progress: Progress) -> tuple[str, dict[str, Any]]:
-    """The recipe for a start when nobody names one, and the pixel constants of that start where the recipe's are wrong.
+    """The recipe for a start when none is named, and the start's pixel constants where the recipe's are wrong.
 
-    Constants of a start that are neither LUPerson's nor LUPerson-NL's are its own, and are kept; so do the published
-    runs from momentum contrast on ImageNet, which have the extra batch norm too.
+    Constants of a start that are neither LUPerson's nor LUPerson-NL's are its own, and are kept. The published runs
+    from momentum contrast on ImageNet keep them too, and have the extra batch norm.
     """
     from lupctl.core.recipes.sections import LUPERSON_MEAN, LUPERSON_NL_MEAN
 
@@ -103,18 +102,18 @@ def default_recipe(origin: Start, arch: Arch, progress: Progress) -> tuple[str, 
 
 
 def default_run(space: Workspace, packs: tuple[Path, ...], recipe: "FinetuneRecipe", origin: Start) -> Path:
-    """Where a run goes when nobody says: the same command finds it again, one of another part or seed does not."""
-    begun = Path(origin.name).stem if origin.checkpoint is not None else origin.name
-    if begun == "checkpoint" and origin.checkpoint is not None:
-        begun = origin.checkpoint.resolve().parent.name
-    words = ["finetune", "+".join(pack.stem for pack in packs), recipe.net.arch, "from", begun]
+    """The default folder of a run: the same command finds it again, one with another subset or seed does not."""
+    start_name = Path(origin.name).stem if origin.checkpoint is not None else origin.name
+    if start_name == "checkpoint" and origin.checkpoint is not None:
+        start_name = origin.checkpoint.resolve().parent.name
+    parts = ["finetune", "+".join(pack.stem for pack in packs), recipe.net.arch, "from", start_name]
     data = recipe.data
     if data.subset:
-        words.append(Path(data.subset.replace(":", "-")).name.removesuffix(".txt"))
+        parts.append(Path(data.subset.replace(":", "-")).name.removesuffix(".txt"))
     if data.subset_seed:
-        words.append(f"part{data.subset_seed}")
+        parts.append(f"part{data.subset_seed}")
     if data.repeat != 1:
-        words.append(f"repeat-{data.repeat:g}" if isinstance(data.repeat, float) else f"repeat-{data.repeat}")
+        parts.append(f"repeat-{data.repeat:g}" if isinstance(data.repeat, float) else f"repeat-{data.repeat}")
     if recipe.seed != TRAINING_SEED:  # a run of another seed has it in its name
-        words.append(f"seed{recipe.seed}")
-    return space.runs / "-".join(words)
+        parts.append(f"seed{recipe.seed}")
+    return space.runs / "-".join(parts)

@@ -1,4 +1,4 @@
-"""Which images a dump takes, and where its features go."""
+"""The images that a dump reads, and where its features go."""
 
 from pathlib import Path
 
@@ -10,24 +10,24 @@ def find_images(space: Workspace, name: str | None, checkpoint: Path) -> Path:
     """The pack or folder a user means, else the one the run was trained on.
 
     Raises:
-        DataError: it is not there, or the checkpoint belongs to no run.
+        DataError: it does not exist, or the checkpoint belongs to no run.
     """
     if name is not None:
         return space.find_pack(name)
     run = checkpoint.parent
     if checkpoint.name != CHECKPOINT_NAME or not (run / "run.json").is_file():
         raise DataError(
-            f"{checkpoint}: belongs to no run, so there is no dataset to take", hint="name a pack or a folder"
+            f"{checkpoint}: belongs to no run, so there is no default dataset", hint="name a pack or a folder"
         )
     facts = read_run(run)
     if "pack" in facts and Path(facts["pack"]).exists():
         return Path(facts["pack"])
     datasets = [facts["dataset"]] if "dataset" in facts else facts.get("packs", [])
     if len(datasets) != 1:
-        raise DataError(f"{run}: was trained on {len(datasets)} packs", hint="name the pack to take features of")
+        raise DataError(f"{run}: was trained on {len(datasets)} packs", hint="name the pack to dump")
     return space.find_pack(datasets[0])
 
 
 def default_out(checkpoint: Path, source: Path) -> Path:
-    """Beside the checkpoint, named after the data."""
+    """The default features file: next to the checkpoint, named after the data."""
     return checkpoint.parent / f"{source.resolve().stem}.features.h5"

@@ -1,4 +1,4 @@
-"""Which sources `lupctl data pack --merge` puts together."""
+"""The sources that `lupctl data pack --merge` merges."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,10 +19,10 @@ def merge_target(workspace: Workspace, name: str, *, out: Path | None, dataset: 
     """Where the merged pack goes.
 
     Args:
-        workspace: for the place of packs.
+        workspace: where packs are.
         name: of the merged pack.
         out: where it goes instead.
-        dataset: what `--name` said; there is nothing that it could name.
+        dataset: the value of `--name`, which must not be given.
 
     Raises:
         UsageError: the name is taken by raw data, or cannot be a name.
@@ -40,12 +40,12 @@ def merge_target(workspace: Workspace, name: str, *, out: Path | None, dataset: 
 def build_merged_source(
     workspace: Workspace, names: Sequence[str], merged: str, reading: Reading, *, progress: Progress
 ) -> "MergedSource":
-    """The raw data and packs of several names or paths as one source; says what each name stood for.
+    """The raw data and packs of several names or paths as one source; reports what each name stands for.
 
     A path of a pack is that pack; a name is the raw data, or the pack where there is no raw data.
 
     Raises:
-        DataError: there is neither, or it cannot be read.
+        DataError: neither exists, or it cannot be read.
         UsageError: two of them are the same dataset.
     """
     from lupctl.core.data.sources.merged import MergedSource
@@ -56,7 +56,7 @@ def build_merged_source(
     parts = [part for name in wanted for part in _open_parts(workspace, name, reading, progress=progress)]
     source = MergedSource(parts, dataset=merged)
     for dataset, count in source.left_out.items():
-        progress.say(f"{dataset}: {count:,} queries and gallery images are left out; nothing may be trained on them")
+        progress.say(f"{dataset}: {count:,} queries and gallery images are left out; they must not be trained on")
     return source
 
 

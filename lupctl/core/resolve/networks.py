@@ -1,4 +1,4 @@
-"""Which networks and test sets `eval --all` takes, and where its matrix goes, and the comparison of `--compare`."""
+"""The networks and test sets of `eval --all`, and where its matrix and the comparison of `--compare` go."""
 
 import hashlib
 from pathlib import Path
@@ -14,27 +14,27 @@ if TYPE_CHECKING:
 
 
 FOLDER = "comparisons"
-# File systems take 255 bytes; what is put before and after the names comes on top.
+# File systems allow 255 bytes; the names also get a prefix and a suffix.
 MAX_NAME, MAX_START = 200, 50
 
 
 def find_networks(space: Workspace, names: list[str], progress: Progress) -> dict[str, Path]:
-    """The checkpoints of runs by their names; without names that of the newest fine-tuning run.
+    """The checkpoints of runs, by name; without names, that of the newest fine-tuning run.
 
     Raises:
         DataError: there is none.
-        UsageError: one comes twice.
+        UsageError: one is named twice.
     """
     if not names:
         run = newest_finetuning(space, progress)
         return {run.name: run / CHECKPOINT_NAME}
     if len(set(names)) < len(names):
-        raise UsageError(f"--all: a run comes twice in {' '.join(names)}", hint="name every run once")
+        raise UsageError(f"--all: a run is named twice in {' '.join(names)}", hint="name every run once")
     return {name: find_checkpoint(space, name) for name in names}
 
 
 def find_test_sets(space: Workspace, rules: "EvaluationJob", progress: Progress) -> dict[str, Path]:
-    """The packs of the workspace that can be scored, by dataset; says which have queries and cannot.
+    """The packs of the workspace that can be scored, by dataset; reports those that have queries and cannot.
 
     Raises:
         DataError: there is none.
@@ -62,14 +62,14 @@ def find_test_sets(space: Workspace, rules: "EvaluationJob", progress: Progress)
     return found
 
 
-def features_place(checkpoint: Path, pack: Path) -> Path:
-    """Where a network's features of a pack lie: in its run's folder, or beside a checkpoint that has none."""
+def features_path(checkpoint: Path, pack: Path) -> Path:
+    """The path of a network's features of a pack: in its run's folder, or next to a checkpoint that has none."""
     own = "" if checkpoint.name == CHECKPOINT_NAME else f"{checkpoint.stem}."
     return checkpoint.parent / f"{own}{pack.resolve().stem}.features.h5"
 
 
 def matrix_path(space: Workspace, names: list[str], out: Path | None) -> Path:
-    """Where a matrix goes: `out`, a file or a folder that exists; else the workspace's folder of comparisons."""
+    """Where a matrix goes: `out`, a file or an existing folder; else the workspace's folder of comparisons."""
     joined = f"all--{join_names(names)}"
     if out is None:
         return space.home / FOLDER / f"{joined}.json"
@@ -77,7 +77,7 @@ def matrix_path(space: Workspace, names: list[str], out: Path | None) -> Path:
 
 
 def comparison_path(space: Workspace, names: list[str], out: Path | None) -> Path:
-    """Where a comparison goes: `out`, a file or a folder that exists; else the workspace's folder of comparisons."""
+    """Where a comparison goes: `out`, a file or an existing folder; else the workspace's folder of comparisons."""
     name = f"{join_names(names)}.json"
     if out is None:
         return space.home / FOLDER / name
@@ -85,7 +85,7 @@ def comparison_path(space: Workspace, names: list[str], out: Path | None) -> Pat
 
 
 def join_names(names: list[str]) -> str:
-    """Names of runs as one name of a file; of many, the first one, how many more, and a digest of all."""
+    """Names of runs as one file name; if too long, the first one, the number of others, and a digest of all."""
     parts = [Path(one).name.removesuffix(".features.h5") for one in names]
     joined = "--".join(parts)
     if len(joined.encode()) <= MAX_NAME:

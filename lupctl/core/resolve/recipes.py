@@ -1,4 +1,4 @@
-"""Which recipe a name means: a run's, a shipped one, or a file."""
+"""The recipe that a name means: a run's, a shipped one, or a file."""
 
 from collections.abc import Sequence
 from pathlib import Path

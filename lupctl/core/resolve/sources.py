@@ -1,4 +1,4 @@
-"""How the raw data of a target is read, and what has to be known of it."""
+"""How the raw data of a target is read, and what a user has to know about it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -18,16 +18,16 @@ Choice = TypeVar("Choice")
 
 @dataclass(frozen=True)
 class Reading:
-    """How the user wants raw data to be read.
+    """How raw data is to be read.
 
     Args:
-        layout: how the files lie; None where it is to be found out.
-        cameras: for folders of persons, where the camera's number stands; None where the user did not say.
+        layout: how the files are laid out; None detects it.
+        cameras: for folders of persons, where the camera's number is; None if not given.
         seed: for drawn images.
-        version: of MSMT17; None where the user did not say.
-        with_val: for MSMT17, whether list_val.txt is part of train; None where the user did not say.
-        keys: key file of an LMDB; None where the user did not say.
-        root: folder that the paths of a table are relative to; None where the user did not say.
+        version: of MSMT17; None if not given.
+        with_val: for MSMT17, whether list_val.txt is part of train; None if not given.
+        keys: key file of an LMDB; None if not given.
+        root: folder that the paths of a table are relative to; None if not given.
     """
 
     layout: Layout | None = None
@@ -40,12 +40,12 @@ class Reading:
 
 
 def build_target_source(target: Target, reading: Reading, *, progress: Progress) -> "Source":
-    """The images of a target; says which layout was taken when none was named.
+    """The images of a target; reports the layout when it was guessed.
 
-    A pack that is there already tells how its raw data was read, so that it stays comparable with it.
+    Raw data with a pack is read as it was for that pack, so that the two stay comparable.
 
     Raises:
-        DataError: no such folder, or it is not laid out so.
+        DataError: no such folder, or it has another layout.
     """
     from lupctl.core.data.sources.build import build_source, build_synthetic
     from lupctl.core.data.sources.guess import guess_layout
@@ -71,14 +71,14 @@ def build_target_source(target: Target, reading: Reading, *, progress: Progress)
         keys=known.keys,
         root=known.root,
     )
-    _say_facts(source, progress)
+    _report_facts(source, progress)
     return source
 
 
 def _adopt(reading: Reading, packed: Mapping[str, Any]) -> Reading:
-    """How to read raw data: as the user says, else as its pack was made.
+    """How to read raw data: as requested, else as for its pack.
 
-    What was found out from the disk when the pack was made is found out again, so that a change is noticed.
+    What was detected on disk when the pack was made is detected again, so that a change is noticed.
     """
     root = packed.get("root")
     is_table = packed.get("layout") in ("csv", "cuhk03-index")
@@ -94,34 +94,34 @@ def _adopt(reading: Reading, packed: Mapping[str, Any]) -> Reading:
     )
 
 
-def _say_facts(source: "Source", progress: Progress) -> None:
-    """Says what a source found out for itself, and what a user of it has to know."""
+def _report_facts(source: "Source", progress: Progress) -> None:
+    """Reports what a source detected, and what its user has to know."""
     facts = source.facts
     notes = facts.get("notes", [])
     assert isinstance(notes, list)
     for note in notes:
         progress.say(f"{source.dataset}: {note}")
     if facts.get("ignored"):
-        progress.say(f"{source.dataset}: {facts['ignored']} other files beside the images are ignored")
+        progress.say(f"{source.dataset}: {facts['ignored']} files other than images are ignored")
 
 
 def check_notice(source: "Source", *, accepted: bool, progress: Progress) -> None:
-    """Says aloud what has to be known of a dataset before its images are used.
+    """Warns of what has to be known about a dataset before its images are used.
 
     Raises:
-        DataError: nobody said `--accept-terms`.
+        DataError: `--accept-terms` was not given.
     """
     for dataset, notice in _list_notices(source.dataset, source.facts):
         if not accepted:
             raise DataError(
-                f"{dataset}: {notice}; it is packed when that is acknowledged",
+                f"{dataset}: {notice}; it is packed only when that is acknowledged",
                 hint="add --accept-terms, or use another dataset",
             )
         progress.warn(f"{dataset}: {notice}")
 
 
 def _list_notices(dataset: str, facts: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """The notices of a source: its own, that of the pack it is, those of the parts it is merged from."""
+    """The notices of a source: its own, that of the pack it is, and those of its merged parts."""
     own = [(dataset, str(facts["notice"]))] if "notice" in facts else []
     below = [(part["dataset"], part) for part in facts.get("parts", [])]
     below += [(dataset, facts["source"])] if "source" in facts else []
@@ -129,5 +129,5 @@ def _list_notices(dataset: str, facts: Mapping[str, Any]) -> list[tuple[str, str
 
 
 def _one_of(choices: tuple[Choice, ...], value: object) -> Choice | None:
-    """The choice that a record names, if it names one that this lupctl knows."""
+    """The choice that a record names, if this lupctl knows it."""
     return next((choice for choice in choices if choice == value), None)

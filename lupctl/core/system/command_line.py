@@ -1,4 +1,4 @@
-"""The command line as a file's record keeps it."""
+"""The command line, as files record it."""
 
 import sys
 

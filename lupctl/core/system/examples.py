@@ -1,4 +1,4 @@
-"""Naming some of many: a message with a million names in it is read by nobody."""
+"""Naming some of many: no one reads a message with a million names in it."""
 
 from collections.abc import Iterable
 from itertools import islice
@@ -17,14 +17,14 @@ def name_some(names: Iterable[object], *, between: str = ", ") -> str:
 
     Args:
         names: of anything, read no further than needed.
-        between: stands between two of them.
+        between: separator.
     """
     some = [str(name) for name in islice(names, NUM_EXAMPLES + 1)]
     return between.join([*some[:NUM_EXAMPLES], *(["..."] if len(some) > NUM_EXAMPLES else [])])
 
 
 def name_rejected(entries: Iterable[dict[str, str]]) -> str:
-    """The same of entries of a record's quarantine, each with its `name` and `reason`.
+    """The same for entries of a record's quarantine, each with its `name` and `reason`.
 
     >>> name_rejected([{"name": "a.jpg", "reason": "cut short"}, {"name": "b.jpg", "reason": "empty"}])
     'a.jpg: cut short; b.jpg: empty'

@@ -1,4 +1,4 @@
-"""A column of names: millions of strings in two arrays, at about a third of what Python's own objects take."""
+"""A column of names: millions of strings in two arrays, in about a third of the memory of Python strings."""
 
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
@@ -13,15 +13,15 @@ from numpy.typing import ArrayLike, NDArray
 from lupctl.core.errors import DataError
 from lupctl.core.system.examples import name_some
 
-# Names that are Python objects at the same time, where a column is walked through.
+# Names that are Python objects at the same time while a column is iterated over.
 BLOCK_NAMES = 1 << 12
 
 
 class StringColumn(Sequence[str]):
     """N strings, read like any sequence of them; made by `build_column` or a `StringColumnBuilder`.
 
-    A Python string of 30 letters takes 79 bytes and a list's place 8 more, for 11 million names 1 GiB; here it is its
-    letters and 8 bytes. A slice shares the memory of the whole.
+    A Python string of 30 letters takes 79 bytes and its slot in a list 8 more, 1 GiB for 11 million names; here it
+    takes its letters and 8 bytes. A slice shares the memory of the whole.
 
     >>> names = build_column(["a/1.jpg", "a/2.jpg", "ü.jpg"])
     >>> names[-1], names[1:] == ["a/2.jpg", "ü.jpg"], len(names)
@@ -59,12 +59,12 @@ class StringColumn(Sequence[str]):
             if step != 1:
                 return self.take(np.arange(start, stop, step))
             return StringColumn(self.letters, self.offsets[start : max(start, stop) + 1])
-        place = index(row)
-        if place < 0:
-            place += len(self)
-        if not 0 <= place < len(self):
+        position = index(row)
+        if position < 0:
+            position += len(self)
+        if not 0 <= position < len(self):
             raise IndexError(f"row {row} of {len(self)} names")
-        return str(self._letters[self._offsets[place] : self._offsets[place + 1]], "utf-8")
+        return str(self._letters[self._offsets[position] : self._offsets[position + 1]], "utf-8")
 
     def __iter__(self) -> Iterator[str]:
         for block in self.encoded_blocks():
@@ -132,10 +132,10 @@ class StringColumnBuilder:
         """Adds one name.
 
         Raises:
-            DataError: it is not UTF-8, as a file's name may be, or holds a zero byte.
+            DataError: it is not UTF-8, as file names may be, or contains a zero byte.
         """
         if "\0" in name:
-            raise DataError(f"the name {name!r} holds a zero byte, which no file's name can", hint="rename it")
+            raise DataError(f"the name {name!r} contains a zero byte, which no file name can", hint="rename it")
         try:
             self._letters += name.encode("utf-8")
         except UnicodeEncodeError as error:
@@ -162,18 +162,18 @@ class StringColumnBuilder:
 
         Raises:
             UnicodeDecodeError: one is not UTF-8.
-            DataError: one holds a zero byte.
+            DataError: one contains a zero byte.
         """
         joined = b"\n".join(names)  # with something between them: each has to be UTF-8 by itself
         if b"\0" in joined:
-            raise DataError(f"the name {next(n for n in names if 0 in n)!r} holds a zero byte", hint="rename it")
+            raise DataError(f"the name {next(n for n in names if 0 in n)!r} contains a zero byte", hint="rename it")
         joined.decode("utf-8")
         begin = len(self._letters)
         self._letters += b"".join(names)
         self._ends.extend(accumulate(map(len, names[1:]), initial=begin + len(names[0])) if names else ())
 
     def build(self) -> StringColumn:
-        """The column; the builder is not to be used after it."""
+        """The column; the builder must not be used afterwards."""
         return StringColumn(np.frombuffer(self._letters, np.uint8), np.frombuffer(self._ends, np.int64))
 
 
@@ -181,7 +181,7 @@ def build_column(names: Iterable[str]) -> StringColumn:
     """A column of any strings; one that is a column already is returned as it is.
 
     Raises:
-        DataError: a name that is not UTF-8, or holds a zero byte.
+        DataError: a name that is not UTF-8, or contains a zero byte.
     """
     if isinstance(names, StringColumn):
         return names
@@ -216,11 +216,11 @@ def find_falls(names: StringColumn) -> NDArray[np.int64]:
     falls = array("q")
     last = b""
     row = 0
-    for block in names.encoded_blocks():  # UTF-8 sorts as the texts it stands for
+    for block in names.encoded_blocks():  # UTF-8 sorts like the text it encodes
         if row and last >= block[0]:
             falls.append(row)
         if not all(map(lt, block, block[1:])):
-            falls.extend(place for place, (a, b) in enumerate(pairwise(block), start=row + 1) if a >= b)
+            falls.extend(position for position, (a, b) in enumerate(pairwise(block), start=row + 1) if a >= b)
         row, last = row + len(block), block[-1]
     return np.array(falls, np.int64)
 
@@ -228,25 +228,25 @@ def find_falls(names: StringColumn) -> NDArray[np.int64]:
 def find_repeated(names: StringColumn) -> NDArray[np.int64]:
     """The rows in which a name occurs for the second time, in the rows' order.
 
-    Names are told apart by 64-bit hashes, and compared only where those are equal.
+    Names are distinguished by 64-bit hashes, and compared only where those are equal.
     """
     if not len(find_falls(names)):
         return np.empty(0, np.int64)
     hashes = np.fromiter(map(hash, names), np.int64, len(names))
     order = np.argsort(hashes, kind="stable")
     hashes = hashes[order]
-    same = np.flatnonzero(hashes[1:] == hashes[:-1])  # places in `order` whose next one may be equal
+    same = np.flatnonzero(hashes[1:] == hashes[:-1])  # positions in `order` whose next one may be equal
     second = array("q")
     once: set[str] = set()
     twice: set[str] = set()
     last = -2
-    for place in same.data:
-        if place != last + 1:  # another hash begins
-            once, twice = {names[order[place]]}, set()
-        name = names[order[place + 1]]
+    for position in same.data:
+        if position != last + 1:  # another hash begins
+            once, twice = {names[order[position]]}, set()
+        name = names[order[position + 1]]
         if name in once and name not in twice:
             twice.add(name)
-            second.append(int(order[place + 1]))
+            second.append(int(order[position + 1]))
         once.add(name)
-        last = place
+        last = position
     return np.sort(np.array(second, np.int64))

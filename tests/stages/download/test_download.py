@@ -122,7 +122,7 @@ def test_from_nothing_to_a_pack(lupctl: Shell, drive: FakeDrive, tmp_path: Path)
 
     again = lupctl("data download market1501 --accept-terms")
     assert (again.code, again.out) == (0, "")
-    assert again.err == "market1501: lup/raw/market1501 has all there is to download\n"
+    assert again.err == "market1501: everything to download is already in lup/raw/market1501\n"
     assert len(drive.asked) == 1
 
 
@@ -145,7 +145,7 @@ def test_two_datasets_of_one_archive_are_one_download(lupctl: Shell, drive: Fake
     assert [entry["files"][0]["name"] for entry in ran.json["datasets"]] == ["the name on the server.zip"]
     assert set(tree(tmp_path / "lup/raw/cuhk03-np")) == {*files, ".lupctl.json"}
     for name in ("cuhk03-np", "cuhk03-labeled", "cuhk03-detected"):
-        assert "has all there is to download" in lupctl(f"data download {name} --accept-terms").err
+        assert "everything to download is already in" in lupctl(f"data download {name} --accept-terms").err
 
 
 def test_luperson(lupctl: Shell, drive: FakeDrive, tmp_path: Path) -> None:
@@ -174,7 +174,7 @@ def test_detections_are_unpacked_into_their_folder(lupctl: Shell, drive: FakeDri
     assert set(tree(folder)) == {
         ".lupctl.json", "vnames.txt", "dets/folder/us+x+aaaaaaaaaaa.pkl", "dets/b.pkl"
     }  # fmt: skip
-    assert "has all there is" in lupctl("data download luperson-nl --accept-terms").err
+    assert "everything to download is already in" in lupctl("data download luperson-nl --accept-terms").err
 
 
 def test_what_changed_since_the_first_download_is_refused(lupctl: Shell, drive: FakeDrive, tmp_path: Path) -> None:
@@ -234,7 +234,7 @@ def test_an_archive_that_a_person_put_there(lupctl: Shell, tmp_path: Path) -> No
     assert set(tree(folder)) == {*(f"MSMT17_V1/{name}" for name in names), "MSMT17_V1.tar.gz", ".lupctl.json"}
     assert read_origin(folder)["files"][0]["address"] == "placed by hand"
     again = lupctl("data download msmt17 --accept-terms")
-    assert (again.code, again.err) == (0, "msmt17: lup/raw/msmt17 has all there is to download\n")
+    assert (again.code, again.err) == (0, "msmt17: everything to download is already in lup/raw/msmt17\n")
 
 
 def test_volumes_that_a_person_put_there(lupctl: Shell, tmp_path: Path) -> None:
@@ -260,7 +260,7 @@ def test_data_that_is_unpacked_already_is_left_alone(lupctl: Shell, market_folde
     (folder / MARKET_FILE).write_bytes(b"the archive, kept")
     before = tree(folder)
     ran = lupctl("data download market1501 --accept-terms")
-    assert (ran.code, "has all there is" in ran.err) == (0, True)
+    assert (ran.code, "everything to download is already in" in ran.err) == (0, True)
     assert tree(folder) == before
 
 
@@ -324,9 +324,9 @@ def test_an_address_of_ones_own(lupctl: Shell, server: Server, tmp_path: Path) -
     assert len(page.asked) == 2
     folder = tmp_path / "lup/raw/crops"
     assert set(tree(folder)) == {"a/1.jpg", "b/2.jpg", ".lupctl.json"}
-    assert "has all there is to download" in lupctl(line).err
+    assert "everything to download is already in" in lupctl(line).err
     assert lupctl("data pack crops").code == 0
-    assert "has all there is to download" in lupctl(line).err
+    assert "everything to download is already in" in lupctl(line).err
     assert len(page.asked) == 2
 
 
@@ -362,7 +362,7 @@ def test_a_tampered_archive(lupctl: Shell, server: Server, tmp_path: Path, name:
 def test_a_web_page_instead_of_an_archive(lupctl: Shell, server: Server) -> None:
     server.add("/crops.zip", b"<html>please log in</html>")
     ran = lupctl(f"data download crops --url {server.url('/crops.zip')} --accept-terms")
-    assert (ran.code, "damaged, or no zip archive (it is a web page)" in ran.err) == (3, True)
+    assert (ran.code, "damaged, or not a zip archive (it is a web page)" in ran.err) == (3, True)
 
 
 def test_what_would_be_replaced_needs_force(lupctl: Shell, server: Server, tmp_path: Path) -> None:

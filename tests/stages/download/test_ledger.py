@@ -491,7 +491,7 @@ def test_as_typed(lupctl: Shell, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     assert {key: ran.json["videos"][key] for key in ("listed", "done", "gone", "failed")} == {
         "listed": 3, "done": 1, "gone": 1, "failed": 1
     }  # fmt: skip
-    assert "error: 1 of 3 videos failed and may come another time: 1 x HTTP Error 503" in ran.err
+    assert "error: 1 of 3 videos failed and may work another time: 1 x HTTP Error 503" in ran.err
     host.videos.pop("abcdefghij_")
     again = lupctl(f"{line} --accept-terms")
     assert (again.code, again.err) == (0, "")

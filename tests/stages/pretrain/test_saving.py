@@ -166,7 +166,10 @@ def test_a_state_that_finds_no_room_for_real(crowd: Path, tmp_path: Path) -> Non
         [sys.executable, "-c", program, *words], cwd=tmp_path, capture_output=True, text=True, timeout=100, check=False
     )
     assert done.returncode == 3, done.stderr
-    assert "error: run/resume.pt: this disk, or this account, takes no file so large (File too large)" in done.stderr
+    assert (
+        "error: run/resume.pt: this disk, or this account, does not allow a file this large (File too large)"
+        in done.stderr
+    )
     assert "Traceback" not in done.stderr
     assert read_state(tmp_path / "run")["step"] == 2
     assert list((tmp_path / "run").glob(".*.part")) == []

@@ -1,4 +1,4 @@
-"""Writing files so that a reader never meets half of one, and naming files by their content."""
+"""Writing files so that a reader never sees half of one, and fingerprints of files."""
 
 import errno
 import glob
@@ -22,7 +22,7 @@ UNWRITABLE = (
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path` that takes its place when the block ends well.
+    """A temporary path next to `path` that replaces it if the block succeeds.
 
     The content is flushed to the disk before the rename, and so is the folder after it: after a crash there is
     the old file or the new one, never a part. On any exception the temporary file is removed.
@@ -39,28 +39,28 @@ def atomic_path(path: Path) -> Iterator[Path]:
             partial.replace(path)
             sync_path(path.parent)
     finally:
-        with suppress(OSError):  # it is gone, or its name alone could not be; what went wrong is told already
+        with suppress(OSError):  # it is gone, or its name is impossible; the error itself is raised already
             partial.unlink()
 
 
 @contextmanager
 def disk_errors_named(path: Path) -> Iterator[None]:
-    """Turns a disk that is full or closed, or a place that cannot be, into one line that names the file."""
+    """Turns the errors of a full or read-only disk, or of an impossible path, into one line that names the file."""
     try:
         yield
     except Exception as error:
         number = _system_error(error)
         if number in (errno.ENOSPC, errno.EDQUOT):
-            place = next(folder for folder in path.absolute().parents if folder.is_dir())
-            free = shutil.disk_usage(place).free
+            existing = next(folder for folder in path.absolute().parents if folder.is_dir())
+            free = shutil.disk_usage(existing).free
             raise DataError(
                 f"{path}: the disk is full ({free / 2**20:.0f} MiB free); nothing was written",
                 hint="free some space, or name another place with --out or --home, then type the same command again",
             ) from error
         if number == errno.EFBIG:
             raise DataError(
-                f"{path}: this disk, or this account, takes no file so large ({os.strerror(errno.EFBIG)})",
-                hint="name another place with --out or --home; a pack also goes into smaller files, as with "
+                f"{path}: this disk, or this account, does not allow a file this large ({os.strerror(errno.EFBIG)})",
+                hint="name another place with --out or --home; a pack can also be split into smaller files, as with "
                 "--shard-bytes 2000000000",
             ) from error
         if number in UNWRITABLE:
@@ -71,7 +71,7 @@ def disk_errors_named(path: Path) -> Iterator[None]:
 
 
 def check_writable(path: Path) -> None:
-    """Refuses a place that nothing can be written to, before hours of work and not after.
+    """Refuses a path that cannot be written to, before hours of work rather than after.
 
     Raises:
         DataError: the folder cannot be made or refuses a file.
@@ -81,25 +81,25 @@ def check_writable(path: Path) -> None:
             path.parent.mkdir(parents=True, exist_ok=True)
             with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}."):
                 pass
-    except OSError as error:  # folders of the system answer in their own ways
+    except OSError as error:  # system folders raise errors of their own
         raise DataError(
             f"{path}: cannot be written ({error.strerror})", hint="name another place with --out or --home"
         ) from error
 
 
 def _system_error(error: Exception) -> int | None:
-    """The system's number for what went wrong; libraries written in Rust, as safetensors is, tell it in words."""
+    """The system's error number; libraries written in Rust, such as safetensors, give it in their message."""
     if isinstance(error, OSError):
         return error.errno
-    told = RUST_ERROR.search(str(error))
-    return int(told[1]) if told else None
+    found = RUST_ERROR.search(str(error))
+    return int(found[1]) if found else None
 
 
 def sync_path(path: Path) -> None:
-    """Asks the system to bring a file's content, or a folder's entries, to the disk."""
+    """Asks the system to flush a file's content, or a folder's entries, to the disk."""
     if os.name == "nt" and path.is_dir():
-        return  # Windows opens no folder, and keeps its entries in a journal
-    # Windows brings only a file to the disk that is open for writing.
+        return  # Windows cannot open a folder, and journals its entries
+    # Windows flushes only files that are open for writing.
     descriptor = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -113,11 +113,11 @@ def write_text(path: Path, text: str, *, alone: bool = False) -> None:
     Args:
         path: the file.
         text: its content.
-        alone: no other process writes this file now, so that what killed ones left beside it can go.
+        alone: no other process is writing this file, so leftovers of killed ones next to it can be removed.
     """
     if alone:
-        for left in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
-            left.unlink(missing_ok=True)
+        for leftover in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
+            leftover.unlink(missing_ok=True)
     with atomic_path(path) as partial:
         partial.write_text(text, encoding="utf-8")
 

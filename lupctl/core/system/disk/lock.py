@@ -1,6 +1,6 @@
 """A file that one process at a time holds; the system frees it when that process ends, however it ends.
 
-The file is empty and means nothing by itself: one that a killed process left behind is free, and may be removed.
+The file is empty and means nothing by itself: one left over from a killed process is free, and may be removed.
 """
 
 import functools
@@ -15,10 +15,10 @@ from pathlib import Path
 
 from filelock import lock_descriptor, unlock_descriptor
 
-# A file that was removed between opening and locking it is opened again; some network disks give a file another number
-# at each look, and would look like that for ever.
+# A file that was removed between opening and locking it is opened again; some network disks report another inode number
+# each time, which would look like that for ever.
 TRIES = 10
-# Sharers hold the file itself only while they sign in; many of them may come at once.
+# Sharers hold the file itself only while they register; many of them may do so at once.
 GATE_S, GATE_POLL_S = 2.0, 0.01
 # Open lock files of this process.
 _held: set[int] = set()
@@ -26,17 +26,17 @@ _held: set[int] = set()
 
 @contextmanager
 def held(path: Path, *, remove: bool = False) -> Iterator[bool]:
-    """Holds a lock file for the length of the block; the value is whether it was free.
+    """Holds a lock file for the duration of the block; the value is whether it was free.
 
-    Where the disk knows no locks, as some network disks do, it always was: two processes at once are the user's affair
-    there, and `lupctl doctor` says so.
+    If the disk does not support locks, as with some network disks, it always was: the user then has to prevent two
+    processes at once, and `lupctl doctor` says so.
 
     Args:
-        path: the file, in a folder that exists; made where it is missing.
-        remove: takes the file away at the end; else it stays, empty.
+        path: the file, in a folder that exists; created if missing.
+        remove: removes the file at the end; else it stays, empty.
 
     Raises:
-        OSError: the file cannot be made.
+        OSError: the file cannot be created.
     """
     lock = _take(path)
     if lock is None:
@@ -50,7 +50,7 @@ def held(path: Path, *, remove: bool = False) -> Iterator[bool]:
 
 @contextmanager
 def held_alone(path: Path) -> Iterator[bool]:
-    """As `held`, for a file that others may hold with `held_shared`: free is one that nobody shares either."""
+    """As `held`, for a file that others may hold with `held_shared`: it is free only if no one shares it either."""
     with held(path) as is_free:
         if is_free and not _is_shared(path):
             yield True
@@ -60,9 +60,9 @@ def held_alone(path: Path) -> Iterator[bool]:
 
 @contextmanager
 def held_shared(path: Path) -> Iterator[bool]:
-    """Shares a lock file with others who call this, and not with one who holds it alone.
+    """Shares a lock file with other callers of this function, but not with one that holds it alone.
 
-    Each sharer holds a file of its own beside `path`.
+    Each sharer holds its own file next to `path`.
     """
     own = path.with_name(f"{path.name}.shared-{secrets.token_hex(8)}")
     end = time.monotonic() + GATE_S
@@ -86,7 +86,7 @@ def check_locks(folder: Path) -> None:
     """Tries a lock in a folder.
 
     Raises:
-        OSError: the folder's disk knows none.
+        OSError: the folder's disk does not support locks.
     """
     with tempfile.TemporaryFile(dir=folder) as file:
         lock_descriptor(file.fileno(), blocking=False)
@@ -101,7 +101,7 @@ def _is_shared(path: Path) -> bool:
 
 
 def _take(path: Path) -> int | None:
-    """The open file, locked; None where another process, or another part of this one, holds it."""
+    """The open file, locked; None if another process, or another part of this one, holds it."""
     _close_in_children()
     for attempt in range(TRIES):
         lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
@@ -128,23 +128,23 @@ def _is_at(lock: int, path: Path) -> bool:
 
 def _release(lock: int, removed: Path | None) -> None:
     if lock not in _held:
-        return  # a forked child comes out of its parent's block; the number may be another file's by now
+        return  # a forked child leaves its parent's block; by now the number may be another file's
     _held.remove(lock)
     if removed is not None and os.name != "nt":
-        # Before the lock is free: the next holder's file is not ours to remove. `_is_at` minds those who have it open.
+        # Before the lock is free: the next holder's file is not ours to remove. `_is_at` covers those who have it open.
         removed.unlink(missing_ok=True)
-    # Not by closing alone: a child may have been forked while the lock was about to be noted, and has the file open.
+    # Closing alone is not enough: a child forked just before the lock was noted still has the file open.
     with suppress(OSError):
         unlock_descriptor(lock)
     os.close(lock)
     if removed is not None and os.name == "nt":
-        with suppress(OSError):  # Windows removes no file that anybody has open
+        with suppress(OSError):  # Windows does not remove a file that is open elsewhere
             removed.unlink(missing_ok=True)
 
 
 @functools.cache
 def _close_in_children() -> None:
-    """Has forked children close their copies of held files; else they keep the locks of a parent that was killed."""
+    """Makes forked children close their copies of held files; else they keep the locks of a killed parent."""
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(after_in_child=_close_copies)
 

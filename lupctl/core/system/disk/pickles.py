@@ -1,8 +1,8 @@
-"""Reading pickles of strangers without running anything that is in them.
+"""Reading untrusted pickles without running anything that is in them.
 
-A pickle is a little program: a plain load of it calls whatever it names. Here nothing of Python's or numpy's can be
-reached from inside a file. What a pickled array needs is answered by stand-ins that take bytes, a number type and a
-shape, and check all three; numpy's own way in (`dtype.__setstate__`) would let a file lay objects over bytes.
+A pickle is a small program: a plain load calls whatever it names. Here a file can reach nothing of Python or numpy.
+The functions that a pickled array needs are replaced by stand-ins that take bytes, a number type and a shape, and
+check all three; numpy's own entry point (`dtype.__setstate__`) would let a file map objects onto bytes.
 """
 
 import math
@@ -22,11 +22,11 @@ HINT = "nothing in it was run; get the file again from where it was published"
 
 
 def load_plain(path: Path) -> Any:
-    """What a pickle holds, made of lists, tuples, dicts, sets, strings, bytes and numbers; no global is admitted.
+    """The content of a pickle of lists, tuples, dicts, sets, strings, bytes and numbers; no global is allowed.
 
     Raises:
-        DataError: there is no such file, or it names a global: which one is said, and nothing of it was looked up.
-        FormatError: it is no pickle, or cut short.
+        DataError: there is no such file, or it names a global, which the error gives and nothing looks up.
+        FormatError: it is not a pickle, or is cut short.
     """
     return _load(path, {})
 
@@ -34,12 +34,11 @@ def load_plain(path: Path) -> Any:
 def load_arrays(path: Path) -> Any:
     """The same with numpy's arrays and scalars of numbers, from numpy 1 and 2 and every pickle protocol.
 
-    Arrays are of a subclass of `numpy.ndarray` that behaves alike; arrays of objects, texts and records are refused.
+    Arrays are of a subclass of `numpy.ndarray` that behaves the same; arrays of objects, texts and records are refused.
 
     Raises:
-        DataError: there is no such file, or it names any other global: which one is said, and nothing of it was looked
-            up.
-        FormatError: it is no pickle, is cut short, or holds an array whose bytes do not fit its shape.
+        DataError: there is no such file, or it names any other global, which the error gives and nothing looks up.
+        FormatError: it is not a pickle, is cut short, or holds an array whose bytes do not fit its shape.
     """
     return _load(path, STAND_INS)
 
@@ -54,7 +53,7 @@ def _load(path: Path, replacements: "Mapping[tuple[str, str], _Replacement]") ->
             return _Unpickler(stream, path=path, replacements=replacements).load()
         except DataError:
             raise
-        # A damaged pickle can fail in any way, from an end that is missing to memory for a length nobody wrote.
+        # A damaged pickle can fail in any way, from a missing end to running out of memory for a bogus length.
         except Exception as error:
             what = str(error).partition("\n")[0] or type(error).__name__
             raise FormatError(f"{path}: not a whole pickle of plain data ({what})", hint=HINT) from error
@@ -62,7 +61,7 @@ def _load(path: Path, replacements: "Mapping[tuple[str, str], _Replacement]") ->
 
 class _Unpickler(pickle.Unpickler):
     def __init__(self, stream: Any, *, path: Path, replacements: "Mapping[tuple[str, str], _Replacement]") -> None:
-        # Pickles of Python 2 hold bytes as texts; latin1 keeps every one of them.
+        # Pickles of Python 2 store bytes as text; latin1 preserves every one of them.
         super().__init__(stream, encoding="latin1")
         self._path = path
         self._stand_ins = replacements
@@ -91,7 +90,7 @@ class _Replacement:
 
 
 class _NumberType:
-    """A pickled dtype: a letter and a size, and later the order of bytes."""
+    """A pickled dtype: a letter and a size, and later the byte order."""
 
     __slots__ = ("kind",)
 
@@ -101,7 +100,7 @@ class _NumberType:
         self.kind = np.dtype(code)
 
     def __setstate__(self, state: Any) -> None:
-        # version, byte order, then what only texts and records have
+        # version, byte order, then fields that only texts and records have
         if state[1] not in ("<", ">", "=", "|") or any(part is not None for part in state[2:5]):
             raise ValueError("an array of records; numbers were expected")
         self.kind = self.kind.newbyteorder(state[1])
@@ -122,7 +121,7 @@ def _build_array(encoded: Any, number: Any, shape: Any, order: Any = "C") -> NDA
     if isinstance(encoded, str):
         encoded = encoded.encode("latin1")
     if not isinstance(number, _NumberType) or not isinstance(encoded, bytes | bytearray):
-        raise ValueError("an array that is no run of numbers")
+        raise ValueError("an array that is not a run of numbers")
     if not isinstance(shape, tuple) or not all(type(side) is int and side >= 0 for side in shape):
         raise ValueError(f"an array of shape {shape!r}")
     if math.prod(shape) * number.kind.itemsize != len(encoded):
@@ -139,7 +138,7 @@ def _build_empty(*_: Any) -> _Array:
 
 
 def _encode(text: Any, codec: Any) -> bytes:
-    # How protocols 0 to 2 write bytes; any other codec is a program of its own.
+    # How protocols 0 to 2 write bytes; any other codec is a program in itself.
     if codec != "latin1" or not isinstance(text, str):
         raise ValueError(f"bytes as {codec!r}; latin1 was expected")
     return text.encode("latin1")

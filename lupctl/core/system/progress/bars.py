@@ -22,7 +22,7 @@ class _RateColumn(ProgressColumn):
 
 
 class Bar:
-    """A rich bar behind the interface of `lupctl.core.system.progress.lines.Task`."""
+    """A rich bar with the interface of `lupctl.core.system.progress.lines.Task`."""
 
     def __init__(self, progress: Progress, task: int, total: int) -> None:
         self._progress = progress
@@ -30,7 +30,7 @@ class Bar:
         self._total = total
 
     def advance(self, count: int = 1, *, note: str = "") -> None:
-        """Moves the bar on by `count` items and shows `note` behind it."""
+        """Advances the bar by `count` items and shows `note` after it."""
         from rich.progress import TaskID
 
         self._progress.update(TaskID(self._task), advance=count, note=note)

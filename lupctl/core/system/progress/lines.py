@@ -1,4 +1,4 @@
-"""What a stage tells a person while it works. Results never pass through here."""
+"""Lines and bars that a stage shows while it works. Results never pass through here."""
 
 import sys
 from collections.abc import Iterator
@@ -7,13 +7,13 @@ from typing import Protocol
 
 
 class Task(Protocol):
-    """One bar, or nothing where no one is watching."""
+    """One bar, or nothing if stderr is not a terminal."""
 
     def advance(self, count: int = 1, *, note: str = "") -> None:
-        """Moves on by `count` items; `note` replaces the text at the end of the bar."""
+        """Advances by `count` items; `note` replaces the text at the end of the bar."""
 
     def grow(self, count: int) -> None:
-        """There are `count` items more than was known."""
+        """Adds `count` items to the total."""
 
 
 class _Silent:
@@ -30,7 +30,7 @@ class Progress:
     Bars appear only where stderr is a terminal; lines always, unless `quiet`.
 
     Args:
-        quiet: says nothing at all.
+        quiet: prints warnings only.
     """
 
     def __init__(self, *, quiet: bool = False) -> None:
@@ -42,7 +42,7 @@ class Progress:
             print(line, file=sys.stderr, flush=True)
 
     def warn(self, line: str) -> None:
-        """Prints one line that a person should not miss, `quiet` or not."""
+        """Prints one line that the user should not miss, `quiet` or not."""
         print(f"warning: {line}", file=sys.stderr, flush=True)
 
     @contextmanager

@@ -1,4 +1,4 @@
-"""Doing the same to many items in several threads, in order and with bounded memory."""
+"""Applying a function to many items in several threads, in order and with bounded memory."""
 
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
@@ -10,13 +10,13 @@ from lupctl.core.system.threads.cores import usable_cores
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-# Items handed to a thread at once: handing over costs about 50 us, as much as decoding a third of a small image.
+# Items handed to a thread at once: this costs about 50 us, as much as decoding a third of a small image.
 CHUNK_ITEMS = 16
 MOST_WORKERS = 16
 
 
 def pick_workers(asked: int | None = None) -> int:
-    """How many threads: as asked, else one per core this process may use, at most 16."""
+    """The number of threads: as requested, else one per core this process may use, at most 16."""
     if asked is not None:
         return max(asked, 1)
     return min(usable_cores(), MOST_WORKERS)
@@ -27,9 +27,9 @@ def map_in_order(
 ) -> Generator[Result, None, None]:
     """The results of `function` for each item, in the items' order.
 
-    At most `32 * workers + 48` results wait at any time, whatever the number of items. Who may stop before the last
-    result closes the generator (`contextlib.closing`): left to the garbage collector, it can be ended from one of its
-    own threads, which then would wait for itself.
+    At most `32 * workers + 48` results wait at any time, whatever the number of items. A caller that may stop before
+    the last result closes the generator (`contextlib.closing`): the garbage collector could close it from one of its
+    own threads, which would then wait for itself.
 
     Args:
         function: runs in several threads at once; pays off where it releases the interpreter lock.
@@ -38,7 +38,7 @@ def map_in_order(
         at_once: items handed to a thread at once; fewer where an item takes long.
 
     Raises:
-        Exception: whatever `function` raises, at the item's place.
+        Exception: whatever `function` raises, when the item's turn comes.
     """
 
     def run(start: int) -> list[Result]:

@@ -1,4 +1,4 @@
-"""The same work on several devices, which take turns."""
+"""The same work on several devices in turn."""
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -11,17 +11,17 @@ Result = TypeVar("Result")
 def run_round_robin(
     workers: Sequence[Callable[[int, int], Result]], ranges: Sequence[tuple[int, int]]
 ) -> Iterator[Result]:
-    """The results for all ranges in their order; range i is worked on by worker i modulo their number.
+    """The results for all ranges in their order; range i goes to worker i modulo their number.
 
-    A worker begins a range only when its last result has been dealt with, so it may use the same memory again. All
-    workers run at once, each in a thread; one alone runs in the caller's.
+    A worker starts a range only after its previous result has been consumed, so it may use the same memory again. All
+    workers run at once, each in a thread; a single one runs in the caller's.
 
     Args:
-        workers: one a device, at least one.
+        workers: one per device, at least one.
         ranges: what to work on.
 
     Raises:
-        Exception: whatever a worker raises, at the range's place.
+        Exception: whatever a worker raises, when its range's turn comes.
     """
     if len(workers) == 1:
         yield from (workers[0](start, stop) for start, stop in ranges)

@@ -1,4 +1,4 @@
-"""Which files are archives, and which only look like one."""
+"""Which files are archives, and which of them cannot be unpacked here."""
 
 import re
 from pathlib import Path
@@ -15,7 +15,7 @@ OTHER_ARCHIVE = re.compile(r"\.(z\d\d|\d{3}|7z|rar)$")
 
 
 def archive_kind(name: str) -> Kind | None:
-    """Which kind of archive a file name promises.
+    """The kind of archive that a file name says it is.
 
     >>> archive_kind("MSMT17_V1.tar.gz"), archive_kind("keys.pkl")
     ('tar.gz', None)
@@ -34,7 +34,7 @@ def is_archive(name: str) -> bool:
 
 
 def check_single_volume(path: Path) -> None:
-    """Refuses one volume of a split archive, and formats for which Python has no reader, with the command that helps.
+    """Refuses one volume of a split archive, and formats that Python cannot read; the hint is the command that helps.
 
     Raises:
         FormatError: it is one.
@@ -56,5 +56,5 @@ def check_single_volume(path: Path) -> None:
     if lower.endswith((".7z", ".rar")):
         tool = "7z x" if lower.endswith(".7z") else "unrar x"
         raise FormatError(
-            f"{path}: zip and tar are unpacked, this is neither", hint=f"unpack it by hand: {tool} {name}"
+            f"{path}: neither zip nor tar; only those are unpacked here", hint=f"unpack it by hand: {tool} {name}"
         )

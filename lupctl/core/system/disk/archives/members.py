@@ -1,4 +1,4 @@
-"""What is inside an archive, one entry after the other; links and devices are refused."""
+"""The entries of an archive, one after another; links and devices are refused."""
 
 import bz2
 import calendar
@@ -18,7 +18,7 @@ from lupctl.core.errors import FormatError
 from lupctl.core.system.disk.archives.kinds import Kind
 
 SKIP_BYTES = 1 << 20
-# The largest part of a tar that is no file's content, a name or an extended header, is a few KiB.
+# The largest part of a tar that is not file content, a name or an extended header, is a few KiB.
 MOST_HEADER_BYTES = 1 << 24
 
 
@@ -29,8 +29,8 @@ class Member:
     Args:
         name: as stored, `/` between parts; not to be trusted.
         is_folder: a folder; else a plain file.
-        changed_at: seconds since 1970; a zip's clock is taken for universal time.
-        open: gives the content.
+        changed_at: seconds since 1970; a zip's clock is taken as UTC.
+        open: opens the content.
     """
 
     name: str
@@ -40,7 +40,7 @@ class Member:
 
 
 def zip_members(archive: Path) -> Generator[Member, None, None]:
-    """Every entry of a zip. A backslash separates folders, as some writers mean it.
+    """Every entry of a zip. A backslash separates folders, as some programs write it.
 
     Raises:
         FormatError: a link or a device.
@@ -60,7 +60,7 @@ def zip_members(archive: Path) -> Generator[Member, None, None]:
 
 
 def tar_members(archive: Path, kind: Kind, *, check: Callable[[int], None]) -> Generator[Member, None, None]:
-    """Every entry of a tar; each has to be read before the next is asked for.
+    """Every entry of a tar; each has to be read before the next is requested.
 
     Args:
         archive: the file.
@@ -69,7 +69,7 @@ def tar_members(archive: Path, kind: Kind, *, check: Callable[[int], None]) -> G
 
     Raises:
         FormatError: a link or a device.
-        tarfile.TarError: damaged, or without the mark of its end.
+        tarfile.TarError: damaged, or without its end marker.
     """
     count = 0
     with _open_stream(archive, kind) as stream:
@@ -85,14 +85,14 @@ def tar_members(archive: Path, kind: Kind, *, check: Callable[[int], None]) -> G
                 changed_at = min(max(int(info.mtime), 0), 2**33)
                 yield Member(info.name, info.isdir(), changed_at, partial(_tar_content, opened, info))
         if counted.last_block != bytes(tarfile.BLOCKSIZE):
-            # tarfile takes a damaged header, or none, for the end.
-            raise tarfile.ReadError(f"cut short or damaged behind entry {count:,}")
+            # tarfile takes a damaged or missing header for the end.
+            raise tarfile.ReadError(f"cut short or damaged after entry {count:,}")
         while counted.read(SKIP_BYTES):
-            pass  # padding, and behind it the checksum of gzip and its like
+            pass  # padding, and after it the checksum of gzip and the like
 
 
 class _Forward(io.BufferedIOBase):
-    """A decompressed stream that tarfile may read and skip forward in, and that counts what it gives."""
+    """A decompressed stream that tarfile may read and skip forward in, and that counts its bytes."""
 
     def __init__(self, stream: IO[bytes], check: Callable[[int], None]) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Unpacking archives from strangers: nothing outside the folder, no links, and an end to how much comes out."""
+"""Unpacking untrusted archives: nothing outside the folder, no links, and a limit on how much comes out."""
 
 import gzip
 import lzma
@@ -31,7 +31,7 @@ class Limits:
         files: files and folders.
         num_bytes: bytes of all files together, as written.
         ratio: bytes written per byte of the archive, once `free_bytes` are written.
-        free_bytes: below this many bytes the ratio is not looked at.
+        free_bytes: below this many bytes the ratio is not checked.
     """
 
     files: int = 20_000_000
@@ -42,7 +42,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class Unpacked:
-    """What came out of an archive.
+    """What was unpacked from an archive.
 
     Args:
         files: number of files.
@@ -65,11 +65,11 @@ def unpack(
 ) -> Unpacked:
     """Unpacks an archive into a new folder, which appears when it is complete.
 
-    Files get the times of the archive and this user's default permissions; names keep their letters. What a killed
-    call leaves is a folder `.<name>.unpacking` beside, which the next call begins anew.
+    Files get the times of the archive and this user's default permissions; names are not changed. A killed call leaves
+    a folder `.<name>.unpacking` next to `into`, which the next call starts again.
 
     Args:
-        archive: zip or tar, also compressed.
+        archive: zip or tar, the latter also compressed.
         into: the folder to make.
         limits: how much may come out.
         cancel: set by another thread to stop.
@@ -78,13 +78,13 @@ def unpack(
     Raises:
         FormatError: damaged, one volume of several, encrypted, beyond the limits; or with an entry that points
             outside, is a link or a device, or has the name of another.
-        DataError: `into` is there, or the disk is full.
+        DataError: `into` exists, or the disk is full.
         StoppedError: `cancel` was set.
     """
     check_single_volume(archive)
     kind = archive_kind(archive.name)
     if kind is None:
-        raise FormatError(f"{archive}: no archive by its name", hint=f"known endings: {' '.join(SUFFIXES)}")
+        raise FormatError(f"{archive}: not an archive by its name", hint=f"known endings: {' '.join(SUFFIXES)}")
     if into.exists():
         raise DataError(f"{into}: exists already", hint="remove it")
     unfinished = into.with_name(f".{into.name}.unpacking")
@@ -97,7 +97,7 @@ def unpack(
             sync_path(into.parent)
     except DAMAGE as error:
         raise _damaged(archive, kind, error) from error
-    except RuntimeError as error:  # what zipfile says of encryption
+    except RuntimeError as error:  # zipfile's error for encryption
         raise FormatError(f"{archive}: {error}", hint="unpack it by hand") from error
     except OSError as error:
         if isinstance(error, gzip.BadGzipFile) or error.errno is None:
@@ -109,7 +109,7 @@ def unpack(
 
 
 class _Unpacking:
-    """One archive being written below one folder."""
+    """One archive being unpacked into one folder."""
 
     def __init__(
         self,
@@ -132,7 +132,7 @@ class _Unpacking:
             members = tar_members(self.archive, kind, check=self._check_decompressed)
         with closing(members):
             for member in members:
-                self._stop_if_wanted()
+                self._stop_if_cancelled()
                 self.num_entries += 1
                 if self.num_entries > self.limits.files:
                     raise self._too_much(f"more than {self.limits.files:,} entries")
@@ -148,10 +148,10 @@ class _Unpacking:
             self._make_folder(path if member.is_folder else path.parent)
             if member.is_folder:
                 return
-            # "x" because a second entry of the same name would replace the first without a word.
+            # "x" because a second entry of the same name would silently replace the first.
             with member.open() as stream, path.open("xb") as out:
                 while chunk := stream.read(COPY_BYTES):
-                    self._stop_if_wanted()
+                    self._stop_if_cancelled()
                     self._count(len(chunk))
                     out.write(chunk)
         except (FileExistsError, NotADirectoryError) as error:
@@ -162,12 +162,12 @@ class _Unpacking:
         os.utime(path, (member.changed_at, member.changed_at))
 
     def _make_folder(self, folder: Path) -> None:
-        if folder not in self.made:  # one question to the system less for each file
+        if folder not in self.made:  # saves a system call per file
             folder.mkdir(parents=True, exist_ok=True)
             self.made.add(folder)
 
     def _count(self, num_bytes: int) -> None:
-        """Adds to what came out, and ends it when that is too much; what headers promise is not asked."""
+        """Counts the bytes that came out, and refuses too many; sizes claimed in headers are not trusted."""
         self.num_bytes += num_bytes
         if self.num_bytes > self.limits.num_bytes:
             raise self._too_much(f"more than {self.limits.num_bytes:,} bytes")
@@ -177,12 +177,12 @@ class _Unpacking:
             self.advance(num_bytes)
 
     def _check_decompressed(self, num_bytes: int) -> None:
-        # Headers, padding and what is skipped come out of the decompressor, too.
+        # Headers, padding and skipped data come out of the decompressor too.
         if num_bytes > 2 * max(self.limits.free_bytes, self.limits.ratio * self.packed_bytes):
             raise self._too_much(f"more than {2 * self.limits.ratio:g} times its own {self.packed_bytes:,} bytes")
 
     def _safe_parts(self, name: str) -> tuple[str, ...]:
-        """The parts of a name that stays inside."""
+        """The parts of a name, which has to stay inside the folder."""
         path = PurePosixPath(name)
         if path.is_absolute() or re.match(r"[A-Za-z]:", name):
             what = "an absolute path"
@@ -196,14 +196,14 @@ class _Unpacking:
             f"{self.archive}: holds {name!r}, {what}; nothing was unpacked", hint="do not unpack this archive"
         )
 
-    def _stop_if_wanted(self) -> None:
+    def _stop_if_cancelled(self) -> None:
         if self.cancel is not None and self.cancel.is_set():
             raise StoppedError("stopped on request", hint="type the same command again")
 
     def _too_much(self, what: str) -> FormatError:
         return FormatError(
             f"{self.archive}: unpacks to {what}; nothing was unpacked",
-            hint="look into it by hand; images hardly compress",
+            hint="inspect it by hand; images hardly compress",
         )
 
 
@@ -211,4 +211,4 @@ def _damaged(archive: Path, kind: Kind, error: Exception) -> FormatError:
     with archive.open("rb") as stream:
         begin = stream.read(512).lstrip().lower()
     what = "it is a web page" if begin.startswith((b"<!doctype html", b"<html")) else str(error) or "it ends too early"
-    return FormatError(f"{archive}: damaged, or no {kind} archive ({what})", hint="remove it and get it again")
+    return FormatError(f"{archive}: damaged, or not a {kind} archive ({what})", hint="remove it and download it again")

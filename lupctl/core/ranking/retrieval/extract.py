@@ -1,4 +1,4 @@
-"""From images to retrieval features."""
+"""Computes retrieval features from images."""
 
 from collections.abc import Iterator
 from contextlib import closing
@@ -30,7 +30,7 @@ class Encoder:
     Args:
         network: in evaluation mode.
         view: resize and constants.
-        device: where it lies.
+        device: where the network is.
         precision: type of the forward pass.
     """
 
@@ -54,7 +54,7 @@ def open_encoder(path: Path, *, device: torch.device, precision: torch.dtype) ->
 
 
 def build_evaluation_view(pixels: Preprocessing) -> ViewPlan:
-    """How an image is prepared for a network that was trained on such images: resized and normalised."""
+    """How an image is prepared for a network trained on such images: resized and normalised."""
     return ViewPlan(pixels.height, pixels.width, pixels.mean, pixels.std, pixels.interpolation)
 
 
@@ -96,7 +96,7 @@ def extract_features(
 def embed_chunks(
     encoder: Encoder, dataset: ChunkDataset, items: range, *, workers: int, flip: bool
 ) -> Iterator[tuple[tuple[str, ...], NDArray[np.float32]]]:
-    """Features chunk by chunk; while the caller writes one away, the device works on the next.
+    """Features chunk by chunk; while the caller writes one, the device computes the next.
 
     Args:
         encoder: the network.
@@ -106,7 +106,7 @@ def embed_chunks(
         flip: adds the feature of the mirrored image.
 
     Yields:
-        what could not be decoded, and (B, D) float32.
+        errors of images that could not be decoded, and (B, D) float32.
     """
     last: tuple[tuple[str, ...], HostCopy] | None = None
     with closing(load_on_device(dataset, items, workers=workers, device=encoder.device)) as batches:
@@ -116,16 +116,16 @@ def embed_chunks(
                 features = encoder.network.embed(view).float()
                 if flip:
                     features = features + encoder.network.embed(view.flip(3)).float()
-            landing = HostCopy(features)
+            copy = HostCopy(features)
             if last is not None:
                 yield last[0], last[1].wait()
-            last = batch.damaged, landing
+            last = batch.damaged, copy
     if last is not None:
         yield last[0], last[1].wait()
 
 
 class HostCopy:
-    """A tensor on its way from the device to the processor; on a CPU it is there already.
+    """A tensor being copied from the device to host memory; on a CPU it is there already.
 
     Args:
         tensor: anywhere.
@@ -136,13 +136,13 @@ class HostCopy:
         if tensor.device.type != "cuda":
             self._tensor = tensor.cpu()
             return
-        # Queued now, before the next forward pass: a plain copy later would wait for that one.
+        # Queued now, before the next forward pass: a plain copy later would wait for that pass.
         self._tensor = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
         self._tensor.copy_(tensor, non_blocking=True)
         self._event = torch.cuda.current_stream(tensor.device).record_event()
 
     def wait(self) -> NDArray[np.float32]:
-        """The numbers, once they are there."""
+        """The numbers, once they have arrived."""
         if self._event is not None:
             self._event.synchronize()
         numbers: NDArray[np.float32] = self._tensor.numpy()

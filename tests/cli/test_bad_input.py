@@ -126,8 +126,8 @@ def test_a_changed_recipe_is_refused_by_the_first_key(
     line = f"pretrain --data {crowd} --gpus 0 --workers 0 --out run {TINY} --set moco.temperature=0.2 --set seed=5"
     ran = lupctl(line)
     assert ran.code == 2
-    assert "error: run: holds a run with recipe.seed = 1, now it is 5" in ran.err
-    assert "hint: go on with the old value, name another --out, or start over with --force" in ran.err
+    assert "error: run: contains a run with recipe.seed = 1, but now it is 5" in ran.err
+    assert "hint: continue with the old value, name another --out, or start over with --force" in ran.err
     assert read_state(tmp_path / "run")["step"] == 2
     assert lupctl(f"{line} --force").code == 0
 
@@ -230,7 +230,7 @@ def test_a_loss_that_is_no_number(lupctl: Shell, crowd: Path, tmp_path: Path) ->
     message, hint = ran.err.splitlines()[-2:]
     assert " became " in message
     assert " by step 4 at learning rate 1.46e+37; last good state: none yet" in message
-    assert hint == "hint: a smaller rate, as in --set optim.lr=..., and another --out"
+    assert hint == "hint: use a smaller rate, as in --set optim.lr=..., and another --out"
     assert not (tmp_path / "run" / "checkpoint.safetensors").exists()
 
 
@@ -251,5 +251,5 @@ def test_a_run_of_the_other_command_is_not_overwritten(lupctl: Shell, crowd: Pat
     options = " ".join(as_options(FINETUNE))
     ran = lupctl(f"finetune {labelled} --from scratch --recipe bot --gpus 0 --out run {options}")
     assert ran.code == 2
-    assert "holds a run with recipe.stage = 'pretrain', now it is 'finetune'" in ran.err
+    assert "contains a run with recipe.stage = 'pretrain', but now it is 'finetune'" in ran.err
     assert Path("run/checkpoint.safetensors").read_bytes() == before

@@ -121,7 +121,7 @@ def test_runs_of_several_seeds_have_a_mean(lupctl: Shell, tmp_path: Path) -> Non
 
 @pytest.mark.parametrize(
     ("change", "reason"),
-    [({"drop": 1}, "ranked other queries"), ({"cameras": 2}, "ranked other queries")],
+    [({"drop": 1}, "ranked different queries"), ({"cameras": 2}, "ranked different queries")],
 )
 def test_other_queries_are_not_compared(lupctl: Shell, tmp_path: Path, change: dict[str, int], reason: str) -> None:
     write_toy(tmp_path / "a.features.h5", noise=1)

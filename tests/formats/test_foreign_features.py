@@ -181,8 +181,8 @@ def test_files_of_one_network_are_one_set(lupctl: Shell, tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("second", "message"),
     [
-        ({"checkpoint": "c"}, "made by checkpoint sha256:cccccccccccc, and a.features.h5 by sha256:aaaaaaaaaaaa"),
-        ({"dimension": 9}, "b.features.h5: 9 values an image, and a.features.h5 has 8"),
+        ({"checkpoint": "c"}, "made by checkpoint sha256:cccccccccccc, but a.features.h5 by sha256:aaaaaaaaaaaa"),
+        ({"dimension": 9}, "b.features.h5: 9 values per image, but a.features.h5 has 8"),
     ],
 )
 def test_features_of_two_networks_are_not_mixed(
@@ -205,7 +205,7 @@ def test_ours_and_others_are_not_mixed_and_nothing_is_taken_twice(lupctl: Shell,
     assert ran.code == 0
     assert "warning: features made elsewhere name no network" in ran.err
     ran = lupctl("eval a.features.h5 a.features.h5 --out twice.json")
-    assert (ran.code, "the same features are named twice" in ran.err) == (2, True)
+    assert (ran.code, "the same features are given twice" in ran.err) == (2, True)
     ran = lupctl("eval a.features.h5 nowhere")
     assert (ran.code, "nowhere: no file" in ran.err) == (2, True)
 

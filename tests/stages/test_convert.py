@@ -263,7 +263,7 @@ def test_tensors_of_nothing_known(lupctl: Shell, tmp_path: Path) -> None:
     torch.save({"blocks.0.attn.qkv.weight": torch.zeros(2)}, tmp_path / "a.pth")
     ran = lupctl("model convert a.pth --out a.safetensors")
     assert ran.code == 3
-    assert "1 tensors of no network known here (blocks.0.attn.qkv.weight)" in ran.err
+    assert "1 tensors of an unknown network (blocks.0.attn.qkv.weight)" in ran.err
 
 
 # Pre-trained trunks
@@ -352,8 +352,10 @@ def test_a_trunk_behind_an_unknown_prefix_is_refused_by_it(lupctl: Shell, tmp_pa
     torch.save(trunk(prefix, arch="resnet18"), tmp_path / "a.pth")
     ran = lupctl("model convert a.pth --out a.safetensors")
     assert (ran.code, Path("a.safetensors").exists()) == (3, False)
-    assert f"a.pth: a ResNet's tensors behind the prefix {prefix!r}, which is none of the published ones" in ran.err
-    assert "hint: write the state again without it" in ran.err
+    assert (
+        f"a.pth: a ResNet's tensors under the prefix {prefix!r}, which is not one of the published prefixes" in ran.err
+    )
+    assert "hint: save the state again without it" in ran.err
 
 
 def test_a_safetensors_file_cut_short_is_none(lupctl: Shell, tmp_path: Path) -> None:

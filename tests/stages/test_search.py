@@ -146,7 +146,7 @@ def test_a_gpu_searches_where_faiss_sees_it(monkeypatch: pytest.MonkeyPatch) -> 
 
     index.nprobe = 8
     monkeypatch.setattr(faiss, "index_cpu_to_gpu", refuse, raising=False)
-    with pytest.raises(DeviceError, match=r"cuda:1: no room for the index of 400 images \(Error in virtual"):
+    with pytest.raises(DeviceError, match=r"cuda:1: not enough memory for the index of 400 images \(Error in virtual"):
         search_index(index, queries, 3, device=torch.device("cuda", 1))
 
 

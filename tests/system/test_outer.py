@@ -195,7 +195,7 @@ def test_all_processes_agree_where_one_leads(crowd: Path, tmp_path: Path, monkey
         told.append([(tmp_path / f"{number}.txt").read_text() for number in (0, 1)])
     assert told[0] == told[1] == ["True", "False"], "the facts belong to process 0"
     assert told[2][0] == told[2][1]
-    assert "holds a run with recipe.seed = 1, now it is 3" in told[2][0]
+    assert "contains a run with recipe.seed = 1, but now it is 3" in told[2][0]
 
 
 @pytest.mark.usefixtures("_warm")

@@ -138,7 +138,7 @@ def test_each_draw_tests_its_own_persons(tested: Any, count: int) -> None:
 
 def test_more_persons_than_there_are_cannot_be_tested() -> None:
     vectors, samples = viper_like()
-    with pytest.raises(DataError, match="41 persons were to be tested in each draw, and 40 have a query"):
+    with pytest.raises(DataError, match="41 persons were requested for each draw, but 40 have a query"):
         score(vectors, samples, device=CPU, details=DetailSettings(shots=2, persons=41))
 
 

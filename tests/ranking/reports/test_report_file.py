@@ -94,7 +94,7 @@ def test_missing_and_foreign_files_are_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="there is no such file"):
         read_report(path)
     path.write_text("{")
-    with pytest.raises(FormatError, match=r"report\.json: no report of schema lupctl\.report/1"):
+    with pytest.raises(FormatError, match=r"report\.json: not a report of schema lupctl\.report/1"):
         read_report(path)
     write_report(path, make_report())
     content = json.loads(path.read_text())

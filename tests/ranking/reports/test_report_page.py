@@ -217,7 +217,7 @@ def test_a_long_table_ends_and_says_so(page: Path, monkeypatch: pytest.MonkeyPat
     longer = report.model_copy(update={"details": report.details.model_copy(update={"queries": queries})})
     text = render_report(longer, [])
     assert text.count("<td>query/") == 30
-    assert f"the {len(many['name']) - 30:,} easiest are in report.json alone" in text
+    assert f"the {len(many['name']) - 30:,} easiest are only in report.json" in text
 
 
 WATCH = """<script>window.wrong = []; addEventListener("error", (e) => wrong.push(String(e.message)), true);

@@ -147,7 +147,9 @@ def test_a_gpu_without_room_is_named(moved: list[int], monkeypatch: pytest.Monke
 
     for move in (refuse, lambda *_: Full()):
         monkeypatch.setattr(faiss, "index_cpu_to_gpu", move, raising=False)
-        with pytest.raises(DeviceError, match=r"cuda:0: no room for the index of 60 images \(Error in virtual"):
+        with pytest.raises(
+            DeviceError, match=r"cuda:0: not enough memory for the index of 60 images \(Error in virtual"
+        ):
             find_neighbours_by_faiss(pool, count=9)
     assert moved == []
 
@@ -164,7 +166,7 @@ def test_which_search_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     assert pick_search("exact", [CUDA], count=21) == "exact"
     assert pick_search(None, [CUDA], count=2_047) == "faiss"
     assert pick_search(None, [CUDA], count=2_048) == "exact", "more than faiss's kernels give"
-    with pytest.raises(UsageError, match="at most 2,047 neighbours on a GPU, and 2,048 are needed") as caught:
+    with pytest.raises(UsageError, match="at most 2,047 neighbours on a GPU, but 2,048 are needed") as caught:
         pick_search("faiss", [CUDA], count=2_048)
     assert caught.value.hint == "--neighbours exact"
 
@@ -175,7 +177,7 @@ def test_a_search_beside_the_gpu_is_said(monkeypatch: pytest.MonkeyPatch, capsys
         say_where_faiss_runs(rerank, [device], Progress())
     assert capsys.readouterr().err == ""
     say_where_faiss_runs(asked, [CUDA], Progress())
-    assert "faiss does not see cuda:0: it searches for re-ranking's neighbours on the CPU" in capsys.readouterr().err
+    assert "faiss cannot use cuda:0: it searches re-ranking's neighbours on the CPU" in capsys.readouterr().err
     monkeypatch.setattr(faiss, "get_num_gpus", lambda: 1)
     say_where_faiss_runs(asked, [CUDA], Progress())
     assert capsys.readouterr().err == ""

@@ -215,7 +215,7 @@ def test_one_camera_is_said_with_what_to_do() -> None:
 
 def test_each_cause_of_no_right_answer_has_its_own_words() -> None:
     own_camera = [(1, 1, QUERY), (2, 2, QUERY), (1, 1, GALLERY), (2, 2, GALLERY)]
-    with pytest.raises(DataError, match="seen there by the query's own camera alone"):
+    with pytest.raises(DataError, match="only from the query's own camera"):
         check_answerable(make_samples(own_camera))
     strangers = [(1, 1, QUERY), (1, 2, QUERY), (2, 2, QUERY), (3, 3, GALLERY)]
     with pytest.raises(
@@ -223,7 +223,7 @@ def test_each_cause_of_no_right_answer_has_its_own_words() -> None:
     ):
         check_answerable(make_samples(strangers))
     distractors = [(0, 1, QUERY), (0, 2, GALLERY)]
-    with pytest.raises(DataError, match="every query is person 0, which stands for distractors"):
+    with pytest.raises(DataError, match="every query is person 0, which marks distractors"):
         check_answerable(make_samples(distractors))
 
 

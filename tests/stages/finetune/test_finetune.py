@@ -239,7 +239,7 @@ def test_a_changed_start_is_refused_on_resume(
             finetune(job, QUIET)
     start.unlink()
     pretrain(pretrain_job(crowd, tmp_path / "mine", "seed=2"), QUIET)
-    with pytest.raises(UsageError, match=r"holds a run with inputs\.start = 'sha256:"):
+    with pytest.raises(UsageError, match=r"contains a run with inputs\.start = 'sha256:"):
         finetune(job, QUIET)
 
 
@@ -354,7 +354,7 @@ def test_force_starts_over(labelled: Path, whole: Path, tmp_path: Path) -> None:
     for path in computed:
         path.write_text("of the old network")
     again = finetune_job(labelled, job.run)
-    with pytest.raises(UsageError, match=r"recipe\.seed = 2, now it is 1"):
+    with pytest.raises(UsageError, match=r"recipe\.seed = 2, but now it is 1"):
         finetune(again, QUIET)
     finetune(replace(again, force=True), QUIET)
     assert (job.run / CHECKPOINT).read_bytes() == (whole / CHECKPOINT).read_bytes()

@@ -294,7 +294,7 @@ def test_the_launcher_runs_two_processes_and_hands_their_error_back(crowd: Path,
     ran = lupctl(f"{words} --out nan --processes 2 --set optim.lr=1e38 --set schedule.warmup_epochs=0")
     assert ran.code == 3
     assert "became " in ran.err.splitlines()[-2]
-    assert "hint: a smaller rate" in ran.err
+    assert "hint: use a smaller rate" in ran.err
     main = "from lupctl.cli.app import main; main()"
     longer = f"{words} --out stop --processes 2 --set schedule.epochs=500".split()
     process = subprocess.Popen([sys.executable, "-c", main, *longer], stderr=subprocess.PIPE, text=True)
@@ -381,7 +381,7 @@ def test_damaged_images_are_passed_over_and_counted(
     stop_at(monkeypatch, 7, job)
     facts = pretrain(job, Progress())
     assert facts["damaged"] == 2
-    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning: passed over: ")]
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning: skipped: ")]
     names = open_pack(pack).samples.name
     assert len(lines) == 2
     for row in (3, 20):
@@ -420,7 +420,7 @@ def test_force_starts_over(crowd: Path, whole: Path, tmp_path: Path, monkeypatch
     job = pretrain_job(crowd, tmp_path / "run")
     stop_at(monkeypatch, 2, job)
     other = pretrain_job(crowd, job.run, "optim.lr=0.05")
-    with pytest.raises(UsageError, match=r"holds a run with recipe\.optim\.lr = 0\.1, now it is 0\.05"):
+    with pytest.raises(UsageError, match=r"contains a run with recipe\.optim\.lr = 0\.1, but now it is 0\.05"):
         pretrain(other, QUIET)
     pretrain(replace(other, force=True), QUIET)
     pretrain(replace(job, force=True), QUIET)
@@ -431,7 +431,7 @@ def test_force_starts_over(crowd: Path, whole: Path, tmp_path: Path, monkeypatch
 def test_a_finished_run_is_left_alone(crowd: Path, whole: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = {path: path.stat().st_mtime_ns for path in whole.iterdir() if path.name != ".lock"}
     facts = pretrain(pretrain_job(crowd, whole), Progress())
-    assert capsys.readouterr().err == f"{whole}: finished already; --force trains again\n"
+    assert capsys.readouterr().err == f"{whole}: already finished; --force trains again\n"
     assert facts["steps"] == 4
     assert {path: path.stat().st_mtime_ns for path in before} == before
 
@@ -443,14 +443,14 @@ def test_another_pack_under_the_same_name_is_refused(crowd: Path, labelled: Path
     plan = SyntheticPlan(seed=5, unlabelled_persons=13, scenes=3, height=32, width=16)
     pack.unlink()
     pack_drawn(plan, pack, dataset="crowd")
-    with pytest.raises(UsageError, match=r"holds a run with inputs\.pack:crowd = 'sha256:"):
+    with pytest.raises(UsageError, match=r"contains a run with inputs\.pack:crowd = 'sha256:"):
         pretrain(pretrain_job(pack, tmp_path / "run"), QUIET)
 
 
 @pytest.mark.parametrize(
     ("settings", "processes", "message"),
     [
-        (("data.batch=64",), 1, "data.batch = 64 is more than the 36 images there are"),
+        (("data.batch=64",), 1, "data.batch = 64 is larger than the number of images, 36"),
         (("bn_groups=2",), 4, "bn_groups = 2 does not divide among 4 devices"),
         ((), 3, "a batch of 16 does not divide among 3 devices"),
     ],

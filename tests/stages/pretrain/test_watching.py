@@ -168,7 +168,7 @@ def test_messages_of_one_process_take_no_time() -> None:
 
 
 def test_a_profile_of_too_little_data_is_refused(crowd: Path, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"data\.batch = 64 is more than the 36 images"):
+    with pytest.raises(UsageError, match=r"data\.batch = 64 is larger than the number of images, 36"):
         profile(pretrain_job(crowd, tmp_path / "run", "data.batch=64"), 2)
 
 

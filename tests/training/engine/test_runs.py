@@ -171,7 +171,7 @@ def test_a_damaged_state_is_a_format_error(tmp_path: Path, damage: Callable[[byt
 def test_another_torch_file_is_no_state(tmp_path: Path) -> None:
     for content in ({"step": 3, "model": {}}, torch.zeros(3)):
         torch.save(content, tmp_path / "resume.pt")
-        with pytest.raises(FormatError, match=r"not the state of a run, .*optimizer, random, damaged missing"):
+        with pytest.raises(FormatError, match=r"not the state of a run \(.*optimizer, random, damaged missing\)"):
             RunFolder(tmp_path).load_state()
 
 
@@ -200,11 +200,11 @@ def test_a_state_brings_back_model_optimizer_and_random_numbers(tmp_path: Path) 
     assert restore_state(RunFolder(tmp_path / "none"), other, other_optimizer) == (0, ())
 
 
-STORY = {"recipe": {"seed": 1, "optim": {"lr": 0.1, "name": "sgd"}}, "inputs": {"pack:a": "sha256:1"}}
+SETUP = {"recipe": {"seed": 1, "optim": {"lr": 0.1, "name": "sgd"}}, "inputs": {"pack:a": "sha256:1"}}
 TEXT = 'seed = 1\n[optim]\nlr = 0.1\nname = "sgd"\n'
 
 
-def begin(folder: RunFolder, story: Any = STORY, *, force: bool = False) -> bool:
+def begin(folder: RunFolder, story: Any = SETUP, *, force: bool = False) -> bool:
     return begin_run(folder, story, TEXT, force=force, progress=Progress())
 
 
@@ -217,7 +217,7 @@ def test_a_run_begins_goes_on_and_is_finished(tmp_path: Path, capsys: pytest.Cap
     folder = RunFolder(tmp_path)
     assert begin(folder)
     assert capsys.readouterr().err == ""
-    assert folder.read_story() == STORY
+    assert folder.read_setup() == SETUP
     assert begin(folder)
     assert capsys.readouterr().err == f"{tmp_path}: continuing\n"
     folder.checkpoint.write_bytes(b"weights")
@@ -225,7 +225,7 @@ def test_a_run_begins_goes_on_and_is_finished(tmp_path: Path, capsys: pytest.Cap
     capsys.readouterr()
     finish(folder)
     assert not begin(folder)
-    assert capsys.readouterr().err == f"{tmp_path}: finished already; --force trains again\n"
+    assert capsys.readouterr().err == f"{tmp_path}: already finished; --force trains again\n"
 
 
 def test_force_removes_a_run_and_what_was_made_of_it_and_nothing_else(tmp_path: Path) -> None:
@@ -241,11 +241,11 @@ def test_force_removes_a_run_and_what_was_made_of_it_and_nothing_else(tmp_path: 
 @pytest.mark.parametrize(
     ("part", "value", "message"),
     [
-        ("recipe", {"seed": 2, "optim": {"lr": 0.2, "name": "sgd"}}, "recipe.seed = 1, now it is 2"),
-        ("recipe", {"seed": 1, "optim": {"lr": 0.2, "name": "adam"}}, "recipe.optim.lr = 0.1, now it is 0.2"),
-        ("recipe", {"seed": 1, "optim": {"lr": 0.1, "name": "sgd"}, "new": 3}, "recipe.new = None, now it is 3"),
-        ("inputs", {"pack:a": "sha256:2"}, "inputs.pack:a = 'sha256:1', now it is 'sha256:2'"),
-        ("inputs", {}, "inputs.pack:a = 'sha256:1', now it is None"),
+        ("recipe", {"seed": 2, "optim": {"lr": 0.2, "name": "sgd"}}, "recipe.seed = 1, but now it is 2"),
+        ("recipe", {"seed": 1, "optim": {"lr": 0.2, "name": "adam"}}, "recipe.optim.lr = 0.1, but now it is 0.2"),
+        ("recipe", {"seed": 1, "optim": {"lr": 0.1, "name": "sgd"}, "new": 3}, "recipe.new = None, but now it is 3"),
+        ("inputs", {"pack:a": "sha256:2"}, "inputs.pack:a = 'sha256:1', but now it is 'sha256:2'"),
+        ("inputs", {}, "inputs.pack:a = 'sha256:1', but now it is None"),
     ],
 )
 @pytest.mark.parametrize("is_finished", [False, True])
@@ -257,10 +257,10 @@ def test_a_changed_recipe_or_pack_is_refused(
     if is_finished:
         finish(folder)
     with pytest.raises(UsageError) as caught:
-        begin(folder, {**STORY, part: value})
-    assert caught.value.message == f"{tmp_path}: holds a run with {message}"
+        begin(folder, {**SETUP, part: value})
+    assert caught.value.message == f"{tmp_path}: contains a run with {message}"
     assert "--force" in caught.value.hint
-    assert folder.read_story() == STORY
+    assert folder.read_setup() == SETUP
 
 
 def test_a_damaged_story_is_said(tmp_path: Path) -> None:
@@ -279,7 +279,7 @@ def test_a_damaged_story_is_said(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["checkpoint.safetensors", "resume.pt"])
 def test_weights_of_unknown_origin_are_neither_used_nor_overwritten(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_text("mine")
-    with pytest.raises(UsageError, match=rf"{name}: lies here without the recipe\.toml"):
+    with pytest.raises(UsageError, match=rf"{name}: found without the recipe\.toml"):
         begin(RunFolder(tmp_path))
     assert [path.name for path in tmp_path.iterdir()] == [name]
     assert begin(RunFolder(tmp_path), force=True)
@@ -352,7 +352,7 @@ def test_a_damaged_image_is_said_once_and_counted_once(tmp_path: Path, capsys: p
     log.note_damage(("pack.h5: image 9",))
     log.share_damage()
     log.close()
-    assert capsys.readouterr().err == "warning: passed over: pack.h5: image 9\n"
+    assert capsys.readouterr().err == "warning: skipped: pack.h5: image 9\n"
     assert log.damaged == {"pack.h5: image 7", "pack.h5: image 9"}
 
 

@@ -65,7 +65,7 @@ def test_every_image_comes_first_about_as_often() -> None:
 def test_a_batch_larger_than_the_data_is_refused_with_one_that_fits(count: int, batch: int) -> None:
     with pytest.raises(UsageError) as caught:
         ShuffledOrder(count, batch=batch, seed=0)
-    assert caught.value.message == f"data.batch = {batch} is more than the {count} images there are"
+    assert caught.value.message == f"data.batch = {batch} is larger than the number of images, {count}"
     ShuffledOrder(count, batch=int(caught.value.hint.rpartition("=")[2]), seed=0)
 
 

@@ -1,11 +1,11 @@
-"""How sure a mean over queries is."""
+"""Confidence intervals of means over queries."""
 
 import numpy as np
 from numpy.typing import NDArray
 
 DRAWS = 1000
 SEED = 0
-# Index blocks of this many entries at a time, 32 MiB.
+# Indices are drawn in blocks of this many entries, 32 MiB.
 BLOCK_ENTRIES = 1 << 22
 
 
@@ -14,8 +14,8 @@ def bootstrap_interval(
 ) -> NDArray[np.float64]:
     """Percentile interval of the mean of each column, rows drawn with replacement (Efron 1979).
 
-    All columns share the draws. The queries are drawn, not the persons: a data set with few persons is less sure
-    than the interval says.
+    All columns share the draws. Queries are drawn, not persons: on a data set with few persons the scores are less
+    certain than the interval suggests.
 
     Args:
         values: (Q, M), one row per query, Q at least 1.

@@ -1,4 +1,4 @@
-"""Scores of each pair of cameras: queries of one, a gallery of the images of another."""
+"""Scores of each pair of cameras: queries from one, a gallery of images from the other."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -18,8 +18,8 @@ class CameraScores:
     Args:
         query: (A) camera numbers.
         gallery: (C) camera numbers.
-        queries: (A, C) int64, queries with a right answer there.
-        map: (A, C) float64, their mean average precision (step rule) among images of that camera alone; NaN: none.
+        queries: (A, C) int64, queries with a right answer in that gallery.
+        map: (A, C) float64, their mean average precision (step rule) in that gallery; NaN if there are none.
         rank1: (A, C) float64, share of them with a right answer first.
     """
 
@@ -31,7 +31,7 @@ class CameraScores:
 
 
 class CameraCounter:
-    """Ranks the images of each camera by themselves, as a watcher of `rank_queries`.
+    """Ranks the images of each camera separately; a watcher of `rank_queries`.
 
     Args:
         query_camera: (Q).
@@ -64,7 +64,7 @@ class CameraCounter:
         return np.bincount(pair, values, self._queries.size).reshape(self._queries.shape)
 
     def scores(self) -> CameraScores:
-        """What has been counted."""
+        """The scores over all chunks."""
         with np.errstate(invalid="ignore"):
             return CameraScores(
                 query=self._query.astype(np.int64),

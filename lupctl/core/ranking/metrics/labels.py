@@ -1,4 +1,4 @@
-"""Who was seen by which camera, and which images show one person."""
+"""Person and camera of images, and which images show the same person."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ from lupctl.core.choices import DISTRACTOR, JUNK
 
 @dataclass(frozen=True, kw_only=True)
 class ImageLabels:
-    """Who was seen by which camera, for N images.
+    """Person and camera of N images.
 
     Args:
         person: (N) int64.
@@ -27,7 +27,7 @@ class ImageLabels:
 def same_person_pairs(
     query_person: NDArray[np.int64], gallery_person: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """All (query, gallery) pairs of one person, junk and distractors left out; by query, then by gallery order.
+    """All (query, gallery) pairs of the same person, without junk and distractors; by query, then in gallery order.
 
     Returns:
         (P) int64 query rows, (P) int64 gallery columns.

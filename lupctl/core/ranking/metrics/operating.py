@@ -1,4 +1,4 @@
-"""What follows from a threshold: "the same person if the distance is at most t"."""
+"""Error rates of a threshold: "the same person if the distance is at most t"."""
 
 from dataclasses import dataclass
 
@@ -12,12 +12,12 @@ WANTED_FPR = (1e-2, 1e-3, 1e-4)
 
 @dataclass(frozen=True)
 class OperatingPoint:
-    """A threshold on some pairs.
+    """A threshold and its rates on some pairs.
 
     Args:
         threshold: cosine distance 1 - cos, a multiple of 0.001; at most this means the same person.
-        fpr: share of the pairs of two persons that are taken for one, the false match rate.
-        tpr: share of the pairs of one person that are recognised; 1 - tpr is the false non-match rate.
+        fpr: share of the different-person pairs that are taken for the same person, the false match rate.
+        tpr: share of the same-person pairs that are recognised; 1 - tpr is the false non-match rate.
     """
 
     threshold: float
@@ -30,8 +30,8 @@ class Calibration:
     """A threshold chosen on the pairs of one half of the persons and measured on those of the other.
 
     Args:
-        wanted_fpr: the false positive rate asked for; None where both error rates were to be equal.
-        chosen: on the half it was chosen on.
+        wanted_fpr: the requested false positive rate; None if both error rates were to be equal.
+        chosen: the threshold on the half it was chosen on.
         held_out: the same threshold on the other half.
         held_out_same, held_out_different: pairs of the other half.
     """
@@ -44,7 +44,7 @@ class Calibration:
 
 
 def point_at(index: int, same: NDArray[np.int64], different: NDArray[np.int64]) -> OperatingPoint:
-    """The point of one edge on (2001) cumulative counts."""
+    """The operating point at one edge of (2001) cumulative counts."""
     return OperatingPoint(
         threshold=round(float(EDGES[index]), 3),
         fpr=float(different[index] / different[-1]),
@@ -53,9 +53,9 @@ def point_at(index: int, same: NDArray[np.int64], different: NDArray[np.int64]) 
 
 
 def point_at_fpr(same: NDArray[np.int64], different: NDArray[np.int64], wanted: float) -> OperatingPoint | None:
-    """The largest threshold whose false positive rate is at most the wanted one.
+    """The largest threshold whose false positive rate is at most `wanted`.
 
-    None where there are too few pairs of two persons for the rate to mean one of them, or no threshold is that strict.
+    None if there are too few different-person pairs for the rate to amount to one pair, or no threshold is that strict.
     """
     if same[-1] == 0 or different[-1] * wanted < 1:
         return None
@@ -64,7 +64,7 @@ def point_at_fpr(same: NDArray[np.int64], different: NDArray[np.int64], wanted: 
 
 
 def equal_error_point(same: NDArray[np.int64], different: NDArray[np.int64]) -> OperatingPoint | None:
-    """The threshold at which both error rates differ least; None without pairs of either kind."""
+    """The threshold at which both error rates differ least; None if one kind of pair is missing."""
     if same[-1] == 0 or different[-1] == 0:
         return None
     gap = np.abs(different / different[-1] - (1 - same / same[-1]))
@@ -76,10 +76,10 @@ def calibrate(counts: PairCounts, *, wanted_fpr: float | None = None) -> Calibra
 
     Args:
         counts: of both halves.
-        wanted_fpr: false positive rate to stay under; None takes equal error rates.
+        wanted_fpr: highest false positive rate allowed; None chooses equal error rates.
 
     Returns:
-        None where a half has too few pairs.
+        None if a half has too few pairs.
     """
     (same, other_same), (different, other_different) = counts.same, counts.different
     chosen = equal_error_point(same, different) if wanted_fpr is None else point_at_fpr(same, different, wanted_fpr)

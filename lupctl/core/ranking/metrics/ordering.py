@@ -1,6 +1,6 @@
-"""Ranks of single entries within their rows, from rows whose values alone are sorted.
+"""Ranks of single entries within their rows, from sorted values without their indices.
 
-That costs a fraction of an argsort; where an entry ties with something, equal values before it are counted.
+Sorting values costs a fraction of an argsort; if an entry is tied, the equal values before it are counted.
 """
 
 import itertools
@@ -15,18 +15,18 @@ from torch import Tensor
 
 from lupctl.core.ranking.metrics.vectors import Scratch
 
-# Rows that are compared at once where something ties.
+# Memory for rows that are compared at once to resolve ties.
 TIED_BYTES = 16 << 20
 
 
 @dataclass(frozen=True)
 class ColumnGroups:
-    """Columns that are ranked among those of their group alone.
+    """Groups of columns; each column is ranked only among those of its group.
 
     Args:
-        group: (G) int64, which group each column is in, from 0 on.
+        group: (G) int64, the group of each column, counted from 0.
         columns: (G) int64, all columns, group after group, ascending within each.
-        edge: (C + 1) int64, where each group begins in `columns`, and where the last ends.
+        edge: (C + 1) int64, where each group starts in `columns`, and where the last ends.
     """
 
     group: NDArray[np.int64]
@@ -39,7 +39,7 @@ class ColumnGroups:
 
 
 def group_columns(group: NDArray[np.int64]) -> ColumnGroups:
-    """Groups from the number of each column's group.
+    """Groups from the group number of each column.
 
     >>> group_columns(np.array([1, 0, 1])).columns.tolist()
     [1, 0, 2]
@@ -49,9 +49,9 @@ def group_columns(group: NDArray[np.int64]) -> ColumnGroups:
 
 
 def sorted_values(block: Tensor, *, scratch: Scratch | None = None) -> Tensor:
-    """The values of each row, ascending: (B, G); in `scratch`, where one is given."""
+    """The values of each row, ascending: (B, G); in `scratch` if given."""
     if block.device.type == "cpu":
-        # numpy sorts float32 with vector instructions, about ten times faster than torch, which sorts indices along.
+        # numpy sorts float32 with vector instructions, about ten times faster than torch, which also sorts indices.
         ordered = (scratch or Scratch()).take(block.shape, block.device).copy_(block)
         values = ordered.numpy()
         _in_threads(len(values), lambda start, stop: values[start:stop].sort(axis=1))
@@ -62,7 +62,7 @@ def sorted_values(block: Tensor, *, scratch: Scratch | None = None) -> Tensor:
 def sorted_groups(
     block: Tensor, groups: ColumnGroups, wanted: Collection[int], *, scratch: Scratch | None = None
 ) -> Tensor:
-    """The values of each row, group after group, ascending within those groups that are wanted: (B, G)."""
+    """The values of each row, group after group, ascending within the `wanted` groups: (B, G)."""
     ordered = (scratch or Scratch()).take(block.shape, block.device)
     ranges = [(groups.edge[group], groups.edge[group + 1]) for group in wanted]
     if block.device.type != "cpu":
@@ -73,7 +73,7 @@ def sorted_groups(
     values, result = block.numpy(), ordered.numpy()
 
     def gather_and_sort(start: int, stop: int) -> None:
-        # All columns are there; "clip" keeps numpy from gathering into a copy first.
+        # All indices are valid; "clip" keeps numpy from gathering into a copy first.
         np.take(values[start:stop], groups.columns, axis=1, out=result[start:stop], mode="clip")
         for first, end in ranges:
             result[start:stop, first:end].sort(axis=1)
@@ -96,8 +96,8 @@ def ranks_of(
         block: (B, G) float32 without NaN, smaller is nearer.
         row: (P) int64.
         column: (P) int64.
-        ordered: the rows sorted, where that was done before.
-        groups: ranks are among the columns of the entry's group; `ordered` is what `sorted_groups` gives.
+        ordered: the sorted rows, if they are known already.
+        groups: ranks are among the columns of the entry's group; `ordered` is then from `sorted_groups`.
 
     Returns:
         (P) int64.
@@ -113,7 +113,7 @@ def ranks_of(
     if ordered is None:
         ordered = sorted_values(block) if groups is None else sorted_groups(block, groups, np.unique(own).tolist())
     below = counts_below(ordered, rows, value, first=first, end=end)
-    # The entry itself stands behind what is below it; where its value comes once more, something ties.
+    # The entry itself follows the values below it; if its value occurs again after that, there is a tie.
     following = first + below + 1
     again = ordered[rows, following.clamp(max=ordered.shape[1] - 1)] == value
     tied = torch.nonzero(again & (following < end))[:, 0]
@@ -127,26 +127,26 @@ def ranks_of(
 
 
 def _equal_before(block: Tensor, rows: Tensor, columns: Tensor, *, among: Tensor | None) -> Tensor:
-    """How many equal values stand before each of (P) entries in its row, all or some columns of it."""
-    place = torch.arange(block.shape[1], device=block.device) if among is None else among
+    """Number of equal values before each of (P) entries in its row, over all columns or those in `among`."""
+    position = torch.arange(block.shape[1], device=block.device) if among is None else among
     size = max(1, TIED_BYTES // (4 * block.shape[1]))
     counts = []
     for start in range(0, len(rows), size):
         row, column = rows[start : start + size], columns[start : start + size]
         near = block[row] if among is None else block[row[:, None], among]
-        counts.append(((near == block[row, column][:, None]) & (place < column[:, None])).sum(dim=1))
+        counts.append(((near == block[row, column][:, None]) & (position < column[:, None])).sum(dim=1))
     return torch.cat(counts)
 
 
 def counts_below(ordered: Tensor, row: Tensor, value: Tensor, *, first: Tensor, end: Tensor) -> Tensor:
-    """How many values of a row lie below one, among places that are sorted; a binary search for all at once.
+    """Number of values below a given one in a sorted range of its row; one binary search for all at once.
 
     Args:
         ordered: (B, G), contiguous; ascending from `first` to `end`.
         row: (P) int64.
         value: (P).
-        first: (P) int64, the first place that counts.
-        end: (P) int64, the place behind the last.
+        first: (P) int64, the first position of the range.
+        end: (P) int64, the position after the last.
 
     Returns:
         (P) int64.
@@ -155,7 +155,7 @@ def counts_below(ordered: Tensor, row: Tensor, value: Tensor, *, first: Tensor, 
         return torch.zeros_like(row)
     start = row * ordered.shape[1]
     begin, stop = start + first, start + end
-    # The last place that is known to hold something smaller; steps of halving length lead to the last there is.
+    # The last position known to have a smaller value; steps of halving length lead to the last such position.
     reached = begin - 1
     step = 1 << int((end - first).max()).bit_length()
     while step := step >> 1:
@@ -166,7 +166,7 @@ def counts_below(ordered: Tensor, row: Tensor, value: Tensor, *, first: Tensor, 
 
 
 def _in_threads(num_rows: int, work: Callable[[int, int], None]) -> None:
-    """Calls `work` for ranges of rows, in as many threads as torch takes; numpy lets them run side by side."""
+    """Calls `work` for ranges of rows, in as many threads as torch uses; numpy lets them run in parallel."""
     threads = torch.get_num_threads()
     if threads == 1:
         work(0, num_rows)

@@ -1,7 +1,8 @@
-"""How far apart pairs of one person and pairs of two persons are, counted while queries are ranked.
+"""Distances of same-person and different-person pairs, counted while queries are ranked.
 
-All pairs of a query and a gallery image count that the protocol leaves: not junk, not the query's person seen by the
-query's camera. Distances are 1 - cos, and counts are kept at steps of 0.001, so memory does not depend on the pairs.
+A pair is a query and a gallery image. All pairs count except those the protocol ignores: junk, and the query's person
+seen by the query's camera. Distances are 1 - cos, and counts are kept at steps of 0.001, so memory does not depend on
+the number of pairs.
 """
 
 from dataclasses import dataclass
@@ -15,18 +16,18 @@ from lupctl.core.ranking.metrics.ordering import counts_below
 from lupctl.core.ranking.metrics.ranking import RankedBlock
 
 STEP = 0.001
-# Cosine distances lie in [0, 2].
+# Cosine distances are in [0, 2].
 EDGES: NDArray[np.float64] = np.arange(2001, dtype=np.float64) * STEP
 HALVES = 2
 
 
 @dataclass(frozen=True)
 class PairCounts:
-    """How many pairs are at most as far apart as each edge.
+    """Number of pairs whose distance is at most each edge.
 
     Args:
-        same: (2, 2001) int64, pairs of one person, by half of the queries' persons; the last column counts all.
-        different: (2, 2001) int64, pairs of two persons.
+        same: (2, 2001) int64, same-person pairs, by half of the queries' persons; the last column counts all.
+        different: (2, 2001) int64, different-person pairs.
     """
 
     same: NDArray[np.int64]
@@ -34,15 +35,15 @@ class PairCounts:
 
 
 class PairCounter:
-    """Counts pairs as a watcher of `rank_queries`, whose distances have to be -cos.
+    """Counts pairs; a watcher of `rank_queries`, whose distances must be -cos.
 
     Args:
-        half: (Q) which half each query's person belongs to, 0 or 1.
+        half: (Q) the half that each query's person belongs to, 0 or 1.
     """
 
     def __init__(self, half: NDArray[np.int64]) -> None:
         self._half = half
-        # Distances are -cos = d - 1; rounding may carry a pair beyond the ends, where it still counts.
+        # Distances are -cos = d - 1; rounding may push a pair beyond the ends, where it still counts.
         edges = (EDGES - 1).astype(np.float32)
         edges[-1] = 2
         self._edges = edges
@@ -60,7 +61,7 @@ class PairCounter:
             self._same[which] += np.bincount(chosen, minlength=len(self._edges)).cumsum()
 
     def counts(self) -> PairCounts:
-        """What has been counted."""
+        """The counts over all chunks."""
         return PairCounts(same=self._same, different=self._all - self._same)
 
     def _add_all(self, ordered: Tensor, half: NDArray[np.int64]) -> None:
@@ -68,7 +69,7 @@ class PairCounter:
         first, end = torch.zeros_like(row), torch.full_like(row, ordered.shape[1])
         infinite = ordered.new_full((len(row),), torch.inf)
         count = counts_below(ordered, row, infinite, first=first, end=end)
-        # Most edges lie below the nearest or beyond the farthest pair, where there is nothing to search for.
+        # Most edges are below the nearest or beyond the farthest pair, where there is nothing to search for.
         nearest, farthest = float(ordered[:, 0].min()), float(ordered[row, (count - 1).clamp(min=0)].max())
         start, stop = np.searchsorted(self._edges, [nearest, farthest]).tolist()
         below = self._counts_up_to(ordered, self._edges[start:stop], half)
@@ -81,7 +82,7 @@ class PairCounter:
         """Values up to each edge, by half: (2, edges)."""
         total = np.zeros((HALVES, len(edges)), np.int64)
         if ordered.device.type == "cpu":
-            # Sorted edges among sorted values: each search begins where the last ended, 30 us for 16,000 values.
+            # Sorted edges among sorted values: each search starts where the last one ended, 30 us for 16,000 values.
             for which, values in zip(half.tolist(), ordered.numpy(), strict=True):
                 total[which] += values.searchsorted(edges, side="right")
             return total
@@ -93,7 +94,7 @@ class PairCounter:
 
 
 def split_persons(person: NDArray[np.int64], *, seed: int) -> NDArray[np.int64]:
-    """Halves of the persons, drawn by a seed: 0 or 1 for each of (Q) images; the first half is never the smaller.
+    """Random halves of the persons: 0 or 1 for each of (Q) images; the first half is never the smaller one.
 
     >>> split_persons(np.array([5, 5, 7, 9]), seed=0).tolist()
     [0, 0, 1, 0]

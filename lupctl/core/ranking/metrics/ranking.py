@@ -1,6 +1,6 @@
-"""Where each query finds its person in the ranked gallery, by the Market-1501 rule (Zheng et al. 2015).
+"""Ranks of each query's right answers in the gallery, by the Market-1501 rule (Zheng et al. 2015).
 
-Distances come in chunks of queries. Values alone are sorted and the right answers looked up by binary search.
+Distances come in chunks of queries. Only values are sorted, and the right answers are found by binary search.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -17,7 +17,7 @@ from lupctl.core.ranking.metrics.ordering import ranks_of, sorted_values
 from lupctl.core.ranking.metrics.vectors import MIN_ROWS, Scratch, UnitRows, exact_float32
 from lupctl.core.system.threads.round_robin import run_round_robin
 
-# One chunk of distances; its sorted copy takes as much again.
+# Size of one chunk of distances; its sorted copy takes the same again.
 CHUNK_BYTES = 64 << 20
 
 Distances = Callable[[int, int], Tensor]
@@ -25,7 +25,7 @@ Distances = Callable[[int, int], Tensor]
 
 @dataclass(frozen=True)
 class RankedBlock:
-    """One chunk of queries on its way through `rank_queries`, for whoever counts something else along.
+    """One chunk of queries in `rank_queries`, as passed to its watchers.
 
     Args:
         start: number of the first query.
@@ -47,9 +47,9 @@ Watcher = Callable[[RankedBlock], None]
 
 @dataclass(frozen=True)
 class Ranking:
-    """What the ranked gallery of each query holds.
+    """The result of ranking the gallery for each query.
 
-    A query with no right answer left is invalid: NaN in the first three, 0 in the others.
+    A query with no right answer left is invalid: NaN in the first three fields, 0 in the others.
 
     Args:
         ap_step: (Q) float64, average precision as the sum over right answers of i / r_i, divided by their number.
@@ -72,10 +72,10 @@ class Ranking:
 
 
 def cosine_distances(queries: UnitRows, gallery: UnitRows) -> Distances:
-    """Distances -cos of a range of queries to the gallery, as `rank_queries` asks for them.
+    """Distances -cos of a range of queries to the gallery, in the form that `rank_queries` takes.
 
-    It orders like 2 - 2 cos, the squared distance of unit vectors, and keeps apart what that would round together.
-    Each block lies where the one before lay.
+    They order like 2 - 2 cos, the squared distance of unit vectors, and keep values apart that it would round together.
+    Each block overwrites the one before.
     """
     scratch = Scratch()
 
@@ -98,7 +98,7 @@ def rank_queries(
 ) -> Ranking:
     """Ranks the gallery for every query, a chunk of queries at a time.
 
-    Memory is two (chunk, G) blocks a device. Ties keep gallery order. Junk counts neither way, nor does the query's
+    Memory is two (chunk, G) blocks per device. Ties keep gallery order. Junk counts neither way, nor does the query's
     person seen by the query's camera; a distractor is never a right answer.
 
     Args:
@@ -107,15 +107,15 @@ def rank_queries(
         queries: Q images.
         gallery: G images.
         others: the same as `distances` on further devices; all take turns with the chunks.
-        chunk: queries at a time; as many as fit `CHUNK_BYTES` when None.
+        chunk: queries at a time; None takes as many as fit `CHUNK_BYTES`.
         same_camera: `keep` counts the query's person seen by the query's camera as a right answer.
-        watchers: called with each chunk in order, which they neither change nor keep.
-        advance: called with the number of queries done after each chunk.
+        watchers: called with each chunk in order; they must neither change nor keep it.
+        advance: called after each chunk with its number of queries.
     """
     ranges = list(chunk_ranges(len(queries), chunk or pick_chunk(len(gallery))))
     workers = [_chunk_ranker(some, queries, gallery, same_camera) for some in (distances, *others)]
     parts = []
-    # Threads of several devices share the setting: it is set once around them all.
+    # The threads of all devices share this setting, so it is set once around them.
     with exact_float32(torch.device("cpu")):
         for part, seen in run_round_robin(workers, ranges):
             for watch in watchers:
@@ -148,10 +148,10 @@ def _chunk_ranker(
 
 
 def pick_chunk(num_gallery: int) -> int:
-    """How many queries to take at a time, so that their distances fit `CHUNK_BYTES`.
+    """Number of queries to rank at a time, so that their distances fit `CHUNK_BYTES`.
 
-    A product of fewer rows than `MIN_ROWS` takes as long as one of so many, and each chunk reads the whole gallery: up
-    to there four times the memory is taken.
+    A product of fewer rows than `MIN_ROWS` takes as long as one of `MIN_ROWS`, and each chunk reads the whole gallery:
+    up to that number of rows, a chunk may take four times the memory.
     """
     fitting = CHUNK_BYTES // (4 * max(1, num_gallery))
     return max(1, fitting, min(MIN_ROWS, 4 * fitting))
@@ -179,10 +179,10 @@ def summarise_ranks(row: NDArray[np.int64], rank: NDArray[np.int64], num_rows: i
     row, rank = row[order], rank[order]
     num_right = np.bincount(row, minlength=num_rows)
     start = np.cumsum(num_right) - num_right
-    place = np.arange(len(row)) - start[row] + 1
-    precision = place / rank
+    position = np.arange(len(row)) - start[row] + 1
+    precision = position / rank
     # Precision one rank before the hit; it starts at 1.
-    before = np.where(rank == 1, 1.0, (place - 1) / np.maximum(rank - 1, 1))
+    before = np.where(rank == 1, 1.0, (position - 1) / np.maximum(rank - 1, 1))
     valid = num_right > 0
     first, last = start[valid], start[valid] + num_right[valid] - 1
     nothing = np.full(num_rows, np.nan)

@@ -12,9 +12,9 @@ class Scores:
     """Retrieval scores as fractions.
 
     Args:
-        map: mean average precision by the step rule over the valid queries; what most papers print.
+        map: mean average precision by the step rule over the valid queries; what most papers report.
         map_official: mean average precision by the trapezoid rule over all queries, invalid ones counting 0; what the
-            official Market-1501 evaluation prints.
+            official Market-1501 evaluation reports.
         minp: mean over the valid queries of right answers / rank of the last (Ye et al. 2021, arXiv 2001.04193).
         cmc: share of the valid queries with a right answer among the first k, by k; ends at the size of the gallery.
     """

@@ -1,4 +1,4 @@
-"""CMC with a single gallery shot: one image a person, drawn again and again (the classic CUHK03 and VIPeR protocol)."""
+"""CMC with a single gallery shot: one image per person, drawn repeatedly (the classic CUHK03 and VIPeR protocol)."""
 
 import statistics
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ class ShotScores:
     Args:
         cmc: by rank; ends at the number of persons in the gallery of a draw, distractors included.
         rank1_range: lowest and highest rank-1 of a single draw.
-        persons: whose queries each draw asks.
+        persons: number of persons whose queries each draw tests.
     """
 
     cmc: dict[int, float]
@@ -28,16 +28,16 @@ class ShotScores:
 
 
 class ShotCounter:
-    """Draws one image of every person for every query, as a watcher of `rank_queries`.
+    """Draws one image of every person for every query; a watcher of `rank_queries`.
 
-    The right answer is drawn from those that count; every other person from all of their images. Each distractor stands
-    for a person of its own. Each draw has its own generators, which run through the queries in order, so the result
-    does not depend on the chunks. Where only some persons are tested, each draw draws them first: the others then
-    neither ask nor stand in the gallery.
+    The right answer is drawn from those that count; for every other person, an image is drawn from all of theirs. Each
+    distractor counts as a separate person. Each draw has its own generators, which go through the queries in order, so
+    the result does not depend on the chunks. If only some persons are tested, each draw chooses them first: the others
+    are then neither among the queries nor in the gallery.
 
     Args:
         gallery_person: (G).
-        draws: how often.
+        draws: number of draws.
         seed: of the draws.
         candidates: persons with a valid query, ascending.
         tested: how many of them each draw tests; None tests all.
@@ -54,18 +54,18 @@ class ShotCounter:
     ) -> None:
         # Distractors get numbers that no person has.
         named = gallery_person.copy()
-        nobody = np.flatnonzero(named == DISTRACTOR)
-        named[nobody] = named.max(initial=0) + 1 + np.arange(len(nobody))
+        distractors = np.flatnonzero(named == DISTRACTOR)
+        named[distractors] = named.max(initial=0) + 1 + np.arange(len(distractors))
         numbers, self._label, self._count = np.unique(named, return_inverse=True, return_counts=True)
         self._order = np.argsort(self._label, kind="stable")
         self._first = np.cumsum(self._count) - self._count
         self._draws = [np.random.default_rng((seed, draw)) for draw in range(draws)]
         self._right_draws = [np.random.default_rng((seed, draw, 1)) for draw in range(draws)]
         self._tested = len(candidates) if tested is None else tested
-        # (draws, K) which persons take part; distractors always do.
+        # (draws, K) whether each person takes part; distractors always do.
         self._is_there = np.ones((draws, len(numbers)), np.bool_)
         if tested is not None:
-            self._is_there[:, : len(numbers) - len(nobody)] = False
+            self._is_there[:, : len(numbers) - len(distractors)] = False
             for draw in range(draws):
                 some = np.random.default_rng((seed, draw, 2)).choice(candidates, tested, replace=False)
                 self._is_there[draw, np.searchsorted(numbers, some)] = True
@@ -76,7 +76,7 @@ class ShotCounter:
         distance = seen.block.cpu().numpy()
         rows, first, count = np.unique(seen.row, return_index=True, return_counts=True)
         for draw, (others, rights) in enumerate(zip(self._draws, self._right_draws, strict=True)):
-            # Rows without a right answer draw as well: what a query draws does not depend on its neighbours.
+            # Rows without a right answer draw as well, so that a query's draws do not depend on its neighbours.
             shot = others.random((len(distance), len(self._count)))
             own = rights.random(len(distance))[rows]
             picked = self._order[self._first + (shot[rows] * self._count).astype(np.int64)]
@@ -89,7 +89,7 @@ class ShotCounter:
             self._ranks[draw].append(1 + is_before[self._is_there[draw, person]].sum(axis=1))
 
     def scores(self) -> ShotScores:
-        """What has been drawn, over at least one valid query."""
+        """The scores over all draws, with at least one valid query."""
         ranks = [np.concatenate(parts) for parts in self._ranks]
         rank1 = [float((some == 1).mean()) for some in ranks]
         return ShotScores(

@@ -1,4 +1,4 @@
-"""Feature matrices that lie in several places, read as one."""
+"""Several feature matrices, read as one."""
 
 import warnings
 from collections.abc import Sequence
@@ -11,9 +11,9 @@ from torch import Tensor
 
 
 class StackedRows:
-    """Matrices of one width, as if they lay one below the other; none is copied or written to.
+    """Matrices of the same width, stacked row-wise; none is copied or written to.
 
-    A part that is mapped from a file is read as far as rows of it are taken.
+    From a part that is mapped from a file, only the rows that are taken are read.
 
     Args:
         parts: at least one of (n, D) float32 or float16, arrays or tensors on one device.
@@ -23,7 +23,7 @@ class StackedRows:
         self._parts = [_as_tensor(part) for part in parts]
         widths = {part.shape[1] for part in self._parts}
         if len(widths) != 1:
-            raise ValueError(f"matrices of {sorted(widths)} columns do not stack")
+            raise ValueError(f"matrices of {sorted(widths)} columns cannot be stacked")
         self._end = np.cumsum([len(part) for part in self._parts])
 
     @property
@@ -40,7 +40,7 @@ class StackedRows:
         return tuple(self._parts)
 
     def take(self, rows: NDArray[np.int64]) -> Tensor:
-        """Some rows, in that order: (n, D), float32 where parts of two types meet; a view where they allow one.
+        """The given rows in their order: (n, D); float32 if they are from several parts, a view where possible.
 
         Args:
             rows: (n) from 0 to N - 1.
@@ -66,7 +66,7 @@ class StackedRows:
 
 
 def stack_rows(features: NDArray[Any] | Tensor | StackedRows) -> StackedRows:
-    """A matrix as the only one of a stack."""
+    """A matrix as a stack of one."""
     return features if isinstance(features, StackedRows) else StackedRows([features])
 
 

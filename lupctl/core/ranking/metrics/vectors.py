@@ -14,28 +14,28 @@ from torch import Tensor
 
 from lupctl.core.ranking.metrics.stacked import StackedRows, stack_rows
 
-# Rows of the other operand that are gathered, converted or moved to the device at once; of 8 to 128 MiB the fastest.
+# Memory for rows of the other operand gathered, converted or moved to the device at once; the fastest of 8 to 128 MiB.
 BLOCK_BYTES = 16 << 20
-# Matrix products of fewer rows take other kernels, whose rounding depends on the position: two equal images would
+# Matrix products of fewer rows use other kernels, whose rounding depends on the position: two equal images would
 # then differ in the last bit, and results would depend on the chunk. Smaller operands are padded with zero rows.
 MIN_ROWS = 64
-# Outside these bounds the square of a float32 under- or overflows, and the norm is taken again in float64.
+# Outside these bounds the square of a float32 under- or overflows, and the norm is computed again in float64.
 SAFE_NORM = (1e-15, 1e15)
 # A float32 row with a larger norm has no usable product with a unit vector.
 MAX_NORM = 1e37
 
 
 class Scratch:
-    """Memory for blocks of about one size that are needed one after the other.
+    """Reusable memory for blocks of similar size that are needed one after another.
 
-    Fresh memory of this size comes from the system page by page, which takes as long as sorting what is put into it.
+    The system provides fresh memory of this size page by page, which takes as long as sorting its contents.
     """
 
     def __init__(self) -> None:
         self._memory = torch.empty(0)
 
     def take(self, shape: Sequence[int], device: torch.device) -> Tensor:
-        """An uninitialised float32 tensor; what was taken before is overwritten through it."""
+        """An uninitialised float32 tensor; it shares its memory with those taken before."""
         count = math.prod(shape)
         if self._memory.numel() < count or self._memory.device != device:
             self._memory = torch.empty(count, device=device)
@@ -43,9 +43,9 @@ class Scratch:
 
 
 class UnitRows:
-    """Some rows of a feature matrix, seen as unit vectors.
+    """Some rows of a feature matrix, as unit vectors.
 
-    The matrix is never written to and never copied as a whole: norms are kept beside it and applied to products.
+    The matrix is never written to and never copied as a whole: norms are stored separately and applied to products.
     A row of zeros has cosine 0 with everything.
 
     Args:
@@ -73,7 +73,7 @@ class UnitRows:
         return len(self._rows)
 
     def part(self, start: int, stop: int) -> "UnitRows":
-        """The rows from `start` to `stop` by themselves, without taking their norms again."""
+        """The rows from `start` to `stop` alone, without computing their norms again."""
         part = copy.copy(self)
         part._rows, part._inverse, part.norm = (
             self._rows[start:stop],
@@ -99,7 +99,7 @@ class UnitRows:
         return self._features.take(self._rows[start:stop]).to(self.device, torch.float32)
 
     def unit(self, start: int, stop: int) -> Tensor:
-        """Rows divided by their norms, an own copy, (stop - start, D) float32 on the device."""
+        """A copy of the rows, divided by their norms, (stop - start, D) float32 on the device."""
         return self.raw(start, stop) * self._inverse[start:stop, None]
 
     def unit_at(self, indices: Tensor) -> Tensor:
@@ -110,12 +110,12 @@ class UnitRows:
     def cosines(
         self, units: Tensor, *, first: int = 0, last: int | None = None, scratch: Scratch | None = None
     ) -> Tensor:
-        """Cosines of (B, D) unit vectors with the rows from `first` to `last`, all where they are not given.
+        """Cosines of (B, D) unit vectors with the rows from `first` to `last`, by default all.
 
         On a CPU the result for two vectors does not depend on what else is in the batch.
 
         Returns:
-            (B, last - first) float32 on the device; in `scratch`, where that is given.
+            (B, last - first) float32 on the device; in `scratch` if given.
         """
         last = len(self) if last is None else last
         result = (scratch or Scratch()).take((len(units), last - first), self.device)
@@ -130,8 +130,8 @@ class UnitRows:
 def inner_products(left: Tensor, right: Tensor) -> Tensor:
     """Inner products of rows, (B, D) and (n, D) to (B, n).
 
-    On a CPU by oneDNN: each is summed in the order of D, wherever it stands and whatever the number of threads. What
-    `torch.mm` calls there (MKL) changes its order from four threads on, and is half as fast on AMD's processors.
+    On a CPU, oneDNN computes them: each is summed in the order of D, whatever its position and the number of threads.
+    MKL, which `torch.mm` calls there, changes the order from four threads on, and is half as fast on AMD processors.
     """
     if left.device.type != "cpu" or not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         return left @ right.T

@@ -1,4 +1,4 @@
-"""The nearest rows of every row of a pool, and how far the farthest is, by exact searches of faiss."""
+"""The nearest rows of every row of a pool, and the cosine of the farthest, by exact faiss searches."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -16,11 +16,11 @@ from lupctl.core.ranking.reranking.faiss_gpu import MOST_ON_GPU, gpu_of, move_in
 from lupctl.core.ranking.reranking.neighbours import Neighbours, nearest_columns
 from lupctl.core.system.threads.round_robin import run_round_robin
 
-# Unit vectors of one index; a larger pool is searched part by part.
+# Memory for the unit vectors of one index; a larger pool is searched part by part.
 INDEX_BYTES = 256 << 20
-# Unit vectors that are searched for at once.
+# Memory for the unit vectors that are searched for at once.
 QUERY_BYTES = 32 << 20
-# Products that are equal come apart by less: faiss was off by up to 4e-7 in 2,048 dimensions, either way.
+# Rounding separates equal products by less: faiss was off by up to 4e-7 in 2,048 dimensions, either way.
 CLOSE = 2e-6
 
 Found = tuple[Tensor, Tensor, Tensor]
@@ -28,21 +28,21 @@ Searcher = Callable[[int, int], Found]
 
 
 def pick_search(wanted: NeighbourSearch | None, devices: Sequence[torch.device], *, count: int) -> NeighbourSearch:
-    """Which search finds the neighbours: faiss by default where it sees the GPUs that compute, else the exact pass.
+    """Picks the neighbour search: by default faiss if it can use the GPUs that compute, else the exact pass.
 
     Args:
-        wanted: what was asked for.
+        wanted: the requested search; None takes the default.
         devices: where distances are computed.
-        count: K, with the row itself.
+        count: K, including the row itself.
 
     Raises:
-        UsageError: faiss was asked for, and gives fewer neighbours on a GPU.
+        UsageError: faiss was requested, but gives fewer neighbours on a GPU.
     """
     on_gpus = all(gpu_of(device) is not None for device in devices)
     fits = count < MOST_ON_GPU
     if wanted == "faiss" and on_gpus and not fits:
         raise UsageError(
-            f"faiss finds at most {MOST_ON_GPU - 1:,} neighbours on a GPU, and {count:,} are needed",
+            f"faiss finds at most {MOST_ON_GPU - 1:,} neighbours on a GPU, but {count:,} are needed",
             hint="--neighbours exact",
         )
     return wanted or ("faiss" if on_gpus and fits else "exact")
@@ -56,11 +56,12 @@ def find_neighbours_by_faiss(
     chunk: int | None = None,
     advance: Callable[[int], None] | None = None,
 ) -> Neighbours:
-    """What `find_neighbours` gives, by two searches: for the nearest rows, and for the one nearest to the opposite.
+    """The result of `find_neighbours`, by two searches: for the nearest rows, and for the one nearest to the opposite.
 
-    faiss keeps any of several rows at one distance, and rounds copies of an image apart. Rows with two neighbours
-    closer together than its rounding are therefore done again by our own pass: equal cosines keep the order of the
-    pool, as there. What remains is rounding: cosines differ in the last bits, and with the number of threads.
+    faiss keeps an arbitrary one of several rows at the same distance, and rounds copies of an image apart. Rows with
+    two neighbours closer together than its rounding are therefore searched again by our own pass, so that equal cosines
+    keep the order of the pool here too. Only rounding remains: cosines differ in the last bits, and with the number of
+    threads.
 
     Args:
         pool: N rows.
@@ -70,7 +71,7 @@ def find_neighbours_by_faiss(
         advance: called with the number of rows done.
 
     Returns:
-        On the device of `pool`. Memory beside it is an index of `INDEX_BYTES` a device.
+        On the device of `pool`. The search also takes an index of `INDEX_BYTES` per device.
     """
     count = min(count, len(pool))
     rows = max(1, INDEX_BYTES // (4 * pool.dimension))
@@ -85,14 +86,14 @@ def find_neighbours_by_faiss(
             found.append([column.to(pool.device) for column in part])
             searched += len(part[0])
             if advance is not None:
-                # Whole rows only: one is done when all parts of the pool have been searched for it.
+                # Count whole rows: a row is done when all parts of the pool have been searched for it.
                 advance(searched // len(parts) - (searched - len(part[0])) // len(parts))
         best = _merged(best, *(torch.cat(column) for column in zip(*found, strict=True)), count=count + 1)
     return _settled(pool, *best, count=count)
 
 
 def _part_searcher(pool: UnitRows, first: int, last: int, count: int) -> Searcher:
-    """Searches the rows from `first` to `last`, on the GPU of the pool where faiss sees it."""
+    """A search among the rows from `first` to `last`, on the pool's GPU if faiss can use it."""
     index: Any = faiss.IndexFlatIP(pool.dimension)
     for start, stop in pool.blocks(first, last):
         index.add(pool.unit(start, stop).cpu().numpy())
@@ -121,12 +122,12 @@ def _nothing_found(pool: UnitRows) -> Found:
 def _merged(best: Found, cosine: Tensor, row: Tensor, least: Tensor, *, count: int) -> Found:
     """The `count` nearest of what was found before and what is found in another part of the pool."""
     both = torch.cat([best[0], cosine], dim=1), torch.cat([best[1], row], dim=1)
-    value, place = nearest_columns(both[0], min(count, both[0].shape[1]))
-    return value, both[1].gather(1, place), torch.minimum(best[2], least)
+    value, position = nearest_columns(both[0], min(count, both[0].shape[1]))
+    return value, both[1].gather(1, position), torch.minimum(best[2], least)
 
 
 def _settled(pool: UnitRows, cosine: Tensor, row: Tensor, least: Tensor, *, count: int) -> Neighbours:
-    """The first `count` of the (N, count + 1) found; rows whose order is in doubt are done again by our own pass."""
+    """The first `count` of the (N, count + 1) found; rows in doubtful order are searched again by our own pass."""
     doubtful = torch.nonzero((cosine[:, :-1] - cosine[:, 1:] < CLOSE).any(dim=1))[:, 0]
     cosine, row = cosine[:, :count].contiguous(), row[:, :count].contiguous()
     scratch = Scratch()
@@ -138,5 +139,5 @@ def _settled(pool: UnitRows, cosine: Tensor, row: Tensor, least: Tensor, *, coun
 
 
 def estimate_index_bytes(num_pool: int, dimension: int) -> int:
-    """What `find_neighbours_by_faiss` takes besides its result, an upper estimate: index, queries, one block."""
+    """Upper estimate of the memory of `find_neighbours_by_faiss` besides its result: index, queries, one block."""
     return min(INDEX_BYTES, 4 * num_pool * dimension) + 3 * QUERY_BYTES

@@ -1,4 +1,4 @@
-"""The nearest rows of every row of a pool, and how far the farthest is, in one pass over all pairs."""
+"""The nearest rows of every row of a pool, and the cosine of the farthest, in one pass over all pairs."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,15 +10,15 @@ from lupctl.core.ranking.metrics.ranking import chunk_ranges, pick_chunk
 from lupctl.core.ranking.metrics.vectors import Scratch, UnitRows, exact_float32
 from lupctl.core.system.threads.round_robin import run_round_robin
 
-# Rows that are sorted at once where a tie runs across the end of what is kept.
+# Rows that are sorted at once when a tie crosses the end of the part that is kept.
 TIED_ROWS = 64
-# Vectors that are searched for at once, so that a gallery is read once for so many.
+# Vectors that are searched for at once, in one pass over the gallery.
 SEARCH_ROWS = 1024
 
 
 @dataclass(frozen=True)
 class Neighbours:
-    """What re-ranking needs to know of the N x N cosines.
+    """The part of the N x N cosines that re-ranking needs.
 
     Args:
         index: (N, K) int64, the K nearest rows of each row, nearest first; a row is its own neighbour.
@@ -47,8 +47,8 @@ def find_neighbours(
         pool: N rows.
         count: K, cut to N.
         others: the same rows on further devices; all take turns with the chunks.
-        chunk: rows at a time; memory is one (chunk, N) block a device.
-        advance: called with the number of rows done after each chunk.
+        chunk: rows at a time; memory is one (chunk, N) block per device.
+        advance: called after each chunk with its number of rows.
 
     Returns:
         On the device of `pool`.
@@ -56,7 +56,7 @@ def find_neighbours(
     ranges = list(chunk_ranges(len(pool), chunk or pick_chunk(len(pool))))
     workers = [_neighbour_finder(rows, min(count, len(pool))) for rows in (pool, *others)]
     parts = []
-    # Threads of several devices share the setting: it is set once around them all.
+    # The threads of all devices share this setting, so it is set once around them.
     with exact_float32(pool.device):
         for part in run_round_robin(workers, ranges):
             parts.append([column.to(pool.device) for column in part])
@@ -80,7 +80,7 @@ def _neighbour_finder(pool: UnitRows, count: int) -> Callable[[int, int], tuple[
 def find_nearest(gallery: UnitRows, units: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """The `count` nearest rows of a gallery for some unit vectors by exact search; equal cosines keep its order.
 
-    Both are taken in parts, so memory does not grow with the gallery, nor beyond the result with the vectors.
+    Both are processed in parts, so memory beyond the result grows neither with the gallery nor with the vectors.
 
     Args:
         gallery: G rows, at least one.
@@ -98,8 +98,8 @@ def find_nearest(gallery: UnitRows, units: Tensor, count: int) -> tuple[Tensor, 
             value, column = nearest_columns(block, min(count, last - first))
             # Rows found before come first, so that a tie goes to the earlier one.
             both = torch.cat([best[0], value], dim=1), torch.cat([best[1], column + first], dim=1)
-            value, place = nearest_columns(both[0], min(count, both[0].shape[1]))
-            best = value, both[1].gather(1, place)
+            value, position = nearest_columns(both[0], min(count, both[0].shape[1]))
+            best = value, both[1].gather(1, position)
         found.append(best)
     cosine, row = (torch.cat(column) for column in zip(*found, strict=True))
     return cosine, row
@@ -116,7 +116,7 @@ def nearest_columns(block: Tensor, count: int) -> tuple[Tensor, Tensor]:
         (B, K) values, (B, K) int64 columns.
     """
     value, column = block.topk(min(count + 1, block.shape[1]), dim=1)
-    # Where the first value left out equals the last one kept, topk kept an arbitrary one of them.
+    # If the first value left out equals the last one kept, topk kept an arbitrary one of them.
     torn = torch.nonzero((value[:, count - 1 : count] == value[:, count:]).any(dim=1))[:, 0]
     column, by_column = column[:, :count].sort(dim=1)
     value, by_value = value[:, :count].gather(1, by_column).neg().sort(dim=1, stable=True)

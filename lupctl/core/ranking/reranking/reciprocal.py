@@ -8,7 +8,7 @@ COMPARED = 1 << 25
 
 
 def half_neighbourhood(k1: int) -> int:
-    """k1 / 2 rounded, halves to the even neighbour, as the authors' Python code does; their MATLAB rounds otherwise.
+    """k1 / 2 rounded, halves to even, as in the authors' Python code; their MATLAB code rounds differently.
 
     >>> [half_neighbourhood(k1) for k1 in (20, 7, 5)]
     [10, 4, 2]
@@ -21,7 +21,7 @@ def reciprocal_mask(index: Tensor, k: int) -> Tensor:
 
     Args:
         index: (N, K) int64, nearest first, the row itself included.
-        k: neighbours, at most K - 1 of them are looked at.
+        k: number of neighbours, of which at most K - 1 are used.
 
     Returns:
         (N, min(k + 1, K)) bool.
@@ -39,8 +39,8 @@ def reciprocal_mask(index: Tensor, k: int) -> Tensor:
 def expanded_sets(index: Tensor, k1: int) -> tuple[Tensor, Tensor]:
     """The expanded k-reciprocal set of every row.
 
-    N(i, k1) holds j when each is among the other's first k1 + 1. To it comes all of N(j, h), h = k1 / 2 rounded, of
-    every j in N(i, k1) for which more than two thirds of N(j, h) lie in N(i, k1).
+    N(i, k1) contains j if each is among the other's first k1 + 1. To it is added all of N(j, h), with h = k1 / 2
+    rounded, for every j in N(i, k1) for which more than two thirds of N(j, h) are in N(i, k1).
 
     Args:
         index: (N, K) int64, nearest first; K = k1 + 1, or N where the pool is smaller.

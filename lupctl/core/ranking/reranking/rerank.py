@@ -26,11 +26,11 @@ JACCARD_ROWS = 64
 
 @dataclass(frozen=True)
 class RerankSettings:
-    """What re-ranked scores depend on; they are never shown without it.
+    """Settings of re-ranking; re-ranked scores are never shown without them.
 
     Args:
         k1: size of the neighbourhood, at least 1.
-        k2: neighbours averaged in local query expansion, at least 1; 1 does nothing.
+        k2: neighbours averaged in local query expansion, at least 1; 1 turns it off.
         weight: lambda of the paper in [0, 1], the share of the original distance.
         base: the distance that is normalised by its row's maximum: `d2`, the squared distance of unit vectors as
             published, or `d4`, its square (up to a factor the same as (1 - cos)^2), as LUPerson's tables use.
@@ -46,17 +46,17 @@ class RerankSettings:
 
     def __post_init__(self) -> None:
         if self.k1 < 1 or self.k2 < 1 or not 0 <= self.weight <= 1:
-            raise ValueError(f"k1 and k2 are at least 1 and lambda lies in [0, 1]: {self}")
+            raise ValueError(f"k1 and k2 are at least 1 and lambda is in [0, 1]: {self}")
 
     @property
     def num_neighbours(self) -> int:
-        """Nearest images that are looked at, the image itself included."""
+        """Number of nearest images that are used, including the image itself."""
         return max(self.k1 + 1, self.k2)
 
 
 @dataclass(frozen=True)
 class Sides:
-    """What is ranked, on one device.
+    """The features to rank, on one device.
 
     Args:
         queries: Q rows.
@@ -77,9 +77,9 @@ def reranked_distances(
     chunk: int | None = None,
     advance: Callable[[int], None] | None = None,
 ) -> list[Distances]:
-    """Distances (1 - lambda) * Jaccard + lambda * original, as `rank_queries` asks for them.
+    """Distances (1 - lambda) * Jaccard + lambda * original, in the form that `rank_queries` takes.
 
-    Each block lies where the one before lay.
+    Each block overwrites the one before.
 
     Args:
         sides: queries and gallery on the device that also keeps the neighbours.
@@ -120,7 +120,7 @@ def reranked_distances(
 
 
 def neighbour_search(settings: RerankSettings, devices: Sequence[torch.device]) -> NeighbourSearch:
-    """How the neighbours are found on some devices; see `pick_search`."""
+    """How the neighbours are searched on these devices; see `pick_search`."""
     return pick_search(settings.neighbours, devices, count=settings.num_neighbours)
 
 
@@ -128,7 +128,7 @@ def encode_neighbours(pool: UnitRows, neighbours: Neighbours, settings: RerankSe
     """The vectors V whose overlap is the Jaccard similarity, after local query expansion: (N, N) sparse.
 
     Each row weighs the members of its expanded reciprocal set by exp(-D) and sums to 1. A row without a single
-    reciprocal neighbour, which takes more than k1 copies of one image, is zero.
+    reciprocal neighbour is zero; that takes more than k1 copies of one image.
     """
     row, member = expanded_sets(neighbours.index, settings.k1)
     cosine = member_cosines(pool, neighbours, row, member)
@@ -142,7 +142,7 @@ def encode_neighbours(pool: UnitRows, neighbours: Neighbours, settings: RerankSe
 
 
 def member_cosines(pool: UnitRows, neighbours: Neighbours, row: Tensor, member: Tensor) -> Tensor:
-    """Cosines of (P) pairs of pool rows: looked up among the neighbours, computed where they are not there."""
+    """Cosines of (P) pairs of pool rows: looked up among the neighbours, computed if they are not there."""
     cosine = torch.empty(len(row), device=row.device)
     width = neighbours.index.shape[1]
     lookups = max(1, BLOCK_BYTES // (8 * width))
@@ -161,7 +161,7 @@ def member_cosines(pool: UnitRows, neighbours: Neighbours, row: Tensor, member: 
 
 
 def normalised_distance(cosine: Tensor, least: Tensor, settings: RerankSettings) -> Tensor:
-    """The base distance divided by that of the farthest image of the pool; 0 where all images are the same.
+    """The base distance divided by that of the farthest image of the pool; 0 if all images are the same.
 
     Args:
         cosine: any shape, overwritten.
@@ -192,9 +192,9 @@ def _squared_distance(cosine: Tensor) -> Tensor:
 
 
 def estimate_encoding_bytes(num_pool: int, settings: RerankSettings) -> int:
-    """What re-ranking takes besides distances, an estimate from above for all but the densest pools.
+    """Memory of re-ranking besides distances, an upper estimate for all but the densest pools.
 
-    Neighbours, two encodings of three times k1 entries a row, and one block of comparisons with what is made of it.
+    Neighbours, two encodings of three times k1 entries per row, and one block of comparisons with its results.
     """
     width = min(settings.num_neighbours, num_pool)
     kept = num_pool * (width * 12 + 4 + 2 * 8 * 3 * settings.k1 * min(settings.k2, 3))

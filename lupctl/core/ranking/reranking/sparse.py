@@ -30,11 +30,11 @@ class SparseRows:
         return len(self.start) - 1
 
     def counts(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-        """How many entries each of (K) rows has."""
+        """Number of entries of each of (K) rows."""
         return self.start[rows + 1] - self.start[rows]
 
     def entries(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Where the entries of (K) rows lie, one row after the other.
+        """Positions of the entries of (K) rows, one row after the other.
 
         Returns:
             (P) int64 position in `rows`, (P) int64 position in `column` and `value`.
@@ -44,7 +44,7 @@ class SparseRows:
         return which, np.arange(len(which)) + (self.start[rows] - (np.cumsum(count) - count))[which]
 
     def transposed(self, rows: range) -> "SparseRows":
-        """The transpose of a range of rows, numbered from 0: row m lists in which of them column m is not zero."""
+        """The transpose of a range of rows, numbered from 0: row m lists those in which column m is not zero."""
         lower, upper = self.start[rows.start], self.start[rows.stop]
         column = self.column[lower:upper]
         order = np.argsort(column, kind="stable")
@@ -93,9 +93,9 @@ def mean_rows(matrix: SparseRows, groups: NDArray[np.int64]) -> SparseRows:
 
 
 def sum_of_minima(matrix: SparseRows, rows: NDArray[np.int64], inverted: SparseRows) -> NDArray[np.float64]:
-    """sum over m of min(V(i, m), V(j, m)) for some rows i against all rows j behind an inverted index.
+    """sum over m of min(V(i, m), V(j, m)) for some rows i and all rows j of an inverted index.
 
-    Only rows that share a column are ever met.
+    Only pairs of rows that share a column are visited.
 
     Args:
         matrix: V, (N, M).
@@ -118,7 +118,7 @@ def sum_of_minima(matrix: SparseRows, rows: NDArray[np.int64], inverted: SparseR
 
 
 def split_by_weight(weight: NDArray[np.int64], limit: int) -> Iterator[tuple[int, int]]:
-    """Consecutive ranges whose weights sum to at most `limit`; a heavier single item stands alone.
+    """Consecutive ranges whose weights sum to at most `limit`; a heavier item gets its own range.
 
     >>> list(split_by_weight(np.array([1, 2, 9, 1]), 3))
     [(0, 2), (2, 3), (3, 4)]

@@ -1,4 +1,4 @@
-"""Whether a query set can be scored at all; needs no features."""
+"""Checks whether a query set can be scored at all; needs no features."""
 
 from dataclasses import dataclass
 
@@ -13,12 +13,12 @@ from lupctl.core.system.examples import name_some
 
 @dataclass(frozen=True)
 class Counts:
-    """What will be ranked.
+    """Numbers of the images that will be ranked.
 
     Args:
         queries: Q.
         valid: queries with at least one right answer.
-        absent: queries whose person no gallery image shows; a part of the invalid ones.
+        absent: queries whose person is not in the gallery; a subset of the invalid ones.
         persons: different persons among the queries.
         gallery: G, without junk, with distractors.
         junk: gallery images of person -1, which are left out.
@@ -45,14 +45,14 @@ def gallery_rows(samples: Samples) -> NDArray[np.int64]:
 
 
 def check_answerable(samples: Samples, *, same_camera: SameCamera = "drop") -> Counts:
-    """Counts queries, gallery and right answers, and refuses data that no evaluation can make sense of.
+    """Counts queries, gallery and right answers, and refuses data that cannot be evaluated.
 
     Args:
-        samples: images of all roles; only queries and gallery are looked at.
+        samples: images of all roles; only queries and gallery are used.
         same_camera: `drop` ignores the query's person seen by the query's camera, `keep` counts it as right.
 
     Raises:
-        DataError: no query, a junk query, an empty gallery, or no query with a right answer; says which.
+        DataError: no query, a junk query, an empty gallery, or no query with a right answer; the message says which.
     """
     queries, gallery = samples.select(query_rows(samples)), samples.select(gallery_rows(samples))
     num_junk = int(((samples.role == ROLE_CODES["gallery"]) & (samples.person == JUNK)).sum())
@@ -74,7 +74,7 @@ def check_answerable(samples: Samples, *, same_camera: SameCamera = "drop") -> C
 
 
 def _right_answers(queries: Samples, gallery: Samples) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """(Q) gallery images of each query's person, and (Q) those of them from the query's camera."""
+    """(Q) number of gallery images of each query's person, and (Q) how many of them are from the query's camera."""
     person = np.concatenate([queries.person, gallery.person])
     numbers, label = np.unique(person, return_inverse=True)
     cameras, camera = np.unique(np.concatenate([queries.camera, gallery.camera]), return_inverse=True)
@@ -97,12 +97,12 @@ def _check_roles(samples: Samples, queries: Samples, gallery: Samples, num_junk:
         raise DataError(
             f"there is no query among {len(samples)} images ({there or 'none at all'}); "
             "queries and a gallery were expected",
-            hint="take a dataset with queries: lupctl dump RUN DATASET",
+            hint="use a dataset with queries: lupctl dump RUN DATASET",
         )
     junk = [queries.name[row] for row in np.flatnonzero(queries.person == JUNK).tolist()]
     if junk:
         raise DataError(
-            f"{len(junk)} of {len(queries)} queries are junk (person {JUNK}), a query has to show a known person: "
+            f"{len(junk)} of {len(queries)} queries are junk (person {JUNK}); a query must show a known person: "
             f"{name_some(junk)}",
             hint="remove them from the query folder, then: lupctl data pack --force",
         )
@@ -118,7 +118,7 @@ def _unanswerable(queries: Samples, gallery: Samples, counts: Counts) -> DataErr
     none = f"0 of {counts.queries} queries have a right answer: "
     if bool((queries.person == DISTRACTOR).all()):
         return DataError(
-            f"{none}every query is person {DISTRACTOR}, which stands for distractors",
+            f"{none}every query is person {DISTRACTOR}, which marks distractors",
             hint="number the persons from 1, then: lupctl data pack --force",
         )
     if counts.absent == counts.queries:
@@ -130,7 +130,7 @@ def _unanswerable(queries: Samples, gallery: Samples, counts: Counts) -> DataErr
     if len(cameras) == 1:
         cause = f"every image has camera {cameras[0]}"
     else:
-        cause = "each person in the gallery was seen there by the query's own camera alone"
+        cause = "the gallery shows each query's person only from the query's own camera"
     return DataError(
         f"{none}{cause}, and matches from the query's camera count neither way",
         hint="count them as right answers: lupctl eval --same-camera keep",

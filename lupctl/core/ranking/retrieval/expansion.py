@@ -1,4 +1,4 @@
-"""Average query expansion and database-side augmentation: features replaced by means over their nearest."""
+"""Average query expansion and database-side augmentation: features replaced by means over their neighbours."""
 
 from dataclasses import dataclass, replace
 
@@ -21,7 +21,7 @@ class ExpansionSettings:
     """How features are expanded.
 
     Args:
-        queries: nearest images that make up a query (average query expansion, Chum et al. 2007); 0 leaves them.
+        queries: nearest images averaged into a query (average query expansion, Chum et al. 2007); 0 changes none.
         gallery: the same for gallery images (database-side augmentation, Arandjelovic and Zisserman 2012).
         alpha: power of the cosine that weighs each of them (Radenovic et al. 2018, arXiv 1711.02512).
     """
@@ -40,14 +40,14 @@ def expand_features(
 ) -> JoinedFeatures:
     """Features with queries, gallery or both replaced by (1/k) * sum of cos(i, j)^alpha * f_j over the k nearest j.
 
-    The neighbours are sought among queries and gallery without junk, the image itself included, all by the features as
-    they were. With the same k for both this is one round of what LUPerson's evaluation calls AQE, save that a negative
-    cosine weighs 0 instead of turning the sign.
+    Neighbours are searched among queries and gallery without junk, including the image itself, all by the original
+    features. With the same k for both, this is one round of what LUPerson's evaluation calls AQE, except that a
+    negative cosine gets weight 0 instead of flipping the sign.
 
     Args:
-        features: all images; not changed. Those that are expanded take float32 in memory.
+        features: all images; not changed. The result is float32 in memory.
         settings: k and alpha.
-        device: where neighbours are sought.
+        device: where neighbours are searched.
         progress: shows a bar.
     """
     queries, gallery = query_rows(features.samples), gallery_rows(features.samples)

@@ -1,4 +1,4 @@
-"""From images to retrieval features."""
+"""Computes retrieval features from images."""
 
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
@@ -36,7 +36,7 @@ class Encoder:
     Args:
         network: in evaluation mode.
         view: resize and constants.
-        device: where it lies.
+        device: where the network is.
         precision: type of the forward pass.
     """
 
@@ -60,7 +60,7 @@ def open_encoder(path: Path, *, device: torch.device, precision: torch.dtype) ->
 
 
 def build_evaluation_view(pixels: Preprocessing) -> ViewPlan:
-    """How an image is prepared for a network that was trained on such images: resized and normalised."""
+    """How an image is prepared for a network trained on such images: resized and normalised."""
     return ViewPlan(pixels.height, pixels.width, pixels.mean, pixels.std, pixels.interpolation)
 
 
@@ -154,7 +154,7 @@ def _embed(encoder: Encoder, pixels: Tensor, draws: DrawTensors, *, flip: bool) 
 def embed_chunks(
     encoder: Encoder, dataset: ChunkDataset, items: Sequence[int], *, workers: int, flip: bool
 ) -> Iterator[tuple[tuple[str, ...], NDArray[np.float32]]]:
-    """Features chunk by chunk; while the caller writes one away, the device works on the next.
+    """Features chunk by chunk; while the caller writes one, the device computes the next.
 
     Args:
         encoder: the network.
@@ -164,21 +164,21 @@ def embed_chunks(
         flip: adds the feature of the mirrored image.
 
     Yields:
-        what could not be decoded, and (B, D) float32.
+        errors of images that could not be decoded, and (B, D) float32.
     """
     last: tuple[tuple[str, ...], HostCopy] | None = None
     with closing(load_on_device(dataset, items, workers=workers, device=encoder.device)) as batches:
         for batch in batches:
-            landing = HostCopy(_embed(encoder, batch.pixels, batch.views[0], flip=flip))
+            copy = HostCopy(_embed(encoder, batch.pixels, batch.views[0], flip=flip))
             if last is not None:
                 yield last[0], last[1].wait()
-            last = batch.damaged, landing
+            last = batch.damaged, copy
     if last is not None:
         yield last[0], last[1].wait()
 
 
 class HostCopy:
-    """A tensor on its way from the device to the processor; on a CPU it is there already.
+    """A tensor being copied from the device to host memory; on a CPU it is there already.
 
     Args:
         tensor: anywhere.
@@ -189,13 +189,13 @@ class HostCopy:
         if tensor.device.type != "cuda":
             self._tensor = tensor.cpu()
             return
-        # Queued now, before the next forward pass: a plain copy later would wait for that one.
+        # Queued now, before the next forward pass: a plain copy later would wait for that pass.
         self._tensor = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
         self._tensor.copy_(tensor, non_blocking=True)
         self._event = torch.cuda.current_stream(tensor.device).record_event()
 
     def wait(self) -> NDArray[np.float32]:
-        """The numbers, once they are there."""
+        """The numbers, once they have arrived."""
         if self._event is not None:
             self._event.synchronize()
         numbers: NDArray[np.float32] = self._tensor.numpy()

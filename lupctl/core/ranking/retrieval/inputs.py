@@ -1,4 +1,4 @@
-"""One or several features files as one evaluation."""
+"""One or several features files, read for one evaluation."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,11 +18,11 @@ SHOWN = len("sha256:") + 12
 
 @dataclass(frozen=True)
 class JoinedFeatures:
-    """Features of one network from one or several places.
+    """Features of one network from one or several files.
 
     Args:
         vectors: N rows, not normalised.
-        samples: who is on each image, in the same order.
+        samples: person, camera and role of each image, in the same order.
         record: of the first file, with the datasets and the parents of all.
     """
 
@@ -35,14 +35,14 @@ class JoinedFeatures:
 
 
 def read_joined(paths: Sequence[Path], *, progress: Progress) -> JoinedFeatures:
-    """The rows of all files, one file after the other; what can be mapped from a file is not read into memory.
+    """The rows of all files, one file after the other; vectors that can be mapped from a file stay on disk.
 
     Args:
         paths: features files of one network, at least one.
-        progress: takes a line where the network cannot be told.
+        progress: warns if the network is unknown.
 
     Raises:
-        DataError: no such file, damage, features of two networks or of two lengths.
+        DataError: a file does not exist or is damaged, or the features are of different networks or lengths.
         UsageError: a file is named twice.
     """
     heads = check_joinable(paths, progress=progress) if len(paths) > 1 else []
@@ -55,7 +55,7 @@ def read_joined(paths: Sequence[Path], *, progress: Progress) -> JoinedFeatures:
 
 
 def read_joined_head(paths: Sequence[Path], *, progress: Progress) -> FeaturesHead:
-    """The same without the vectors.
+    """The same as `read_joined` without the vectors.
 
     Raises:
         DataError, UsageError: as `read_joined`.
@@ -73,7 +73,7 @@ def read_joined_head(paths: Sequence[Path], *, progress: Progress) -> FeaturesHe
 
 
 def check_joinable(paths: Sequence[Path], *, progress: Progress) -> list[FeaturesHead]:
-    """Refuses files whose distances to each other mean nothing.
+    """Refuses files whose distances to each other would be meaningless.
 
     Raises:
         DataError, UsageError: as `read_joined`.
@@ -81,18 +81,18 @@ def check_joinable(paths: Sequence[Path], *, progress: Progress) -> list[Feature
     prints = [file_fingerprint(path) if path.is_file() else str(path) for path in paths]
     for index, (path, digest) in enumerate(zip(paths, prints, strict=True)):
         if digest in prints[:index]:
-            raise UsageError(f"{path}: the same features are named twice", hint=f"lupctl eval {path}")
+            raise UsageError(f"{path}: the same features are given twice", hint=f"lupctl eval {path}")
     heads = [read_any_head(path) for path in paths]
     for path, head in zip(paths[1:], heads[1:], strict=True):
         if head.shape[1] != heads[0].shape[1]:
             raise DataError(
-                f"{path}: {head.shape[1]} values an image, and {paths[0]} has {heads[0].shape[1]}; "
+                f"{path}: {head.shape[1]} values per image, but {paths[0]} has {heads[0].shape[1]}; "
                 "features of one network were expected",
                 hint="dump both with the same checkpoint: lupctl dump RUN DATASET",
             )
         _check_network(path, network_of(head.record), paths[0], network_of(heads[0].record))
     if any(is_made_elsewhere(head.record) for head in heads):
-        progress.warn("features made elsewhere name no network: nothing tells whether these belong to one")
+        progress.warn("features made elsewhere name no network: these may come from different ones")
     return heads
 
 
@@ -115,7 +115,7 @@ def _check_network(path: Path, network: str | None, first: Path, expected: str |
     if network != expected:
         found, wanted = (value[:SHOWN] if value else "no network at all" for value in (network, expected))
         raise DataError(
-            f"{path}: made by checkpoint {found}, and {first} by {wanted}; distances between features of two networks "
-            "mean nothing",
+            f"{path}: made by checkpoint {found}, but {first} by {wanted}; distances between features of two "
+            "networks mean nothing",
             hint="dump both with the same checkpoint: lupctl dump RUN DATASET",
         )

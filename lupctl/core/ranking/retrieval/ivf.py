@@ -1,4 +1,4 @@
-"""A faiss index of a features file, built once and kept beside it."""
+"""A faiss index of a features file, built once and kept next to it."""
 
 import json
 from collections.abc import Callable
@@ -17,28 +17,28 @@ from lupctl.core.system.disk.atomic import atomic_path, file_fingerprint, write_
 from lupctl.core.system.progress.lines import Progress
 
 INDEX_SUFFIX = ".ivf.faiss"
-# Lists are as faiss advises for up to a million vectors, 4 * sqrt(N), with at least 39 vectors each to learn from.
+# As many lists as faiss advises for up to a million vectors, 4 * sqrt(N), with at least 39 vectors each to train on.
 LISTS_PER_ROOT, LEAST_PER_LIST = 4, 39
-# One list of sixteen is searched, and at least 8.
+# One list in sixteen is searched, but at least 8.
 LISTS_A_PROBE, LEAST_PROBES = 16, 8
 SEED = 0
 
 
 def index_path(features_path: Path) -> Path:
-    """Where the index of a features file is kept; what it was built from stands in a JSON file beside it."""
+    """Path of the index of a features file; a JSON file next to it records what it was built from."""
     return features_path.with_name(features_path.name + INDEX_SUFFIX)
 
 
 def open_index(features_path: Path, gallery: Callable[[], UnitRows], *, progress: Progress) -> Any:
-    """The inverted-file index of a gallery by inner products of unit vectors, built where none of these features lies.
+    """The inverted-file index of a gallery by inner products of unit vectors, built if there is none for the features.
 
     Args:
         features_path: the features' file.
-        gallery: reads all rows, in order; called only where the index has to be built.
-        progress: says that it is built, and shows a bar.
+        gallery: reads all rows, in order; called only if the index has to be built.
+        progress: reports the build, and shows a bar.
 
     Raises:
-        FormatError: the features are damaged, or the index that lies there cannot be read.
+        FormatError: the features are damaged, or the existing index cannot be read.
         DataError: the index cannot be written.
     """
     path, fingerprint = index_path(features_path), file_fingerprint(features_path)
@@ -48,7 +48,7 @@ def open_index(features_path: Path, gallery: Callable[[], UnitRows], *, progress
             index = faiss.read_index(str(path))
         except RuntimeError as error:
             raise FormatError(
-                f"{path}: cannot be read ({str(error).splitlines()[0]})", hint=f"remove {path}; it is built again"
+                f"{path}: cannot be read ({str(error).splitlines()[0]})", hint=f"remove {path}; it will be built again"
             ) from error
     else:
         index = build_index(gallery(), progress=progress)
@@ -65,16 +65,16 @@ def open_index(features_path: Path, gallery: Callable[[], UnitRows], *, progress
 def search_index(
     index: Any, queries: NDArray[np.float32], count: int, *, device: torch.device
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Inner products and rows of the best entries, (Q, count) each; row -1 where the probed lists hold fewer.
+    """Inner products and rows of the best entries, (Q, count) each; row -1 where the probed lists have fewer.
 
     Args:
         index: as `open_index` gives it.
         queries: (Q, D) unit vectors.
         count: entries per query.
-        device: a GPU searches the index there, where faiss sees it and the numbers are within faiss's limits.
+        device: the search runs on a GPU if faiss can use it and the numbers are within faiss's limits.
 
     Raises:
-        DeviceError: the GPU has no room for the index.
+        DeviceError: the GPU has too little memory for the index.
     """
     count = min(count, index.ntotal)
     number = gpu_of(device)
@@ -85,7 +85,7 @@ def search_index(
 
 
 def is_current(path: Path, fingerprint: str) -> bool:
-    """Whether an index was built from the features of a fingerprint."""
+    """Whether an index was built from the features with this fingerprint."""
     try:
         facts = json.loads(_facts_path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -94,11 +94,11 @@ def is_current(path: Path, fingerprint: str) -> bool:
 
 
 def build_index(gallery: UnitRows, *, progress: Progress) -> Any:
-    """Learns the lists and adds all rows, a block at a time."""
+    """Trains the lists and adds all rows, a block at a time."""
     lists = max(1, min(round(LISTS_PER_ROOT * len(gallery) ** 0.5), len(gallery) // LEAST_PER_LIST))
     quantizer = faiss.IndexFlatIP(gallery.dimension)
     index = faiss.IndexIVFFlat(quantizer, gallery.dimension, lists, faiss.METRIC_INNER_PRODUCT)
-    # 256 vectors a list are all that faiss looks at; they are drawn here, so that no more are gathered.
+    # faiss trains on at most 256 vectors per list; they are drawn here, so that no more are gathered.
     count = min(len(gallery), 256 * lists)
     some = np.sort(np.random.default_rng(SEED).choice(len(gallery), count, replace=False))
     index.train(_rows_at(gallery, some))

@@ -1,4 +1,4 @@
-"""Multi-query evaluation: all images of a person from one camera ask as one."""
+"""Multi-query evaluation: all images of a person from one camera form one query."""
 
 from dataclasses import replace
 
@@ -16,16 +16,16 @@ ROWS = 4096
 
 
 def pool_queries(features: JoinedFeatures) -> JoinedFeatures:
-    """The queries of each person and camera as one: the mean of their unit vectors, under the name of the first.
+    """Merges the queries of each person and camera into one: the mean of their unit vectors, with the first one's name.
 
-    Zheng et al. 2015 average over the images of the query's person from its camera. Junk and distractors stay single.
-    The new queries come first; the images follow as they were, the old queries among them unlabelled.
+    Zheng et al. 2015 average over the images of the query's person from its camera. Junk and distractors are not
+    merged. The new queries come first; the original images follow, the old queries among them with the role unlabelled.
 
     Args:
         features: all images; neither changed nor copied.
 
     Raises:
-        DataError: each person has one query a camera, so that nothing is there to average.
+        DataError: each person has only one query per camera, so there is nothing to average.
     """
     samples = features.samples
     queries = query_rows(samples)
@@ -34,7 +34,7 @@ def pool_queries(features: JoinedFeatures) -> JoinedFeatures:
     for start in range(0, len(queries), ROWS):
         rows = features.vectors.take(queries[start : start + ROWS]).cpu().numpy().astype(np.float64)
         norm = np.linalg.norm(rows, axis=1, keepdims=True)
-        # A row without direction is left as it is: scoring refuses it by name.
+        # A row without a direction is left as it is: scoring refuses it and names it.
         unit = np.where((norm > 0) & np.isfinite(norm), rows / np.where(norm > 0, norm, 1), rows)
         np.add.at(sums, label[start : start + ROWS], unit)
     means = (sums / np.bincount(label)[:, None]).astype(np.float32)
@@ -46,7 +46,7 @@ def pool_queries(features: JoinedFeatures) -> JoinedFeatures:
 
 
 def pool_samples(samples: Samples) -> Samples:
-    """Who is on the images that `pool_queries` gives.
+    """The samples of the features that `pool_queries` gives.
 
     Raises:
         DataError: as `pool_queries`.
@@ -59,7 +59,7 @@ def pool_samples(samples: Samples) -> Samples:
 
 
 def group_queries(samples: Samples) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Which queries ask as one.
+    """Groups the queries of the same person and camera.
 
     Returns:
         (P) the row of the first of each group, ascending; (Q) the group of each query.
@@ -74,11 +74,11 @@ def group_queries(samples: Samples) -> tuple[NDArray[np.int64], NDArray[np.int64
     _, first, label = np.unique(key, axis=0, return_index=True, return_inverse=True)
     if len(queries) and len(first) == len(queries):
         raise DataError(
-            f"multi-query: each of {len(queries)} queries is the only one of its person and camera, so nothing "
-            "is there to average",
-            hint="dump the further images with the role query, or take --protocol market1501",
+            f"multi-query: each of {len(queries)} queries is the only one of its person and camera, so there "
+            "is nothing to average",
+            hint="dump the other images with the role query too, or use --protocol market1501",
         )
     order = np.argsort(first)
-    place = np.empty_like(order)
-    place[order] = np.arange(len(order))
-    return queries[first[order]], place[label.reshape(-1)]
+    position = np.empty_like(order)
+    position[order] = np.arange(len(order))
+    return queries[first[order]], position[label.reshape(-1)]

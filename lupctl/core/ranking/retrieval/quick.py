@@ -1,4 +1,4 @@
-"""Scores of a network on a labelled pack while it trains: nothing is written, and the network trains on as before."""
+"""Scores of a network on a labelled pack while it trains: nothing is written, and training continues unaffected."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,13 +24,13 @@ CHUNK = 128
 
 @dataclass(frozen=True, kw_only=True)
 class QuickScores:
-    """What a look at a pack's queries and gallery gives.
+    """The result of a quick evaluation on a pack's queries and gallery.
 
     Args:
         scores: as `lupctl eval` computes them from the features of a dump.
         counts: of the pack, junk included.
         features: (N, D) float32 of the queries and of the gallery without junk, not normalised.
-        samples: (N) who is on these images.
+        samples: (N) person, camera and role of these images.
     """
 
     scores: Scores
@@ -42,14 +42,14 @@ class QuickScores:
 def score_pack(encoder: Encoder, pack: Pack, *, workers: int, same_camera: SameCamera = "drop") -> QuickScores:
     """Embeds the queries and the gallery of a pack and scores them.
 
-    Junk is not embedded: no rule counts it either way. Which module of the network is in training, and torch's random
-    numbers, are afterwards what they were before.
+    Junk is not embedded: no rule counts it. The mode of every module of the network and torch's random state are
+    restored afterwards.
 
     Args:
         encoder: its network may be in training.
         pack: labelled.
         workers: decoding processes.
-        same_camera: whether the query's person seen by the query's camera is ignored or right.
+        same_camera: whether to ignore the query's person seen by the query's camera or to count it as right.
 
     Raises:
         DataError: the query set cannot be scored (see `check_answerable`), or features have no direction.
@@ -57,7 +57,7 @@ def score_pack(encoder: Encoder, pack: Pack, *, workers: int, same_camera: SameC
     """
     counts = check_answerable(pack.samples, same_camera=same_camera)
     rows = np.concatenate([query_rows(pack.samples), gallery_rows(pack.samples)])
-    # Opening a loader takes a number from torch's generator.
+    # Opening a loader draws a number from torch's generator.
     with evaluating(encoder.network), torch.random.fork_rng(devices=[]):
         features = extract_features(
             encoder, PackImages([pack], rows), chunk=CHUNK, workers=workers, flip=False, progress=Progress(quiet=True)
@@ -69,7 +69,7 @@ def score_pack(encoder: Encoder, pack: Pack, *, workers: int, same_camera: SameC
 
 @contextmanager
 def evaluating(network: nn.Module) -> Iterator[None]:
-    """A network in evaluation mode; afterwards each module, a frozen one too, is in the mode that it was in."""
+    """Puts a network in evaluation mode; afterwards restores the mode of each module, frozen ones included."""
     modes = [(module, module.training) for module in network.modules()]
     network.eval()
     try:

@@ -1,4 +1,4 @@
-"""From features and who is on the images to scores."""
+"""Scores from features and the labels of their images."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -51,7 +51,7 @@ class Interval:
 
 @dataclass(frozen=True)
 class DetailSettings:
-    """What is counted while queries are ranked, beside the pairs and the cameras.
+    """What to count while queries are ranked, in addition to pairs and cameras.
 
     Args:
         shots: draws of a single gallery shot; 0 draws none.
@@ -66,13 +66,13 @@ class DetailSettings:
 
 @dataclass(frozen=True)
 class Details:
-    """What the ranking shows beyond one number.
+    """What ranking gives beyond the main scores.
 
     Args:
-        pairs: distances of pairs of one person and of two, by half of the queries' persons.
+        pairs: distances of same-person and different-person pairs, by half of the queries' persons.
         half: (Q) which half each query's person belongs to.
         cameras: scores of each pair of cameras.
-        shots: CMC with a single gallery shot, where it was asked for.
+        shots: CMC with a single gallery shot, if requested.
     """
 
     pairs: PairCounts
@@ -91,10 +91,10 @@ class Scored:
         map_interval: of `scores.map`, by bootstrap over the valid queries.
         rank1_interval: of `scores.cmc[1]`, from the same draws.
         ranking: each query, in the order of the samples.
-        rerank_scores: after re-ranking, where it was asked for.
+        rerank_scores: after re-ranking, if requested.
         reranking: each query after re-ranking.
         neighbours: how re-ranking found its neighbours.
-        details: what was counted along, where it was asked for; without re-ranking.
+        details: counted during the ranking, if requested; without re-ranking.
     """
 
     counts: Counts
@@ -122,20 +122,20 @@ def score(
     """Ranks the gallery for every query and scores the rankings (Market-1501's rule; see `rank_queries`).
 
     Args:
-        features: (N, D) float32 or float16, not necessarily normalised, an array, a tensor on any device or several;
+        features: (N, D) float32 or float16, not necessarily normalised: an array, a tensor on any device, or several;
             neither changed nor copied as a whole.
-        samples: who is on the N images; roles other than query and gallery are left out.
-        device: where distances are computed; several take turns with the chunks.
-        chunk: queries at a time; None takes what fits.
-        rerank: scores once more after re-ranking.
-        same_camera: whether the query's person seen by the query's camera is ignored or right.
-        details: counts pairs, cameras and shots along.
+        samples: person, camera and role of the N images; roles other than query and gallery are left out.
+        device: where distances are computed; several devices take turns with the chunks.
+        chunk: queries at a time; None takes as many as fit.
+        rerank: scores again after re-ranking.
+        same_camera: whether to ignore the query's person seen by the query's camera or to count it as right.
+        details: also counts pairs, cameras and shots.
         progress: shows bars.
 
     Raises:
         DataError: the query set cannot be scored (see `check_answerable`), features have no direction, or there are
-            fewer persons than are to be tested.
-        UsageError, DeviceError: re-ranking's neighbours cannot be found as asked for (see `reranked_distances`).
+            fewer persons than should be tested.
+        UsageError, DeviceError: re-ranking's neighbours cannot be found as requested (see `reranked_distances`).
     """
     counts = check_answerable(samples, same_camera=same_camera)
     rows = (query_rows(samples), gallery_rows(samples))
@@ -206,18 +206,18 @@ def _shot_counter(
         tested = len(candidates) // 2 if settings.persons == "half" else settings.persons
         if not 1 <= tested <= len(candidates):
             raise DataError(
-                f"{settings.persons} persons were to be tested in each draw, and {len(candidates)} have a query with "
-                "a right answer",
+                f"{settings.persons} persons were requested for each draw, but {len(candidates)} have a query with a "
+                "right answer",
                 hint="--persons half",
             )
     return ShotCounter(gallery.person, draws=settings.shots, seed=settings.seed, candidates=candidates, tested=tested)
 
 
 def check_directions(features: NDArray[Any] | Tensor | StackedRows, samples: Samples, *, device: torch.device) -> None:
-    """Refuses features that are NaN, infinite or all zero, whatever the image's role: cosines with them mean nothing.
+    """Refuses features that are NaN, infinite or all zero, whatever the image's role: their cosines are meaningless.
 
     Raises:
-        DataError: names how many images, and the first rows.
+        DataError: gives the number of images and the first rows.
     """
     norm = UnitRows(features, np.arange(len(samples)), device=device).norm
     for rows, what in (
@@ -228,7 +228,7 @@ def check_directions(features: NDArray[Any] | Tensor | StackedRows, samples: Sam
             bad = [f"row {row} ({samples.name[row]})" for row in rows.tolist()]
             raise DataError(
                 f"{len(bad)} of {len(samples)} features are {what}: {name_some(bad)}",
-                hint="the network that made them is broken; take another checkpoint: lupctl dump RUN --force",
+                hint="the network that made them is broken; use another checkpoint: lupctl dump RUN --force",
             )
 
 
@@ -241,13 +241,13 @@ def score_intervals(ranking: Ranking) -> tuple[Interval, Interval]:
 
 
 def estimate_bytes(counts: Counts, dimension: int, *, chunk: int | None, rerank: RerankSettings | None) -> int:
-    """Memory that scoring takes beyond the features, an upper estimate.
+    """Upper estimate of the memory that scoring takes beyond the features, in bytes.
 
     Args:
         counts: what will be ranked.
         dimension: D.
         chunk: queries at a time, as for `score`.
-        rerank: adds what re-ranking keeps.
+        rerank: adds the memory of re-ranking.
     """
     widest = counts.gallery if rerank is None else counts.gallery + counts.queries
     rows = min(chunk or pick_chunk(counts.gallery), widest)

@@ -1,4 +1,4 @@
-"""What a person should know before believing scores."""
+"""Warnings that matter before trusting scores."""
 
 from collections.abc import Sequence
 
@@ -11,7 +11,7 @@ from lupctl.core.system.progress.lines import Progress
 
 
 def say_warnings(counts: Counts, rerank: RerankSettings | None, progress: Progress) -> None:
-    """Lines on queries that no gallery image answers, and on a gallery too small for re-ranking."""
+    """Reports queries without a right answer, and warns of a gallery too small for re-ranking."""
     invalid = counts.queries - counts.valid
     if invalid:
         progress.say(
@@ -20,13 +20,13 @@ def say_warnings(counts: Counts, rerank: RerankSettings | None, progress: Progre
         )
     if rerank is not None and counts.gallery < rerank.k1:
         progress.warn(
-            f"the gallery has {counts.gallery} images, fewer than k1 = {rerank.k1}: nearly all are neighbours of all, "
-            "and re-ranked scores say little; --k1 takes fewer"
+            f"the gallery has {counts.gallery} images, fewer than k1 = {rerank.k1}: nearly all are each other's "
+            "neighbours, so re-ranked scores say little; choose a smaller --k1"
         )
 
 
 def say_where_faiss_runs(rerank: RerankSettings | None, devices: Sequence[torch.device], progress: Progress) -> None:
-    """A line where faiss was asked for and cannot search on the GPU that computes all else."""
+    """Reports it if faiss was requested but cannot use the GPU that computes everything else."""
     unseen = [device for device in devices if device.type == "cuda" and gpu_of(device) is None]
     if rerank is not None and rerank.neighbours == "faiss" and unseen:
-        progress.say(f"faiss does not see {unseen[0]}: it searches for re-ranking's neighbours on the CPU")
+        progress.say(f"faiss cannot use {unseen[0]}: it searches re-ranking's neighbours on the CPU")

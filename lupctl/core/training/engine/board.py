@@ -1,4 +1,4 @@
-"""Curves for TensorBoard, which is an extra."""
+"""Curves for TensorBoard, which is an optional extra."""
 
 from collections.abc import Mapping
 from importlib.util import find_spec
@@ -11,21 +11,21 @@ FOLDER = "tensorboard"
 
 
 def check_tensorboard() -> None:
-    """Refuses curves where the extra is missing.
+    """Checks that TensorBoard is installed.
 
     Raises:
-        UsageError: it is.
+        UsageError: it is not.
     """
     if find_spec("tensorboard") is None:
         raise UsageError("--tensorboard: the package tensorboard is not installed", hint="pip install tensorboard")
 
 
 class Board:
-    """The rows of `metrics.jsonl` as curves, in a folder of their own beside it.
+    """Writes the rows of `metrics.jsonl` as curves, in a separate folder next to it.
 
     Args:
         run: the run's folder.
-        step: steps done before; what an interrupted run wrote beyond them is hidden.
+        step: steps done before; points that an interrupted run wrote after them are hidden.
     """
 
     def __init__(self, run: Path, *, step: int) -> None:
@@ -35,11 +35,11 @@ class Board:
         self._writer = SummaryWriter(str(run / FOLDER), purge_step=purge)
 
     def write(self, row: Mapping[str, Any]) -> None:
-        """Adds a point to every curve that a row has a number for."""
+        """Adds a point to every curve for which a row has a number."""
         for name, value in row.items():
             if name != "step":
                 self._writer.add_scalar(name, value, row["step"])
 
     def close(self) -> None:
-        """Brings all points to the disk."""
+        """Writes all points to disk."""
         self._writer.close()

@@ -1,4 +1,4 @@
-"""Gradients that are too long, cut."""
+"""Gradient clipping."""
 
 from collections.abc import Iterable
 from typing import assert_never
@@ -8,17 +8,17 @@ from torch import Tensor, nn
 
 from lupctl.core.choices import ClipScope
 
-# What torch adds to a norm before it divides by it.
+# torch adds this to a norm before dividing by it.
 EPSILON = 1e-6
 
 
 def clip_gradients(parameters: Iterable[nn.Parameter], limit: float, *, scope: ClipScope = "all") -> None:
-    """Scales gradients down to a norm of at most `limit`; 0 leaves them. Nothing waits for the device.
+    """Scales gradients down to a norm of at most `limit`; 0 leaves them unchanged. Does not wait for the device.
 
     Args:
         parameters: those without a gradient are left out.
         limit: the largest norm.
-        scope: of all gradients together, or of each tensor on its own.
+        scope: whether the norm is of all gradients together or of each tensor.
     """
     if limit <= 0:
         return

@@ -1,4 +1,4 @@
-"""Numbers that change over a run: the learning rate, and what else is scheduled step by step."""
+"""Numbers that change over a run: the learning rate, and everything else that is scheduled by step."""
 
 import math
 from dataclasses import dataclass
@@ -9,21 +9,21 @@ from lupctl.core.choices import CurveKind, ScheduleKind, ScheduleUnit
 
 @dataclass(frozen=True)
 class RateCurve:
-    """A learning rate for every step.
+    """The learning rate of every step.
 
     Warm-up is linear from `warmup_factor` times the base rate. After it, cosine keeps the base rate up to
-    `hold_epochs` and falls from there to the last epoch towards `final` times it; the warm-up does not move it (as in
+    `hold_epochs` and falls from there to the last epoch towards `final` times it; the warm-up does not shift it (as in
     LUPerson's code). Steps multiply by 0.1 at each milestone.
 
     Args:
         kind: cosine, steps or constant.
-        unit: whether the rate moves once per epoch or at every step.
+        unit: whether the rate changes once per epoch or at every step.
         lr: base rate.
         epochs: E.
         steps_per_epoch: converts steps to epochs.
         warmup_epochs: length of the warm-up.
-        warmup_factor: share of the base rate at its beginning.
-        hold_epochs: the epoch, counted from the beginning of the run, at which the cosine begins to fall.
+        warmup_factor: share of the base rate at the start of the warm-up.
+        hold_epochs: the epoch, counted from the start of the run, at which the cosine starts to fall.
         milestones: epochs of the steps.
         final: share of the base rate at the end of the cosine.
     """
@@ -63,12 +63,12 @@ class RateCurve:
 
 @dataclass(frozen=True)
 class Curve:
-    """A number that goes from one value to another, moving at every step.
+    """A number that goes from one value to another, changing at every step.
 
     Args:
         kind: constant keeps `start`; linear and cosine reach `final`.
         start: value at step 0.
-        steps: at which `final` is reached; it stays from then on.
+        steps: the step at which `final` is reached; the value stays there.
         final: value at the end.
 
     >>> decay = Curve("cosine", 0.04, steps=100, final=0.4)

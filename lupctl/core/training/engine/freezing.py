@@ -1,4 +1,4 @@
-"""Parts of a network that stand still at first."""
+"""Freezing parts of a network at the start of training."""
 
 from collections.abc import Iterable
 
@@ -8,12 +8,12 @@ from torch import nn
 def set_frozen(modules: Iterable[nn.Module], frozen: bool) -> None:
     """Freezes whole modules, or lets them train again.
 
-    A frozen module is in evaluation mode, so that its batch-norm statistics stand still too, and its parameters get no
-    gradient, so that an optimizer passes over them and keeps no state for them.
+    A frozen module is in evaluation mode, so that its batch-norm statistics are frozen too, and its parameters get no
+    gradient, so that an optimizer skips them and keeps no state for them.
 
     Args:
-        modules: all their parameters are ones that train.
-        frozen: whether they stand still from now on.
+        modules: all their parameters must be trainable.
+        frozen: whether to freeze them or to let them train.
     """
     for module in modules:
         module.train(not frozen)
@@ -21,8 +21,8 @@ def set_frozen(modules: Iterable[nn.Module], frozen: bool) -> None:
 
 
 def frozen_steps(epochs: float, steps_per_epoch: int) -> int:
-    """How many steps a run begins with in which the trunk is frozen.
+    """Number of steps at the start of a run in which the trunk is frozen.
 
-    fast-reid freezes while step <= epochs * steps per epoch, steps counted from 0: one more than it says.
+    fast-reid freezes while step <= epochs * steps per epoch, with steps counted from 0: one step more than configured.
     """
     return int(epochs * steps_per_epoch) + 1 if epochs > 0 else 0

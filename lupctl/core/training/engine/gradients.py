@@ -1,4 +1,4 @@
-"""Gradients that are the mean over all parts of a batch, wherever the parts are computed."""
+"""Gradients averaged over all parts of a batch, wherever the parts are computed."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
@@ -16,7 +16,7 @@ from lupctl.core.system.jobs.messages import wait_timed, world_size
 
 @dataclass(frozen=True)
 class _Sums:
-    """Gradients of the parts of a step that are over, in double precision, and the messages on their way."""
+    """Summed gradients of the finished parts of a step, in double precision, and the pending messages."""
 
     parts: int
     of: dict[nn.Parameter, Tensor] = field(default_factory=dict)
@@ -24,7 +24,7 @@ class _Sums:
 
     @contextmanager
     def awaited(self) -> Iterator[None]:
-        """Lets no error leave while messages are on their way: what they call would find a Python that has ended."""
+        """Waits for pending messages before an error leaves: their callbacks could run after Python has shut down."""
         try:
             yield
         except BaseException:
@@ -39,14 +39,14 @@ class _Sums:
 class SharedGradients:
     """A network whose gradient after a step is the mean over the parts of the step in all processes of the job.
 
-    PyTorch's DistributedDataParallel finds out when gradients are complete and sends them while the backward pass still
-    goes on. Sums are taken in double precision, which adds a few float32 numbers without rounding (unless one of them
-    is 2^26 times as large as another). So neither the order of messages nor the number of processes that share the
-    parts moves a bit. Between GPUs sums travel as float32: there the messages are worth more than the last bit.
+    PyTorch's DistributedDataParallel detects when gradients are complete and sends them while the backward pass still
+    runs. Sums are taken in double precision, which adds a few float32 numbers without rounding (unless one of them is
+    2^26 times as large as another). So neither the order of messages nor the number of processes that share the parts
+    changes a bit. Between GPUs, sums are sent as float32: there, small messages matter more than the last bit.
 
     Args:
-        network: the same in every process; parameters that want no gradient now are left out for as long as this lives.
-        parts: of this process's share of a batch, the same number everywhere.
+        network: the same in every process; parameters that require no gradient now are left out for good.
+        parts: number of parts of this process's share of a batch, the same in every process.
     """
 
     def __init__(self, network: nn.Module, *, parts: int = 1) -> None:
@@ -56,20 +56,20 @@ class SharedGradients:
         self._parallel: DistributedDataParallel | None = None
         if world_size() > 1:
             self._parallel = DistributedDataParallel(network, init_sync=False)
-            # Every process keeps the running statistics of its own images. The argument of this name is deprecated.
+            # Every process keeps the running statistics of its own images. The argument with this name is deprecated.
             self._parallel.broadcast_buffers = False
-            # The hook knows nothing of this object: a circle through C++ would never be collected.
+            # The hook does not refer to this object: a cycle through C++ would never be collected.
             self._parallel.register_comm_hook(self._sums, _send)
 
     def __call__(self, images: Tensor) -> Any:
-        """What the network makes of images, inside `part`; the backward pass may begin at any function of it."""
+        """The network's output, inside `part`; the backward pass may start from any function of it."""
         return (self._parallel or self._network)(images)
 
     @contextmanager
     def part(self, number: int) -> Iterator[None]:
-        """Around forward and backward pass of a part, counted from 0; leaves the step's gradients after the last one.
+        """Surrounds forward and backward pass of a part, counted from 0; the last one leaves the step's gradients.
 
-        The network's parameters come without gradients into part 0.
+        The network's parameters must have no gradients before part 0.
         """
         is_last = number == self.parts - 1
         with nullcontext() if is_last or self._parallel is None else self._parallel.no_sync(), self._sums.awaited():
@@ -83,7 +83,7 @@ class SharedGradients:
 
     @torch.no_grad()
     def _put_aside(self, *, is_first: bool) -> None:
-        """Adds the gradients of a part to the sums and takes them off the parameters."""
+        """Adds the gradients of a part to the sums and removes them from the parameters."""
         for parameter in self._network.parameters():
             if parameter.grad is None:
                 continue
@@ -100,9 +100,9 @@ def _send(sums: _Sums, bucket: dist.GradBucket) -> Future[Tensor]:  # type: igno
     total = flat.double() if flat.device.type == "cpu" or sums.parts > 1 else flat
     if sums.parts > 1:
         for parameter, own in zip(bucket.parameters(), bucket.gradients(), strict=True):
-            # A bucket keeps each gradient in its parameter's layout, of which the view of it knows nothing.
-            place = own.storage_offset() - flat.storage_offset()
-            total.as_strided(parameter.shape, parameter.stride(), place).add_(sums.of[parameter])
+            # A bucket stores each gradient in its parameter's memory layout, which the view of it does not reflect.
+            offset = own.storage_offset() - flat.storage_offset()
+            total.as_strided(parameter.shape, parameter.stride(), offset).add_(sums.of[parameter])
     message: Tensor = total if flat.device.type == "cpu" else total.to(flat.dtype)
     work = dist.all_reduce(message, async_op=True)
     wait_timed(work)

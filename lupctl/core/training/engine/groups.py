@@ -1,4 +1,4 @@
-"""Which parameters share a rate and a decay: a rule on shapes, never on names."""
+"""Groups of parameters that share rate and decay: a rule on shapes, never on names."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -10,14 +10,14 @@ from torch.optim import Optimizer
 def parameter_groups(
     parameters: Iterable[nn.Parameter], *, vector_rate: float = 1.0, vector_decay: float = 1.0
 ) -> list[dict[str, Any]]:
-    """The parameters that are trained, in groups for an optimizer; one group where all are treated alike.
+    """The trained parameters in groups for an optimizer; a single group if all are treated alike.
 
     A matrix has two or more dimensions: weights of convolutions and linear layers, tokens, position embeddings. The
     others are vectors: biases, and the scales and shifts of norms.
 
     Args:
-        parameters: those without gradient are left out.
-        vector_rate, vector_decay: what rate and decay of vectors are multiplied by.
+        parameters: those that require no gradient are left out.
+        vector_rate, vector_decay: factors on the rate and decay of vectors.
 
     Returns:
         groups with `params`, `rate_scale` and `decay_scale`, as `set_rates` reads them.

@@ -15,11 +15,11 @@ class Lars(torch.optim.Optimizer):
     """SGD with momentum whose rate is scaled for each weight by |w| / (|g| + decay |w|).
 
     Parameters of one dimension, which are the biases and the scales and shifts of every norm, take part neither in the
-    scaling nor in the decay. The published LUPerson code means the same (it excludes the names of biases and norms),
+    scaling nor in the decay. The published LUPerson code intends the same (it excludes the names of biases and norms),
     but adds the decay to the gradient of all others twice; here it is added once.
 
     Args:
-        parameters: what is trained.
+        parameters: the ones to train.
         lr: rate before scaling.
         momentum: of the scaled gradient.
         weight_decay: added to the gradient of weights.

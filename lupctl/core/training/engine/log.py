@@ -1,4 +1,4 @@
-"""What a training loop measures and writes down while it runs."""
+"""Logging of a training loop: losses, throughput and scores."""
 
 import sys
 import time
@@ -28,9 +28,9 @@ class LoopLog:
         batch: images per step over all devices.
         steps_per_epoch: converts steps to epochs.
         is_writer: whether this process writes the file.
-        progress: told about damaged images.
-        damaged: images passed over before.
-        board: takes every row too.
+        progress: warns about damaged images.
+        damaged: images skipped before.
+        board: also gets every row.
     """
 
     def __init__(
@@ -56,14 +56,14 @@ class LoopLog:
         self.damaged = set(damaged)
 
     def note_damage(self, damaged: tuple[str, ...]) -> None:
-        """Says which images could not be read and were passed over, each once in a run."""
+        """Warns about images that could not be read and were skipped, once per image and run."""
         for line in damaged:
             if line not in self.damaged:
-                self._progress.warn(f"passed over: {line}")
+                self._progress.warn(f"skipped: {line}")
         self.damaged.update(damaged)
 
     def share_damage(self) -> None:
-        """Lets every process know of all images passed over."""
+        """Shares the list of skipped images among all processes."""
         self.damaged = gather_texts(self.damaged)
 
     def add(self, **values: Tensor) -> None:
@@ -72,13 +72,13 @@ class LoopLog:
         self.meter.step()
 
     def write_step(self, done: int, *, rate: float, is_due: bool, bar: Task) -> None:
-        """Writes a row every ten steps, at the end, and when one is due; refuses a loss that is no number.
+        """Writes a row every ten steps, at the end, and when one is due; refuses a loss that is not finite.
 
         Args:
             done: steps done.
             rate: learning rate of the last one.
-            is_due: whether a row is wanted whatever the step, as before a state is saved.
-            bar: takes a short note.
+            is_due: whether to write a row whatever the step, as before a state is saved.
+            bar: shows a short note.
 
         Raises:
             DataError: a mean is NaN or infinite.
@@ -96,7 +96,7 @@ class LoopLog:
         self._say_now_and_then(done, f"{state}, waiting for data {speed['data_wait']:.0%}", speed["images_per_s"])
 
     def _say_now_and_then(self, done: int, state: str, images_per_s: float) -> None:
-        """A line every minute where no bar tells of the run, as in the log of a batch system."""
+        """Prints a line every minute if no bar shows the progress, as in the log of a batch system."""
         if sys.stderr.isatty() or time.monotonic() - self._said_at < LINE_EVERY_S or images_per_s <= 0:
             return
         self._said_at = time.monotonic()
@@ -105,21 +105,21 @@ class LoopLog:
         self._progress.say(f"step {done} of {self._total}: {state}, {left} left")
 
     def write_probe(self, done: int, scores: Mapping[str, float]) -> None:
-        """Writes what a probe found, and says it; nothing where it found nothing, as in other processes."""
+        """Writes and prints the scores of a probe; does nothing without scores, as in other processes."""
         if scores:
             self.write_row({"step": done, "epoch": max(done - 1, 0) // self._steps_per_epoch, **scores})
             found = ", ".join(f"{name.removeprefix('probe_')} {value:.4f}" for name, value in scores.items())
             self._progress.say(f"probe after step {done}: {found}")
 
     def write_scores(self, done: int, scores: Mapping[str, float], *, dataset: str | None) -> None:
-        """Writes what an evaluation found, and says it; with the dataset's name where there are several."""
+        """Writes and prints the scores of an evaluation, with the dataset's name if there are several."""
         named = {} if dataset is None else {"dataset": dataset}
         self.write_row({"step": done, "epoch": (done - 1) // self._steps_per_epoch, **named, **scores})
         where = "" if dataset is None else f" on {dataset}"
         self._progress.say(f"after step {done}{where}: mAP {scores['map']:.4f}, rank-1 {scores['rank1']:.4f}")
 
     def check_weights(self, network: nn.Module, *, done: int, rate: float) -> None:
-        """Refuses to keep weights that are no numbers; the loss shows them one step too late.
+        """Refuses to save weights that are not finite; the loss shows them one step too late.
 
         Raises:
             DataError: one is NaN or infinite.
@@ -129,7 +129,7 @@ class LoopLog:
         check_finite({"a weight": float(worst)}, step=done, rate=rate, last_good=last_good)
 
     def write_row(self, row: Mapping[str, Any]) -> None:
-        """Appends a row to the metrics, in the process that writes them."""
+        """Appends a row to the metrics, in the process that writes the file."""
         if self._metrics is not None:
             self._metrics.write(row)
         if self._board is not None:

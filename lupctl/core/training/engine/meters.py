@@ -1,4 +1,4 @@
-"""Where the time of a training loop goes, and what a line about it says."""
+"""Throughput and running means of a training loop."""
 
 import math
 import time
@@ -11,7 +11,7 @@ from lupctl.core.system.jobs.messages import average_
 
 
 class LoopMeter:
-    """Throughput and waiting of a loop, over the steps since the last reading.
+    """Throughput and waiting time of a loop, over the steps since the last reading.
 
     Args:
         batch: images per step over all devices.
@@ -25,11 +25,11 @@ class LoopMeter:
         self._waiting_since = 0.0
 
     def wait(self) -> None:
-        """Marks that the loop now waits for data."""
+        """Marks the start of waiting for data."""
         self._waiting_since = time.perf_counter()
 
     def work(self) -> None:
-        """Marks that the data has come."""
+        """Marks the arrival of the data."""
         self._waited_s += time.perf_counter() - self._waiting_since
 
     def step(self) -> None:
@@ -37,7 +37,7 @@ class LoopMeter:
         self._steps += 1
 
     def read(self) -> dict[str, float]:
-        """Images per second and the share of time spent waiting for data; begins a new reading."""
+        """Images per second and the share of time spent waiting for data; starts a new reading."""
         now = time.perf_counter()
         passed = max(now - self._started_at, 1e-9)
         values = {
@@ -74,13 +74,13 @@ class Means:
 
 
 def check_finite(values: dict[str, float], *, step: int, rate: float, last_good: str) -> None:
-    """Stops a run whose loss is no number any more.
+    """Stops a run whose loss is no longer finite.
 
     Args:
         values: means since the last check.
         step: steps done.
         rate: learning rate of the last one.
-        last_good: what can be continued from, for the message.
+        last_good: the state to continue from, for the message.
 
     Raises:
         DataError: one of them is NaN or infinite.
@@ -89,5 +89,5 @@ def check_finite(values: dict[str, float], *, step: int, rate: float, last_good:
         if not math.isfinite(value):
             raise DataError(
                 f"{name} became {value} by step {step} at learning rate {rate:.3g}; last good state: {last_good}",
-                hint="a smaller rate, as in --set optim.lr=..., and another --out",
+                hint="use a smaller rate, as in --set optim.lr=..., and another --out",
             )

@@ -21,15 +21,14 @@ def build_optimizer(
     vector_rate: float = 1.0,
     vector_decay: float = 1.0,
 ) -> torch.optim.Optimizer:
-    """An optimizer over all given parameters, biases and batch norm included, as LUPerson's recipes do.
+    """An optimizer over all given parameters, including biases and batch norm, as in LUPerson's recipes.
 
     Args:
-        parameters: those without gradient are left out.
+        parameters: those that require no gradient are left out.
         name: sgd, adam (decay added to the gradient), adamw (decoupled decay) or lars.
         lr, weight_decay: replaced at every step by `set_rates`.
         momentum: of sgd and lars; the others keep their usual 0.9 and 0.999.
-        vector_rate, vector_decay: what both are multiplied by for parameters of one dimension; lars has no decay for
-            those in any case.
+        vector_rate, vector_decay: factors on both for parameters of one dimension; lars never applies decay to those.
     """
     groups = parameter_groups(parameters, vector_rate=vector_rate, vector_decay=vector_decay)
     fused = all(parameter.is_cuda for group in groups for parameter in group["params"])

@@ -1,4 +1,4 @@
-"""A run's folder: what lets it go on, what it says of itself, and that only one process works in it."""
+"""A run's folder: the state to continue from, the facts of the run, and a lock against a second process."""
 
 import json
 import tomllib
@@ -58,15 +58,15 @@ class RunFolder:
         return self.path / RUN_NAME
 
     def is_finished(self) -> bool:
-        """Whether the run came to its end."""
+        """Whether the run is finished."""
         return self.facts.is_file() and self.checkpoint.is_file()
 
     def has_begun(self) -> bool:
-        """Whether a recipe lies here."""
+        """Whether there is a recipe in the folder."""
         return self.recipe.is_file()
 
     def find_strays(self) -> list[Path]:
-        """Weights and states that lie here, whosever they are."""
+        """Weights and states in the folder, whatever run they are from."""
         return [path for path in (self.checkpoint, self.method, self.resume) if path.exists()]
 
     def clear(self) -> None:
@@ -91,17 +91,17 @@ class RunFolder:
             path.unlink(missing_ok=True)
 
     def clear_partials(self) -> None:
-        """Removes halves of files that a killed process left; the folder must be held."""
+        """Removes partial files that a killed process left behind; the folder must be locked."""
         for path in self.path.glob(".*.part"):
             path.unlink(missing_ok=True)
 
-    def write_story(self, story: Mapping[str, Any], text: str) -> None:
-        """Writes what the run is made from: the fingerprints of its inputs, then the resolved recipe."""
-        write_text(self.path / INPUTS_NAME, json.dumps(story["inputs"], indent=2, sort_keys=True) + "\n")
+    def write_setup(self, tables: Mapping[str, Any], text: str) -> None:
+        """Writes the set-up of the run: the fingerprints of its inputs, then the resolved recipe."""
+        write_text(self.path / INPUTS_NAME, json.dumps(tables["inputs"], indent=2, sort_keys=True) + "\n")
         write_text(self.recipe, text)
 
-    def read_story(self) -> dict[str, Any]:
-        """What the run that lies here is made from: tables `recipe` and `inputs`.
+    def read_setup(self) -> dict[str, Any]:
+        """The set-up of the run in this folder: tables `recipe` and `inputs`.
 
         Raises:
             DataError: one of the files is damaged.
@@ -116,11 +116,11 @@ class RunFolder:
         return {"recipe": recipe, "inputs": inputs}
 
     def read_facts(self) -> dict[str, Any]:
-        """What a finished run says of itself."""
+        """The facts that a finished run recorded."""
         return read_run(self.path)
 
     def describe_last_good(self) -> str:
-        """What can be continued from, in words."""
+        """The state to continue from, as text."""
         return f"{self.resume}" if self.resume.is_file() else "none yet"
 
     def write_facts(self, facts: Mapping[str, Any]) -> None:
@@ -133,7 +133,7 @@ class RunFolder:
             try:
                 torch.save(dict(state), stream)
             except RuntimeError as error:
-                # torch's zip writer complains of its own position after a write that failed; the reason lies below.
+                # After a failed write, torch's zip writer complains about its own position; the cause is the context.
                 if isinstance(error.__context__, OSError):
                     raise error.__context__ from error
                 raise
@@ -155,15 +155,15 @@ class RunFolder:
             ) from error
         missing = [key for key in STATE_KEYS if key not in state] if isinstance(state, dict) else list(STATE_KEYS)
         if missing:
-            raise FormatError(f"{self.resume}: not the state of a run, {', '.join(missing)} missing", hint=hint)
+            raise FormatError(f"{self.resume}: not the state of a run ({', '.join(missing)} missing)", hint=hint)
         return dict(state)
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Holds the folder against a second process; the system lets go of it when this one dies.
+        """Locks the folder against a second process; the system releases the lock when this one dies.
 
         Raises:
-            UsageError: another process works here.
+            UsageError: another process is using the folder.
         """
         with ExitStack() as stack:
             with disk_errors_named(self.path):
@@ -178,11 +178,11 @@ class RunFolder:
 
 
 class Metrics:
-    """`metrics.jsonl`: one object per line, in step order; after a resume what lies beyond it is dropped.
+    """`metrics.jsonl`: one object per line, in step order; rows after the state that a run resumes from are dropped.
 
     Args:
         path: the run's folder.
-        step: the first step that will be written.
+        step: steps done before.
     """
 
     def __init__(self, path: Path, *, step: int) -> None:

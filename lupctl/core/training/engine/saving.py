@@ -1,4 +1,4 @@
-"""Writing a run's state while the loop goes on."""
+"""Saving a run's state while the loop continues."""
 
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -10,9 +10,9 @@ from lupctl.core.training.engine.runs import RunFolder
 
 
 class StateWriter:
-    """Writes `resume.pt` from a thread; the loop waits for the copy to host memory and no longer.
+    """Writes `resume.pt` from a thread; the loop only waits for the copy to host memory.
 
-    One state is on its way to the disk at a time: the next save waits for the one before.
+    Only one state is being written at a time: the next save waits for the one before.
 
     Args:
         folder: the run.
@@ -24,16 +24,16 @@ class StateWriter:
         self._pending: Future[None] | None = None
 
     def save(self, state: Mapping[str, Any]) -> None:
-        """Copies a state and begins to write it.
+        """Copies a state and starts to write it.
 
         Raises:
-            DataError: the state before could not be written; what lay on the disk is still there.
+            DataError: the previous state could not be written; the one on disk before it is still there.
         """
         self.join()
         self._pending = self._thread.submit(self._folder.save_state, copy_to_host(state))
 
     def poll(self) -> None:
-        """Raises what the thread met, without waiting for it.
+        """Raises an error of the thread, without waiting for it.
 
         Raises:
             DataError: the disk is full or refuses the write.
@@ -52,12 +52,12 @@ class StateWriter:
             pending.result()
 
     def close(self) -> None:
-        """Waits for the thread; what it met stays unsaid, for another error is on its way or `join` has told it."""
+        """Waits for the thread; drops its error, because another one is being raised or `join` has raised it."""
         self._thread.shutdown(wait=True)
 
 
 def copy_to_host(value: Any) -> Any:
-    """A copy of nested dicts, lists and tuples whose tensors lie in memory of their own on the CPU."""
+    """A copy of nested dicts, lists and tuples whose tensors are in separate memory on the CPU."""
     if isinstance(value, Tensor):
         return value.detach().to("cpu", copy=True)
     if isinstance(value, Mapping):

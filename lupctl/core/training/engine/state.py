@@ -1,4 +1,4 @@
-"""Continuing a run: what is kept, and what must not have changed."""
+"""Continuing a run: the state that is kept, and the settings that must not change."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -15,44 +15,44 @@ from lupctl.core.workspace import RECIPE_NAME
 
 
 def begin_run(folder: RunFolder, tables: Mapping[str, Any], text: str, *, force: bool, progress: Progress) -> bool:
-    """Decides whether a run starts, continues or is finished, and leaves its recipe in the folder.
+    """Decides whether a run starts, continues or is finished, and writes its recipe to the folder.
 
     Args:
-        folder: held by this process.
+        folder: locked by this process.
         tables: the resolved recipe and the fingerprints of the data, as nested tables.
         text: the recipe as TOML.
-        force: removes a run that lies here.
-        progress: told what was decided.
+        force: removes the run in the folder.
+        progress: reports the decision.
 
     Returns:
-        False when the same run is finished already.
+        False when the same run is already finished.
 
     Raises:
-        UsageError: a run with another recipe or other data lies here, or weights without a recipe.
+        UsageError: the folder has a run with another recipe or other data, or weights without a recipe.
     """
     folder.clear_partials()
     if force:
         folder.clear()
     if folder.has_begun():
-        difference = first_difference(folder.read_story(), tables)
+        difference = first_difference(folder.read_setup(), tables)
         if difference is not None:
             key, before, after = difference
             raise UsageError(
-                f"{folder.path}: holds a run with {key} = {before!r}, now it is {after!r}",
-                hint="go on with the old value, name another --out, or start over with --force",
+                f"{folder.path}: contains a run with {key} = {before!r}, but now it is {after!r}",
+                hint="continue with the old value, name another --out, or start over with --force",
             )
         if folder.is_finished():
-            progress.say(f"{folder.path}: finished already; --force trains again")
+            progress.say(f"{folder.path}: already finished; --force trains again")
             return False
         progress.say(f"{folder.path}: continuing")
         return True
     strays = folder.find_strays()
     if strays:
         raise UsageError(
-            f"{strays[0]}: lies here without the {RECIPE_NAME} of the run it came from",
+            f"{strays[0]}: found without the {RECIPE_NAME} of its run",
             hint="name another --out, or overwrite it with --force",
         )
-    folder.write_story(tables, text)
+    folder.write_setup(tables, text)
     return True
 
 
@@ -60,16 +60,16 @@ def begin_run(folder: RunFolder, tables: Mapping[str, Any], text: str, *, force:
 def claimed_run(
     folder: RunFolder, tables: Mapping[str, Any], text: str, *, force: bool, progress: Progress
 ) -> Iterator[bool]:
-    """Holds a run's folder and begins the run, in process 0 of the job; all processes get its answer.
+    """Locks a run's folder and starts the run, in process 0 of the job; all processes get its answer.
 
     Args:
         folder, tables, text, force, progress: as for `begin_run`.
 
     Returns:
-        False when the same run is finished already.
+        False when the same run is already finished.
 
     Raises:
-        UsageError: the folder is in use or holds another run; raised in every process.
+        UsageError: the folder is in use or contains another run; raised in every process.
     """
     with ExitStack() as held:
 
@@ -83,7 +83,7 @@ def claimed_run(
 def pack_state(
     step: int, model: nn.Module, optimizer: torch.optim.Optimizer, *, damaged: Iterable[str] = ()
 ) -> dict[str, Any]:
-    """Everything a run needs to go on after `step` steps; `damaged` names the images passed over so far."""
+    """Everything a run needs to continue after `step` steps; `damaged` names the images skipped so far."""
     return {
         "step": step,
         "model": model.state_dict(),
@@ -94,10 +94,10 @@ def pack_state(
 
 
 def restore_state(folder: RunFolder, model: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[int, tuple[str, ...]]:
-    """Brings model and optimizer to where the run was left.
+    """Restores model and optimizer to the point where the run stopped.
 
     Returns:
-        steps done, 0 for a fresh run; and the images passed over so far.
+        steps done, 0 for a fresh run; and the images skipped so far.
     """
     state = folder.load_state()
     if state is None:
@@ -126,13 +126,13 @@ def first_difference(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str
 
 
 def is_due(done: int, steps_per_epoch: int, every_epochs: int) -> bool:
-    """Whether an epoch ends with step `done` that is one of every so many; never with 0."""
+    """Whether step `done` ends an epoch whose number is a multiple of `every_epochs`; never with 0."""
     return every_epochs > 0 and done % (steps_per_epoch * every_epochs) == 0
 
 
 def running_statistics(module: nn.Module) -> list[torch.Tensor]:
     """Batch norm's running means and variances.
 
-    Their update is linear, so the mean over processes at any later time is what one process would have counted.
+    Their update is linear, so the mean over processes at any later time is what one process would have computed.
     """
     return [value for name, value in module.named_buffers() if name.endswith(("running_mean", "running_var"))]

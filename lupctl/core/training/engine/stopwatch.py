@@ -1,4 +1,4 @@
-"""Where the time of a step goes."""
+"""Time spent in each section of a step."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -10,15 +10,15 @@ Clock = Callable[[str], AbstractContextManager[None]]
 
 
 def untimed(name: str) -> AbstractContextManager[None]:
-    """A clock that does not look."""
+    """A clock that measures nothing."""
     return nullcontext()
 
 
 class Stopwatch:
-    """Adds up the seconds of named sections; a section inside another counts for itself alone.
+    """Adds up the seconds of named sections; a section inside another counts only for itself.
 
     Args:
-        device: is waited for at both ends of a section, so that its work counts where it was asked for.
+        device: waited for at both ends of a section, so that its work counts in the section that started it.
 
     Attributes:
         seconds: by name.
@@ -31,19 +31,19 @@ class Stopwatch:
         self.seconds: dict[str, float] = {}
 
     def __call__(self, name: str) -> AbstractContextManager[None]:
-        """A section of that name."""
+        """A section with this name."""
         return self._section(name)
 
     @contextmanager
     def _section(self, name: str) -> Iterator[None]:
-        self._turn(name)
+        self._switch(name)
         try:
             yield
         finally:
-            self._turn(None)
+            self._switch(None)
 
-    def _turn(self, name: str | None) -> None:
-        """Books the time since the last turn on the section that was open, then opens or closes one."""
+    def _switch(self, name: str | None) -> None:
+        """Adds the time since the last switch to the open section, then opens or closes one."""
         if self._device.type == "cuda":
             torch.cuda.synchronize(self._device)
         now = time.perf_counter()

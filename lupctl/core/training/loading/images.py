@@ -1,4 +1,4 @@
-"""Images of packs and of plain folders as data sets, and images of any sizes in one tensor."""
+"""Images of packs and of plain folders as data sets."""
 
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
@@ -12,7 +12,7 @@ from lupctl.core.formats.images.codec import decode_rgb
 from lupctl.core.formats.pack.read import Pack, Place
 from lupctl.core.system.strings import build_column
 
-# A damaged image is replaced by the next row of its pack; a run of damage this long is a damaged pack.
+# A damaged image is replaced by the next row of its pack; this many damaged images in a row mean a damaged pack.
 REPLACEMENT_TRIES = 16
 
 Found = tuple[Pack, Place]
@@ -22,7 +22,7 @@ class PackImages:
     """Chosen rows of one or more packs as one data set.
 
     Args:
-        packs: in the order that numbers the rows.
+        packs: in the order in which their rows are numbered.
         rows: (N) rows of the concatenated packs; None takes all.
     """
 
@@ -47,31 +47,31 @@ class PackImages:
         return sizes
 
     def find(self, indices: NDArray[np.int64]) -> list[Found]:
-        """Where each of some images lies, looked up together."""
+        """Where each of the given images is, looked up together."""
         found: dict[int, Found] = {}
-        for pack, places, rows in self._split(indices):
-            found.update(zip(places.tolist(), zip(repeat(pack), pack.find(rows), strict=False), strict=False))
-        return [found[place] for place in range(len(indices))]
+        for pack, chosen, rows in self._split(indices):
+            found.update(zip(chosen.tolist(), zip(repeat(pack), pack.find(rows), strict=False), strict=False))
+        return [found[position] for position in range(len(indices))]
 
     def decode(self, index: int, found: Found | None = None) -> NDArray[np.uint8]:
         """(H, W, 3) RGB pixels of image `index`.
 
         Args:
             index: from 0 to N-1.
-            found: what `find` gave for it, where that is known.
+            found: the result of `find` for it, if known.
 
         Raises:
-            CorruptImageError: the bytes are not those that were packed, or no image.
+            CorruptImageError: the bytes are not those that were packed, or not an image.
         """
         if found is None:
-            pack, row = self._place(index)
+            pack, row = self._locate(index)
             return decode_rgb(pack.read(row))
         pack, place = found
         return decode_rgb(pack.read_place(place))
 
     def describe(self, index: int) -> str:
-        """Pack, row and name of image `index`, for a person."""
-        pack, row = self._place(index)
+        """Pack, row and name of image `index`, for messages."""
+        pack, row = self._locate(index)
         return f"{pack.path}: image {row} ({pack.samples.name[row]})"
 
     def decode_or_next(self, index: int, found: Found | None = None) -> tuple[int, NDArray[np.uint8], list[str]]:
@@ -79,39 +79,39 @@ class PackImages:
 
         Args:
             index: from 0 to N-1.
-            found: what `find` gave for it, where that is known.
+            found: the result of `find` for it, if known.
 
         Returns:
-            the index that was read, its pixels, and what was wrong with the ones passed over.
+            the index that was read, its pixels, and the errors of the images skipped before it.
 
         Raises:
-            DataError: too many in a row are damaged.
+            DataError: too many images in a row are damaged.
         """
         damage: list[str] = []
         for offset in range(min(REPLACEMENT_TRIES, len(self))):
-            place = (index + offset) % len(self)
+            chosen = (index + offset) % len(self)
             try:
-                return place, self.decode(place, None if offset else found), damage
+                return chosen, self.decode(chosen, None if offset else found), damage
             except CorruptImageError as error:
                 damage.append(error.message)
         raise DataError(
-            f"{damage[0]}; so are the {len(damage) - 1} images after it", hint="lupctl data verify PACK --deep"
+            f"{damage[0]}; the {len(damage) - 1} images after it are damaged too", hint="lupctl data verify PACK --deep"
         )
 
-    def _place(self, index: int) -> tuple[Pack, int]:
-        """The pack that an image lies in, and its row there."""
+    def _locate(self, index: int) -> tuple[Pack, int]:
+        """The pack of an image, and its row there."""
         row = int(self.rows[index])
         number = bisect_right(self._starts, row) - 1
         return self._packs[number], row - self._starts[number]
 
     def _split(self, indices: NDArray[np.int64]) -> Iterator[tuple[Pack, NDArray[np.int64], NDArray[np.int64]]]:
-        """Each pack that some images lie in, their places among the indices, and their rows in it."""
+        """Each pack with any of the images, their positions among the indices, and their rows in it."""
         rows = self.rows[indices]
         owners = np.searchsorted(self._starts, rows, side="right") - 1
         for number, pack in enumerate(self._packs):
-            places = np.flatnonzero(owners == number)
-            if len(places):
-                yield pack, places, rows[places] - self._starts[number]
+            chosen = np.flatnonzero(owners == number)
+            if len(chosen):
+                yield pack, chosen, rows[chosen] - self._starts[number]
 
 
 class FileImages:
@@ -132,14 +132,14 @@ class FileImages:
         return self._paths[index]
 
     def bound(self, indices: NDArray[np.int64]) -> tuple[int, int]:
-        """Nothing is known before decoding."""
+        """The least bound: sizes are unknown before decoding."""
         return 1, 1
 
     def decode(self, index: int) -> NDArray[np.uint8]:
         """(H, W, 3) RGB pixels of image `index`.
 
         Raises:
-            CorruptImageError: the file is no image.
+            CorruptImageError: the file is not an image.
         """
         with open(self._paths[index], "rb") as stream:  # noqa: PTH123 - a str per image, not a Path
             encoded = stream.read()

@@ -1,4 +1,4 @@
-"""Classes to train on, from the person numbers of one or more packs."""
+"""Training classes from the person numbers of one or more packs."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,8 +13,8 @@ class Labels:
     """The classes of N images of one or more packs.
 
     Args:
-        label: (N) int64, 0 to C - 1, the packs one after the other; -1 where nobody is known.
-        persons: of each pack, the person numbers that its classes stand for, rising; C in all.
+        label: (N) int64, 0 to C - 1, the packs one after the other; -1 where the person is unknown.
+        persons: for each pack, the person numbers of its classes, ascending; C in all.
     """
 
     label: NDArray[np.int64]
@@ -27,12 +27,12 @@ class Labels:
 
 
 def label_persons(persons: Sequence[NDArray[np.int64]]) -> Labels:
-    """Classes for the person numbers of some packs' images, whatever gaps there are.
+    """Classes without gaps for the person numbers of several packs' images.
 
-    Classes follow the order of the packs, then of the numbers; a person of one pack is nobody of another.
+    Classes follow the order of the packs, then of the numbers; persons of different packs are always different.
 
     Args:
-        persons: of each pack, the (n) persons of its images; negative where nobody is known.
+        persons: for each pack, the (n) persons of its images; negative where the person is unknown.
 
     >>> labels = label_persons([np.array([7, 2, -1, 7]), np.array([2])])
     >>> labels.label.tolist(), [pack.tolist() for pack in labels.persons]
@@ -46,18 +46,18 @@ def label_persons(persons: Sequence[NDArray[np.int64]]) -> Labels:
 
 
 def number_apart(columns: Sequence[NDArray[Any]]) -> tuple[NDArray[np.int64], tuple[NDArray[Any], ...]]:
-    """Numbers from 0 for the values of some packs' columns; equal values of different packs get different ones.
+    """Numbers from 0 for the values in several packs' columns; equal values of different packs get different numbers.
 
     Args:
-        columns: of each pack, (n) integers.
+        columns: for each pack, (n) integers.
 
     Returns:
-        (N) the numbers, the packs one after the other; and of each pack the values they stand for, rising.
+        (N) the numbers, the packs one after the other; and for each pack the values they stand for, ascending.
     """
     numbers, values, first = [np.empty(0, np.int64)], list[NDArray[Any]](), 0
     for column in columns:
-        different, place = np.unique(column, return_inverse=True)
-        numbers.append(place.reshape(-1).astype(np.int64) + first)
+        different, number = np.unique(column, return_inverse=True)
+        numbers.append(number.reshape(-1).astype(np.int64) + first)
         values.append(different)
         first += len(different)
     return np.concatenate(numbers), tuple(values)

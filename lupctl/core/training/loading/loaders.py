@@ -1,4 +1,4 @@
-"""From rows of packs to batches of decoded pixels, by worker processes that share no state with the loop."""
+"""Batches of decoded pixels from rows of packs, made by worker processes that share no state with the loop."""
 
 import atexit
 import signal
@@ -43,11 +43,11 @@ class Batch:
 
     Args:
         pixels: (B, H, W, 3) uint8 RGB; each image in the top left corner of its slot.
-        rows: (B) int64 rows of the data set that were really read; what the images show is known by them.
-        keys: (B) int64, what the draws of these images are keyed by; below 2**32.
-        views: what was drawn for each view, in the order of the view plans; their sizes may differ.
+        rows: (B) int64 rows of the data set that were actually read; labels are looked up by them.
+        keys: (B) int64, the keys of these images' draws; below 2**32.
+        views: the draws of each view, in the order of the view plans; their sizes may differ.
         damaged: rows that could not be decoded and were replaced.
-        slot: in a worker, what the pixels lie in.
+        slot: in a worker, the slot that contains the pixels.
     """
 
     pixels: Tensor
@@ -58,9 +58,9 @@ class Batch:
     slot: Slot | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        """What travels from a worker: pixels through shared memory, the small rest by value.
+        """What a worker sends: pixels through shared memory, the small rest by value.
 
-        Every tensor would be a shared file of its own, which costs more than its few hundred bytes.
+        As tensors, each would be a separate shared file, which costs more than its few hundred bytes.
         """
         return {
             "pixels": self.pixels if self.slot is None else self.slot.message(self.pixels),
@@ -97,7 +97,7 @@ class Batch:
         )
 
     def record_stream(self, stream: torch.cuda.Stream) -> None:
-        """Keeps its memory from being used again before the stream has come this far."""
+        """Keeps its memory from being reused before the stream has reached this point."""
         for tensor in (self.pixels, self.rows, self.keys):
             tensor.record_stream(stream)
         for view in self.views:
@@ -112,8 +112,8 @@ class StepDataset(Dataset[Batch]):
         order: which rows each step sees.
         plans: one per view of an image.
         seed: the recipe's seed.
-        rank, processes: this process takes every `processes`-th image of a batch, beginning at `rank`.
-        policy_steps: AutoAugment's probability falls from 1 to 0 over so many steps; 0 does without.
+        rank, processes: this process takes every `processes`-th image of a batch, starting at `rank`.
+        policy_steps: number of steps in which AutoAugment's probability falls from 1 to 0; 0 turns it off.
     """
 
     def __init__(
@@ -135,17 +135,17 @@ class StepDataset(Dataset[Batch]):
         wanted = self._order.rows(step)[self._rank :: self._processes]
         rows, damaged = wanted.copy(), list[str]()
         epoch = self._order.epoch_of(step)
-        # Keyed by the row or place that was asked for, so that a damaged image does not move its neighbours' draws.
+        # Keyed by the requested row or position, so that a damaged image does not change its neighbours' draws.
         keys = self._order.draw_keys(step)[self._rank :: self._processes].copy()
         share = fading_probability(step, self._policy_steps)
         policy = draw_policy(keys, seed=self._seed, epoch=epoch, probability=share).tolist() if share else []
 
         def read() -> Iterator[NDArray[np.uint8]]:
-            for place, (row, found) in enumerate(zip(wanted.tolist(), self._images.find(wanted), strict=True)):
+            for position, (row, found) in enumerate(zip(wanted.tolist(), self._images.find(wanted), strict=True)):
                 self.slots.note(row)
-                rows[place], image, damage = self._images.decode_or_next(row, found)
+                rows[position], image, damage = self._images.decode_or_next(row, found)
                 damaged.extend(damage)
-                yield apply_policy(image, policy[place]) if policy else image
+                yield apply_policy(image, policy[position]) if policy else image
 
         pixels, size, slot = stack_images(read(), self.slots, count=len(wanted), bound=self._images.bound(wanted))
         views = draw_views(self._plans, size, keys, seed=self._seed, epoch=epoch)
@@ -159,7 +159,7 @@ class StepDataset(Dataset[Batch]):
         )
 
     def describe(self, image: int) -> str:
-        """Where image `image` of the data set lies."""
+        """Location of image `image` of the data set, for messages."""
         return self._images.describe(image)
 
 
@@ -170,7 +170,7 @@ class ChunkDataset(Dataset[Batch]):
         images: the data set.
         plan: resize and normalisation; nothing random.
         chunk: images per item.
-        lenient: a file that is no image becomes a black one, and is named among the damaged as `INDEX: reason`.
+        lenient: a file that is not an image becomes a black one, and is listed in `damaged` as `INDEX: reason`.
     """
 
     def __init__(self, images: PackImages | FileImages, plan: ViewPlan, *, chunk: int, lenient: bool = False) -> None:
@@ -207,7 +207,7 @@ class ChunkDataset(Dataset[Batch]):
         )
 
     def describe(self, image: int) -> str:
-        """Where image `image` of the data set lies."""
+        """Location of image `image` of the data set, for messages."""
         return self._images.describe(image)
 
 
@@ -219,10 +219,10 @@ def open_loader(
     Raises:
         DataError: a pack is damaged, or a worker process died.
     """
-    # Workers are forked, also by a process that was not: a child that PyTorch's launcher spawned would otherwise spawn
-    # them too, each with an interpreter and a copy of the pack's columns of its own. Where OpenCV has started threads
-    # of its own, as packing in this process does, a forked copy would wait for threads that do not exist; ending them
-    # here is safe, and one thread per worker is what we want.
+    # Workers are forked, even by a process that was spawned: a child of PyTorch's launcher would otherwise spawn them
+    # too, each with its own interpreter and its own copy of the pack's columns. If OpenCV has started threads, as
+    # packing in this process does, a forked copy would wait for threads that do not exist; stopping them here is safe,
+    # and we need only one thread per worker.
     cv2.setNumThreads(1)
     dataset.slots.watch(workers)
     loader: DataLoader[Batch | LupError] = DataLoader(
@@ -235,22 +235,22 @@ def open_loader(
         prefetch_factor=4 if workers else None,
         worker_init_fn=_start_worker,
     )
-    # torch raises a worker's death in whatever the loop is doing, in the middle of a message too. It looks for dead
-    # workers whenever it waits for them as well, and that is where the loop can be told.
+    # torch's signal handler raises a worker's death in whatever the loop is doing, even in the middle of a message. It
+    # also checks for dead workers whenever it waits for them, and that is where the loop can handle it.
     with child_handler_kept():
-        # Beginning here, and not at the first `next`, lets the workers decode while the caller builds its network.
+        # Starting here, and not at the first `next`, lets the workers decode while the caller builds its network.
         decoded = iter(loader)
     batches = raise_errors(decoded, dataset)
-    # Workers ignore SIGTERM, which is how Python ends those that are left at its own exit, and would wait for ever.
-    # A process that multiprocessing started, as those of a training job are, knows no atexit but finalizers; this one
-    # comes before those of the queues that tell the workers.
+    # Workers ignore SIGTERM, by which Python stops the remaining ones at its own exit, and Python would wait forever.
+    # A process that multiprocessing started, as in a training job, does not run atexit but finalizers; this one runs
+    # before those of the queues that notify the workers.
     atexit.register(close_if_open, weakref.ref(batches))
     Finalize(None, close_if_open, args=(weakref.ref(batches),), exitpriority=BEFORE_QUEUES)
     return batches
 
 
 def default_workers(device: torch.device) -> int:
-    """Worker processes when nobody says: a GPU leaves the cores to them, on a CPU the network needs most of them.
+    """Default number of worker processes: a GPU leaves the cores to them; on a CPU the network needs most of them.
 
     Processes of one machine share its cores.
     """

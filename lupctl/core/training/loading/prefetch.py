@@ -1,4 +1,4 @@
-"""Batches that are on the device before they are asked for."""
+"""Batches that are on the device before they are needed."""
 
 from collections.abc import Generator, Sequence
 from contextlib import closing
@@ -22,10 +22,10 @@ def load_on_device(
 
 
 def on_device(batches: Generator[Batch, None, None], device: torch.device) -> Generator[Batch, None, None]:
-    """The batches, each copied to the device while the one before it is worked on.
+    """The batches, each copied to the device while the one before it is processed.
 
-    The copies have a stream of their own beside the one that computes. One batch more than was asked for is taken from
-    the loader, whose errors come that much earlier. On a CPU there is nothing to copy, and the batches are passed on.
+    The copies run on a separate stream. One batch more than requested is taken from the loader, so its errors come one
+    batch earlier. On a CPU there is nothing to copy, and the batches are passed on.
 
     Args:
         batches: in pinned memory; closed with the generator.
@@ -35,11 +35,11 @@ def on_device(batches: Generator[Batch, None, None], device: torch.device) -> Ge
         if device.type == "cpu":
             yield from batches
             return
-        beside = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        copying = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         waiting: tuple[Batch, Event] | None = None
         for batch in batches:
-            with torch.cuda.stream(beside):
-                copied = batch.to(device), beside.record_event()
+            with torch.cuda.stream(copying):
+                copied = batch.to(device), copying.record_event()
             if waiting is not None:
                 yield _arrived(*waiting, device)
             waiting = copied
@@ -51,5 +51,5 @@ def _arrived(batch: Batch, copied: Event, device: torch.device) -> Batch:
     """The batch, for kernels that the caller starts from now on."""
     current = torch.cuda.current_stream(device)
     current.wait_event(copied)
-    batch.record_stream(current)  # its memory is the other stream's, which must not use it again too early
+    batch.record_stream(current)  # its memory belongs to the other stream, which must not reuse it too early
     return batch

@@ -1,4 +1,4 @@
-"""Which images a step sees: functions of (seed, epoch, step), of nothing else."""
+"""The images of each step, as a function of (seed, epoch, step) and nothing else."""
 
 from collections.abc import Sequence
 from functools import lru_cache
@@ -27,11 +27,11 @@ class StepOrder(Protocol):
         """(B) rows of the data set, the whole batch over all devices."""
 
     def draw_keys(self, step: int) -> NDArray[np.int64]:
-        """(B) numbers below 2**32 that tell the images of an epoch apart when their augmentation is drawn."""
+        """(B) numbers below 2**32 that key the draws of the images' augmentation within an epoch."""
 
 
 class ShuffledOrder:
-    """Every image once per epoch in a new order; the last images that fill no batch are left out.
+    """Every image once per epoch in a new order; the last images that do not fill a batch are left out.
 
     Args:
         count: images in the data set.
@@ -39,14 +39,14 @@ class ShuffledOrder:
         seed: the recipe's seed.
 
     Raises:
-        UsageError: there are fewer images than one batch holds.
+        UsageError: there are fewer images than one batch needs.
     """
 
     def __init__(self, count: int, *, batch: int, seed: int) -> None:
         if count < batch:
             raise UsageError(
-                f"data.batch = {batch} is more than the {count} images there are",
-                hint=f"a batch that fits: --set data.batch={max(2, 2 ** (count.bit_length() - 3))}",
+                f"data.batch = {batch} is larger than the number of images, {count}",
+                hint=f"choose a batch that fits: --set data.batch={max(2, 2 ** (count.bit_length() - 3))}",
             )
         self.steps_per_epoch = count // batch
         self._count, self._batch, self._seed = count, batch, seed
@@ -58,11 +58,11 @@ class ShuffledOrder:
 
     def rows(self, step: int) -> NDArray[np.int64]:
         """(B) rows of one step."""
-        epoch, place = divmod(step, self.steps_per_epoch)
-        return self._permutation(epoch)[place * self._batch : (place + 1) * self._batch]
+        epoch, position = divmod(step, self.steps_per_epoch)
+        return self._permutation(epoch)[position * self._batch : (position + 1) * self._batch]
 
     def draw_keys(self, step: int) -> NDArray[np.int64]:
-        """The rows: each comes once in an epoch."""
+        """The rows: each occurs once in an epoch."""
         return self.rows(step)
 
     def _permute(self, epoch: int) -> NDArray[np.int64]:
@@ -97,7 +97,7 @@ class PersonsImagesOrder:
         self._rows_of = group_rows(label, persons=persons)
         self._persons, self._images, self._seed = persons, images, seed
         # The number of batches varies a little from epoch to epoch with the order of the choice. A schedule needs one
-        # number, so every epoch has as many steps as images fill batches, and goes round again where it runs dry.
+        # number, so every epoch has as many steps as its images fill batches, and starts over if it runs out.
         usable = sum(max(len(rows) // images, 1) for rows in self._rows_of)
         self.steps_per_epoch = max(usable // persons, 1)
         self._cache: tuple[int, NDArray[np.int64]] | None = None
@@ -108,14 +108,14 @@ class PersonsImagesOrder:
 
     def rows(self, step: int) -> NDArray[np.int64]:
         """(P * K) rows of one step, the K images of a person side by side."""
-        epoch, place = divmod(step, self.steps_per_epoch)
+        epoch, position = divmod(step, self.steps_per_epoch)
         if self._cache is None or self._cache[0] != epoch:
             self._cache = (epoch, self._draw_epoch(epoch))
-        batch: NDArray[np.int64] = self._cache[1][place]
+        batch: NDArray[np.int64] = self._cache[1][position]
         return batch
 
     def draw_keys(self, step: int) -> NDArray[np.int64]:
-        """The rows: an image that comes twice in an epoch comes with the same augmentation."""
+        """The rows: an image that occurs twice in an epoch gets the same augmentation."""
         return self.rows(step)
 
     def _draw_epoch(self, epoch: int) -> NDArray[np.int64]:

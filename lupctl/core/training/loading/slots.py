@@ -1,8 +1,8 @@
-"""Shared memory in which decoding workers hand their batches over, and which they get back.
+"""Shared memory through which decoding workers pass their batches on, and which they reuse.
 
-A page of new shared memory costs the kernel about a third of what decoding the pixels that fill it does, and telling
-another process of it costs a connection. So a worker keeps a few slots, tells of each once, and fills it again as soon
-as nobody holds the pixels any more.
+A page of new shared memory costs the kernel about a third of the time of decoding the pixels that fill it, and
+announcing it to another process costs a connection. So a worker keeps a few slots, announces each once, and fills it
+again as soon as no one uses the pixels any more.
 """
 
 import uuid
@@ -19,20 +19,20 @@ from torch.utils.data import get_worker_info
 
 from lupctl.core.errors import DeviceError
 
-# Batches of one worker that may live at the same time; one beyond them is sent in memory of its own.
+# Batches of one worker that may exist at the same time; further ones are sent in separate memory.
 SLOTS = 64
 
 
 @dataclass(frozen=True)
 class SlotMessage:
-    """Where a batch is, as it travels between processes.
+    """The location of a batch, as it is sent between processes.
 
     Args:
-        owner: whose slots, as `WorkerSlots` names them.
-        slot: the one that is filled.
+        owner: the worker that owns the slots, as `WorkerSlots` names it.
+        slot: number of the filled slot.
         shape: of the pixels.
-        storage: (bytes) uint8 in shared memory; None where the receiver knows it already.
-        busy: (SLOTS) uint8 in shared memory, 1 while a batch lives in a slot; comes with the storage.
+        storage: (bytes) uint8 in shared memory; None if the receiver knows it already.
+        busy: (SLOTS) uint8 in shared memory, 1 while a batch is in a slot; sent with the storage.
     """
 
     owner: str
@@ -44,14 +44,14 @@ class SlotMessage:
 
 @dataclass
 class _Known:
-    """What a receiver knows of the slots of one worker."""
+    """What a receiver knows about the slots of one worker."""
 
     busy: Tensor
     storages: dict[int, Tensor] = field(default_factory=dict)
 
 
 # Workers that this process has received batches from, by the name of their loader. Unpickling, which torch does in
-# threads of its own, has nowhere else to look.
+# its own threads, has no other place to find them.
 _known: dict[str, dict[str, _Known]] = {}
 
 
@@ -59,7 +59,7 @@ class WorkerSlots:
     """Memory for batches: plain memory, or in a worker the worker's own slots.
 
     Attributes:
-        name: tells the loaders of one process apart.
+        name: identifies the loader among those of one process.
     """
 
     def __init__(self) -> None:
@@ -70,22 +70,22 @@ class WorkerSlots:
         self._reading: Tensor | None = None
 
     def watch(self, workers: int) -> None:
-        """Lets workers that are forked after this leave word of what they read."""
+        """Lets workers that are forked after this record what they read."""
         self._reading = _shared_bytes(8 * workers).view(torch.int64).fill_(-1) if workers else None
 
     def note(self, image: int) -> None:
-        """Leaves word, in a worker, of the image that it reads now."""
+        """In a worker, records the image that it is reading."""
         info = get_worker_info()
         if info is not None and self._reading is not None:
             self._reading.numpy()[info.id] = image  # a tenth of the time of torch's own
 
     def last_image(self, worker: int) -> int | None:
-        """The image that a worker left word of last, dead or alive."""
+        """The image that a worker, dead or alive, recorded last."""
         image = -1 if self._reading is None else int(self._reading[worker])
         return None if image < 0 else image
 
     def take(self, shape: tuple[int, ...]) -> tuple[Tensor, "Slot | None"]:
-        """A uint8 tensor with anything in it, and the slot that it lies in, if it does."""
+        """An uninitialised uint8 tensor, and the slot that it is in, if any."""
         info = get_worker_info()
         if info is None:
             return torch.empty(shape, dtype=torch.uint8), None
@@ -109,7 +109,7 @@ class WorkerSlots:
         self._busy[slot] = 0
 
     def message(self, slot: int, shape: tuple[int, ...]) -> SlotMessage:
-        """What the other side needs to find a slot's pixels; made when a batch is sent, for that side then knows."""
+        """The message by which the receiver finds a slot's pixels; only made to be sent: the receiver then knows it."""
         assert self._worker is not None, "only workers have slots"
         if slot in self._sent:
             return SlotMessage(self._worker, slot, shape, None, None)
@@ -119,62 +119,62 @@ class WorkerSlots:
 
 @dataclass(frozen=True)
 class Slot:
-    """A filled place in a worker's memory.
+    """A filled slot in a worker's memory.
 
     Args:
-        slots: the worker's.
-        number: of the slot.
+        slots: all slots of the worker.
+        number: of this slot.
     """
 
     slots: WorkerSlots
     number: int
 
     def message(self, pixels: Tensor) -> SlotMessage:
-        """What is sent in place of the pixels."""
+        """The message that is sent instead of the pixels."""
         return self.slots.message(self.number, tuple(pixels.shape))
 
     def release(self) -> None:
-        """Gives the memory back without sending it."""
+        """Frees the slot without sending it."""
         self.slots.release(self.number)
 
 
 def stack_images(
     images: Iterable[NDArray[np.uint8]], slots: WorkerSlots, *, count: int, bound: tuple[int, int] = (1, 1)
 ) -> tuple[Tensor, NDArray[np.int64], Slot | None]:
-    """Images of any sizes in one tensor, each in the top left corner of its place, zeros beside it.
+    """Images of any sizes in one tensor, each in the top left corner of its frame, padded with zeros.
 
-    Each is copied as soon as it is there, while the processor's cache still holds it.
+    Each is copied as soon as it is decoded, while it is still in the processor's cache.
 
     Args:
         images: (h, w, 3) each.
-        slots: gives the memory.
-        count: how many images there are, B.
-        bound: the greatest height and width as far as they are known; a larger image makes all places larger.
+        slots: provides the memory.
+        count: number of images, B.
+        bound: the greatest height and width where known; a larger image enlarges all frames.
 
     Returns:
-        (B, H, W, 3) uint8, the (B, 2) heights and widths, and the slot that the tensor lies in, if it does.
+        (B, H, W, 3) uint8, the (B, 2) heights and widths, and the slot that the tensor is in, if any.
     """
     shapes: list[tuple[int, ...]] = []
     stacked, slot = slots.take((count, *bound, 3))
-    places = stacked.numpy()
-    whole = places.shape[1:]
+    frames = stacked.numpy()
+    whole = frames.shape[1:]
     for number, image in enumerate(images):
         shapes.append(image.shape)
         if image.shape == whole:
-            places[number] = image
+            frames[number] = image
             continue
         height, width, _ = image.shape
         if height > whole[0] or width > whole[1]:
-            old, old_slot = places, slot
+            old, old_slot = frames, slot
             stacked, slot = slots.take((count, max(height, whole[0]), max(width, whole[1]), 3))
-            places = stacked.numpy()
-            places[:number] = 0
-            places[:number, : whole[0], : whole[1]] = old[:number]
-            whole = places.shape[1:]
+            frames = stacked.numpy()
+            frames[:number] = 0
+            frames[:number, : whole[0], : whole[1]] = old[:number]
+            whole = frames.shape[1:]
             if old_slot is not None:
                 old_slot.release()
-        places[number] = 0
-        places[number, :height, :width] = image
+        frames[number] = 0
+        frames[number, :height, :width] = image
     return stacked, np.array(shapes, dtype=np.int64)[:, :2], slot
 
 
@@ -191,7 +191,7 @@ def receive(message: SlotMessage) -> Tensor:
 
 
 def forget(slots: WorkerSlots) -> None:
-    """Lets go of the memory of a loader that has ended; batches that are still held keep theirs."""
+    """Releases the memory of a loader that has ended; batches that are still in use keep theirs."""
     _known.pop(slots.name, None)
 
 
@@ -202,6 +202,6 @@ def _shared_bytes(number: int) -> Tensor:
         reason = str(error).rpartition(": ")[2]
         raise DeviceError(
             f"no shared memory for a batch of {number / 2**20:.1f} MiB ({reason})",
-            hint="--workers 0 needs none; or give the machine, or its container, more of it (/dev/shm)",
+            hint="use --workers 0, which needs none, or give the machine or its container more (/dev/shm)",
         ) from error
     return torch.empty(0, dtype=torch.uint8).set_(storage, 0, (number,), (1,))

@@ -1,4 +1,4 @@
-"""Endless streams of persons x images batches, cut into epochs by the number of images alone, as fast-reid does it."""
+"""Endless streams of persons x images batches, cut into epochs only by the number of images, as in fast-reid."""
 
 from bisect import bisect_right
 
@@ -13,9 +13,9 @@ _KEPT_PASSES = 2
 
 
 class PersonStream:
-    """fast-reid's "naive" identity sampler: one pass over all persons after the other.
+    """fast-reid's "naive" identity sampler: one pass over all persons after another.
 
-    How many batches a pass has depends on the order of the choice, so that epochs and passes do not begin together.
+    The number of batches in a pass depends on the order of the choice, so epochs and passes do not start together.
 
     Args:
         label: (N) int64, class of every image.
@@ -31,7 +31,7 @@ class PersonStream:
         self._rows_of = group_rows(label, persons=persons)
         self._persons, self._images, self._seed = persons, images, seed
         self.steps_per_epoch = max(len(label) // (persons * images), 1)
-        self._begins = [0]  # first step of every pass seen so far, and of the one behind
+        self._begins = [0]  # first step of every pass seen so far, and of the next one
         self._passes: dict[int, list[NDArray[np.int64]]] = {}
 
     def epoch_of(self, step: int) -> int:
@@ -47,8 +47,8 @@ class PersonStream:
         return self._pass(number)[step - self._begins[number]]
 
     def draw_keys(self, step: int) -> NDArray[np.int64]:
-        """The places in the epoch: an image that comes twice, in one batch even, is augmented anew."""
-        return number_places(step % self.steps_per_epoch, self._persons * self._images)
+        """The positions in the epoch: an image that occurs twice, even in one batch, is augmented differently."""
+        return number_positions(step % self.steps_per_epoch, self._persons * self._images)
 
     def _pass(self, number: int) -> list[NDArray[np.int64]]:
         if number not in self._passes:
@@ -59,12 +59,12 @@ class PersonStream:
 
 
 class CameraStream:
-    """fast-reid's "balanced" identity sampler: the images of a person come from as many cameras as they can.
+    """fast-reid's "balanced" identity sampler: the images of a person come from as many cameras as possible.
 
-    A pass takes every person once, in a new order; those that fill no batch are left out. Of each, one image is drawn
-    at random and the other K - 1 from that person's images in other cameras; from its other images where there is one
-    camera only; an only image is repeated. Drawing is with replacement where there are too few. (The published code
-    asks for K where K - 1 are needed, and repeats the data set's first image for persons with one.)
+    A pass takes every person once, in a new order; those that do not fill a batch are left out. For each, one image is
+    drawn at random and the other K - 1 from that person's images in other cameras, or from its other images if there
+    is only one camera; a single image is repeated. Drawing is with replacement if there are too few. (The published
+    code draws K where K - 1 are needed, and repeats the data set's first image for persons with one.)
 
     Args:
         label: (N) int64, class of every image.
@@ -93,16 +93,16 @@ class CameraStream:
 
     def rows(self, step: int) -> NDArray[np.int64]:
         """(P * K) rows of one step, the K images of a person side by side."""
-        number, place = divmod(step, self._steps_per_pass)
+        number, position = divmod(step, self._steps_per_pass)
         if self._cache is None or self._cache[0] != number:
             generator = epoch_generator(self._seed, number, _CAMERAS)
             order = generator.permutation(len(self._rows_of))
             self._cache = (number, [self._draw_person(self._rows_of[person], generator) for person in order])
-        return np.concatenate(self._cache[1][place * self._persons : (place + 1) * self._persons])
+        return np.concatenate(self._cache[1][position * self._persons : (position + 1) * self._persons])
 
     def draw_keys(self, step: int) -> NDArray[np.int64]:
-        """The places in the epoch: an image that comes twice, in one batch even, is augmented anew."""
-        return number_places(step % self.steps_per_epoch, self._persons * self._images)
+        """The positions in the epoch: an image that occurs twice, even in one batch, is augmented differently."""
+        return number_positions(step % self.steps_per_epoch, self._persons * self._images)
 
     def _draw_person(self, rows: NDArray[np.int64], generator: np.random.Generator) -> NDArray[np.int64]:
         first = generator.choice(rows)
@@ -114,6 +114,6 @@ class CameraStream:
         return np.concatenate([[first], drawn]).astype(np.int64)
 
 
-def number_places(step: int, batch: int) -> NDArray[np.int64]:
-    """(B) numbers of the places of one batch among all places of its epoch."""
+def number_positions(step: int, batch: int) -> NDArray[np.int64]:
+    """(B) positions of one batch's images among all images of its epoch."""
     return np.arange(step * batch, (step + 1) * batch, dtype=np.int64)

@@ -1,4 +1,4 @@
-"""Decoding workers that die or meet an error: what the loop is told, and that none of them is left behind."""
+"""Decoding workers that die or fail: the error that the loop gets, and a shutdown that leaves none of them behind."""
 
 import signal
 import threading
@@ -14,14 +14,14 @@ from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 from lupctl.core.errors import DataError, LupError
 from lupctl.core.training.loading.slots import WorkerSlots, forget
 
-# A worker whose connection was cut is gone within so many seconds, if that is why.
+# If a connection was cut because its worker died, the worker is gone within this time.
 DYING_S = 5.0
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
 
 class BatchSource(Protocol[T_co]):
-    """Items are whole batches, in memory that a worker can hand over."""
+    """Items are whole batches, in memory that a worker can pass on."""
 
     slots: WorkerSlots
 
@@ -29,13 +29,13 @@ class BatchSource(Protocol[T_co]):
         """One batch."""
 
     def describe(self, image: int) -> str:
-        """What an image that a worker left word of is called."""
+        """Location of an image that a worker recorded, for messages."""
 
 
 class ErrorsAsItems(Dataset[T | LupError]):
-    """A data set that hands an error the user can act on over as an item.
+    """A data set that returns an error the user can act on as an item.
 
-    torch raises what a worker met again as a RuntimeError of its own when it cannot build it from one string.
+    torch raises a worker's error again as a RuntimeError if it cannot rebuild it from one string.
 
     Args:
         dataset: any.
@@ -52,11 +52,12 @@ class ErrorsAsItems(Dataset[T | LupError]):
 
 
 def raise_errors(items: Iterator[T | LupError], dataset: BatchSource[T]) -> Generator[T, None, None]:
-    """Batches, with errors raised; torch's iterator ends with this one.
+    """Batches, with errors raised; torch's iterator ends together with this one.
 
-    That iterator stops its workers when it is deleted, but not when the garbage collector finds it in a cycle, as an
-    exception and the frames it went through are one: the queue that would tell the workers is gone by then. And an
-    exception that is still held keeps it from being deleted at all. So they are stopped here, in torch's own way.
+    That iterator stops its workers when it is deleted, but not when the garbage collector finds it in a cycle, such as
+    an exception with the frames it passed through: the queue that would notify the workers is gone by then. And an
+    exception that is still referenced keeps it from being deleted at all. So the workers are stopped here, in torch's
+    own way.
     """
     try:
         while True:
@@ -69,7 +70,7 @@ def raise_errors(items: Iterator[T | LupError], dataset: BatchSource[T]) -> Gene
                     raise
                 raise _died(items, dataset) from error
             except (OSError, EOFError) as error:
-                # A worker that dies between announcing a batch and handing its memory over leaves a cut connection.
+                # A worker that dies between announcing a batch and sending its memory leaves a cut connection.
                 if not _lost_worker(items):
                     raise
                 raise _died(items, dataset) from error
@@ -84,7 +85,7 @@ def raise_errors(items: Iterator[T | LupError], dataset: BatchSource[T]) -> Gene
 
 @contextmanager
 def child_handler_kept() -> Iterator[None]:
-    """Undoes what is done in the block to the handler of the signal that a child has ended.
+    """Restores the handler of SIGCHLD, the signal that a child has ended, after the block.
 
     Where there is no such signal, as on Windows, torch sets no handler either.
     """
@@ -100,7 +101,7 @@ def child_handler_kept() -> Iterator[None]:
 
 
 def _lost_worker(items: Iterator[T | LupError]) -> bool:
-    """Whether a worker is no more; the connection may be cut before the system says so."""
+    """Whether a worker has died; the connection may be cut before the system reports it."""
     if not isinstance(items, _MultiProcessingDataLoaderIter):
         return False
     end = time.monotonic() + DYING_S
@@ -112,22 +113,22 @@ def _lost_worker(items: Iterator[T | LupError]) -> bool:
 
 
 def _died(items: Iterator[T | LupError], dataset: BatchSource[T]) -> DataError:
-    """The error for workers that are no more, with the image that the first of them left word of last."""
+    """The error for dead workers, with the image that the first of them recorded last."""
     assert isinstance(items, _MultiProcessingDataLoaderIter), "only such an iterator has workers"
     number, worker = next((number, worker) for number, worker in enumerate(items._workers) if not worker.is_alive())
     image = dataset.slots.last_image(number)
-    told = "" if image is None else f"; its last image was {dataset.describe(image)}"
+    last_image = "" if image is None else f"; its last image was {dataset.describe(image)}"
     code = worker.exitcode
     reason = f"killed by {signal.Signals(-code).name}" if code is not None and code < 0 else f"exit code {code}"
     return DataError(
-        f"a decoding worker died ({reason}){told}",
-        hint="often the memory was not enough: fewer workers, as in --workers 1; "
+        f"a decoding worker died ({reason}){last_image}",
+        hint="often there was too little memory: use fewer workers, as in --workers 1; "
         "lupctl data verify PACK --deep finds damaged images",
     )
 
 
 def close_if_open(batches: "weakref.ref[Generator[T, None, None]]") -> None:
-    """Ends a loader's workers, if the loader still lives."""
+    """Stops a loader's workers, if the loader still exists."""
     left = batches()
     if left is not None:
         left.close()

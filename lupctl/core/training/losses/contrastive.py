@@ -1,4 +1,4 @@
-"""Instance discrimination."""
+"""Loss for instance discrimination."""
 
 import torch
 import torch.nn.functional as F

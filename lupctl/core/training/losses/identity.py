@@ -1,4 +1,4 @@
-"""Classification of persons."""
+"""Losses for classifying persons."""
 
 import torch.nn.functional as F
 from torch import Tensor

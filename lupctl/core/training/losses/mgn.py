@@ -1,4 +1,4 @@
-"""What the eight heads of a multiple granularity network are trained for; the heads' order is `nets.mgn.HEADS`."""
+"""Losses of the eight heads of a multiple granularity network; the order of the heads is `nets.mgn.HEADS`."""
 
 import torch
 from torch import Tensor
@@ -13,7 +13,7 @@ def head_losses(
     """Identity loss of every image in every head, by circle logits and even smoothing.
 
     Args:
-        features: (B, 8, E) behind the necks.
+        features: (B, 8, E) after the necks.
         weight: (8, C, E) of the classifiers.
         label: (B) classes.
         scale, margin: of the circle logits.
@@ -29,8 +29,8 @@ def head_losses(
 def mean_of_nonzero(losses: Tensor, count: Tensor) -> Tensor:
     """Sum of (8, B) losses in each head over (8) counts of those that are not exactly 0; then the mean of the heads.
 
-    The counts come from outside because several processes share them: the mean over processes of their counts, next
-    to the mean over processes of the gradients, is what one process would have done.
+    The counts are an argument because several processes share them: the mean of their counts over processes, together
+    with the mean of the gradients over processes, gives what one process would compute.
     """
     return (losses.sum(dim=1) / torch.where(count > 0, count, 1)).mean()
 

@@ -1,4 +1,4 @@
-"""Metric learning on persons x images batches."""
+"""Losses for metric learning on persons x images batches."""
 
 import torch
 import torch.nn.functional as F
@@ -18,16 +18,16 @@ def batch_hard_triplet(
 ) -> Tensor:
     """Batch-hard triplet loss (Hermans et al. 2017, arXiv 1703.07737, eq. 5).
 
-    Each anchor takes its farthest candidate of the same person and its nearest of another one. In one process the
-    candidates are the anchors; in several they are the images of all processes. Where the soft margin's exponential
-    overflows for one of the anchors here, fast-reid takes a hinge of 0.3 for all of them, and so does this.
+    Each anchor takes its farthest candidate of the same person and its nearest of another person. In one process
+    the candidates are the anchors; in several they are the images of all processes. If the soft margin's exponential
+    overflows for any of these anchors, fast-reid uses a hinge of 0.3 for all of them, and so does this.
 
     Args:
         anchors: (B, D), not normalised.
         anchor_label: (B) classes.
         candidates: (M, D) with the anchors among them.
         candidate_label: (M) classes; each at least twice, and at least two of them.
-        margin: hinge margin; 0 stands for the soft margin log(1 + exp(x)).
+        margin: hinge margin; 0 selects the soft margin log(1 + exp(x)).
     """
     with torch.autocast(anchors.device.type, enabled=False):
         distance = euclidean(anchors.float(), candidates.float())
@@ -38,7 +38,7 @@ def batch_hard_triplet(
 
 
 def soft_margin(gap: Tensor) -> Tensor:
-    """Mean of log(1 + exp(x)) over (B) gaps; of max(0, x + 0.3) where one exponential overflows float32."""
-    # softplus itself never overflows, so its gradient is finite on both sides of the choice, and nothing has to wait.
+    """Mean of log(1 + exp(x)) over (B) gaps; of max(0, x + 0.3) if one exponential overflows float32."""
+    # softplus itself never overflows, so its gradient is finite either way, and nothing waits for the device.
     overflows = torch.isinf(gap.detach().float().exp()).any()
     return torch.where(overflows, torch.relu(gap + OVERFLOW_MARGIN).mean(), F.softplus(gap).mean())

@@ -12,7 +12,7 @@ def weighted_triplet(anchors: Tensor, anchor_label: Tensor, candidates: Tensor, 
 
         loss = mean of log(1 + exp(sum over positives of w d - sum over negatives of v d))
 
-    with w the softmax of the distances over an anchor's positives, itself among them, and v that of the negated
+    with w the softmax of the distances over an anchor's positives, including itself, and v that of the negated
     distances over its negatives. Both are part of the gradient.
 
     Args:

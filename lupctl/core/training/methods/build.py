@@ -1,4 +1,4 @@
-"""The method that a recipe's section describes: every method is named here, and nowhere else in the training."""
+"""Builds the method that a recipe's section describes; methods are named here and nowhere else in training."""
 
 from lupctl.core.formats.weights.plan import NetworkPlan
 from lupctl.core.recipes.pretrain_sections import MethodSettings, MocoSettings

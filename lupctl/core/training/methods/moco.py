@@ -31,7 +31,7 @@ class MoCo(nn.Module):
     """A student, a teacher that is its average, and a queue of the teacher's outputs.
 
     He et al. call them query and key encoder. The published code averages before it computes the keys; here the
-    teacher follows after the optimizer's step, which is the same sequence of networks.
+    teacher is updated after the optimizer's step, which gives the same sequence of networks.
 
     Args:
         student: the network to train.
@@ -66,20 +66,20 @@ class MoCo(nn.Module):
         precision: torch.dtype,
         clock: Clock = untimed,
     ) -> dict[str, Tensor]:
-        """Forward and backward of one step, in parts one after the other; leaves shared gradients and a new queue.
+        """Forward and backward pass of one step, part by part; leaves shared gradients and an updated queue.
 
-        With parts, all queries face the same old queue and the keys enter it together, as if there were one part. What
-        differs from one part is rounding alone, as long as every part holds whole batch-norm groups.
+        With several parts, all queries are compared with the same old queue and the keys enter it together, as with one
+        part. Only rounding differs from one part, as long as every part contains whole batch-norm groups.
 
         Args:
             given: two views; the student sees the first, the teacher the second.
             now: its step keys the shuffling.
-            gradients: of the student, whose gradients must be none.
+            gradients: of the student, whose parameters must have no gradients.
             precision: type of the forward pass.
-            clock: looks at keys, forward and backward.
+            clock: measures keys, forward and backward.
 
         Returns:
-            `loss`, and `hits`: how often the own key was nearest.
+            `loss`, and `hits`: how often a query's own key was nearest.
         """
         first, second = given.views
         with clock("keys"), autocast(first.device, precision):
@@ -98,15 +98,15 @@ class MoCo(nn.Module):
         return {"loss": loss, "hits": hits}
 
     def follow(self, now: Now) -> None:
-        """The teacher moves towards the student."""
+        """Moves the teacher towards the student."""
         average_parameters(self.teacher, self.student, momentum=now.momentum)
 
     @torch.no_grad()
     def encode_keys(self, second: Tensor, step: int, *, parts: int = 1) -> Keys:
         """The keys of a whole batch.
 
-        Each key is computed among other images than its query is. Without the shuffle an image and its positive share
-        the statistics of one batch-norm group, which gives the answer away (He et al. 2020, section 3.3). The
+        Each key is computed in a batch of other images than its query. Without the shuffle, an image and its positive
+        share the statistics of one batch-norm group, which gives the answer away (He et al. 2020, section 3.3). The
         permutation of the global batch is a function of the step.
 
         Args:

@@ -1,4 +1,4 @@
-"""What a method of pre-training is: networks and a loss, which know nothing of time, data and files."""
+"""The interface of a pre-training method: networks and a loss, independent of time, data and files."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ class Now:
     """Every scheduled number of one step, computed from the recipe.
 
     Args:
-        step: counted from 0 since the beginning of the run.
+        step: counted from 0 at the start of the run.
         epoch: counted from 0.
         rate, decay: of the optimizer, before the scales of its groups.
         momentum: of the averaged network.
@@ -38,8 +38,8 @@ class Given:
 
     Args:
         views: each (b, 3, H, W), in the order of the view plans; sizes may differ from view to view.
-        keys: (b) int64, what the random draws of these images are keyed by.
-        label: (b) int64 classes 0..C-1, where the method uses labels.
+        keys: (b) int64, the keys of these images' random draws.
+        label: (b) int64 classes 0..C-1, if the method uses labels.
     """
 
     views: tuple[Tensor, ...]
@@ -60,15 +60,15 @@ class Method(Protocol):
 
     @property
     def kept(self) -> Embedding:
-        """What the checkpoint keeps and the probe looks at."""
+        """The network that the checkpoint keeps and the probe evaluates."""
 
     def learn(
         self, given: Given, now: Now, gradients: SharedGradients, *, precision: torch.dtype, clock: Clock
     ) -> dict[str, Tensor]:
         """Targets, forward pass, loss, backward pass, and the method's own state; the optimizer's step is the caller's.
 
-        Every part of a batch that is worked through in parts sees the state from before the step. Queues, centres and
-        prototypes move once, at the end, from what was gathered in the order of the global batch.
+        If a batch is processed in parts, every part sees the state from before the step. Queues, centres and prototypes
+        are updated once, at the end, from what was gathered in the order of the global batch.
 
         Args:
             given: this process's share.
@@ -78,11 +78,11 @@ class Method(Protocol):
             clock: measures the parts of the step.
 
         Returns:
-            scalars to log, `loss` among them.
+            scalars to log, including `loss`.
         """
 
     def follow(self, now: Now) -> None:
-        """After the optimizer's step: the averaged network moves."""
+        """Updates the averaged network; called after the optimizer's step."""
 
     def state_dict(self) -> dict[str, Any]:
         """As of `nn.Module`."""

@@ -12,7 +12,7 @@ class FeatureQueue(nn.Module):
     Args:
         dim: D of a feature.
         size: K.
-        seed: of the random content at the beginning.
+        seed: of the random content at the start.
     """
 
     features: Tensor
@@ -26,9 +26,9 @@ class FeatureQueue(nn.Module):
 
     @torch.no_grad()
     def push(self, features: Tensor) -> None:
-        """Writes B features (B, D) at the pointer; what does not fit before the end goes to the beginning.
+        """Writes B features (B, D) at the pointer; what does not fit before the end goes to the start.
 
-        The queue's size need not be a multiple of B (65,536 and 2,560 are not), and the pointer may rest at the end.
+        The queue's size need not be a multiple of B (65,536 and 2,560 are not), and the pointer may stay at the end.
         """
         size = self.features.shape[1]
         features = features[-size:]

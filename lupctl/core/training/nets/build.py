@@ -1,4 +1,4 @@
-"""From a network's plan, as checkpoints carry it, to the network."""
+"""Builds networks from their plans, as checkpoints contain them."""
 
 from typing import assert_never
 
@@ -49,9 +49,9 @@ def build_reid(plan: NetworkPlan) -> ReidNetwork:
 
 
 def build_mgn(plan: NetworkPlan) -> MgnNetwork:
-    """A multiple granularity network; it takes residual trunks apart, and no others."""
+    """A multiple granularity network; it takes its trunk apart, which must be a residual one."""
     assert isinstance(plan.head, MgnHead)
-    # First the branches that begin as copies: what random weights a seed gives depends on this order.
+    # First the branches that start as copies: the random weights of a seed depend on this order.
     fine = build_resnet(plan.trunk.model_copy(update={"last_stride": 1}))
     trunk = build_resnet(plan.trunk)
     return MgnNetwork(
@@ -74,7 +74,7 @@ def build_resnet(plan: ResNetPlan) -> ResNetTrunk:
 
 
 def build_pooling(pooling: Pooling) -> Pool:
-    """The pooling layer of a name."""
+    """The pooling layer with this name."""
     match pooling:
         case "avg":
             return Average()

@@ -22,9 +22,9 @@ COUNTER = "num_batches_tracked"
 PIXEL_KEYS = ("pixel_mean", "pixel_std")
 FIRST_OF_A_STAGE = "layer1.0.conv1.weight"
 TRUNK_LAYERS = ("conv1.", "bn1.", "layer1.", "layer2.", "layer3.", "layer4.")
-# Longest first. Before them come those of the encoder that is wanted of a training checkpoint, which has two.
+# Longest first. Those of the requested encoder of a training checkpoint, which has two, are tried before them.
 TRUNK_PREFIXES = ("module.backbone.", "backbone.", "module.", "")
-# What pre-training keeps beside the trunk.
+# What pre-training keeps besides the trunk.
 TRAINING_PARTS = re.compile(
     r"(module\.)?(queue(_id|_ptr)?|prototypes|((encoder_[qk]|backbone)\.)?(fc|embed_fc|classifier|fc1|fc2)\..*)"
 )
@@ -34,7 +34,7 @@ CLASSIFIERS = tuple(f"{head}_head.classifier.weight" for head in HEADS)
 
 @dataclass(frozen=True)
 class Difference:
-    """One tensor that does not fit: its key, its shape in the file and in the network, None where it is absent."""
+    """One tensor that does not fit: its key, its shape in the file and in the network, None if it is absent."""
 
     key: str
     found: tuple[int, ...] | None
@@ -48,10 +48,10 @@ class Recognised:
     Args:
         plan: the network.
         tensors: by the keys of `build_network(plan)`, all of them.
-        matched: how many came from the file, pixel constants included.
-        ignored: keys of the file that were left out, as they may be.
-        missing: keys that the file may lack and does.
-        mean, std: pixel constants of RGB in [0, 1], where the file has them.
+        matched: number of tensors from the file, including pixel constants.
+        ignored: optional keys of the file that were left out.
+        missing: optional keys that the file lacks.
+        mean, std: pixel constants of RGB in [0, 1], if the file has them.
         differences: what does not fit; the file is refused when there is any.
         prefix: of the keys that were taken.
     """
@@ -73,11 +73,11 @@ def recognise(state: Mapping[str, Tensor], *, origin: str, encoder: Encoder = "q
     Args:
         state: by the keys of the file.
         origin: the file, for the error.
-        encoder: the one to take of a training checkpoint: q, the trained one, of which published backbones are made,
-            or k, its average.
+        encoder: the one to take from a training checkpoint: q, the trained one, from which published backbones are
+            made, or k, its average.
 
     Raises:
-        FormatError: they are of no network known here.
+        FormatError: they do not belong to a known network.
     """
     plain = {key.removeprefix("module."): value for key, value in state.items()}
     if "backbone.0.weight" in plain and any(key.startswith("b1.") for key in plain):
@@ -89,21 +89,21 @@ def recognise(state: Mapping[str, Tensor], *, origin: str, encoder: Encoder = "q
 
 
 def unknown(state: Mapping[str, Tensor], origin: str) -> FormatError:
-    """The error for tensors of no network known here; a trunk behind an unknown prefix is called by its name."""
+    """The error for tensors of an unknown network; for a trunk under an unknown prefix, it names the prefix."""
     prefix = next((key.removesuffix(FIRST_OF_A_STAGE) for key in state if key.endswith(f".{FIRST_OF_A_STAGE}")), "")
     if f"{prefix}conv1.weight" in state and prefix:
         return FormatError(
-            f"{origin}: a ResNet's tensors behind the prefix {prefix!r}, which is none of the published ones",
-            hint="write the state again without it, or under module., backbone. or encoder_q.",
+            f"{origin}: a ResNet's tensors under the prefix {prefix!r}, which is not one of the published prefixes",
+            hint="save the state again without it, or under module., backbone. or encoder_q.",
         )
     return FormatError(
-        f"{origin}: {len(state)} tensors of no network known here ({name_some(state)})",
-        hint="known are MGN as LUPerson's projects publish it, and ResNet trunks with torchvision's names",
+        f"{origin}: {len(state)} tensors of an unknown network ({name_some(state)})",
+        hint="known networks: MGN as LUPerson's projects publish it, and ResNet trunks with torchvision's names",
     )
 
 
 def recognise_mgn(state: Mapping[str, Tensor]) -> Recognised:
-    """An MGN in fast-reid's keys, which are ours; classifiers count when all eight are there and agree."""
+    """An MGN in fast-reid's keys, which are also ours; classifiers count if all eight are there and agree."""
     pixels = {key: state[key] for key in PIXEL_KEYS if key in state}
     classifiers = {key: state[key] for key in CLASSIFIERS if key in state}
     agree = len(classifiers) == len(HEADS) and len({value.shape for value in classifiers.values()}) == 1
@@ -143,7 +143,7 @@ def recognise_mgn(state: Mapping[str, Tensor]) -> Recognised:
 
 
 def recognise_trunk(state: Mapping[str, Tensor], prefix: str, *, encoder: Encoder = "q") -> Recognised:
-    """A ResNet trunk in torchvision's keys behind a prefix; what pre-training keeps beside it is left out."""
+    """A ResNet trunk in torchvision's keys under a prefix; what pre-training keeps besides it is left out."""
     own, ignored, strange = {}, list[str](), dict[str, Tensor]()
     for key, value in state.items():
         name = key.removeprefix(prefix)
@@ -182,12 +182,12 @@ def fit(plan: NetworkPlan, own: Mapping[str, Tensor]) -> Recognised:
 
 
 def count_blocks(state: Mapping[str, Tensor], prefix: str) -> int:
-    """Residual blocks under a prefix, by the numbers in their keys."""
+    """Number of residual blocks under a prefix, from the numbers in their keys."""
     return len({key.removeprefix(prefix).partition(".")[0] for key in state if key.startswith(prefix)})
 
 
 def count_rows(weight: Tensor) -> int:
-    """What a layer gives, by its weight; at least 1, so that one of a strange shape becomes a difference."""
+    """Outputs of a layer, from its weight; at least 1, so that an unexpected shape is reported as a difference."""
     return max(1, min(weight.shape[0] if weight.dim() else 0, MOST))
 
 
@@ -198,7 +198,7 @@ def nearest_arch(blocks: tuple[int, ...], *, is_deep: bool) -> ResNetArch:
 
 
 def turn_to_rgb(found: Recognised) -> Recognised:
-    """The same network for RGB where it was trained on BGR: stem and constants the other way round."""
+    """The same network for RGB after training on BGR: channels of stem and constants in reverse order."""
     stem = "backbone.0.weight" if isinstance(found.plan.head, MgnHead) else "backbone.conv1.weight"
     tensors = {**found.tensors, stem: found.tensors[stem].flip(1)}
     return replace(found, tensors=tensors, mean=_turn(found.mean), std=_turn(found.std))
@@ -209,7 +209,7 @@ def _turn(values: tuple[float, float, float] | None) -> tuple[float, float, floa
 
 
 def _triple(values: Tensor | None) -> tuple[float, float, float] | None:
-    """Constants of 255 as a file has them, as numbers in [0, 1]."""
+    """A file's pixel constants, which are on a scale of 255, as numbers in [0, 1]."""
     if values is None or values.numel() != 3:
         return None
     first, second, third = (values.double().flatten() / 255).tolist()

@@ -1,4 +1,4 @@
-"""What follows a pooled trunk."""
+"""The heads that follow a pooled trunk."""
 
 from typing import Final
 
@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from lupctl.core.training.nets.resnet.norms import GroupedBatchNorm1d
 
-# What keys of a network with a neck begin with that only its own training set gives a sense.
+# Prefixes of those keys of a network with a neck that only make sense for its own training set.
 CLASSIFIERS: Final = ("head.classifier.",)
 
 
@@ -42,7 +42,7 @@ class BatchNormNeck(nn.Module):
     def __init__(self, num_features: int, num_classes: int) -> None:
         super().__init__()
         self.neck = GroupedBatchNorm1d(num_features)
-        # A shift would move the classes' hyperplanes off the origin; cosine retrieval wants them through it.
+        # A shift would move the classes' hyperplanes off the origin; cosine retrieval needs them through it.
         self.neck.bias.requires_grad_(False)
         self.classifier = nn.Linear(num_features, num_classes, bias=False)
         nn.init.normal_(self.classifier.weight, std=0.001)

@@ -1,4 +1,4 @@
-"""How much memory training needs, counted on the meta device without allocating anything."""
+"""Memory that training needs, counted on the meta device without allocating anything."""
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +18,7 @@ def activation_bytes(plan: NetworkPlan, *, height: int, width: int) -> int:
 
     def count(module: nn.Module, inputs: object, output: Tensor) -> None:
         nonlocal total
-        # An in-place ReLU overwrites what batch norm gave; it adds nothing.
+        # An in-place ReLU overwrites the output of batch norm; it adds nothing.
         if not isinstance(module, nn.ReLU):
             total += output.numel() * FLOAT_BYTES
 

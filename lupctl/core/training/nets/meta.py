@@ -1,4 +1,4 @@
-"""Networks whose weights are about to be read from a file."""
+"""Networks without memory, for weights that will be read from a file."""
 
 from collections.abc import Callable
 from typing import Any, Final
@@ -16,7 +16,8 @@ DRAWS: Final = (Tensor.normal_, Tensor.uniform_)
 class _Undrawn(TorchFunctionMode):
     """Leaves tensors as they are where random numbers would be drawn into them.
 
-    On the meta device there is nothing to draw into, and asking torch to do so makes it import its compiler: seconds.
+    On the meta device there is nothing to draw into, and asking torch to do so makes it import its compiler, which
+    takes seconds.
     """
 
     def __torch_function__(
@@ -25,7 +26,7 @@ class _Undrawn(TorchFunctionMode):
         given = kwargs or {}
         if func in DRAWS:
             return args[0]
-        # torch.nn.init's functions come here whole, and would draw where this mode does not see it.
+        # torch.nn.init's functions arrive here as a whole, and would draw where this mode does not see it.
         if getattr(func, "__module__", "") == nn.init.__name__:
             return given["tensor"]
         return func(*args, **given)

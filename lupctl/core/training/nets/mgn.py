@@ -1,4 +1,4 @@
-"""The multiple granularity network, as LUPerson's fine-tuning has it, with the keys of its published files.
+"""The multiple granularity network of LUPerson's fine-tuning, with the keys of its published files.
 
 Wang et al. 2018, arXiv 1804.01438, with the heads, the pooling and the extra batch norm of
 https://github.com/DengpanFu/LUPerson. Pixel constants are not part of the network here; a checkpoint's header has them.
@@ -19,9 +19,9 @@ from lupctl.core.training.nets.trunk import Maps
 # The order of a feature's parts, and of the heads in every tensor of eight.
 HEADS: Final = ("b1", "b2", "b3", "b21", "b22", "b31", "b32", "b33")
 NUM_BRANCHES: Final = 3
-# What keys begin with that only a network's own training set gives a sense.
+# Prefixes of the keys that only make sense for a network's own training set.
 MGN_CLASSIFIERS: Final = tuple(f"{head}_head.classifier." for head in HEADS)
-# What no pre-trained trunk has.
+# Prefixes of the keys that no pre-trained trunk has.
 NEW_PARTS: Final = (*(f"{head}_head." for head in HEADS), "heads_extra_bn_")
 STEM: Final = {"conv1": 0, "bn1": 1, "layer1": 4, "layer2": 5}
 
@@ -59,7 +59,7 @@ class MgnNetwork(nn.Module):
     counted from 0 again, as in the published files. The second and third branch never have a stride.
 
     Args:
-        trunk: gives stem and first branch their weights and strides.
+        trunk: provides the stem and the first branch with weights and strides.
         fine: the same depth and width with last_stride 1, for the other branches.
         embedding: E, features of a head.
         num_classes: C; 0 leaves the classifiers out, for retrieval alone.
@@ -112,11 +112,11 @@ class MgnNetwork(nn.Module):
         heads = [self.b1_head, self.b2_head, self.b3_head, self.b21_head]
         heads += [self.b22_head, self.b31_head, self.b32_head, self.b33_head]
         weights = [head.classifier.weight for head in heads if head.classifier is not None]
-        assert weights, "a network without classifiers gives features alone"
+        assert weights, "a network without classifiers only gives features"
         return torch.stack(weights)
 
     def trunk_modules(self) -> list[nn.Module]:
-        """What came pre-trained: stem and branches."""
+        """The pre-trained parts: stem and branches."""
         return [self.backbone, self.b1, self.b2, self.b3]
 
 

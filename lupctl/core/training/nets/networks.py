@@ -8,7 +8,7 @@ from lupctl.core.training.nets.trunk import Trunk
 
 
 class Embedding(nn.Module):
-    """Trunk and pooling, and nothing after them.
+    """Trunk and pooling without a head.
 
     Args:
         backbone: the trunk.
@@ -55,5 +55,5 @@ class ReidNetwork(Embedding):
         return self.head(super().embed(images))  # type: ignore[no-any-return]
 
     def trunk_modules(self) -> list[nn.Module]:
-        """What came pre-trained."""
+        """The pre-trained part: the trunk."""
         return [self.backbone]

@@ -30,8 +30,8 @@ class Average(nn.Module):
 
     def forward(self, maps: Maps) -> Tensor:
         """Maps of D channels to (B, D); the token is not used."""
-        # What adaptive pooling to one pixel comes to, to the last bit, but without the copy it makes of its strides,
-        # which an exported graph would repeat.
+        # The same as adaptive pooling to one pixel, to the last bit, but without the copy it makes to change strides,
+        # which would end up in an exported graph.
         return maps.map.mean(dim=(2, 3))
 
 

@@ -1,4 +1,4 @@
-"""A network that takes pixels as they are and gives features that are compared as they are."""
+"""A network that takes raw pixels and gives features that can be compared directly."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -8,12 +8,12 @@ from torch import Tensor, nn
 
 from lupctl.core.training.nets.build import Network
 
-# What torch.nn.functional.normalize divides by at least; a feature of zeros stays one.
+# The smallest divisor, as in torch.nn.functional.normalize; a feature of zeros stays zero.
 SHORTEST: Final = 1e-12
 
 
 class StandaloneNetwork(nn.Module):
-    """A retrieval network with its pixel constants in front and the division by the length behind.
+    """A retrieval network that also normalises its pixels and scales its features to unit length.
 
     Args:
         network: in evaluation mode.

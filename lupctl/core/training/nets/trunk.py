@@ -1,4 +1,4 @@
-"""What every family of trunks gives, whatever it is inside."""
+"""The common interface of all families of trunks."""
 
 from typing import NamedTuple
 
@@ -6,11 +6,11 @@ from torch import Tensor, nn
 
 
 class Maps(NamedTuple):
-    """What a trunk makes of images.
+    """The output of a trunk.
 
     Args:
-        map: (B, D, h, w), features where they are in the image.
-        token: (B, D), a feature of the whole image; None of a trunk that has none.
+        map: (B, D, h, w), features by position in the image.
+        token: (B, D), a feature of the whole image; None from a trunk that has none.
     """
 
     map: Tensor
@@ -27,5 +27,5 @@ class Trunk(nn.Module):
         raise NotImplementedError
 
     def blocks(self) -> list[nn.Module]:
-        """Its residual or transformer blocks in their order: what can be run again in a backward pass, one by one."""
+        """Its residual or transformer blocks in order: the units that can be recomputed in a backward pass."""
         raise NotImplementedError

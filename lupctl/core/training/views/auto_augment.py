@@ -1,7 +1,7 @@
 """AutoAugment (Cubuk et al. 2019, arXiv 1805.09501): torchvision's ImageNet policy on decoded images.
 
-Published fine-tuning from ImageNet at depth 101 begins with it and lets it fade: its probability falls from 1 by a
-fixed amount with every image a loader's worker has seen. Here it falls with the step, so that no worker counts.
+Published fine-tuning from ImageNet at depth 101 starts with it and fades it out: its probability falls from 1 by a
+fixed amount with every image a loader's worker has seen. Here it falls with the step, so that workers count nothing.
 """
 
 import numpy as np
@@ -11,16 +11,16 @@ from numpy.typing import NDArray
 from lupctl.core.training.views.draws import SampleDraws
 
 _POLICY = 4
-# Pixels that a rotation, shear or shift moves in: the mean of ImageNet.
+# Colour of pixels that a rotation, shear or shift brings in: the mean of ImageNet.
 FILL = (124.0, 116.0, 104.0)
 
 
 def draw_policy(keys: NDArray[np.int64], *, seed: int, epoch: int, probability: float) -> NDArray[np.int64]:
-    """(N) what the policy of each image is drawn from; -1 where it is left as it is.
+    """(N) the seed of each image's policy; -1 where an image is left as it is.
 
     Args:
         keys: (N) the images' keys, as for their other draws.
-        seed, epoch: with the key, all that a number depends on.
+        seed, epoch: with the key, everything that a draw depends on.
         probability: that the policy is applied.
     """
     numbers = SampleDraws(keys, seed=seed, epoch=epoch, view=0).branch(_POLICY).uniform(2)
@@ -30,11 +30,11 @@ def draw_policy(keys: NDArray[np.int64], *, seed: int, epoch: int, probability: 
 def apply_policy(image: NDArray[np.uint8], drawn: int) -> NDArray[np.uint8]:
     """The image after one of the policy's 25 pairs of operations.
 
-    torchvision takes its random numbers from torch's own generator, which is set for that, and set back.
+    torchvision draws from torch's global generator, which is seeded for that and restored afterwards.
 
     Args:
         image: (H, W, 3) RGB.
-        drawn: 0 to 2^32 - 1; -1 returns the image.
+        drawn: the seed, 0 to 2^32 - 1; -1 returns the image.
     """
     if drawn < 0:
         return image
@@ -51,7 +51,7 @@ def apply_policy(image: NDArray[np.uint8], drawn: int) -> NDArray[np.uint8]:
 
 
 def fading_probability(step: int, steps: float) -> float:
-    """1 at step 0, falling by equal amounts to 0 after so many steps; 0 throughout where there are none.
+    """1 at step 0, falling by equal amounts to 0 after `steps` steps; 0 throughout if `steps` is 0.
 
     >>> fading_probability(0, 8), fading_probability(6, 8), fading_probability(9, 8), fading_probability(0, 0)
     (1.0, 0.25, 0.0, 0.0)

@@ -15,10 +15,10 @@ class ViewDraws:
 
     Args:
         box: (N, 4) float32 top, left, height, width of the crop in source pixels.
-        shift: (N, 2) int32 rows and columns by which the window lies off the resized image (padding).
+        shift: (N, 2) int32 rows and columns by which the window is offset from the resized image (padding).
         flip: (N) bool.
         grey: (N) bool.
-        radius: (N) float32, 0 where there is no blur.
+        radius: (N) float32, 0 for no blur.
         jitter: (N, 4) float32 brightness, contrast, saturation factors and hue shift.
         jitter_order: (N, 4) int64; entry s names the operation done in slot s, -1 for none.
         erase: (N, 4) int32 top, left, height, width; height 0 where nothing is erased.
@@ -34,7 +34,7 @@ class ViewDraws:
     erase: NDArray[np.int32]
 
     def part(self, begin: int, end: int) -> "ViewDraws":
-        """Those of the samples `begin` to `end - 1`, which share the memory of all."""
+        """The draws of samples `begin` to `end - 1`, which share the memory of all."""
         some = slice(begin, end)
         return ViewDraws(
             box=self.box[some],
@@ -48,7 +48,7 @@ class ViewDraws:
         )
 
     def tensors(self) -> "DrawTensors":
-        """The same as tensors, which share its memory."""
+        """The same draws as tensors, sharing memory."""
         return DrawTensors(
             box=torch.from_numpy(self.box),
             shift=torch.from_numpy(self.shift),
@@ -75,7 +75,7 @@ class DrawTensors:
     erase: Tensor
 
     def arrays(self) -> ViewDraws:
-        """The same as arrays; they are on the CPU, and share its memory."""
+        """The same draws as arrays, sharing memory; they must be on the CPU."""
         return ViewDraws(
             box=self.box.numpy(),
             shift=self.shift.numpy(),
@@ -88,11 +88,11 @@ class DrawTensors:
         )
 
     def part(self, begin: int, end: int) -> "DrawTensors":
-        """Those of the samples `begin` to `end - 1`, which share the memory of all."""
+        """The draws of samples `begin` to `end - 1`, which share the memory of all."""
         return self._each(lambda drawn: drawn[begin:end])
 
     def to(self, device: torch.device) -> "DrawTensors":
-        """The same on a device; the copy overlaps with computation where memory is pinned."""
+        """The same draws on a device; the copy overlaps with computation where memory is pinned."""
         return self._each(lambda drawn: drawn.to(device, non_blocking=True))
 
     def pin_memory(self) -> "DrawTensors":
@@ -100,7 +100,7 @@ class DrawTensors:
         return self._each(Tensor.pin_memory)
 
     def record_stream(self, stream: torch.cuda.Stream) -> None:
-        """Keeps their memory from being used again before the stream has come this far."""
+        """Keeps their memory from being reused before the stream has reached this point."""
         for drawn in vars(self).values():
             drawn.record_stream(stream)
 

@@ -1,4 +1,4 @@
-"""Random numbers that depend on what they are for and on nothing else.
+"""Random numbers that depend only on what they are for.
 
 A counter-based generator turns a key and a counter into random bits without any state: image 17 in epoch 3 gets the
 same crop with any number of workers, processes or restarts. The generator is Philox4x32-10 (Salmon, Moraes, Dror and
@@ -33,7 +33,7 @@ def philox(counter: NDArray[np.uint32], key: tuple[int, int]) -> NDArray[np.uint
     for _ in range(_ROUNDS):
         first = x0 * _MULTIPLIERS[0]
         second = x2 * _MULTIPLIERS[1]
-        # In place where a word is not needed again: most of the time goes into making arrays.
+        # In place where a word is not needed again: most of the time is spent on creating arrays.
         x0 = second >> _WORD
         x0 ^= x1
         x0 ^= np.uint64(k0)
@@ -54,14 +54,14 @@ def philox(counter: NDArray[np.uint32], key: tuple[int, int]) -> NDArray[np.uint
 class SampleDraws:
     """Uniform numbers for each sample of a batch, keyed by (seed, epoch, sample, view).
 
-    Each call takes the next numbers of every sample's own stream, so the order of calls is part of the result
-    while the company a sample keeps in its batch is not.
+    Each call takes the next numbers of every sample's own stream, so the result depends on the order of calls, but not
+    on the other samples of the batch.
 
     Args:
         samples: (N) int64, rows of the data set, below 2**32.
         seed: the recipe's seed.
         epoch: counted from 0.
-        view: 0 for the first view of an image, 1 for the second; below 256; one for all samples, or (N).
+        view: 0 for the first view of an image, 1 for the second; below 256; one number for all samples, or (N).
     """
 
     def __init__(self, samples: NDArray[np.int64], *, seed: int, epoch: int, view: int | NDArray[np.int64]) -> None:
@@ -72,7 +72,7 @@ class SampleDraws:
         self._block = 0
 
     def branch(self, number: int) -> "SampleDraws":
-        """Streams of their own for one purpose, 1 to 255, so that how much it takes does not move the others."""
+        """Separate streams for one purpose, 1 to 255, so that the amount it draws does not shift the others."""
         other = copy.copy(self)
         other._view, other._block = self._view | np.uint32(number << _BRANCH_SHIFT), 0
         return other
@@ -81,7 +81,7 @@ class SampleDraws:
         """(N, count) numbers in the open interval (0, 1).
 
         Args:
-            count: numbers per sample; every stream moves on by as many.
+            count: numbers per sample; every stream advances past them.
             rows: (M) computes them for these samples only, (M, count).
         """
         blocks = -(-count // 4)
@@ -98,12 +98,12 @@ class SampleDraws:
 
 
 def epoch_generator(seed: int, epoch: int, purpose: int) -> np.random.Generator:
-    """A generator for choices that concern a whole epoch, as the order of the images.
+    """A generator for choices that concern a whole epoch, such as the order of the images.
 
     Args:
         seed: the recipe's seed.
         epoch: counted from 0.
-        purpose: tells uses of the same seed and epoch apart.
+        purpose: separates uses of the same seed and epoch.
     """
     # A plain list with a number above 2**63 would become floats.
     key = np.array([seed & (2**64 - 1), (purpose << 40) + epoch], dtype=np.uint64)

@@ -1,8 +1,8 @@
 """Pixels of a whole batch, from decoded bytes to network input, on any device.
 
 A resize is a short weighted sum of source lines in each direction, and so is a blur. The lines of every image are
-picked by index, each image with its own crop, padding and mirror. A view is the same in whatever batch it is made, on
-a CPU to the last bit.
+picked by index, each image with its own crop, padding and mirror. A view does not depend on the batch in which it is
+made, on a CPU to the last bit.
 """
 
 import math
@@ -15,11 +15,11 @@ from lupctl.core.choices import Interpolation
 from lupctl.core.training.views.drawn import DrawTensors
 from lupctl.core.training.views.plan import ViewPlan
 
-# Rec. 601 luma as Pillow has it; torchvision's tensor operations weigh red by 0.2989.
+# Rec. 601 luma as in Pillow; torchvision's tensor operations weigh red by 0.2989.
 GREY_WEIGHTS = (0.299, 0.587, 0.114)
 BLUR_REACH = 3.0
-# Pixels of source and result that a processor works on at a time. Of more, each of about thirty passes would go to
-# the memory instead of the cache; of fewer, the calls cost more than the work.
+# Pixels of source and result that a CPU processes at a time. With more, each of about thirty passes would go to memory
+# instead of the cache; with fewer, the calls cost more than the work.
 CHUNK_PIXELS = 1 << 18
 
 
@@ -28,13 +28,13 @@ def make_view(plan: ViewPlan, pixels: Tensor, draws: DrawTensors) -> Tensor:
 
     Args:
         plan: size, constants and filter.
-        pixels: (B, H, W, 3) uint8 RGB, images in the top left corner of their slot; what lies outside is not read.
+        pixels: (B, H, W, 3) uint8 RGB, images in the top left corner of their slot; pixels outside are not read.
         draws: of the B images, on the same device.
 
     Returns:
         (B, 3, plan.height, plan.width) float32, normalised.
     """
-    # A training step may be under autocast when it makes its view; in bfloat16 a pixel has no more than 8 bits.
+    # A training step may be under autocast when it makes its view; in bfloat16 a pixel has only 8 bits.
     with torch.autocast(pixels.device.type, enabled=False):
         if pixels.device.type != "cpu":
             return _make_view(plan, pixels, draws)
@@ -73,7 +73,7 @@ def crop_resize(plan: ViewPlan, pixels: Tensor, draws: DrawTensors) -> Tensor:
     index, weight = resize_taps(box[:, 1], box[:, 3], shift[:, 1], plan.width, width, plan.interpolation)
     mirrored = draws.flip[:, None, None]
     index, weight = (torch.where(mirrored, taps.flip(1), taps) for taps in (index, weight))
-    # Across first, then down, as in the Pillow of published code: what bicubic overshoots is cut off after each.
+    # Horizontally first, then vertically, as in the Pillow of published code: bicubic overshoot is clipped after each.
     lines = pixels.permute(0, 2, 3, 1).to(torch.float32, memory_format=torch.contiguous_format)
     lines = _sum_taps(lines.view(count, width, 3 * height), index, weight / 255.0)
     if plan.interpolation == "bicubic":
@@ -89,7 +89,7 @@ def crop_resize(plan: ViewPlan, pixels: Tensor, draws: DrawTensors) -> Tensor:
 def resize_taps(
     start: Tensor, length: Tensor, shift: Tensor, size: int, source: int, interpolation: Interpolation
 ) -> tuple[Tensor, Tensor]:
-    """Which source pixels make an output pixel, in one direction of each image, with Pillow's antialiased filters.
+    """The source pixels of each output pixel, in one direction of each image, with Pillow's antialiased filters.
 
     Pillow stretches the filter by the reduction factor, samples it at source pixel centres inside the crop and
     normalises; so does this.
@@ -97,7 +97,7 @@ def resize_taps(
     Args:
         start: (B) first source pixel of the crop.
         length: (B) source pixels the crop covers.
-        shift: (B) output pixels by which the window lies off the resized image; pixels off it are zero (black).
+        shift: (B) output pixels by which the window is offset from the resized image; pixels off it are zero (black).
         size: output pixels.
         source: source pixels of the slot.
         interpolation: bilinear (triangle) or bicubic (Keys, a = -0.5).
@@ -106,21 +106,21 @@ def resize_taps(
         (B, size, T) int64 source pixels and their float32 weights.
     """
     support = 1.0 if interpolation == "bilinear" else 2.0
-    place = torch.arange(size, device=start.device) + shift[:, None]  # (B, size)
+    position = torch.arange(size, device=start.device) + shift[:, None]  # (B, size)
     scale = (length / size)[:, None]
     stretch = scale.clamp(min=1.0)
-    # As many pixel centres as fit strictly inside the widest filter: of these crops, or, where asking would make an
-    # accelerator wait, of any crop of this slot. More taps than needed weigh nothing.
+    # As many pixel centres as fit strictly inside the widest filter: of these crops, or, where reading it would make an
+    # accelerator wait, of any crop of this slot. Taps that are not needed have weight 0.
     widest = float(stretch.max()) if start.device.type == "cpu" else max(1.0, source / size)
     num_taps = math.ceil(2 * support * widest)
-    centre = start[:, None] + (place + 0.5) * scale
+    centre = start[:, None] + (position + 0.5) * scale
     first = (centre - support * stretch - 0.5).floor() + 1
     pixel = first[:, :, None] + torch.arange(num_taps, device=start.device)
     offset = (pixel + 0.5 - centre[:, :, None]) / stretch[:, :, None]
     weight = _triangle(offset) if interpolation == "bilinear" else _keys(offset)
     weight = weight * ((pixel >= start[:, None, None]) & (pixel < (start + length)[:, None, None]))
     weight = weight / _sum_last(weight).clamp(min=1e-12)
-    weight = weight * ((place >= 0) & (place < size))[:, :, None]
+    weight = weight * ((position >= 0) & (position < size))[:, :, None]
     return pixel.clamp(0, source - 1).long(), weight
 
 
@@ -128,10 +128,10 @@ def _sum_taps(lines: Tensor, index: Tensor, weight: Tensor) -> Tensor:
     """Weighted sums of lines: (B, N, M) float32 and (B, size, T) taps to (B, size, M)."""
     count, number, length = lines.shape
     flat = lines.view(count * number, length)
-    place = index + number * torch.arange(count, device=lines.device)[:, None, None]
+    position = index + number * torch.arange(count, device=lines.device)[:, None, None]
     total: Tensor | None = None
     for tap in range(index.shape[2]):
-        part = flat.index_select(0, place[:, :, tap].flatten()).view(count, -1, length)
+        part = flat.index_select(0, position[:, :, tap].flatten()).view(count, -1, length)
         part.mul_(weight[:, :, tap, None])
         total = part if total is None else total.add_(part)
     assert total is not None
@@ -157,7 +157,7 @@ def luma(view: Tensor) -> Tensor:
 
 
 def blur(view: Tensor, radius: Tensor) -> Tensor:
-    """Gaussian blur with a standard deviation of its own per image, edges repeated; 0 leaves an image alone."""
+    """Gaussian blur with a separate standard deviation per image, edges repeated; 0 leaves an image unchanged."""
     chosen = (radius > 0).nonzero()[:, 0]
     if len(chosen) == 0:
         return view
@@ -166,7 +166,7 @@ def blur(view: Tensor, radius: Tensor) -> Tensor:
 
 
 def _gaussian(radius: Tensor) -> Tensor:
-    """(B, taps) kernels that end at three deviations of their own, padded with zeros to the widest."""
+    """(B, taps) kernels, each cut off at three of its standard deviations and padded with zeros to the widest."""
     reach = (BLUR_REACH * radius + 0.5).floor().clamp_(min=1)
     widest = int(reach.max())
     step = torch.arange(-widest, widest + 1, device=radius.device)
@@ -175,7 +175,7 @@ def _gaussian(radius: Tensor) -> Tensor:
 
 
 def _sum_last(weight: Tensor) -> Tensor:
-    """(..., 1) sums from left to right: the zeros that a wider neighbour brings do not move the last bit."""
+    """(..., 1) sums from left to right: the zeros that a wider neighbour adds do not change the last bit."""
     total = weight[..., :1].clone()
     for tap in range(1, weight.shape[-1]):
         total += weight[..., tap : tap + 1]
@@ -183,7 +183,7 @@ def _sum_last(weight: Tensor) -> Tensor:
 
 
 def _blur_rows(view: Tensor, kernel: Tensor, dim: int) -> Tensor:
-    """Blur along one direction of (B, 3, H, W); lines that fall off repeat the edge."""
+    """Blur along one direction of (B, 3, H, W); lines beyond the edge repeat it."""
     taps, size = kernel.shape[1], view.shape[dim]
     reach = taps // 2
     padded = F.pad(view, (reach, reach, 0, 0) if dim == 3 else (0, 0, reach, reach), mode="replicate")
@@ -231,7 +231,7 @@ def _brightness(view: Tensor, factor: Tensor) -> Tensor:
 
 
 def _contrast(view: Tensor, factor: Tensor) -> Tensor:
-    # In double precision: in how many pieces a mean is taken depends on how many there are, and on the threads.
+    # In double precision: the pieces in which a mean is computed depend on the number of images and of threads.
     return _blend(view, luma(view).mean(dim=(2, 3), keepdim=True, dtype=torch.double).float(), factor)
 
 
@@ -253,6 +253,6 @@ def _hue(view: Tensor, turns: Tensor) -> Tensor:
     sixth = (hue + 6 * turns[:, 0]) % 6
     shades = []
     for offset in (5, 3, 1):
-        place = (offset + sixth) % 6
-        shades.append(value - chroma * torch.minimum(place, 4 - place).clamp(0, 1))
+        position = (offset + sixth) % 6
+        shades.append(value - chroma * torch.minimum(position, 4 - position).clamp(0, 1))
     return torch.stack(shades, dim=1)

@@ -1,4 +1,4 @@
-"""What happens to the pixels of one view, drawn beforehand for every sample of a batch."""
+"""The plan for the pixels of one view, and its draws for every sample of a batch."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -47,7 +47,7 @@ class ViewPlan:
         interpolation: filter of the one resize, antialiased as in Pillow.
         crop_area: share of the image a random resized crop covers; None takes the whole image.
         crop_ratio: width over height of that crop, drawn log-uniformly.
-        pad: after a whole-image resize, pixels of black on each side from which a random window is cut.
+        pad: black pixels added on each side after a whole-image resize; a random window is then cut from the result.
         flip, grey, blur: probabilities.
         blur_radius: standard deviation of the Gaussian in pixels of the result.
         erase: probability of erasing a rectangle.
@@ -76,7 +76,7 @@ class ViewPlan:
 
 
 def build_view_plan(pixels: Mapping[str, Any], augment: Mapping[str, Any] | None = None) -> ViewPlan:
-    """The plan that a recipe's tables describe; without `augment`, the one of evaluation.
+    """The plan that a recipe's tables describe; without `augment`, the plan of evaluation.
 
     Args:
         pixels: height, width, mean, std, interpolation.
@@ -100,27 +100,27 @@ def draw_views(
     Args:
         plans: one per view; they may differ.
         size: (N, 2) height and width of the source images.
-        samples: (N) what the samples' numbers are keyed by, below 2**32.
-        seed, epoch: with the sample and the view, all that the numbers depend on.
+        samples: (N) the keys of the samples' numbers, below 2**32.
+        seed, epoch: with the sample and the view, everything that the numbers depend on.
     """
     views_of: dict[ViewPlan, list[int]] = {}
     for view, plan in enumerate(plans):
         views_of.setdefault(plan, []).append(view)
     drawn: dict[int, ViewDraws] = {}
     for plan, views in views_of.items():
-        # In one go for all views of a plan: what costs is the number of calls, not that of numbers.
+        # All views of a plan at once: the cost depends on the number of calls, not on the number of draws.
         numbers = np.array(views).repeat(len(samples))
         draws = SampleDraws(np.tile(samples, len(views)), seed=seed, epoch=epoch, view=numbers)
         together = draw_view(plan, np.tile(size, (len(views), 1)), draws)
-        for place, view in enumerate(views):
-            drawn[view] = together.part(place * len(samples), (place + 1) * len(samples))
+        for position, view in enumerate(views):
+            drawn[view] = together.part(position * len(samples), (position + 1) * len(samples))
     return [drawn[view] for view in range(len(plans))]
 
 
 def draw_view(plan: ViewPlan, size: NDArray[np.int64], draws: SampleDraws) -> ViewDraws:
     """Draws everything one view needs.
 
-    Every sample consumes the same numbers whatever comes out for the others.
+    Every sample consumes the same numbers whatever is drawn for the others.
 
     Args:
         plan: the distributions.
@@ -181,7 +181,7 @@ def draw_crop(
 
 
 def central_crop(size: NDArray[np.int64], ratio: tuple[float, float]) -> NDArray[np.float64]:
-    """The largest central crop whose width over height lies in `ratio`; (N, 4) top, left, height, width."""
+    """The largest central crop whose width over height is in `ratio`; (N, 4) top, left, height, width."""
     rows, columns = size[:, 0].astype(np.float64), size[:, 1].astype(np.float64)
     shape = columns / rows
     width = np.where(shape > ratio[1], np.rint(rows * ratio[1]), columns)

@@ -1,4 +1,4 @@
-"""Whether one run is better than another, or only luckier with the queries."""
+"""Comparison of runs: whether one is better than another, or only luckier with the queries."""
 
 import itertools
 import re
@@ -21,18 +21,20 @@ from lupctl.core.ranking.reports.model.comparison import (
 from lupctl.core.ranking.reports.model.details import ReportDetails, ReportQueries
 from lupctl.core.ranking.reports.model.single import Report
 
-# As `finetune` names a run of another seed than the first.
+# The ending that `finetune` gives the names of runs with further seeds.
 SEED_ENDING = re.compile(r"-seed\d+$")
 
 
 def compare_reports(reports: Mapping[str, Report]) -> Comparison:
-    """Every pair of runs, by a paired bootstrap over the queries (Efron 1979): a draw takes the same queries of both.
+    """Compares every pair of runs by a paired bootstrap over the queries (Efron 1979).
+
+    Each draw takes the same queries from both runs.
 
     Args:
         reports: by the name of the run, at least two; each with details.
 
     Raises:
-        DataError: they ranked other queries, or by another rule.
+        DataError: the runs ranked different queries, or by different rules.
     """
     names = list(reports)
     first = reports[names[0]]
@@ -64,14 +66,14 @@ def compare_reports(reports: Mapping[str, Report]) -> Comparison:
 
 
 def group_seeds(reports: Mapping[str, Report]) -> list[SeedGroup]:
-    """Means over runs that differ in their seed alone; a run without such a sibling is in no group.
+    """Means over runs that differ only in their seed; a run without such a sibling is in no group.
 
     Args:
         reports: by the name or path of the run.
     """
     groups: dict[str, list[str]] = {}
     for name in reports:
-        # With the folder: files of one dataset's features bear the same name in every run.
+        # Keep the folder: the features file of a dataset has the same name in every run.
         groups.setdefault(SEED_ENDING.sub("", str(Path(name))), []).append(name)
     found = []
     for group, names in groups.items():
@@ -99,16 +101,16 @@ def check_comparable(name: str, report: Report, other_name: str, other: Report) 
     """
     queries, others = (details_of(title, one).queries for title, one in ((name, report), (other_name, other)))
     reasons = {
-        "ranked other queries": (queries.name, queries.person, queries.camera)
+        "ranked different queries": (queries.name, queries.person, queries.camera)
         != (others.name, others.person, others.camera),
-        "ranked another gallery": (report.counts.gallery, queries.right) != (other.counts.gallery, others.right),
-        "were scored by another protocol": report.protocol != other.protocol,
+        "ranked different galleries": (report.counts.gallery, queries.right) != (other.counts.gallery, others.right),
+        "were scored by different protocols": report.protocol != other.protocol,
     }
     for reason, is_so in reasons.items():
         if is_so:
             raise DataError(
                 f"{name} and {other_name} {reason}, so their scores cannot be compared",
-                hint="evaluate both on the same dataset by the same rule: lupctl eval RUN --force",
+                hint="evaluate both on the same dataset with the same protocol: lupctl eval RUN --force",
             )
 
 
@@ -119,12 +121,14 @@ def details_of(name: str, report: Report) -> ReportDetails:
         DataError: it has none.
     """
     if report.details is None:
-        raise DataError(f"{name}: the report holds no single queries", hint="lupctl eval RUN --force")
+        raise DataError(
+            f"{name}: the report has no scores of single queries", hint="evaluate again: lupctl eval RUN --force"
+        )
     return report.details
 
 
 def pair_differences(run: tuple[str, Report], other: tuple[str, Report]) -> list[Difference]:
-    """Differences of one pair: both measures as dumped, and re-ranked where both are."""
+    """Differences of one pair of runs in both measures: as dumped, and re-ranked if both runs are."""
     kinds = [False] + [True] * (run[1].rerank is not None and other[1].rerank is not None)
     measures: Sequence[Measure] = list(MEASURE_NAMES)
     found = []
@@ -148,7 +152,7 @@ def pair_differences(run: tuple[str, Report], other: tuple[str, Report]) -> list
 
 
 def query_scores(queries: ReportQueries, *, reranked: bool) -> NDArray[np.float64]:
-    """Average precision and whether the first answer is right, of each valid query: (Q, 2)."""
+    """Average precision of each valid query, and whether its first answer is right: (Q, 2)."""
     ap = queries.ap_reranked if reranked else queries.ap
     first = queries.first_rank_reranked if reranked else queries.first_rank
     assert ap is not None

@@ -1,4 +1,4 @@
-"""The images behind some features, where they are at hand."""
+"""The images that features were made from, where they are available."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -12,26 +12,26 @@ Images = Callable[[str], bytes | None]
 PACK_PARENT = "pack:"
 
 
-def open_images(place: Path | None, record: Mapping[str, Any], progress: Progress) -> Images:
-    """Reads encoded images by name; gives None for what is not there.
+def open_images(path: Path | None, record: Mapping[str, Any], progress: Progress) -> Images:
+    """A reader of encoded images by name; it gives None for an image that is not there.
 
     Args:
-        place: the pack the features were made from, or a folder that holds the names; None has no images.
-        record: of the features; a pack it does not name is not used, because its images may be others.
-        progress: takes a line that says why there are none.
+        path: the pack the features were made from, or a folder with files of these names; None gives no images.
+        record: of the features; a pack it does not name is not used, because its images may be different.
+        progress: reports why there are no images.
     """
-    if place is None:
+    if path is None:
         return _nothing
-    if place.is_dir() and not any(place.glob("*.h5")):
-        return lambda name: _read_file(place / name)
+    if path.is_dir() and not any(path.glob("*.h5")):
+        return lambda name: _read_file(path / name)
     try:
-        pack = open_pack(place)
+        pack = open_pack(path)
     except DataError as error:
         progress.say(f"no pictures: {error.message}")
         return _nothing
     packs = {value for name, value in (record.get("parents") or {}).items() if name.startswith(PACK_PARENT)}
     if packs and pack.fingerprint not in packs:
-        progress.say(f"no pictures: {place} is not the pack the features were made from")
+        progress.say(f"no pictures: {path} is not the pack the features were made from")
         return _nothing
     rows = {name: row for row, name in enumerate(pack.samples.name)}
 

@@ -1,4 +1,4 @@
-"""Which queries a report shows, and what ranks first for them."""
+"""The queries that a report shows, and the images that rank first for them."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -17,14 +17,14 @@ from lupctl.core.ranking.retrieval.inputs import JoinedFeatures
 
 HARDEST, EASIEST = 12, 6
 NEAREST = 10
-# Images that count neither way can fill a whole list: a camera saw its person a hundred times.
+# Ignored images could fill a whole list: one camera may have seen its person a hundred times.
 MOST_IGNORED = 2
 
 Pictures = Callable[[str], str | None]
 
 
 def pick_queries(ranking: Ranking) -> list[tuple[Ease, int]]:
-    """The queries of lowest and of highest AP; of equally easy ones those with more right answers."""
+    """The queries with the lowest and the highest AP; among equally easy ones, those with more right answers."""
     valid = np.flatnonzero(ranking.is_valid)
     ap, right = ranking.ap_step[valid], ranking.num_right[valid]
     hardest = valid[np.lexsort((valid, ap))][:HARDEST]
@@ -36,14 +36,14 @@ def pick_queries(ranking: Ranking) -> list[tuple[Ease, int]]:
 def rank_lists(
     features: JoinedFeatures, ranking: Ranking, *, same_camera: SameCamera, device: torch.device, pictures: Pictures
 ) -> list[RankList]:
-    """Lists of the hardest and the easiest queries, by the distances of the features.
+    """Rank lists of the hardest and the easiest queries, by the distances of the features.
 
     Args:
         features: all images.
         ranking: of the queries, without re-ranking.
-        same_camera: the rule it was made by.
+        same_camera: the rule by which it was made.
         device: where distances are computed.
-        pictures: the small picture of an image by its name.
+        pictures: gives the small picture of an image by its name.
     """
     samples = features.samples
     queries, gallery = query_rows(samples), np.flatnonzero(samples.role == ROLE_CODES["gallery"])

@@ -1,4 +1,4 @@
-"""From an evaluation to its report."""
+"""The report of an evaluation."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -39,7 +39,7 @@ from lupctl.core.ranking.retrieval.answerable import Counts, query_rows
 from lupctl.core.ranking.retrieval.score import Details, Scored
 
 CURVE_RANKS = 50
-# Steps of the counts that share a bar of the histogram.
+# Steps of the counts in one bar of the histogram.
 STEPS_PER_BIN = 10
 
 
@@ -57,12 +57,12 @@ def build_report(
     """The report of one evaluation.
 
     Args:
-        scored: what `score` found.
-        samples: who is on the images it was given.
+        scored: the result of `score`.
+        samples: person, camera and role of the images that were scored.
         record: the record of the features.
         protocol: the rules.
-        rerank: how it was re-ranked.
-        wanted_fpr: false positive rate of the decision threshold; None takes equal error rates.
+        rerank: the settings of re-ranking, if any.
+        wanted_fpr: false positive rate of the decision threshold; None chooses equal error rates.
         fingerprints: of all inputs.
         command: the command line.
     """
@@ -153,7 +153,7 @@ def _pairs(details: Details, person: NDArray[np.int64], wanted_fpr: float | None
 
 
 def _histogram(below: NDArray[np.int64]) -> list[int]:
-    """Counts a bin from counts up to each edge; what lies at 0 is in the first."""
+    """Counts per bin from the counts up to each edge; values at 0 are in the first bin."""
     counts: list[int] = np.diff(below[::STEPS_PER_BIN], prepend=0)[1:].tolist()
     counts[0] += int(below[0])
     return counts

@@ -15,7 +15,7 @@ MEASURE_NAMES: Final[dict[Measure, str]] = {"map": "mAP", "rank1": "rank-1"}
 
 
 class ComparedRun(Part):
-    """One of the reports: the name it was given, its headline, and the fingerprints that tell it from the others."""
+    """One of the reports: its name, its main scores, and the fingerprints that identify it."""
 
     name: str
     scores: ReportScores
@@ -27,8 +27,8 @@ class ComparedRun(Part):
 class Difference(Part):
     """How much higher `run` scores than `other`, over the same queries.
 
-    `ci95` is the bootstrap interval of the mean difference, both runs drawn together; `exceeds` says that 0 lies
-    outside. `reranked` tells which of the two scores of each run was taken.
+    `ci95` is the bootstrap interval of the mean difference, both runs drawn together; `exceeds` is true if it excludes
+    0. `reranked` says which of the two scores of each run were compared.
     """
 
     run: str
@@ -41,7 +41,7 @@ class Difference(Part):
 
 
 class SeedGroup(Part):
-    """Runs whose names differ in their seed alone, as `finetune` names them.
+    """Runs whose names differ only in their seed, as `finetune` names them.
 
     Means, and standard deviations between the runs (n - 1), as fractions.
     """
@@ -74,12 +74,12 @@ class Comparison(Part):
 
 
 def comparison_text(comparison: Comparison) -> str:
-    """The comparison as JSON, laid out as reports are."""
+    """The comparison as JSON, in the layout of reports."""
     return lay_out(comparison.model_dump(mode="json", by_alias=True))
 
 
 def write_comparison(path: Path, comparison: Comparison) -> None:
-    """Writes a comparison whole, or leaves what was there.
+    """Writes a comparison completely, or leaves the existing file unchanged.
 
     Raises:
         DataError: the disk is full or refuses the write.

@@ -1,4 +1,4 @@
-"""What a report holds beside its headline: curve, pairs, cameras, persons, queries."""
+"""Details of a report beyond its main scores: curve, pairs, cameras, persons, queries."""
 
 from typing import Literal
 
@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict
 
 
 class Part(BaseModel):
-    """A piece of a report: complete, known, and without NaN."""
+    """A part of a report: no field is missing or unknown, and no number is NaN."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, allow_inf_nan=False)
 
@@ -22,7 +22,7 @@ class ReportPoint(Part):
 class ReportThreshold(Part):
     """A threshold chosen on the queries of one half of the persons and measured on those of the other half.
 
-    The gallery is the same for both; `persons` counts the halves, which `seed` draws.
+    The gallery is the same for both; `persons` gives the sizes of the halves, which are drawn with `seed`.
     """
 
     rule: Literal["equal error", "false positive rate"]
@@ -36,10 +36,10 @@ class ReportThreshold(Part):
 
 
 class ReportPairs(Part):
-    """Distances of the pairs of a query and a gallery image that the protocol leaves.
+    """Distances of the pairs of a query and a gallery image that count under the protocol.
 
-    `same_counts` and `different_counts` are histograms over bins of width `bin`, the first from 0 on; `at_fpr` holds
-    the largest threshold that stays under each false positive rate, null where there are too few pairs to tell.
+    `same_counts` and `different_counts` are histograms over bins of width `bin`, starting at 0; `at_fpr` gives the
+    largest threshold that does not exceed each false positive rate, null if there are too few pairs to tell.
     """
 
     same: int
@@ -64,7 +64,7 @@ class ReportCameras(Part):
 
 
 class ReportPersons(Part):
-    """Scores of each query person over its valid queries, in columns; hardest first."""
+    """Scores of each query person over its valid queries, as columns, hardest first."""
 
     person: list[int]
     queries: list[int]
@@ -74,9 +74,10 @@ class ReportPersons(Part):
 
 
 class ReportQueries(Part):
-    """Each query in the order of the features, in columns; null where it has no right answer.
+    """All queries in the order of the features, as columns; null where a query has no right answer.
 
-    `first_rank` is that of the first right answer, `right` how many there are, `ap_reranked` after re-ranking.
+    `first_rank` is the rank of the first right answer, `right` the number of right answers, `ap_reranked` the AP after
+    re-ranking.
     """
 
     name: list[str]
@@ -99,7 +100,7 @@ class ReportCurve(Part):
 
 
 class ReportDetails(Part):
-    """All but the headline."""
+    """Everything but the main scores."""
 
     curve: ReportCurve
     pairs: ReportPairs

@@ -20,7 +20,7 @@ CROSS_SCHEMA: Final = "lupctl.eval-all/1"
 
 
 class MatrixCell(Part):
-    """One network on one test set; `trained_on` says that the network has seen this dataset's training images."""
+    """One network on one test set; `trained_on`: whether the network was trained on this dataset's training images."""
 
     dataset: str
     trained_on: bool
@@ -31,7 +31,7 @@ class MatrixCell(Part):
 
 
 class MatrixRun(Part):
-    """A row of the matrix: what it was called, the checkpoint, and one cell per test set."""
+    """A row of the matrix: its name, the checkpoint, and one cell per test set."""
 
     name: str
     checkpoint: str
@@ -46,7 +46,7 @@ class MatrixSet(Part):
 
 
 class ScoreMatrix(Part):
-    """Every network on every test set, by one rule."""
+    """Every network on every test set, under one protocol."""
 
     schema_name: Literal["lupctl.eval-all/1"] = Field(default="lupctl.eval-all/1", alias="schema")
     protocol: ReportProtocol
@@ -55,12 +55,12 @@ class ScoreMatrix(Part):
 
 
 def matrix_text(matrix: ScoreMatrix) -> str:
-    """The matrix as JSON, laid out as reports are."""
+    """The matrix as JSON, in the layout of reports."""
     return lay_out(matrix.model_dump(mode="json", by_alias=True))
 
 
 def write_matrix_file(path: Path, matrix: ScoreMatrix) -> None:
-    """Writes a matrix whole, or leaves what was there.
+    """Writes a matrix completely, or leaves the existing file unchanged.
 
     Raises:
         DataError: the disk is full or refuses the write.

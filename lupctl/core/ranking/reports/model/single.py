@@ -1,4 +1,4 @@
-"""Reports: the scores of one evaluation and everything that led to them, as JSON with sorted keys."""
+"""Reports: the scores of one evaluation and everything they depend on, as JSON with sorted keys."""
 
 import json
 from pathlib import Path
@@ -17,9 +17,10 @@ HINT = "make it again: lupctl eval --force"
 
 
 class ReportCounts(Part):
-    """What was ranked.
+    """Numbers of the images that were ranked.
 
-    `gallery` is without junk and with distractors; `queries_absent` are those whose person no gallery image shows.
+    `gallery` excludes junk and includes distractors; `queries_absent` counts queries whose person is not in the
+    gallery.
     """
 
     queries: int
@@ -41,9 +42,9 @@ class ReportScores(Part):
 
 
 class ReportRerank(Part):
-    """Scores after k-reciprocal re-ranking, with all they depend on.
+    """Scores after k-reciprocal re-ranking, with everything they depend on.
 
-    Where an older report does not name the search for neighbours, it was exact.
+    Older reports that do not name the neighbour search used the exact one.
     """
 
     k1: int
@@ -55,10 +56,10 @@ class ReportRerank(Part):
 
 
 class ReportSingleShot(Part):
-    """CMC with one drawn gallery image a person, averaged over the draws; `rank1_range` is over single draws.
+    """CMC with one gallery image drawn per person, averaged over the draws; `rank1_range` is over single draws.
 
-    `persons` counts those whose queries each draw asks, and whose images make up its gallery beside the distractors.
-    The protocol knows no mAP: the other scores of the report are those of the whole gallery.
+    `persons` is the number of persons whose queries each draw tests; their images and the distractors are its gallery.
+    The protocol does not define mAP: the other scores of the report are those of the whole gallery.
     """
 
     cmc: dict[int, float]
@@ -76,7 +77,7 @@ class ReportInterval(Part):
 
 
 class ReportExpansion(Part):
-    """How many nearest images make up each query and each gallery image (0: none), and the power of their weights."""
+    """Nearest images averaged into each query and each gallery image (0: none), and the power of their weights."""
 
     queries: int
     gallery: int
@@ -84,9 +85,9 @@ class ReportExpansion(Part):
 
 
 class ReportProtocol(Part):
-    """The rules by which the scores were computed; those with `shot_` are of a single gallery shot.
+    """The rules by which the scores were computed; those with `shot_` apply to a single gallery shot.
 
-    `shot_persons` says how many of the persons each draw tests: all, a drawn half, or a drawn number.
+    `shot_persons` says how many of the persons each draw tests: all, a random half, or a given number.
     """
 
     name: Protocol
@@ -105,7 +106,7 @@ class ReportProtocol(Part):
 
 
 class ReportProvenance(Part):
-    """Who made the report, and the record of the features it was made from."""
+    """The version and command line that made the report, and the record of the features it was made from."""
 
     version: str
     command: list[str]
@@ -115,7 +116,7 @@ class ReportProvenance(Part):
 class Report(Part):
     """One evaluation.
 
-    `fingerprints` names the features file and whatever the features were made from.
+    `fingerprints` covers the features file and everything the features were made from.
     """
 
     schema_name: Literal["lupctl.report/1"] = Field(default="lupctl.report/1", alias="schema")
@@ -144,7 +145,7 @@ def report_payload(report: Report) -> dict[str, Any]:
 
 
 def write_report(path: Path, report: Report) -> None:
-    """Writes a report whole, or leaves what was there; the same report gives the same bytes.
+    """Writes a report completely, or leaves the existing file unchanged; the same report gives the same bytes.
 
     Raises:
         DataError: the disk is full or refuses the write.
@@ -153,12 +154,12 @@ def write_report(path: Path, report: Report) -> None:
 
 
 def report_text(report: Report) -> str:
-    """The report as JSON: sorted keys, one a line, and each row of numbers on a line of its own."""
+    """The report as JSON: sorted keys, one per line, and each row of numbers on its own line."""
     return lay_out(report_payload(report))
 
 
 def lay_out(payload: dict[str, Any]) -> str:
-    """JSON with sorted keys, one a line, and each list of plain values on a line of its own.
+    """JSON with sorted keys, one per line, and each list of plain values on its own line.
 
     >>> print(lay_out({"b": [1, 2], "a": 1}), end="")
     {
@@ -180,7 +181,7 @@ def _lay_out(value: Any, indent: str) -> str:
 
 
 def report_path(features_path: Path, out: Path | None) -> Path:
-    """Where the report goes: `out`, a file or a folder that exists; else beside the features."""
+    """Path of the report: `out`, which is a file or an existing folder; by default next to the features."""
     if out is None:
         return features_path.parent / REPORT_NAME
     return out / REPORT_NAME if out.is_dir() else out
@@ -191,7 +192,7 @@ def read_report(path: Path) -> Report:
 
     Raises:
         DataError: there is no such file.
-        FormatError: it is no report of this schema.
+        FormatError: it is not a report of this schema.
     """
     try:
         return Report.model_validate_json(path.read_bytes())
@@ -201,5 +202,5 @@ def read_report(path: Path) -> Report:
         first = error.errors()[0]
         where = ".".join(str(key) for key in first["loc"]) or "the file"
         raise FormatError(
-            f"{path}: no report of schema {REPORT_SCHEMA} ({where}: {first['msg']})", hint=HINT
+            f"{path}: not a report of schema {REPORT_SCHEMA} ({where}: {first['msg']})", hint=HINT
         ) from error

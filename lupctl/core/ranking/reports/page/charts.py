@@ -1,4 +1,4 @@
-"""Charts as SVG that takes its colours from the page around it."""
+"""Charts as SVG that take their colours from the page around them."""
 
 import io
 import re
@@ -12,10 +12,10 @@ from matplotlib.figure import Figure
 
 from lupctl.core.ranking.reports.model.details import ReportCurve, ReportPairs
 
-# Stand-ins that matplotlib draws with; the page's style sheet says what they look like, in light and in dark.
+# Placeholder colours for matplotlib; the page's style sheet defines the real ones, for light and dark mode.
 INK, FIRST, SECOND, GRID = "#000001", "#000002", "#000003", "#000004"
 VARIABLES = {INK: "var(--ink)", FIRST: "var(--first)", SECOND: "var(--second)", GRID: "var(--grid)"}
-# Typed loosely: matplotlib lists every key that there is, and they differ between its releases.
+# Typed loosely: matplotlib's type lists every key, and the keys differ between its releases.
 STYLE: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "lupctl",
@@ -36,7 +36,7 @@ SIZE_INCHES = (5.4, 3.1)
 
 
 def draw_cmc(curve: ReportCurve) -> str:
-    """Share of queries with a right answer among the first k, over k."""
+    """CMC curve: share of queries with a right answer among the first k, against k."""
     with matplotlib.rc_context(STYLE):
         figure, axes = _open()
         for values, name, colour in ((curve.plain, "as dumped", FIRST), (curve.reranked, "re-ranked", SECOND)):
@@ -52,13 +52,13 @@ def draw_cmc(curve: ReportCurve) -> str:
 
 
 def draw_distances(pairs: ReportPairs) -> str:
-    """Histograms of the distances of pairs of one person and of two, each of area 1, with the threshold."""
+    """Histograms of the distances of same-person and different-person pairs, each of area 1, with the threshold."""
     with matplotlib.rc_context(STYLE):
         figure, axes = _open()
         last = 0
         for counts, name, colour in (
-            (pairs.different_counts, "two persons", SECOND),
-            (pairs.same_counts, "one person", FIRST),
+            (pairs.different_counts, "different persons", SECOND),
+            (pairs.same_counts, "same person", FIRST),
         ):
             density = np.array(counts) / max(1, sum(counts)) / pairs.bin
             edges = np.arange(len(counts) + 1) * pairs.bin
@@ -76,23 +76,23 @@ def draw_distances(pairs: ReportPairs) -> str:
 
 
 def draw_roc(pairs: ReportPairs) -> str:
-    """Pairs of one person found, over pairs of two persons taken for one, on a logarithmic axis."""
+    """ROC curve: share of same-person pairs found, against the false match rate on a logarithmic axis."""
     with matplotlib.rc_context(STYLE):
         figure, axes = _open()
         axes.semilogx(pairs.roc_fpr, 100 * np.array(pairs.roc_tpr), color=FIRST, linewidth=2)
-        axes.set(xlabel="false match rate (two persons taken for one)", ylabel="pairs of one person found, %")
+        axes.set(xlabel="false match rate (different persons taken for one)", ylabel="same-person pairs found, %")
         axes.set_ylim(0, 100.5)
         axes.minorticks_off()
         return _as_svg(figure, "ROC curve")
 
 
 def draw_intervals(names: Sequence[str], centres: Sequence[float], ends: Sequence[tuple[float, float]]) -> str:
-    """mAP in percent with their intervals, one line a run."""
+    """mAP of each run in percent with its interval, one line per run."""
     with matplotlib.rc_context(STYLE):
         figure, axes = _open(height=0.9 + 0.3 * len(names))
-        for place, (centre, (lower, upper)) in enumerate(zip(centres, ends, strict=True)):
-            axes.plot([100 * lower, 100 * upper], [place, place], color=SECOND, linewidth=3, solid_capstyle="round")
-            axes.plot([100 * centre], [place], "o", color=FIRST)
+        for row, (centre, (lower, upper)) in enumerate(zip(centres, ends, strict=True)):
+            axes.plot([100 * lower, 100 * upper], [row, row], color=SECOND, linewidth=3, solid_capstyle="round")
+            axes.plot([100 * centre], [row], "o", color=FIRST)
         axes.set_yticks(range(len(names)), list(names))
         axes.set_ylim(len(names) - 0.5, -0.5)
         axes.set(xlabel="mAP with its 95 % interval, %")
@@ -113,10 +113,10 @@ def _as_svg(figure: Figure, title: str) -> str:
     text = stream.getvalue()
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
-    # Names of groups repeat from chart to chart; only those that are pointed at have to stay.
+    # Group ids repeat from chart to chart; only ids that something refers to must stay.
     text = re.sub(r'<g id="[^"]*">', "<g>", text)
     for colour, variable in VARIABLES.items():
         text = text.replace(colour, variable)
-    # The page's own font, in place of matplotlib's list.
+    # Use the page's font instead of matplotlib's list.
     text = re.sub(r"font-family: [^;\"]*", "font-family: var(--font)", text)
     return text.replace("<svg ", f'<svg role="img" aria-label="{title}" ', 1)

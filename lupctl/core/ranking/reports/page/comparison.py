@@ -8,7 +8,7 @@ from lupctl.core.ranking.reports.page.single import render
 
 
 def render_comparison(comparison: Comparison) -> str:
-    """The page of a comparison."""
+    """The HTML page of a comparison."""
     runs = comparison.runs
     chart = draw_intervals(
         list(comparison.tags.values()), [run.scores.map for run in runs], [run.ci95.map for run in runs]

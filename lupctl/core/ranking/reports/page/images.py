@@ -1,4 +1,4 @@
-"""Pictures small enough to be part of a page."""
+"""Pictures small enough to embed in a page."""
 
 import base64
 
@@ -10,7 +10,7 @@ QUALITY = 82
 
 
 def embed_picture(encoded: bytes) -> str | None:
-    """An encoded image as a small JPEG in a data URI, at most 144 x 144 pixels; None where it does not decode."""
+    """An encoded image as a small JPEG in a data URI, at most 144 x 144 pixels; None if it cannot be decoded."""
     try:
         pixels = decode_rgb(encoded)
     except CorruptImageError:

@@ -5,5 +5,5 @@ from lupctl.core.ranking.reports.page.single import render
 
 
 def render_matrix(matrix: ScoreMatrix) -> str:
-    """The page of a matrix."""
+    """The HTML page of a matrix."""
     return render("matrix.html.j2", {"matrix": matrix})

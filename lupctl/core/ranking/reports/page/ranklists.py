@@ -1,4 +1,4 @@
-"""Some queries with the images that rank nearest, as a page shows them."""
+"""Queries with their nearest gallery images, as a page shows them."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -13,8 +13,8 @@ class Shown:
 
     Args:
         name: path relative to the dataset's root.
-        person, camera: who is on it, and who took it.
-        picture: a data URI; None where the image is not at hand.
+        person, camera: whom it shows, and which camera took it.
+        picture: a data URI; None if the image is not available.
         distance: 1 - cos to the query; None for the query itself.
         verdict: whether it is a right answer, a wrong one, or counts neither way; None for the query itself.
         rank: 1-based among the images that count; None for those that do not.
@@ -31,15 +31,15 @@ class Shown:
 
 @dataclass(frozen=True)
 class RankList:
-    """A query and what ranks first.
+    """A query and the gallery images that rank first for it.
 
     Args:
         ease: why it was chosen.
         query: the query.
         ap: its average precision (step rule, without re-ranking).
         right: right answers in the gallery.
-        nearest: the first images, nearest first, with some of those that are ignored.
-        first_right: the first right answer, where it ranks behind those.
+        nearest: the first images, nearest first, including a few ignored ones.
+        first_right: the first right answer, if it ranks after those.
     """
 
     ease: Ease

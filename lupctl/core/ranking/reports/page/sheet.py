@@ -1,4 +1,4 @@
-"""A picture sheet of search results: a row a query, the query first."""
+"""A picture sheet of search results: one row per query, the query first."""
 
 from collections.abc import Sequence
 
@@ -18,15 +18,15 @@ def draw_sheet(rows: Sequence[tuple[Cell, Sequence[Cell]]]) -> NDArray[np.uint8]
     """The sheet (H, W, 3), RGB.
 
     Args:
-        rows: for each query its cell and those of its results; a cell is pixels (or None, where the image is not at
-            hand) and up to two short lines under them.
+        rows: for each query its cell and those of its results; a cell is pixels (None if the image is not available)
+            and up to two short lines of text under them.
     """
     widest = max((len(hits) for _, hits in rows), default=0)
     width = GAP + CELL_WIDTH + AFTER_QUERY + widest * (CELL_WIDTH + GAP)
     height = GAP + len(rows) * (CELL_HEIGHT + CAPTION + GAP)
     sheet = np.full((height, width, 3), PAPER, np.uint8)
-    for place, (query, hits) in enumerate(rows):
-        top = GAP + place * (CELL_HEIGHT + CAPTION + GAP)
+    for number, (query, hits) in enumerate(rows):
+        top = GAP + number * (CELL_HEIGHT + CAPTION + GAP)
         _paste(sheet, query, top, GAP)
         for column, hit in enumerate(hits):
             _paste(sheet, hit, top, GAP + CELL_WIDTH + AFTER_QUERY + column * (CELL_WIDTH + GAP))

@@ -1,4 +1,4 @@
-"""A report as one HTML page that needs nothing beside itself."""
+"""A report as one self-contained HTML page."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -16,15 +16,15 @@ from lupctl.core.ranking.reports.page.charts import draw_cmc, draw_distances, dr
 from lupctl.core.ranking.reports.page.ranklists import RankList
 
 TEMPLATES = Path(__file__).parent / "templates"
-# A table of more rows makes a browser slow; report.json has all.
+# A table with more rows makes a browser slow; report.json has them all.
 MOST_ROWS = 20_000
 
 
 def render_report(report: Report, lists: Sequence[RankList]) -> str:
-    """The page of a report that holds details.
+    """The HTML page of a report with details.
 
     Args:
-        report: what was measured.
+        report: has details.
         lists: the queries to show.
     """
     details = report.details
@@ -53,7 +53,7 @@ def render_report(report: Report, lists: Sequence[RankList]) -> str:
 
 
 def render(template: str, values: Mapping[str, object]) -> str:
-    """A page from one of the templates, with the style and the script that all pages share."""
+    """The HTML page of a template, with the style and the script that all pages share."""
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, keep_trailing_newline=True
     )
@@ -75,7 +75,7 @@ def percent(share: float | None, digits: int = 2) -> str:
 
 
 def person_title(person: int) -> str:
-    """What a person's number stands for.
+    """Display name of a person number.
 
     >>> person_title(7), person_title(0), person_title(-1)
     ('person 7', 'distractor', 'junk')
@@ -93,7 +93,7 @@ def _charts(details: ReportDetails) -> dict[str, Markup]:
 
 
 def _rows(columns: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Columns as one dictionary a row; a column that is absent stays absent in each."""
+    """Columns as one dictionary per row; a column that is absent is missing from every row."""
     length = len(columns["person"])
     present = {name: values for name, values in columns.items() if values is not None}
     return [{name: values[row] for name, values in present.items()} for row in range(length)]
@@ -120,10 +120,10 @@ def _protocol(report: Report) -> str:
     text = f"Protocol {rule.name}: {kept}; junk counts neither way; distractors are wrong; a query is {rule.query}."
     if rule.shot_draws:
         drawn = f"{rule.shot_draws} draws, seed {rule.shot_seed}"
-        text += f" Single gallery shot: one drawn image a person, {drawn}; it knows no mAP."
+        text += f" Single gallery shot: one image drawn per person, {drawn}; mAP is not defined for it."
         if report.single_shot is not None and rule.shot_persons != "all":
-            text += f" Each draw tests {report.single_shot.persons} drawn persons and leaves the others out."
+            text += f" Each draw tests {report.single_shot.persons} randomly chosen persons and leaves out the others."
     if rule.expansion is not None:
         grown = f"queries by {rule.expansion.queries}, gallery by {rule.expansion.gallery}"
-        text += f" Features are means over their nearest ({grown}, alpha {rule.expansion.alpha:g})."
+        text += f" Features are means over their nearest neighbours ({grown}, alpha {rule.expansion.alpha:g})."
     return text

@@ -1,6 +1,6 @@
 """The two residual blocks of He et al. 2015, arXiv 1512.03385, with torchvision's keys and order of construction.
 
-torchvision has them too, and importing it takes as long as dumping an image: it brings detection and sympy along.
+torchvision has them too, but importing it takes as long as dumping an image: it also imports detection and sympy.
 """
 
 from typing import ClassVar
@@ -17,7 +17,7 @@ class BasicBlock(nn.Module):
         channels: of the input.
         planes: of the output.
         stride: of the first convolution.
-        downsample: makes the shortcut fit the output; None where it does.
+        downsample: makes the shortcut fit the output; None if it fits already.
     """
 
     expansion: ClassVar[int] = 1
@@ -47,7 +47,7 @@ class Bottleneck(nn.Module):
         channels: of the input.
         planes: of the middle; the output has four times as many.
         stride: of the 3x3 convolution.
-        downsample: makes the shortcut fit the output; None where it does.
+        downsample: makes the shortcut fit the output; None if it fits already.
     """
 
     expansion: ClassVar[int] = 4

@@ -1,4 +1,4 @@
-"""Weights that others published, in our networks."""
+"""Published ImageNet weights for our networks."""
 
 from urllib.error import URLError
 

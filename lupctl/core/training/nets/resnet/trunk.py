@@ -12,7 +12,7 @@ from lupctl.core.training.nets.trunk import Maps, Trunk
 
 
 class Depth(NamedTuple):
-    """Blocks of the four stages and their kind."""
+    """The kind of block, and the number of blocks in each of the four stages."""
 
     block: type[BasicBlock] | type[Bottleneck]
     blocks: tuple[int, int, int, int]
@@ -35,7 +35,7 @@ class ResNetTrunk(Trunk):
     Args:
         arch: depth.
         width: channels of the stem, 64 in the published networks; a narrower trunk is for small machines.
-        last_stride: stride of the last stage; 1 doubles the resolution of the final map, as re-id networks like it.
+        last_stride: stride of the last stage; 1 doubles the resolution of the final map, as is common in re-id.
         ibn: the first batch norm of every block of the first three stages is IBN-a.
     """
 

@@ -340,7 +340,7 @@ def test_the_encoder_that_was_taken_is_said_and_can_be_the_other(lupctl: Shell, 
         told = (
             f"left out: module.encoder_q.* ({left[0]}), module.encoder_k.* ({left[1]}), module.queue, module.queue_ptr"
         )
-        assert f"taken: module.encoder_{encoder}.*; {told}\n" in ran.err
+        assert f"used: module.encoder_{encoder}.*; {told}\n" in ran.err
         tensors = load_file("a.safetensors")
         assert len(tensors) == 120
         for key in ("conv1.weight", "layer4.1.bn2.running_var"):
@@ -453,7 +453,7 @@ def test_nothing_is_overwritten_or_written_in_vain(lupctl: Shell, market: Path, 
     assert not (tmp_path / "lup").exists()
     ran = lupctl(f"model convert {market}")
     assert (ran.code, ran.out) == (0, "lup/models/market.safetensors\n")
-    assert ran.err == "mgn r50 (re-id model): 699 tensors matched, 0 ignored, 0 missing that may be\n"
+    assert ran.err == "mgn r50 (re-id model): 699 tensors matched, 0 ignored, 0 optional ones missing\n"
     assert lupctl(f"model convert {market}").code == 2
     assert lupctl(f"model convert {market} --force --quiet").err == ""
     again = lupctl("model convert lup/models/market.safetensors --out again.safetensors")

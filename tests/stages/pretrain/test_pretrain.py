@@ -411,7 +411,7 @@ def test_several_packs_are_one(crowd: Path, labelled: Path, tmp_path: Path) -> N
 def test_a_pack_of_test_images_is_refused(tmp_path: Path) -> None:
     plan = SyntheticPlan(test_persons=2, cameras=2, shots=2, height=32, width=16)
     pack = pack_drawn(plan, tmp_path / "test.h5", dataset="test")
-    with pytest.raises(DataError, match="no unlabelled or training images, only queries and gallery"):
+    with pytest.raises(DataError, match="no unlabelled or training images, only query and gallery images"):
         pretrain(pretrain_job(pack, tmp_path / "run"), QUIET)
     assert not (tmp_path / "run").exists(), "refused before anything is made"
 

@@ -177,7 +177,7 @@ def test_a_full_disk_while_saving_a_state(
         ran = lupctl(line)
     assert ran.code == 3
     assert "error: run/resume.pt: the disk is full (" in ran.err
-    assert "hint: free some space, or choose another location with --out or --home" in ran.err
+    assert "hint: free some space, or name another place with --out or --home" in ran.err
     assert (tmp_path / "run" / "resume.pt").read_bytes() == before
     assert not list((tmp_path / "run").glob(".*.part"))
     assert lupctl(line).code == 0

@@ -141,7 +141,7 @@ def test_advice_follows_from_the_numbers() -> None:
     hungry = advise(measured(wait=0.6))
     assert hungry[0] == "the loop waits for data 67% of the time; 3 workers would keep up: --workers 3"
     starved = advise(replace(measured(wait=0.6), cores=2))
-    assert "3 workers would keep up, but there are 2 cores: pack smaller images" in starved[0]
+    assert "3 workers would keep up, but there are only 2 cores: pack smaller images" in starved[0]
     assert "messages are the limit" in advise(measured(communication=0.5))[0]
     assert "drawing views is the limit" in advise(measured(transform=0.5))[0]
     assert "precision = bf16" in advise(replace(measured(), kind="cuda"))[0]

@@ -31,7 +31,7 @@ def demo(
     quiet: QuietOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Draws persons, pre-trains on them without labels, fine-tunes with and without it, and compares.
+    """Draws persons, pre-trains on them without labels, fine-tunes with and without pre-training, and compares.
 
     Runs on a CPU. The same command continues where it was stopped.
 

@@ -238,7 +238,7 @@ def test_nothing_to_evaluate_is_three(run_eval: Command) -> None:
     make_run(run_eval.home, "small-bot", age_s=1)
     assert "hint: did you mean small-bot?" in run_eval("small-bott").err
     assert (
-        "hint: lupctl eval without a name takes the newest fine-tuning run; here are small-bot" in run_eval("xyz").err
+        "hint: lupctl eval without a name takes the newest fine-tuning run; runs here: small-bot" in run_eval("xyz").err
     )
 
 

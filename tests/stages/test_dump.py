@@ -241,7 +241,7 @@ def test_what_cannot_be_dumped(home: Path, labelled: Path, tmp_path: Path, lupct
     (begun / "recipe.toml").write_text("")
     ran = lupctl(f"dump begun --home {home}")
     assert ran.code == 3
-    assert "begun: the run is not finished, it has no checkpoint.safetensors\nhint: type its command again" in ran.err
+    assert "begun: the run is not finished, it has no checkpoint.safetensors\nhint: run its command again" in ran.err
     loose = tmp_path / "loose.safetensors"
     loose.write_bytes((home / "runs/fine/checkpoint.safetensors").read_bytes())
     ran = lupctl(f"dump loose.safetensors --home {home}")

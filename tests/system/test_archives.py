@@ -217,7 +217,7 @@ def test_every_truncation_is_noticed(tmp_path: Path, suffix: str) -> None:
         if size >= length:
             continue
         archive.write_bytes(content[:size])
-        with pytest.raises(FormatError, match=f"{archive.name}: damaged, or no"):
+        with pytest.raises(FormatError, match=f"{archive.name}: damaged, or not"):
             unpack(archive, tmp_path / "out")
         assert nothing_left(tmp_path, archive), size
 

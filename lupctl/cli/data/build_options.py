@@ -83,7 +83,7 @@ MinKeypointOption = Annotated[
     float | None,
     typer.Option(
         "--min-keypoint",
-        help="Score from which a keypoint is visible; the head, both shoulders and a hip, knee or ankle must be.",
+        help="Score from which a keypoint is visible; head, both shoulders and a hip, knee or ankle must be visible.",
         show_default=False,
     ),
 ]

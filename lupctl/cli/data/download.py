@@ -68,7 +68,7 @@ def download(
     quiet: QuietOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Downloads datasets into raw/: resumes, checks, unpacks; what must be done by hand is explained, exit code 3.
+    """Downloads datasets into raw/, resumed, checked, unpacked; gives the steps and exits with 3 if only you can do it.
 
     Examples:
 

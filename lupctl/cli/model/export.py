@@ -29,7 +29,7 @@ def export_model(
     quiet: QuietOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Exports the network of a run, a checkpoint or downloaded weights as one ONNX file, for products.
+    """Exports the network of a run, a checkpoint or downloaded weights as one ONNX file, for deployment.
 
     Its input is `images`, uint8 RGB (N, height, width, 3) for any N, already resized to the network's size. Its output
     is `features`, float32 (N, D) of unit length: a dot product is the cosine that `eval` and `search` compare by

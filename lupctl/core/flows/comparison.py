@@ -57,7 +57,7 @@ def gather_reports(
 
     Raises:
         UsageError: fewer than two names, or one twice.
-        DataError: a name stands for nothing, or it cannot be scored.
+        DataError: a name matches nothing, or it cannot be scored.
     """
     from dataclasses import replace
 

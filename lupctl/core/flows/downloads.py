@@ -22,7 +22,7 @@ def download_datasets(
         space: the workspace.
         plans: what to do, one per folder.
         jobs: files at once.
-        force: replaces what is there.
+        force: replaces existing files.
         progress: lines and bars.
 
     Returns:

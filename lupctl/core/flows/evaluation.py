@@ -36,7 +36,7 @@ def take_features(
         images: the pack or folder with the images, as typed; None searches for it.
 
     Raises:
-        DataError: a name stands for nothing, no finished fine-tuning run, or the images named do not exist.
+        DataError: a name matches nothing, no finished fine-tuning run, or the images named do not exist.
         UsageError: several names that are not all files, or a run with features of several datasets.
     """
     from dataclasses import replace

@@ -27,7 +27,7 @@ def resolve_files(
         command: for the record of features that are made.
 
     Raises:
-        DataError: a name stands for nothing, or no finished fine-tuning run.
+        DataError: a name matches nothing, or no finished fine-tuning run.
         UsageError: several names that are not all files, or a run with features of several datasets.
     """
     if len(names) < 2:

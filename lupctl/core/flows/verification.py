@@ -39,7 +39,7 @@ def verify_all(space: Workspace, options: VerifyOptions, progress: Progress) -> 
     """A verdict on everything the names stand for; that on a pack is also noted next to it.
 
     Raises:
-        DataError: a name stands for nothing, or its structure is damaged.
+        DataError: a name matches nothing, or its structure is damaged.
         UsageError: `deep` and `fast` at once.
     """
     if options.deep and options.fast:

@@ -42,7 +42,7 @@ class Reading:
 def build_target_source(target: Target, reading: Reading, *, progress: Progress) -> "Source":
     """The images of a target; reports the layout when it was guessed.
 
-    Raw data with a pack is read as it was for that pack, so that the two stay comparable.
+    Raw data that has a pack is read as for that pack unless requested otherwise, so that the two stay comparable.
 
     Raises:
         DataError: no such folder, or it has another layout.

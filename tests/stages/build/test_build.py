@@ -520,7 +520,7 @@ def test_what_would_be_built(lupctl: Shell, streets: Path) -> None:
         ("luperson --videos videos --detections dets --shard 3/2", 2, "--shard 3/2: a job's number from 1"),
         ("luperson --videos videos --detections dets --min-track 5", 2, "--min-track filters tracklets"),
         ("luperson --videos videos --detections dets --detector fasterrcnn", 2, "--detector finds the boxes"),
-        ("luperson --videos videos --detections dets --detector-weights a", 2, "--detector-weights belongs to"),
+        ("luperson --videos videos --detections dets --detector-weights a", 2, "--detector-weights needs a detector"),
         ("x --videos videos --detector fasterrcnn --detector-weights a", 2, "--detector-weights a: there is no such"),
         ("../x --videos videos --detections dets", 2, "'../x' cannot be a dataset's name"),
         ("luperson --videos videos --detections dets --out a.hdf", 2, "a.hdf: the name of a pack must end in .h5"),

@@ -214,7 +214,7 @@ def test_what_only_a_person_can_fetch(lupctl: Shell, tmp_path: Path) -> None:
     assert ran.code == 3
     assert "msmt17, by hand:\n  1. ask its owners, the authors of https://arxiv.org/abs/1711.08565 , for" in ran.out
     assert "put the archive they send you into lup/raw/msmt17" in ran.out
-    assert "error: msmt17: no program may fetch it" in ran.err
+    assert "error: msmt17: it has to be downloaded by hand" in ran.err
     found = lupctl("data download msmt17 --accept-terms --json").json["datasets"]
     assert [(entry["dataset"], entry["state"], len(entry["steps"])) for entry in found] == [("msmt17", "by hand", 2)]
     assert not (tmp_path / "lup").exists()

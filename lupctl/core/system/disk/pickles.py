@@ -25,7 +25,7 @@ def load_plain(path: Path) -> Any:
     """The content of a pickle of lists, tuples, dicts, sets, strings, bytes and numbers; no global is allowed.
 
     Raises:
-        DataError: there is no such file, or it names a global, which the error gives and nothing looks up.
+        DataError: there is no such file, or it names a global: the error says which, and it is not looked up.
         FormatError: it is not a pickle, or is cut short.
     """
     return _load(path, {})
@@ -37,7 +37,7 @@ def load_arrays(path: Path) -> Any:
     Arrays are of a subclass of `numpy.ndarray` that behaves the same; arrays of objects, texts and records are refused.
 
     Raises:
-        DataError: there is no such file, or it names any other global, which the error gives and nothing looks up.
+        DataError: there is no such file, or it names any other global: the error says which, and it is not looked up.
         FormatError: it is not a pickle, is cut short, or holds an array whose bytes do not fit its shape.
     """
     return _load(path, STAND_INS)

@@ -191,7 +191,7 @@ def test_a_run_starts_from_the_trunk_of_its_start(
     assert left == 4
     assert (
         capsys.readouterr().err
-        == f"start: {count} trunk tensors from {backbone}; {left} of its head left behind, new head\n"
+        == f"start: {count} trunk tensors from {backbone}; {left} of its head not used, new head\n"
     )
     for key, value in trunk(network.state_dict()).items():
         assert torch.equal(value, wanted[key]), key

@@ -98,7 +98,7 @@ def test_packs_that_do_not_go_together(labelled: Path, other: Path, crowd: Path,
     split.write_text("1\n2\n")
     with pytest.raises(UsageError, match="a split file names the images of one dataset, not of 2"):
         plan_finetuning(joint_job(labelled, other, tmp_path / "run", f"data.subset={split}"))
-    with pytest.raises(UsageError, match="both are of the dataset 'labelled'"):
+    with pytest.raises(UsageError, match="both contain the dataset 'labelled'"):
         plan_finetuning(joint_job(labelled, labelled, tmp_path / "run"))
     with pytest.raises(DataError, match=r"crowd\.h5: 0 labelled training images of 0 persons"):
         plan_finetuning(joint_job(labelled, crowd, tmp_path / "run"))

@@ -162,7 +162,7 @@ def test_a_pretrained_trunk_goes_into_every_branch(
     network = build_started(mgn_job(labelled, tmp_path / "run", start=backbone), 6, Progress())
     count = len([key for key in wanted if key.startswith("backbone.")])
     assert capsys.readouterr().err == (
-        f"start: {count} trunk tensors from {backbone}; 4 of its head left behind, new head\n"
+        f"start: {count} trunk tensors from {backbone}; 4 of its head not used, new head\n"
     )
     state = network.state_dict()
     assert torch.equal(state["backbone.0.weight"], wanted["backbone.conv1.weight"])

@@ -165,8 +165,8 @@ def test_lists_of_ones_own(tmp_path: Path) -> None:
         ("used_ids_0.10.txt", "7 \n7 \n", "1 persons come twice: 7"),
         ("few.txt", "gone.jpg; 0; 0 \r\n", r"1 names are not in the training set: gone.jpg \(line 1\)"),
         ("used_ims_0.50.txt", "0000_c1s1_000000_01.jpg; 0; 0 \r\n", "names 1 images; 0.50 of the pack's 60 are 30"),
-        ("few.txt", "0000_c1s1_000000_01.jpg; 0; 4 \r\n", r"line 1: camera 4, the pack has 1 \(counted from 1\)"),
-        ("few.txt", "0000_c1s1_000000_01.jpg; 0 \r\n", "line 1: .* is no 'name; label; camera'"),
+        ("few.txt", "0000_c1s1_000000_01.jpg; 0; 4 \r\n", r"line 1: camera 4, but the pack has 1 \(counted from 1\)"),
+        ("few.txt", "0000_c1s1_000000_01.jpg; 0 \r\n", "line 1: .* is not 'name; label; camera'"),
         ("few.txt", "0000_c1s1_000000_01.jpg\n0000_c1s1_000000_01.jpg\n", "1 names come twice"),
         ("few.txt", " \r\n", "is empty"),
     ],
@@ -179,9 +179,9 @@ def test_a_file_that_does_not_fit(name: str, text: str, message: str, tmp_path: 
 def test_labels_that_are_other_persons(tmp_path: Path) -> None:
     images = build_images(20, 60)
     text = few_ims_text(images, [0, 59]).replace("; 19; ", "; 0; ")
-    with pytest.raises(DataError, match="line 2: label 0 is another person's"):
+    with pytest.raises(DataError, match="line 2: label 0 belongs to another person"):
         read_split(write(tmp_path / "few.txt", text), images)
-    with pytest.raises(DataError, match="no split file that can be read"):
+    with pytest.raises(DataError, match="not a readable split file"):
         read_split(tmp_path / "none.txt", images)
 
 
@@ -250,7 +250,7 @@ def test_a_run_on_a_split_file_notices_that_it_changed(lupctl: Shell, labelled: 
         ("ids:1.5", 2, "data.subset: ids:R takes a share R above 0 and up to 1, as in ids:0.1, got 'ids:1.5'"),
         ("images:0", 2, "images:R takes a share R above 0"),
         ("ids:tenth", 2, "ids:R takes a share R"),
-        ("id:0.5", 3, "id:0.5: no split file that can be read (No such file or directory)"),
+        ("id:0.5", 3, "id:0.5: not a readable split file (No such file or directory)"),
         ("ids:0.2", 3, "labelled training images of 1 persons; expected two or more"),
         ("ids:0.4", 2, "data.persons = 4 persons per batch, but the training set has 2"),
     ],

@@ -340,7 +340,7 @@ def test_a_shard_that_is_missing(run: Path, lupctl: Shell) -> None:
     assert "hint: make it: the same command with --shard 2/4, or all of it here: with --force" in ran.err
     ran = lupctl(f"{line} --shard 1/4")
     assert ran.code == 0
-    assert "f.h5.shard-1-of-4: finished already; --force computes it again" in ran.err
+    assert "f.h5.shard-1-of-4: already finished; --force computes it again" in ran.err
     assert lupctl(f"{line} --shard 1/2").code == 0
     ran = lupctl(line)
     assert ran.code == 3

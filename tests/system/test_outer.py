@@ -338,7 +338,7 @@ def test_fine_tuning_is_led_like_pre_training(labelled: Path, tmp_path: Path, mo
         told.append([(tmp_path / f"{number}.txt").read_text() for number in (0, 1)])
     assert told[0] == told[1] == ["True", "False"], "the facts belong to process 0"
     assert told[2][0] == told[2][1]
-    assert "holds a run with recipe.seed = 1, now it is 3" in told[2][0]
+    assert "contains a run with recipe.seed = 1, but now it is 3" in told[2][0]
     with RunFolder(job.run).held():
         assert run_forked(fine_tune_and_tell, (job, tmp_path), processes=2) == [0, 0]
     for number in (0, 1):

@@ -496,7 +496,7 @@ def test_a_detector_without_weights_ends_the_build(
     assert ran.code == 3
     error, hint = ran.err.splitlines()[-2:]
     assert error == "error: --detector fasterrcnn-mobile: its weights cannot be downloaded (no route to host)"
-    assert hint.startswith("hint: fetch https://")
+    assert hint.startswith("hint: download https://")
 
 
 def test_what_would_be_built(lupctl: Shell, streets: Path) -> None:

@@ -175,5 +175,5 @@ def _cameras_of(plan: SyntheticPlan, person: int) -> list[int]:
 def _market_entry(role: Role, person: int, camera: int, frame: int, shot: Shot) -> _Entry:
     folder = {"train": "bounding_box_train", "query": "query", "gallery": "bounding_box_test"}[role]
     number = "-1" if person == JUNK else f"{person:04d}"
-    box = 0 if role == "query" else 1  # as published: queries carry _00, drawn boxes count from 1
+    box = 0 if role == "query" else 1  # as published: queries end in _00, drawn boxes count from 1
     return _Entry(role, f"{folder}/{number}_c{camera}s1_{frame:06d}_{box:02d}.jpg", person, camera, shot)

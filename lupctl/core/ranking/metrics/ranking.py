@@ -106,7 +106,7 @@ def rank_queries(
             block is overwritten.
         queries: Q images.
         gallery: G images.
-        others: the same as `distances` on further devices; all take turns with the chunks.
+        others: the same as `distances` on other devices; all devices take turns with the chunks.
         chunk: queries at a time; None takes as many as fit `CHUNK_BYTES`.
         same_camera: `keep` counts the query's person seen by the query's camera as a right answer.
         watchers: called with each chunk in order; they must neither change nor keep it.

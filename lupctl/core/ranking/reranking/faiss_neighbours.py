@@ -66,7 +66,7 @@ def find_neighbours_by_faiss(
     Args:
         pool: N rows.
         count: K, cut to N.
-        others: the same rows on further devices; all take turns with the chunks.
+        others: the same rows on other devices; all devices take turns with the chunks.
         chunk: rows searched for at a time.
         advance: called with the number of rows done.
 

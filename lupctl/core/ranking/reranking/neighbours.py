@@ -46,7 +46,7 @@ def find_neighbours(
     Args:
         pool: N rows.
         count: K, cut to N.
-        others: the same rows on further devices; all take turns with the chunks.
+        others: the same rows on other devices; all devices take turns with the chunks.
         chunk: rows at a time; memory is one (chunk, N) block per device.
         advance: called after each chunk with its number of rows.
 

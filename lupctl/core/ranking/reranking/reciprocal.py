@@ -17,7 +17,7 @@ def half_neighbourhood(k1: int) -> int:
 
 
 def reciprocal_mask(index: Tensor, k: int) -> Tensor:
-    """Which of a row's first k + 1 neighbours have the row among their own first k + 1.
+    """Mask of a row's first k + 1 neighbours that have the row among their own first k + 1.
 
     Args:
         index: (N, K) int64, nearest first, the row itself included.

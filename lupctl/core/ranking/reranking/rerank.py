@@ -84,7 +84,7 @@ def reranked_distances(
     Args:
         sides: queries and gallery on the device that also keeps the neighbours.
         settings: k1, k2, lambda and the base distance.
-        others: the same on further devices.
+        others: the same on other devices.
         chunk: rows of the pool at a time in the search for neighbours.
         advance: called with the number of pool rows searched.
 
@@ -120,7 +120,7 @@ def reranked_distances(
 
 
 def neighbour_search(settings: RerankSettings, devices: Sequence[torch.device]) -> NeighbourSearch:
-    """How the neighbours are searched on these devices; see `pick_search`."""
+    """The neighbour search to use on these devices; see `pick_search`."""
     return pick_search(settings.neighbours, devices, count=settings.num_neighbours)
 
 

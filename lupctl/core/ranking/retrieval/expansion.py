@@ -18,7 +18,7 @@ ROWS = 256
 
 @dataclass(frozen=True)
 class ExpansionSettings:
-    """How features are expanded.
+    """Settings of the expansion.
 
     Args:
         queries: nearest images averaged into a query (average query expansion, Chum et al. 2007); 0 changes none.

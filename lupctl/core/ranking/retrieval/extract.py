@@ -25,7 +25,7 @@ from lupctl.core.training.views.drawn import DrawTensors
 from lupctl.core.training.views.pixels import make_view
 from lupctl.core.training.views.plan import ViewPlan
 
-# Images of a pass on a CPU: as fast as more, and networks of any depth round here as in the whole chunk.
+# Images per pass on a CPU: as fast as larger passes, and networks of any depth round as in a pass over the chunk.
 GROUP = 16
 
 
@@ -101,10 +101,10 @@ def extract_features(
 def embed_steadily(
     encoder: Encoder, dataset: ChunkDataset, items: Sequence[int], *, workers: int, flip: bool
 ) -> Generator[tuple[tuple[str, ...], NDArray[np.float32]], None, None]:
-    """As `embed_chunks`, and a CPU gives the same bits however many cores or processes share the work.
+    """Like `embed_chunks`, but a CPU gives the same bits however many cores or processes share the work.
 
-    Networks round by the number of threads that compute a pass, and by the images in it. Here every pass is one of
-    `GROUP` images of a chunk in one thread, and as many passes go on side by side as there would be threads.
+    Rounding in a network depends on the number of threads that compute a pass, and on the images in it. Here every pass
+    takes `GROUP` images of a chunk in one thread, and as many passes run in parallel as there would be threads.
     """
     if encoder.device.type != "cpu":
         yield from embed_chunks(encoder, dataset, items, workers=workers, flip=flip)
@@ -116,7 +116,7 @@ def embed_steadily(
         damaged, parts = waiting.popleft()
         return damaged, np.concatenate([part.result() for part in parts])
 
-    # The loader forks its workers first: a forked process would wait for the threads of the pool for ever.
+    # The loader forks its workers first: a forked process would wait forever for the threads of the pool.
     with closing(load_on_device(dataset, items, workers=workers, device=encoder.device)) as batches:
         pool = ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,))
         try:
@@ -130,12 +130,12 @@ def embed_steadily(
                 yield arrived()
         finally:
             pool.shutdown(cancel_futures=True)
-            torch.set_num_threads(threads)  # new threads would inherit the one of the pool's
+            torch.set_num_threads(threads)  # new threads would inherit the pool's setting of 1
 
 
 @torch.no_grad()
 def _embed_group(encoder: Encoder, batch: Batch, begin: int, *, flip: bool) -> NDArray[np.float32]:
-    """Features of a chunk's images from `begin` on, in the thread that calls."""
+    """Features of `GROUP` images of a chunk, starting at `begin`, in the calling thread."""
     some = slice(begin, begin + GROUP)
     draws = batch.views[0].part(begin, begin + GROUP)
     return _embed(encoder, batch.pixels[some], draws, flip=flip).numpy()

@@ -66,7 +66,7 @@ class DetailSettings:
 
 @dataclass(frozen=True)
 class Details:
-    """What ranking gives beyond the main scores.
+    """Results of ranking beyond the main scores.
 
     Args:
         pairs: distances of same-person and different-person pairs, by half of the queries' persons.

@@ -77,7 +77,7 @@ def dump(job: DumpJob, device: torch.device, progress: Progress) -> DumpResult:
     progress = Progress(quiet=progress.quiet or rank() > 0)
     is_there = decide_first(lambda: _is_computed(work))
     if is_there and job.shard is not None:
-        progress.say(f"{job.target}: finished already; --force computes it again")
+        progress.say(f"{job.target}: already finished; --force computes it again")
     elif not is_there:
         _compute_file(work, progress)
     return decide_first(lambda: _finish(work, progress, is_computed=not is_there))

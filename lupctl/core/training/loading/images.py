@@ -47,7 +47,7 @@ class PackImages:
         return sizes
 
     def find(self, indices: NDArray[np.int64]) -> list[Found]:
-        """Where each of the given images is, looked up together."""
+        """The pack and location of each of the given images, looked up together."""
         found: dict[int, Found] = {}
         for pack, chosen, rows in self._split(indices):
             found.update(zip(chosen.tolist(), zip(repeat(pack), pack.find(rows), strict=False), strict=False))

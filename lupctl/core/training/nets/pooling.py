@@ -1,4 +1,4 @@
-"""From a trunk's maps to one vector."""
+"""Pooling a trunk's maps to one vector."""
 
 import torch
 from torch import Tensor, nn

@@ -10,15 +10,15 @@ from lupctl.core.system.jobs.messages import rank, sum_, world_size
 
 
 def normalise_shared(norm: nn.BatchNorm1d | nn.BatchNorm2d, batch: Tensor, members: int) -> Tensor:
-    """Training-mode batch norm with statistics of this process's images and those of the others in its group.
+    """Training-mode batch norm with statistics over the images of all processes in this one's group.
 
-    Image i of the global batch is in process i mod W and in group i mod G, so process r belongs to group r mod G whole.
-    Running statistics become those of the group; their mean over the processes is the mean over the groups.
+    Image i of the global batch is in process i mod W and in group i mod G, so all images of process r are in group
+    r mod G. Running statistics become those of the group; their mean over the processes is the mean over the groups.
 
     Args:
         norm: its parameters are used, its running statistics updated.
-        batch: (B, C, ...), as many images in every process.
-        members: processes of a group; divides those of the job.
+        batch: (B, C, ...), the same number of images in every process.
+        members: number of processes in a group; divides the number of processes of the job.
     """
     assert norm.running_mean is not None
     assert norm.running_var is not None
@@ -34,7 +34,7 @@ def normalise_shared(norm: nn.BatchNorm1d | nn.BatchNorm2d, batch: Tensor, membe
 
 
 class _SharedNorm(torch.autograd.Function):
-    """Ioffe and Szegedy 2015 (arXiv 1502.03167), the sums of both passes taken over all images of the group."""
+    """Ioffe and Szegedy 2015 (arXiv 1502.03167), with the sums of both passes over all images of the group."""
 
     @staticmethod
     def forward(
@@ -66,7 +66,7 @@ class _SharedNorm(torch.autograd.Function):
 
 
 def _mean_of_group(own: Tensor, members: int) -> Tensor:
-    """The mean of (2, C) over the processes of this one's group; one message serves all groups."""
+    """The mean of (2, C) over the processes of this one's group; a single message serves all groups."""
     groups = world_size() // members
     every = own.new_zeros((groups, *own.shape))
     every[rank() % groups] = own

@@ -52,7 +52,7 @@ def find_key_file(database: Path, named: str | None) -> Path | None:
         for path in (Path(named), *(folder / named for folder in folders)):
             if path.is_file():
                 return path
-        raise DataError(f"{named}: there is no such key file", hint=f"look into {database} and {database.parent}")
+        raise DataError(f"{named}: there is no such key file", hint=f"look in {database} and {database.parent}")
     found = [path for folder in folders for path in sorted(folder.glob(f"*{KEY_SUFFIX}"))]
     if len(found) > 1:
         raise DataError(

@@ -21,7 +21,7 @@ from lupctl.core.ranking.reports.model.comparison import (
 from lupctl.core.ranking.reports.model.details import ReportDetails, ReportQueries
 from lupctl.core.ranking.reports.model.single import Report
 
-# The ending that `finetune` gives the names of runs with further seeds.
+# The ending that `finetune` gives to the names of runs after the first seed.
 SEED_ENDING = re.compile(r"-seed\d+$")
 
 

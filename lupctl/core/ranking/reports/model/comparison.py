@@ -25,7 +25,7 @@ class ComparedRun(Part):
 
 
 class Difference(Part):
-    """How much higher `run` scores than `other`, over the same queries.
+    """The difference between the scores of `run` and `other`, positive if `run` is better, over the same queries.
 
     `ci95` is the bootstrap interval of the mean difference, both runs drawn together; `exceeds` is true if it excludes
     0. `reranked` says which of the two scores of each run were compared.

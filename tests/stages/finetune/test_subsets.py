@@ -181,7 +181,7 @@ def test_labels_that_are_other_persons(tmp_path: Path) -> None:
     text = few_ims_text(images, [0, 59]).replace("; 19; ", "; 0; ")
     with pytest.raises(DataError, match="line 2: label 0 belongs to another person"):
         read_split(write(tmp_path / "few.txt", text), images)
-    with pytest.raises(DataError, match="no split file that can be read"):
+    with pytest.raises(DataError, match="not a readable split file"):
         read_split(tmp_path / "none.txt", images)
 
 

@@ -1,6 +1,5 @@
 """`lupctl data download`: raw data, or the steps to get it by hand."""
 
-from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,6 +12,7 @@ from lupctl.cli.output import print_json, print_table
 from lupctl.core.errors import DataError, raise_all
 from lupctl.core.flows.downloads import download_datasets, number_steps, refuse_failed_videos
 from lupctl.core.resolve.downloads import find_downloads, plan_downloads, plan_listed_videos
+from lupctl.core.system.examples import name_some
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.workspace import open_workspace
 
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 SCHEMA = "lupctl.download/1"
 JOBS = 4
-NUM_NAMES = 5
 
 DatasetsArgument = Annotated[
     list[str],
@@ -165,19 +164,13 @@ def _show_results(plans: "list[Plan]", results: "list[DatasetResult]", *, json: 
         print_json(SCHEMA, {"dry_run": False, "datasets": rows})
         return
     cells = [
-        (result.dataset, result.state, file.name, round(file.bytes / 2**20, 1), file.sha256, _some(file.content))
+        (result.dataset, result.state, file.name, round(file.bytes / 2**20, 1), file.sha256, name_some(file.content))
         for result in results
         for file in result.files
     ]
     if cells:
         print_table("", ["dataset", "state", "file", "MiB", "sha256", "gave"], cells)
     _show_steps(by_hand)
-
-
-def _some(names: Sequence[str]) -> str:
-    """The first few names, and how many more there are."""
-    more = len(names) - NUM_NAMES
-    return ", ".join(names[:NUM_NAMES]) + (f" and {more:,} more" if more > 0 else "")
 
 
 def _show_steps(plans: "list[Plan]") -> None:

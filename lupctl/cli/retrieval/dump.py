@@ -148,7 +148,8 @@ def show_result(job: "DumpJob", result: "DumpResult", progress: Progress, *, jso
     from lupctl.core.system.examples import name_some
 
     if result.quarantine:
-        progress.warn(f"{len(result.quarantine)} files left out, among them {'; '.join(result.quarantine[:5])}")
+        some = name_some(result.quarantine, between="; ")
+        progress.warn(f"{len(result.quarantine)} files left out: {some}")
     if job.shard is not None and result.missing:
         some = name_some(result.missing)
         progress.say(

@@ -73,7 +73,7 @@ def _decisions(pairs: "ReportPairs") -> list[str]:
     rates = [
         f"{100 * point.tpr:.2f} at {wanted}" for wanted, point in sorted(pairs.at_fpr.items()) if point is not None
     ]
-    lines = [f"pairs of one person found, % at a false match rate: {', '.join(rates)}"] if rates else []
+    lines = [f"same-person pairs found, % at a false match rate: {', '.join(rates)}"] if rates else []
     chosen = pairs.threshold
     if chosen is None:
         return lines

@@ -26,9 +26,6 @@ MODELS: Final[dict[Detector, str]] = {
     "keypointrcnn": "keypointrcnn_resnet50_fpn",
 }
 CLASS_BIAS = "roi_heads.box_predictor.cls_score.bias"
-UNREADABLE = (
-    OSError, RuntimeError, SafetensorError, pickle.UnpicklingError, KeyError, AttributeError, TypeError, EOFError,
-)  # fmt: skip
 HINT = "a state dict (.pth or .safetensors) of that network was expected"
 PERSON = 1  # in torchvision's categories, after the background
 BATCH = 4

@@ -136,7 +136,7 @@ def measured(**seconds: float) -> Profile:
 
 
 def test_advice_follows_from_the_numbers() -> None:
-    assert advise(measured())[0].startswith("backward takes 67%; the network is the limit: a GPU")
+    assert advise(measured())[0].startswith("backward takes 67%; the network is the limit: use a GPU")
     # A worker needs 0.89 s for what the loop works off in 0.3 s: three of them.
     hungry = advise(measured(wait=0.6))
     assert hungry[0] == "the loop waits for data 67% of the time; 3 workers would keep up: --workers 3"

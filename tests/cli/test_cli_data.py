@@ -148,7 +148,7 @@ def test_dry_run_touches_nothing(lupctl: Shell, home: Path) -> None:
         ("data pack crops --layout market1501", 3, "Market-1501's layout has the folders", "put the three folders"),
         ("data pack crops --layout persons --cameras market", 3, "4 names contain no camera", "use another --cameras"),
         ("data pack crops market1501 --out x.h5", 2, "--out goes with one dataset, got 2", "name one"),
-        ("data pack --name x", 2, "--name goes with one dataset, everything under raw/", "name one"),
+        ("data pack --name x", 2, "--name goes with one dataset, got everything under raw/", "name one"),
         ("data pack crops --size 64", 2, "--size 64: height and width were expected", "--size 256x128"),
         ("data pack crops --name a/b", 2, "'a/b' cannot be a dataset's name", "--name NAME"),
         ("data info crops", 3, "no pack of 'crops'", "lupctl data pack crops"),

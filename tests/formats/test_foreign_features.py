@@ -207,7 +207,7 @@ def test_ours_and_others_are_not_mixed_and_nothing_is_taken_twice(lupctl: Shell,
     ran = lupctl("eval a.features.h5 a.features.h5 --out twice.json")
     assert (ran.code, "the same features are given twice" in ran.err) == (2, True)
     ran = lupctl("eval a.features.h5 nowhere")
-    assert (ran.code, "nowhere: no file" in ran.err) == (2, True)
+    assert (ran.code, "nowhere: not a file" in ran.err) == (2, True)
 
 
 def test_a_report_that_cannot_be_written_is_said_first(lupctl: Shell, tmp_path: Path) -> None:

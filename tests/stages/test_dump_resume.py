@@ -83,7 +83,7 @@ def test_a_killed_dump_goes_on(
     assert ran.code == 0, ran.err
     done = chunks - (torn > 0)
     assert sum(seen) == 34 - 5 * done
-    said = f".f.h5.chunks: {done} of 7 chunks are done; going on after them"
+    said = f".f.h5.chunks: {done} of 7 chunks are done; continuing"
     assert (said in ran.err) == (done > 0)
     assert OUT.read_bytes() == wanted
     assert ran.json == whole.json
@@ -107,7 +107,7 @@ def test_chunks_of_something_else_are_thrown_away(
     killed(lupctl, line, monkeypatch, lambda found: found.done == 3)
     ran = lupctl(other)
     assert ran.code == 0, ran.err
-    assert ".f.h5.chunks: of another network, other images or options; begun anew" in ran.err
+    assert ".f.h5.chunks: of another network, other images or options; started again" in ran.err
     assert OUT.read_bytes() == wanted
     assert not CHUNKS.exists()
 
@@ -132,7 +132,7 @@ def test_a_folder_with_files_that_are_no_images(
     OUT.unlink()
     killed(lupctl, line, monkeypatch, lambda found: found.done == 2)
     (folder / "0.jpg").write_bytes(encode_tiny(77))
-    assert "begun anew" in lupctl(line).err, "an image was replaced"
+    assert "started again" in lupctl(line).err, "an image was replaced"
     assert OUT.read_bytes() != wanted
 
 

@@ -207,7 +207,7 @@ def test_what_a_killed_job_has_finished_is_kept(
         capsys.readouterr()
         dump(job, CPU, Progress())
         done = 4 - (torn > 0)  # 0 to 2 of the first process, and 3
-        assert f".f.h5.chunks: {done} of 7 chunks are done; going on after them" in capsys.readouterr().err
+        assert f".f.h5.chunks: {done} of 7 chunks are done; continuing" in capsys.readouterr().err
     else:
         assert run_forked(dump_quietly, job, processes=processes) == [0] * processes
     assert OUT.read_bytes() == wanted
@@ -223,7 +223,7 @@ def test_chunks_of_another_dump_are_thrown_away_in_every_file(
     OUT.unlink()
     run_forked(dump_and_die, job_of(other, labelled, OUT), processes=2)
     dump(job, CPU, Progress())
-    assert "of another network, other images or options; begun anew" in capsys.readouterr().err
+    assert "of another network, other images or options; started again" in capsys.readouterr().err
     assert OUT.read_bytes() == wanted
     assert here() == ["f.h5"]
 
@@ -269,7 +269,7 @@ def test_more_shards_than_chunks(run: Path, lupctl: Shell) -> None:
     for more in ("", " --dry-run"):
         ran = lupctl(f"dump {run} --out f.h5 --device cpu --chunk 5 --shard 9/40{more}")
         assert ran.code == 2
-        assert "error: --shard 9/40: 34 images are 7 chunks of 5, too few for so many shards" in ran.err
+        assert "error: --shard 9/40: 34 images are 7 chunks of 5, too few for 40 shards" in ran.err
         assert "hint: at most 7 shards, or a smaller --chunk" in ran.err
     assert here() == []
 
@@ -499,7 +499,7 @@ def test_a_spread_dump_is_stopped_whole(
         " ".join(["dump", str(slow_network), str(labelled), "--device", "cpu", "--chunk", "1", "--out", "f.h5"])
     )
     assert ran.code == 0
-    assert " of 34 chunks are done; going on after them" in ran.err
+    assert " of 34 chunks are done; continuing" in ran.err
     assert len(read_features(OUT)) == 34
 
 

@@ -211,7 +211,7 @@ def test_a_folder_in_use_is_refused_in_every_process(
 
 
 class _already_joined:  # noqa: N801 - stands for a context manager function
-    def __init__(self, kind: str, *, patience: object = None) -> None:
+    def __init__(self, kind: str, *, timeout: object = None) -> None:
         assert kind == "cpu"
 
     def __enter__(self) -> None:

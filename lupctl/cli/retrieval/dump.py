@@ -152,9 +152,7 @@ def show_result(job: "DumpJob", result: "DumpResult", progress: Progress, *, jso
         progress.warn(f"{len(result.quarantine)} files left out: {some}")
     if job.shard is not None and result.missing:
         some = name_some(result.missing)
-        progress.say(
-            f"shard {job.shard} is there, {some} of {job.shard.of} not yet; the last one makes the features file"
-        )
+        progress.say(f"shard {job.shard} is written; still missing: {some}; the last one makes the features file")
     if json:
         print_json("lupctl.dump/1", asdict(result))
     else:

@@ -26,7 +26,7 @@ class Machines:
 
     @property
     def leads(self) -> bool:
-        """Whether this process speaks for its job, as far as a launcher says."""
+        """Whether this process prints for its job, where a launcher says."""
         return self.outer is None or self.outer.rank == 0
 
 
@@ -69,7 +69,7 @@ class DumpPlace:
     Args:
         device: of one process.
         placement: of several, or of one in a job of torchrun or srun.
-        is_asked: whether somebody named their number.
+        is_asked: whether their number was given.
     """
 
     device: "torch.device"

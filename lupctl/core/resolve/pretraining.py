@@ -17,7 +17,7 @@ RECIPE_OF_ARCH = {"r101": "luperson-moco-r101", "r152": "luperson-moco-r152"}
 
 
 def default_recipe(arch: str | None, progress: Progress) -> str:
-    """The recipe for an architecture when nobody names one; says which."""
+    """The default recipe of an architecture; reports which it is."""
     recipe = RECIPE_OF_ARCH.get(arch or "", DEFAULT_RECIPE)
     progress.say(f"recipe: {recipe} (LUPerson's, the default)")
     return recipe
@@ -51,7 +51,7 @@ def say_what_follows(recipe: "PretrainRecipe", shipped: "Recipe", progress: Prog
 
 
 def default_run(space: Workspace, method: str, arch: str, packs: tuple[Path, ...]) -> Path:
-    """Where a run goes when nobody says: the same command finds it again."""
+    """The default folder of a run: the same command finds it again."""
     return space.runs / "-".join(["pretrain", method, arch, *(path.stem for path in packs)])
 
 
@@ -64,7 +64,7 @@ def find_pretraining_packs(
         space: the workspace.
         names: from the recipe or the command line.
         progress: takes the line that names the choice.
-        planned: for a plan; where nobody named a pack and there is none yet, that is said, and none is returned.
+        planned: for a plan; where no pack was named and there is none yet, this is reported and none is returned.
 
     Raises:
         DataError: a named pack is missing, or there is not exactly one candidate.

@@ -27,7 +27,7 @@ class ChunkFile:
     Args:
         path: the file.
         stream: the same, open; at its beginning, or where the next chunk goes.
-        line: says what the chunks are features of; chunks of something else are thrown away.
+        line: says what the chunks are features of; chunks of something else are discarded.
         kind: float32 or float16.
     """
 
@@ -45,7 +45,7 @@ class ChunkFile:
         return found not in (b"", self._line)
 
     def scan(self, *, verified: bool) -> Iterator[tuple[int, int, int, list[str]]]:
-        """Finds whole chunks from here on, and cuts off what is behind the last one.
+        """Finds whole chunks from here on, and cuts off what comes after the last one.
 
         Args:
             verified: read the vectors too, for their checksum; else only heads and lines.

@@ -95,7 +95,7 @@ class FeatureChunks:
             if body is None:
                 path = self._files[file].path
                 raise DataError(
-                    f"{path}: chunk {number} is damaged", hint="type the same command again; it is computed anew"
+                    f"{path}: chunk {number} is damaged", hint="type the same command again; it is computed again"
                 )
             yield body[1]
 
@@ -107,7 +107,7 @@ class FeatureChunks:
         self.left_out = {}
 
     def close(self, *, remove: bool) -> None:
-        """Closes the files of other processes, and removes all files where nothing of them is wanted any more."""
+        """Closes the files of other processes, and removes all files where they are no longer needed."""
         for stream in self._streams:
             stream.close()
         if remove:
@@ -141,7 +141,7 @@ def open_chunks(out: Path, story: Mapping[str, Any], kind: str, *, count: int) -
 
     Args:
         out: the features file.
-        story: what the features are of and how they are made; chunks of another story are thrown away.
+        story: what the features are of and how they are made; other chunks are discarded.
         kind: float32 or float16.
         count: chunks of the whole dump.
 

@@ -93,7 +93,7 @@ def _digest_files(folder: Path, names: Sequence[str]) -> str:
 
 
 def select_roles(samples: Samples, roles: Sequence[Role]) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """Rows of the wanted roles; without a wish queries and gallery, or everything where there are none."""
+    """Rows of the wanted roles; by default queries and gallery, or everything where there are none."""
     if not roles:
         wanted = [ROLE_CODES["query"], ROLE_CODES["gallery"]]
         rows = np.flatnonzero(np.isin(samples.role, wanted))

@@ -10,7 +10,7 @@ from lupctl.core.formats.pack.read import open_pack
 from lupctl.core.stages.dump.inputs import is_pack, list_files, select_roles
 from lupctl.core.system.jobs.device import Placement
 
-# Starting a process takes some seconds, in which a GPU computes about so many chunks.
+# Starting a process takes some seconds, in which a GPU computes about this many chunks.
 CHUNKS_WORTH_A_START = 64
 SHARD_RULE = re.compile(r"(\d{1,6})/(\d{1,6})")
 
@@ -84,7 +84,7 @@ class DumpResult:
     Args:
         path: the file.
         images, dim: its shape.
-        network: in words.
+        network: its description.
         quarantine: files of a folder that are no images, with reasons.
         missing: shards that are not there yet, where the file is a shard.
     """
@@ -124,7 +124,8 @@ def own_chunks(job: DumpJob, images: int) -> range:
         return range(count)
     if job.shard.of > count:
         raise UsageError(
-            f"--shard {job.shard}: {images:,} images are {count:,} chunks of {job.chunk}, too few for so many shards",
+            f"--shard {job.shard}: {images:,} images are {count:,} chunks of {job.chunk}, "
+            f"too few for {job.shard.of} shards",
             hint=f"at most {count:,} shards, or a smaller --chunk",
         )
     return job.shard.chunks(count)

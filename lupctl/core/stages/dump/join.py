@@ -87,7 +87,7 @@ def _open_all(work: Work, shards: dict[Shard, Path]) -> list[Features]:
     if len(numbers) > 1:
         raise DataError(
             f"{out}: shards of {' and of '.join(map(str, numbers))} are there",
-            hint=f"remove those that are not wanted: {out}.shard-*",
+            hint=f"remove those you do not need: {out}.shard-*",
         )
     (of,) = numbers
     missing = find_missing(out, of)

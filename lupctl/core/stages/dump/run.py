@@ -32,8 +32,8 @@ from lupctl.core.system.progress.lines import Progress
 from lupctl.core.training.loading.images import FileImages
 from lupctl.core.training.loading.loaders import ChunkDataset, default_workers
 
-# A process that has done its share waits for the others for as long as they need; one that dies is felt at once.
-PATIENCE = timedelta(days=30)
+# A process that has done its share waits for the others as long as they need; one that dies ends the job at once.
+TIMEOUT = timedelta(days=30)
 
 
 def spread_dump(job: DumpJob, placement: Placement, progress: Progress) -> DumpResult | None:
@@ -47,7 +47,7 @@ def spread_dump(job: DumpJob, placement: Placement, progress: Progress) -> DumpR
         StoppedError: a request to stop, or a process was killed; finished chunks are kept.
     """
     # Little is said between the processes, and none of it needs a GPU: they meet as those of a CPU do.
-    return launch(_dump_part, (job, placement, progress), processes=placement.processes, kind="cpu", patience=PATIENCE)
+    return launch(_dump_part, (job, placement, progress), processes=placement.processes, kind="cpu", timeout=TIMEOUT)
 
 
 def _dump_part(given: tuple[DumpJob, Placement, Progress]) -> DumpResult:
@@ -61,7 +61,7 @@ def _dump_part(given: tuple[DumpJob, Placement, Progress]) -> DumpResult:
 
 
 def dump(job: DumpJob, device: torch.device, progress: Progress) -> DumpResult:
-    """Computes and writes the features; goes on after the last finished chunk of the same dump that was stopped.
+    """Computes and writes the features; continues after the last finished chunk of the same dump that was stopped.
 
     In a job of several processes each computes its part of the chunks that are missing, and the first one writes. A
     shard is kept as a file of its own; the job that finds all of them there joins them.
@@ -112,9 +112,9 @@ def _compute_file(work: Work, progress: Progress) -> None:
             chunks = held.enter_context(open_chunks(job.target, work.story, job.kind, count=count))
             opened.append(chunks)
             if chunks.is_other:
-                progress.say(f"{chunks.own.path}: of another network, other images or options; begun anew")
+                progress.say(f"{chunks.own.path}: of another network, other images or options; started again")
             elif chunks.done:
-                progress.say(f"{chunks.own.path}: {chunks.done:,} of {count:,} chunks are done; going on after them")
+                progress.say(f"{chunks.own.path}: {chunks.done:,} of {count:,} chunks are done; continuing")
             return chunks.missing()
 
         missing = decide_first(begin)

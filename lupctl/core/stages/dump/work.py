@@ -23,7 +23,7 @@ class Work:
     """A dump with everything it needs open.
 
     Args:
-        job: what is wanted.
+        job: what to do.
         inputs: all images, also those of other shards.
         encoder: the network.
         checkpoint: where it came from.

@@ -38,7 +38,7 @@ class FinetuneJob:
         workers: decoding processes per device; None picks.
         command: the command line, for the record.
         rendezvous: of several machines; None on one machine, and inside a job that torchrun or srun started.
-        force: start over where a run lies already.
+        force: start over if there is already a run.
         quiet: no lines, no bars.
     """
 

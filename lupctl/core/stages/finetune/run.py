@@ -30,7 +30,7 @@ def finetune(job: FinetuneJob, progress: Progress) -> dict[str, Any]:
 
     Raises:
         UsageError: the folder holds a run with another recipe, or is in use.
-        DataError: the data or the start cannot be used, or the loss is no number any more.
+        DataError: the data or the start cannot be used, or the loss is no longer finite.
         FormatError: the start does not fit the network.
         StoppedError: a request to stop; the state is saved.
     """

@@ -27,7 +27,7 @@ def pretrain(job: PretrainJob, progress: Progress) -> dict[str, Any]:
 
     Raises:
         UsageError: the folder holds a run with another recipe or of another command, or is in use.
-        DataError: packs are missing or damaged, or the loss is no number any more.
+        DataError: packs are missing or damaged, or the loss is no longer finite.
         StoppedError: a request to stop; the state is saved.
     """
     plan_pretraining(job)  # everything that can be refused is refused before a process starts

@@ -71,7 +71,7 @@ def pick_threads(placement: Placement, *, shares: int) -> int | None:
         shares: equal parts of the machine's cores, of which a process takes one.
 
     Returns:
-        None where they stay as they are: one process that nobody asked for takes every core, and OMP_NUM_THREADS is
+        None where they stay as they are: one process that was not asked for takes every core, and OMP_NUM_THREADS is
         obeyed.
     """
     if not placement.divides_cores or "OMP_NUM_THREADS" in os.environ:
@@ -81,7 +81,7 @@ def pick_threads(placement: Placement, *, shares: int) -> int | None:
 
 @contextmanager
 def computing_threads(number: int | None) -> Iterator[None]:
-    """Lets torch compute in so many threads; None changes nothing."""
+    """Makes torch compute in this many threads; None changes nothing."""
     before = torch.get_num_threads()
     if number is not None:
         torch.set_num_threads(number)

@@ -29,7 +29,7 @@ from lupctl.core.system.jobs.outer import LOOPBACK, Rendezvous, find_outer_job
 
 T = TypeVar("T")
 R = TypeVar("R")
-PATIENCE_S = 10.0
+SETTLE_S = 10.0
 LAUNCHER_LOGS = (
     "torch.multiprocessing.spawn",
     "torch.distributed.elastic.multiprocessing.api",
@@ -45,7 +45,7 @@ def launch(
     processes: int,
     kind: str,
     rendezvous: Rendezvous | None = None,
-    patience: timedelta | None = None,
+    timeout: timedelta | None = None,
 ) -> R | None:
     """Runs `entry(job)` in several processes of one job.
 
@@ -57,7 +57,7 @@ def launch(
         processes: on this machine.
         kind: cuda or cpu; picks nccl or gloo.
         rendezvous: of several machines, each of which runs this same call.
-        patience: how long a process waits for a message of another; None for some minutes.
+        timeout: how long a process waits for a message from another; None for a few minutes.
 
     Returns:
         what process 0 of the job gave, or this one where it was called right here; None where process 0 ran on
@@ -68,7 +68,7 @@ def launch(
         StoppedError: the job was asked to stop and has saved its state, or a process was killed.
     """
     if rendezvous is None and (processes == 1 or find_outer_job(os.environ) is not None):
-        return _run_here(entry, job, kind, patience)
+        return _run_here(entry, job, kind, timeout)
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.elastic.rendezvous.api import RendezvousError
@@ -89,8 +89,8 @@ def launch(
             monitor_interval=0.2,
         )
         try:
-            with _launcher_hushed():
-                given = elastic_launch(config, _run_child)(entry, job, kind, patience, folder)
+            with _quiet_launcher():
+                given = elastic_launch(config, _run_child)(entry, job, kind, timeout, folder)
         except SignalException as error:
             stopped = _first_error(Path(folder))
             if stopped is not None:
@@ -117,9 +117,9 @@ def launch(
     return cast(R | None, given.get(0))
 
 
-def _run_here(entry: Callable[[T], R], job: T, kind: str, patience: timedelta | None) -> R:
+def _run_here(entry: Callable[[T], R], job: T, kind: str, timeout: timedelta | None) -> R:
     """The one process, or this one of a job that torchrun or srun started."""
-    with joined_job(kind, patience=patience):
+    with joined_job(kind, timeout=timeout):
         try:
             return entry(job)
         except RuntimeError as error:
@@ -131,7 +131,7 @@ def _run_here(entry: Callable[[T], R], job: T, kind: str, patience: timedelta | 
 
 
 @contextmanager
-def _launcher_hushed() -> Iterator[None]:
+def _quiet_launcher() -> Iterator[None]:
     """Keeps PyTorch from telling in twenty lines of log what is one error here; the tracebacks of bugs stay."""
 
     def is_news(record: logging.LogRecord) -> bool:
@@ -148,10 +148,10 @@ def _launcher_hushed() -> Iterator[None]:
             logger.removeFilter(is_news)
 
 
-def _run_child(entry: Callable[[T], R], job: T, kind: str, patience: timedelta | None, folder: str) -> R:
+def _run_child(entry: Callable[[T], R], job: T, kind: str, timeout: timedelta | None, folder: str) -> R:
     """One process of a job; an error that a user can act on is left in a file for the parent."""
     try:
-        with joined_job(kind, patience=patience):
+        with joined_job(kind, timeout=timeout):
             return entry(job)
     except (LupError, torch.OutOfMemoryError) as met:
         error = met if isinstance(met, LupError) else out_of_memory(met)
@@ -161,8 +161,8 @@ def _run_child(entry: Callable[[T], R], job: T, kind: str, patience: timedelta |
     except RuntimeError as error:
         if _is_of_another(error):
             # Another process is gone, and this one only felt it. Waiting lets the launcher see that one first, and end
-            # this one with it; its error is the one to tell.
-            time.sleep(PATIENCE_S)
+            # this one with it; its error is the one to report.
+            time.sleep(SETTLE_S)
         raise
 
 

@@ -183,12 +183,12 @@ def gather_texts(local: set[str]) -> set[str]:
 
 
 @contextmanager
-def joined_job(kind: str, *, patience: timedelta | None = None) -> Iterator[None]:
+def joined_job(kind: str, *, timeout: timedelta | None = None) -> Iterator[None]:
     """Joins the job that a launcher put this process into, if one did.
 
     Args:
         kind: cuda or cpu; picks nccl or gloo.
-        patience: how long a process waits for a message; None leaves it to PyTorch, whose limit is some minutes.
+        timeout: how long a process waits for a message; None is PyTorch's limit of some minutes.
 
     Raises:
         DeviceError: the process was given no GPU.
@@ -201,9 +201,9 @@ def joined_job(kind: str, *, patience: timedelta | None = None) -> Iterator[None
     if kind == "cuda":
         device = own_device(kind)
         torch.cuda.set_device(device)
-        dist.init_process_group("nccl", device_id=device, timeout=patience)
+        dist.init_process_group("nccl", device_id=device, timeout=timeout)
     else:
-        dist.init_process_group("gloo", timeout=patience)
+        dist.init_process_group("gloo", timeout=timeout)
     try:
         yield
     finally:

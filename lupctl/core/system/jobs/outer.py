@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from lupctl.core.errors import UsageError
 
-# Processes of one machine meet here. Its own name need not resolve, and looking it up then takes for ever.
+# Processes of one machine meet here. Its own name may not resolve, and looking it up then takes forever.
 LOOPBACK = "127.0.0.1"
 # Set by PyTorch's launcher in every process it starts: by torchrun, and by ours.
 LAUNCHED = "TORCHELASTIC_RUN_ID"
@@ -35,7 +35,7 @@ class OuterJob:
 
 
 def find_outer_job(environ: Mapping[str, str]) -> OuterJob | None:
-    """The job that the environment describes, or None where this process stands alone.
+    """The job that the environment describes, or None where this process is on its own.
 
     Raises:
         UsageError: it describes half of one.

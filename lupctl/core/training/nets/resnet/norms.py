@@ -45,7 +45,7 @@ class GroupedBatchNorm1d(nn.BatchNorm1d):
 
 
 def normalise_groups(norm: nn.BatchNorm1d | nn.BatchNorm2d, batch: Tensor, groups: int) -> Tensor:
-    """Training-mode batch norm with statistics of their own for each of `groups` interleaved parts.
+    """Training-mode batch norm with separate statistics for each of `groups` interleaved parts.
 
     Running statistics take the mean over the groups of what each of them saw. (Published code ships those of one
     device; the mean of all has the same expectation and less noise, and does not depend on which process saves.)

@@ -125,7 +125,7 @@ def test_shards_become_the_bytes_of_one(run: Path, lupctl: Shell, shards: int, j
         if joins == "again" and shards > 1:
             assert ran.json["path"] == f"machine{number}/f.h5.shard-{number}-of-{shards}"
             assert ran.json["missing"] == [n for n in range(1, shards + 1) if n != number]
-            assert f"shard {number}/{shards} is there, " in ran.err
+            assert f"shard {number}/{shards} is written; still missing: " in ran.err
             shutil.move(ran.json["path"], Path(ran.json["path"]).name)
         elif joins == "last":
             assert OUT.exists() == is_last

@@ -1,5 +1,6 @@
 """The common interface of all families of trunks."""
 
+from abc import ABC, abstractmethod
 from typing import NamedTuple
 
 from torch import Tensor, nn
@@ -17,15 +18,15 @@ class Maps(NamedTuple):
     token: Tensor | None
 
 
-class Trunk(nn.Module):
+class Trunk(nn.Module, ABC):
     """A network's main part, without pooling and head."""
 
     num_features: int
 
+    @abstractmethod
     def forward(self, images: Tensor) -> Maps:
         """(B, 3, H, W) to maps of `num_features` channels."""
-        raise NotImplementedError
 
+    @abstractmethod
     def blocks(self) -> list[nn.Module]:
         """Its residual or transformer blocks in order: the units that can be recomputed in a backward pass."""
-        raise NotImplementedError

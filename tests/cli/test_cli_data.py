@@ -150,7 +150,7 @@ def test_dry_run_touches_nothing(lupctl: Shell, home: Path) -> None:
         ("data pack crops market1501 --out x.h5", 2, "--out goes with one dataset, got 2", "name one"),
         ("data pack --name x", 2, "--name goes with one dataset, got everything under raw/", "name one"),
         ("data pack crops --size 64", 2, "--size 64: height and width were expected", "--size 256x128"),
-        ("data pack crops --name a/b", 2, "'a/b' cannot be a dataset's name", "--name NAME"),
+        ("data pack crops --name a/b", 2, "'a/b' is not a valid dataset name", "--name NAME"),
         ("data info crops", 3, "no pack of 'crops'", "lupctl data pack crops"),
         ("data info nothing", 3, "no pack of 'nothing'", "put the images under lup/raw/nothing"),
         ("data verify nothing", 3, "no pack of 'nothing'", "put the images under lup/raw/nothing"),
@@ -282,7 +282,7 @@ def test_merge(lupctl: Shell, home: Path) -> None:
     ("line", "code", "message"),
     [
         ("data pack crops --merge market1501", 2, "that is the name of a dataset, lup/raw/market1501"),
-        ("data pack crops --merge a/b", 2, "'a/b' cannot be a dataset's name"),
+        ("data pack crops --merge a/b", 2, "'a/b' is not a valid dataset name"),
         ("data pack crops --merge all --name x", 2, "--name and --merge both name the pack"),
         ("data pack crops crops --merge all", 2, "two of the merged datasets are named crops"),
         ("data pack crops nothing --merge all", 3, "no raw data of 'nothing'"),

@@ -213,5 +213,5 @@ def check_name(name: str, *, hint: str) -> str:
         UsageError: it cannot be a file name.
     """
     if not NAME_RULE.fullmatch(name):
-        raise UsageError(f"{name!r} cannot be a dataset's name: letters, digits, - _ . only", hint=hint)
+        raise UsageError(f"{name!r} is not a valid dataset name: letters, digits, - _ . only", hint=hint)
     return name

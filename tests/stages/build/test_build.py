@@ -522,7 +522,7 @@ def test_what_would_be_built(lupctl: Shell, streets: Path) -> None:
         ("luperson --videos videos --detections dets --detector fasterrcnn", 2, "--detector finds the boxes"),
         ("luperson --videos videos --detections dets --detector-weights a", 2, "--detector-weights needs a detector"),
         ("x --videos videos --detector fasterrcnn --detector-weights a", 2, "--detector-weights a: there is no such"),
-        ("../x --videos videos --detections dets", 2, "'../x' cannot be a dataset's name"),
+        ("../x --videos videos --detections dets", 2, "'../x' is not a valid dataset name"),
         ("luperson --videos videos --detections dets --out a.hdf", 2, "a.hdf: the name of a pack must end in .h5"),
         ("luperson-nl --videos videos --detections dets", 3, "has no pid; this is LUPerson, whose frames start at 1"),
         ("luperson --videos videos/cn --detections dets/us+troy+ddddddddddd.pkl", 0, ""),

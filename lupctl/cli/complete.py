@@ -6,7 +6,7 @@ from typing import get_args
 import typer
 
 from lupctl.core.choices import Arch, Dataset
-from lupctl.core.resolve.datasets import raw_names
+from lupctl.core.resolve.data.datasets import raw_names
 from lupctl.core.workspace import RECIPE_NAME, Workspace, open_workspace
 
 

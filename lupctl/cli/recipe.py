@@ -7,7 +7,7 @@ import typer
 from lupctl.cli.complete import complete_recipe_or_run
 from lupctl.cli.options import DebugOption, HomeOption, JsonOption, QuietOption, SetOption
 from lupctl.cli.output import print_json, print_table
-from lupctl.core.resolve.recipes import find_recipe
+from lupctl.core.resolve.training.recipes import find_recipe
 from lupctl.core.workspace import open_workspace
 
 NameArgument = Annotated[

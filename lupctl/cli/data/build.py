@@ -42,7 +42,7 @@ from lupctl.cli.options import (
 from lupctl.cli.output import print_json, print_plan, print_table
 from lupctl.core.choices import SHARD_BYTES
 from lupctl.core.errors import UsageError
-from lupctl.core.resolve.building import CropOptions, resolve_build
+from lupctl.core.resolve.data.building import CropOptions, resolve_build
 from lupctl.core.system.command_line import recorded_command
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.workspace import open_workspace

@@ -11,7 +11,7 @@ from lupctl.cli.options import DebugOption, DryRunOption, ForceOption, HomeOptio
 from lupctl.cli.output import print_json, print_table
 from lupctl.core.errors import DataError, raise_all
 from lupctl.core.flows.downloads import download_datasets, number_steps, refuse_failed_videos
-from lupctl.core.resolve.downloads import find_downloads, plan_downloads, plan_listed_videos
+from lupctl.core.resolve.data.downloads import find_downloads, plan_downloads, plan_listed_videos
 from lupctl.core.system.examples import name_some
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.workspace import open_workspace

@@ -32,7 +32,7 @@ from lupctl.cli.output import print_json, print_path
 from lupctl.core.choices import DRAWING_SEED, MAX_BAD, SHARD_BYTES, ImageCheck
 from lupctl.core.errors import UsageError, raise_all
 from lupctl.core.flows.packing import PackOptions, pack_datasets
-from lupctl.core.resolve.sources import Reading
+from lupctl.core.resolve.data.sources import Reading
 from lupctl.core.system.command_line import recorded_command
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.workspace import open_workspace

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from lupctl.cli.output import print_json, print_table
 from lupctl.core.choices import ImageCheck
-from lupctl.core.resolve.datasets import Target
+from lupctl.core.resolve.data.datasets import Target
 
 if TYPE_CHECKING:
     from lupctl.core.data.checking.labels import Count

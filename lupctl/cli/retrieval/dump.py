@@ -23,8 +23,8 @@ from lupctl.cli.output import print_json, print_path, print_plan
 from lupctl.core.choices import ROLE_CODES, FeatureType, Precision, Role, nearest_name
 from lupctl.core.errors import UsageError
 from lupctl.core.resolve.checkpoints import pick_checkpoint
-from lupctl.core.resolve.images import default_out, find_images
-from lupctl.core.resolve.placement import find_machines, place_dump
+from lupctl.core.resolve.data.images import default_out, find_images
+from lupctl.core.resolve.training.placement import find_machines, place_dump
 from lupctl.core.system.command_line import recorded_command
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.workspace import open_workspace

@@ -45,7 +45,7 @@ from lupctl.cli.retrieval.options import (
 from lupctl.cli.retrieval.tables import show_report
 from lupctl.core.choices import SHOT_DRAWS, SHOT_SEED
 from lupctl.core.flows.evaluation import check_gates, take_features
-from lupctl.core.resolve.evaluation import expansion_settings, pick_protocol, refuse_with_all, rerank_settings
+from lupctl.core.resolve.retrieval.evaluation import expansion_settings, pick_protocol, refuse_with_all, rerank_settings
 from lupctl.core.system.command_line import recorded_command
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.workspace import open_workspace

@@ -17,8 +17,8 @@ from lupctl.cli.options import (
 )
 from lupctl.cli.output import print_json, print_plan, print_table
 from lupctl.core.choices import SearchIndex
-from lupctl.core.resolve.features import find_pictures
-from lupctl.core.resolve.galleries import check_gallery, gallery_checkpoint
+from lupctl.core.resolve.retrieval.features import find_pictures
+from lupctl.core.resolve.retrieval.galleries import check_gallery, gallery_checkpoint
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.workspace import open_workspace
 

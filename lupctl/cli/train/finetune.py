@@ -24,8 +24,8 @@ from lupctl.cli.options import (
 )
 from lupctl.cli.output import print_json, print_path, print_plan, print_table
 from lupctl.cli.train.options import EndpointOption, NodeRankOption, NodesOption
-from lupctl.core.resolve.finetuning import default_run, resolve
-from lupctl.core.resolve.placement import find_machines, place
+from lupctl.core.resolve.training.finetuning import default_run, resolve
+from lupctl.core.resolve.training.placement import find_machines, place
 from lupctl.core.system.command_line import recorded_command
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.workspace import open_workspace

@@ -25,8 +25,8 @@ from lupctl.cli.output import print_json, print_path, print_plan, print_table
 from lupctl.cli.train.options import EndpointOption, NodeRankOption, NodesOption
 from lupctl.core.choices import Method
 from lupctl.core.flows.drawn_pack import profile_steps, wants_drawing
-from lupctl.core.resolve.placement import find_machines, place
-from lupctl.core.resolve.pretraining import (
+from lupctl.core.resolve.training.placement import find_machines, place
+from lupctl.core.resolve.training.pretraining import (
     default_recipe,
     default_run,
     find_pretraining_packs,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from lupctl.core.errors import UsageError
 from lupctl.core.flows.fresh_features import current_features
-from lupctl.core.resolve.features import resolve_features
+from lupctl.core.resolve.retrieval.features import resolve_features
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.workspace import Workspace
 

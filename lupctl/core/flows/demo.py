@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from lupctl.core.choices import SYNTHETIC, TRAINING_SEED
 from lupctl.core.flows.fresh_features import current_features
-from lupctl.core.resolve.features import Target
+from lupctl.core.resolve.retrieval.features import Target
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.workspace import CHECKPOINT_NAME, Workspace
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from lupctl.core.errors import GateError
 from lupctl.core.flows.fresh_features import resolve_files
-from lupctl.core.resolve.features import find_pictures
+from lupctl.core.resolve.retrieval.features import find_pictures
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.workspace import Workspace
 

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 
 from lupctl.core.errors import UsageError
 from lupctl.core.resolve.checkpoints import find_checkpoint
-from lupctl.core.resolve.features import Target, resolve_features
-from lupctl.core.resolve.images import default_out, find_images
+from lupctl.core.resolve.data.images import default_out, find_images
+from lupctl.core.resolve.retrieval.features import Target, resolve_features
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.workspace import Workspace
 

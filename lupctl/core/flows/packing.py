@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 from lupctl.core.choices import MAX_BAD, SHARD_BYTES, ImageCheck
 from lupctl.core.errors import LupError, UsageError
-from lupctl.core.resolve.datasets import Target, find_packable, pick_targets
-from lupctl.core.resolve.merged import build_merged_source, merge_target
-from lupctl.core.resolve.sources import Reading, build_target_source, check_notice
+from lupctl.core.resolve.data.datasets import Target, find_packable, pick_targets
+from lupctl.core.resolve.data.merged import build_merged_source, merge_target
+from lupctl.core.resolve.data.sources import Reading, build_target_source, check_notice
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.workspace import Workspace
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lupctl.core.errors import DataError, UsageError, raise_all
-from lupctl.core.resolve.datasets import find_subjects
-from lupctl.core.resolve.sources import Reading, build_target_source
+from lupctl.core.resolve.data.datasets import find_subjects
+from lupctl.core.resolve.data.sources import Reading, build_target_source
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.workspace import Workspace
 

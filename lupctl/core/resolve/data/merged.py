@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lupctl.core.errors import DataError, UsageError
-from lupctl.core.resolve.datasets import Target, check_name, find_targets, raw_names
-from lupctl.core.resolve.sources import Reading, build_target_source
+from lupctl.core.resolve.data.datasets import Target, check_name, find_targets, raw_names
+from lupctl.core.resolve.data.sources import Reading, build_target_source
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.workspace import Workspace
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from lupctl.core.choices import BoxFilters, DetectionFormat, Detector, VideoCameras
 from lupctl.core.errors import DataError, UsageError
-from lupctl.core.resolve.datasets import check_name
+from lupctl.core.resolve.data.datasets import check_name
 from lupctl.core.workspace import Workspace
 
 if TYPE_CHECKING:

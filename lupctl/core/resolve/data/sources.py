@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 from lupctl.core.choices import DRAWING_SEED, CameraRule, Layout, Version
 from lupctl.core.errors import DataError
-from lupctl.core.resolve.datasets import Target
+from lupctl.core.resolve.data.datasets import Target
 from lupctl.core.system.progress.lines import Progress
 
 if TYPE_CHECKING:

@@ -13,6 +13,7 @@ from lupctl.cli.data.pack import info, pack
 from lupctl.cli.data.verify import verify
 from lupctl.cli.demo import demo
 from lupctl.cli.doctor import doctor
+from lupctl.cli.failures import explain, names_group
 from lupctl.cli.manual import manual
 from lupctl.cli.model.export import export_model
 from lupctl.cli.model.model import convert_model, download_model, list_models, show_model
@@ -90,10 +91,18 @@ def _exit_with(error: LupError) -> NoReturn:
 
 def main() -> None:
     """Runs a command; every expected failure becomes an error line, a hint and an exit code."""
+    command, arguments = typer.main.get_command(app), sys.argv[1:]
     try:
-        app()
+        # Typer shows a group's help where no command is named, but counts that as an error.
+        wanted = [*arguments, "--help"] if names_group(command, arguments) else None
+        left = command.main(args=wanted, standalone_mode=False)
+        sys.exit(left if isinstance(left, int) else 0)
     except LupError as error:
         _exit_with(error)
+    except typer.TyperException as error:
+        _exit_with(explain(error, command, arguments))
+    except typer.Abort:  # a question was left unanswered
+        sys.exit(130)
     except MemoryError as error:
         _exit_with(out_of_memory(error))
     except RuntimeError as error:

@@ -1,7 +1,7 @@
 """`lupctl finetune`."""
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -23,8 +23,19 @@ from lupctl.cli.options import (
     WorkersOption,
 )
 from lupctl.cli.output import print_json, print_path, print_plan, print_table
-from lupctl.cli.train.options import EndpointOption, NodeRankOption, NodesOption
-from lupctl.core.resolve.training.finetuning import default_run, resolve
+from lupctl.cli.train.options import (
+    BatchOption,
+    DataOption,
+    EndpointOption,
+    EpochsOption,
+    NodeRankOption,
+    NodesOption,
+    RateOption,
+    TensorboardOption,
+    join_names,
+)
+from lupctl.core.resolve.training.finetuning import default_run, find_finetuning_packs, resolve
+from lupctl.core.resolve.training.folders import choose_run
 from lupctl.core.resolve.training.placement import find_machines, place
 from lupctl.core.system.command_line import recorded_command
 from lupctl.core.system.progress.lines import Progress
@@ -35,10 +46,12 @@ if TYPE_CHECKING:
 
 
 DatasetsArgument = Annotated[
-    list[str],
+    list[str] | None,
     typer.Argument(
-        metavar="DATASET...",
-        help="Labelled pack, by name or path; of several, each one's persons are others, and the first is the test.",
+        metavar="[DATASET]...",
+        help="Labelled pack, by name or path; of several, each one's persons are others, and the first is the test "
+        "[default: the one labelled pack].",
+        show_default=False,
         autocompletion=complete_dataset,
     ),
 ]
@@ -73,11 +86,15 @@ RepeatOption = Annotated[
 
 
 def finetune(
-    datasets: DatasetsArgument,
+    datasets: DatasetsArgument = None,
+    data: DataOption = None,
     start: FromOption = None,
     subset: SubsetOption = None,
     repeat: RepeatOption = None,
     arch: ArchOption = None,
+    epochs: EpochsOption = None,
+    batch: BatchOption = None,
+    lr: RateOption = None,
     gpus: GpusOption = None,
     processes: ProcessesOption = None,
     nodes: NodesOption = None,
@@ -88,6 +105,7 @@ def finetune(
     out: OutOption = None,
     home: HomeOption = None,
     workers: WorkersOption = None,
+    tensorboard: TensorboardOption = False,
     force: ForceOption = False,
     dry_run: DryRunOption = False,
     json: JsonOption = False,
@@ -100,7 +118,7 @@ def finetune(
 
     `lupctl finetune market1501`
 
-    `lupctl finetune market1501 --from scratch --arch r18 --set schedule.epochs=60`
+    `lupctl finetune market1501 --from scratch --arch r18 --epochs 60 --batch 32`
 
     `lupctl finetune market1501 --subset ids:0.1 --repeat full`
 
@@ -108,18 +126,21 @@ def finetune(
 
     `lupctl finetune msmt17 --gpus 8 --nodes 2 --rdzv-endpoint node1:29400`
     """
-    from lupctl.core.stages.finetune.job import FinetuneJob, plan_finetuning
+    from lupctl.core.stages.finetune.job import FinetuneJob, describe_setup, plan_finetuning
     from lupctl.core.stages.finetune.run import finetune as run
 
     space, machines = open_workspace(home), find_machines(nodes, rdzv_endpoint, node_rank)
     progress = Progress(quiet=quiet or not machines.leads)
     placement = place(gpus, processes, machines, planned=dry_run)
-    packs = tuple(space.find_pack(name) for name in datasets)
+    packs = find_finetuning_packs(space, join_names(datasets, data), recipe, set_ or [], progress)
     flags: dict[str, Any] = {
         "net.arch": arch,
         "data.packs": [pack.stem for pack in packs],
         "data.subset": subset,
         "data.repeat": parse_repeat(repeat),
+        "data.batch": batch,
+        "schedule.epochs": epochs,
+        "optim.lr": lr,
         "start": start,
     }
     origin, resolved = resolve(space, recipe, flags, set_ or [], progress)
@@ -128,14 +149,17 @@ def finetune(
         recipe=resolved,
         packs=packs,
         start=origin.checkpoint,
-        run=out or default_run(space, packs, resolved, origin),
+        run=default_run(space, packs, resolved, origin) if out is None else out,
         placement=placement,
         workers=workers,
         command=recorded_command(),
         rendezvous=machines.rendezvous,
+        tensorboard=tensorboard,
         force=force,
         quiet=quiet,
     )
+    if out is None:
+        job = replace(job, run=choose_run(job.run, lambda: describe_setup(job), force=force, progress=progress))
     if dry_run:
         counts = asdict(plan_finetuning(job))
         if machines.leads:

@@ -8,7 +8,9 @@ OPTIONS_LEFT_OUT = frozenset({
     "--home", "--out", "--workers", "--jobs", "--device", "--gpus", "--processes", "--nodes", "--rdzv-endpoint",
     "--node-rank", "--executor", "--shard", "--min-map", "--min-rank1",
 })  # fmt: skip
-FLAGS_LEFT_OUT = frozenset({"--json", "--quiet", "-q", "--debug", "--force", "--strict", "--page", "--no-page"})
+FLAGS_LEFT_OUT = frozenset(
+    {"--json", "--quiet", "-q", "--debug", "--force", "--strict", "--page", "--no-page", "--tensorboard"}
+)
 
 
 def recorded_command() -> tuple[str, ...]:

@@ -1,9 +1,11 @@
 """What a short pre-training command means: recipe, devices, data and folder, and what a person should know of them."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lupctl.core.errors import DataError
+from lupctl.core.resolve.training.batch import take_batch
+from lupctl.core.resolve.training.schedule import say_lengths
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.workspace import Workspace
 
@@ -21,6 +23,21 @@ def default_recipe(arch: str | None, progress: Progress) -> str:
     recipe = RECIPE_OF_ARCH.get(arch or "", DEFAULT_RECIPE)
     progress.say(f"recipe: {recipe} (LUPerson's, the default)")
     return recipe
+
+
+def resolve(recipe: str, flags: dict[str, Any], overrides: list[str]) -> "PretrainRecipe":
+    """The recipe of a command with everything filled in.
+
+    Raises:
+        UsageError: an unknown name or key, or a value that is not allowed.
+    """
+    from lupctl.core.recipes.models import PretrainRecipe
+    from lupctl.core.recipes.shipped import resolve_recipe
+
+    flags = take_batch("pretrain", recipe, overrides, flags)
+    resolved = resolve_recipe("pretrain", recipe, overrides=overrides, flags=flags)
+    assert isinstance(resolved, PretrainRecipe)
+    return resolved
 
 
 def say_threads(job: "PretrainJob", progress: Progress) -> None:
@@ -44,8 +61,9 @@ def say_what_follows(recipe: "PretrainRecipe", shipped: "Recipe", progress: Prog
         rate = shipped.optim.lr * recipe.data.batch / shipped.data.batch
         progress.say(
             f"rate: {recipe.optim.lr:g}, made for a batch of {shipped.data.batch}; in proportion to "
-            f"{recipe.data.batch} it would be {rate:.3g}: --set optim.lr={rate:.3g}"
+            f"{recipe.data.batch} it would be {rate:.3g}: --lr {rate:.3g}"
         )
+    say_lengths(recipe, shipped, progress)
     if recipe.bn_groups == 1:
         progress.say("batch norm: one group; the shuffle of keys then hides nothing of the shared statistics")
 

@@ -3,7 +3,7 @@
 from typing import Any
 
 from lupctl.core.recipes.text import dump_recipe
-from lupctl.core.stages.finetune.job import FinetuneJob, input_fingerprints, network_plan, plan_finetuning
+from lupctl.core.stages.finetune.job import FinetuneJob, describe_setup, network_plan, plan_finetuning
 from lupctl.core.stages.finetune.loop import train_job
 from lupctl.core.stages.finetune.network import load_checkpoint
 from lupctl.core.system.jobs.device import computing_threads, pick_threads
@@ -55,9 +55,8 @@ def finetune(job: FinetuneJob, progress: Progress) -> dict[str, Any]:
 def _train(given: tuple[FinetuneJob, Progress]) -> bool:
     """One process of the job; says whether it is the one that wrote the results."""
     job, progress = given
-    story = {"recipe": job.recipe.model_dump(mode="json"), "inputs": input_fingerprints(job)}
-    text = dump_recipe(job.recipe)
-    with claimed_run(RunFolder(job.run), story, text, force=job.force, progress=progress) as is_wanted:
+    setup, text = describe_setup(job), dump_recipe(job.recipe)
+    with claimed_run(RunFolder(job.run), setup, text, force=job.force, progress=progress) as is_wanted:
         if is_wanted:
             with computing_threads(pick_threads(job.placement, shares=job.local_processes)):
                 train_job(job)

@@ -35,10 +35,11 @@ class Board:
         self._writer = SummaryWriter(str(run / FOLDER), purge_step=purge)
 
     def write(self, row: Mapping[str, Any]) -> None:
-        """Adds a point to every curve for which a row has a number."""
+        """Adds a point to every curve for which a row has a number; each dataset has curves of its own."""
+        where = f"/{row['dataset']}" if "dataset" in row else ""
         for name, value in row.items():
-            if name != "step":
-                self._writer.add_scalar(name, value, row["step"])
+            if name not in ("step", "steps", "dataset"):
+                self._writer.add_scalar(f"{name}{where}", value, row["step"])
 
     def close(self) -> None:
         """Writes all points to disk."""

@@ -59,6 +59,7 @@ BEFORE = {
         "lupctl data pack market1501", "lupctl pretrain --arch r18 --data market1501 --out lup/runs/watched",
     ),
     "clusters": ("lupctl data pack luperson",),
+    "files": ("lupctl data pack market1501", SMALL_BOT),
 }  # fmt: skip
 SLOW = ("models",)  # it converts, dumps, fine-tunes and exports a whole MGN
 RAW = {"data": ("market1501", "luperson", "cuhk03-np", "msmt17"), "finetuning": ("market1501", "cuhk03-np")}

@@ -10,6 +10,7 @@ from lupctl.cli.data.build import build
 from lupctl.cli.data.download import download
 from lupctl.cli.data.list import list_datasets
 from lupctl.cli.data.pack import info, pack
+from lupctl.cli.data.remove import remove
 from lupctl.cli.data.verify import verify
 from lupctl.cli.demo import demo
 from lupctl.cli.doctor import doctor
@@ -22,6 +23,7 @@ from lupctl.cli.recipe import list_recipes, show_recipe
 from lupctl.cli.retrieval.dump import dump
 from lupctl.cli.retrieval.evaluate import evaluate
 from lupctl.cli.retrieval.search import search
+from lupctl.cli.run import list_runs, remove_runs, show_run
 from lupctl.cli.train.finetune import finetune
 from lupctl.cli.train.pretrain import pretrain
 from lupctl.core.errors import LupError, out_of_memory
@@ -44,6 +46,12 @@ data.command("pack")(pack)
 data.command("build")(build)
 data.command("info")(info)
 data.command("verify")(verify)
+data.command("rm")(remove)
+run = typer.Typer(no_args_is_help=True, help="Training runs: list, inspect, remove.")
+app.add_typer(run, name="run")
+run.command("list")(list_runs)
+run.command("show")(show_run)
+run.command("rm")(remove_runs)
 app.command("eval")(evaluate)
 app.command("search")(search)
 recipe = typer.Typer(no_args_is_help=True, help="Recipes: what a training run does, down to the last constant.")

@@ -32,6 +32,7 @@ from lupctl.cli.train.options import (
     NodesOption,
     RateOption,
     TensorboardOption,
+    common_flags,
     join_names,
 )
 from lupctl.core.resolve.training.finetuning import default_run, find_finetuning_packs, resolve
@@ -133,16 +134,9 @@ def finetune(
     progress = Progress(quiet=quiet or not machines.leads)
     placement = place(gpus, processes, machines, planned=dry_run)
     packs = find_finetuning_packs(space, join_names(datasets, data), recipe, set_ or [], progress)
-    flags: dict[str, Any] = {
-        "net.arch": arch,
-        "data.packs": [pack.stem for pack in packs],
-        "data.subset": subset,
-        "data.repeat": parse_repeat(repeat),
-        "data.batch": batch,
-        "schedule.epochs": epochs,
-        "optim.lr": lr,
-        "start": start,
-    }
+    flags = common_flags(arch, epochs=epochs, batch=batch, lr=lr)
+    flags |= {"data.packs": [pack.stem for pack in packs], "data.subset": subset, "start": start}
+    flags |= {"data.repeat": parse_repeat(repeat)}
     origin, resolved = resolve(space, recipe, flags, set_ or [], progress)
     progress.say(placement.line)
     job = FinetuneJob(

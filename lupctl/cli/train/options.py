@@ -1,6 +1,6 @@
 """Options that pre-training and fine-tuning share."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -58,6 +58,11 @@ NodeRankOption = Annotated[
         show_default=False,
     ),
 ]
+
+
+def common_flags(arch: str | None, *, epochs: int | None, batch: int | None, lr: float | None) -> dict[str, Any]:
+    """The named options of both stages, by recipe key."""
+    return {"net.arch": arch, "schedule.epochs": epochs, "data.batch": batch, "optim.lr": lr}
 
 
 def join_names(named: list[str] | None, data: list[str] | None) -> list[str]:

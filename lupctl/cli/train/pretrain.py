@@ -31,6 +31,7 @@ from lupctl.cli.train.options import (
     NodesOption,
     RateOption,
     TensorboardOption,
+    common_flags,
     join_names,
 )
 from lupctl.core.choices import Method
@@ -129,15 +130,8 @@ def pretrain(
     progress = Progress(quiet=quiet or not leads)
     placement = place(gpus, processes, machines, planned=dry_run)
     recipe = recipe or default_recipe(arch, progress)
-    flags = {
-        "method": method,
-        "net.arch": arch,
-        "data.packs": join_names(packs, data) or None,
-        "data.batch": batch,
-        "schedule.epochs": epochs,
-        "optim.lr": lr,
-        "probe.pack": probe,
-    }
+    flags = common_flags(arch, epochs=epochs, batch=batch, lr=lr)
+    flags |= {"method": method, "data.packs": join_names(packs, data) or None, "probe.pack": probe}
     resolved = resolve(recipe, flags, set_ or [])
     is_drawn = profile is not None and wants_drawing(space, resolved.data.packs)
     found = () if is_drawn else find_pretraining_packs(space, resolved.data.packs, progress, planned=dry_run)

@@ -19,6 +19,7 @@ OTHERS = stat.S_IRWXG | stat.S_IRWXO
 RUST_ERROR = re.compile(r"\(os error (\d+)\)")
 UNWRITABLE = (
     errno.EROFS, errno.EACCES, errno.EPERM, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.EIO,
+    errno.EBUSY,
 )  # fmt: skip
 
 

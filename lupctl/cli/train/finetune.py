@@ -1,7 +1,7 @@
 """`lupctl finetune`."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -35,8 +35,7 @@ from lupctl.cli.train.options import (
     common_flags,
     join_names,
 )
-from lupctl.core.resolve.training.finetuning import default_run, find_finetuning_packs, resolve
-from lupctl.core.resolve.training.folders import choose_run
+from lupctl.core.resolve.training.finetuning import default_run, find_finetuning_packs, resolve, settle
 from lupctl.core.resolve.training.placement import find_machines, place
 from lupctl.core.system.command_line import recorded_command
 from lupctl.core.system.progress.lines import Progress
@@ -127,7 +126,7 @@ def finetune(
 
     `lupctl finetune msmt17 --gpus 8 --nodes 2 --rdzv-endpoint node1:29400`
     """
-    from lupctl.core.stages.finetune.job import FinetuneJob, describe_setup, plan_finetuning
+    from lupctl.core.stages.finetune.job import FinetuneJob, plan_finetuning
     from lupctl.core.stages.finetune.run import finetune as run
 
     space, machines = open_workspace(home), find_machines(nodes, rdzv_endpoint, node_rank)
@@ -152,16 +151,19 @@ def finetune(
         force=force,
         quiet=quiet,
     )
-    if out is None:
-        job = replace(job, run=choose_run(job.run, lambda: describe_setup(job), force=force, progress=progress))
+    job = settle(job, is_named=out is not None, progress=progress)
     if dry_run:
         counts = asdict(plan_finetuning(job))
         if machines.leads:
             show_plan(job, origin.name, counts, json=json)
         return
     facts = run(job, progress)
-    if not facts or not machines.leads:
-        return
+    if facts and machines.leads:
+        show_result(job, facts, progress, json=json)
+
+
+def show_result(job: "FinetuneJob", facts: dict[str, Any], progress: Progress, *, json: bool) -> None:
+    """Prints the scores and the run's folder, or all that it records."""
     if json:
         print_json("lupctl.finetune/1", {"run": str(job.run), **facts})
         return

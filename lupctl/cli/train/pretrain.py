@@ -1,6 +1,6 @@
 """`lupctl pretrain`."""
 
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -36,15 +36,14 @@ from lupctl.cli.train.options import (
 )
 from lupctl.core.choices import Method
 from lupctl.core.flows.drawn_pack import profile_steps, wants_drawing
-from lupctl.core.resolve.training.folders import choose_run
 from lupctl.core.resolve.training.placement import find_machines, place
 from lupctl.core.resolve.training.pretraining import (
     default_recipe,
     default_run,
     find_pretraining_packs,
     resolve,
-    say_threads,
     say_what_follows,
+    settle,
 )
 from lupctl.core.system.command_line import recorded_command
 from lupctl.core.system.progress.lines import Progress
@@ -121,13 +120,11 @@ def pretrain(
 
     `lupctl pretrain --gpus 8 --nodes 4 --rdzv-endpoint node1:29400`
     """
-    from lupctl.core.recipes.shipped import resolve_recipe
-    from lupctl.core.stages.pretrain.job import PretrainJob, describe_setup, plan_pretraining
+    from lupctl.core.stages.pretrain.job import PretrainJob, plan_pretraining
     from lupctl.core.stages.pretrain.run import pretrain as run
 
     space, machines = open_workspace(home), find_machines(nodes, rdzv_endpoint, node_rank)
-    leads = machines.leads
-    progress = Progress(quiet=quiet or not leads)
+    progress = Progress(quiet=quiet or not machines.leads)
     placement = place(gpus, processes, machines, planned=dry_run)
     recipe = recipe or default_recipe(arch, progress)
     flags = common_flags(arch, epochs=epochs, batch=batch, lr=lr)
@@ -149,24 +146,28 @@ def pretrain(
         force=force,
         quiet=quiet,
     )
-    if out is None:
-        job = replace(job, run=choose_run(job.run, lambda: describe_setup(job), force=force, progress=progress))
-    say_threads(job, progress)
-    say_what_follows(resolved, resolve_recipe("pretrain", recipe), progress)
+    job = settle(job, is_named=out is not None or profile is not None, progress=progress)
+    say_what_follows(job, recipe, progress)
     if dry_run:
         counts = asdict(plan_pretraining(job))
-        if leads:
+        if machines.leads:
             show_plan(job, counts, json=json)
         return
     if profile is not None:
         measured = profile_steps(job, profile, progress, draws=is_drawn)
-        if leads and measured is not None:
+        if machines.leads and measured is not None:
             show_profile(measured.to_json(), json=json)
         return
     facts = run(job, progress)
-    if facts and leads and json:
+    if facts and machines.leads:
+        show_result(job, facts, json=json)
+
+
+def show_result(job: "PretrainJob", facts: dict[str, Any], *, json: bool) -> None:
+    """Prints the run's folder, or all that it records."""
+    if json:
         print_json("lupctl.pretrain/1", {"run": str(job.run), **facts})
-    elif facts and leads:
+    else:
         print_path(job.run)
 
 

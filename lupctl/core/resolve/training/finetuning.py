@@ -1,6 +1,7 @@
 """The recipe, the start and the folder that a short fine-tuning command means."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -8,12 +9,14 @@ from lupctl.core.choices import TRAINING_SEED, Arch, ReidHead
 from lupctl.core.errors import DataError, UsageError
 from lupctl.core.resolve.checkpoints import Start, find_start
 from lupctl.core.resolve.training.batch import take_batch
+from lupctl.core.resolve.training.folders import choose_run
 from lupctl.core.resolve.training.schedule import say_lengths
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.workspace import Workspace
 
 if TYPE_CHECKING:
     from lupctl.core.recipes.models import FinetuneRecipe
+    from lupctl.core.stages.finetune.job import FinetuneJob
 
 
 DEFAULT_RECIPE = "mgn-luperson"
@@ -67,6 +70,15 @@ def resolve(
     assert isinstance(final, FinetuneRecipe)
     say_lengths(final, resolve_recipe("finetune", recipe), progress)
     return origin, final
+
+
+def settle(job: "FinetuneJob", *, is_named: bool, progress: Progress) -> "FinetuneJob":
+    """The job in the folder that it continues or begins, unless its folder was named."""
+    from lupctl.core.stages.finetune.job import describe_setup
+
+    if is_named:
+        return job
+    return replace(job, run=choose_run(job.run, lambda: describe_setup(job), force=job.force, progress=progress))
 
 
 def network_facts(origin: Start, head: ReidHead) -> dict[str, Any]:

@@ -215,8 +215,9 @@ def _remove(path: Path) -> None:
     if not foreign_files(path):
         remove_aside([path], path.name)
         return
-    own = [file for file in path.iterdir() if OWN.fullmatch(file.name)]
-    remove_aside(sorted(own, key=lambda file: (file.name not in FIRST, file.name)), path.resolve().name)
+    remove_leftovers(path)
+    others = sorted(file for file in path.iterdir() if OWN.fullmatch(file.name) and file.name not in FIRST)
+    remove_aside([*(path / name for name in FIRST), *others], path.resolve().name)
 
 
 def _in_use(path: Path) -> UsageError:
@@ -227,11 +228,12 @@ def _read(folder: RunFolder) -> tuple[dict[str, Any], dict[str, Any], bool]:
     """A run's recipe and facts, empty where there are none, and whether a file cannot be read."""
     recipe, facts, is_damaged = dict[str, Any](), dict[str, Any](), False
     try:
-        if folder.has_begun():
-            recipe = tomllib.loads(folder.recipe.read_text(encoding="utf-8"))
-        if folder.facts.is_file():
-            facts = folder.read_facts()
-    except (OSError, ValueError, DataError):
+        recipe = tomllib.loads(folder.recipe.read_text(encoding="utf-8")) if folder.has_begun() else {}
+    except (OSError, ValueError):
+        is_damaged = True
+    try:
+        facts = folder.read_facts() if folder.facts.is_file() else {}
+    except DataError:
         is_damaged = True
     return recipe, facts, is_damaged
 

@@ -33,7 +33,9 @@ def test_named_options_come_last(lupctl: Shell, crowd: Path, labelled: Path) -> 
     tuned = read_resolved(Path("fine"))
     assert isinstance(tuned, FinetuneRecipe)
     assert (tuned.data.persons, tuned.data.images, tuned.schedule.epochs, tuned.optim.lr) == (2, 3, 1, 0.02)
-    assert (Path("fine") / "recipe.toml").read_text().startswith("# Command: lupctl finetune --recipe bot --from scratch")
+    assert (
+        (Path("fine") / "recipe.toml").read_text().startswith("# Command: lupctl finetune --recipe bot --from scratch")
+    )
 
 
 @pytest.mark.parametrize(
@@ -103,7 +105,9 @@ def test_packs_are_named_either_way(lupctl: Shell, labelled: Path, crowd: Path, 
 
     for line in (PRE, FINE):
         if line == PRE:
-            assert packs(f"{line} a b") == packs(f"{line} --data a --data b") == packs(f"{line} a --data b") == ["a", "b"]
+            assert (
+                packs(f"{line} a b") == packs(f"{line} --data a --data b") == packs(f"{line} a --data b") == ["a", "b"]
+            )
         assert packs(f"{line} b --data b") == packs(f"{line} --data b") == ["b"]
         run = lupctl(f"{line} a --dry-run --json").json["run"]
         assert run == lupctl(f"{line} --data a --dry-run --json").json["run"]
@@ -125,7 +129,7 @@ def test_finetuning_takes_the_one_labelled_pack(lupctl: Shell, labelled: Path, c
     assert ran.err == "error: lup/packs: 2 labelled packs (guests, staff)\nhint: choose one: lupctl finetune guests\n"
     chosen = lupctl(f"{FINE} guests --dry-run --json")
     assert (chosen.code, chosen.json["packs"]) == (0, ["lup/packs/guests.h5"])
-    of_recipe = lupctl(f"{FINE} --set data.packs=[\\\"staff\\\"] --dry-run --json")
+    of_recipe = lupctl(f'{FINE} --set data.packs=[\\"staff\\"] --dry-run --json')
     assert (of_recipe.code, of_recipe.json["packs"]) == (0, ["lup/packs/staff.h5"]), of_recipe.err
 
 

@@ -53,7 +53,8 @@ ROOT: Any = typer.main.get_command(app)
         ("pretrain --pretrained", "--pretrained: pre-training starts from random weights", "pretrain"),
         ("finetune x --resume", "--resume: the same command continues a stopped run", "finetune x"),
         # Several mistakes are put right at once.
-        ("finetune x -lr 0.1 --wd 0 --bs 32", "there is no option -lr", "finetune x --lr 0.1 --set optim.weight_decay=0 --batch 32"),
+        ("finetune x -lr 0.1 --wd 0 --bs 32", "there is no option -lr",
+         "finetune x --lr 0.1 --set optim.weight_decay=0 --batch 32"),
         # Values and commands.
         ("pretrain --arch resnet50", "invalid value for '--arch': 'resnet50' is not one of", "pretrain --arch r50"),
         ("pretrain --arch=r5", "'r5' is not one of", "pretrain --arch=r50"),
@@ -83,7 +84,7 @@ def test_a_wrong_line_is_answered_by_the_right_one(lupctl: Shell, typed: str, me
     assert second == f"hint: lupctl {meant}"
     right = shlex.split(meant)
     assert check(ROOT, right) is None, "what the hint says can be typed"
-    command, words, _ = find_command(ROOT, right)
+    words = find_command(ROOT, right)[1]
     assert words == right[: len(words)]
     if "--help" in right:
         helped = lupctl(meant)

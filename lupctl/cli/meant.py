@@ -36,6 +36,7 @@ KEY_OF_OPTION: Final = {
 DIGITS = re.compile(r"\d+")
 # What takes no value there.
 BARE = ("pretrained", "resume", "amp", "fp16", "cpu", "cuda")
+SWITCHES = ("amp", "fp16")  # no value of theirs is one of ours
 DROPPED: Final = {
     ("pretrain", "pretrained"): "pre-training starts from random weights",
     ("pretrain", "resume"): "the same command continues a stopped run",
@@ -89,6 +90,8 @@ def meant_option(words: Sequence[str], options: Sequence[TyperOption], name: str
     if bare in BARE and not (value is not None and _is_value(bare, value)):
         value = None
     takes_value = value is not None
+    if bare in SWITCHES:
+        value = None
     if (command, bare) in DROPPED:
         return Meant((), f": {DROPPED[command, bare]}", takes_value)
     if bare in ("device", "devices", "cpu", "cuda") and "--gpus" in known and "--device" not in known:

@@ -144,7 +144,7 @@ def test_dry_run_touches_nothing(lupctl: Shell, home: Path) -> None:
     [
         ("data pack --home nowhere", 3, "no raw data: nowhere/raw does not exist", "put images under nowhere/raw/NAME"),
         ("data pack makret1501", 3, "no raw data of 'makret1501'", "did you mean market1501?"),
-        ("data pack msmt17", 3, "no raw data of 'msmt17'", "lupctl data download msmt17 says where it comes from"),
+        ("data pack msmt17", 3, "no raw data of 'msmt17'", "lupctl data download msmt17 gets it or says how"),
         ("data pack crops --layout market1501", 3, "Market-1501's layout has the folders", "put the three folders"),
         ("data pack crops --layout persons --cameras market", 3, "4 names contain no camera", "use another --cameras"),
         ("data pack crops market1501 --out x.h5", 2, "--out goes with one dataset, got 2", "name one"),

@@ -10,6 +10,7 @@ from lupctl.core.errors import LupError, UsageError
 from lupctl.core.resolve.data.datasets import Target, find_packable, pick_targets
 from lupctl.core.resolve.data.layouts import Reading
 from lupctl.core.resolve.data.merged import build_merged_source, merge_target
+from lupctl.core.resolve.data.packs import report_raw
 from lupctl.core.resolve.data.sources import build_target_source, check_notice
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.workspace import Workspace, open_workspace
@@ -99,6 +100,8 @@ def find_what_to_pack(space: Workspace, options: PackOptions, progress: Progress
     if options.merged is not None:
         return [merge_target(space, options.merged, out=options.out, dataset=options.dataset)]
     if options.names or options.dataset or options.out:
+        for name in options.names:
+            report_raw(space, name, progress)
         return pick_targets(space, options.names, name=options.dataset, out=options.out)
     return find_packable(space, progress)
 

@@ -11,7 +11,7 @@ from typing import get_args
 from lupctl.core.choices import SYNTHETIC, Dataset, nearest_name
 from lupctl.core.errors import DataError, UsageError
 from lupctl.core.system.progress.lines import Progress
-from lupctl.core.workspace import Workspace
+from lupctl.core.workspace import DOWNLOADED, Workspace
 
 # Datasets that may be together in one folder under raw/.
 PARTS = ("cuhk03-labeled", "cuhk03-detected")
@@ -161,7 +161,12 @@ def _find_root(workspace: Workspace, name: str) -> Path | None:
     near = nearest_name(name, [*raw_names(workspace), *get_args(Dataset)])
     hint = f"did you mean {near}?" if near else f"put its images under {workspace.raw / name}"
     if near == name:
-        hint = f"lupctl data download {name} says where it comes from; or put its images under {workspace.raw / name}"
+        hint = f"put its images under {workspace.raw / name}"
+    if near in DOWNLOADED:
+        spelling = "" if near == name else f"did you mean {near}? "
+        hint = f"{spelling}lupctl data download {near} gets it or says how; or put its images under " + str(
+            workspace.raw / near
+        )
     raise DataError(f"no raw data of {name!r}: neither {workspace.raw / name} nor a folder {name} exists", hint=hint)
 
 

@@ -130,13 +130,19 @@ def read_source(pack: Path) -> dict[str, Any]:
     return source if isinstance(source, dict) else {}
 
 
-def _report_choice(pack: Path, name: str, progress: Progress, *, with_images: bool) -> None:
-    """Reports a pack that was taken where a file or folder here has its name and could have been meant."""
+def report_raw(space: Workspace, name: str, progress: Progress) -> None:
+    """Reports that `data pack` takes a name for raw data of the workspace where a folder or file here has it, too."""
+    if has_raw(space, name) and (space.raw / name).exists():
+        _report_choice(space.raw / name, name, progress, with_images=True)
+
+
+def _report_choice(taken: Path, name: str, progress: Progress, *, with_images: bool) -> None:
+    """Reports what was taken for a name where a file or folder here has it, too, and could have been meant."""
     other = Path(name)
-    if not other.exists() or other.resolve() == pack.resolve() or (is_raw(other) and not with_images):
+    if not other.exists() or other.resolve() == taken.resolve() or (is_raw(other) and not with_images):
         return
     what = "folder" if other.is_dir() else "file"
-    progress.say(f"data: {pack} and not the {what} {name} here, which is ./{name}")
+    progress.say(f"data: {taken} and not the {what} {name} here, which is ./{name}")
 
 
 def _report_change(pack: Path, progress: Progress) -> None:

@@ -110,6 +110,17 @@ def test_images_next_to_persons_are_named(tmp_path: Path) -> None:
     assert guess(tmp_path).layout == "persons", "the remedy helps; hidden files and texts count for nothing"
 
 
+def test_persons_in_a_folder_of_their_own_are_found(tmp_path: Path) -> None:
+    """As an archive unpacks: staff/staff/ana/c1_001.jpg."""
+    root = tree(tmp_path / "my staff", ["staff/ana", "staff/ben"], ["c1_1.jpg", "c2_1.jpg"]).resolve()
+    found = guess_layout(root, dataset="mine")
+    assert (found.layout, found.choices) == (None, ("--layout images",))
+    assert found.remedy == f"lupctl data pack '{root}/staff' --name mine"
+    assert "everything is in its folder staff (2 folders with a median of 2 images" in found.reason
+    assert guess_layout(root / "staff", dataset="mine").layout == "persons"
+    assert guess(tree(tmp_path / "videos", ["all/cam1", "all/cam2"], PLAIN)).layout == "images"
+
+
 def test_the_roles_need_no_train(tmp_path: Path) -> None:
     assert guess(tree(tmp_path, ["query", "gallery"], ["ana/1.jpg"])).layout == "persons"
 

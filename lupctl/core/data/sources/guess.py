@@ -5,6 +5,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 
 from lupctl.core.choices import Layout
 from lupctl.core.data.catalog.datasets import find_entry
@@ -85,10 +86,26 @@ def guess_layout(path: Path, *, dataset: str) -> Guess:
         return Guess("luperson-nl", f"{first} is named like LUPerson-NL's crops: person, frame, object")
     if CROP.fullmatch(first):
         return Guess("images", f"images without labels; {first} is named like LUPerson's crops: frame, object")
+    if len(names) == 1 and not loose and len(list_entries(folders[0])[1]) > 1:
+        return _guess_inside(path, folders[0], dataset)
     found = judge_folders(path, sorted(names), loose=loose)
     layout = None if found.kind == "unclear" else found.kind
     other = "; if they are not persons: --layout images" if layout == "persons" else ""
     return Guess(layout, f"{found.reason}{other}", found.choices, found.remedy)
+
+
+def _guess_inside(path: Path, folder: Path, dataset: str) -> Guess:
+    """The guess for a folder that holds nothing but another one, as archives unpack: what is inside may be persons."""
+    inside = guess_layout(folder, dataset=dataset)
+    if inside.layout not in (None, "persons"):
+        return Guess("images", f"images without labels, all in the folder {folder.name}")
+    name = "" if folder.name == dataset else f" --name {dataset}"
+    return Guess(
+        None,
+        f"everything is in its folder {folder.name} ({inside.reason.partition(';')[0]})",
+        ("--layout images",),
+        f"lupctl data pack {quote(str(folder))}{name}",
+    )
 
 
 def _guess_file(path: Path) -> Guess:

@@ -71,8 +71,7 @@ def find_targets(workspace: Workspace, names: Sequence[str], *, dataset: str | N
             there = "is empty" if workspace.raw.is_dir() else "does not exist"
             raise DataError(
                 f"no raw data: {workspace.raw} {there}; a folder per dataset was expected",
-                hint=f"put images under {workspace.raw / 'NAME'}, or: "
-                "lupctl data pack FOLDER --layout images --name NAME",
+                hint=f"put images under {workspace.raw / 'NAME'}, or name a folder: lupctl data pack FOLDER",
             )
     return [target for name in names for target in _split_target(workspace, name, dataset)]
 

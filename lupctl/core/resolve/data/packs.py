@@ -154,7 +154,9 @@ def _report_change(pack: Path, progress: Progress) -> None:
     files = sorted(pack.glob("*.h5")) if pack.is_dir() else [pack]
     packed_at = max((file.stat().st_mtime_ns for file in files), default=0)
     if any(changed_at > packed_at for changed_at in _folder_times(Path(root))):
-        progress.say(f"data: {root} has changed since it was packed; lupctl data pack {quote(root)} says how")
+        progress.say(
+            f"data: folders of {root} are newer than {pack}; lupctl data pack {quote(root)} says whether it changed"
+        )
 
 
 def _folder_times(root: Path) -> Iterator[int]:

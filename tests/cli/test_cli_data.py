@@ -29,7 +29,7 @@ def home(tmp_path: Path, market_folder: Path, tiny_images: TinyImages) -> Path:
 def test_pack_without_arguments(lupctl: Shell, home: Path) -> None:
     ran = lupctl("data pack")
     assert ran.code == 0
-    assert "crops: layout images (images without labels, all in the folder a; a folder per person would" in ran.err
+    assert "crops: layout images (images without labels, all in the folder a; persons have a folder each)" in ran.err
     assert "market1501: layout market1501 (market1501 is Market-1501)" in ran.err
     assert len(open_pack(home / "packs" / "crops.h5")) == 4
     assert open_pack(home / "packs" / "market1501.h5").record["command"] == ["lupctl", "data", "pack"]

@@ -141,7 +141,7 @@ def pack(
 
     `lupctl data pack` (everything under raw/ that has no up-to-date pack)
 
-    `lupctl data pack ~/crops --layout persons --cameras prefix --name crops`
+    `lupctl data pack ~/staff` (a folder per person, as in staff/ana/c1_001.jpg)
 
     `lupctl data pack my.csv --name mine` (columns path, person, camera, role)
 

@@ -87,6 +87,7 @@ def test_folders_of_few_numbers_may_be_cameras(tmp_path: Path) -> None:
     [
         (PLAIN, "all in one folder"),
         ([f"c1_{number}.jpg" for number in range(40)], "all in one folder"),
+        (["0002_c3s1_000841_01.jpg"], "all in one folder; a CSV can label them, as 0002_c3s1_000841_01.jpg is named"),
         (["ana/c1_001.jpg", "ana/c2_001.jpg"], "all in the folder ana"),
         ([f"images/{number:04d}_c1.jpg" for number in range(40)], "all in the folder images"),
         ([f"scene{scene:02d}/{shot}.jpg" for scene in range(8) for shot in range(3)], "recordings, not persons"),
@@ -165,7 +166,7 @@ def test_found_cameras_are_read(tmp_path: Path) -> None:
         (["ana/c1_1.jpg", "ana/c2_1.jpg"], "a single person; training and scores need two or more"),
         (["ana/c1_1.jpg", "ben/c2_1.jpg"], "every person has a single image; training and scores need two or more"),
         (["ana/c1_1.jpg", "ana/c2_1.jpg", "ben/c2_1.jpg"], "1 of 2 persons have a single image: ben"),
-        (["ana/c3_1.jpg", "ana/c3_2.jpg", "ben/c3_1.jpg", "ben/c3_2.jpg"], "every image is of camera 3; a query is"),
+        (["ana/c3_1.jpg", "ana/c3_2.jpg", "ben/c3_1.jpg", "ben/c3_2.jpg"], "every image is of camera 3; right answers"),
         (["ana/c1_1.jpg", "ana/c2_1.jpg", "ben/x.jpg"], "2 of 3 images name a camera, as in c3_000841.jpg or 3_0"),
         (["Ana/1.jpg", "ana/1.jpg"], "names that differ in case only are different persons: Ana and ana"),
     ],
@@ -199,6 +200,9 @@ def test_words_of_a_table_are_recorded(tmp_path: Path) -> None:
     assert source.facts["person_names"] == {"Ada": 1, "Zoë": 2}
     assert source.facts["camera_names"] == {"door": 1, "lobby": 2}
     assert (source.list_images().person.tolist(), source.list_images().camera.tolist()) == ([2, 1, -1], [2, 1, 1])
+    (tmp_path / "m.csv").write_text("path,person\na.jpg,Ada\nb.jpg,ada\n")
+    notes = CsvSource(tmp_path / "m.csv", dataset="mine").facts["notes"]
+    assert notes == ["texts that differ in case only are different persons or cameras: Ada and ada"]
     (tmp_path / "m.csv").write_text("path,person,camera\na.jpg,7,1\n")
     assert not {"person_names", "camera_names"} & set(CsvSource(tmp_path / "m.csv", dataset="mine").facts)
 

@@ -100,7 +100,9 @@ def judge_folders(root: Path, names: Sequence[str], *, loose: Sequence[str]) -> 
     folders = [folder for folder in (_look_into(root, name) for name in spread) if folder.images or folder.below]
     if len(folders) < 2:
         where = f"all in the folder {folders[0].name}" if folders else "all in one folder"
-        return Judgement("images", f"images without labels, {where}; a folder per person would make two or more")
+        some = next(filter(NAMED_PERSON.match, folders[0].images if folders else loose), None)
+        labels = "persons have a folder each" if some is None else f"a CSV can label them, as {some} is named"
+        return Judgement("images", f"images without labels, {where}; {labels}")
     named = _judge_names(folders, len(names))
     if named is not None:
         return named

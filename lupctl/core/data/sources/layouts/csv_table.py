@@ -13,6 +13,7 @@ from typing import Final, get_args
 import numpy as np
 
 from lupctl.core.choices import JUNK, ROLE_CODES, UNKNOWN_CAMERA, Role, nearest_name
+from lupctl.core.data.sources.layouts.persons import find_alike
 from lupctl.core.data.sources.tree import ImageTree, sort_samples
 from lupctl.core.errors import DataError
 from lupctl.core.formats.pack.samples import Samples
@@ -50,8 +51,13 @@ class CsvSource:
     def facts(self) -> dict[str, object]:
         """Where the images come from, for the pack's record."""
         columns = {"person_names": self._table.persons, "camera_names": self._table.cameras}
-        named = {key: names for key, column in columns.items() if (names := name_texts(column.texts))}
-        return self._tree.facts(table=self.path.name, **named)
+        known: dict[str, object] = {
+            key: names for key, column in columns.items() if (names := name_texts(column.texts))
+        }
+        alike = [pair for column in columns.values() for pair in find_alike(name_texts(column.texts))]
+        if alike:
+            known["notes"] = [f"texts that differ in case only are different persons or cameras: {name_some(alike)}"]
+        return self._tree.facts(table=self.path.name, **known)
 
     def list_images(self) -> Samples:
         """Every row, sorted by (role, name); whether the files exist is not checked.

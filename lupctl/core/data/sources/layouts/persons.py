@@ -194,6 +194,18 @@ def find_camera(path: str, rule: CameraRule) -> int | None:
     return int(found[1]) if found else None
 
 
+def find_alike(names: Iterable[str]) -> list[str]:
+    """The names that differ in case only, those of one spelling together.
+
+    >>> find_alike(["ana", "Ben", "Ana"])
+    ['Ana and ana']
+    """
+    spellings: dict[str, list[str]] = {}
+    for name in sorted(names):
+        spellings.setdefault(name.casefold(), []).append(name)
+    return [" and ".join(same) for same in spellings.values() if len(same) > 1]
+
+
 def _is_marked(path: str, rule: CameraRule) -> bool:
     folder, slash, _ = path.partition("/")
     file = path.rpartition("/")[2]
@@ -211,10 +223,7 @@ def _is_marked(path: str, rule: CameraRule) -> bool:
 def _note_persons(images: Counter[str]) -> list[str]:
     """What a user has to know about the persons, from the number of images of each."""
     notes = []
-    spellings: dict[str, list[str]] = {}
-    for folder in sorted(images):
-        spellings.setdefault(folder.casefold(), []).append(folder)
-    alike = [" and ".join(folders) for folders in spellings.values() if len(folders) > 1]
+    alike = find_alike(images)
     if alike:
         notes.append(f"names that differ in case only are different persons: {name_some(alike)}")
     if len(images) == 1:
@@ -231,7 +240,8 @@ def _note_cameras(rule: CameraRule, cameras: Sequence[int], paths: Sequence[str]
     """What a user has to know about the cameras that were found, or not."""
     if rule != "none":
         one = len(set(cameras)) == 1
-        return [f"every image is of camera {cameras[0]}; a query is answered by another camera"] if one else []
+        what = f"every image is of camera {cameras[0]}; right answers are of another one unless --same-camera keep"
+        return [what] if one else []
     notes = []
     for other in MARKED_RULES:
         marked = sum(_is_marked(path, other) for path in paths)

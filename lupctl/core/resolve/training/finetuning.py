@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from lupctl.core.choices import TRAINING_SEED, Arch, ReidHead
 from lupctl.core.errors import DataError, UsageError
 from lupctl.core.resolve.checkpoints import Start, find_start
+from lupctl.core.resolve.data.packs import pick_pack
 from lupctl.core.resolve.training.batch import take_batch
 from lupctl.core.resolve.training.folders import choose_run
 from lupctl.core.resolve.training.schedule import say_lengths
@@ -147,7 +148,7 @@ def find_finetuning_packs(
         written = data.get("packs") if isinstance(data, dict) else None
         names = [str(name) for name in written] if isinstance(written, list) else []
     if names:
-        return tuple(space.find_pack(name) for name in names)
+        return tuple(pick_pack(space, name, progress) for name in names)
     paths = space.pack_paths()
     found = [path for path in paths if bool((open_pack(path).samples.role == ROLE_CODES["train"]).any())]
     if len(found) == 1:

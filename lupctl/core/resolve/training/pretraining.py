@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lupctl.core.errors import DataError
+from lupctl.core.resolve.data.packs import pick_pack
 from lupctl.core.resolve.training.batch import take_batch
 from lupctl.core.resolve.training.folders import choose_run
 from lupctl.core.resolve.training.schedule import say_lengths
@@ -108,7 +109,7 @@ def find_pretraining_packs(
         DataError: a named pack is missing, or there is not exactly one candidate.
     """
     if names:
-        return tuple(space.find_pack(name) for name in names)
+        return tuple(pick_pack(space, name, progress) for name in names)
     from lupctl.core.choices import ROLE_CODES
     from lupctl.core.formats.pack.read import open_pack
 

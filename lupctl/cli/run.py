@@ -1,6 +1,8 @@
 """`lupctl run list`, `lupctl run show` and `lupctl run rm`."""
 
 import shlex
+import shutil
+import sys
 import time
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -26,6 +28,7 @@ RunArgument = Annotated[
 RunsArgument = Annotated[
     list[str], typer.Argument(metavar="RUN...", help="Runs, by name or folder.", autocompletion=complete_run)
 ]
+WIDEST = 160  # of a table that no terminal shows
 
 
 def list_runs(
@@ -44,12 +47,8 @@ def list_runs(
         return
     if not runs:
         Progress(quiet=quiet).say(f"{space.runs}: no runs yet; lupctl pretrain and lupctl finetune make them")
-    columns = ["run", "stage", "network", "data", "state", "mAP", "rank-1", "size", "age"]
-    rows = [
-        (run.name, run.stage, run.network, ", ".join(run.data), write_state(run), *scores(run), *size_and_age(run))
-        for run in runs
-    ]
-    print_table("", columns, rows)
+        return
+    show_list(runs)
 
 
 def show_run(
@@ -118,6 +117,25 @@ def remove_runs(
             progress.say(f"removed: {path}")
     if json:
         print_json("lupctl.run-rm-plan/1" if dry_run else "lupctl.run-rm/1", facts)
+
+
+def show_list(runs: "list[RunSummary]") -> None:
+    """Prints a table of runs, or two lines for each where their names are too long for one."""
+    columns = ["run", "stage", "network", "data", "state", "mAP", "rank-1", "size", "age"]
+    rows = [
+        (run.name, run.stage, run.network, ", ".join(run.data), write_state(run), *scores(run), *size_and_age(run))
+        for run in runs
+    ]
+    widths = [max(len(str(cell or "-")) for cell in column) + 3 for column in zip(columns, *rows, strict=True)]
+    if sum(widths) < (shutil.get_terminal_size().columns if sys.stdout.isatty() else WIDEST):
+        print_table("", columns, rows)
+        return
+    for run in runs:
+        found = [f"{name} {score}" for name, score in zip(("mAP", "rank-1"), scores(run), strict=True) if score]
+        what = f"{run.network} on {', '.join(run.data)}" if run.data else run.network
+        size, age = size_and_age(run)
+        parts = [write_state(run), what, *found, size, f"{age} old"]
+        print(f"{run.name}\n  {'; '.join(part for part in parts if part)}")
 
 
 def payload(run: "RunSummary") -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -111,10 +112,22 @@ def test_the_list_says_how_far_every_run_is(three: Shell, holder: Any) -> None:
     assert "running, step 2 of 12" in three("run list").out
 
 
+def test_a_narrow_list_has_two_lines_a_run(three: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lupctl.cli.run.WIDEST", 60)
+    lines = three("run list").out.splitlines()
+    assert [line for line in lines if not line.startswith(" ")] == ["half", "fine", "pre"]
+    assert lines[1].startswith("  stopped at step 2 of 12; r18 bnneck on labelled; ")
+    assert re.fullmatch(
+        r"  finished; r18 bnneck on labelled; mAP [\d.]+; rank-1 [\d.]+; [\d.]+ KiB; \d+ d old", lines[3]
+    )
+
+
 def test_an_empty_workspace_has_no_runs(lupctl: Shell, tmp_path: Path) -> None:
     ran = lupctl("run list --json")
     assert (ran.code, ran.json["runs"]) == (0, [])
-    assert "no runs yet" in lupctl("run list").err
+    ran = lupctl("run list")
+    assert (ran.code, ran.out) == (0, "")
+    assert ran.err == "lup/runs: no runs yet; lupctl pretrain and lupctl finetune make them\n"
     assert list(tmp_path.iterdir()) == []
 
 

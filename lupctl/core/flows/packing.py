@@ -9,7 +9,7 @@ from lupctl.core.errors import LupError, UsageError
 from lupctl.core.resolve.data.datasets import Target, find_packable, pick_targets
 from lupctl.core.resolve.data.merged import build_merged_source, merge_target
 from lupctl.core.resolve.data.sources import Reading, build_target_source, check_notice
-from lupctl.core.resolve.data.splits import split_source
+from lupctl.core.resolve.data.splits import offer_for_target, split_source
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.workspace import Workspace
 
@@ -127,6 +127,8 @@ def _pack_target(space: Workspace, target: Target, options: PackOptions, packed:
         return
     if plan.state == "changed" and not options.force:
         raise _changed(target, plan, merged=options.merged)
+    if options.merged is None:
+        offer_for_target(space, target, source, progress)
     check_notice(source, accepted=options.accept_terms, progress=progress)
     if options.dry_run:
         return

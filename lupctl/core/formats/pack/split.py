@@ -83,3 +83,45 @@ def packed_same_camera(record: Mapping[str, Any]) -> SameCamera:
     """
     split = packed_split(record)
     return "keep" if split is not None and split.protocol == "same-camera-allowed" else "drop"
+
+
+def describe_split(split: PackSplit) -> list[str]:
+    """The split in a few lines: what each role has, and what a user may not expect."""
+    drawn = f", seed {split.seed}" if split.seed is not None else ""
+    persons, images = split.persons, split.images
+    counts = [
+        f"train {images['train']:,} images of {persons['train']:,} persons",
+        f"{images['query']:,} queries of {persons['query']:,} persons",
+        f"gallery {images['gallery']:,} images of {persons['gallery']:,} persons",
+    ]
+    remarks = [line for count, line in _remarks(split) if count]
+    return [f"split {split.rule}{drawn}: {', '.join(counts)}", *remarks]
+
+
+def _remarks(split: PackSplit) -> list[tuple[int | bool, str]]:
+    alone = "are seen by one camera alone" if split.protocol == "market1501" else "have one image alone"
+    reason = "have no query in it" if split.kind == "file" else f"{alone} there and are not searched for"
+    both = f"{split.shared:,} persons are in train and in the test"
+    one_camera = f"nobody is seen by two cameras, so matches from the query's own count: protocol {split.protocol}"
+    is_one_camera = split.protocol == "same-camera-allowed" and split.images["query"] > 0
+    unlabelled = split.images["unlabelled"]
+    return [
+        (split.no_query, f"{split.no_query:,} persons of the gallery {reason}"),
+        (is_one_camera, one_camera),
+        (split.shared if split.closed_set else 0, f"a closed set by its split: {both}"),
+        (0 if split.closed_set else split.shared, f"{both}; its scores will be too high"),
+        (split.distractors, f"{split.distractors:,} images of person 0 are distractors in the gallery"),
+        (unlabelled, f"{unlabelled:,} images without a person stay unlabelled"),
+        (split.no_camera, f"{split.no_camera:,} images have no camera; they count as one camera"),
+        (split.left_out, f"{split.left_out:,} images are not in {split.rule} and are left out"),
+    ]  # fmt: skip
+
+
+def describe_recorded_split(facts: Mapping[str, Any]) -> list[str]:
+    """The same for what a record says; nothing where the images were not split.
+
+    Raises:
+        FormatError: as `read_split`.
+    """
+    split = read_split(facts)
+    return [] if split is None else describe_split(split)

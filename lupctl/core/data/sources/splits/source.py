@@ -2,11 +2,10 @@
 
 import hashlib
 from functools import cached_property
-from typing import Final
 
 import numpy as np
 
-from lupctl.core.choices import ROLE_CODES, Role
+from lupctl.core.choices import ROLE_CODES
 from lupctl.core.data.sources.digest import source_digest
 from lupctl.core.data.sources.records import Source
 from lupctl.core.data.sources.splits.divide import divide
@@ -14,8 +13,6 @@ from lupctl.core.data.sources.splits.rule import SplitRule
 from lupctl.core.data.sources.tree import sort_samples
 from lupctl.core.formats.pack.samples import Samples
 from lupctl.core.formats.pack.split import SPLIT_KEY, PackSplit
-
-TESTED_ROLES: Final[tuple[Role, ...]] = ("train", "query", "gallery")
 
 
 class SplitSource:
@@ -82,30 +79,3 @@ class SplitSource:
         if split.left_out:
             kept = kept.select(np.flatnonzero(role != ROLE_CODES["unlabelled"]))
         return sort_samples(kept), split
-
-
-def describe_split(split: PackSplit) -> list[str]:
-    """The split in a few lines: what each role has, and what a user may not expect."""
-    drawn = f", seed {split.seed}" if split.seed is not None else ""
-    counts = [f"{role} {split.images[role]:,} images of {split.persons[role]:,} persons" for role in TESTED_ROLES]
-    remarks = [line for count, line in _remarks(split) if count]
-    return [f"split {split.rule}{drawn}: {', '.join(counts)}", *remarks]
-
-
-def _remarks(split: PackSplit) -> list[tuple[int, str]]:
-    alone = "are seen by one camera alone" if split.protocol == "market1501" else "have one image alone"
-    reason = "have no query in it" if split.kind == "file" else f"{alone} there and are not searched for"
-    both = f"{split.shared:,} persons are in train and in the test"
-    shared = split.images["query"] if split.protocol != "market1501" else 0
-    unlabelled = split.images["unlabelled"]
-    return [
-        (split.no_query, f"{split.no_query:,} persons of the gallery {reason}"),
-        (shared, f"nobody is seen by two cameras, so matches from the query's own camera count as right: protocol "
-         f"{split.protocol}"),
-        (split.shared if split.closed_set else 0, f"a closed set by its split: {both}"),
-        (0 if split.closed_set else split.shared, f"{both}; its scores will be too high"),
-        (split.distractors, f"{split.distractors:,} images of person 0 are distractors in the gallery"),
-        (unlabelled, f"{unlabelled:,} images without a person stay unlabelled"),
-        (split.no_camera, f"{split.no_camera:,} images have no camera; they count as one camera"),
-        (split.left_out, f"{split.left_out:,} images are not in {split.rule} and are left out"),
-    ]  # fmt: skip

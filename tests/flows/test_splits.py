@@ -50,7 +50,7 @@ def test_a_split_is_packed_shown_adopted_and_undone(lupctl: Shell, staff: Path) 
     assert ran.err == f"staff: {line}\n"
     assert roles() == [24, 8, 16]
     first = open_pack(Path("lup/packs/staff.h5")).fingerprint
-    assert line in lupctl("data info lup/packs/staff.h5").out
+    assert "persons:0.5, seed 0" in lupctl("data info lup/packs/staff.h5").out
     split = lupctl("data info lup/packs/staff.h5 --json").json["source"]["split"]
     assert (split["rule"], split["seed"], split["protocol"]) == ("persons:0.5", 0, "market1501")
     assert lupctl("data verify lup/packs/staff.h5").code == 0
@@ -62,6 +62,7 @@ def test_a_split_is_packed_shown_adopted_and_undone(lupctl: Shell, staff: Path) 
     other = lupctl("data pack staff --split persons:0.5 --split-seed 1")
     assert other.code == 2
     assert "would be overwritten: its split is persons:0.5, seed 0" in other.err
+    assert other.err.endswith("hint: lupctl data pack staff --split persons:0.5 --split-seed 1 --force\n")
     assert lupctl("data pack staff --split persons:0.5 --split-seed 1 --force").code == 0
     assert open_pack(Path("lup/packs/staff.h5")).fingerprint != first
     assert "seed 1" in lupctl("data pack staff --force").err, "the seed is adopted, too"
@@ -213,6 +214,26 @@ def test_a_split_file_and_what_becomes_of_it(lupctl: Shell, staff: Path) -> None
     assert lupctl("data pack staff --split none --force").code == 0
     missing = lupctl(f"{PACK} --split split.txt")
     assert missing.code == 3
+
+
+def test_a_table_without_roles(lupctl: Shell, staff: Path) -> None:
+    """Persons and cameras are words, and the table is packed under another name."""
+    images = sorted(staff.rglob("*.jpg"))
+    rows = [
+        f"{path.relative_to(staff.parent)},{path.parent.name},{'hall' if path.name < 'c2' else 'door'}"
+        for path in images
+    ]
+    Path("table.csv").write_text("\n".join(["path,person,camera", *rows]))
+    ran = lupctl("data pack table.csv --name staff")
+    assert "lupctl data pack table.csv --name staff --split persons:0.5 --force would train on 4 persons" in ran.err
+    assert offered(lupctl(f"{TRAIN} --dry-run")) == offered(ran)
+    assert lupctl(offered(ran)).code == 0
+    assert roles() == [24, 8, 16]
+    Path("bare.csv").write_text("\n".join(["path", *(row.partition(",")[0] for row in rows)]))
+    bare = lupctl("data pack bare.csv --split persons:0.5")
+    assert bare.code == 3
+    assert "bare: 48 images without persons" in bare.err
+    assert "a CSV with a column person" in bare.err
 
 
 def test_merging_leaves_the_test_of_a_split_out(lupctl: Shell, staff: Path) -> None:

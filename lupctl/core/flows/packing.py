@@ -126,7 +126,7 @@ def _pack_target(space: Workspace, target: Target, options: PackOptions, packed:
             tidy_up(target.out)
         return
     if plan.state == "changed" and not options.force:
-        raise _changed(target, plan, merged=options.merged)
+        raise _changed(target, plan, options)
     if options.merged is None:
         offer_for_target(space, target, source, progress)
     check_notice(source, accepted=options.accept_terms, progress=progress)
@@ -146,9 +146,11 @@ def _pack_target(space: Workspace, target: Target, options: PackOptions, packed:
     )
 
 
-def _changed(target: Target, plan: "PackPlan", *, merged: str | None) -> UsageError:
+def _changed(target: Target, plan: "PackPlan", options: PackOptions) -> UsageError:
     what = target.root if target.out.stem != target.dataset else target.dataset
+    split = "" if options.split is None else f" --split {options.split}"
+    split += "" if options.split_seed is None else f" --split-seed {options.split_seed}"
     return UsageError(
         f"{plan.path}: is not up to date and would be overwritten: {plan.reason}",
-        hint=f"lupctl data pack {f'NAME... --merge {merged}' if merged else what} --force",
+        hint=f"lupctl data pack {f'NAME... --merge {options.merged}' if options.merged else what}{split} --force",
     )

@@ -151,11 +151,14 @@ def test_each_persons_images_are_divided(crowd: Crowd, share: str, seed: int) ->
     except LupError:
         assume(False)
     trained = Counter(name.split("/")[0] for name, role in roles.items() if role == "train")
-    for person, counts in enumerate(crowd, start=1):
-        if sum(counts):
-            assert trained[str(person)] == max(int(share[2:]) * sum(counts) // 100, 1)
+    for person, seen in enumerate(crowd, start=1):
+        assert trained[str(person)] == max(int(share[2:]) * sum(seen) // 100, 1)
     assert split.closed_set
-    assert split.shared == split.persons["gallery"]
+    assert split.shared == len(persons_with(samples, roles, "query", "gallery"))
+    assert split.persons["train"] == len(crowd)
+    keep = split.protocol == "same-camera-allowed"
+    counts = check_answerable(with_roles(samples, roles), same_camera="keep" if keep else "drop")
+    assert counts.valid == counts.queries == split.images["query"]
 
 
 def test_cameras_are_named_or_drawn() -> None:

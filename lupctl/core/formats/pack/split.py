@@ -92,7 +92,7 @@ def name_split(split: PackSplit) -> str:
 
 
 def describe_split(split: PackSplit) -> list[str]:
-    """The split in a few lines: what each role has, and what a user may not expect."""
+    """The split in a few lines: how many images each role has, and what a user may not expect."""
     (train, queries, gallery), (trained, asked, shown) = (
         [counts[role] for role in ("train", "query", "gallery")] for counts in (split.images, split.persons)
     )
@@ -101,7 +101,12 @@ def describe_split(split: PackSplit) -> list[str]:
         f"{amount(queries, 'query')} of {amount(asked, 'person')}, "
         f"gallery {amount(gallery, 'image')} of {amount(shown, 'person')}"
     )
-    return [f"split {name_split(split)}: {counts}", *(line for count, line in _remarks(split) if count)]
+    return [f"split {name_split(split)}: {counts}", *list_remarks(split)]
+
+
+def list_remarks(split: PackSplit) -> list[str]:
+    """What a user of the images may not expect, a line each."""
+    return [line for count, line in _remarks(split) if count]
 
 
 def _remarks(split: PackSplit) -> list[tuple[int | bool, str]]:
@@ -121,13 +126,3 @@ def _remarks(split: PackSplit) -> list[tuple[int | bool, str]]:
         (split.no_camera, f"without a camera, and counted as one camera: {amount(split.no_camera, 'image')}"),
         (split.left_out, f"left out, as {split.rule} does not name them: {amount(split.left_out, 'image')}"),
     ]
-
-
-def describe_recorded_split(facts: Mapping[str, Any]) -> list[str]:
-    """The same for what a record says; nothing where the images were not split.
-
-    Raises:
-        FormatError: as `read_split`.
-    """
-    split = read_split(facts)
-    return [] if split is None else describe_split(split)

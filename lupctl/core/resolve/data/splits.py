@@ -122,15 +122,17 @@ def say_tests(space: Workspace, paths: tuple[Path, ...], progress: Progress) -> 
     """
     from lupctl.core.choices import ROLE_CODES
     from lupctl.core.formats.pack.read import open_pack
-    from lupctl.core.formats.pack.split import describe_recorded_split
+    from lupctl.core.formats.pack.split import describe_split, packed_split
 
     packs = [open_pack(path) for path in paths]
     for pack in packs:
-        for line in describe_recorded_split(pack.record.get("source", {})):
+        split = packed_split(pack.record)
+        for line in [] if split is None else describe_split(split):
             progress.say(f"{pack.dataset}: {line}")
-    if any((pack.samples.role == ROLE_CODES["query"]).any() for pack in packs):
-        return
     first = packs[0]
+    has_queries = any((pack.samples.role == ROLE_CODES["query"]).any() for pack in packs)
+    if has_queries or not (first.samples.role == ROLE_CODES["train"]).any():
+        return
     root = _raw_of(space, first)
     offer = None
     if root is not None:

@@ -163,7 +163,7 @@ def _pack_again(space: Workspace, dataset: str, root: Path, out: Path) -> str:
     except LupError:
         by_name = None
     found = None if by_name is None else by_name.root
-    is_named = found is not None and (root.samefile(found) or root.parent.samefile(found))
+    is_named = found is not None and root.samefile(found)
     own = root.stem if root.is_file() else root.absolute().name
     words = ["lupctl", "data", "pack", dataset if is_named else str(root)]
     words += [] if is_named or own == dataset else ["--name", dataset]

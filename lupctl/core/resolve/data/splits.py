@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 # What `--split` takes to undo the split of an existing pack.
 NO_SPLIT: Final = "none"
 OFFERED: Final = ("persons:0.5", "images:0.5")
-# Drawing more than these takes seconds, which no one asked for.
-MOST_OFFERED: Final = 1_000_000
+# Drawing more images than these takes seconds, which no one asked for.
+MOST_OFFERED: Final = 200_000
 
 
 def split_source(

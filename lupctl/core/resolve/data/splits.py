@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from lupctl.core.errors import LupError, UsageError
 from lupctl.core.resolve.data.datasets import Target
-from lupctl.core.system.examples import amount
+from lupctl.core.system.examples import count_things
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.workspace import Workspace, open_workspace
 
@@ -85,7 +85,7 @@ def offer_split(samples: "Samples", dataset: str, again: str) -> str | None:
         dataset: their name.
         again: the command that packs them again, without `--split`.
     """
-    from lupctl.core.choices import ROLE_CODES
+    from lupctl.core.choices import ROLE_CODES, Role
     from lupctl.core.data.catalog.datasets import find_entry
     from lupctl.core.data.sources.splits.divide import divide
     from lupctl.core.data.sources.splits.rule import parse_split
@@ -93,15 +93,15 @@ def offer_split(samples: "Samples", dataset: str, again: str) -> str | None:
     is_open = not ((samples.role == ROLE_CODES["query"]) | (samples.role == ROLE_CODES["gallery"])).any()
     if not is_open or find_entry(dataset) is not None or len(samples) > MOST_OFFERED:
         return None
+    roles: tuple[Role, ...] = ("train", "query")
     for rule in OFFERED:
         try:
             _, split = divide(samples, parse_split(rule), dataset=dataset)
         except LupError:
             continue
-        return (
-            f"{again} --split {rule} --force would train on {amount(split.persons['train'], 'person')} and test "
-            f"with {amount(split.images['query'], 'query')} of {amount(split.persons['query'], 'person')}"
-        )
+        trained, tested = (count_things(split.persons[role], "person") for role in roles)
+        queries = count_things(split.images["query"], "query", "queries")
+        return f"{again} --split {rule} --force would train on {trained} and test with {queries} of {tested}"
     return None
 
 

@@ -4,6 +4,7 @@ import json
 import shlex
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 
@@ -139,7 +140,7 @@ def test_a_closed_set_is_no_leak_but_the_same_roles_without_a_split_are(lupctl: 
     assert lupctl("data pack own.csv --name own").code == 0
     ran = lupctl("data verify lup/packs/own.h5")
     assert ran.code == 3
-    assert "8 persons are in train and also in query or gallery" in ran.out
+    assert "in train and also in query or gallery; scores would be too high" in ran.out
     refused = lupctl("data pack own.csv --name own --split persons:0.5 --force")
     assert refused.code == 2
     assert "own: has roles already (train 24, query " in refused.err
@@ -234,6 +235,32 @@ def test_a_table_without_roles(lupctl: Shell, staff: Path) -> None:
     assert bare.code == 3
     assert "bare: 48 images without persons" in bare.err
     assert "a CSV with a column person" in bare.err
+
+
+def test_a_built_pack_is_split_into_another_one(lupctl: Shell, staff: Path) -> None:
+    """Persons of tracks have labels, and there are only videos to pack them from again."""
+    assert lupctl(f"{PACK} --cameras prefix --name hall").code == 0
+    with h5py.File("lup/packs/hall.h5", "r+") as file:
+        record = json.loads(file.attrs["lupctl"])
+        record["source"] = {"layout": "videos", "root": "videos"}
+        file.attrs["lupctl"] = json.dumps(record)
+    ran = lupctl(f"{TRAIN.replace('staff.h5', 'hall.h5')} --dry-run")
+    assert (
+        "lupctl data pack lup/packs/hall.h5 --name hall-split --split persons:0.5 would train on 4 persons" in ran.err
+    )
+    assert lupctl(offered(ran)).code == 0
+    assert roles("lup/packs/hall-split.h5") == [24, 8, 16]
+    assert roles("lup/packs/hall.h5") == [48, 0, 0]
+    whole, split = open_pack(Path("lup/packs/hall.h5")), open_pack(Path("lup/packs/hall-split.h5"))
+    encoded = {name: whole.read(row) for row, name in enumerate(whole.samples.name)}
+    assert {name: split.read(row) for row, name in enumerate(split.samples.name)} == encoded
+    assert split.dataset == "hall-split"
+    assert "up to date" in lupctl(offered(ran)).err
+    refused = lupctl("data pack lup/packs/hall.h5 --split persons:0.5")
+    assert refused.code == 2
+    assert refused.err.endswith("hint: lupctl data pack lup/packs/hall.h5 --split persons:0.5 --name hall-split\n")
+    again = lupctl("data pack lup/packs/hall-split.h5 --split persons:0.5 --name third")
+    assert "third: has roles already" in again.err
 
 
 def test_merging_leaves_the_test_of_a_split_out(lupctl: Shell, staff: Path) -> None:

@@ -9,7 +9,7 @@ from lupctl.core.errors import LupError, UsageError
 from lupctl.core.resolve.data.datasets import Target, find_packable, pick_targets
 from lupctl.core.resolve.data.merged import build_merged_source, merge_target
 from lupctl.core.resolve.data.sources import Reading, build_target_source, check_notice
-from lupctl.core.resolve.data.splits import offer_for_target, split_source
+from lupctl.core.resolve.data.splits import offer_for_target, open_packed, split_source
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.workspace import Workspace
 
@@ -114,7 +114,8 @@ def _pack_target(space: Workspace, target: Target, options: PackOptions, packed:
     from lupctl.core.stages.pack import pack, plan_pack, tidy_up
 
     if options.merged is None:
-        source = build_target_source(target, options.reading, progress=progress)
+        known = open_packed(target, options.split)
+        source = known or build_target_source(target, options.reading, progress=progress)
         source = split_source(source, target, options.split, options.split_seed, progress=progress)
     else:
         source = build_merged_source(space, options.names, options.merged, options.reading, progress=progress)

@@ -354,7 +354,7 @@ def test_a_split_source_is_sorted_and_its_digest_follows_the_rule(tmp_path: Path
     source = PersonsSource(tmp_path / "staff", dataset="staff", cameras="prefix")
 
     def split(rule: str, seed: int = 0) -> SplitSource:
-        return SplitSource(source, parse_split(rule, seed=seed))
+        return SplitSource(source, parse_split(rule, seed=seed), dataset="staff")
 
     def digest(one: SplitSource) -> str:
         return source_digest(one, one.list_images())[0]

@@ -1,0 +1,153 @@
+"""Crops from videos as tracklets: who was seen in which frames, and how alike a tracklet and a person are."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from lupctl.core.data.video.boxes import UNKNOWN_PERSON, build_boxes
+from lupctl.core.data.video.tracking import link_tracklets
+from lupctl.core.formats.pack.crops import CropColumns
+from lupctl.core.formats.pack.samples import Samples
+from lupctl.core.ranking.metrics.vectors import UnitRows
+
+# A person who is not seen for longer than this has left; shorter gaps are a pole, or a missed detection.
+GAP_S = 2.0
+GAP_FRAMES = 50  # where the frame rate is unknown
+
+
+@dataclass(frozen=True)
+class Tracklet:
+    """The crops of one person in one video, or a single image.
+
+    Args:
+        video: name of the video; "" for an image that is from none.
+        person: its number in the pack; None for a single image.
+        rows: (n) int64, rows of the images, in the order of their frames.
+    """
+
+    video: str
+    person: int | None
+    rows: NDArray[np.int64]
+
+
+def video_of(name: str) -> str:
+    """The video that a crop was cut from, by the crop's name.
+
+    >>> video_of("hall/door/00000012_0003.jpg")
+    'hall/door'
+    """
+    return name.rpartition("/")[0]
+
+
+def group_tracklets(
+    samples: Samples, crops: CropColumns | None, *, kept: NDArray[np.bool_], link: Callable[[str], float] | None
+) -> list[Tracklet]:
+    """The tracklets of a pack: crops of one person from one video, sorted by video and first frame.
+
+    An image that is not from a video, and a crop whose person is unknown, is a result by itself.
+
+    Args:
+        samples: N images.
+        crops: where they were cut; None if they are not from videos.
+        kept: (N) which images to use.
+        link: gives the frame rate of a video by name; the boxes of videos without any known person are then linked.
+            None leaves them as they are.
+    """
+    if crops is None:
+        return [Tracklet("", None, np.array([row])) for row in np.flatnonzero(kept).tolist()]
+    found: list[Tracklet] = []
+    for video in np.unique(crops.video[kept]).tolist():
+        rows = np.flatnonzero(kept & (crops.video == video))
+        if video < 0:
+            found += [Tracklet("", None, np.array([row])) for row in rows.tolist()]
+            continue
+        name = video_of(samples.name[int(rows[0])])
+        rows = rows[np.argsort(crops.frame[rows], kind="stable")]
+        persons = samples.person[rows]
+        if link is not None and (persons == UNKNOWN_PERSON).all():
+            boxes = build_boxes(crops.frame[rows], crops.box[rows], score=crops.score[rows])
+            persons = link_tracklets(boxes, rate=link(name)).person
+        found += _split(name, rows, persons)
+    return found
+
+
+def _split(video: str, rows: NDArray[np.int64], persons: NDArray[np.int64]) -> list[Tracklet]:
+    """The tracklets of one video, in the order in which they begin."""
+    numbers, first = np.unique(persons, return_index=True)
+    tracklets = [
+        (int(at), Tracklet(video, int(number), rows[persons == number]))
+        for number, at in zip(numbers, first, strict=True)
+        if number != UNKNOWN_PERSON
+    ]
+    alone = np.flatnonzero(persons == UNKNOWN_PERSON).tolist()
+    tracklets += [(at, Tracklet(video, None, rows[at : at + 1])) for at in alone]
+    return [tracklet for _, tracklet in sorted(tracklets, key=lambda one: one[0])]
+
+
+def mean_direction(units: NDArray[Any]) -> NDArray[np.float32]:
+    """The mean of (n, D) unit vectors, not normalised again.
+
+    Its product with a unit vector is the mean of their n cosines, and so on the scale of a threshold for two images;
+    the mean brought to length 1 would be nearer to everybody.
+    """
+    mean: NDArray[np.float32] = np.asarray(units, np.float64).mean(axis=0).astype(np.float32)
+    return mean
+
+
+def similarities(person: NDArray[np.float32], features: NDArray[Any], *, device: torch.device) -> NDArray[np.float32]:
+    """The mean cosine of each image with the pictures of a person.
+
+    Args:
+        person: (D) as `mean_direction` gives it.
+        features: (N, D), not necessarily normalised.
+        device: where it is computed.
+
+    Returns:
+        (N) from -1 to 1.
+    """
+    units = UnitRows(features, np.arange(len(features)), device=device)
+    cosine: NDArray[np.float32] = units.cosines(torch.from_numpy(person)[None].to(device))[0].cpu().numpy()
+    return cosine
+
+
+def tracklet_similarity(cosine: NDArray[np.float32], tracklet: Tracklet) -> float:
+    """The similarity of a tracklet: the mean over its images.
+
+    >>> tracklet_similarity(np.array([0.5, 0.25, 0.75], np.float32), Tracklet("a", 1, np.array([0, 2])))
+    0.625
+    """
+    return float(cosine[tracklet.rows].astype(np.float64).mean())
+
+
+def seen_spans(frames: Sequence[int], *, rate: float) -> list[tuple[int, int]]:
+    """When somebody was there: runs of frames, first and last of each; gaps of up to two seconds do not end one.
+
+    Args:
+        frames: ascending.
+        rate: frames per second; 0 if unknown.
+
+    >>> seen_spans([3, 4, 6, 40, 41], rate=10.0)
+    [(3, 6), (40, 41)]
+    """
+    steps = np.diff(frames)
+    # Crops of every 30th frame are 30 apart although the person never left.
+    usual = float(np.median(steps)) if len(steps) else 0.0
+    gap = max(GAP_S * rate if rate else GAP_FRAMES, 3 * usual)
+    ends = np.flatnonzero(steps > gap)
+    starts = [0, *(ends + 1).tolist()]
+    return [(int(frames[start]), int(frames[end])) for start, end in zip(starts, [*ends.tolist(), -1], strict=True)]
+
+
+def spread_rows(rows: NDArray[np.int64], count: int) -> list[int]:
+    """Up to `count` of the rows, evenly spaced, the first and the last among them.
+
+    >>> spread_rows(np.arange(10, 20), 4)
+    [10, 13, 16, 19]
+    """
+    if len(rows) <= count:
+        return [int(row) for row in rows]
+    return [int(rows[round(at)]) for at in np.linspace(0, len(rows) - 1, count)]

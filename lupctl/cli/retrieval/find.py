@@ -18,7 +18,7 @@ from lupctl.cli.options import (
     WorkersOption,
 )
 from lupctl.cli.output import print_json, print_plan, print_table
-from lupctl.core.flows.find import FindOrder, find_person, plan_crops
+from lupctl.core.flows.find import FindOrder, find_person, plan_find
 from lupctl.core.resolve.checkpoints import find_checkpoint, newest_finetuning
 from lupctl.core.resolve.data.building import CropOptions
 from lupctl.core.resolve.retrieval.footage import find_footage, page_path, parse_time
@@ -187,25 +187,6 @@ def pick_network(space: Workspace, named: str | None, progress: Progress) -> Pat
     if named is None:
         return newest_finetuning(space, progress) / CHECKPOINT_NAME
     return find_checkpoint(space, named)
-
-
-def plan_find(space: Workspace, order: FindOrder, progress: Progress) -> dict[str, object]:
-    """What would be done; nothing is cut or computed."""
-    from lupctl.core.stages.build.plan import plan_build
-
-    plan: dict[str, object] = {
-        "person": [str(query) for query in order.queries],
-        "in": str(order.footage.path),
-        "kind": order.footage.kind,
-        "checkpoint": str(order.checkpoint),
-    }
-    if order.footage.kind == "videos":
-        build = plan_crops(space, order, progress)
-        planned = plan_build(build)
-        state = {"absent": "to be cut", "current": "there", "changed": "to be cut again"}[planned.state]
-        plan |= {"videos": len(planned.tasks), "every": build.cutting.every, "track": build.cutting.track}
-        plan |= {"crops": f"{planned.path} ({state})"}
-    return {**plan, "page": None if order.page is None else str(order.page)}
 
 
 def show_result(result: "FindResult") -> None:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from lupctl.core.data.video.clock import Clocks
     from lupctl.core.ranking.reports.model.find import FindResult
     from lupctl.core.stages.build.job import BuildJob
+    from lupctl.core.stages.find.job import FindJob
 
 # Two crops of a person that are a fifth of a second apart say nearly the same; more of them only cost time.
 CROPS_PER_S = 5
@@ -75,15 +76,61 @@ def find_person(space: Workspace, order: FindOrder, device: "torch.device", prog
         DataError: a picture or the footage is missing or damaged.
         UsageError: the page exists, or options do not go together.
     """
-    from lupctl.core.stages.find.job import FindJob, check_find
+    from lupctl.core.stages.find.job import check_find
     from lupctl.core.stages.find.run import find
 
-    job = FindJob(
+    job = _build_job(order)
+    check_find(job)
+    footage = order.footage
+    match footage.kind:
+        case "images":
+            job = replace(job, images=footage.path, is_pack=False)
+        case "pack":
+            job = replace(job, images=footage.path, clocks=pack_clocks(footage.path, order.rate))
+        case "videos":
+            build = plan_crops(space, order, progress)
+            images, videos = _cut_crops(build, progress)
+            job = replace(job, images=images, videos=videos, clocks=build_clocks(build, order.rate))
+    if job.images is not None:
+        job = replace(job, features=_compute_features(order, job.images, device, progress))
+    return find(job, device, progress)
+
+
+def plan_find(space: Workspace, order: FindOrder, progress: Progress) -> dict[str, object]:
+    """What `find_person` would do; nothing is cut or computed.
+
+    Raises:
+        DataError, UsageError: as `find_person`, except for errors that only the images or the features reveal.
+    """
+    from lupctl.core.stages.build.plan import plan_build
+    from lupctl.core.stages.find.job import check_find
+
+    check_find(_build_job(order))
+    plan: dict[str, object] = {
+        "person": [str(query) for query in order.queries],
+        "in": str(order.footage.path),
+        "kind": order.footage.kind,
+        "checkpoint": str(order.checkpoint),
+    }
+    if order.footage.kind == "videos":
+        build = plan_crops(space, order, progress)
+        planned = plan_build(build)
+        state = {"absent": "to be cut", "current": "there", "changed": "to be cut again"}[planned.state]
+        plan |= {"videos": len(planned.tasks), "every": build.cutting.every, "track": build.cutting.track}
+        plan |= {"crops": f"{planned.path} ({state})"}
+    return {**plan, "page": None if order.page is None else str(order.page)}
+
+
+def _build_job(order: FindOrder) -> "FindJob":
+    """The search, without the crops and the features, which are not made yet."""
+    from lupctl.core.stages.find.job import FindJob
+
+    return FindJob(
         queries=order.queries,
         checkpoint=order.checkpoint,
         features=None,
         images=None,
-        source=order.footage.path.name,
+        source=order.footage.title,
         after_s=order.after_s,
         before_s=order.before_s,
         limits=order.limits.limits,
@@ -94,20 +141,6 @@ def find_person(space: Workspace, order: FindOrder, device: "torch.device", prog
         force=order.force,
         command=order.command,
     )
-    check_find(job)
-    footage = order.footage
-    match footage.kind:
-        case "images":
-            job = replace(job, images=footage.path, is_pack=False)
-        case "pack":
-            job = replace(job, images=footage.path, clocks=pack_clocks(footage.path, order.rate))
-        case "videos":
-            build = plan_crops(space, order, progress)
-            clocks = build_clocks(build, order.rate)
-            job = replace(job, images=_cut_crops(build, progress), clocks=clocks, videos=tuple(clocks.names))
-    if job.images is not None:
-        job = replace(job, features=_compute_features(order, job.images, device, progress))
-    return find(job, device, progress)
 
 
 def plan_crops(space: Workspace, order: FindOrder, progress: Progress) -> "BuildJob":
@@ -132,7 +165,7 @@ def _pick_every(job: "BuildJob", rate: float | None, progress: Progress) -> int:
     rates = [found for name in clocks.names if (found := clocks.of(name).rate)]
     every = max(1, round(min(rates) / CROPS_PER_S)) if rates else 1
     if every > 1:
-        progress.say(f"crops: from every {every}th frame of {min(rates):g} a second; --every 1 takes all")
+        progress.say(f"crops: from one frame in {every} ({min(rates):g} a second); --every 1 takes all")
     return every
 
 
@@ -177,22 +210,31 @@ def pack_clocks(path: Path, rate: float | None) -> "Clocks":
     )
 
 
-def _cut_crops(job: "BuildJob", progress: Progress) -> Path | None:
-    """The pack of a build's crops, made again if a video or its boxes have changed; None if there is nobody in them."""
+def _cut_crops(job: "BuildJob", progress: Progress) -> tuple[Path | None, tuple[str, ...]]:
+    """The pack of a build's crops, made again if a video or its boxes have changed, and the videos searched.
+
+    There is no pack if nobody is in any of them.
+    """
+    from lupctl.core.formats.pack.read import read_pack_record
     from lupctl.core.stages.build.part import read_outcome
     from lupctl.core.stages.build.plan import plan_build
     from lupctl.core.stages.build.run import build
 
     plan = plan_build(job)
+    names = tuple(task.name for task in plan.tasks)
     if plan.state == "changed":
-        progress.say(f"{plan.path}: of an older video, or cut in another way; made again")
+        progress.say(f"{plan.path}: of another state of the video or its boxes, or cut in another way; made again")
     try:
-        return build(replace(job, force=plan.state == "changed"), progress).path
+        path = build(replace(job, force=plan.state == "changed"), progress).path
     except DataError:
         outcomes = [read_outcome(task) for task in plan.tasks]
         if all(outcome is not None and not outcome.crops and not outcome.quarantine for outcome in outcomes):
-            return None
+            return None, names
         raise
+    if plan.state != "current":
+        progress.say(f"crops: {path}; used again while the video is the same")
+    faulty = {str(entry["name"]) for entry in read_pack_record(path)["quarantine"]}
+    return path, tuple(name for name in names if name not in faulty)
 
 
 def _compute_features(order: FindOrder, images: Path, device: "torch.device", progress: Progress) -> Path:

@@ -17,6 +17,7 @@ from lupctl.core.ranking.metrics.vectors import UnitRows
 # A person who is not seen for longer than this has left; shorter gaps are a pole, or a missed detection.
 GAP_S = 2.0
 GAP_FRAMES = 50  # where the frame rate is unknown
+IDENTICAL = 1 - 1e-5  # the cosine of two equal images that were computed in different batches
 
 
 @dataclass(frozen=True)
@@ -88,30 +89,27 @@ def _split(video: str, rows: NDArray[np.int64], persons: NDArray[np.int64]) -> l
     return [tracklet for _, tracklet in sorted(tracklets, key=lambda one: one[0])]
 
 
-def mean_direction(units: NDArray[Any]) -> NDArray[np.float32]:
-    """The mean of (n, D) unit vectors, not normalised again.
+def similarities(
+    person: NDArray[np.float32], features: NDArray[Any], *, device: torch.device
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """The mean cosine of each image with the pictures of a person, and which images are such a picture themselves.
 
-    Its product with a unit vector is the mean of their n cosines, and so on the scale of a threshold for two images;
-    the mean brought to length 1 would be nearer to everybody.
-    """
-    mean: NDArray[np.float32] = np.asarray(units, np.float64).mean(axis=0).astype(np.float32)
-    return mean
-
-
-def similarities(person: NDArray[np.float32], features: NDArray[Any], *, device: torch.device) -> NDArray[np.float32]:
-    """The mean cosine of each image with the pictures of a person.
+    It is the product with the mean of the pictures' unit vectors, which is not normalised again: so it stays on the
+    scale of a threshold for two images. Brought to length 1, the mean would be nearer to everybody.
 
     Args:
-        person: (D) as `mean_direction` gives it.
+        person: (n, D) a unit vector for each picture.
         features: (N, D), not necessarily normalised.
         device: where it is computed.
 
     Returns:
-        (N) from -1 to 1.
+        (N) from -1 to 1; (N) bool.
     """
     units = UnitRows(features, np.arange(len(features)), device=device)
-    cosine: NDArray[np.float32] = units.cosines(torch.from_numpy(person)[None].to(device))[0].cpu().numpy()
-    return cosine
+    nearest = units.cosines(torch.from_numpy(person).to(device)).max(dim=0).values
+    mean = torch.from_numpy(person.astype(np.float64).mean(axis=0, keepdims=True)).float().to(device)
+    cosine: NDArray[np.float32] = units.cosines(mean)[0].cpu().numpy()
+    return cosine, (nearest > IDENTICAL).cpu().numpy()
 
 
 def tracklet_similarity(cosine: NDArray[np.float32], tracklet: Tracklet) -> float:

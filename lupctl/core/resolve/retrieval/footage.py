@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from lupctl.core.choices import nearest_name
 from lupctl.core.errors import DataError, UsageError
 from lupctl.core.resolve.data.building import CropOptions
 from lupctl.core.system.progress.lines import Progress
@@ -36,6 +37,11 @@ class Footage:
     folder: Path
 
     @property
+    def title(self) -> str:
+        """What a page calls it."""
+        return self.path.stem if self.kind == "pack" else self.path.name
+
+    @property
     def crops(self) -> Path:
         """The pack of the crops that are cut from videos."""
         return self.folder / "crops.h5"
@@ -58,7 +64,13 @@ def find_footage(space: Workspace, named: str, options: CropOptions) -> Footage:
     packed = space.pack_path(named) if "/" not in named else None
     path = packed if packed is not None and packed.exists() else Path(named)
     if not path.exists():
-        path = space.find_pack(named)  # raises with what is there
+        packs = [pack.stem for pack in space.pack_paths()]
+        guess = nearest_name(named, packs)
+        there = ", ".join(packs) or "no packs"
+        raise DataError(
+            f"--in {named}: neither a video, nor a folder, nor a pack ({space.packs} holds {there})",
+            hint=f"did you mean {guess}?" if guess else "--in VIDEO|FOLDER|PACK",
+        )
     kind = _kind_of(path, has_boxes=options.detections is not None or options.detector is not None)
     name = _short_name(path.resolve().stem) or "footage"
     key = hashlib.sha256(str(path.resolve()).encode("utf-8", "surrogateescape")).hexdigest()[:KEY_LENGTH]

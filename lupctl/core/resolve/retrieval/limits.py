@@ -44,7 +44,9 @@ def find_limits(checkpoint: Path, named: Path | None, progress: Progress) -> Lim
     from lupctl.core.ranking.retrieval.inputs import SHOWN
     from lupctl.core.system.disk.atomic import file_fingerprint
 
-    command = f"lupctl eval {checkpoint.parent}" if checkpoint.name == CHECKPOINT_NAME else "lupctl eval FEATURES"
+    command = f"lupctl eval {checkpoint.parent}"
+    if checkpoint.name != CHECKPOINT_NAME:
+        command = f"lupctl dump {checkpoint} DATASET --out test.features.h5 && lupctl eval test.features.h5"
     path = checkpoint.parent / REPORT_NAME if named is None else named
     if named is None and not path.is_file():
         return _without(f"{path} does not exist, so no similarity is known to mean the same person", command, progress)
@@ -66,5 +68,5 @@ def find_limits(checkpoint: Path, named: Path | None, progress: Progress) -> Lim
 
 
 def _without(reason: str, command: str, progress: Progress) -> Limits:
-    progress.warn(f"no verdicts: {reason}; make a report: {command}")
+    progress.say(f"no verdicts: {reason}; make a report: {command}")
     return Limits(None, f"{reason[0].upper()}{reason[1:]}. A report is made by: {command}", False)

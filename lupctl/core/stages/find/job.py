@@ -8,12 +8,12 @@ import torch
 from numpy.typing import NDArray
 
 from lupctl.core.data.video.clock import Clocks
-from lupctl.core.errors import DataError
+from lupctl.core.errors import CorruptImageError, DataError
+from lupctl.core.formats.images.codec import decode_rgb
 from lupctl.core.formats.weights.header import describe_network
 from lupctl.core.ranking.metrics.vectors import UnitRows
 from lupctl.core.ranking.reports.model.find import FindLimits
 from lupctl.core.ranking.retrieval.extract import extract_features, open_encoder
-from lupctl.core.ranking.retrieval.tracklets import mean_direction
 from lupctl.core.system.disk.atomic import check_absent, file_fingerprint
 from lupctl.core.system.jobs.device import pick_precision
 from lupctl.core.system.progress.lines import Progress
@@ -69,12 +69,12 @@ class Person:
     """A person as a network sees it.
 
     Args:
-        direction: (D) the mean of the pictures' unit vectors.
+        units: (n, D) a unit vector for each picture.
         network: description of the network.
         fingerprint: of the checkpoint.
     """
 
-    direction: NDArray[np.float32]
+    units: NDArray[np.float32]
     network: str
     fingerprint: str
 
@@ -83,12 +83,16 @@ def check_find(job: FindJob) -> None:
     """Checks what can be checked before anything is computed.
 
     Raises:
-        DataError: a picture of the person does not exist.
+        DataError: a picture of the person does not exist, or is not an image.
         UsageError: the page exists and `force` is not set.
     """
     for query in job.queries:
         if not query.is_file():
             raise DataError(f"{query}: there is no such file; an image was expected", hint="name an image file")
+        try:
+            decode_rgb(query.read_bytes())
+        except CorruptImageError as error:
+            raise CorruptImageError(f"{query}: {error.message}", hint="name an image file") from error
     if job.page is not None:
         check_absent(job.page, force=job.force)
 
@@ -97,7 +101,6 @@ def encode_person(job: FindJob, *, flip: bool, device: torch.device, progress: P
     """The person of the pictures, made in the same way as the features of the footage.
 
     Raises:
-        CorruptImageError: a picture cannot be decoded.
         DataError: the network gives no direction for a picture.
     """
     encoder, checkpoint = open_encoder(job.checkpoint, device=device, precision=pick_precision("auto", device))
@@ -110,5 +113,6 @@ def encode_person(job: FindJob, *, flip: bool, device: torch.device, progress: P
             f"{job.queries[int(broken[0])]}: {job.checkpoint} gives a feature without a direction",
             hint="use another network: --run RUN",
         )
-    direction = mean_direction(units.unit(0, len(units)).cpu().numpy())
-    return Person(direction, describe_network(checkpoint.header), file_fingerprint(job.checkpoint))
+    return Person(
+        units.unit(0, len(units)).cpu().numpy(), describe_network(checkpoint.header), file_fingerprint(job.checkpoint)
+    )

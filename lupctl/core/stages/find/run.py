@@ -39,11 +39,12 @@ VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
 
 @dataclass(frozen=True)
 class _Footage:
-    """Everything that is searched: N images, where they were cut, and how like the person each is."""
+    """Everything that is searched: N images, where they were cut, how like the person each is, which are queries."""
 
     features: Features
     crops: CropColumns | None
     cosine: NDArray[np.float32]
+    is_query: NDArray[np.bool_]
 
 
 def find(job: FindJob, device: torch.device, progress: Progress) -> FindResult:
@@ -62,6 +63,9 @@ def find(job: FindJob, device: torch.device, progress: Progress) -> FindResult:
     if features is not None:
         footage = _open_footage(job, features, person, device)
         kept = _pick_times(job, footage)
+        if itself := int((kept & footage.is_query).sum()):
+            progress.say(f"{itself:,} of the images are pictures of the person that were given; left out")
+        kept &= ~footage.is_query
         rate = (lambda video: job.clocks.of(video).rate) if job.link else None
         tracklets = group_tracklets(features.samples, footage.crops, kept=kept, link=rate)
         found = [(tracklet, tracklet_similarity(footage.cosine, tracklet)) for tracklet in tracklets]
@@ -86,7 +90,7 @@ def _open_footage(job: FindJob, features: Features, person: Person, device: torc
     crops = None
     if job.is_pack and job.images is not None:
         crops = read_crops(job.images, hint=HINT)
-    return _Footage(features, crops, similarities(person.direction, features.features, device=device))
+    return _Footage(features, crops, *similarities(person.units, features.features, device=device))
 
 
 def _pick_times(job: FindJob, footage: _Footage) -> NDArray[np.bool_]:
@@ -133,8 +137,10 @@ def _describe(
     found: Sequence[tuple[Tracklet, float]],
     shown: Sequence[tuple[Tracklet, float]],
 ) -> FindResult:
-    names = dict.fromkeys([*job.videos, *(tracklet.video for tracklet, _ in found)])
-    videos = [_describe_video(job, name, found) for name in names]
+    own: dict[str, list[tuple[Tracklet, float]]] = {name: [] for name in job.videos}
+    for one in found:
+        own.setdefault(one[0].video, []).append(one)
+    videos = [_describe_video(job, name, some) for name, some in own.items()]
     total = None
     if job.limits is not None:
         total = {verdict: sum((video.verdicts or {}).get(verdict, 0) for video in videos) for verdict in VERDICTS}
@@ -158,8 +164,7 @@ def _describe(
     )
 
 
-def _describe_video(job: FindJob, name: str, found: Sequence[tuple[Tracklet, float]]) -> FindVideo:
-    own = [one for one in found if one[0].video == name]
+def _describe_video(job: FindJob, name: str, own: Sequence[tuple[Tracklet, float]]) -> FindVideo:
     clock = job.clocks.of(name)
     verdicts = None
     if job.limits is not None:

@@ -191,14 +191,15 @@ def pick_network(space: Workspace, named: str | None, progress: Progress) -> Pat
 
 def show_result(result: "FindResult") -> None:
     """Prints one table per video, and the answer."""
-    from lupctl.core.ranking.reports.page.find import describe_times
+    from lupctl.core.ranking.reports.page.find import describe_times, describe_window
 
     total = sum(video.tracklets for video in result.videos)
     for video in result.videos:
         own = [tracklet for tracklet in result.tracklets if tracklet.video == video.name]
         title = video.name or result.source
         if not own:
-            print(f"{title}: no person was found in the video")
+            if len(result.videos) > 1:
+                print(f"{title}: no person was found in this video")
             continue
         rows = [
             (
@@ -218,16 +219,16 @@ def show_result(result: "FindResult") -> None:
             rows,
             note=_more(video, len(own)),
         )
-    print(describe_answer(result, total))
+    print(describe_answer(result, total, describe_window(result)))
     if result.page is not None:
         print(result.page)
 
 
-def describe_answer(result: "FindResult", total: int) -> str:
-    """The answer in one line."""
+def describe_answer(result: "FindResult", total: int, window: str) -> str:
+    """The answer in one line; `window` names the times that were searched."""
     found = result.verdicts
     if not total:
-        return f"no person was found in {result.source}"
+        return f"no person was found in {result.source}{window}"
     if found is None or result.limits is None:
         return f"no verdicts: {result.why_no_limits}"
     rest = f"{found['unsure']:,} unsure, {found['other']:,} other"

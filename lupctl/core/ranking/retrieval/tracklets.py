@@ -55,8 +55,8 @@ def group_tracklets(
         samples: N images.
         crops: where they were cut; None if they are not from videos.
         kept: (N) which images to use.
-        link: gives the frame rate of a video by name; the boxes of videos without any known person are then linked.
-            None leaves them as they are.
+        link: gives the frame rate of a video by name; the boxes of videos without any known person are then linked,
+            and those that belong to no tracklet left out. None leaves them as they are.
     """
     if crops is None:
         return [Tracklet("", None, np.array([row])) for row in np.flatnonzero(kept).tolist()]
@@ -72,6 +72,8 @@ def group_tracklets(
         if link is not None and (persons == UNKNOWN_PERSON).all():
             boxes = build_boxes(crops.frame[rows], crops.box[rows], score=crops.score[rows])
             persons = link_tracklets(boxes, rate=link(name)).person
+            linked = persons != UNKNOWN_PERSON  # a box in one frame alone is mostly a false one
+            rows, persons = rows[linked], persons[linked]
         found += _split(name, rows, persons)
     return found
 

@@ -18,7 +18,7 @@ class Limits:
 
     Args:
         limits: None if there are none.
-        why_not: then the reason, and what makes them, in one sentence.
+        why_not: then the reason, and the command that makes a report.
         flip: whether the report's features were dumped with the mirrored image.
     """
 
@@ -68,5 +68,6 @@ def find_limits(checkpoint: Path, named: Path | None, progress: Progress) -> Lim
 
 
 def _without(reason: str, command: str, progress: Progress) -> Limits:
-    progress.say(f"no verdicts: {reason}; make a report: {command}")
-    return Limits(None, f"{reason[0].upper()}{reason[1:]}. A report is made by: {command}", False)
+    why = f"{reason}; make a report: {command}"
+    progress.say(f"no verdicts: {why}")
+    return Limits(None, why, False)

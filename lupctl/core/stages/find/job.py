@@ -37,7 +37,7 @@ class FindJob:
         clocks: when a frame was shown.
         after_s, before_s: only crops from these times; None for no limit.
         limits: from which similarity it is the same person; None if no report says so.
-        why_no_limits: what to do then, in one sentence.
+        why_no_limits: then the reason, and the command that makes a report.
         link: link the boxes of videos without any known person.
         top: how many tracklets of each video to list.
         page: the HTML page; None writes none.

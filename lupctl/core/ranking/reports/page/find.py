@@ -93,6 +93,7 @@ def render_find(result: FindResult, queries: Sequence[str | None], strips: Seque
             "margin": 0 if limits is None else thousandths(limits.same) - thousandths(limits.other),
             "counts": Markup(json.dumps(counts)),
             "thousandths": thousandths,
+            "window": describe_window(result),
             "clock": clock,
         },
     )
@@ -107,6 +108,14 @@ def clock(seconds: float) -> str:
     whole = int(seconds)
     hours, minutes = whole // 3600, whole // 60 % 60
     return f"{hours}:{minutes:02d}:{whole % 60:02d}" if hours else f"{minutes}:{whole % 60:02d}"
+
+
+def describe_window(result: FindResult) -> str:
+    """Which times were searched, as the end of a sentence; empty for all."""
+    if result.after_s is None and result.before_s is None:
+        return ""
+    until = "on" if result.before_s is None else f"to {clock(result.before_s)}"
+    return f" from {clock(result.after_s or 0)} {until}"
 
 
 def describe_times(tracklet: FindTracklet) -> str:

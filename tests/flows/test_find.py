@@ -206,6 +206,42 @@ def test_boxes_without_numbers_are_linked(lupctl: Shell, hall: Path) -> None:
     assert len(find(lupctl, "2.jpg --in walk --no-track --json --force --top 70").json["tracklets"]) == 60
 
 
+def test_a_detector_finds_also_small_persons(lupctl: Shell, hall: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from lupctl.core.stages.build import part
+
+    class Stub:
+        def find(self, pictures: list[Any]) -> list[dict[str, Any]]:
+            box, score = np.array([[32.0, 16, 64, 80], [0, 0, 20, 60]]), np.array([0.8, 0.6])
+            return [{"box": box, "score": score, "keypoints": np.full((2, 17), np.nan)} for _ in pictures]
+
+    monkeypatch.setattr(part, "_load_detector", lambda kind, weights, device: Stub())
+    ran = find(lupctl, "2.jpg --in hall.avi --detector fasterrcnn --every 3 --json")
+    assert ran.code == 0, ran.err
+    (one,) = ran.json["tracklets"]
+    assert one["similarity"] > 0.98
+    assert one["images"] in (19, 20), "one frame in three, the first perhaps without"
+    assert one["times_s"] == [[pytest.approx(0.15, abs=0.16), 5.7]]
+
+
+def test_what_is_kept_does_not_say_who_was_looked_for(lupctl: Shell, hall: Path) -> None:
+    find(lupctl, "1.jpg --in hall.avi")
+    kept_bytes = {path.name: path.read_bytes() for path in Path("lup/footage").glob("hall-*/*.h5")}
+    assert len(kept_bytes) == 2
+    shutil.rmtree("lup/footage")
+    find(lupctl, "2.jpg 3.jpg --in hall.avi --top 1")
+    assert {path.name: path.read_bytes() for path in Path("lup/footage").glob("hall-*/*.h5")} == kept_bytes
+
+
+def test_files_that_are_no_images_are_named(lupctl: Shell, hall: Path) -> None:
+    Path("photos").mkdir()
+    shutil.copy("2.jpg", "photos/2.jpg")
+    Path("photos/3.jpg").write_bytes(b"no image")
+    ran = find(lupctl, "1.jpg --in photos --json")
+    assert ran.code == 0
+    assert "warning: 1 files left out: 3.jpg" in ran.err
+    assert [one["best"] for one in ran.json["tracklets"]] == ["2.jpg"]
+
+
 def test_without_a_report_there_are_no_verdicts(lupctl: Shell, hall: Path) -> None:
     ran = find(lupctl, "1.jpg --in hall.avi")
     assert ran.code == 0

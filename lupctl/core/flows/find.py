@@ -9,6 +9,7 @@ from lupctl.core.errors import DataError
 from lupctl.core.resolve.data.building import CropOptions, resolve_build
 from lupctl.core.resolve.retrieval.footage import Footage, find_boxes
 from lupctl.core.resolve.retrieval.limits import Limits
+from lupctl.core.system.examples import name_some
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.workspace import Workspace
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 # Two crops of a person that are a fifth of a second apart say nearly the same; more of them only cost time.
 CROPS_PER_S = 5
+MIN_SCORE = 0.72  # of a detector's boxes, as for LUPerson
 SHOWN_KEY = 12
 
 
@@ -152,12 +154,16 @@ def plan_crops(space: Workspace, order: FindOrder, progress: Progress) -> "Build
     """
     footage = order.footage
     options = find_boxes(footage, order.options, progress)
+    if options.detector is not None or options.format == "luperson":
+        # LUPerson also left out whoever is narrower than 48 pixels; here somebody far away is looked for as well.
+        options = replace(options, filters="none", min_score=MIN_SCORE)
     job = resolve_build(
         space, footage.name, options, videos=footage.path, out=footage.crops, cameras="video", global_ids=False
     )
     every = order.every or _pick_every(job, order.rate, progress)
     track = order.track if order.track is not None else not _has_numbers(job)
-    return replace(job, cutting=replace(job.cutting, every=every, track=track), global_ids=job.global_ids and not track)
+    cutting, are_global = replace(job.cutting, every=every, track=track), job.global_ids and not track
+    return replace(job, cutting=cutting, global_ids=are_global, command=_kept_command(order))
 
 
 def _pick_every(job: "BuildJob", rate: float | None, progress: Progress) -> int:
@@ -259,6 +265,15 @@ def _compute_features(order: FindOrder, images: Path, device: "torch.device", pr
         older.unlink()
     progress.say(f"features: {out} from {images}")
     job = DumpJob(
-        order.checkpoint, images, out, roles=roles, flip=order.limits.flip, workers=order.workers, command=order.command
-    )
-    return dump(job, device, progress).path
+        order.checkpoint, images, out, roles=roles, flip=order.limits.flip, workers=order.workers,
+        command=_kept_command(order),
+    )  # fmt: skip
+    result = dump(job, device, progress)
+    if result.quarantine:
+        progress.warn(f"{len(result.quarantine):,} files left out: {name_some(result.quarantine, between='; ')}")
+    return result.path
+
+
+def _kept_command(order: FindOrder) -> tuple[str, ...]:
+    """The command for the records of what is kept: the same whoever is looked for."""
+    return ("lupctl", "find", "--in", str(order.footage.path))

@@ -306,6 +306,10 @@ def test_one_of_two_videos_has_nobody(lupctl: Shell, hall: Path) -> None:
     assert {video["name"]: video["tracklets"] for video in ran.json["videos"]} == {"a": 3, "b": 0}
     table = find(lupctl, "2.jpg --in cams --detections boxes --format mot --force").out
     assert "b: no person was found in this video" in table
+    shutil.copy("boxes/a.txt", "cams/a.txt")
+    alone = find(lupctl, "2.jpg --in cams --force --json")
+    assert "detections: the text files next to the videos in cams" in alone.err
+    assert [video["name"] for video in alone.json["videos"]] == ["a"], "nobody has searched b"
 
 
 @pytest.mark.parametrize(

@@ -58,37 +58,52 @@ def group_tracklets(
         link: gives the frame rate of a video by name; the boxes of videos without any known person are then linked,
             and those that belong to no tracklet left out. None leaves them as they are.
     """
+    rows = np.flatnonzero(kept)
     if crops is None:
-        return [Tracklet("", None, np.array([row])) for row in np.flatnonzero(kept).tolist()]
+        return [Tracklet("", None, row) for row in rows[:, None]]
     found: list[Tracklet] = []
-    for video in np.unique(crops.video[kept]).tolist():
-        rows = np.flatnonzero(kept & (crops.video == video))
-        if video < 0:
-            found += [Tracklet("", None, np.array([row])) for row in rows.tolist()]
+    rows = rows[np.lexsort((crops.frame[rows], crops.video[rows]))]
+    for some in split_rows(rows, crops.video[rows]):
+        if crops.video[some[0]] < 0:
+            found += [Tracklet("", None, row) for row in some[:, None]]
             continue
-        name = video_of(samples.name[int(rows[0])])
-        rows = rows[np.argsort(crops.frame[rows], kind="stable")]
-        persons = samples.person[rows]
+        name, persons = video_of(samples.name[int(some[0])]), samples.person[some]
         if link is not None and (persons == UNKNOWN_PERSON).all():
-            boxes = build_boxes(crops.frame[rows], crops.box[rows], score=crops.score[rows])
+            boxes = build_boxes(crops.frame[some], crops.box[some], score=crops.score[some])
             persons = link_tracklets(boxes, rate=link(name)).person
             linked = persons != UNKNOWN_PERSON  # a box in one frame alone is mostly a false one
-            rows, persons = rows[linked], persons[linked]
-        found += _split(name, rows, persons)
+            some, persons = some[linked], persons[linked]
+        found += _group_persons(name, some, persons)
     return found
 
 
-def _split(video: str, rows: NDArray[np.int64], persons: NDArray[np.int64]) -> list[Tracklet]:
-    """The tracklets of one video, in the order in which they begin."""
-    numbers, first = np.unique(persons, return_index=True)
-    tracklets = [
-        (int(at), Tracklet(video, int(number), rows[persons == number]))
-        for number, at in zip(numbers, first, strict=True)
-        if number != UNKNOWN_PERSON
-    ]
-    alone = np.flatnonzero(persons == UNKNOWN_PERSON).tolist()
-    tracklets += [(at, Tracklet(video, None, rows[at : at + 1])) for at in alone]
-    return [tracklet for _, tracklet in sorted(tracklets, key=lambda one: one[0])]
+def split_rows(rows: NDArray[np.int64], keys: NDArray[Any]) -> list[NDArray[np.int64]]:
+    """The rows of each key, keys ascending, in the order that they have; one pass, however many keys there are.
+
+    >>> [part.tolist() for part in split_rows(np.array([4, 5, 6]), np.array([7, 3, 7]))]
+    [[5], [4, 6]]
+    """
+    order = np.argsort(keys, kind="stable")
+    edges = np.flatnonzero(np.diff(keys[order])) + 1
+    return np.split(rows[order], edges) if len(rows) else []
+
+
+def _group_persons(video: str, rows: NDArray[np.int64], persons: NDArray[np.int64]) -> list[Tracklet]:
+    """The tracklets of one video, in the order in which they begin.
+
+    Args:
+        video: its name.
+        rows: (n) in the order of their frames.
+        persons: (n) whom they show.
+    """
+    found: list[tuple[int, Tracklet]] = []
+    for places in split_rows(np.arange(len(rows)), persons):
+        person = int(persons[places[0]])
+        if person == UNKNOWN_PERSON:
+            found += [(int(at), Tracklet(video, None, rows[at : at + 1])) for at in places]
+        else:
+            found.append((int(places[0]), Tracklet(video, person, rows[places])))
+    return [tracklet for _, tracklet in sorted(found, key=lambda one: one[0])]
 
 
 def similarities(
@@ -123,21 +138,29 @@ def tracklet_similarity(cosine: NDArray[np.float32], tracklet: Tracklet) -> floa
     return float(cosine[tracklet.rows].astype(np.float64).mean())
 
 
-def seen_spans(frames: Sequence[int], *, rate: float) -> list[tuple[int, int]]:
+def sampled_step(frames: NDArray[np.int64]) -> int:
+    """Crops were cut from one frame in so many: the smallest distance of two frames of a video with crops.
+
+    >>> sampled_step(np.array([30, 0, 0, 90]))
+    30
+    """
+    steps = np.diff(np.unique(frames))
+    return int(steps.min()) if len(steps) else 1
+
+
+def seen_spans(frames: Sequence[int], *, rate: float, step: int = 1) -> list[tuple[int, int]]:
     """When somebody was there: runs of frames, first and last of each; gaps of up to two seconds do not end one.
 
     Args:
         frames: ascending.
         rate: frames per second; 0 if unknown.
+        step: crops were cut from one frame in so many; two that are missing are no gap either.
 
     >>> seen_spans([3, 4, 6, 40, 41], rate=10.0)
     [(3, 6), (40, 41)]
     """
-    steps = np.diff(frames)
-    # Crops of every 30th frame are 30 apart although the person never left.
-    usual = float(np.median(steps)) if len(steps) else 0.0
-    gap = max(GAP_S * rate if rate else GAP_FRAMES, 3 * usual)
-    ends = np.flatnonzero(steps > gap)
+    gap = max(GAP_S * rate if rate else GAP_FRAMES, 3 * step)
+    ends = np.flatnonzero(np.diff(frames) > gap)
     starts = [0, *(ends + 1).tolist()]
     return [(int(frames[start]), int(frames[end])) for start, end in zip(starts, [*ends.tolist(), -1], strict=True)]
 

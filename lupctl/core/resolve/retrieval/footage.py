@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -103,6 +103,8 @@ def find_boxes(footage: Footage, options: CropOptions, progress: Progress) -> Cr
     Raises:
         DataError: none are given and none are there.
     """
+    from lupctl.core.data.video.listing import find_videos
+
     if options.detections is not None or options.detector is not None:
         return options
     root = footage.path if footage.path.is_dir() else footage.path.parent
@@ -110,7 +112,10 @@ def find_boxes(footage: Footage, options: CropOptions, progress: Progress) -> Cr
     for path in [*own, *(root / name for name in NEXT_TO_VIDEO)]:
         if path.is_file():
             progress.say(f"detections: {path} (next to the video)")
-            return CropOptions(detections=path, format=options.format, first_frame=options.first_frame)
+            return replace(options, detections=path)
+    if footage.path.is_dir() and any(video.path.with_suffix(".txt").is_file() for video in find_videos(root)):
+        progress.say(f"detections: the text files next to the videos in {root}")
+        return replace(options, detections=root, format="mot")
     raise DataError(
         f"{footage.path}: nothing says where persons are in it: no --detections, no --detector, and no "
         f"{footage.path.stem}.txt or gt/gt.txt next to it",

@@ -23,8 +23,10 @@ from lupctl.core.ranking.retrieval.score import check_directions
 from lupctl.core.ranking.retrieval.tracklets import (
     Tracklet,
     group_tracklets,
+    sampled_step,
     seen_spans,
     similarities,
+    split_rows,
     spread_rows,
     tracklet_similarity,
     video_of,
@@ -106,16 +108,15 @@ def _pick_times(job: FindJob, footage: _Footage) -> NDArray[np.bool_]:
         raise UsageError(
             f"{job.source}: its images are from no video, so they have no times", hint="leave out --after and --before"
         )
-    frame, numbers = footage.crops.frame, footage.crops.video
-    for number in np.unique(numbers).tolist():
-        rows = np.flatnonzero(numbers == number)
-        clock = job.clocks.of(video_of(footage.features.samples.name[int(rows[0])]))
+    crops, names = footage.crops, footage.features.samples.name
+    for rows in split_rows(np.arange(len(kept)), crops.video):
+        clock = job.clocks.of(video_of(names[int(rows[0])]))
         if not clock.rate:
             raise UsageError(
                 f"{job.source}: its frames per second are unknown, so --after and --before mean nothing",
                 hint="say them: --fps 25",
             )
-        times = (frame[rows] - clock.first) / clock.rate
+        times = (crops.frame[rows] - clock.first) / clock.rate
         kept[rows] &= times >= (job.after_s or 0.0)
         if job.before_s is not None:
             kept[rows] &= times < job.before_s
@@ -189,7 +190,9 @@ def _describe_tracklet(job: FindJob, footage: _Footage, tracklet: Tracklet, simi
     times = None
     if tracklet.video and footage.crops is not None:
         clock = job.clocks.of(tracklet.video)
-        spans = seen_spans(footage.crops.frame[rows].tolist(), rate=clock.rate)
+        number = footage.crops.video[rows[0]]
+        step = sampled_step(footage.crops.frame[footage.crops.video == number])
+        spans = seen_spans(footage.crops.frame[rows].tolist(), rate=clock.rate, step=step)
         if clock.rate:
             times = [tuple(round((frame - clock.first) / clock.rate, 3) for frame in span) for span in spans]
     return FindTracklet(

@@ -158,7 +158,7 @@ def test_a_pack_by_name_also_when_its_video_is_gone(lupctl: Shell, hall: Path) -
     assert found["tracklets"][0]["times_s"] == [[3.9, 5.9]]
     hall.unlink()
     gone = find(lupctl, "3.jpg --in walk --force")
-    assert "frame 40 to 60" in gone.out.replace("frames", "frame")
+    assert "frames 40 to 60" in gone.out
     told = find(lupctl, "3.jpg --in walk --force --fps 20 --json").json
     assert told["tracklets"][0]["times_s"] == [[1.95, 2.95]]
     ran = find(lupctl, "3.jpg --in walk --force --after 1")
@@ -176,7 +176,7 @@ def test_images_are_results_by_themselves_and_the_picture_itself_is_none(
     images = len(pack) if where == "labelled" else 8
     ran = find(lupctl, f"photos/3.jpg --in {where} --top 5 --json")
     assert ran.code == 0, ran.err
-    assert "1 of the images are pictures of the person that were given; left out" in ran.err
+    assert "because the pictures of the person are among the images themselves: 1" in ran.err
     (video,) = ran.json["videos"]
     assert (video["name"], video["images"], video["tracklets"]) == ("", images - 1, images - 1)
     assert len(ran.json["tracklets"]) == 5
@@ -238,8 +238,30 @@ def test_files_that_are_no_images_are_named(lupctl: Shell, hall: Path) -> None:
     Path("photos/3.jpg").write_bytes(b"no image")
     ran = find(lupctl, "1.jpg --in photos --json")
     assert ran.code == 0
-    assert "warning: 1 files left out: 3.jpg" in ran.err
+    assert "warning: files left out: 3.jpg" in ran.err
     assert [one["best"] for one in ran.json["tracklets"]] == ["2.jpg"]
+
+
+def test_links_need_the_tracker(lupctl: Shell, hall: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_stays(Path("hall.txt"), STAYS, has_numbers=False)
+    assert lupctl("data build walk --videos hall.avi --detections hall.txt").code == 0
+    monkeypatch.setattr("lupctl.core.data.video.tracking.importlib.util.find_spec", lambda name: None)
+    for where in ("hall.avi", "walk"):
+        ran = find(lupctl, f"1.jpg --in {where} --every 1")
+        assert (ran.code, ran.err.splitlines()[-1]) == (2, "hint: pip install 'lupctl[tracking]'")
+        assert "its boxes have no person numbers" in ran.err
+    assert find(lupctl, "1.jpg --in walk --no-track").code == 0
+
+
+def test_a_pack_comes_before_a_folder_of_its_name(lupctl: Shell, hall: Path) -> None:
+    Path("labelled").mkdir()
+    shutil.copy("2.jpg", "labelled/2.jpg")
+    pack = find(lupctl, "1.jpg --in labelled --json")
+    assert "--in labelled: the pack lup/packs/labelled.h5; --in ./labelled is what is in this folder" in pack.err
+    assert pack.json["videos"][0]["images"] > 40
+    folder = find(lupctl, "1.jpg --in ./labelled --json")
+    assert "the pack" not in folder.err
+    assert [one["best"] for one in folder.json["tracklets"]] == ["2.jpg"]
 
 
 def test_without_a_report_there_are_no_verdicts(lupctl: Shell, hall: Path) -> None:
@@ -317,6 +339,7 @@ def test_one_of_two_videos_has_nobody(lupctl: Shell, hall: Path) -> None:
     [
         ("nowhere.jpg --in hall.avi", 3, "nowhere.jpg: there is no such file; an image was expected"),
         ("hall.txt --in hall.avi", 3, "hall.txt: does not decode"),
+        ("lup --in hall.avi", 3, "lup: a folder; pictures of the person were expected"),
         ("1.jpg --in nowhere", 3, "--in nowhere: neither a video, nor a folder, nor a pack (lup/packs holds labelled)"),
         ("1.jpg --in 2.jpg", 2, "--in 2.jpg: an image; a video, a pack or a folder was expected"),
         ("1.jpg --in bare.avi", 3, "bare.avi: nothing says where persons are in it"),

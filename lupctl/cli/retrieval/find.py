@@ -153,7 +153,7 @@ def find(
         detections=detections, format=format, detector=detector, weights=detector_weights, device=device,
         first_frame=first_frame,
     )  # fmt: skip
-    footage = find_footage(space, inside, options)
+    footage = find_footage(space, inside, options, progress)
     checkpoint = pick_network(space, run, progress)
     order = FindOrder(
         queries=tuple(persons),
@@ -219,6 +219,9 @@ def show_result(result: "FindResult") -> None:
             rows,
             note=_more(video, len(own)),
         )
+    if len(result.videos) > 1 and result.tracklets:
+        best = max(result.tracklets, key=lambda one: one.similarity)
+        print(f"most similar: {best.best} ({describe_times(best) or 'an image'}, {best.similarity:.3f})")
     print(describe_answer(result, total, describe_window(result)))
     if result.page is not None:
         print(result.page)

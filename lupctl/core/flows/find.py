@@ -152,6 +152,8 @@ def plan_crops(space: Workspace, order: FindOrder, progress: Progress) -> "Build
         DataError: nothing says where the persons are.
         UsageError: options do not go together.
     """
+    from lupctl.core.stages.find.job import check_links
+
     footage = order.footage
     options = find_boxes(footage, order.options, progress)
     if options.detector is not None or options.format == "luperson":
@@ -161,7 +163,11 @@ def plan_crops(space: Workspace, order: FindOrder, progress: Progress) -> "Build
         space, footage.name, options, videos=footage.path, out=footage.crops, cameras="video", global_ids=False
     )
     every = order.every or _pick_every(job, order.rate, progress)
-    track = order.track if order.track is not None else not _has_numbers(job)
+    track = order.track
+    if track is None:
+        track = not _has_numbers(job)
+    if track:
+        check_links(footage.title)
     cutting, are_global = replace(job.cutting, every=every, track=track), job.global_ids and not track
     return replace(job, cutting=cutting, global_ids=are_global, command=_kept_command(order))
 
@@ -270,7 +276,7 @@ def _compute_features(order: FindOrder, images: Path, device: "torch.device", pr
     )  # fmt: skip
     result = dump(job, device, progress)
     if result.quarantine:
-        progress.warn(f"{len(result.quarantine):,} files left out: {name_some(result.quarantine, between='; ')}")
+        progress.warn(f"files left out: {name_some(result.quarantine, between='; ')}")
     return result.path
 
 

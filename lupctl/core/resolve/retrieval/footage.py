@@ -47,7 +47,7 @@ class Footage:
         return self.folder / "crops.h5"
 
 
-def find_footage(space: Workspace, named: str, options: CropOptions) -> Footage:
+def find_footage(space: Workspace, named: str, options: CropOptions, progress: Progress) -> Footage:
     """What `--in` means: a pack of the workspace by its name, else a file or a folder.
 
     A folder of pictures alone is one of crops, and with boxes or a detector the frames of a video.
@@ -56,6 +56,7 @@ def find_footage(space: Workspace, named: str, options: CropOptions) -> Footage:
         space: the workspace.
         named: what the user typed.
         options: where boxes come from.
+        progress: says which is meant, where a pack and a file have one name.
 
     Raises:
         DataError: there is nothing of that name.
@@ -63,6 +64,8 @@ def find_footage(space: Workspace, named: str, options: CropOptions) -> Footage:
     """
     packed = space.pack_path(named) if "/" not in named else None
     path = packed if packed is not None and packed.exists() else Path(named)
+    if path == packed and Path(named).exists():
+        progress.say(f"--in {named}: the pack {packed}; --in ./{named} is what is in this folder")
     if not path.exists():
         packs = [pack.stem for pack in space.pack_paths()]
         guess = nearest_name(named, packs)

@@ -58,8 +58,8 @@ def find_limits(checkpoint: Path, named: Path | None, progress: Progress) -> Lim
             raise DataError(reason, hint=f"{command} makes one of this network")
         return _without(reason, f"{command} --force", progress)
     limits = pick_limits(report, str(path))
-    if limits is None or report.protocol.expansion is not None or report.protocol.query != "one image":
-        reason = f"{path} has no threshold for pairs of single images"
+    if limits is None:
+        reason = f"{path} has too few pairs of single images for thresholds"
         if named is not None:
             raise DataError(reason, hint=f"{command} --force makes one where there are enough persons")
         return _without(reason, f"{command} --force", progress)

@@ -8,7 +8,8 @@ import torch
 from numpy.typing import NDArray
 
 from lupctl.core.data.video.clock import Clocks
-from lupctl.core.errors import CorruptImageError, DataError
+from lupctl.core.data.video.tracking import check_tracker
+from lupctl.core.errors import CorruptImageError, DataError, UsageError
 from lupctl.core.formats.images.codec import decode_rgb
 from lupctl.core.formats.weights.header import describe_network
 from lupctl.core.ranking.metrics.vectors import UnitRows
@@ -87,6 +88,8 @@ def check_find(job: FindJob) -> None:
         UsageError: the page exists and `force` is not set.
     """
     for query in job.queries:
+        if query.is_dir():
+            raise DataError(f"{query}: a folder; pictures of the person were expected", hint=f"{query}/*.jpg")
         if not query.is_file():
             raise DataError(f"{query}: there is no such file; an image was expected", hint="name an image file")
         try:
@@ -95,6 +98,22 @@ def check_find(job: FindJob) -> None:
             raise CorruptImageError(f"{query}: {error.message}", hint="name an image file") from error
     if job.page is not None:
         check_absent(job.page, force=job.force)
+
+
+def check_links(source: str) -> None:
+    """Refuses boxes that have to be linked where the tracker is missing.
+
+    Raises:
+        UsageError: it is not installed.
+    """
+    try:
+        check_tracker()
+    except UsageError as error:
+        raise UsageError(
+            f"{source}: its boxes have no person numbers, and linking them needs the package trackers, which is not "
+            "installed (--no-track takes each crop alone)",
+            hint=error.hint,
+        ) from error
 
 
 def encode_person(job: FindJob, *, flip: bool, device: torch.device, progress: Progress) -> Person:

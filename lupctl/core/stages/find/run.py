@@ -1,5 +1,6 @@
 """Search for one person among the tracklets of videos, or among images."""
 
+import functools
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -31,7 +32,7 @@ from lupctl.core.ranking.retrieval.tracklets import (
     tracklet_similarity,
     video_of,
 )
-from lupctl.core.stages.find.job import FindJob, Person, check_find, encode_person
+from lupctl.core.stages.find.job import FindJob, Person, check_find, check_links, encode_person
 from lupctl.core.system.disk.atomic import write_text
 from lupctl.core.system.progress.lines import Progress
 
@@ -66,10 +67,10 @@ def find(job: FindJob, device: torch.device, progress: Progress) -> FindResult:
         footage = _open_footage(job, features, person, device)
         kept = _pick_times(job, footage)
         if itself := int((kept & footage.is_query).sum()):
-            progress.say(f"{itself:,} of the images are pictures of the person that were given; left out")
+            progress.say(f"left out, because the pictures of the person are among the images themselves: {itself:,}")
         kept &= ~footage.is_query
-        rate = (lambda video: job.clocks.of(video).rate) if job.link else None
-        tracklets = group_tracklets(features.samples, footage.crops, kept=kept, link=rate)
+        link = functools.partial(_rate_for_links, job) if job.link else None
+        tracklets = group_tracklets(features.samples, footage.crops, kept=kept, link=link)
         found = [(tracklet, tracklet_similarity(footage.cosine, tracklet)) for tracklet in tracklets]
     shown = _pick_best(found, job.top)
     result = _describe(job, person, footage, found, shown)
@@ -93,6 +94,11 @@ def _open_footage(job: FindJob, features: Features, person: Person, device: torc
     if job.is_pack and job.images is not None:
         crops = read_crops(job.images, hint=HINT)
     return _Footage(features, crops, *similarities(person.units, features.features, device=device))
+
+
+def _rate_for_links(job: FindJob, video: str) -> float:
+    check_links(job.source)
+    return job.clocks.of(video).rate
 
 
 def _pick_times(job: FindJob, footage: _Footage) -> NDArray[np.bool_]:

@@ -108,18 +108,22 @@ def judge(similarity: float, limits: FindLimits) -> Verdict:
 
 
 def pick_limits(report: Report, path: str) -> FindLimits | None:
-    """The limits that a report gives; None if it has too few pairs.
+    """The limits that a report gives; None if it has too few pairs, or is of averaged features.
 
     The report's own threshold is the lower limit, and the distance at a false match rate of 1 in 1,000 (else 1 in 100)
     the upper one; where the threshold is the stricter of the two, both are the threshold.
     """
+    if report.protocol.expansion is not None or report.protocol.query != "one image":
+        return None
     if report.details is None or report.details.pairs.threshold is None:
         return None
     pairs, chosen = report.details.pairs, report.details.pairs.threshold
     assert chosen is not None
     strict = next(((fpr, point) for fpr in SAME_FPR if (point := pairs.at_fpr.get(fpr)) is not None), None)
+    if strict is None:
+        return None
     distance, fpr = chosen.chosen.threshold, chosen.chosen.fpr
-    if strict is not None and strict[1].threshold < distance:
+    if strict[1].threshold < distance:
         distance, fpr = strict[1].threshold, float(strict[0])
     return FindLimits(
         same=round(1 - distance, 3),

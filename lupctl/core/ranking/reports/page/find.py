@@ -12,6 +12,7 @@ from lupctl.core.ranking.reports.page.single import render
 # Distances between the marks of a time axis, in seconds; and of an axis of frames, which are multiples of powers of 10.
 TIME_STEPS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 21600, 43200, 86400)
 MOST_MARKS = 6
+MOST_SPANS = 4  # in one line; the timeline has all of them
 LEAST_WIDTH = 0.6  # of a bar, in percent of the axis: a moment has to be seen as well
 
 
@@ -122,11 +123,14 @@ def describe_times(tracklet: FindTracklet) -> str:
     """When a tracklet was there: times if they are known, else frames; empty for an image that is from no video."""
     if tracklet.times_s is not None:
         spans = [(clock(start), clock(end)) for start, end in tracklet.times_s]
-        return ", ".join(start if start == end else f"{start} to {end}" for start, end in spans)
-    if not tracklet.spans:
+    else:
+        spans = [(f"{start:,}", f"{end:,}") for start, end in tracklet.spans]
+    if not spans:
         return ""
-    frames = ", ".join(str(start) if start == end else f"{start:,} to {end:,}" for start, end in tracklet.spans)
-    return f"frame{'s' * (tracklet.spans[0][0] != tracklet.spans[-1][1])} {frames}"
+    text = ", ".join(start if start == end else f"{start} to {end}" for start, end in spans[:MOST_SPANS])
+    more = f" and {len(spans) - MOST_SPANS} more times" if len(spans) > MOST_SPANS else ""
+    unit = "" if tracklet.times_s is not None else "frame " if text.isdecimal() else "frames "
+    return f"{unit}{text}{more}"
 
 
 def draw_timeline(result: FindResult, video: FindVideo, cards: Sequence[Card]) -> Timeline | None:

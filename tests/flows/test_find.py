@@ -1,6 +1,7 @@
 """`lupctl find`: who is found when, with which verdict; what is kept and made again; and what cannot be searched."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,9 @@ import pytest
 from lupctl.core.formats.features.file import read_features
 from lupctl.core.formats.pack.crops import read_crops
 from lupctl.core.formats.pack.read import open_pack
+from lupctl.core.ranking.reports.model.details import ReportPoint
+from lupctl.core.ranking.reports.model.find import FindLimits, pick_limits
+from lupctl.core.ranking.reports.model.single import read_report
 from lupctl.core.stages.finetune.run import finetune
 from lupctl.core.system.progress.lines import Progress
 from tests.tools.osnet import use_osnet
@@ -240,6 +244,58 @@ def test_files_that_are_no_images_are_named(lupctl: Shell, hall: Path) -> None:
     assert ran.code == 0
     assert "warning: files left out: 3.jpg" in ran.err
     assert [one["best"] for one in ran.json["tracklets"]] == ["2.jpg"]
+
+
+def test_of_many_videos_the_most_similar_of_all_are_listed(
+    lupctl: Shell, hall: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("cams").mkdir()
+    for number in (1, 2, 3):
+        shutil.copy(hall, f"cams/{number}.avi")
+        shutil.copy("hall.txt", f"cams/{number}.txt")
+    everything = find(lupctl, "2.jpg --in cams --json --no-page").json
+    assert [one["video"] for one in everything["tracklets"]] == ["1"] * 3 + ["2"] * 3 + ["3"] * 3
+    monkeypatch.setattr("lupctl.core.stages.find.run.MOST_LISTED", 4)
+    some = find(lupctl, "2.jpg --in cams --json --no-page --top 2").json
+    assert {(one["video"], one["person"]) for one in some["tracklets"]} >= {("1", 2), ("2", 2), ("3", 2)}
+    assert len(some["tracklets"]) == 4
+    ranked = sorted((one["similarity"] for one in everything["tracklets"]), reverse=True)
+    assert sorted((one["similarity"] for one in some["tracklets"]), reverse=True) == ranked[:4]
+    assert sum(video["tracklets"] for video in some["videos"]) == 9
+    assert re.search(r"most similar: [123]/\S+ \(0:00 to 0:05, 0.9", find(lupctl, "2.jpg --in cams --no-page").out)
+
+
+def test_the_limits_of_a_report(lupctl: Shell, hall: Path) -> None:
+    evaluated(lupctl)
+    report = read_report(Path("lup/runs/fine/report.json"))
+    details = report.details
+    assert details is not None
+    assert details.pairs.threshold is not None
+
+    def limits(chosen: float, at_fpr: dict[str, float | None], **more: Any) -> FindLimits | None:
+        threshold = details.pairs.threshold.model_copy(
+            update={"chosen": ReportPoint(threshold=chosen, fpr=0.2, tpr=0.8)}
+        )
+        points = {
+            fpr: None if at is None else ReportPoint(threshold=at, fpr=float(fpr), tpr=0.1)
+            for fpr, at in at_fpr.items()
+        }
+        pairs = details.pairs.model_copy(update={"threshold": threshold, "at_fpr": points})
+        changed = details.model_copy(update={"pairs": pairs})
+        return pick_limits(report.model_copy(update={"details": changed, **more}), "r.json")
+
+    both = limits(0.5, {"0.01": 0.4, "0.001": 0.3})
+    assert both is not None
+    assert (both.same, both.other, both.same_fpr) == (0.7, 0.5, 0.001)
+    few = limits(0.5, {"0.01": 0.4, "0.001": None})
+    assert few is not None
+    assert (few.same, few.other, few.same_fpr) == (0.6, 0.5, 0.01)
+    stricter = limits(0.2, {"0.01": 0.4, "0.001": 0.3})
+    assert stricter is not None
+    assert (stricter.same, stricter.other, stricter.same_fpr) == (0.8, 0.8, 0.2), "a threshold that was asked for"
+    assert limits(0.5, {"0.01": None, "0.001": None}) is None
+    averaged = report.protocol.model_copy(update={"query": "mean of a person's images from one camera"})
+    assert limits(0.5, {"0.01": 0.4}, protocol=averaged) is None
 
 
 def test_links_need_the_tracker(lupctl: Shell, hall: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -92,6 +92,10 @@ def test_the_page_says_what_was_found_and_needs_nothing_else() -> None:
     links = re.findall(r'(?:src|href)="([^"]*)"', text)
     assert all(link.startswith(("data:image/jpeg;base64,", "#")) for link in links)
     assert {link for link in links if link.startswith("#t")} == {f"#t{number}" for number in range(1, 7)}
+    best = re.search(r"Most similar: (.*?)</p>", text)
+    assert best
+    assert re.findall(r'href="#t(\d)"', best[1]) == ["1", "2", "3", "4", "5"]
+    assert "(0.650)" in best[1]
     assert "0.10 % are as similar" in text
     assert "10.00 % of the pairs of different persons" in text
     assert "20.00 % of the pairs of one person" in text

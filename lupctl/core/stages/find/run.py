@@ -37,6 +37,7 @@ from lupctl.core.system.disk.atomic import write_text
 from lupctl.core.system.progress.lines import Progress
 
 MOST_CROPS = 8  # of a tracklet: more would make the page of a long video heavy without showing more
+MOST_LISTED = 200  # of all videos, unless --top asks for more: a page of some megabytes
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
 
 
@@ -130,11 +131,19 @@ def _pick_times(job: FindJob, footage: _Footage) -> NDArray[np.bool_]:
 
 
 def _pick_best(found: Sequence[tuple[Tracklet, float]], top: int) -> list[tuple[Tracklet, float]]:
-    """The most similar ones of each video, videos in order; equally similar ones keep their order."""
+    """The most similar ones of each video, videos in order; of many videos, those that are most similar of all.
+
+    Equally similar ones keep their order.
+    """
     by_video: dict[str, list[tuple[Tracklet, float]]] = {}
     for one in found:
         by_video.setdefault(one[0].video, []).append(one)
-    return [one for some in by_video.values() for one in sorted(some, key=lambda one: -one[1])[:top]]
+    best = [one for some in by_video.values() for one in sorted(some, key=lambda one: -one[1])[:top]]
+    most = max(top, MOST_LISTED)
+    if len(best) <= most:
+        return best
+    kept = sorted(sorted(range(len(best)), key=lambda at: -best[at][1])[:most])
+    return [best[at] for at in kept]
 
 
 def _describe(

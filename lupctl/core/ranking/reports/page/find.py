@@ -13,6 +13,7 @@ from lupctl.core.ranking.reports.page.single import render
 TIME_STEPS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 21600, 43200, 86400)
 MOST_MARKS = 6
 MOST_SPANS = 4  # in one line; the timeline has all of them
+MOST_LINKS = 5
 LEAST_WIDTH = 0.6  # of a bar, in percent of the axis: a moment has to be seen as well
 
 
@@ -95,6 +96,7 @@ def render_find(result: FindResult, queries: Sequence[str | None], strips: Seque
             "counts": Markup(json.dumps(counts)),
             "thousandths": thousandths,
             "window": describe_window(result),
+            "best": sorted(cards, key=lambda card: -card.tracklet.similarity)[:MOST_LINKS],
             "clock": clock,
         },
     )

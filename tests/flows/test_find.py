@@ -149,6 +149,8 @@ def test_only_some_of_the_time(lupctl: Shell, hall: Path) -> None:
     assert {one["person"]: one["spans"] for one in found["tracklets"]} == {
         1: [[46, 50]], 2: [[46, 50]], 3: [[46, 50]],
     }  # fmt: skip
+    slow = find(lupctl, "1.jpg --in hall.avi --every 1 --fps 5 --after 9 --before 10 --json --no-page").json
+    assert {tuple(one["spans"][0]) for one in slow["tracklets"]} == {(46, 50)}, "what --fps says comes first"
     late = find(lupctl, "1.jpg --in hall.avi --every 1 --after 9 --no-page")
     assert late.out == "no person was found in hall.avi from 0:09 on\n"
     ran = find(lupctl, "1.jpg --in hall.avi --after noon")
@@ -166,7 +168,7 @@ def test_a_pack_by_name_also_when_its_video_is_gone(lupctl: Shell, hall: Path) -
     told = find(lupctl, "3.jpg --in walk --force --fps 20 --json").json
     assert told["tracklets"][0]["times_s"] == [[1.95, 2.95]]
     ran = find(lupctl, "3.jpg --in walk --force --after 1")
-    assert (ran.code, ran.err.splitlines()[-1]) == (2, "hint: say them: --fps 25")
+    assert (ran.code, ran.err.splitlines()[-1]) == (2, "hint: add --fps 25")
 
 
 @pytest.mark.parametrize("where", ["labelled", "photos"])
@@ -305,20 +307,31 @@ def test_links_need_the_tracker(lupctl: Shell, hall: Path, monkeypatch: pytest.M
     assert lupctl("data build walk --videos hall.avi --detections hall.txt").code == 0
     monkeypatch.setattr("lupctl.core.data.video.tracking.importlib.util.find_spec", lambda name: None)
     for where in ("hall.avi", "walk"):
-        ran = find(lupctl, f"1.jpg --in {where} --every 1")
+        ran = find(lupctl, f"1.jpg --in {where}")
         assert (ran.code, ran.err.splitlines()[-1]) == (2, "hint: pip install 'lupctl[tracking]'")
         assert "its boxes have no person numbers" in ran.err
     assert find(lupctl, "1.jpg --in walk --no-track").code == 0
+
+
+def test_a_pack_with_numbers_is_linked_when_asked(lupctl: Shell, hall: Path) -> None:
+    stays = [Stay(1, 1, 20, 0), Stay(1, 21, 40, 3)]  # one number in two places, one after the other
+    write_footage(hall, stays)
+    write_stays(Path("hall.txt"), stays)
+    assert lupctl("data build walk --videos hall.avi --detections hall.txt").code == 0
+    assert [one["images"] for one in find(lupctl, "1.jpg --in walk --json").json["tracklets"]] == [40]
+    for where, every in (("walk", ""), ("hall.avi", "--every 1")):
+        linked = find(lupctl, f"1.jpg --in {where} {every} --track --json --force --no-page").json
+        assert len(linked["tracklets"]) == 2, where
 
 
 def test_a_pack_comes_before_a_folder_of_its_name(lupctl: Shell, hall: Path) -> None:
     Path("labelled").mkdir()
     shutil.copy("2.jpg", "labelled/2.jpg")
     pack = find(lupctl, "1.jpg --in labelled --json")
-    assert "--in labelled: the pack lup/packs/labelled.h5; --in ./labelled is what is in this folder" in pack.err
+    assert "data: lup/packs/labelled.h5 and not the folder labelled here, which is ./labelled" in pack.err
     assert pack.json["videos"][0]["images"] > 40
     folder = find(lupctl, "1.jpg --in ./labelled --json")
-    assert "the pack" not in folder.err
+    assert "and not the folder" not in folder.err
     assert [one["best"] for one in folder.json["tracklets"]] == ["2.jpg"]
 
 
@@ -399,6 +412,14 @@ def test_one_of_two_videos_has_nobody(lupctl: Shell, hall: Path) -> None:
         ("hall.txt --in hall.avi", 3, "hall.txt: does not decode"),
         ("lup --in hall.avi", 3, "lup: a folder; pictures of the person were expected"),
         ("1.jpg --in nowhere", 3, "--in nowhere: neither a video, nor a folder, nor a pack (lup/packs holds labelled)"),
+        (
+            "1.jpg --in labelled --detections hall.txt",
+            2,
+            "--detections is for videos, and lup/packs/labelled.h5 is a pack",
+        ),
+        ("1.jpg --in labelled --every 2", 2, "--every is for videos, and lup/packs/labelled.h5 is a pack"),
+        ("1.jpg --in lup --no-track", 2, "--no-track is for videos, and lup is a folder of images"),
+        ("1.jpg --in labeled", 3, "--in labeled: neither a video"),
         ("1.jpg --in 2.jpg", 2, "--in 2.jpg: an image; a video, a pack or a folder was expected"),
         ("1.jpg --in bare.avi", 3, "bare.avi: nothing says where persons are in it"),
         ("1.jpg --in hall.avi --detections none.txt", 3, "none.txt: there are no"),

@@ -21,7 +21,7 @@ from lupctl.cli.output import print_json, print_plan, print_table
 from lupctl.core.flows.find import FindOrder, find_person, plan_find
 from lupctl.core.resolve.checkpoints import find_checkpoint, newest_finetuning
 from lupctl.core.resolve.data.building import CropOptions
-from lupctl.core.resolve.retrieval.footage import find_footage, page_path, parse_time
+from lupctl.core.resolve.retrieval.footage import find_footage, page_path, parse_time, refuse_without_videos
 from lupctl.core.resolve.retrieval.limits import find_limits
 from lupctl.core.system.command_line import recorded_command
 from lupctl.core.system.progress.lines import Progress
@@ -92,7 +92,7 @@ TrackOption = Annotated[
 ]
 FpsOption = Annotated[
     float | None,
-    typer.Option("--fps", min=0.001, help="Frames per second, where the footage does not say it.", show_default=False),
+    typer.Option("--fps", min=0.001, help="Frames per second [default: as the video says].", show_default=False),
 ]
 AfterOption = Annotated[
     str | None,
@@ -154,6 +154,7 @@ def find(
         first_frame=first_frame,
     )  # fmt: skip
     footage = find_footage(space, inside, options, progress)
+    refuse_without_videos(footage, options, every=every, track=track, fps=fps)
     checkpoint = pick_network(space, run, progress)
     order = FindOrder(
         queries=tuple(persons),

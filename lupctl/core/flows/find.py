@@ -39,7 +39,7 @@ class FindOrder:
         options: where the persons of a video are.
         every: crops of every N-th frame; None for about five in a second.
         track: link boxes into tracklets; None does it where nobody has a number.
-        rate: frames per second, where the video does not say it.
+        rate: frames per second; None as the video says.
         after_s, before_s: only from these times.
         top: how many tracklets of each video to list.
         page: the HTML page.
@@ -137,7 +137,7 @@ def _build_job(order: FindOrder) -> "FindJob":
         before_s=order.before_s,
         limits=order.limits.limits,
         why_no_limits=order.limits.why_not,
-        link=order.track is not False,
+        link=order.track,
         top=order.top,
         page=order.page,
         force=order.force,

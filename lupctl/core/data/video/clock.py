@@ -39,7 +39,7 @@ class Clocks:
         root: the videos that crops were cut from, as `find_videos` takes them; None where they are unknown.
         boxes_from: format of the detections; None for a detector.
         first_frame: number of the first frame, where it is not the format's.
-        rate: frames per second of videos that do not say it, such as folders of pictures.
+        rate: frames per second, in place of what the videos say; folders of pictures say nothing.
     """
 
     def __init__(
@@ -82,4 +82,4 @@ class Clocks:
         frames.close()
         if first is None and self._boxes_from == "coco" and frames.first_name is not None:
             default = frames.first_name  # frames are then numbered as the files are
-        return Clock(frames.rate or self._rate, default if first is None else first, frames.promised)
+        return Clock(self._rate or frames.rate, default if first is None else first, frames.promised)

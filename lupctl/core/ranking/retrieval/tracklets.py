@@ -45,7 +45,12 @@ def video_of(name: str) -> str:
 
 
 def group_tracklets(
-    samples: Samples, crops: CropColumns | None, *, kept: NDArray[np.bool_], link: Callable[[str], float] | None
+    samples: Samples,
+    crops: CropColumns | None,
+    *,
+    kept: NDArray[np.bool_],
+    link: Callable[[str], float] | None,
+    numbered_too: bool = False,
 ) -> list[Tracklet]:
     """The tracklets of a pack: crops of one person from one video, sorted by video and first frame.
 
@@ -57,6 +62,7 @@ def group_tracklets(
         kept: (N) which images to use.
         link: gives the frame rate of a video by name; the boxes of videos without any known person are then linked,
             and those that belong to no tracklet left out. None leaves them as they are.
+        numbered_too: links the boxes of videos with known persons as well.
     """
     rows = np.flatnonzero(kept)
     if crops is None:
@@ -68,7 +74,7 @@ def group_tracklets(
             found += [Tracklet("", None, row) for row in some[:, None]]
             continue
         name, persons = video_of(samples.name[int(some[0])]), samples.person[some]
-        if link is not None and (persons == UNKNOWN_PERSON).all():
+        if link is not None and (numbered_too or (persons == UNKNOWN_PERSON).all()):
             boxes = build_boxes(crops.frame[some], crops.box[some], score=crops.score[some])
             persons = link_tracklets(boxes, rate=link(name)).person
             linked = persons != UNKNOWN_PERSON  # a box in one frame alone is mostly a false one

@@ -9,6 +9,7 @@ from typing import Literal
 from lupctl.core.choices import nearest_name
 from lupctl.core.errors import DataError, UsageError
 from lupctl.core.resolve.data.building import CropOptions
+from lupctl.core.resolve.data.packs import pick_images
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.workspace import Workspace
 
@@ -62,22 +63,42 @@ def find_footage(space: Workspace, named: str, options: CropOptions, progress: P
         DataError: there is nothing of that name.
         UsageError: it is a single image.
     """
-    packed = space.pack_path(named) if "/" not in named else None
-    path = packed if packed is not None and packed.exists() else Path(named)
-    if path == packed and Path(named).exists():
-        progress.say(f"--in {named}: the pack {packed}; --in ./{named} is what is in this folder")
+    path = Path(named) if space.named_pack(named) is None else pick_images(space, named, progress)
     if not path.exists():
         packs = [pack.stem for pack in space.pack_paths()]
         guess = nearest_name(named, packs)
+        hint = f"did you mean {guess}?" if guess else "lupctl data list"
         there = ", ".join(packs) or "no packs"
         raise DataError(
             f"--in {named}: neither a video, nor a folder, nor a pack ({space.packs} holds {there})",
-            hint=f"did you mean {guess}?" if guess else "--in VIDEO|FOLDER|PACK",
+            hint=f"lupctl data pack {named}" if (space.raw / named).exists() else hint,
         )
     kind = _kind_of(path, has_boxes=options.detections is not None or options.detector is not None)
     name = _short_name(path.resolve().stem) or "footage"
     key = hashlib.sha256(str(path.resolve()).encode("utf-8", "surrogateescape")).hexdigest()[:KEY_LENGTH]
     return Footage(kind, path, name, space.home / FOLDER / f"{name}-{key}")
+
+
+def refuse_without_videos(
+    footage: Footage, options: CropOptions, *, every: int | None, track: bool | None, fps: float | None
+) -> None:
+    """Refuses options for cutting persons out of videos where there are no videos.
+
+    Raises:
+        UsageError: one of them is given.
+    """
+    if footage.kind == "videos":
+        return
+    given: dict[str, object] = {
+        "--detections": options.detections, "--format": options.format, "--detector": options.detector,
+        "--detector-weights": options.weights, "--first-frame": options.first_frame, "--every": every,
+    }  # fmt: skip
+    if footage.kind == "images":
+        given |= {"--track" if track else "--no-track": track, "--fps": fps}
+    for option, value in given.items():
+        if value is not None:
+            what = "a pack, whose persons are cut out already" if footage.kind == "pack" else "a folder of images"
+            raise UsageError(f"{option} is for videos, and {footage.path} is {what}", hint=f"leave out {option}")
 
 
 def _kind_of(path: Path, *, has_boxes: bool) -> FootageKind:
@@ -122,7 +143,7 @@ def find_boxes(footage: Footage, options: CropOptions, progress: Progress) -> Cr
     raise DataError(
         f"{footage.path}: nothing says where persons are in it: no --detections, no --detector, and no "
         f"{footage.path.stem}.txt or gt/gt.txt next to it",
-        hint="--detector fasterrcnn finds them, or give boxes: --detections FILE --format mot",
+        hint="add --detector fasterrcnn",
     )
 
 

@@ -39,7 +39,7 @@ class FindJob:
         after_s, before_s: only crops from these times; None for no limit.
         limits: from which similarity it is the same person; None if no report says so.
         why_no_limits: then the reason, and the command that makes a report.
-        link: link the boxes of videos without any known person.
+        link: link boxes into tracklets; None does it in videos without any known person.
         top: how many tracklets of each video to list.
         page: the HTML page; None writes none.
         force: overwrite an existing page.
@@ -58,7 +58,7 @@ class FindJob:
     before_s: float | None = None
     limits: FindLimits | None = None
     why_no_limits: str = ""
-    link: bool = True
+    link: bool | None = None
     top: int = 20
     page: Path | None = None
     force: bool = False

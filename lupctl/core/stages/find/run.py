@@ -70,8 +70,10 @@ def find(job: FindJob, device: torch.device, progress: Progress) -> FindResult:
         if itself := int((kept & footage.is_query).sum()):
             progress.say(f"left out, because the pictures of the person are among the images themselves: {itself:,}")
         kept &= ~footage.is_query
-        link = functools.partial(_rate_for_links, job) if job.link else None
-        tracklets = group_tracklets(features.samples, footage.crops, kept=kept, link=link)
+        link = None if job.link is False else functools.partial(_rate_for_links, job)
+        tracklets = group_tracklets(
+            features.samples, footage.crops, kept=kept, link=link, numbered_too=job.link is True and not job.videos
+        )
         found = [(tracklet, tracklet_similarity(footage.cosine, tracklet)) for tracklet in tracklets]
     shown = _pick_best(found, job.top)
     result = _describe(job, person, footage, found, shown)
@@ -121,7 +123,7 @@ def _pick_times(job: FindJob, footage: _Footage) -> NDArray[np.bool_]:
         if not clock.rate:
             raise UsageError(
                 f"{job.source}: its frames per second are unknown, so --after and --before mean nothing",
-                hint="say them: --fps 25",
+                hint="add --fps 25",
             )
         times = (crops.frame[rows] - clock.first) / clock.rate
         kept[rows] &= times >= (job.after_s or 0.0)

@@ -22,6 +22,7 @@ from lupctl.cli.output import print_error, tracebacks_wanted
 from lupctl.cli.recipe import list_recipes, show_recipe
 from lupctl.cli.retrieval.dump import dump
 from lupctl.cli.retrieval.evaluate import evaluate
+from lupctl.cli.retrieval.find import find
 from lupctl.cli.retrieval.search import search
 from lupctl.cli.run import list_runs, remove_runs, show_run
 from lupctl.cli.train.finetune import finetune
@@ -54,6 +55,7 @@ run.command("show")(show_run)
 run.command("rm")(remove_runs)
 app.command("eval")(evaluate)
 app.command("search")(search)
+app.command("find")(find)
 recipe = typer.Typer(no_args_is_help=True, help="Recipes: what a training run does, down to the last constant.")
 app.add_typer(recipe, name="recipe")
 recipe.command("list")(list_recipes)

@@ -35,6 +35,7 @@ from lupctl.cli.train.options import (
     common_flags,
     join_names,
 )
+from lupctl.core.resolve.data.splits import say_tests
 from lupctl.core.resolve.training.finetuning import default_run, find_finetuning_packs, resolve, settle
 from lupctl.core.resolve.training.placement import find_machines, place
 from lupctl.core.system.command_line import recorded_command
@@ -138,6 +139,7 @@ def finetune(
     flags |= {"data.repeat": parse_repeat(repeat)}
     origin, resolved = resolve(space, recipe, flags, set_ or [], progress)
     progress.say(placement.line)
+    say_tests(space, packs, progress)
     job = FinetuneJob(
         recipe=resolved,
         packs=packs,

@@ -1,6 +1,6 @@
 """Packing datasets, one after another."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from shlex import join
 from typing import TYPE_CHECKING
@@ -12,6 +12,7 @@ from lupctl.core.resolve.data.layouts import Reading
 from lupctl.core.resolve.data.merged import build_merged_source, merge_target
 from lupctl.core.resolve.data.packs import report_raw
 from lupctl.core.resolve.data.sources import build_target_source, check_notice
+from lupctl.core.resolve.data.splits import offer_for_target, open_packed, split_source
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.workspace import Workspace, open_workspace
 
@@ -29,6 +30,8 @@ class PackOptions:
         merged: puts everything named into one unlabelled pack of this name.
         out: path of the pack, for a single one of them.
         reading: how raw data is read.
+        split: how labelled images are divided into train, query and gallery, as typed; None if not given.
+        split_seed: of what is drawn; None if not given.
         size: height and width every image is resized to.
         check: how images are checked; None if not given.
         max_bad: share of images that may be left out.
@@ -45,6 +48,8 @@ class PackOptions:
     merged: str | None = None
     out: Path | None = None
     reading: Reading = field(default_factory=Reading)
+    split: str | None = None
+    split_seed: int | None = None
     size: tuple[int, int] | None = None
     check: ImageCheck | None = None
     max_bad: float = MAX_BAD
@@ -79,6 +84,8 @@ def pack_datasets(space: Workspace, options: PackOptions, progress: Progress) ->
         UsageError: options that do not go together.
     """
     targets = find_what_to_pack(space, options, progress)
+    if options.merged is not None and options.split is not None:
+        raise UsageError("--split has no meaning with --merge, which leaves labels out", hint="leave --split out")
     if options.size and options.check == "header":
         raise UsageError("--check header: resizing decodes the images anyway", hint="leave --check or --size out")
     packed = Packed()
@@ -111,8 +118,11 @@ def _pack_target(space: Workspace, target: Target, options: PackOptions, packed:
     from lupctl.core.data.packing.filling import PackSettings
     from lupctl.core.stages.pack import pack, plan_pack, tidy_up
 
+    again = _again(space, target, options)
     if options.merged is None:
-        source = build_target_source(target, options.reading, progress=progress)
+        known = open_packed(target, options.split)
+        source = known or build_target_source(target, replace(options.reading, again=again), progress=progress)
+        source = split_source(source, target, options.split, options.split_seed, progress=progress)
     else:
         source = build_merged_source(space, options.names, options.merged, options.reading, progress=progress)
     plan = plan_pack(source, out=target.out, size=options.size, check=options.check or "header")
@@ -123,7 +133,9 @@ def _pack_target(space: Workspace, target: Target, options: PackOptions, packed:
             tidy_up(target.out)
         return
     if plan.state == "changed" and not options.force:
-        raise _changed(space, target, plan, options)
+        raise _changed(plan, again)
+    if options.merged is None:
+        offer_for_target(space, target, source, progress)
     check_notice(source, accepted=options.accept_terms, progress=progress)
     if options.dry_run:
         return
@@ -141,15 +153,18 @@ def _pack_target(space: Workspace, target: Target, options: PackOptions, packed:
     )
 
 
-def _changed(space: Workspace, target: Target, plan: "PackPlan", options: PackOptions) -> UsageError:
-    """The error for a pack that would be replaced; its hint is the same command with `--force`."""
+def _changed(plan: "PackPlan", again: str) -> UsageError:
+    return UsageError(
+        f"{plan.path}: is not up to date and would be overwritten: {plan.reason}", hint=f"{again} --force"
+    )
+
+
+def _again(space: Workspace, target: Target, options: PackOptions) -> str:
+    """The command that was typed, for one of its datasets alone."""
     typed = [word for word in options.command[3:] if word != "--dry-run"]
-    if options.merged is None and len(options.names) != 1:  # this one of several datasets
+    if options.merged is None and len(options.names) != 1:
         typed = [target.typed, *(word for word in typed if word not in options.names)]
-    elsewhere = open_workspace().home != space.home
     words = ["lupctl", "data", "pack", *(typed or [target.typed or target.dataset])]
     words += ["--out", str(options.out)] if options.out else []
-    words += ["--home", str(space.home)] if elsewhere else []
-    return UsageError(
-        f"{plan.path}: is not up to date and would be overwritten: {plan.reason}", hint=f"{join(words)} --force"
-    )
+    words += ["--home", str(space.home)] if open_workspace().home != space.home else []
+    return join(words)

@@ -184,7 +184,7 @@ def check_removable(space: Workspace, paths: Sequence[Path]) -> None:
 
 
 def foreign_files(path: Path) -> list[Path]:
-    """What is in a run's folder and not lupctl's; it stays. The folder behind a link stays with all in it."""
+    """What is in a run's folder and not lupctl's; it stays. What a link names stays as it is."""
     return [] if path.is_symlink() else sorted(file for file in path.iterdir() if not OWN.fullmatch(file.name))
 
 

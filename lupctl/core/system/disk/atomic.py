@@ -55,7 +55,7 @@ def _share(partial: Path) -> None:
     # A new file shows what umask and the folder give; asking for umask itself would change it for other threads.
     example = partial.with_name(f"{partial.name.removesuffix('.part')}.mode.part")
     try:
-        os.close(os.open(example, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
+        os.close(os.open(example, os.O_WRONLY | os.O_CREAT, 0o666))
         partial.chmod(stat.S_IMODE(example.stat().st_mode))
     finally:
         example.unlink(missing_ok=True)

@@ -66,8 +66,9 @@ def _verify_pack(path: "Path", options: VerifyOptions, progress: Progress) -> "V
     files = pack_files(path)
     verdict = verify_pack(path, progress=progress, deep=options.deep, fast=options.fast, workers=options.workers)
     if not options.fast:  # counts alone say nothing about the images
-        sound = verdict.num_errors == 0
-        note_verdict(path, files=files, sound=sound, deep=options.deep, fingerprint=verdict.fingerprint or "")
+        errors = {finding.what: finding.message for finding in verdict.findings if finding.severity == "error"}
+        fingerprint = verdict.fingerprint or ""
+        note_verdict(path, files=files, sound=not errors, deep=options.deep, fingerprint=fingerprint, errors=errors)
     return verdict
 
 

@@ -1,7 +1,7 @@
 """Evaluation: from features to a report."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,9 @@ from lupctl.core.errors import DataError, DeviceError
 from lupctl.core.formats.features.foreign import is_made_elsewhere
 from lupctl.core.ranking.reports.build.images import open_images
 from lupctl.core.ranking.reports.build.ranklists import rank_lists
-from lupctl.core.ranking.reports.build.single import build_report
+from lupctl.core.ranking.reports.build.single import build_report, has_ranking
+from lupctl.core.ranking.reports.build.training import report_training
+from lupctl.core.ranking.reports.build.warnings import warned
 from lupctl.core.ranking.reports.model.single import (
     Report,
     ReportExpansion,
@@ -27,6 +29,7 @@ from lupctl.core.ranking.reranking.rerank import RerankSettings
 from lupctl.core.ranking.retrieval.answerable import Counts, check_answerable
 from lupctl.core.ranking.retrieval.expansion import ExpansionSettings, expand_features
 from lupctl.core.ranking.retrieval.inputs import JoinedFeatures, read_joined, read_joined_head
+from lupctl.core.ranking.retrieval.lineage import Lineage, TestedPack
 from lupctl.core.ranking.retrieval.pooling import pool_queries, pool_samples
 from lupctl.core.ranking.retrieval.score import DetailSettings, Scored, check_directions, estimate_bytes, score
 from lupctl.core.ranking.retrieval.warnings import say_warnings, say_where_faiss_runs
@@ -51,6 +54,8 @@ class EvaluationJob:
         expansion: first replaces features by means over their nearest neighbours.
         wanted_fpr: false positive rate of the decision threshold; None for equal error rates.
         images: the pack or folder with the images, for the page.
+        tested: the packs that the features were made from.
+        lineage: what the network that made them was trained on.
         page: also writes report.html.
         force: overwrite an existing report.
         command: the command line, for the record.
@@ -66,6 +71,8 @@ class EvaluationJob:
     expansion: ExpansionSettings | None = None
     wanted_fpr: float | None = None
     images: Path | None = None
+    tested: tuple[TestedPack, ...] = ()
+    lineage: Lineage = field(default_factory=Lineage)
     page: bool = True
     force: bool = False
     command: tuple[str, ...] = ()
@@ -213,7 +220,7 @@ def _score(job: EvaluationJob, features: JoinedFeatures, devices: Sequence[torch
 
 
 def _report(job: EvaluationJob, features: JoinedFeatures, scored: Scored) -> Report:
-    return build_report(
+    report = build_report(
         scored,
         features.samples,
         features.record,
@@ -223,6 +230,8 @@ def _report(job: EvaluationJob, features: JoinedFeatures, scored: Scored) -> Rep
         fingerprints=_fingerprints(job.features, features.record),
         command=job.command,
     )
+    report = report.model_copy(update={"training": report_training(job.lineage.checkpoints)})
+    return warned(report, job.tested, job.lineage)
 
 
 def _page(
@@ -239,7 +248,7 @@ def _page(
         encoded = images(name)
         return None if encoded is None else embed_picture(encoded)
 
-    lists = rank_lists(features, scored.ranking, same_camera=job.same_camera, device=device, pictures=picture)
+    lists = rank_lists(features, scored, same_camera=job.same_camera, device=device, pictures=picture)
     return render_report(report, lists)
 
 
@@ -258,7 +267,7 @@ def check_replaceable(job: EvaluationJob) -> None:
     except DataError:
         check_absent(job.report, force=False)
         return
-    if not (_is_of(old, job) and (old.rerank is None or _has_ranking(old, job.rerank))):
+    if not (_is_of(old, job) and (old.rerank is None or has_ranking(old, job.rerank))):
         check_absent(job.report, force=False)
 
 
@@ -269,20 +278,12 @@ def current_report(job: EvaluationJob) -> Report | None:
     except DataError:
         return None
     is_current = old.details is not None and _is_of(old, job)
-    return old if is_current and (job.rerank is None or _has_ranking(old, job.rerank)) else None
+    return old if is_current and (job.rerank is None or has_ranking(old, job.rerank)) else None
 
 
 def _is_of(report: Report, job: EvaluationJob) -> bool:
     same_input = _of_features(report.fingerprints) == _of_features(_fingerprints(job.features, {}))
     return same_input and report.protocol == job.rules
-
-
-def _has_ranking(report: Report, rerank: RerankSettings | None) -> bool:
-    found = report.rerank
-    if found is None or rerank is None:
-        return False
-    wanted = (rerank.k1, rerank.k2, rerank.weight, rerank.base)
-    return (found.k1, found.k2, found.weight, found.base) == wanted and rerank.neighbours in (None, found.neighbours)
 
 
 def _fingerprints(paths: Sequence[Path], record: Mapping[str, Any]) -> dict[str, str]:

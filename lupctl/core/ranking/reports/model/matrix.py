@@ -14,20 +14,32 @@ from lupctl.core.ranking.reports.model.single import (
     ReportScores,
     lay_out,
 )
+from lupctl.core.ranking.reports.model.warnings import KINDS, LEAKS, ReportWarning, WarningKind
 from lupctl.core.system.disk.atomic import write_text
 
 CROSS_SCHEMA: Final = "lupctl.eval-all/1"
 
 
 class MatrixCell(Part):
-    """One network on one test set; `trained_on`: whether the network was trained on this dataset's training images."""
+    """One network on one test set.
+
+    `trained_on` is whether the network was fine-tuned on training images of this test set's pack, by comparing the
+    images, or the names of the datasets where a pack is not there. `warnings` are as in a report; test images or
+    persons that the network was trained on are among them.
+    """
 
     dataset: str
     trained_on: bool
     scores: ReportScores
     ci95: ReportInterval
     rerank: ReportRerank | None
+    warnings: list[ReportWarning]
     fingerprints: dict[str, str]
+
+    @property
+    def is_leak(self) -> bool:
+        """Whether test images or persons were trained on with their labels."""
+        return any(warning.kind in LEAKS for warning in self.warnings)
 
 
 class MatrixRun(Part):
@@ -52,6 +64,20 @@ class ScoreMatrix(Part):
     protocol: ReportProtocol
     datasets: list[MatrixSet]
     runs: list[MatrixRun]
+
+
+# Warnings about a network on a test set; the others are about the test set alone.
+OF_THE_PAIR: Final[tuple[WarningKind, ...]] = (*LEAKS, "pretraining", "not checked")
+
+
+def matrix_warnings(matrix: ScoreMatrix) -> list[tuple[str, ReportWarning]]:
+    """The warnings of all cells, each once, with the run that it is about; empty for those about a test set."""
+    unique: dict[tuple[str, ReportWarning], None] = {}
+    for run in matrix.runs:
+        for cell in run.cells:
+            for warning in cell.warnings:
+                unique[run.name if warning.kind in OF_THE_PAIR else "", warning] = None
+    return sorted(unique, key=lambda found: (KINDS.index(found[1].kind), found[0], found[1].text))
 
 
 def matrix_text(matrix: ScoreMatrix) -> str:

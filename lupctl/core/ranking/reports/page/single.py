@@ -11,9 +11,12 @@ from markupsafe import Markup
 from lupctl.core.choices import DISTRACTOR, JUNK
 from lupctl.core.formats.features.foreign import is_made_elsewhere
 from lupctl.core.ranking.reports.model.details import ReportDetails
-from lupctl.core.ranking.reports.model.single import Report, dataset_title
-from lupctl.core.ranking.reports.page.charts import draw_cmc, draw_distances, draw_roc
+from lupctl.core.ranking.reports.model.single import Report, report_title
+from lupctl.core.ranking.reports.model.training import ReportTraining
+from lupctl.core.ranking.reports.model.warnings import LEAKS
+from lupctl.core.ranking.reports.page.charts import draw_cmc, draw_distances, draw_roc, draw_training
 from lupctl.core.ranking.reports.page.ranklists import RankList
+from lupctl.core.ranking.reports.page.words import describe_training
 
 TEMPLATES = Path(__file__).parent / "templates"
 # A table with more rows makes a browser slow; report.json has them all.
@@ -35,12 +38,14 @@ def render_report(report: Report, lists: Sequence[RankList]) -> str:
         "report.html.j2",
         {
             "report": report,
-            "title": dataset_title(report),
+            "title": report_title(report),
+            "leaks": LEAKS,
+            "training": None if report.training is None else describe_training(report.training),
             "details": details,
             "network": _network(report.provenance.features),
             "protocol": _protocol(report),
             "first_row": "as dumped" if report.protocol.expansion is None else "expanded",
-            "charts": _charts(details),
+            "charts": {**_charts(details), **_training_chart(report.training)},
             "points": sorted(details.pairs.at_fpr.items(), key=lambda item: -float(item[0])),
             "lists": lists,
             "persons": _rows(details.persons.model_dump()),
@@ -90,6 +95,14 @@ def _charts(details: ReportDetails) -> dict[str, Markup]:
         "distances": draw_distances(details.pairs),
     }
     return {name: Markup(svg) for name, svg in drawn.items()}
+
+
+def _training_chart(training: ReportTraining | None) -> dict[str, Markup]:
+    if training is None or training.curve is None:
+        return {}
+    known = training.steps is not None and training.epochs
+    per_epoch = (training.steps or 0) / (training.epochs or 1) if known else None
+    return {"training": Markup(draw_training(training.curve, steps_per_epoch=per_epoch))}
 
 
 def _rows(columns: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -73,21 +73,24 @@ def _verify_pack(path: "Path", options: VerifyOptions, progress: Progress) -> "V
 
 
 def refuse_unsound(verdicts: "Sequence[Verdict]") -> None:
-    """Ends a command that found errors.
+    """Ends a command that found errors; what raw data and its pack have in common is said once.
 
     Raises:
         DataError: one of them has errors.
     """
-    raise_all([_unsound(verdict) for verdict in verdicts if verdict.num_errors])
+    paths: dict[tuple[str, str], list[str]] = {}
+    for verdict in verdicts:
+        if verdict.num_errors:
+            paths.setdefault(_first_error(verdict), []).append(str(verdict.path))
+    raise_all([DataError(f"{' and '.join(found)}: {text}", hint=hint) for (text, hint), found in paths.items()])
 
 
-def _unsound(verdict: "Verdict") -> DataError:
+def _first_error(verdict: "Verdict") -> tuple[str, str]:
+    """The message of the first error with examples, and what to do about it."""
     first = verdict.findings[0]
+    if first.what == "published":  # the table has the counts that differ
+        return first.message, "a subset or another version; pack it under its own name with --name"
     examples = f": {'; '.join(first.examples)}" if first.examples else ""
-    if first.what == "published":
-        hint = "a subset or another version; pack it under its own name with --name"
-    elif verdict.kind == "pack":
-        hint = "make it again: lupctl data pack --force"
-    else:
-        hint = "repair or remove these files"
-    return DataError(f"{verdict.path}: {first.message}{examples}", hint=hint)
+    if verdict.kind == "pack":
+        return f"{first.message}{examples}", "make it again: lupctl data pack --force"
+    return f"{first.message}{examples}", "repair or remove these files"

@@ -66,17 +66,19 @@ class ScoreMatrix(Part):
     runs: list[MatrixRun]
 
 
-# Warnings about a network on a test set; the others are about the test set alone.
+# Warnings about a network on a test set, and about a test set whose text does not name it.
 OF_THE_PAIR: Final[tuple[WarningKind, ...]] = (*LEAKS, "pretraining", "not checked")
+OF_THE_SET: Final[tuple[WarningKind, ...]] = ("queries", "reranking")
 
 
 def matrix_warnings(matrix: ScoreMatrix) -> list[tuple[str, ReportWarning]]:
-    """The warnings of all cells, each once, with the run that it is about; empty for those about a test set."""
+    """The warnings of all cells, each once, with the run or the test set it is about where its text does not say."""
     unique: dict[tuple[str, ReportWarning], None] = {}
     for run in matrix.runs:
         for cell in run.cells:
             for warning in cell.warnings:
-                unique[run.name if warning.kind in OF_THE_PAIR else "", warning] = None
+                about = run.name if warning.kind in OF_THE_PAIR else cell.dataset if warning.kind in OF_THE_SET else ""
+                unique[about, warning] = None
     return sorted(unique, key=lambda found: (KINDS.index(found[1].kind), found[0], found[1].text))
 
 

@@ -45,6 +45,6 @@ def _amount(training: ReportTraining) -> str:
 def _effort(training: ReportTraining) -> str:
     steps = "" if training.steps is None else count_things(training.steps, "step")
     took = "" if training.seconds is None else f"in {duration(training.seconds)}, without scoring and saving"
-    where = "" if training.device is None else f"on {training.device}"
+    where = "" if training.device is None else f"on {'the CPU' if training.device == 'cpu' else training.device}"
     words = " ".join(word for word in (steps, where, took) if word)
     return f" {words[0].upper()}{words[1:]}." if words else ""

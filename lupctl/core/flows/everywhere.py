@@ -65,7 +65,7 @@ def score_all(
     from dataclasses import replace
 
     from lupctl.core.ranking.reports.build.warnings import is_trained_on, warned
-    from lupctl.core.ranking.retrieval.lineage import TestedPack
+    from lupctl.core.ranking.retrieval.lineage import ScoredPack
     from lupctl.core.stages.dump.job import DumpJob
     from lupctl.core.stages.dump.run import dump
     from lupctl.core.stages.evaluate import compute_report, current_report
@@ -82,7 +82,7 @@ def score_all(
                 progress.say(f"features: {features} from {pack}")
                 job = DumpJob(checkpoint, pack, features, force=True, command=rules.command)
                 dump(job, devices[0], progress)
-            tested = TestedPack(dataset, pack)
+            tested = ScoredPack(dataset, pack)
             if is_trained_on(tested, lineage):
                 trained_on.add(dataset)
             scoring = replace(rules, features=(features,), out=None, tested=(tested,), lineage=lineage)

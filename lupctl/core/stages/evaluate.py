@@ -29,7 +29,7 @@ from lupctl.core.ranking.reranking.rerank import RerankSettings
 from lupctl.core.ranking.retrieval.answerable import Counts, check_answerable
 from lupctl.core.ranking.retrieval.expansion import ExpansionSettings, expand_features
 from lupctl.core.ranking.retrieval.inputs import JoinedFeatures, read_joined, read_joined_head
-from lupctl.core.ranking.retrieval.lineage import Lineage, TestedPack
+from lupctl.core.ranking.retrieval.lineage import Lineage, ScoredPack
 from lupctl.core.ranking.retrieval.pooling import pool_queries, pool_samples
 from lupctl.core.ranking.retrieval.score import DetailSettings, Scored, check_directions, estimate_bytes, score
 from lupctl.core.ranking.retrieval.warnings import say_warnings, say_where_faiss_runs
@@ -71,7 +71,7 @@ class EvaluationJob:
     expansion: ExpansionSettings | None = None
     wanted_fpr: float | None = None
     images: Path | None = None
-    tested: tuple[TestedPack, ...] = ()
+    tested: tuple[ScoredPack, ...] = ()
     lineage: Lineage = field(default_factory=Lineage)
     page: bool = True
     force: bool = False

@@ -6,7 +6,7 @@ from typing import Literal
 
 
 @dataclass(frozen=True)
-class TestedPack:
+class ScoredPack:
     """A pack whose queries and gallery are scored.
 
     Args:

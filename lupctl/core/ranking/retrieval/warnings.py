@@ -16,7 +16,7 @@ def describe_unanswered(counts: Counts) -> str:
     invalid = counts.queries - counts.valid
     if not invalid:
         return ""
-    has, show = ("has", "shows") if invalid == 1 else ("have", "show")
+    has, show = ("has" if invalid == 1 else "have"), ("shows" if counts.absent == 1 else "show")
     return (
         f"{invalid} of {counts.queries} queries {has} no right answer ({counts.absent} {show} a person absent from "
         f"the gallery): mAP, mINP and CMC are over the other {counts.valid}, mAP official counts them as 0"

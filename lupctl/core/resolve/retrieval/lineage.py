@@ -1,6 +1,7 @@
 """What some features were made from, found again in the workspace: the network, its starts, and all of their packs."""
 
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,7 @@ from lupctl.core.workspace import CHECKPOINT_NAME, RUN_NAME, Workspace, read_run
 
 if TYPE_CHECKING:
     from lupctl.core.formats.weights.header import CheckpointHeader
-    from lupctl.core.ranking.retrieval.lineage import Lineage, TestedPack, TrainedPack
+    from lupctl.core.ranking.retrieval.lineage import Lineage, ScoredPack, TrainedPack
 
 PACK_PARENT = "pack:"
 # Methods of pre-training that learn from the labels of a pack.
@@ -19,10 +20,10 @@ WITH_LABELS = ("pnl",)
 MOST_STARTS = 20
 
 
-def find_tested(space: Workspace, features: tuple[Path, ...]) -> "tuple[TestedPack, ...]":
+def find_tested(space: Workspace, features: tuple[Path, ...]) -> "tuple[ScoredPack, ...]":
     """The packs that some features were made from, by their fingerprints; none for features made elsewhere."""
     from lupctl.core.formats.features.foreign import read_any_head
-    from lupctl.core.ranking.retrieval.lineage import TestedPack
+    from lupctl.core.ranking.retrieval.lineage import ScoredPack
 
     found = {}
     for path in features:
@@ -30,7 +31,7 @@ def find_tested(space: Workspace, features: tuple[Path, ...]) -> "tuple[TestedPa
             if name.startswith(PACK_PARENT):
                 dataset = name.removeprefix(PACK_PARENT)
                 pack = _find_pack(space, dataset, str(fingerprint), near=path.parent)
-                found[name, fingerprint] = TestedPack(dataset, pack)
+                found[name, fingerprint] = ScoredPack(dataset, pack)
     return tuple(found.values())
 
 
@@ -111,14 +112,22 @@ def _find_pack(
 
 def _is_pack(path: Path, fingerprint: str, images: int | None) -> bool:
     from lupctl.core.formats.pack.keys import count_images
-    from lupctl.core.formats.pack.read import pack_files, pack_fingerprint
-    from lupctl.core.formats.pack.verdict import read_verdict
+    from lupctl.core.formats.pack.verdict import pack_files
 
     if images is not None and count_images(path) != images:
         return False
+    return _fingerprint(path, tuple(map(tuple, pack_files(path)))) == fingerprint
+
+
+@lru_cache(maxsize=64)
+def _fingerprint(path: Path, files: tuple[tuple[str | int, ...], ...]) -> str:
+    """The fingerprint of a pack with these files: that of its last check, else computed from its columns."""
+    from lupctl.core.formats.pack.read import pack_files, pack_fingerprint
+    from lupctl.core.formats.pack.verdict import read_verdict
+
     verdict = read_verdict(path)
     known = verdict.fingerprint if verdict is not None else ""
-    return (known or pack_fingerprint(pack_files(path))) == fingerprint
+    return known or pack_fingerprint(pack_files(path))
 
 
 def _find_start(space: Workspace, name: str, fingerprint: str, header: "CheckpointHeader") -> Path | None:

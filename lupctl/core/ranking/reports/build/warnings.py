@@ -1,6 +1,7 @@
 """The warnings of a report: what its scores were made from, as far as it is known here."""
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -8,23 +9,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lupctl.core.choices import ROLE_CODES, SYNTHETIC
-from lupctl.core.data.catalog.datasets import find_entry
+from lupctl.core.data.catalog.datasets import catalog_entry, find_entry
 from lupctl.core.data.checking.overlap import shared_rows
 from lupctl.core.errors import DataError
 from lupctl.core.formats.pack.keys import ImageKeys, read_keys
 from lupctl.core.formats.pack.read import Pack, open_pack, read_pack_record
-from lupctl.core.formats.pack.verdict import read_verdict
+from lupctl.core.formats.pack.verdict import pack_files, read_verdict
 from lupctl.core.ranking.reports.model.single import Report, ReportCounts
 from lupctl.core.ranking.reports.model.warnings import ReportWarning, WarningKind, sort_warnings
 from lupctl.core.ranking.retrieval.answerable import Counts
-from lupctl.core.ranking.retrieval.lineage import Lineage, TestedPack, TrainedPack
+from lupctl.core.ranking.retrieval.lineage import Lineage, ScoredPack, TrainedPack
 from lupctl.core.ranking.retrieval.warnings import describe_small_gallery, describe_unanswered
 from lupctl.core.system.examples import count_things
 
 TEST_ROLES = ("query", "gallery")
 
 
-def warned(report: Report, tested: Sequence[TestedPack], lineage: Lineage) -> Report:
+def warned(report: Report, tested: Sequence[ScoredPack], lineage: Lineage) -> Report:
     """The report with everything that has to be known before its scores are trusted or passed on, as it is now.
 
     A pack may have been verified, changed or moved since the report was made.
@@ -41,7 +42,7 @@ def warned(report: Report, tested: Sequence[TestedPack], lineage: Lineage) -> Re
     return report.model_copy(update={"warnings": sort_warnings(found)})
 
 
-def overlap_warnings(tested: Sequence[TestedPack], lineage: Lineage) -> list[ReportWarning]:
+def overlap_warnings(tested: Sequence[ScoredPack], lineage: Lineage) -> list[ReportWarning]:
     """Test images, and test persons, that the network was trained on; and what could not be checked."""
     found = [
         _warn("not checked", f"overlap of training and test images: not checked, {reason}")
@@ -61,7 +62,7 @@ def overlap_warnings(tested: Sequence[TestedPack], lineage: Lineage) -> list[Rep
     return sort_warnings(found)
 
 
-def is_trained_on(tested: TestedPack, lineage: Lineage) -> bool:
+def is_trained_on(tested: ScoredPack, lineage: Lineage) -> bool:
     """Whether the network was trained, with labels, on training images of the same pack as the test images.
 
     Images are compared where the packs are here, and the names of the datasets elsewhere.
@@ -151,7 +152,7 @@ def _query_counts(report: Report, wanted: int) -> list[tuple[int, int]]:
     return [] if report.protocol.name == "multi-query" else [(counts.queries, wanted)]
 
 
-def _verification(pack: TestedPack) -> Iterator[ReportWarning]:
+def _verification(pack: ScoredPack) -> Iterator[ReportWarning]:
     if pack.path is None or pack.dataset == SYNTHETIC:
         return
     verdict, name = read_verdict(pack.path), pack.path.name
@@ -165,7 +166,7 @@ def _verification(pack: TestedPack) -> Iterator[ReportWarning]:
             yield _warn("verification", f"{name} failed its verification: {'; '.join(errors) or f'see {check}'}")
 
 
-def _terms(report: Report, tested: Sequence[TestedPack], lineage: Lineage) -> Iterator[ReportWarning]:
+def _terms(report: Report, tested: Sequence[ScoredPack], lineage: Lineage) -> Iterator[ReportWarning]:
     terms: dict[str, str] = {}
     notices: dict[str, str] = {}
     notice = report.provenance.features.get("notice")
@@ -183,8 +184,8 @@ def _terms(report: Report, tested: Sequence[TestedPack], lineage: Lineage) -> It
     for dataset, text in terms.items():
         entry = find_entry(dataset)
         known = text or (entry.terms if entry is not None else "")
-        # A notice says what the terms of a withdrawn dataset are.
-        if known and dataset != SYNTHETIC and known != notices.get(dataset):
+        # A notice says what the terms of a withdrawn dataset are; drawn persons have none.
+        if known not in ("", notices.get(dataset), catalog_entry("synthetic").terms):
             yield _warn("terms", f"{dataset}: {known}")
     for dataset, text in notices.items():
         if text:
@@ -201,9 +202,15 @@ def _record_of(path: Path | None) -> dict[str, Any]:
 def _keys_of(path: Path) -> ImageKeys | None:
     """None for a pack that cannot be read: it is no longer here."""
     try:
-        return read_keys(path)
-    except DataError:
+        return _read_keys(path, tuple(map(tuple, pack_files(path))))
+    except (DataError, OSError):
         return None
+
+
+@lru_cache(maxsize=4)
+def _read_keys(path: Path, files: tuple[tuple[str | int, ...], ...]) -> ImageKeys:
+    """The keys of a pack with these files; several networks may have been trained on millions of the same images."""
+    return read_keys(path)
 
 
 def _shared(one: ImageKeys, roles: Sequence[str], other: ImageKeys, other_roles: Sequence[str]) -> Iterator[int]:

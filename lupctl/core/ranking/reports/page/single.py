@@ -45,7 +45,7 @@ def render_report(report: Report, lists: Sequence[RankList]) -> str:
             "network": _network(report.provenance.features),
             "protocol": _protocol(report),
             "first_row": "as dumped" if report.protocol.expansion is None else "expanded",
-            "charts": {**_charts(details), **_training_chart(report.training)},
+            "charts": _charts(details) | {"training": _training_chart(report.training)},
             "points": sorted(details.pairs.at_fpr.items(), key=lambda item: -float(item[0])),
             "lists": lists,
             "persons": _rows(details.persons.model_dump()),
@@ -88,7 +88,7 @@ def person_title(person: int) -> str:
     return {DISTRACTOR: "distractor", JUNK: "junk"}.get(person, f"person {person}")
 
 
-def _charts(details: ReportDetails) -> dict[str, Markup]:
+def _charts(details: ReportDetails) -> dict[str, Markup | None]:
     drawn = {
         "cmc": draw_cmc(details.curve),
         "roc": draw_roc(details.pairs),
@@ -97,12 +97,12 @@ def _charts(details: ReportDetails) -> dict[str, Markup]:
     return {name: Markup(svg) for name, svg in drawn.items()}
 
 
-def _training_chart(training: ReportTraining | None) -> dict[str, Markup]:
+def _training_chart(training: ReportTraining | None) -> Markup | None:
     if training is None or training.curve is None:
-        return {}
-    known = training.steps is not None and training.epochs
-    per_epoch = (training.steps or 0) / (training.epochs or 1) if known else None
-    return {"training": Markup(draw_training(training.curve, steps_per_epoch=per_epoch))}
+        return None
+    is_known = training.steps is not None and bool(training.epochs)
+    per_epoch = (training.steps or 0) / (training.epochs or 1) if is_known else None
+    return Markup(draw_training(training.curve, steps_per_epoch=per_epoch))
 
 
 def _rows(columns: Mapping[str, Any]) -> list[dict[str, Any]]:

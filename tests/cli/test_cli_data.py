@@ -314,7 +314,7 @@ def test_verify_of_damage_exits_with_3(lupctl: Shell, home: Path) -> None:
     assert ran.code == 3
     assert ran.json["sound"] is False
     assert ran.json["verdicts"][0]["findings"][0]["what"] == "unreadable"
-    assert "error: lup/packs/crops.h5: 1 images cannot be read: a/0.jpg" in ran.err
+    assert "error: lup/packs/crops.h5: 1 image cannot be read: a/0.jpg" in ran.err
     path.write_bytes(content[: len(content) // 2])
     ran = lupctl("data verify lup/packs/crops.h5")
     assert ran.code == 3

@@ -73,7 +73,7 @@ def _cells(row: dict[str, object]) -> list[object]:
 def show_summary(summary: "Summary") -> None:
     """Prints what is inside a pack."""
     by_role = [
-        (role, f"{count:,} images of {summary.persons_by_role[role]:,} persons" if role != "unlabelled" else count)
+        (role, _images_of(count, summary.persons_by_role[role]) if role != "unlabelled" else count)
         for role, count in summary.roles.items()
         if count
     ]
@@ -98,6 +98,10 @@ def show_summary(summary: "Summary") -> None:
         ("path", summary.path),
     ]
     print_table(summary.dataset, ["what", "value"], rows)
+
+
+def _images_of(images: int, persons: int) -> str:
+    return f"{count_things(images, 'image')} of {count_things(persons, 'person')}"
 
 
 def _origin(source: dict[str, object]) -> str:

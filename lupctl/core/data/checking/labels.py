@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from lupctl.core.choices import DISTRACTOR, JUNK, ROLE_CODES, Role
 from lupctl.core.data.catalog.datasets import CatalogEntry
 from lupctl.core.formats.pack.samples import Samples
-from lupctl.core.system.examples import NUM_EXAMPLES
+from lupctl.core.system.examples import NUM_EXAMPLES, count_things
 
 Severity = Literal["error", "warning", "note"]
 
@@ -116,18 +116,26 @@ def check_labels(samples: Samples) -> list[Finding]:
     counts = {role: int((samples.role == code).sum()) for role, code in ROLE_CODES.items()}
     leaked = sorted(_persons_in(samples, "train") & (_persons_in(samples, "query") | _persons_in(samples, "gallery")))
     if leaked:
+        persons = count_things(len(leaked), "person")
         findings.append(
             Finding(
                 "error",
                 "leaked-persons",
-                f"{len(leaked):,} persons are in train and also in query or gallery; scores would be too high",
+                f"{persons} in train and also in query or gallery; scores would be too high",
                 len(leaked),
                 [str(person) for person in leaked[:NUM_EXAMPLES]],
             )
         )
     nameless = (samples.role == ROLE_CODES["train"]) & (samples.person < 0)
     nameless |= (samples.role == ROLE_CODES["query"]) & (samples.person <= 0)
-    findings += _found(samples, nameless, "error", "unlabelled", "training or query images have no person")
+    findings += _found(
+        samples,
+        nameless,
+        "error",
+        "unlabelled",
+        "without a person",
+        thing=("training or query image", "training or query images"),
+    )
     if counts["query"] and not counts["gallery"]:
         findings.append(Finding("error", "no-gallery", "there are queries but no gallery to search", counts["query"]))
     elif counts["query"]:
@@ -147,16 +155,25 @@ def _check_queries(samples: Samples, num_queries: int) -> list[Finding]:
     for row in np.flatnonzero(samples.role == ROLE_CODES["query"]).tolist():
         unanswered[row] = not cameras.get(int(samples.person[row]), set()) - {int(samples.camera[row])}
     none_left = int(unanswered.sum()) == num_queries
-    message = "queries have no gallery image of their person from another camera"
-    return _found(samples, unanswered, "error" if none_left else "warning", "unanswered", message)
+    severity: Severity = "error" if none_left else "warning"
+    message = "without a gallery image of the same person from another camera"
+    return _found(samples, unanswered, severity, "unanswered", message, thing=("query", "queries"))
 
 
-def _found(samples: Samples, rows: NDArray[np.bool_], severity: Severity, what: str, message: str) -> list[Finding]:
+def _found(
+    samples: Samples,
+    rows: NDArray[np.bool_],
+    severity: Severity,
+    what: str,
+    message: str,
+    *,
+    thing: tuple[str, str],
+) -> list[Finding]:
     count = int(rows.sum())
     if count == 0:
         return []
     examples = [samples.name[row] for row in np.flatnonzero(rows)[:NUM_EXAMPLES].tolist()]
-    return [Finding(severity, what, f"{count:,} {message}", count, examples)]
+    return [Finding(severity, what, f"{count_things(count, *thing)} {message}", count, examples)]
 
 
 def _num_from(numbers: NDArray[np.int64] | NDArray[np.int16], least: int) -> int:

@@ -22,12 +22,12 @@ MOST_STARTS = 20
 
 def find_tested(space: Workspace, features: tuple[Path, ...]) -> "tuple[ScoredPack, ...]":
     """The packs that some features were made from, by their fingerprints; none for features made elsewhere."""
-    from lupctl.core.formats.features.foreign import read_any_head
+    from lupctl.core.formats.features.foreign import read_any_record
     from lupctl.core.ranking.retrieval.lineage import ScoredPack
 
     found = {}
     for path in features:
-        for name, fingerprint in (read_any_head(path).record.get("parents") or {}).items():
+        for name, fingerprint in (read_any_record(path).get("parents") or {}).items():
             if name.startswith(PACK_PARENT):
                 dataset = name.removeprefix(PACK_PARENT)
                 pack = _find_pack(space, dataset, str(fingerprint), near=path.parent)
@@ -37,11 +37,11 @@ def find_tested(space: Workspace, features: tuple[Path, ...]) -> "tuple[ScoredPa
 
 def find_lineage(space: Workspace, features: Path) -> "Lineage":
     """The lineage of the network that made some features."""
-    from lupctl.core.formats.features.foreign import read_any_head
+    from lupctl.core.formats.features.foreign import read_any_record
     from lupctl.core.ranking.retrieval.inputs import network_of
     from lupctl.core.ranking.retrieval.lineage import Lineage
 
-    wanted = network_of(read_any_head(features).record)
+    wanted = network_of(read_any_record(features))
     if wanted is None:
         return Lineage(unknown=("the features name no network",))
     beside = [features.parent / CHECKPOINT_NAME, *sorted(features.parent.glob("*.safetensors"))]

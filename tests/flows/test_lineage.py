@@ -126,6 +126,10 @@ def test_packs_and_networks_that_are_gone(lupctl: Shell, space: Workspace) -> No
     assert pack.path == space.packs / "renamed.h5", "a pack under another name is found by its fingerprint"
     (space.packs / "renamed.h5").unlink()
     assert find_tested(space, (features,))[0].path is None
+    (space.runs / "one" / "run.json").write_text("{")
+    (space.runs / "one" / "metrics.jsonl").write_text('{"step": 1, "loss": NaN, "lr": 1}\n{')
+    training = lupctl("eval --no-page lup/runs/one/labelled.features.h5 --device cpu --json --force").json["training"]
+    assert (training["run"], training["epochs"], training["device"], training["curve"]) == ("one", 2, None, None)
     moved = features.rename(Path("alone.features.h5"))
     shutil.rmtree(space.runs / "one")
     assert find_lineage(space, moved).unknown == ("the network's checkpoint is not here",)

@@ -84,6 +84,18 @@ def test_a_report_from_before_faiss_was_exact(tmp_path: Path) -> None:
         read_report(path)
 
 
+def test_a_report_from_before_warnings_does_not_say_that_there_are_none(tmp_path: Path) -> None:
+    path = tmp_path / "report.json"
+    payload = report_payload(make_report(warnings=[]))
+    assert payload["warnings"] == []
+    del payload["warnings"], payload["training"]
+    path.write_text(json.dumps(payload))
+    assert read_report(path).warnings is None
+    path.write_text(json.dumps({**payload, "warnings": [{"kind": "mood", "text": "bad"}]}))
+    with pytest.raises(FormatError, match=r"warnings.0.kind: Input should be 'overlap', "):
+        read_report(path)
+
+
 def test_a_score_that_is_not_a_number_is_never_written() -> None:
     with pytest.raises(ValidationError, match="finite number"):
         ReportScores(map=float("nan"), map_official=0, minp=0, cmc={})

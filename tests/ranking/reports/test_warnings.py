@@ -113,6 +113,8 @@ def test_what_cannot_be_checked_is_said(tmp_path: Path, tested: ScoredPack) -> N
     )
     nowhere = texts(overlap_warnings([ScoredPack("own", None)], gone))
     assert nowhere == [("not checked", "overlap of training and test images: not checked, the pack of own is not here")]
+    nothing = texts(overlap_warnings([], gone))
+    assert nothing == [("not checked", "overlap of training and test images: not checked, the features name no pack")]
     unknown = texts(overlap_warnings([tested], Lineage(unknown=("the features name no network",))))
     assert unknown == [
         ("not checked", "overlap of training and test images: not checked, the features name no network")

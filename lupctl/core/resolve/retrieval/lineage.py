@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from lupctl.core.errors import DataError
 from lupctl.core.resolve.checkpoints import WEIGHTLESS, find_checkpoint
@@ -63,7 +63,11 @@ def lineage_of(space: Workspace, checkpoint: Path) -> "Lineage":
     for _ in range(MOST_STARTS):
         if current is None:
             break
-        header = read_header(current)
+        try:
+            header = read_header(current)
+        except DataError as error:
+            unknown.append(f"the network's checkpoint cannot be read ({error.message})")
+            break
         checkpoints.append(current)
         if header.stage == "convert":
             unknown.append(f"{current.stem} was converted from another program's file, which does not list them")
@@ -99,8 +103,7 @@ def _find_pack(
     space: Workspace, dataset: str, fingerprint: str, *, near: Path, images: int | None = None
 ) -> Path | None:
     """The pack with a fingerprint: that of its name or of the run's own record first, then any of the workspace."""
-    facts: dict[str, Any] = read_run(near) if (near / RUN_NAME).is_file() else {}
-    own = Path(str(facts["pack"])) if facts.get("pack") else None
+    own = _own_pack(near)
     for path in dict.fromkeys([*([own] if own else []), space.pack_path(dataset), *space.pack_paths()]):
         try:
             if path.exists() and _is_pack(path, fingerprint, images):
@@ -108,6 +111,15 @@ def _find_pack(
         except DataError:
             continue  # damaged, and so not the one
     return None
+
+
+def _own_pack(run: Path) -> Path | None:
+    """The pack that a run's record names, if the folder is a run's."""
+    try:
+        named = read_run(run).get("pack") if (run / RUN_NAME).is_file() else None
+    except DataError:
+        return None
+    return Path(str(named)) if named else None
 
 
 def _is_pack(path: Path, fingerprint: str, images: int | None) -> bool:

@@ -1,5 +1,6 @@
 """The training section of a report, from the files of the run."""
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -28,8 +29,7 @@ def report_training(checkpoints: Sequence[Path]) -> ReportTraining | None:
         return None
     own, run = read_header(checkpoints[0]), checkpoints[0].parent
     is_run = checkpoints[0].name == CHECKPOINT_NAME
-    facts = read_run(run) if is_run and (run / RUN_NAME).is_file() else {}
-    rows = _metrics_of(run) if is_run else []
+    facts, rows = (_facts_of(run), _metrics_of(run)) if is_run else ({}, [])
     batch = _batch_of(own)
     return ReportTraining(
         run=checkpoint_title(checkpoints[0]),
@@ -66,15 +66,14 @@ def training_curve(rows: Sequence[Mapping[str, Any]]) -> ReportTrainingCurve | N
     Args:
         rows: of `metrics.jsonl`, in the order of their steps.
     """
-    losses = [row for row in rows if "loss" in row and "lr" in row]
+    losses = [row for row in rows if _has(row, "step", "loss", "lr")]
     if not losses:
         return None
     parts = [part for part in np.array_split(np.arange(len(losses)), min(MOST_POINTS, len(losses))) if len(part)]
     # With several packs, the scores of the first are the run's own.
-    names = {row.get("dataset") for row in rows if "map" in row}
-    first = next((row.get("dataset") for row in rows if "map" in row), None)
-    scored = [row for row in rows if "map" in row and (len(names) < 2 or row.get("dataset") == first)]
-    scored = scored or [row for row in rows if "probe_map" in row]
+    all_scored = [row for row in rows if _has(row, "step", "map")]
+    scored = [row for row in all_scored if row.get("dataset") == all_scored[0].get("dataset")]
+    scored = scored or [row for row in rows if _has(row, "step", "probe_map")]
     return ReportTrainingCurve(
         step=[int(losses[part[-1]]["step"]) for part in parts],
         loss=[float(np.mean([losses[at]["loss"] for at in part])) for part in parts],
@@ -84,18 +83,30 @@ def training_curve(rows: Sequence[Mapping[str, Any]]) -> ReportTrainingCurve | N
     )
 
 
+def _has(row: Mapping[str, Any], *names: str) -> bool:
+    return all(isinstance(row.get(name), int | float) and math.isfinite(row[name]) for name in names)
+
+
+# A checkpoint may be without the other files of its run, or with damaged ones: they only show how it came about.
+def _facts_of(run: Path) -> dict[str, Any]:
+    try:
+        return read_run(run) if (run / RUN_NAME).is_file() else {}
+    except DataError:
+        return {}
+
+
 def _metrics_of(run: Path) -> list[dict[str, Any]]:
     try:
         return read_metrics(run)
     except (DataError, ValueError):
-        return []  # a checkpoint may be without its metrics, which only show how it came about
+        return []
 
 
 def _seconds(rows: Sequence[Mapping[str, Any]], batch: int) -> int | None:
     """The time of all steps, from the throughput of each row."""
     total, before = 0.0, 0
     for row in rows:
-        if row.get("images_per_s"):
+        if _has(row, "step", "images_per_s") and row["images_per_s"] > 0:
             total += (row["step"] - before) * batch / row["images_per_s"]
             before = row["step"]
     return round(total) or None
@@ -119,7 +130,7 @@ def _describe_start(header: CheckpointHeader, starts: Sequence[Path]) -> str | N
     if header.stage == "pretrain" and name is None:
         return "scratch"
     if not starts:
-        return {"imagenet": "ImageNet weights"}.get(name or "", name)
+        return "ImageNet weights" if name == "imagenet" else name and checkpoint_title(Path(name))
     found = read_header(starts[0])
     how = [_text((found.recipe or {}).get("method")) or found.stage]
     if found.data:

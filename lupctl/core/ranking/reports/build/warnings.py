@@ -48,6 +48,10 @@ def overlap_warnings(tested: Sequence[ScoredPack], lineage: Lineage) -> list[Rep
         _warn("not checked", f"overlap of training and test images: not checked, {reason}")
         for reason in lineage.unknown
     ]
+    if lineage.trained and not tested:
+        found.append(
+            _warn("not checked", "overlap of training and test images: not checked, the features name no pack")
+        )
     for pack in tested:
         if pack.path is None:
             if lineage.trained:

@@ -82,7 +82,8 @@ def test_eval_says_that_it_was_pretrained_on_the_test_images(lupctl: Shell, spac
     again = lupctl("eval one --device cpu --force")
     lines = again.out.splitlines()
     assert lines[0].strip() == "one on labelled"
-    assert any(line.startswith("warning: labelled.h5 has not been verified as it is now") for line in lines)
+    assert f"warning: {text}" in lines, "one line each, however long"
+    assert "warning: labelled.h5 has not been verified as it is now: lupctl data verify labelled" in lines
     assert (space.runs / "one" / "report.html").read_text() == page.replace("eval one --device cpu --json", "eval one")
     lupctl("data verify labelled")
     assert set(warnings_of(lupctl("eval one --device cpu --json --force").json)) == {"pretraining"}

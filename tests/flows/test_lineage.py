@@ -125,6 +125,8 @@ def test_packs_and_networks_that_are_gone(lupctl: Shell, space: Workspace) -> No
     (space.packs / "labelled.h5").rename(space.packs / "renamed.h5")
     (pack,) = find_tested(space, (features,))
     assert pack.path == space.packs / "renamed.h5", "a pack under another name is found by its fingerprint"
+    assert lupctl("eval one --device cpu --force").code == 0
+    assert "data:image" in (space.runs / "one" / "report.html").read_text(), "and so are its images"
     (space.packs / "renamed.h5").unlink()
     assert find_tested(space, (features,))[0].path is None
     (space.runs / "one" / "run.json").write_text("{")

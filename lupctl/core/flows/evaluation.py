@@ -43,9 +43,13 @@ def take_features(
     from dataclasses import replace
 
     features = resolve_files(space, names, device, progress, command=rules.command)
-    pictures: Path | None = find_pictures(space, images, features[0]) if rules.page else None
-    job = replace(rules, features=features, images=pictures)
-    return replace(job, tested=find_tested(space, features), lineage=find_lineage(space, features[0]))
+    tested = find_tested(space, features)
+    pictures: Path | None = None
+    if rules.page:
+        own = next((pack.path for pack in tested if pack.path is not None), None)
+        pictures = own if images is None and own else find_pictures(space, images, features[0], progress)
+    lineage = find_lineage(space, features[0])
+    return replace(rules, features=features, images=pictures, tested=tested, lineage=lineage)
 
 
 def check_gates(report: "Report", *, min_map: float | None, min_rank1: float | None) -> None:

@@ -17,6 +17,7 @@ from lupctl.core.ranking.reports.model.warnings import LEAKS
 from lupctl.core.ranking.reports.page.charts import draw_cmc, draw_distances, draw_roc, draw_training
 from lupctl.core.ranking.reports.page.ranklists import RankList
 from lupctl.core.ranking.reports.page.words import describe_training
+from lupctl.core.system.examples import count_things
 
 TEMPLATES = Path(__file__).parent / "templates"
 # A table with more rows makes a browser slow; report.json has them all.
@@ -62,7 +63,9 @@ def render(template: str, values: Mapping[str, object]) -> str:
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, keep_trailing_newline=True
     )
-    environment.filters.update(percent=percent, basename=lambda name: PurePosixPath(name).name, person=person_title)
+    environment.filters.update(
+        percent=percent, basename=lambda name: PurePosixPath(name).name, person=person_title, things=count_things
+    )
     shared = {name: Markup((TEMPLATES / file).read_text("utf-8")) for name, file in SHARED.items()}
     return environment.get_template(template).render({**values, **shared})
 

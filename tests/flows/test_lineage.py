@@ -1,5 +1,6 @@
 """What a network was trained on, found again from its features: its own pack, its start's, and what is missing."""
 
+import re
 import shutil
 from pathlib import Path
 
@@ -108,6 +109,22 @@ def test_a_matrix_marks_a_pack_made_of_training_images(lupctl: Shell, space: Wor
     page = (space.home / "comparisons" / "all--one--pre.html").read_text()
     assert page.count('title="trained on images, or persons, that it is tested on">!<') == 1
     assert "one: 36 of 36 test images of leaky are" in page
+
+
+def test_a_comparison_warns_of_each_of_its_runs(lupctl: Shell, space: Workspace) -> None:
+    for name in ("one", "pre"):
+        assert lupctl(f"dump {name} labelled --device cpu --out {name}.features.h5").code == 0
+    ran = lupctl("eval --compare one.features.h5 pre.features.h5 --device cpu")
+    assert ran.code == 0, ran.err
+    for name in ("one", "pre"):
+        assert re.search(
+            rf"warning: {name}.features.h5: (\d+) of \1 test images of labelled are, byte for byte", ran.out
+        )
+    assert ran.out.count("labelled.h5 has not been verified") == 1
+    found = lupctl("eval --compare one.features.h5 pre.features.h5 --device cpu --json --force").json
+    assert [set(warnings_of(run)) for run in found["runs"]] == [{"pretraining", "verification"}] * 2
+    page = (space.home / "comparisons" / "one--pre.html").read_text()
+    assert page.index('<section class="warnings"') < page.index("<main")
 
 
 def test_packs_and_networks_that_are_gone(lupctl: Shell, space: Workspace) -> None:

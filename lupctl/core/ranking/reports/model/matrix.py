@@ -14,7 +14,7 @@ from lupctl.core.ranking.reports.model.single import (
     ReportScores,
     lay_out,
 )
-from lupctl.core.ranking.reports.model.warnings import KINDS, LEAKS, ReportWarning, WarningKind
+from lupctl.core.ranking.reports.model.warnings import LEAKS, ReportWarning, gather_warnings
 from lupctl.core.system.disk.atomic import write_text
 
 CROSS_SCHEMA: Final = "lupctl.eval-all/1"
@@ -66,20 +66,9 @@ class ScoreMatrix(Part):
     runs: list[MatrixRun]
 
 
-# Warnings about a network on a test set, and about a test set whose text does not name it.
-OF_THE_PAIR: Final[tuple[WarningKind, ...]] = (*LEAKS, "pretraining", "not checked")
-OF_THE_SET: Final[tuple[WarningKind, ...]] = ("queries", "reranking")
-
-
 def matrix_warnings(matrix: ScoreMatrix) -> list[tuple[str, ReportWarning]]:
-    """The warnings of all cells, each once, with the run or the test set it is about where its text does not say."""
-    unique: dict[tuple[str, ReportWarning], None] = {}
-    for run in matrix.runs:
-        for cell in run.cells:
-            for warning in cell.warnings:
-                about = run.name if warning.kind in OF_THE_PAIR else cell.dataset if warning.kind in OF_THE_SET else ""
-                unique[about, warning] = None
-    return sorted(unique, key=lambda found: (KINDS.index(found[1].kind), found[0], found[1].text))
+    """The warnings of all cells; see `gather_warnings`."""
+    return gather_warnings((run.name, cell.dataset, cell.warnings) for run in matrix.runs for cell in run.cells)
 
 
 def matrix_text(matrix: ScoreMatrix) -> str:

@@ -40,6 +40,7 @@ def render_report(report: Report, lists: Sequence[RankList]) -> str:
         {
             "report": report,
             "title": report_title(report),
+            "warnings": [("", warning) for warning in report.warnings or []],
             "leaks": LEAKS,
             "training": None if report.training is None else describe_training(report.training),
             "details": details,

@@ -64,6 +64,9 @@ def show_matrix(matrix: "ScoreMatrix", path: Path, *, json: bool) -> None:
         print("* trained on this dataset's training images")
     if any(cell.is_leak for cell in cells):
         print("! trained on images, or persons, that it is tested on: scores are too high")
+    for one in matrix.datasets:
+        if one.protocol != matrix.protocol.name:
+            print(f"{one.name}: protocol {one.protocol}, the others {matrix.protocol.name}")
     for name, warning in matrix_warnings(matrix):
         print(describe_warning(warning, run=name))
     for written in (path, path.with_suffix(".html")):

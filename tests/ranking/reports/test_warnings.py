@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from lupctl.core.choices import Role
+from lupctl.core.formats.pack.split import PackSplit
 from lupctl.core.formats.pack.verdict import note_verdict, pack_files
 from lupctl.core.formats.pack.write import write_pack
 from lupctl.core.formats.pack.write_shard import PackedImage
@@ -19,7 +20,7 @@ from lupctl.core.ranking.reports.model.single import (
     ReportRerank,
     ReportScores,
 )
-from lupctl.core.ranking.reports.model.warnings import ReportWarning
+from lupctl.core.ranking.reports.model.warnings import LEAKS, ReportWarning
 from lupctl.core.ranking.retrieval.lineage import Lineage, ScoredPack, TrainedPack
 from tests.tools.tiny_images import encode_tiny
 
@@ -103,6 +104,20 @@ def test_persons_of_the_same_dataset_are_compared(tmp_path: Path, tested: Scored
     assert text.startswith("1 of 2 test persons of own is also among its training persons: ")
     path = write(tmp_path / "else.h5", [("train", 11, 900)], dataset="else")
     assert overlap_warnings([tested], trained(path, "else")) == [], "numbers of another dataset mean other persons"
+
+
+def test_a_closed_set_is_said_and_is_no_leak(
+    tmp_path: Path, tested: ScoredPack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(tmp_path / "closed.h5", [("train", 11, 900), *TEST], dataset="own")
+    split = PackSplit(
+        kind="images", rule="images:0.5", seed=1, protocol="market1501", closed_set=True, images={}, persons={}
+    )
+    record = {"source": {"split": split.model_dump(mode="json")}}
+    monkeypatch.setattr("lupctl.core.ranking.reports.build.warnings._record_of", lambda pack: record)
+    [warning] = overlap_warnings([ScoredPack("own", path)], trained(path, "own"))
+    assert (warning.kind, warning.kind in LEAKS) == ("closed set", False)
+    assert warning.text.startswith("1 of 2 test persons of own is also among its training persons: ")
 
 
 def test_what_cannot_be_checked_is_said(tmp_path: Path, tested: ScoredPack) -> None:

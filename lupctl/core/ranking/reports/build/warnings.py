@@ -3,17 +3,18 @@
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lupctl.core.choices import ROLE_CODES, SYNTHETIC
+from lupctl.core.choices import ROLE_CODES, SYNTHETIC, Role
 from lupctl.core.data.catalog.datasets import catalog_entry, find_entry
 from lupctl.core.data.checking.overlap import shared_rows
 from lupctl.core.errors import DataError
 from lupctl.core.formats.pack.keys import ImageKeys, read_keys
 from lupctl.core.formats.pack.read import Pack, open_pack, read_pack_record
+from lupctl.core.formats.pack.split import packed_split
 from lupctl.core.formats.pack.verdict import pack_files, read_verdict
 from lupctl.core.ranking.reports.model.single import Report, ReportCounts
 from lupctl.core.ranking.reports.model.warnings import ReportWarning, WarningKind, sort_warnings
@@ -22,7 +23,7 @@ from lupctl.core.ranking.retrieval.lineage import Lineage, ScoredPack, TrainedPa
 from lupctl.core.ranking.retrieval.warnings import describe_small_gallery, describe_unanswered
 from lupctl.core.system.examples import count_things
 
-TEST_ROLES = ("query", "gallery")
+TEST_ROLES: Final[tuple[Role, ...]] = ("query", "gallery")
 
 
 def warned(report: Report, tested: Sequence[ScoredPack], lineage: Lineage) -> Report:
@@ -63,6 +64,7 @@ def overlap_warnings(tested: Sequence[ScoredPack], lineage: Lineage) -> list[Rep
             continue
         for trained in lineage.trained:
             found += _overlap(pack.dataset, keys, trained)
+            found += _persons(pack.dataset, keys, trained, is_closed=_is_closed(pack.path))
     return sort_warnings(found)
 
 
@@ -89,10 +91,9 @@ def _overlap(dataset: str, tested: ImageKeys, trained: TrainedPack) -> Iterator[
     if keys is None:
         yield _warn("not checked", f"overlap with {trained.dataset}: not checked, its pack is not here")
         return
-    seen = ("train",) if trained.stage == "finetune" else ("train", "unlabelled")
-    shared = sum(1 for _ in _shared(tested, TEST_ROLES, keys, seen))
+    shared = sum(1 for _ in _shared(tested, TEST_ROLES, keys, _seen_roles(trained)))
     total = len(_rows(tested, TEST_ROLES))
-    part = f", of which the run used {trained.subset}" if trained.subset else ""
+    part = _used_part(trained)
     if shared:
         are = "is" if shared == 1 else "are"
         what = f"{shared:,} of {count_things(total, 'test image')} of {dataset} {are}, byte for byte, among the"
@@ -102,19 +103,37 @@ def _overlap(dataset: str, tested: ImageKeys, trained: TrainedPack) -> Iterator[
         else:
             text = f"{what} images of {trained.dataset} that the network was pre-trained on without labels"
             yield _warn("pretraining", f"{text}{part}: some papers allow it, but say so")
-    if trained.is_labelled and trained.dataset == dataset:
-        yield from _persons(dataset, tested, keys, seen=seen, part=part)
 
 
-def _persons(
-    dataset: str, tested: ImageKeys, trained: ImageKeys, *, seen: Sequence[str], part: str
-) -> Iterator[ReportWarning]:
-    persons, known = _persons_of(tested, TEST_ROLES), _persons_of(trained, seen)
+def _persons(dataset: str, tested: ImageKeys, trained: TrainedPack, *, is_closed: bool) -> Iterator[ReportWarning]:
+    """Test persons who were trained on: in a closed set they are meant to be."""
+    keys = None if trained.path is None else _keys_of(trained.path)
+    if keys is None or not trained.is_labelled or trained.dataset != dataset:
+        return
+    persons, known = _persons_of(tested, TEST_ROLES), _persons_of(keys, _seen_roles(trained))
     both = len(np.intersect1d(persons, known))
     if both:
-        are = "is" if both == 1 else "are"
+        are, part = "is" if both == 1 else "are", _used_part(trained)
         text = f"{both:,} of {count_things(len(persons), 'test person')} of {dataset} {are} also among its training"
-        yield _warn("persons", f"{text} persons{part}: the scores say little about persons never seen before")
+        kind: WarningKind = "closed set" if is_closed else "persons"
+        yield _warn(kind, f"{text} persons{part}: the scores say little about persons never seen before")
+
+
+def _is_closed(pack: Path) -> bool:
+    """Whether a pack was split into a closed set on purpose."""
+    try:
+        split = packed_split(_record_of(pack))
+    except DataError:
+        return False
+    return split is not None and split.closed_set
+
+
+def _seen_roles(trained: TrainedPack) -> tuple[Role, ...]:
+    return ("train",) if trained.stage == "finetune" else ("train", "unlabelled")
+
+
+def _used_part(trained: TrainedPack) -> str:
+    return f", of which the run used {trained.subset}" if trained.subset else ""
 
 
 def _scoring(report: Report) -> Iterator[ReportWarning]:
@@ -217,7 +236,7 @@ def _read_keys(path: Path, files: tuple[tuple[str | int, ...], ...]) -> ImageKey
     return read_keys(path)
 
 
-def _shared(one: ImageKeys, roles: Sequence[str], other: ImageKeys, other_roles: Sequence[str]) -> Iterator[int]:
+def _shared(one: ImageKeys, roles: Sequence[Role], other: ImageKeys, other_roles: Sequence[Role]) -> Iterator[int]:
     return shared_rows(
         one.key,
         _rows(one, roles),
@@ -240,11 +259,11 @@ def _reader(path: Path) -> Callable[[int], bytes]:
     return read
 
 
-def _rows(keys: ImageKeys, roles: Sequence[str]) -> NDArray[np.int64]:
+def _rows(keys: ImageKeys, roles: Sequence[Role]) -> NDArray[np.int64]:
     return np.flatnonzero(np.isin(keys.role, [code for role, code in ROLE_CODES.items() if role in roles]))
 
 
-def _persons_of(keys: ImageKeys, roles: Sequence[str]) -> NDArray[np.int64]:
+def _persons_of(keys: ImageKeys, roles: Sequence[Role]) -> NDArray[np.int64]:
     """The persons of some images, without junk and distractors."""
     persons: NDArray[np.int64] = np.unique(keys.person[_rows(keys, roles)])
     return persons[persons > 0]

@@ -9,6 +9,7 @@ from lupctl.core.ranking.reports.model.details import Part
 WarningKind = Literal[
     "overlap",
     "persons",
+    "closed set",
     "pretraining",
     "not checked",
     "verification",
@@ -22,7 +23,7 @@ KINDS: Final[tuple[WarningKind, ...]] = get_args(WarningKind)
 # Test images, or persons, that were trained on with their labels.
 LEAKS: Final[tuple[WarningKind, ...]] = ("overlap", "persons")
 # Warnings about a network on a test set, and about a test set whose text does not name it.
-OF_THE_PAIR: Final[tuple[WarningKind, ...]] = (*LEAKS, "pretraining", "not checked")
+OF_THE_PAIR: Final[tuple[WarningKind, ...]] = (*LEAKS, "closed set", "pretraining", "not checked")
 OF_THE_SET: Final[tuple[WarningKind, ...]] = ("queries", "reranking")
 
 

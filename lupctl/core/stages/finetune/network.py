@@ -23,6 +23,7 @@ from lupctl.core.ranking.retrieval.quick import score_pack
 from lupctl.core.recipes.models import FinetuneRecipe
 from lupctl.core.stages.finetune.job import FinetuneJob, input_fingerprints, network_plan, scored_same_camera
 from lupctl.core.stages.finetune.persons import Person
+from lupctl.core.system.jobs.device import describe_devices
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.training.engine.runs import RunFolder
 from lupctl.core.training.nets.build import build_mgn, build_reid
@@ -162,7 +163,7 @@ def finish_run(
     )
     write_checkpoint(folder.checkpoint, network.state_dict(), header)
     facts: dict[str, Any] = {"command": "finetune", "arch": job.recipe.net.arch, "start": job.recipe.start}
-    facts["dataset"] = packs[0].dataset
+    facts |= {"dataset": packs[0].dataset, "device": describe_devices(job.placement)}
     if len(packs) > 1:
         facts["datasets"] = [pack.dataset for pack in packs]
     if data.subset:

@@ -3,14 +3,14 @@
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from lupctl.cli.output import print_json, print_table
+from lupctl.cli.output import print_json, print_path, print_table
 from lupctl.core.choices import ImageCheck
 from lupctl.core.resolve.data.datasets import Target
 
 if TYPE_CHECKING:
     from lupctl.core.data.checking.labels import Count
     from lupctl.core.formats.images.sizes import Sizes
-    from lupctl.core.stages.info import Summary
+    from lupctl.core.stages.info import Sheet, Summary
     from lupctl.core.stages.pack import PackPlan, PackResult
     from lupctl.core.stages.verify import Verdict
 
@@ -96,6 +96,15 @@ def show_summary(summary: "Summary") -> None:
         ("path", summary.path),
     ]
     print_table(summary.dataset, ["what", "value"], rows)
+
+
+def show_sheet(sheet: "Sheet") -> None:
+    """Prints where a contact sheet is, and what part of the pack it shows if that is not all of its persons."""
+    if sheet.persons_shown < sheet.persons:
+        print(
+            f"sheet: {sheet.persons_shown:,} of {sheet.persons:,} persons are shown, evenly spaced over their numbers"
+        )
+    print_path(sheet.path)
 
 
 def _origin(source: dict[str, object]) -> str:

@@ -97,6 +97,29 @@ class Workspace:
         return [path for _, path in sorted(found, reverse=True)]
 
 
+def find_home(missing: Path) -> Path | None:
+    """The workspace that was probably meant where there is none: one spelled alike, or the one we are in.
+
+    Args:
+        missing: the folder that is not there, or is not a workspace.
+    """
+    if _is_home(missing):
+        return None
+    if not missing.exists() and missing.parent.is_dir():
+        around = {path.name: path for path in missing.parent.iterdir() if _is_home(path)}
+        meant = nearest_name(missing.name, around)
+        if meant is not None:
+            return around[meant]
+    here = Path.cwd()
+    above = next((folder for folder in (here, *here.parents) if _is_home(folder)), None)
+    return None if above is None else Path(os.path.relpath(above))
+
+
+def _is_home(folder: Path) -> bool:
+    """Whether a folder looks like a workspace."""
+    return sum((folder / name).is_dir() for name in ("raw", "packs", "models", "runs")) > 1
+
+
 def open_workspace(home: Path | None = None) -> Workspace:
     """The workspace of a command: `home`, else `$LUPCTL_HOME`, else `./lup`."""
     if home is not None:

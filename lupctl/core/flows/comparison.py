@@ -75,7 +75,7 @@ def gather_reports(
         features = current_features(space, target, devices[0], progress, command=rules.command)
         twin = named.setdefault(features.resolve(), name)
         if twin != name:
-            raise UsageError(f"--compare: {twin} and {name} are the same run", hint="name it once")
+            raise UsageError(f"--compare: {twin} and {name} are the same run", hint=f"leave {name} out")
         job = replace(rules, features=(features,), out=None)
         report = current_report(job)
         if report is None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from lupctl.core.choices import nearest_name
 from lupctl.core.errors import DataError
 from lupctl.core.system.progress.lines import Progress
-from lupctl.core.workspace import CHECKPOINT_NAME, Workspace
+from lupctl.core.workspace import CHECKPOINT_NAME, RECIPE_NAME, Workspace, find_home
 
 if TYPE_CHECKING:
     from lupctl.core.formats.weights.header import CheckpointHeader
@@ -78,18 +78,31 @@ def find_checkpoint(space: Workspace, name: str, *, others: Sequence[str] = ()) 
             raise DataError(
                 f"{path}: a PyTorch file; a lupctl checkpoint was expected", hint=f"lupctl model convert {path}"
             )
+        if path.is_file() and path.suffix == ".h5":
+            raise DataError(
+                f"{path}: a pack or features; a run or a checkpoint was expected",
+                hint=_hint_for_pack(space, path, others),
+            )
         if path.is_file():
             return path
         if (path / CHECKPOINT_NAME).is_file():
             return path / CHECKPOINT_NAME
-        if path.is_dir() and (path / "recipe.toml").is_file():
+        if path.is_dir() and (path / RECIPE_NAME).is_file():
             raise DataError(
-                f"{path}: the run is not finished, it has no {CHECKPOINT_NAME}", hint="run its command again"
+                f"{path}: the run is not finished, it has no {CHECKPOINT_NAME}", hint=hint_to_finish(space, path)
             )
     raise DataError(
         f"no checkpoint {name!r}: neither a file, nor a run's folder, nor a run in {space.runs}",
         hint=_hint_for_missing(space, name, others),
     )
+
+
+def _hint_for_pack(space: Workspace, path: Path, others: Sequence[str]) -> str:
+    """The newest run, which is what should have been named, else how to do without or to make one."""
+    runs = [*space.finished_runs("finetune"), *space.finished_runs("pretrain")]
+    if runs:
+        return f"did you mean {runs[0].name}?"
+    return f"--from {others[-1]}" if others else f"make a run first: lupctl finetune {path} --from scratch"
 
 
 def published_path(space: Workspace, name: str) -> Path:
@@ -105,7 +118,7 @@ def _hint_for_missing(space: Workspace, name: str, others: Sequence[str]) -> str
         return f"lupctl model download {name} --accept-terms"
     runs = [run.name for run in [*space.finished_runs("finetune"), *space.finished_runs("pretrain")]]
     guess = nearest_name(name, [*others, *runs, *published])
-    return f"did you mean {guess}?" if guess else "lupctl pretrain or lupctl finetune makes one"
+    return f"did you mean {guess}?" if guess else hint_for_run(space)
 
 
 def pick_checkpoint(space: Workspace, name: str | None, progress: Progress) -> Path:
@@ -125,9 +138,45 @@ def newest_finetuning(space: Workspace, progress: Progress) -> Path:
     """
     runs = space.finished_runs("finetune")
     if not runs:
-        raise DataError(f"no finished fine-tuning run in {space.runs}", hint="make one: lupctl finetune market1501")
+        raise DataError(f"no finished fine-tuning run in {space.runs}", hint=hint_for_run(space))
     progress.say(f"run: {runs[0]} (the newest fine-tuning run)")
     return runs[0]
+
+
+def is_finished(run: Path) -> bool:
+    """Whether a run's folder has its checkpoint."""
+    return (run / CHECKPOINT_NAME).is_file()
+
+
+def hint_to_finish(space: Workspace, run: Path) -> str:
+    """The command that continues a run that was stopped."""
+    import tomllib
+
+    try:
+        recipe = tomllib.loads((run / RECIPE_NAME).read_text(encoding="utf-8"))
+        packs, stage = [str(name) for name in recipe["data"]["packs"]], recipe["stage"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return f"start it again: rm -r {run}"
+    if not packs or not all(space.pack_path(name).exists() for name in packs):
+        return "type the command that made it again"
+    data = " ".join(packs if stage == "finetune" else [f"--data {name}" for name in packs])
+    return f"lupctl {stage} {data} --recipe {run / RECIPE_NAME} --out {run}"
+
+
+def hint_for_run(space: Workspace) -> str:
+    """The workspace that was meant, else the command that makes a first run out of what this one holds."""
+    meant = find_home(space.home)
+    if meant is not None:
+        return f"--home {meant}"
+    stopped = sorted(path.parent for path in space.runs.glob(f"*/{RECIPE_NAME}") if not is_finished(path.parent))
+    if stopped:
+        return f"{stopped[0].name} was stopped; continue it: {hint_to_finish(space, stopped[0])}"
+    packs = space.pack_paths()
+    if packs:
+        return f"lupctl finetune {packs[0].stem} --from scratch"
+    if space.raw.is_dir() and any(space.raw.iterdir()):
+        return "lupctl data pack, then: lupctl finetune DATASET"
+    return "lupctl demo makes some; with data of your own: lupctl data pack FOLDER"
 
 
 def newest_run(space: Workspace, progress: Progress) -> Path:
@@ -141,4 +190,4 @@ def newest_run(space: Workspace, progress: Progress) -> Path:
         if runs:
             progress.say(f"run: {runs[0]} (the newest {command} run here)")
             return runs[0]
-    raise DataError(f"{space.runs}: no finished run", hint="lupctl finetune DATASET")
+    raise DataError(f"{space.runs}: no finished run", hint=hint_for_run(space))

@@ -95,5 +95,7 @@ def pick_protocol(
     if same_camera == "keep" and protocol == "market1501":
         return "same-camera-allowed"
     if same_camera is not None and (same_camera == "keep") != keeps:
-        raise UsageError(f"--same-camera {same_camera} contradicts --protocol {protocol}", hint="use one of the two")
+        raise UsageError(
+            f"--same-camera {same_camera} contradicts --protocol {protocol}", hint="leave --same-camera out"
+        )
     return protocol

@@ -1,17 +1,19 @@
-"""The runs and features files that the arguments of `eval` stand for."""
+"""The runs and features files that the arguments of `eval` and `search` stand for."""
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import get_args
+from typing import Literal, get_args
 
 from lupctl.core.choices import Dataset, nearest_name
 from lupctl.core.errors import DataError, UsageError
-from lupctl.core.resolve.checkpoints import newest_finetuning
-from lupctl.core.system.examples import name_some
+from lupctl.core.resolve.checkpoints import hint_for_run, newest_finetuning
 from lupctl.core.system.progress.lines import Progress
-from lupctl.core.workspace import RUN_NAME, Workspace, read_run
+from lupctl.core.workspace import CHECKPOINT_NAME, RECIPE_NAME, RUN_NAME, Workspace, read_run
 
 FEATURES_PATTERN = "*.features.h5"
+CHECKPOINT_SUFFIX = ".safetensors"
+# The commands that read features.
+Reader = Literal["eval", "search"]
 
 
 @dataclass(frozen=True)
@@ -27,41 +29,90 @@ class Target:
     features: Path | None
 
 
-def resolve_features(workspace: Workspace, target: str | None, *, progress: Progress) -> Target:
+def resolve_features(
+    workspace: Workspace, target: str | None, *, progress: Progress, command: Reader = "eval"
+) -> Target:
     """The features file that a command means; reports the run when none was named.
 
     Args:
         workspace: where runs are.
         target: a features file, a run's folder, a run's name, or None for the newest fine-tuning run.
         progress: reports the choice.
+        command: the one that was typed, for the hints.
 
     Raises:
-        DataError: nothing of that name, or no finished fine-tuning run.
+        DataError: nothing of that name, something else of that name, or no finished fine-tuning run.
         UsageError: the run holds features of several datasets.
     """
     if target is None:
-        return _target_of_run(newest_finetuning(workspace, progress))
+        return _target_of_run(newest_finetuning(workspace, progress), command)
     for path in (Path(target), workspace.runs / target):
         if path.is_file():
+            _refuse_other_files(workspace, path, command)
             return Target(run=None, features=path)
-        if path.is_dir():
-            return _target_of_run(path)
+        if _is_run(path):
+            return _target_of_run(path, command)
+    if Path(target).is_dir():
+        what = "a pack" if any(Path(target).glob("*.h5")) else "a folder"
+        name = Path(target).name
+        data = name if _same_path(Path(target), workspace.raw / name) else target
+        raise DataError(
+            f"{target}: {what}; a run or a features file was expected", hint=_hint_for_data(workspace, data, command)
+        )
+    if target in get_args(Dataset) or workspace.pack_path(target).exists():
+        raise DataError(
+            f"{target}: a dataset; a run or a features file was expected",
+            hint=_hint_for_data(workspace, target, command),
+        )
     raise DataError(
         f"{target}: neither a file, nor a folder, nor a run in {workspace.runs}",
         hint=_hint_for_missing(workspace, target),
     )
 
 
-def _hint_for_missing(workspace: Workspace, target: str) -> str:
-    if target in get_args(Dataset) or (workspace.packs / f"{target}.h5").exists():
-        return f"{target} is a dataset; eval scores the features of a run: lupctl eval RUN"
-    runs = [path.name for path in workspace.finished_runs("finetune")]
-    guess = nearest_name(target, runs)
-    if guess is not None:
-        return f"did you mean {guess}?"
-    return "lupctl eval without a name takes the newest fine-tuning run" + (
-        f"; runs here: {name_some(runs)}" if runs else ""
+def _is_run(path: Path) -> bool:
+    """Whether a folder is a run, finished or not, or has features."""
+    return path.is_dir() and (
+        any((path / name).is_file() for name in (CHECKPOINT_NAME, RUN_NAME, RECIPE_NAME))
+        or any(path.glob(FEATURES_PATTERN))
     )
+
+
+def _refuse_other_files(workspace: Workspace, path: Path, command: Reader) -> None:
+    """Refuses packs and checkpoints, which people name where features are expected."""
+    from lupctl.core.formats.record import read_kind
+
+    if path.suffix == CHECKPOINT_SUFFIX:
+        run = path.parent
+        hint = f"did you mean {run}?" if (run / RUN_NAME).is_file() else f"lupctl dump {path} PACK"
+        raise DataError(f"{path}: a checkpoint; a run or a features file was expected", hint=hint)
+    if read_kind(path) == "pack":
+        raise DataError(
+            f"{path}: a pack; a run or a features file was expected",
+            hint=_hint_for_data(workspace, str(path), command),
+        )
+
+
+def _hint_for_data(workspace: Workspace, named: str, command: Reader) -> str:
+    """The way from a dataset to its scores: the run that was trained on it, else features from a run, else a run."""
+    runs = [*workspace.finished_runs("finetune"), *workspace.finished_runs("pretrain")]
+    for run in runs:
+        facts = read_run(run)
+        if named == facts.get("dataset") or _same_path(Path(named), Path(str(facts.get("pack", "")))):
+            return f"lupctl eval {run.name}, trained on it" if command == "eval" else f"did you mean {run.name}?"
+    if runs:
+        return f"lupctl dump {runs[0].name} {named}"
+    return f"lupctl finetune {named}" if command == "eval" else f"first make a run: lupctl finetune {named}"
+
+
+def _same_path(path: Path, other: Path) -> bool:
+    return path.exists() and other.exists() and path.samefile(other)
+
+
+def _hint_for_missing(workspace: Workspace, target: str) -> str:
+    runs = [path.name for path in workspace.finished_runs("finetune")]
+    guess = nearest_name(target, runs) or (runs[0] if runs else None)
+    return f"did you mean {guess}?" if guess is not None else hint_for_run(workspace)
 
 
 def find_pictures(space: Workspace, named: str | None, features: Path) -> Path | None:
@@ -82,7 +133,7 @@ def find_pictures(space: Workspace, named: str | None, features: Path) -> Path |
     return None
 
 
-def _target_of_run(run: Path) -> Target:
+def _target_of_run(run: Path, command: Reader) -> Target:
     found = sorted(run.glob(FEATURES_PATTERN))
     if len(found) > 1 and (run / RUN_NAME).is_file():
         # Features of the run's own dataset are meant, even if `eval --all` has written others next to them.
@@ -91,6 +142,6 @@ def _target_of_run(run: Path) -> Target:
     if len(found) > 1:
         raise UsageError(
             f"{run}: holds features of {len(found)} datasets ({', '.join(path.name for path in found)})",
-            hint=f"name one: lupctl eval {found[0]}",
+            hint=f"name one: lupctl eval {found[0]}" if command == "eval" else f"did you mean {found[0]}?",
         )
     return Target(run=run, features=found[0] if found else None)

@@ -127,6 +127,8 @@ def _read_record(file: h5py.File, path: Path, kind: Kind, format_number: int, hi
         ) from error
     if not isinstance(record, dict) or record.get("kind") != kind:
         found = record.get("kind") if isinstance(record, dict) else type(record).__name__
+        if kind == "pack" and found == "features" and record.get("dataset"):
+            hint = f"did you mean {record['dataset']}?"
         raise FormatError(f"{path}: contains {found}; a {kind} file was expected", hint=hint)
     if record.get("format") != format_number:
         raise FormatError(

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 from lupctl.core.choices import nearest_name
 from lupctl.core.errors import DataError
+from lupctl.core.resolve.hints import hint_for_run, hint_to_finish, list_runs
 from lupctl.core.system.progress.lines import Progress
-from lupctl.core.workspace import CHECKPOINT_NAME, RECIPE_NAME, Workspace, find_home
+from lupctl.core.workspace import CHECKPOINT_NAME, RECIPE_NAME, Workspace
 
 if TYPE_CHECKING:
     from lupctl.core.formats.weights.header import CheckpointHeader
@@ -99,7 +100,7 @@ def find_checkpoint(space: Workspace, name: str, *, others: Sequence[str] = ()) 
 
 def _hint_for_pack(space: Workspace, path: Path, others: Sequence[str]) -> str:
     """The newest run, which is what should have been named, else how to do without or to make one."""
-    runs = [*space.finished_runs("finetune"), *space.finished_runs("pretrain")]
+    runs = list_runs(space)
     if runs:
         return f"did you mean {runs[0].name}?"
     return f"--from {others[-1]}" if others else f"make a run first: lupctl finetune {path} --from scratch"
@@ -116,8 +117,8 @@ def _hint_for_missing(space: Workspace, name: str, others: Sequence[str]) -> str
     published = [one.name for one in PUBLISHED]
     if name in published:
         return f"lupctl model download {name} --accept-terms"
-    runs = [run.name for run in [*space.finished_runs("finetune"), *space.finished_runs("pretrain")]]
-    guess = nearest_name(name, [*others, *runs, *published])
+    runs = [run.name for run in list_runs(space)]
+    guess = nearest_name(name, [*others, *runs, *published]) or (runs[0] if runs else None)
     return f"did you mean {guess}?" if guess else hint_for_run(space)
 
 
@@ -141,42 +142,6 @@ def newest_finetuning(space: Workspace, progress: Progress) -> Path:
         raise DataError(f"no finished fine-tuning run in {space.runs}", hint=hint_for_run(space))
     progress.say(f"run: {runs[0]} (the newest fine-tuning run)")
     return runs[0]
-
-
-def is_finished(run: Path) -> bool:
-    """Whether a run's folder has its checkpoint."""
-    return (run / CHECKPOINT_NAME).is_file()
-
-
-def hint_to_finish(space: Workspace, run: Path) -> str:
-    """The command that continues a run that was stopped."""
-    import tomllib
-
-    try:
-        recipe = tomllib.loads((run / RECIPE_NAME).read_text(encoding="utf-8"))
-        packs, stage = [str(name) for name in recipe["data"]["packs"]], recipe["stage"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return f"start it again: rm -r {run}"
-    if not packs or not all(space.pack_path(name).exists() for name in packs):
-        return "type the command that made it again"
-    data = " ".join(packs if stage == "finetune" else [f"--data {name}" for name in packs])
-    return f"lupctl {stage} {data} --recipe {run / RECIPE_NAME} --out {run}"
-
-
-def hint_for_run(space: Workspace) -> str:
-    """The workspace that was meant, else the command that makes a first run out of what this one holds."""
-    meant = find_home(space.home)
-    if meant is not None:
-        return f"--home {meant}"
-    stopped = sorted(path.parent for path in space.runs.glob(f"*/{RECIPE_NAME}") if not is_finished(path.parent))
-    if stopped:
-        return f"{stopped[0].name} was stopped; continue it: {hint_to_finish(space, stopped[0])}"
-    packs = space.pack_paths()
-    if packs:
-        return f"lupctl finetune {packs[0].stem} --from scratch"
-    if space.raw.is_dir() and any(space.raw.iterdir()):
-        return "lupctl data pack, then: lupctl finetune DATASET"
-    return "lupctl demo makes some; with data of your own: lupctl data pack FOLDER"
 
 
 def newest_run(space: Workspace, progress: Progress) -> Path:

@@ -6,7 +6,8 @@ from typing import Literal, get_args
 
 from lupctl.core.choices import Dataset, nearest_name
 from lupctl.core.errors import DataError, UsageError
-from lupctl.core.resolve.checkpoints import hint_for_run, newest_finetuning
+from lupctl.core.resolve.checkpoints import newest_finetuning
+from lupctl.core.resolve.hints import hint_for_data, hint_for_run, list_runs, same_path
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.workspace import CHECKPOINT_NAME, RECIPE_NAME, RUN_NAME, Workspace, read_run
 
@@ -52,17 +53,20 @@ def resolve_features(
             return Target(run=None, features=path)
         if _is_run(path):
             return _target_of_run(path, command)
+    runs = list_runs(workspace)
+    if runs and any(same_path(Path(target), folder) for folder in (workspace.home, workspace.runs)):
+        raise DataError(f"{target}: holds {len(runs):,} runs; one was expected", hint=f"did you mean {runs[0].name}?")
     if Path(target).is_dir():
         what = "a pack" if any(Path(target).glob("*.h5")) else "a folder"
         name = Path(target).name
-        data = name if _same_path(Path(target), workspace.raw / name) else target
+        data = name if same_path(Path(target), workspace.raw / name) else target
         raise DataError(
-            f"{target}: {what}; a run or a features file was expected", hint=_hint_for_data(workspace, data, command)
+            f"{target}: {what}; a run or a features file was expected", hint=hint_for_data(workspace, data, command)
         )
     if target in get_args(Dataset) or workspace.pack_path(target).exists():
         raise DataError(
             f"{target}: a dataset; a run or a features file was expected",
-            hint=_hint_for_data(workspace, target, command),
+            hint=hint_for_data(workspace, target, command),
         )
     raise DataError(
         f"{target}: neither a file, nor a folder, nor a run in {workspace.runs}",
@@ -79,34 +83,23 @@ def _is_run(path: Path) -> bool:
 
 
 def _refuse_other_files(workspace: Workspace, path: Path, command: Reader) -> None:
-    """Refuses packs and checkpoints, which people name where features are expected."""
+    """Refuses packs and the other files of a run, which people name where features are expected."""
     from lupctl.core.formats.record import read_kind
 
+    run = path.parent
+    if (run / RUN_NAME).is_file() and not path.match(FEATURES_PATTERN) and read_kind(path) is None:
+        raise DataError(f"{path}: a file of a run, but not its features", hint=f"did you mean {run}?")
     if path.suffix == CHECKPOINT_SUFFIX:
-        run = path.parent
-        hint = f"did you mean {run}?" if (run / RUN_NAME).is_file() else f"lupctl dump {path} PACK"
-        raise DataError(f"{path}: a checkpoint; a run or a features file was expected", hint=hint)
+        packs = workspace.pack_paths()
+        raise DataError(
+            f"{path}: a checkpoint; a run or a features file was expected",
+            hint=f"lupctl dump {path} {packs[0].stem if packs else 'FOLDER'}",
+        )
     if read_kind(path) == "pack":
         raise DataError(
             f"{path}: a pack; a run or a features file was expected",
-            hint=_hint_for_data(workspace, str(path), command),
+            hint=hint_for_data(workspace, str(path), command),
         )
-
-
-def _hint_for_data(workspace: Workspace, named: str, command: Reader) -> str:
-    """The way from a dataset to its scores: the run that was trained on it, else features from a run, else a run."""
-    runs = [*workspace.finished_runs("finetune"), *workspace.finished_runs("pretrain")]
-    for run in runs:
-        facts = read_run(run)
-        if named == facts.get("dataset") or _same_path(Path(named), Path(str(facts.get("pack", "")))):
-            return f"lupctl eval {run.name}, trained on it" if command == "eval" else f"did you mean {run.name}?"
-    if runs:
-        return f"lupctl dump {runs[0].name} {named}"
-    return f"lupctl finetune {named}" if command == "eval" else f"first make a run: lupctl finetune {named}"
-
-
-def _same_path(path: Path, other: Path) -> bool:
-    return path.exists() and other.exists() and path.samefile(other)
 
 
 def _hint_for_missing(workspace: Workspace, target: str) -> str:
@@ -122,7 +115,10 @@ def find_pictures(space: Workspace, named: str | None, features: Path) -> Path |
         DataError: the named one does not exist.
     """
     if named is not None:
-        return space.find_pack(named)
+        try:
+            return space.find_pack(named)
+        except DataError as error:
+            raise DataError(error.message, hint="leave --images out") from error
     from lupctl.core.formats.features.foreign import read_any_head
 
     dataset = str(read_any_head(features).record.get("dataset", ""))

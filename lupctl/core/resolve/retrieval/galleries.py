@@ -51,6 +51,8 @@ def _list_images(folder: Path) -> list[Path]:
 
 
 def _check_query(path: Path) -> Path:
+    if path.is_file() and path.suffix == ".h5":
+        raise DataError(f"{path}: a pack or features; an image was expected", hint=f"ls {path.parent}")
     if path.is_file():
         return path
     around = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []

@@ -87,12 +87,16 @@ CASES = [
     Case("finetune town --from town.h5 --dry-run", 3, "no checkpoint 'town.h5'", "did you mean fine?", 0),
     Case("finetune town --from lup/packs/town.h5 --dry-run", 3, "a pack or features; a run or a checkpoint",
          "did you mean fine?", 0),
+    Case("data info fine", 3, "fine: a run; a pack or a folder of images was expected", "did you mean town?"),
+    Case("finetune lup/runs/fine --from scratch --dry-run", 3, "a run; a pack or a folder", "did you mean town?"),
+    Case("dump town fine", 3, "no checkpoint 'town'", "did you mean fine?", 3),
     # Twice.
     Case("data info town --sheet there.png", 2, "there.png: exists already", "add --force, or name another --sheet"),
     Case("search fine q.jpg --sheet there.png", 2, "there.png: exists already", "add --force, or name another --sheet"),
     Case("dump fine town --out there.png", 2, "there.png: exists already", "add --force, or name another --out"),
     # The wrong place.
     Case("eval", 3, "no finished fine-tuning run in lup/runs", "--home ..", at="lup/raw"),
+    Case("data info town", 3, "no pack of 'town'", "--home ..", at="lup/runs"),
     Case("dump half", 3, "no checkpoint 'half'", "--home .", 0, at="lup"),
     Case("eval --home lupp", 3, "no finished fine-tuning run in lupp/runs", "--home lup"),
     # Interrupted, or gone.

@@ -121,7 +121,8 @@ def _replace_wrong_word(line: str, error: str, meant: str) -> str:
     alike = max(named, key=lambda word: (difflib.SequenceMatcher(None, word, meant).ratio(), len(word)))
     if len(named) > 1 and difflib.SequenceMatcher(None, alike, meant).ratio() < 0.5:
         alike = max(named, key=len)
-    return shlex.join([meant if word == alike else word for word in words])
+    at = max(index for index, word in enumerate(words) if word == alike)  # what is named twice was meant the first time
+    return shlex.join([*words[:at], meant, *words[at + 1 :]])
 
 
 def _up_to_the_explanation(text: str) -> str:

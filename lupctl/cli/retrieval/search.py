@@ -112,7 +112,7 @@ def search(
         checkpoint=gallery_checkpoint(space, gallery, start, progress),
         top=top,
         index=index,
-        images=find_pictures(space, images, gallery),
+        images=find_pictures(space, images, gallery, progress),
         sheet=sheet,
         force=force,
     )

@@ -43,7 +43,7 @@ def take_features(
 
     elsewhere = None if rules.out is None else rules.out if rules.out.is_dir() else rules.out.parent
     features = resolve_files(space, names, device, progress, command=rules.command, elsewhere=elsewhere)
-    pictures: Path | None = find_pictures(space, images, features[0]) if rules.page else None
+    pictures: Path | None = find_pictures(space, images, features[0], progress) if rules.page else None
     return replace(rules, features=features, images=pictures)
 
 

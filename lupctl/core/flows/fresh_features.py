@@ -88,7 +88,7 @@ def current_features(
     features = target.features
     if features is not None and is_current(features):
         return features
-    images = find_images(space, None, checkpoint)
+    images = find_images(space, None, checkpoint, progress)
     out = features or default_out(checkpoint, images)
     if elsewhere is not None and not is_writable(out):
         features = out = elsewhere / f"{checkpoint.parent.name}-{out.name}"

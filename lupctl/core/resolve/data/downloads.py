@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from lupctl.core.errors import DataError, LupError, UsageError
 from lupctl.core.resolve.data.datasets import Target
-from lupctl.core.resolve.data.sources import Reading, build_target_source
+from lupctl.core.resolve.data.layouts import Reading
+from lupctl.core.resolve.data.sources import build_target_source
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.workspace import Workspace
 

@@ -7,6 +7,7 @@ from typing import Literal, get_args
 from lupctl.core.choices import Dataset, nearest_name
 from lupctl.core.errors import DataError, UsageError
 from lupctl.core.resolve.checkpoints import newest_finetuning
+from lupctl.core.resolve.data.packs import pick_images
 from lupctl.core.resolve.hints import hint_for_data, hint_for_run, list_runs, same_path
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.workspace import CHECKPOINT_NAME, RECIPE_NAME, RUN_NAME, Workspace, read_run
@@ -108,7 +109,7 @@ def _hint_for_missing(workspace: Workspace, target: str) -> str:
     return f"did you mean {guess}?" if guess is not None else hint_for_run(workspace)
 
 
-def find_pictures(space: Workspace, named: str | None, features: Path) -> Path | None:
+def find_pictures(space: Workspace, named: str | None, features: Path, progress: Progress) -> Path | None:
     """The pack or folder with the images of some features: as named, else the workspace's pack of their dataset.
 
     Raises:
@@ -116,7 +117,7 @@ def find_pictures(space: Workspace, named: str | None, features: Path) -> Path |
     """
     if named is not None:
         try:
-            return space.find_pack(named)
+            return pick_images(space, named, progress)
         except DataError as error:
             raise DataError(error.message, hint="leave --images out") from error
     from lupctl.core.formats.features.foreign import read_any_head

@@ -106,6 +106,9 @@ CASES = [
     # The wrong options.
     Case(f"finetune town --from scratch --recipe bot --workers 0 --gpus 2 {TINY}", 5,
          "--gpus 2: this machine has 0 visible", "--gpus 0"),
+]  # fmt: skip
+# More of the same kinds.
+RARE = [
     Case("eval fine --k1 10", 2, "--k1 has no meaning without --rerank", "add --rerank"),
     Case("eval fine --alpha 2", 2, "--alpha has no meaning without", "add --aqe 5"),
     Case("eval fine --same-camera drop --protocol same-camera-allowed", 2, "contradicts", "leave --same-camera out"),
@@ -177,7 +180,9 @@ def take_away(lacks: tuple[str, ...]) -> None:
 
 
 @pytest.mark.parametrize(
-    "case", CASES, ids=lambda case: f"{case.line}{' without ' if case.lacks else ''}{','.join(case.lacks)}"
+    "case",
+    [*CASES, *(pytest.param(case, marks=pytest.mark.slow) for case in RARE)],
+    ids=lambda case: f"{case.line}{' without ' if case.lacks else ''}{','.join(case.lacks)}",
 )
 def test_a_mistake_is_one_line_and_a_hint_that_works(desk: Shell, case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     take_away(case.lacks)
@@ -191,3 +196,20 @@ def test_a_mistake_is_one_line_and_a_hint_that_works(desk: Shell, case: Case, mo
         assert followed.last is not None
         assert followed.last.code == 0, (followed.lines, followed.last.err)
         assert len(followed.lines) <= case.most + 1
+
+
+def test_what_is_typed_twice_is_no_mistake(desk: Shell) -> None:
+    """The second time says in one line that it is done, and changes nothing."""
+    tiny = f"finetune town --from scratch --recipe bot --gpus 0 --workers 0 --out mine {TINY} --set schedule.epochs=1"
+    for line, said in (
+        ("data pack town", "town: lup/packs/town.h5 is up to date"),
+        (tiny, "mine: already finished; --force trains again"),
+        ("eval fine --rerank", ""),
+        ("eval fine", "is there already, re-ranked too; shown as it is"),
+    ):
+        first = desk(line)
+        assert first.code == 0, first.err
+        before = {path: path.stat().st_mtime_ns for path in Path().rglob("*.*5") if path.is_file()}
+        again = desk(line)
+        assert (again.code, said in again.err) == (0, True), again.err
+        assert {path: path.stat().st_mtime_ns for path in before} == before

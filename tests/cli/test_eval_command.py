@@ -242,9 +242,7 @@ def test_nothing_to_evaluate_is_three(run_eval: Command) -> None:
     assert "nowhere: neither a file, nor a folder, nor a run" in outcome.err
     make_run(run_eval.home, "small-bot", age_s=1)
     assert "hint: did you mean small-bot?" in run_eval("small-bott").err
-    assert (
-        "hint: lupctl eval without a name takes the newest fine-tuning run; runs here: small-bot" in run_eval("xyz").err
-    )
+    assert "hint: lupctl eval small-bot, the newest run here" in run_eval("xyz").err
 
 
 def test_features_of_several_datasets_have_to_be_named(run_eval: Command) -> None:

@@ -71,7 +71,7 @@ def resolve_features(
         )
     raise DataError(
         f"{target}: neither a file, nor a folder, nor a run in {workspace.runs}",
-        hint=_hint_for_missing(workspace, target),
+        hint=_hint_for_missing(workspace, target, command),
     )
 
 
@@ -103,10 +103,12 @@ def _refuse_other_files(workspace: Workspace, path: Path, command: Reader) -> No
         )
 
 
-def _hint_for_missing(workspace: Workspace, target: str) -> str:
+def _hint_for_missing(workspace: Workspace, target: str, command: Reader) -> str:
     runs = [path.name for path in workspace.finished_runs("finetune")]
-    guess = nearest_name(target, runs) or (runs[0] if runs else None)
-    return f"did you mean {guess}?" if guess is not None else hint_for_run(workspace)
+    guess = nearest_name(target, runs)
+    if guess is None and runs and command == "eval":
+        return f"lupctl eval {runs[0]}, the newest run here"
+    return f"did you mean {guess or runs[0]}?" if runs else hint_for_run(workspace)
 
 
 def find_pictures(space: Workspace, named: str | None, features: Path, progress: Progress) -> Path | None:

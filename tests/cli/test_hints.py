@@ -22,7 +22,7 @@ BY_HAND = re.compile(
 )
 # What was expected in a file, which nothing at a prompt can change.
 FORMATS = re.compile(
-    r"expected|X|known|one line|lines such as|the header|an? |files|nothing|detections must|at most|otherwise"
+    r"expected|X|known|one line|lines such as|the (header|roles)|an? |files|nothing|detections must|at most|otherwise"
 )
 
 

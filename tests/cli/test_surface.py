@@ -319,7 +319,9 @@ def test_the_recipe_of_a_run_is_shown(lupctl: Shell, crowd: Path, tmp_path: Path
 def test_recipes_that_cannot_be_shown(lupctl: Shell, tmp_path: Path) -> None:
     ran = lupctl("recipe show luperson-mco")
     assert ran.code == 2
-    assert ran.err == ("error: no recipe 'luperson-mco'; did you mean 'luperson-moco'?\nhint: lupctl recipe list\n")
+    assert ran.err == (
+        "error: no recipe 'luperson-mco'; did you mean 'luperson-moco'?\nhint: lupctl recipe show luperson-moco\n"
+    )
     for text, message in (("seed = 1", "stage = None, expected"), ('stage = "x"', "stage = 'x', expected")):
         (tmp_path / "mine.toml").write_text(text)
         ran = lupctl("recipe show mine.toml")

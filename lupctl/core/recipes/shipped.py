@@ -71,7 +71,7 @@ def find_text(name: str, stage: str | None) -> tuple[str, str]:
     guess = nearest_name(name, [recipe.name for recipe in candidates])
     raise UsageError(
         f"no {stage + ' ' if stage else ''}recipe {name!r}" + (f"; did you mean {guess!r}?" if guess else ""),
-        hint="lupctl recipe list",
+        hint="lupctl recipe list" if guess is None else f"--recipe {guess}" if stage else f"lupctl recipe show {guess}",
     )
 
 

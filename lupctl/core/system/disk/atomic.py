@@ -105,6 +105,15 @@ def check_writable(path: Path) -> None:
         ) from error
 
 
+def is_writable(path: Path) -> bool:
+    """Whether a file can be written to its folder; makes the folder."""
+    try:
+        check_writable(path)
+    except DataError:
+        return False
+    return True
+
+
 def _system_error(error: Exception) -> int | None:
     """The system's error number; libraries written in Rust, such as safetensors, give it in their message."""
     if isinstance(error, OSError):
@@ -140,14 +149,21 @@ def write_text(path: Path, text: str, *, alone: bool = False) -> None:
         partial.write_text(text, encoding="utf-8")
 
 
-def check_absent(path: Path, *, force: bool) -> None:
+def check_absent(path: Path, *, force: bool, option: str = "--out") -> None:
     """Refuses to overwrite.
+
+    Args:
+        path: what would be written.
+        force: overwriting was requested.
+        option: the one that names another path, for the hint.
 
     Raises:
         UsageError: `path` exists and `force` is not set.
     """
     if path.exists() and not force:
-        raise UsageError(f"{path}: exists already and would be overwritten", hint="add --force, or name another --out")
+        raise UsageError(
+            f"{path}: exists already and would be overwritten", hint=f"add --force, or name another {option}"
+        )
 
 
 def file_fingerprint(path: Path, *, advance: Callable[[int], None] | None = None) -> str:

@@ -1,5 +1,6 @@
 """Time spent in each section of a step."""
 
+import statistics
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -54,3 +55,21 @@ class Stopwatch:
         else:
             self._open.append(name)
         self._since = now
+
+
+def time_calls(call: Callable[[], None], device: torch.device, *, budget_s: float) -> float:
+    """Median seconds of a call, after one that warms up.
+
+    Args:
+        call: what is measured.
+        device: waited for after each call.
+        budget_s: no further call begins once so much time has passed; at least one is measured.
+    """
+    started_at, measured = time.perf_counter(), list[float]()
+    while len(measured) < 2 or time.perf_counter() - started_at < budget_s:
+        began_at = time.perf_counter()
+        call()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        measured.append(time.perf_counter() - began_at)
+    return statistics.median(measured[1:])

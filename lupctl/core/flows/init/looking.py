@@ -1,0 +1,159 @@
+"""What is in a folder, a table, a pack, some videos, or a workspace."""
+
+import re
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lupctl.core.errors import CorruptImageError, DataError
+from lupctl.core.flows.init.model import Counts, Seen
+from lupctl.core.flows.init.videos import holds_videos, look_at_videos
+from lupctl.core.resolve.data.datasets import NAME_RULE, find_target, has_raw
+from lupctl.core.resolve.data.sources import Reading, build_target_source
+from lupctl.core.system.progress.lines import Progress
+from lupctl.core.workspace import Workspace
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from lupctl.core.formats.pack.samples import Samples
+
+# Images that are read to see how long one takes.
+READ_IMAGES = 32
+LAYOUT_TITLES = {
+    "market1501": "a benchmark in the layout of Market-1501",
+    "cuhk03-index": "CUHK03 with the index file of its new protocol",
+    "msmt17": "MSMT17 with its lists",
+    "luperson-nl": "crops named like LUPerson-NL's",
+    "lmdb": "an LMDB",
+    "csv": "a table of images",
+    "persons": "a folder for each person",
+    "images": "images without labels",
+}
+
+
+def look_at(space: Workspace, given: str, *, progress: Progress) -> Seen:
+    """What a path, or a name in the workspace, holds: a pack, raw data, a folder, a table, or videos.
+
+    Raises:
+        DataError: there is nothing of that name, or it cannot be read.
+    """
+    path = Path(given)
+    if path.suffix == ".h5" or ("/" not in given and space.pack_path(given).exists()):
+        return _look_at_pack(space.pack_path(given) if path.suffix != ".h5" else path)
+    root = space.raw / given if has_raw(space, given) and (space.raw / given).exists() else path
+    if holds_videos(root):
+        return look_at_videos(root, given, dataset=name_of(root))
+    dataset = None if has_raw(space, given) or not path.exists() else name_of(path)
+    target = find_target(space, given, dataset=dataset)
+    source = build_target_source(target, Reading(), progress=progress)
+    samples = source.list_images()
+    own = path.absolute()
+    named = dataset is not None and dataset != (own.stem if own.is_file() else own.name)
+    layout = str(source.facts.get("layout", ""))
+    return Seen(
+        kind="images",
+        dataset=target.dataset,
+        packing=("data", "pack", given, *(("--name", dataset) if named and dataset else ())),
+        title=f"{given}: {LAYOUT_TITLES.get(layout, layout or 'drawn persons')}",
+        counts=count_samples(samples),
+        labels=pick_labels(samples),
+        read_s=_time_reading(samples, source.read),
+    )
+
+
+def look_around(space: Workspace, *, progress: Progress) -> tuple[Seen, list[str]]:
+    """What a workspace holds: the dataset to begin with, one with labels where there is one, and the names of all.
+
+    Raises:
+        DataError: a dataset cannot be read.
+    """
+    from lupctl.core.resolve.data.datasets import raw_names
+
+    packed = [path.stem if path.suffix == ".h5" else path.name for path in space.pack_paths()]
+    names = list(dict.fromkeys([*packed, *raw_names(space)]))
+    first: Seen | None = None
+    for name in names:
+        try:
+            seen = look_at(space, name, progress=progress)
+        except DataError as error:
+            progress.say(f"{name}: left out; {error.message}")
+            continue
+        if seen.counts is not None and seen.counts.train_persons > 1:
+            return seen, names
+        first = first or seen
+    return first or Seen("nothing"), names
+
+
+def name_of(path: Path) -> str:
+    """A name that a dataset may have, after that of a folder or file.
+
+    >>> name_of(Path("/data/Büro West 2"))
+    'Büro-West-2'
+    """
+    own = path.absolute()
+    name = own.stem if own.is_file() else own.name
+    if NAME_RULE.fullmatch(name):
+        return name
+    return re.sub(r"[^\w.-]+", "-", name).strip("-.") or "images"
+
+
+def count_samples(samples: "Samples") -> Counts:
+    """How many images of each kind there are, and of whom."""
+    import numpy as np
+
+    from lupctl.core.choices import DISTRACTOR, JUNK, ROLE_CODES, UNKNOWN_CAMERA
+
+    known = samples.person > DISTRACTOR
+    train = (samples.role == ROLE_CODES["train"]) & (samples.person != JUNK)
+    both = np.unique(np.stack([samples.person, samples.camera])[:, known & (samples.camera != UNKNOWN_CAMERA)], axis=1)
+    _, cameras_of = np.unique(both[0], return_counts=True)
+    return Counts(
+        images=len(samples),
+        unlabelled=int((samples.role == ROLE_CODES["unlabelled"]).sum()),
+        train=int(train.sum()),
+        queries=int((samples.role == ROLE_CODES["query"]).sum()),
+        gallery=int((samples.role == ROLE_CODES["gallery"]).sum()),
+        persons=len(np.unique(samples.person[known])),
+        train_persons=len(np.unique(samples.person[train])),
+        cameras=len(np.unique(samples.camera[samples.camera != UNKNOWN_CAMERA])),
+        spanning=int((cameras_of > 1).sum()),
+    )
+
+
+def pick_labels(samples: "Samples") -> "NDArray[np.int64]":
+    """(N) the person of each image to train on."""
+    import numpy as np
+
+    from lupctl.core.choices import JUNK, ROLE_CODES
+
+    return np.asarray(samples.person[(samples.role == ROLE_CODES["train"]) & (samples.person != JUNK)], np.int64)
+
+
+def _look_at_pack(path: Path) -> Seen:
+    from lupctl.core.formats.pack.read import open_pack
+
+    pack = open_pack(path)
+    return Seen(
+        kind="pack",
+        dataset=pack.dataset,
+        title=f"{path}: a pack",
+        counts=count_samples(pack.samples),
+        labels=pick_labels(pack.samples),
+    )
+
+
+def _time_reading(samples: "Samples", read: Callable[[str], bytes]) -> float:
+    """Seconds that reading and decoding one image takes, from some of them; those that cannot be read are left out."""
+    from lupctl.core.formats.images.codec import decode_rgb
+
+    rows = range(0, len(samples), -(-len(samples) // READ_IMAGES))
+    started_at = time.perf_counter()
+    for row in rows:
+        try:
+            decode_rgb(read(samples.name[row]))
+        except (OSError, CorruptImageError):
+            continue
+    return (time.perf_counter() - started_at) / max(len(rows), 1)

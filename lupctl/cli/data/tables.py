@@ -90,6 +90,7 @@ def show_summary(summary: "Summary") -> None:
         ("left out when packed", summary.quarantined),
         ("check when packed", CHECKS[summary.check]),
         ("source", _origin(summary.source)),
+        *(("split", line) for line in summary.split),
         ("terms", summary.terms or "not known"),
         *((key, summary.source[key]) for key in ("notice", "version") if key in summary.source),
         ("fingerprint", summary.fingerprint),

@@ -47,6 +47,8 @@ def show_report(report: "Report", paths: Sequence[Path], *, json: bool) -> None:
 
 
 def _notes(report: "Report") -> list[str]:
+    from lupctl.core.formats.pack.split import describe_recorded_split
+
     counts, interval, protocol = report.counts, report.ci95, report.protocol
     queries = f"valid queries {counts.queries_valid:,} / {counts.queries:,}"
     gallery = f"gallery {counts.gallery:,} ({counts.distractors:,} distractors; {counts.junk:,} junk left out)"
@@ -61,6 +63,7 @@ def _notes(report: "Report") -> list[str]:
         *([] if report.details is None else _decisions(report.details.pairs)),
         f"protocol: {protocol.name}, same camera: {protocol.same_camera}, query: {protocol.query}",
         f"mAP: {protocol.map}; official: {protocol.map_official}",
+        *describe_recorded_split(report.provenance.features),
         *found,
         *origin,
         f"fingerprints: {digests}",

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from lupctl.core.choices import ROLE_CODES
 from lupctl.core.errors import DataError
 from lupctl.core.formats.pack.read import Pack, open_pack
+from lupctl.core.formats.pack.split import packed_same_camera
 from lupctl.core.formats.weights.plan import NetworkPlan, ProjectionHead, ResNetPlan
 from lupctl.core.ranking.retrieval.answerable import check_answerable
 from lupctl.core.recipes.models import PretrainRecipe
@@ -97,7 +98,8 @@ def plan_pretraining(job: PretrainJob) -> PretrainPlan:
     is_half = recipe.precision == "bf16" or (recipe.precision == "auto" and job.placement.kind == "cuda")
     memory = estimate_memory(recipe, student_plan(recipe), processes=processes, parts=parts, is_half=is_half)
     if job.probe is not None:
-        check_answerable(open_pack(job.probe).samples)
+        probed = open_pack(job.probe)
+        check_answerable(probed.samples, same_camera=packed_same_camera(probed.record))
     if job.tensorboard:
         check_tensorboard()
     if not job.packs:

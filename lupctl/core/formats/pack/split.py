@@ -1,0 +1,127 @@
+"""How the images of a pack were divided into train, query and gallery, as its record says."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from lupctl.core.choices import Protocol, Role, SameCamera, SplitKind
+from lupctl.core.errors import FormatError
+
+SPLIT_KEY: Final = "split"
+HINT: Final = "make the pack again: lupctl data pack --force"
+
+
+class PackSplit(BaseModel):
+    """A split of labelled images without roles of their own.
+
+    Args:
+        kind: what is divided: persons, the images of each person, cameras, or as a file says.
+        rule: as typed, persons:0.5; the path of a split file.
+        seed: of what was drawn; None if nothing was.
+        protocol: of an evaluation that names none: `same-camera-allowed` where nobody is seen by two cameras.
+        closed_set: the persons of the test are trained on, as is meant by `images` and `cameras`.
+        images: by role.
+        persons: by role, without distractors.
+        shared: persons who are in train and in the test.
+        no_query: tested persons who are not among the queries, for lack of a second camera or image.
+        distractors: images of person 0; in the gallery.
+        no_camera: images without a camera where others have one; they count as one camera.
+        left_out: images that a split file does not name.
+        digest: SHA-256 of a split file.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: SplitKind
+    rule: str
+    seed: int | None
+    protocol: Protocol
+    closed_set: bool
+    images: dict[Role, int]
+    persons: dict[Role, int]
+    shared: int = 0
+    no_query: int = 0
+    distractors: int = 0
+    no_camera: int = 0
+    left_out: int = 0
+    digest: str | None = None
+
+
+def read_split(facts: Mapping[str, Any]) -> PackSplit | None:
+    """The split among the facts of a source, or in the record of features; None if the images were not split.
+
+    Raises:
+        FormatError: it is not one that this lupctl knows.
+    """
+    found = facts.get(SPLIT_KEY)
+    if found is None:
+        return None
+    try:
+        return PackSplit.model_validate(found)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(key) for key in (SPLIT_KEY, *first["loc"]))
+        raise FormatError(f"the record's {where} is not that of a split ({first['msg']})", hint=HINT) from error
+
+
+def packed_split(record: Mapping[str, Any]) -> PackSplit | None:
+    """The split that a pack's record names.
+
+    Raises:
+        FormatError: it is not one that this lupctl knows.
+    """
+    source = record.get("source")
+    return read_split(source) if isinstance(source, Mapping) else None
+
+
+def packed_same_camera(record: Mapping[str, Any]) -> SameCamera:
+    """What an evaluation of a pack does with matches from the query's own camera unless it is asked for something else.
+
+    Raises:
+        FormatError: as `packed_split`.
+    """
+    split = packed_split(record)
+    return "keep" if split is not None and split.protocol == "same-camera-allowed" else "drop"
+
+
+def describe_split(split: PackSplit) -> list[str]:
+    """The split in a few lines: what each role has, and what a user may not expect."""
+    drawn = f", seed {split.seed}" if split.seed is not None else ""
+    persons, images = split.persons, split.images
+    counts = [
+        f"train {images['train']:,} images of {persons['train']:,} persons",
+        f"{images['query']:,} queries of {persons['query']:,} persons",
+        f"gallery {images['gallery']:,} images of {persons['gallery']:,} persons",
+    ]
+    remarks = [line for count, line in _remarks(split) if count]
+    return [f"split {split.rule}{drawn}: {', '.join(counts)}", *remarks]
+
+
+def _remarks(split: PackSplit) -> list[tuple[int | bool, str]]:
+    alone = "are seen by one camera alone" if split.protocol == "market1501" else "have one image alone"
+    reason = "have no query in it" if split.kind == "file" else f"{alone} there and are not searched for"
+    both = f"{split.shared:,} persons are in train and in the test"
+    one_camera = f"nobody is seen by two cameras, so matches from the query's own count: protocol {split.protocol}"
+    is_one_camera = split.protocol == "same-camera-allowed" and split.images["query"] > 0
+    unlabelled = split.images["unlabelled"]
+    return [
+        (split.no_query, f"{split.no_query:,} persons of the gallery {reason}"),
+        (is_one_camera, one_camera),
+        (split.shared if split.closed_set else 0, f"a closed set by its split: {both}"),
+        (0 if split.closed_set else split.shared, f"{both}; its scores will be too high"),
+        (split.distractors, f"{split.distractors:,} images of person 0 are distractors in the gallery"),
+        (unlabelled, f"{unlabelled:,} images without a person stay unlabelled"),
+        (split.no_camera, f"{split.no_camera:,} images have no camera; they count as one camera"),
+        (split.left_out, f"{split.left_out:,} images are not in {split.rule} and are left out"),
+    ]  # fmt: skip
+
+
+def describe_recorded_split(facts: Mapping[str, Any]) -> list[str]:
+    """The same for what a record says; nothing where the images were not split.
+
+    Raises:
+        FormatError: as `read_split`.
+    """
+    split = read_split(facts)
+    return [] if split is None else describe_split(split)

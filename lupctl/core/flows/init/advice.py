@@ -1,19 +1,23 @@
 """The commands from what is there to scores, or to answers."""
 
 import importlib.util
+from dataclasses import replace
 from pathlib import Path
 
 from lupctl.core.flows.init.looking import look_around, look_at
 from lupctl.core.flows.init.machine import choose_finetuning, choose_pretraining, find_machine
-from lupctl.core.flows.init.model import Advice, Counts, Machine, Seen, Step, join_home
+from lupctl.core.flows.init.model import Advice, Counts, HeldOut, Machine, Seen, Step
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.workspace import Workspace
 
 # Starting Python with torch, opening files, and writing a page: what every command of evaluation takes.
 START_S = 6.0
 DEMO_S = 240.0
-# Persons that are left to test with, of which a split takes half.
-FEWEST_TO_SPLIT = 4
+DEMO = ("demo",)  # it has a workspace of its own
+NO_TEST = (
+    "a test: four persons with two images each, or two with three, can be divided with data pack --split; the network "
+    "is trained and not scored"
+)
 QUERY = "a query: a picture of the person you look for"
 
 
@@ -35,19 +39,21 @@ def advise(space: Workspace, given: str | None, *, home: Path | None, progress: 
         others = [name for name in names if name != seen.dataset]
     else:
         seen = look_at(space, given, progress=progress)
-    found = _start(machine, space) if seen.kind == "nothing" else _plan(machine, seen)
-    steps = tuple(Step(join_home(step.words, home), step.about, step.seconds) for step in found.steps)
+    advice = _start(machine, space) if seen.kind == "nothing" else _plan(space, machine, seen)
     if others:
         listed = ", ".join(others[:5]) + (", ..." if len(others) > 5 else "")
-        found_later = (*found.later, f"also here: {listed}: lupctl init {others[0]}")
-        return Advice(seen, machine, steps, found_later, found.missing)
-    return Advice(seen, machine, steps, found.later, found.missing)
+        advice = replace(advice, later=(*advice.later, f"also here: {listed}: lupctl init {others[0]}"))
+    if home is None:
+        return advice
+    named = ("--home", str(home))
+    steps = tuple(step if step.words == DEMO else replace(step, words=(*step.words, *named)) for step in advice.steps)
+    return replace(advice, steps=steps)
 
 
 def _start(machine: Machine, space: Workspace) -> Advice:
     """Where there is nothing yet."""
     steps = (
-        Step(("demo",), "the whole flow on drawn persons, in a folder of its own", DEMO_S),
+        Step(DEMO, "the whole flow on drawn persons, in a folder of its own", DEMO_S),
         Step(("data", "list"), "the datasets of the field, their terms, and how each is got", 2.0),
     )
     raw = space.raw / "market1501"
@@ -60,43 +66,58 @@ def _start(machine: Machine, space: Workspace) -> Advice:
     return Advice(Seen("nothing", title=f"nothing is in {space.home} yet"), machine, steps, later)
 
 
-def _plan(machine: Machine, seen: Seen) -> Advice:
+def _plan(space: Workspace, machine: Machine, seen: Seen) -> Advice:
     """The commands for images or videos."""
     counts = seen.counts
     if counts is None:
         return _plan_detection(machine, seen)
     if counts.train_persons > 1 and seen.labels is not None:
         return _plan_scores(machine, seen, counts)
-    return _plan_unlabelled(machine, seen, counts)
+    return _plan_unlabelled(space, machine, seen, counts)
 
 
 def _plan_scores(machine: Machine, seen: Seen, counts: Counts) -> Advice:
     """Labelled images: train, and score where there is something to test with, or a part can be set aside for it."""
-    import numpy as np
-
     assert seen.labels is not None
-    labels, packing, missing = seen.labels, seen.packing, list(seen.missing)
+    labels, packing, tested, missing = seen.labels, seen.packing, counts.queries + counts.gallery, list(seen.missing)
     about = f"all {counts.images:,} images into one file"
-    has_test = counts.queries > 0
-    if not has_test and packing[:2] == ("data", "pack") and counts.spanning >= FEWEST_TO_SPLIT:
-        packing, has_test = (*packing, "--split", "persons:0.5"), True
-        persons = np.unique(labels)
-        labels = labels[np.isin(labels, persons[: len(persons) // 2])]
-        about += ", half of the persons to train on, the others to test"
-    elif not has_test:
-        missing.append(_why_no_scores(counts))
+    if not counts.queries and seen.held_out is not None:
+        split = seen.held_out
+        labels, packing, tested = split.labels, (*packing, "--split", split.rule), split.images
+        about += f"; {describe_split(split)}"
+        missing += _weak_points(split, counts)
+    elif not counts.queries and seen.kind != "videos":
+        missing.append(NO_TEST)
     training = choose_finetuning(machine, labels, pretrained=False)
-    tested = counts.queries + counts.gallery if counts.queries else counts.images - len(labels)
     test_s = START_S + tested * training.image_s
-    train_s = None if training.seconds is None else START_S + training.seconds + (test_s if has_test else 0.0)
     steps = _pack_steps(machine, seen, packing, about)
-    steps.append(Step(("finetune", seen.dataset, *training.words), f"train: {training.about}", train_s))
-    if has_test:
+    words = ("finetune", seen.dataset, *training.words)
+    steps.append(Step(words, f"train: {training.about}", START_S + training.seconds + (test_s if tested else 0.0)))
+    if tested:
         steps.append(Step(("eval", "--rerank"), "mAP and rank-1, plain and re-ranked, as a table and a page", test_s))
-    return Advice(seen, machine, tuple(steps), _later(seen), (*missing, QUERY))
+    later = (f"with a picture of a person: lupctl find PERSON.jpg --in {seen.dataset}",)
+    return Advice(seen, machine, tuple(steps), later, (*missing, QUERY))
 
 
-def _plan_unlabelled(machine: Machine, seen: Seen, counts: Counts) -> Advice:
+def describe_split(split: HeldOut) -> str:
+    """Who is trained on and who is tested, in words."""
+    if split.is_closed:
+        return f"half of each person's to train on, the others to test with {split.queries:,} queries"
+    return f"half of the persons to train on, the others to test with {split.queries:,} queries"
+
+
+def _weak_points(split: HeldOut, counts: Counts) -> list[str]:
+    """What scores after this split do not say."""
+    found = []
+    if split.is_closed:
+        found.append("persons: too few to test with others than those trained on; scores of known persons are higher")
+    if split.same_camera:
+        there = {0: "not known", 1: "one"}.get(counts.cameras, "nobody is seen by two")
+        found.append(f"cameras: {there}; so matches from the query's own camera count, and scores are much higher")
+    return found
+
+
+def _plan_unlabelled(space: Workspace, machine: Machine, seen: Seen, counts: Counts) -> Advice:
     """Images of nobody in particular: learn from them without labels, and search."""
     missing = list(seen.missing)
     if counts.train_persons == 1 or counts.persons == 1:
@@ -112,12 +133,12 @@ def _plan_unlabelled(machine: Machine, seen: Seen, counts: Counts) -> Advice:
                        "need none: lupctl model list")  # fmt: skip
         return Advice(seen, machine, tuple(steps), (), tuple(missing))
     run = f"pretrain-moco-{'r50' if 'r50' in training.words else 'r18'}-{seen.dataset}"
-    seconds = None if training.seconds is None else START_S + training.seconds
     words = ("pretrain", "--data", seen.dataset, *training.words)
-    steps.append(Step(words, f"learn without labels: {training.about}", seconds))
+    steps.append(Step(words, f"learn without labels: {training.about}", START_S + training.seconds))
     dump_s = START_S + counts.images * training.image_s
     steps.append(Step(("dump", run, seen.dataset), "a feature for each image, to search in", dump_s))
-    return Advice(seen, machine, tuple(steps), _later(seen), (*missing, QUERY))
+    later = f"with a picture of a person: lupctl search {space.runs / run / seen.dataset}.features.h5 PERSON.jpg"
+    return Advice(seen, machine, tuple(steps), (later,), (*missing, QUERY))
 
 
 def _plan_detection(machine: Machine, seen: Seen) -> Advice:
@@ -139,15 +160,3 @@ def _pack_steps(machine: Machine, seen: Seen, packing: tuple[str, ...], about: s
         about = f"cut {seen.counts.images:,} crops of persons out of the frames"
     cores = 1 if seen.kind == "videos" else machine.cores
     return [Step(packing, about, START_S / 2 + seen.counts.images * seen.read_s / cores)]
-
-
-def _why_no_scores(counts: Counts) -> str:
-    """What a test needs, and is not there."""
-    if counts.cameras < 2:
-        there = "one camera" if counts.cameras else "cameras are not known"
-        return f"cameras: {there}, and a query is answered by images from another one; the network is trained unscored"
-    return f"persons seen by two cameras: {counts.spanning}, and a test needs {FEWEST_TO_SPLIT}; trained unscored"
-
-
-def _later(seen: Seen) -> tuple[str, ...]:
-    return (f"with a picture of a person: lupctl find PERSON.jpg --in {seen.dataset}",)

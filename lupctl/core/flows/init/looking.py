@@ -6,11 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lupctl.core.errors import CorruptImageError, DataError
-from lupctl.core.flows.init.model import Counts, Seen
+from lupctl.core.errors import CorruptImageError, DataError, LupError
+from lupctl.core.flows.init.model import Counts, HeldOut, Seen
 from lupctl.core.flows.init.videos import holds_videos, look_at_videos
 from lupctl.core.resolve.data.datasets import NAME_RULE, find_target, has_raw
 from lupctl.core.resolve.data.sources import Reading, build_target_source
+from lupctl.core.resolve.data.splits import MOST_OFFERED, OFFERED
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.workspace import Workspace
 
@@ -60,6 +61,7 @@ def look_at(space: Workspace, given: str, *, progress: Progress) -> Seen:
         title=f"{given}: {LAYOUT_TITLES.get(layout, layout or 'drawn persons')}",
         counts=count_samples(samples),
         labels=pick_labels(samples),
+        held_out=find_held_out(samples, dataset=target.dataset),
         read_s=_time_reading(samples, source.read),
     )
 
@@ -108,8 +110,6 @@ def count_samples(samples: "Samples") -> Counts:
 
     known = samples.person > DISTRACTOR
     train = (samples.role == ROLE_CODES["train"]) & (samples.person != JUNK)
-    both = np.unique(np.stack([samples.person, samples.camera])[:, known & (samples.camera != UNKNOWN_CAMERA)], axis=1)
-    _, cameras_of = np.unique(both[0], return_counts=True)
     return Counts(
         images=len(samples),
         unlabelled=int((samples.role == ROLE_CODES["unlabelled"]).sum()),
@@ -119,7 +119,6 @@ def count_samples(samples: "Samples") -> Counts:
         persons=len(np.unique(samples.person[known])),
         train_persons=len(np.unique(samples.person[train])),
         cameras=len(np.unique(samples.camera[samples.camera != UNKNOWN_CAMERA])),
-        spanning=int((cameras_of > 1).sum()),
     )
 
 
@@ -130,6 +129,33 @@ def pick_labels(samples: "Samples") -> "NDArray[np.int64]":
     from lupctl.core.choices import JUNK, ROLE_CODES
 
     return np.asarray(samples.person[(samples.role == ROLE_CODES["train"]) & (samples.person != JUNK)], np.int64)
+
+
+def find_held_out(samples: "Samples", *, dataset: str) -> HeldOut | None:
+    """What a split would set aside for a test: half of the persons, else half of each person's images.
+
+    None if there is a test already, or neither is possible.
+    """
+    from lupctl.core.choices import ROLE_CODES
+    from lupctl.core.data.sources.splits.divide import divide
+    from lupctl.core.data.sources.splits.rule import parse_split
+
+    if len(samples) > MOST_OFFERED:
+        return None
+    for rule in OFFERED:
+        try:
+            role, split = divide(samples, parse_split(rule), dataset=dataset)
+        except LupError:
+            continue
+        return HeldOut(
+            rule=rule,
+            labels=samples.person[role == ROLE_CODES["train"]],
+            images=split.images["query"] + split.images["gallery"],
+            queries=split.images["query"],
+            is_closed=split.closed_set,
+            same_camera=split.protocol == "same-camera-allowed",
+        )
+    return None
 
 
 def _look_at_pack(path: Path) -> Seen:

@@ -30,7 +30,7 @@ class Training:
 
     words: tuple[str, ...]
     about: str
-    seconds: float | None
+    seconds: float
     image_s: float = 0.0
 
 

@@ -2,7 +2,6 @@
 
 import shlex
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
@@ -24,7 +23,6 @@ class Counts:
         persons: different known persons.
         train_persons: of them, those to train on.
         cameras: different known cameras.
-        spanning: persons seen by two cameras or more.
     """
 
     images: int
@@ -35,7 +33,27 @@ class Counts:
     persons: int
     train_persons: int
     cameras: int
-    spanning: int
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """What a split would set aside for a test.
+
+    Args:
+        rule: as `data pack --split` takes it.
+        labels: (N) the person of each image that is left to train on.
+        images: queries and gallery.
+        queries: of them.
+        is_closed: the persons of the test are trained on.
+        same_camera: matches from the query's own camera count, because nobody is seen by two cameras.
+    """
+
+    rule: str
+    labels: "NDArray[np.int64]"
+    images: int
+    queries: int
+    is_closed: bool
+    same_camera: bool
 
 
 @dataclass(frozen=True)
@@ -49,8 +67,8 @@ class Seen:
         title: what it is, in one line.
         counts: of images; None for videos without detections.
         labels: (N) the person of each image to train on; None if there is none.
+        held_out: what can be set aside for a test; None if there is a test already, or none is possible.
         read_s: seconds that reading and decoding one image takes on one core.
-        notes: what has to be known of it.
         missing: what is not there, and what can be done without it.
     """
 
@@ -60,8 +78,8 @@ class Seen:
     title: str = ""
     counts: Counts | None = None
     labels: "NDArray[np.int64] | None" = None
+    held_out: HeldOut | None = None
     read_s: float = 0.0
-    notes: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
 
 
@@ -132,11 +150,5 @@ class Advice:
             "devices": self.machine.devices,
             "steps": [{"command": step.command, "about": step.about, "seconds": step.seconds} for step in self.steps],
             "later": list(self.later),
-            "notes": list(self.seen.notes),
             "missing": list(self.missing),
         }
-
-
-def join_home(words: tuple[str, ...], home: Path | None) -> tuple[str, ...]:
-    """A command's words with the workspace that was named."""
-    return words if home is None else (*words, "--home", str(home))

@@ -64,7 +64,8 @@ def _describe(advice: Advice) -> str:
     roles = {"train": counts.train, "query": counts.queries, "gallery": counts.gallery, "unlabelled": counts.unlabelled}
     there = ", ".join(f"{name} {count:,}" for name, count in roles.items() if count)
     cameras = f"{counts.cameras} camera{'s' if counts.cameras != 1 else ''}" if counts.cameras else "cameras not known"
-    return f"{counts.images:,} images ({there}), {counts.persons:,} persons, {cameras}"
+    persons = "persons not known" if not counts.persons else f"{counts.persons:,} person{'s' * (counts.persons != 1)}"
+    return f"{counts.images:,} images ({there}), {persons}, {cameras}"
 
 
 def _comment(text: str, *, first: str = "# ", next_: str = "# ") -> list[str]:

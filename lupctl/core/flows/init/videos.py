@@ -2,6 +2,7 @@
 
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,12 +18,17 @@ if TYPE_CHECKING:
 MOST_FOLDERS = 200
 # Frames that are decoded to see how long one takes.
 TIMED_FRAMES = 20
+# Neighbouring frames show nearly the same: more crops of a person cost time and teach little.
+CROPS_PER_PERSON = 50
 DETECTION_FOLDERS = ("detections", "dets")
 NO_BOXES = (
     "no detections (boxes of the persons in each frame): a network finds them, for which --detector fetches "
     "torchvision's weights once; boxes of your own go in with --detections FILE --format mot|coco"
 )
-ONE_CAMERA = "one camera: persons can be found again in it, but not scored across cameras"
+NO_SCORES = (
+    "scores: nobody is known to be in two cameras, so nothing is tested; the network learns to tell these persons apart, "
+    "and finds one of them again"
+)
 
 
 def holds_videos(root: Path) -> bool:
@@ -57,24 +63,31 @@ def look_at_videos(root: Path, given: str, *, dataset: str) -> Seen:
     videos = find_videos(root)
     what = f"{len(videos):,} video{'s' if len(videos) != 1 else ''}"
     words: tuple[str, ...] = ("data", "build", dataset, "--videos", given)
-    missing = (ONE_CAMERA,) if len(videos) == 1 else ()
     frame_s, frames = _time_frames(videos[0].path)
     boxes_at, kind = _find_boxes(root)
     if boxes_at is None or kind is None:
         words += ("--detector", "fasterrcnn-mobile", "--every", "5")
-        return Seen("videos", dataset, words, f"{given}: {what} without detections", missing=(NO_BOXES, *missing))
+        return Seen("videos", dataset, words, f"{given}: {what} without detections", missing=(NO_BOXES, NO_SCORES))
     boxes = _read_boxes(boxes_at, kind)
     counts, labels = _count_boxes(boxes, cameras=len(videos))
-    of_whom = f" of {counts.persons:,} persons" if counts.persons else ", persons not numbered"
+    every = counts.images // (counts.persons * CROPS_PER_PERSON) if counts.persons else 1
+    title = f"{given}: {what} with {counts.images:,} boxes"
+    title += f" of {counts.persons:,} persons" if counts.persons else " of persons without a number"
+    if every > 1:
+        labels = labels[::every]
+        counts = replace(
+            counts, images=counts.images // every, train=len(labels), unlabelled=counts.unlabelled // every
+        )
+        words += ("--every", str(every))
     return Seen(
         kind="videos",
         dataset=dataset,
         packing=(*words, "--detections", str(boxes_at), "--format", kind),
-        title=f"{given}: {what} with {counts.images:,} boxes{of_whom} ({kind})",
+        title=f"{title} ({kind})",
         counts=counts,
         labels=labels,
         read_s=frame_s * frames * len(videos) / max(counts.images, 1),
-        missing=missing,
+        missing=(NO_SCORES,),
     )
 
 
@@ -123,7 +136,6 @@ def _count_boxes(boxes: "list[Boxes]", *, cameras: int) -> "tuple[Counts, NDArra
         persons=persons,
         train_persons=persons,
         cameras=cameras,
-        spanning=0,
     )
     return counts, labels.reshape(-1).astype(np.int64)
 

@@ -1,4 +1,4 @@
-"""Naming some of many: no one reads a message with a million names in it."""
+"""Naming some of many, as no one reads a message with a million names in it; and saying how many there are."""
 
 from collections.abc import Iterable
 from itertools import islice
@@ -30,3 +30,17 @@ def name_rejected(entries: Iterable[dict[str, str]]) -> str:
     'a.jpg: cut short; b.jpg: empty'
     """
     return name_some((f"{entry['name']}: {entry['reason']}" for entry in entries), between="; ")
+
+
+def amount(number: int, noun: str) -> str:
+    """A number of things in words.
+
+    >>> amount(1, "image"), amount(1200, "image"), amount(2, "query")
+    ('1 image', '1,200 images', '2 queries')
+
+    Args:
+        number: of them.
+        noun: one of them.
+    """
+    plural = f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s"
+    return f"{number:,} {noun if number == 1 else plural}"

@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from lupctl.core.choices import Protocol, Role, SameCamera, SplitKind
 from lupctl.core.errors import FormatError
+from lupctl.core.system.examples import amount
 
 SPLIT_KEY: Final = "split"
 HINT: Final = "make the pack again: lupctl data pack --force"
@@ -85,36 +86,41 @@ def packed_same_camera(record: Mapping[str, Any]) -> SameCamera:
     return "keep" if split is not None and split.protocol == "same-camera-allowed" else "drop"
 
 
+def name_split(split: PackSplit) -> str:
+    """The rule as typed, and the seed if something was drawn."""
+    return split.rule if split.seed is None else f"{split.rule}, seed {split.seed}"
+
+
 def describe_split(split: PackSplit) -> list[str]:
     """The split in a few lines: what each role has, and what a user may not expect."""
-    drawn = f", seed {split.seed}" if split.seed is not None else ""
-    persons, images = split.persons, split.images
-    counts = [
-        f"train {images['train']:,} images of {persons['train']:,} persons",
-        f"{images['query']:,} queries of {persons['query']:,} persons",
-        f"gallery {images['gallery']:,} images of {persons['gallery']:,} persons",
-    ]
-    remarks = [line for count, line in _remarks(split) if count]
-    return [f"split {split.rule}{drawn}: {', '.join(counts)}", *remarks]
+    (train, queries, gallery), (trained, asked, shown) = (
+        [counts[role] for role in ("train", "query", "gallery")] for counts in (split.images, split.persons)
+    )
+    counts = (
+        f"train {amount(train, 'image')} of {amount(trained, 'person')}, "
+        f"{amount(queries, 'query')} of {amount(asked, 'person')}, "
+        f"gallery {amount(gallery, 'image')} of {amount(shown, 'person')}"
+    )
+    return [f"split {name_split(split)}: {counts}", *(line for count, line in _remarks(split) if count)]
 
 
 def _remarks(split: PackSplit) -> list[tuple[int | bool, str]]:
-    alone = "are seen by one camera alone" if split.protocol == "market1501" else "have one image alone"
-    reason = "have no query in it" if split.kind == "file" else f"{alone} there and are not searched for"
-    both = f"{split.shared:,} persons are in train and in the test"
-    one_camera = f"nobody is seen by two cameras, so matches from the query's own count: protocol {split.protocol}"
+    alone = "one camera alone shows them" if split.protocol == "market1501" else "one image alone shows them"
+    reason = "" if split.kind == "file" else f", as {alone} there"
+    one_camera = f"nobody is seen by two cameras: matches from the query's own are right (protocol {split.protocol})"
     is_one_camera = split.protocol == "same-camera-allowed" and split.images["query"] > 0
+    both = f"{amount(split.shared, 'person')} in train and in the test"
     unlabelled = split.images["unlabelled"]
     return [
-        (split.no_query, f"{split.no_query:,} persons of the gallery {reason}"),
+        (split.no_query, f"not searched for, only in the gallery: {amount(split.no_query, 'person')}{reason}"),
         (is_one_camera, one_camera),
         (split.shared if split.closed_set else 0, f"a closed set by its split: {both}"),
-        (0 if split.closed_set else split.shared, f"{both}; its scores will be too high"),
-        (split.distractors, f"{split.distractors:,} images of person 0 are distractors in the gallery"),
-        (unlabelled, f"{unlabelled:,} images without a person stay unlabelled"),
-        (split.no_camera, f"{split.no_camera:,} images have no camera; they count as one camera"),
-        (split.left_out, f"{split.left_out:,} images are not in {split.rule} and are left out"),
-    ]  # fmt: skip
+        (0 if split.closed_set else split.shared, f"{both}: scores will be too high"),
+        (split.distractors, f"distractors (person 0) in the gallery: {amount(split.distractors, 'image')}"),
+        (unlabelled, f"unlabelled, for lack of a person: {amount(unlabelled, 'image')}"),
+        (split.no_camera, f"without a camera, and counted as one camera: {amount(split.no_camera, 'image')}"),
+        (split.left_out, f"left out, as {split.rule} does not name them: {amount(split.left_out, 'image')}"),
+    ]
 
 
 def describe_recorded_split(facts: Mapping[str, Any]) -> list[str]:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from lupctl.core.errors import LupError, UsageError
 from lupctl.core.resolve.data.datasets import Target
+from lupctl.core.system.examples import amount
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.workspace import Workspace, open_workspace
 
@@ -37,22 +38,32 @@ def split_source(
         UsageError: not a split, a seed without one, or images that have roles already.
         DataError: the images cannot be divided in this way.
     """
+    if split is not None and split != NO_SPLIT:
+        divided, lines = _divide(source, split, seed)
+    elif seed is not None:
+        raise UsageError(f"--split-seed {seed} has no meaning without --split", hint="add --split persons:0.5")
+    else:
+        known = None if split == NO_SPLIT else packed_rule(target.out)
+        if known is None:
+            return source
+        try:
+            divided, lines = _divide(source, *known)
+        except LupError as error:
+            raise type(error)(f"{error.message} (the split of {target.out})", hint=f"add --split {NO_SPLIT}") from error
+        lines[0] += f" (as in its pack; --split {NO_SPLIT} undoes it)"
+    for line in lines:
+        progress.say(f"{target.dataset}: {line}")
+    return divided
+
+
+def _divide(source: "Source", split: str, seed: int | None) -> "tuple[Source, list[str]]":
+    """The source with new roles, and what there is to say about them."""
     from lupctl.core.data.sources.splits.rule import parse_split
     from lupctl.core.data.sources.splits.source import SplitSource
     from lupctl.core.formats.pack.split import describe_split
 
-    if split is None or split == NO_SPLIT:
-        if seed is not None:
-            raise UsageError(f"--split-seed {seed} has no meaning without --split", hint="add --split persons:0.5")
-        known = None if split == NO_SPLIT else packed_rule(target.out)
-        if known is None:
-            return source
-        split, seed = known
-        progress.say(f"{target.dataset}: split {split} (as in its pack; --split {NO_SPLIT} undoes it)")
     divided = SplitSource(source, parse_split(split, seed=seed))
-    for line in describe_split(divided.split):
-        progress.say(f"{target.dataset}: {line}")
-    return divided
+    return divided, describe_split(divided.split)
 
 
 def packed_rule(out: Path) -> tuple[str, int | None] | None:
@@ -88,8 +99,8 @@ def offer_split(samples: "Samples", dataset: str, again: str) -> str | None:
         except LupError:
             continue
         return (
-            f"{again} --split {rule} --force would train on {split.persons['train']:,} persons and test with "
-            f"{split.images['query']:,} queries of {split.persons['query']:,} persons"
+            f"{again} --split {rule} --force would train on {amount(split.persons['train'], 'person')} and test "
+            f"with {amount(split.images['query'], 'query')} of {amount(split.persons['query'], 'person')}"
         )
     return None
 

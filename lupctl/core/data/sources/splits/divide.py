@@ -1,11 +1,12 @@
 """The roles that a split gives to labelled images."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lupctl.core.choices import DISTRACTOR, ROLE_CODES, UNKNOWN_CAMERA, SameCamera
+from lupctl.core.choices import DISTRACTOR, ROLE_CODES, SPLIT_SEED, UNKNOWN_CAMERA, SameCamera, SplitKind
 from lupctl.core.data.sources.splits.draw import (
     Mask,
     draw_cameras,
@@ -19,12 +20,13 @@ from lupctl.core.data.sources.splits.rule import SplitRule
 from lupctl.core.errors import DataError, UsageError
 from lupctl.core.formats.pack.samples import Samples
 from lupctl.core.formats.pack.split import PackSplit
-from lupctl.core.system.examples import name_some
+from lupctl.core.system.examples import amount, name_some
 
 # Neither a network nor a test learns anything from one person.
 FEWEST = 2
-# Seeds that are tried for a hint.
+# What is tried for a hint.
 TRIED = range(1, 21)
+HALVES: tuple[SplitKind, ...] = ("persons", "images")
 UNLABELLED, TRAIN, QUERY, GALLERY = (ROLE_CODES[role] for role in ("unlabelled", "train", "query", "gallery"))
 
 
@@ -64,7 +66,7 @@ def _check_labelled(samples: Samples, *, dataset: str) -> None:
         raise UsageError(f"{dataset}: has roles already ({own}), which no split replaces", hint="leave --split out")
     if not bool((samples.person > 0).any()):
         raise DataError(
-            f"{dataset}: {len(samples):,} images without persons; a split divides images of known persons",
+            f"{dataset}: {amount(len(samples), 'image')} without persons; a split divides images of known persons",
             hint="add --layout persons if there is a folder for each person, or name a CSV with a column person",
         )
 
@@ -88,20 +90,31 @@ def _divide(samples: Samples, rule: SplitRule, *, dataset: str) -> _Division:
     is_train = _draw_train(samples, rule, what)
     trained, tested = (len(np.unique(samples.person[rows])) for rows in (is_train, ~is_train))
     if min(trained, tested) < FEWEST:
+        known = amount(len(np.unique(samples.person)), "person")
         raise DataError(
-            f"{what} would train on {trained:,} of {len(np.unique(samples.person)):,} persons and test {tested:,}; "
-            f"{FEWEST} or more of each are needed",
-            hint=_other_rule(samples, rule),
+            f"{what} would train on {trained:,} of {known} and test {tested:,}; {FEWEST} or more of each are needed",
+            hint=_working_rule(samples, [SplitRule(kind, f"{kind}:0.5", share="0.5") for kind in HALVES]),
         )
     division = _draw_test(samples, is_train, rule)
     if not division.is_query.any():
+        lacks = "is seen by two cameras" if division.same_camera == "drop" else "has two images"
+        seeds = [replace(rule, seed=seed) for seed in TRIED if rule.share]
+        halves = [SplitRule(kind, f"{kind}:0.5", share="0.5") for kind in HALVES]
         raise DataError(
-            f"{what}: nobody of the {tested:,} tested persons is seen "
-            + ("by two cameras" if division.same_camera == "drop" else "twice")
-            + ", so no query would have a right answer",
-            hint=_other_seed(samples, rule),
+            f"{what}: nobody of the {tested:,} persons in the test {lacks} there, so no query would have an answer",
+            hint=_working_rule(samples, [*seeds, *halves]),
         )
     return division
+
+
+def _working_rule(samples: Samples, rules: Sequence[SplitRule]) -> str:
+    """The first of some rules that gives persons to train on and queries, as a hint."""
+    for rule in rules:
+        is_train = _draw_train(samples, rule, "")
+        counts = [len(np.unique(samples.person[rows])) for rows in (is_train, ~is_train)]
+        if min(counts) >= FEWEST and _draw_test(samples, is_train, rule).is_query.any():
+            return f"--split {rule.text}" + (f" --split-seed {rule.seed}" if rule.seed != SPLIT_SEED else "")
+    return "add images: two or more persons with three images each, or more"
 
 
 def _draw_train(samples: Samples, rule: SplitRule, what: str) -> Mask:
@@ -111,7 +124,7 @@ def _draw_train(samples: Samples, rule: SplitRule, what: str) -> Mask:
         return draw_images(samples.name, samples.person, rule.share, seed=rule.seed)
     there = np.unique(samples.camera[samples.camera != UNKNOWN_CAMERA])
     if not len(there):
-        raise DataError(f"{what}: no image has a camera", hint="add --cameras prefix, or --split persons:0.5")
+        raise DataError(f"{what}: no image has a camera", hint="--split persons:0.5")
     absent = sorted(set(rule.cameras) - set(there.tolist()))
     if absent:
         raise DataError(
@@ -133,25 +146,6 @@ def _draw_test(samples: Samples, is_train: Mask, rule: SplitRule) -> _Division:
     return _Division(is_train, is_query, same_camera)
 
 
-def _other_rule(samples: Samples, rule: SplitRule) -> str:
-    """A rule that divides these images."""
-    persons, count = np.unique(samples.person, return_counts=True)
-    if len(persons) >= 2 * FEWEST and rule.kind != "images":
-        return "--split persons:0.5"
-    if (count >= 3).sum() >= FEWEST:
-        return "--split images:0.5, which divides the images of each person"
-    return "add images: a split needs two or more persons with three images each"
-
-
-def _other_seed(samples: Samples, rule: SplitRule) -> str:
-    """A seed that gives queries."""
-    for seed in TRIED if rule.share else ():
-        other = replace(rule, seed=seed)
-        if _draw_test(samples, _draw_train(samples, other, ""), other).is_query.any():
-            return f"--split {rule.text} --split-seed {seed}"
-    return "add images of more persons from two cameras, or name the images of the test: --split FILE"
-
-
 def _divide_by_file(samples: Samples, rule: SplitRule) -> tuple[NDArray[np.uint8], PackSplit]:
     assert rule.path is not None
     role, digest = read_roles(rule.path, samples.name)
@@ -159,7 +153,7 @@ def _divide_by_file(samples: Samples, rule: SplitRule) -> tuple[NDArray[np.uint8
     unknown = [name for name, person in zip(queries.name, queries.person.tolist(), strict=True) if person <= 0]
     if unknown:
         raise DataError(
-            f"{rule.path}: {len(unknown):,} queries show no known person: {name_some(unknown)}",
+            f"{rule.path}: queries without a known person: {len(unknown):,} ({name_some(unknown)})",
             hint="leave these lines out",
         )
     cameras: dict[int, set[int]] = {}

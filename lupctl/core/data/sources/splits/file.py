@@ -49,11 +49,11 @@ def read_roles(path: Path, names: Sequence[str]) -> tuple[NDArray[np.uint8], str
     row_of = _rows_by_name(names)
     absent = [f"{name} (line {number})" for number, name, _ in lines if name not in row_of]
     as_in = f"write the paths of images below the dataset's folder, as in: {names[0]},train"
-    _refuse(path, absent, "names are not among the images", as_in)
+    _refuse(path, absent, "names that are not among the images", as_in)
     codes = _codes(path, lines)
     rows = [row_of[name] for _, name, _ in lines]
     twice = [names[row] for row, count in Counter(rows).items() if count > 1]
-    _refuse(path, twice, "names come twice", "keep one line for each image")
+    _refuse(path, twice, "names that come twice", "keep one line for each image")
     roles = np.full(len(names), ROLE_CODES["unlabelled"], np.uint8)
     roles[rows] = codes
     return roles, f"sha256:{hashlib.sha256(content).hexdigest()}"
@@ -109,10 +109,10 @@ def _codes(path: Path, lines: Sequence[Line]) -> list[int]:
     if strange:
         near = nearest_name(next(role for _, _, role in lines if role not in known).lower(), ROLES)
         meant = f"did you mean {near}?" if near else "the roles are train, query and gallery"
-        raise DataError(f"{path}: {len(strange):,} roles are unknown: {name_some(strange)}", hint=meant)
+        raise DataError(f"{path}: unknown roles: {len(strange):,} ({name_some(strange)})", hint=meant)
     return [known[role] for _, _, role in lines]
 
 
 def _refuse(path: Path, examples: list[str], what: str, hint: str) -> None:
     if examples:
-        raise DataError(f"{path}: {len(examples):,} {what}: {name_some(examples)}", hint=hint)
+        raise DataError(f"{path}: {what}: {len(examples):,} ({name_some(examples)})", hint=hint)

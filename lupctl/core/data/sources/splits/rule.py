@@ -64,11 +64,11 @@ def parse_split(text: str, *, seed: int | None = None) -> SplitRule:
         if seed is not None:
             raise UsageError(f"--split-seed {seed}: nothing is drawn with a split file", hint=f"--split {text}")
         return SplitRule("file", text, path=path)
-    near = nearest_name(name.lower(), KINDS)
+    near = "persons" if name == "ids" else nearest_name(name.lower(), KINDS)  # `finetune --subset` says ids
     if near is not None:
         meant = f"{near}:{value}" if _is_value(near, value) else _example(near)
         raise UsageError(f"--split {text}: did you mean {meant}?", hint=f"--split {meant}")
-    if colon and not path.suffix:
+    if colon:
         raise UsageError(
             f"--split {text}: persons:R, images:R, cameras:C,C or a file was expected", hint="--split persons:0.5"
         )

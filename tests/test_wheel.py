@@ -1,5 +1,6 @@
 """The wheel: what is inside, and that it works where nothing of the checkout is in reach."""
 
+import faulthandler
 import re
 import subprocess
 import sys
@@ -16,6 +17,8 @@ ROOT = Path(__file__).parents[1]
 # Code, the manual and its picture, recipes, and what report pages are made of.
 KINDS = {".py", ".md", ".png", ".toml", ".j2", ".js", ".css", ".typed"}
 MOST_BYTES = 4 << 20
+# A minute of an idle machine, and many of a busy one: more than pytest's own limit for a test.
+PATIENCE_S = 1500
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
@@ -41,6 +44,7 @@ def installed(wheel: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> R
     python = environment / "bin" / "python"
     monkeypatch.delenv("PYTHONPATH", raising=False)
     monkeypatch.delenv("LUPCTL_HOME", raising=False)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     line = [sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet", "--no-deps", "--no-index"]
     subprocess.run([*line, str(wheel)], check=True, capture_output=True)
     (packages,) = environment.glob("lib/python*/site-packages")
@@ -95,6 +99,7 @@ def test_an_empty_environment_runs_the_demo_from_the_wheel(installed: Run, tmp_p
         ran = installed("lupctl", *line.split())
         assert (ran.returncode, ran.stderr) == (0, "")
         assert part in ran.stdout
+    faulthandler.dump_traceback_later(PATIENCE_S, exit=True)
     ran = installed("lupctl", "demo", "--quick")
     assert ran.returncode == 0, ran.stderr
     assert "Pre-training changed mAP by" in ran.stdout

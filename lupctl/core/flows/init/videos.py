@@ -26,8 +26,8 @@ NO_BOXES = (
     "torchvision's weights once; boxes of your own go in with --detections FILE --format mot|coco"
 )
 NO_SCORES = (
-    "scores: nobody is known to be in two cameras, so nothing is tested; the network learns to tell these persons apart, "
-    "and finds one of them again"
+    "scores: nobody is known to be in two cameras, so nothing is tested; the network learns to tell these persons "
+    "apart, and finds one of them again"
 )
 
 

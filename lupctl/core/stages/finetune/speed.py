@@ -16,7 +16,7 @@ from lupctl.core.training.views.pixels import make_view
 from lupctl.core.training.views.plan import build_view_plan, draw_view
 
 
-def time_step(recipe: FinetuneRecipe, device: torch.device, *, devices: int = 1, budget_s: float = 2.0) -> float:
+def time_step(recipe: FinetuneRecipe, device: torch.device, *, devices: int = 1, budget_s: float = 1.0) -> float:
     """Seconds of one step on one device: its share of the views, forward, backward and the update, without data.
 
     Args:

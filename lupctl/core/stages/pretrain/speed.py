@@ -15,7 +15,7 @@ from lupctl.core.training.loading.samplers import ShuffledOrder
 from lupctl.core.training.views.plan import draw_views
 
 
-def time_step(recipe: PretrainRecipe, device: torch.device, *, budget_s: float = 2.0) -> float:
+def time_step(recipe: PretrainRecipe, device: torch.device, *, budget_s: float = 1.0) -> float:
     """Seconds of one step on one device: views, method and update, without data.
 
     Args:

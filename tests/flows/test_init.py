@@ -97,6 +97,7 @@ def test_the_times_are_steps_times_what_a_step_takes(lupctl: Shell, tmp_path: Pa
     assert 0 < pack["seconds"] < 10
 
 
+@pytest.mark.slow
 def test_one_camera_is_tested_on_itself_and_says_so(lupctl: Shell, tmp_path: Path) -> None:
     write_staff(tmp_path / "staff", cameras=1, persons=6)
     ran = lupctl("init staff")
@@ -182,6 +183,7 @@ def test_an_empty_workspace_shows_where_to_begin(lupctl: Shell, tmp_path: Path) 
     assert not (tmp_path / "lup").exists()
 
 
+@pytest.mark.slow
 def test_a_workspace_begins_with_what_has_labels(lupctl: Shell, tmp_path: Path) -> None:
     write_drawn(tmp_path / "w/raw/crops", SyntheticPlan(unlabelled_persons=3, scenes=1, height=32, width=16))
     write_drawn(tmp_path / "w/raw/market1501", SyntheticPlan(train_persons=6, test_persons=4, **SMALL))

@@ -44,7 +44,6 @@ def installed(wheel: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> R
     python = environment / "bin" / "python"
     monkeypatch.delenv("PYTHONPATH", raising=False)
     monkeypatch.delenv("LUPCTL_HOME", raising=False)
-    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     line = [sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet", "--no-deps", "--no-index"]
     subprocess.run([*line, str(wheel)], check=True, capture_output=True)
     (packages,) = environment.glob("lib/python*/site-packages")

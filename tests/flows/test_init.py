@@ -153,6 +153,14 @@ def test_videos_with_boxes_are_cut_and_learned_from(lupctl: Shell, tmp_path: Pat
     assert [command.split()[1] for command in commands_of(lupctl("init hall").out)] == ["finetune"]
 
 
+def test_videos_of_the_workspace_are_named_by_their_path(lupctl: Shell, tmp_path: Path) -> None:
+    write_video(tmp_path / "lup/raw/hall/one.mp4")
+    write_video(tmp_path / "lup/raw/hall/two.mp4")
+    write_mot(tmp_path / "lup/raw/hall/det/det.txt", [(1, (10.0, 10.0, 30.0, 60.0))], persons=[-1])
+    (command,) = commands_of(lupctl("init hall").out)
+    assert "--videos lup/raw/hall --detections lup/raw/hall/det/det.txt" in command
+
+
 def test_videos_without_boxes_ask_for_a_detector(lupctl: Shell, tmp_path: Path) -> None:
     write_video(tmp_path / "door.mp4")
     ran = lupctl("init door.mp4")

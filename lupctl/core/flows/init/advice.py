@@ -39,6 +39,8 @@ def advise(space: Workspace, given: str | None, *, home: Path | None, progress: 
         others = [name for name in names if name != seen.dataset]
     else:
         seen = look_at(space, given, progress=progress)
+    if seen.counts is not None:
+        progress.say(f"times: measured now, on random pixels, on {machine.line}")
     advice = _start(machine, space) if seen.kind == "nothing" else _plan(space, machine, seen)
     if others:
         listed = ", ".join(others[:5]) + (", ..." if len(others) > 5 else "")

@@ -46,7 +46,7 @@ def look_at(space: Workspace, given: str, *, progress: Progress) -> Seen:
         return _look_at_pack(space.pack_path(given) if path.suffix != ".h5" else path)
     root = space.raw / given if has_raw(space, given) and (space.raw / given).exists() else path
     if holds_videos(root):
-        return look_at_videos(root, given, dataset=name_of(root))
+        return look_at_videos(root, str(root), dataset=name_of(root))
     dataset = None if has_raw(space, given) or not path.exists() else name_of(path)
     target = find_target(space, given, dataset=dataset)
     source = build_target_source(target, Reading(), progress=progress)

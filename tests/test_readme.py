@@ -98,7 +98,7 @@ def everything(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_source(root / "raw/market1501", SyntheticPlan(train_persons=6, test_persons=4, **small))
     write_source(root / "raw/luperson", SyntheticPlan(unlabelled_persons=10, scenes=2, height=32, width=16))
     write_source(root / "photos", SyntheticPlan(seed=1, unlabelled_persons=3, scenes=1, height=32, width=16))
-    source = SyntheticSource(SyntheticPlan(seed=2, train_persons=3, **small))
+    source = SyntheticSource(SyntheticPlan(seed=2, train_persons=6, **small))
     samples = source.list_images()
     for number, name in enumerate(samples.name):
         path = root / f"staff/{samples.person[number]:04d}/c{samples.camera[number]}_{number}.jpg"

@@ -278,8 +278,8 @@ def current_report(job: EvaluationJob) -> Report | None:
 
 
 def _is_of(report: Report, job: EvaluationJob) -> bool:
-    same_input = _of_features(report.fingerprints) == _of_features(_fingerprints(job.features, {}))
-    return same_input and report.protocol == job.rules
+    scored = {name: value for name, value in report.fingerprints.items() if name.partition(":")[0] == "features"}
+    return scored == _fingerprints(job.features, {}) and report.protocol == job.rules
 
 
 def _has_ranking(report: Report, rerank: RerankSettings | None) -> bool:
@@ -294,7 +294,3 @@ def _fingerprints(paths: Sequence[Path], record: Mapping[str, Any]) -> dict[str,
     parents = record.get("parents") or {}
     own = {f"features:{index}" if index else "features": file_fingerprint(path) for index, path in enumerate(paths)}
     return {**{str(name): str(value) for name, value in parents.items()}, **own}
-
-
-def _of_features(fingerprints: Mapping[str, str]) -> dict[str, str]:
-    return {name: value for name, value in fingerprints.items() if name.partition(":")[0] == "features"}

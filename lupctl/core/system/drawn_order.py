@@ -11,7 +11,7 @@ def draw_order(seed: int, kind: str, keys: Iterable[str]) -> list[int]:
     Which of two keys comes first does not depend on the other keys.
 
     >>> draw_order(0, "person", ["1", "2", "3"])
-    [0, 2, 1]
+    [1, 0, 2]
 
     Args:
         seed: another one gives another order.

@@ -1,4 +1,4 @@
-"""Naming some of many, as no one reads a message with a million names in it; and saying how many there are."""
+"""Naming some of many: no one reads a message with a million names in it."""
 
 from collections.abc import Iterable
 from itertools import islice
@@ -32,15 +32,15 @@ def name_rejected(entries: Iterable[dict[str, str]]) -> str:
     return name_some((f"{entry['name']}: {entry['reason']}" for entry in entries), between="; ")
 
 
-def amount(number: int, noun: str) -> str:
-    """A number of things in words.
+def count_things(number: int, one: str, many: str = "") -> str:
+    """A number with its noun, in the singular or the plural.
 
-    >>> amount(1, "image"), amount(1200, "image"), amount(2, "query")
-    ('1 image', '1,200 images', '2 queries')
+    >>> count_things(1, "error"), count_things(1200, "error"), count_things(0, "entry", "entries")
+    ('1 error', '1,200 errors', '0 entries')
 
     Args:
-        number: of them.
-        noun: one of them.
+        number: of things.
+        one: a single thing.
+        many: several of them; by default with an s.
     """
-    plural = f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s"
-    return f"{number:,} {noun if number == 1 else plural}"
+    return f"{number:,} {one if number == 1 else many or f'{one}s'}"

@@ -1,6 +1,8 @@
 """Dividing labelled images into train, query and gallery."""
 
+import hashlib
 from collections import Counter, defaultdict
+from collections.abc import Iterable
 from pathlib import Path
 from random import Random
 
@@ -94,13 +96,27 @@ def test_queries_are_answered_and_as_many_as_can_be(crowd: Crowd, seed: int, has
 
 
 def test_the_order_of_the_draw_is_part_of_the_format() -> None:
-    """BLAKE2b of `0 split person N`: computed apart from the code, so that no version draws others."""
-    import hashlib
+    """As the manual gives it, with a seed of 7; no version may draw anything else."""
 
-    persons = [3, 14, 15, 92, 65]
-    ranked = sorted(persons, key=lambda one: hashlib.blake2b(f"0 split person {one}".encode(), digest_size=16).digest())
-    drawn = draw_persons(np.array(persons), "0.4", seed=0)
-    assert {person for person, is_drawn in zip(persons, drawn.tolist(), strict=True) if is_drawn} == set(ranked[:2])
+    def ranked(kind: str, keys: Iterable[str]) -> list[str]:
+        return sorted(keys, key=lambda key: hashlib.blake2b(f"7 split {kind} {key}".encode(), digest_size=16).digest())
+
+    def in_train(rule: str) -> set[str]:
+        return {name for name, role in roles_by_name(samples, rule, seed=7)[0].items() if role == "train"}
+
+    samples = photograph([[2, 3, 2, 2, 2]] * 5)
+    names = list(samples.name)
+    persons, cameras = ranked("person", "12345")[:2], ranked("camera", "12345")[:2]
+    assert in_train("persons:0.4") == {name for name in names if name[0] in persons}
+    assert in_train("cameras:0.4") == {name for name in names if name[3] in cameras}
+    assert in_train("images:0.4") == {
+        name for one in "12345" for name in ranked("image", [name for name in names if name[0] == one])[:4]
+    }
+    roles, _ = roles_by_name(samples, "persons:0.4", seed=7)
+    for one in set("12345") - set(persons):
+        for camera in "12345":
+            shots = ranked("query", [name for name in names if (name[0], name[3]) == (one, camera)])
+            assert [roles[name] for name in shots] == ["query"] + ["gallery"] * (len(shots) - 1)
 
 
 # Persons, images, cameras
@@ -151,11 +167,14 @@ def test_each_persons_images_are_divided(crowd: Crowd, share: str, seed: int) ->
     except LupError:
         assume(False)
     trained = Counter(name.split("/")[0] for name, role in roles.items() if role == "train")
-    for person, counts in enumerate(crowd, start=1):
-        if sum(counts):
-            assert trained[str(person)] == max(int(share[2:]) * sum(counts) // 100, 1)
+    for person, seen in enumerate(crowd, start=1):
+        assert trained[str(person)] == max(int(share[2:]) * sum(seen) // 100, 1)
     assert split.closed_set
-    assert split.shared == split.persons["gallery"]
+    assert split.shared == len(persons_with(samples, roles, "query", "gallery"))
+    assert split.persons["train"] == len(crowd)
+    keep = split.protocol == "same-camera-allowed"
+    counts = check_answerable(with_roles(samples, roles), same_camera="keep" if keep else "drop")
+    assert counts.valid == counts.queries == split.images["query"]
 
 
 def test_cameras_are_named_or_drawn() -> None:
@@ -299,6 +318,8 @@ def test_images_without_persons_name_the_layout_that_has_them() -> None:
         ("person", "did you mean persons:0.5", "--split persons:0.5"),
         ("cameras:a", "cameras:C,C takes the cameras that are trained on", "--split cameras:1,2"),
         ("cameras:1,", "cameras:C,C takes", "--split cameras:1,2"),
+        ("0.7", "did you mean persons:0.7", "--split persons:0.7"),
+        ("persons=0.7", "did you mean persons:0.5", "--split persons:0.5"),
         ("ids:0.3", "did you mean persons:0.3", "--split persons:0.3"),
         ("half:0.5", "persons:R, images:R, cameras:C,C or a file was expected", "--split persons:0.5"),
         ("", "not a file, and not a rule either", "--split persons:0.5"),
@@ -333,7 +354,7 @@ def test_a_split_source_is_sorted_and_its_digest_follows_the_rule(tmp_path: Path
     source = PersonsSource(tmp_path / "staff", dataset="staff", cameras="prefix")
 
     def split(rule: str, seed: int = 0) -> SplitSource:
-        return SplitSource(source, parse_split(rule, seed=seed))
+        return SplitSource(source, parse_split(rule, seed=seed), dataset="staff")
 
     def digest(one: SplitSource) -> str:
         return source_digest(one, one.list_images())[0]

@@ -10,7 +10,7 @@ from lupctl.core.choices import DISTRACTOR, JUNK, ROLE_CODES, Role, SameCamera
 from lupctl.core.data.catalog.datasets import CatalogEntry
 from lupctl.core.formats.pack.samples import Samples
 from lupctl.core.formats.pack.split import PackSplit
-from lupctl.core.system.examples import NUM_EXAMPLES, amount
+from lupctl.core.system.examples import NUM_EXAMPLES, count_things
 
 Severity = Literal["error", "warning", "note"]
 
@@ -122,7 +122,9 @@ def check_labels(samples: Samples, split: PackSplit | None = None) -> list[Findi
     counts = {role: int((samples.role == code).sum()) for role, code in ROLE_CODES.items()}
     leaked = sorted(_persons_in(samples, "train") & (_persons_in(samples, "query") | _persons_in(samples, "gallery")))
     if leaked and split is not None and split.closed_set:
-        message = f"a closed set by its split {split.rule}: {amount(len(leaked), 'person')} in train and in the test"
+        message = (
+            f"a closed set by its split {split.rule}: {count_things(len(leaked), 'person')} in train and in the test"
+        )
         findings.append(Finding("note", "closed-set", message, len(leaked)))
     elif leaked:
         findings.append(

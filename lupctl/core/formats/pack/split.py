@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from lupctl.core.choices import Protocol, Role, SameCamera, SplitKind
 from lupctl.core.errors import FormatError
-from lupctl.core.system.examples import amount
+from lupctl.core.system.examples import count_things
 
 SPLIT_KEY: Final = "split"
 HINT: Final = "make the pack again: lupctl data pack --force"
@@ -92,16 +92,21 @@ def name_split(split: PackSplit) -> str:
 
 
 def describe_split(split: PackSplit) -> list[str]:
-    """The split in a few lines: what each role has, and what a user may not expect."""
+    """The split in a few lines: how many images each role has, and what a user may not expect."""
     (train, queries, gallery), (trained, asked, shown) = (
         [counts[role] for role in ("train", "query", "gallery")] for counts in (split.images, split.persons)
     )
     counts = (
-        f"train {amount(train, 'image')} of {amount(trained, 'person')}, "
-        f"{amount(queries, 'query')} of {amount(asked, 'person')}, "
-        f"gallery {amount(gallery, 'image')} of {amount(shown, 'person')}"
+        f"train {count_things(train, 'image')} of {count_things(trained, 'person')}, "
+        f"{count_things(queries, 'query', 'queries')} of {count_things(asked, 'person')}, "
+        f"gallery {count_things(gallery, 'image')} of {count_things(shown, 'person')}"
     )
-    return [f"split {name_split(split)}: {counts}", *(line for count, line in _remarks(split) if count)]
+    return [f"split {name_split(split)}: {counts}", *list_remarks(split)]
+
+
+def list_remarks(split: PackSplit) -> list[str]:
+    """What a user of the images may not expect, a line each."""
+    return [line for count, line in _remarks(split) if count]
 
 
 def _remarks(split: PackSplit) -> list[tuple[int | bool, str]]:
@@ -109,25 +114,15 @@ def _remarks(split: PackSplit) -> list[tuple[int | bool, str]]:
     reason = "" if split.kind == "file" else f", as {alone} there"
     one_camera = f"nobody is seen by two cameras: matches from the query's own are right (protocol {split.protocol})"
     is_one_camera = split.protocol == "same-camera-allowed" and split.images["query"] > 0
-    both = f"{amount(split.shared, 'person')} in train and in the test"
+    both = f"{count_things(split.shared, 'person')} in train and in the test"
     unlabelled = split.images["unlabelled"]
     return [
-        (split.no_query, f"not searched for, only in the gallery: {amount(split.no_query, 'person')}{reason}"),
+        (split.no_query, f"not searched for, only in the gallery: {count_things(split.no_query, 'person')}{reason}"),
         (is_one_camera, one_camera),
         (split.shared if split.closed_set else 0, f"a closed set by its split: {both}"),
         (0 if split.closed_set else split.shared, f"{both}: scores will be too high"),
-        (split.distractors, f"distractors (person 0) in the gallery: {amount(split.distractors, 'image')}"),
-        (unlabelled, f"unlabelled, for lack of a person: {amount(unlabelled, 'image')}"),
-        (split.no_camera, f"without a camera, and counted as one camera: {amount(split.no_camera, 'image')}"),
-        (split.left_out, f"left out, as {split.rule} does not name them: {amount(split.left_out, 'image')}"),
+        (split.distractors, f"distractors (person 0) in the gallery: {count_things(split.distractors, 'image')}"),
+        (unlabelled, f"unlabelled, for lack of a person: {count_things(unlabelled, 'image')}"),
+        (split.no_camera, f"without a camera, and counted as one camera: {count_things(split.no_camera, 'image')}"),
+        (split.left_out, f"left out, as {split.rule} does not name them: {count_things(split.left_out, 'image')}"),
     ]
-
-
-def describe_recorded_split(facts: Mapping[str, Any]) -> list[str]:
-    """The same for what a record says; nothing where the images were not split.
-
-    Raises:
-        FormatError: as `read_split`.
-    """
-    split = read_split(facts)
-    return [] if split is None else describe_split(split)

@@ -2,11 +2,12 @@
 
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, get_args
 
+from lupctl.core.choices import Layout
 from lupctl.core.errors import LupError, UsageError
 from lupctl.core.resolve.data.datasets import Target
-from lupctl.core.system.examples import amount
+from lupctl.core.system.examples import count_things
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.workspace import Workspace, open_workspace
 
@@ -17,9 +18,15 @@ if TYPE_CHECKING:
 
 # What `--split` takes to undo the split of an existing pack.
 NO_SPLIT: Final = "none"
+PACK_SUFFIX: Final = ".h5"
+# In this order, until one divides the images.
 OFFERED: Final = ("persons:0.5", "images:0.5")
-# Drawing more than these takes seconds, which no one asked for.
-MOST_OFFERED: Final = 1_000_000
+# Drawing more images than these takes seconds, which no one asked for.
+MOST_OFFERED: Final = 200_000
+# In a command that is offered, what the rule takes the place of.
+SPLIT_HERE: Final = "--split RULE"
+# What a record names as the layout of images that were cut out of videos.
+BUILT: Final = "videos"
 
 
 def split_source(
@@ -39,7 +46,7 @@ def split_source(
         DataError: the images cannot be divided in this way.
     """
     if split is not None and split != NO_SPLIT:
-        divided, lines = _divide(source, split, seed)
+        divided, lines = _divide(source, target, split, seed)
     elif seed is not None:
         raise UsageError(f"--split-seed {seed} has no meaning without --split", hint="add --split persons:0.5")
     else:
@@ -47,7 +54,7 @@ def split_source(
         if known is None:
             return source
         try:
-            divided, lines = _divide(source, *known)
+            divided, lines = _divide(source, target, *known)
         except LupError as error:
             raise type(error)(f"{error.message} (the split of {target.out})", hint=f"add --split {NO_SPLIT}") from error
         lines[0] += f" (as in its pack; --split {NO_SPLIT} undoes it)"
@@ -56,14 +63,41 @@ def split_source(
     return divided
 
 
-def _divide(source: "Source", split: str, seed: int | None) -> "tuple[Source, list[str]]":
+def _divide(source: "Source", target: Target, split: str, seed: int | None) -> "tuple[Source, list[str]]":
     """The source with new roles, and what there is to say about them."""
     from lupctl.core.data.sources.splits.rule import parse_split
     from lupctl.core.data.sources.splits.source import SplitSource
     from lupctl.core.formats.pack.split import describe_split
 
-    divided = SplitSource(source, parse_split(split, seed=seed))
+    divided = SplitSource(source, parse_split(split, seed=seed), dataset=target.dataset)
     return divided, describe_split(divided.split)
+
+
+def open_packed(target: Target, split: str | None) -> "Source | None":
+    """The images of a pack that is to be split into another one, such as one that was built from videos.
+
+    None if the target is no pack, or no split is asked for.
+
+    Raises:
+        UsageError: the pack would replace itself.
+        DataError: it is damaged.
+    """
+    if split in (None, NO_SPLIT) or target.root is None or target.root.suffix != PACK_SUFFIX:
+        return None
+    if target.out.exists() and target.out.samefile(target.root):
+        raise UsageError(
+            f"{target.root}: a pack that is split becomes another one, with a name of its own",
+            hint=shlex.join(
+                ["lupctl", "data", "pack", str(target.root), "--split", str(split), *_own_name(target.dataset)]
+            ),
+        )
+    from lupctl.core.data.packing.pack_source import PackedSource
+
+    return PackedSource(target.root)
+
+
+def _own_name(dataset: str) -> list[str]:
+    return ["--name", f"{dataset}-split"]
 
 
 def packed_rule(out: Path) -> tuple[str, int | None] | None:
@@ -83,9 +117,9 @@ def offer_split(samples: "Samples", dataset: str, again: str) -> str | None:
     Args:
         samples: the images.
         dataset: their name.
-        again: the command that packs them again, without `--split`.
+        again: the command that packs them again, with `SPLIT_HERE` where the split goes.
     """
-    from lupctl.core.choices import ROLE_CODES
+    from lupctl.core.choices import ROLE_CODES, Role
     from lupctl.core.data.catalog.datasets import find_entry
     from lupctl.core.data.sources.splits.divide import divide
     from lupctl.core.data.sources.splits.rule import parse_split
@@ -93,15 +127,16 @@ def offer_split(samples: "Samples", dataset: str, again: str) -> str | None:
     is_open = not ((samples.role == ROLE_CODES["query"]) | (samples.role == ROLE_CODES["gallery"])).any()
     if not is_open or find_entry(dataset) is not None or len(samples) > MOST_OFFERED:
         return None
+    roles: tuple[Role, ...] = ("train", "query")
     for rule in OFFERED:
         try:
             _, split = divide(samples, parse_split(rule), dataset=dataset)
         except LupError:
             continue
-        return (
-            f"{again} --split {rule} --force would train on {amount(split.persons['train'], 'person')} and test "
-            f"with {amount(split.images['query'], 'query')} of {amount(split.persons['query'], 'person')}"
-        )
+        trained, tested = (count_things(split.persons[role], "person") for role in roles)
+        queries = count_things(split.images["query"], "query", "queries")
+        typed = again.replace(SPLIT_HERE, f"--split {rule}")
+        return f"{typed} would train on {trained} and test with {queries} of {tested}"
     return None
 
 
@@ -122,34 +157,38 @@ def say_tests(space: Workspace, paths: tuple[Path, ...], progress: Progress) -> 
     """
     from lupctl.core.choices import ROLE_CODES
     from lupctl.core.formats.pack.read import open_pack
-    from lupctl.core.formats.pack.split import describe_recorded_split
+    from lupctl.core.formats.pack.split import describe_split, packed_split
 
     packs = [open_pack(path) for path in paths]
     for pack in packs:
-        for line in describe_recorded_split(pack.record.get("source", {})):
+        split = packed_split(pack.record)
+        for line in [] if split is None else describe_split(split):
             progress.say(f"{pack.dataset}: {line}")
-    if any((pack.samples.role == ROLE_CODES["query"]).any() for pack in packs):
-        return
     first = packs[0]
-    root = _raw_of(space, first)
-    offer = None
-    if root is not None:
-        again = _pack_again(space, first.dataset, root, paths[0])
-        offer = offer_split(first.samples, first.dataset, again)
+    has_queries = any((pack.samples.role == ROLE_CODES["query"]).any() for pack in packs)
+    if has_queries or not (first.samples.role == ROLE_CODES["train"]).any():
+        return
+    again = _read_again(space, first, paths[0])
+    offer = None if again is None else offer_split(first.samples, first.dataset, again)
     names = ", ".join(pack.dataset for pack in packs)
     progress.say(f"{names}: no queries, so the run will not be evaluated{f'; {offer}' if offer else ''}")
 
 
-def _raw_of(space: Workspace, pack: "Pack") -> Path | None:
-    """The raw data that a pack was made from, if it is still there."""
+def _read_again(space: Workspace, pack: "Pack", path: Path) -> str | None:
+    """The command that packs the images of a pack once more: from its raw data, or where it was built, from the pack.
+
+    None if the raw data is gone.
+    """
     source: dict[str, Any] = pack.record.get("source", {})
-    if not source.get("root"):
+    if source.get("layout") == BUILT and path.suffix == PACK_SUFFIX:
+        words = ["lupctl", "data", "pack", str(path), *_own_name(pack.dataset), *_elsewhere(space)]
+        return f"{shlex.join(words)} {SPLIT_HERE}"
+    if source.get("layout") not in get_args(Layout) or not source.get("root"):
         return None
-    path = Path(str(source["root"]), str(source.get("table", "")))
-    if path.exists():
-        return path
-    named = space.raw / pack.dataset
-    return named if named.exists() else None
+    raw = Path(str(source["root"]), str(source.get("table", "")))
+    if not raw.exists():
+        raw = space.raw / pack.dataset
+    return _pack_again(space, pack.dataset, raw, path) if raw.exists() else None
 
 
 def _pack_again(space: Workspace, dataset: str, root: Path, out: Path) -> str:
@@ -161,10 +200,14 @@ def _pack_again(space: Workspace, dataset: str, root: Path, out: Path) -> str:
     except LupError:
         by_name = None
     found = None if by_name is None else by_name.root
-    is_named = found is not None and (root.samefile(found) or root.parent.samefile(found))
+    is_named = found is not None and root.samefile(found)
     own = root.stem if root.is_file() else root.absolute().name
     words = ["lupctl", "data", "pack", dataset if is_named else str(root)]
     words += [] if is_named or own == dataset else ["--name", dataset]
     words += [] if out.with_suffix("") == space.packs / dataset else ["--out", str(out)]
-    words += [] if space.home == open_workspace().home else ["--home", str(space.home)]
-    return shlex.join(words)
+    return f"{shlex.join([*words, *_elsewhere(space)])} {SPLIT_HERE} --force"
+
+
+def _elsewhere(space: Workspace) -> list[str]:
+    """The option that names the workspace, if it is not the default."""
+    return [] if space.home == open_workspace().home else ["--home", str(space.home)]

@@ -20,7 +20,7 @@ from lupctl.core.data.sources.splits.rule import SplitRule
 from lupctl.core.errors import DataError, UsageError
 from lupctl.core.formats.pack.samples import Samples
 from lupctl.core.formats.pack.split import PackSplit
-from lupctl.core.system.examples import amount, name_some
+from lupctl.core.system.examples import count_things, name_some
 
 # Neither a network nor a test learns anything from one person.
 FEWEST = 2
@@ -66,7 +66,7 @@ def _check_labelled(samples: Samples, *, dataset: str) -> None:
         raise UsageError(f"{dataset}: has roles already ({own}), which no split replaces", hint="leave --split out")
     if not bool((samples.person > 0).any()):
         raise DataError(
-            f"{dataset}: {amount(len(samples), 'image')} without persons; a split divides images of known persons",
+            f"{dataset}: {count_things(len(samples), 'image')} without persons; a split divides images of persons",
             hint="add --layout persons if there is a folder for each person, or name a CSV with a column person",
         )
 
@@ -90,7 +90,7 @@ def _divide(samples: Samples, rule: SplitRule, *, dataset: str) -> _Division:
     is_train = _draw_train(samples, rule, what)
     trained, tested = (len(np.unique(samples.person[rows])) for rows in (is_train, ~is_train))
     if min(trained, tested) < FEWEST:
-        known = amount(len(np.unique(samples.person)), "person")
+        known = count_things(len(np.unique(samples.person)), "person")
         raise DataError(
             f"{what} would train on {trained:,} of {known} and test {tested:,}; {FEWEST} or more of each are needed",
             hint=_working_rule(samples, [SplitRule(kind, f"{kind}:0.5", share="0.5") for kind in HALVES]),

@@ -64,7 +64,9 @@ def parse_split(text: str, *, seed: int | None = None) -> SplitRule:
         if seed is not None:
             raise UsageError(f"--split-seed {seed}: nothing is drawn with a split file", hint=f"--split {text}")
         return SplitRule("file", text, path=path)
-    near = "persons" if name == "ids" else nearest_name(name.lower(), KINDS)  # `finetune --subset` says ids
+    # `finetune --subset` says ids, and a share alone is most likely one of persons.
+    near = "persons" if name == "ids" or SHARE.fullmatch(text) else nearest_name(name.lower(), KINDS)
+    value = text if SHARE.fullmatch(text) else value
     if near is not None:
         meant = f"{near}:{value}" if _is_value(near, value) else _example(near)
         raise UsageError(f"--split {text}: did you mean {meant}?", hint=f"--split {meant}")

@@ -7,7 +7,7 @@ import numpy as np
 
 from lupctl.core.choices import ROLE_CODES
 from lupctl.core.data.sources.digest import source_digest
-from lupctl.core.data.sources.records import Source
+from lupctl.core.data.sources.records import CheckedSource, Source
 from lupctl.core.data.sources.splits.divide import divide
 from lupctl.core.data.sources.splits.rule import SplitRule
 from lupctl.core.data.sources.tree import sort_samples
@@ -21,16 +21,18 @@ class SplitSource:
     Args:
         source: the images.
         rule: how they are divided.
+        dataset: the name to store in the pack.
     """
 
-    def __init__(self, source: Source, rule: SplitRule) -> None:
+    def __init__(self, source: Source, rule: SplitRule, *, dataset: str) -> None:
         self._source = source
         self._rule = rule
+        self._dataset = dataset
 
     @property
     def dataset(self) -> str:
         """The name to store in the pack."""
-        return self._source.dataset
+        return self._dataset
 
     @property
     def facts(self) -> dict[str, object]:
@@ -53,6 +55,10 @@ class SplitSource:
     def read(self, name: str) -> bytes:
         """The encoded image with a given name; may be called from several threads at once."""
         return self._source.read(name)
+
+    def read_checked(self, name: str) -> tuple[bytes, int, int] | None:
+        """The same with its height and width if the source is a pack, else None."""
+        return self._source.read_checked(name) if isinstance(self._source, CheckedSource) else None
 
     def digest(self, samples: Samples) -> tuple[str, int | None]:
         """A digest of the source, the rule and the roles; and about how many bytes the images have."""

@@ -55,8 +55,20 @@ def write_drawn(root: Path, plan: SyntheticPlan) -> Path:
     return root
 
 
+def write_boxes(path: Path, *, frames: int, persons: int) -> None:
+    """Boxes of persons who stand side by side in every frame."""
+    found = [(frame, person) for frame in range(1, frames + 1) for person in range(1, persons + 1)]
+    boxes = [(frame, (10.0 * person, 10.0, 10.0 * person + 20, 60.0)) for frame, person in found]
+    write_mot(path, boxes, persons=[person for _, person in found])
+
+
 def commands_of(text: str) -> list[str]:
     return [line for line in text.splitlines() if line.startswith("lupctl ")]
+
+
+def flat(text: str) -> str:
+    """A text without the breaks in its longer comments."""
+    return text.replace("\n#     ", " ").replace("\n# ", " ")
 
 
 def type_all(lupctl: Shell, text: str) -> list[Ran]:
@@ -80,7 +92,7 @@ def test_from_a_folder_for_each_person_to_scores(lupctl: Shell, tmp_path: Path) 
         "lupctl eval --rerank",
     ]
     assert "# 32 images (train 32), 8 persons, 2 cameras\n" in ran.out
-    assert "half of the persons to train on, the others to test with 8 queries" in ran.out
+    assert "half of the persons to train on, the others to test with 8 queries" in flat(ran.out)
     done = type_all(lupctl, ran.out)
     assert "re-ranked: k1=20" in done[-1].out
     assert "valid queries 8 / 8" in done[-1].out
@@ -101,7 +113,7 @@ def test_the_times_are_steps_times_what_a_step_takes(lupctl: Shell, tmp_path: Pa
 def test_one_camera_is_tested_on_itself_and_says_so(lupctl: Shell, tmp_path: Path) -> None:
     write_staff(tmp_path / "staff", cameras=1, persons=6)
     ran = lupctl("init staff")
-    assert "cameras: one; so matches from the query's own camera count" in ran.out.replace("\n#     ", " ")
+    assert "cameras: one; so matches from the query's own camera count" in flat(ran.out)
     done = type_all(lupctl, ran.out)
     assert "same-camera-allowed" in done[-1].out + done[-1].err
 
@@ -133,24 +145,38 @@ def test_images_of_nobody_are_learned_from_and_searched(lupctl: Shell, tmp_path:
     assert "labels: no scores" in ran.out
     type_all(lupctl, ran.out)
     query = min((tmp_path / "photos").rglob("*.jpg"))
-    (later,) = re.findall(r"picture of a person: (lupctl search .*PERSON.jpg)", ran.out.replace("\n#     ", " "))
+    (later,) = re.findall(r"picture of a person: (lupctl search .*PERSON.jpg)", flat(ran.out))
     assert lupctl(later.removeprefix("lupctl ").replace("PERSON.jpg", str(query))).code == 0
 
 
-def test_videos_with_boxes_are_cut_and_learned_from(lupctl: Shell, tmp_path: Path) -> None:
+def test_videos_with_boxes_are_cut_split_and_scored(lupctl: Shell, tmp_path: Path) -> None:
     write_video(tmp_path / "hall/hall.mp4")
-    boxes = [(frame, (10.0 * person, 10.0, 10.0 * person + 20, 60.0)) for frame in range(1, 9) for person in (1, 2, 3)]
-    write_mot(tmp_path / "hall/gt/gt.txt", boxes, persons=[1, 2, 3] * 8)
+    boxes = [
+        (frame, (10.0 * person, 10.0, 10.0 * person + 20, 60.0)) for frame in range(1, 9) for person in range(1, 5)
+    ]
+    write_mot(tmp_path / "hall/gt/gt.txt", boxes, persons=[1, 2, 3, 4] * 8)
     ran = lupctl("init hall")
     assert commands_of(ran.out) == [
         "lupctl data build hall --videos hall --detections hall/gt/gt.txt --format mot",
-        "lupctl finetune hall --recipe small-bot --from scratch --set data.persons=3",
+        "lupctl data pack lup/packs/hall.h5 --name hall-split --split persons:0.5",
+        "lupctl finetune hall-split --recipe small-bot --from scratch --set data.persons=2",
+        "lupctl eval --rerank",
     ]
-    assert "# hall: 1 video with 24 boxes of 3 persons (mot)\n" in ran.out
+    assert "# hall: 1 video with 32 boxes of 4 persons (mot)\n" in ran.out
+    assert "cameras: one; so matches from the query's own camera count" in flat(ran.out)
     assert "lupctl find PERSON.jpg --in hall" in ran.out
     type_all(lupctl, ran.out)
-    # Where the pack is there, nothing has to be cut again.
-    assert [command.split()[1] for command in commands_of(lupctl("init hall").out)] == ["finetune"]
+    # Where the crops are there, nothing is cut again; and what is split already is not split again.
+    assert commands_of(lupctl("init hall").out) == commands_of(ran.out)[1:]
+    assert [line.split()[1] for line in commands_of(lupctl("init hall-split").out)] == ["finetune", "eval"]
+
+
+def test_many_crops_of_a_person_are_thinned_out(lupctl: Shell, tmp_path: Path) -> None:
+    write_video(tmp_path / "hall/hall.mp4")
+    write_boxes(tmp_path / "hall/gt/gt.txt", frames=200, persons=2)
+    ran = lupctl("init hall --json")
+    assert ran.json["steps"][0]["command"].endswith(" --every 4")
+    assert ran.json["counts"]["images"] == 100
 
 
 def test_videos_of_the_workspace_are_named_by_their_path(lupctl: Shell, tmp_path: Path) -> None:
@@ -180,7 +206,7 @@ def test_too_few_persons(lupctl: Shell, tmp_path: Path, persons: int, part: str)
     rows = [f"{path.relative_to(tmp_path)},{path.parent.name}" for path in sorted((tmp_path / "faces").rglob("*.jpg"))]
     (tmp_path / "few.csv").write_text("\n".join(["path,person", *rows]))
     ran = lupctl("init few.csv")
-    assert part in ran.out.replace("\n#     ", " ")
+    assert part in flat(ran.out)
     type_all(lupctl, ran.out)
 
 

@@ -81,19 +81,20 @@ def _plan(space: Workspace, machine: Machine, seen: Seen) -> Advice:
 def _plan_scores(machine: Machine, seen: Seen, counts: Counts) -> Advice:
     """Labelled images: train, and score where there is something to test with, or a part can be set aside for it."""
     assert seen.labels is not None
-    labels, packing, tested, missing = seen.labels, seen.packing, counts.queries + counts.gallery, list(seen.missing)
-    about = f"all {counts.images:,} images into one file"
-    if not counts.queries and seen.held_out is not None:
-        split = seen.held_out
-        labels, packing, tested = split.labels, (*packing, "--split", split.rule), split.images
-        about += f"; {describe_split(split)}"
+    dataset, labels, tested, missing = seen.dataset, seen.labels, counts.queries + counts.gallery, list(seen.missing)
+    steps, split = _pack_steps(machine, seen), None if counts.queries else seen.held_out
+    if split is not None:
+        dataset, labels, tested = split.dataset, split.labels, split.images
         missing += _weak_points(split, counts)
-    elif not counts.queries and seen.kind != "videos":
+        if seen.kind == "images":
+            steps = [replace(step, words=split.words, about=f"{step.about}; {describe_split(split)}") for step in steps]
+        else:
+            steps.append(Step(split.words, f"a pack with a test: {describe_split(split)}", START_S / 2))
+    elif not tested:
         missing.append(NO_TEST)
     training = choose_finetuning(machine, labels, pretrained=False)
     test_s = START_S + tested * training.image_s
-    steps = _pack_steps(machine, seen, packing, about)
-    words = ("finetune", seen.dataset, *training.words)
+    words = ("finetune", dataset, *training.words)
     steps.append(Step(words, f"train: {training.about}", START_S + training.seconds + (test_s if tested else 0.0)))
     if tested:
         steps.append(Step(("eval", "--rerank"), "mAP and rank-1, plain and re-ranked, as a table and a page", test_s))
@@ -128,7 +129,7 @@ def _plan_unlabelled(space: Workspace, machine: Machine, seen: Seen, counts: Cou
         missing.append("training images: all of them are for testing, and are not trained on")
     else:
         missing.append("labels: no scores; the network learns without them, and finds images that look alike")
-    steps = _pack_steps(machine, seen, seen.packing, f"all {counts.images:,} images into one file")
+    steps = _pack_steps(machine, seen)
     training = choose_pretraining(machine, counts.unlabelled + counts.train)
     if training is None:
         missing.append(f"images: {counts.unlabelled + counts.train:,} to learn from are too few; published weights "
@@ -154,11 +155,10 @@ def _plan_detection(machine: Machine, seen: Seen) -> Advice:
     return Advice(seen, machine, steps, (f"when that is done: lupctl init {seen.dataset}",), tuple(missing))
 
 
-def _pack_steps(machine: Machine, seen: Seen, packing: tuple[str, ...], about: str) -> list[Step]:
+def _pack_steps(machine: Machine, seen: Seen) -> list[Step]:
     """The command that makes the pack, unless there is one."""
     if seen.kind == "pack" or seen.counts is None:
         return []
-    if seen.kind == "videos":
-        about = f"cut {seen.counts.images:,} crops of persons out of the frames"
-    cores = 1 if seen.kind == "videos" else machine.cores
-    return [Step(packing, about, START_S / 2 + seen.counts.images * seen.read_s / cores)]
+    count, is_footage = seen.counts.images, seen.kind == "videos"
+    about = f"cut {count:,} crops of persons out of the frames" if is_footage else f"all {count:,} images into one file"
+    return [Step(seen.packing, about, START_S / 2 + count * seen.read_s / (1 if is_footage else machine.cores))]

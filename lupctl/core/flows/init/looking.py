@@ -6,19 +6,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lupctl.core.errors import CorruptImageError, DataError, LupError
-from lupctl.core.flows.init.model import Counts, HeldOut, Seen
+from lupctl.core.errors import CorruptImageError, DataError
+from lupctl.core.flows.init.counting import count_samples, hold_out, pick_labels
+from lupctl.core.flows.init.model import Seen
 from lupctl.core.flows.init.videos import holds_videos, look_at_videos
 from lupctl.core.resolve.data.datasets import NAME_RULE, find_target, has_raw
-from lupctl.core.resolve.data.sources import Reading, build_target_source
-from lupctl.core.resolve.data.splits import MOST_OFFERED, OFFERED
+from lupctl.core.resolve.data.layouts import Reading
+from lupctl.core.resolve.data.sources import build_target_source
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.workspace import Workspace
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from lupctl.core.formats.pack.samples import Samples
 
 # Images that are read to see how long one takes.
@@ -41,27 +39,30 @@ def look_at(space: Workspace, given: str, *, progress: Progress) -> Seen:
     Raises:
         DataError: there is nothing of that name, or it cannot be read.
     """
-    path = Path(given)
-    if path.suffix == ".h5" or ("/" not in given and space.pack_path(given).exists()):
-        return _look_at_pack(space.pack_path(given) if path.suffix != ".h5" else path)
+    path, packed = Path(given), space.named_pack(given)
+    if packed is not None and path.exists():
+        progress.say(f"{given}: {packed}, and not what is at ./{given}")
+    if packed is not None or path.suffix == ".h5":
+        return _look_at_pack(space, packed or path)
     root = space.raw / given if has_raw(space, given) and (space.raw / given).exists() else path
     if holds_videos(root):
-        return look_at_videos(root, str(root), dataset=name_of(root))
+        return look_at_videos(space, root, dataset=name_of(root))
     dataset = None if has_raw(space, given) or not path.exists() else name_of(path)
     target = find_target(space, given, dataset=dataset)
     source = build_target_source(target, Reading(), progress=progress)
     samples = source.list_images()
     own = path.absolute()
     named = dataset is not None and dataset != (own.stem if own.is_file() else own.name)
+    packing = ("data", "pack", given, *(("--name", dataset) if named and dataset else ()))
     layout = str(source.facts.get("layout", ""))
     return Seen(
         kind="images",
         dataset=target.dataset,
-        packing=("data", "pack", given, *(("--name", dataset) if named and dataset else ())),
+        packing=packing,
         title=f"{given}: {LAYOUT_TITLES.get(layout, layout or 'drawn persons')}",
         counts=count_samples(samples),
         labels=pick_labels(samples),
-        held_out=find_held_out(samples, dataset=target.dataset),
+        held_out=hold_out(samples, packing, dataset=target.dataset),
         read_s=_time_reading(samples, source.read),
     )
 
@@ -102,72 +103,19 @@ def name_of(path: Path) -> str:
     return re.sub(r"[^\w.-]+", "-", name).strip("-.") or "images"
 
 
-def count_samples(samples: "Samples") -> Counts:
-    """How many images of each kind there are, and of whom."""
-    import numpy as np
-
-    from lupctl.core.choices import DISTRACTOR, JUNK, ROLE_CODES, UNKNOWN_CAMERA
-
-    known = samples.person > DISTRACTOR
-    train = (samples.role == ROLE_CODES["train"]) & (samples.person != JUNK)
-    return Counts(
-        images=len(samples),
-        unlabelled=int((samples.role == ROLE_CODES["unlabelled"]).sum()),
-        train=int(train.sum()),
-        queries=int((samples.role == ROLE_CODES["query"]).sum()),
-        gallery=int((samples.role == ROLE_CODES["gallery"]).sum()),
-        persons=len(np.unique(samples.person[known])),
-        train_persons=len(np.unique(samples.person[train])),
-        cameras=len(np.unique(samples.camera[samples.camera != UNKNOWN_CAMERA])),
-    )
-
-
-def pick_labels(samples: "Samples") -> "NDArray[np.int64]":
-    """(N) the person of each image to train on."""
-    import numpy as np
-
-    from lupctl.core.choices import JUNK, ROLE_CODES
-
-    return np.asarray(samples.person[(samples.role == ROLE_CODES["train"]) & (samples.person != JUNK)], np.int64)
-
-
-def find_held_out(samples: "Samples", *, dataset: str) -> HeldOut | None:
-    """What a split would set aside for a test: half of the persons, else half of each person's images.
-
-    None if there is a test already, or neither is possible.
-    """
-    from lupctl.core.choices import ROLE_CODES
-    from lupctl.core.data.sources.splits.divide import divide
-    from lupctl.core.data.sources.splits.rule import parse_split
-
-    if len(samples) > MOST_OFFERED:
-        return None
-    for rule in OFFERED:
-        try:
-            role, split = divide(samples, parse_split(rule), dataset=dataset)
-        except LupError:
-            continue
-        return HeldOut(
-            rule=rule,
-            labels=samples.person[role == ROLE_CODES["train"]],
-            images=split.images["query"] + split.images["gallery"],
-            queries=split.images["query"],
-            is_closed=split.closed_set,
-            same_camera=split.protocol == "same-camera-allowed",
-        )
-    return None
-
-
-def _look_at_pack(path: Path) -> Seen:
+def _look_at_pack(space: Workspace, path: Path) -> Seen:
+    """A pack; one without a test is split into another one, from its raw data or from itself."""
     from lupctl.core.formats.pack.read import open_pack
 
     pack = open_pack(path)
+    words = ("data", "pack", str(path), "--name", f"{pack.dataset}-split")
     return Seen(
         kind="pack",
-        dataset=pack.dataset,
+        dataset=pack.dataset if space.named_pack(pack.dataset) == path else str(path),
         title=f"{path}: a pack",
         counts=count_samples(pack.samples),
         labels=pick_labels(pack.samples),
+        held_out=hold_out(pack.samples, words, dataset=f"{pack.dataset}-split") if path.suffix == ".h5" else None,
     )
 
 

@@ -40,7 +40,8 @@ class HeldOut:
     """What a split would set aside for a test.
 
     Args:
-        rule: as `data pack --split` takes it.
+        words: of the command that packs the images with the split.
+        dataset: the name of that pack.
         labels: (N) the person of each image that is left to train on.
         images: queries and gallery.
         queries: of them.
@@ -48,7 +49,8 @@ class HeldOut:
         same_camera: matches from the query's own camera count, because nobody is seen by two cameras.
     """
 
-    rule: str
+    words: tuple[str, ...]
+    dataset: str
     labels: "NDArray[np.int64]"
     images: int
     queries: int

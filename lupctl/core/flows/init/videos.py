@@ -2,18 +2,17 @@
 
 import os
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lupctl.core.choices import DetectionFormat
-from lupctl.core.flows.init.model import Counts, Seen
+from lupctl.core.flows.init.counting import count_samples, hold_out, pick_labels
+from lupctl.core.flows.init.model import Seen
+from lupctl.core.workspace import Workspace
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from lupctl.core.data.video.boxes import Boxes
+    from lupctl.core.formats.pack.samples import Samples
 
 MOST_FOLDERS = 200
 # Frames that are decoded to see how long one takes.
@@ -24,10 +23,6 @@ DETECTION_FOLDERS = ("detections", "dets")
 NO_BOXES = (
     "no detections (boxes of the persons in each frame): a network finds them, for which --detector fetches "
     "torchvision's weights once; boxes of your own go in with --detections FILE --format mot|coco"
-)
-NO_SCORES = (
-    "scores: nobody is known to be in two cameras, so nothing is tested; the network learns to tell these persons "
-    "apart, and finds one of them again"
 )
 
 
@@ -52,7 +47,7 @@ def holds_videos(root: Path) -> bool:
     return found
 
 
-def look_at_videos(root: Path, given: str, *, dataset: str) -> Seen:
+def look_at_videos(space: Workspace, root: Path, *, dataset: str) -> Seen:
     """The videos of a path and the boxes that belong to them.
 
     Raises:
@@ -62,32 +57,28 @@ def look_at_videos(root: Path, given: str, *, dataset: str) -> Seen:
 
     videos = find_videos(root)
     what = f"{len(videos):,} video{'s' if len(videos) != 1 else ''}"
-    words: tuple[str, ...] = ("data", "build", dataset, "--videos", given)
+    words: tuple[str, ...] = ("data", "build", dataset, "--videos", str(root))
     frame_s, frames = _time_frames(videos[0].path)
     boxes_at, kind = _find_boxes(root)
     if boxes_at is None or kind is None:
         words += ("--detector", "fasterrcnn-mobile", "--every", "5")
-        return Seen("videos", dataset, words, f"{given}: {what} without detections", missing=(NO_BOXES, NO_SCORES))
+        return Seen("videos", dataset, words, f"{root}: {what} without detections", missing=(NO_BOXES,))
     boxes = _read_boxes(boxes_at, kind)
-    counts, labels = _count_boxes(boxes, cameras=len(videos))
-    every = counts.images // (counts.persons * CROPS_PER_PERSON) if counts.persons else 1
-    title = f"{given}: {what} with {counts.images:,} boxes"
-    title += f" of {counts.persons:,} persons" if counts.persons else " of persons without a number"
-    if every > 1:
-        labels = labels[::every]
-        counts = replace(
-            counts, images=counts.images // every, train=len(labels), unlabelled=counts.unlabelled // every
-        )
-        words += ("--every", str(every))
+    total, persons = sum(map(len, boxes)), len(_persons_of(boxes))
+    every = max(1, total // (persons * CROPS_PER_PERSON)) if persons else 1
+    samples = _sample_boxes(boxes, every=every)
+    words += ("--detections", str(boxes_at), "--format", kind, *(("--every", str(every)) if every > 1 else ()))
+    of_whom = f"of {persons:,} persons" if persons else "of persons without a number"
+    again = ("data", "pack", str(space.packs / f"{dataset}.h5"), "--name", f"{dataset}-split")
     return Seen(
         kind="videos",
         dataset=dataset,
-        packing=(*words, "--detections", str(boxes_at), "--format", kind),
-        title=f"{title} ({kind})",
-        counts=counts,
-        labels=labels,
-        read_s=frame_s * frames * len(videos) / max(counts.images, 1),
-        missing=(NO_SCORES,),
+        packing=words,
+        title=f"{root}: {what} with {total:,} boxes {of_whom} ({kind})",
+        counts=count_samples(samples),
+        labels=pick_labels(samples),
+        held_out=hold_out(samples, again, dataset=f"{dataset}-split"),
+        read_s=frame_s * frames * len(videos) / max(len(samples), 1),
     )
 
 
@@ -120,24 +111,34 @@ def _read_boxes(path: Path, kind: DetectionFormat) -> "list[Boxes]":
     return [boxes for file in files for boxes in read_detections(file, kind).values()]
 
 
-def _count_boxes(boxes: "list[Boxes]", *, cameras: int) -> "tuple[Counts, NDArray[np.int64]]":
-    """Counts of the crops, and the person of each that has one; a number means another person in each video."""
+def _persons_of(boxes: "list[Boxes]") -> list[tuple[int, int]]:
+    """The persons with a number, each by its video, because a number means another person in another video."""
     import numpy as np
 
-    numbered = [(video, person) for video, one in enumerate(boxes) for person in one.person.tolist() if person > 0]
-    _, labels = np.unique(np.array(numbered).reshape(-1, 2), axis=0, return_inverse=True)
-    images, persons = sum(map(len, boxes)), len(set(numbered))
-    counts = Counts(
-        images=images,
-        unlabelled=images - len(labels),
-        train=len(labels),
-        queries=0,
-        gallery=0,
-        persons=persons,
-        train_persons=persons,
-        cameras=cameras,
-    )
-    return counts, labels.reshape(-1).astype(np.int64)
+    return [
+        (video, number) for video, one in enumerate(boxes) for number in np.unique(one.person).tolist() if number > 0
+    ]
+
+
+def _sample_boxes(boxes: "list[Boxes]", *, every: int) -> "Samples":
+    """The crops of every N-th frame, as they will be in the pack: each video is a camera."""
+    import numpy as np
+
+    from lupctl.core.choices import JUNK, ROLE_CODES
+    from lupctl.core.formats.pack.samples import Samples
+    from lupctl.core.system.strings import build_column
+
+    number_of = {person: number for number, person in enumerate(_persons_of(boxes), start=1)}
+    rows = [
+        (number_of.get((video, person), JUNK), video + 1)
+        for video, one in enumerate(boxes)
+        for frame, person in zip(one.frame.tolist(), one.person.tolist(), strict=True)
+        if frame % every == 0
+    ]
+    person, camera = np.array(rows, np.int64).reshape(-1, 2).T
+    role = np.where(person == JUNK, ROLE_CODES["unlabelled"], ROLE_CODES["train"]).astype(np.uint8)
+    names = build_column(f"{number:09d}" for number in range(len(rows)))
+    return Samples(person=person, camera=camera.astype(np.int16), role=role, name=names)
 
 
 def _time_frames(path: Path) -> tuple[float, int]:

@@ -60,12 +60,13 @@ BEFORE = {
         "lupctl data pack market1501", "lupctl pretrain --arch r18 --data market1501 --out lup/runs/watched",
     ),
     "clusters": ("lupctl data pack luperson",),
+    "videos": ("lupctl data pack market1501", f"{SMALL_BOT} --out lup/runs/mine", "lupctl eval"),
 }  # fmt: skip
 SLOW = ("models",)  # it converts, dumps, fine-tunes and exports a whole MGN
 RAW = {"data": ("market1501", "luperson", "cuhk03-np", "msmt17"), "finetuning": ("market1501", "cuhk03-np")}
 LEFT = {
     "start": ("run.sh", "sheet.png", "photos.features.h5", "lup/packs/staff.h5"),
-    "videos": ("crops.png",),
+    "videos": ("crops.png", "page.html"),
     "models": ("r50.pth", "mgn.onnx"),
     "evaluation": ("out.png", "half.features.h5"),
 }

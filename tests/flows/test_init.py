@@ -20,6 +20,7 @@ from lupctl.core.recipes.shipped import resolve_recipe
 from lupctl.core.stages.finetune import speed as finetune_speed
 from lupctl.core.stages.pretrain import speed as pretrain_speed
 from tests.tools.shell import Ran, Shell
+from tests.tools.tiny_images import encode_tiny
 from tests.tools.tiny_videos import write_mot, write_video
 
 SMALL: dict[str, Any] = {"height": 32, "width": 16, "shots": 2, "cameras": 2}
@@ -71,6 +72,13 @@ def flat(text: str) -> str:
     return text.replace("\n#     ", " ").replace("\n# ", " ")
 
 
+def type_later(lupctl: Shell, text: str, picture: bytes) -> Ran:
+    """Types the command that asks for a picture."""
+    Path("PERSON.jpg").write_bytes(picture)
+    (command,) = re.findall(r"with a picture of a person: lupctl (.* ?PERSON.jpg.*)", flat(text))
+    return lupctl(f"{command} --device cpu")
+
+
 def type_all(lupctl: Shell, text: str) -> list[Ran]:
     """Types every printed command, with networks as small as they come."""
     done = []
@@ -96,6 +104,7 @@ def test_from_a_folder_for_each_person_to_scores(lupctl: Shell, tmp_path: Path) 
     done = type_all(lupctl, ran.out)
     assert "re-ranked: k1=20" in done[-1].out
     assert "valid queries 8 / 8" in done[-1].out
+    assert type_later(lupctl, ran.out, encode_tiny(1)).code == 0
 
 
 def test_the_times_are_steps_times_what_a_step_takes(lupctl: Shell, tmp_path: Path) -> None:
@@ -145,8 +154,9 @@ def test_images_of_nobody_are_learned_from_and_searched(lupctl: Shell, tmp_path:
     assert "labels: no scores" in ran.out
     type_all(lupctl, ran.out)
     query = min((tmp_path / "photos").rglob("*.jpg"))
-    (later,) = re.findall(r"picture of a person: (lupctl search .*PERSON.jpg)", flat(ran.out))
-    assert lupctl(later.removeprefix("lupctl ").replace("PERSON.jpg", str(query))).code == 0
+    found = type_later(lupctl, ran.out, query.read_bytes())
+    assert found.code == 0, found.err
+    assert query.relative_to(tmp_path / "photos").as_posix() in found.out
 
 
 def test_videos_with_boxes_are_cut_split_and_scored(lupctl: Shell, tmp_path: Path) -> None:
@@ -166,6 +176,9 @@ def test_videos_with_boxes_are_cut_split_and_scored(lupctl: Shell, tmp_path: Pat
     assert "cameras: one; so matches from the query's own camera count" in flat(ran.out)
     assert "lupctl find PERSON.jpg --in hall" in ran.out
     type_all(lupctl, ran.out)
+    found = type_later(lupctl, ran.out, encode_tiny(1))
+    assert found.code == 0, found.err
+    assert "person 4" in found.out
     # Where the crops are there, nothing is cut again; and what is split already is not split again.
     assert commands_of(lupctl("init hall").out) == commands_of(ran.out)[1:]
     assert [line.split()[1] for line in commands_of(lupctl("init hall-split").out)] == ["finetune", "eval"]

@@ -15,6 +15,7 @@ from lupctl.cli.data.verify import verify
 from lupctl.cli.demo import demo
 from lupctl.cli.doctor import doctor
 from lupctl.cli.failures import explain, names_group
+from lupctl.cli.init import init
 from lupctl.cli.manual import manual
 from lupctl.cli.model.export import export_model
 from lupctl.cli.model.model import convert_model, download_model, list_models, show_model
@@ -36,6 +37,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.command("init")(init)
 app.command("pretrain")(pretrain)
 app.command("finetune")(finetune)
 app.command("dump")(dump)

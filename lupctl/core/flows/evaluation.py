@@ -58,6 +58,7 @@ def fuller_report(job: "EvaluationJob", progress: Progress) -> "Report | None":
 
     Users type `lupctl eval --rerank` and later `lupctl eval`, to see the scores again.
     """
+    from lupctl.core.ranking.reports.build.warnings import warned
     from lupctl.core.stages.evaluate import current_report
 
     if job.rerank is not None or job.force or (job.page and not job.html.is_file()):
@@ -69,7 +70,12 @@ def fuller_report(job: "EvaluationJob", progress: Progress) -> "Report | None":
     if threshold is not None and threshold.wanted_fpr != job.wanted_fpr:
         return None
     progress.say(f"{job.report}: is there already, re-ranked too; shown as it is (--force scores again)")
-    return old
+    now = warned(old, job.tested, job.lineage)
+    if now != old:
+        progress.warn(
+            f"{job.html}: its warnings are of earlier; those of today are below the table, and with --force in the page"
+        )
+    return now
 
 
 def check_gates(report: "Report", *, min_map: float | None, min_rank1: float | None) -> None:

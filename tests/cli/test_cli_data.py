@@ -184,7 +184,14 @@ def test_info(lupctl: Shell, home: Path, tmp_path: Path) -> None:
     assert ran.out.splitlines()[-1] == "sheet.png"
     assert (tmp_path / "sheet.png").read_bytes().startswith(b"\x89PNG")
     assert "8 images of 2 persons" in ran.out
-    assert lupctl("data info market1501 --sheet sheet.png").code == 2
+    assert "persons are shown" not in ran.out, "all four are"
+    again = lupctl("data info market1501 --sheet sheet.png")
+    assert (again.code, again.err.splitlines()[-1]) == (2, "hint: add --force, or name another --sheet")
+    drawn = lupctl("data info market1501 --sheet sheet.png --force --json").json
+    assert (drawn["sheet"], drawn["sheet_shows"]) == (
+        "sheet.png",
+        {"images_shown": 14, "persons_shown": 4, "persons": 4},
+    )
     found = lupctl("data info lup/packs/market1501.h5 --json").json
     assert (found["schema"], found["images"], found["distractors"], found["sheet"]) == ("lupctl.info/1", 16, 1, None)
 

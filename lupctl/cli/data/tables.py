@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from lupctl.cli.output import print_json, print_table
+from lupctl.cli.output import print_json, print_path, print_table
 from lupctl.core.choices import ImageCheck
 from lupctl.core.resolve.data.datasets import Target
 from lupctl.core.system.examples import count_things, name_some
@@ -12,7 +12,7 @@ from lupctl.core.system.examples import count_things, name_some
 if TYPE_CHECKING:
     from lupctl.core.data.checking.labels import Count
     from lupctl.core.formats.images.sizes import Sizes
-    from lupctl.core.stages.info import Summary
+    from lupctl.core.stages.info import Sheet, Summary
     from lupctl.core.stages.pack import PackPlan, PackResult
     from lupctl.core.stages.verify import Verdict
 
@@ -104,6 +104,15 @@ def show_summary(summary: "Summary") -> None:
 
 def _images_of(images: int, persons: int) -> str:
     return f"{count_things(images, 'image')} of {count_things(persons, 'person')}"
+
+
+def show_sheet(sheet: "Sheet") -> None:
+    """Prints where a contact sheet is, and what part of the pack it shows if that is not all of its persons."""
+    if sheet.persons_shown < sheet.persons:
+        print(
+            f"sheet: {sheet.persons_shown:,} of {sheet.persons:,} persons are shown, evenly spaced over their numbers"
+        )
+    print_path(sheet.path)
 
 
 def _names(source: dict[str, object]) -> list[tuple[str, object]]:

@@ -77,7 +77,7 @@ def gather_reports(
         features = current_features(space, target, devices[0], progress, command=rules.command)
         twin = named.setdefault(features.resolve(), name)
         if twin != name:
-            raise UsageError(f"--compare: {twin} and {name} are the same run", hint="name it once")
+            raise UsageError(f"--compare: {twin} and {name} are the same run", hint=f"leave {name} out")
         tested, lineage = find_tested(space, (features,)), find_lineage(space, features)
         job = replace(rules, features=(features,), out=None, tested=tested, lineage=lineage)
         found = current_report(job)

@@ -42,7 +42,8 @@ def take_features(
     """
     from dataclasses import replace
 
-    features = resolve_files(space, names, device, progress, command=rules.command)
+    elsewhere = None if rules.out is None else rules.out if rules.out.is_dir() else rules.out.parent
+    features = resolve_files(space, names, device, progress, command=rules.command, elsewhere=elsewhere)
     tested = find_tested(space, features)
     pictures: Path | None = None
     if rules.page:
@@ -50,6 +51,25 @@ def take_features(
         pictures = own if images is None and own else find_pictures(space, images, features[0], progress)
     lineage = find_lineage(space, features[0])
     return replace(rules, features=features, images=pictures, tested=tested, lineage=lineage)
+
+
+def fuller_report(job: "EvaluationJob", progress: Progress) -> "Report | None":
+    """The report that is there, if it has all that a job without re-ranking would give, and re-ranked scores too.
+
+    Users type `lupctl eval --rerank` and later `lupctl eval`, to see the scores again.
+    """
+    from lupctl.core.stages.evaluate import current_report
+
+    if job.rerank is not None or job.force or (job.page and not job.html.is_file()):
+        return None
+    old = current_report(job)
+    if old is None or old.rerank is None or old.details is None:
+        return None
+    threshold = old.details.pairs.threshold
+    if threshold is not None and threshold.wanted_fpr != job.wanted_fpr:
+        return None
+    progress.say(f"{job.report}: is there already, re-ranked too; shown as it is (--force scores again)")
+    return old
 
 
 def check_gates(report: "Report", *, min_map: float | None, min_rank1: float | None) -> None:

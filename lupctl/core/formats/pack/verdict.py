@@ -62,17 +62,17 @@ def note_verdict(
     """
     verdict = KnownVerdict(fingerprint, sound, deep, files, dict(errors or {}))
     with suppress(OSError, DataError):
-        write_text(_note_path(pack), json.dumps(asdict(verdict), sort_keys=True, indent=1) + "\n")
+        write_text(note_path(pack), json.dumps(asdict(verdict), sort_keys=True, indent=1) + "\n")
 
 
 def read_verdict(pack: Path) -> KnownVerdict | None:
     """The outcome of the last check of a pack; None when there was none, or the pack has changed since."""
     try:
-        verdict = KnownVerdict(**json.loads(_note_path(pack).read_text(encoding="utf-8")))
+        verdict = KnownVerdict(**json.loads(note_path(pack).read_text(encoding="utf-8")))
         return verdict if verdict.files == pack_files(pack) else None
     except (OSError, ValueError, TypeError):
         return None
 
 
-def _note_path(pack: Path) -> Path:
+def note_path(pack: Path) -> Path:
     return pack.parent / FOLDER / f"{pack.name}.json"

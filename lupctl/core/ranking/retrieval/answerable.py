@@ -134,5 +134,5 @@ def _unanswerable(queries: Samples, gallery: Samples, counts: Counts) -> DataErr
         cause = "the gallery shows each query's person only from the query's own camera"
     return DataError(
         f"{none}{cause}, and matches from the query's camera count neither way",
-        hint="count them as right answers: lupctl eval --same-camera keep",
+        hint="add --same-camera keep, which counts them as right answers",
     )

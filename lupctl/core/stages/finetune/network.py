@@ -45,12 +45,22 @@ def build_started(job: FinetuneJob, num_classes: int, progress: Progress) -> Rei
     if job.start is not None:
         progress.say(f"start: {load_checkpoint(network, job.start)}")
     elif job.recipe.start == "imagenet":
-        trunk = imagenet_trunk(job.recipe.net.arch, progress=not job.quiet and sys.stderr.isatty())
-        count = load_trunk(network, trunk, origin="ImageNet weights")
+        count = load_imagenet(network, job)
         progress.say(f"start: {count} trunk tensors from torchvision's ImageNet weights; new head")
     else:
         progress.say("start: random weights")
     return network
+
+
+def load_imagenet(network: ReidNetwork | MgnNetwork, job: FinetuneJob) -> int:
+    """Load torchvision's ImageNet weights into a network's trunk; returns the number of tensors.
+
+    Raises:
+        DataError: they are not here and cannot be fetched.
+        FormatError: the trunk is not as wide as theirs.
+    """
+    trunk = imagenet_trunk(job.recipe.net.arch, progress=not job.quiet and sys.stderr.isatty())
+    return load_trunk(network, trunk, origin="ImageNet weights")
 
 
 def load_checkpoint(network: ReidNetwork | MgnNetwork, start: Path) -> str:

@@ -155,7 +155,7 @@ def pick_devices(name: str | None, gpus: int | None) -> list[torch.device]:
     """
     if name is not None:
         if gpus is not None:
-            raise UsageError(f"--device {name} and --gpus {gpus} both name devices", hint="name one of the two")
+            raise UsageError(f"--device {name} and --gpus {gpus} both name devices", hint="leave --gpus out")
         return [pick_device(name)]
     placement = pick_placement(gpus=gpus, processes=None)
     if placement.kind == "cpu":

@@ -59,6 +59,7 @@ BEFORE = {
         "lupctl data pack market1501", "lupctl pretrain --arch r18 --data market1501 --out lup/runs/watched",
     ),
     "clusters": ("lupctl data pack luperson",),
+    "files": ("lupctl data pack market1501", SMALL_BOT),
     "videos": ("lupctl data pack market1501", f"{SMALL_BOT} --out lup/runs/mine", "lupctl eval"),
 }  # fmt: skip
 SLOW = ("models",)  # it converts, dumps, fine-tunes and exports a whole MGN

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from lupctl.core.choices import SYNTHETIC, TRAINING_SEED
 from lupctl.core.flows.fresh_features import current_features
 from lupctl.core.resolve.retrieval.features import Target
+from lupctl.core.resolve.retrieval.lineage import find_lineage, find_tested
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.workspace import CHECKPOINT_NAME, Workspace
 
@@ -238,5 +239,13 @@ def _score(demo: _Demo, run: Path) -> "Report":
     found = next(iter(sorted(run.glob("*.features.h5"))), None)
     target = Target(run=run, features=found)
     features = current_features(demo.space, target, device, demo.progress, command=demo.command)
-    job = EvaluationJob((features,), rerank=RerankSettings(), images=demo.pack, force=demo.force, command=demo.command)
+    job = EvaluationJob(
+        features=(features,),
+        rerank=RerankSettings(),
+        images=demo.pack,
+        tested=find_tested(demo.space, (features,)),
+        lineage=find_lineage(demo.space, features),
+        force=demo.force,
+        command=demo.command,
+    )
     return evaluate(job, [device], demo.progress)

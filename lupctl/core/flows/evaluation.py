@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from lupctl.core.errors import GateError
 from lupctl.core.flows.fresh_features import resolve_files
 from lupctl.core.resolve.retrieval.features import find_pictures
+from lupctl.core.resolve.retrieval.lineage import find_lineage, find_tested
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.workspace import Workspace
 
@@ -25,7 +26,7 @@ def take_features(
     *,
     images: str | None,
 ) -> "EvaluationJob":
-    """The same evaluation with its features, made if a run has none, and the images for its page.
+    """The same evaluation with its features, made if a run has none, what they were made from, and its page's images.
 
     Args:
         space: where runs and packs are.
@@ -43,8 +44,13 @@ def take_features(
 
     elsewhere = None if rules.out is None else rules.out if rules.out.is_dir() else rules.out.parent
     features = resolve_files(space, names, device, progress, command=rules.command, elsewhere=elsewhere)
-    pictures: Path | None = find_pictures(space, images, features[0], progress) if rules.page else None
-    return replace(rules, features=features, images=pictures)
+    tested = find_tested(space, features)
+    pictures: Path | None = None
+    if rules.page:
+        own = next((pack.path for pack in tested if pack.path is not None), None)
+        pictures = own if images is None and own else find_pictures(space, images, features[0], progress)
+    lineage = find_lineage(space, features[0])
+    return replace(rules, features=features, images=pictures, tested=tested, lineage=lineage)
 
 
 def fuller_report(job: "EvaluationJob", progress: Progress) -> "Report | None":

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,7 @@ from lupctl.core.formats.weights.plan import NetworkPlan, ProjectionHead, ResNet
 from lupctl.core.ranking.retrieval.answerable import check_answerable
 from lupctl.core.recipes.models import PretrainRecipe
 from lupctl.core.recipes.pretrain_sections import MethodSettings, MocoSettings
+from lupctl.core.recipes.text import recipe_tables
 from lupctl.core.stages.pretrain.memory import estimate_memory
 from lupctl.core.system.jobs.device import Placement, pick_threads
 from lupctl.core.system.jobs.outer import Rendezvous
@@ -120,6 +122,12 @@ def plan_pretraining(job: PretrainJob) -> PretrainPlan:
         read_bytes=steps * recipe.data.batch * data_bytes // len(rows),
         memory_bytes=memory,
     )
+
+
+def describe_setup(job: PretrainJob) -> dict[str, Any]:
+    """What may not change while a run is continued: its recipe, and the fingerprints of its inputs."""
+    inputs = {f"pack:{pack.dataset}": pack.fingerprint for pack in map(open_pack, job.packs)}
+    return {"recipe": recipe_tables(job.recipe), "inputs": inputs}
 
 
 def count_parts(recipe: PretrainRecipe, kind: str, *, processes: int) -> int:

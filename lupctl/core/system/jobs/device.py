@@ -63,6 +63,13 @@ def pick_placement(*, gpus: int | None, processes: int | None, planned: bool = F
     return Placement("cuda", count, f"device: {count} x {torch.cuda.get_device_name(0)}")
 
 
+def describe_devices(placement: Placement) -> str:
+    """What a job computes on, for the facts of a run: `cpu`, or the number and the name of its GPUs."""
+    if placement.kind != "cuda":
+        return placement.kind
+    return f"{placement.processes} x {torch.cuda.get_device_name(0)}"
+
+
 def pick_threads(placement: Placement, *, shares: int) -> int | None:
     """Threads of each process on a CPU.
 

@@ -52,7 +52,7 @@ def test_the_quick_demo(lupctl: Shell, tmp_path: Path) -> None:
     for measure, (low, high) in told["gain_ci95"].items():
         assert low <= told["gain"][measure] <= high
         assert high - low > 0.02, "thirty persons do not settle it to a point"
-    compared = lupctl(f"eval --compare {runs['pre-trained']} {runs['scratch']} --home {home} --json").json
+    compared = lupctl(f"eval --compare {runs['scratch']} {runs['pre-trained']} --home {home} --json").json
     of_map = next(one for one in compared["differences"] if one["measure"] == "map" and not one["reranked"])
     assert told["gain"]["map"] == pytest.approx(of_map["value"])
     assert told["gain_ci95"]["map"] == pytest.approx(of_map["ci95"])

@@ -277,6 +277,27 @@ def test_json_has_all_that_the_text_says(lupctl: Shell, tmp_path: Path) -> None:
     json.dumps(found.json)
 
 
+@pytest.mark.parametrize(
+    ("given", "message", "hint"),
+    [
+        ("q.jpg", "q.jpg: one picture; ", "lupctl find q.jpg --in VIDEO"),
+        ("notes.txt", "notes.txt: a file of another kind; ", "lupctl init ."),
+        ("stafff", "stafff: there is no such file or folder; ", "did you mean lupctl init staff?"),
+        ("./staf", "./staf: there is no such file or folder; ", "did you mean lupctl init staff?"),
+    ],
+)
+def test_what_is_no_data(lupctl: Shell, tmp_path: Path, given: str, message: str, hint: str) -> None:
+    write_staff(tmp_path / "staff", persons=2)
+    for name in ("q.jpg", "notes.txt"):
+        Path(name).write_text("x")
+    ran = lupctl(f"init {given}")
+    assert (ran.code, ran.out) == (3, "")
+    assert ran.err.splitlines() == [
+        f"error: {message}a folder, a table (.csv), a video or a pack was expected",
+        f"hint: {hint}",
+    ]
+
+
 @pytest.mark.parametrize("given", ["nowhere", "empty"])
 def test_nothing_there(lupctl: Shell, tmp_path: Path, given: str) -> None:
     (tmp_path / "empty").mkdir()

@@ -236,6 +236,8 @@ def test_a_hostile_file_is_refused_and_nothing_is_executed(lupctl: Shell, tmp_pa
         ("a.pth", b"", "a.pth: not a complete torch file"),
         ("a.pth", b"PK\x03\x04 and nothing more", "a.pth: not a complete torch file"),
         ("a.safetensors", b"\x08\x00\x00\x00", "a.safetensors: not a complete safetensors file"),
+        ("a.h5", b"\x89HDF", "a.h5: a pack or features; weights were expected, as a .pth or .safetensors file"),
+        ("a.onnx", b"onnx", "a.onnx: an ONNX network; weights were expected, as a .pth or .safetensors file"),
     ],
 )
 def test_files_that_are_none(lupctl: Shell, tmp_path: Path, name: str, content: bytes | None, message: str) -> None:

@@ -21,7 +21,7 @@ from lupctl.cli.output import print_json, print_plan, print_table
 from lupctl.core.flows.find import FindOrder, find_person, plan_find
 from lupctl.core.resolve.checkpoints import find_checkpoint, newest_finetuning
 from lupctl.core.resolve.data.building import CropOptions
-from lupctl.core.resolve.retrieval.footage import find_footage, page_path, parse_time, refuse_without_videos
+from lupctl.core.resolve.retrieval.footage import find_footage, page_path, parse_window, refuse_without_videos
 from lupctl.core.resolve.retrieval.limits import find_limits
 from lupctl.core.system.command_line import recorded_command
 from lupctl.core.system.progress.lines import Progress
@@ -149,6 +149,7 @@ def find(
     progress = Progress(quiet=quiet)
     space = open_workspace(home)
     where = pick_device(device)
+    after_s, before_s = parse_window(after, before)
     options = CropOptions(
         detections=detections, format=format, detector=detector, weights=detector_weights, device=device,
         first_frame=first_frame,
@@ -165,12 +166,12 @@ def find(
         every=every,
         track=track,
         rate=fps,
-        after_s=parse_time("--after", after),
-        before_s=parse_time("--before", before),
+        after_s=after_s,
+        before_s=before_s,
         top=top,
         page=page_path(space, footage, persons[0], out) if page else None,
         workers=workers,
-        force=force,
+        force=force or out is None,  # the page of an earlier search in the workspace is made again, as a report is
         command=recorded_command(),
     )
     if dry_run:
@@ -230,9 +231,15 @@ def show_result(result: "FindResult") -> None:
 
 def describe_answer(result: "FindResult", total: int, window: str) -> str:
     """The answer in one line; `window` names the times that were searched."""
+    from lupctl.core.ranking.reports.page.find import clock
+
     found = result.verdicts
     if not total:
-        return f"no person was found in {result.source}{window}"
+        ends = [video.frames / video.rate for video in result.videos if video.frames and video.rate]
+        known = bool(ends) and len(ends) == len(result.videos)
+        late = known and result.after_s is not None and result.after_s >= max(ends)
+        end = f": {'it ends' if len(ends) == 1 else 'the longest video ends'} at {clock(max(ends))}" if late else ""
+        return f"no person was found in {result.source}{window}{end}"
     if found is None or result.limits is None:
         return f"no verdicts: {result.why_no_limits}"
     rest = f"{found['unsure']:,} unsure, {found['other']:,} other"
@@ -245,4 +252,8 @@ def describe_answer(result: "FindResult", total: int, window: str) -> str:
 
 
 def _more(video: "FindVideo", shown: int) -> str:
-    return "" if shown == video.tracklets else f"the {shown:,} most similar of {video.tracklets:,}; --top lists more"
+    return (
+        ""
+        if shown == video.tracklets
+        else f"the {'' if shown == 1 else f'{shown:,} '}most similar of {video.tracklets:,}; --top lists more"
+    )

@@ -84,6 +84,12 @@ def find_checkpoint(space: Workspace, name: str, *, others: Sequence[str] = ()) 
                 f"{path}: a pack or features; a run or a checkpoint was expected",
                 hint=_hint_for_pack(space, path, others),
             )
+        if path.is_file() and path.suffix == ".onnx":
+            raise DataError(
+                f"{path}: an ONNX network, which lupctl writes for other programs and does not read; a run or a "
+                "checkpoint was expected",
+                hint=_hint_for_pack(space, path, others) if list_runs(space) or others else hint_for_run(space),
+            )
         if path.is_file():
             return path
         if (path / CHECKPOINT_NAME).is_file():

@@ -153,7 +153,7 @@ def test_an_empty_folder(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"contains no image \(0 other files\)"):
         ImagesSource(tmp_path, dataset="tree").list_images()
     place(tmp_path, "readme.txt")
-    with pytest.raises(DataError, match=r"contains no image \(1 other files\)"):
+    with pytest.raises(DataError, match=r"contains no image \(1 other file\)"):
         ImagesSource(tmp_path, dataset="tree").list_images()
     with pytest.raises(DataError, match="there is no such folder"):
         ImagesSource(tmp_path / "nothing", dataset="tree").list_images()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from lupctl.core.errors import DataError
 from lupctl.core.system.disk.reading import open_to_read
-from lupctl.core.system.examples import name_some
+from lupctl.core.system.examples import count_things, name_some
 from lupctl.core.system.strings import StringColumn, StringColumnBuilder, sort_rows
 
 # What OpenCV reads; any other file next to the images (Thumbs.db, readme.txt, .mat) is ignored.
@@ -47,7 +47,7 @@ def scan_images(root: Path, *, folders: Sequence[str] = ("",)) -> Scan:
         ) from error
     if not scan.names:
         raise DataError(
-            f"{root}: contains no image ({scan.num_ignored:,} other files); expected files ending in "
+            f"{root}: contains no image ({count_things(scan.num_ignored, 'other file')}); expected files ending in "
             f"{' '.join(sorted(IMAGE_SUFFIXES))}",
             hint=f"put the images under {root}",
         )

@@ -4,8 +4,10 @@ import re
 import time
 from collections.abc import Callable
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING
 
+from lupctl.core.choices import nearest_name
 from lupctl.core.errors import CorruptImageError, DataError
 from lupctl.core.flows.init.counting import count_samples, hold_out, pick_labels
 from lupctl.core.flows.init.model import Seen
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 
 # Images that are read to see how long one takes.
 READ_IMAGES = 32
+TABLE_SUFFIXES = frozenset({".csv", ".mat", ".mdb", ".lmdb"})
 LAYOUT_TITLES = {
     "market1501": "a benchmark in the layout of Market-1501",
     "cuhk03-index": "CUHK03 with the index file of its new protocol",
@@ -44,6 +47,7 @@ def look_at(space: Workspace, given: str, *, progress: Progress) -> Seen:
         progress.say(f"{given}: {packed}, and not what is at ./{given}")
     if packed is not None or path.suffix == ".h5":
         return _look_at_pack(space, packed or path)
+    _refuse_other_files(space, given)
     root = space.raw / given if has_raw(space, given) and (space.raw / given).exists() else path
     if holds_videos(root):
         return look_at_videos(space, root, dataset=name_of(root))
@@ -65,6 +69,32 @@ def look_at(space: Workspace, given: str, *, progress: Progress) -> Seen:
         held_out=hold_out(samples, packing, dataset=target.dataset),
         read_s=_time_reading(samples, source.read),
     )
+
+
+def _refuse_other_files(space: Workspace, given: str) -> None:
+    """Refuses a single picture, a file of another kind, and a path that is not there, with what may have been meant.
+
+    Raises:
+        DataError: it is one of these.
+    """
+    from lupctl.core.data.sources.folder import IMAGE_SUFFIXES
+    from lupctl.core.data.video.listing import VIDEO_SUFFIXES
+
+    path, expected = Path(given), "a folder, a table (.csv), a video or a pack was expected"
+    if has_raw(space, given) or path.is_dir():
+        return
+    suffix = path.suffix.lower()
+    if path.is_file() and suffix in IMAGE_SUFFIXES:
+        raise DataError(f"{given}: one picture; {expected}", hint=f"lupctl find {quote(given)} --in VIDEO")
+    if path.is_file() and suffix not in VIDEO_SUFFIXES | TABLE_SUFFIXES:
+        raise DataError(f"{given}: a file of another kind; {expected}", hint=f"lupctl init {quote(str(path.parent))}")
+    if not path.exists() and path.parent.is_dir():
+        beside = {str(path.parent / one.name): one for one in path.parent.iterdir() if not one.name.startswith(".")}
+        near = nearest_name(given.removeprefix("./"), list(beside))
+        if near is not None:
+            raise DataError(
+                f"{given}: there is no such file or folder; {expected}", hint=f"did you mean lupctl init {quote(near)}?"
+            )
 
 
 def look_around(space: Workspace, *, progress: Progress) -> tuple[Seen, list[str]]:

@@ -16,6 +16,8 @@ from lupctl.core.errors import DataError, FormatError
 # Published files keep the network's tensors under these names, next to optimizer state and counters.
 WRAPPERS = ("state_dict", "model")
 SAFETENSORS = ".safetensors"
+# Files that are no weights, and easily typed in their place.
+OTHER_FILES = {".h5": "a pack or features", ".hdf5": "a pack or features", ".onnx": "an ONNX network"}
 
 
 def read_foreign(path: Path) -> dict[str, Tensor]:
@@ -29,6 +31,11 @@ def read_foreign(path: Path) -> dict[str, Tensor]:
     """
     if not path.is_file():
         raise DataError(f"{path}: there is no such file", hint="name a weight file, as in market.pth")
+    if path.suffix in OTHER_FILES:
+        raise FormatError(
+            f"{path}: {OTHER_FILES[path.suffix]}; weights were expected, as a .pth or .safetensors file",
+            hint="lupctl model list",
+        )
     loaded: Any = _read_safetensors(path) if path.suffix == SAFETENSORS else _read_torch(path)
     for name in WRAPPERS:
         if isinstance(loaded, Mapping) and isinstance(loaded.get(name), Mapping):

@@ -16,6 +16,7 @@ from lupctl.core.workspace import Workspace
 FOLDER = "footage"
 # Boxes that are next to a video, in the order in which they are looked for.
 NEXT_TO_VIDEO = ("gt/gt.txt", "det/det.txt")
+BOX_SUFFIXES = (".txt", ".json", ".csv", ".pkl")
 KEY_LENGTH = 8
 
 FootageKind = Literal["pack", "videos", "images"]
@@ -82,23 +83,38 @@ def find_footage(space: Workspace, named: str, options: CropOptions, progress: P
 def refuse_without_videos(
     footage: Footage, options: CropOptions, *, every: int | None, track: bool | None, fps: float | None
 ) -> None:
-    """Refuses options for cutting persons out of videos where there are no videos.
+    """Refuses options for videos where there are no videos, and for frames where a pack knows none of its own.
 
     Raises:
         UsageError: one of them is given.
     """
     if footage.kind == "videos":
         return
+    linking: dict[str, object] = {"--track" if track else "--no-track": track, "--fps": fps}
     given: dict[str, object] = {
         "--detections": options.detections, "--format": options.format, "--detector": options.detector,
         "--detector-weights": options.weights, "--first-frame": options.first_frame, "--every": every,
     }  # fmt: skip
     if footage.kind == "images":
-        given |= {"--track" if track else "--no-track": track, "--fps": fps}
+        given |= linking
+    elif any(value is not None for value in linking.values()) and not _has_frames(footage.path):
+        for option, value in linking.items():
+            if value is not None:
+                raise UsageError(
+                    f"{option} is for crops of videos, and the images of {footage.path} are from none",
+                    hint=f"leave out {option}",
+                )
     for option, value in given.items():
         if value is not None:
             what = "a pack, whose persons are cut out already" if footage.kind == "pack" else "a folder of images"
             raise UsageError(f"{option} is for videos, and {footage.path} is {what}", hint=f"leave out {option}")
+
+
+def _has_frames(path: Path) -> bool:
+    from lupctl.core.formats.pack.crops import read_crops
+    from lupctl.core.formats.pack.shards import HINT
+
+    return read_crops(path, hint=HINT) is not None
 
 
 def _kind_of(path: Path, *, has_boxes: bool) -> FootageKind:
@@ -112,6 +128,11 @@ def _kind_of(path: Path, *, has_boxes: bool) -> FootageKind:
         if suffix in IMAGE_SUFFIXES:
             raise UsageError(
                 f"--in {path}: an image; a video, a pack or a folder was expected", hint=f"--in {path.parent}"
+            )
+        if suffix in BOX_SUFFIXES:
+            raise UsageError(
+                f"--in {path}: no video; a video, a pack or a folder was expected",
+                hint=f"--in VIDEO --detections {path}",
             )
         return "videos"
     if any(path.glob("*.h5")):
@@ -158,6 +179,22 @@ def page_path(space: Workspace, footage: Footage, query: Path, out: Path | None)
 def _short_name(stem: str) -> str:
     """A name that every file system takes, and that may name a dataset."""
     return re.sub(r"[^\w.-]+", "-", stem).strip("-.")
+
+
+def parse_window(after: str | None, before: str | None) -> tuple[float | None, float | None]:
+    """The seconds of `--after` and `--before`.
+
+    Raises:
+        UsageError: one is not a time, or nothing is between them.
+    """
+    after_s, before_s = parse_time("--after", after), parse_time("--before", before)
+    if before_s is not None and before_s <= (after_s or 0.0):
+        said = f"--after {after} --before {before}" if after is not None else f"--before {before}"
+        raise UsageError(
+            f"{said}: there is nothing between these times" if after is not None else f"{said}: nothing is before it",
+            hint="leave out --before" if after is None else f"--after {before} --before {after}",
+        )
+    return after_s, before_s
 
 
 def parse_time(option: str, text: str | None) -> float | None:

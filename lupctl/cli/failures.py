@@ -54,7 +54,7 @@ def check(root: Any, arguments: Sequence[str]) -> typer.TyperException | None:
     try:
         if isinstance(command, TyperGroup) and rest and not rest[0].startswith("-"):
             command.resolve_command(typer.Context(command), rest)
-        elif "--help" not in rest:
+        elif not {"--help", "--version"}.intersection(rest):
             command.make_context("lupctl", rest)
     except typer.TyperException as error:
         return error

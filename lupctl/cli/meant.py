@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from difflib import SequenceMatcher
 from typing import Any, Final
 
 from typer.core import TyperGroup, TyperOption
@@ -25,7 +26,7 @@ OPTIONS_ELSEWHERE: Final = {
     "checkpoint": "--from", "ckpt": "--from", "init": "--from", "start": "--from", "pretrainpath": "--from",
     "workspace": "--home", "root": "--home", "datadir": "--home", "y": "--yes", "noconfirm": "--yes", "opts": "--set",
     "dryrun": "--dry-run", "n": "--dry-run", "silent": "--quiet", "verbose": "--debug", "v": "--debug",
-    "reranking": "--rerank", "rr": "--rerank",
+    "reranking": "--rerank", "rr": "--rerank", "name": "--out", "expname": "--out", "runname": "--out",
 }  # fmt: skip
 # The keys of a recipe that have an option of their own.
 KEY_OF_OPTION: Final = {
@@ -33,6 +34,8 @@ KEY_OF_OPTION: Final = {
     "--method": "method", "--data": "data.packs", "--subset": "data.subset", "--repeat": "data.repeat",
     "--from": "start", "--probe": "probe.pack",
 }  # fmt: skip
+# How much a name has to be like an option, from 0 to 1, to be taken for a misspelling of it.
+LIKE = 0.7
 DIGITS = re.compile(r"\d+")
 # What takes no value there.
 BARE = ("pretrained", "resume", "amp", "fp16", "cpu", "cuda")
@@ -144,6 +147,8 @@ def _nearest(command: str, options: Sequence[str], name: str) -> tuple[str | Non
     if same:
         return same[0], None
     near = nearest_name(name, options)
+    if near is not None and SequenceMatcher(None, bare, plain(near)).ratio() < LIKE:
+        near = None  # alike in the dashes alone, as --dropout and --out
     if command not in STAGES:
         return near, None
     from lupctl.core.recipes.shipped import MODELS

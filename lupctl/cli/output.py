@@ -7,6 +7,9 @@ from pathlib import Path
 
 from lupctl.core.errors import LupError
 
+# What a person calls the scores that a run or a report keeps.
+SCORE_NAMES = {"map": "mAP", "map_official": "mAP official", "minp": "mINP", "rank1": "rank-1"}
+
 _debug = False
 
 

@@ -13,7 +13,7 @@ import typer
 
 from lupctl.cli.complete import complete_run
 from lupctl.cli.options import DebugOption, DryRunOption, HomeOption, JsonOption, QuietOption
-from lupctl.cli.output import print_json, print_table
+from lupctl.cli.output import SCORE_NAMES, print_json, print_table
 from lupctl.cli.removal import YesOption, ask_to_remove, count_named, write_age, write_size
 from lupctl.core.resolve.training.runs import find_run, find_runs
 from lupctl.core.system.progress.lines import Progress
@@ -183,7 +183,9 @@ def describe(found: "RunDetails", home: Path | None) -> list[tuple[str, object]]
         own = found.inputs.get("start")
         lines.append(("start", f"{run.start} ({own[:19]})" if own else run.start))
     if run.scores:
-        lines.append(("scores", ", ".join(f"{name} {100 * value:.2f}" for name, value in run.scores.items())))
+        lines.append(
+            ("scores", ", ".join(f"{SCORE_NAMES.get(key, key)} {100 * value:.2f}" for key, value in run.scores.items()))
+        )
     lines += [("began from it", f"{child.name} ({write_state(child)})") for child in found.children]
     lines += [("on disk", write_size(run.bytes)), ("age", write_age(time.time() - run.changed_at))]
     command = found.command or None

@@ -60,6 +60,10 @@ CASES = [
     Case("finetune town --from scratch --arch r5O --dry-run", 2, "'r5O' is not one of", "--arch r50"),
     Case("evl fine", 2, "there is no command evl", "lupctl eval fine"),
     Case("data lsit", 2, "there is no command lsit", "lupctl data list"),
+    Case("version", 2, "there is no command version", "lupctl --version"),
+    Case("finetune town --dropout 0.1 --from scratch --dry-run", 2, "there is no option --dropout", "finetune --help"),
+    Case("finetune town --name mine --recipe small-bot --from scratch --dry-run", 2, "there is no option --name",
+         "--out mine", 2),
     # The wrong order.
     Case("finetune town --from scratch --dry-run", 3, "no pack of 'town'", "lupctl data pack town", lacks=NO_PACK),
     Case("eval", 3, "no finished fine-tuning run", "lupctl finetune town --from scratch", lacks=NO_RUN),

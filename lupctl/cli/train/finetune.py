@@ -22,7 +22,7 @@ from lupctl.cli.options import (
     SetOption,
     WorkersOption,
 )
-from lupctl.cli.output import print_json, print_path, print_plan, print_table
+from lupctl.cli.output import SCORE_NAMES, print_json, print_path, print_plan, print_table
 from lupctl.cli.train.options import (
     BatchOption,
     DataOption,
@@ -192,11 +192,10 @@ def show_plan(job: "FinetuneJob", start: str, counts: dict[str, int], *, json: b
 
 def show_scores(facts: Mapping[str, Any]) -> None:
     """Prints a run's scores on its own test set, or on that of each of its packs."""
-    names = {"map": "mAP", "map_official": "mAP official", "minp": "mINP", "rank1": "rank-1"}
     found = facts.get("all_scores", {facts["dataset"]: facts["scores"]})
-    rows = [(name, *(f"{100 * scores[key]:.2f}" for key in names)) for name, scores in found.items() if scores]
+    rows = [(name, *(f"{100 * scores[key]:.2f}" for key in SCORE_NAMES)) for name, scores in found.items() if scores]
     if rows:
-        print_table("", ["%", *names.values()], rows)
+        print_table("", ["%", *SCORE_NAMES.values()], rows)
 
 
 def parse_repeat(text: str | None) -> float | str | None:

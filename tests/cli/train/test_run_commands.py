@@ -153,6 +153,7 @@ def test_a_run_shows_what_it_is(three: Shell, crowd: Path, labelled: Path) -> No
         "labelled (sha256:", "pre (sha256:", "checkpoint.safetensors", "lupctl finetune --recipe bot",
     ):  # fmt: skip
         assert words in ran.out, words
+    assert re.search(r"scores +mAP \d+\.\d\d, mAP official \d+\.\d\d, mINP \d+\.\d\d, rank-1 \d", ran.out)
     found = three("run show fine --json").json
     assert found["schema"] == "lupctl.run/1"
     assert set(found["inputs"]) == {"pack:labelled", "start"}

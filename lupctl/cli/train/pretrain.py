@@ -30,6 +30,7 @@ from lupctl.core.resolve.training.pretraining import (
     default_recipe,
     default_run,
     find_pretraining_packs,
+    say_labels,
     say_threads,
     say_what_follows,
 )
@@ -51,7 +52,7 @@ DataOption = Annotated[
     ),
 ]
 MethodOption = Annotated[
-    Method | None, typer.Option("--method", help="Self-supervision [default: the recipe's].", show_default=False)
+    Method | None, typer.Option("--method", help="Method of pre-training [default: the recipe's].", show_default=False)
 ]
 ProbeOption = Annotated[
     str | None,
@@ -106,6 +107,7 @@ def pretrain(
     `lupctl pretrain --gpus 8 --nodes 4 --rdzv-endpoint node1:29400`
     """
     from lupctl.core.recipes.models import PretrainRecipe
+    from lupctl.core.recipes.pretrain_sections import uses_labels
     from lupctl.core.recipes.shipped import resolve_recipe
     from lupctl.core.stages.pretrain.job import PretrainJob, plan_pretraining
     from lupctl.core.stages.pretrain.run import pretrain as run
@@ -114,12 +116,17 @@ def pretrain(
     leads = machines.leads
     progress = Progress(quiet=quiet or not leads)
     placement = place(gpus, processes, machines, planned=dry_run)
-    recipe = recipe or default_recipe(arch, progress)
+    recipe = recipe or default_recipe(arch, method, progress)
     flags = {"method": method, "net.arch": arch, "data.packs": data, "probe.pack": probe}
     resolved = resolve_recipe("pretrain", recipe, overrides=set_ or (), flags=flags)
     assert isinstance(resolved, PretrainRecipe)
     is_drawn = profile is not None and wants_drawing(space, resolved.data.packs)
-    packs = () if is_drawn else find_pretraining_packs(space, resolved.data.packs, progress, planned=dry_run)
+    labelled = uses_labels(resolved.settings)
+    packs = (
+        ()
+        if is_drawn
+        else find_pretraining_packs(space, resolved.data.packs, progress, planned=dry_run, labelled=labelled)
+    )
     progress.say(placement.line)
     job = PretrainJob(
         recipe=resolved,
@@ -135,6 +142,8 @@ def pretrain(
         quiet=quiet,
     )
     say_threads(job, progress)
+    if not is_drawn:
+        say_labels(job, progress)
     say_what_follows(resolved, resolve_recipe("pretrain", recipe), progress)
     if dry_run:
         counts = asdict(plan_pretraining(job))
@@ -169,6 +178,8 @@ def show_plan(job: "PretrainJob", counts: dict[str, int | None], *, json: bool) 
         "bn_groups": recipe.bn_groups,
         **counts,
     }
+    if plan["classes"] is None:
+        del plan["classes"]
     print_plan("lupctl.pretrain-plan/1", "would pre-train", plan, json=json)
 
 

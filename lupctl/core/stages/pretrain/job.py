@@ -6,13 +6,19 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from lupctl.core.choices import ROLE_CODES
-from lupctl.core.errors import DataError
 from lupctl.core.formats.pack.read import Pack, open_pack
-from lupctl.core.formats.weights.plan import NetworkPlan, ProjectionHead, ResNetPlan
+from lupctl.core.formats.weights.plan import NetworkPlan, NoHead, ProjectionHead, ResNetPlan
 from lupctl.core.ranking.retrieval.answerable import check_answerable
 from lupctl.core.recipes.models import PretrainRecipe
-from lupctl.core.recipes.pretrain_sections import MethodSettings, MocoSettings
+from lupctl.core.recipes.pretrain_sections import (
+    MethodSettings,
+    MocoSettings,
+    PnlSettings,
+    SimclrSettings,
+    SupconSettings,
+    uses_labels,
+)
+from lupctl.core.stages.pretrain.labels import LUPERSON_NL_LABELS, labelled_rows, number_labels, trainable_rows
 from lupctl.core.stages.pretrain.memory import estimate_memory
 from lupctl.core.system.jobs.device import Placement, pick_threads
 from lupctl.core.system.jobs.outer import Rendezvous
@@ -69,6 +75,7 @@ class PretrainPlan:
         data_bytes: encoded bytes of the images.
         read_bytes: encoded bytes that the whole run reads on all devices.
         memory_bytes: estimate per device.
+        classes: number of labels; that of LUPerson-NL if there is no data yet; None for a method without labels.
     """
 
     images: int | None
@@ -79,6 +86,7 @@ class PretrainPlan:
     data_bytes: int | None
     read_bytes: int | None
     memory_bytes: int
+    classes: int | None = None
 
 
 def plan_pretraining(job: PretrainJob) -> PretrainPlan:
@@ -95,15 +103,20 @@ def plan_pretraining(job: PretrainJob) -> PretrainPlan:
     check_split(recipe.data.batch, recipe.bn_groups, processes, parts=parts)
     local = recipe.data.batch // processes
     is_half = recipe.precision == "bf16" or (recipe.precision == "auto" and job.placement.kind == "cuda")
-    memory = estimate_memory(recipe, student_plan(recipe), processes=processes, parts=parts, is_half=is_half)
     if job.probe is not None:
         check_answerable(open_pack(job.probe).samples)
     if job.tensorboard:
         check_tensorboard()
-    if not job.packs:
-        return PretrainPlan(None, None, None, local, local // parts, None, None, memory)
     packs = [open_pack(path) for path in job.packs]
-    rows = trainable_rows(packs)
+    rows = pick_rows(recipe, packs) if packs else np.empty(0, np.int64)
+    classes = None
+    if uses_labels(recipe.settings):
+        classes = int(number_labels(packs, rows).max()) + 1 if packs else LUPERSON_NL_LABELS
+    memory = estimate_memory(
+        recipe, student_plan(recipe), processes=processes, parts=parts, is_half=is_half, classes=classes or 0
+    )
+    if not packs:
+        return PretrainPlan(None, None, None, local, local // parts, None, None, memory, classes)
     order = ShuffledOrder(len(rows), batch=recipe.data.batch, seed=recipe.seed)
     steps = order.steps_per_epoch * recipe.schedule.epochs
     lengths = np.concatenate([np.diff(shard.offsets) for pack in packs for shard in pack.shards])
@@ -117,6 +130,7 @@ def plan_pretraining(job: PretrainJob) -> PretrainPlan:
         data_bytes=data_bytes,
         read_bytes=steps * recipe.data.batch * data_bytes // len(rows),
         memory_bytes=memory,
+        classes=classes,
     )
 
 
@@ -143,26 +157,23 @@ def threads_of(job: PretrainJob) -> int | None:
     return pick_threads(job.placement, shares=job.recipe.bn_groups)
 
 
-def trainable_rows(packs: list[Pack]) -> NDArray[np.int64]:
-    """Rows of the concatenated packs that may be trained on: unlabelled and train images, never test images.
+def pick_rows(recipe: PretrainRecipe, packs: list[Pack]) -> NDArray[np.int64]:
+    """Rows of the concatenated packs that a recipe's method trains on.
 
     Raises:
-        DataError: there are none.
+        DataError: there are none, or they lack the labels that the method needs.
     """
-    role = np.concatenate([pack.samples.role for pack in packs])
-    rows = np.flatnonzero((role == ROLE_CODES["unlabelled"]) | (role == ROLE_CODES["train"]))
-    if len(rows) == 0:
-        names = ", ".join(str(pack.path) for pack in packs)
-        raise DataError(f"{names}: no unlabelled or training images, only query and gallery images", hint="--data NAME")
-    return rows
+    return labelled_rows(packs, recipe.method) if uses_labels(recipe.settings) else trainable_rows(packs)
 
 
 def student_plan(recipe: PretrainRecipe) -> NetworkPlan:
-    """The network that a recipe's method trains."""
+    """What a checkpoint keeps of the network that a recipe's method trains."""
     net = recipe.net
     settings: MethodSettings = recipe.settings
     trunk = ResNetPlan(kind="resnet", arch=net.arch, width=net.width, last_stride=net.last_stride, ibn=False)
     match settings:
-        case MocoSettings():
+        case PnlSettings() if not (settings.contrasts or settings.has_prototypes):
+            return NetworkPlan(trunk=trunk, pooling=net.pooling, head=NoHead(kind="none"))
+        case MocoSettings() | PnlSettings() | SimclrSettings() | SupconSettings():
             head = ProjectionHead(kind="projection", outputs=settings.dim)
             return NetworkPlan(trunk=trunk, pooling=net.pooling, head=head)

@@ -1,10 +1,12 @@
-"""Pre-training: from packs of unlabelled persons to a backbone."""
+"""Pre-training: from packs of persons to a backbone."""
 
 from typing import Any
 
 from lupctl.core.formats.pack.read import open_pack
+from lupctl.core.recipes.pretrain_sections import uses_labels
 from lupctl.core.recipes.text import dump_recipe, recipe_tables
-from lupctl.core.stages.pretrain.job import PretrainJob, plan_pretraining, threads_of
+from lupctl.core.stages.pretrain.job import PretrainJob, pick_rows, plan_pretraining, threads_of
+from lupctl.core.stages.pretrain.labels import number_labels
 from lupctl.core.stages.pretrain.loop import train_job
 from lupctl.core.system.jobs.device import computing_threads
 from lupctl.core.system.jobs.launch import launch
@@ -41,7 +43,11 @@ def _train(given: tuple[PretrainJob, Progress]) -> bool:
     """One process of the job; says whether it is the one that wrote the results."""
     job, progress = given
     folder = RunFolder(job.run)
-    inputs = {f"pack:{pack.dataset}": pack.fingerprint for pack in map(open_pack, job.packs)}
+    packs = [open_pack(path) for path in job.packs]
+    inputs: dict[str, Any] = {}
+    if uses_labels(job.recipe.settings):  # before the packs: their fingerprints say less of what has changed
+        inputs["classes"] = int(number_labels(packs, pick_rows(job.recipe, packs)).max()) + 1
+    inputs |= {f"pack:{pack.dataset}": pack.fingerprint for pack in packs}
     story = {"recipe": recipe_tables(job.recipe), "inputs": inputs}
     with claimed_run(folder, story, dump_recipe(job.recipe), force=job.force, progress=progress) as is_wanted:
         if is_wanted:

@@ -183,8 +183,10 @@ class Pnl(nn.Module):
             scalars["loss_contrast"], scalars["hits"] = self._contrast(out.query, key, wanted, now)
             loss = loss + rules.contrast_weight * scalars["loss_contrast"]
         if by_prototype is not None:
+            # Not a constant 0: every parameter needs a gradient, and in some variants only this loss reaches the query.
+            assert out.query is not None
             is_part = now.epoch >= rules.prototype_epoch
-            scalars["loss_prototype"] = scored_cross_entropy(by_prototype, used) if is_part else torch.zeros_like(loss)
+            scalars["loss_prototype"] = scored_cross_entropy(by_prototype, used) if is_part else 0 * out.query.sum()
             loss = loss + rules.prototype_weight * scalars["loss_prototype"]
             scalars["corrected"] = (used != label).float().mean()
             scalars["agreement"] = (by_prototype.logits.argmax(dim=1) == label).float().mean()

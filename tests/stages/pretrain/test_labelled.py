@@ -1,0 +1,227 @@
+"""Pre-training with labels: PNL, its variants and baselines; over processes, kills and phases, and on bad labels."""
+
+import json
+import shutil
+import signal
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from lupctl.core.choices import Method
+from lupctl.core.data.sources.synthetic import SyntheticPlan
+from lupctl.core.errors import DataError, StoppedError, UsageError
+from lupctl.core.formats.pack.read import open_pack
+from lupctl.core.formats.weights.file import read_method
+from lupctl.core.formats.weights.header import read_header
+from lupctl.core.recipes.models import PretrainRecipe
+from lupctl.core.recipes.shipped import resolve_recipe
+from lupctl.core.stages.pretrain import loop
+from lupctl.core.stages.pretrain import step as step_module
+from lupctl.core.stages.pretrain.job import PretrainJob, plan_pretraining
+from lupctl.core.stages.pretrain.labels import labelled_rows, read_labels
+from lupctl.core.stages.pretrain.run import pretrain
+from lupctl.core.system.jobs.device import Placement
+from lupctl.core.system.progress.lines import Progress
+from lupctl.core.training.engine.runs import read_metrics
+from lupctl.core.training.engine.saving import StateWriter
+from tests.tools.drawn_packs import pack_drawn
+from tests.tools.shell import Shell
+from tests.tools.tiny_training import as_options, read_state, run_forked, signal_at
+
+QUIET = Progress(quiet=True)
+CHECKPOINT = "checkpoint.safetensors"
+# Two steps per epoch on the 36 training images of `labelled`; six epochs pass through all phases.
+TINY = (
+    "net.arch=r18", "net.width=4", "pixels.height=32", "pixels.width=16", "data.batch=16", "bn_groups=4",
+    "optim.lr=0.1", "schedule.epochs=6", "schedule.unit=step", "schedule.warmup_epochs=1", "saving.every_epochs=0",
+)  # fmt: skip
+PNL = (
+    *TINY, "pnl.dim=16", "pnl.hidden=8", "pnl.queue=40", "pnl.momentum=0.99", "pnl.prototype_momentum=0.5",
+    "pnl.correction_epoch=2", "pnl.positives_epoch=4", "pnl.threshold=0.5", "augment_weak.pad=2",
+    "schedule.kind=cosine",
+)  # fmt: skip
+
+
+def job_of(pack: Path, run: Path, *settings: str, recipe: str = "luperson-nl-pnl", processes: int = 1) -> PretrainJob:
+    base = PNL if recipe == "luperson-nl-pnl" else TINY
+    found = resolve_recipe("pretrain", recipe, overrides=(*base, *settings))
+    assert isinstance(found, PretrainRecipe)
+    return PretrainJob(
+        recipe=found, packs=(pack,), run=run, placement=Placement("cpu", processes, ""), workers=0, command=()
+    )
+
+
+@pytest.fixture(scope="module")
+def whole(labelled: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of twelve steps through all phases that nothing disturbed."""
+    run = tmp_path_factory.mktemp("whole") / "run"
+    pretrain(job_of(labelled, run), QUIET)
+    return run
+
+
+def relabel(pack: Path, out: Path, change: Callable[[np.ndarray], np.ndarray]) -> Path:  # type: ignore[type-arg]
+    """A copy of a pack with other person numbers."""
+    shutil.copy(pack, out)
+    with h5py.File(out, "r+") as file:
+        person = file["samples/person"]
+        person[:] = change(person[()])
+    return out
+
+
+def test_a_run_goes_through_all_phases_and_keeps_no_classifier(labelled: Path, whole: Path) -> None:
+    checkpoint, made = load_file(whole / CHECKPOINT), read_method(whole / "method.safetensors").tensors
+    assert read_header(whole / CHECKPOINT).network.head.kind == "projection"
+    assert not any("class" in key for key in checkpoint)
+    assert made["student.classes.classifier.weight"].shape == (6, 8)
+    assert not any("class" in key for key in made if key.startswith("teacher."))
+    assert made["prototypes.mean"].shape == (6, 16)
+    torch.testing.assert_close(made["prototypes.mean"].norm(dim=1), torch.ones(6))
+    assert set(made["queue.label"].tolist()) <= set(range(6))
+    facts = json.loads((whole / "run.json").read_text())
+    assert (facts["images"], facts["steps"], facts["method"]) == (36, 12, "pnl")
+    rows = read_metrics(whole)
+    assert [row["step"] for row in rows] == [10, 12]
+    for row in rows:
+        assert 0 < row["loss_contrast"] < row["loss"]
+        assert {"loss_class", "loss_prototype", "corrected", "agreement", "hits"} <= row.keys()
+        assert "purity" not in row, "the pack knows no truth besides its labels"
+
+
+@pytest.mark.parametrize("steps", [4, 8])
+def test_a_kill_at_the_border_of_a_phase_changes_no_bit(
+    labelled: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, steps: int
+) -> None:
+    """Corrections start with step 4, label positives with step 8, counted from 0."""
+    job = job_of(labelled, tmp_path / "run")
+    with monkeypatch.context() as patch:
+        signal_at(patch, step_module, steps)
+        with pytest.raises(StoppedError, match=f"stopped on request after step {steps} of 12"):
+            pretrain(job, QUIET)
+    state = read_state(job.run)["model"]
+    assert {"queue.label", "queue.pointer", "prototypes.mean", "student.classes.classifier.bias"} <= state.keys()
+    assert "persons" not in state
+    torch.manual_seed(12345)
+    pretrain(job, QUIET)
+    for name in (CHECKPOINT, "method.safetensors"):
+        assert (job.run / name).read_bytes() == (whole / name).read_bytes()
+
+
+def test_a_killed_process_continues_from_the_last_epoch(
+    labelled: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = job_of(labelled, tmp_path / "run", "saving.every_epochs=1")
+    job.run.mkdir()
+    with monkeypatch.context() as patch:
+        patch.setattr(StateWriter, "poll", StateWriter.join)
+        signal_at(patch, step_module, 6, signal.SIGKILL)
+        assert run_forked(loop.train_job, job, processes=2) == [-signal.SIGKILL] * 2
+    assert read_state(job.run)["step"] == 4, "corrections had not begun"
+    loop.train_job(job)
+    for key, value in load_file(job.run / "method.safetensors").items():
+        assert torch.equal(value, load_file(whole / "method.safetensors")[key]), key
+
+
+@pytest.mark.parametrize(
+    ("recipe", "settings", "processes"),
+    [
+        ("luperson-nl-pnl", (), 2),
+        pytest.param("luperson-nl-pnl", (), 4, marks=pytest.mark.slow),
+        pytest.param("luperson-nl-pnl", ("pnl.variant=ce",), 2, marks=pytest.mark.slow),
+        pytest.param("luperson-nl-pnl", ("pnl.variant=ic",), 2, marks=pytest.mark.slow),
+        pytest.param("luperson-nl-pnl", ("pnl.variant=ce+ic",), 2, marks=pytest.mark.slow),
+        ("luperson-nl-pnl", ("pnl.variant=ce+pro",), 2),
+        ("luperson-nl-simclr", (), 4),
+        ("luperson-nl-supcon", ("supcon.dim=16",), 2),
+    ],
+)
+def test_several_processes_are_one_to_the_bit(
+    labelled: Path, tmp_path: Path, recipe: str, settings: tuple[str, ...], processes: int
+) -> None:
+    one, many = (job_of(labelled, tmp_path / name, *settings, recipe=recipe) for name in ("one", "many"))
+    many.run.mkdir()
+    pretrain(one, QUIET)
+    assert run_forked(loop.train_job, many, processes=processes) == [0] * processes
+    for name in (CHECKPOINT, "method.safetensors"):
+        tensors = [load_file(job.run / name) for job in (one, many)]
+        for key, value in tensors[0].items():
+            assert torch.equal(value, tensors[1][key]), key
+    facts = [json.loads((job.run / "run.json").read_text()) for job in (one, many)]
+    assert facts[0]["loss"] == pytest.approx(facts[1]["loss"], rel=1e-5)
+    if "corrected" in facts[0]:
+        assert facts[0]["corrected"] == pytest.approx(facts[1]["corrected"])
+
+
+def test_labels_with_gaps_give_the_run_of_labels_without(labelled: Path, whole: Path, tmp_path: Path) -> None:
+    """The published ids have gaps, which broke the published code."""
+    pack = relabel(labelled, tmp_path / "gaps.h5", lambda person: np.where(person > 0, person * 1000 + 7, person))
+    pretrain(job_of(pack, tmp_path / "run"), QUIET)
+    for key, value in load_file(tmp_path / "run" / "method.safetensors").items():
+        assert torch.equal(value, load_file(whole / "method.safetensors")[key]), key
+
+
+def test_the_same_label_in_two_packs_is_two_labels(labelled: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.h5"
+    shutil.copy(labelled, other)
+    packs = [open_pack(labelled), open_pack(other)]
+    rows = labelled_rows(packs, "pnl")
+    labels = read_labels(packs, rows)
+    assert (len(rows), labels.num_classes) == (72, 12)
+    assert labels.label[:36].max() == 5
+    assert np.array_equal(labels.label[36:], labels.label[:36] + 6)
+    plan = plan_pretraining(replace(job_of(labelled, tmp_path / "run"), packs=(labelled, other)))
+    assert (plan.images, plan.classes) == (72, 12)
+
+
+def test_images_without_a_label_are_left_out(labelled: Path, tmp_path: Path, lupctl: Shell) -> None:
+    pack = relabel(labelled, tmp_path / "some.h5", lambda person: np.where(person == 3, -1, person))
+    job = job_of(pack, tmp_path / "run")
+    plan, kept = plan_pretraining(job), int((open_pack(pack).samples.person[:36] > 0).sum())
+    assert (plan.images, plan.classes) == (kept, 5)
+    ran = lupctl(f"pretrain --method pnl --data {pack} --gpus 0 --dry-run {' '.join(as_options(PNL))}")
+    assert ran.code == 0, ran.err
+    assert f"labels: 5 on {kept} images; {36 - kept} more images have none and are left out" in ran.err
+
+
+@pytest.mark.parametrize("method", ["pnl", "supcon"])
+def test_labels_that_say_nothing_are_refused(crowd: Path, labelled: Path, tmp_path: Path, method: Method) -> None:
+    recipe = f"luperson-nl-{method}"
+    one = relabel(labelled, tmp_path / "one.h5", lambda person: np.where(person > 0, 5, person))
+    each = relabel(labelled, tmp_path / "each.h5", lambda person: np.arange(len(person)))
+    for pack, message in (
+        (crowd, f"crowd.h5: its images have no labels, from which the method {method} learns"),
+        (one, f"one.h5: all 36 images have the same label, which tells the method {method} nothing"),
+        (each, f"each.h5: 36 images with 36 labels: no two images share one, which tells the method {method} nothing"),
+    ):
+        with pytest.raises(DataError) as caught:
+            pretrain(job_of(pack, tmp_path / "run", recipe=recipe), QUIET)
+        assert message in caught.value.message
+        assert "--method moco" in caught.value.hint
+    assert not (tmp_path / "run").exists()
+
+
+def test_images_alone_need_no_labels(crowd: Path, tmp_path: Path) -> None:
+    facts = pretrain(job_of(crowd, tmp_path / "run", "pnl.variant=ic", "schedule.epochs=1"), QUIET)
+    assert facts["images"] == 36
+    assert {"loss_contrast", "hits"} <= facts.keys()
+    assert not {"loss_class", "corrected"} & facts.keys()
+
+
+def test_another_number_of_labels_under_the_same_name_is_refused(
+    labelled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pack = tmp_path / "labelled.h5"
+    shutil.copy(labelled, pack)
+    signal_at(monkeypatch, step_module, 1)
+    with pytest.raises(StoppedError):
+        pretrain(job_of(pack, tmp_path / "run"), QUIET)
+    pack.unlink()
+    plan = SyntheticPlan(train_persons=7, test_persons=6, cameras=3, shots=2, height=32, width=16)
+    pack_drawn(plan, pack, dataset="labelled")
+    with pytest.raises(UsageError, match=r"contains a run with inputs\.classes = 6, but now it is 7"):
+        pretrain(job_of(pack, tmp_path / "run"), QUIET)

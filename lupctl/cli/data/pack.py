@@ -79,6 +79,16 @@ MaxBadOption = Annotated[
     float, typer.Option("--max-bad", min=0, max=1, help="Largest share of images that may be unreadable and left out.")
 ]
 SeedOption = Annotated[int, typer.Option("--seed", min=0, help="For `synthetic`: another seed draws other persons.")]
+NoiseOption = Annotated[
+    str | None,
+    typer.Option(
+        "--label-noise",
+        metavar="split:S,merge:M",
+        help="Give training images the labels that a tracker would: a share S of the persons is split into two labels, "
+        "and a share M of these gets the label of another person. The record keeps the truth.",
+        show_default=False,
+    ),
+]
 MergeOption = Annotated[
     str | None,
     typer.Option(
@@ -116,6 +126,7 @@ def pack(
     max_bad: MaxBadOption = MAX_BAD,
     shard_bytes: ShardBytesOption = SHARD_BYTES,
     seed: SeedOption = DRAWING_SEED,
+    label_noise: NoiseOption = None,
     merge: MergeOption = None,
     workers: ThreadsOption = None,
     out: OutOption = None,
@@ -145,7 +156,7 @@ def pack(
         dataset=name,
         merged=merge,
         out=out,
-        reading=Reading(layout, cameras, seed, version, val, keys, root),
+        reading=Reading(layout, cameras, seed, version, val, keys, root, label_noise),
         size=parse_size(size),
         check=check,
         max_bad=max_bad,

@@ -3,6 +3,7 @@
 import json
 import shutil
 import signal
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,13 +15,15 @@ import torch
 from safetensors.torch import load_file
 
 from lupctl.core.choices import Method
-from lupctl.core.data.sources.synthetic import SyntheticPlan
+from lupctl.core.data.sources.label_noise import LabelNoise, NoisySource
+from lupctl.core.data.sources.synthetic import SyntheticPlan, SyntheticSource
 from lupctl.core.errors import DataError, StoppedError, UsageError
 from lupctl.core.formats.pack.read import open_pack
 from lupctl.core.formats.weights.file import read_method
 from lupctl.core.formats.weights.header import read_header
 from lupctl.core.recipes.models import PretrainRecipe
 from lupctl.core.recipes.shipped import resolve_recipe
+from lupctl.core.stages.pack import pack as pack_source
 from lupctl.core.stages.pretrain import loop
 from lupctl.core.stages.pretrain import step as step_module
 from lupctl.core.stages.pretrain.job import PretrainJob, plan_pretraining
@@ -36,15 +39,16 @@ from tests.tools.tiny_training import as_options, read_state, run_forked, signal
 
 QUIET = Progress(quiet=True)
 CHECKPOINT = "checkpoint.safetensors"
-# Two steps per epoch on the 36 training images of `labelled`; six epochs pass through all phases.
+# Two steps per epoch on the 36 training images of `labelled`; six epochs pass through all phases. So few steps make no
+# classifier sure of anything; the prototypes decide on corrections.
 TINY = (
     "net.arch=r18", "net.width=4", "pixels.height=32", "pixels.width=16", "data.batch=16", "bn_groups=4",
     "optim.lr=0.1", "schedule.epochs=6", "schedule.unit=step", "schedule.warmup_epochs=1", "saving.every_epochs=0",
 )  # fmt: skip
 PNL = (
     *TINY, "pnl.dim=16", "pnl.hidden=8", "pnl.queue=40", "pnl.momentum=0.99", "pnl.prototype_momentum=0.5",
-    "pnl.correction_epoch=2", "pnl.positives_epoch=4", "pnl.threshold=0.5", "augment_weak.pad=2",
-    "schedule.kind=cosine",
+    "pnl.correction_epoch=2", "pnl.positives_epoch=4", "pnl.threshold=0.5", "pnl.alpha=0.1", "pnl.temperature=0.03",
+    "augment_weak.pad=2", "schedule.kind=cosine", "optim.lr=0.01", "optim.momentum=0.5",
 )  # fmt: skip
 
 
@@ -87,6 +91,7 @@ def test_a_run_goes_through_all_phases_and_keeps_no_classifier(labelled: Path, w
     assert (facts["images"], facts["steps"], facts["method"]) == (36, 12, "pnl")
     rows = read_metrics(whole)
     assert [row["step"] for row in rows] == [10, 12]
+    assert rows[-1]["corrected"] > 0
     for row in rows:
         assert 0 < row["loss_contrast"] < row["loss"]
         assert {"loss_class", "loss_prototype", "corrected", "agreement", "hits"} <= row.keys()
@@ -203,6 +208,41 @@ def test_labels_that_say_nothing_are_refused(crowd: Path, labelled: Path, tmp_pa
         assert message in caught.value.message
         assert "--method moco" in caught.value.hint
     assert not (tmp_path / "run").exists()
+
+
+def test_purity_is_known_where_labels_were_disturbed(tmp_path: Path, lupctl: Shell) -> None:
+    """The pack's labels are tracklets; what the run reports is counted here from the names of the files."""
+    plan = SyntheticPlan(train_persons=12, cameras=3, shots=2, height=32, width=16)
+    pack = tmp_path / "noisy.h5"
+    source = NoisySource(SyntheticSource(plan, dataset="noisy"), LabelNoise(split=0.3, merge=0.4))
+    pack_source(source, out=pack, progress=QUIET, workers=1)
+    made = open_pack(pack)
+    truth = [int(name.rpartition("/")[2][:4]) for name in made.samples.name]
+    votes: dict[int, Counter[int]] = defaultdict(Counter)
+    for label, person in zip(made.samples.person.tolist(), truth, strict=True):
+        votes[label][person] += 1
+    pure = sum(max(counts.values()) for counts in votes.values()) / len(truth)
+    assert pure < 0.95
+    labels = read_labels([made], labelled_rows([made], "pnl"))
+    assert labels.persons is not None
+    assert labels.truth is not None
+    assert (labels.persons[labels.label] == labels.truth).mean() == pytest.approx(pure)
+    sure = ("pnl.alpha=0.95", "pnl.temperature=0.07", "pnl.hidden=0", "optim.lr=0.3")  # a bold classifier
+    options = " ".join(as_options((*PNL, "data.batch=8", "bn_groups=1", *sure)))
+    ran = lupctl(f"pretrain --method pnl --data {pack} --gpus 0 --workers 0 --out run {options}")
+    assert ran.code == 0, ran.err
+    assert f"labels: {len(votes)} on {len(truth)} images; of 12 persons, purity {pure:.1%}" in ran.err
+    rows = read_metrics(tmp_path / "run")
+    assert all(0 <= row["purity"] <= 1 for row in rows)
+    # An epoch without the rest that fills no batch: nearly every image once.
+    given = sum(row["purity_given"] for row in rows) / len(rows)
+    assert given == pytest.approx(pure, abs=0.05)
+    assert rows[0]["corrected"] == 0
+    assert rows[0]["purity"] == rows[0]["purity_given"]
+    last = rows[-1]
+    assert last["corrected"] > 0
+    line = f"corrected {last['corrected']:.1%}, agreement {last['agreement']:.1%}, purity {last['purity']:.1%}"
+    assert f"labels in the last steps: {line} (given {last['purity_given']:.1%})" in ran.err
 
 
 def test_images_alone_need_no_labels(crowd: Path, tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ class Reading:
         with_val: for MSMT17, whether list_val.txt is part of train; None if not given.
         keys: key file of an LMDB; None if not given.
         root: folder that the paths of a table are relative to; None if not given.
+        label_noise: wrong labels for the training images, as in `split:0.3,merge:0.1`; None for none.
     """
 
     layout: Layout | None = None
@@ -37,6 +38,7 @@ class Reading:
     with_val: bool | None = None
     keys: str | None = None
     root: Path | None = None
+    label_noise: str | None = None
 
 
 def build_target_source(target: Target, reading: Reading, *, progress: Progress) -> "Source":
@@ -52,7 +54,7 @@ def build_target_source(target: Target, reading: Reading, *, progress: Progress)
     from lupctl.core.stages.pack import read_packed_source
 
     if target.root is None:
-        return build_synthetic(seed=reading.seed)
+        return _disturb(build_synthetic(seed=reading.seed), reading)
     known = _adopt(reading, read_packed_source(target.out))
     layout = known.layout
     if layout is None:
@@ -72,7 +74,16 @@ def build_target_source(target: Target, reading: Reading, *, progress: Progress)
         root=known.root,
     )
     _report_facts(source, progress)
-    return source
+    return _disturb(source, reading)
+
+
+def _disturb(source: "Source", reading: Reading) -> "Source":
+    """The source with the wrong labels that were requested."""
+    if reading.label_noise is None:
+        return source
+    from lupctl.core.data.sources.label_noise import NoisySource, parse_label_noise
+
+    return NoisySource(source, parse_label_noise(reading.label_noise, seed=reading.seed))
 
 
 def _adopt(reading: Reading, packed: Mapping[str, Any]) -> Reading:

@@ -68,7 +68,7 @@ def say_labels(job: "PretrainJob", progress: Progress) -> None:
     from lupctl.core.formats.pack.read import open_pack
     from lupctl.core.recipes.pretrain_sections import uses_labels
     from lupctl.core.stages.pretrain.job import pick_rows
-    from lupctl.core.stages.pretrain.labels import LUPERSON_NL_LABELS, number_labels, trainable_rows
+    from lupctl.core.stages.pretrain.labels import LUPERSON_NL_LABELS, read_labels, trainable_rows
 
     if not uses_labels(job.recipe.settings):
         return
@@ -77,9 +77,12 @@ def say_labels(job: "PretrainJob", progress: Progress) -> None:
         return
     packs = [open_pack(path) for path in job.packs]
     rows = pick_rows(job.recipe, packs)
-    classes, left = int(number_labels(packs, rows).max()) + 1, len(trainable_rows(packs)) - len(rows)
+    labels, left = read_labels(packs, rows), len(trainable_rows(packs)) - len(rows)
     more = f"; {left:,} more images have none and are left out" if left else ""
-    progress.say(f"labels: {classes:,} on {len(rows):,} images{more}")
+    if labels.truth is not None and labels.persons is not None:
+        pure = (labels.persons[labels.label] == labels.truth).mean()
+        more += f"; of {len(set(labels.truth.tolist())):,} persons, purity {pure:.1%}"
+    progress.say(f"labels: {labels.num_classes:,} on {len(rows):,} images{more}")
 
 
 def default_run(space: Workspace, method: str, arch: str, packs: tuple[Path, ...]) -> Path:

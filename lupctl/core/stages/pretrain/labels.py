@@ -100,4 +100,39 @@ def number_labels(packs: Sequence[Pack], rows: NDArray[np.int64]) -> NDArray[np.
 def read_labels(packs: Sequence[Pack], rows: NDArray[np.int64]) -> TrainLabels:
     """The labels of the rows that `labelled_rows` gives, with their truth if every pack knows it."""
     label = number_labels(packs, rows)
-    return TrainLabels(label, int(label.max()) + 1)
+    known = [true_persons(pack) for pack in packs]
+    if any(one is None for one in known):
+        return TrainLabels(label, int(label.max()) + 1)
+    truth = label_persons([one for one in known if one is not None]).label[rows]
+    return TrainLabels(label, int(label.max()) + 1, truth, main_persons(label, truth))
+
+
+def true_persons(pack: Pack) -> NDArray[np.int64] | None:
+    """(N) the true persons of a pack's images, if its labels were disturbed when it was made; -1 if not for training.
+
+    They are in the record in runs of [person, images]. None if there are none, or if images were left out since.
+    """
+    source = pack.record.get("source")
+    noise = source.get("label_noise") if isinstance(source, dict) else None
+    train = np.flatnonzero(pack.samples.role == ROLE_CODES["train"])
+    if not isinstance(noise, dict):
+        return None
+    runs = np.array(noise["true_persons"], np.int64).reshape(-1, 2)
+    if int(runs[:, 1].sum()) != len(train):
+        return None
+    truth = np.full(len(pack), -1, np.int64)
+    truth[train] = runs[:, 0].repeat(runs[:, 1])
+    return truth
+
+
+def main_persons(label: NDArray[np.int64], truth: NDArray[np.int64]) -> NDArray[np.int64]:
+    """(C) for each label the person whom most of its images show; of several with as many, the smallest number.
+
+    >>> main_persons(np.array([0, 0, 0, 1, 1]), np.array([7, 4, 7, 5, 3])).tolist()
+    [7, 3]
+    """
+    pairs, counts = np.unique(np.stack([label, truth], axis=1), axis=0, return_counts=True)
+    order = np.lexsort((pairs[:, 1], -counts, pairs[:, 0]))
+    _, first = np.unique(pairs[order, 0], return_index=True)
+    best: NDArray[np.int64] = pairs[order][first, 1]
+    return best

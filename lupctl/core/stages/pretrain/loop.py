@@ -13,7 +13,7 @@ from lupctl.core.system.jobs.messages import agree_to_stop, rank
 from lupctl.core.system.jobs.stopping import stop_on_request
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.training.engine.board import Board
-from lupctl.core.training.engine.log import LoopLog
+from lupctl.core.training.engine.log import LoopLog, describe_labels
 from lupctl.core.training.engine.runs import RunFolder
 from lupctl.core.training.engine.saving import StateWriter
 from lupctl.core.training.engine.state import is_due, pack_state, restore_state
@@ -82,5 +82,8 @@ def train_job(job: PretrainJob) -> None:
                 raise stop.error(done, total)
         writer.join()
     if rank() == 0:
+        labels = describe_labels(log.values).removeprefix(", ")
+        if labels:
+            progress.say(f"labels in the last steps: {labels}")
         counts = {"steps": total, "images": len(setup.images), "damaged": len(log.damaged)}
         finish_run(job, method, data, {**counts, **log.values, **seen})

@@ -91,7 +91,8 @@ class LoopLog:
         speed = self.meter.read()
         epoch = (done - 1) // self._steps_per_epoch
         self.write_row({"step": done, "epoch": epoch, **self.values, "lr": rate, **speed})
-        state = f"loss {self.values['loss']:.3f}, lr {rate:.2g}, {speed['images_per_s']:,.0f} images/s"
+        loss = f"loss {self.values['loss']:.3f}{describe_labels(self.values)}"
+        state = f"{loss}, lr {rate:.2g}, {speed['images_per_s']:,.0f} images/s"
         bar.advance(note=f"{state}, waiting {speed['data_wait']:.0%}")
         self._say_now_and_then(done, f"{state}, waiting for data {speed['data_wait']:.0%}", speed["images_per_s"])
 
@@ -141,3 +142,15 @@ class LoopLog:
             self._metrics.close()
         if self._board is not None:
             self._board.close()
+
+
+def describe_labels(values: Mapping[str, float]) -> str:
+    """What became of the labels, to append to a line; empty for a method that corrects none.
+
+    >>> describe_labels({"loss": 2.0, "corrected": 0.031, "agreement": 0.8, "purity_given": 0.7, "purity": 0.742})
+    ', corrected 3.1%, agreement 80.0%, purity 74.2% (given 70.0%)'
+    >>> describe_labels({"loss": 2.0})
+    ''
+    """
+    text = "".join(f", {name} {values[name]:.1%}" for name in ("corrected", "agreement", "purity") if name in values)
+    return f"{text} (given {values['purity_given']:.1%})" if "purity_given" in values else text

@@ -11,7 +11,13 @@ from torch import Tensor, nn
 from lupctl.core.choices import ContrastForm, PnlPositives
 from lupctl.core.training.engine.gradients import SharedGradients
 from lupctl.core.training.losses.contrastive import info_nce
-from lupctl.core.training.losses.noisy_labels import correct_labels, label_nce, prototype_scores, score
+from lupctl.core.training.losses.noisy_labels import (
+    correct_labels,
+    label_nce,
+    prototype_scores,
+    score,
+    scored_cross_entropy,
+)
 from lupctl.core.training.methods.pnl import Pnl, PnlRules
 from lupctl.core.training.methods.protocol import Given, Now
 from lupctl.core.training.methods.prototypes import Prototypes
@@ -199,13 +205,18 @@ def test_a_correction_needs_both_to_agree() -> None:
 
 
 def test_prototypes_take_no_gradient_and_give_one_to_the_query() -> None:
-    query = nn.functional.normalize(torch.randn(3, 4), dim=1).requires_grad_()
-    prototypes = nn.functional.normalize(torch.randn(5, 4), dim=1)
-    scores = prototype_scores(query, prototypes, 0.07)
+    generator = torch.Generator().manual_seed(5)
+    query = nn.functional.normalize(torch.randn(3, 4, generator=generator), dim=1).requires_grad_()
+    prototypes = nn.functional.normalize(torch.randn(5, 4, generator=generator), dim=1)
+    scores, label = prototype_scores(query, prototypes, 0.07), torch.tensor([4, 0, 4])
     torch.testing.assert_close(scores.logits, query @ prototypes.T / 0.07)
-    scores.norm.sum().backward()
-    assert query.grad is not None
-    assert float(query.grad.abs().sum()) > 0
+    loss = scored_cross_entropy(scores, label)
+    (3 * loss).backward()
+    twin = query.detach().clone().requires_grad_()
+    expected = nn.functional.cross_entropy(twin @ prototypes.T / 0.07, label)
+    (3 * expected).backward()
+    torch.testing.assert_close(loss, expected)
+    torch.testing.assert_close(query.grad, twin.grad)
 
 
 @pytest.mark.parametrize("form", ["mean-of-logs", "log-of-mean"])

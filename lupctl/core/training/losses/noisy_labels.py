@@ -1,6 +1,6 @@
 """Losses and correction for labels of which some are wrong (PNL: Fu et al. 2022, arXiv 2203.16533)."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -13,7 +13,7 @@ class Scores(NamedTuple):
 
     Args:
         logits: (B, C).
-        norm: (B), log of the sum of their exponentials.
+        norm: (B), log of the sum of their exponentials, without gradient.
     """
 
     logits: Tensor
@@ -23,7 +23,7 @@ class Scores(NamedTuple):
 def score(logits: Tensor) -> Scores:
     """The scores of (B, C) logits, in float32 or better."""
     logits = logits if logits.dtype == torch.double else logits.float()
-    return Scores(logits, logits.logsumexp(dim=1))
+    return Scores(logits, logits.detach().logsumexp(dim=1))
 
 
 def prototype_scores(query: Tensor, prototypes: Tensor, temperature: float) -> Scores:
@@ -41,7 +41,27 @@ def prototype_scores(query: Tensor, prototypes: Tensor, temperature: float) -> S
 
 def scored_cross_entropy(scores: Scores, label: Tensor) -> Tensor:
     """Mean cross entropy of (B) labels."""
-    return (scores.norm - scores.logits.gather(1, label[:, None])[:, 0]).mean()
+    loss: Tensor = _CrossEntropy.apply(scores.logits, scores.norm, label)
+    return loss
+
+
+class _CrossEntropy(torch.autograd.Function):
+    """Cross entropy from a normalisation that is known, with one map of (B, C) in the backward pass and none before.
+
+    Composed of torch's own functions it takes two more, which are gigabytes for many thousands of classes.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, norm: Tensor, label: Tensor) -> Tensor:
+        ctx.save_for_backward(logits, norm, label)
+        return (norm - logits.gather(1, label[:, None])[:, 0]).mean()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        logits, norm, label = ctx.saved_tensors
+        share = (logits - norm[:, None]).exp_()  # softmax minus one-hot, over B
+        share.scatter_add_(1, label[:, None], torch.full_like(norm[:, None], -1))
+        return share.mul_(gradient / len(label)), None, None
 
 
 @torch.no_grad()

@@ -9,7 +9,7 @@ which fit a small machine; every cost but the queue's grows with the images in t
 - the bookkeeping: correction, prototypes, queue.
 
 Target: the bookkeeping takes under 10 % of the products. Memory: what the peak of forward and backward adds, over the
-bytes that it must hold: two maps of logits, the gradient of one at a time, and the gradient of the classifier; target 1.1.
+bytes that it must hold: two maps of logits, the gradient of one at a time, and that of the classifier; target 1.1.
 """
 
 import argparse

@@ -18,6 +18,7 @@ PUBLISHED = {
     "pnl.momentum": 0.999, "pnl.prototype_momentum": 0.999, "pnl.temperature": 0.07, "pnl.alpha": 0.5,
     "pnl.threshold": 0.8, "pnl.prototype_epoch": 1, "pnl.correction_epoch": 11, "pnl.positives_epoch": 15,
     "pnl.contrast_weight": 1.0, "pnl.prototype_weight": 1.0, "pnl.positives": "given", "pnl.contrast": "mean-of-logs",
+    "pnl.sharded": False,
 }  # fmt: skip
 
 
@@ -88,10 +89,12 @@ def test_a_variant_has_the_parts_that_it_names(variant: str, labels: bool, views
         ("luperson-moco", "augment_weak.pad=5", "[augment_weak] is a section of the method pnl"),
         ("luperson-nl-pnl", "pnl.threshold=0.4", "pnl.threshold: input should be greater than or equal to 0.5"),
         ("luperson-nl-pnl", "pnl.correction_epoch=0", "correction_epoch = 0 is before prototype_epoch = 1"),
+        ("luperson-nl-pnl", "pnl.sharded=true optim.clip=1.0", "optim.clip = 1.0 cannot be combined with pnl.sharded"),
+        ("luperson-nl-pnl", 'pnl.sharded=true optim.name="lars"', "optim.name = 'lars' cannot be combined with"),
         ("luperson-nl-pnl", "pnl.variant=ce+lgc", "pnl.variant: input should be 'ce', 'ic', 'ce+ic', 'ce+pro' or"),
     ],
 )
 def test_what_does_not_belong_together_is_refused(name: str, entry: str, message: str) -> None:
     with pytest.raises(UsageError) as caught:
-        resolve(name, entry)
+        resolve(name, *entry.split())
     assert message in caught.value.message

@@ -178,8 +178,9 @@ def show_plan(job: "PretrainJob", counts: dict[str, int | None], *, json: bool) 
         "bn_groups": recipe.bn_groups,
         **counts,
     }
-    if plan["classes"] is None:
-        del plan["classes"]
+    for name in ("classes", "sharded_memory_bytes"):  # of a method without labels
+        if plan[name] is None:
+            del plan[name]
     print_plan("lupctl.pretrain-plan/1", "would pre-train", plan, json=json)
 
 

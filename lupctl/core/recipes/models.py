@@ -94,6 +94,11 @@ class PretrainRecipe(Section):
                 f"optim.accumulate = {self.optim.accumulate} does not divide bn_groups = {self.bn_groups}; "
                 "a part of a batch needs whole groups"
             )
+        if self.pnl is not None and self.pnl.sharded:  # both look at the gradients of a whole tensor
+            if self.optim.clip > 0:
+                raise ValueError(f"optim.clip = {self.optim.clip} cannot be combined with pnl.sharded")
+            if self.optim.name == "lars":
+                raise ValueError("optim.name = 'lars' cannot be combined with pnl.sharded")
         if self.net.compile and self.net.checkpoint_activations:
             raise ValueError("net.compile and net.checkpoint_activations cannot be combined")
         return self

@@ -70,6 +70,8 @@ class PnlSettings(Section):
         contrast_weight, prototype_weight: of these two losses.
         positives: which label of an image its positives have: given in the code, corrected in the paper.
         contrast: mean-of-logs in the code, log-of-mean in the paper, where the logarithm is outside the sum.
+        sharded: every process keeps some rows of the classifier and of the prototypes instead of all of them; the same
+            to rounding, with less memory.
     """
 
     variant: PnlVariant = "ce+pro+lgc"
@@ -88,6 +90,7 @@ class PnlSettings(Section):
     prototype_weight: Annotated[float, Field(ge=0)] = 1.0
     positives: PnlPositives = "given"
     contrast: ContrastForm = "mean-of-logs"
+    sharded: bool = False
 
     @property
     def classifies(self) -> bool:

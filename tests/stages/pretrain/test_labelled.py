@@ -24,7 +24,7 @@ from lupctl.core.formats.weights.header import read_header
 from lupctl.core.recipes.models import PretrainRecipe
 from lupctl.core.recipes.shipped import resolve_recipe
 from lupctl.core.stages.pack import pack as pack_source
-from lupctl.core.stages.pretrain import loop
+from lupctl.core.stages.pretrain import loop, setup
 from lupctl.core.stages.pretrain import step as step_module
 from lupctl.core.stages.pretrain.job import PretrainJob, plan_pretraining
 from lupctl.core.stages.pretrain.labels import labelled_rows, read_labels
@@ -35,7 +35,7 @@ from lupctl.core.training.engine.runs import read_metrics
 from lupctl.core.training.engine.saving import StateWriter
 from tests.tools.drawn_packs import pack_drawn
 from tests.tools.shell import Shell
-from tests.tools.tiny_training import as_options, read_state, run_forked, signal_at
+from tests.tools.tiny_training import as_options, compute_in_double, read_state, run_forked, signal_at
 
 QUIET = Progress(quiet=True)
 CHECKPOINT = "checkpoint.safetensors"
@@ -50,6 +50,9 @@ PNL = (
     "pnl.correction_epoch=2", "pnl.positives_epoch=4", "pnl.threshold=0.5", "pnl.alpha=0.1", "pnl.temperature=0.03",
     "augment_weak.pad=2", "schedule.kind=cosine", "optim.lr=0.01", "optim.momentum=0.5",
 )  # fmt: skip
+
+# Eight steps in all: in more of them, batch norm over few pixels blows up what double precision rounds.
+EARLY = ("schedule.epochs=4", "pnl.correction_epoch=1", "pnl.positives_epoch=2")
 
 
 def job_of(pack: Path, run: Path, *settings: str, recipe: str = "luperson-nl-pnl", processes: int = 1) -> PretrainJob:
@@ -160,6 +163,70 @@ def test_several_processes_are_one_to_the_bit(
     assert facts[0]["loss"] == pytest.approx(facts[1]["loss"], rel=1e-5)
     if "corrected" in facts[0]:
         assert facts[0]["corrected"] == pytest.approx(facts[1]["corrected"])
+
+
+def test_shards_are_the_whole_to_rounding(labelled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Six labels over four processes, so that some have one and some two, through all phases; in double precision."""
+    compute_in_double(monkeypatch, step_module, setup, "place_method")
+    one = job_of(labelled, tmp_path / "one", *EARLY)
+    pretrain(one, QUIET)
+    expected = load_file(one.run / "method.safetensors")
+    for name, processes in (("alone", 1), ("four", 4)):
+        job = job_of(labelled, tmp_path / name, *EARLY, "pnl.sharded=true")
+        job.run.mkdir()
+        assert run_forked(loop.train_job, job, processes=processes) == [0] * processes
+        found = load_file(job.run / "method.safetensors")
+        assert found["classifier.weight"].dtype == torch.float64
+        for key, value in expected.items():
+            own = found[key.replace("student.classes.classifier", "classifier")]
+            torch.testing.assert_close(own, value, rtol=0, atol=1e-6, msg=key)
+        facts = [json.loads((run / "run.json").read_text()) for run in (one.run, job.run)]
+        assert facts[0]["corrected"] == pytest.approx(facts[1]["corrected"])
+        assert facts[0]["corrected"] > 0
+
+
+def test_shards_stop_and_continue_in_any_number_of_processes(
+    labelled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The state is that of the whole: momentum of the classifier, prototypes, and all."""
+    compute_in_double(monkeypatch, step_module, setup, "place_method")
+    once, again = (job_of(labelled, tmp_path / name, *EARLY, "pnl.sharded=true") for name in ("once", "again"))
+    for job in (once, again):
+        job.run.mkdir()
+    assert run_forked(loop.train_job, once, processes=2) == [0, 0]
+    with monkeypatch.context() as patch:
+        signal_at(patch, step_module, 5)
+        assert run_forked(loop.train_job, again, processes=4) == [1] * 4, "all stopped"
+    state = read_state(again.run)
+    assert state["model"]["classifier.weight"].shape == (6, 8)
+    assert state["model"]["prototypes.mean"].shape == (6, 16)
+    shapes = [tuple(kept["momentum_buffer"].shape) for kept in state["optimizer"]["state"].values()]
+    assert {(6, 8), (6,)} <= set(shapes)
+    assert run_forked(loop.train_job, again, processes=2) == [0, 0]
+    found = load_file(again.run / "method.safetensors")
+    for key, value in load_file(once.run / "method.safetensors").items():
+        torch.testing.assert_close(found[key], value, rtol=0, atol=1e-6, msg=key)
+
+
+def test_more_shards_than_labels_are_refused(labelled: Path, tmp_path: Path) -> None:
+    job = job_of(labelled, tmp_path / "run", "pnl.sharded=true", "bn_groups=8", processes=8)
+    with pytest.raises(UsageError, match="6 labels cannot be spread over 8 processes; each needs one or more"):
+        plan_pretraining(job)
+
+
+def test_the_published_plan_says_what_shards_save(lupctl: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
+    ran = lupctl("pretrain --method pnl --arch r50 --gpus 8 --dry-run --json")
+    assert ran.code == 0, ran.err
+    assert (ran.json["batch"], ran.json["batch_per_device"], ran.json["classes"]) == (1536, 192, 433_997)
+    assert "labels: 433,997, those of LUPerson-NL" in ran.err
+    saved = ran.json["memory_bytes"] - ran.json["sharded_memory_bytes"]
+    # Weight, gradient and momentum of 433,997 x 257 numbers, and as many prototypes of 128: seven eighths of them, and
+    # all of the message.
+    classifier, prototypes = 4 * 433_997 * 257, 4 * 433_997 * 128
+    assert saved == pytest.approx(7 / 8 * (3 * classifier + prototypes) + classifier, rel=0.01)
+    ran = lupctl("pretrain --method pnl --arch r50 --gpus 8 --dry-run --json --set pnl.sharded=true")
+    assert ran.json["memory_bytes"] == ran.json["sharded_memory_bytes"]
 
 
 def test_labels_with_gaps_give_the_run_of_labels_without(labelled: Path, whole: Path, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from lupctl.core.errors import UsageError
 from lupctl.core.formats.pack.read import Pack, open_pack
 from lupctl.core.formats.weights.plan import NetworkPlan, NoHead, ProjectionHead, ResNetPlan
 from lupctl.core.ranking.retrieval.answerable import check_answerable
@@ -75,6 +76,7 @@ class PretrainPlan:
         data_bytes: encoded bytes of the images.
         read_bytes: encoded bytes that the whole run reads on all devices.
         memory_bytes: estimate per device.
+        sharded_memory_bytes: the same with `pnl.sharded`; None for another method.
         classes: number of labels; that of LUPerson-NL if there is no data yet; None for a method without labels.
     """
 
@@ -86,6 +88,7 @@ class PretrainPlan:
     data_bytes: int | None
     read_bytes: int | None
     memory_bytes: int
+    sharded_memory_bytes: int | None = None
     classes: int | None = None
 
 
@@ -112,11 +115,26 @@ def plan_pretraining(job: PretrainJob) -> PretrainPlan:
     classes = None
     if uses_labels(recipe.settings):
         classes = int(number_labels(packs, rows).max()) + 1 if packs else LUPERSON_NL_LABELS
-    memory = estimate_memory(
-        recipe, student_plan(recipe), processes=processes, parts=parts, is_half=is_half, classes=classes or 0
+    if classes is not None and is_sharded(recipe) and classes < processes:
+        raise UsageError(
+            f"pnl.sharded: {classes} labels cannot be spread over {processes} processes; each needs one or more",
+            hint="--set pnl.sharded=false",
+        )
+    memory, sharded_memory = (
+        estimate_memory(
+            recipe,
+            student_plan(recipe),
+            processes=processes,
+            parts=parts,
+            is_half=is_half,
+            classes=classes or 0,
+            sharded=sharded,
+        )
+        for sharded in (is_sharded(recipe), True)
     )
+    kept = sharded_memory if classes is not None and recipe.method == "pnl" else None
     if not packs:
-        return PretrainPlan(None, None, None, local, local // parts, None, None, memory, classes)
+        return PretrainPlan(None, None, None, local, local // parts, None, None, memory, kept, classes)
     order = ShuffledOrder(len(rows), batch=recipe.data.batch, seed=recipe.seed)
     steps = order.steps_per_epoch * recipe.schedule.epochs
     lengths = np.concatenate([np.diff(shard.offsets) for pack in packs for shard in pack.shards])
@@ -130,6 +148,7 @@ def plan_pretraining(job: PretrainJob) -> PretrainPlan:
         data_bytes=data_bytes,
         read_bytes=steps * recipe.data.batch * data_bytes // len(rows),
         memory_bytes=memory,
+        sharded_memory_bytes=kept,
         classes=classes,
     )
 
@@ -155,6 +174,11 @@ def threads_of(job: PretrainJob) -> int | None:
     on their threads.
     """
     return pick_threads(job.placement, shares=job.recipe.bn_groups)
+
+
+def is_sharded(recipe: PretrainRecipe) -> bool:
+    """Whether every process has some rows of the classifier and of the prototypes."""
+    return isinstance(recipe.settings, PnlSettings) and recipe.settings.sharded and recipe.settings.classifies
 
 
 def pick_rows(recipe: PretrainRecipe, packs: list[Pack]) -> NDArray[np.int64]:

@@ -22,7 +22,14 @@ FLOAT_BYTES = 4
 
 
 def estimate_memory(
-    recipe: PretrainRecipe, net: NetworkPlan, *, processes: int, parts: int, is_half: bool, classes: int = 0
+    recipe: PretrainRecipe,
+    net: NetworkPlan,
+    *,
+    processes: int,
+    parts: int,
+    is_half: bool,
+    classes: int = 0,
+    sharded: bool = False,
 ) -> int:
     """Bytes on one device: networks, gradient, optimizer, views, activations of one part, state of the method.
 
@@ -33,13 +40,17 @@ def estimate_memory(
         parts: number of parts of a device's share of a batch; one is in memory at a time.
         is_half: whether activations are kept in 16 bits.
         classes: number of labels, if the method uses them.
+        sharded: whether every device has its part of the classifier and of the prototypes.
     """
     height, width = recipe.pixels.height, recipe.pixels.width
     local = recipe.data.batch // processes
     moments = 2 if recipe.optim.name in ("adam", "adamw") else 1
     # The student, gradient, optimizer state; sums over parts in double precision; messages; then the averaged encoder.
     copies = 2 + moments + (2 if parts > 1 else 0) + (1 if processes > 1 else 0)
-    weights = trained_bytes(recipe.settings, net, classes) * copies
+    weights = parameter_bytes(net) * copies
+    # No message and no sum over parts for a sharded classifier.
+    of_classifier = classifier_bytes(recipe.settings, net, classes)
+    weights += of_classifier // processes * (2 + moments) if sharded else of_classifier * copies
     weights += parameter_bytes(net) if has_teacher(recipe.settings) else 0
     # Pixels of the views, and the keys' views again in shuffled order.
     views = (2 + has_teacher(recipe.settings)) * local * 3 * height * width * FLOAT_BYTES
@@ -50,6 +61,8 @@ def estimate_memory(
     seen = local // parts * (2 if isinstance(recipe.settings, BatchSettings) else 1)
     activations = seen * image // (2 if is_half else 1)
     method = method_bytes(recipe.settings, local // parts, batch=recipe.data.batch, classes=classes)
+    if sharded and isinstance(recipe.settings, PnlSettings):
+        method -= prototype_bytes(recipe.settings, classes) * (processes - 1) // processes
     return weights + views + activations + method
 
 
@@ -58,15 +71,19 @@ def has_teacher(settings: MethodSettings) -> bool:
     return isinstance(settings, MocoSettings) or (isinstance(settings, PnlSettings) and settings.contrasts)
 
 
-def trained_bytes(settings: MethodSettings, net: NetworkPlan, classes: int) -> int:
-    """Bytes of the parameters and buffers of the network that is trained, with its classifier."""
-    own = parameter_bytes(net)
-    if isinstance(settings, PnlSettings) and settings.classifies:
-        with torch.device("meta"):
-            branch = build_labelled(net, hidden=settings.hidden, classes=classes).classes
-        assert branch is not None
-        own += sum(value.numel() * FLOAT_BYTES for value in branch.parameters())
-    return own
+def classifier_bytes(settings: MethodSettings, net: NetworkPlan, classes: int) -> int:
+    """Bytes of a class branch; 0 for a method without one."""
+    if not isinstance(settings, PnlSettings) or not settings.classifies:
+        return 0
+    with torch.device("meta"):
+        branch = build_labelled(net, hidden=settings.hidden, classes=classes).classes
+    assert branch is not None
+    return sum(value.numel() * FLOAT_BYTES for value in branch.parameters())
+
+
+def prototype_bytes(settings: PnlSettings, classes: int) -> int:
+    """Bytes of the prototypes."""
+    return settings.dim * classes * FLOAT_BYTES if settings.has_prototypes else 0
 
 
 def method_bytes(settings: MethodSettings, images: int, *, batch: int, classes: int) -> int:
@@ -83,7 +100,7 @@ def method_bytes(settings: MethodSettings, images: int, *, batch: int, classes: 
             return queue_bytes(settings.dim, settings.queue, images)
         case PnlSettings():
             total = queue_bytes(settings.dim, settings.queue, images) if settings.contrasts else 0
-            total += settings.dim * classes * FLOAT_BYTES if settings.has_prototypes else 0
+            total += prototype_bytes(settings, classes)
             # Two maps of logits, and the exponentials or the gradient of one of them.
             maps = settings.classifies + settings.has_prototypes
             return total + (maps + 1) * images * classes * FLOAT_BYTES if maps else total

@@ -22,7 +22,9 @@ from lupctl.core.training.loading.images import PackImages
 from lupctl.core.training.loading.loaders import Batch, StepDataset, default_workers, open_loader
 from lupctl.core.training.loading.samplers import ShuffledOrder
 from lupctl.core.training.methods.build import AnyMethod, build_method
+from lupctl.core.training.methods.pnl import Pnl
 from lupctl.core.training.methods.protocol import Now
+from lupctl.core.training.methods.shards import keep_whole_moments
 from lupctl.core.training.nets.resnet.norms import set_norm_groups
 from lupctl.core.training.views.plan import ViewPlan
 
@@ -131,9 +133,12 @@ def build_trained(recipe: PretrainRecipe, setup: Setup) -> Trained:
     labels = setup.labels
     method = place_method(recipe, setup.device, labels)
     optim = recipe.optim.model_dump(exclude={"clip", "clip_scope", "accumulate"})
+    optimizer = build_optimizer(method.trained, **optim)
+    if isinstance(method, Pnl) and method.classifier is not None:
+        keep_whole_moments(optimizer, method.classifier)
     return Trained(
         method=method,
-        optimizer=build_optimizer(method.student.parameters(), **optim),
+        optimizer=optimizer,
         gradients=share_gradients(recipe, method, kind=setup.device.type),
         curves=build_curves(recipe, setup.order.steps_per_epoch),
         label=None if labels is None else torch.from_numpy(labels.label).to(setup.device),

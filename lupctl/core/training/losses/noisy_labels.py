@@ -6,42 +6,51 @@ import torch
 from torch import Tensor
 
 from lupctl.core.choices import ContrastForm
+from lupctl.core.system.jobs.shards import Shard, first_choice, pick_columns, shared_logsumexp
 
 
 class Scores(NamedTuple):
     """Logits of a classifier, with their normalisation, which loss and correction share.
 
     Args:
-        logits: (B, C).
-        norm: (B), log of the sum of their exponentials, without gradient.
+        logits: (B, C), or those of this process's classes.
+        norm: (B), log of the sum of all their exponentials, without gradient.
+        shard: this process's classes; None for all of them.
     """
 
     logits: Tensor
     norm: Tensor
+    shard: Shard | None = None
 
 
-def score(logits: Tensor) -> Scores:
-    """The scores of (B, C) logits, in float32 or better."""
+def score(logits: Tensor, shard: Shard | None = None) -> Scores:
+    """The scores of (B, C) logits, in float32 or better.
+
+    Args:
+        logits: (B, C), or those of this process's classes.
+        shard: these classes.
+    """
     logits = logits if logits.dtype == torch.double else logits.float()
-    return Scores(logits, logits.detach().logsumexp(dim=1))
+    return Scores(logits, logits.detach().logsumexp(dim=1) if shard is None else shared_logsumexp(logits), shard)
 
 
-def prototype_scores(query: Tensor, prototypes: Tensor, temperature: float) -> Scores:
+def prototype_scores(query: Tensor, prototypes: Tensor, temperature: float, shard: Shard | None = None) -> Scores:
     """Cosines with the prototypes over T, as the logits of a classifier; only the query gets a gradient.
 
     Args:
         query: (B, D) of unit length.
         prototypes: (C, D) of unit length, or 0 for a class that was never seen.
         temperature: T.
+        shard: the classes of these prototypes; None for all.
     """
     with torch.autocast(query.device.type, enabled=False):
         # The query is divided, which is smaller: a division of the logits would cost another pass over all classes.
-        return score((query / temperature) @ prototypes.T)
+        return score((query / temperature) @ prototypes.T, shard)
 
 
 def scored_cross_entropy(scores: Scores, label: Tensor) -> Tensor:
     """Mean cross entropy of (B) labels."""
-    loss: Tensor = _CrossEntropy.apply(scores.logits, scores.norm, label)
+    loss: Tensor = _CrossEntropy.apply(scores.logits, scores.norm, label, scores.shard)
     return loss
 
 
@@ -52,16 +61,19 @@ class _CrossEntropy(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, logits: Tensor, norm: Tensor, label: Tensor) -> Tensor:
+    def forward(ctx: Any, logits: Tensor, norm: Tensor, label: Tensor, shard: Shard | None) -> Tensor:
         ctx.save_for_backward(logits, norm, label)
-        return (norm - logits.gather(1, label[:, None])[:, 0]).mean()
+        ctx.start = 0 if shard is None else shard.start
+        return (norm - _pick(Scores(logits, norm, shard), label[:, None])[:, 0]).mean()
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
         logits, norm, label = ctx.saved_tensors
         share = (logits - norm[:, None]).exp_()  # softmax minus one-hot, over B
-        share.scatter_add_(1, label[:, None], torch.full_like(norm[:, None], -1))
-        return share.mul_(gradient / len(label)), None, None
+        own = label[:, None] - ctx.start
+        is_inside = (own >= 0) & (own < logits.shape[1])
+        share.scatter_add_(1, own.clamp(0, logits.shape[1] - 1), -is_inside.to(share.dtype))
+        return share.mul_(gradient / len(label)), None, None, None
 
 
 @torch.no_grad()
@@ -81,15 +93,28 @@ def correct_labels(label: Tensor, by_class: Scores, by_prototype: Scores, *, alp
         threshold: t, at least 0.5.
     """
     assert threshold >= 0.5
-    choices = torch.stack([by_class.logits.argmax(dim=1), by_prototype.logits.argmax(dim=1)], dim=1)  # (B, 2)
+    choices = torch.stack([first_choices(by_class), first_choices(by_prototype)], dim=1)  # (B, 2)
     share = alpha * _shares(by_class, choices) + (1 - alpha) * _shares(by_prototype, choices)
     best, place = share.max(dim=1)
     chosen = choices.gather(1, place[:, None])[:, 0]
     return torch.where(best > threshold, chosen, label)
 
 
+@torch.no_grad()
+def first_choices(scores: Scores) -> Tensor:
+    """(B) the class of the largest logit."""
+    return scores.logits.argmax(dim=1) if scores.shard is None else first_choice(scores.logits, scores.shard)
+
+
 def _shares(scores: Scores, choices: Tensor) -> Tensor:
-    return (scores.logits.gather(1, choices) - scores.norm[:, None]).exp()
+    return (_pick(scores, choices) - scores.norm[:, None]).exp()
+
+
+def _pick(scores: Scores, choices: Tensor) -> Tensor:
+    """(B, n) logits of some classes."""
+    if scores.shard is None:
+        return scores.logits.gather(1, choices)
+    return pick_columns(scores.logits, choices, scores.shard)
 
 
 def label_nce(

@@ -39,6 +39,11 @@ class BatchContrast(nn.Module):
         return (self.student,)
 
     @property
+    def trained(self) -> list[nn.Parameter]:
+        """The student's."""
+        return list(self.student.parameters())
+
+    @property
     def kept(self) -> ContrastiveNetwork:
         """The student."""
         return self.student

@@ -44,6 +44,7 @@ def build_method(
                 rules=pnl_rules(settings),
                 seed=seed,
                 persons=persons,
+                sharded=settings.sharded,
             )
         case SimclrSettings() | SupconSettings():
             uses_labels = isinstance(settings, SupconSettings)

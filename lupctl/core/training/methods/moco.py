@@ -41,6 +41,11 @@ class MoCo(nn.Module):
         return self.student, self.teacher
 
     @property
+    def trained(self) -> list[nn.Parameter]:
+        """The student's."""
+        return list(self.student.parameters())
+
+    @property
     def kept(self) -> ContrastiveNetwork:
         """The student: LUPerson releases its query encoder."""
         return self.student

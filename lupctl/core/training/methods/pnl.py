@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from lupctl.core.choices import ContrastForm, PnlPositives
 from lupctl.core.system.jobs.device import autocast
-from lupctl.core.system.jobs.messages import gather_interleaved
+from lupctl.core.system.jobs.messages import gather_interleaved, gather_plain, rank, world_size
+from lupctl.core.system.jobs.shards import own_shard, spread
 from lupctl.core.training.engine.gradients import SharedGradients
 from lupctl.core.training.engine.parts import each_part
 from lupctl.core.training.engine.stopwatch import Clock, untimed
@@ -16,6 +17,7 @@ from lupctl.core.training.losses.contrastive import info_nce
 from lupctl.core.training.losses.noisy_labels import (
     Scores,
     correct_labels,
+    first_choices,
     label_nce,
     prototype_scores,
     score,
@@ -25,6 +27,7 @@ from lupctl.core.training.methods.keys import Keys, encode_keys
 from lupctl.core.training.methods.protocol import Given, Now
 from lupctl.core.training.methods.prototypes import Prototypes
 from lupctl.core.training.methods.queue import LabelledQueue
+from lupctl.core.training.methods.shards import ShardedLinear
 from lupctl.core.training.methods.teacher import average_parameters, copy_teacher
 from lupctl.core.training.nets.labelled import LabelledNetwork, Outputs
 from lupctl.core.training.nets.networks import Embedding
@@ -78,6 +81,7 @@ class Pnl(nn.Module):
         rules: constants.
         seed: of the queue's first content and of the shuffling.
         persons: (C) the person whom most images of a class show, where it is known; for `purity` alone.
+        sharded: every process of the job keeps some rows of the classifier and of the prototypes.
     """
 
     persons: Tensor | None
@@ -92,12 +96,17 @@ class Pnl(nn.Module):
         rules: PnlRules,
         seed: int,
         persons: Tensor | None = None,
+        sharded: bool = False,
     ) -> None:
         super().__init__()
         self.student = student
         self.teacher = None if queue is None else copy_teacher(student.encoder)
         self.queue = None if queue is None else LabelledQueue(dim, queue, seed=seed)
-        self.prototypes = None if classes is None else Prototypes(classes, dim)
+        shard = own_shard(classes) if sharded and classes is not None else None
+        self.prototypes = None if classes is None else Prototypes(classes, dim, shard=shard)
+        self.classifier = None
+        if sharded and student.classes is not None:
+            self.classifier = ShardedLinear(student.classes.give_classifier())
         self.register_buffer("persons", persons, persistent=False)
         self.rules = rules
         self._seed = seed
@@ -106,6 +115,11 @@ class Pnl(nn.Module):
     def encoders(self) -> tuple[nn.Module, ...]:
         """The student, and the averaged encoder if there is contrast."""
         return (self.student,) if self.teacher is None else (self.student, self.teacher)
+
+    @property
+    def trained(self) -> list[nn.Parameter]:
+        """The student's, and those of the classifier that it gave away."""
+        return [*self.student.parameters(), *([] if self.classifier is None else self.classifier.parameters())]
 
     @property
     def kept(self) -> Embedding:
@@ -154,6 +168,8 @@ class Pnl(nn.Module):
             used.append(part.label)
             if out.query is not None:
                 queries.append(out.query.detach())
+        if self.classifier is not None:
+            self.classifier.finish(gradients.parts)
         self._remember(keys, queries, used)
         return {name: torch.stack([part.scalars[name] for part in found]).mean() for name in found[0].scalars}
 
@@ -169,14 +185,17 @@ class Pnl(nn.Module):
         `agreement`, the share whose nearest prototype is that of the given label; and where the true persons are known
         `purity_given` and `purity`, the share of images whose label's main person they show, before and after.
         """
-        rules, used = self.rules, label
-        by_class = None if out.logits is None else score(out.logits)
-        by_prototype = self._compare_prototypes(out.query, now)
+        rules = self.rules
+        by_class, by_prototype = self._classify(out), self._compare_prototypes(out.query, now)
+        # With shards, scores are those of all processes' images.
+        is_sharded = self.classifier is not None
+        given = target = gather_plain(label) if is_sharded else label
         if by_class is not None and by_prototype is not None and now.epoch >= rules.correction_epoch:
-            used = correct_labels(label, by_class, by_prototype, alpha=rules.alpha, threshold=rules.threshold)
+            target = correct_labels(given, by_class, by_prototype, alpha=rules.alpha, threshold=rules.threshold)
+        used = target.view(world_size(), -1)[rank()] if is_sharded else target
         loss, scalars = torch.zeros((), device=label.device), dict[str, Tensor]()
         if by_class is not None:
-            scalars["loss_class"] = scored_cross_entropy(by_class, used)
+            scalars["loss_class"] = scored_cross_entropy(by_class, target)
             loss = loss + scalars["loss_class"]
         if key is not None:
             wanted = used if rules.positives == "corrected" else label
@@ -186,10 +205,10 @@ class Pnl(nn.Module):
             # Not a constant 0: every parameter needs a gradient, and in some variants only this loss reaches the query.
             assert out.query is not None
             is_part = now.epoch >= rules.prototype_epoch
-            scalars["loss_prototype"] = scored_cross_entropy(by_prototype, used) if is_part else 0 * out.query.sum()
+            scalars["loss_prototype"] = scored_cross_entropy(by_prototype, target) if is_part else 0 * out.query.sum()
             loss = loss + rules.prototype_weight * scalars["loss_prototype"]
             scalars["corrected"] = (used != label).float().mean()
-            scalars["agreement"] = (by_prototype.logits.argmax(dim=1) == label).float().mean()
+            scalars["agreement"] = (first_choices(by_prototype) == given).float().mean()
         if self.persons is not None and truth is not None:
             scalars["purity_given"] = (self.persons[label] == truth).float().mean()
             scalars["purity"] = (self.persons[used] == truth).float().mean()
@@ -202,7 +221,14 @@ class Pnl(nn.Module):
         if self.prototypes is None or query is None:
             return None
         with torch.set_grad_enabled(now.epoch >= self.rules.prototype_epoch):
-            return prototype_scores(query, self.prototypes.mean, now.temperature)
+            query = query if self.prototypes.shard is None else spread(query)
+            return prototype_scores(query, self.prototypes.mean, now.temperature, self.prototypes.shard)
+
+    def _classify(self, out: Outputs) -> Scores | None:
+        """Scores of the classifier, wherever it is."""
+        if self.classifier is None or out.hidden is None:
+            return None if out.logits is None else score(out.logits)
+        return score(self.classifier(spread(out.hidden)), self.classifier.shard)
 
     def _contrast(self, query: Tensor | None, key: Tensor, label: Tensor, now: Now) -> tuple[Tensor, Tensor]:
         """Loss against the queue, and how often a query's own key was nearest."""

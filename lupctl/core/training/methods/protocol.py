@@ -61,6 +61,10 @@ class Method(Protocol):
         """All networks that run forward, the student first."""
 
     @property
+    def trained(self) -> list[nn.Parameter]:
+        """The parameters that the optimizer updates, those of the student first."""
+
+    @property
     def kept(self) -> Embedding:
         """The network that the checkpoint keeps and the probe evaluates."""
 

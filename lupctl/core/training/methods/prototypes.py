@@ -3,6 +3,9 @@
 import torch
 from torch import Tensor, nn
 
+from lupctl.core.system.jobs.shards import Shard
+from lupctl.core.training.methods.shards import keep_whole
+
 
 class Prototypes(nn.Module):
     """C rows of unit length; a class that was never seen has 0.
@@ -10,13 +13,17 @@ class Prototypes(nn.Module):
     Args:
         classes: C.
         dim: D of a feature.
+        shard: the rows that this process has; None for all.
     """
 
     mean: Tensor
 
-    def __init__(self, classes: int, dim: int) -> None:
+    def __init__(self, classes: int, dim: int, *, shard: Shard | None = None) -> None:
         super().__init__()
-        self.register_buffer("mean", torch.zeros(classes, dim))
+        self.shard = shard
+        self.register_buffer("mean", torch.zeros(classes if shard is None else len(shard), dim))
+        if shard is not None:
+            keep_whole(self, shard)
 
     @torch.no_grad()
     def update(self, features: Tensor, label: Tensor, *, momentum: float) -> None:
@@ -33,6 +40,11 @@ class Prototypes(nn.Module):
             label: (B) classes.
             momentum: m.
         """
+        if self.shard is not None:
+            own = (label >= self.shard.start) & (label < self.shard.stop)
+            features, label = features[own], label[own] - self.shard.start
+            if len(label) == 0:
+                return
         order = label.argsort(stable=True)
         touched, counts = torch.unique_consecutive(label[order], return_counts=True)
         # In double precision, and class by class in the order of the batch: the same bits on every device of a job.

@@ -15,11 +15,13 @@ class Outputs(NamedTuple):
 
     Args:
         query: (B, dim) of unit length; None if there is no projection.
-        logits: (B, C); None if there is no classifier.
+        logits: (B, C); None if the network has no classifier.
+        hidden: (B, H), what a classifier takes; None if nothing is classified.
     """
 
     query: Tensor | None
     logits: Tensor | None
+    hidden: Tensor | None
 
 
 class ClassBranch(nn.Module):
@@ -34,19 +36,30 @@ class ClassBranch(nn.Module):
     def __init__(self, num_features: int, *, hidden: int, classes: int) -> None:
         super().__init__()
         self.hidden = nn.Linear(num_features, hidden) if hidden else None
-        self.classifier = nn.Linear(hidden or num_features, classes)
+        self.classifier: nn.Linear | None = nn.Linear(hidden or num_features, classes)
         if self.hidden is not None:
             nn.init.kaiming_normal_(self.hidden.weight, mode="fan_out", nonlinearity="relu")
             nn.init.zeros_(self.hidden.bias)
         nn.init.normal_(self.classifier.weight, std=0.001)
         nn.init.zeros_(self.classifier.bias)
 
-    def forward(self, features: Tensor) -> Tensor:
-        """(B, D) to logits (B, C), in float32: 16 bits are too few to tell many thousands of classes apart."""
+    def forward(self, features: Tensor) -> tuple[Tensor | None, Tensor]:
+        """(B, D) to logits (B, C) if there is a classifier, and what it takes.
+
+        Logits are in float32: 16 bits are too few to tell many thousands of classes apart.
+        """
         if self.hidden is not None:
             features = torch.relu(self.hidden(features))
+        if self.classifier is None:
+            return None, features
         with torch.autocast(features.device.type, enabled=False):
-            return self.classifier(features.to(self.classifier.weight.dtype))  # type: ignore[no-any-return]
+            return self.classifier(features.to(self.classifier.weight.dtype)), features
+
+    def give_classifier(self) -> nn.Linear:
+        """Gives its classifier away, to be kept elsewhere."""
+        given, self.classifier = self.classifier, None
+        assert given is not None
+        return given
 
 
 class LabelledNetwork(nn.Module):
@@ -66,7 +79,8 @@ class LabelledNetwork(nn.Module):
         """(B, 3, H, W) to query and logits."""
         features = self.encoder.embed(images)
         query = self.encoder.project(features) if isinstance(self.encoder, ContrastiveNetwork) else None
-        return Outputs(query, None if self.classes is None else self.classes(features))
+        logits, hidden = (None, None) if self.classes is None else self.classes(features)
+        return Outputs(query, logits, hidden)
 
 
 def build_labelled(plan: NetworkPlan, *, hidden: int, classes: int) -> LabelledNetwork:

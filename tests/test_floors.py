@@ -30,7 +30,8 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ),
     ("lupctl.core.data.sources", "lupctl.core.training.loading", "lupctl.core.training.methods"),
     ("lupctl.core.data.sources.layouts",),
-    ("lupctl.core.data.sources.synthetic", "lupctl.core.data.sources.merged", "lupctl.core.data.sources.guess"),
+    ("lupctl.core.data.sources.synthetic", "lupctl.core.data.sources.merged", "lupctl.core.data.sources.folders"),
+    ("lupctl.core.data.sources.guess",),
     ("lupctl.core.data.sources.build",),
     ("lupctl.core.data.checking", "lupctl.core.data.packing", "lupctl.core.data.video"),
     # the third wing stands on both

@@ -1,5 +1,6 @@
 """Shell completion of names."""
 
+import os
 from pathlib import Path
 from typing import get_args
 
@@ -16,10 +17,23 @@ def complete_arch(incomplete: str) -> list[str]:
 
 
 def complete_dataset(context: typer.Context, incomplete: str) -> list[str]:
-    """Raw data and packs of the workspace, and the datasets lupctl knows."""
+    """Raw data and packs of the workspace, and the datasets lupctl knows; with a `/`, folders and files."""
+    if "/" in incomplete:
+        return complete_path(incomplete)
     space = _workspace_of(context)
     packs = {pack.stem for pack in space.pack_paths()}
     return _matching({*raw_names(space), *packs, *get_args(Dataset)}, incomplete)
+
+
+def complete_path(incomplete: str) -> list[str]:
+    """Folders, each with a `/`, and files that begin like a path."""
+    folder, _, begun = incomplete.rpartition("/")
+    try:
+        with os.scandir(folder or "/") as entries:
+            found = [f"{entry.name}{'/' * entry.is_dir()}" for entry in entries if entry.name.startswith(begun)]
+    except OSError:
+        return []
+    return sorted(f"{folder}/{name}" for name in found if begun or not name.startswith("."))
 
 
 def complete_recipe(incomplete: str) -> list[str]:

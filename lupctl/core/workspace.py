@@ -14,6 +14,8 @@ CHECKPOINT_NAME = "checkpoint.safetensors"
 RECIPE_NAME = "recipe.toml"
 RUN_NAME = "run.json"
 KNOWN: tuple[str, ...] = get_args(Dataset)
+# DukeMTMC-reID was withdrawn, and drawn persons need no download.
+DOWNLOADED = frozenset(KNOWN) - {SYNTHETIC, "dukemtmc"}
 
 
 @dataclass(frozen=True)
@@ -61,30 +63,45 @@ class Workspace:
             if not path.name.startswith(".") and (path.suffix == ".h5" or (path.is_dir() and any(path.glob("*.h5"))))
         )
 
+    def named_pack(self, name: str) -> Path | None:
+        """The workspace's pack of a name, if there is one; what contains a `/` is a path and no name."""
+        if name in ("", ".", "..") or "/" in name or os.sep in name:
+            return None
+        path = self.pack_path(name)
+        return path if path.exists() else None
+
     def find_pack(self, name: str) -> Path:
-        """The pack a user means: a path that exists, or a dataset's name.
+        """The pack or folder a user means: a dataset's name, or a path that exists; a name comes first.
 
         Raises:
             DataError: neither exists.
         """
+        path = self.named_pack(name)
+        if path is not None:
+            return path
         if Path(name).exists():
             return Path(name)
-        path = self.pack_path(name)
-        if path.exists():
-            return path
         packed = [pack.stem for pack in self.pack_paths()]
-        meant = None if name in KNOWN else nearest_name(name, {*packed, *KNOWN})
-        if name == SYNTHETIC or (self.raw / name).exists():
-            hint = f"lupctl data pack {name}"
-        elif meant is not None:
-            hint = f"did you mean {meant}? otherwise put the images under {self.raw / name}, then: lupctl data pack"
-        else:
-            hint = f"put the images under {self.raw / name}, then: lupctl data pack"
         there = ", ".join(packed) or "no packs"
         raise DataError(
-            f"no pack of {name!r}: neither a file of that name nor {path} exists ({self.packs} holds {there})",
-            hint=hint,
+            f"no pack of {name!r}: neither a file of that name nor {self.pack_path(name)} exists "
+            f"({self.packs} holds {there})",
+            hint=self._hint_for_missing(name, packed),
         )
+
+    def _hint_for_missing(self, name: str, packed: list[str]) -> str:
+        """What leads to the pack of a name: packing it, another spelling, a download, or a folder under `raw/`."""
+        if name == SYNTHETIC or (self.raw / name).exists():
+            return f"lupctl data pack {name}"
+        meant = name if name in KNOWN else nearest_name(name, {*packed, *KNOWN})
+        if meant in packed:
+            return f"did you mean {meant}?"
+        folder = self.raw / (meant or name)
+        place = f"put the images under {folder}, then: lupctl data pack {folder.name}"
+        if meant in DOWNLOADED:
+            spelling = "" if meant == name else f"did you mean {meant}? "
+            return f"{spelling}lupctl data download {meant} gets it or says how; or {place}"
+        return place if meant in (None, name) else f"did you mean {meant}? otherwise {place}"
 
     def finished_runs(self, command: str) -> list[Path]:
         """Folders of finished runs of `pretrain` or `finetune`, newest first."""

@@ -27,14 +27,15 @@ TINY = " ".join(as_options(PRETRAIN))
         # A workspace that is not there.
         ("pretrain", 3, "lup/packs: no unlabelled pack to pre-train on", "put images under raw/NAME of the workspace"),
         ("finetune market1501", 3, "no pack of 'market1501': neither a file of that name nor lup/packs/market1501.h5",
-         "put the images under lup/raw/market1501, then: lupctl data pack"),
+         "lupctl data download market1501 gets it or says how; or put the images under lup/raw/market1501"),
         ("dump", 3, "lup/runs: no finished run", "lupctl finetune DATASET"),
         ("eval", 3, "no finished fine-tuning run in lup/runs", "lupctl finetune"),
         ("data pack", 3, "no raw data: lup/raw does not exist", "put images under lup/raw/NAME"),
         # Packs.
         ("pretrain --data gone", 3, "no pack of 'gone'", "lup/raw/gone"),
         ("pretrain --data {crowd} --data gone.h5", 3, "no pack of 'gone.h5'", ""),
-        ("pretrain --data market-1501", 3, "no pack of 'market-1501'", "did you mean market1501? otherwise put"),
+        ("pretrain --data market-1501", 3, "no pack of 'market-1501'",
+         "did you mean market1501? lupctl data download market1501 gets it"),
         ("pretrain --data synthetic", 3, "no pack of 'synthetic'", "lupctl data pack synthetic"),
         ("data info gone", 3, "no pack of 'gone'", "lup/raw/gone"),
         # Recipes.

@@ -29,7 +29,7 @@ def home(tmp_path: Path, market_folder: Path, tiny_images: TinyImages) -> Path:
 def test_pack_without_arguments(lupctl: Shell, home: Path) -> None:
     ran = lupctl("data pack")
     assert ran.code == 0
-    assert "crops: layout images (a tree of images without labels; if each folder is one person" in ran.err
+    assert "crops: layout images (images without labels, all in the folder a; persons have a folder each)" in ran.err
     assert "market1501: layout market1501 (market1501 is Market-1501)" in ran.err
     assert len(open_pack(home / "packs" / "crops.h5")) == 4
     assert open_pack(home / "packs" / "market1501.h5").record["command"] == ["lupctl", "data", "pack"]
@@ -144,13 +144,13 @@ def test_dry_run_touches_nothing(lupctl: Shell, home: Path) -> None:
     [
         ("data pack --home nowhere", 3, "no raw data: nowhere/raw does not exist", "put images under nowhere/raw/NAME"),
         ("data pack makret1501", 3, "no raw data of 'makret1501'", "did you mean market1501?"),
-        ("data pack msmt17", 3, "no raw data of 'msmt17'", "lupctl data download msmt17 says where it comes from"),
+        ("data pack msmt17", 3, "no raw data of 'msmt17'", "lupctl data download msmt17 gets it or says how"),
         ("data pack crops --layout market1501", 3, "Market-1501's layout has the folders", "put the three folders"),
         ("data pack crops --layout persons --cameras market", 3, "4 names contain no camera", "use another --cameras"),
         ("data pack crops market1501 --out x.h5", 2, "--out goes with one dataset, got 2", "name one"),
         ("data pack --name x", 2, "--name goes with one dataset, got everything under raw/", "name one"),
         ("data pack crops --size 64", 2, "--size 64: height and width were expected", "--size 256x128"),
-        ("data pack crops --name a/b", 2, "'a/b' is not a valid dataset name", "--name NAME"),
+        ("data pack crops --name a/b", 2, "'a/b' is not a valid dataset name", "lupctl data pack crops --name a-b"),
         ("data info crops", 3, "no pack of 'crops'", "lupctl data pack crops"),
         ("data info nothing", 3, "no pack of 'nothing'", "put the images under lup/raw/nothing"),
         ("data verify nothing", 3, "no pack of 'nothing'", "put the images under lup/raw/nothing"),
@@ -270,7 +270,7 @@ def test_merge(lupctl: Shell, home: Path) -> None:
     assert "all: lup/packs/all.h5 is up to date" in lupctl(again).err
     (home / "raw" / "crops" / "a" / "new.jpg").write_bytes(encode_tiny(78))
     changed = lupctl(again)
-    assert (changed.code, "hint: lupctl data pack NAME... --merge all --force" in changed.err) == (2, True)
+    assert (changed.code, f"hint: lupctl {again} --force" in changed.err) == (2, True)
     assert lupctl(f"{again} --force").code == 0
     assert len(open_pack(home / "packs" / "all.h5")) == 17
     assert [finding["what"] for finding in lupctl("data verify all --json").json["verdicts"][0]["findings"]] == [

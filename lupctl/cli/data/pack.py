@@ -32,7 +32,8 @@ from lupctl.cli.output import print_json, print_path
 from lupctl.core.choices import DRAWING_SEED, MAX_BAD, SHARD_BYTES, ImageCheck
 from lupctl.core.errors import UsageError, raise_all
 from lupctl.core.flows.packing import PackOptions, pack_datasets
-from lupctl.core.resolve.data.sources import Reading
+from lupctl.core.resolve.data.layouts import Reading
+from lupctl.core.resolve.data.packs import pick_pack
 from lupctl.core.system.command_line import recorded_command
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.workspace import open_workspace
@@ -78,7 +79,15 @@ CheckOption = Annotated[
 MaxBadOption = Annotated[
     float, typer.Option("--max-bad", min=0, max=1, help="Largest share of images that may be unreadable and left out.")
 ]
-SeedOption = Annotated[int, typer.Option("--seed", min=0, help="For `synthetic`: another seed draws other persons.")]
+SeedOption = Annotated[
+    int | None,
+    typer.Option(
+        "--seed",
+        min=0,
+        help=f"For `synthetic`: another seed draws other persons [default: {DRAWING_SEED}].",
+        show_default=False,
+    ),
+]
 NoiseOption = Annotated[
     str | None,
     typer.Option(
@@ -125,7 +134,7 @@ def pack(
     check: CheckOption = None,
     max_bad: MaxBadOption = MAX_BAD,
     shard_bytes: ShardBytesOption = SHARD_BYTES,
-    seed: SeedOption = DRAWING_SEED,
+    seed: SeedOption = None,
     label_noise: NoiseOption = None,
     merge: MergeOption = None,
     workers: ThreadsOption = None,
@@ -143,7 +152,7 @@ def pack(
 
     `lupctl data pack` (everything under raw/ that has no up-to-date pack)
 
-    `lupctl data pack ~/crops --layout persons --cameras prefix --name crops`
+    `lupctl data pack ~/staff` (a folder per person, as in staff/ana/c1_001.jpg)
 
     `lupctl data pack my.csv --name mine` (columns path, person, camera, role)
 
@@ -191,7 +200,7 @@ def info(
     """
     from lupctl.core.stages import info as stage
 
-    path = open_workspace(home).find_pack(pack)
+    path = pick_pack(open_workspace(home), pack, Progress(quiet=quiet))
     summary = stage.summarize_pack(path)
     drawn = stage.write_sheet(path, sheet, force=force) if sheet else None
     if json:

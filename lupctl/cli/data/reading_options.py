@@ -22,7 +22,7 @@ CamerasOption = Annotated[
     typer.Option(
         "--cameras",
         help="For --layout persons, where the camera's number is: none; market (`_c3` in the file name); "
-        "prefix (the name begins with `c3_` or `3_`); folder (person/camera/image) [default: none].",
+        "prefix (the name begins with `c3_` or `3_`); folder (person/camera/image) [default: detected and reported].",
         show_default=False,
     ),
 ]

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from lupctl.cli.output import print_json, print_table
 from lupctl.core.choices import ImageCheck
 from lupctl.core.resolve.data.datasets import Target
+from lupctl.core.system.examples import name_some
 
 if TYPE_CHECKING:
     from lupctl.core.data.checking.labels import Count
@@ -90,12 +91,23 @@ def show_summary(summary: "Summary") -> None:
         ("left out when packed", summary.quarantined),
         ("check when packed", CHECKS[summary.check]),
         ("source", _origin(summary.source)),
+        *_names(summary.source),
         ("terms", summary.terms or "not known"),
         *((key, summary.source[key]) for key in ("notice", "version") if key in summary.source),
         ("fingerprint", summary.fingerprint),
         ("path", summary.path),
     ]
     print_table(summary.dataset, ["what", "value"], rows)
+
+
+def _names(source: dict[str, object]) -> list[tuple[str, object]]:
+    """What persons and cameras with names are called, and their numbers."""
+    rows: list[tuple[str, object]] = []
+    for key, title in (("person_names", "names of persons"), ("camera_names", "names of cameras")):
+        names = source.get(key)
+        if isinstance(names, dict):
+            rows.append((title, name_some(f"{name} = {number}" for name, number in names.items())))
+    return rows
 
 
 def _origin(source: dict[str, object]) -> str:

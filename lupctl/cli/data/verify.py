@@ -19,7 +19,7 @@ from lupctl.cli.data.tables import show_verdict
 from lupctl.cli.options import DebugOption, HomeOption, JsonOption, QuietOption
 from lupctl.cli.output import print_json
 from lupctl.core.flows.verification import VerifyOptions, refuse_unsound, verify_all
-from lupctl.core.resolve.data.sources import Reading
+from lupctl.core.resolve.data.layouts import Reading
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.workspace import open_workspace
 

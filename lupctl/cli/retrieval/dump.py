@@ -110,7 +110,7 @@ def dump(
     where = place_dump(device, gpus, processes, machines, planned=dry_run)
     space = open_workspace(home)
     checkpoint = pick_checkpoint(space, run, progress)
-    source = find_images(space, data, checkpoint)
+    source = find_images(space, data, checkpoint, progress)
     job = DumpJob(
         checkpoint=checkpoint,
         data=source,

@@ -97,7 +97,7 @@ def search(
         checkpoint=gallery_checkpoint(space, gallery, start, progress),
         top=top,
         index=index,
-        images=None if sheet is None else find_pictures(space, images, gallery),
+        images=None if sheet is None else find_pictures(space, images, gallery, progress),
         sheet=sheet,
         force=force,
     )

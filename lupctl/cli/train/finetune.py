@@ -24,6 +24,7 @@ from lupctl.cli.options import (
 )
 from lupctl.cli.output import print_json, print_path, print_plan, print_table
 from lupctl.cli.train.options import EndpointOption, NodeRankOption, NodesOption
+from lupctl.core.resolve.data.packs import pick_pack
 from lupctl.core.resolve.training.finetuning import default_run, resolve
 from lupctl.core.resolve.training.placement import find_machines, place
 from lupctl.core.system.command_line import recorded_command
@@ -114,7 +115,7 @@ def finetune(
     space, machines = open_workspace(home), find_machines(nodes, rdzv_endpoint, node_rank)
     progress = Progress(quiet=quiet or not machines.leads)
     placement = place(gpus, processes, machines, planned=dry_run)
-    packs = tuple(space.find_pack(name) for name in datasets)
+    packs = tuple(pick_pack(space, name, progress) for name in datasets)
     flags: dict[str, Any] = {
         "net.arch": arch,
         "data.packs": [pack.stem for pack in packs],

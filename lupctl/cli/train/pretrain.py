@@ -25,6 +25,7 @@ from lupctl.cli.output import print_json, print_path, print_plan, print_table
 from lupctl.cli.train.options import EndpointOption, NodeRankOption, NodesOption
 from lupctl.core.choices import Method
 from lupctl.core.flows.drawn_pack import profile_steps, wants_drawing
+from lupctl.core.resolve.data.packs import pick_pack
 from lupctl.core.resolve.training.placement import find_machines, place
 from lupctl.core.resolve.training.pretraining import (
     default_recipe,
@@ -136,7 +137,7 @@ def pretrain(
         workers=workers,
         command=recorded_command(),
         rendezvous=machines.rendezvous,
-        probe=space.find_pack(resolved.probe.pack) if resolved.probe.pack else None,
+        probe=pick_pack(space, resolved.probe.pack, progress) if resolved.probe.pack else None,
         tensorboard=tensorboard,
         force=force,
         quiet=quiet,

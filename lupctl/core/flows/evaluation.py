@@ -42,7 +42,7 @@ def take_features(
     from dataclasses import replace
 
     features = resolve_files(space, names, device, progress, command=rules.command)
-    pictures: Path | None = find_pictures(space, images, features[0]) if rules.page else None
+    pictures: Path | None = find_pictures(space, images, features[0], progress) if rules.page else None
     return replace(rules, features=features, images=pictures)
 
 

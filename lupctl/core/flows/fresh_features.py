@@ -61,7 +61,7 @@ def current_features(
         if made_from in (None, file_fingerprint(checkpoint)):
             return features
         progress.say(f"{features}: from an older network; made again")
-    images = find_images(space, None, checkpoint)
+    images = find_images(space, None, checkpoint, progress)
     out = features or default_out(checkpoint, images)
     progress.say(f"features: {out} from {images}")
     job = DumpJob(checkpoint, images, out, force=features is not None, command=command)

@@ -2,15 +2,18 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from shlex import join
 from typing import TYPE_CHECKING
 
 from lupctl.core.choices import MAX_BAD, SHARD_BYTES, ImageCheck
 from lupctl.core.errors import LupError, UsageError
 from lupctl.core.resolve.data.datasets import Target, find_packable, pick_targets
+from lupctl.core.resolve.data.layouts import Reading
 from lupctl.core.resolve.data.merged import build_merged_source, merge_target
-from lupctl.core.resolve.data.sources import Reading, build_target_source, check_notice
+from lupctl.core.resolve.data.packs import report_raw
+from lupctl.core.resolve.data.sources import build_target_source, check_notice
 from lupctl.core.system.progress.lines import Progress
-from lupctl.core.workspace import Workspace
+from lupctl.core.workspace import Workspace, open_workspace
 
 if TYPE_CHECKING:
     from lupctl.core.stages.pack import PackPlan, PackResult
@@ -97,6 +100,8 @@ def find_what_to_pack(space: Workspace, options: PackOptions, progress: Progress
     if options.merged is not None:
         return [merge_target(space, options.merged, out=options.out, dataset=options.dataset)]
     if options.names or options.dataset or options.out:
+        for name in options.names:
+            report_raw(space, name, progress)
         return pick_targets(space, options.names, name=options.dataset, out=options.out)
     return find_packable(space, progress)
 
@@ -118,7 +123,7 @@ def _pack_target(space: Workspace, target: Target, options: PackOptions, packed:
             tidy_up(target.out)
         return
     if plan.state == "changed" and not options.force:
-        raise _changed(target, plan, merged=options.merged)
+        raise _changed(space, target, plan, options)
     check_notice(source, accepted=options.accept_terms, progress=progress)
     if options.dry_run:
         return
@@ -136,9 +141,15 @@ def _pack_target(space: Workspace, target: Target, options: PackOptions, packed:
     )
 
 
-def _changed(target: Target, plan: "PackPlan", *, merged: str | None) -> UsageError:
-    what = target.root if target.out.stem != target.dataset else target.dataset
+def _changed(space: Workspace, target: Target, plan: "PackPlan", options: PackOptions) -> UsageError:
+    """The error for a pack that would be replaced; its hint is the same command with `--force`."""
+    typed = [word for word in options.command[3:] if word != "--dry-run"]
+    if options.merged is None and len(options.names) != 1:  # this one of several datasets
+        typed = [target.typed, *(word for word in typed if word not in options.names)]
+    elsewhere = open_workspace().home != space.home
+    words = ["lupctl", "data", "pack", *(typed or [target.typed or target.dataset])]
+    words += ["--out", str(options.out)] if options.out else []
+    words += ["--home", str(space.home)] if elsewhere else []
     return UsageError(
-        f"{plan.path}: is not up to date and would be overwritten: {plan.reason}",
-        hint=f"lupctl data pack {f'NAME... --merge {merged}' if merged else what} --force",
+        f"{plan.path}: is not up to date and would be overwritten: {plan.reason}", hint=f"{join(words)} --force"
     )

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lupctl.core.errors import DataError, UsageError, raise_all
-from lupctl.core.resolve.data.datasets import find_subjects
-from lupctl.core.resolve.data.sources import Reading, build_target_source
+from lupctl.core.resolve.data.layouts import Reading, refuse_for_packs
+from lupctl.core.resolve.data.packs import find_subjects
+from lupctl.core.resolve.data.sources import build_target_source
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.workspace import Workspace
 
@@ -40,7 +41,7 @@ def verify_all(space: Workspace, options: VerifyOptions, progress: Progress) -> 
 
     Raises:
         DataError: a name matches nothing, or its structure is damaged.
-        UsageError: `deep` and `fast` at once.
+        UsageError: `deep` and `fast` at once, or an option for raw data where there is none.
     """
     if options.deep and options.fast:
         raise UsageError("--deep decodes every image, --fast reads none", hint="use one of the two")
@@ -48,7 +49,9 @@ def verify_all(space: Workspace, options: VerifyOptions, progress: Progress) -> 
 
     verdicts = []
     for name in options.names:
-        packs, raws = find_subjects(space, name)
+        packs, raws = find_subjects(space, name, progress)
+        if not raws:
+            refuse_for_packs(options.reading, name)
         for raw in raws:
             source = build_target_source(raw, options.reading, progress=progress)
             assert raw.root is not None, "drawn images have no raw data"

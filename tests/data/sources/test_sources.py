@@ -263,10 +263,8 @@ def test_the_layout_is_guessed_from_name_and_content(tmp_path: Path, market_fold
     assert guess_layout(market_folder.parent, dataset="mine").layout == "market1501", "one level below"
     roles = place(tmp_path / "roles", "train/1/a.jpg", "query/2/a.jpg")
     assert guess_layout(roles, dataset="mine").layout == "persons"
-    plain = place(tmp_path / "plain", "1/a.jpg", "2/a.jpg")
-    guess = guess_layout(plain, dataset="mine")
-    assert guess.layout == "images"
-    assert "--layout persons" in guess.reason, "labels are not guessed, but the user hears how to have them"
+    plain = place(tmp_path / "plain", "a.jpg", "b.jpg")
+    assert guess_layout(plain, dataset="mine").layout == "images"
     assert guess_layout(plain, dataset="market1501").layout == "market1501", "the name decides"
     with pytest.raises(DataError, match="no such folder"):
         guess_layout(tmp_path / "nothing", dataset="mine")
@@ -292,7 +290,7 @@ def test_the_digest_tells_a_changed_source(tmp_path: Path) -> None:
 def test_the_digest_tells_other_labels_and_other_drawings(tmp_path: Path) -> None:
     root = place(tmp_path, "1/c1_a.jpg")
     sources: list[Source] = [
-        PersonsSource(root, dataset="d"),
+        PersonsSource(root, dataset="d", cameras="none"),
         PersonsSource(root, dataset="d", cameras="prefix"),
         ImagesSource(root, dataset="d"),
         build_synthetic(seed=0),

@@ -16,7 +16,7 @@ def build_source(
     path: Path,
     *,
     dataset: str,
-    cameras: CameraRule = "none",
+    cameras: CameraRule | None = None,
     version: Version | None = None,
     with_val: bool = True,
     keys: str | None = None,
@@ -28,7 +28,7 @@ def build_source(
         layout: how the files are arranged.
         path: the folder, or the file itself for tables, index files and databases.
         dataset: the name to store in the pack; the catalogue adds the terms of a dataset it knows.
-        cameras: for folders of persons, where the camera number is found.
+        cameras: for folders of persons, where the camera number is found; None detects it.
         version: of MSMT17, if the user gives it.
         with_val: for MSMT17, whether list_val.txt is part of train.
         keys: for an LMDB, its key file, or `none`.

@@ -11,7 +11,8 @@ from lupctl.core.data.sources.records import DigestedSource, Source
 from lupctl.core.formats.pack.samples import Samples
 
 # The same files in another folder, next to another readme or with other notes make the same pack.
-UNIMPORTANT = frozenset({"root", "ignored", "notes", "notice"})
+# Names of persons and cameras follow from the images' labels and names.
+UNIMPORTANT = frozenset({"root", "ignored", "notes", "notice", "person_names", "camera_names"})
 
 
 def source_digest(source: Source, samples: Samples) -> tuple[str, int | None]:

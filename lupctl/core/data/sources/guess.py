@@ -1,12 +1,16 @@
 """Guesses the layout of a dataset from what is on the disk."""
 
 import os
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 
 from lupctl.core.choices import Layout
 from lupctl.core.data.catalog.datasets import find_entry
 from lupctl.core.data.sources.folder import IMAGE_SUFFIXES
+from lupctl.core.data.sources.folders import judge_folders, list_entries
 from lupctl.core.data.sources.layouts.csv_table import has_path_column, list_tables
 from lupctl.core.data.sources.layouts.cuhk03 import INDEX_NAME, index_files, refuse_classic
 from lupctl.core.data.sources.layouts.lmdb_files import DATA_NAME, has_database
@@ -20,24 +24,32 @@ from lupctl.core.errors import DataError
 MOST_FOLDERS = 100
 
 
+# LUPerson's crops: frame and object.
+CROP = re.compile(r"\d{8}_\d{4}\.jpg")
+
+
 @dataclass(frozen=True)
 class Guess:
     """A guessed layout and the reason for it, as text to print.
 
     Args:
-        layout: the guessed layout.
-        reason: why it was guessed.
+        layout: the guessed layout; None if there is more than one to choose from.
+        reason: why it was guessed, or what is unclear.
+        choices: if the layout is None, the options to choose from.
+        remedy: if the layout is None, what can be changed instead; empty if there is nothing.
     """
 
-    layout: Layout
+    layout: Layout | None
     reason: str
+    choices: tuple[str, ...] = ()
+    remedy: str = ""
 
 
 def guess_layout(path: Path, *, dataset: str) -> Guess:
     """The layout of a folder or file if the user did not name one.
 
-    What is on the disk decides if it is unambiguous, then the catalogue for a known name. A folder per person cannot be
-    told from any other tree, and labels are not guessed: such a tree counts as unlabelled.
+    What is on the disk decides if it is unambiguous, then the catalogue for a known name, then whether the folders look
+    like persons: see `judge_folders`. Names and numbers of files are examined, no image is opened.
 
     Raises:
         DataError: there is no such path, or it is not a set of person images.
@@ -46,8 +58,9 @@ def guess_layout(path: Path, *, dataset: str) -> Guess:
         return _guess_file(path)
     if not path.is_dir():
         raise DataError(f"{path}: there is no such folder", hint=f"put the images under {path}")
-    _refuse_sequences(path, dataset)
-    folders = sorted(entry for entry in path.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    loose, names = list_entries(path)
+    folders = [path / name for name in sorted(names)]
+    _refuse_sequences(path, folders, dataset)
     candidates = (path, *folders)
     if has_database(path):
         return Guess("lmdb", f"it contains {DATA_NAME}")
@@ -66,13 +79,33 @@ def guess_layout(path: Path, *, dataset: str) -> Guess:
     tables = list_tables(path)
     if len(tables) == 1 and has_path_column(tables[0]):
         return Guess("csv", f"{tables[0].name} has a path column")
-    names = {folder.name for folder in folders}
-    if "train" in names and names <= set(ROLE_FOLDERS):
+    if set(names) <= set(ROLE_FOLDERS) and ("train" in names or len(names) > 1):
         return Guess("persons", f"it has the folders {', '.join(sorted(names))}")
     first = _first_image(path)
     if names_person(first):
         return Guess("luperson-nl", f"{first} is named like LUPerson-NL's crops: person, frame, object")
-    return Guess("images", "a tree of images without labels; if each folder is one person, use --layout persons")
+    if CROP.fullmatch(first):
+        return Guess("images", f"images without labels; {first} is named like LUPerson's crops: frame, object")
+    if len(names) == 1 and not loose and len(list_entries(folders[0])[1]) > 1:
+        return _guess_inside(path, folders[0], dataset)
+    found = judge_folders(path, sorted(names), loose=loose)
+    layout = None if found.kind == "unclear" else found.kind
+    other = "; if they are not persons: --layout images" if layout == "persons" else ""
+    return Guess(layout, f"{found.reason}{other}", found.choices, found.remedy)
+
+
+def _guess_inside(path: Path, folder: Path, dataset: str) -> Guess:
+    """The guess for a folder that holds nothing but another one, as archives unpack: what is inside may be persons."""
+    inside = guess_layout(folder, dataset=dataset)
+    if inside.layout not in (None, "persons"):
+        return Guess("images", f"images without labels, all in the folder {folder.name}")
+    name = "" if folder.name == dataset else f" --name {dataset}"
+    return Guess(
+        None,
+        f"everything is in its folder {folder.name} ({inside.reason.partition(';')[0]})",
+        ("--layout images",),
+        f"lupctl data pack {quote(str(folder))}{name}",
+    )
 
 
 def _guess_file(path: Path) -> Guess:
@@ -90,9 +123,8 @@ def _guess_file(path: Path) -> Guess:
             )
 
 
-def _refuse_sequences(path: Path, dataset: str) -> None:
+def _refuse_sequences(path: Path, below: Sequence[Path], dataset: str) -> None:
     """Refuses a video, or its frames, with boxes: the persons have to be cut out before they are packed."""
-    below = (entry for entry in sorted(path.iterdir()) if entry.is_dir())
     for folder in (path, *below):
         boxes = next((folder / name for name in ("gt/gt.txt", "det/det.txt") if (folder / name).is_file()), None)
         if boxes is not None:

@@ -81,7 +81,7 @@ def resolve_build(
     """
     from lupctl.core.stages.build.job import BuildJob, Cutting
 
-    check_name(name, hint="choose another")
+    check_name(name, hint="choose another, such as")
     boxes_at = None if options.detector else options.detections or _find_detections(space, name)
     boxes_from = _pick_format(options, name, boxes_at)
     is_published = boxes_from in ("luperson", "luperson-nl")

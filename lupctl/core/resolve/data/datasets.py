@@ -1,21 +1,25 @@
 """The raw data and packs that a name or a path on the command line stands for."""
 
 import re
+import unicodedata
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from shlex import quote
 from typing import get_args
 
 from lupctl.core.choices import SYNTHETIC, Dataset, nearest_name
 from lupctl.core.errors import DataError, UsageError
 from lupctl.core.system.progress.lines import Progress
-from lupctl.core.workspace import Workspace
+from lupctl.core.workspace import DOWNLOADED, Workspace
 
 # Datasets that may be together in one folder under raw/.
 PARTS = ("cuhk03-labeled", "cuhk03-detected")
 # Files that list or contain images; a pack ends in .h5.
 RAW_SUFFIXES = (".csv", ".mat", ".mdb", ".lmdb")
 NAME_RULE = re.compile(r"[\w][\w.-]*")
+# Letters that NFKD would make an a, an o, a u or nothing of.
+GERMAN = {"ä": "ae", "ö": "oe", "ü": "ue", "ß": "ss"}
 
 
 @dataclass(frozen=True)
@@ -26,11 +30,18 @@ class Target:
         dataset: the name of its pack.
         root: the folder, or the file that names the images; None for drawn images.
         out: where its pack is or will be.
+        typed: what the user called it; empty if nothing was typed.
     """
 
     dataset: str
     root: Path | None
     out: Path
+    typed: str = ""
+
+    @property
+    def words(self) -> str:
+        """What to type to name this raw data again."""
+        return quote(self.typed or (self.dataset if self.root is None else str(self.root)))
 
 
 def raw_names(workspace: Workspace) -> list[str]:
@@ -60,8 +71,7 @@ def find_targets(workspace: Workspace, names: Sequence[str], *, dataset: str | N
             there = "is empty" if workspace.raw.is_dir() else "does not exist"
             raise DataError(
                 f"no raw data: {workspace.raw} {there}; a folder per dataset was expected",
-                hint=f"put images under {workspace.raw / 'NAME'}, or: "
-                "lupctl data pack FOLDER --layout images --name NAME",
+                hint=f"put images under {workspace.raw / 'NAME'}, or name a folder: lupctl data pack FOLDER",
             )
     return [target for name in names for target in _split_target(workspace, name, dataset)]
 
@@ -93,7 +103,7 @@ def pick_targets(workspace: Workspace, names: Sequence[str], *, name: str | None
             f"--out goes with one dataset, {names[0]} holds {' and '.join(target.dataset for target in targets)}",
             hint=f"name one: lupctl data pack {targets[0].dataset}",
         )
-    return [Target(targets[0].dataset, targets[0].root, out)]
+    return [replace(targets[0], out=out)]
 
 
 def find_packable(workspace: Workspace, progress: Progress) -> list[Target]:
@@ -115,27 +125,6 @@ def find_packable(workspace: Workspace, progress: Progress) -> list[Target]:
     return packable
 
 
-def find_subjects(workspace: Workspace, name: str) -> tuple[list[Path], list[Target]]:
-    """The packs and the raw data that a name or a path stands for; `data verify` checks both.
-
-    Raises:
-        DataError: neither exists.
-    """
-    path = Path(name)
-    in_raw = has_raw(workspace, name)
-    has_pack = "/" not in name and workspace.pack_path(name).exists()
-    if in_raw or has_pack:
-        return (
-            [workspace.pack_path(name)] if has_pack else [],
-            find_targets(workspace, [name]) if in_raw else [],
-        )
-    if path.is_dir() and not any(path.glob("*.h5")):
-        return [], find_targets(workspace, [name])
-    if path.suffix.lower() in RAW_SUFFIXES and path.is_file():
-        return [], [find_target(workspace, name)]
-    return [workspace.find_pack(name)], []
-
-
 def find_target(workspace: Workspace, name: str, *, dataset: str | None = None) -> Target:
     """The raw data a user means: a dataset under `raw/`, `synthetic`, or a folder or file anywhere.
 
@@ -150,9 +139,9 @@ def find_target(workspace: Workspace, name: str, *, dataset: str | None = None) 
     """
     root = _find_root(workspace, name)
     if root is None or root == _find_part(workspace, name):
-        return _build_target(workspace, dataset or name, root)
+        return _build_target(workspace, name, root, dataset=dataset or name)
     own = root.absolute()
-    return _build_target(workspace, dataset or (own.stem if own.is_file() else own.name), root)
+    return _build_target(workspace, name, root, dataset=dataset or (own.stem if own.is_file() else own.name))
 
 
 def has_raw(workspace: Workspace, name: str) -> bool:
@@ -171,7 +160,12 @@ def _find_root(workspace: Workspace, name: str) -> Path | None:
     near = nearest_name(name, [*raw_names(workspace), *get_args(Dataset)])
     hint = f"did you mean {near}?" if near else f"put its images under {workspace.raw / name}"
     if near == name:
-        hint = f"lupctl data download {name} says where it comes from; or put its images under {workspace.raw / name}"
+        hint = f"put its images under {workspace.raw / name}"
+    if near in DOWNLOADED:
+        spelling = "" if near == name else f"did you mean {near}? "
+        hint = f"{spelling}lupctl data download {near} gets it or says how; or put its images under " + str(
+            workspace.raw / near
+        )
     raise DataError(f"no raw data of {name!r}: neither {workspace.raw / name} nor a folder {name} exists", hint=hint)
 
 
@@ -198,20 +192,39 @@ def _split_target(workspace: Workspace, name: str, dataset: str | None) -> list[
             f"--name goes with one dataset, {root} holds {' and '.join(part for part, _ in parts)}",
             hint=f"name one: lupctl data pack {parts[0][1]} --name {dataset}",
         )
-    return [_build_target(workspace, dataset or part, path) for part, path in parts]
+    return [_build_target(workspace, part, path, dataset=dataset or part) for part, path in parts]
 
 
-def _build_target(workspace: Workspace, dataset: str, root: Path | None) -> Target:
-    chosen = check_name(dataset, hint="add --name NAME")
-    return Target(chosen, root, workspace.packs / f"{chosen}.h5")
+def _build_target(workspace: Workspace, typed: str, root: Path | None, *, dataset: str) -> Target:
+    chosen = check_name(dataset, hint=f"lupctl data pack {quote(typed)} --name")
+    return Target(chosen, root, workspace.packs / f"{chosen}.h5", typed)
 
 
 def check_name(name: str, *, hint: str) -> str:
     """The name, if a dataset may have it.
 
+    Args:
+        name: as typed, or of a folder.
+        hint: what to type in front of a name; a valid one like `name` is added.
+
     Raises:
         UsageError: it cannot be a file name.
     """
     if not NAME_RULE.fullmatch(name):
-        raise UsageError(f"{name!r} is not a valid dataset name: letters, digits, - _ . only", hint=hint)
+        raise UsageError(
+            f"{name!r} is not a valid dataset name: letters, digits, - _ . only", hint=f"{hint} {valid_name(name)}"
+        )
     return name
+
+
+def valid_name(text: str) -> str:
+    """A valid dataset name like a text.
+
+    >>> valid_name("Büro West 2"), valid_name("a/b"), valid_name("  ")
+    ('buero-west-2', 'a-b', 'mine')
+    """
+    spelled = text.lower()
+    for letter, letters in GERMAN.items():
+        spelled = spelled.replace(letter, letters)
+    plain = unicodedata.normalize("NFKD", spelled).encode("ascii", "ignore").decode()
+    return re.sub(r"[^a-z0-9_]+", "-", plain).strip("-_") or "mine"

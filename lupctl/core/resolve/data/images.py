@@ -3,17 +3,19 @@
 from pathlib import Path
 
 from lupctl.core.errors import DataError
+from lupctl.core.resolve.data.packs import pick_images
+from lupctl.core.system.progress.lines import Progress
 from lupctl.core.workspace import CHECKPOINT_NAME, Workspace, read_run
 
 
-def find_images(space: Workspace, name: str | None, checkpoint: Path) -> Path:
-    """The pack or folder a user means, else the one the run was trained on.
+def find_images(space: Workspace, name: str | None, checkpoint: Path, progress: Progress) -> Path:
+    """The pack or folder a user means, else the one the run was trained on; reports a choice between two.
 
     Raises:
         DataError: it does not exist, or the checkpoint belongs to no run.
     """
     if name is not None:
-        return space.find_pack(name)
+        return pick_images(space, name, progress)
     run = checkpoint.parent
     if checkpoint.name != CHECKPOINT_NAME or not (run / "run.json").is_file():
         raise DataError(

@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lupctl.core.errors import DataError, UsageError
-from lupctl.core.resolve.data.datasets import Target, check_name, find_targets, raw_names
-from lupctl.core.resolve.data.sources import Reading, build_target_source
+from lupctl.core.resolve.data.datasets import Target, check_name, find_targets, has_raw, raw_names
+from lupctl.core.resolve.data.layouts import Reading, refuse_for_packs
+from lupctl.core.resolve.data.sources import build_target_source
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.workspace import Workspace
 
@@ -34,7 +35,7 @@ def merge_target(workspace: Workspace, name: str, *, out: Path | None, dataset: 
             f"--merge {name}: that is the name of a dataset, {workspace.raw / name}; the merged pack needs its own",
             hint="--merge NEWNAME",
         )
-    return Target(check_name(name, hint="--merge NAME"), None, out or workspace.packs / f"{name}.h5")
+    return Target(check_name(name, hint="--merge"), None, out or workspace.packs / f"{name}.h5")
 
 
 def build_merged_source(
@@ -67,6 +68,7 @@ def build_merged_source(
 def _open_parts(workspace: Workspace, name: str, reading: Reading, *, progress: Progress) -> list["Source"]:
     path = _pack_of(workspace, name)
     if path is not None:
+        refuse_for_packs(reading, name)
         from lupctl.core.data.packing.pack_source import PackedSource
 
         progress.say(f"{name}: the images of {path}")
@@ -81,6 +83,4 @@ def _pack_of(workspace: Workspace, name: str) -> Path | None:
     path = Path(name)
     if path.suffix == ".h5" or (path.is_dir() and any(path.glob("*.h5"))):
         return workspace.find_pack(name)
-    known = "/" not in name and not (workspace.raw / name).exists() and not path.exists()
-    packed = workspace.pack_path(name)
-    return packed if known and packed.exists() else None
+    return None if has_raw(workspace, name) else workspace.named_pack(name)

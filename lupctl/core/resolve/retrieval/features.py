@@ -7,6 +7,7 @@ from typing import get_args
 from lupctl.core.choices import Dataset, nearest_name
 from lupctl.core.errors import DataError, UsageError
 from lupctl.core.resolve.checkpoints import newest_finetuning
+from lupctl.core.resolve.data.packs import pick_images
 from lupctl.core.system.examples import name_some
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.workspace import RUN_NAME, Workspace, read_run
@@ -64,14 +65,14 @@ def _hint_for_missing(workspace: Workspace, target: str) -> str:
     )
 
 
-def find_pictures(space: Workspace, named: str | None, features: Path) -> Path | None:
+def find_pictures(space: Workspace, named: str | None, features: Path, progress: Progress) -> Path | None:
     """The pack or folder with the images of some features: as named, else the workspace's pack of their dataset.
 
     Raises:
         DataError: the named one does not exist.
     """
     if named is not None:
-        return space.find_pack(named)
+        return pick_images(space, named, progress)
     from lupctl.core.formats.features.foreign import read_any_head
 
     dataset = str(read_any_head(features).record.get("dataset", ""))

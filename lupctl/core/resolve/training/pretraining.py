@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from lupctl.core.choices import Method
 from lupctl.core.errors import DataError
+from lupctl.core.resolve.data.packs import pick_pack
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.workspace import Workspace
 
@@ -106,7 +107,7 @@ def find_pretraining_packs(
         DataError: a named pack is missing, or there is not exactly one candidate.
     """
     if names:
-        return tuple(space.find_pack(name) for name in names)
+        return tuple(pick_pack(space, name, progress) for name in names)
     from lupctl.core.choices import ROLE_CODES
     from lupctl.core.formats.pack.read import open_pack
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from itertools import accumulate
 from pathlib import Path
+from shlex import quote
 from typing import Literal
 
 import numpy as np
@@ -91,6 +92,18 @@ def name_persons(packs: Sequence[Pack], labels: Labels) -> tuple[Person, ...]:
     )
 
 
+def _unlabelled(pack: Pack) -> DataError:
+    source, again = pack.record.get("source", {}), ""
+    if source.get("layout") == "images" and (pack.samples.role == ROLE_CODES["unlabelled"]).all():
+        name = "" if Path(str(source["root"])).name == pack.dataset else f" --name {pack.dataset}"
+        again = f"if its folders are persons: lupctl data pack {quote(str(source['root']))}{name} "
+        again += "--layout persons --force"
+    return DataError(
+        f"{pack.path}: 0 labelled training images of 0 persons; expected two or more",
+        hint=again or f"lupctl data info {pack.path} shows the roles",
+    )
+
+
 def training_rows(pack: Pack) -> NDArray[np.int64]:
     """The training images of a pack that show a known person."""
     return np.flatnonzero((pack.samples.role == ROLE_CODES["train"]) & (pack.samples.person >= 0))
@@ -103,10 +116,7 @@ def pick_subset(recipe: FinetuneRecipe, pack: Pack, rows: NDArray[np.int64]) -> 
         DataError: the pack has none, no one is left, or a split file does not fit the pack.
     """
     if len(rows) == 0:
-        raise DataError(
-            f"{pack.path}: 0 labelled training images of 0 persons; expected two or more",
-            hint=f"lupctl data info {pack.path} shows the roles",
-        )
+        raise _unlabelled(pack)
     subset = recipe.data.subset
     if not subset:
         return rows

@@ -13,6 +13,7 @@ from typing import Final, get_args
 import numpy as np
 
 from lupctl.core.choices import JUNK, ROLE_CODES, UNKNOWN_CAMERA, Role, nearest_name
+from lupctl.core.data.sources.layouts.persons import find_alike
 from lupctl.core.data.sources.tree import ImageTree, sort_samples
 from lupctl.core.errors import DataError
 from lupctl.core.formats.pack.samples import Samples
@@ -28,7 +29,7 @@ class CsvSource:
     """The images that a table names.
 
     Persons, or cameras, that are all whole numbers keep them (person 0 is a distractor of the gallery, -1 junk); any
-    other texts are numbered from 1 in sorted order. An empty cell means unknown.
+    other texts are numbered from 1 in sorted order, and the record has the texts. An empty cell means unknown.
 
     Args:
         path: the table, UTF-8, with a header; or a folder with one table.
@@ -49,7 +50,14 @@ class CsvSource:
     @property
     def facts(self) -> dict[str, object]:
         """Where the images come from, for the pack's record."""
-        return self._tree.facts(table=self.path.name)
+        columns = {"person_names": self._table.persons, "camera_names": self._table.cameras}
+        known: dict[str, object] = {
+            key: names for key, column in columns.items() if (names := name_texts(column.texts))
+        }
+        alike = [pair for column in columns.values() for pair in find_alike(name_texts(column.texts))]
+        if alike:
+            known["notes"] = [f"texts that differ in case only are different persons or cameras: {name_some(alike)}"]
+        return self._tree.facts(table=self.path.name, **known)
 
     def list_images(self) -> Samples:
         """Every row, sorted by (role, name); whether the files exist is not checked.
@@ -65,8 +73,12 @@ class CsvSource:
         return self._tree.read(name)
 
     @cached_property
+    def _table(self) -> "_Table":
+        return _Table(self.path, self.root)
+
+    @cached_property
     def _samples(self) -> Samples:
-        table = _Table(self.path, self.root)
+        table = self._table
         persons = number_texts(table.persons.texts, unknown=JUNK, what=f"{self.path}: column person")
         cameras = number_texts(table.cameras.texts, unknown=UNKNOWN_CAMERA, what=f"{self.path}: column camera")
         if max(cameras, default=0) > MOST_CAMERAS:
@@ -197,7 +209,8 @@ def number_texts(texts: Sequence[str], *, unknown: int, what: str) -> list[int]:
         DataError: one number is written in two ways, such as 7 and 007.
     """
     distinct = sorted({text for text in texts if text})
-    if all(NUMBER.fullmatch(text) for text in distinct):
+    numbers = name_texts(texts)
+    if not numbers:
         numbers = {text: int(text) for text in distinct}
         if len(set(numbers.values())) < len(distinct):
             known = list(numbers.values())
@@ -206,10 +219,20 @@ def number_texts(texts: Sequence[str], *, unknown: int, what: str) -> list[int]:
                 f"{what}: the same number in different spellings: {name_some(twice)}",
                 hint="write each number in one way only",
             )
-    else:
-        numbers = {text: number for number, text in enumerate(distinct, start=1)}
     numbers[""] = unknown
     return [numbers[text] for text in texts]
+
+
+def name_texts(texts: Sequence[str]) -> dict[str, int]:
+    """The numbers of texts that are not numbers themselves, by text; empty if all are numbers.
+
+    >>> name_texts(["Zoë", "", "Ada"]), name_texts(["7", "-1"])
+    ({'Ada': 1, 'Zoë': 2}, {})
+    """
+    distinct = sorted({text for text in texts if text})
+    if all(NUMBER.fullmatch(text) for text in distinct):
+        return {}
+    return {text: number for number, text in enumerate(distinct, start=1)}
 
 
 def find_table(path: Path) -> Path:
@@ -229,7 +252,8 @@ def find_table(path: Path) -> Path:
 
 def list_tables(folder: Path) -> list[Path]:
     """The CSV files directly in a folder, sorted."""
-    return sorted(path for path in folder.iterdir() if path.suffix.lower() == ".csv" and path.is_file())
+    names = [name for name in os.listdir(folder) if name.lower().endswith(".csv")]  # noqa: PTH208, a Path costs more
+    return sorted(folder / name for name in names if (folder / name).is_file())
 
 
 def has_path_column(path: Path) -> bool:

@@ -1,5 +1,6 @@
 """CUHK03 in the new protocol, from its published index files (Zhong et al. 2017, arXiv 1701.08398)."""
 
+import os
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
@@ -8,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lupctl.core.choices import Dataset, Role
+from lupctl.core.data.sources.folder import list_folders
 from lupctl.core.data.sources.layouts.market1501 import has_market_folders
 from lupctl.core.data.sources.tree import ImageTree, build_samples
 from lupctl.core.errors import DataError, FormatError
@@ -124,7 +126,7 @@ def find_parts(root: Path) -> list[tuple[Dataset, Path]]:
     """
     if not root.is_dir():
         return []
-    for parent in (root, *sorted(entry for entry in root.iterdir() if entry.is_dir())):
+    for parent in (root, *list_folders(root)):
         folders = [(name, parent / boxes) for name, boxes in PARTS if has_market_folders(parent / boxes)]
         if folders:
             return folders
@@ -138,10 +140,8 @@ def refuse_classic(path: Path) -> None:
     Raises:
         DataError: `path` is its file, or a folder with its file and without the new protocol's.
     """
-    classic = path.name.lower() == CLASSIC_NAME or (
-        path.is_dir() and not index_files(path) and any(p.name.lower() == CLASSIC_NAME for p in path.iterdir())
-    )
-    if classic:
+    files = os.listdir(path) if path.is_dir() and not index_files(path) else [path.name]  # noqa: PTH208, many
+    if any(name.lower() == CLASSIC_NAME for name in files):
         raise DataError(
             f"{path}: CUHK03 in the classic protocol (1,367 and 100 persons, 20 splits), a different benchmark from "
             "the new protocol (767 and 700 persons) that is read here",

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 from weakref import WeakValueDictionary
 
+from lupctl.core.data.sources.folder import list_folders
 from lupctl.core.errors import DataError, FormatError
 from lupctl.core.system.examples import name_some
 
@@ -105,4 +106,4 @@ def find_database(path: Path) -> Path:
 def _databases(root: Path) -> list[Path]:
     if (root / DATA_NAME).is_file():
         return [root]
-    return sorted(folder for folder in root.iterdir() if folder.is_dir() and (folder / DATA_NAME).is_file())
+    return [folder for folder in list_folders(root) if (folder / DATA_NAME).is_file()]

@@ -7,6 +7,7 @@ from typing import Final
 
 from lupctl.core.choices import DISTRACTOR, Role, Version
 from lupctl.core.data.catalog.datasets import catalog_entry
+from lupctl.core.data.sources.folder import list_folders
 from lupctl.core.data.sources.layouts import numbering
 from lupctl.core.data.sources.tree import ImageTree, build_samples
 from lupctl.core.errors import DataError
@@ -133,7 +134,7 @@ def find_market_root(root: Path) -> Path:
         return root
     if not root.is_dir():
         raise DataError(f"{root}: there is no such folder", hint=f"put the dataset under {root}")
-    below = sorted(folder for folder in root.iterdir() if folder.is_dir() and has_market_folders(folder))
+    below = [folder for folder in list_folders(root) if has_market_folders(folder)]
     if len(below) == 1:
         return below[0]
     if below:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from lupctl.core.choices import Role, Version
+from lupctl.core.data.sources.folder import list_folders
 from lupctl.core.data.sources.layouts import numbering
 from lupctl.core.data.sources.tree import ImageTree, build_samples
 from lupctl.core.errors import DataError, UsageError
@@ -139,9 +140,7 @@ def find_msmt17_root(root: Path) -> Path:
     """
     if not root.is_dir():
         raise DataError(f"{root}: there is no such folder", hint=f"put the dataset under {root}")
-    found = (
-        [root] if has_msmt17_lists(root) else sorted(p for p in root.iterdir() if p.is_dir() and has_msmt17_lists(p))
-    )
+    found = [root] if has_msmt17_lists(root) else [folder for folder in list_folders(root) if has_msmt17_lists(folder)]
     if len(found) > 1:
         raise DataError(
             f"{root}: contains {len(found)} copies of MSMT17: {name_some(found)}",

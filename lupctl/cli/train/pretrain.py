@@ -108,7 +108,6 @@ def pretrain(
     `lupctl pretrain --gpus 8 --nodes 4 --rdzv-endpoint node1:29400`
     """
     from lupctl.core.recipes.models import PretrainRecipe
-    from lupctl.core.recipes.pretrain_sections import uses_labels
     from lupctl.core.recipes.shipped import resolve_recipe
     from lupctl.core.stages.pretrain.job import PretrainJob, plan_pretraining
     from lupctl.core.stages.pretrain.run import pretrain as run
@@ -122,12 +121,7 @@ def pretrain(
     resolved = resolve_recipe("pretrain", recipe, overrides=set_ or (), flags=flags)
     assert isinstance(resolved, PretrainRecipe)
     is_drawn = profile is not None and wants_drawing(space, resolved.data.packs)
-    labelled = uses_labels(resolved.settings)
-    packs = (
-        ()
-        if is_drawn
-        else find_pretraining_packs(space, resolved.data.packs, progress, planned=dry_run, labelled=labelled)
-    )
+    packs = () if is_drawn else find_pretraining_packs(space, resolved, progress, planned=dry_run)
     progress.say(placement.line)
     job = PretrainJob(
         recipe=resolved,
@@ -143,8 +137,7 @@ def pretrain(
         quiet=quiet,
     )
     say_threads(job, progress)
-    if not is_drawn:
-        say_labels(job, progress)
+    say_labels(job, progress, planned=dry_run)
     say_what_follows(resolved, resolve_recipe("pretrain", recipe), progress)
     if dry_run:
         counts = asdict(plan_pretraining(job))

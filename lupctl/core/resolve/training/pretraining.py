@@ -64,8 +64,14 @@ def say_what_follows(recipe: "PretrainRecipe", shipped: "Recipe", progress: Prog
         progress.say("batch norm: one group; the shuffle of keys then hides nothing of the shared statistics")
 
 
-def say_labels(job: "PretrainJob", progress: Progress) -> None:
-    """A line on the labels that a method learns from, and on what is left out because it has none."""
+def say_labels(job: "PretrainJob", progress: Progress, *, planned: bool = False) -> None:
+    """A line on the labels that a method learns from, and on what is left out because it has none.
+
+    Args:
+        job: its packs.
+        progress: takes the line.
+        planned: for a plan, which may have no data yet.
+    """
     from lupctl.core.formats.pack.read import open_pack
     from lupctl.core.recipes.pretrain_sections import uses_labels
     from lupctl.core.stages.pretrain.job import pick_rows
@@ -74,7 +80,8 @@ def say_labels(job: "PretrainJob", progress: Progress) -> None:
     if not uses_labels(job.recipe.settings):
         return
     if not job.packs:
-        progress.say(f"labels: {LUPERSON_NL_LABELS:,}, those of LUPerson-NL")
+        if planned:
+            progress.say(f"labels: {LUPERSON_NL_LABELS:,}, those of LUPerson-NL")
         return
     packs = [open_pack(path) for path in job.packs]
     rows = pick_rows(job.recipe, packs)
@@ -92,25 +99,26 @@ def default_run(space: Workspace, method: str, arch: str, packs: tuple[Path, ...
 
 
 def find_pretraining_packs(
-    space: Workspace, names: tuple[str, ...], progress: Progress, *, planned: bool = False, labelled: bool = False
+    space: Workspace, recipe: "PretrainRecipe", progress: Progress, *, planned: bool = False
 ) -> tuple[Path, ...]:
     """The packs named, else the workspace's one unlabelled pack, or its one labelled pack.
 
     Args:
         space: the workspace.
-        names: from the recipe or the command line.
+        recipe: its `data.packs` names them; its method decides whether they need labels.
         progress: takes the line that names the choice.
         planned: for a plan; where no pack was named and there is none yet, this is reported and none is returned.
-        labelled: whether the method learns from labels.
 
     Raises:
         DataError: a named pack is missing, or there is not exactly one candidate.
     """
-    if names:
-        return tuple(pick_pack(space, name, progress) for name in names)
+    if recipe.data.packs:
+        return tuple(pick_pack(space, name, progress) for name in recipe.data.packs)
     from lupctl.core.choices import ROLE_CODES
     from lupctl.core.formats.pack.read import open_pack
+    from lupctl.core.recipes.pretrain_sections import uses_labels
 
+    labelled = uses_labels(recipe.settings)
     wanted, kind = ROLE_CODES["train" if labelled else "unlabelled"], "labelled" if labelled else "unlabelled"
     found = [path for path in space.pack_paths() if bool((open_pack(path).samples.role == wanted).any())]
     if len(found) == 1:

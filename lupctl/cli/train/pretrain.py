@@ -97,13 +97,15 @@ def pretrain(
     quiet: QuietOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Trains a backbone on persons without labels; the same command continues a stopped run.
+    """Trains a backbone on persons without labels, or with noisy ones; the same command continues a stopped run.
 
     Examples:
 
     `lupctl pretrain --arch r50 --gpus 8`
 
     `lupctl pretrain --arch r18 --data market1501 --set data.batch=256 --set schedule.epochs=50`
+
+    `lupctl pretrain --method pnl --arch r50 --gpus 8` (labels of which some are wrong, as of LUPerson-NL)
 
     `lupctl pretrain --gpus 8 --nodes 4 --rdzv-endpoint node1:29400`
     """

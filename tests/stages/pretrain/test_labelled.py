@@ -332,3 +332,38 @@ def test_another_number_of_labels_under_the_same_name_is_refused(
     pack_drawn(plan, pack, dataset="labelled")
     with pytest.raises(UsageError, match=r"contains a run with inputs\.classes = 6, but now it is 7"):
         pretrain(job_of(pack, tmp_path / "run"), QUIET)
+
+
+def test_a_short_command_finds_recipe_and_labelled_pack(
+    labelled: Path, crowd: Path, tmp_path: Path, lupctl: Shell
+) -> None:
+    packs = tmp_path / "lup" / "packs"
+    packs.mkdir(parents=True)
+    shutil.copy(crowd, packs / "crowd.h5")
+    ran = lupctl(f"pretrain --method pnl --gpus 0 --dry-run --json {' '.join(as_options(PNL))}")
+    assert ran.code == 0, "a plan needs no data"
+    assert "no labelled pack to pre-train on (unlabelled: crowd)" in ran.err
+    assert "hint: --method moco needs no labels" in ran.err
+    shutil.copy(labelled, packs / "labelled.h5")
+    for method, arch, recipe in (
+        ("pnl", "r50", "luperson-nl-pnl"),
+        ("pnl", "r101", "luperson-nl-pnl-r101"),
+        ("supcon", "r50", "luperson-nl-supcon"),
+        ("simclr", "r152", "luperson-nl-simclr"),
+    ):
+        small = " ".join(as_options(("data.batch=16", "bn_groups=4", "pixels.height=32", "pixels.width=16")))
+        ran = lupctl(f"pretrain --method {method} --arch {arch} --gpus 0 --dry-run --json {small}")
+        assert ran.code == 0, ran.err
+        assert f"recipe: {recipe} (LUPerson-NL's, the default)" in ran.err
+        kind = "unlabelled" if method == "simclr" else "labelled"
+        assert f"the only {kind} pack here" in ran.err
+        assert ran.json.get("classes") == (None if method == "simclr" else 6)
+        assert ("sharded_memory_bytes" in ran.json) == (method == "pnl")
+
+
+def test_fine_tuning_from_such_a_run_takes_the_recipe_of_luperson_nl(
+    whole: Path, labelled: Path, lupctl: Shell
+) -> None:
+    ran = lupctl(f"finetune {labelled} --from {whole} --gpus 0 --dry-run")
+    assert ran.code == 0, ran.err
+    assert "recipe: mgn-luperson-nl (the default for this start" in ran.err

@@ -136,6 +136,10 @@ def test_a_toss_up_among_others_does_not_keep_them(lupctl: Shell, trees: Path) -
     assert Path("lup/packs/photos.h5").exists()
     named = lupctl("data pack ./lup/raw/three --name other")
     assert hint_of(named).startswith("lupctl data pack ./lup/raw/three --name other --layout persons; or ")
+    several = lupctl("data pack photos three --size 32x16 --max-bad 0.1 --force")
+    assert hint_of(several).startswith("lupctl data pack three --size 32x16 --max-bad 0.1 --layout persons; or ")
+    checked = lupctl("data verify ./lup/raw/three")
+    assert hint_of(checked).startswith("lupctl data pack ./lup/raw/three --layout persons; or ")
 
 
 def test_every_option_of_a_layout_is_judged() -> None:

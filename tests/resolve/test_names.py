@@ -78,6 +78,11 @@ def test_a_pack_comes_before_a_folder(lupctl: Shell, staff: Path) -> None:
     assert said not in ran.err
     ran = lupctl("data pack staff --merge all --dry-run")
     assert "staff: the images of lup/packs/staff.h5" in ran.err
+    assert lupctl("data pack staff ./staff --merge all").code == 2, "one dataset twice"
+    assert lupctl("data pack staff --merge all").code == 0
+    (part,) = open_pack(Path("lup/packs/all.h5")).record["source"]["parts"]
+    assert part["source"]["layout"] == "persons"
+    assert "person_names" not in part["source"], "an unlabelled pack names no one"
 
 
 def test_names_of_the_workspace_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

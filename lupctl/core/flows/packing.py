@@ -1,6 +1,6 @@
 """Packing datasets, one after another."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from shlex import join
 from typing import TYPE_CHECKING
@@ -111,8 +111,9 @@ def _pack_target(space: Workspace, target: Target, options: PackOptions, packed:
     from lupctl.core.data.packing.filling import PackSettings
     from lupctl.core.stages.pack import pack, plan_pack, tidy_up
 
+    again = _again(space, target, options)
     if options.merged is None:
-        source = build_target_source(target, options.reading, progress=progress)
+        source = build_target_source(target, replace(options.reading, again=again), progress=progress)
     else:
         source = build_merged_source(space, options.names, options.merged, options.reading, progress=progress)
     plan = plan_pack(source, out=target.out, size=options.size, check=options.check or "header")
@@ -123,7 +124,7 @@ def _pack_target(space: Workspace, target: Target, options: PackOptions, packed:
             tidy_up(target.out)
         return
     if plan.state == "changed" and not options.force:
-        raise _changed(space, target, plan, options)
+        raise _changed(plan, again)
     check_notice(source, accepted=options.accept_terms, progress=progress)
     if options.dry_run:
         return
@@ -141,15 +142,18 @@ def _pack_target(space: Workspace, target: Target, options: PackOptions, packed:
     )
 
 
-def _changed(space: Workspace, target: Target, plan: "PackPlan", options: PackOptions) -> UsageError:
-    """The error for a pack that would be replaced; its hint is the same command with `--force`."""
+def _changed(plan: "PackPlan", again: str) -> UsageError:
+    return UsageError(
+        f"{plan.path}: is not up to date and would be overwritten: {plan.reason}", hint=f"{again} --force"
+    )
+
+
+def _again(space: Workspace, target: Target, options: PackOptions) -> str:
+    """The command that was typed, for one of its datasets alone."""
     typed = [word for word in options.command[3:] if word != "--dry-run"]
-    if options.merged is None and len(options.names) != 1:  # this one of several datasets
+    if options.merged is None and len(options.names) != 1:
         typed = [target.typed, *(word for word in typed if word not in options.names)]
-    elsewhere = open_workspace().home != space.home
     words = ["lupctl", "data", "pack", *(typed or [target.typed or target.dataset])]
     words += ["--out", str(options.out)] if options.out else []
-    words += ["--home", str(space.home)] if elsewhere else []
-    return UsageError(
-        f"{plan.path}: is not up to date and would be overwritten: {plan.reason}", hint=f"{join(words)} --force"
-    )
+    words += ["--home", str(space.home)] if open_workspace().home != space.home else []
+    return join(words)

@@ -62,6 +62,9 @@ def test_folders_that_are_persons(tmp_path: Path, folders: list[str], files: lis
         (NAMES[:2], [f"c1_{number}.jpg" for number in range(1_200)], "a median of more than 1,000 images"),
         ([f"2024-05-{day:02d}" for day in range(1, 9)], PLAIN, "named like dates (2024-05-01, 2024-05-02)"),
         ([f"202405{day:02d}" for day in range(1, 9)], ["c1_1.jpg"], "named like dates"),
+        ([f"2024-{month:02d}" for month in range(1, 9)], PLAIN, "named like dates"),
+        ([str(year) for year in range(2017, 2024)], PLAIN, "named like dates (2017, 2018)"),
+        (["train", "train_all", "val", "query", "gallery"], ["0002/0002_c1s1_1.jpg"], "named like splits (gallery, q"),
         (["dQw4w9WgXcQ", "9bZkp7q19f0", "kJQP7kiw5Fk", "a1B2c3D4e5F", "Zz9Yy8Xx7W-"], PLAIN, "like ids of videos"),
         (["night", "day"], ["0002_c1s1_000051_01.jpg", "0007_c1s1_000051_01.jpg"], "names of several persons"),
         (["nyc", "rome"], ["street/ana/1.jpg", "street/ben/1.jpg"], "folders within folders (nyc/street)"),
@@ -124,6 +127,16 @@ def test_persons_in_a_folder_of_their_own_are_found(tmp_path: Path) -> None:
 
 def test_the_roles_need_no_train(tmp_path: Path) -> None:
     assert guess(tree(tmp_path, ["query", "gallery"], ["ana/1.jpg"])).layout == "persons"
+
+
+def test_roles_with_the_names_of_market(tmp_path: Path) -> None:
+    """Without folders per person the names say who is in an image: the layout is Market-1501's but for its folders."""
+    root = tree(tmp_path, ["train", "query", "gallery"], ["0002_c1s1_000051_01.jpg"])
+    found = guess(root)
+    assert (found.layout, found.remedy) == (None, "name the folders bounding_box_train, query, bounding_box_test")
+    for name, renamed in (("train", "bounding_box_train"), ("gallery", "bounding_box_test")):
+        (root / name).rename(root / renamed)
+    assert guess(root).layout == "market1501"
 
 
 def test_empty_and_hidden_folders_are_no_persons(tmp_path: Path) -> None:

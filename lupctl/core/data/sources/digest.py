@@ -12,7 +12,8 @@ from lupctl.core.formats.pack.samples import Samples
 
 # The same files in another folder, next to another readme or with other notes make the same pack.
 # Names of persons and cameras follow from the images' labels and names.
-UNIMPORTANT = frozenset({"root", "ignored", "notes", "notice", "person_names", "camera_names"})
+NAMES = frozenset({"person_names", "camera_names"})
+UNIMPORTANT = NAMES | {"root", "ignored", "notes", "notice"}
 
 
 def source_digest(source: Source, samples: Samples) -> tuple[str, int | None]:

@@ -28,13 +28,19 @@ MOST_CAMERAS: Final = 32
 
 PERSONS, PERSONS_BY_CAMERA, IMAGES = "--layout persons", "--layout persons --cameras folder", "--layout images"
 # What a folder holds that is a part of a recording or of a data set, and not a person.
-DATE = re.compile(r"(19|20)\d\d([-_.]?)(0[1-9]|1[0-2])\2(0[1-9]|[12]\d|3[01])(\D.*)?")
+DATE = re.compile(
+    r"(19|20)\d\d([-_.]?)(0[1-9]|1[0-2])\2(0[1-9]|[12]\d|3[01])(\D.*)?"  # a day
+    r"|(19|20)\d\d[-_.](0[1-9]|1[0-2])|(19|20)\d\d"  # a month, a year
+)
 RECORDING = re.compile(
     r"(c|cam|camera|scene|seq|sequence|video|vid|clip|shot|session|part|batch|chunk|shard|day|hour|frames?)[ _-]?\d+",
     re.IGNORECASE,
 )
 VIDEO_ID = re.compile(r"(?=.*\d)(?=.*[a-z])(?=.*[A-Z])[\w-]{11}")
-SPLITS = frozenset({"train", "training", "test", "testing", "val", "valid", "validation", "query", "gallery", "probe"})
+SPLITS = frozenset({
+    "train", "training", "train_all", "test", "testing", "val", "valid", "validation", "query", "multi-query",
+    "multi_query", "gallery", "probe",
+})  # fmt: skip
 NUMBER = re.compile(r"\d{1,4}")
 # Market-1501's and DukeMTMC-reID's names begin with the person.
 NAMED_PERSON = re.compile(r"(-1|\d{4,})_c\d+(?:s\d|_f\d)")
@@ -121,10 +127,11 @@ def judge_folders(root: Path, names: Sequence[str], *, loose: Sequence[str]) -> 
 def _judge_names(folders: Sequence[_Folder], total: int) -> Judgement | None:
     """By the names of the folders, where they are those of recordings or of splits."""
     examples = name_some([folder.name for folder in folders[:2]])
-    if {folder.name.lower() for folder in folders} <= SPLITS:
+    splits = [folder.name for folder in folders if folder.name.lower() in SPLITS]
+    if len(splits) > 1:
         return Judgement(
-            "unclear", f"folders named like splits ({name_some(folder.name for folder in folders)})", (IMAGES,),
-            f"name them {', '.join(ROLE_FOLDERS)}, with a folder per person in each",
+            "unclear", f"folders named like splits ({name_some(splits)})", (IMAGES,),
+            f"leave {', '.join(ROLE_FOLDERS)} alone there, with a folder per person in each",
         )  # fmt: skip
     if _most(folders, RECORDING) and not any(folder.below for folder in folders):
         return Judgement("images", f"images without labels; the folders are recordings, not persons ({examples})")

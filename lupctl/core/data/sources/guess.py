@@ -10,12 +10,12 @@ from shlex import quote
 from lupctl.core.choices import Layout
 from lupctl.core.data.catalog.datasets import find_entry
 from lupctl.core.data.sources.folder import IMAGE_SUFFIXES
-from lupctl.core.data.sources.folders import judge_folders, list_entries
+from lupctl.core.data.sources.folders import NAMED_PERSON, judge_folders, list_entries
 from lupctl.core.data.sources.layouts.csv_table import has_path_column, list_tables
 from lupctl.core.data.sources.layouts.cuhk03 import INDEX_NAME, index_files, refuse_classic
 from lupctl.core.data.sources.layouts.lmdb_files import DATA_NAME, has_database
 from lupctl.core.data.sources.layouts.luperson_nl import names_person
-from lupctl.core.data.sources.layouts.market1501 import has_market_folders
+from lupctl.core.data.sources.layouts.market1501 import FOLDERS, has_market_folders
 from lupctl.core.data.sources.layouts.msmt17 import has_msmt17_lists
 from lupctl.core.data.sources.layouts.persons import ROLE_FOLDERS
 from lupctl.core.errors import DataError
@@ -80,7 +80,7 @@ def guess_layout(path: Path, *, dataset: str) -> Guess:
     if len(tables) == 1 and has_path_column(tables[0]):
         return Guess("csv", f"{tables[0].name} has a path column")
     if set(names) <= set(ROLE_FOLDERS) and ("train" in names or len(names) > 1):
-        return Guess("persons", f"it has the folders {', '.join(sorted(names))}")
+        return _guess_roles(folders)
     first = _first_image(path)
     if names_person(first):
         return Guess("luperson-nl", f"{first} is named like LUPerson-NL's crops: person, frame, object")
@@ -92,6 +92,20 @@ def guess_layout(path: Path, *, dataset: str) -> Guess:
     layout = None if found.kind == "unclear" else found.kind
     other = "; if they are not persons: --layout images" if layout == "persons" else ""
     return Guess(layout, f"{found.reason}{other}", found.choices, found.remedy)
+
+
+def _guess_roles(folders: Sequence[Path]) -> Guess:
+    """The guess for the folders train, query and gallery: a folder per person in each, or Market-1501's file names."""
+    names = ", ".join(folder.name for folder in folders)
+    files, _ = list_entries(folders[0], most=1)
+    if files and NAMED_PERSON.match(files[0]):
+        return Guess(
+            None,
+            f"{names} have no folders per person, and files named as in Market-1501 ({folders[0].name}/{files[0]})",
+            ("--layout images",),
+            f"name the folders {', '.join(FOLDERS)}",
+        )
+    return Guess("persons", f"it has the folders {names}")
 
 
 def _guess_inside(path: Path, folder: Path, dataset: str) -> Guess:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lupctl.core.choices import JUNK, ROLE_CODES, UNKNOWN_CAMERA
-from lupctl.core.data.sources.digest import source_digest
+from lupctl.core.data.sources.digest import NAMES, source_digest
 from lupctl.core.data.sources.records import CheckedSource, Source
 from lupctl.core.errors import UsageError
 from lupctl.core.formats.pack.samples import Samples
@@ -79,7 +79,7 @@ class MergedSource:
             "terms": "; ".join(f"{dataset}: {text or 'not known'}" for dataset, text in terms),
             "parts": [
                 {
-                    **part.source.facts,
+                    **_without_names(part.source.facts),
                     "dataset": part.source.dataset,
                     "images": part.images,
                     "left_out": part.left_out,
@@ -140,6 +140,15 @@ class MergedSource:
             role=np.full(count, ROLE_CODES["unlabelled"], np.uint8),
         )
         return merged, parts
+
+
+def _without_names(facts: dict[str, object]) -> dict[str, object]:
+    """What is known about a part, without the names of persons and cameras: the merged images have no labels."""
+    return {
+        key: _without_names(value) if key == "source" and isinstance(value, dict) else value
+        for key, value in facts.items()
+        if key not in NAMES
+    }
 
 
 def _learnable_rows(samples: Samples) -> NDArray[np.int64]:

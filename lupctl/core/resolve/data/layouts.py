@@ -35,6 +35,7 @@ class Reading:
         keys: key file of an LMDB.
         root: folder that the paths of a table are relative to.
         label_noise: wrong labels for the training images, as in `split:0.3,merge:0.1`.
+        again: the command that was typed, for this raw data alone; for hints.
     """
 
     layout: Layout | None = None
@@ -45,6 +46,7 @@ class Reading:
     keys: str | None = None
     root: Path | None = None
     label_noise: str | None = None
+    again: str = ""
 
     @property
     def options(self) -> dict[str, str]:
@@ -116,7 +118,7 @@ def pick_layout(target: Target, reading: Reading, packed: Mapping[str, Any]) -> 
         found, reason = "persons", f"--cameras {reading.cameras} belongs to it"
     if found is None:
         _refuse_unknown(target, reading, None, f"that of {target.root} is unclear ({reason})")
-        raise _toss_up(target, reason, choices, remedy)
+        raise _toss_up(target, reading.again, reason, choices, remedy)
     _refuse_unknown(target, reading, found, f"{target.root} has layout {found} ({reason})")
     return replace(known, layout=found), reason
 
@@ -133,10 +135,10 @@ def _refuse_unknown(target: Target, reading: Reading, layout: Layout | None, fou
             )
 
 
-def _toss_up(target: Target, reason: str, choices: tuple[str, ...], remedy: str) -> UsageError:
+def _toss_up(target: Target, again: str, reason: str, choices: tuple[str, ...], remedy: str) -> UsageError:
     """The error for a tree that may be several things, with the commands to choose from."""
     name = f" --name {target.dataset}" if target.root is not None and target.root.name != target.dataset else ""
-    command = f"lupctl data pack {target.words}{name}"
+    command = again or f"lupctl data pack {target.words}{name}"
     ways = [remedy] if remedy else []
     ways += [f"{'without labels: ' * (' images' in choice)}{command} {choice}" for choice in choices]
     return UsageError(f"{target.root}: unclear whether its folders are persons: {reason}", hint="; or ".join(ways))

@@ -228,7 +228,8 @@ class Pnl(nn.Module):
         """Scores of the classifier, wherever it is."""
         if self.classifier is None or out.hidden is None:
             return None if out.logits is None else score(out.logits)
-        return score(self.classifier(spread(out.hidden)), self.classifier.shard)
+        # In float32, in which gradients are summed over processes.
+        return score(self.classifier(spread(out.hidden.float())), self.classifier.shard)
 
     def _contrast(self, query: Tensor | None, key: Tensor, label: Tensor, now: Now) -> tuple[Tensor, Tensor]:
         """Loss against the queue, and how often a query's own key was nearest."""

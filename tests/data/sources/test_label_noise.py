@@ -1,11 +1,15 @@
 """Labels as a tracker makes them: how many are split and merged, and where the truth stays."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from lupctl.core.data.sources.label_noise import LabelNoise, NoisySource, draw_labels, parse_label_noise
 from lupctl.core.data.sources.synthetic import SyntheticPlan, SyntheticSource
 from lupctl.core.errors import DataError, UsageError
+from lupctl.core.formats.pack.read import open_pack
+from tests.tools.shell import Shell
 
 PERSONS = np.repeat(np.arange(1, 401), 6)
 
@@ -64,6 +68,29 @@ def test_a_source_without_labels_is_refused() -> None:
     source = NoisySource(SyntheticSource(SyntheticPlan(unlabelled_persons=3)), LabelNoise(0.5))
     with pytest.raises(DataError, match="no training image has a person"):
         source.list_images()
+
+
+def test_a_noisy_pack_stays_comparable_with_its_raw_data(lupctl: Shell, market_folder: Path, tmp_path: Path) -> None:
+    """The same command without the option reads the labels as for the pack, and says so; split:0 cleans them."""
+    ran = lupctl(f"data pack {market_folder} --name mine --layout market1501 --label-noise split:1,merge:0.5")
+    assert ran.code == 0, ran.err
+    made = open_pack(tmp_path / "lup/packs/mine.h5")
+    assert made.record["source"]["label_noise"]["true_persons"] == [[2, 4], [7, 4]]
+    noisy = made.samples.person[made.samples.role == 1]
+    assert len(set(noisy.tolist())) > 1
+    ran = lupctl(f"data pack {market_folder} --name mine --dry-run --json")
+    assert "mine: --label-noise split:1.0,merge:0.5 (as in its pack)" in ran.err
+    assert ran.json["packs"][0]["state"] == "up to date"
+    ran = lupctl(f"data pack {market_folder} --name mine --label-noise split:0 --force")
+    assert ran.code == 0, ran.err
+    clean = open_pack(tmp_path / "lup/packs/mine.h5").samples
+    assert clean.person[clean.role == 1].tolist() == [1] * 4 + [2] * 4
+
+
+def test_noise_and_a_pack_without_labels_exclude_each_other(lupctl: Shell, market_folder: Path) -> None:
+    ran = lupctl(f"data pack {market_folder} --merge everybody --label-noise split:0.1")
+    assert ran.code == 2
+    assert "--label-noise split:0.1: --merge everybody makes a pack without labels" in ran.err
 
 
 @pytest.mark.parametrize(

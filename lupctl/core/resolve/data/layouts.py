@@ -160,7 +160,14 @@ def _adopt(reading: Reading, packed: Mapping[str, Any]) -> Reading:
         with_val=with_val if reading.with_val is None and isinstance(with_val, bool) else reading.with_val,
         keys=reading.keys or (str(packed["keys"]) if "keys" in packed else None),
         root=reading.root or (Path(root) if is_table and isinstance(root, str) and Path(root).is_dir() else None),
+        label_noise=reading.label_noise or _packed_noise(packed),
     )
+
+
+def _packed_noise(packed: Mapping[str, Any]) -> str | None:
+    """The wrong labels of a pack, as `--label-noise` asks for them."""
+    noise = packed.get("label_noise")
+    return f"split:{noise['split']},merge:{noise['merge']}" if isinstance(noise, dict) else None
 
 
 def _one_of(choices: tuple[Choice, ...], value: object) -> Choice | None:

@@ -47,7 +47,9 @@ def build_target_source(target: Target, reading: Reading, *, progress: Progress)
     if isinstance(source, PersonsSource):
         progress.say(f"{line}: {source.description}")
     _report_facts(source, progress)
-    return _disturb(source, reading)
+    if known.label_noise is not None and reading.label_noise is None:
+        progress.say(f"{target.dataset}: --label-noise {known.label_noise} (as in its pack)")
+    return _disturb(source, known)
 
 
 def _disturb(source: "Source", reading: Reading) -> "Source":

@@ -15,7 +15,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("lupctl.core.system.examples",),
     (
         "lupctl.core.system.strings", "lupctl.core.system.command_line", "lupctl.core.system.disk",
-        "lupctl.core.system.threads",
+        "lupctl.core.system.drawn_order", "lupctl.core.system.threads",
     ),
     ("lupctl.core.system.progress", "lupctl.core.workspace"),
     ("lupctl.core.system.jobs",),

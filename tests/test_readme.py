@@ -59,12 +59,13 @@ BEFORE = {
         "lupctl data pack market1501", "lupctl pretrain --arch r18 --data market1501 --out lup/runs/watched",
     ),
     "clusters": ("lupctl data pack luperson",),
+    "videos": ("lupctl data pack market1501", f"{SMALL_BOT} --out lup/runs/mine", "lupctl eval"),
 }  # fmt: skip
 SLOW = ("models",)  # it converts, dumps, fine-tunes and exports a whole MGN
 RAW = {"data": ("market1501", "luperson", "cuhk03-np", "msmt17"), "finetuning": ("market1501", "cuhk03-np")}
 LEFT = {
     "start": ("sheet.png", "photos.features.h5", "lup/packs/staff.h5"),
-    "videos": ("crops.png",),
+    "videos": ("crops.png", "page.html"),
     "models": ("r50.pth", "mgn.onnx"),
     "evaluation": ("out.png", "half.features.h5"),
 }
@@ -97,7 +98,7 @@ def everything(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_source(root / "raw/market1501", SyntheticPlan(train_persons=6, test_persons=4, **small))
     write_source(root / "raw/luperson", SyntheticPlan(unlabelled_persons=10, scenes=2, height=32, width=16))
     write_source(root / "photos", SyntheticPlan(seed=1, unlabelled_persons=3, scenes=1, height=32, width=16))
-    source = SyntheticSource(SyntheticPlan(seed=2, train_persons=3, **small))
+    source = SyntheticSource(SyntheticPlan(seed=2, train_persons=6, **small))
     samples = source.list_images()
     for number, name in enumerate(samples.name):
         path = root / f"staff/{samples.person[number]:04d}/c{samples.camera[number]}_{number}.jpg"

@@ -20,6 +20,7 @@ from lupctl.cli.output import print_error, tracebacks_wanted
 from lupctl.cli.recipe import list_recipes, show_recipe
 from lupctl.cli.retrieval.dump import dump
 from lupctl.cli.retrieval.evaluate import evaluate
+from lupctl.cli.retrieval.find import find
 from lupctl.cli.retrieval.search import search
 from lupctl.cli.train.finetune import finetune
 from lupctl.cli.train.pretrain import pretrain
@@ -45,6 +46,7 @@ data.command("info")(info)
 data.command("verify")(verify)
 app.command("eval")(evaluate)
 app.command("search")(search)
+app.command("find")(find)
 recipe = typer.Typer(no_args_is_help=True, help="Recipes: what a training run does, down to the last constant.")
 app.add_typer(recipe, name="recipe")
 recipe.command("list")(list_recipes)

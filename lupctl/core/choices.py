@@ -37,6 +37,7 @@ Protocol = Literal["market1501", "same-camera-allowed", "single-shot", "multi-qu
 RerankBase = Literal["d2", "d4"]
 NeighbourSearch = Literal["exact", "faiss"]
 SubsetKind = Literal["ids", "images"]
+SplitKind = Literal["persons", "images", "cameras", "file"]
 DetectionFormat = Literal["luperson", "luperson-nl", "mot", "coco"]
 Detector = Literal["fasterrcnn", "fasterrcnn-mobile", "keypointrcnn"]
 BoxFilters = Literal["published", "none"]
@@ -59,8 +60,9 @@ SYNTHETIC: Final[Dataset] = "synthetic"
 # Packing: the share of images that may be left out, and the most encoded bytes in one file.
 MAX_BAD: Final = 0.001
 SHARD_BYTES: Final = 8 * 2**30
-# Drawing persons for a pack, and training: another seed gives another result.
+# Drawing persons for a pack, splitting one, and training: another seed gives another result.
 DRAWING_SEED: Final = 0
+SPLIT_SEED: Final = 0
 TRAINING_SEED: Final = 1
 # Single-shot evaluation: gallery draws, and their seed.
 SHOT_DRAWS: Final = 10

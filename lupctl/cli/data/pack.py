@@ -29,7 +29,7 @@ from lupctl.cli.options import (
     ShardBytesOption,
 )
 from lupctl.cli.output import print_json, print_path
-from lupctl.core.choices import DRAWING_SEED, MAX_BAD, SHARD_BYTES, ImageCheck
+from lupctl.core.choices import DRAWING_SEED, MAX_BAD, SHARD_BYTES, SPLIT_SEED, ImageCheck
 from lupctl.core.errors import UsageError, raise_all
 from lupctl.core.flows.packing import PackOptions, pack_datasets
 from lupctl.core.resolve.data.layouts import Reading
@@ -98,6 +98,23 @@ NoiseOption = Annotated[
         show_default=False,
     ),
 ]
+SplitOption = Annotated[
+    str | None,
+    typer.Option(
+        "--split",
+        metavar="persons:R|images:R|cameras:C,C|FILE|none",
+        help="Divide labelled images that have no roles into train, query and gallery: train on R of the persons and "
+        "test on the others, on R of every person's images, on some cameras, or as a file of path,role says "
+        "[default: as in the pack, else none].",
+        show_default=False,
+    ),
+]
+SplitSeedOption = Annotated[
+    int | None,
+    typer.Option(
+        "--split-seed", min=0, help=f"Another seed draws another split [default: {SPLIT_SEED}].", show_default=False
+    ),
+]
 MergeOption = Annotated[
     str | None,
     typer.Option(
@@ -136,6 +153,8 @@ def pack(
     shard_bytes: ShardBytesOption = SHARD_BYTES,
     seed: SeedOption = None,
     label_noise: NoiseOption = None,
+    split: SplitOption = None,
+    split_seed: SplitSeedOption = None,
     merge: MergeOption = None,
     workers: ThreadsOption = None,
     out: OutOption = None,
@@ -154,6 +173,8 @@ def pack(
 
     `lupctl data pack ~/staff` (a folder per person, as in staff/ana/c1_001.jpg)
 
+    `lupctl data pack staff --split persons:0.5` (train on half of the persons, test on the others)
+
     `lupctl data pack my.csv --name mine` (columns path, person, camera, role)
 
     `lupctl data pack luperson --check header` (trusts that a file that starts and ends like a JPEG is one)
@@ -166,6 +187,8 @@ def pack(
         merged=merge,
         out=out,
         reading=Reading(layout, cameras, seed, version, val, keys, root, label_noise),
+        split=split,
+        split_seed=split_seed,
         size=parse_size(size),
         check=check,
         max_bad=max_bad,

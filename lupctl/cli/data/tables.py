@@ -92,6 +92,7 @@ def show_summary(summary: "Summary") -> None:
         ("check when packed", CHECKS[summary.check]),
         ("source", _origin(summary.source)),
         *_names(summary.source),
+        *(("split", line) for line in summary.split),
         ("terms", summary.terms or "not known"),
         *((key, summary.source[key]) for key in ("notice", "version") if key in summary.source),
         ("fingerprint", summary.fingerprint),

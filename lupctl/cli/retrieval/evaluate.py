@@ -64,7 +64,7 @@ def evaluate(
     weight: LambdaOption = None,
     rerank_base: BaseOption = None,
     neighbours: NeighboursOption = None,
-    protocol: ProtocolOption = "market1501",
+    protocol: ProtocolOption = None,
     same_camera: SameCameraOption = None,
     draws: DrawsOption = None,
     seed: SeedOption = None,

@@ -60,6 +60,9 @@ def show_matrix(matrix: "ScoreMatrix", path: Path, *, json: bool) -> None:
     print_table("mAP / rank-1, %", ["run", *(one.name for one in matrix.datasets)], rows)
     if any(cell.trained_on for run in matrix.runs for cell in run.cells):
         print("* trained on this dataset's training images")
+    for one in matrix.datasets:
+        if one.protocol != matrix.protocol.name:
+            print(f"{one.name}: protocol {one.protocol}, the others {matrix.protocol.name}")
     for written in (path, path.with_suffix(".html")):
         print(f"report: {written}")
 

@@ -53,11 +53,13 @@ SameCameraOption = Annotated[
     ),
 ]
 ProtocolOption = Annotated[
-    Protocol,
+    Protocol | None,
     typer.Option(
         "--protocol",
         help="market1501 (also CUHK03-NP, MSMT17, DukeMTMC); same-camera-allowed for one-camera data; single-shot, one "
-        "drawn gallery image per person (classic CUHK03, VIPeR); multi-query, a person's images of one camera as one.",
+        "drawn gallery image per person (classic CUHK03, VIPeR); multi-query, a person's images of one camera as one "
+        "[default: as the split of the data says, else market1501].",
+        show_default=False,
     ),
 ]
 DrawsOption = Annotated[

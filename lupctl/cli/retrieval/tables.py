@@ -47,9 +47,12 @@ def show_report(report: "Report", paths: Sequence[Path], *, json: bool) -> None:
 
 
 def _notes(report: "Report") -> list[str]:
+    from lupctl.core.formats.pack.split import list_remarks, name_split, read_split
+
     counts, interval, protocol = report.counts, report.ci95, report.protocol
     queries = f"valid queries {counts.queries_valid:,} / {counts.queries:,}"
     gallery = f"gallery {counts.gallery:,} ({counts.distractors:,} distractors; {counts.junk:,} junk left out)"
+    split = read_split(report.provenance.features)
     notice = report.provenance.features.get("notice")
     digests = ", ".join(f"{name} {value[:DIGEST_SHOWN]}" for name, value in sorted(report.fingerprints.items()))
     searched = {"exact": "exact search", "faiss": "faiss"}
@@ -61,6 +64,7 @@ def _notes(report: "Report") -> list[str]:
         *([] if report.details is None else _decisions(report.details.pairs)),
         f"protocol: {protocol.name}, same camera: {protocol.same_camera}, query: {protocol.query}",
         f"mAP: {protocol.map}; official: {protocol.map_official}",
+        *([] if split is None else [f"split: {name_split(split)}", *list_remarks(split)]),
         *found,
         *origin,
         f"fingerprints: {digests}",

@@ -25,6 +25,7 @@ from lupctl.cli.options import (
 from lupctl.cli.output import print_json, print_path, print_plan, print_table
 from lupctl.cli.train.options import EndpointOption, NodeRankOption, NodesOption
 from lupctl.core.resolve.data.packs import pick_pack
+from lupctl.core.resolve.data.splits import say_tests
 from lupctl.core.resolve.training.finetuning import default_run, resolve
 from lupctl.core.resolve.training.placement import find_machines, place
 from lupctl.core.system.command_line import recorded_command
@@ -125,6 +126,7 @@ def finetune(
     }
     origin, resolved = resolve(space, recipe, flags, set_ or [], progress)
     progress.say(placement.line)
+    say_tests(space, packs, progress)
     job = FinetuneJob(
         recipe=resolved,
         packs=packs,

@@ -12,6 +12,7 @@ from lupctl.core.resolve.data.layouts import Reading
 from lupctl.core.resolve.data.merged import build_merged_source, merge_target
 from lupctl.core.resolve.data.packs import report_raw
 from lupctl.core.resolve.data.sources import build_target_source, check_notice
+from lupctl.core.resolve.data.splits import offer_for_target, open_packed, split_source
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.workspace import Workspace, open_workspace
 
@@ -29,6 +30,8 @@ class PackOptions:
         merged: puts everything named into one unlabelled pack of this name.
         out: path of the pack, for a single one of them.
         reading: how raw data is read.
+        split: how labelled images are divided into train, query and gallery, as typed; None if not given.
+        split_seed: of what is drawn; None if not given.
         size: height and width every image is resized to.
         check: how images are checked; None if not given.
         max_bad: share of images that may be left out.
@@ -45,6 +48,8 @@ class PackOptions:
     merged: str | None = None
     out: Path | None = None
     reading: Reading = field(default_factory=Reading)
+    split: str | None = None
+    split_seed: int | None = None
     size: tuple[int, int] | None = None
     check: ImageCheck | None = None
     max_bad: float = MAX_BAD
@@ -79,6 +84,8 @@ def pack_datasets(space: Workspace, options: PackOptions, progress: Progress) ->
         UsageError: options that do not go together.
     """
     targets = find_what_to_pack(space, options, progress)
+    if options.merged is not None and options.split is not None:
+        raise UsageError("--split has no meaning with --merge, which leaves labels out", hint="leave --split out")
     if options.size and options.check == "header":
         raise UsageError("--check header: resizing decodes the images anyway", hint="leave --check or --size out")
     packed = Packed()
@@ -113,7 +120,9 @@ def _pack_target(space: Workspace, target: Target, options: PackOptions, packed:
 
     again = _again(space, target, options)
     if options.merged is None:
-        source = build_target_source(target, replace(options.reading, again=again), progress=progress)
+        known = open_packed(target, options.split)
+        source = known or build_target_source(target, replace(options.reading, again=again), progress=progress)
+        source = split_source(source, target, options.split, options.split_seed, progress=progress)
     else:
         source = build_merged_source(space, options.names, options.merged, options.reading, progress=progress)
     plan = plan_pack(source, out=target.out, size=options.size, check=options.check or "header")
@@ -125,6 +134,8 @@ def _pack_target(space: Workspace, target: Target, options: PackOptions, packed:
         return
     if plan.state == "changed" and not options.force:
         raise _changed(plan, again)
+    if options.merged is None:
+        offer_for_target(space, target, source, progress)
     check_notice(source, accepted=options.accept_terms, progress=progress)
     if options.dry_run:
         return

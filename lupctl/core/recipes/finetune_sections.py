@@ -93,7 +93,8 @@ class Evaluation(Section):
 
     Args:
         every_epochs: 0 evaluates at the end only.
-        same_camera: matches from the query's own camera: drop ignores them, keep counts them as right.
+        same_camera: matches from the query's own camera: drop ignores them, keep counts them as right; a pack whose
+            split found nobody on two cameras is always scored with keep.
     """
 
     every_epochs: Annotated[int, Field(ge=0)] = 0

@@ -41,6 +41,7 @@ def find_test_sets(space: Workspace, rules: "EvaluationJob", progress: Progress)
     """
     from lupctl.core.choices import ROLE_CODES
     from lupctl.core.formats.pack.read import open_pack
+    from lupctl.core.formats.pack.split import packed_same_camera
     from lupctl.core.ranking.retrieval.answerable import check_answerable
 
     found: dict[str, Path] = {}
@@ -49,7 +50,8 @@ def find_test_sets(space: Workspace, rules: "EvaluationJob", progress: Progress)
         if not (pack.samples.role == ROLE_CODES["query"]).any():
             continue
         try:
-            check_answerable(pack.samples, same_camera=rules.same_camera)
+            rule = rules.same_camera if rules.protocol else packed_same_camera(pack.record)
+            check_answerable(pack.samples, same_camera=rule)
         except DataError as error:
             progress.warn(f"{path}: left out: {error.message}")
             continue

@@ -1,7 +1,7 @@
 """Evaluation: from features to a report."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +28,11 @@ from lupctl.core.ranking.retrieval.answerable import Counts, check_answerable
 from lupctl.core.ranking.retrieval.expansion import ExpansionSettings, expand_features
 from lupctl.core.ranking.retrieval.inputs import JoinedFeatures, read_joined, read_joined_head
 from lupctl.core.ranking.retrieval.pooling import pool_queries, pool_samples
+from lupctl.core.ranking.retrieval.protocol import recorded_protocol
 from lupctl.core.ranking.retrieval.score import DetailSettings, Scored, check_directions, estimate_bytes, score
 from lupctl.core.ranking.retrieval.warnings import say_warnings, say_where_faiss_runs
 from lupctl.core.system.disk.atomic import check_absent, check_writable, file_fingerprint, write_text
 from lupctl.core.system.progress.lines import Progress
-
-PAGE_SUFFIX = ".html"
 
 
 @dataclass(frozen=True)
@@ -44,7 +43,7 @@ class EvaluationJob:
         features: files of one network, written by `dump` or made elsewhere; scored as one set.
         out: the report's file or folder; next to the first features file when None.
         rerank: scores again after re-ranking.
-        protocol: the rule; `same-camera-allowed` counts the query's person seen by the query's camera as right.
+        protocol: the rule; None takes that of the data's split, else Market-1501's.
         shots: number of draws of a single gallery shot, for that protocol.
         seed: of these draws.
         persons: number of persons that each draw tests.
@@ -59,7 +58,7 @@ class EvaluationJob:
     features: tuple[Path, ...]
     out: Path | None = None
     rerank: RerankSettings | None = None
-    protocol: Protocol = "market1501"
+    protocol: Protocol | None = None
     shots: int = SHOT_DRAWS
     seed: int = SHOT_SEED
     persons: TestedPersons | int = "all"
@@ -69,6 +68,10 @@ class EvaluationJob:
     page: bool = True
     force: bool = False
     command: tuple[str, ...] = ()
+
+    def settled(self, progress: Progress) -> "EvaluationJob":
+        """The same job with a protocol: if it names none, that of the data."""
+        return self if self.protocol else replace(self, protocol=recorded_protocol(self.features[0], progress))
 
     @property
     def same_camera(self) -> SameCamera:
@@ -80,7 +83,7 @@ class EvaluationJob:
         """The rules as the report names them."""
         draws = self.protocol == "single-shot"
         return ReportProtocol(
-            name=self.protocol,
+            name=self.protocol or "market1501",
             same_camera=self.same_camera,
             query="mean of a person's images from one camera" if self.protocol == "multi-query" else "one image",
             shot_draws=self.shots if draws else 0,
@@ -97,7 +100,7 @@ class EvaluationJob:
     @property
     def html(self) -> Path:
         """The page next to it."""
-        return self.report.with_suffix(PAGE_SUFFIX)
+        return self.report.with_suffix(".html")
 
 
 @dataclass(frozen=True)
@@ -125,7 +128,7 @@ def plan_evaluation(job: EvaluationJob, progress: Progress) -> EvaluationPlan:
     Raises:
         DataError: as `evaluate`, except for features that are not finite.
     """
-    head = read_joined_head(job.features, progress=progress)
+    job, head = job.settled(progress), read_joined_head(job.features, progress=progress)
     samples = head.samples
     if job.protocol == "multi-query":
         samples = pool_samples(samples)
@@ -154,6 +157,7 @@ def evaluate(job: EvaluationJob, devices: Sequence[torch.device], progress: Prog
         UsageError: the report exists.
         DeviceError: the device has too little memory.
     """
+    job = job.settled(progress)
     if not job.force:
         check_replaceable(job)
     check_writable(job.report)
@@ -172,6 +176,7 @@ def compute_report(job: EvaluationJob, devices: Sequence[torch.device], progress
     Raises:
         DataError, DeviceError: as `evaluate`.
     """
+    job = job.settled(progress)
     features = _read(job, devices[0], progress)
     return _report(job, features, _score(job, features, devices, progress))
 
@@ -254,27 +259,27 @@ def check_replaceable(job: EvaluationJob) -> None:
     if not job.report.exists():
         return
     try:
-        old = read_report(job.report)
+        old: Report | None = read_report(job.report)
     except DataError:
-        check_absent(job.report, force=False)
-        return
-    if not (_is_of(old, job) and (old.rerank is None or _has_ranking(old, job.rerank))):
+        old = None
+    if old is None or not (_is_of(old, job) and (old.rerank is None or _has_ranking(old, job.rerank))):
         check_absent(job.report, force=False)
 
 
 def current_report(job: EvaluationJob) -> Report | None:
     """The existing report at the job's path, if the job would give the same scores; else None."""
+    job = job.settled(Progress(quiet=True))
     try:
         old = read_report(job.report)
     except DataError:
         return None
-    is_current = old.details is not None and _is_of(old, job)
-    return old if is_current and (job.rerank is None or _has_ranking(old, job.rerank)) else None
+    has_all = old.details is not None and (job.rerank is None or _has_ranking(old, job.rerank))
+    return old if has_all and _is_of(old, job) else None
 
 
 def _is_of(report: Report, job: EvaluationJob) -> bool:
-    same_input = _of_features(report.fingerprints) == _of_features(_fingerprints(job.features, {}))
-    return same_input and report.protocol == job.rules
+    scored = {name: value for name, value in report.fingerprints.items() if name.partition(":")[0] == "features"}
+    return scored == _fingerprints(job.features, {}) and report.protocol == job.rules
 
 
 def _has_ranking(report: Report, rerank: RerankSettings | None) -> bool:
@@ -289,7 +294,3 @@ def _fingerprints(paths: Sequence[Path], record: Mapping[str, Any]) -> dict[str,
     parents = record.get("parents") or {}
     own = {f"features:{index}" if index else "features": file_fingerprint(path) for index, path in enumerate(paths)}
     return {**{str(name): str(value) for name, value in parents.items()}, **own}
-
-
-def _of_features(fingerprints: Mapping[str, str]) -> dict[str, str]:
-    return {name: value for name, value in fingerprints.items() if name.partition(":")[0] == "features"}

@@ -13,6 +13,7 @@ from lupctl.core.formats.images.codec import decode_rgb
 from lupctl.core.formats.images.sizes import describe_sizes
 from lupctl.core.formats.pack.facts import packed_check
 from lupctl.core.formats.pack.read import Pack, open_pack
+from lupctl.core.formats.pack.split import list_remarks, name_split, packed_split
 from lupctl.core.system.disk.atomic import atomic_path, check_absent
 
 MOST_ROWS = 16
@@ -47,6 +48,7 @@ class Summary:
         quarantined: number of images that were left out when it was packed.
         check: the check that the other images passed.
         source: where the images came from.
+        split: the rule that divided them into roles, and remarks on it; empty without one.
         terms: terms of use.
         fingerprint: of the pack.
     """
@@ -68,6 +70,7 @@ class Summary:
     quarantined: int
     check: ImageCheck
     source: dict[str, object]
+    split: list[str]
     terms: str
     fingerprint: str
 
@@ -83,6 +86,7 @@ def summarize_pack(path: Path) -> Summary:
     samples, size = pack.samples, pack.size
     sizes = describe_sizes(size)
     assert sizes is not None, "a pack has images"
+    split = packed_split(pack.record)
     persons = {role: np.unique(samples.person[samples.role == code]) for role, code in ROLE_CODES.items()}
     return Summary(
         path=path,
@@ -102,6 +106,7 @@ def summarize_pack(path: Path) -> Summary:
         quarantined=len(pack.record["quarantine"]),
         check=packed_check(pack.record),
         source=dict(pack.record.get("source", {})),
+        split=[] if split is None else [name_split(split), *list_remarks(split)],
         terms=str(pack.record.get("terms", "")),
         fingerprint=pack.fingerprint,
     )

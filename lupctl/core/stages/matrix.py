@@ -62,7 +62,9 @@ def write_matrix(rows: Sequence[MatrixRow], out: Path, *, force: bool = False) -
     first = rows[0].reports
     matrix = ScoreMatrix(
         protocol=next(iter(first.values())).protocol,
-        datasets=[MatrixSet(name=name, counts=report.counts) for name, report in first.items()],
+        datasets=[
+            MatrixSet(name=name, protocol=report.protocol.name, counts=report.counts) for name, report in first.items()
+        ],
         runs=[_build_run(row) for row in rows],
     )
     write_text(out.with_suffix(".html"), render_matrix(matrix))

@@ -19,6 +19,7 @@ from lupctl.core.formats.pack.lock import remove_leftovers
 from lupctl.core.formats.pack.read import read_pack_record
 from lupctl.core.formats.pack.samples import Samples
 from lupctl.core.formats.pack.shards import PACK_FORMAT
+from lupctl.core.formats.pack.split import PackSplit, name_split, packed_split, read_split
 from lupctl.core.formats.pack.write import PackWriter
 from lupctl.core.formats.record import build_record
 from lupctl.core.system.disk.atomic import check_absent
@@ -180,7 +181,7 @@ def _examine(source: Source, *, out: Path, size: tuple[int, int] | None, check: 
         )
     roles = {role: int((samples.role == code).sum()) for role, code in ROLE_CODES.items()}
     digest, num_bytes = source_digest(source, samples)
-    state, reason = _pack_state(out, digest, size=size, check=check)
+    state, reason = _pack_state(out, digest, size=size, check=check, split=read_split(source.facts))
     return PackPlan(len(samples), roles, digest, num_bytes, _existing(out), state, reason), samples
 
 
@@ -231,7 +232,9 @@ def _existing(out: Path) -> Path:
     return folder if not out.exists() and any(folder.glob("*.h5")) else out
 
 
-def _pack_state(out: Path, digest: str, *, size: tuple[int, int] | None, check: ImageCheck) -> tuple[State, str]:
+def _pack_state(
+    out: Path, digest: str, *, size: tuple[int, int] | None, check: ImageCheck, split: PackSplit | None
+) -> tuple[State, str]:
     path = _existing(out)
     if not path.exists():
         return "absent", ""
@@ -239,6 +242,9 @@ def _pack_state(out: Path, digest: str, *, size: tuple[int, int] | None, check: 
         record = read_pack_record(path)
     except FormatError as error:
         return "changed", f"it cannot be read ({error.message})"
+    old = packed_split(record)
+    if (old and (old.rule, old.seed)) != (split and (split.rule, split.seed)):
+        return "changed", "it has no split" if old is None else f"its split is {name_split(old)}"
     if record.get("digest") != digest:
         return "changed", "it was made from other files or in another way"
     if record.get("resized") != (list(size) if size else None):

@@ -26,6 +26,7 @@ from lupctl.core.formats.pack.columns import columns_hold
 from lupctl.core.formats.pack.facts import packed_check
 from lupctl.core.formats.pack.read import Pack, open_pack
 from lupctl.core.formats.pack.samples import Samples
+from lupctl.core.formats.pack.split import PackSplit, packed_split
 from lupctl.core.system.examples import NUM_EXAMPLES
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.system.strings import find_falls, find_repeated
@@ -118,6 +119,7 @@ def verify_pack(
         fingerprint=pack.fingerprint,
         sizes=describe_sizes(pack.size),
         findings=findings,
+        split=packed_split(pack.record),
         started_at=started_at,
     )
 
@@ -173,11 +175,12 @@ def _judge(
     fingerprint: str | None,
     sizes: Sizes | None,
     findings: list[Finding],
+    split: PackSplit | None = None,
     started_at: float,
 ) -> Verdict:
     entry = find_entry(dataset)
     counts = count_images(samples, entry)
-    findings = [*findings, *check_labels(samples), *(check_published(counts, entry) if entry else [])]
+    findings = [*findings, *check_labels(samples, split), *(check_published(counts, entry) if entry else [])]
     if checks is not None:
         findings += _unreadable(checks)
         findings += check_copies(samples, checks.key, lambda row: hashlib.sha256(read(row)).digest())

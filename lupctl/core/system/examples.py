@@ -30,3 +30,17 @@ def name_rejected(entries: Iterable[dict[str, str]]) -> str:
     'a.jpg: cut short; b.jpg: empty'
     """
     return name_some((f"{entry['name']}: {entry['reason']}" for entry in entries), between="; ")
+
+
+def count_things(number: int, one: str, many: str = "") -> str:
+    """A number with its noun, in the singular or the plural.
+
+    >>> count_things(1, "error"), count_things(1200, "error"), count_things(0, "entry", "entries")
+    ('1 error', '1,200 errors', '0 entries')
+
+    Args:
+        number: of things.
+        one: a single thing.
+        many: several of them; by default with an s.
+    """
+    return f"{number:,} {one if number == 1 else many or f'{one}s'}"

@@ -285,7 +285,7 @@ def test_a_pack_without_queries_trains_and_says_so(train_only: Path, tmp_path: P
     options = " ".join(as_options(FINETUNE))
     ran = lupctl(f"finetune {train_only} --recipe bot --from scratch --gpus 0 --workers 0 --out run {options}")
     assert ran.code == 0, ran.err
-    assert f"{train_only}: no queries; the run will not be evaluated" in ran.err
+    assert "train: no queries, so the run will not be evaluated\n" in ran.err, "drawn persons cannot be packed again"
     assert ran.out == "run\n"
     assert json.loads((tmp_path / "run" / "run.json").read_text())["scores"] == {}
     assert len(load_file(tmp_path / "run" / CHECKPOINT)) > 100

@@ -18,7 +18,8 @@ from lupctl.core.stages.finetune import loop
 from lupctl.core.stages.finetune.job import build_order
 from lupctl.core.stages.finetune.persons import pick_rows, repeat_rows
 from lupctl.core.stages.finetune.run import finetune
-from lupctl.core.stages.finetune.subsets import draw_subset, read_split, share
+from lupctl.core.stages.finetune.subsets import draw_subset, read_split
+from lupctl.core.system.drawn_order import share
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.system.strings import build_column
 from tests.tools.shell import Shell

@@ -6,10 +6,11 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from lupctl.core.choices import DISTRACTOR, JUNK, ROLE_CODES, Role
+from lupctl.core.choices import DISTRACTOR, JUNK, ROLE_CODES, Role, SameCamera
 from lupctl.core.data.catalog.datasets import CatalogEntry
 from lupctl.core.formats.pack.samples import Samples
-from lupctl.core.system.examples import NUM_EXAMPLES
+from lupctl.core.formats.pack.split import PackSplit
+from lupctl.core.system.examples import NUM_EXAMPLES, count_things
 
 Severity = Literal["error", "warning", "note"]
 
@@ -110,12 +111,22 @@ def check_published(counts: Counts, entry: CatalogEntry) -> list[Finding]:
     return [Finding("error" if is_benchmark else "warning", "published", message, len(wrong), examples)]
 
 
-def check_labels(samples: Samples) -> list[Finding]:
-    """Findings about persons, cameras and roles that would make training or evaluation wrong."""
+def check_labels(samples: Samples, split: PackSplit | None = None) -> list[Finding]:
+    """Findings about persons, cameras and roles that would make training or evaluation wrong.
+
+    Args:
+        samples: of the dataset.
+        split: how they were divided, if they were: a closed set is no leak, and its protocol decides what an answer is.
+    """
     findings: list[Finding] = []
     counts = {role: int((samples.role == code).sum()) for role, code in ROLE_CODES.items()}
     leaked = sorted(_persons_in(samples, "train") & (_persons_in(samples, "query") | _persons_in(samples, "gallery")))
-    if leaked:
+    if leaked and split is not None and split.closed_set:
+        message = (
+            f"a closed set by its split {split.rule}: {count_things(len(leaked), 'person')} in train and in the test"
+        )
+        findings.append(Finding("note", "closed-set", message, len(leaked)))
+    elif leaked:
         findings.append(
             Finding(
                 "error",
@@ -131,23 +142,26 @@ def check_labels(samples: Samples) -> list[Finding]:
     if counts["query"] and not counts["gallery"]:
         findings.append(Finding("error", "no-gallery", "there are queries but no gallery to search", counts["query"]))
     elif counts["query"]:
-        findings += _check_queries(samples, counts["query"])
+        keeps = split is not None and split.protocol == "same-camera-allowed"
+        findings += _check_queries(samples, counts["query"], same_camera="keep" if keeps else "drop")
     elif counts["gallery"]:
         findings.append(Finding("warning", "no-query", "there is a gallery but no query", counts["gallery"]))
     return findings
 
 
-def _check_queries(samples: Samples, num_queries: int) -> list[Finding]:
-    """Findings about queries without a gallery image of the same person from another camera."""
+def _check_queries(samples: Samples, num_queries: int, *, same_camera: SameCamera) -> list[Finding]:
+    """Findings about queries without a gallery image of the same person that counts as an answer."""
     in_gallery = samples.role == ROLE_CODES["gallery"]
     cameras: dict[int, set[int]] = {}
     for person, camera in zip(samples.person[in_gallery].tolist(), samples.camera[in_gallery].tolist(), strict=True):
         cameras.setdefault(person, set()).add(camera)
     unanswered = np.zeros(len(samples), np.bool_)
     for row in np.flatnonzero(samples.role == ROLE_CODES["query"]).tolist():
-        unanswered[row] = not cameras.get(int(samples.person[row]), set()) - {int(samples.camera[row])}
+        left_out = {int(samples.camera[row])} if same_camera == "drop" else set()
+        unanswered[row] = not cameras.get(int(samples.person[row]), set()) - left_out
     none_left = int(unanswered.sum()) == num_queries
-    message = "queries have no gallery image of their person from another camera"
+    message = "queries have no gallery image of their person"
+    message += " from another camera" if same_camera == "drop" else ""
     return _found(samples, unanswered, "error" if none_left else "warning", "unanswered", message)
 
 

@@ -8,6 +8,7 @@ from lupctl.core.errors import DataError, UsageError
 from lupctl.core.resolve.data.datasets import Target, check_name, find_targets, has_raw, raw_names
 from lupctl.core.resolve.data.layouts import Reading, refuse_for_packs
 from lupctl.core.resolve.data.sources import build_target_source
+from lupctl.core.resolve.data.splits import split_source
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.workspace import Workspace
 
@@ -76,7 +77,12 @@ def _open_parts(workspace: Workspace, name: str, reading: Reading, *, progress: 
     targets = find_targets(workspace, [name])
     for target in targets:
         progress.say(f"{target.dataset}: the images of {target.root or 'drawn persons'}")
-    return [build_target_source(target, reading, progress=progress) for target in targets]
+    sources = [build_target_source(target, reading, progress=progress) for target in targets]
+    # What its pack keeps for the test must not be trained on from its raw data either.
+    return [
+        split_source(source, target, None, None, progress=progress)
+        for source, target in zip(sources, targets, strict=True)
+    ]
 
 
 def _pack_of(workspace: Workspace, name: str) -> Path | None:

@@ -74,14 +74,16 @@ def expansion_settings(aqe: int, dba: int, alpha: float | None) -> "ExpansionSet
 
 
 def pick_protocol(
-    protocol: Protocol,
+    protocol: Protocol | None,
     same_camera: SameCamera | None,
     *,
     draws: int | None,
     seed: int | None,
     persons: str | None,
-) -> Protocol:
+) -> Protocol | None:
     """The protocol that the options agree on; `--same-camera keep` is another name for `same-camera-allowed`.
+
+    None if no option names one: the data decides.
 
     Raises:
         UsageError: they contradict each other.
@@ -90,10 +92,12 @@ def pick_protocol(
         option for option, value in (("--draws", draws), ("--seed", seed), ("--persons", persons)) if value is not None
     ]
     if protocol != "single-shot" and given:
-        raise UsageError(f"{given[0]} has no meaning with --protocol {protocol}", hint="--protocol single-shot")
-    keeps = protocol == "same-camera-allowed"
-    if same_camera == "keep" and protocol == "market1501":
-        return "same-camera-allowed"
-    if same_camera is not None and (same_camera == "keep") != keeps:
+        named = protocol or "market1501"
+        raise UsageError(f"{given[0]} has no meaning with --protocol {named}", hint="--protocol single-shot")
+    if same_camera is None:
+        return protocol
+    if protocol in (None, "market1501"):
+        return "same-camera-allowed" if same_camera == "keep" else "market1501"
+    if (same_camera == "keep") != (protocol == "same-camera-allowed"):
         raise UsageError(f"--same-camera {same_camera} contradicts --protocol {protocol}", hint="use one of the two")
     return protocol

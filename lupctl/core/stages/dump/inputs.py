@@ -13,11 +13,12 @@ from lupctl.core.choices import ROLE_CODES, Role
 from lupctl.core.errors import DataError
 from lupctl.core.formats.pack.read import open_pack
 from lupctl.core.formats.pack.samples import Samples
+from lupctl.core.formats.pack.split import SPLIT_KEY
 from lupctl.core.training.loading.images import FileImages, PackImages
 
 # What has to be known of a dataset goes with everything made from it: a pack's entry, and its name in the features.
-# The version tells MSMT17's two apart; a record's own `version` is that of lupctl.
-PASSED_ON = {"notice": "notice", "version": "dataset_version"}
+# The version tells MSMT17's two apart; a record's own `version` is that of lupctl. The split names the protocol.
+PASSED_ON = {"notice": "notice", "version": "dataset_version", SPLIT_KEY: SPLIT_KEY}
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,11 @@ from typing import assert_never
 import numpy as np
 from numpy.typing import NDArray
 
-from lupctl.core.choices import ROLE_CODES
+from lupctl.core.choices import ROLE_CODES, SameCamera
 from lupctl.core.errors import DataError, UsageError
-from lupctl.core.formats.pack.read import open_pack
+from lupctl.core.formats.pack.read import Pack, open_pack
 from lupctl.core.formats.pack.samples import Samples
+from lupctl.core.formats.pack.split import packed_same_camera
 from lupctl.core.formats.weights.header import read_header
 from lupctl.core.formats.weights.plan import MgnHead, NeckHead, NetworkPlan, ResNetPlan
 from lupctl.core.ranking.retrieval.answerable import check_answerable
@@ -103,7 +104,7 @@ def plan_finetuning(job: FinetuneJob) -> FinetunePlan:
         steps=order.steps_per_epoch * recipe.schedule.epochs,
         batch_per_device=local,
         memory_bytes=4 * parameter_bytes(net) + local * activations,
-        queries=sum(count_queries(recipe, pack.samples) for pack in packs),
+        queries=sum(count_queries(recipe, pack) for pack in packs),
     )
 
 
@@ -125,17 +126,25 @@ def check_batch(recipe: FinetuneRecipe, processes: int) -> int:
     return batch
 
 
-def count_queries(recipe: FinetuneRecipe, samples: Samples) -> int:
+def scored_same_camera(recipe: FinetuneRecipe, pack: Pack) -> SameCamera:
+    """What becomes of matches from the query's own camera: as the recipe says, but kept where the pack's split says so.
+
+    Nobody is seen by two cameras in such a pack, so nothing could be scored without them.
+    """
+    return "keep" if recipe.evaluation.same_camera == "keep" else packed_same_camera(pack.record)
+
+
+def count_queries(recipe: FinetuneRecipe, pack: Pack) -> int:
     """Queries that will be scored; 0 when the pack has none.
 
     Raises:
         DataError: there are queries, and none can be answered.
     """
-    if not has_queries(samples):
+    if not has_queries(pack.samples):
         return 0
-    same_camera = recipe.evaluation.same_camera
+    same_camera = scored_same_camera(recipe, pack)
     try:
-        return check_answerable(samples, same_camera=same_camera).valid
+        return check_answerable(pack.samples, same_camera=same_camera).valid
     except DataError as error:
         if "camera" not in error.hint or same_camera == "keep":
             raise

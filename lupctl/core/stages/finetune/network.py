@@ -21,7 +21,7 @@ from lupctl.core.formats.weights.plan import MgnHead, NeckHead
 from lupctl.core.ranking.retrieval.extract import Encoder
 from lupctl.core.ranking.retrieval.quick import score_pack
 from lupctl.core.recipes.models import FinetuneRecipe
-from lupctl.core.stages.finetune.job import FinetuneJob, input_fingerprints, network_plan
+from lupctl.core.stages.finetune.job import FinetuneJob, input_fingerprints, network_plan, scored_same_camera
 from lupctl.core.stages.finetune.persons import Person
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.training.engine.runs import RunFolder
@@ -120,7 +120,7 @@ def evaluate_network(
 ) -> dict[str, float]:
     """mAP, official mAP, mINP and rank-1 of a network on the pack's queries; modules in training mode stay in it."""
     encoder = Encoder(network, build_view_plan(recipe.pixels.model_dump()), device, kind)
-    scores = score_pack(encoder, pack, workers=workers, same_camera=recipe.evaluation.same_camera).scores
+    scores = score_pack(encoder, pack, workers=workers, same_camera=scored_same_camera(recipe, pack)).scores
     return {"map": scores.map, "map_official": scores.map_official, "minp": scores.minp, "rank1": scores.cmc[1]}
 
 

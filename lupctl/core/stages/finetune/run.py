@@ -43,8 +43,6 @@ def finetune(job: FinetuneJob, progress: Progress) -> dict[str, Any]:
     if len(job.packs) > 1:
         names = " and ".join(map(str, job.packs))
         progress.say(f"{names}: {plan.images:,} images of {plan.persons:,} persons, each pack's its own classes")
-    if plan.queries == 0:
-        progress.say(f"{', '.join(map(str, job.packs))}: no queries; the run will not be evaluated")
     check_fit(job, plan.persons)
     leads = launch(
         _train, (job, progress), processes=job.local_processes, kind=job.placement.kind, rendezvous=job.rendezvous

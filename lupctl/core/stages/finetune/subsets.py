@@ -1,9 +1,7 @@
 """Parts of a training set: drawn by a ratio, or read from a split file (small-scale and few-shot, Fu et al. 2021)."""
 
-import hashlib
 import re
 from collections import Counter
-from fractions import Fraction
 from pathlib import Path
 from typing import Final
 
@@ -13,6 +11,7 @@ from numpy.typing import NDArray
 from lupctl.core.choices import SubsetKind
 from lupctl.core.errors import DataError
 from lupctl.core.formats.pack.samples import Samples
+from lupctl.core.system.drawn_order import draw_order, share
 from lupctl.core.system.examples import name_some
 
 # used_ids_0.10.txt, used_ims_0.10.txt: the ratio is part of the name.
@@ -49,25 +48,15 @@ def draw_subset(samples: Samples, split: SubsetKind, ratio: str, *, seed: int) -
                 f"ids:{ratio} of {len(persons):,} persons keeps none",
                 hint=f"--subset ids:{min(2 / len(persons), 1):.2g}",
             )
-        ranked = sorted(persons.tolist(), key=lambda person: _rank(seed, "person", str(person)))
-        return np.flatnonzero(np.isin(samples.person, ranked[:count]))
-    ranks = [_rank(seed, "image", name) for name in samples.name]
-    order = sorted(range(len(ranks)), key=ranks.__getitem__)
+        drawn = draw_order(seed, "person", map(str, persons.tolist()))
+        return np.flatnonzero(np.isin(samples.person, persons[drawn[:count]]))
+    order = draw_order(seed, "image", samples.name)
     _, first = np.unique(samples.person[order], return_index=True)
     is_first = np.zeros(len(order), np.bool_)
     is_first[first] = True
     # The first image of every person, then all others, both in drawn order: what is kept has every person.
     order = [*np.asarray(order)[is_first].tolist(), *np.asarray(order)[~is_first].tolist()]
     return np.sort(np.array(order[: max(share(len(order), ratio), len(persons))], np.int64))
-
-
-def share(count: int, ratio: str) -> int:
-    """int(count R), without the rounding errors of binary fractions.
-
-    >>> share(751, "0.1"), share(100, "0.29")
-    (75, 29)
-    """
-    return int(count * Fraction(ratio))
 
 
 def read_split(path: Path, samples: Samples, *, offset: int = 0) -> NDArray[np.int64]:
@@ -98,10 +87,6 @@ def read_split(path: Path, samples: Samples, *, offset: int = 0) -> NDArray[np.i
         persons = len(np.unique(samples.person))
         _check_ratio(path, "images", len(rows), persons, len(samples))
     return np.sort(rows)
-
-
-def _rank(seed: int, kind: str, key: str) -> bytes:
-    return hashlib.blake2b(f"{seed} {kind} {key}".encode(), digest_size=16).digest()
 
 
 def _read_lines(path: Path) -> list[tuple[int, str]]:

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from lupctl.core.errors import UsageError
 from lupctl.core.formats.pack.read import Pack, open_pack
+from lupctl.core.formats.pack.split import packed_same_camera
 from lupctl.core.formats.weights.plan import NetworkPlan, NoHead, ProjectionHead, ResNetPlan
 from lupctl.core.ranking.retrieval.answerable import check_answerable
 from lupctl.core.recipes.models import PretrainRecipe
@@ -107,7 +108,8 @@ def plan_pretraining(job: PretrainJob) -> PretrainPlan:
     local = recipe.data.batch // processes
     is_half = recipe.precision == "bf16" or (recipe.precision == "auto" and job.placement.kind == "cuda")
     if job.probe is not None:
-        check_answerable(open_pack(job.probe).samples)
+        probed = open_pack(job.probe)
+        check_answerable(probed.samples, same_camera=packed_same_camera(probed.record))
     if job.tensorboard:
         check_tensorboard()
     packs = [open_pack(path) for path in job.packs]

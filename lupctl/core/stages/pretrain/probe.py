@@ -5,8 +5,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from lupctl.core.choices import SameCamera
 from lupctl.core.formats.pack.read import Pack
 from lupctl.core.formats.pack.samples import Samples
+from lupctl.core.formats.pack.split import packed_same_camera
 from lupctl.core.ranking.metrics.ranking import chunk_ranges
 from lupctl.core.ranking.retrieval.answerable import gallery_rows, query_rows
 from lupctl.core.ranking.retrieval.extract import Encoder
@@ -32,21 +34,25 @@ def probe_backbone(network: Embedding, recipe: PretrainRecipe, setup: Setup, pac
     if rank() > 0:
         return {}
     view = build_view_plan(recipe.pixels.model_dump())
-    found = score_pack(Encoder(network, view, setup.device, setup.precision), pack, workers=setup.workers)
-    neighbours = neighbour_accuracy(found.features, found.samples, device=setup.device)
+    encoder, same_camera = Encoder(network, view, setup.device, setup.precision), packed_same_camera(pack.record)
+    found = score_pack(encoder, pack, workers=setup.workers, same_camera=same_camera)
+    neighbours = neighbour_accuracy(found.features, found.samples, device=setup.device, same_camera=same_camera)
     return {"probe_map": found.scores.map, "probe_rank1": found.scores.cmc[1], "probe_knn": neighbours}
 
 
-def neighbour_accuracy(features: NDArray[np.float32], samples: Samples, *, device: torch.device) -> float:
+def neighbour_accuracy(
+    features: NDArray[np.float32], samples: Samples, *, device: torch.device, same_camera: SameCamera = "drop"
+) -> float:
     """Share of queries whose person wins the vote of the nearest gallery images (Wu et al. 2018, arXiv 1805.01978).
 
     The 20 nearest images vote with weight exp(cosine / 0.07). Images of the query's person from the query's camera do
-    not vote, as in Market-1501's rule.
+    not vote, as in Market-1501's rule, unless they are kept.
 
     Args:
         features: (N, D), not necessarily normalised.
         samples: who is in the N images; only query and gallery images count.
         device: where cosines are computed.
+        same_camera: whether such images vote.
     """
     queries, gallery = query_rows(samples), gallery_rows(samples)
     unit = torch.nn.functional.normalize(torch.from_numpy(features).to(device), dim=1)
@@ -58,8 +64,10 @@ def neighbour_accuracy(features: NDArray[np.float32], samples: Samples, *, devic
     for start, stop in chunk_ranges(len(queries), CHUNK):
         some = torch.from_numpy(queries[start:stop]).to(device)
         cosine = unit[some] @ known.T
-        own = (person[some, None] == person[gallery]) & (camera[some, None] == camera[gallery])
-        right += int((_vote(cosine.masked_fill(own, -torch.inf), person[gallery]) == person[some]).sum())
+        if same_camera == "drop":
+            own = (person[some, None] == person[gallery]) & (camera[some, None] == camera[gallery])
+            cosine = cosine.masked_fill(own, -torch.inf)
+        right += int((_vote(cosine, person[gallery]) == person[some]).sum())
     return right / len(queries)
 
 

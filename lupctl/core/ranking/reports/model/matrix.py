@@ -5,6 +5,7 @@ from typing import Final, Literal
 
 from pydantic import Field
 
+from lupctl.core.choices import Protocol
 from lupctl.core.ranking.reports.model.details import Part
 from lupctl.core.ranking.reports.model.single import (
     ReportCounts,
@@ -39,14 +40,15 @@ class MatrixRun(Part):
 
 
 class MatrixSet(Part):
-    """A column of the matrix."""
+    """A column of the matrix; without a protocol on the command line, the split of its images chooses it."""
 
     name: str
+    protocol: Protocol = "market1501"
     counts: ReportCounts
 
 
 class ScoreMatrix(Part):
-    """Every network on every test set, under one protocol."""
+    """Every network on every test set; `protocol` has the rules of the first one."""
 
     schema_name: Literal["lupctl.eval-all/1"] = Field(default="lupctl.eval-all/1", alias="schema")
     protocol: ReportProtocol

@@ -10,6 +10,7 @@ from markupsafe import Markup
 
 from lupctl.core.choices import DISTRACTOR, JUNK
 from lupctl.core.formats.features.foreign import is_made_elsewhere
+from lupctl.core.formats.pack.split import list_remarks, name_split, read_split
 from lupctl.core.ranking.reports.model.details import ReportDetails
 from lupctl.core.ranking.reports.model.single import Report, dataset_title
 from lupctl.core.ranking.reports.page.charts import draw_cmc, draw_distances, draw_roc
@@ -126,4 +127,7 @@ def _protocol(report: Report) -> str:
     if rule.expansion is not None:
         grown = f"queries by {rule.expansion.queries}, gallery by {rule.expansion.gallery}"
         text += f" Features are means over their nearest neighbours ({grown}, alpha {rule.expansion.alpha:g})."
+    split = read_split(report.provenance.features)
+    if split is not None:
+        text += f" The images were divided by the split {'; '.join([name_split(split), *list_remarks(split)])}."
     return text

@@ -105,8 +105,6 @@ def pretrain(
 
     `lupctl pretrain --arch r18 --data market1501 --set data.batch=256 --set schedule.epochs=50`
 
-    `lupctl pretrain --method pnl --arch r50 --gpus 8` (labels of which some are wrong, as of LUPerson-NL)
-
     `lupctl pretrain --gpus 8 --nodes 4 --rdzv-endpoint node1:29400`
     """
     from lupctl.core.recipes.models import PretrainRecipe

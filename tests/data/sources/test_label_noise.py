@@ -100,3 +100,9 @@ def test_noise_that_is_none(text: str) -> None:
     with pytest.raises(UsageError, match="split or merge with a share from 0 to 1 was expected") as caught:
         parse_label_noise(text, seed=0)
     assert caught.value.hint == "--label-noise split:0.3,merge:0.1"
+
+
+def test_noise_needs_roles_that_are_known(lupctl: Shell, market_folder: Path) -> None:
+    ran = lupctl(f"data pack {market_folder} --name mine --split persons:0.5 --label-noise split:0.1")
+    assert ran.code == 2
+    assert "--label-noise and --split: only images that are for training already can get wrong labels" in ran.err

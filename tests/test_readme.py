@@ -23,6 +23,7 @@ ROOT = Path(__file__).parents[1]
 MANUAL = ROOT / "lupctl" / "manual"
 DOCUMENTS = {"README": ROOT / "README.md", **{topic: MANUAL / f"{topic}.md" for topic in TOPICS}}
 every_document = pytest.mark.parametrize("document", DOCUMENTS)
+CPU_PACKAGES = "https://download.pytorch.org/whl/cpu"
 MOST_BYTES = 8192  # of the README: what is longer belongs into a chapter
 
 TINY = "--gpus 0 --workers 0 --set net.width=4 --set pixels.height=32 --set pixels.width=16 --set schedule.epochs=1"
@@ -59,12 +60,13 @@ BEFORE = {
         "lupctl data pack market1501", "lupctl pretrain --arch r18 --data market1501 --out lup/runs/watched",
     ),
     "clusters": ("lupctl data pack luperson",),
+    "files": ("lupctl data pack market1501", SMALL_BOT),
     "videos": ("lupctl data pack market1501", f"{SMALL_BOT} --out lup/runs/mine", "lupctl eval"),
 }  # fmt: skip
 SLOW = ("models",)  # it converts, dumps, fine-tunes and exports a whole MGN
 RAW = {"data": ("market1501", "luperson", "cuhk03-np", "msmt17"), "finetuning": ("market1501", "cuhk03-np")}
 LEFT = {
-    "start": ("sheet.png", "photos.features.h5", "lup/packs/staff.h5"),
+    "start": ("run.sh", "sheet.png", "photos.features.h5", "lup/packs/staff.h5"),
     "videos": ("crops.png", "page.html"),
     "models": ("r50.pth", "mgn.onnx"),
     "evaluation": ("out.png", "half.features.h5"),
@@ -227,9 +229,12 @@ def test_the_readme_is_short_and_sets_up_in_one_line_each() -> None:
     text = DOCUMENTS["README"].read_text(encoding="utf-8")
     assert len(text.encode()) <= MOST_BYTES
     lines = [line for block in blocks_of("README") for line in block.splitlines() if "venv" in line]
+    with_cpu = f".venv/bin/pip install torch torchvision --index-url {CPU_PACKAGES}"
+    without_cuda = ".venv/bin/pip install -r lupctl/requirements-cpu.txt && .venv/bin/pip install --no-deps -e ."
     assert lines == [
         "python3 -m venv .venv && .venv/bin/pip install -e . && .venv/bin/lupctl demo",
         "python3 -m venv .venv && .venv/bin/pip install -e '.[dev]' && .venv/bin/pytest",
+        f"python3 -m venv .venv && {with_cpu} && {without_cuda}",
     ]
 
 

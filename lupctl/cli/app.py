@@ -10,9 +10,12 @@ from lupctl.cli.data.build import build
 from lupctl.cli.data.download import download
 from lupctl.cli.data.list import list_datasets
 from lupctl.cli.data.pack import info, pack
+from lupctl.cli.data.remove import remove
 from lupctl.cli.data.verify import verify
 from lupctl.cli.demo import demo
 from lupctl.cli.doctor import doctor
+from lupctl.cli.failures import explain, names_group
+from lupctl.cli.init import init
 from lupctl.cli.manual import manual
 from lupctl.cli.model.export import export_model
 from lupctl.cli.model.model import convert_model, download_model, list_models, show_model
@@ -22,6 +25,7 @@ from lupctl.cli.retrieval.dump import dump
 from lupctl.cli.retrieval.evaluate import evaluate
 from lupctl.cli.retrieval.find import find
 from lupctl.cli.retrieval.search import search
+from lupctl.cli.run import list_runs, remove_runs, show_run
 from lupctl.cli.train.finetune import finetune
 from lupctl.cli.train.pretrain import pretrain
 from lupctl.core.errors import LupError, out_of_memory
@@ -33,6 +37,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.command("init")(init)
 app.command("pretrain")(pretrain)
 app.command("finetune")(finetune)
 app.command("dump")(dump)
@@ -44,6 +49,12 @@ data.command("pack")(pack)
 data.command("build")(build)
 data.command("info")(info)
 data.command("verify")(verify)
+data.command("rm")(remove)
+run = typer.Typer(no_args_is_help=True, help="Training runs: list, inspect, remove.")
+app.add_typer(run, name="run")
+run.command("list")(list_runs)
+run.command("show")(show_run)
+run.command("rm")(remove_runs)
 app.command("eval")(evaluate)
 app.command("search")(search)
 app.command("find")(find)
@@ -92,10 +103,18 @@ def _exit_with(error: LupError) -> NoReturn:
 
 def main() -> None:
     """Runs a command; every expected failure becomes an error line, a hint and an exit code."""
+    command, arguments = typer.main.get_command(app), sys.argv[1:]
     try:
-        app()
+        # Typer shows a group's help where no command is named, but counts that as an error.
+        wanted = [*arguments, "--help"] if names_group(command, arguments) else None
+        left = command.main(args=wanted, standalone_mode=False)
+        sys.exit(left if isinstance(left, int) else 0)
     except LupError as error:
         _exit_with(error)
+    except typer.TyperException as error:
+        _exit_with(explain(error, command, arguments))
+    except typer.Abort:  # a question was left unanswered
+        sys.exit(130)
     except MemoryError as error:
         _exit_with(out_of_memory(error))
     except RuntimeError as error:

@@ -13,7 +13,13 @@ from lupctl.core.system.progress.lines import Progress
 from lupctl.core.workspace import Workspace
 
 if TYPE_CHECKING:
-    from lupctl.core.flows.demo import DemoResult
+    from lupctl.core.flows.demo import DemoResult, Gain
+
+# Standard deviation of the full demo's gain in mAP over three seeds: tests/benchmarks/RESULTS.md.
+SPREAD = "over seeds it spreads more: standard deviation 3.7 points of mAP in the full demo"
+
+# Standard deviation of the full demo's gain in mAP over three seeds: tests/benchmarks/RESULTS.md.
+SPREAD = "over seeds it spreads more: standard deviation 3.7 points of mAP in the full demo"
 
 QuickOption = Annotated[
     bool, typer.Option("--quick", help="The same flow, smaller: under a minute, but the scores mean little.")
@@ -55,7 +61,10 @@ def show_result(space: Workspace, result: "DemoResult", *, json: bool) -> None:
     reports, gain, seconds = result.reports, result.gain, result.seconds
     if json:
         payload: dict[str, Any] = {title: report_payload(report) for title, report in reports.items()}
-        print_json("lupctl.demo/1", {"home": str(space.home), "seconds": seconds, "gain": gain, "reports": payload})
+        gains = {name: one.value for name, one in gain.items()}
+        intervals = {name: one.ci95 for name, one in gain.items()}
+        facts = {"home": str(space.home), "page": str(result.page), "seconds": seconds}
+        print_json("lupctl.demo/1", {**facts, "gain": gains, "gain_ci95": intervals, "reports": payload})
         return
     rows = []
     for title, report in reports.items():
@@ -67,9 +76,25 @@ def show_result(space: Workspace, result: "DemoResult", *, json: bool) -> None:
             rows.append((f"fine-tuned from {title}{name}", *(f"{100 * cell:.2f}" for cell in cells), interval))
     chosen = next(iter(reports.values())).rerank
     assert chosen is not None
-    first = f"Pre-training changed mAP by {100 * gain['map']:+.2f} points, rank-1 by {100 * gain['rank1']:+.2f},"
-    note = f"{first} re-ranked mAP by {100 * gain['map_rerank']:+.2f}.\nRe-ranking: k1={chosen.k1}, k2={chosen.k2}, "
-    note += f"lambda={chosen.weight}, base={chosen.base}, neighbours={chosen.neighbours}. {seconds:.0f} s in all.\n"
-    note += f"Packs, runs, features and reports: {space.home}"
+    searched = f"neighbours={chosen.neighbours}"
+    note = [
+        f"Pre-training changed mAP by {_points(gain['map'])},",
+        f"rank-1 by {_points(gain['rank1'])}, re-ranked mAP by {_points(gain['map_rerank'])}",
+        f"(95 % intervals over the queries of this one seed; {SPREAD}).",
+        f"Re-ranking: k1={chosen.k1}, k2={chosen.k2}, lambda={chosen.weight}, base={chosen.base}, {searched}.",
+        f"{seconds:.0f} s in all. Packs, runs, features and reports: {space.home}",
+    ]
     columns = ["%", "mAP", "mAP official", "mINP", "rank-1", "rank-5", "mAP, 95 %"]
-    print_table("Drawn persons, equal fine-tuning budgets", columns, rows, note=note)
+    print_table("Drawn persons, equal fine-tuning budgets", columns, rows, note="\n".join(note))
+    print(f"Open this page in a browser: {result.page}")
+
+
+def _points(gain: "Gain") -> str:
+    """A gain in points, with its interval.
+
+    >>> from lupctl.core.flows.demo import Gain
+    >>> _points(Gain(0.068, (-0.002, 0.1215)))
+    '+6.80 (-0.20 to +12.15)'
+    """
+    low, high = gain.ci95
+    return f"{100 * gain.value:+.2f} ({100 * low:+.2f} to {100 * high:+.2f})"

@@ -36,21 +36,28 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[obje
     """Prints a table; columns of numbers are right-aligned.
 
     If stdout is not a terminal, the table keeps its full width, so that nothing is cut off in a log.
+
+    Args:
+        title: above it.
+        columns: their names.
+        rows: one value per column.
+        note: lines below it, each printed as one line, however long.
     """
     from rich import box
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(
-        title=title or None, caption=note or None, box=box.SIMPLE_HEAD, title_justify="left", caption_justify="left"
-    )
+    table = Table(title=title or None, box=box.SIMPLE_HEAD, title_justify="left")
     cells = [[_cell(value) for value in row] for row in rows]
     for index, column in enumerate(columns):
         numeric = bool(rows) and all(_is_number(row[index]) for row in rows)
         table.add_column(column, justify="right" if numeric else "left", overflow="fold")
     for line in cells:
         table.add_row(*line)
-    Console(width=None if sys.stdout.isatty() else 160, highlight=False).print(table)
+    console = Console(width=None if sys.stdout.isatty() else 160, highlight=False)
+    console.print(table)
+    if note:
+        console.print(note, soft_wrap=True, markup=False)
 
 
 def print_plan(schema: str, title: str, plan: Mapping[str, object], *, json: bool) -> None:

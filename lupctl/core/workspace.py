@@ -74,11 +74,16 @@ class Workspace:
         """The pack or folder a user means: a dataset's name, or a path that exists; a name comes first.
 
         Raises:
-            DataError: neither exists.
+            DataError: neither exists, or it is a run.
         """
         path = self.named_pack(name)
         if path is not None:
             return path
+        for folder in (Path(name), self.runs / name):
+            if (folder / RUN_NAME).is_file():
+                meant = read_run(folder).get("dataset")
+                hint = f"did you mean {meant}?" if meant else "lupctl data list"
+                raise DataError(f"{name}: a run; a pack or a folder of images was expected", hint=hint)
         if Path(name).exists():
             return Path(name)
         packed = [pack.stem for pack in self.pack_paths()]
@@ -91,6 +96,9 @@ class Workspace:
 
     def _hint_for_missing(self, name: str, packed: list[str]) -> str:
         """What leads to the pack of a name: packing it, another spelling, a download, or a folder under `raw/`."""
+        home = find_home(self.home)
+        if home is not None:
+            return f"--home {home}"
         if name == SYNTHETIC or (self.raw / name).exists():
             return f"lupctl data pack {name}"
         meant = name if name in KNOWN else nearest_name(name, {*packed, *KNOWN})
@@ -112,6 +120,29 @@ class Workspace:
             if (marker.parent / CHECKPOINT_NAME).is_file() and read_run(marker.parent).get("command") == command:
                 found.append((marker.stat().st_mtime_ns, marker.parent))
         return [path for _, path in sorted(found, reverse=True)]
+
+
+def find_home(missing: Path) -> Path | None:
+    """The workspace that was probably meant where there is none: one spelled alike, or the one we are in.
+
+    Args:
+        missing: the folder that is not there, or is not a workspace.
+    """
+    if _is_home(missing):
+        return None
+    if not missing.exists() and missing.parent.is_dir():
+        around = {path.name: path for path in missing.parent.iterdir() if _is_home(path)}
+        meant = nearest_name(missing.name, around)
+        if meant is not None:
+            return around[meant]
+    here = Path.cwd()
+    above = next((folder for folder in (here, *here.parents) if _is_home(folder)), None)
+    return None if above is None else Path(os.path.relpath(above))
+
+
+def _is_home(folder: Path) -> bool:
+    """Whether a folder looks like a workspace."""
+    return sum((folder / name).is_dir() for name in ("raw", "packs", "models", "runs")) > 1
 
 
 def open_workspace(home: Path | None = None) -> Workspace:

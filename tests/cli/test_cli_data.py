@@ -184,7 +184,14 @@ def test_info(lupctl: Shell, home: Path, tmp_path: Path) -> None:
     assert ran.out.splitlines()[-1] == "sheet.png"
     assert (tmp_path / "sheet.png").read_bytes().startswith(b"\x89PNG")
     assert "8 images of 2 persons" in ran.out
-    assert lupctl("data info market1501 --sheet sheet.png").code == 2
+    assert "persons are shown" not in ran.out, "all four are"
+    again = lupctl("data info market1501 --sheet sheet.png")
+    assert (again.code, again.err.splitlines()[-1]) == (2, "hint: add --force, or name another --sheet")
+    drawn = lupctl("data info market1501 --sheet sheet.png --force --json").json
+    assert (drawn["sheet"], drawn["sheet_shows"]) == (
+        "sheet.png",
+        {"images_shown": 14, "persons_shown": 4, "persons": 4},
+    )
     found = lupctl("data info lup/packs/market1501.h5 --json").json
     assert (found["schema"], found["images"], found["distractors"], found["sheet"]) == ("lupctl.info/1", 16, 1, None)
 
@@ -194,8 +201,13 @@ def test_verify(lupctl: Shell, home: Path) -> None:
     ran = lupctl("data verify market1501 --deep")
     assert ran.code == 3
     assert "hint: a subset or another version; pack it under its own name with --name" in ran.err
-    assert ran.out.count("counts differ from the published ones of Market-1501") == 2, "of the raw data and of the pack"
-    assert "train images: 8 instead of 12,936" in ran.out
+    assert ran.out.count("counts differ from the published ones of Market-1501") == 1, "of the raw data and of its pack"
+    assert "lup/packs/market1501.h5: 1 error (pack; 16 images" in ran.out
+    assert "  counts and findings as in lup/raw/market1501\n" in ran.out
+    assert ran.out.count(" of 12,936") == 1
+    assert "error: lup/raw/market1501 and lup/packs/market1501.h5: counts differ" in ran.err
+    assert "instead of" not in ran.err
+    assert "8 of 12,936" in ran.out
     ran = lupctl("data verify crops --deep --json")
     assert (ran.code, ran.json["schema"], ran.json["sound"]) == (0, "lupctl.verify/1", True)
     found = lupctl("data verify market1501 crops lup/packs/crops.h5 --json").json
@@ -309,7 +321,7 @@ def test_verify_of_damage_exits_with_3(lupctl: Shell, home: Path) -> None:
     assert ran.code == 3
     assert ran.json["sound"] is False
     assert ran.json["verdicts"][0]["findings"][0]["what"] == "unreadable"
-    assert "error: lup/packs/crops.h5: 1 images cannot be read: a/0.jpg" in ran.err
+    assert "error: lup/packs/crops.h5: 1 image cannot be read: a/0.jpg" in ran.err
     path.write_bytes(content[: len(content) // 2])
     ran = lupctl("data verify lup/packs/crops.h5")
     assert ran.code == 3

@@ -14,6 +14,7 @@ from lupctl.core.data.catalog.links import dataset_links, has_signs
 from lupctl.core.data.catalog.origin import read_origin, write_origin
 from lupctl.core.formats.pack.read import open_pack
 from lupctl.core.formats.pack.verdict import note_verdict, pack_files, read_verdict
+from lupctl.core.stages.datasets import folder_bytes
 from tests.tools.shell import Shell
 from tests.tools.tiny_images import encode_tiny
 
@@ -53,10 +54,37 @@ def test_the_catalogue(lupctl: Shell, tmp_path: Path) -> None:
 
 
 def test_both_lupersons_stand_side_by_side(lupctl: Shell) -> None:
-    out = lupctl("data list").out
+    out = lupctl("data list --long").out
     assert "LUPerson: 4,180,243 images; its README says 4 M images of more than 200 K persons" in out
     assert "LUPerson-NL: 10,683,716 images; its README says 10 M images of more than 430 K persons" in out
     assert "all rights reserved" in " ".join(out.split())
+
+
+def test_the_short_list_fits_a_terminal(lupctl: Shell, market: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert lupctl("data pack market1501").code == 0
+    pack, now = Path("lup/packs/market1501.h5"), time.time()
+    (market / "big.txt").write_bytes(bytes(3 << 20))
+    os.utime(pack, (now - 7300, now - 7300))
+    lines = lupctl("data list").out.splitlines()
+    assert len(lines) <= 25
+    assert max(map(len, lines)) <= 80
+    found = {line.split()[0]: line.split() for line in lines if line.strip() and "─" not in line}
+    assert set(get_args(Dataset)) <= set(found)
+    assert found["market1501"] == ["market1501", "16/36,036", "raw,", "packed", "3.0", "MiB", "2", "h"]
+    assert found["msmt17"] == ["msmt17", "126,441", "-", "-", "-"]
+    assert found["dukemtmc"][2] == "withdrawn"
+    measured = row(lupctl, "market1501")
+    assert measured["pack_bytes"] == pack.stat().st_size
+    assert measured["raw_bytes"] == sum(path.stat().st_size for path in market.rglob("*") if path.is_file())
+    assert measured["changed_at"] == pytest.approx(now - 7300, abs=1)
+    assert lines[-1] == "terms of use, counts by role, how to get one: lupctl data list --long"
+
+
+def test_a_size_is_not_measured_for_ever(market: Path, tmp_path: Path) -> None:
+    (market / "lost").symlink_to(tmp_path / "nowhere")
+    assert folder_bytes(market, most=17) == sum(p.stat().st_size for p in market.rglob("*") if p.is_file())
+    assert folder_bytes(market, most=16) is None
 
 
 def test_no_way_leads_to_a_withdrawn_dataset(lupctl: Shell) -> None:
@@ -158,7 +186,7 @@ def test_ones_own_data_is_listed(lupctl: Shell, tmp_path: Path) -> None:
         "empty": ["absent"],
     }
     assert (row(lupctl, "crops")["packed_images"], row(lupctl, "crops")["get"]) == (1, "own")
-    assert "1 in the pack" in lupctl("data list").out
+    assert "1 in the pack" in lupctl("data list --long").out
     (raw / "other" / ".lupctl-part" / "x").mkdir(parents=True)
     assert states(lupctl)["other"] == ["raw", "begun"]
 

@@ -154,7 +154,12 @@ def test_a_report_is_not_overwritten_without_force(run_eval: Command, tmp_path: 
     assert run_eval(features, "--rerank").code == 0
     ranked = (tmp_path / "report.json").read_bytes()
     assert ranked != before
-    for other in ([], ["--rerank", "--k1", "10"], ["--rerank", "--same-camera", "keep"]):
+    for plain in (run_eval(features), run_eval(features, "--no-page")):
+        assert plain.code == 0, "all that was asked for is in the report that is there"
+        assert "is there already, re-ranked too; shown as it is (--force scores again)" in plain.err
+        assert "re-ranked: k1=20" in plain.out
+        assert (tmp_path / "report.json").read_bytes() == ranked
+    for other in (["--rerank", "--k1", "10"], ["--rerank", "--same-camera", "keep"], ["--threshold", "0.01"]):
         outcome = run_eval(features, *other)
         assert outcome.code == 2
         assert "report.json: exists already" in outcome.err
@@ -231,15 +236,13 @@ def test_nothing_to_evaluate_is_three(run_eval: Command) -> None:
     outcome = run_eval()
     assert outcome.code == 3
     assert f"no finished fine-tuning run in {run_eval.home / 'runs'}" in outcome.err
-    assert "lupctl finetune" in outcome.err
+    assert "hint: lupctl " in outcome.err
     outcome = run_eval("nowhere")
     assert outcome.code == 3
     assert "nowhere: neither a file, nor a folder, nor a run" in outcome.err
     make_run(run_eval.home, "small-bot", age_s=1)
     assert "hint: did you mean small-bot?" in run_eval("small-bott").err
-    assert (
-        "hint: lupctl eval without a name takes the newest fine-tuning run; runs here: small-bot" in run_eval("xyz").err
-    )
+    assert "hint: lupctl eval small-bot, the newest run here" in run_eval("xyz").err
 
 
 def test_features_of_several_datasets_have_to_be_named(run_eval: Command) -> None:

@@ -197,7 +197,7 @@ def test_ctrl_c_anywhere_is_130(lupctl: Shell, monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.parametrize(
-    "line", ["nonsense", "doctor --nonsense", "recipe show", "pretrain --gpus -1", "eval a b", "dump a b c"]
+    "line", ["nonsense", "doctor --nonsense", "recipe show", "pretrain --gpus -1", "eval a b", "dump a b c", "run rm"]
 )
 def test_a_wrong_command_line_is_two(lupctl: Shell, line: str) -> None:
     ran = lupctl(line)
@@ -319,7 +319,9 @@ def test_the_recipe_of_a_run_is_shown(lupctl: Shell, crowd: Path, tmp_path: Path
 def test_recipes_that_cannot_be_shown(lupctl: Shell, tmp_path: Path) -> None:
     ran = lupctl("recipe show luperson-mco")
     assert ran.code == 2
-    assert ran.err == ("error: no recipe 'luperson-mco'; did you mean 'luperson-moco'?\nhint: lupctl recipe list\n")
+    assert ran.err == (
+        "error: no recipe 'luperson-mco'; did you mean 'luperson-moco'?\nhint: lupctl recipe show luperson-moco\n"
+    )
     for text, message in (("seed = 1", "stage = None, expected"), ('stage = "x"', "stage = 'x', expected")):
         (tmp_path / "mine.toml").write_text(text)
         ran = lupctl("recipe show mine.toml")
@@ -380,7 +382,11 @@ def test_a_training_log_has_no_bars_and_no_colours(lupctl: Shell, crowd: Path) -
 
     ran = lupctl(f"pretrain --data {crowd} --gpus 0 --workers 0 --out run {' '.join(as_options(PRETRAIN))} --json")
     assert ran.code == 0
-    assert ran.err == "recipe: luperson-moco (LUPerson's, the default)\ndevice: cpu, 1 process (--gpus 0)\n"
+    *before, last = ran.err.splitlines()
+    assert before == ["recipe: luperson-moco (LUPerson's, the default)", "device: cpu, 1 process (--gpus 0)"]
+    assert re.fullmatch(
+        r"step 4 of 4: loss \d\.\d{3}, lr 0\.015, [\d,]+ images/s, waiting for data \d+%, took \d+ s", last
+    )
     assert ran.json["schema"] == "lupctl.pretrain/1"
     assert (ran.json["run"], ran.json["steps"]) == ("run", 4)
     assert json.loads(Path("run/run.json").read_text())["loss"] == ran.json["loss"]

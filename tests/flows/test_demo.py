@@ -48,7 +48,14 @@ def test_the_quick_demo(lupctl: Shell, tmp_path: Path) -> None:
     scores = {title: told["reports"][title]["scores"] for title in runs}
     assert told["gain"]["map"] == pytest.approx(scores["pre-trained"]["map"] - scores["scratch"]["map"])
     assert told["gain"]["rank1"] == pytest.approx(scores["pre-trained"]["cmc"]["1"] - scores["scratch"]["cmc"]["1"])
-    assert "map_rerank" in told["gain"]
+    assert set(told["gain"]) == set(told["gain_ci95"]) == {"map", "map_rerank", "rank1"}
+    for measure, (low, high) in told["gain_ci95"].items():
+        assert low <= told["gain"][measure] <= high
+        assert high - low > 0.02, "thirty persons do not settle it to a point"
+    compared = lupctl(f"eval --compare {runs['scratch']} {runs['pre-trained']} --home {home} --json").json
+    of_map = next(one for one in compared["differences"] if one["measure"] == "map" and not one["reranked"])
+    assert told["gain"]["map"] == pytest.approx(of_map["value"])
+    assert told["gain_ci95"]["map"] == pytest.approx(of_map["ci95"])
 
     before = {path: path.stat().st_mtime_ns for path in home.rglob("*") if path.suffix in (".safetensors", ".h5")}
     again = lupctl("demo --quick --json")
@@ -60,7 +67,10 @@ def test_the_quick_demo(lupctl: Shell, tmp_path: Path) -> None:
     table = lupctl("demo --quick").out
     assert "Pre-training changed mAP by" in table
     assert "fine-tuned from pre-trained, re-ranked" in table
-    assert "lup-demo-quick" in table
+    assert "standard deviation 3.7 points" in table
+    page = Path(table.splitlines()[-1].removeprefix("Open this page in a browser: "))
+    assert page == Path("lup-demo-quick/runs/finetune-from-pretrain/report.html")
+    assert page.read_text(encoding="utf-8").startswith("<!doctype html>")
 
 
 def test_a_dry_run_counts_and_makes_nothing(lupctl: Shell, tmp_path: Path) -> None:

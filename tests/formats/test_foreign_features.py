@@ -148,7 +148,7 @@ def test_junk_and_distractors_keep_their_meaning_in_arrays(lupctl: Shell, tmp_pa
     assert report["details"]["pairs"]["threshold"] is None, "one person has no other half"
     np.savez(tmp_path / "a.npz", **{**arrays, "query_persons": np.array([-1])})
     ran = lupctl("eval a.npz --json --device cpu --force")
-    assert (ran.code, "1 of 1 queries are junk (person -1)" in ran.err) == (3, True)
+    assert (ran.code, "1 of 1 query is junk (person -1)" in ran.err) == (3, True)
 
 
 def test_an_hdf5_of_something_else_is_still_named(lupctl: Shell, tmp_path: Path) -> None:

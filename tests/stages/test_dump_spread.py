@@ -277,7 +277,7 @@ def test_more_shards_than_chunks(run: Path, lupctl: Shell) -> None:
 def test_devices_that_are_named_twice(run: Path, lupctl: Shell) -> None:
     ran = lupctl(f"dump {run} --device cpu --gpus 0")
     assert ran.code == 2
-    assert "error: --device cpu and --gpus 0 both name devices\nhint: name one of the two" in ran.err
+    assert "error: --device cpu and --gpus 0 both name devices\nhint: leave --gpus out" in ran.err
     ran = lupctl(f"dump {run} --gpus 99")
     assert ran.code == 5
 

@@ -24,7 +24,7 @@ from lupctl.core.formats.pack.runs import Damage, find_damage, plan_runs
 from lupctl.core.formats.pack.samples import Samples
 from lupctl.core.formats.pack.write import write_pack
 from lupctl.core.formats.pack.write_shard import PackedImage
-from lupctl.core.stages.info import draw_persons, summarize_pack, write_sheet
+from lupctl.core.stages.info import draw_persons, pick_cells, summarize_pack, write_sheet
 from lupctl.core.stages.pack import pack
 from lupctl.core.stages.verify import Verdict, verify_pack, verify_raw
 from lupctl.core.system.progress.lines import Progress
@@ -378,7 +378,8 @@ def test_the_sheet_has_a_row_per_person_and_a_column_per_camera(tmp_path: Path) 
             )
         )
     path = write_pack(tmp_path / "c.h5", rows, dataset="c")
-    sheet = draw_persons(open_pack(path))
+    pack = open_pack(path)
+    sheet = draw_persons(pack, pick_cells(pack))
     centres = {(row, column): (44 + 132 * row + 64, 132 + 68 * column + 32) for row in (0, 1) for column in (0, 1)}
     seen = {place: tuple(sheet[centre].tolist()) for place, centre in centres.items()}
     assert seen == {
@@ -391,8 +392,45 @@ def test_the_sheet_has_a_row_per_person_and_a_column_per_camera(tmp_path: Path) 
     assert dark[44:].reshape(2, -1).any(axis=1).all(), "each row has its label"
 
 
+def test_one_camera_fills_its_row_and_persons_left_out_are_counted(tmp_path: Path) -> None:
+    """Person p has p images from camera 1, the n-th of grey 10 n, and one more from camera 4 if p is 19."""
+    rows = []
+    for person in range(1, 20):
+        for number in range(1, person + 1):
+            grey = cv2.imencode(".png", np.full((32, 16, 3), 10 * number, np.uint8))[1].tobytes()
+            rows.append(PackedImage(grey, 32, 16, f"{person:02d}_{number:02d}", person=person, camera=1, role="train"))
+    path = write_pack(tmp_path / "many.h5", rows, dataset="many")
+    drawn = write_sheet(path, tmp_path / "many.png")
+    assert (drawn.persons_shown, drawn.persons) == (16, 19)
+    shown = pick_cells(open_pack(path))
+    assert [row.person for row in shown][:2] == [1, 2]
+    assert shown[-1].person == 19
+    assert drawn.images_shown == sum(min(row.person, 12) for row in shown)
+    picture = cv2.imread(str(drawn.path))
+    assert picture is not None
+    assert picture.shape[:2] == (44 + 16 * 132, 132 + 12 * 68)
+
+    def greys(row: int) -> list[int]:
+        return [int(picture[44 + 132 * row + 64, 132 + 68 * column + 32, 0]) for column in range(12)]
+
+    assert greys(0) == [10] + 11 * [232]
+    last = greys(15)
+    assert (last[0], last[-1], last) == (10, 190, sorted(set(last))), "evenly spaced from the first to the last"
+
+
+def test_two_cameras_share_the_columns(tmp_path: Path) -> None:
+    image = encode_tiny(1)
+    rows = [
+        PackedImage(image, 32, 16, f"{camera}_{number:02d}", person=1, camera=camera, role="train")
+        for camera, count in ((1, 20), (2, 3))
+        for number in range(count)
+    ]
+    (row,) = pick_cells(open_pack(write_pack(tmp_path / "two.h5", rows, dataset="two")))
+    assert {camera: len(images) for camera, images in row.cells.items()} == {1: 6, 2: 3}
+
+
 def test_sheets_are_written_once(tmp_path: Path, market_pack: Path) -> None:
-    out = write_sheet(market_pack, tmp_path / "sheet.png")
+    out = write_sheet(market_pack, tmp_path / "sheet.png").path
     picture = cv2.imread(str(out))
     assert picture is not None
     assert picture.shape[0] == 44 + 4 * 132
@@ -407,7 +445,8 @@ def test_sheets_are_written_once(tmp_path: Path, market_pack: Path) -> None:
 
 def test_a_sheet_without_labels_and_with_a_corrupt_image(tmp_path: Path, tiny_images: TinyImages) -> None:
     rows = [PackedImage(image, 32, 16, f"{row:02d}.jpg") for row, image in enumerate([*tiny_images(13), b"text"])]
-    out = write_sheet(write_pack(tmp_path / "u.h5", rows, dataset="u"), tmp_path / "u.png")
-    picture = cv2.imread(str(out))
+    drawn = write_sheet(write_pack(tmp_path / "u.h5", rows, dataset="u"), tmp_path / "u.png")
+    assert (drawn.images_shown, drawn.persons_shown, drawn.persons) == (14, 0, 0)
+    picture = cv2.imread(str(drawn.path))
     assert picture is not None
     assert picture.shape[:2] == (44 + 2 * 132, 132 + 12 * 68), "14 images in rows of 12"

@@ -101,7 +101,7 @@ def test_what_cannot_be_fetched_says_what_to_do(lupctl: Shell, tmp_path: Path, m
     assert "luperson-r50: Google Drive did not deliver it (Too many users have viewed it)" in ran.err
     assert not list(tmp_path.rglob("*.pth*"))
     ran = lupctl("model download lupreson-r50")
-    assert (ran.code, "did you mean 'luperson-r50'" in ran.err) == (2, True)
+    assert (ran.code, "hint: did you mean luperson-r50?" in ran.err) == (2, True)
 
 
 def test_a_dry_run_names_the_address(lupctl: Shell, tmp_path: Path) -> None:

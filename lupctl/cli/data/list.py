@@ -1,8 +1,11 @@
 """`lupctl data list`: every dataset, what is published about it, and its state in this workspace."""
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
+import typer
+
+from lupctl.cli.amounts import describe_age, describe_bytes
 from lupctl.cli.options import DebugOption, HomeOption, JsonOption, QuietOption
 from lupctl.cli.output import print_json, print_table
 from lupctl.core.workspace import open_workspace
@@ -11,27 +14,40 @@ if TYPE_CHECKING:
     from lupctl.core.stages.datasets import DatasetState
 
 SCHEMA = "lupctl.datasets/1"
+# In the short list, whose lines fit into 80 columns.
+SHORT = {"failed verification": "not sound", "damaged pack": "damaged"}
+
+LongOption = Annotated[
+    bool, typer.Option("--long", help="Also counts by role, persons, cameras, terms of use, and how to get each.")
+]
 
 
 def list_datasets(
+    long: LongOption = False,
     home: HomeOption = None,
     json: JsonOption = False,
     quiet: QuietOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Lists every dataset: published counts, terms of use, where it is published, and its state in this workspace.
+    """Lists every dataset: how many images it has, and what of it is in this workspace, with its size and age.
 
     Examples:
 
     `lupctl data list`
 
-    `lupctl data list --json` (with checksums, mirrors, and the sources of the counts)
+    `lupctl data list --long` (with counts by role, terms of use, and how to get each)
+
+    `lupctl data list --json` (with checksums, mirrors, and the sources of the counts, too)
     """
     from lupctl.core.stages.datasets import list_datasets as stage
 
     states = stage(open_workspace(home))
     if json:
         print_json(SCHEMA, {"datasets": [asdict(state) for state in states]})
+        return
+    if not long:
+        print_table("", ["dataset", "images", "here", "size", "age"], [_short_cells(state) for state in states])
+        print("terms of use, counts by role, how to get one: lupctl data list --long")
         return
     columns = ["dataset", "images", "persons", "cameras", "state here", "terms of use"]
     print_table("", columns, [_cells(state) for state in states])
@@ -41,6 +57,25 @@ def list_datasets(
     for state in states:
         if state.name.startswith("luperson"):
             print(f"{state.title}: {_counts(state.images)} images; {state.remarks}.")
+
+
+def _short_cells(state: "DatasetState") -> list[object]:
+    published = sum(state.images.values())
+    packed = state.packed_images
+    images = f"{packed or published:,}"
+    if packed and published and packed != published:
+        images = f"{packed:,}/{published:,}"
+    here = ", ".join(SHORT.get(word, word) for word in state.state)
+    if state.state == ["absent"]:
+        here = "withdrawn" if state.get == "withdrawn" else ""
+    sizes = [size for size in (state.raw_bytes, state.pack_bytes) if size]
+    return [
+        state.name,
+        images if packed or published else None,
+        here or None,
+        describe_bytes(sum(sizes)) if sizes else None,
+        None if state.changed_at is None else describe_age(state.changed_at),
+    ]
 
 
 def _cells(state: "DatasetState") -> list[object]:

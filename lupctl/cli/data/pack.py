@@ -17,7 +17,7 @@ from lupctl.cli.data.reading_options import (
     ValOption,
     VersionOption,
 )
-from lupctl.cli.data.tables import show_packs, show_summary
+from lupctl.cli.data.tables import show_packs, show_sheet, show_summary
 from lupctl.cli.options import (
     DebugOption,
     DryRunOption,
@@ -28,7 +28,7 @@ from lupctl.cli.options import (
     QuietOption,
     ShardBytesOption,
 )
-from lupctl.cli.output import print_json, print_path
+from lupctl.cli.output import print_json
 from lupctl.core.choices import DRAWING_SEED, MAX_BAD, SHARD_BYTES, SPLIT_SEED, ImageCheck
 from lupctl.core.errors import UsageError, raise_all
 from lupctl.core.flows.packing import PackOptions, pack_datasets
@@ -227,11 +227,12 @@ def info(
     summary = stage.summarize_pack(path)
     drawn = stage.write_sheet(path, sheet, force=force) if sheet else None
     if json:
-        print_json(INFO_SCHEMA, {**asdict(summary), "sheet": drawn})
+        facts = {} if drawn is None else asdict(drawn)
+        print_json(INFO_SCHEMA, {**asdict(summary), "sheet": facts.pop("path", None), "sheet_shows": facts or None})
         return
     show_summary(summary)
     if drawn:
-        print_path(drawn)
+        show_sheet(drawn)
 
 
 def parse_size(size: str | None) -> tuple[int, int] | None:

@@ -1,17 +1,18 @@
 """Tables that the `data` commands print."""
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from lupctl.cli.output import print_json, print_table
+from lupctl.cli.output import print_json, print_path, print_table
 from lupctl.core.choices import ImageCheck
 from lupctl.core.resolve.data.datasets import Target
-from lupctl.core.system.examples import name_some
+from lupctl.core.system.examples import count_things, name_some
 
 if TYPE_CHECKING:
     from lupctl.core.data.checking.labels import Count
     from lupctl.core.formats.images.sizes import Sizes
-    from lupctl.core.stages.info import Summary
+    from lupctl.core.stages.info import Sheet, Summary
     from lupctl.core.stages.pack import PackPlan, PackResult
     from lupctl.core.stages.verify import Verdict
 
@@ -72,7 +73,7 @@ def _cells(row: dict[str, object]) -> list[object]:
 def show_summary(summary: "Summary") -> None:
     """Prints what is inside a pack."""
     by_role = [
-        (role, f"{count:,} images of {summary.persons_by_role[role]:,} persons" if role != "unlabelled" else count)
+        (role, _images_of(count, summary.persons_by_role[role]) if role != "unlabelled" else count)
         for role, count in summary.roles.items()
         if count
     ]
@@ -101,6 +102,19 @@ def show_summary(summary: "Summary") -> None:
     print_table(summary.dataset, ["what", "value"], rows)
 
 
+def _images_of(images: int, persons: int) -> str:
+    return f"{count_things(images, 'image')} of {count_things(persons, 'person')}"
+
+
+def show_sheet(sheet: "Sheet") -> None:
+    """Prints where a contact sheet is, and what part of the pack it shows if that is not all of its persons."""
+    if sheet.persons_shown < sheet.persons:
+        print(
+            f"sheet: {sheet.persons_shown:,} of {sheet.persons:,} persons are shown, evenly spaced over their numbers"
+        )
+    print_path(sheet.path)
+
+
 def _names(source: dict[str, object]) -> list[tuple[str, object]]:
     """What persons and cameras with names are called, and their numbers."""
     rows: list[tuple[str, object]] = []
@@ -118,21 +132,44 @@ def _origin(source: dict[str, object]) -> str:
     return f"layout {source.get('layout', 'unknown')}, {source.get('root') or source.get('database', 'drawn')}"
 
 
-def show_verdict(verdict: "Verdict") -> None:
-    """Prints what was checked, the counts of every split next to the published ones, and what was found."""
+def show_verdicts(verdicts: "Sequence[Verdict]") -> None:
+    """Prints verdicts, and what raw data and its pack have in common only once."""
+    for number, verdict in enumerate(verdicts):
+        alike = (
+            other for other in verdicts[:number] if (other.dataset, other.counts) == (verdict.dataset, verdict.counts)
+        )
+        _show_verdict(verdict, next(alike, None))
+
+
+def _show_verdict(verdict: "Verdict", twin: "Verdict | None") -> None:
+    """Prints what was checked, the counts of every split next to the published ones, and what was found.
+
+    Args:
+        verdict: what was checked.
+        twin: a verdict with the same counts that was printed before.
+    """
     how = {"counts": "counts only", "checksums": "every checksum compared", "decoded": "every image decoded"}
-    judged = f"{verdict.num_errors:,} errors" if verdict.num_errors else "sound"
-    print(f"{verdict.path}: {judged} ({verdict.kind}; {verdict.images:,} images, {how[verdict.depth]})")
-    kinds = ["images", "persons", "cameras", "distractors", "junk"]
-    rows = [[split, *(_counted(counts.get(kind)) for kind in kinds)] for split, counts in verdict.counts.items()]
-    print_table("", ["split", *kinds], rows)
-    if verdict.cameras:
-        print("  images per camera: " + ", ".join(f"{camera}: {count:,}" for camera, count in verdict.cameras.items()))
-    if verdict.sizes:
+    judged = count_things(verdict.num_errors, "error") if verdict.num_errors else "sound"
+    checked = f"{verdict.kind}; {count_things(verdict.images, 'image')}, {how[verdict.depth]}"
+    print(f"{verdict.path}: {judged} ({checked})")
+    if twin is None:
+        kinds = ["images", "persons", "cameras", "distractors", "junk"]
+        rows = [[split, *(_counted(counts.get(kind)) for kind in kinds)] for split, counts in verdict.counts.items()]
+        print_table("", ["split", *kinds], rows)
+        if verdict.cameras:
+            shown = ", ".join(f"{camera}: {count:,}" for camera, count in verdict.cameras.items())
+            print(f"  images per camera: {shown}")
+    if verdict.sizes and (twin is None or twin.sizes != verdict.sizes):
         print(f"  height x width: {_range(verdict.sizes)}")
+    known = [] if twin is None else twin.findings
+    if twin is not None:
+        print(f"  counts{' and findings' if any(one in known for one in verdict.findings) else ''} as in {twin.path}")
     for finding in verdict.findings:
+        if finding in known:
+            continue
         print(f"  {finding.severity}: {finding.message}")
-        for example in finding.examples:
+        # The table above has the counts that differ.
+        for example in [] if finding.what == "published" else finding.examples:
             print(f"    {example}")
 
 

@@ -15,7 +15,7 @@ from lupctl.cli.data.reading_options import (
     ValOption,
     VersionOption,
 )
-from lupctl.cli.data.tables import show_verdict
+from lupctl.cli.data.tables import show_verdicts
 from lupctl.cli.options import DebugOption, HomeOption, JsonOption, QuietOption
 from lupctl.cli.output import print_json
 from lupctl.core.flows.verification import VerifyOptions, refuse_unsound, verify_all
@@ -70,6 +70,5 @@ def verify(
         sound = all(verdict.num_errors == 0 for verdict in verdicts)
         print_json(VERIFY_SCHEMA, {"sound": sound, "verdicts": [asdict(verdict) for verdict in verdicts]})
     else:
-        for verdict in verdicts:
-            show_verdict(verdict)
+        show_verdicts(verdicts)
     refuse_unsound(verdicts)

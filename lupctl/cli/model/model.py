@@ -21,7 +21,7 @@ from lupctl.cli.options import (
 )
 from lupctl.cli.output import print_json, print_path, print_plan, print_table
 from lupctl.core.flows.published import fetch_published
-from lupctl.core.resolve.checkpoints import published_path
+from lupctl.core.resolve.checkpoints import find_checkpoint, published_path
 from lupctl.core.system.command_line import recorded_command
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.workspace import open_workspace
@@ -203,7 +203,8 @@ def download_model(
 
 def show_model(
     file: Annotated[
-        Path, typer.Argument(metavar="FILE", help="lupctl's checkpoint, an exported .onnx, or published weights.")
+        Path,
+        typer.Argument(metavar="FILE|RUN", help="A run or its checkpoint, an exported .onnx, or published weights."),
     ],
     home: HomeOption = None,
     json: JsonOption = False,
@@ -218,7 +219,8 @@ def show_model(
     """
     from lupctl.core.stages.weights import describe_weights
 
-    found = describe_weights(file)
+    is_run = file.suffix == ".h5" or not (file.suffix or file.is_file())  # a pack is refused by name
+    found = describe_weights(find_checkpoint(open_workspace(home), str(file)) if is_run else file)
     if json:
         print_json("lupctl.model-info/1", found)
         return

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lupctl.cli.output import print_plan, print_table
+from lupctl.cli.retrieval.tables import describe_warning
 from lupctl.core.flows.comparison import compare_runs
 from lupctl.core.resolve.networks import comparison_path
 from lupctl.core.system.progress.lines import Progress
@@ -44,7 +45,7 @@ def run_comparison(
 
 def show_comparison(comparison: "Comparison", path: Path, *, json: bool) -> None:
     """Prints a comparison on stdout."""
-    from lupctl.core.ranking.reports.model.comparison import MEASURE_NAMES, comparison_text
+    from lupctl.core.ranking.reports.model.comparison import MEASURE_NAMES, comparison_text, comparison_warnings
 
     if json:
         print(comparison_text(comparison), end="")
@@ -81,6 +82,8 @@ def show_comparison(comparison: "Comparison", path: Path, *, json: bool) -> None
     print_table("differences", titles, differences)
     draws = f"{comparison.draws:,} draws, seed {comparison.seed}"
     print(f"paired bootstrap over the queries, {draws}; training is not resampled")
+    for name, warning in comparison_warnings(comparison):
+        print(describe_warning(warning, run=name))
     for written in (path, path.with_suffix(".html")):
         print(f"report: {written}")
 

@@ -145,11 +145,11 @@ def dump(
 
 def show_result(job: "DumpJob", result: "DumpResult", progress: Progress, *, json: bool) -> None:
     """Prints what was written."""
-    from lupctl.core.system.examples import name_some
+    from lupctl.core.system.examples import count_things, name_some
 
     if result.quarantine:
         some = name_some(result.quarantine, between="; ")
-        progress.warn(f"{len(result.quarantine)} files left out: {some}")
+        progress.warn(f"{count_things(len(result.quarantine), 'file')} left out: {some}")
     if job.shard is not None and result.missing:
         some = name_some(result.missing)
         progress.say(f"shard {job.shard} is written; still missing: {some}; the last one makes the features file")

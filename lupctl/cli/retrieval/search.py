@@ -17,8 +17,10 @@ from lupctl.cli.options import (
 )
 from lupctl.cli.output import print_json, print_plan, print_table
 from lupctl.core.choices import SearchIndex
-from lupctl.core.resolve.retrieval.features import find_pictures
-from lupctl.core.resolve.retrieval.galleries import check_gallery, gallery_checkpoint
+from lupctl.core.flows.fresh_features import current_features
+from lupctl.core.resolve.retrieval.features import find_pictures, resolve_features
+from lupctl.core.resolve.retrieval.galleries import find_queries, gallery_checkpoint, refuse_swapped
+from lupctl.core.system.command_line import recorded_command
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.workspace import open_workspace
 
@@ -26,10 +28,14 @@ if TYPE_CHECKING:
     from lupctl.core.stages.search import Found
 
 GalleryArgument = Annotated[
-    Path, typer.Argument(metavar="GALLERY", help="A features file, as `lupctl dump` writes it.", show_default=False)
+    str,
+    typer.Argument(
+        metavar="RUN|FEATURES", help="A run, or a features file as `lupctl dump` writes it.", show_default=False
+    ),
 ]
 QueriesArgument = Annotated[
-    list[Path], typer.Argument(metavar="IMAGE...", help="Pictures of persons.", show_default=False)
+    list[Path],
+    typer.Argument(metavar="IMAGE|FOLDER...", help="Pictures of persons, or folders of them.", show_default=False),
 ]
 TopOption = Annotated[int, typer.Option("--top", min=1, help="Results for each picture.")]
 IndexOption = Annotated[
@@ -60,7 +66,7 @@ ImagesOption = Annotated[
 
 
 def search(
-    gallery: GalleryArgument,
+    target: GalleryArgument,
     queries: QueriesArgument,
     top: TopOption = 20,
     index: IndexOption = "exact",
@@ -81,6 +87,8 @@ def search(
 
     `lupctl search market1501.features.h5 person.jpg --top 20 --sheet out.png`
 
+    `lupctl search RUN ~/queries --sheet out.png` (every image in that folder)
+
     `lupctl search city.features.h5 a.jpg b.jpg --index ivf --json`
     """
     from lupctl.core.stages.search import SearchJob, plan_search
@@ -90,14 +98,21 @@ def search(
     progress = Progress(quiet=quiet)
     space = open_workspace(home)
     where = pick_device(device)
-    check_gallery(space, gallery)
+    refuse_swapped(target, queries)
+    pictures = find_queries(queries)
+    named = resolve_features(space, target, progress=progress, command="search")
+    if dry_run and named.features is None:
+        plan = {"gallery": f"{named.run}: its features would be made first", "queries": [str(one) for one in pictures]}
+        print_plan("lupctl.search-plan/1", "would search", plan, json=json)
+        return
+    gallery = current_features(space, named, where, progress, command=recorded_command())
     job = SearchJob(
         gallery=gallery,
-        queries=tuple(queries),
+        queries=pictures,
         checkpoint=gallery_checkpoint(space, gallery, start, progress),
         top=top,
         index=index,
-        images=None if sheet is None else find_pictures(space, images, gallery, progress),
+        images=find_pictures(space, images, gallery, progress),
         sheet=sheet,
         force=force,
     )
@@ -106,7 +121,10 @@ def search(
         return
     found = find(job, where, progress)
     if json:
-        result = [{"query": str(one.query), "hits": [asdict(hit) for hit in one.hits]} for one in found]
+        result = [
+            {"query": str(one.query), "hits": [asdict(hit) for hit in one.hits], "left_out": one.left_out}
+            for one in found
+        ]
         facts = {"gallery": str(gallery), "checkpoint": str(job.checkpoint), "index": index}
         print_json("lupctl.search/1", {**facts, "sheet": None if sheet is None else str(sheet), "queries": result})
     else:

@@ -9,6 +9,7 @@ from lupctl.cli.output import print_table
 if TYPE_CHECKING:
     from lupctl.core.ranking.reports.model.details import ReportPairs
     from lupctl.core.ranking.reports.model.single import Report, ReportScores
+    from lupctl.core.ranking.reports.model.warnings import ReportWarning
 
 COLUMNS = ["%", "mAP", "mAP official", "mINP", "rank-1", "rank-5", "rank-10", "rank-20"]
 DIGEST_SHOWN = len("sha256:") + 12
@@ -22,7 +23,7 @@ def show_report(report: "Report", paths: Sequence[Path], *, json: bool) -> None:
         paths: where it was written.
         json: one JSON object instead of the table.
     """
-    from lupctl.core.ranking.reports.model.single import dataset_title, report_text
+    from lupctl.core.ranking.reports.model.single import report_text, report_title
 
     if json:
         print(report_text(report), end="")
@@ -41,7 +42,7 @@ def show_report(report: "Report", paths: Sequence[Path], *, json: bool) -> None:
         chosen = report.rerank
         name = f"re-ranked: k1={chosen.k1} k2={chosen.k2} lambda={chosen.weight:g} base={chosen.base}"
         rows.append((name, *_score_cells(chosen.scores)))
-    print_table(dataset_title(report), COLUMNS, rows, note="\n".join(_notes(report)))
+    print_table(report_title(report), COLUMNS, rows, note="\n".join(_notes(report)))
     for path in paths:
         print(f"report: {path}")
 
@@ -53,12 +54,12 @@ def _notes(report: "Report") -> list[str]:
     queries = f"valid queries {counts.queries_valid:,} / {counts.queries:,}"
     gallery = f"gallery {counts.gallery:,} ({counts.distractors:,} distractors; {counts.junk:,} junk left out)"
     split = read_split(report.provenance.features)
-    notice = report.provenance.features.get("notice")
     digests = ", ".join(f"{name} {value[:DIGEST_SHOWN]}" for name, value in sorted(report.fingerprints.items()))
     searched = {"exact": "exact search", "faiss": "faiss"}
     found = [] if report.rerank is None else [f"re-ranking's neighbours: {searched[report.rerank.neighbours]}"]
     origin = ["features: made elsewhere, without a record of network and images"] if _is_foreign(report) else []
     return [
+        *map(describe_warning, report.warnings or []),
         f"{queries}, {gallery}",
         f"95 % interval: mAP {_range(interval.map)}, rank-1 {_range(interval.rank1)}",
         *([] if report.details is None else _decisions(report.details.pairs)),
@@ -68,8 +69,18 @@ def _notes(report: "Report") -> list[str]:
         *found,
         *origin,
         f"fingerprints: {digests}",
-        *([f"notice: {report.dataset}: {notice}"] if notice else []),
     ]
+
+
+def describe_warning(warning: "ReportWarning", *, run: str = "") -> str:
+    """One line; notices and terms are named as what they are.
+
+    Args:
+        warning: the warning.
+        run: the run it is about, if there are several.
+    """
+    name = warning.kind if warning.kind in ("notice", "terms") else "warning"
+    return f"{name}: {f'{run}: ' if run else ''}{warning.text}"
 
 
 def _decisions(pairs: "ReportPairs") -> list[str]:

@@ -23,10 +23,20 @@ from lupctl.cli.options import (
     WorkersOption,
 )
 from lupctl.cli.output import print_json, print_path, print_plan, print_table
-from lupctl.cli.train.options import EndpointOption, NodeRankOption, NodesOption
-from lupctl.core.resolve.data.packs import pick_pack
+from lupctl.cli.train.options import (
+    BatchOption,
+    DataOption,
+    EndpointOption,
+    EpochsOption,
+    NodeRankOption,
+    NodesOption,
+    RateOption,
+    TensorboardOption,
+    common_flags,
+    join_names,
+)
 from lupctl.core.resolve.data.splits import say_tests
-from lupctl.core.resolve.training.finetuning import default_run, resolve
+from lupctl.core.resolve.training.finetuning import default_run, find_finetuning_packs, resolve, settle
 from lupctl.core.resolve.training.placement import find_machines, place
 from lupctl.core.system.command_line import recorded_command
 from lupctl.core.system.progress.lines import Progress
@@ -37,10 +47,12 @@ if TYPE_CHECKING:
 
 
 DatasetsArgument = Annotated[
-    list[str],
+    list[str] | None,
     typer.Argument(
-        metavar="DATASET...",
-        help="Labelled pack, by name or path; of several, each one's persons are others, and the first is the test.",
+        metavar="[DATASET]...",
+        help="Labelled pack, by name or path; of several, each one's persons are others, and the first is the test "
+        "[default: the one labelled pack].",
+        show_default=False,
         autocompletion=complete_dataset,
     ),
 ]
@@ -75,11 +87,15 @@ RepeatOption = Annotated[
 
 
 def finetune(
-    datasets: DatasetsArgument,
+    datasets: DatasetsArgument = None,
+    data: DataOption = None,
     start: FromOption = None,
     subset: SubsetOption = None,
     repeat: RepeatOption = None,
     arch: ArchOption = None,
+    epochs: EpochsOption = None,
+    batch: BatchOption = None,
+    lr: RateOption = None,
     gpus: GpusOption = None,
     processes: ProcessesOption = None,
     nodes: NodesOption = None,
@@ -90,6 +106,7 @@ def finetune(
     out: OutOption = None,
     home: HomeOption = None,
     workers: WorkersOption = None,
+    tensorboard: TensorboardOption = False,
     force: ForceOption = False,
     dry_run: DryRunOption = False,
     json: JsonOption = False,
@@ -102,7 +119,7 @@ def finetune(
 
     `lupctl finetune market1501`
 
-    `lupctl finetune market1501 --from scratch --arch r18 --set schedule.epochs=60`
+    `lupctl finetune market1501 --from scratch --arch r18 --epochs 60 --batch 32`
 
     `lupctl finetune market1501 --subset ids:0.1 --repeat full`
 
@@ -116,14 +133,10 @@ def finetune(
     space, machines = open_workspace(home), find_machines(nodes, rdzv_endpoint, node_rank)
     progress = Progress(quiet=quiet or not machines.leads)
     placement = place(gpus, processes, machines, planned=dry_run)
-    packs = tuple(pick_pack(space, name, progress) for name in datasets)
-    flags: dict[str, Any] = {
-        "net.arch": arch,
-        "data.packs": [pack.stem for pack in packs],
-        "data.subset": subset,
-        "data.repeat": parse_repeat(repeat),
-        "start": start,
-    }
+    packs = find_finetuning_packs(space, join_names(datasets, data), recipe, set_ or [], progress)
+    flags = common_flags(arch, epochs=epochs, batch=batch, lr=lr)
+    flags |= {"data.packs": [pack.stem for pack in packs], "data.subset": subset, "start": start}
+    flags |= {"data.repeat": parse_repeat(repeat)}
     origin, resolved = resolve(space, recipe, flags, set_ or [], progress)
     progress.say(placement.line)
     say_tests(space, packs, progress)
@@ -131,22 +144,28 @@ def finetune(
         recipe=resolved,
         packs=packs,
         start=origin.checkpoint,
-        run=out or default_run(space, packs, resolved, origin),
+        run=default_run(space, packs, resolved, origin) if out is None else out,
         placement=placement,
         workers=workers,
         command=recorded_command(),
         rendezvous=machines.rendezvous,
+        tensorboard=tensorboard,
         force=force,
         quiet=quiet,
     )
+    job = settle(job, is_named=out is not None, progress=progress)
     if dry_run:
         counts = asdict(plan_finetuning(job))
         if machines.leads:
             show_plan(job, origin.name, counts, json=json)
         return
     facts = run(job, progress)
-    if not facts or not machines.leads:
-        return
+    if facts and machines.leads:
+        show_result(job, facts, progress, json=json)
+
+
+def show_result(job: "FinetuneJob", facts: dict[str, Any], progress: Progress, *, json: bool) -> None:
+    """Prints the scores and the run's folder, or all that it records."""
     if json:
         print_json("lupctl.finetune/1", {"run": str(job.run), **facts})
         return

@@ -1,9 +1,39 @@
 """Options that pre-training and fine-tuning share."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from lupctl.cli.complete import complete_dataset
+
+EpochsOption = Annotated[
+    int | None,
+    typer.Option("--epochs", min=1, help="Length of the training [default: the recipe's].", show_default=False),
+]
+BatchOption = Annotated[
+    int | None,
+    typer.Option(
+        "--batch",
+        min=1,
+        metavar="IMAGES",
+        help="Images in one step over all devices [default: the recipe's].",
+        show_default=False,
+    ),
+]
+RateOption = Annotated[
+    float | None,
+    typer.Option("--lr", metavar="RATE", help="Learning rate [default: the recipe's].", show_default=False),
+]
+TensorboardOption = Annotated[bool, typer.Option("--tensorboard", help="Write the metrics as curves too (an extra).")]
+DataOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--data",
+        help="Pack to train on, by name or path; repeatable, after those named first.",
+        show_default=False,
+        autocompletion=complete_dataset,
+    ),
+]
 NodesOption = Annotated[
     int | None,
     typer.Option(
@@ -28,3 +58,18 @@ NodeRankOption = Annotated[
         show_default=False,
     ),
 ]
+
+
+def common_flags(arch: str | None, *, epochs: int | None, batch: int | None, lr: float | None) -> dict[str, Any]:
+    """The named options of both stages, by recipe key."""
+    return {"net.arch": arch, "schedule.epochs": epochs, "data.batch": batch, "optim.lr": lr}
+
+
+def join_names(named: list[str] | None, data: list[str] | None) -> list[str]:
+    """The packs of a command line: those named first, then those of `--data` that are not among them.
+
+    >>> join_names(["a"], ["a", "b"])
+    ['a', 'b']
+    """
+    first = named or []
+    return [*first, *(name for name in data or [] if name not in first)]

@@ -22,7 +22,18 @@ from lupctl.cli.options import (
     WorkersOption,
 )
 from lupctl.cli.output import print_json, print_path, print_plan, print_table
-from lupctl.cli.train.options import EndpointOption, NodeRankOption, NodesOption
+from lupctl.cli.train.options import (
+    BatchOption,
+    DataOption,
+    EndpointOption,
+    EpochsOption,
+    NodeRankOption,
+    NodesOption,
+    RateOption,
+    TensorboardOption,
+    common_flags,
+    join_names,
+)
 from lupctl.core.choices import Method
 from lupctl.core.flows.drawn_pack import profile_steps, wants_drawing
 from lupctl.core.resolve.data.packs import pick_pack
@@ -31,9 +42,9 @@ from lupctl.core.resolve.training.pretraining import (
     default_recipe,
     default_run,
     find_pretraining_packs,
-    say_labels,
-    say_threads,
+    resolve,
     say_what_follows,
+    settle,
 )
 from lupctl.core.system.command_line import recorded_command
 from lupctl.core.system.progress.lines import Progress
@@ -43,11 +54,11 @@ if TYPE_CHECKING:
     from lupctl.core.stages.pretrain.job import PretrainJob
 
 
-DataOption = Annotated[
+PacksArgument = Annotated[
     list[str] | None,
-    typer.Option(
-        "--data",
-        help="Pack to train on, by name or path; repeatable [default: the one unlabelled pack].",
+    typer.Argument(
+        metavar="[PACK]...",
+        help="Pack to train on, by name or path [default: the one unlabelled pack].",
         show_default=False,
         autocompletion=complete_dataset,
     ),
@@ -65,7 +76,6 @@ ProbeOption = Annotated[
         autocompletion=complete_dataset,
     ),
 ]
-TensorboardOption = Annotated[bool, typer.Option("--tensorboard", help="Write the metrics as curves too (an extra).")]
 ProfileOption = Annotated[
     int | None,
     typer.Option(
@@ -75,9 +85,13 @@ ProfileOption = Annotated[
 
 
 def pretrain(
+    packs: PacksArgument = None,
     method: MethodOption = None,
     arch: ArchOption = None,
     data: DataOption = None,
+    epochs: EpochsOption = None,
+    batch: BatchOption = None,
+    lr: RateOption = None,
     gpus: GpusOption = None,
     processes: ProcessesOption = None,
     nodes: NodesOption = None,
@@ -103,30 +117,27 @@ def pretrain(
 
     `lupctl pretrain --arch r50 --gpus 8`
 
-    `lupctl pretrain --arch r18 --data market1501 --set data.batch=256 --set schedule.epochs=50`
+    `lupctl pretrain market1501 --arch r18 --batch 256 --epochs 50`
 
     `lupctl pretrain --gpus 8 --nodes 4 --rdzv-endpoint node1:29400`
     """
-    from lupctl.core.recipes.models import PretrainRecipe
-    from lupctl.core.recipes.shipped import resolve_recipe
     from lupctl.core.stages.pretrain.job import PretrainJob, plan_pretraining
     from lupctl.core.stages.pretrain.run import pretrain as run
 
     space, machines = open_workspace(home), find_machines(nodes, rdzv_endpoint, node_rank)
-    leads = machines.leads
-    progress = Progress(quiet=quiet or not leads)
+    progress = Progress(quiet=quiet or not machines.leads)
     placement = place(gpus, processes, machines, planned=dry_run)
     recipe = recipe or default_recipe(arch, method, progress)
-    flags = {"method": method, "net.arch": arch, "data.packs": data, "probe.pack": probe}
-    resolved = resolve_recipe("pretrain", recipe, overrides=set_ or (), flags=flags)
-    assert isinstance(resolved, PretrainRecipe)
+    flags = common_flags(arch, epochs=epochs, batch=batch, lr=lr)
+    flags |= {"method": method, "data.packs": join_names(packs, data) or None, "probe.pack": probe}
+    resolved = resolve(recipe, flags, set_ or [])
     is_drawn = profile is not None and wants_drawing(space, resolved.data.packs)
-    packs = () if is_drawn else find_pretraining_packs(space, resolved, progress, planned=dry_run)
+    found = () if is_drawn else find_pretraining_packs(space, resolved, progress, planned=dry_run)
     progress.say(placement.line)
     job = PretrainJob(
         recipe=resolved,
-        packs=packs,
-        run=out or default_run(space, resolved.method, resolved.net.arch, packs),
+        packs=found,
+        run=default_run(space, resolved.method, resolved.net.arch, found) if out is None else out,
         placement=placement,
         workers=workers,
         command=recorded_command(),
@@ -136,23 +147,28 @@ def pretrain(
         force=force,
         quiet=quiet,
     )
-    say_threads(job, progress)
-    say_labels(job, progress, planned=dry_run)
-    say_what_follows(resolved, resolve_recipe("pretrain", recipe), progress)
+    job = settle(job, is_named=out is not None or profile is not None, progress=progress)
+    say_what_follows(job, recipe, progress, planned=dry_run)
     if dry_run:
         counts = asdict(plan_pretraining(job))
-        if leads:
+        if machines.leads:
             show_plan(job, counts, json=json)
         return
     if profile is not None:
-        found = profile_steps(job, profile, progress, draws=is_drawn)
-        if leads and found is not None:
-            show_profile(found.to_json(), json=json)
+        measured = profile_steps(job, profile, progress, draws=is_drawn)
+        if machines.leads and measured is not None:
+            show_profile(measured.to_json(), json=json)
         return
     facts = run(job, progress)
-    if facts and leads and json:
+    if facts and machines.leads:
+        show_result(job, facts, json=json)
+
+
+def show_result(job: "PretrainJob", facts: dict[str, Any], *, json: bool) -> None:
+    """Prints the run's folder, or all that it records."""
+    if json:
         print_json("lupctl.pretrain/1", {"run": str(job.run), **facts})
-    elif facts and leads:
+    else:
         print_path(job.run)
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from lupctl.core.errors import UsageError
 from lupctl.core.flows.fresh_features import current_features
 from lupctl.core.resolve.retrieval.features import resolve_features
+from lupctl.core.resolve.retrieval.lineage import find_lineage, find_tested
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.workspace import Workspace
 
@@ -61,6 +62,7 @@ def gather_reports(
     """
     from dataclasses import replace
 
+    from lupctl.core.ranking.reports.build.warnings import warned
     from lupctl.core.stages.evaluate import compute_report, current_report
 
     if len(names) < 2 or len(set(names)) < len(names):
@@ -75,11 +77,13 @@ def gather_reports(
         features = current_features(space, target, devices[0], progress, command=rules.command)
         twin = named.setdefault(features.resolve(), name)
         if twin != name:
-            raise UsageError(f"--compare: {twin} and {name} are the same run", hint="name it once")
-        job = replace(rules, features=(features,), out=None)
-        report = current_report(job)
-        if report is None:
+            raise UsageError(f"--compare: {twin} and {name} are the same run", hint=f"leave {name} out")
+        tested, lineage = find_tested(space, (features,)), find_lineage(space, features)
+        job = replace(rules, features=(features,), out=None, tested=tested, lineage=lineage)
+        found = current_report(job)
+        if found is None:
             progress.say(f"{name}: scored again, as there is no report of these features by this rule")
-            report = compute_report(job, devices, progress)
-        reports[name] = report
+            reports[name] = compute_report(job, devices, progress)
+        else:
+            reports[name] = warned(found, tested, lineage)
     return reports

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from lupctl.core.choices import SYNTHETIC, TRAINING_SEED
 from lupctl.core.flows.fresh_features import current_features
 from lupctl.core.resolve.retrieval.features import Target
+from lupctl.core.resolve.retrieval.lineage import find_lineage, find_tested
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.workspace import CHECKPOINT_NAME, Workspace
 
@@ -46,28 +47,38 @@ QUICK = Scale(
 
 
 @dataclass(frozen=True)
+class Gain:
+    """A difference of two scores, as a fraction, and its 95 % interval by a paired bootstrap over the queries."""
+
+    value: float
+    ci95: tuple[float, float]
+
+
+@dataclass(frozen=True)
 class DemoResult:
     """The results of the demo.
 
     Args:
         reports: of fine-tuning from scratch and from the pre-trained network.
+        page: the report of the latter, as a page to look at.
         seconds: how long the demo took.
     """
 
     reports: "dict[str, Report]"
+    page: Path
     seconds: float
 
     @property
-    def gain(self) -> dict[str, float]:
-        """What pre-training adds to mAP, re-ranked mAP and rank-1, as fractions."""
-        scratch, pretrained = self.reports[FROM_SCRATCH], self.reports[PRETRAINED]
-        assert scratch.rerank is not None
-        assert pretrained.rerank is not None
-        return {
-            "map": pretrained.scores.map - scratch.scores.map,
-            "map_rerank": pretrained.rerank.scores.map - scratch.rerank.scores.map,
-            "rank1": pretrained.scores.cmc[1] - scratch.scores.cmc[1],
+    def gain(self) -> "dict[str, Gain]":
+        """What pre-training adds to mAP, re-ranked mAP and rank-1, with the intervals that `eval --compare` gives."""
+        from lupctl.core.ranking.reports.build.comparison import pair_differences
+
+        pair = [(title, self.reports[title]) for title in (PRETRAINED, FROM_SCRATCH)]
+        found = {
+            f"{one.measure}{'_rerank' if one.reranked else ''}": Gain(one.value, one.ci95)
+            for one in pair_differences(pair[0], pair[1])
         }
+        return {name: found[name] for name in ("map", "map_rerank", "rank1")}
 
 
 @dataclass(frozen=True)
@@ -128,8 +139,9 @@ def run_demo(
     backbone = _pretrain(demo)
     reports = {}
     for title, start in ((FROM_SCRATCH, None), (PRETRAINED, backbone)):
-        reports[title] = _score(demo, _finetune(demo, start))
-    return DemoResult(reports, time.perf_counter() - started_at)
+        run = _finetune(demo, start)
+        reports[title] = _score(demo, run)
+    return DemoResult(reports, page=run / "report.html", seconds=time.perf_counter() - started_at)
 
 
 def _plan_persons(scale: Scale, seed: int) -> "SyntheticPlan":
@@ -227,5 +239,13 @@ def _score(demo: _Demo, run: Path) -> "Report":
     found = next(iter(sorted(run.glob("*.features.h5"))), None)
     target = Target(run=run, features=found)
     features = current_features(demo.space, target, device, demo.progress, command=demo.command)
-    job = EvaluationJob((features,), rerank=RerankSettings(), images=demo.pack, force=demo.force, command=demo.command)
+    job = EvaluationJob(
+        features=(features,),
+        rerank=RerankSettings(),
+        images=demo.pack,
+        tested=find_tested(demo.space, (features,)),
+        lineage=find_lineage(demo.space, features),
+        force=demo.force,
+        command=demo.command,
+    )
     return evaluate(job, [device], demo.progress)

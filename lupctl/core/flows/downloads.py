@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from lupctl.core.errors import DataError, LupError
+from lupctl.core.resolve.data.downloads import find_cuts
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.workspace import Workspace
 
@@ -31,8 +32,9 @@ def download_datasets(
     from lupctl.core.stages.download.plan import has_images, plan_download
     from lupctl.core.stages.download.run import download
 
+    cuts = [] if force else find_cuts(plans)
     for plan in plans:
-        if plan.is_complete:
+        if plan.is_complete and not any(cut.message.startswith(f"{plan.wanted.dataset}: ") for cut in cuts):
             progress.say(f"{plan.wanted.dataset}: everything to download is already in {plan.wanted.folder}")
     results, errors = download(plans, raw=space.raw, jobs=jobs, force=force, progress=progress)
     for plan in plans:
@@ -47,7 +49,7 @@ def download_datasets(
         for plan in plans
         if plan.is_by_hand
     ]
-    return results, [*errors, *by_hand]
+    return results, [*errors, *by_hand, *cuts]
 
 
 def number_steps(steps: Sequence[str]) -> list[str]:

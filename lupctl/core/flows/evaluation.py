@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from lupctl.core.errors import GateError
 from lupctl.core.flows.fresh_features import resolve_files
 from lupctl.core.resolve.retrieval.features import find_pictures
+from lupctl.core.resolve.retrieval.lineage import find_lineage, find_tested
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.workspace import Workspace
 
@@ -25,7 +26,7 @@ def take_features(
     *,
     images: str | None,
 ) -> "EvaluationJob":
-    """The same evaluation with its features, made if a run has none, and the images for its page.
+    """The same evaluation with its features, made if a run has none, what they were made from, and its page's images.
 
     Args:
         space: where runs and packs are.
@@ -41,9 +42,40 @@ def take_features(
     """
     from dataclasses import replace
 
-    features = resolve_files(space, names, device, progress, command=rules.command)
-    pictures: Path | None = find_pictures(space, images, features[0], progress) if rules.page else None
-    return replace(rules, features=features, images=pictures)
+    elsewhere = None if rules.out is None else rules.out if rules.out.is_dir() else rules.out.parent
+    features = resolve_files(space, names, device, progress, command=rules.command, elsewhere=elsewhere)
+    tested = find_tested(space, features)
+    pictures: Path | None = None
+    if rules.page:
+        own = next((pack.path for pack in tested if pack.path is not None), None)
+        pictures = own if images is None and own else find_pictures(space, images, features[0], progress)
+    lineage = find_lineage(space, features[0])
+    return replace(rules, features=features, images=pictures, tested=tested, lineage=lineage)
+
+
+def fuller_report(job: "EvaluationJob", progress: Progress) -> "Report | None":
+    """The report that is there, if it has all that a job without re-ranking would give, and re-ranked scores too.
+
+    Users type `lupctl eval --rerank` and later `lupctl eval`, to see the scores again.
+    """
+    from lupctl.core.ranking.reports.build.warnings import warned
+    from lupctl.core.stages.evaluate import current_report
+
+    if job.rerank is not None or job.force or (job.page and not job.html.is_file()):
+        return None
+    old = current_report(job)
+    if old is None or old.rerank is None or old.details is None:
+        return None
+    threshold = old.details.pairs.threshold
+    if threshold is not None and threshold.wanted_fpr != job.wanted_fpr:
+        return None
+    progress.say(f"{job.report}: is there already, re-ranked too; shown as it is (--force scores again)")
+    now = warned(old, job.tested, job.lineage)
+    if now != old:
+        progress.warn(
+            f"{job.html}: its warnings are of earlier; those of today are below the table, and with --force in the page"
+        )
+    return now
 
 
 def check_gates(report: "Report", *, min_map: float | None, min_rank1: float | None) -> None:

@@ -4,7 +4,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lupctl.core.resolve.networks import features_path
+from lupctl.core.resolve.retrieval.lineage import lineage_of
 from lupctl.core.system.progress.lines import Progress
+from lupctl.core.workspace import Workspace
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
 
 
 def score_everywhere(
+    space: Workspace,
     networks: dict[str, Path],
     tests: dict[str, Path],
     out: Path,
@@ -27,7 +30,7 @@ def score_everywhere(
     """Scores every network on every test set; writes the matrix to `out` and as a page next to it.
 
     Args:
-        networks, tests, rules, devices, progress: as `score_all` takes them.
+        space, networks, tests, rules, devices, progress: as `score_all` takes them.
         out: the JSON file; `rules.force` overwrites it.
 
     Raises:
@@ -38,10 +41,11 @@ def score_everywhere(
     from lupctl.core.system.disk.atomic import check_absent
 
     check_absent(out, force=rules.force)
-    return write_matrix(score_all(networks, tests, rules, devices, progress), out, force=rules.force)
+    return write_matrix(score_all(space, networks, tests, rules, devices, progress), out, force=rules.force)
 
 
 def score_all(
+    space: Workspace,
     networks: dict[str, Path],
     tests: dict[str, Path],
     rules: "EvaluationJob",
@@ -51,6 +55,7 @@ def score_all(
     """Scores every network on every test set; dumps the features that are missing or out of date.
 
     Args:
+        space: where the packs are that the networks were trained on.
         networks: checkpoints by the names of their runs.
         tests: packs by dataset.
         rules: how they are scored; its features are replaced.
@@ -59,6 +64,8 @@ def score_all(
     """
     from dataclasses import replace
 
+    from lupctl.core.ranking.reports.build.warnings import is_trained_on, warned
+    from lupctl.core.ranking.retrieval.lineage import ScoredPack
     from lupctl.core.stages.dump.job import DumpJob
     from lupctl.core.stages.dump.run import dump
     from lupctl.core.stages.evaluate import compute_report, current_report
@@ -68,15 +75,23 @@ def score_all(
     rows = []
     for name, checkpoint in networks.items():
         fingerprint, reports = file_fingerprint(checkpoint), {}
+        lineage, trained_on = lineage_of(space, checkpoint), set[str]()
         for dataset, pack in tests.items():
             features = features_path(checkpoint, pack)
             if not is_made_from(features, fingerprint=fingerprint, pack=pack):
                 progress.say(f"features: {features} from {pack}")
                 job = DumpJob(checkpoint, pack, features, force=True, command=rules.command)
                 dump(job, devices[0], progress)
-            scoring = replace(rules, features=(features,), out=None)
-            report = current_report(scoring) or compute_report(scoring, devices, progress)
-            # An existing report may say more than was requested, and only for one of the test sets.
-            reports[dataset] = report if rules.rerank else report.model_copy(update={"rerank": None})
-        rows.append(MatrixRow(name, checkpoint, reports))
+            tested = ScoredPack(dataset, pack)
+            if is_trained_on(tested, lineage):
+                trained_on.add(dataset)
+            scoring = replace(rules, features=(features,), out=None, tested=(tested,), lineage=lineage)
+            found = current_report(scoring)
+            if found is not None:
+                # An existing report may say more than was requested, and only for one of the test sets.
+                kept = found if rules.rerank else found.model_copy(update={"rerank": None})
+                reports[dataset] = warned(kept, scoring.tested, lineage)
+            else:
+                reports[dataset] = compute_report(scoring, devices, progress)
+        rows.append(MatrixRow(name, checkpoint, reports, frozenset(trained_on)))
     return rows

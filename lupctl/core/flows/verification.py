@@ -69,27 +69,31 @@ def _verify_pack(path: "Path", options: VerifyOptions, progress: Progress) -> "V
     files = pack_files(path)
     verdict = verify_pack(path, progress=progress, deep=options.deep, fast=options.fast, workers=options.workers)
     if not options.fast:  # counts alone say nothing about the images
-        sound = verdict.num_errors == 0
-        note_verdict(path, files=files, sound=sound, deep=options.deep, fingerprint=verdict.fingerprint or "")
+        errors = {finding.what: finding.message for finding in verdict.findings if finding.severity == "error"}
+        fingerprint = verdict.fingerprint or ""
+        note_verdict(path, files=files, sound=not errors, deep=options.deep, fingerprint=fingerprint, errors=errors)
     return verdict
 
 
 def refuse_unsound(verdicts: "Sequence[Verdict]") -> None:
-    """Ends a command that found errors.
+    """Ends a command that found errors; what raw data and its pack have in common is said once.
 
     Raises:
         DataError: one of them has errors.
     """
-    raise_all([_unsound(verdict) for verdict in verdicts if verdict.num_errors])
+    paths: dict[tuple[str, str], list[str]] = {}
+    for verdict in verdicts:
+        if verdict.num_errors:
+            paths.setdefault(_first_error(verdict), []).append(str(verdict.path))
+    raise_all([DataError(f"{' and '.join(found)}: {text}", hint=hint) for (text, hint), found in paths.items()])
 
 
-def _unsound(verdict: "Verdict") -> DataError:
+def _first_error(verdict: "Verdict") -> tuple[str, str]:
+    """The message of the first error with examples, and what to do about it."""
     first = verdict.findings[0]
+    if first.what == "published":  # the table has the counts that differ
+        return first.message, "a subset or another version; pack it under its own name with --name"
     examples = f": {'; '.join(first.examples)}" if first.examples else ""
-    if first.what == "published":
-        hint = "a subset or another version; pack it under its own name with --name"
-    elif verdict.kind == "pack":
-        hint = "make it again: lupctl data pack --force"
-    else:
-        hint = "repair or remove these files"
-    return DataError(f"{verdict.path}: {first.message}{examples}", hint=hint)
+    if verdict.kind == "pack":
+        return f"{first.message}{examples}", "make it again: lupctl data pack --force"
+    return f"{first.message}{examples}", "repair or remove these files"

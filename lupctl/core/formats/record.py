@@ -107,6 +107,17 @@ def open_recorded(
             raise FormatError(f"{path}: damaged ({error})", hint=hint) from error
 
 
+def read_kind(path: Path) -> str | None:
+    """What an HDF5 file of lupctl is, `pack` or `features`; None for any other file."""
+    try:
+        with h5py.File(path, "r", locking=False) as file:
+            record = json.loads(file.attrs[RECORD_ATTRIBUTE])
+    except (OSError, RuntimeError, KeyError, ValueError, TypeError):
+        return None  # the strict reader reports whatever is wrong with it
+    kind = record.get("kind") if isinstance(record, dict) else None
+    return kind if isinstance(kind, str) else None
+
+
 def _read_record(file: h5py.File, path: Path, kind: Kind, format_number: int, hint: str) -> dict[str, Any]:
     try:
         record = json.loads(file.attrs[RECORD_ATTRIBUTE])
@@ -116,6 +127,8 @@ def _read_record(file: h5py.File, path: Path, kind: Kind, format_number: int, hi
         ) from error
     if not isinstance(record, dict) or record.get("kind") != kind:
         found = record.get("kind") if isinstance(record, dict) else type(record).__name__
+        if kind == "pack" and found == "features" and record.get("dataset"):
+            hint = f"did you mean {record['dataset']}?"
         raise FormatError(f"{path}: contains {found}; a {kind} file was expected", hint=hint)
     if record.get("format") != format_number:
         raise FormatError(

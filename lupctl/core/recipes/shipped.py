@@ -71,7 +71,7 @@ def find_text(name: str, stage: str | None) -> tuple[str, str]:
     guess = nearest_name(name, [recipe.name for recipe in candidates])
     raise UsageError(
         f"no {stage + ' ' if stage else ''}recipe {name!r}" + (f"; did you mean {guess!r}?" if guess else ""),
-        hint="lupctl recipe list",
+        hint="lupctl recipe list" if guess is None else f"--recipe {guess}" if stage else f"lupctl recipe show {guess}",
     )
 
 
@@ -97,6 +97,24 @@ def resolve_recipe(
     Raises:
         UsageError: unknown name or key, or a value that is not allowed.
     """
+    tables, origin = join_tables(stage, name, overrides=overrides, flags=flags, facts=facts, adopted=adopted)
+    return build_recipe(MODELS[stage], tables, origin=origin)
+
+
+def join_tables(
+    stage: str,
+    name: str,
+    *,
+    overrides: Sequence[str] = (),
+    flags: Mapping[str, Any] | None = None,
+    facts: Mapping[str, Any] | None = None,
+    adopted: Mapping[str, Any] | None = None,
+) -> tuple[dict[str, Any], str]:
+    """The tables of `resolve_recipe`, without defaults and not checked yet, and where they come from.
+
+    Raises:
+        UsageError: unknown name, or an entry without a value.
+    """
     text, origin = find_text(name, stage)
     tables = parse_recipe(text, origin=origin)
     check_stage(tables, stage, origin=origin)
@@ -112,7 +130,7 @@ def resolve_recipe(
     for key, value in (flags or {}).items():
         if value is not None:
             tables = override(tables, key, value)
-    return build_recipe(MODELS[stage], tables, origin=origin)
+    return tables, origin
 
 
 def _has_key(tables: Mapping[str, Any], key: str) -> bool:

@@ -1,5 +1,6 @@
 """Recipes as TOML, and the overrides of a command line."""
 
+import difflib
 import json
 import tomllib
 from collections.abc import Iterable, Mapping
@@ -19,7 +20,10 @@ ELSEWHERE = {
     "batchsize": "batch", "imsperbatch": "batch", "numinstances": "images", "numinstance": "images",
     "instances": "images", "maxepoch": "epochs", "maxepochs": "epochs", "steps": "milestones", "temp": "temperature",
     "queuesize": "queue", "k": "queue", "t": "temperature", "m": "momentum", "backbone": "arch", "depth": "arch",
-    "amp": "precision", "labelsmooth": "smoothing", "gradclip": "clip",
+    "amp": "precision", "fp16": "precision", "labelsmooth": "smoothing", "labelsmoothing": "smoothing",
+    "gradclip": "clip", "clipgrad": "clip", "lr0": "lr", "initlr": "lr", "numepochs": "epochs", "nepochs": "epochs",
+    "warmup": "warmup_epochs", "optimizer": "name", "optim": "name", "opt": "name", "scheduler": "kind",
+    "eps": "smoothing", "imgheight": "height", "imgwidth": "width", "numpersons": "persons", "numids": "persons",
 }  # fmt: skip
 
 
@@ -111,7 +115,7 @@ def build_recipe(model: type[R], tables: Mapping[str, Any], *, origin: str) -> R
     known = list(recipe_keys(model))
     for key in _flat_keys(tables):
         if key not in known and not any(name.startswith(f"{key}.") for name in known):
-            guess = _nearest_key(key, known)
+            guess = nearest_key(key, known)
             raise UsageError(
                 f"{origin}: unknown recipe key {key!r}" + (f"; did you mean {guess!r}?" if guess else ""),
                 hint=f"--set {guess}=..." if guess else "lupctl recipe show NAME lists every key",
@@ -130,11 +134,17 @@ def build_recipe(model: type[R], tables: Mapping[str, Any], *, origin: str) -> R
         ) from error
 
 
-def _nearest_key(key: str, known: list[str]) -> str | None:
-    """The key that was most likely meant: in the right section first, also by its name in other code."""
+def nearest_key(key: str, known: list[str]) -> str | None:
+    """The key that was most likely meant: in the right section first, also by its name in other code.
+
+    A name without a section is looked for in `optim` first.
+
+    >>> nearest_key("batchsize", ["data.batch", "data.packs"])
+    'data.batch'
+    """
     head, _, last = key.rpartition(".")
     named = ELSEWHERE.get(last.replace("_", "").lower(), last)
-    for name in (f"{head}.{named}", *(other for other in known if other.rpartition(".")[2] == named)):
+    for name in (f"{head or 'optim'}.{named}", *(other for other in known if other.rpartition(".")[2] == named)):
         if name in known:
             return name
     own = [name for name in known if name.rpartition(".")[0] == head]
@@ -143,6 +153,13 @@ def _nearest_key(key: str, known: list[str]) -> str | None:
         if near is not None:
             return next(name for name in names if name.rpartition(".")[2] == near)
     return nearest_name(key, own) if len(last) <= SHORT else None
+
+
+def likeness(name: str, key: str) -> float:
+    """How much a name is like the last part of a key, from 0 to 1; 1 if it is that key's name in other code."""
+    last = key.rpartition(".")[2].lstrip("-").replace("-", "_")
+    named = ELSEWHERE.get(name.replace("_", ""), name)
+    return 1.0 if named == last else difflib.SequenceMatcher(None, name, last).ratio()
 
 
 def _freeze_arrays(value: Any) -> Any:

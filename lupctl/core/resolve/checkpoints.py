@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 from lupctl.core.choices import nearest_name
 from lupctl.core.errors import DataError
+from lupctl.core.resolve.hints import hint_for_run, hint_to_finish, list_runs
 from lupctl.core.system.progress.lines import Progress
-from lupctl.core.workspace import CHECKPOINT_NAME, Workspace
+from lupctl.core.workspace import CHECKPOINT_NAME, RECIPE_NAME, Workspace
 
 if TYPE_CHECKING:
     from lupctl.core.formats.weights.header import CheckpointHeader
@@ -78,18 +79,31 @@ def find_checkpoint(space: Workspace, name: str, *, others: Sequence[str] = ()) 
             raise DataError(
                 f"{path}: a PyTorch file; a lupctl checkpoint was expected", hint=f"lupctl model convert {path}"
             )
+        if path.is_file() and path.suffix == ".h5":
+            raise DataError(
+                f"{path}: a pack or features; a run or a checkpoint was expected",
+                hint=_hint_for_pack(space, path, others),
+            )
         if path.is_file():
             return path
         if (path / CHECKPOINT_NAME).is_file():
             return path / CHECKPOINT_NAME
-        if path.is_dir() and (path / "recipe.toml").is_file():
+        if path.is_dir() and (path / RECIPE_NAME).is_file():
             raise DataError(
-                f"{path}: the run is not finished, it has no {CHECKPOINT_NAME}", hint="run its command again"
+                f"{path}: the run is not finished, it has no {CHECKPOINT_NAME}", hint=hint_to_finish(space, path)
             )
     raise DataError(
         f"no checkpoint {name!r}: neither a file, nor a run's folder, nor a run in {space.runs}",
         hint=_hint_for_missing(space, name, others),
     )
+
+
+def _hint_for_pack(space: Workspace, path: Path, others: Sequence[str]) -> str:
+    """The newest run, which is what should have been named, else how to do without or to make one."""
+    runs = list_runs(space)
+    if runs:
+        return f"did you mean {runs[0].name}?"
+    return f"--from {others[-1]}" if others else f"make a run first: lupctl finetune {path} --from scratch"
 
 
 def published_path(space: Workspace, name: str) -> Path:
@@ -103,9 +117,9 @@ def _hint_for_missing(space: Workspace, name: str, others: Sequence[str]) -> str
     published = [one.name for one in PUBLISHED]
     if name in published:
         return f"lupctl model download {name} --accept-terms"
-    runs = [run.name for run in [*space.finished_runs("finetune"), *space.finished_runs("pretrain")]]
-    guess = nearest_name(name, [*others, *runs, *published])
-    return f"did you mean {guess}?" if guess else "lupctl pretrain or lupctl finetune makes one"
+    runs = [run.name for run in list_runs(space)]
+    guess = nearest_name(name, [*others, *runs, *published]) or (runs[0] if runs else None)
+    return f"did you mean {guess}?" if guess else hint_for_run(space)
 
 
 def pick_checkpoint(space: Workspace, name: str | None, progress: Progress) -> Path:
@@ -125,7 +139,7 @@ def newest_finetuning(space: Workspace, progress: Progress) -> Path:
     """
     runs = space.finished_runs("finetune")
     if not runs:
-        raise DataError(f"no finished fine-tuning run in {space.runs}", hint="make one: lupctl finetune market1501")
+        raise DataError(f"no finished fine-tuning run in {space.runs}", hint=hint_for_run(space))
     progress.say(f"run: {runs[0]} (the newest fine-tuning run)")
     return runs[0]
 
@@ -141,4 +155,4 @@ def newest_run(space: Workspace, progress: Progress) -> Path:
         if runs:
             progress.say(f"run: {runs[0]} (the newest {command} run here)")
             return runs[0]
-    raise DataError(f"{space.runs}: no finished run", hint="lupctl finetune DATASET")
+    raise DataError(f"{space.runs}: no finished run", hint=hint_for_run(space))

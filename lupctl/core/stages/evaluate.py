@@ -1,7 +1,7 @@
 """Evaluation: from features to a report."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,9 @@ from lupctl.core.errors import DataError, DeviceError
 from lupctl.core.formats.features.foreign import is_made_elsewhere
 from lupctl.core.ranking.reports.build.images import open_images
 from lupctl.core.ranking.reports.build.ranklists import rank_lists
-from lupctl.core.ranking.reports.build.single import build_report
+from lupctl.core.ranking.reports.build.single import build_report, has_ranking
+from lupctl.core.ranking.reports.build.training import report_training
+from lupctl.core.ranking.reports.build.warnings import warned
 from lupctl.core.ranking.reports.model.single import (
     Report,
     ReportExpansion,
@@ -27,6 +29,7 @@ from lupctl.core.ranking.reranking.rerank import RerankSettings
 from lupctl.core.ranking.retrieval.answerable import Counts, check_answerable
 from lupctl.core.ranking.retrieval.expansion import ExpansionSettings, expand_features
 from lupctl.core.ranking.retrieval.inputs import JoinedFeatures, read_joined, read_joined_head
+from lupctl.core.ranking.retrieval.lineage import Lineage, ScoredPack
 from lupctl.core.ranking.retrieval.pooling import pool_queries, pool_samples
 from lupctl.core.ranking.retrieval.protocol import recorded_protocol
 from lupctl.core.ranking.retrieval.score import DetailSettings, Scored, check_directions, estimate_bytes, score
@@ -50,6 +53,8 @@ class EvaluationJob:
         expansion: first replaces features by means over their nearest neighbours.
         wanted_fpr: false positive rate of the decision threshold; None for equal error rates.
         images: the pack or folder with the images, for the page.
+        tested: the packs that the features were made from.
+        lineage: what the network that made them was trained on.
         page: also writes report.html.
         force: overwrite an existing report.
         command: the command line, for the record.
@@ -65,6 +70,8 @@ class EvaluationJob:
     expansion: ExpansionSettings | None = None
     wanted_fpr: float | None = None
     images: Path | None = None
+    tested: tuple[ScoredPack, ...] = ()
+    lineage: Lineage = field(default_factory=Lineage)
     page: bool = True
     force: bool = False
     command: tuple[str, ...] = ()
@@ -218,7 +225,7 @@ def _score(job: EvaluationJob, features: JoinedFeatures, devices: Sequence[torch
 
 
 def _report(job: EvaluationJob, features: JoinedFeatures, scored: Scored) -> Report:
-    return build_report(
+    report = build_report(
         scored,
         features.samples,
         features.record,
@@ -228,6 +235,8 @@ def _report(job: EvaluationJob, features: JoinedFeatures, scored: Scored) -> Rep
         fingerprints=_fingerprints(job.features, features.record),
         command=job.command,
     )
+    report = report.model_copy(update={"training": report_training(job.lineage.checkpoints)})
+    return warned(report, job.tested, job.lineage)
 
 
 def _page(
@@ -244,7 +253,7 @@ def _page(
         encoded = images(name)
         return None if encoded is None else embed_picture(encoded)
 
-    lists = rank_lists(features, scored.ranking, same_camera=job.same_camera, device=device, pictures=picture)
+    lists = rank_lists(features, scored, same_camera=job.same_camera, device=device, pictures=picture)
     return render_report(report, lists)
 
 
@@ -262,7 +271,7 @@ def check_replaceable(job: EvaluationJob) -> None:
         old: Report | None = read_report(job.report)
     except DataError:
         old = None
-    if old is None or not (_is_of(old, job) and (old.rerank is None or _has_ranking(old, job.rerank))):
+    if old is None or not (_is_of(old, job) and (old.rerank is None or has_ranking(old, job.rerank))):
         check_absent(job.report, force=False)
 
 
@@ -273,21 +282,13 @@ def current_report(job: EvaluationJob) -> Report | None:
         old = read_report(job.report)
     except DataError:
         return None
-    has_all = old.details is not None and (job.rerank is None or _has_ranking(old, job.rerank))
+    has_all = old.details is not None and (job.rerank is None or has_ranking(old, job.rerank))
     return old if has_all and _is_of(old, job) else None
 
 
 def _is_of(report: Report, job: EvaluationJob) -> bool:
     scored = {name: value for name, value in report.fingerprints.items() if name.partition(":")[0] == "features"}
     return scored == _fingerprints(job.features, {}) and report.protocol == job.rules
-
-
-def _has_ranking(report: Report, rerank: RerankSettings | None) -> bool:
-    found = report.rerank
-    if found is None or rerank is None:
-        return False
-    wanted = (rerank.k1, rerank.k2, rerank.weight, rerank.base)
-    return (found.k1, found.k2, found.weight, found.base) == wanted and rerank.neighbours in (None, found.neighbours)
 
 
 def _fingerprints(paths: Sequence[Path], record: Mapping[str, Any]) -> dict[str, str]:

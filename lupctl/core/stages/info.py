@@ -18,6 +18,7 @@ from lupctl.core.system.disk.atomic import atomic_path, check_absent
 
 MOST_ROWS = 16
 MOST_COLUMNS = 12
+MOST_CELLS = MOST_ROWS * MOST_COLUMNS // 2  # of a sheet without persons
 CELL_HEIGHT, CELL_WIDTH = 128, 64
 GAP = 4
 TOP, LEFT = 44, 132  # room for the labels of columns and rows
@@ -112,11 +113,29 @@ def summarize_pack(path: Path) -> Summary:
     )
 
 
-def write_sheet(path: Path, out: Path, *, force: bool = False) -> Path:
-    """Draw a contact sheet of a pack: one row per person and one column per camera, or a plain grid without labels.
+@dataclass(frozen=True)
+class Sheet:
+    """A contact sheet that was drawn.
 
-    At most 16 persons are shown, evenly spaced over the sorted numbers; each cell shows the first image of that person
-    from that camera. Images are scaled to fit 128 x 64 pixels.
+    Args:
+        path: the picture.
+        images_shown: number of images on it.
+        persons_shown: number of persons on it.
+        persons: number of persons in the pack.
+    """
+
+    path: Path
+    images_shown: int
+    persons_shown: int
+    persons: int
+
+
+def write_sheet(path: Path, out: Path, *, force: bool = False) -> Sheet:
+    """Draw a contact sheet of a pack: one row per person with images of each camera, or a plain grid without labels.
+
+    At most 16 persons are shown, evenly spaced over the sorted numbers, in at most 12 columns. Where the cameras are
+    fewer, each has several columns, with images evenly spaced over those of the person from that camera. Images are
+    scaled to fit 128 x 64 pixels.
 
     Args:
         path: the pack.
@@ -131,47 +150,73 @@ def write_sheet(path: Path, out: Path, *, force: bool = False) -> Path:
         raise UsageError(
             f"{out}: the name of a sheet must end in one of {' '.join(SHEET_SUFFIXES)}", hint=f"--sheet {out}.png"
         )
-    check_absent(out, force=force)
+    check_absent(out, force=force, option="--sheet")
     pack = open_pack(path)
-    has_labels = bool((pack.samples.person > 0).any())
-    sheet = draw_persons(pack) if has_labels else draw_grid(pack)
+    persons = np.unique(pack.samples.person[pack.samples.person > 0])
+    rows = pick_cells(pack)
+    sheet = draw_persons(pack, rows) if rows else draw_grid(pack)
     done, encoded = cv2.imencode(out.suffix.lower(), cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))
     assert done, "OpenCV encodes every 8-bit RGB image"
     with atomic_path(out) as partial:
         partial.write_bytes(encoded.tobytes())
-    return out
+    shown = sum(len(cells) for row in rows for cells in row.cells.values()) or min(MOST_CELLS, len(pack))
+    return Sheet(path=out, images_shown=shown, persons_shown=len(rows), persons=len(persons))
 
 
-def draw_persons(pack: Pack) -> NDArray[np.uint8]:
-    """The sheet (H, W, 3) of a pack with persons."""
+@dataclass(frozen=True)
+class PersonRow:
+    """A row of a sheet: the person, and for each camera the images to show, in its columns from left to right."""
+
+    person: int
+    cells: dict[int, list[int]]
+
+
+def pick_cells(pack: Pack) -> list[PersonRow]:
+    """The images that a sheet shows of each person from each camera; empty for a pack without persons."""
     samples = pack.samples
-    persons = _spread(np.unique(samples.person[samples.person > 0]), MOST_ROWS)
     known = samples.person > 0
     cameras = _spread(np.unique(samples.camera[known]), MOST_COLUMNS)
-    sheet = _blank_sheet(len(persons), len(cameras))
-    _title(sheet, f"{pack.dataset}: {len(pack):,} images, {len(np.unique(samples.person[known])):,} persons")
-    for column, camera in enumerate(cameras):
-        _write(sheet, f"cam {camera}" if camera >= 0 else "no cam", _corner(0, column)[1], TOP - 6)
-    for row, person in enumerate(persons):
+    per_camera = MOST_COLUMNS // max(1, len(cameras))
+    rows = []
+    for person in _spread(np.unique(samples.person[known]), MOST_ROWS):
         of_person = samples.person == person
-        top = _corner(row, 0)[0]
+        found = {camera: np.flatnonzero(of_person & (samples.camera == camera)) for camera in cameras}
+        rows.append(PersonRow(person, {camera: _spread(images, per_camera) for camera, images in found.items()}))
+    return rows
+
+
+def draw_persons(pack: Pack, rows: list[PersonRow]) -> NDArray[np.uint8]:
+    """The sheet (H, W, 3) of a pack with persons."""
+    samples = pack.samples
+    known = samples.person > 0
+    width = {camera: max(1, *(len(row.cells[camera]) for row in rows)) for camera in rows[0].cells}
+    first = dict(zip(width, np.cumsum([0, *width.values()]).tolist(), strict=False))
+    sheet = _blank_sheet(len(rows), sum(width.values()))
+    num_persons = len(np.unique(samples.person[known]))
+    shown = "" if len(rows) == num_persons else f", {len(rows)} of them shown"
+    _title(sheet, f"{pack.dataset}: {len(pack):,} images, {num_persons:,} persons{shown}")
+    for camera in width:
+        _write(sheet, f"cam {camera}" if camera >= 0 else "no cam", _corner(0, first[camera])[1], TOP - 6)
+    for at, row in enumerate(rows):
+        of_person = samples.person == row.person
+        top = _corner(at, 0)[0]
         roles = [ROLE_NAMES[code] for code in np.unique(samples.role[of_person]).tolist()]
-        _write(sheet, f"person {person}", GAP, top + 20)
+        _write(sheet, f"person {row.person}", GAP, top + 20)
         for line, role in enumerate(roles):
             _write(sheet, role, GAP, top + 40 + 18 * line)
         _write(sheet, f"{int(of_person.sum())} images", GAP, top + 40 + 18 * len(roles))
-        for column, camera in enumerate(cameras):
-            found = np.flatnonzero(of_person & (samples.camera == camera))
-            if len(found):
-                _paste(sheet, pack, int(found[0]), row, column)
-            else:
-                _cell(sheet, row, column)[:] = EMPTY
+        for camera, images in row.cells.items():
+            for column in range(width[camera]):
+                if column < len(images):
+                    _paste(sheet, pack, images[column], at, first[camera] + column)
+                else:
+                    _cell(sheet, at, first[camera] + column)[:] = EMPTY
     return sheet
 
 
 def draw_grid(pack: Pack) -> NDArray[np.uint8]:
     """The sheet (H, W, 3) of a pack without persons: evenly spaced images."""
-    rows = _spread(np.arange(len(pack)), MOST_ROWS * MOST_COLUMNS // 2)
+    rows = _spread(np.arange(len(pack)), MOST_CELLS)
     sheet = _blank_sheet(-(-len(rows) // MOST_COLUMNS), min(MOST_COLUMNS, len(rows)))
     _title(sheet, f"{pack.dataset}: {len(pack):,} images without labels")
     for cell, row in enumerate(rows):

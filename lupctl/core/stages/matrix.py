@@ -6,7 +6,6 @@ from pathlib import Path
 
 from lupctl.core.formats.features.file import read_features_head
 from lupctl.core.formats.pack.read import open_pack
-from lupctl.core.formats.weights.header import read_header
 from lupctl.core.ranking.reports.model.matrix import MatrixCell, MatrixRun, MatrixSet, ScoreMatrix, write_matrix_file
 from lupctl.core.ranking.reports.model.single import Report
 from lupctl.core.ranking.reports.page.matrix import render_matrix
@@ -21,11 +20,13 @@ class MatrixRow:
         name: the name that the user gave it.
         checkpoint: the file.
         reports: by dataset.
+        trained_on: the datasets on whose training images it was fine-tuned.
     """
 
     name: str
     checkpoint: Path
     reports: Mapping[str, Report]
+    trained_on: frozenset[str] = frozenset()
 
 
 def is_made_from(features: Path, *, fingerprint: str, pack: Path) -> bool:
@@ -73,17 +74,17 @@ def write_matrix(rows: Sequence[MatrixRow], out: Path, *, force: bool = False) -
 
 
 def _build_run(row: MatrixRow) -> MatrixRun:
-    seen = {pack.dataset for pack in read_header(row.checkpoint).data}
     return MatrixRun(
         name=row.name,
         checkpoint=str(row.checkpoint),
         cells=[
             MatrixCell(
                 dataset=name,
-                trained_on=name in seen,
+                trained_on=name in row.trained_on,
                 scores=report.scores,
                 ci95=report.ci95,
                 rerank=report.rerank,
+                warnings=report.warnings or [],
                 fingerprints=report.fingerprints,
             )
             for name, report in row.reports.items()

@@ -1,7 +1,7 @@
 """Search for the images of a gallery that are nearest to given pictures."""
 
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePath
 from typing import Any
 
 import cv2
@@ -25,12 +25,17 @@ from lupctl.core.ranking.retrieval.inputs import SHOWN, network_of
 from lupctl.core.ranking.retrieval.ivf import index_path, is_current, open_index, search_index
 from lupctl.core.ranking.retrieval.score import check_directions
 from lupctl.core.system.disk.atomic import atomic_path, check_absent, file_fingerprint
+from lupctl.core.system.examples import name_some
 from lupctl.core.system.jobs.device import pick_precision
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.training.loading.images import FileImages
 
 SHEET_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 CHUNK = 64
+# Distances that one image has from itself, computed twice: up to 1e-3 where one of the two was rounded to bfloat16.
+ITSELF = 2e-3
+# Results that are looked at beyond those wanted, since copies of the query are not among the wanted ones.
+SPARE = 4
 
 
 @dataclass(frozen=True)
@@ -43,7 +48,7 @@ class SearchJob:
         checkpoint: the network that made the features.
         top: results per query.
         index: `exact` compares with every image; `ivf` with those in the nearest lists of a stored faiss index.
-        images: the pack or folder with the gallery's images, for the sheet.
+        images: the pack or folder with the gallery's images, for the sheet, and to recognise a query among them.
         sheet: the picture to write.
         force: overwrite an existing sheet.
     """
@@ -71,10 +76,14 @@ class Hit:
 
 @dataclass(frozen=True)
 class Found:
-    """A query and its results, nearest first."""
+    """A query and its results, nearest first.
+
+    `left_out` names the gallery's images that are the query itself; they are not among the results.
+    """
 
     query: Path
     hits: tuple[Hit, ...]
+    left_out: tuple[str, ...] = ()
 
 
 def plan_search(job: SearchJob) -> dict[str, Any]:
@@ -114,9 +123,15 @@ def search(job: SearchJob, device: torch.device, progress: Progress) -> list[Fou
     queries = _encode(job, head, device, progress)
     units = UnitRows(queries, np.arange(len(queries)), device=device)
     cosine, row = _nearest(job, units.unit(0, len(units)), device, progress)
-    found = [Found(query, _hits(head.samples, cosine[at], row[at])) for at, query in enumerate(job.queries)]
+    # Without a sheet nobody asked for the images, so nothing is said where they cannot be had.
+    images = open_images(job.images, head.record, progress if job.sheet else Progress(quiet=True))
+    found = [
+        _leave_itself_out(Found(query, _hits(head.samples, cosine[at], row[at])), images, top=job.top)
+        for at, query in enumerate(job.queries)
+    ]
+    _say_left_out(found, progress)
     if job.sheet is not None:
-        write_sheet(job.sheet, found, open_images(job.images, head.record, progress))
+        write_sheet(job.sheet, found, images)
     return found
 
 
@@ -152,14 +167,14 @@ def write_sheet(path: Path, found: list[Found], images: Images) -> None:
 def _check_files(job: SearchJob) -> None:
     for query in job.queries:
         if not query.is_file():
-            raise DataError(f"{query}: there is no such file; an image was expected", hint="name an image file")
+            raise DataError(f"{query}: there is no such file; an image was expected", hint=f"ls {query.parent}")
     if job.sheet is not None:
         if job.sheet.suffix.lower() not in SHEET_SUFFIXES:
             raise UsageError(
                 f"{job.sheet}: the name of a sheet must end in one of {' '.join(SHEET_SUFFIXES)}",
                 hint=f"--sheet {job.sheet}.png",
             )
-        check_absent(job.sheet, force=job.force)
+        check_absent(job.sheet, force=job.force, option="--sheet")
 
 
 def _check_network(job: SearchJob, head: FeaturesHead, progress: Progress) -> None:
@@ -199,10 +214,32 @@ def _nearest(
         return UnitRows(features.features, np.arange(len(features)), device=device)
 
     if job.index == "exact":
-        cosine, row = find_nearest(gallery(), units, job.top)
+        cosine, row = find_nearest(gallery(), units, job.top + SPARE)
         return cosine.cpu().numpy(), row.cpu().numpy()
     index = open_index(job.gallery, gallery, progress=progress)
-    return search_index(index, units.cpu().numpy(), job.top, device=device)
+    return search_index(index, units.cpu().numpy(), job.top + SPARE, device=device)
+
+
+def _leave_itself_out(found: Found, images: Images, *, top: int) -> Found:
+    """The results without the query itself: the same bytes, or the same name where the bytes are not available."""
+    left_out = []
+    for hit in found.hits:
+        if hit.distance <= ITSELF:
+            encoded = images(hit.name)
+            named_alike = PurePath(hit.name).name == found.query.name
+            if named_alike if encoded is None else encoded == found.query.read_bytes():
+                left_out.append(hit.name)
+    kept = [hit for hit in found.hits if hit.name not in left_out][:top]
+    hits = tuple(replace(hit, rank=rank) for rank, hit in enumerate(kept, start=1))
+    return Found(found.query, hits, tuple(left_out))
+
+
+def _say_left_out(found: list[Found], progress: Progress) -> None:
+    """Says in one line which queries are themselves in the gallery."""
+    own = [f"{one.query} ({', '.join(one.left_out)})" for one in found if one.left_out]
+    if own:
+        many = "this query is" if len(found) == 1 else f"{len(own):,} of {len(found):,} queries are"
+        progress.say(f"{many} in the gallery too, and left out of the results: {name_some(own)}")
 
 
 def _hits(samples: Samples, cosine: NDArray[np.float32], row: NDArray[np.int64]) -> tuple[Hit, ...]:

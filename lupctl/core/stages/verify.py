@@ -27,7 +27,7 @@ from lupctl.core.formats.pack.facts import packed_check
 from lupctl.core.formats.pack.read import Pack, open_pack
 from lupctl.core.formats.pack.samples import Samples
 from lupctl.core.formats.pack.split import PackSplit, packed_split
-from lupctl.core.system.examples import NUM_EXAMPLES
+from lupctl.core.system.examples import NUM_EXAMPLES, count_things
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.system.strings import find_falls, find_repeated
 
@@ -107,7 +107,7 @@ def verify_pack(
     if pack.record.get("quarantine"):
         left_out = pack.record["quarantine"]
         examples = [f"{entry['name']}: {entry['reason']}" for entry in left_out[:NUM_EXAMPLES]]
-        message = f"{len(left_out):,} unreadable images were left out when it was packed"
+        message = f"left out when it was packed: {count_things(len(left_out), 'unreadable image')}"
         findings.append(Finding("note", "quarantine", message, len(left_out), examples))
     return _judge(
         path,
@@ -207,7 +207,13 @@ def _unreadable(checks: ImageChecks) -> list[Finding]:
     if not checks.num_bad:
         return []
     return [
-        Finding("error", "unreadable", f"{checks.num_bad:,} images cannot be read", checks.num_bad, checks.examples)
+        Finding(
+            "error",
+            "unreadable",
+            f"{count_things(checks.num_bad, 'image')} cannot be read",
+            checks.num_bad,
+            checks.examples,
+        )
     ]
 
 
@@ -221,7 +227,7 @@ def _check_columns(pack: Pack) -> list[Finding]:
         begin = end
     if not wrong:
         return []
-    message = f"{len(wrong):,} files have names, labels or records that differ from what was written"
+    message = f"{count_things(len(wrong), 'file')} with other names, labels or records than were written"
     return [Finding("error", "columns", message, len(wrong), wrong[:NUM_EXAMPLES])]
 
 
@@ -233,7 +239,7 @@ def _check_sizes(pack: Pack, checks: ImageChecks | None) -> list[Finding]:
     if not len(rows):
         return []
     examples = [pack.samples.name[row] for row in rows[:NUM_EXAMPLES].tolist()]
-    message = f"{len(rows):,} images differ in size from what the pack says"
+    message = f"{count_things(len(rows), 'image')} of another size than the pack says"
     return [Finding("error", "sizes", message, len(rows), examples)]
 
 
@@ -243,18 +249,18 @@ def _check_order(pack: Pack) -> list[Finding]:
     unknown = np.flatnonzero(~np.isin(roles, list(ROLE_CODES.values())))
     if len(unknown):
         examples = [f"{names[row]}: {roles[row]}" for row in unknown[:NUM_EXAMPLES].tolist()]
-        message = f"{len(unknown):,} images have no known role"
+        message = f"{count_things(len(unknown), 'image')} without a known role"
         findings.append(Finding("error", "roles", message, len(unknown), examples))
     falls = find_falls(names)
     same_role = roles[falls] == roles[falls - 1]
     wrong = np.union1d(falls[same_role], np.flatnonzero(roles[1:] < roles[:-1]) + 1)
     if len(wrong):
-        message = f"{len(wrong):,} rows are not sorted by role and name"
+        message = f"{count_things(len(wrong), 'row')} not sorted by role and name"
         examples = list(names.take(wrong[:NUM_EXAMPLES]))
         findings.append(Finding("error", "order", message, len(wrong), examples))
     repeated = find_repeated(names)
     if len(repeated):
-        message = f"{len(repeated):,} names occur more than once"
+        message = f"{count_things(len(repeated), 'name')} given more than once"
         examples = list(names.take(repeated[:NUM_EXAMPLES]))
         findings.append(Finding("error", "names", message, len(repeated), examples))
     return findings

@@ -32,9 +32,7 @@ def find_weights(name: str) -> PublishedWeights:
         if one.name == name:
             return one
     guess = nearest_name(name, [one.name for one in PUBLISHED])
-    raise UsageError(
-        f"no published model {name!r}" + (f"; did you mean {guess!r}?" if guess else ""), hint="lupctl model list"
-    )
+    raise UsageError(f"no published model {name!r}", hint=f"did you mean {guess}?" if guess else "lupctl model list")
 
 
 def list_weights(models: Path) -> list[dict[str, Any]]:

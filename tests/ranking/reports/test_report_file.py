@@ -58,7 +58,7 @@ def test_keys_are_sorted_and_named_as_users_know_them(tmp_path: Path) -> None:
     assert content["schema"] == "lupctl.report/1"
     assert set(content) == {
         "ci95", "counts", "dataset", "details", "fingerprints", "protocol", "provenance", "rerank", "schema", "scores",
-        "single_shot",
+        "single_shot", "training", "warnings",
     }  # fmt: skip
     assert content["scores"] == {
         "cmc": {"1": 0.5, "10": 1.0, "20": 1.0, "5": 0.75},
@@ -81,6 +81,18 @@ def test_a_report_from_before_faiss_was_exact(tmp_path: Path) -> None:
     payload["rerank"]["neighbours"] = "annoy"
     path.write_text(json.dumps(payload))
     with pytest.raises(FormatError, match=r"rerank.neighbours: Input should be 'exact' or 'faiss'"):
+        read_report(path)
+
+
+def test_a_report_from_before_warnings_does_not_say_that_there_are_none(tmp_path: Path) -> None:
+    path = tmp_path / "report.json"
+    payload = report_payload(make_report(warnings=[]))
+    assert payload["warnings"] == []
+    del payload["warnings"], payload["training"]
+    path.write_text(json.dumps(payload))
+    assert read_report(path).warnings is None
+    path.write_text(json.dumps({**payload, "warnings": [{"kind": "mood", "text": "bad"}]}))
+    with pytest.raises(FormatError, match=r"warnings.0.kind: Input should be 'overlap', "):
         read_report(path)
 
 

@@ -1,5 +1,6 @@
 """report.html: what stands on it, and how it behaves in a browser."""
 
+import html
 import json
 import re
 import shutil
@@ -18,7 +19,9 @@ from lupctl.core.formats.pack.read import open_pack
 from lupctl.core.formats.pack.samples import Samples
 from lupctl.core.formats.record import build_record
 from lupctl.core.ranking.reports.model.single import read_report
-from lupctl.core.ranking.reports.page.charts import draw_cmc, draw_distances, draw_roc
+from lupctl.core.ranking.reports.model.training import ReportTraining, ReportTrainingCurve
+from lupctl.core.ranking.reports.model.warnings import ReportWarning
+from lupctl.core.ranking.reports.page.charts import draw_cmc, draw_distances, draw_roc, draw_training
 from lupctl.core.ranking.reports.page.images import embed_picture
 from lupctl.core.ranking.reports.page.single import render_report
 from lupctl.core.ranking.reranking.rerank import RerankSettings
@@ -130,6 +133,7 @@ def test_the_page_needs_nothing_beside_itself(page: Path) -> None:
 def test_lists_show_what_ranks_first(page: Path) -> None:
     text = page.read_text()
     lists = re.findall(r'<section class="list">.*?</section>', text, flags=re.DOTALL)
+    lists = [one.partition('<p class="by">re-ranked</p>')[0] for one in lists]
     report = json.loads((page.parent / "report.json").read_text())
     ap = [value for value in report["details"]["queries"]["ap"] if value is not None]
     shown = [float(re.search(r"AP ([\d.]+) %", one)[1]) for one in lists]  # type: ignore[index]
@@ -150,6 +154,69 @@ def test_lists_show_what_ranks_first(page: Path) -> None:
         found = re.findall(rf'<li class="{verdict}">.*?<br>(?:person )?([-\w]+), cam', first, flags=re.DOTALL)
         assert found
         assert {shown_person == str(person) for shown_person in found} == {same}
+
+
+def test_lists_are_shown_again_after_reranking(page: Path) -> None:
+    """Below the plain row of each query, the first images by the re-ranked distances, which differ."""
+    lists = re.findall(r'<section class="list">.*?</section>', page.read_text(), flags=re.DOTALL)
+    queries = json.loads((page.parent / "report.json").read_text())["details"]["queries"]
+    of_name = {name.rpartition("/")[2]: row for row, name in enumerate(queries["name"])}
+    moved = 0
+    for one in lists:
+        plain, title, again = one.partition('<p class="by">re-ranked</p>')
+        assert title
+        row = of_name[re.findall(r'class="name">([^<]+)<', plain)[0]]
+        ap = queries["ap_reranked"][row]
+        assert f"re-ranked {100 * ap:.2f} %" in plain
+        ranks = {int(rank): mark for mark, rank in re.findall(r"&#100(03|07); (\d+)<", again)}
+        assert list(ranks)[: min(10, len(ranks))] == list(range(1, min(10, len(ranks)) + 1))
+        assert min(rank for rank, mark in ranks.items() if mark == "03") == queries["first_rank_reranked"][row]
+        assert "ignored" not in again
+        # Every right answer is among the first ten here, or the first of them follows: AP by hand where all are.
+        right = sorted(rank for rank, mark in ranks.items() if mark == "03")
+        if len(right) == queries["right"][row] and right[-1] <= 10:
+            assert ap == pytest.approx(sum((at + 1) / rank for at, rank in enumerate(right)) / len(right))
+        shown = [re.findall(r'class="name">([^<]+)<', part) for part in (plain, again)]
+        moved += shown[0][1:] != shown[1]
+    assert moved
+    report = read_report(page.parent / "report.json")
+    assert "re-ranked</p>" not in render_report(report, [])
+
+
+def test_a_page_says_what_it_is_of_and_what_to_mind(page: Path) -> None:
+    """Features without a run: the dataset is the title; with one, the run too, its curve and recipe in words."""
+    report = read_report(page.parent / "report.json")
+    text = render_report(report, [])
+    assert "<h1>&lt;b&gt;drawn&lt;/b&gt;</h1>" in text
+    assert 'id="training"' not in text
+    assert report.warnings is not None
+    assert 'class="warnings"' not in render_report(report.model_copy(update={"warnings": []}), [])
+    warnings = [ReportWarning(kind="overlap", text="3 < 4"), ReportWarning(kind="terms", text="mine")]
+    curve = ReportTrainingCurve(step=[10, 20], loss=[2.0, 1.0], rate=[0.1, 0.2], scored_at=[20], map=[0.25])
+    training = ReportTraining(
+        run="mine", stage="finetune", network="r50, avg pooling, head bnneck", height=256, width=128,
+        datasets=["market1501"], start="pre (moco on crowd for 1 epoch)", method=None, images=1, persons=2, batch=64,
+        epochs=2, steps=20, seconds=600, device="2 x H100", curve=curve,
+    )  # fmt: skip
+    text = render_report(report.model_copy(update={"warnings": warnings, "training": training}), [])
+    assert "<h1>mine on &lt;b&gt;drawn&lt;/b&gt;</h1>" in text
+    assert "<title>mine on &lt;b&gt;drawn&lt;/b&gt;: mAP " in text
+    box = re.search(r'<section class="warnings".*?</section>', text, flags=re.DOTALL)
+    assert box is not None
+    assert text.index("<h1>") < box.start() < text.index("<main")
+    assert '<li class="leak"><strong>overlap</strong> 3 &lt; 4</li>' in box[0]
+    assert "<li><strong>terms</strong> mine</li>" in box[0]
+    words = (
+        "Fine-tuned on market1501 (1 image of 2 persons) from pre (moco on crowd for 1 epoch) for 2 epochs in batches "
+        "of 64: r50, avg pooling, head bnneck; images of 256 x 128 pixels (height x width). 20 steps on 2 x H100 in "
+        "10 min, without scoring and saving."
+    )
+    assert words in text
+    assert 'aria-label="Training curve"' in text
+    converted = training.model_copy(update={"stage": "convert", "curve": None})
+    text = render_report(report.model_copy(update={"training": converted}), [])
+    assert "Converted from another program&#39;s file: r50" in text
+    assert 'aria-label="Training curve"' not in text
 
 
 def test_pictures_are_left_out_where_they_are_not_those(
@@ -204,6 +271,15 @@ def test_charts_draw_what_is_measured(page: Path) -> None:
     assert f"threshold {chosen.chosen.threshold:.3f}" in draw_distances(details.pairs)
     assert "threshold" not in draw_distances(details.pairs.model_copy(update={"threshold": None}))
     assert "false match rate" in draw_roc(details.pairs)
+    curve = ReportTrainingCurve(step=[10, 20], loss=[2.0, 1.0], rate=[0.1, 0.2], scored_at=[20], map=[0.25])
+    drawn = draw_training(curve, steps_per_epoch=10)
+    assert drawn == draw_training(curve, steps_per_epoch=10)
+    assert ">epoch<" in drawn
+    assert "mAP, %" in drawn
+    assert "#000" not in drawn
+    bare = draw_training(curve.model_copy(update={"scored_at": [], "map": []}), steps_per_epoch=None)
+    assert ">step<" in bare
+    assert "mAP" not in bare
 
 
 def test_a_long_table_ends_and_says_so(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -238,22 +314,27 @@ PROBE = """<script>addEventListener("load", () => {
 });</script>"""
 
 
+def browse(page: Path, folder: Path, *options: str) -> str:
+    """The body of a page after its scripts have run, in a window of 1280 x 900 pixels."""
+    ran = subprocess.run(
+        [
+            CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+            "--disable-background-networking", "--disable-component-update", "--disable-sync", "--window-size=1280,900",
+            f"--user-data-dir={folder / 'profile'}", *options, "--dump-dom", page.as_uri(),
+        ],
+        capture_output=True, text=True, timeout=120, check=True,
+    )  # fmt: skip
+    return re.search(r"<body>(.*)</body>", ran.stdout, flags=re.DOTALL)[1].replace("&amp;", "&")  # type: ignore[index]
+
+
 @pytest.mark.skipif(not CHROMIUM, reason="no Chromium is installed")
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_the_page_in_a_browser(page: Path, tmp_path: Path, scheme: str) -> None:
     probed = tmp_path / "probed.html"
     text = page.read_text().replace("<head>", f"<head>{WATCH}").replace("</body>", f"{PROBE}</body>")
     probed.write_text(text.replace("<details>", "<details open>"))
-    ran = subprocess.run(
-        [
-            CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-            "--disable-background-networking", "--disable-component-update", "--disable-sync", "--window-size=1280,900",
-            f"--user-data-dir={tmp_path / 'profile'}", *(["--force-dark-mode"] if scheme == "dark" else []),
-            "--dump-dom", probed.as_uri(),
-        ],
-        capture_output=True, text=True, timeout=120, check=True,
-    )  # fmt: skip
-    seen = json.loads(re.search(r"<body>(.*)</body>", ran.stdout, flags=re.DOTALL)[1].replace("&amp;", "&"))  # type: ignore[index]
+    options = ["--force-dark-mode"] if scheme == "dark" else []
+    seen = json.loads(browse(probed, tmp_path, *options))
     assert seen["wrong"] == []
     assert seen["pictures"] == seen["drawn"] > 40
     assert len(seen["charts"]) == 3
@@ -265,3 +346,31 @@ def test_the_page_in_a_browser(page: Path, tmp_path: Path, scheme: str) -> None:
     assert seen["ranks"] == [str(rank) for rank in sorted(queries["first_rank"])]
     assert (seen["sorted"], seen["focused"]) == (1, "sort")
     assert seen["wide"] <= 1280
+
+
+NARROW = """<script>addEventListener("load", () => {
+  const boxes = [...document.querySelectorAll(".scroll, .tall")];
+  parent.postMessage(JSON.stringify({
+    width: innerWidth, wide: document.documentElement.scrollWidth,
+    boxes: boxes.map((one) => [one.clientWidth, one.scrollWidth, getComputedStyle(one).overflowX, one.tabIndex]),
+    shades: boxes.map((one) => getComputedStyle(one).backgroundAttachment),
+  }), "*");
+});</script>"""
+OUTSIDE = """<!doctype html><meta charset="utf-8"><body><script>
+addEventListener("message", (event) => { document.body.textContent = event.data; });
+</script><iframe style="width: 375px; height: 700px; border: 0" srcdoc="PAGE"></iframe></body>"""
+
+
+@pytest.mark.skipif(not CHROMIUM, reason="no Chromium is installed")
+def test_on_a_phone_tables_scroll_and_the_page_does_not(page: Path, tmp_path: Path) -> None:
+    """375 px wide, in a frame: a window of a headless browser is never that narrow."""
+    text = page.read_text().replace("<details>", "<details open>").replace("</body>", f"{NARROW}</body>")
+    framed = tmp_path / "framed.html"
+    framed.write_text(OUTSIDE.replace("PAGE", html.escape(text)))
+    seen = json.loads(browse(framed, tmp_path))
+    assert seen["width"] == 375
+    assert seen["wide"] <= 375, "nothing makes the page itself scroll sideways"
+    assert all(clipped <= 375 and overflow == "auto" for clipped, _, overflow, _ in seen["boxes"])
+    assert sum(whole > clipped for clipped, whole, _, _ in seen["boxes"]) >= 3, "the scores and both long tables"
+    assert all(index == 0 for *_, index in seen["boxes"]), "they can be scrolled with the keyboard"
+    assert set(seen["shades"]) == {"local, local, scroll, scroll"}, "a shade shows that there is more"

@@ -232,7 +232,7 @@ def test_missing_roles_are_said() -> None:
         check_answerable(make_samples([(1, 1, TRAIN), (1, 1, GALLERY)]))
     with pytest.raises(DataError, match=r"there is no query among 0 images \(none at all\)"):
         check_answerable(make_samples([]))
-    with pytest.raises(DataError, match="the gallery of 1 queries is empty: no image has the role gallery"):
+    with pytest.raises(DataError, match="the gallery of 1 query is empty: no image has the role gallery"):
         check_answerable(make_samples([(1, 1, QUERY)]))
     with pytest.raises(DataError, match=r"is empty: all its 2 images are junk \(person -1\)"):
         check_answerable(make_samples([(1, 1, QUERY), (-1, 1, GALLERY), (-1, 2, GALLERY)]))

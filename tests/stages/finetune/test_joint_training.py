@@ -150,7 +150,7 @@ def test_a_batch_is_persons_times_images(lupctl: Shell, labelled: Path) -> None:
     assert ran.code == 2
     assert ran.err.endswith(
         "error: data.batch: a batch of fine-tuning is data.persons persons with data.images images each\n"
-        "hint: --set data.persons=16 --set data.images=4\n"
+        "hint: --batch 64\n"
     )
     ran = lupctl(f"{line} --processes 3 --set data.persons=4 --set data.images=4")
     assert ran.code == 2

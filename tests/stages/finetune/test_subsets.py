@@ -241,8 +241,12 @@ def test_a_run_on_a_split_file_notices_that_it_changed(lupctl: Shell, labelled: 
     assert header.parents["subset"].startswith("sha256:")
     split.write_text("".join(f"{person} \n" for person in persons[1:5]))
     changed = lupctl(line)
-    assert changed.code == 2
-    assert "subset" in changed.err
+    assert changed.code == 0, changed.err
+    assert changed.json["run"] == f"{ran.json['run']}-2"
+    assert f"{ran.json['run']} is finished, with inputs.subset = 'sha256:" in changed.err
+    refused = lupctl(f"{line} --out {ran.json['run']}")
+    assert refused.code == 2
+    assert "contains a run with inputs.subset = 'sha256:" in refused.err
 
 
 @pytest.mark.parametrize(

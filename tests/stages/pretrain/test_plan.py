@@ -117,9 +117,10 @@ def test_what_recomputing_keeps_is_what_it_says() -> None:
 
 def test_a_rate_made_for_another_batch_is_said(lupctl: Shell, crowd: Path) -> None:
     line = f"pretrain --data {crowd} --gpus 0 --dry-run --set data.batch=32"
-    said = "rate: 0.3, made for a batch of 2560; in proportion to 32 it would be 0.00375: --set optim.lr=0.00375"
+    said = "rate: 0.3, made for a batch of 2560; in proportion to 32 it would be 0.00375: --lr 0.00375"
     assert said in lupctl(line).err
     assert "rate: " not in lupctl(f"{line} --set optim.lr=0.01").err
+    assert "rate: " not in lupctl(f"{line} --lr 0.00375").err
     assert "batch norm: one group" in lupctl(f"{line} --set bn_groups=1").err
 
 

@@ -206,11 +206,12 @@ def test_a_log_without_a_terminal_is_told_now_and_then(
     monkeypatch.setattr(log_module, "LINE_EVERY_S", 0.0)
     pretrain(pretrain_job(crowd, tmp_path / "run", "schedule.epochs=10"), Progress())
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("step ")]
-    assert [line.partition(":")[0] for line in lines] == ["step 10 of 20", "step 20 of 20"]
+    assert [line.partition(":")[0] for line in lines] == [f"step {step} of 20" for step in range(1, 21)]
     row = json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[0])
-    assert f"loss {row['loss']:.3f}" in lines[0]
-    assert " images/s, waiting for data " in lines[0]
-    assert lines[1].endswith("0 min left")
+    assert f"loss {row['loss']:.3f}" in lines[9]
+    assert " images/s, waiting for data " in lines[9]
+    assert lines[9].endswith(" left")
+    assert ", took " in lines[19]
 
 
 def test_synthetic_data_is_drawn_for_a_profile_where_there_is_none(tmp_path: Path, lupctl: Shell) -> None:

@@ -29,9 +29,12 @@ from lupctl.core.training.engine.runs import RunFolder
 with RunFolder(Path(sys.argv[1])).held():
     if sys.argv[2] == "fork":
         import os
+        told, tell = os.pipe()
         child = os.fork()
         if child == 0:
+            os.write(tell, b"!")  # it has closed its copy of the lock by now
             time.sleep(60)
+        os.read(told, 1)
         print(child, flush=True)
     print("held", flush=True)
     time.sleep(60)

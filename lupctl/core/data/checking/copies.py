@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from lupctl.core.choices import ROLE_CODES
 from lupctl.core.data.checking.labels import Finding, Severity
 from lupctl.core.formats.pack.samples import Samples
-from lupctl.core.system.examples import NUM_EXAMPLES
+from lupctl.core.system.examples import NUM_EXAMPLES, count_things
 
 TEST_ROLES = (ROLE_CODES["query"], ROLE_CODES["gallery"])
 
@@ -65,10 +65,10 @@ def check_copies(samples: Samples, keys: NDArray[np.uint64], digest: Callable[[i
                 (across if group.in_train and group.in_test else within).add(group)
     findings = []
     if across.count:
-        what = "are in train and, byte for byte, also in query or gallery; scores would be too high"
+        what = "in train and, byte for byte, also in query or gallery; scores would be too high"
         findings.append(_found(samples, "error", "copies-across", across, what))
     if within.count:
-        findings.append(_found(samples, "warning", "copies", within, "occur more than once, byte for byte"))
+        findings.append(_found(samples, "warning", "copies", within, "there more than once, byte for byte"))
     return findings
 
 
@@ -85,4 +85,4 @@ def _equal_rows(keys: NDArray[np.uint64]) -> Iterator[NDArray[np.int64]]:
 
 def _found(samples: Samples, severity: Severity, what: str, tally: _Tally, message: str) -> Finding:
     examples = [" = ".join(samples.name[row] for row in rows) for rows in tally.groups]
-    return Finding(severity, what, f"{tally.count:,} images {message}", tally.count, examples)
+    return Finding(severity, what, f"{count_things(tally.count, 'image')} {message}", tally.count, examples)

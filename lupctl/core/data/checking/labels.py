@@ -127,18 +127,26 @@ def check_labels(samples: Samples, split: PackSplit | None = None) -> list[Findi
         )
         findings.append(Finding("note", "closed-set", message, len(leaked)))
     elif leaked:
+        persons = count_things(len(leaked), "person")
         findings.append(
             Finding(
                 "error",
                 "leaked-persons",
-                f"{len(leaked):,} persons are in train and also in query or gallery; scores would be too high",
+                f"{persons} in train and also in query or gallery; scores would be too high",
                 len(leaked),
                 [str(person) for person in leaked[:NUM_EXAMPLES]],
             )
         )
     nameless = (samples.role == ROLE_CODES["train"]) & (samples.person < 0)
     nameless |= (samples.role == ROLE_CODES["query"]) & (samples.person <= 0)
-    findings += _found(samples, nameless, "error", "unlabelled", "training or query images have no person")
+    findings += _found(
+        samples,
+        nameless,
+        "error",
+        "unlabelled",
+        "without a person",
+        thing=("training or query image", "training or query images"),
+    )
     if counts["query"] and not counts["gallery"]:
         findings.append(Finding("error", "no-gallery", "there are queries but no gallery to search", counts["query"]))
     elif counts["query"]:
@@ -160,17 +168,26 @@ def _check_queries(samples: Samples, num_queries: int, *, same_camera: SameCamer
         left_out = {int(samples.camera[row])} if same_camera == "drop" else set()
         unanswered[row] = not cameras.get(int(samples.person[row]), set()) - left_out
     none_left = int(unanswered.sum()) == num_queries
-    message = "queries have no gallery image of their person"
+    severity: Severity = "error" if none_left else "warning"
+    message = "without a gallery image of the same person"
     message += " from another camera" if same_camera == "drop" else ""
-    return _found(samples, unanswered, "error" if none_left else "warning", "unanswered", message)
+    return _found(samples, unanswered, severity, "unanswered", message, thing=("query", "queries"))
 
 
-def _found(samples: Samples, rows: NDArray[np.bool_], severity: Severity, what: str, message: str) -> list[Finding]:
+def _found(
+    samples: Samples,
+    rows: NDArray[np.bool_],
+    severity: Severity,
+    what: str,
+    message: str,
+    *,
+    thing: tuple[str, str],
+) -> list[Finding]:
     count = int(rows.sum())
     if count == 0:
         return []
     examples = [samples.name[row] for row in np.flatnonzero(rows)[:NUM_EXAMPLES].tolist()]
-    return [Finding(severity, what, f"{count:,} {message}", count, examples)]
+    return [Finding(severity, what, f"{count_things(count, *thing)} {message}", count, examples)]
 
 
 def _num_from(numbers: NDArray[np.int64] | NDArray[np.int16], least: int) -> int:

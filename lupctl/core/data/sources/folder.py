@@ -43,7 +43,7 @@ def scan_images(root: Path, *, folders: Sequence[str] = ("",)) -> Scan:
         scan = _walk(root, folders)
     except OSError as error:
         raise DataError(
-            f"{error.filename or root}: cannot be listed ({error.strerror})", hint="check it with ls -l"
+            f"{error.filename or root}: cannot be listed ({error.strerror})", hint=f"ls -l {error.filename or root}"
         ) from error
     if not scan.names:
         raise DataError(

@@ -120,7 +120,9 @@ class SyntheticSource:
         """
         entry = self._entries.get(name)
         if entry is None:
-            raise DataError(f"{self.dataset}: the plan contains no image {name!r}", hint="list_images() lists them all")
+            raise DataError(
+                f"{self.dataset}: the plan contains no image {name!r}", hint="use a name that list_images() gives"
+            )
         plan = self.plan
         pixels = draw_shot(entry.shot, height=plan.height, width=plan.width, effects=plan.effects)
         return cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1].tobytes()

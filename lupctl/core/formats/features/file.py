@@ -147,6 +147,16 @@ def read_features_head(path: Path) -> FeaturesHead:
         return _read_head(file, path, record)
 
 
+def read_features_record(path: Path) -> dict[str, Any]:
+    """Read the record of a features file alone.
+
+    Raises:
+        DataError, FormatError: as `read_features`.
+    """
+    with open_recorded(path, "features", FEATURES_FORMAT, hint=HINT) as (_, record):
+        return record
+
+
 def _read_head(file: h5py.File, path: Path, record: Mapping[str, Any]) -> FeaturesHead:
     if not isinstance(file.get("features"), h5py.Dataset):
         raise FormatError(f"{path}: has no features, which every file of this kind has", hint=HINT)

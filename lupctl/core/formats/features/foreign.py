@@ -19,6 +19,7 @@ from lupctl.core.formats.features.file import (
     map_matrix,
     read_features,
     read_features_head,
+    read_features_record,
 )
 from lupctl.core.formats.pack.samples import COLUMN_TYPES, GROUP, Samples
 from lupctl.core.formats.record import RECORD_ATTRIBUTE
@@ -65,6 +66,15 @@ def read_any_head(path: Path) -> FeaturesHead:
         samples=features.samples,
         record=features.record,
     )
+
+
+def read_any_record(path: Path) -> Mapping[str, Any]:
+    """The record of such a file; neither its samples nor its vectors are read.
+
+    Raises:
+        DataError, FormatError: as `read_any_features`.
+    """
+    return _record_of(path) if is_archive(path) or is_bare(path) else read_features_record(path)
 
 
 def is_made_elsewhere(record: Mapping[str, Any]) -> bool:

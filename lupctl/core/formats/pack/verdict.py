@@ -1,8 +1,9 @@
 """The result of `data verify`, kept next to the pack, so that a listing can show it without reading the pack again."""
 
 import json
+from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from lupctl.core.errors import DataError
@@ -20,12 +21,14 @@ class KnownVerdict:
         sound: whether no error was found.
         deep: whether every image was decoded.
         files: name, size and modification time of each file of the pack when the check began.
+        errors: the message of each error, by its fixed name.
     """
 
     fingerprint: str
     sound: bool
     deep: bool
     files: list[list[str | int]]
+    errors: dict[str, str] = field(default_factory=dict)
 
 
 def pack_files(pack: Path) -> list[list[str | int]]:
@@ -35,7 +38,13 @@ def pack_files(pack: Path) -> list[list[str | int]]:
 
 
 def note_verdict(
-    pack: Path, *, files: list[list[str | int]], sound: bool, deep: bool = False, fingerprint: str = ""
+    pack: Path,
+    *,
+    files: list[list[str | int]],
+    sound: bool,
+    deep: bool = False,
+    fingerprint: str = "",
+    errors: Mapping[str, str] | None = None,
 ) -> None:
     """Record the outcome of a check in `.verified/<name>.json` next to the pack.
 
@@ -49,20 +58,21 @@ def note_verdict(
         sound: whether no error was found.
         deep: whether every image was decoded.
         fingerprint: of the pack, if the caller has it.
+        errors: what was wrong: messages by their fixed names.
     """
-    verdict = KnownVerdict(fingerprint, sound, deep, files)
+    verdict = KnownVerdict(fingerprint, sound, deep, files, dict(errors or {}))
     with suppress(OSError, DataError):
-        write_text(_note_path(pack), json.dumps(asdict(verdict), sort_keys=True, indent=1) + "\n")
+        write_text(note_path(pack), json.dumps(asdict(verdict), sort_keys=True, indent=1) + "\n")
 
 
 def read_verdict(pack: Path) -> KnownVerdict | None:
     """The outcome of the last check of a pack; None when there was none, or the pack has changed since."""
     try:
-        verdict = KnownVerdict(**json.loads(_note_path(pack).read_text(encoding="utf-8")))
+        verdict = KnownVerdict(**json.loads(note_path(pack).read_text(encoding="utf-8")))
         return verdict if verdict.files == pack_files(pack) else None
     except (OSError, ValueError, TypeError):
         return None
 
 
-def _note_path(pack: Path) -> Path:
+def note_path(pack: Path) -> Path:
     return pack.parent / FOLDER / f"{pack.name}.json"

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from lupctl.core.choices import DISTRACTOR, JUNK, ROLE_CODES, ROLE_NAMES, SameCamera
 from lupctl.core.errors import DataError
 from lupctl.core.formats.pack.samples import Samples
-from lupctl.core.system.examples import name_some
+from lupctl.core.system.examples import count_things, name_some
 
 
 @dataclass(frozen=True)
@@ -102,14 +102,15 @@ def _check_roles(samples: Samples, queries: Samples, gallery: Samples, num_junk:
     junk = [queries.name[row] for row in np.flatnonzero(queries.person == JUNK).tolist()]
     if junk:
         raise DataError(
-            f"{len(junk)} of {len(queries)} queries are junk (person {JUNK}); a query must show a known person: "
+            f"{len(junk)} of {count_things(len(queries), 'query', 'queries')} {'is' if len(junk) == 1 else 'are'} junk "
+            f"(person {JUNK}); a query must show a known person: "
             f"{name_some(junk)}",
             hint="remove them from the query folder, then: lupctl data pack --force",
         )
     if not len(gallery):
         what = f"all its {num_junk} images are junk (person {JUNK})" if num_junk else "no image has the role gallery"
         raise DataError(
-            f"the gallery of {len(queries)} queries is empty: {what}",
+            f"the gallery of {count_things(len(queries), 'query', 'queries')} is empty: {what}",
             hint="add gallery images to the dataset, then: lupctl data pack --force",
         )
 
@@ -133,5 +134,5 @@ def _unanswerable(queries: Samples, gallery: Samples, counts: Counts) -> DataErr
         cause = "the gallery shows each query's person only from the query's own camera"
     return DataError(
         f"{none}{cause}, and matches from the query's camera count neither way",
-        hint="count them as right answers: lupctl eval --same-camera keep",
+        hint="add --same-camera keep, which counts them as right answers",
     )

@@ -1,6 +1,6 @@
 """Scores from features and the labels of their images."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,6 +37,7 @@ from lupctl.core.ranking.reranking.rerank import (
     reranked_distances,
 )
 from lupctl.core.ranking.retrieval.answerable import Counts, check_answerable, gallery_rows, query_rows
+from lupctl.core.ranking.retrieval.picking import RowKeeper, pick_queries
 from lupctl.core.system.examples import name_some
 from lupctl.core.system.progress.lines import Progress
 
@@ -93,6 +94,8 @@ class Scored:
         ranking: each query, in the order of the samples.
         rerank_scores: after re-ranking, if requested.
         reranking: each query after re-ranking.
+        reranked_rows: with details, the re-ranked distances (G) of the queries that `pick_queries` picks, by number;
+            infinite where a pair counts neither way.
         neighbours: how re-ranking found its neighbours.
         details: counted during the ranking, if requested; without re-ranking.
     """
@@ -104,6 +107,7 @@ class Scored:
     ranking: Ranking
     rerank_scores: Scores | None
     reranking: Ranking | None
+    reranked_rows: Mapping[int, NDArray[Any]]
     neighbours: NeighbourSearch | None
     details: Details | None
 
@@ -163,11 +167,11 @@ def score(
     watchers: list[Watcher] = [pairs, cameras, *([] if shots is None else [shots])]
     cosines = [cosine_distances(one.queries, one.gallery) for one in sides]
     ranking = rank("ranking", cosines, watchers if details else ())
-    reranking = None
+    reranking, kept = None, RowKeeper([query for _, query in pick_queries(ranking)] if details else [])
     if rerank is not None:
         with progress.task("neighbours", total=len(sides[0].pool), unit="images") as task:
             distances = reranked_distances(sides[0], rerank, others=sides[1:], chunk=chunk, advance=task.advance)
-        reranking = rank("re-ranking", distances)
+        reranking = rank("re-ranking", distances, [kept])
     intervals = score_intervals(ranking)
     return Scored(
         counts=counts,
@@ -177,6 +181,7 @@ def score(
         ranking=ranking,
         rerank_scores=None if reranking is None else compute_scores(reranking, num_gallery=counts.gallery),
         reranking=reranking,
+        reranked_rows=kept.rows,
         neighbours=None if rerank is None else neighbour_search(rerank, devices),
         details=None
         if details is None

@@ -7,22 +7,39 @@ import torch
 from lupctl.core.ranking.reranking.faiss_gpu import gpu_of
 from lupctl.core.ranking.reranking.rerank import RerankSettings
 from lupctl.core.ranking.retrieval.answerable import Counts
+from lupctl.core.system.examples import count_things
 from lupctl.core.system.progress.lines import Progress
+
+
+def describe_unanswered(counts: Counts) -> str:
+    """How many queries have no right answer, and what that means for the scores; empty if all have one."""
+    invalid = counts.queries - counts.valid
+    if not invalid:
+        return ""
+    has, show = ("has" if invalid == 1 else "have"), ("shows" if counts.absent == 1 else "show")
+    return (
+        f"{invalid} of {counts.queries} queries {has} no right answer ({counts.absent} {show} a person absent from "
+        f"the gallery): mAP, mINP and CMC are over the other {counts.valid}, mAP official counts them as 0"
+    )
+
+
+def describe_small_gallery(counts: Counts, k1: int | None) -> str:
+    """Why re-ranked scores say little; empty if they were not asked for, or if the gallery is large enough."""
+    if k1 is None or counts.gallery >= k1:
+        return ""
+    return (
+        f"the gallery has {count_things(counts.gallery, 'image')}, fewer than k1 = {k1}: nearly all are each "
+        "other's neighbours, so re-ranked scores say little; choose a smaller --k1"
+    )
 
 
 def say_warnings(counts: Counts, rerank: RerankSettings | None, progress: Progress) -> None:
     """Reports queries without a right answer, and warns of a gallery too small for re-ranking."""
-    invalid = counts.queries - counts.valid
-    if invalid:
-        progress.say(
-            f"{invalid} of {counts.queries} queries have no right answer ({counts.absent} show a person absent from "
-            f"the gallery): mAP, mINP and CMC are over the other {counts.valid}, mAP official counts them as 0"
-        )
-    if rerank is not None and counts.gallery < rerank.k1:
-        progress.warn(
-            f"the gallery has {counts.gallery} images, fewer than k1 = {rerank.k1}: nearly all are each other's "
-            "neighbours, so re-ranked scores say little; choose a smaller --k1"
-        )
+    unanswered, small = describe_unanswered(counts), describe_small_gallery(counts, rerank.k1 if rerank else None)
+    if unanswered:
+        progress.say(unanswered)
+    if small:
+        progress.warn(small)
 
 
 def say_where_faiss_runs(rerank: RerankSettings | None, devices: Sequence[torch.device], progress: Progress) -> None:

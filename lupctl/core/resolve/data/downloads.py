@@ -4,7 +4,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lupctl.core.errors import UsageError
+from lupctl.core.errors import DataError, LupError, UsageError
+from lupctl.core.resolve.data.datasets import Target
+from lupctl.core.resolve.data.layouts import Reading
+from lupctl.core.resolve.data.sources import build_target_source
+from lupctl.core.system.progress.lines import Progress
 from lupctl.core.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -13,6 +17,8 @@ if TYPE_CHECKING:
 
 # Datasets whose images are cut from the videos that `--list` names.
 OF_VIDEOS = ("luperson", "luperson-nl")
+# Listing more images than any benchmark has takes too long for a look at what is there.
+MOST_COUNTED = 200_000
 
 
 def find_downloads(
@@ -36,9 +42,9 @@ def find_downloads(
             f"{'--url' if url else '--list'} goes with one dataset, {len(names)} were named", hint="name one dataset"
         )
     if sha256 and not url:
-        raise UsageError("--sha256 goes with --url", hint="add --url, or leave --sha256 out")
+        raise UsageError("--sha256 goes with --url", hint="leave --sha256 out, or add --url")
     if videos and url:
-        raise UsageError("--list and --url are two ways to download", hint="leave one out")
+        raise UsageError("--list and --url are two ways to download", hint="leave --url out")
     from lupctl.core.stages.download.plan import find_wanted
 
     return [find_wanted(space.raw, name, url=url or "", sha256=sha256 or "") for name in names]
@@ -50,6 +56,46 @@ def plan_downloads(wanted: "Sequence[Wanted]", *, force: bool) -> "list[Plan]":
 
     once = list({one.folder: one for one in reversed(wanted)}.values())[::-1]
     return [plan_download(one, force=force) for one in once]
+
+
+def find_cuts(plans: "Sequence[Plan]") -> "list[DataError]":
+    """An error for each dataset that is in the workspace in part only, placed there by hand.
+
+    What lupctl downloaded is complete, since its bytes were checked.
+    """
+    return [
+        DataError(
+            f"{plan.wanted.dataset}: {plan.wanted.folder} is another version or a cut of it: {found}; nothing was "
+            "downloaded",
+            hint=f"mv {plan.wanted.folder} {plan.wanted.folder}-cut, then type the same command again",
+        )
+        for plan in plans
+        if plan.is_complete and (found := _different_counts(plan.wanted))
+    ]
+
+
+def _different_counts(wanted: "Wanted") -> str:
+    """The counts of images that differ from the published ones; empty if none does, or if that is unknown."""
+    from lupctl.core.data.catalog.datasets import find_entry
+    from lupctl.core.data.checking.labels import count_images
+    from lupctl.core.stages.download.plan import has_images, read_own_origin
+
+    entry = find_entry(wanted.dataset)
+    if entry is None or sum(entry.images.values()) > MOST_COUNTED or not has_images(wanted):
+        return ""
+    if read_own_origin(wanted.folder).get("files"):
+        return ""
+    try:
+        target = Target(wanted.dataset, wanted.folder, wanted.folder)
+        samples = build_target_source(target, Reading(), progress=Progress(quiet=True)).list_images()
+    except LupError:
+        return ""  # packing it will say what is wrong with its names
+    counts = {role: count["images"] for role, count in count_images(samples, entry).items() if role != "all"}
+    return ", ".join(
+        f"{role} {count.found:,} of {count.expected:,} images"
+        for role, count in counts.items()
+        if count.expected is not None and count.found != count.expected
+    )
 
 
 def plan_listed_videos(wanted: "Wanted", video_list: Path, *, retry_gone: bool, force: bool) -> "VideosPlan":

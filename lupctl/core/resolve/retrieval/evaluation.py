@@ -99,5 +99,7 @@ def pick_protocol(
     if protocol in (None, "market1501"):
         return "same-camera-allowed" if same_camera == "keep" else "market1501"
     if (same_camera == "keep") != (protocol == "same-camera-allowed"):
-        raise UsageError(f"--same-camera {same_camera} contradicts --protocol {protocol}", hint="use one of the two")
+        raise UsageError(
+            f"--same-camera {same_camera} contradicts --protocol {protocol}", hint="leave --same-camera out"
+        )
     return protocol

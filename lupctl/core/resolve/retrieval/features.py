@@ -1,18 +1,21 @@
-"""The runs and features files that the arguments of `eval` stand for."""
+"""The runs and features files that the arguments of `eval` and `search` stand for."""
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import get_args
+from typing import Literal, get_args
 
 from lupctl.core.choices import Dataset, nearest_name
 from lupctl.core.errors import DataError, UsageError
 from lupctl.core.resolve.checkpoints import newest_finetuning
 from lupctl.core.resolve.data.packs import pick_images
-from lupctl.core.system.examples import name_some
+from lupctl.core.resolve.hints import hint_for_data, hint_for_run, list_runs, same_path
 from lupctl.core.system.progress.lines import Progress
-from lupctl.core.workspace import RUN_NAME, Workspace, read_run
+from lupctl.core.workspace import CHECKPOINT_NAME, RECIPE_NAME, RUN_NAME, Workspace, read_run
 
 FEATURES_PATTERN = "*.features.h5"
+CHECKPOINT_SUFFIX = ".safetensors"
+# The commands that read features.
+Reader = Literal["eval", "search"]
 
 
 @dataclass(frozen=True)
@@ -28,41 +31,84 @@ class Target:
     features: Path | None
 
 
-def resolve_features(workspace: Workspace, target: str | None, *, progress: Progress) -> Target:
+def resolve_features(
+    workspace: Workspace, target: str | None, *, progress: Progress, command: Reader = "eval"
+) -> Target:
     """The features file that a command means; reports the run when none was named.
 
     Args:
         workspace: where runs are.
         target: a features file, a run's folder, a run's name, or None for the newest fine-tuning run.
         progress: reports the choice.
+        command: the one that was typed, for the hints.
 
     Raises:
-        DataError: nothing of that name, or no finished fine-tuning run.
+        DataError: nothing of that name, something else of that name, or no finished fine-tuning run.
         UsageError: the run holds features of several datasets.
     """
     if target is None:
-        return _target_of_run(newest_finetuning(workspace, progress))
+        return _target_of_run(newest_finetuning(workspace, progress), command)
     for path in (Path(target), workspace.runs / target):
         if path.is_file():
+            _refuse_other_files(workspace, path, command)
             return Target(run=None, features=path)
-        if path.is_dir():
-            return _target_of_run(path)
+        if _is_run(path):
+            return _target_of_run(path, command)
+    runs = list_runs(workspace)
+    if runs and any(same_path(Path(target), folder) for folder in (workspace.home, workspace.runs)):
+        raise DataError(f"{target}: holds {len(runs):,} runs; one was expected", hint=f"did you mean {runs[0].name}?")
+    if Path(target).is_dir():
+        what = "a pack" if any(Path(target).glob("*.h5")) else "a folder"
+        name = Path(target).name
+        data = name if same_path(Path(target), workspace.raw / name) else target
+        raise DataError(
+            f"{target}: {what}; a run or a features file was expected", hint=hint_for_data(workspace, data, command)
+        )
+    if target in get_args(Dataset) or workspace.pack_path(target).exists():
+        raise DataError(
+            f"{target}: a dataset; a run or a features file was expected",
+            hint=hint_for_data(workspace, target, command),
+        )
     raise DataError(
         f"{target}: neither a file, nor a folder, nor a run in {workspace.runs}",
-        hint=_hint_for_missing(workspace, target),
+        hint=_hint_for_missing(workspace, target, command),
     )
 
 
-def _hint_for_missing(workspace: Workspace, target: str) -> str:
-    if target in get_args(Dataset) or (workspace.packs / f"{target}.h5").exists():
-        return f"{target} is a dataset; eval scores the features of a run: lupctl eval RUN"
+def _is_run(path: Path) -> bool:
+    """Whether a folder is a run, finished or not, or has features."""
+    return path.is_dir() and (
+        any((path / name).is_file() for name in (CHECKPOINT_NAME, RUN_NAME, RECIPE_NAME))
+        or any(path.glob(FEATURES_PATTERN))
+    )
+
+
+def _refuse_other_files(workspace: Workspace, path: Path, command: Reader) -> None:
+    """Refuses packs and the other files of a run, which people name where features are expected."""
+    from lupctl.core.formats.record import read_kind
+
+    run = path.parent
+    if (run / RUN_NAME).is_file() and not path.match(FEATURES_PATTERN) and read_kind(path) is None:
+        raise DataError(f"{path}: a file of a run, but not its features", hint=f"did you mean {run}?")
+    if path.suffix == CHECKPOINT_SUFFIX:
+        packs = workspace.pack_paths()
+        raise DataError(
+            f"{path}: a checkpoint; a run or a features file was expected",
+            hint=f"lupctl dump {path} {packs[0].stem if packs else 'FOLDER'}",
+        )
+    if read_kind(path) == "pack":
+        raise DataError(
+            f"{path}: a pack; a run or a features file was expected",
+            hint=hint_for_data(workspace, str(path), command),
+        )
+
+
+def _hint_for_missing(workspace: Workspace, target: str, command: Reader) -> str:
     runs = [path.name for path in workspace.finished_runs("finetune")]
     guess = nearest_name(target, runs)
-    if guess is not None:
-        return f"did you mean {guess}?"
-    return "lupctl eval without a name takes the newest fine-tuning run" + (
-        f"; runs here: {name_some(runs)}" if runs else ""
-    )
+    if guess is None and runs and command == "eval":
+        return f"lupctl eval {runs[0]}, the newest run here"
+    return f"did you mean {guess or runs[0]}?" if runs else hint_for_run(workspace)
 
 
 def find_pictures(space: Workspace, named: str | None, features: Path, progress: Progress) -> Path | None:
@@ -72,7 +118,10 @@ def find_pictures(space: Workspace, named: str | None, features: Path, progress:
         DataError: the named one does not exist.
     """
     if named is not None:
-        return pick_images(space, named, progress)
+        try:
+            return pick_images(space, named, progress)
+        except DataError as error:
+            raise DataError(error.message, hint="leave --images out") from error
     from lupctl.core.formats.features.foreign import read_any_head
 
     dataset = str(read_any_head(features).record.get("dataset", ""))
@@ -83,7 +132,7 @@ def find_pictures(space: Workspace, named: str | None, features: Path, progress:
     return None
 
 
-def _target_of_run(run: Path) -> Target:
+def _target_of_run(run: Path, command: Reader) -> Target:
     found = sorted(run.glob(FEATURES_PATTERN))
     if len(found) > 1 and (run / RUN_NAME).is_file():
         # Features of the run's own dataset are meant, even if `eval --all` has written others next to them.
@@ -92,6 +141,6 @@ def _target_of_run(run: Path) -> Target:
     if len(found) > 1:
         raise UsageError(
             f"{run}: holds features of {len(found)} datasets ({', '.join(path.name for path in found)})",
-            hint=f"name one: lupctl eval {found[0]}",
+            hint=f"name one: lupctl eval {found[0]}" if command == "eval" else f"did you mean {found[0]}?",
         )
     return Target(run=run, features=found[0] if found else None)

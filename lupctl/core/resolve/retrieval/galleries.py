@@ -1,26 +1,66 @@
-"""The gallery of `lupctl search`, and the checkpoint that made it."""
+"""What `lupctl search` searches for, and the checkpoint that made its gallery."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
-from lupctl.core.errors import DataError
+from lupctl.core.choices import nearest_name
+from lupctl.core.errors import DataError, UsageError
 from lupctl.core.resolve.checkpoints import find_checkpoint
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.workspace import CHECKPOINT_NAME, Workspace
 
 
-def check_gallery(space: Workspace, gallery: Path) -> None:
-    """Refuses a gallery that is not a file; for a run, the hint names its features.
+def refuse_swapped(target: str, queries: Sequence[Path]) -> None:
+    """Refuses a picture in place of the gallery.
 
     Raises:
-        DataError: there is no such file.
+        UsageError: the first argument is an image.
     """
-    if gallery.is_file():
-        return
-    for folder in (gallery, space.runs / gallery):
-        features = sorted(folder.glob("*.features.h5"))
-        if features:
-            raise DataError(f"{gallery}: a run; a features file was expected", hint=f"name {features[0]}")
-    raise DataError(f"{gallery}: there is no such file", hint="lupctl dump RUN DATASET writes a gallery's features")
+    from lupctl.core.data.sources.folder import IMAGE_SUFFIXES
+
+    if Path(target).is_file() and Path(target).suffix.lower() in IMAGE_SUFFIXES:
+        raise UsageError(
+            f"{target}: an image; the run or features file comes first", hint=f"lupctl search {queries[-1]} {target}"
+        )
+
+
+def find_queries(named: Sequence[Path]) -> tuple[Path, ...]:
+    """The pictures to search for: files as named, and of a folder every image directly in it.
+
+    Raises:
+        DataError: there is no such file, or a folder has no images directly in it.
+    """
+    return tuple(query for path in named for query in (_list_images(path) if path.is_dir() else [_check_query(path)]))
+
+
+def _list_images(folder: Path) -> list[Path]:
+    from lupctl.core.data.sources.folder import IMAGE_SUFFIXES
+
+    def images(inside: Path) -> list[Path]:
+        found = (path for path in inside.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
+        return sorted(path for path in found if not path.name.startswith(".") and path.is_file())
+
+    found = images(folder)
+    if found:
+        return found
+    below = next((path for path in sorted(folder.iterdir(), reverse=True) if path.is_dir() and images(path)), None)
+    raise DataError(
+        f"{folder}: a folder without images directly in it; pictures of persons were expected",
+        hint=f"ls {folder}" if below is None else f"did you mean {below}?",
+    )
+
+
+def _check_query(path: Path) -> Path:
+    if path.is_file() and path.suffix == ".h5":
+        raise DataError(f"{path}: a pack or features; an image was expected", hint=f"ls {path.parent}")
+    if path.is_file():
+        return path
+    around = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
+    meant = nearest_name(path.name, around)
+    raise DataError(
+        f"{path}: there is no such file; an image was expected",
+        hint=f"did you mean {path.parent / meant}?" if meant else f"ls {path.parent}",
+    )
 
 
 def gallery_checkpoint(space: Workspace, gallery: Path, named: str | None, progress: Progress) -> Path:

@@ -1,16 +1,23 @@
 """The recipe, the start and the folder that a short fine-tuning command means."""
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lupctl.core.choices import TRAINING_SEED, Arch, ReidHead
-from lupctl.core.errors import UsageError
+from lupctl.core.errors import DataError, UsageError
 from lupctl.core.resolve.checkpoints import Start, find_start
+from lupctl.core.resolve.data.packs import pick_pack
+from lupctl.core.resolve.training.batch import take_batch
+from lupctl.core.resolve.training.folders import choose_run
+from lupctl.core.resolve.training.schedule import say_lengths
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.workspace import Workspace
 
 if TYPE_CHECKING:
     from lupctl.core.recipes.models import FinetuneRecipe
+    from lupctl.core.stages.finetune.job import FinetuneJob
 
 
 DEFAULT_RECIPE = "mgn-luperson"
@@ -34,13 +41,18 @@ def resolve(
     from lupctl.core.recipes.models import FinetuneRecipe
     from lupctl.core.recipes.shipped import resolve_recipe
 
-    if any(entry.partition("=")[0].strip() == "data.batch" for entry in overrides):
-        raise UsageError(
-            "data.batch: a batch of fine-tuning is data.persons persons with data.images images each",
-            hint="--set data.persons=16 --set data.images=4",
-        )
+    for entry in overrides:
+        key, _, value = entry.partition("=")
+        if key.strip() == "data.batch":
+            raise UsageError(
+                "data.batch: a batch of fine-tuning is data.persons persons with data.images images each",
+                hint=f"--batch {value.strip() if value.strip().isdigit() else 64}",
+            )
     # The recipe says which start is wanted, and the start then decides the rest of the recipe.
-    asked = resolve_recipe("finetune", recipe or DEFAULT_RECIPE, overrides=overrides, flags=flags)
+    first = recipe or DEFAULT_RECIPE
+    asked = resolve_recipe(
+        "finetune", first, overrides=overrides, flags=take_batch("finetune", first, overrides, flags)
+    )
     assert isinstance(asked, FinetuneRecipe)
     named = asked.start or None
     origin = find_start(space, named, None if named else asked.net.arch, progress)
@@ -52,12 +64,22 @@ def resolve(
         "finetune",
         recipe,
         overrides=overrides,
-        flags={**flags, "start": origin.name},
+        flags={**take_batch("finetune", recipe, overrides, flags), "start": origin.name},
         facts=facts,
         adopted=pixel_constants(origin),
     )
     assert isinstance(final, FinetuneRecipe)
+    say_lengths(final, resolve_recipe("finetune", recipe), progress)
     return origin, final
+
+
+def settle(job: "FinetuneJob", *, is_named: bool, progress: Progress) -> "FinetuneJob":
+    """The job in the folder that it continues or begins, unless its folder was named."""
+    from lupctl.core.stages.finetune.job import describe_setup
+
+    if is_named:
+        return job
+    return replace(job, run=choose_run(job.run, lambda: describe_setup(job), force=job.force, progress=progress))
 
 
 def network_facts(origin: Start, head: ReidHead) -> dict[str, Any]:
@@ -99,6 +121,49 @@ def default_recipe(origin: Start, arch: Arch, progress: Progress) -> tuple[str, 
         constants, why = pixel_constants(origin), ", with the start's pixel constants"
     progress.say(f"recipe: {recipe} (the default for this start{why}; --recipe bot is lighter)")
     return recipe, constants
+
+
+def find_finetuning_packs(
+    space: Workspace, names: Sequence[str], recipe: str | None, overrides: list[str], progress: Progress
+) -> tuple[Path, ...]:
+    """The packs named on the command line or in the recipe, else the workspace's one labelled pack.
+
+    Args:
+        space: the workspace.
+        names: from the command line.
+        recipe: shipped name or TOML file; None where none was named.
+        overrides: `--set` entries.
+        progress: takes the line that names the choice.
+
+    Raises:
+        DataError: a named pack is missing, or there is not exactly one candidate.
+    """
+    from lupctl.core.choices import ROLE_CODES
+    from lupctl.core.formats.pack.read import open_pack
+    from lupctl.core.recipes.shipped import join_tables
+
+    if not names:
+        tables, _ = join_tables("finetune", recipe or DEFAULT_RECIPE, overrides=overrides)
+        data = tables.get("data")
+        written = data.get("packs") if isinstance(data, dict) else None
+        names = [str(name) for name in written] if isinstance(written, list) else []
+    if names:
+        return tuple(pick_pack(space, name, progress) for name in names)
+    paths = space.pack_paths()
+    found = [path for path in paths if bool((open_pack(path).samples.role == ROLE_CODES["train"]).any())]
+    if len(found) == 1:
+        progress.say(f"data: {found[0]} (the only labelled pack here)")
+        return (found[0],)
+    if found:
+        raise DataError(
+            f"{space.packs}: {len(found)} labelled packs ({', '.join(path.stem for path in found)})",
+            hint=f"choose one: lupctl finetune {found[0].stem}",
+        )
+    others = ", ".join(path.stem for path in paths)
+    raise DataError(
+        f"{space.packs}: no labelled pack to fine-tune on" + (f" (without labels: {others})" if others else ""),
+        hint=f"put images under {space.raw / 'NAME'}, then: lupctl data pack",
+    )
 
 
 def default_run(space: Workspace, packs: tuple[Path, ...], recipe: "FinetuneRecipe", origin: Start) -> Path:

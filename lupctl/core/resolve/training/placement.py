@@ -104,7 +104,7 @@ def place_dump(
     if device is not None:
         for name, given in (("--gpus", gpus), ("--processes", processes)):
             if given is not None:
-                raise UsageError(f"--device {device} and {name} {given} both name devices", hint="name one of the two")
+                raise UsageError(f"--device {device} and {name} {given} both name devices", hint=f"leave {name} out")
         if machines.outer is not None and device != "cpu":
             raise UsageError(
                 f"--device {device}: {machines.outer.launcher} started {machines.outer.processes} processes, "

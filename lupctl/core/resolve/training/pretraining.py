@@ -1,17 +1,21 @@
 """What a short pre-training command means: recipe, devices, data and folder, and what a person should know of them."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from lupctl.core.choices import Method
 from lupctl.core.errors import DataError
 from lupctl.core.resolve.data.packs import pick_pack
+from lupctl.core.resolve.training.batch import take_batch
+from lupctl.core.resolve.training.folders import choose_run
+from lupctl.core.resolve.training.schedule import say_lengths
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.workspace import Workspace
 
 if TYPE_CHECKING:
-    from lupctl.core.recipes.models import PretrainRecipe, Recipe
+    from lupctl.core.recipes.models import PretrainRecipe
     from lupctl.core.stages.pretrain.job import PretrainJob
 
 
@@ -37,6 +41,21 @@ def default_recipe(arch: str | None, method: Method | None, progress: Progress) 
     return recipe
 
 
+def resolve(recipe: str, flags: dict[str, Any], overrides: list[str]) -> "PretrainRecipe":
+    """The recipe of a command with everything filled in.
+
+    Raises:
+        UsageError: an unknown name or key, or a value that is not allowed.
+    """
+    from lupctl.core.recipes.models import PretrainRecipe
+    from lupctl.core.recipes.shipped import resolve_recipe
+
+    flags = take_batch("pretrain", recipe, overrides, flags)
+    resolved = resolve_recipe("pretrain", recipe, overrides=overrides, flags=flags)
+    assert isinstance(resolved, PretrainRecipe)
+    return resolved
+
+
 def say_threads(job: "PretrainJob", progress: Progress) -> None:
     """A line on how many threads a process takes where that is not simply all there are."""
     from lupctl.core.stages.pretrain.job import threads_of
@@ -49,17 +68,38 @@ def say_threads(job: "PretrainJob", progress: Progress) -> None:
     progress.say(f"{line}; without --processes one process takes every core")
 
 
-def say_what_follows(recipe: "PretrainRecipe", shipped: "Recipe", progress: Progress) -> None:
-    """Lines on what a change of the recipe leaves undone, where a person would want to know."""
-    from lupctl.core.recipes.models import PretrainRecipe
+def settle(job: "PretrainJob", *, is_named: bool, progress: Progress) -> "PretrainJob":
+    """The job in the folder that it continues or begins, unless its folder was named."""
+    from lupctl.core.stages.pretrain.job import describe_setup
 
+    if is_named:
+        return job
+    return replace(job, run=choose_run(job.run, lambda: describe_setup(job), force=job.force, progress=progress))
+
+
+def say_what_follows(job: "PretrainJob", name: str, progress: Progress, *, planned: bool = False) -> None:
+    """Lines on threads and labels, and on what a change of the recipe leaves undone, where a person would want to know.
+
+    Args:
+        job: to be run.
+        name: of its recipe, before `--set` and named options.
+        progress: takes the lines.
+        planned: for a plan, which may have no data yet.
+    """
+    from lupctl.core.recipes.models import PretrainRecipe
+    from lupctl.core.recipes.shipped import resolve_recipe
+
+    recipe, shipped = job.recipe, resolve_recipe("pretrain", name)
     assert isinstance(shipped, PretrainRecipe)
+    say_threads(job, progress)
+    say_labels(job, progress, planned=planned)
     if recipe.data.batch != shipped.data.batch and recipe.optim.lr == shipped.optim.lr:
         rate = shipped.optim.lr * recipe.data.batch / shipped.data.batch
         progress.say(
             f"rate: {recipe.optim.lr:g}, made for a batch of {shipped.data.batch}; in proportion to "
-            f"{recipe.data.batch} it would be {rate:.3g}: --set optim.lr={rate:.3g}"
+            f"{recipe.data.batch} it would be {rate:.3g}: --lr {rate:.3g}"
         )
+    say_lengths(recipe, shipped, progress)
     if recipe.bn_groups == 1:
         progress.say("batch norm: one group; the shuffle of keys then hides nothing of the shared statistics")
 
@@ -73,12 +113,18 @@ def say_labels(job: "PretrainJob", progress: Progress, *, planned: bool = False)
         planned: for a plan, which may have no data yet.
     """
     from lupctl.core.formats.pack.read import open_pack
-    from lupctl.core.recipes.pretrain_sections import uses_labels
+    from lupctl.core.recipes.pretrain_sections import PnlSettings, uses_labels
     from lupctl.core.stages.pretrain.job import pick_rows
     from lupctl.core.stages.pretrain.labels import LUPERSON_NL_LABELS, read_labels, trainable_rows
 
-    if not uses_labels(job.recipe.settings):
+    settings, epochs = job.recipe.settings, job.recipe.schedule.epochs
+    if not uses_labels(settings):
         return
+    if isinstance(settings, PnlSettings) and settings.has_prototypes and settings.correction_epoch >= epochs:
+        progress.say(
+            f"labels: none will be corrected, which begins after {settings.correction_epoch} epochs of {epochs}: "
+            f"--set pnl.correction_epoch={max(epochs // 8, settings.prototype_epoch)}"
+        )
     if not job.packs:
         if planned:
             progress.say(f"labels: {LUPERSON_NL_LABELS:,}, those of LUPerson-NL")

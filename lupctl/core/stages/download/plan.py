@@ -103,8 +103,8 @@ def find_wanted(raw: Path, name: str, *, url: str = "", sha256: str = "") -> Wan
     if links is None:
         near = nearest_name(name, known_datasets())
         raise UsageError(
-            f"{name!r} is not a dataset that lupctl knows{f'; did you mean {near}?' if near else ''}",
-            hint="lupctl data list, or give an address with --url",
+            f"{name!r} is not a dataset that lupctl knows",
+            hint=f"did you mean {near}?" if near else "lupctl data list, or give an address with --url",
         )
     return Wanted(
         dataset=name,

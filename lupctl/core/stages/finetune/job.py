@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import assert_never
+from typing import Any, assert_never
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,7 @@ from lupctl.core.system.disk.atomic import file_fingerprint
 from lupctl.core.system.jobs.device import Placement
 from lupctl.core.system.jobs.outer import Rendezvous
 from lupctl.core.system.jobs.split import check_split
+from lupctl.core.training.engine.board import check_tensorboard
 from lupctl.core.training.loading.samplers import PersonsImagesOrder, StepOrder
 from lupctl.core.training.loading.streams import CameraStream, PersonStream
 from lupctl.core.training.nets.memory import activation_bytes, parameter_bytes
@@ -39,6 +40,7 @@ class FinetuneJob:
         workers: decoding processes per device; None picks.
         command: the command line, for the record.
         rendezvous: of several machines; None on one machine, and inside a job that torchrun or srun started.
+        tensorboard: whether the metrics are also written as curves.
         force: start over if there is already a run.
         quiet: no lines, no bars.
     """
@@ -51,6 +53,7 @@ class FinetuneJob:
     workers: int | None
     command: tuple[str, ...]
     rendezvous: Rendezvous | None = None
+    tensorboard: bool = False
     force: bool = False
     quiet: bool = False
 
@@ -86,9 +89,11 @@ def plan_finetuning(job: FinetuneJob) -> FinetunePlan:
 
     Raises:
         DataError: the pack is missing, damaged, unlabelled, or its query set cannot be scored.
-        UsageError: batch, groups and devices do not fit together.
+        UsageError: batch, groups and devices do not fit together, or an extra is missing.
     """
     recipe = job.recipe
+    if job.tensorboard:
+        check_tensorboard()
     batch = check_batch(recipe, job.placement.processes)
     check_start(job)
     packs = [open_pack(path) for path in job.packs]
@@ -187,6 +192,11 @@ def check_start(job: FinetuneJob) -> None:
             f"the recipe says {net.arch} of width {net.width}",
             hint=f"--arch {trunk.arch} --set net.width={trunk.width}",
         )
+
+
+def describe_setup(job: FinetuneJob) -> dict[str, Any]:
+    """What may not change while a run is continued: its recipe, and the fingerprints of its inputs."""
+    return {"recipe": job.recipe.model_dump(mode="json"), "inputs": input_fingerprints(job)}
 
 
 def input_fingerprints(job: FinetuneJob) -> dict[str, str]:

@@ -11,6 +11,7 @@ from lupctl.core.stages.finetune.setup import Setup, open_batches, set_up
 from lupctl.core.system.jobs.messages import agree_to_stop, rank
 from lupctl.core.system.jobs.stopping import stop_on_request
 from lupctl.core.system.progress.lines import Progress
+from lupctl.core.training.engine.board import Board
 from lupctl.core.training.engine.clipping import clip_gradients
 from lupctl.core.training.engine.curves import RateCurve
 from lupctl.core.training.engine.freezing import frozen_steps, set_frozen
@@ -111,4 +112,5 @@ def open_log(job: FinetuneJob, setup: Setup, *, start: int, damaged: tuple[str, 
         is_writer=rank() == 0,
         progress=progress,
         damaged=damaged,
+        board=Board(job.run, step=start) if job.tensorboard and rank() == 0 else None,
     )

@@ -23,6 +23,7 @@ from lupctl.core.ranking.retrieval.quick import score_pack
 from lupctl.core.recipes.models import FinetuneRecipe
 from lupctl.core.stages.finetune.job import FinetuneJob, input_fingerprints, network_plan, scored_same_camera
 from lupctl.core.stages.finetune.persons import Person
+from lupctl.core.system.jobs.device import describe_devices
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.training.engine.runs import RunFolder
 from lupctl.core.training.nets.build import build_mgn, build_reid
@@ -44,12 +45,22 @@ def build_started(job: FinetuneJob, num_classes: int, progress: Progress) -> Rei
     if job.start is not None:
         progress.say(f"start: {load_checkpoint(network, job.start)}")
     elif job.recipe.start == "imagenet":
-        trunk = imagenet_trunk(job.recipe.net.arch, progress=not job.quiet and sys.stderr.isatty())
-        count = load_trunk(network, trunk, origin="ImageNet weights")
+        count = load_imagenet(network, job)
         progress.say(f"start: {count} trunk tensors from torchvision's ImageNet weights; new head")
     else:
         progress.say("start: random weights")
     return network
+
+
+def load_imagenet(network: ReidNetwork | MgnNetwork, job: FinetuneJob) -> int:
+    """Load torchvision's ImageNet weights into a network's trunk; returns the number of tensors.
+
+    Raises:
+        DataError: they are not here and cannot be fetched.
+        FormatError: the trunk is not as wide as theirs.
+    """
+    trunk = imagenet_trunk(job.recipe.net.arch, progress=not job.quiet and sys.stderr.isatty())
+    return load_trunk(network, trunk, origin="ImageNet weights")
 
 
 def load_checkpoint(network: ReidNetwork | MgnNetwork, start: Path) -> str:
@@ -152,7 +163,7 @@ def finish_run(
     )
     write_checkpoint(folder.checkpoint, network.state_dict(), header)
     facts: dict[str, Any] = {"command": "finetune", "arch": job.recipe.net.arch, "start": job.recipe.start}
-    facts["dataset"] = packs[0].dataset
+    facts |= {"dataset": packs[0].dataset, "device": describe_devices(job.placement)}
     if len(packs) > 1:
         facts["datasets"] = [pack.dataset for pack in packs]
     if data.subset:

@@ -3,9 +3,10 @@
 from typing import Any
 
 from lupctl.core.recipes.text import dump_recipe
-from lupctl.core.stages.finetune.job import FinetuneJob, input_fingerprints, network_plan, plan_finetuning
+from lupctl.core.stages.finetune.job import FinetuneJob, describe_setup, network_plan, plan_finetuning
 from lupctl.core.stages.finetune.loop import train_job
-from lupctl.core.stages.finetune.network import load_checkpoint
+from lupctl.core.stages.finetune.network import load_checkpoint, load_imagenet
+from lupctl.core.system.command_line import comment_command
 from lupctl.core.system.jobs.device import computing_threads, pick_threads
 from lupctl.core.system.jobs.launch import launch
 from lupctl.core.system.jobs.messages import rank
@@ -53,9 +54,8 @@ def finetune(job: FinetuneJob, progress: Progress) -> dict[str, Any]:
 def _train(given: tuple[FinetuneJob, Progress]) -> bool:
     """One process of the job; says whether it is the one that wrote the results."""
     job, progress = given
-    story = {"recipe": job.recipe.model_dump(mode="json"), "inputs": input_fingerprints(job)}
-    text = dump_recipe(job.recipe)
-    with claimed_run(RunFolder(job.run), story, text, force=job.force, progress=progress) as is_wanted:
+    setup, text = describe_setup(job), comment_command(job.command) + dump_recipe(job.recipe)
+    with claimed_run(RunFolder(job.run), setup, text, force=job.force, progress=progress) as is_wanted:
         if is_wanted:
             with computing_threads(pick_threads(job.placement, shares=job.local_processes)):
                 train_job(job)
@@ -63,12 +63,17 @@ def _train(given: tuple[FinetuneJob, Progress]) -> bool:
 
 
 def check_fit(job: FinetuneJob, num_classes: int) -> None:
-    """Refuses a start that lacks a tensor, or has one too many, before anything is written.
+    """Refuses a start that is not here, lacks a tensor, or has one too many, before anything is written.
 
     Raises:
-        FormatError: names the first of them.
+        DataError: the ImageNet weights cannot be fetched.
+        FormatError: names the first tensor that does not fit.
     """
-    if job.start is not None:
-        network = build_empty(network_plan(job.recipe, num_classes))
-        assert isinstance(network, ReidNetwork | MgnNetwork)
+    if job.start is None and job.recipe.start != "imagenet":
+        return
+    network = build_empty(network_plan(job.recipe, num_classes))
+    assert isinstance(network, ReidNetwork | MgnNetwork)
+    if job.start is None:
+        load_imagenet(network, job)
+    else:
         load_checkpoint(network, job.start)

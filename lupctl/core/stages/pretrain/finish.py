@@ -9,6 +9,7 @@ from lupctl.core.formats.weights.file import write_checkpoint, write_method
 from lupctl.core.formats.weights.header import CheckpointHeader, PackReference, describe_pixels
 from lupctl.core.recipes.text import recipe_tables
 from lupctl.core.stages.pretrain.job import PretrainJob, student_plan
+from lupctl.core.system.jobs.device import describe_devices
 from lupctl.core.training.engine.runs import RunFolder
 from lupctl.core.training.nets.networks import Embedding
 
@@ -52,6 +53,7 @@ def finish_run(
             "packs": [pack.dataset for pack in data],
             "checkpoint": str(folder.checkpoint),
             "parents": parents,
+            "device": describe_devices(job.placement),
             **results,
         }
     )

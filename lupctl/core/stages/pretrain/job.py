@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,7 @@ from lupctl.core.recipes.pretrain_sections import (
     SupconSettings,
     uses_labels,
 )
+from lupctl.core.recipes.text import recipe_tables
 from lupctl.core.stages.pretrain.labels import LUPERSON_NL_LABELS, labelled_rows, number_labels, trainable_rows
 from lupctl.core.stages.pretrain.memory import estimate_memory
 from lupctl.core.system.jobs.device import Placement, pick_threads
@@ -153,6 +155,16 @@ def plan_pretraining(job: PretrainJob) -> PretrainPlan:
         sharded_memory_bytes=kept,
         classes=classes,
     )
+
+
+def describe_setup(job: PretrainJob) -> dict[str, Any]:
+    """What may not change while a run is continued: its recipe, and the fingerprints of its inputs."""
+    packs = [open_pack(path) for path in job.packs]
+    inputs: dict[str, Any] = {}
+    if packs and uses_labels(job.recipe.settings):  # before the packs: their fingerprints say less of what has changed
+        inputs["classes"] = int(number_labels(packs, pick_rows(job.recipe, packs)).max()) + 1
+    inputs |= {f"pack:{pack.dataset}": pack.fingerprint for pack in packs}
+    return {"recipe": recipe_tables(job.recipe), "inputs": inputs}
 
 
 def count_parts(recipe: PretrainRecipe, kind: str, *, processes: int) -> int:

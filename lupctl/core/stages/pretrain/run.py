@@ -2,12 +2,10 @@
 
 from typing import Any
 
-from lupctl.core.formats.pack.read import open_pack
-from lupctl.core.recipes.pretrain_sections import uses_labels
-from lupctl.core.recipes.text import dump_recipe, recipe_tables
-from lupctl.core.stages.pretrain.job import PretrainJob, pick_rows, plan_pretraining, threads_of
-from lupctl.core.stages.pretrain.labels import number_labels
+from lupctl.core.recipes.text import dump_recipe
+from lupctl.core.stages.pretrain.job import PretrainJob, describe_setup, plan_pretraining, threads_of
 from lupctl.core.stages.pretrain.loop import train_job
+from lupctl.core.system.command_line import comment_command
 from lupctl.core.system.jobs.device import computing_threads
 from lupctl.core.system.jobs.launch import launch
 from lupctl.core.system.jobs.messages import rank
@@ -42,14 +40,8 @@ def pretrain(job: PretrainJob, progress: Progress) -> dict[str, Any]:
 def _train(given: tuple[PretrainJob, Progress]) -> bool:
     """One process of the job; says whether it is the one that wrote the results."""
     job, progress = given
-    folder = RunFolder(job.run)
-    packs = [open_pack(path) for path in job.packs]
-    inputs: dict[str, Any] = {}
-    if uses_labels(job.recipe.settings):  # before the packs: their fingerprints say less of what has changed
-        inputs["classes"] = int(number_labels(packs, pick_rows(job.recipe, packs)).max()) + 1
-    inputs |= {f"pack:{pack.dataset}": pack.fingerprint for pack in packs}
-    story = {"recipe": recipe_tables(job.recipe), "inputs": inputs}
-    with claimed_run(folder, story, dump_recipe(job.recipe), force=job.force, progress=progress) as is_wanted:
+    setup, text = describe_setup(job), comment_command(job.command) + dump_recipe(job.recipe)
+    with claimed_run(RunFolder(job.run), setup, text, force=job.force, progress=progress) as is_wanted:
         if is_wanted:
             with computing_threads(threads_of(job)):
                 train_job(job)

@@ -6,6 +6,7 @@ import hashlib
 import os
 import re
 import shutil
+import stat
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -14,9 +15,11 @@ from pathlib import Path
 from lupctl.core.errors import DataError, UsageError
 
 HASH_CHUNK_BYTES = 1 << 20
+OTHERS = stat.S_IRWXG | stat.S_IRWXO
 RUST_ERROR = re.compile(r"\(os error (\d+)\)")
 UNWRITABLE = (
     errno.EROFS, errno.EACCES, errno.EPERM, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.EIO,
+    errno.EBUSY,
 )  # fmt: skip
 
 
@@ -25,7 +28,8 @@ def atomic_path(path: Path) -> Iterator[Path]:
     """A temporary path next to `path` that replaces it if the block succeeds.
 
     The content is flushed to the disk before the rename, and so is the folder after it: after a crash there is
-    the old file or the new one, never a part. On any exception the temporary file is removed.
+    the old file or the new one, never a part. On any exception the temporary file is removed. Whoever wrote it, the
+    file has the permissions that the user's umask gives.
 
     Raises:
         DataError: the disk is full or refuses the write.
@@ -35,12 +39,26 @@ def atomic_path(path: Path) -> Iterator[Path]:
         with disk_errors_named(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             yield partial
+            _share(partial)
             sync_path(partial)
             partial.replace(path)
             sync_path(path.parent)
     finally:
         with suppress(OSError):  # it is gone, or its name is impossible; the error itself is raised already
             partial.unlink()
+
+
+def _share(partial: Path) -> None:
+    """Gives a file the permissions of any new file here; safetensors and others leave theirs to its owner alone."""
+    if os.name == "nt" or not partial.is_file() or partial.stat().st_mode & OTHERS:
+        return
+    # A new file shows what umask and the folder give; asking for umask itself would change it for other threads.
+    example = partial.with_name(f"{partial.name.removesuffix('.part')}.mode.part")
+    try:
+        os.close(os.open(example, os.O_WRONLY | os.O_CREAT, 0o666))
+        partial.chmod(stat.S_IMODE(example.stat().st_mode))
+    finally:
+        example.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -87,6 +105,15 @@ def check_writable(path: Path) -> None:
         ) from error
 
 
+def is_writable(path: Path) -> bool:
+    """Whether a file can be written to its folder; makes the folder."""
+    try:
+        check_writable(path)
+    except DataError:
+        return False
+    return True
+
+
 def _system_error(error: Exception) -> int | None:
     """The system's error number; libraries written in Rust, such as safetensors, give it in their message."""
     if isinstance(error, OSError):
@@ -122,14 +149,21 @@ def write_text(path: Path, text: str, *, alone: bool = False) -> None:
         partial.write_text(text, encoding="utf-8")
 
 
-def check_absent(path: Path, *, force: bool) -> None:
+def check_absent(path: Path, *, force: bool, option: str = "--out") -> None:
     """Refuses to overwrite.
+
+    Args:
+        path: what would be written.
+        force: overwriting was requested.
+        option: the one that names another path, for the hint.
 
     Raises:
         UsageError: `path` exists and `force` is not set.
     """
     if path.exists() and not force:
-        raise UsageError(f"{path}: exists already and would be overwritten", hint="add --force, or name another --out")
+        raise UsageError(
+            f"{path}: exists already and would be overwritten", hint=f"add --force, or name another {option}"
+        )
 
 
 def file_fingerprint(path: Path, *, advance: Callable[[int], None] | None = None) -> str:

@@ -47,7 +47,7 @@ def _load(path: Path, replacements: "Mapping[tuple[str, str], _Replacement]") ->
     try:
         stream = path.open("rb")
     except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})", hint="check the path with ls -l") from error
+        raise DataError(f"{path}: cannot be read ({error.strerror})", hint=f"ls -l {path.parent}") from error
     with stream:
         try:
             return _Unpickler(stream, path=path, replacements=replacements).load()

@@ -63,6 +63,13 @@ def pick_placement(*, gpus: int | None, processes: int | None, planned: bool = F
     return Placement("cuda", count, f"device: {count} x {torch.cuda.get_device_name(0)}")
 
 
+def describe_devices(placement: Placement) -> str:
+    """What a job computes on, for the facts of a run: `cpu`, or the number and the name of its GPUs."""
+    if placement.kind != "cuda":
+        return placement.kind
+    return f"{placement.processes} x {torch.cuda.get_device_name(0)}"
+
+
 def pick_threads(placement: Placement, *, shares: int) -> int | None:
     """Threads of each process on a CPU.
 
@@ -148,7 +155,7 @@ def pick_devices(name: str | None, gpus: int | None) -> list[torch.device]:
     """
     if name is not None:
         if gpus is not None:
-            raise UsageError(f"--device {name} and --gpus {gpus} both name devices", hint="name one of the two")
+            raise UsageError(f"--device {name} and --gpus {gpus} both name devices", hint="leave --gpus out")
         return [pick_device(name)]
     placement = pick_placement(gpus=gpus, processes=None)
     if placement.kind == "cpu":

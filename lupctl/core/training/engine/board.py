@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from lupctl.core.errors import UsageError
-
-FOLDER = "tensorboard"
+from lupctl.core.training.engine.runs import BOARD_NAME
 
 
 def check_tensorboard() -> None:
@@ -32,13 +31,14 @@ class Board:
         from torch.utils.tensorboard import SummaryWriter
 
         purge = step + 1 if step else None
-        self._writer = SummaryWriter(str(run / FOLDER), purge_step=purge)
+        self._writer = SummaryWriter(str(run / BOARD_NAME), purge_step=purge)
 
     def write(self, row: Mapping[str, Any]) -> None:
-        """Adds a point to every curve for which a row has a number."""
+        """Adds a point to every curve for which a row has a number; each dataset has curves of its own."""
+        where = f"/{row['dataset']}" if "dataset" in row else ""
         for name, value in row.items():
-            if name != "step":
-                self._writer.add_scalar(name, value, row["step"])
+            if name not in ("step", "steps", "dataset"):
+                self._writer.add_scalar(f"{name}{where}", value, row["step"])
 
     def close(self) -> None:
         """Writes all points to disk."""

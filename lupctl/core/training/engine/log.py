@@ -49,7 +49,8 @@ class LoopLog:
         self._folder, self._total, self._steps_per_epoch = folder, total, steps_per_epoch
         self._metrics = Metrics(folder.path, step=start) if is_writer else None
         self._progress, self._board = progress, board
-        self._said_at = time.monotonic()
+        self._began_at = self._said_at = time.monotonic()
+        self._said_step, self._waiting = start, ""
         self._means = Means()
         self.meter = LoopMeter(batch)
         self.values: dict[str, float] = {}
@@ -74,6 +75,8 @@ class LoopLog:
     def write_step(self, done: int, *, rate: float, is_due: bool, bar: Task) -> None:
         """Writes a row every ten steps, at the end, and when one is due; refuses a loss that is not finite.
 
+        Where stderr is no terminal, a line a minute and one at the end say how far the run is.
+
         Args:
             done: steps done.
             rate: learning rate of the last one.
@@ -85,25 +88,38 @@ class LoopLog:
         """
         if done % LOG_EVERY_STEPS and done != self._total and not is_due:
             bar.advance()
+            self._say_now_and_then(done, rate)
             return
         self.values = self._means.read()
         check_finite(self.values, step=done, rate=rate, last_good=self._folder.describe_last_good())
         speed = self.meter.read()
         epoch = (done - 1) // self._steps_per_epoch
-        self.write_row({"step": done, "epoch": epoch, **self.values, "lr": rate, **speed})
-        loss = f"loss {self.values['loss']:.3f}{describe_labels(self.values)}"
-        state = f"{loss}, lr {rate:.2g}, {speed['images_per_s']:,.0f} images/s"
-        bar.advance(note=f"{state}, waiting {speed['data_wait']:.0%}")
-        self._say_now_and_then(done, f"{state}, waiting for data {speed['data_wait']:.0%}", speed["images_per_s"])
+        self.write_row({"step": done, "steps": self._total, "epoch": epoch, **self.values, "lr": rate, **speed})
+        self._waiting = f"waiting for data {speed['data_wait']:.0%}"
+        loss = f"loss {self.values['loss']:.3f}{describe_labels(self.values)}, lr {rate:.2g}"
+        bar.advance(note=f"{loss}, {speed['images_per_s']:,.0f} images/s, waiting {speed['data_wait']:.0%}")
+        self._say_now_and_then(done, rate)
 
-    def _say_now_and_then(self, done: int, state: str, images_per_s: float) -> None:
-        """Prints a line every minute if no bar shows the progress, as in the log of a batch system."""
-        if sys.stderr.isatty() or time.monotonic() - self._said_at < LINE_EVERY_S or images_per_s <= 0:
+    def _say_now_and_then(self, done: int, rate: float) -> None:
+        """Prints a line every minute and at the end if no bar shows the progress, as in the log of a batch system.
+
+        The loss is that of the last row: reading it more often would make a GPU, and the other processes, wait.
+        """
+        now = time.monotonic()
+        passed_s = now - self._said_at
+        if sys.stderr.isatty() or done == self._said_step or (passed_s < LINE_EVERY_S and done < self._total):
             return
-        self._said_at = time.monotonic()
-        left_s = (self._total - done) * self.meter.batch / images_per_s
-        left = f"{left_s / 3600:.1f} h" if left_s >= 5400 else f"{left_s / 60:.0f} min"
-        self._progress.say(f"step {done} of {self._total}: {state}, {left} left")
+        images_per_s = (done - self._said_step) * self.meter.batch / max(passed_s, 1e-9)
+        self._said_at, self._said_step = now, done
+        loss = f"loss {self.values['loss']:.3f}{describe_labels(self.values)}, " if self.values else ""
+        waiting = f", {self._waiting}" if self._waiting else ""
+        if done == self._total:
+            left = f"took {_duration(now - self._began_at)}"
+        else:
+            left = f"{_duration((self._total - done) * self.meter.batch / images_per_s)} left"
+        self._progress.say(
+            f"step {done} of {self._total}: {loss}lr {rate:.2g}, {images_per_s:,.0f} images/s{waiting}, {left}"
+        )
 
     def write_probe(self, done: int, scores: Mapping[str, float]) -> None:
         """Writes and prints the scores of a probe; does nothing without scores, as in other processes."""
@@ -154,3 +170,14 @@ def describe_labels(values: Mapping[str, float]) -> str:
     """
     text = "".join(f", {name} {values[name]:.1%}" for name in ("corrected", "agreement", "purity") if name in values)
     return f"{text} (given {values['purity_given']:.1%})" if "purity_given" in values else text
+
+
+def _duration(seconds: float) -> str:
+    """A length of time, as precise as anyone would ask.
+
+    >>> [_duration(seconds) for seconds in (0.4, 59, 100, 5399, 7200)]
+    ['0 s', '59 s', '2 min', '90 min', '2.0 h']
+    """
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 3600:.1f} h" if seconds >= 5400 else f"{seconds / 60:.0f} min"

@@ -3,15 +3,14 @@
 import json
 import tomllib
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, TextIO
-
-import torch
 
 from lupctl.core.errors import DataError, FormatError, UsageError
 from lupctl.core.system.disk.atomic import atomic_path, disk_errors_named, write_text
 from lupctl.core.system.disk.lock import held
+from lupctl.core.system.disk.removal import remove_tree
 from lupctl.core.workspace import CHECKPOINT_NAME, RECIPE_NAME, RUN_NAME, read_run
 
 RESUME_NAME = "resume.pt"
@@ -19,6 +18,8 @@ METHOD_NAME = "method.safetensors"
 METRICS_NAME = "metrics.jsonl"
 INPUTS_NAME = "inputs.json"
 LOCK_NAME = ".lock"
+TAIL_BYTES = 1 << 16  # of metrics, some hundred rows
+BOARD_NAME = "tensorboard"
 STATE_KEYS = ("step", "model", "optimizer", "random", "damaged")
 
 
@@ -72,6 +73,7 @@ class RunFolder:
     def clear(self) -> None:
         """Removes the run's own files, for `--force`, and what was computed from its network; nothing else."""
         reports = (self.path / f"report.{kind}" for kind in ("json", "html"))
+        remove_tree(self.path / BOARD_NAME)
         for path in (
             *self.path.glob("*.features.h5"),
             *self.path.glob("*.features.h5.shard-*"),
@@ -89,6 +91,17 @@ class RunFolder:
             self.path / METRICS_NAME,
         ):
             path.unlink(missing_ok=True)
+
+    def discard(self) -> None:
+        """Removes a run that has done nothing yet, and the folder if nothing else is in it; the folder is locked."""
+        metrics = self.path / METRICS_NAME
+        if self.find_strays() or (metrics.is_file() and metrics.stat().st_size > 0):
+            return
+        self.clear()
+        self.clear_partials()
+        (self.path / LOCK_NAME).unlink(missing_ok=True)
+        with suppress(OSError):  # something else is in it
+            self.path.rmdir()
 
     def clear_partials(self) -> None:
         """Removes partial files that a killed process left behind; the folder must be locked."""
@@ -129,6 +142,8 @@ class RunFolder:
 
     def save_state(self, state: Mapping[str, Any]) -> None:
         """Writes `resume.pt`; the previous one stays until the new one is on the disk."""
+        import torch  # slow, and listing runs needs none of it
+
         with atomic_path(self.resume) as partial, partial.open("wb") as stream:
             try:
                 torch.save(dict(state), stream)
@@ -144,6 +159,8 @@ class RunFolder:
         Raises:
             FormatError: the file is damaged.
         """
+        import torch
+
         if not self.resume.is_file():
             return None
         hint = f"start over: add --force, or remove {self.path}"
@@ -157,6 +174,26 @@ class RunFolder:
         if missing:
             raise FormatError(f"{self.resume}: not the state of a run ({', '.join(missing)} missing)", hint=hint)
         return dict(state)
+
+    def read_saved_step(self) -> int | None:
+        """Steps done in the state to continue from, without reading its tensors; None where there is no sound one."""
+        import torch
+
+        try:
+            return int(torch.load(self.resume, map_location="cpu", weights_only=True, mmap=True)["step"])
+        except Exception:  # unpickling damaged bytes can raise anything; continuing the run says what it is
+            return None
+
+    def is_held(self) -> bool:
+        """Whether a process is training into the folder; nothing is created."""
+        lock = self.path / LOCK_NAME
+        if not lock.is_file():
+            return False
+        try:
+            with held(lock) as is_free:
+                return not is_free
+        except OSError:  # not ours to write to
+            return False
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -208,6 +245,23 @@ class Metrics:
     def close(self) -> None:
         """Closes the file."""
         self._stream.close()
+
+
+def read_last_row(run: Path) -> dict[str, Any]:
+    """The last row of a run's metrics that has a loss; empty where there is none."""
+    path = run / METRICS_NAME
+    try:
+        with path.open("rb") as stream:
+            stream.seek(max(0, path.stat().st_size - TAIL_BYTES))
+            lines = stream.read().decode("utf-8", errors="replace").splitlines()
+    except OSError:
+        return {}
+    for line in reversed(lines):
+        with suppress(json.JSONDecodeError):  # the last line of a killed run can be half a line
+            row = json.loads(line)
+            if isinstance(row, dict) and "lr" in row:
+                return row
+    return {}
 
 
 def read_metrics(run: Path) -> list[dict[str, Any]]:

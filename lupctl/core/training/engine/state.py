@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from lupctl.core.errors import UsageError
+from lupctl.core.errors import StoppedError, UsageError
 from lupctl.core.system.jobs.messages import decide_first
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.training.engine.runs import RunFolder
@@ -62,6 +62,8 @@ def claimed_run(
 ) -> Iterator[bool]:
     """Locks a run's folder and starts the run, in process 0 of the job; all processes get its answer.
 
+    A new run that fails before its first row of metrics leaves no folder.
+
     Args:
         folder, tables, text, force, progress: as for `begin_run`.
 
@@ -71,13 +73,23 @@ def claimed_run(
     Raises:
         UsageError: the folder is in use or contains another run; raised in every process.
     """
+    fresh: list[bool] = []  # in process 0 only, which has the lock
     with ExitStack() as held:
 
         def begin() -> bool:
             held.enter_context(folder.held())
+            fresh.append(force or not folder.has_begun())
             return begin_run(folder, tables, text, force=force, progress=progress)
 
-        yield decide_first(begin)
+        wanted = decide_first(begin)
+        try:
+            yield wanted
+        except StoppedError:
+            raise
+        except Exception:
+            if any(fresh):
+                folder.discard()
+            raise
 
 
 def pack_state(

@@ -54,3 +54,21 @@ class Stopwatch:
         else:
             self._open.append(name)
         self._since = now
+
+
+def time_calls(call: Callable[[], None], device: torch.device, *, budget_s: float) -> float:
+    """Seconds of the fastest call, after one that warms up: other work on the machine only ever makes it slower.
+
+    Args:
+        call: what is measured.
+        device: waited for after each call.
+        budget_s: no further call begins once so much time has passed; at least one is measured.
+    """
+    started_at, measured = time.perf_counter(), list[float]()
+    while len(measured) < 2 or time.perf_counter() - started_at < budget_s:
+        began_at = time.perf_counter()
+        call()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        measured.append(time.perf_counter() - began_at)
+    return min(measured[1:])

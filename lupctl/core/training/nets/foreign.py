@@ -94,7 +94,7 @@ def unknown(state: Mapping[str, Tensor], origin: str) -> FormatError:
     if f"{prefix}conv1.weight" in state and prefix:
         return FormatError(
             f"{origin}: a ResNet's tensors under the prefix {prefix!r}, which is not one of the published prefixes",
-            hint="save the state again without it, or under module., backbone. or encoder_q.",
+            hint="save the state again without it, or with module., backbone. or encoder_q. in its place",
         )
     return FormatError(
         f"{origin}: {len(state)} tensors of an unknown network ({name_some(state)})",

@@ -135,7 +135,7 @@ class _Table:
                 f"{path}: not a valid CSV ({error})", hint="quote cells that contain commas or quotes"
             ) from error
         except OSError as error:
-            raise DataError(f"{path}: cannot be read ({error.strerror})", hint="check it with ls -l") from error
+            raise DataError(f"{path}: cannot be read ({error.strerror})", hint=f"ls -l {path}") from error
         self.names = names.build()
         self._refuse_repeated()
 

@@ -52,6 +52,7 @@ def compare_reports(reports: Mapping[str, Report]) -> Comparison:
                 scores=report.scores,
                 ci95=report.ci95,
                 reranked=None if report.rerank is None else report.rerank.scores,
+                warnings=report.warnings or [],
                 fingerprints=report.fingerprints,
             )
             for name, report in reports.items()

@@ -9,13 +9,13 @@ import torch
 from numpy.typing import NDArray
 
 from lupctl.core.choices import DISTRACTOR, JUNK, ROLE_CODES, SameCamera
-from lupctl.core.ranking.metrics.ranking import Ranking
 from lupctl.core.ranking.metrics.vectors import UnitRows
-from lupctl.core.ranking.reports.page.ranklists import Ease, RankList, Shown
-from lupctl.core.ranking.retrieval.answerable import query_rows
+from lupctl.core.ranking.reports.page.ranklists import RankList, RankRow, Shown
+from lupctl.core.ranking.retrieval.answerable import gallery_rows, query_rows
 from lupctl.core.ranking.retrieval.inputs import JoinedFeatures
+from lupctl.core.ranking.retrieval.picking import pick_queries
+from lupctl.core.ranking.retrieval.score import Scored
 
-HARDEST, EASIEST = 12, 6
 NEAREST = 10
 # Ignored images could fill a whole list: one camera may have seen its person a hundred times.
 MOST_IGNORED = 2
@@ -23,29 +23,19 @@ MOST_IGNORED = 2
 Pictures = Callable[[str], str | None]
 
 
-def pick_queries(ranking: Ranking) -> list[tuple[Ease, int]]:
-    """The queries with the lowest and the highest AP; among equally easy ones, those with more right answers."""
-    valid = np.flatnonzero(ranking.is_valid)
-    ap, right = ranking.ap_step[valid], ranking.num_right[valid]
-    hardest = valid[np.lexsort((valid, ap))][:HARDEST]
-    easiest = valid[np.lexsort((valid, -right, -ap))]
-    picked: list[tuple[Ease, int]] = [("hardest", int(query)) for query in hardest]
-    return picked + [("easiest", int(query)) for query in easiest if query not in hardest][:EASIEST]
-
-
 def rank_lists(
-    features: JoinedFeatures, ranking: Ranking, *, same_camera: SameCamera, device: torch.device, pictures: Pictures
+    features: JoinedFeatures, scored: Scored, *, same_camera: SameCamera, device: torch.device, pictures: Pictures
 ) -> list[RankList]:
-    """Rank lists of the hardest and the easiest queries, by the distances of the features.
+    """Rank lists of the hardest and the easiest queries, by the distances of the features and after re-ranking.
 
     Args:
         features: all images.
-        ranking: of the queries, without re-ranking.
-        same_camera: the rule by which it was made.
+        scored: the queries, ranked.
+        same_camera: the rule by which they were.
         device: where distances are computed.
         pictures: gives the small picture of an image by its name.
     """
-    samples = features.samples
+    samples, ranking = features.samples, scored.ranking
     queries, gallery = query_rows(samples), np.flatnonzero(samples.role == ROLE_CODES["gallery"])
     picked = pick_queries(ranking)
     rows = queries[[query for _, query in picked]]
@@ -53,31 +43,42 @@ def rank_lists(
     cosines = shown.cosines(asked.unit(0, len(rows))).cpu().numpy()
     lists = []
     for (ease, query), row, cosine in zip(picked, rows, cosines, strict=True):
-        nearest, first_right = _pick(_walk(features, int(row), gallery, cosine, same_camera), pictures)
+        distances = 1 - cosine.astype(np.float64)  # in float32, cosines that differ would become equal
+        nearest, first_right = _pick(_walk(features, int(row), gallery, distances, same_camera), pictures)
         about = _show(features, int(row))
         lists.append(
             RankList(
                 ease=ease,
                 query=replace(about, picture=pictures(about.name)),
-                ap=float(ranking.ap_step[query]),
                 right=int(ranking.num_right[query]),
-                nearest=nearest,
-                first_right=first_right,
+                plain=RankRow(float(ranking.ap_step[query]), nearest, first_right),
+                reranked=_rerank(features, scored, query, row=int(row), pictures=pictures),
             )
         )
     return lists
 
 
+def _rerank(features: JoinedFeatures, scored: Scored, query: int, *, row: int, pictures: Pictures) -> RankRow | None:
+    """The row of a query after re-ranking. Pairs that count neither way have no distance there, and are left out."""
+    distances = scored.reranked_rows.get(query)
+    if scored.reranking is None or distances is None:
+        return None
+    counts = np.isfinite(distances)
+    gallery = gallery_rows(features.samples)[counts]
+    nearest, first_right = _pick(_walk(features, row, gallery, distances[counts], "keep"), pictures)
+    return RankRow(float(scored.reranking.ap_step[query]), nearest, first_right)
+
+
 def _walk(
-    features: JoinedFeatures, query: int, gallery: NDArray[np.int64], cosine: NDArray[Any], same_camera: SameCamera
+    features: JoinedFeatures, query: int, gallery: NDArray[np.int64], distances: NDArray[Any], same_camera: SameCamera
 ) -> Iterator[Shown]:
-    """The whole gallery, nearest first, junk included."""
+    """The gallery, nearest first, junk included."""
     samples, rank = features.samples, 0
     person, camera = samples.person[query], samples.camera[query]
-    for column in np.argsort(-cosine, kind="stable"):
+    for column in np.argsort(distances, kind="stable"):
         row = int(gallery[column])
         same = samples.person[row] == person != DISTRACTOR
-        shown = replace(_show(features, row), distance=float(1 - cosine[column]))
+        shown = replace(_show(features, row), distance=float(distances[column]))
         if samples.person[row] == JUNK or (same and same_camera == "drop" and samples.camera[row] == camera):
             yield replace(shown, verdict="ignored")
             continue

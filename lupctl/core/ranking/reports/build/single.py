@@ -85,6 +85,15 @@ def build_report(
     )
 
 
+def has_ranking(report: Report, rerank: RerankSettings | None) -> bool:
+    """Whether a report includes the re-ranking that these settings ask for."""
+    found = report.rerank
+    if found is None or rerank is None:
+        return False
+    wanted = (rerank.k1, rerank.k2, rerank.weight, rerank.base)
+    return (found.k1, found.k2, found.weight, found.base) == wanted and rerank.neighbours in (None, found.neighbours)
+
+
 def _details(scored: Scored, details: Details, samples: Samples, wanted_fpr: float | None) -> ReportDetails:
     queries = samples.select(query_rows(samples))
     return ReportDetails(

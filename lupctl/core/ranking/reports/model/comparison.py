@@ -7,6 +7,7 @@ from pydantic import Field
 
 from lupctl.core.ranking.reports.model.details import Part
 from lupctl.core.ranking.reports.model.single import ReportInterval, ReportScores, lay_out
+from lupctl.core.ranking.reports.model.warnings import ReportWarning, gather_warnings
 from lupctl.core.system.disk.atomic import write_text
 
 COMPARISON_SCHEMA: Final = "lupctl.compare/1"
@@ -15,12 +16,13 @@ MEASURE_NAMES: Final[dict[Measure, str]] = {"map": "mAP", "rank1": "rank-1"}
 
 
 class ComparedRun(Part):
-    """One of the reports: its name, its main scores, and the fingerprints that identify it."""
+    """One of the reports: its name, its main scores, its warnings, and the fingerprints that identify it."""
 
     name: str
     scores: ReportScores
     ci95: ReportInterval
     reranked: ReportScores | None
+    warnings: list[ReportWarning]
     fingerprints: dict[str, str]
 
 
@@ -71,6 +73,11 @@ class Comparison(Part):
     def tags(self) -> dict[str, str]:
         """A short tag for each run's name: A, B, …, and numbers from the 27th on."""
         return {run.name: chr(ord("A") + at) if at < 26 else str(at + 1) for at, run in enumerate(self.runs)}
+
+
+def comparison_warnings(comparison: Comparison) -> list[tuple[str, ReportWarning]]:
+    """The warnings of all runs; see `gather_warnings`."""
+    return gather_warnings((run.name, comparison.dataset, run.warnings) for run in comparison.runs)
 
 
 def comparison_text(comparison: Comparison) -> str:

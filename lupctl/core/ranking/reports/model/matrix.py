@@ -15,20 +15,32 @@ from lupctl.core.ranking.reports.model.single import (
     ReportScores,
     lay_out,
 )
+from lupctl.core.ranking.reports.model.warnings import LEAKS, ReportWarning, gather_warnings
 from lupctl.core.system.disk.atomic import write_text
 
 CROSS_SCHEMA: Final = "lupctl.eval-all/1"
 
 
 class MatrixCell(Part):
-    """One network on one test set; `trained_on`: whether the network was trained on this dataset's training images."""
+    """One network on one test set.
+
+    `trained_on` is whether the network was fine-tuned on training images of this test set's pack, by comparing the
+    images, or the names of the datasets where a pack is not there. `warnings` are as in a report; test images or
+    persons that the network was trained on are among them.
+    """
 
     dataset: str
     trained_on: bool
     scores: ReportScores
     ci95: ReportInterval
     rerank: ReportRerank | None
+    warnings: list[ReportWarning]
     fingerprints: dict[str, str]
+
+    @property
+    def is_leak(self) -> bool:
+        """Whether test images or persons were trained on with their labels."""
+        return any(warning.kind in LEAKS for warning in self.warnings)
 
 
 class MatrixRun(Part):
@@ -54,6 +66,11 @@ class ScoreMatrix(Part):
     protocol: ReportProtocol
     datasets: list[MatrixSet]
     runs: list[MatrixRun]
+
+
+def matrix_warnings(matrix: ScoreMatrix) -> list[tuple[str, ReportWarning]]:
+    """The warnings of all cells; see `gather_warnings`."""
+    return gather_warnings((run.name, cell.dataset, cell.warnings) for run in matrix.runs for cell in run.cells)
 
 
 def matrix_text(matrix: ScoreMatrix) -> str:

@@ -9,6 +9,8 @@ from pydantic import Field, ValidationError
 from lupctl.core.choices import NeighbourSearch, Protocol, RerankBase, SameCamera, TestedPersons
 from lupctl.core.errors import DataError, FormatError
 from lupctl.core.ranking.reports.model.details import Part, ReportDetails
+from lupctl.core.ranking.reports.model.training import ReportTraining
+from lupctl.core.ranking.reports.model.warnings import ReportWarning
 from lupctl.core.system.disk.atomic import write_text
 
 REPORT_SCHEMA: Final = "lupctl.report/1"
@@ -116,7 +118,8 @@ class ReportProvenance(Part):
 class Report(Part):
     """One evaluation.
 
-    `fingerprints` covers the features file and everything the features were made from.
+    `fingerprints` covers the features file and everything the features were made from. `warnings` is null in reports of
+    an older lupctl, which looked for none, and `training` where the network's checkpoint was not there.
     """
 
     schema_name: Literal["lupctl.report/1"] = Field(default="lupctl.report/1", alias="schema")
@@ -129,6 +132,8 @@ class Report(Part):
     protocol: ReportProtocol
     fingerprints: dict[str, str]
     provenance: ReportProvenance
+    warnings: list[ReportWarning] | None = None
+    training: ReportTraining | None = None
     details: ReportDetails | None = None
 
 
@@ -136,6 +141,12 @@ def dataset_title(report: Report) -> str:
     """The dataset's name, with its version where it has several (MSMT17's V1 and V2 give different scores)."""
     version = report.provenance.features.get("dataset_version")
     return report.dataset if not isinstance(version, str) else f"{report.dataset} {version.upper()}"
+
+
+def report_title(report: Report) -> str:
+    """The run and the dataset, or the dataset alone where the run is not known."""
+    dataset = dataset_title(report)
+    return dataset if report.training is None else f"{report.training.run} on {dataset}"
 
 
 def report_payload(report: Report) -> dict[str, Any]:

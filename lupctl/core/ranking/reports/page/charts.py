@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lupctl.core.ranking.reports.model.details import ReportCurve, ReportPairs
+from lupctl.core.ranking.reports.model.training import ReportTrainingCurve
 
 # Placeholder colours for matplotlib; the page's style sheet defines the real ones, for light and dark mode.
 INK, FIRST, SECOND, GRID = "#000001", "#000002", "#000003", "#000004"
@@ -84,6 +85,40 @@ def draw_roc(pairs: ReportPairs) -> str:
         axes.set_ylim(0, 100.5)
         axes.minorticks_off()
         return _as_svg(figure, "ROC curve")
+
+
+def draw_training(curve: ReportTrainingCurve, *, steps_per_epoch: float | None) -> str:
+    """A run's loss with the mAP found along the way, and its learning rate below.
+
+    Args:
+        curve: at least one point.
+        steps_per_epoch: the axis is in epochs; None leaves it in steps.
+    """
+    unit = steps_per_epoch or 1.0
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(SIZE_INCHES[0], SIZE_INCHES[1] * 1.25), layout="constrained")
+        figure.patch.set_alpha(0)
+        top, below = figure.subplots(2, sharex=True, height_ratios=(3, 1))
+        marker = "o" if len(curve.step) == 1 else None
+        at = np.array(curve.step) / unit
+        drawn = top.plot(at, curve.loss, color=FIRST, linewidth=2, marker=marker, label="loss")
+        below.plot(at, curve.rate, color=INK, linewidth=1.4, marker=marker)
+        top.set(ylabel="loss")
+        below.set(ylabel="rate", xlabel="step" if steps_per_epoch is None else "epoch")
+        below.set_ylim(bottom=0)
+        below.set_xlim(left=0)
+        if curve.scored_at:
+            right = top.twinx()
+            right.grid(visible=False)
+            right.spines["right"].set_visible(True)
+            points, found = np.array(curve.scored_at) / unit, 100 * np.array(curve.map)
+            drawn += right.plot(points, found, "o-", color=SECOND, linewidth=1.4, markersize=4, label="mAP, %")
+            right.set(ylabel="mAP, %")
+            right.set_ylim(bottom=0)
+            figure.legend(handles=drawn, loc="outside upper center", ncols=2)
+        for axes in figure.axes:
+            axes.patch.set_alpha(0)
+        return _as_svg(figure, "Training curve")
 
 
 def draw_intervals(names: Sequence[str], centres: Sequence[float], ends: Sequence[tuple[float, float]]) -> str:

@@ -2,7 +2,8 @@
 
 from markupsafe import Markup
 
-from lupctl.core.ranking.reports.model.comparison import MEASURE_NAMES, Comparison
+from lupctl.core.ranking.reports.model.comparison import MEASURE_NAMES, Comparison, comparison_warnings
+from lupctl.core.ranking.reports.model.warnings import LEAKS
 from lupctl.core.ranking.reports.page.charts import draw_intervals
 from lupctl.core.ranking.reports.page.single import render
 
@@ -13,4 +14,5 @@ def render_comparison(comparison: Comparison) -> str:
     chart = draw_intervals(
         list(comparison.tags.values()), [run.scores.map for run in runs], [run.ci95.map for run in runs]
     )
-    return render("comparison.html.j2", {"comparison": comparison, "chart": Markup(chart), "measures": MEASURE_NAMES})
+    shown = {"warnings": comparison_warnings(comparison), "leaks": LEAKS, "measures": MEASURE_NAMES}
+    return render("comparison.html.j2", {"comparison": comparison, "chart": Markup(chart), **shown})

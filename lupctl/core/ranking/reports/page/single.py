@@ -12,9 +12,13 @@ from lupctl.core.choices import DISTRACTOR, JUNK
 from lupctl.core.formats.features.foreign import is_made_elsewhere
 from lupctl.core.formats.pack.split import list_remarks, name_split, read_split
 from lupctl.core.ranking.reports.model.details import ReportDetails
-from lupctl.core.ranking.reports.model.single import Report, dataset_title
-from lupctl.core.ranking.reports.page.charts import draw_cmc, draw_distances, draw_roc
+from lupctl.core.ranking.reports.model.single import Report, report_title
+from lupctl.core.ranking.reports.model.training import ReportTraining
+from lupctl.core.ranking.reports.model.warnings import LEAKS
+from lupctl.core.ranking.reports.page.charts import draw_cmc, draw_distances, draw_roc, draw_training
 from lupctl.core.ranking.reports.page.ranklists import RankList
+from lupctl.core.ranking.reports.page.words import describe_training
+from lupctl.core.system.examples import count_things
 
 TEMPLATES = Path(__file__).parent / "templates"
 # A table with more rows makes a browser slow; report.json has them all.
@@ -36,12 +40,15 @@ def render_report(report: Report, lists: Sequence[RankList]) -> str:
         "report.html.j2",
         {
             "report": report,
-            "title": dataset_title(report),
+            "title": report_title(report),
+            "warnings": [("", warning) for warning in report.warnings or []],
+            "leaks": LEAKS,
+            "training": None if report.training is None else describe_training(report.training),
             "details": details,
             "network": _network(report.provenance.features),
             "protocol": _protocol(report),
             "first_row": "as dumped" if report.protocol.expansion is None else "expanded",
-            "charts": _charts(details),
+            "charts": _charts(details) | {"training": _training_chart(report.training)},
             "points": sorted(details.pairs.at_fpr.items(), key=lambda item: -float(item[0])),
             "lists": lists,
             "persons": _rows(details.persons.model_dump()),
@@ -58,7 +65,9 @@ def render(template: str, values: Mapping[str, object]) -> str:
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, keep_trailing_newline=True
     )
-    environment.filters.update(percent=percent, basename=lambda name: PurePosixPath(name).name, person=person_title)
+    environment.filters.update(
+        percent=percent, basename=lambda name: PurePosixPath(name).name, person=person_title, things=count_things
+    )
     shared = {name: Markup((TEMPLATES / file).read_text("utf-8")) for name, file in SHARED.items()}
     return environment.get_template(template).render({**values, **shared})
 
@@ -84,13 +93,21 @@ def person_title(person: int) -> str:
     return {DISTRACTOR: "distractor", JUNK: "junk"}.get(person, f"person {person}")
 
 
-def _charts(details: ReportDetails) -> dict[str, Markup]:
+def _charts(details: ReportDetails) -> dict[str, Markup | None]:
     drawn = {
         "cmc": draw_cmc(details.curve),
         "roc": draw_roc(details.pairs),
         "distances": draw_distances(details.pairs),
     }
     return {name: Markup(svg) for name, svg in drawn.items()}
+
+
+def _training_chart(training: ReportTraining | None) -> Markup | None:
+    if training is None or training.curve is None:
+        return None
+    is_known = training.steps is not None and bool(training.epochs)
+    per_epoch = (training.steps or 0) / (training.epochs or 1) if is_known else None
+    return Markup(draw_training(training.curve, steps_per_epoch=per_epoch))
 
 
 def _rows(columns: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -1,0 +1,55 @@
+"""A recipe in a few words: what it trains, on what, for how long."""
+
+from lupctl.core.recipes.models import PretrainRecipe, Recipe
+
+NAMES = {"bnneck": "bag of tricks", "mgn": "MGN", "moco": "MoCo"}
+
+
+def recipe_words(recipe: Recipe) -> dict[str, str]:
+    """The lines that tell one recipe from another, by what they are about.
+
+    >>> from lupctl.core.recipes.models import FinetuneRecipe
+    >>> recipe_words(FinetuneRecipe())["batch"]
+    '64 images: 16 persons with 4 images each'
+    """
+    net, pixels, optim, schedule = recipe.net, recipe.pixels, recipe.optim, recipe.schedule
+    width = "" if net.width == 64 else f", width {net.width}"
+    rate = f"{optim.name}, rate {optim.lr:g}, weight decay {optim.weight_decay:g}"
+    return {
+        "network": f"{_title(recipe)} on {net.arch.upper()}{width}",
+        "image size": f"{pixels.height} x {pixels.width}",
+        "epochs": f"{schedule.epochs}",
+        "batch": _batch(recipe),
+        **({"part": part} if (part := _part(recipe)) else {}),
+        "optimizer": f"{rate}, {_schedule(recipe)}",
+        "seed": f"{recipe.seed}",
+    }
+
+
+def _title(recipe: Recipe) -> str:
+    name = recipe.method if isinstance(recipe, PretrainRecipe) else recipe.net.head
+    return NAMES.get(name, name)
+
+
+def _batch(recipe: Recipe) -> str:
+    if isinstance(recipe, PretrainRecipe):
+        return f"{recipe.data.batch:,} images in {recipe.bn_groups} batch-norm groups"
+    data = recipe.data
+    return f"{data.persons * data.images:,} images: {data.persons} persons with {data.images} images each"
+
+
+def _schedule(recipe: Recipe) -> str:
+    schedule = recipe.schedule
+    fall: str = schedule.kind
+    if schedule.kind == "steps":
+        after = " and ".join(map(str, schedule.milestones))
+        fall = f"a tenth after epochs {after}" if after else "constant"
+    return f"{fall}, warm-up of {schedule.warmup_epochs:g} epochs" if schedule.warmup_epochs else fall
+
+
+def _part(recipe: Recipe) -> str:
+    """The part of the training set that a recipe takes; empty for all of it."""
+    if isinstance(recipe, PretrainRecipe) or not recipe.data.subset:
+        return ""
+    repeat = recipe.data.repeat
+    return recipe.data.subset + ("" if repeat == 1 else f", repeated: {repeat}")

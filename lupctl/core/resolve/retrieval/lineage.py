@@ -1,0 +1,178 @@
+"""What some features were made from, found again in the workspace: the network, its starts, and all of their packs."""
+
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lupctl.core.errors import DataError
+from lupctl.core.resolve.checkpoints import WEIGHTLESS, find_checkpoint
+from lupctl.core.workspace import CHECKPOINT_NAME, RUN_NAME, Workspace, read_run
+
+if TYPE_CHECKING:
+    from lupctl.core.formats.weights.header import CheckpointHeader
+    from lupctl.core.ranking.retrieval.lineage import Lineage, ScoredPack, TrainedPack
+
+PACK_PARENT = "pack:"
+# Methods of pre-training that learn from the labels of a pack.
+WITH_LABELS = ("pnl",)
+# A network starts from one that starts from another; a longer chain is taken for a circle.
+MOST_STARTS = 20
+
+
+def find_tested(space: Workspace, features: tuple[Path, ...]) -> "tuple[ScoredPack, ...]":
+    """The packs that some features were made from, by their fingerprints; none for features made elsewhere."""
+    from lupctl.core.formats.features.foreign import read_any_record
+    from lupctl.core.ranking.retrieval.lineage import ScoredPack
+
+    found = {}
+    for path in features:
+        for name, fingerprint in (read_any_record(path).get("parents") or {}).items():
+            if name.startswith(PACK_PARENT):
+                dataset = name.removeprefix(PACK_PARENT)
+                pack = _find_pack(space, dataset, str(fingerprint), near=path.parent)
+                found[name, fingerprint] = ScoredPack(dataset, pack)
+    return tuple(found.values())
+
+
+def find_lineage(space: Workspace, features: Path) -> "Lineage":
+    """The lineage of the network that made some features."""
+    from lupctl.core.formats.features.foreign import read_any_record
+    from lupctl.core.ranking.retrieval.inputs import network_of
+    from lupctl.core.ranking.retrieval.lineage import Lineage
+
+    wanted = network_of(read_any_record(features))
+    if wanted is None:
+        return Lineage(unknown=("the features name no network",))
+    beside = [features.parent / CHECKPOINT_NAME, *sorted(features.parent.glob("*.safetensors"))]
+    checkpoint = _find_file(wanted, [*beside, *_all_networks(space)])
+    if checkpoint is None:
+        return Lineage(unknown=("the network's checkpoint is not here",))
+    return lineage_of(space, checkpoint)
+
+
+def lineage_of(space: Workspace, checkpoint: Path) -> "Lineage":
+    """The lineage of a checkpoint: its own packs, then those of what it started from, and so on."""
+    from lupctl.core.formats.weights.header import read_header
+    from lupctl.core.ranking.retrieval.lineage import Lineage
+
+    checkpoints: list[Path] = []
+    trained: list[TrainedPack] = []
+    unknown: list[str] = []
+    current: Path | None = checkpoint
+    for _ in range(MOST_STARTS):
+        if current is None:
+            break
+        try:
+            header = read_header(current)
+        except DataError as error:
+            unknown.append(f"the network's checkpoint cannot be read ({error.message})")
+            break
+        checkpoints.append(current)
+        if header.stage == "convert":
+            unknown.append(f"{current.stem} was converted from another program's file, which does not list them")
+            break
+        trained += _packs_of(space, current, header)
+        wanted, name = header.parents.get("start"), str((header.recipe or {}).get("start") or "")
+        current = None if wanted is None else _find_start(space, name, wanted, header)
+        if wanted is not None and current is None:
+            unknown.append(f"{name or 'the network'} that it started from is not here")
+    return Lineage(tuple(checkpoints), tuple(dict.fromkeys(trained)), tuple(unknown))
+
+
+def _packs_of(space: Workspace, checkpoint: Path, header: "CheckpointHeader") -> "Iterator[TrainedPack]":
+    from lupctl.core.ranking.retrieval.lineage import TrainedPack
+
+    recipe = header.recipe or {}
+    is_finetuned = header.stage == "finetune"
+    data = recipe.get("data")
+    for pack in header.data:
+        source = pack.source or {}
+        yield TrainedPack(
+            dataset=pack.dataset,
+            path=_find_pack(space, pack.dataset, pack.fingerprint, near=checkpoint.parent, images=pack.images),
+            stage="finetune" if is_finetuned else "pretrain",
+            is_labelled=is_finetuned or recipe.get("method") in WITH_LABELS,
+            subset=str(data.get("subset") or "") if isinstance(data, dict) else "",
+            terms=pack.terms or "",
+            notice=str(source.get("notice") or ""),
+        )
+
+
+def _find_pack(
+    space: Workspace, dataset: str, fingerprint: str, *, near: Path, images: int | None = None
+) -> Path | None:
+    """The pack with a fingerprint: that of its name or of the run's own record first, then any of the workspace."""
+    own = _own_pack(near)
+    for path in dict.fromkeys([*([own] if own else []), space.pack_path(dataset), *space.pack_paths()]):
+        try:
+            if path.exists() and _is_pack(path, fingerprint, images):
+                return path
+        except DataError:
+            continue  # damaged, and so not the one
+    return None
+
+
+def _own_pack(run: Path) -> Path | None:
+    """The pack that a run's record names, if the folder is a run's."""
+    try:
+        named = read_run(run).get("pack") if (run / RUN_NAME).is_file() else None
+    except DataError:
+        return None
+    return Path(str(named)) if named else None
+
+
+def _is_pack(path: Path, fingerprint: str, images: int | None) -> bool:
+    from lupctl.core.formats.pack.keys import count_images
+    from lupctl.core.formats.pack.verdict import pack_files
+
+    if images is not None and count_images(path) != images:
+        return False
+    return _fingerprint(path, tuple(map(tuple, pack_files(path)))) == fingerprint
+
+
+@lru_cache(maxsize=64)
+def _fingerprint(path: Path, files: tuple[tuple[str | int, ...], ...]) -> str:
+    """The fingerprint of a pack with these files: that of its last check, else computed from its columns."""
+    from lupctl.core.formats.pack.read import pack_files, pack_fingerprint
+    from lupctl.core.formats.pack.verdict import read_verdict
+
+    verdict = read_verdict(path)
+    known = verdict.fingerprint if verdict is not None else ""
+    return known or pack_fingerprint(pack_files(path))
+
+
+def _find_start(space: Workspace, name: str, fingerprint: str, header: "CheckpointHeader") -> Path | None:
+    """The checkpoint that a network started from: the one of its name first, then any with the same trunk."""
+    from lupctl.core.formats.weights.header import read_header
+
+    named: list[Path] = []
+    if name and name not in WEIGHTLESS:
+        try:
+            named = [find_checkpoint(space, name)]
+        except DataError:
+            named = []
+    found = _find_file(fingerprint, named)
+    if found is not None:
+        return found
+    alike = []
+    for path in _all_networks(space):
+        try:
+            if read_header(path).network.trunk.arch == header.network.trunk.arch:
+                alike.append(path)
+        except DataError:
+            continue
+    return _find_file(fingerprint, alike)
+
+
+def _all_networks(space: Workspace) -> list[Path]:
+    return [*sorted(space.runs.glob(f"*/{CHECKPOINT_NAME}")), *sorted(space.models.rglob("*.safetensors"))]
+
+
+def _find_file(fingerprint: str, candidates: list[Path]) -> Path | None:
+    from lupctl.core.system.disk.atomic import file_fingerprint
+
+    for path in dict.fromkeys(candidates):
+        if path.is_file() and file_fingerprint(path) == fingerprint:
+            return path
+    return None

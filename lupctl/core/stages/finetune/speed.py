@@ -1,0 +1,47 @@
+"""How long a step of fine-tuning takes on this machine, measured on random pixels; reads and writes no file."""
+
+import numpy as np
+import torch
+
+from lupctl.core.recipes.models import FinetuneRecipe
+from lupctl.core.stages.finetune.criterion import measure
+from lupctl.core.stages.finetune.job import network_plan
+from lupctl.core.system.jobs.device import pick_precision
+from lupctl.core.training.engine.optim import build_optimizer
+from lupctl.core.training.engine.stopwatch import time_calls
+from lupctl.core.training.nets.build import build_mgn, build_reid
+from lupctl.core.training.nets.resnet.norms import share_norm_groups
+from lupctl.core.training.views.draws import SampleDraws
+from lupctl.core.training.views.pixels import make_view
+from lupctl.core.training.views.plan import build_view_plan, draw_view
+
+
+def time_step(recipe: FinetuneRecipe, device: torch.device, *, devices: int = 1, budget_s: float = 1.0) -> float:
+    """Seconds of one step on one device: its share of the views, forward, backward and the update, without data.
+
+    Args:
+        recipe: network, batch and losses.
+        device: where it runs.
+        devices: that share a batch; messages between them are not measured.
+        budget_s: measures until so much time has passed, at least one step after the first.
+    """
+    local = recipe.data.persons * recipe.data.images // devices
+    plan = network_plan(recipe, max(recipe.data.persons, 2))
+    network = (build_mgn(plan) if recipe.net.head == "mgn" else build_reid(plan)).to(device).train()
+    share_norm_groups(network, max(1, recipe.bn_groups // devices))
+    optimizer = build_optimizer(network.parameters(), **recipe.optim.model_dump(exclude={"clip", "clip_scope"}))
+    view = build_view_plan(recipe.pixels.model_dump(), recipe.augment.model_dump())
+    height, width = recipe.pixels.height, recipe.pixels.width
+    pixels = torch.randint(0, 256, (local, height, width, 3), dtype=torch.uint8).to(device)
+    target = torch.arange(local, device=device) % max(recipe.data.persons, 2)
+    draws = SampleDraws(np.arange(local), seed=recipe.seed, epoch=0, view=0)
+    drawn = draw_view(view, np.tile([height, width], (local, 1)), draws).tensors().to(device)
+    precision = pick_precision(recipe.precision, device)
+
+    def step() -> None:
+        optimizer.zero_grad(set_to_none=True)
+        loss = measure(recipe, network, make_view(view, pixels, drawn), target, precision)["loss"]
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+
+    return time_calls(step, device, budget_s=budget_s)

@@ -1,0 +1,73 @@
+"""Features of a run that are made when they are needed: where they go when the run cannot be written to."""
+
+import errno
+import json
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lupctl.core.stages.finetune.run import finetune
+from lupctl.core.system.progress.lines import Progress
+from tests.tools.shell import Shell
+from tests.tools.tiny_training import finetune_job
+
+
+def refuse_writes(patch: pytest.MonkeyPatch, folder: Path) -> None:
+    """Makes a folder look like one on a read-only disk; the tests may run as root, who can write anywhere."""
+    real: Any = tempfile.NamedTemporaryFile
+
+    def named(*given: Any, dir: Any = None, **more: Any) -> Any:
+        if Path(dir).resolve() == folder.resolve():
+            raise OSError(errno.EROFS, "Read-only file system")
+        return real(*given, dir=dir, **more)
+
+    patch.setattr(tempfile, "NamedTemporaryFile", named)
+
+
+def test_features_of_a_run_that_cannot_be_written_to(
+    lupctl: Shell, labelled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = tmp_path / "lup" / "runs" / "fine"
+    finetune(finetune_job(labelled, run, "schedule.epochs=1"), Progress(quiet=True))
+    before = sorted(path.name for path in run.iterdir())
+    refuse_writes(monkeypatch, run)
+    (tmp_path / "mine").mkdir()
+    for out, report in (("mine", "mine/report.json"), ("mine/second.json", "mine/second.json")):
+        ran = lupctl(f"eval fine --out {out} --device cpu")
+        assert ran.code == 0, ran.err
+        assert f"report: {report}" in ran.out
+        # The second evaluation finds the features of the first.
+        assert ("features: mine/fine-labelled.features.h5 from " in ran.err) == (out == "mine")
+    assert sorted(path.name for path in run.iterdir()) == before
+    assert json.loads((tmp_path / "mine/report.json").read_text())["dataset"] == "labelled"
+    # Another run's do not take their place.
+    other = tmp_path / "lup" / "runs" / "other"
+    finetune(finetune_job(labelled, other, "schedule.epochs=1", "seed=8"), Progress(quiet=True))
+    refuse_writes(monkeypatch, other)
+    assert lupctl("eval other --out mine/other.json --device cpu").code == 0
+    made = {run: tmp_path / f"mine/{run}-labelled.features.h5" for run in ("fine", "other")}
+    assert made["fine"].read_bytes() != made["other"].read_bytes()
+    # Those of an older network are made again.
+    shutil.copy(made["other"], made["fine"])
+    assert lupctl("eval fine --out mine/third.json --device cpu").code == 0
+    reports = [json.loads((tmp_path / f"mine/{name}.json").read_text()) for name in ("second", "third")]
+    assert reports[0]["fingerprints"] == reports[1]["fingerprints"]
+
+
+def test_the_hint_for_a_run_that_cannot_be_written_to_works(
+    lupctl: Shell, labelled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = tmp_path / "lup" / "runs" / "fine"
+    finetune(finetune_job(labelled, run, "schedule.epochs=1"), Progress(quiet=True))
+    assert lupctl("eval fine --device cpu").code == 0, "features are there"
+    (run / "report.json").unlink()
+    refuse_writes(monkeypatch, run)
+    ran = lupctl("eval fine --device cpu")
+    assert ran.code == 3
+    assert "fine/report.json: cannot be written (Read-only file system)" in ran.err
+    assert ran.err.endswith("hint: name another place with --out or --home\n")
+    assert lupctl("eval fine --device cpu --out mine.json").code == 0
+    assert (tmp_path / "mine.html").is_file()

@@ -258,6 +258,9 @@ def test_images_without_a_label_are_left_out(labelled: Path, tmp_path: Path, lup
     ran = lupctl(f"pretrain --method pnl --data {pack} --gpus 0 --dry-run {' '.join(as_options(PNL))}")
     assert ran.code == 0, ran.err
     assert f"labels: 5 on {kept} images; {36 - kept} more images have none and are left out" in ran.err
+    assert "none will be corrected" not in ran.err
+    ran = lupctl(f"pretrain --method pnl --data {pack} --gpus 0 --dry-run {' '.join(as_options(PNL))} --epochs 2")
+    assert "labels: none will be corrected, which begins after 2 epochs of 2: --set pnl.correction_epoch=1" in ran.err
 
 
 @pytest.mark.parametrize("method", ["pnl", "supcon"])

@@ -168,6 +168,7 @@ class Pnl(nn.Module):
             used.append(part.label)
             if out.query is not None:
                 queries.append(out.query.detach())
+            del out  # its logits are the largest tensors of a part, and the next part makes its own
         if self.classifier is not None:
             self.classifier.finish(gradients.parts)
         self._remember(keys, queries, used)

@@ -55,6 +55,11 @@ CASES = [
     Case("eval fnie", 3, "fnie: neither a file, nor a folder, nor a run", "did you mean fine?"),
     Case("search fine p.jpg", 3, "p.jpg: there is no such file", "did you mean q.jpg?"),
     Case("data info town --sheet s.gif", 2, "must end in one of .png", "--sheet s.gif.png"),
+    Case("finetune town --from scratch --reciepe bot --dry-run", 2, "there is no option --reciepe", "--recipe bot", 2),
+    Case("finetune town --from scratch --gpu 0 --dry-run", 2, "there is no option --gpu", "--gpus 0"),
+    Case("finetune town --from scratch --arch r5O --dry-run", 2, "'r5O' is not one of", "--arch r50"),
+    Case("evl fine", 2, "there is no command evl", "lupctl eval fine"),
+    Case("data lsit", 2, "there is no command lsit", "lupctl data list"),
     # The wrong order.
     Case("finetune town --from scratch --dry-run", 3, "no pack of 'town'", "lupctl data pack town", lacks=NO_PACK),
     Case("eval", 3, "no finished fine-tuning run", "lupctl finetune town --from scratch", lacks=NO_RUN),

@@ -1,13 +1,14 @@
 """`lupctl data list`: every dataset, what is published about it, and its state in this workspace."""
 
+import time
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lupctl.cli.amounts import describe_age, describe_bytes
 from lupctl.cli.options import DebugOption, HomeOption, JsonOption, QuietOption
 from lupctl.cli.output import print_json, print_table
+from lupctl.cli.removal import write_age, write_size
 from lupctl.core.workspace import open_workspace
 
 if TYPE_CHECKING:
@@ -73,8 +74,8 @@ def _short_cells(state: "DatasetState") -> list[object]:
         state.name,
         images if packed or published else None,
         here or None,
-        describe_bytes(sum(sizes)) if sizes else None,
-        None if state.changed_at is None else describe_age(state.changed_at),
+        write_size(sum(sizes)) if sizes else None,
+        None if state.changed_at is None else write_age(time.time() - state.changed_at),
     ]
 
 

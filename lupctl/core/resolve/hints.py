@@ -59,4 +59,4 @@ def hint_for_run(space: Workspace) -> str:
         return f"lupctl finetune {packs[0].stem} --from scratch"
     if space.raw.is_dir() and any(space.raw.iterdir()):
         return "lupctl data pack, then: lupctl finetune DATASET"
-    return "lupctl demo makes some; with data of your own: lupctl data pack FOLDER"
+    return "lupctl init lists the commands from here to scores; lupctl demo makes some"

@@ -121,5 +121,5 @@ def _replaced(rest: Sequence[str], option: str, old: str, new: str) -> list[str]
 
 def _sentence(text: str) -> str:
     """Typer's sentence in our manner: lower case, no full stop, one line."""
-    line = " ".join(text.split()).replace("Value error, ", "").rstrip(".")
+    line = " ".join(text.split()).replace("Value error, ", "").replace(": Input", ": input").rstrip(".")
     return line[:1].lower() + line[1:]

@@ -64,6 +64,7 @@ CASES = [
     Case("finetune town --dropout 0.1 --from scratch --dry-run", 2, "there is no option --dropout", "finetune --help"),
     Case("finetune town --name mine --recipe small-bot --from scratch --dry-run", 2, "there is no option --name",
          "--out mine", 2),
+    Case("finetune town --epochs 0", 2, "'--epochs': input should be greater than or equal to 1", "finetune --help"),
     # The wrong order.
     Case("finetune town --from scratch --dry-run", 3, "no pack of 'town'", "lupctl data pack town", lacks=NO_PACK),
     Case("eval", 3, "no finished fine-tuning run", "lupctl finetune town --from scratch", lacks=NO_RUN),

@@ -298,6 +298,14 @@ def test_what_is_no_data(lupctl: Shell, tmp_path: Path, given: str, message: str
     ]
 
 
+def test_a_video_of_nobody(lupctl: Shell, tmp_path: Path) -> None:
+    write_video(tmp_path / "hall.mp4", frames=4)
+    (tmp_path / "hall.txt").write_text("")
+    ran = lupctl("init hall.mp4")
+    assert ran.code == 0, ran.err
+    assert "\n# 0 images, persons not known, cameras not known\n" in ran.out
+
+
 @pytest.mark.parametrize("given", ["nowhere", "empty"])
 def test_nothing_there(lupctl: Shell, tmp_path: Path, given: str) -> None:
     (tmp_path / "empty").mkdir()

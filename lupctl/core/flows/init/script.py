@@ -65,7 +65,7 @@ def _describe(advice: Advice) -> str:
     there = ", ".join(f"{name} {count:,}" for name, count in roles.items() if count)
     cameras = f"{counts.cameras} camera{'s' if counts.cameras != 1 else ''}" if counts.cameras else "cameras not known"
     persons = "persons not known" if not counts.persons else f"{counts.persons:,} person{'s' * (counts.persons != 1)}"
-    return f"{counts.images:,} images ({there}), {persons}, {cameras}"
+    return f"{counts.images:,} images{f' ({there})' if there else ''}, {persons}, {cameras}"
 
 
 def _comment(text: str, *, first: str = "# ", next_: str = "# ") -> list[str]:

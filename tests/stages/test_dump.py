@@ -232,7 +232,7 @@ def test_a_pretraining_run_can_be_dumped(home: Path, crowd: Path, lupctl: Shell)
 def test_what_cannot_be_dumped(home: Path, labelled: Path, tmp_path: Path, lupctl: Shell) -> None:
     ran = lupctl("dump --home nowhere")
     assert ran.code == 3
-    assert "error: nowhere/runs: no finished run\nhint: lupctl finetune DATASET" in ran.err
+    assert "error: nowhere/runs: no finished run\nhint: lupctl init" in ran.err
     ran = lupctl(f"dump other --home {home}")
     assert ran.code == 3
     assert f"no checkpoint 'other': neither a file, nor a run's folder, nor a run in {home}/runs" in ran.err

@@ -88,7 +88,7 @@ print(json.dumps({"files": sorted(whole), "found": found}))
 def crops(tmp_path: Path, tiny_images: TinyImages) -> Path:
     """A workspace with 40 images in two folders."""
     for row, image in enumerate(tiny_images(40)):
-        path = tmp_path / "lup" / "raw" / "crops" / f"{row % 2}" / f"{row:02d}.jpg"
+        path = tmp_path / "lup" / "raw" / "crops" / f"cam{row % 2}" / f"{row:02d}.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(image)
     return tmp_path
@@ -127,7 +127,7 @@ def test_killed_while_a_pack_takes_the_place_of_another(crops: Path, lupctl: She
     sizes = {"file": 2**30, "shards": SHARD_BYTES}
     assert lupctl(f"data pack crops --quiet --shard-bytes {sizes[there]}").code == 0
     (crops / "lup" / "packs").rename(crops / "before")
-    (crops / "lup" / "raw" / "crops" / "0" / "zz.jpg").write_bytes(encode_tiny(99))
+    (crops / "lup" / "raw" / "crops" / "cam0" / "zz.jpg").write_bytes(encode_tiny(99))
     line = ("data", "pack", "crops", "--force", "--shard-bytes", str(sizes[comes]), "--workers", "1", "--quiet")
     ran = kill_everywhere(crops, crops / "before", *line, step=1)
     assert (ran["files"] == ["crops.h5"]) == (comes == "file")

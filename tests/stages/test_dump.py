@@ -204,7 +204,7 @@ def test_an_output_that_exists_is_kept(home: Path, lupctl: Shell) -> None:
 
 def test_the_newest_run_and_its_data_are_chosen_and_said(home: Path, labelled: Path, lupctl: Shell) -> None:
     ran = lupctl(f"dump --home {home} --device cpu --dry-run --json")
-    assert ran.err == f"run: {home}/runs/fine (the newest finetune run here)\n"
+    assert ran.err == f"run: {home}/runs/fine (the newest fine-tuning run)\n"
     assert ran.json == {
         "schema": "lupctl.dump-plan/1",
         "checkpoint": f"{home}/runs/fine/checkpoint.safetensors",

@@ -9,6 +9,7 @@ from lupctl.core.errors import DataError, UsageError
 from lupctl.core.resolve.checkpoints import newest_finetuning
 from lupctl.core.resolve.data.packs import pick_images
 from lupctl.core.resolve.hints import hint_for_data, hint_for_run, list_runs, same_path
+from lupctl.core.system.examples import count_things
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.workspace import CHECKPOINT_NAME, RECIPE_NAME, RUN_NAME, Workspace, read_run
 
@@ -56,7 +57,9 @@ def resolve_features(
             return _target_of_run(path, command)
     runs = list_runs(workspace)
     if runs and any(same_path(Path(target), folder) for folder in (workspace.home, workspace.runs)):
-        raise DataError(f"{target}: holds {len(runs):,} runs; one was expected", hint=f"did you mean {runs[0].name}?")
+        raise DataError(
+            f"{target}: holds {count_things(len(runs), 'run')}; one was expected", hint=f"did you mean {runs[0].name}?"
+        )
     if Path(target).is_dir():
         what = "a pack" if any(Path(target).glob("*.h5")) else "a folder"
         name = Path(target).name

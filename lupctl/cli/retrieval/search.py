@@ -18,7 +18,7 @@ from lupctl.cli.options import (
 from lupctl.cli.output import print_json, print_plan, print_table
 from lupctl.core.choices import SearchIndex
 from lupctl.core.flows.fresh_features import find_features, make_features
-from lupctl.core.resolve.retrieval.features import find_pictures, resolve_features
+from lupctl.core.resolve.retrieval.features import find_images_of_features, resolve_features
 from lupctl.core.resolve.retrieval.galleries import find_queries, gallery_checkpoint, refuse_swapped
 from lupctl.core.system.command_line import recorded_command
 from lupctl.core.system.progress.lines import Progress
@@ -114,7 +114,7 @@ def search(
         checkpoint=gallery_checkpoint(space, gallery, start, progress),
         top=top,
         index=index,
-        images=find_pictures(space, images, gallery, progress),
+        images=find_images_of_features(space, images, gallery, progress),
         sheet=sheet,
         force=force,
     )

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from lupctl.core.errors import GateError
 from lupctl.core.flows.fresh_features import find_files, make_features
-from lupctl.core.resolve.retrieval.features import find_pictures
+from lupctl.core.resolve.retrieval.features import find_images_of_features
 from lupctl.core.resolve.retrieval.lineage import find_lineage, find_tested
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.workspace import Workspace
@@ -49,7 +49,7 @@ def take_features(
     pictures: Path | None = None
     if rules.page:
         own = next((pack.path for pack in tested if pack.path is not None), None)
-        pictures = own if images is None and own else find_pictures(space, images, features[0], progress)
+        pictures = own if images is None and own else find_images_of_features(space, images, features[0], progress)
     lineage = find_lineage(space, features[0])
     return replace(rules, features=features, images=pictures, tested=tested, lineage=lineage)
 
@@ -72,7 +72,7 @@ def plan_features(
 
     features, missing = find_files(space, names, progress, command=rules.command, elsewhere=_elsewhere(rules))
     if rules.page and images is not None:
-        find_pictures(space, images, features[0], progress)
+        find_images_of_features(space, images, features[0], progress)
     job = replace(rules, features=features)
     if missing is None:
         return plan_evaluation(job, progress)

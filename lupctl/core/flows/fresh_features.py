@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from lupctl.core.errors import UsageError
 from lupctl.core.resolve.checkpoints import find_checkpoint
-from lupctl.core.resolve.data.images import default_out, find_images
+from lupctl.core.resolve.data.images import default_out, find_images_of_run
 from lupctl.core.resolve.retrieval.features import Target, resolve_features
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.workspace import Workspace
@@ -75,7 +75,7 @@ def find_features(
 
     if target.features is not None and is_current(target.features):
         return target.features, None
-    images = find_images(space, None, checkpoint, progress)
+    images = find_images_of_run(space, None, checkpoint, progress)
     out = target.features or default_out(checkpoint, images)
     if elsewhere is not None and not is_writable(out):
         out = elsewhere / f"{checkpoint.parent.name}-{out.name}"

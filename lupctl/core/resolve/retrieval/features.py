@@ -8,7 +8,7 @@ from lupctl.core.choices import Dataset, nearest_name
 from lupctl.core.errors import DataError, UsageError
 from lupctl.core.resolve.checkpoints import newest_finetuning
 from lupctl.core.resolve.data.packs import pick_images
-from lupctl.core.resolve.hints import hint_for_data, hint_for_run, list_runs, same_path
+from lupctl.core.resolve.hints import hint_for_data, hint_for_run, hint_to_dump, list_runs, same_path
 from lupctl.core.system.examples import count_things
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.workspace import CHECKPOINT_NAME, RECIPE_NAME, RUN_NAME, Workspace, read_run
@@ -94,10 +94,8 @@ def _refuse_other_files(workspace: Workspace, path: Path, command: Reader) -> No
     if (run / RUN_NAME).is_file() and not path.match(FEATURES_PATTERN) and read_kind(path) is None:
         raise DataError(f"{path}: a file of a run, but not its features", hint=f"did you mean {run}?")
     if path.suffix == CHECKPOINT_SUFFIX:
-        packs = workspace.pack_paths()
         raise DataError(
-            f"{path}: a checkpoint; a run or a features file was expected",
-            hint=f"lupctl dump {path} {packs[0].stem if packs else 'FOLDER'}",
+            f"{path}: a checkpoint; a run or a features file was expected", hint=hint_to_dump(workspace, path)
         )
     if read_kind(path) == "pack":
         raise DataError(
@@ -114,7 +112,7 @@ def _hint_for_missing(workspace: Workspace, target: str, command: Reader) -> str
     return f"did you mean {guess or runs[0]}?" if runs else hint_for_run(workspace)
 
 
-def find_pictures(space: Workspace, named: str | None, features: Path, progress: Progress) -> Path | None:
+def find_images_of_features(space: Workspace, named: str | None, features: Path, progress: Progress) -> Path | None:
     """The pack or folder with the images of some features: as named, else the workspace's pack of their dataset.
 
     Raises:

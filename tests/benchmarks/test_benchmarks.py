@@ -25,6 +25,7 @@ SMALLEST = (
     "mgn_speed.py step --rounds 1 --images 2 --height 96",
     "mgn_speed.py start --rounds 1",
     "pack_speed.py --images 200 --height 32 --width 16 --rounds 1",
+    "pnl_speed.py --classes 500 --images 4 --rounds 1",
     "read_speed.py --images 300 600 --rounds 1",
     "scale.py --images 100 200 --reads 500",
     "state_speed.py save --arch r18 --batch 2 --rounds 1",

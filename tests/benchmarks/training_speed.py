@@ -35,6 +35,7 @@ from lupctl.core.training.loading.images import PackImages
 from lupctl.core.training.loading.loaders import StepDataset, open_loader
 from lupctl.core.training.loading.samplers import ShuffledOrder
 from lupctl.core.training.losses.contrastive import info_nce
+from lupctl.core.training.methods.moco import MoCo
 from lupctl.core.training.views.pixels import make_view
 from lupctl.core.training.views.plan import build_view_plan
 
@@ -112,6 +113,7 @@ def measure_step(path: Path, rounds: int, recipe: PretrainRecipe) -> None:
     setup = set_up(job)
     trained = build_trained(recipe, setup)
     method, optimizer = trained.method, trained.optimizer
+    assert isinstance(method, MoCo)
     parts, temperature = trained.gradients.parts, recipe.settings.temperature
     batches = open_batches(setup, range(10**6), seed=recipe.seed)
     quiet = Progress(quiet=True)

@@ -261,10 +261,10 @@ def test_features_of_several_datasets_have_to_be_named(run_eval: Command) -> Non
         (("--k1", "3"), "--k1 has no meaning without --rerank"),
         (("--neighbours", "faiss"), "--neighbours has no meaning without --rerank"),
         (("--rerank", "--neighbours", "near"), "near"),
-        (("--rerank", "--lambda", "1.5"), "equal to 1 "),
-        (("--rerank", "--k1", "0"), "equal to 1 "),
+        (("--rerank", "--lambda", "1.5"), "equal to 1\n"),
+        (("--rerank", "--k1", "0"), "equal to 1\n"),
         (("--rerank", "--rerank-base", "d3"), "d3"),
-        (("--min-map", "85"), "equal to 1 "),
+        (("--min-map", "85"), "equal to 1\n"),
     ],
 )
 def test_impossible_options_are_two(run_eval: Command, tmp_path: Path, words: tuple[str, ...], message: str) -> None:

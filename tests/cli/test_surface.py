@@ -349,7 +349,9 @@ def test_the_shell_completes(lupctl: Shell, tmp_path: Path) -> None:
     (home / "packs" / "crops.h5").write_text("")
     assert complete(lupctl, "pretrain --arch r1", home) == ["r101", "r152", "r18"]
     assert complete(lupctl, "finetune x --arch r5", home) == ["r50"]
-    assert complete(lupctl, "pretrain --recipe lup", home) == [f"luperson-moco{end}" for end in ("", "-r101", "-r152")]
+    assert complete(lupctl, "pretrain --recipe luperson-m", home) == [
+        f"luperson-moco{end}" for end in ("", "-r101", "-r152")
+    ]
     assert complete(lupctl, "recipe show b", home) == ["beta", "bot"]
     assert complete(lupctl, "finetune cr", home) == ["crops"]
     assert complete(lupctl, "pretrain --data m", home) == ["market1501", "msmt17"]

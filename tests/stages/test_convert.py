@@ -332,6 +332,15 @@ def test_a_training_checkpoint_gives_its_query_encoder(
     assert "module.encoder_q.fc.0.bias" in ran.json["ignored"] or "module.encoder_q.fc1.weight" in ran.json["ignored"]
 
 
+@pytest.mark.parametrize(("name", "mean"), [("lupws_r18", 0.3452), ("lup_moco_r18", 0.3525)])
+def test_a_bare_backbone_is_known_by_its_published_name(lupctl: Shell, tmp_path: Path, name: str, mean: float) -> None:
+    torch.save(trunk("", arch="resnet18"), tmp_path / f"{name}.pth")
+    ran = lupctl(f"model convert {name}.pth --out a.safetensors --json")
+    assert ran.code == 0, ran.err
+    assert ran.json["pixels"]["mean"][0] == pytest.approx(mean)
+    assert f"{name}.pth has no constants; using those of" in ran.err
+
+
 def test_the_encoder_that_was_taken_is_said_and_can_be_the_other(lupctl: Shell, tmp_path: Path) -> None:
     torch.save(moco(), tmp_path / "a.pth")
     for encoder, left in (("q", (4, 124)), ("k", (124, 4))):

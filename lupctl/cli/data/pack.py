@@ -88,6 +88,16 @@ SeedOption = Annotated[
         show_default=False,
     ),
 ]
+NoiseOption = Annotated[
+    str | None,
+    typer.Option(
+        "--label-noise",
+        metavar="split:S,merge:M",
+        help="Give training images the labels that a tracker would: a share S of the persons is split into two labels, "
+        "and a share M of these gets the label of another person. The record keeps the truth.",
+        show_default=False,
+    ),
+]
 SplitOption = Annotated[
     str | None,
     typer.Option(
@@ -142,6 +152,7 @@ def pack(
     max_bad: MaxBadOption = MAX_BAD,
     shard_bytes: ShardBytesOption = SHARD_BYTES,
     seed: SeedOption = None,
+    label_noise: NoiseOption = None,
     split: SplitOption = None,
     split_seed: SplitSeedOption = None,
     merge: MergeOption = None,
@@ -175,7 +186,7 @@ def pack(
         dataset=name,
         merged=merge,
         out=out,
-        reading=Reading(layout, cameras, seed, version, val, keys, root),
+        reading=Reading(layout, cameras, seed, version, val, keys, root, label_noise),
         split=split,
         split_seed=split_seed,
         size=parse_size(size),

@@ -64,7 +64,7 @@ PacksArgument = Annotated[
     ),
 ]
 MethodOption = Annotated[
-    Method | None, typer.Option("--method", help="Self-supervision [default: the recipe's].", show_default=False)
+    Method | None, typer.Option("--method", help="Method of pre-training [default: the recipe's].", show_default=False)
 ]
 ProbeOption = Annotated[
     str | None,
@@ -111,7 +111,7 @@ def pretrain(
     quiet: QuietOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Trains a backbone on persons without labels; the same command continues a stopped run.
+    """Trains a backbone on persons without labels, or with noisy ones; the same command continues a stopped run.
 
     Examples:
 
@@ -127,12 +127,12 @@ def pretrain(
     space, machines = open_workspace(home), find_machines(nodes, rdzv_endpoint, node_rank)
     progress = Progress(quiet=quiet or not machines.leads)
     placement = place(gpus, processes, machines, planned=dry_run)
-    recipe = recipe or default_recipe(arch, progress)
+    recipe = recipe or default_recipe(arch, method, progress)
     flags = common_flags(arch, epochs=epochs, batch=batch, lr=lr)
     flags |= {"method": method, "data.packs": join_names(packs, data) or None, "probe.pack": probe}
     resolved = resolve(recipe, flags, set_ or [])
     is_drawn = profile is not None and wants_drawing(space, resolved.data.packs)
-    found = () if is_drawn else find_pretraining_packs(space, resolved.data.packs, progress, planned=dry_run)
+    found = () if is_drawn else find_pretraining_packs(space, resolved, progress, planned=dry_run)
     progress.say(placement.line)
     job = PretrainJob(
         recipe=resolved,
@@ -148,7 +148,7 @@ def pretrain(
         quiet=quiet,
     )
     job = settle(job, is_named=out is not None or profile is not None, progress=progress)
-    say_what_follows(job, recipe, progress)
+    say_what_follows(job, recipe, progress, planned=dry_run)
     if dry_run:
         counts = asdict(plan_pretraining(job))
         if machines.leads:
@@ -188,6 +188,9 @@ def show_plan(job: "PretrainJob", counts: dict[str, int | None], *, json: bool) 
         "bn_groups": recipe.bn_groups,
         **counts,
     }
+    for name in ("classes", "sharded_memory_bytes"):  # of a method without labels
+        if plan[name] is None:
+            del plan[name]
     print_plan("lupctl.pretrain-plan/1", "would pre-train", plan, json=json)
 
 

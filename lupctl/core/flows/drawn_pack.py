@@ -37,23 +37,27 @@ def profile_steps(job: "PretrainJob", steps: int, progress: Progress, *, draws: 
 
     if not draws:
         return profile(job, steps)
-    with drawn_pack(job.recipe.data.batch, progress) as pack:
+    from lupctl.core.recipes.pretrain_sections import uses_labels
+
+    with drawn_pack(job.recipe.data.batch, progress, labelled=uses_labels(job.recipe.settings)) as pack:
         return profile(replace(job, packs=(pack,)), steps)
 
 
 @contextmanager
-def drawn_pack(batch: int, progress: Progress) -> Iterator[Path]:
+def drawn_pack(batch: int, progress: Progress, *, labelled: bool = False) -> Iterator[Path]:
     """A pack of drawn persons that fills at least one batch, for the duration of the block.
 
     Args:
         batch: images.
         progress: reports it.
+        labelled: whether the persons have labels.
     """
     from lupctl.core.data.sources.synthetic import SyntheticPlan, SyntheticSource
     from lupctl.core.stages.pack import pack
 
-    # A person has at least two images.
-    source = SyntheticSource(SyntheticPlan(unlabelled_persons=-(-batch // 2)))
+    persons = -(-batch // 2)  # each has at least two images
+    plan = SyntheticPlan(train_persons=persons) if labelled else SyntheticPlan(unlabelled_persons=persons)
+    source = SyntheticSource(plan)
     progress.say(f"data: {SYNTHETIC}, images of 128 x 64 drawn for this command")
     with TemporaryDirectory(prefix="lupctl-drawn-") as folder:
         yield pack(source, out=Path(folder) / f"{SYNTHETIC}.h5", progress=progress).path

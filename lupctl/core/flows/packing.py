@@ -86,6 +86,11 @@ def pack_datasets(space: Workspace, options: PackOptions, progress: Progress) ->
     targets = find_what_to_pack(space, options, progress)
     if options.merged is not None and options.split is not None:
         raise UsageError("--split has no meaning with --merge, which leaves labels out", hint="leave --split out")
+    if options.reading.label_noise is not None and options.split is not None:
+        raise UsageError(
+            "--label-noise and --split: only images that are for training already can get wrong labels",
+            hint="leave --split out",
+        )
     if options.size and options.check == "header":
         raise UsageError("--check header: resizing decodes the images anyway", hint="leave --check or --size out")
     packed = Packed()

@@ -10,10 +10,14 @@ from lupctl.core.recipes.pretrain_sections import (
     Curves,
     MethodSettings,
     MocoSettings,
+    PnlSettings,
     PretrainData,
     PretrainNet,
     PretrainOptim,
     Probe,
+    SimclrSettings,
+    SupconSettings,
+    WeakAugment,
     check_sections,
 )
 from lupctl.core.recipes.sections import (
@@ -36,7 +40,7 @@ class PretrainRecipe(Section):
 
     Args:
         stage: always pretrain.
-        method: of self-supervision; only its own section may be present.
+        method: of pre-training; only its own sections may be present.
         seed: of weights, order and augmentation.
         bn_groups: equal parts of the global batch, each with its own batch-norm statistics.
         precision: auto uses bf16 where the device supports it.
@@ -51,7 +55,11 @@ class PretrainRecipe(Section):
     data: PretrainData = PretrainData()
     pixels: Pixels = Pixels()
     augment: Augment = Augment()
+    augment_weak: WeakAugment | None = None
     moco: MocoSettings | None = None
+    pnl: PnlSettings | None = None
+    simclr: SimclrSettings | None = None
+    supcon: SupconSettings | None = None
     optim: PretrainOptim = PretrainOptim()
     schedule: ScheduleSettings = ScheduleSettings()
     curves: Curves = Curves()
@@ -66,8 +74,17 @@ class PretrainRecipe(Section):
     @property
     def settings(self) -> MethodSettings:
         """The method's own section."""
-        assert self.moco is not None, "filled in by `check_sections`"
-        return self.moco
+        match self.method:
+            case "moco":
+                settings: MethodSettings | None = self.moco
+            case "pnl":
+                settings = self.pnl
+            case "simclr":
+                settings = self.simclr
+            case "supcon":
+                settings = self.supcon
+        assert settings is not None, "filled in by `check_sections`"
+        return settings
 
     @model_validator(mode="after")
     def _check_groups(self) -> Self:
@@ -77,6 +94,11 @@ class PretrainRecipe(Section):
                 f"optim.accumulate = {self.optim.accumulate} does not divide bn_groups = {self.bn_groups}; "
                 "a part of a batch needs whole groups"
             )
+        if self.pnl is not None and self.pnl.sharded:  # both look at the gradients of a whole tensor
+            if self.optim.clip > 0:
+                raise ValueError(f"optim.clip = {self.optim.clip} cannot be combined with pnl.sharded")
+            if self.optim.name == "lars":
+                raise ValueError("optim.name = 'lars' cannot be combined with pnl.sharded")
         if self.net.compile and self.net.checkpoint_activations:
             raise ValueError("net.compile and net.checkpoint_activations cannot be combined")
         return self

@@ -5,8 +5,8 @@ from typing import Annotated, Any, Final, Self
 
 from pydantic import Field, model_validator
 
-from lupctl.core.choices import CurveKind, Method
-from lupctl.core.recipes.sections import Net, Optim, Positive, Section
+from lupctl.core.choices import ContrastForm, CurveKind, Interpolation, Method, PnlPositives, PnlVariant
+from lupctl.core.recipes.sections import Augment, Net, Optim, Positive, Range, Section, Share
 
 
 class PretrainNet(Net):
@@ -50,9 +50,129 @@ class MocoSettings(Section):
     temperature: Annotated[float, Field(gt=0)] = 0.1
 
 
-MethodSettings = MocoSettings
+class PnlSettings(Section):
+    """Pre-training with noisy labels (PNL). The defaults are those of the published code; epochs count from 0.
+
+    Args:
+        variant: the losses. ce classifies, ic contrasts with a queue, pro adds prototypes and corrected labels, and lgc
+            lets the contrast take images with the same label as positives. ic needs no labels.
+        dim: of the contrastive space, and of the prototypes.
+        hidden: size of the layer before the classifier; 0 classifies the pooled feature itself.
+        queue: keys kept.
+        momentum: of the averaged encoder.
+        temperature: of contrast and prototypes; the paper's is unknown.
+        prototype_momentum: of the prototypes.
+        alpha: weight of the classifier in a correction; that of the prototypes is the rest.
+        threshold: what the mean of the two must exceed for a correction; at least 0.5, so that one class at most can.
+        prototype_epoch: first epoch with the prototypes' loss; they fill from the start.
+        correction_epoch: first epoch with corrected labels.
+        positives_epoch: first epoch in which the queue has positives; 15 in the launch script, 12 in the code's parser.
+        contrast_weight, prototype_weight: of these two losses.
+        positives: which label of an image its positives have: given in the code, corrected in the paper.
+        contrast: mean-of-logs in the code, log-of-mean in the paper, where the logarithm is outside the sum.
+        sharded: every process keeps some rows of the classifier and of the prototypes instead of all of them; the same
+            to rounding, with less memory.
+    """
+
+    variant: PnlVariant = "ce+pro+lgc"
+    dim: Positive = 128
+    hidden: Annotated[int, Field(ge=0)] = 256
+    queue: Positive = 65536
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.999
+    temperature: Annotated[float, Field(gt=0)] = 0.07
+    prototype_momentum: Annotated[float, Field(ge=0, lt=1)] = 0.999
+    alpha: Share = 0.5
+    threshold: Annotated[float, Field(ge=0.5, le=1)] = 0.8
+    prototype_epoch: Annotated[int, Field(ge=0)] = 1
+    correction_epoch: Annotated[int, Field(ge=0)] = 11
+    positives_epoch: Annotated[int, Field(ge=0)] = 15
+    contrast_weight: Annotated[float, Field(ge=0)] = 1.0
+    prototype_weight: Annotated[float, Field(ge=0)] = 1.0
+    positives: PnlPositives = "given"
+    contrast: ContrastForm = "mean-of-logs"
+    sharded: bool = False
+
+    @property
+    def classifies(self) -> bool:
+        """Whether there is a classifier, and so a need of labels."""
+        return self.variant != "ic"
+
+    @property
+    def contrasts(self) -> bool:
+        """Whether there is a queue and an averaged encoder."""
+        return self.variant in ("ic", "ce+ic", "ce+pro+lgc")
+
+    @property
+    def has_prototypes(self) -> bool:
+        """Whether there are prototypes, and so corrections."""
+        return self.variant in ("ce+pro", "ce+pro+lgc")
+
+    @model_validator(mode="after")
+    def _check_epochs(self) -> Self:
+        if self.correction_epoch < self.prototype_epoch:
+            raise ValueError(
+                f"correction_epoch = {self.correction_epoch} is before prototype_epoch = {self.prototype_epoch}; "
+                "labels are corrected by prototypes"
+            )
+        return self
+
+
+class WeakAugment(Augment):
+    """How the student's view is made: a padded crop and a flip, without erasing.
+
+    Args:
+        interpolation: of the one resize of this view; that of the other views is `pixels.interpolation`.
+    """
+
+    crop_area: Range | tuple[()] = ()
+    pad: Annotated[int, Field(ge=0)] = 10
+    grey: Share = 0.0
+    blur: Share = 0.0
+    erase: Share = 0.0
+    interpolation: Interpolation = "bicubic"
+
+
+class BatchSettings(Section):
+    """Contrast within a batch, without a queue.
+
+    Args:
+        dim: of the contrastive space.
+        temperature: of the loss.
+        weight: of the loss.
+    """
+
+    dim: Positive = 128
+    temperature: Annotated[float, Field(gt=0)] = 0.1
+    weight: Annotated[float, Field(gt=0)] = 1.0
+
+
+class SimclrSettings(BatchSettings):
+    """SimCLR: the two views of an image are each other's only positives."""
+
+
+class SupconSettings(BatchSettings):
+    """Supervised contrast: all images with the same label are positives."""
+
+
+MethodSettings = MocoSettings | PnlSettings | SimclrSettings | SupconSettings
 # The tables that belong to a method; a recipe has those of its own method and no others.
-METHOD_SECTIONS: Final[Mapping[Method, Sequence[str]]] = {"moco": ("moco",)}
+METHOD_SECTIONS: Final[Mapping[Method, Sequence[str]]] = {
+    "moco": ("moco",),
+    "pnl": ("pnl", "augment_weak"),
+    "simclr": ("simclr",),
+    "supcon": ("supcon",),
+}
+
+
+def uses_labels(settings: MethodSettings) -> bool:
+    """Whether a method learns from labels."""
+    match settings:
+        case PnlSettings():
+            return settings.classifies
+        case SupconSettings():
+            return True
+        case MocoSettings() | SimclrSettings():
+            return False
 
 
 def check_sections(

@@ -19,6 +19,7 @@ from lupctl.core.system.progress.lines import Progress
 from lupctl.core.training.nets.foreign import Encoder, Recognised, recognise, turn_to_rgb
 
 TABLE_ROWS = 10
+NL_NAME = "lupws"
 
 
 class MismatchError(FormatError):
@@ -95,7 +96,7 @@ def convert(job: ConvertJob, progress: Progress, *, dry: bool = False) -> dict[s
     if not all(map(math.isfinite, (*(found.mean or ()), *(found.std or ())))):
         raise FormatError(f"{job.source}: its pixel constants are not finite numbers", hint="download it again")
     found = turn_to_rgb(found) if job.bgr else found
-    recipe = job.recipe or default_recipe(found)
+    recipe = job.recipe or default_recipe(found, job.source.name)
     pixels = pick_pixels(found, recipe)
     if found.mean is None or found.std is None:
         progress.say(f"pixels: {job.source} has no constants; using those of {recipe}")
@@ -144,11 +145,16 @@ def refuse_own(path: Path) -> None:
     )
 
 
-def default_recipe(found: Recognised) -> str:
-    """The shipped recipe of this published network; PNL's prototypes distinguish LUPerson-NL from LUPerson."""
+def default_recipe(found: Recognised, name: str) -> str:
+    """The shipped recipe of this published network.
+
+    PNL's prototypes distinguish LUPerson-NL from LUPerson in a training checkpoint. A bare backbone has nothing but its
+    name: LUPerson-NL's files begin with lupws.
+    """
     if isinstance(found.plan.head, MgnHead):
         return "mgn-luperson" if found.plan.head.extra_bn else "mgn-imagenet"
-    return "mgn-luperson-nl" if any(key.endswith("prototypes") for key in found.ignored) else "luperson-moco"
+    is_nl = any(key.endswith("prototypes") for key in found.ignored) or name.lower().startswith(NL_NAME)
+    return "mgn-luperson-nl" if is_nl else "luperson-moco"
 
 
 def pick_pixels(found: Recognised, recipe: str) -> Pixels:

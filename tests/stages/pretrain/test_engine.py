@@ -47,6 +47,7 @@ def learn_steps(
     """A method after some steps, the gradients of the last one, and the losses; in double precision."""
     torch.manual_seed(1)
     method = setup.place_method(recipe, CPU).to(kind)
+    assert isinstance(method, MoCo)
     set_norm_groups(method, recipe.bn_groups // parts)
     optimizer = build_optimizer(method.student.parameters(), name="sgd", lr=0.05, momentum=0.9, weight_decay=1e-4)
     losses, gradients = [], list[Tensor]()
@@ -127,6 +128,7 @@ def test_recomputing_runs_query_blocks_twice_and_keeps_less() -> None:
     runs, kept = {}, {}
     for wanted in ("false", "true"):
         method = setup.place_method(recipe_with(f"net.checkpoint_activations={wanted}"), CPU)
+        assert isinstance(method, MoCo)
         passes: list[str] = []
         block = "backbone.layer3.0.conv1"
         for network, name in ((method.student, "q"), (method.teacher, "k")):

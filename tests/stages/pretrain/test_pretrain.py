@@ -25,13 +25,15 @@ from lupctl.core.formats.weights.file import read_method
 from lupctl.core.formats.weights.header import read_header
 from lupctl.core.stages.pretrain import loop, setup
 from lupctl.core.stages.pretrain import step as step_module
-from lupctl.core.stages.pretrain.job import PretrainJob, plan_pretraining, trainable_rows
+from lupctl.core.stages.pretrain.job import PretrainJob, plan_pretraining
+from lupctl.core.stages.pretrain.labels import trainable_rows
 from lupctl.core.stages.pretrain.run import pretrain
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.training.engine import gradients
 from lupctl.core.training.engine.curves import RateCurve
 from lupctl.core.training.engine.runs import read_metrics
 from lupctl.core.training.engine.saving import StateWriter
+from lupctl.core.training.methods.moco import MoCo
 from tests.tools.drawn_packs import pack_drawn
 from tests.tools.shell import Shell
 from tests.tools.tiny_training import (
@@ -125,7 +127,9 @@ def test_stopping_twice_leaves_the_queue_of_one_stop(
 
 
 def read_fresh_queue(crowd: Path, tmp_path: Path) -> torch.Tensor:
-    return setup.place_method(pretrain_job(crowd, tmp_path).recipe, torch.device("cpu")).queue.features
+    method = setup.place_method(pretrain_job(crowd, tmp_path).recipe, torch.device("cpu"))
+    assert isinstance(method, MoCo)
+    return method.queue.features
 
 
 def test_all_networks_of_the_method_are_kept(whole: Path) -> None:
@@ -227,9 +231,7 @@ def test_two_processes_leave_the_state_of_one(crowd: Path, tmp_path: Path, monke
     states = [read_state(job.run) for job in (one, two)]
     assert states[0]["step"] == states[1]["step"] == 11
     assert torch.equal(states[0]["model"]["queue.pointer"], states[1]["model"]["queue.pointer"])
-    assert not torch.equal(
-        states[0]["model"]["queue.features"], setup.place_method(one.recipe, torch.device("cpu")).queue.features
-    )
+    assert not torch.equal(states[0]["model"]["queue.features"], read_fresh_queue(crowd, tmp_path))
     assert weights_apart(states[0]["model"], states[1]["model"]) < 1e-7
     momenta = [state["optimizer"]["state"] for state in states]
     for number, kept in momenta[0].items():

@@ -8,7 +8,7 @@ import numpy as np
 Item = TypeVar("Item")
 
 # The purpose of a key: the second number of every key, so that no two purposes share a stream.
-PERSON, SCENE, PRESENCE, TRACK, SHOT, TEXTURE = range(6)
+PERSON, SCENE, PRESENCE, TRACK, SHOT, TEXTURE, LABEL = range(7)
 
 BLOCK = 64
 

@@ -34,6 +34,7 @@ class Reading:
         with_val: for MSMT17, whether list_val.txt is part of train.
         keys: key file of an LMDB.
         root: folder that the paths of a table are relative to.
+        label_noise: wrong labels for the training images, as in `split:0.3,merge:0.1`.
         again: the command that was typed, for this raw data alone; for hints.
     """
 
@@ -44,6 +45,7 @@ class Reading:
     with_val: bool | None = None
     keys: str | None = None
     root: Path | None = None
+    label_noise: str | None = None
     again: str = ""
 
     @property
@@ -158,7 +160,14 @@ def _adopt(reading: Reading, packed: Mapping[str, Any]) -> Reading:
         with_val=with_val if reading.with_val is None and isinstance(with_val, bool) else reading.with_val,
         keys=reading.keys or (str(packed["keys"]) if "keys" in packed else None),
         root=reading.root or (Path(root) if is_table and isinstance(root, str) and Path(root).is_dir() else None),
+        label_noise=reading.label_noise or _packed_noise(packed),
     )
+
+
+def _packed_noise(packed: Mapping[str, Any]) -> str | None:
+    """The wrong labels of a pack, as `--label-noise` asks for them."""
+    noise = packed.get("label_noise")
+    return f"split:{noise['split']},merge:{noise['merge']}" if isinstance(noise, dict) else None
 
 
 def _one_of(choices: tuple[Choice, ...], value: object) -> Choice | None:

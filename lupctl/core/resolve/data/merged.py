@@ -52,6 +52,10 @@ def build_merged_source(
     """
     from lupctl.core.data.sources.merged import MergedSource
 
+    if reading.label_noise is not None:
+        raise UsageError(
+            f"--label-noise {reading.label_noise}: --merge {merged} makes a pack without labels", hint="leave one out"
+        )
     wanted = list(names) or raw_names(workspace)
     if not wanted:
         raise DataError(f"nothing to merge: {workspace.raw} holds no dataset", hint="name packs or folders of images")

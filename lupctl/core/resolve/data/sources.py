@@ -28,7 +28,7 @@ def build_target_source(target: Target, reading: Reading, *, progress: Progress)
 
     if target.root is None:
         refuse_for_drawn(reading)
-        return build_synthetic(seed=DRAWING_SEED if reading.seed is None else reading.seed)
+        return _disturb(build_synthetic(seed=DRAWING_SEED if reading.seed is None else reading.seed), reading)
     known, reason = pick_layout(target, reading, read_packed_source(target.out))
     assert known.layout is not None
     line = f"{target.dataset}: layout {known.layout}" + (f" ({reason})" if reason else "")
@@ -47,7 +47,18 @@ def build_target_source(target: Target, reading: Reading, *, progress: Progress)
     if isinstance(source, PersonsSource):
         progress.say(f"{line}: {source.description}")
     _report_facts(source, progress)
-    return source
+    if known.label_noise is not None and reading.label_noise is None:
+        progress.say(f"{target.dataset}: --label-noise {known.label_noise} (as in its pack)")
+    return _disturb(source, known)
+
+
+def _disturb(source: "Source", reading: Reading) -> "Source":
+    """The source with the wrong labels that were requested."""
+    if reading.label_noise is None:
+        return source
+    from lupctl.core.data.sources.label_noise import NoisySource, parse_label_noise
+
+    return NoisySource(source, parse_label_noise(reading.label_noise, seed=reading.seed or DRAWING_SEED))
 
 
 def _report_facts(source: "Source", progress: Progress) -> None:

@@ -1,9 +1,11 @@
 """What a short pre-training command means: recipe, devices, data and folder, and what a person should know of them."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
+from lupctl.core.choices import Method
 from lupctl.core.errors import DataError
 from lupctl.core.resolve.data.packs import pick_pack
 from lupctl.core.resolve.training.batch import take_batch
@@ -17,14 +19,25 @@ if TYPE_CHECKING:
     from lupctl.core.stages.pretrain.job import PretrainJob
 
 
-DEFAULT_RECIPE = "luperson-moco"
-RECIPE_OF_ARCH = {"r101": "luperson-moco-r101", "r152": "luperson-moco-r152"}
+DEFAULT_METHOD: Final[Method] = "moco"
+# With every method, its default recipe; the first two also have one for each of the two deeper networks.
+RECIPE_OF_METHOD: Final[Mapping[Method, str]] = {
+    "moco": "luperson-moco",
+    "pnl": "luperson-nl-pnl",
+    "simclr": "luperson-nl-simclr",
+    "supcon": "luperson-nl-supcon",
+}
+DEEP_ARCHS, DEEP_METHODS = ("r101", "r152"), ("moco", "pnl")
 
 
-def default_recipe(arch: str | None, progress: Progress) -> str:
-    """The default recipe of an architecture; reports which it is."""
-    recipe = RECIPE_OF_ARCH.get(arch or "", DEFAULT_RECIPE)
-    progress.say(f"recipe: {recipe} (LUPerson's, the default)")
+def default_recipe(arch: str | None, method: Method | None, progress: Progress) -> str:
+    """The default recipe of a method and an architecture; reports which it is."""
+    wanted = method or DEFAULT_METHOD
+    recipe = RECIPE_OF_METHOD[wanted]
+    whose = "LUPerson's" if wanted == "moco" else "LUPerson-NL's"
+    if arch in DEEP_ARCHS and wanted in DEEP_METHODS:
+        recipe = f"{recipe}-{arch}"
+    progress.say(f"recipe: {recipe} ({whose}, the default)")
     return recipe
 
 
@@ -64,13 +77,14 @@ def settle(job: "PretrainJob", *, is_named: bool, progress: Progress) -> "Pretra
     return replace(job, run=choose_run(job.run, lambda: describe_setup(job), force=job.force, progress=progress))
 
 
-def say_what_follows(job: "PretrainJob", name: str, progress: Progress) -> None:
-    """Lines on threads, and on what a change of the recipe leaves undone, where a person would want to know.
+def say_what_follows(job: "PretrainJob", name: str, progress: Progress, *, planned: bool = False) -> None:
+    """Lines on threads and labels, and on what a change of the recipe leaves undone, where a person would want to know.
 
     Args:
         job: to be run.
         name: of its recipe, before `--set` and named options.
         progress: takes the lines.
+        planned: for a plan, which may have no data yet.
     """
     from lupctl.core.recipes.models import PretrainRecipe
     from lupctl.core.recipes.shipped import resolve_recipe
@@ -78,6 +92,7 @@ def say_what_follows(job: "PretrainJob", name: str, progress: Progress) -> None:
     recipe, shipped = job.recipe, resolve_recipe("pretrain", name)
     assert isinstance(shipped, PretrainRecipe)
     say_threads(job, progress)
+    say_labels(job, progress, planned=planned)
     if recipe.data.batch != shipped.data.batch and recipe.optim.lr == shipped.optim.lr:
         rate = shipped.optim.lr * recipe.data.batch / shipped.data.batch
         progress.say(
@@ -89,48 +104,84 @@ def say_what_follows(job: "PretrainJob", name: str, progress: Progress) -> None:
         progress.say("batch norm: one group; the shuffle of keys then hides nothing of the shared statistics")
 
 
+def say_labels(job: "PretrainJob", progress: Progress, *, planned: bool = False) -> None:
+    """A line on the labels that a method learns from, and on what is left out because it has none.
+
+    Args:
+        job: its packs.
+        progress: takes the line.
+        planned: for a plan, which may have no data yet.
+    """
+    from lupctl.core.formats.pack.read import open_pack
+    from lupctl.core.recipes.pretrain_sections import PnlSettings, uses_labels
+    from lupctl.core.stages.pretrain.job import pick_rows
+    from lupctl.core.stages.pretrain.labels import LUPERSON_NL_LABELS, read_labels, trainable_rows
+
+    settings, epochs = job.recipe.settings, job.recipe.schedule.epochs
+    if not uses_labels(settings):
+        return
+    if isinstance(settings, PnlSettings) and settings.has_prototypes and settings.correction_epoch >= epochs:
+        progress.say(
+            f"labels: none will be corrected, which begins after {settings.correction_epoch} epochs of {epochs}: "
+            f"--set pnl.correction_epoch={max(epochs // 8, settings.prototype_epoch)}"
+        )
+    if not job.packs:
+        if planned:
+            progress.say(f"labels: {LUPERSON_NL_LABELS:,}, those of LUPerson-NL")
+        return
+    packs = [open_pack(path) for path in job.packs]
+    rows = pick_rows(job.recipe, packs)
+    labels, left = read_labels(packs, rows), len(trainable_rows(packs)) - len(rows)
+    more = f"; {left:,} more images have none and are left out" if left else ""
+    if labels.truth is not None and labels.persons is not None:
+        pure = (labels.persons[labels.label] == labels.truth).mean()
+        more += f"; of {len(set(labels.truth.tolist())):,} persons, purity {pure:.1%}"
+    progress.say(f"labels: {labels.num_classes:,} on {len(rows):,} images{more}")
+
+
 def default_run(space: Workspace, method: str, arch: str, packs: tuple[Path, ...]) -> Path:
     """The default folder of a run: the same command finds it again."""
     return space.runs / "-".join(["pretrain", method, arch, *(path.stem for path in packs)])
 
 
 def find_pretraining_packs(
-    space: Workspace, names: tuple[str, ...], progress: Progress, *, planned: bool = False
+    space: Workspace, recipe: "PretrainRecipe", progress: Progress, *, planned: bool = False
 ) -> tuple[Path, ...]:
-    """The packs named, else the workspace's one unlabelled pack.
+    """The packs named, else the workspace's one unlabelled pack, or its one labelled pack.
 
     Args:
         space: the workspace.
-        names: from the recipe or the command line.
+        recipe: its `data.packs` names them; its method decides whether they need labels.
         progress: takes the line that names the choice.
         planned: for a plan; where no pack was named and there is none yet, this is reported and none is returned.
 
     Raises:
         DataError: a named pack is missing, or there is not exactly one candidate.
     """
-    if names:
-        return tuple(pick_pack(space, name, progress) for name in names)
+    if recipe.data.packs:
+        return tuple(pick_pack(space, name, progress) for name in recipe.data.packs)
     from lupctl.core.choices import ROLE_CODES
     from lupctl.core.formats.pack.read import open_pack
+    from lupctl.core.recipes.pretrain_sections import uses_labels
 
-    unlabelled = ROLE_CODES["unlabelled"]
-    found = [path for path in space.pack_paths() if bool((open_pack(path).samples.role == unlabelled).any())]
+    labelled = uses_labels(recipe.settings)
+    wanted, kind = ROLE_CODES["train" if labelled else "unlabelled"], "labelled" if labelled else "unlabelled"
+    found = [path for path in space.pack_paths() if bool((open_pack(path).samples.role == wanted).any())]
     if len(found) == 1:
-        progress.say(f"data: {found[0]} (the only unlabelled pack here)")
+        progress.say(f"data: {found[0]} (the only {kind} pack here)")
         return (found[0],)
     if not found:
-        labelled = ", ".join(path.stem for path in space.pack_paths())
-        error = DataError(
-            f"{space.packs}: no unlabelled pack to pre-train on" + (f" (labelled: {labelled})" if labelled else ""),
-            hint=f"--data {labelled.split(', ')[0]} trains on its training images"
-            if labelled
-            else "put images under raw/NAME of the workspace, then: lupctl data pack",
-        )
+        others = [path.stem for path in space.pack_paths()]
+        other = f" ({'unlabelled' if labelled else 'labelled'}: {', '.join(others)})" if others else ""
+        hint = "put images under raw/NAME of the workspace, then: lupctl data pack"
+        if others:
+            hint = "--method moco needs no labels" if labelled else f"--data {others[0]} trains on its training images"
+        error = DataError(f"{space.packs}: no {kind} pack to pre-train on{other}", hint=hint)
         if not planned:
             raise error
         progress.say(f"data: unknown; {error.message}\nhint: {error.hint}")
         return ()
     raise DataError(
-        f"{space.packs}: {len(found)} unlabelled packs ({', '.join(path.stem for path in found)})",
+        f"{space.packs}: {len(found)} {kind} packs ({', '.join(path.stem for path in found)})",
         hint=f"choose one or more: --data {found[0].stem}",
     )

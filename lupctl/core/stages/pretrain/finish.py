@@ -1,7 +1,9 @@
 """Writes the checkpoint of a finished pre-training run."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+from torch import Tensor
 
 from lupctl.core.formats.weights.file import write_checkpoint, write_method
 from lupctl.core.formats.weights.header import CheckpointHeader, PackReference, describe_pixels
@@ -9,15 +11,23 @@ from lupctl.core.recipes.text import recipe_tables
 from lupctl.core.stages.pretrain.job import PretrainJob, student_plan
 from lupctl.core.system.jobs.device import describe_devices
 from lupctl.core.training.engine.runs import RunFolder
-from lupctl.core.training.methods.protocol import Method
+from lupctl.core.training.nets.networks import Embedding
 
 
-def finish_run(job: PretrainJob, method: Method, data: Sequence[PackReference], results: dict[str, Any]) -> None:
+def finish_run(
+    job: PretrainJob,
+    tensors: Mapping[str, Tensor],
+    kept: Embedding,
+    *,
+    data: Sequence[PackReference],
+    results: dict[str, Any],
+) -> None:
     """Write the checkpoint and the method's networks, and mark the run as finished.
 
     Args:
         job: its settings.
-        method: trained.
+        tensors: the state of the method.
+        kept: the network of it that the checkpoint keeps.
         data: the result of `pack_reference` for each pack.
         results: counts and the last means, for `run.json`.
     """
@@ -33,8 +43,8 @@ def finish_run(job: PretrainJob, method: Method, data: Sequence[PackReference], 
         parents=parents,
         data=tuple(data),
     )
-    write_method(folder.method, method.state_dict(), header)
-    write_checkpoint(folder.checkpoint, method.kept.state_dict(), header)
+    write_method(folder.method, tensors, header)
+    write_checkpoint(folder.checkpoint, kept.state_dict(), header)
     folder.write_facts(
         {
             "command": "pretrain",

@@ -7,15 +7,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lupctl.core.choices import ROLE_CODES
-from lupctl.core.errors import DataError
+from lupctl.core.errors import UsageError
 from lupctl.core.formats.pack.read import Pack, open_pack
 from lupctl.core.formats.pack.split import packed_same_camera
-from lupctl.core.formats.weights.plan import NetworkPlan, ProjectionHead, ResNetPlan
+from lupctl.core.formats.weights.plan import NetworkPlan, NoHead, ProjectionHead, ResNetPlan
 from lupctl.core.ranking.retrieval.answerable import check_answerable
 from lupctl.core.recipes.models import PretrainRecipe
-from lupctl.core.recipes.pretrain_sections import MethodSettings, MocoSettings
+from lupctl.core.recipes.pretrain_sections import (
+    MethodSettings,
+    MocoSettings,
+    PnlSettings,
+    SimclrSettings,
+    SupconSettings,
+    uses_labels,
+)
 from lupctl.core.recipes.text import recipe_tables
+from lupctl.core.stages.pretrain.labels import LUPERSON_NL_LABELS, labelled_rows, number_labels, trainable_rows
 from lupctl.core.stages.pretrain.memory import estimate_memory
 from lupctl.core.system.jobs.device import Placement, pick_threads
 from lupctl.core.system.jobs.outer import Rendezvous
@@ -72,6 +79,8 @@ class PretrainPlan:
         data_bytes: encoded bytes of the images.
         read_bytes: encoded bytes that the whole run reads on all devices.
         memory_bytes: estimate per device.
+        sharded_memory_bytes: the same with `pnl.sharded`; None for another method.
+        classes: number of labels; that of LUPerson-NL if there is no data yet; None for a method without labels.
     """
 
     images: int | None
@@ -82,6 +91,8 @@ class PretrainPlan:
     data_bytes: int | None
     read_bytes: int | None
     memory_bytes: int
+    sharded_memory_bytes: int | None = None
+    classes: int | None = None
 
 
 def plan_pretraining(job: PretrainJob) -> PretrainPlan:
@@ -98,16 +109,36 @@ def plan_pretraining(job: PretrainJob) -> PretrainPlan:
     check_split(recipe.data.batch, recipe.bn_groups, processes, parts=parts)
     local = recipe.data.batch // processes
     is_half = recipe.precision == "bf16" or (recipe.precision == "auto" and job.placement.kind == "cuda")
-    memory = estimate_memory(recipe, student_plan(recipe), processes=processes, parts=parts, is_half=is_half)
     if job.probe is not None:
         probed = open_pack(job.probe)
         check_answerable(probed.samples, same_camera=packed_same_camera(probed.record))
     if job.tensorboard:
         check_tensorboard()
-    if not job.packs:
-        return PretrainPlan(None, None, None, local, local // parts, None, None, memory)
     packs = [open_pack(path) for path in job.packs]
-    rows = trainable_rows(packs)
+    rows = pick_rows(recipe, packs) if packs else np.empty(0, np.int64)
+    classes = None
+    if uses_labels(recipe.settings):
+        classes = int(number_labels(packs, rows).max()) + 1 if packs else LUPERSON_NL_LABELS
+    if classes is not None and is_sharded(recipe) and classes < processes:
+        raise UsageError(
+            f"pnl.sharded: {classes} labels cannot be spread over {processes} processes; each needs one or more",
+            hint="--set pnl.sharded=false",
+        )
+    memory, sharded_memory = (
+        estimate_memory(
+            recipe,
+            student_plan(recipe),
+            processes=processes,
+            parts=parts,
+            is_half=is_half,
+            classes=classes or 0,
+            sharded=sharded,
+        )
+        for sharded in (is_sharded(recipe), True)
+    )
+    kept = sharded_memory if classes is not None and recipe.method == "pnl" else None
+    if not packs:
+        return PretrainPlan(None, None, None, local, local // parts, None, None, memory, kept, classes)
     order = ShuffledOrder(len(rows), batch=recipe.data.batch, seed=recipe.seed)
     steps = order.steps_per_epoch * recipe.schedule.epochs
     lengths = np.concatenate([np.diff(shard.offsets) for pack in packs for shard in pack.shards])
@@ -121,12 +152,18 @@ def plan_pretraining(job: PretrainJob) -> PretrainPlan:
         data_bytes=data_bytes,
         read_bytes=steps * recipe.data.batch * data_bytes // len(rows),
         memory_bytes=memory,
+        sharded_memory_bytes=kept,
+        classes=classes,
     )
 
 
 def describe_setup(job: PretrainJob) -> dict[str, Any]:
     """What may not change while a run is continued: its recipe, and the fingerprints of its inputs."""
-    inputs = {f"pack:{pack.dataset}": pack.fingerprint for pack in map(open_pack, job.packs)}
+    packs = [open_pack(path) for path in job.packs]
+    inputs: dict[str, Any] = {}
+    if packs and uses_labels(job.recipe.settings):  # before the packs: their fingerprints say less of what has changed
+        inputs["classes"] = int(number_labels(packs, pick_rows(job.recipe, packs)).max()) + 1
+    inputs |= {f"pack:{pack.dataset}": pack.fingerprint for pack in packs}
     return {"recipe": recipe_tables(job.recipe), "inputs": inputs}
 
 
@@ -153,26 +190,28 @@ def threads_of(job: PretrainJob) -> int | None:
     return pick_threads(job.placement, shares=job.recipe.bn_groups)
 
 
-def trainable_rows(packs: list[Pack]) -> NDArray[np.int64]:
-    """Rows of the concatenated packs that may be trained on: unlabelled and train images, never test images.
+def is_sharded(recipe: PretrainRecipe) -> bool:
+    """Whether every process has some rows of the classifier and of the prototypes."""
+    return isinstance(recipe.settings, PnlSettings) and recipe.settings.sharded and recipe.settings.classifies
+
+
+def pick_rows(recipe: PretrainRecipe, packs: list[Pack]) -> NDArray[np.int64]:
+    """Rows of the concatenated packs that a recipe's method trains on.
 
     Raises:
-        DataError: there are none.
+        DataError: there are none, or they lack the labels that the method needs.
     """
-    role = np.concatenate([pack.samples.role for pack in packs])
-    rows = np.flatnonzero((role == ROLE_CODES["unlabelled"]) | (role == ROLE_CODES["train"]))
-    if len(rows) == 0:
-        names = ", ".join(str(pack.path) for pack in packs)
-        raise DataError(f"{names}: no unlabelled or training images, only query and gallery images", hint="--data NAME")
-    return rows
+    return labelled_rows(packs, recipe.method) if uses_labels(recipe.settings) else trainable_rows(packs)
 
 
 def student_plan(recipe: PretrainRecipe) -> NetworkPlan:
-    """The network that a recipe's method trains."""
+    """What a checkpoint keeps of the network that a recipe's method trains."""
     net = recipe.net
     settings: MethodSettings = recipe.settings
     trunk = ResNetPlan(kind="resnet", arch=net.arch, width=net.width, last_stride=net.last_stride, ibn=False)
     match settings:
-        case MocoSettings():
+        case PnlSettings() if not (settings.contrasts or settings.has_prototypes):
+            return NetworkPlan(trunk=trunk, pooling=net.pooling, head=NoHead(kind="none"))
+        case MocoSettings() | PnlSettings() | SimclrSettings() | SupconSettings():
             head = ProjectionHead(kind="projection", outputs=settings.dim)
             return NetworkPlan(trunk=trunk, pooling=net.pooling, head=head)

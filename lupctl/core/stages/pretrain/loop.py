@@ -13,7 +13,7 @@ from lupctl.core.system.jobs.messages import agree_to_stop, rank
 from lupctl.core.system.jobs.stopping import stop_on_request
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.training.engine.board import Board
-from lupctl.core.training.engine.log import LoopLog
+from lupctl.core.training.engine.log import LoopLog, describe_labels
 from lupctl.core.training.engine.runs import RunFolder
 from lupctl.core.training.engine.saving import StateWriter
 from lupctl.core.training.engine.state import is_due, pack_state, restore_state
@@ -75,12 +75,19 @@ def train_job(job: PretrainJob) -> None:
             if watched is not None and probing:
                 seen = probe_backbone(method.kept, recipe, setup, watched)
                 log.write_probe(done, seen)
-            if rank() == 0 and (saving or stopping):
-                writer.save(pack_state(done, method, optimizer, damaged=log.damaged))
+            if saving or stopping:
+                # In every process, because shards are gathered.
+                state = pack_state(done, method, optimizer, damaged=log.damaged)
+                if rank() == 0:
+                    writer.save(state)
             if stopping:
                 writer.join()
                 raise stop.error(done, total)
         writer.join()
+    tensors = method.state_dict()  # in every process, too
     if rank() == 0:
+        labels = describe_labels(log.values).removeprefix(", ")
+        if labels:
+            progress.say(f"labels in the last steps: {labels}")
         counts = {"steps": total, "images": len(setup.images), "damaged": len(log.damaged)}
-        finish_run(job, method, data, {**counts, **log.values, **seen})
+        finish_run(job, tensors, method.kept, data=data, results={**counts, **log.values, **seen})

@@ -5,15 +5,33 @@ from torch import Tensor, nn
 
 from lupctl.core.formats.weights.plan import NetworkPlan
 from lupctl.core.recipes.models import PretrainRecipe
-from lupctl.core.recipes.pretrain_sections import MethodSettings, MocoSettings
-from lupctl.core.training.nets.build import build_contrastive
+from lupctl.core.recipes.pretrain_sections import (
+    BatchSettings,
+    MethodSettings,
+    MocoSettings,
+    PnlSettings,
+    SimclrSettings,
+    SupconSettings,
+)
+from lupctl.core.training.nets.build import build_network
+from lupctl.core.training.nets.labelled import build_labelled
 from lupctl.core.training.nets.memory import activation_bytes, parameter_bytes
+from lupctl.core.training.nets.networks import Embedding
 
 FLOAT_BYTES = 4
 
 
-def estimate_memory(recipe: PretrainRecipe, net: NetworkPlan, *, processes: int, parts: int, is_half: bool) -> int:
-    """Bytes on one device: two networks, gradient, optimizer, views, activations of one part, state of the method.
+def estimate_memory(
+    recipe: PretrainRecipe,
+    net: NetworkPlan,
+    *,
+    processes: int,
+    parts: int,
+    is_half: bool,
+    classes: int = 0,
+    sharded: bool = False,
+) -> int:
+    """Bytes on one device: networks, gradient, optimizer, views, activations of one part, state of the method.
 
     Args:
         recipe: resolved.
@@ -21,42 +39,87 @@ def estimate_memory(recipe: PretrainRecipe, net: NetworkPlan, *, processes: int,
         processes: number of devices.
         parts: number of parts of a device's share of a batch; one is in memory at a time.
         is_half: whether activations are kept in 16 bits.
+        classes: number of labels, if the method uses them.
+        sharded: whether every device has its part of the classifier and of the prototypes.
     """
     height, width = recipe.pixels.height, recipe.pixels.width
     local = recipe.data.batch // processes
     moments = 2 if recipe.optim.name in ("adam", "adamw") else 1
-    # Query and key encoder, gradient, optimizer state; sums over parts in double precision; messages.
-    copies = 3 + moments + (2 if parts > 1 else 0) + (1 if processes > 1 else 0)
-    weights = copies * parameter_bytes(net)
-    # Pixels of both views, and the keys' views again in shuffled order.
-    views = 3 * local * 3 * height * width * FLOAT_BYTES
+    # The student, gradient, optimizer state; sums over parts in double precision; messages; then the averaged encoder.
+    copies = 2 + moments + (2 if parts > 1 else 0) + (1 if processes > 1 else 0)
+    weights = parameter_bytes(net) * copies
+    # No message and no sum over parts for a sharded classifier.
+    of_classifier = classifier_bytes(recipe.settings, net, classes)
+    weights += of_classifier // processes * (2 + moments) if sharded else of_classifier * copies
+    weights += parameter_bytes(net) if has_teacher(recipe.settings) else 0
+    # Pixels of the views, and the keys' views again in shuffled order.
+    views = (2 + has_teacher(recipe.settings)) * local * 3 * height * width * FLOAT_BYTES
     if recipe.net.checkpoint_activations:
         image = recomputed_bytes(net, height=height, width=width)
     else:
         image = activation_bytes(net, height=height, width=width)
-    activations = local // parts * image // (2 if is_half else 1)
-    return weights + views + activations + method_bytes(recipe.settings, local // parts)
+    seen = local // parts * (2 if isinstance(recipe.settings, BatchSettings) else 1)
+    activations = seen * image // (2 if is_half else 1)
+    method = method_bytes(recipe.settings, local // parts, batch=recipe.data.batch, classes=classes)
+    if sharded and isinstance(recipe.settings, PnlSettings):
+        method -= prototype_bytes(recipe.settings, classes) * (processes - 1) // processes
+    return weights + views + activations + method
 
 
-def method_bytes(settings: MethodSettings, images: int) -> int:
+def has_teacher(settings: MethodSettings) -> bool:
+    """Whether a method has an averaged encoder, without a classifier."""
+    return isinstance(settings, MocoSettings) or (isinstance(settings, PnlSettings) and settings.contrasts)
+
+
+def classifier_bytes(settings: MethodSettings, net: NetworkPlan, classes: int) -> int:
+    """Bytes of a class branch; 0 for a method without one."""
+    if not isinstance(settings, PnlSettings) or not settings.classifies:
+        return 0
+    with torch.device("meta"):
+        branch = build_labelled(net, hidden=settings.hidden, classes=classes).classes
+    assert branch is not None
+    return sum(value.numel() * FLOAT_BYTES for value in branch.parameters())
+
+
+def prototype_bytes(settings: PnlSettings, classes: int) -> int:
+    """Bytes of the prototypes."""
+    return settings.dim * classes * FLOAT_BYTES if settings.has_prototypes else 0
+
+
+def method_bytes(settings: MethodSettings, images: int, *, batch: int, classes: int) -> int:
     """Bytes that a method keeps in addition to its networks, and that its loss needs.
 
     Args:
         settings: the method's section.
         images: number of images in one part.
+        batch: number of images in a step over all devices.
+        classes: number of labels, if the method uses them.
     """
     match settings:
         case MocoSettings():
-            queue = settings.dim * settings.queue * FLOAT_BYTES
-            # Logits, their softmax and the gradient of one part.
-            return queue + 3 * images * (1 + settings.queue) * FLOAT_BYTES
+            return queue_bytes(settings.dim, settings.queue, images)
+        case PnlSettings():
+            total = queue_bytes(settings.dim, settings.queue, images) if settings.contrasts else 0
+            total += prototype_bytes(settings, classes)
+            # Two maps of logits, and the exponentials or the gradient of one of them.
+            maps = settings.classifies + settings.has_prototypes
+            return total + (maps + 1) * images * classes * FLOAT_BYTES if maps else total
+        case SimclrSettings() | SupconSettings():
+            # Similarities of both views of the whole batch, their exponentials and their gradient.
+            return 3 * (2 * batch) ** 2 * FLOAT_BYTES
+
+
+def queue_bytes(dim: int, queue: int, images: int) -> int:
+    """Bytes of a queue, and of the logits of one part, their softmax and their gradient."""
+    return dim * queue * FLOAT_BYTES + 3 * images * (1 + queue) * FLOAT_BYTES
 
 
 def recomputed_bytes(plan: NetworkPlan, *, height: int, width: int) -> int:
     """Bytes of one image if a trunk's blocks keep only their outputs and one block at a time is recomputed."""
     with torch.device("meta"):
-        network = build_contrastive(plan)
+        network = build_network(plan)
         image = torch.empty(1, 3, height, width)
+    assert isinstance(network, Embedding)
     blocks = network.backbone.blocks()
     kept, inside, largest = 0, 0, 0
 

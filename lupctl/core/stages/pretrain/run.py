@@ -1,4 +1,4 @@
-"""Pre-training: from packs of unlabelled persons to a backbone."""
+"""Pre-training: from packs of persons to a backbone."""
 
 from typing import Any
 

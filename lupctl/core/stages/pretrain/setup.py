@@ -4,10 +4,13 @@ from collections.abc import Generator
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from lupctl.core.formats.pack.read import Pack, open_pack
 from lupctl.core.recipes.models import PretrainRecipe
-from lupctl.core.stages.pretrain.job import PretrainJob, count_parts, student_plan, trainable_rows
+from lupctl.core.recipes.pretrain_sections import MethodSettings, MocoSettings, PnlSettings, uses_labels
+from lupctl.core.stages.pretrain.job import PretrainJob, count_parts, pick_rows, student_plan
+from lupctl.core.stages.pretrain.labels import TrainLabels, read_labels
 from lupctl.core.stages.pretrain.views import view_plans
 from lupctl.core.system.jobs.device import pick_precision
 from lupctl.core.system.jobs.messages import own_device, rank, world_size
@@ -19,7 +22,9 @@ from lupctl.core.training.loading.images import PackImages
 from lupctl.core.training.loading.loaders import Batch, StepDataset, default_workers, open_loader
 from lupctl.core.training.loading.samplers import ShuffledOrder
 from lupctl.core.training.methods.build import AnyMethod, build_method
+from lupctl.core.training.methods.pnl import Pnl
 from lupctl.core.training.methods.protocol import Now
+from lupctl.core.training.methods.shards import keep_whole_moments
 from lupctl.core.training.nets.resnet.norms import set_norm_groups
 from lupctl.core.training.views.plan import ViewPlan
 
@@ -37,6 +42,7 @@ class Setup:
         precision: type of the forward pass.
         workers: decoding processes.
         total: steps of the run.
+        labels: of the training images, if the method uses them.
     """
 
     device: torch.device
@@ -47,6 +53,7 @@ class Setup:
     precision: torch.dtype
     workers: int
     total: int
+    labels: TrainLabels | None = None
 
 
 @dataclass(frozen=True)
@@ -86,12 +93,15 @@ class Trained:
         optimizer: of the student.
         gradients: of the student, shared among parts and processes.
         curves: the scheduled numbers.
+        label, truth: (N) of the training images, on the device, if the method uses labels and if truth is known.
     """
 
     method: AnyMethod
     optimizer: torch.optim.Optimizer
     gradients: SharedGradients
     curves: Curves
+    label: Tensor | None = None
+    truth: Tensor | None = None
 
 
 def set_up(job: PretrainJob) -> Setup:
@@ -102,7 +112,7 @@ def set_up(job: PretrainJob) -> Setup:
     """
     recipe, device = job.recipe, own_device(job.placement.kind)
     packs = [open_pack(path) for path in job.packs]
-    images = PackImages(packs, trainable_rows(packs))
+    images = PackImages(packs, pick_rows(recipe, packs))
     order = ShuffledOrder(len(images), batch=recipe.data.batch, seed=recipe.seed)
     return Setup(
         device=device,
@@ -113,25 +123,38 @@ def set_up(job: PretrainJob) -> Setup:
         precision=pick_precision(recipe.precision, device),
         workers=default_workers(device) if job.workers is None else job.workers,
         total=order.steps_per_epoch * recipe.schedule.epochs,
+        labels=read_labels(packs, images.rows) if uses_labels(recipe.settings) else None,
     )
 
 
 def build_trained(recipe: PretrainRecipe, setup: Setup) -> Trained:
     """New networks and their optimizer; the same in every process of the job."""
     torch.manual_seed(recipe.seed)
-    method = place_method(recipe, setup.device)
+    labels = setup.labels
+    method = place_method(recipe, setup.device, labels)
     optim = recipe.optim.model_dump(exclude={"clip", "clip_scope", "accumulate"})
+    optimizer = build_optimizer(method.trained, **optim)
+    if isinstance(method, Pnl) and method.classifier is not None:
+        keep_whole_moments(optimizer, method.classifier)
     return Trained(
         method=method,
-        optimizer=build_optimizer(method.student.parameters(), **optim),
+        optimizer=optimizer,
         gradients=share_gradients(recipe, method, kind=setup.device.type),
         curves=build_curves(recipe, setup.order.steps_per_epoch),
+        label=None if labels is None else torch.from_numpy(labels.label).to(setup.device),
+        truth=None if labels is None or labels.truth is None else torch.from_numpy(labels.truth).to(setup.device),
     )
 
 
-def place_method(recipe: PretrainRecipe, device: torch.device) -> AnyMethod:
+def place_method(recipe: PretrainRecipe, device: torch.device, labels: TrainLabels | None = None) -> AnyMethod:
     """The method with its networks on the device, batch-norm groups set for this process's share of a part."""
-    method = build_method(recipe.settings, student_plan(recipe), seed=recipe.seed).to(device)
+    method: AnyMethod = build_method(
+        recipe.settings,
+        student_plan(recipe),
+        seed=recipe.seed,
+        classes=0 if labels is None else labels.num_classes,
+        persons=None if labels is None or labels.persons is None else torch.from_numpy(labels.persons),
+    ).to(device)
     groups = recipe.bn_groups // world_size() // count_parts(recipe, device.type, processes=world_size())
     set_norm_groups(method, groups)
     for encoder in method.encoders:
@@ -142,7 +165,7 @@ def place_method(recipe: PretrainRecipe, device: torch.device) -> AnyMethod:
         if recipe.net.compile:
             encoder.compile()
     if recipe.net.checkpoint_activations:
-        recompute_blocks(method.student.backbone.blocks())
+        recompute_blocks(method.kept.backbone.blocks())
     return method.train()
 
 
@@ -159,19 +182,20 @@ def share_gradients(recipe: PretrainRecipe, method: AnyMethod, *, kind: str) -> 
 
 def build_curves(recipe: PretrainRecipe, steps_per_epoch: int) -> Curves:
     """The scheduled numbers that a recipe describes."""
+    settings: MethodSettings = recipe.settings
     starts = {
         "decay": recipe.optim.weight_decay,
-        "momentum": recipe.settings.momentum,
-        "temperature": recipe.settings.temperature,
+        "momentum": settings.momentum if isinstance(settings, MocoSettings | PnlSettings) else 0.0,
+        "temperature": settings.temperature,
     }
     curves = {}
-    for name, settings in (
+    for name, curve in (
         ("decay", recipe.curves.decay),
         ("momentum", recipe.curves.momentum),
         ("temperature", recipe.curves.temperature),
     ):
-        steps = max(round((settings.epochs or recipe.schedule.epochs) * steps_per_epoch), 1)
-        curves[name] = Curve(settings.kind, starts[name], steps=steps, final=settings.final)
+        steps = max(round((curve.epochs or recipe.schedule.epochs) * steps_per_epoch), 1)
+        curves[name] = Curve(curve.kind, starts[name], steps=steps, final=curve.final)
     rate = RateCurve(lr=recipe.optim.lr, steps_per_epoch=steps_per_epoch, **recipe.schedule.model_dump())
     return Curves(steps_per_epoch, rate, **curves)
 

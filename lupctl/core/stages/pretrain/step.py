@@ -34,7 +34,8 @@ def take_step(
             make_view(plan, batch.pixels, draws) for plan, draws in zip(setup.views, batch.views, strict=True)
         )
     set_rates(optimizer, rate=now.rate, decay=now.decay)
-    given = Given(views, keys=batch.keys)
+    label, truth = (None if known is None else known[batch.rows] for known in (trained.label, trained.truth))
+    given = Given(views, keys=batch.keys, label=label, truth=truth)
     scalars = method.learn(given, now, trained.gradients, precision=setup.precision, clock=clock)
     with clock("optimizer"):
         clip_gradients(method.student.parameters(), recipe.optim.clip, scope=recipe.optim.clip_scope)

@@ -96,7 +96,7 @@ class LoopLog:
         epoch = (done - 1) // self._steps_per_epoch
         self.write_row({"step": done, "steps": self._total, "epoch": epoch, **self.values, "lr": rate, **speed})
         self._waiting = f"waiting for data {speed['data_wait']:.0%}"
-        loss = f"loss {self.values['loss']:.3f}, lr {rate:.2g}"
+        loss = f"loss {self.values['loss']:.3f}{describe_labels(self.values)}, lr {rate:.2g}"
         bar.advance(note=f"{loss}, {speed['images_per_s']:,.0f} images/s, waiting {speed['data_wait']:.0%}")
         self._say_now_and_then(done, rate)
 
@@ -111,7 +111,7 @@ class LoopLog:
             return
         images_per_s = (done - self._said_step) * self.meter.batch / max(passed_s, 1e-9)
         self._said_at, self._said_step = now, done
-        loss = f"loss {self.values['loss']:.3f}, " if self.values else ""
+        loss = f"loss {self.values['loss']:.3f}{describe_labels(self.values)}, " if self.values else ""
         waiting = f", {self._waiting}" if self._waiting else ""
         if done == self._total:
             left = f"took {_duration(now - self._began_at)}"
@@ -158,6 +158,18 @@ class LoopLog:
             self._metrics.close()
         if self._board is not None:
             self._board.close()
+
+
+def describe_labels(values: Mapping[str, float]) -> str:
+    """What became of the labels, to append to a line; empty for a method that corrects none.
+
+    >>> describe_labels({"loss": 2.0, "corrected": 0.031, "agreement": 0.8, "purity_given": 0.7, "purity": 0.742})
+    ', corrected 3.1%, agreement 80.0%, purity 74.2% (given 70.0%)'
+    >>> describe_labels({"loss": 2.0})
+    ''
+    """
+    text = "".join(f", {name} {values[name]:.1%}" for name in ("corrected", "agreement", "purity") if name in values)
+    return f"{text} (given {values['purity_given']:.1%})" if "purity_given" in values else text
 
 
 def _duration(seconds: float) -> str:

@@ -78,14 +78,14 @@ class _Recomputed:
         )
 
     def _contexts(self) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-        return nullcontext(), _spare_statistics(self._block)
+        return nullcontext(), statistics_kept(self._block)
 
 
 @contextmanager
-def _spare_statistics(block: nn.Module) -> Iterator[None]:
+def statistics_kept(network: nn.Module) -> Iterator[None]:
     """Lets batch norms update copies of their statistics, which are then forgotten."""
     kept = []
-    for module in block.modules():
+    for module in network.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
             for name, value in list(module.named_buffers(recurse=False)):
                 kept.append((module, name, value))

@@ -1,30 +1,18 @@
 """Momentum contrast, version 2, as LUPerson trains it (Fu et al. 2021; He et al. 2020; Chen et al. 2020)."""
 
-from typing import NamedTuple
-
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from lupctl.core.system.jobs.device import autocast
-from lupctl.core.system.jobs.messages import exchange_rows, gather_interleaved, own_share, world_size
 from lupctl.core.training.engine.gradients import SharedGradients
 from lupctl.core.training.engine.parts import each_part
 from lupctl.core.training.engine.stopwatch import Clock, untimed
 from lupctl.core.training.losses.contrastive import info_nce
+from lupctl.core.training.methods.keys import Keys, encode_keys
 from lupctl.core.training.methods.protocol import Given, Now
 from lupctl.core.training.methods.queue import FeatureQueue
 from lupctl.core.training.methods.teacher import average_parameters, copy_teacher
 from lupctl.core.training.nets.networks import ContrastiveNetwork
-
-_SHUFFLE = 0x5348
-
-
-class Keys(NamedTuple):
-    """The keys of one step: of this process's images (b, D), and of the global batch in its order (B, D)."""
-
-    own: Tensor
-    every: Tensor
 
 
 class MoCo(nn.Module):
@@ -51,6 +39,11 @@ class MoCo(nn.Module):
     def encoders(self) -> tuple[nn.Module, ...]:
         """Student and teacher."""
         return self.student, self.teacher
+
+    @property
+    def trained(self) -> list[nn.Parameter]:
+        """The student's."""
+        return list(self.student.parameters())
 
     @property
     def kept(self) -> ContrastiveNetwork:
@@ -101,23 +94,6 @@ class MoCo(nn.Module):
         """Moves the teacher towards the student."""
         average_parameters(self.teacher, self.student, momentum=now.momentum)
 
-    @torch.no_grad()
     def encode_keys(self, second: Tensor, step: int, *, parts: int = 1) -> Keys:
-        """The keys of a whole batch.
-
-        Each key is computed in a batch of other images than its query. Without the shuffle, an image and its positive
-        share the statistics of one batch-norm group, which gives the answer away (He et al. 2020, section 3.3). The
-        permutation of the global batch is a function of the step.
-
-        Args:
-            second: (b, 3, H, W), this process's share.
-            step: keys the shuffling.
-            parts: of the share, run one after the other.
-        """
-        generator = np.random.Generator(np.random.Philox(key=[self._seed, (_SHUFFLE << 40) + step]))
-        order = generator.permutation(len(second) * world_size())
-        images = exchange_rows(second, order)
-        keys = [self.teacher(images[some]) for some in each_part(self.teacher, parts)]
-        shuffled = gather_interleaved(torch.stack(keys, dim=1).flatten(0, 1))
-        every = shuffled[torch.from_numpy(np.argsort(order)).to(second.device)]
-        return Keys(own_share(every), every)
+        """The keys of a whole batch, see `lupctl.core.training.methods.keys.encode_keys`."""
+        return encode_keys(self.teacher, second, step, seed=self._seed, parts=parts)

@@ -40,11 +40,13 @@ class Given:
         views: each (b, 3, H, W), in the order of the view plans; sizes may differ from view to view.
         keys: (b) int64, the keys of these images' random draws.
         label: (b) int64 classes 0..C-1, if the method uses labels.
+        truth: (b) int64 true persons, if the data set knows them besides its noisy labels; for the log alone.
     """
 
     views: tuple[Tensor, ...]
     keys: Tensor
     label: Tensor | None = None
+    truth: Tensor | None = None
 
 
 class Method(Protocol):
@@ -57,6 +59,10 @@ class Method(Protocol):
     @property
     def encoders(self) -> tuple[nn.Module, ...]:
         """All networks that run forward, the student first."""
+
+    @property
+    def trained(self) -> list[nn.Parameter]:
+        """The parameters that the optimizer updates, those of the student first."""
 
     @property
     def kept(self) -> Embedding:

@@ -34,8 +34,11 @@ class ContrastiveNetwork(Embedding):
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) to (B, dim) of unit length."""
-        projected = self.head(self.embed(images)).float()
-        return nn.functional.normalize(projected, dim=1)
+        return self.project(self.embed(images))
+
+    def project(self, features: Tensor) -> Tensor:
+        """(B, D) pooled features to (B, dim) of unit length."""
+        return nn.functional.normalize(self.head(features).float(), dim=1)
 
 
 class ReidNetwork(Embedding):

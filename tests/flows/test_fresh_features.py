@@ -96,3 +96,13 @@ def test_a_dry_run_makes_no_features(lupctl: Shell, labelled: Path, tmp_path: Pa
     picture = next((tmp_path / "lup").rglob("*.json"))
     assert lupctl(f"search other {picture} --dry-run --json --device cpu").json["gallery"].endswith("made first")
     assert (other / "labelled.features.h5").read_bytes() == stale
+
+
+def test_features_of_other_data_are_not_taken_for_those_of_a_run(lupctl: Shell, labelled: Path, tmp_path: Path) -> None:
+    run = tmp_path / "lup" / "runs" / "fine"
+    finetune(finetune_job(labelled, run, "schedule.epochs=1"), Progress(quiet=True))
+    shutil.copy(labelled, tmp_path / "other.h5")
+    assert lupctl("dump fine other.h5 --device cpu").code == 0
+    ran = lupctl("eval --device cpu")
+    assert ran.code == 0, ran.err
+    assert "features: lup/runs/fine/labelled.features.h5 from " in ran.err

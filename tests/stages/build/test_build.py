@@ -186,7 +186,7 @@ def test_filters_and_every_frame(lupctl: Shell) -> None:
     assert lupctl(f"{line} --filters none --out all.h5").json["images"] == 24
     ran = lupctl(f"{line} --min-score 0.95 --out none.h5")
     assert ran.code == 3
-    assert "no crops from 24 boxes in 1 videos (score 24)" in ran.err
+    assert "no crops from 24 boxes in 1 video (score 24)" in ran.err
 
 
 def test_whatever_is_wrong_is_counted_and_named(lupctl: Shell) -> None:

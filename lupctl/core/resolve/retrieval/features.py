@@ -135,10 +135,14 @@ def find_images_of_features(space: Workspace, named: str | None, features: Path,
 
 def _target_of_run(run: Path, command: Reader) -> Target:
     found = sorted(run.glob(FEATURES_PATTERN))
-    if len(found) > 1 and (run / RUN_NAME).is_file():
-        # Features of the run's own dataset are meant, even if `eval --all` has written others next to them.
-        own = run / f"{Path(str(read_run(run).get('pack', ''))).stem}.features.h5"
-        found = [own] if own in found else found
+    facts = read_run(run) if found and (run / RUN_NAME).is_file() else {}
+    if pack := str(facts.get("pack", "")):
+        # Features of the run's own dataset are meant, even if `dump` or `eval --all` has written others next to them.
+        own = run / f"{Path(pack).stem}.features.h5"
+        if own in found:
+            found = [own]
+        elif facts.get("command") == "finetune" and Path(pack).exists():
+            found = []
     if len(found) > 1:
         raise UsageError(
             f"{run}: holds features of {len(found)} datasets ({', '.join(path.name for path in found)})",

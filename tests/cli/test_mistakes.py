@@ -107,7 +107,7 @@ CASES = [
     Case("dump half", 3, "no checkpoint 'half'", "--home .", 0, at="lup"),
     Case("eval --home lupp", 3, "no finished fine-tuning run in lupp/runs", "--home lup"),
     # Interrupted, or gone.
-    Case("eval half", 3, "the run is not finished", "lupctl finetune town --from scratch --"),
+    Case("eval half", 3, "the run is not finished", "lupctl finetune town --from scratch --recipe bot --"),
     Case("dump", 3, "no finished run", "half was stopped; continue it: lupctl finetune", lacks=("lup/runs/fine",)),
     Case("data info town", 3, "town.h5: cut short", "lupctl data pack", lacks=("half of the pack",)),
     # The wrong options.
@@ -163,7 +163,7 @@ def made(labelled: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     fine, half = space / "runs" / "fine", space / "runs" / "half"
     shutil.copytree(fine, half, ignore=shutil.ignore_patterns(*FINISHED))
     recipe = half / "recipe.toml"
-    typed = shlex.split(f"lupctl finetune town --from scratch {TINY} --set schedule.epochs=1")
+    typed = shlex.split(f"lupctl finetune town --from scratch --recipe bot {TINY} --set schedule.epochs=1")
     recipe.write_text(comment_command(typed) + recipe.read_text())
     job = DumpJob(fine / "checkpoint.safetensors", space / "packs" / "town.h5", fine / "town.features.h5", workers=0)
     dump(job, torch.device("cpu"), QUIET)

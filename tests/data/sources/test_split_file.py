@@ -61,7 +61,7 @@ def test_a_name_with_a_comma_is_quoted(file: Path) -> None:
         ("path,role,camera\n1/a.jpg,train\n", "line 2: '1/a.jpg,train'; 3 cells were expected"),
         ("1/a.jpg,train\n1/x.jpg,query\nsame.jpg,train\n",
          r"2 names not among the images: 1/x.jpg \(line 2\), same.jpg \(line 3\)$"),
-        ("".join(f"{n}.jpg,train\n" for n in range(7)), r"images: 7 \(0.jpg \(line 1\), .*4.jpg \(line 5\), \.\.\.\)$"),
+        ("".join(f"{n}.jpg,train\n" for n in range(7)), r": 7 names not among the images: 0.jpg \(line 1\), .*4.jpg \(line 5\), \.\.\.$"),
         ("1/a.jpg,train\n1/b.jpg,test\n", r"unknown roles: 1 \('test' \(line 2\)\)"),
         ("1/a.jpg,Train\n", r"unknown roles: 1 \('Train' \(line 1\)\)"),
         ("1/a.jpg,unlabelled\n", r"unknown roles: 1 \('unlabelled'"),

@@ -174,9 +174,10 @@ class _Table:
         if not text or name == ".":
             raise self._error(line, "has no path", "give a path in every row")
         if name.startswith("/") or name.split("/", 1)[0] == "..":
-            raise self._error(
-                line, f"{text} is outside {self._root}", "name a folder that contains all images: --root FOLDER"
-            )
+            hint = "name a folder that contains all images: --root FOLDER"
+            if not name.startswith("/"):
+                hint = "write paths below a folder that contains all images, and name it: --root FOLDER"
+            raise self._error(line, f"{text} is outside {self._root}", hint)
         return name
 
     def _refuse_repeated(self) -> None:

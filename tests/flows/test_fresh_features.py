@@ -106,3 +106,5 @@ def test_features_of_other_data_are_not_taken_for_those_of_a_run(lupctl: Shell, 
     ran = lupctl("eval --device cpu")
     assert ran.code == 0, ran.err
     assert "features: lup/runs/fine/labelled.features.h5 from " in ran.err
+    assert lupctl("eval --device cpu --out new/place").code == 0
+    assert sorted(path.name for path in (tmp_path / "new/place").iterdir()) == ["report.html", "report.json"]

@@ -82,7 +82,9 @@ def plan_features(
 
 def _elsewhere(rules: "EvaluationJob") -> Path | None:
     """The folder for features of a run that cannot be written to."""
-    return None if rules.out is None else rules.out if rules.out.is_dir() else rules.out.parent
+    from lupctl.core.ranking.reports.model.single import report_path
+
+    return None if rules.out is None else report_path(Path(), rules.out).parent
 
 
 def fuller_report(job: "EvaluationJob", progress: Progress) -> "Report | None":

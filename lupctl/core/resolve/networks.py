@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING
 
 from lupctl.core.errors import DataError, UsageError
 from lupctl.core.resolve.checkpoints import find_checkpoint, newest_finetuning
-from lupctl.core.system.disk.atomic import output_path
 from lupctl.core.system.progress.lines import Progress
-from lupctl.core.workspace import CHECKPOINT_NAME, Workspace
+from lupctl.core.workspace import CHECKPOINT_NAME, Workspace, output_path
 
 if TYPE_CHECKING:
     from lupctl.core.stages.evaluate import EvaluationJob

@@ -134,15 +134,6 @@ def sync_path(path: Path) -> None:
         os.close(descriptor)
 
 
-def output_path(out: Path, name: str) -> Path:
-    """The file that `--out` means: a file, or the one of a name in a folder that exists or has no ending.
-
-    >>> output_path(Path("scores.json"), "report.json").as_posix(), output_path(Path("new"), "report.json").as_posix()
-    ('scores.json', 'new/report.json')
-    """
-    return out / name if out.is_dir() or not (out.suffix or out.exists()) else out
-
-
 def write_text(path: Path, text: str, *, alone: bool = False) -> None:
     """Writes a whole text file, or leaves what was there.
 

@@ -11,7 +11,8 @@ from lupctl.core.errors import DataError, FormatError
 from lupctl.core.ranking.reports.model.details import Part, ReportDetails
 from lupctl.core.ranking.reports.model.training import ReportTraining
 from lupctl.core.ranking.reports.model.warnings import ReportWarning
-from lupctl.core.system.disk.atomic import output_path, write_text
+from lupctl.core.system.disk.atomic import write_text
+from lupctl.core.workspace import output_path
 
 REPORT_SCHEMA: Final = "lupctl.report/1"
 REPORT_NAME = "report.json"

@@ -186,7 +186,7 @@ def test_filters_and_every_frame(lupctl: Shell) -> None:
     assert lupctl(f"{line} --filters none --out all.h5").json["images"] == 24
     ran = lupctl(f"{line} --min-score 0.95 --out none.h5")
     assert ran.code == 3
-    assert "no crops from 24 boxes in 1 videos (score 24)" in ran.err
+    assert "no crops from 24 boxes in 1 video (score 24)" in ran.err
 
 
 def test_whatever_is_wrong_is_counted_and_named(lupctl: Shell) -> None:
@@ -275,7 +275,7 @@ def test_a_wrong_stream_of_luperson_is_left_out(lupctl: Shell, streets: Path) ->
         "us/rome/ccccccccccc": ["left out: 10.0 % of its 10 boxes leave the frame of 128 x 96: wrong stream?"]
     }
     assert (ran.json["images"], ran.json["dropped"]) == (12, {"video left out": 10})
-    assert "warning: 1 problems with videos or detections: us/rome/ccccccccccc: left out: 10.0 %" in ran.err
+    assert "warning: 1 problem with videos or detections: us/rome/ccccccccccc: left out: 10.0 %" in ran.err
     ran = lupctl(f"{BUILD} --filters none --max-outside 0.2 --force")
     assert (ran.json["images"], ran.json["clipped"], len(ran.json["warnings"])) == (22, 1, 1)
 
@@ -338,7 +338,7 @@ def test_only_what_changed_is_done_again(lupctl: Shell, streets: Path, monkeypat
     monkeypatch.setattr(workers, "build_part", note)
     ran = lupctl(f"{BUILD} --workers 1")
     assert done == ["cn/wuhan/aaaaaaaaaaa", "us/rome/-bbbbbbbbbb", "us/troy/ddddddddddd"]
-    assert "continuing after 1 videos that were finished before" in ran.err
+    assert "continuing after 1 video finished before" in ran.err
     assert ran.json["images"] == 13
 
 

@@ -19,6 +19,7 @@ from lupctl.core.formats.pack.write_shard import PackedImage
 from lupctl.core.formats.record import build_record
 from lupctl.core.stages.build.job import BuildJob, Outcome, VideoTask
 from lupctl.core.stages.build.plan import BuildPlan
+from lupctl.core.system.examples import count_things
 from lupctl.core.system.progress.lines import Progress
 
 HINT = "type the same command again"
@@ -171,6 +172,7 @@ def _no_crop(plan: BuildPlan, outcomes: Sequence[Outcome]) -> DataError:
     first = next((f"; {outcome.name}: {outcome.quarantine[0]}" for outcome in outcomes if outcome.quarantine), "")
     boxes = sum(outcome.boxes for outcome in outcomes)
     return DataError(
-        f"no crops from {boxes:,} boxes in {len(plan.tasks):,} videos ({reasons}){first}",
+        f"no crops from {count_things(boxes, 'box', 'boxes')} in {count_things(len(plan.tasks), 'video')} "
+        f"({reasons}){first}",
         hint="lupctl data build --help lists the filters; --filters none keeps every box",
     )

@@ -21,7 +21,7 @@ from lupctl.core.stages.build.plan import BuildPlan, existing_pack, plan_build
 from lupctl.core.stages.build.workers import check_ray, run_here, run_local, run_ray, stopped_error
 from lupctl.core.system.disk.atomic import disk_errors_named
 from lupctl.core.system.disk.lock import held_alone, held_shared
-from lupctl.core.system.examples import name_rejected
+from lupctl.core.system.examples import count_things, name_rejected
 from lupctl.core.system.jobs.stopping import stop_on_request
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.system.threads.ordered import pick_workers
@@ -110,7 +110,8 @@ def build(job: BuildJob, progress: Progress) -> BuildResult:
             return BuildResult(plan.path, job.dataset, "partial", len(outcomes), len(whole))
         if job.strict and (wrong := list_quarantine(plan, whole)):
             raise DataError(
-                f"{len(wrong):,} problems with videos or detections, and --strict is set: {name_rejected(wrong)}",
+                f"{count_things(len(wrong), 'problem')} with videos or detections, and --strict is set: "
+                f"{name_rejected(wrong)}",
                 hint="without --strict the pack is made of the usable rest; finished videos are kept",
             )
         made = _assemble(job, plan, whole, progress)
@@ -138,7 +139,7 @@ def _work(job: BuildJob, plan: BuildPlan, progress: Progress) -> None:
         mine = mine[number - 1 :: count]
     todo = [task for task in mine if read_outcome(task) is None]
     if len(todo) < len(mine):
-        progress.say(f"continuing after {len(mine) - len(todo):,} videos that were finished before")
+        progress.say(f"continuing after {count_things(len(mine) - len(todo), 'video')} finished before")
     title = f"cutting {job.dataset}"
     with progress.task(title, total=len(mine), unit="videos", done=len(mine) - len(todo)) as bar:
         crops = 0
@@ -146,7 +147,7 @@ def _work(job: BuildJob, plan: BuildPlan, progress: Progress) -> None:
         def done(outcome: Outcome) -> None:
             nonlocal crops
             crops += outcome.crops
-            bar.advance(note=f"{crops:,} crops")
+            bar.advance(note=count_things(crops, "crop"))
 
         # A GPU has room for one copy of the network; on a CPU one network uses every core by itself.
         workers = min(job.workers or (1 if job.cutting.detector else pick_workers()), len(todo))
@@ -204,10 +205,10 @@ def _claim(path: Path, *, shared: bool) -> Iterator[bool]:
 def _warn(plan: BuildPlan, outcomes: Sequence[Outcome], progress: Progress) -> None:
     wrong = list_quarantine(plan, outcomes)
     if wrong:
-        progress.warn(f"{len(wrong):,} problems with videos or detections: {name_rejected(wrong)}")
+        progress.warn(f"{count_things(len(wrong), 'problem')} with videos or detections: {name_rejected(wrong)}")
     warnings = list_warnings(outcomes)
     if warnings:
-        progress.warn(f"{len(warnings):,} videos may not fit their boxes: {name_rejected(warnings)}")
+        progress.warn(f"{count_things(len(warnings), 'video')} may not fit their boxes: {name_rejected(warnings)}")
 
 
 def _describe(job: BuildJob, plan: BuildPlan, path: Path, state: State, *, seconds: float) -> BuildResult:

@@ -31,15 +31,6 @@ def ask_to_remove(things: str, *, yes: bool, command: str) -> None:
         raise typer.Abort
 
 
-def count_named(count: int, one: str, several: str) -> str:
-    """A count and its noun.
-
-    >>> count_named(1, "run", "runs"), count_named(1200, "run", "runs")
-    ('1 run', '1,200 runs')
-    """
-    return f"{count:,} {one if count == 1 else several}"
-
-
 def write_size(size: int) -> str:
     """Bytes in the unit that suits them.
 

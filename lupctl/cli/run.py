@@ -14,8 +14,10 @@ import typer
 from lupctl.cli.complete import complete_run
 from lupctl.cli.options import DebugOption, DryRunOption, HomeOption, JsonOption, QuietOption
 from lupctl.cli.output import SCORE_NAMES, print_json, print_table
-from lupctl.cli.removal import YesOption, ask_to_remove, count_named, write_age, write_size
+from lupctl.cli.removal import YesOption, ask_to_remove, write_age, write_size
+from lupctl.core.resolve.hints import hint_to_finish
 from lupctl.core.resolve.training.runs import find_run, find_runs
+from lupctl.core.system.examples import count_things
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.workspace import open_workspace
 
@@ -111,7 +113,7 @@ def remove_runs(
         print_table(title, ["run", "state", "mAP", "rank-1", "size", "age"], rows)
     if not dry_run:
         again = shlex.join(["lupctl", "run", "rm", *runs, *(["--home", str(home)] if home else []), "--yes"])
-        ask_to_remove(f"{count_named(len(paths), 'run', 'runs')}, {write_size(size)}", yes=yes, command=again)
+        ask_to_remove(f"{count_things(len(paths), 'run')}, {write_size(size)}", yes=yes, command=again)
         for path in paths:
             remove_run(path)
             progress.say(f"removed: {path}")
@@ -184,12 +186,14 @@ def describe(found: "RunDetails", home: Path | None) -> list[tuple[str, object]]
         lines.append(("start", f"{run.start} ({own[:19]})" if own else run.start))
     if run.scores:
         lines.append(
-            ("scores", ", ".join(f"{SCORE_NAMES.get(key, key)} {100 * value:.2f}" for key, value in run.scores.items()))
+            (
+                "scores",
+                ", ".join(f"{SCORE_NAMES.get(name, name)} {100 * value:.2f}" for name, value in run.scores.items()),
+            )
         )
     lines += [("began from it", f"{child.name} ({write_state(child)})") for child in found.children]
     lines += [("on disk", write_size(run.bytes)), ("age", write_age(time.time() - run.changed_at))]
     command = found.command or None
     if run.state == "stopped" and command:
-        where = ["--out", str(run.path), *(["--home", str(home)] if home else [])]
-        return [*lines, ("continue with", f"{command} {shlex.join(where)}")]
+        return [*lines, ("continue with", hint_to_finish(open_workspace(home), run.path))]
     return [*lines, ("command", command)]

@@ -86,7 +86,7 @@ def out_of_memory(error: Exception) -> DeviceError:
     reason = str(error).partition("\n")[0]
     found = DeviceError(
         f"out of memory ({reason})",
-        hint="use less at once: --set data.batch=... or data.persons=... in training, --chunk in dump, fewer --workers",
+        hint="use less at once: a smaller --batch in training, a smaller --chunk in dump, or fewer --workers",
     )
     found.__cause__ = error
     return found

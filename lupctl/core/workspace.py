@@ -153,6 +153,15 @@ def open_workspace(home: Path | None = None) -> Workspace:
     return Workspace(Path(named) if named else Path("lup"))
 
 
+def output_path(out: Path, name: str) -> Path:
+    """The file that `--out` means: a file, or the one of a name in a folder that exists or has no ending.
+
+    >>> output_path(Path("scores.json"), "report.json").as_posix(), output_path(Path("new"), "report.json").as_posix()
+    ('scores.json', 'new/report.json')
+    """
+    return out / name if out.is_dir() or not (out.suffix or out.exists()) else out
+
+
 def read_run(run: Path) -> dict[str, Any]:
     """The facts that a finished training run recorded next to its checkpoint.
 

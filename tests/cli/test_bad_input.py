@@ -44,7 +44,7 @@ TINY = " ".join(as_options(PRETRAIN))
         ("pretrain --recipe bot", 2, "no pretrain recipe 'bot': it is a recipe for lupctl finetune",
          "lupctl finetune --recipe bot"),
         ("pretrain --set optim.rl=1", 2, "unknown recipe key 'optim.rl'; did you mean 'optim.lr'?",
-         "--set optim.lr=..."),
+         "--set optim.lr=1"),
         ("pretrain --set optim.lr=big", 2, "optim.lr: input should be a valid number, got 'big'", "lupctl recipe show"),
         ("pretrain --set optim.lr", 2, "--set optim.lr: expected KEY=VALUE", "for example --set optim.lr=0.1"),
         ("recipe show gone", 2, "no recipe 'gone'", "lupctl recipe list"),
@@ -233,7 +233,7 @@ def test_a_loss_that_is_no_number(lupctl: Shell, crowd: Path, tmp_path: Path) ->
     message, hint = ran.err.splitlines()[-2:]
     assert " became " in message
     assert " by step 4 at learning rate 1.46e+37; last good state: none yet" in message
-    assert hint == "hint: use a smaller rate, as in --set optim.lr=..., and another --out"
+    assert hint == "hint: start over with a smaller rate, as in --force --lr 1e+36"
     assert not (tmp_path / "run" / "checkpoint.safetensors").exists()
 
 

@@ -97,7 +97,7 @@ def test_one_bad_dataset_does_not_keep_the_others(lupctl: Shell, home: Path) -> 
     assert "lup/raw/empty: contains no image" in ran.err
     allowed = lupctl("data pack crops --max-bad 0.3")
     assert allowed.code == 0
-    assert "1 of 4 images cannot be read and are left out: a/0.jpg" in allowed.err
+    assert "1 of 4 images cannot be read and is left out: a/0.jpg" in allowed.err
 
 
 def test_a_folder_anywhere(lupctl: Shell, home: Path, tmp_path: Path) -> None:
@@ -196,11 +196,16 @@ def test_info(lupctl: Shell, home: Path, tmp_path: Path) -> None:
     assert (found["schema"], found["images"], found["distractors"], found["sheet"]) == ("lupctl.info/1", 16, 1, None)
 
 
-def test_verify(lupctl: Shell, home: Path) -> None:
+def test_verify(lupctl: Shell, home: Path, tmp_path: Path) -> None:
     lupctl("data pack")
     ran = lupctl("data verify market1501 --deep")
     assert ran.code == 3
-    assert "hint: a subset or another version; pack it under its own name with --name" in ran.err
+    hint = "hint: if it is a part, or another version: lupctl data pack lup/raw/market1501 --name market1501-cut"
+    assert ran.err.splitlines()[-1] == hint
+    assert lupctl(hint.partition("lupctl ")[2]).code == 0
+    assert lupctl("data verify market1501-cut").code == 0, "its counts are compared with no published ones"
+    (tmp_path / "lup/packs/market1501-cut.h5").unlink()
+    assert lupctl("data verify lup/packs/market1501.h5").err.splitlines()[-1] == hint
     assert ran.out.count("counts differ from the published ones of Market-1501") == 1, "of the raw data and of its pack"
     assert "lup/packs/market1501.h5: 1 error (pack; 16 images" in ran.out
     assert "  counts and findings as in lup/raw/market1501\n" in ran.out

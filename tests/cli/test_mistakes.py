@@ -1,5 +1,6 @@
 """What people get wrong, each answered by one line and a hint; and what comes of typing the hint."""
 
+import shlex
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from lupctl.core.formats.pack.read import open_pack
 from lupctl.core.stages.dump.job import DumpJob
 from lupctl.core.stages.dump.run import dump
 from lupctl.core.stages.finetune.run import finetune
+from lupctl.core.system.command_line import comment_command
 from lupctl.core.system.progress.lines import Progress
 from tests.tools.hints import Followed, follow
 from tests.tools.shell import Shell
@@ -81,8 +83,8 @@ CASES = [
     Case("eval lup/runs/fine/checkpoint.safetensors", 3, "a file of a run, but not its features",
          "did you mean lup/runs/fine?"),
     Case("eval lup/runs/fine/recipe.toml", 3, "a file of a run, but not its features", "did you mean lup/runs/fine?"),
-    Case("eval lup/runs", 3, "lup/runs: holds 1 runs; one was expected", "did you mean fine?"),
-    Case("eval lup", 3, "lup: holds 1 runs; one was expected", "did you mean fine?"),
+    Case("eval lup/runs", 3, "lup/runs: holds 1 run; one was expected", "did you mean fine?"),
+    Case("eval lup", 3, "lup: holds 1 run; one was expected", "did you mean fine?"),
     Case("eval --all town", 3, "no checkpoint 'town'", "did you mean fine?"),
     Case("model info town", 3, "no checkpoint 'town'", "did you mean fine?"),
     Case("model info lup/packs/town.h5", 3, "town.h5: a pack or features; a run", "did you mean fine?"),
@@ -110,7 +112,7 @@ CASES = [
     Case("dump half", 3, "no checkpoint 'half'", "--home .", 0, at="lup"),
     Case("eval --home lupp", 3, "no finished fine-tuning run in lupp/runs", "--home lup"),
     # Interrupted, or gone.
-    Case("eval half", 3, "the run is not finished", "lupctl finetune town --recipe lup/runs/half/recipe.toml --out"),
+    Case("eval half", 3, "the run is not finished", "lupctl finetune town --from scratch --recipe bot --"),
     Case("dump", 3, "no finished run", "half was stopped; continue it: lupctl finetune", lacks=("lup/runs/fine",)),
     Case("data info town", 3, "town.h5: cut short", "lupctl data pack", lacks=("half of the pack",)),
     # The wrong options.
@@ -165,6 +167,9 @@ def made(labelled: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     fine, half = space / "runs" / "fine", space / "runs" / "half"
     shutil.copytree(fine, half, ignore=shutil.ignore_patterns(*FINISHED))
+    recipe = half / "recipe.toml"
+    typed = shlex.split(f"lupctl finetune town --from scratch --recipe bot {TINY} --set schedule.epochs=1")
+    recipe.write_text(comment_command(typed) + recipe.read_text())
     job = DumpJob(fine / "checkpoint.safetensors", space / "packs" / "town.h5", fine / "town.features.h5", workers=0)
     dump(job, torch.device("cpu"), QUIET)
     return folder

@@ -71,3 +71,40 @@ def test_the_hint_for_a_run_that_cannot_be_written_to_works(
     assert ran.err.endswith("hint: name another place with --out or --home\n")
     assert lupctl("eval fine --device cpu --out mine.json").code == 0
     assert (tmp_path / "mine.html").is_file()
+
+
+def test_a_dry_run_makes_no_features(lupctl: Shell, labelled: Path, tmp_path: Path) -> None:
+    run = tmp_path / "lup" / "runs" / "fine"
+    finetune(finetune_job(labelled, run, "schedule.epochs=1"), Progress(quiet=True))
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()}
+    ran = lupctl("eval fine --dry-run --device cpu")
+    assert ran.code == 0, ran.err
+    assert f"features: lup/runs/fine/labelled.features.h5 would be made from {labelled}" in ran.err
+    planned = lupctl("eval fine --dry-run --json --device cpu").json
+    again = lupctl("eval --dry-run --json --device cpu --out mine.json").json
+    assert again["report"] == "mine.json"
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()} == before
+    assert lupctl("eval fine --device cpu").code == 0
+    assert lupctl("eval fine --dry-run --json --force --device cpu").json == planned
+    # Those of an older network are not touched either.
+    (run / "report.json").unlink()
+    other = tmp_path / "lup" / "runs" / "other"
+    finetune(finetune_job(labelled, other, "schedule.epochs=1", "seed=8"), Progress(quiet=True))
+    shutil.copy(run / "labelled.features.h5", other)
+    stale = (other / "labelled.features.h5").read_bytes()
+    assert "would be made" in lupctl("eval other --dry-run --device cpu").err
+    picture = next((tmp_path / "lup").rglob("*.json"))
+    assert lupctl(f"search other {picture} --dry-run --json --device cpu").json["gallery"].endswith("made first")
+    assert (other / "labelled.features.h5").read_bytes() == stale
+
+
+def test_features_of_other_data_are_not_taken_for_those_of_a_run(lupctl: Shell, labelled: Path, tmp_path: Path) -> None:
+    run = tmp_path / "lup" / "runs" / "fine"
+    finetune(finetune_job(labelled, run, "schedule.epochs=1"), Progress(quiet=True))
+    shutil.copy(labelled, tmp_path / "other.h5")
+    assert lupctl("dump fine other.h5 --device cpu").code == 0
+    ran = lupctl("eval --device cpu")
+    assert ran.code == 0, ran.err
+    assert "features: lup/runs/fine/labelled.features.h5 from " in ran.err
+    assert lupctl("eval --device cpu --out new/place").code == 0
+    assert sorted(path.name for path in (tmp_path / "new/place").iterdir()) == ["report.html", "report.json"]

@@ -362,13 +362,13 @@ def test_set_reaches_every_kind_of_key() -> None:
     ],
 )
 def test_an_unknown_key_is_refused_with_the_one_that_was_meant(entry: str, guess: str | None) -> None:
-    key = entry.partition("=")[0]
+    key, _, value = entry.partition("=")
     with pytest.raises(UsageError) as caught:
         resolve(entry)
     assert caught.value.message.startswith(f"luperson-moco with --set: unknown recipe key {key!r}")
     if guess is not None:
         assert caught.value.message.endswith(f"; did you mean {guess!r}?")
-        assert caught.value.hint == f"--set {guess}=..."
+        assert caught.value.hint == f"--set {guess}={value}"
     assert caught.value.exit_code == 2
 
 

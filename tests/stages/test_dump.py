@@ -204,7 +204,7 @@ def test_an_output_that_exists_is_kept(home: Path, lupctl: Shell) -> None:
 
 def test_the_newest_run_and_its_data_are_chosen_and_said(home: Path, labelled: Path, lupctl: Shell) -> None:
     ran = lupctl(f"dump --home {home} --device cpu --dry-run --json")
-    assert ran.err == f"run: {home}/runs/fine (the newest finetune run here)\n"
+    assert ran.err == f"run: {home}/runs/fine (the newest fine-tuning run)\n"
     assert ran.json == {
         "schema": "lupctl.dump-plan/1",
         "checkpoint": f"{home}/runs/fine/checkpoint.safetensors",
@@ -232,7 +232,7 @@ def test_a_pretraining_run_can_be_dumped(home: Path, crowd: Path, lupctl: Shell)
 def test_what_cannot_be_dumped(home: Path, labelled: Path, tmp_path: Path, lupctl: Shell) -> None:
     ran = lupctl("dump --home nowhere")
     assert ran.code == 3
-    assert "error: nowhere/runs: no finished run\nhint: lupctl finetune DATASET" in ran.err
+    assert "error: nowhere/runs: no finished run\nhint: lupctl init lists the commands" in ran.err
     ran = lupctl(f"dump other --home {home}")
     assert ran.code == 3
     assert f"no checkpoint 'other': neither a file, nor a run's folder, nor a run in {home}/runs" in ran.err
@@ -241,12 +241,16 @@ def test_what_cannot_be_dumped(home: Path, labelled: Path, tmp_path: Path, lupct
     (begun / "recipe.toml").write_text("")
     ran = lupctl(f"dump begun --home {home}")
     assert ran.code == 3
-    assert "begun: the run is not finished, it has no checkpoint.safetensors\nhint: run its command again" in ran.err
+    assert (
+        "begun: the run is not finished, it has no checkpoint.safetensors\nhint: type the command that made it again"
+        in ran.err
+    )
     loose = tmp_path / "loose.safetensors"
     loose.write_bytes((home / "runs/fine/checkpoint.safetensors").read_bytes())
     ran = lupctl(f"dump loose.safetensors --home {home}")
     assert ran.code == 3
     assert "loose.safetensors: belongs to no run, so there is no default dataset" in ran.err
+    assert ran.err.endswith("\nhint: lupctl dump loose.safetensors FOLDER\n"), "this workspace has no pack"
     loose.write_bytes(loose.read_bytes()[:5000])
     ran = lupctl(f"dump loose.safetensors {labelled} --home {home}")
     assert ran.code == 3

@@ -269,7 +269,7 @@ def test_more_shards_than_chunks(run: Path, lupctl: Shell) -> None:
     for more in ("", " --dry-run"):
         ran = lupctl(f"dump {run} --out f.h5 --device cpu --chunk 5 --shard 9/40{more}")
         assert ran.code == 2
-        assert "error: --shard 9/40: 34 images are 7 chunks of 5, too few for 40 shards" in ran.err
+        assert "error: --shard 9/40: 34 images in chunks of 5 are 7 chunks, too few for 40 shards" in ran.err
         assert "hint: at most 7 shards, or a smaller --chunk" in ran.err
     assert here() == []
 

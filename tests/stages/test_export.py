@@ -198,7 +198,7 @@ def test_a_run_by_its_name_or_the_newest(
     ran = lupctl("model export --out deep/mine.onnx")
     assert (ran.code, ran.out) == (0, "deep/mine.onnx\n")
     assert re.fullmatch(
-        r"run: lup/runs/mine \(the newest finetune run here\)\n"
+        r"run: lup/runs/mine \(the newest fine-tuning run\)\n"
         r"r18 width 4, gem pooling, head bnneck \(finetune\): 32 numbers per image of 48 x 32, 0\.\d MiB\n"
         r"largest difference between onnxruntime and PyTorch: \d\.\de-\d\d\n",
         ran.err,

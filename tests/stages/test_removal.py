@@ -134,7 +134,7 @@ def test_it_asks_and_says_what_it_means(full: Shell) -> None:
     assert "lup/raw/c: a link; what it names stays" in ran.err
     assert "lup/raw/c: there is no pack of it; these images are then nowhere in lup" in ran.err
     assert "lup/raw/a: there is no pack" not in ran.err
-    assert "lup/packs/b: no raw data under lup/raw/b to make it again from" in full("data rm b").err
+    assert "lup/packs/b: its raw data is not there to make it again from" in full("data rm b").err
     assert there() == WHOLE
 
 

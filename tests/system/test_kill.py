@@ -111,7 +111,18 @@ def kill_everywhere(home: Path, before: Path, *arguments: str, step: int) -> dic
 
 @pytest.mark.parametrize("step", [11, pytest.param(1, marks=pytest.mark.slow)])
 def test_killed_while_packing_shards(crops: Path, step: int) -> None:
-    arguments = ("data", "pack", "crops", "--shard-bytes", str(SHARD_BYTES), "--workers", "1", "--quiet")
+    arguments = (
+        "data",
+        "pack",
+        "crops",
+        "--layout",
+        "images",
+        "--shard-bytes",
+        str(SHARD_BYTES),
+        "--workers",
+        "1",
+        "--quiet",
+    )
     ran = kill_everywhere(crops, crops / "nothing", *arguments, step=step)
     assert ran["files"] == ["crops", *(f"crops/{row:05d}.h5" for row in range(len(ran["files"]) - 1))]
     assert len(ran["files"]) >= 4, "several shards"
@@ -125,10 +136,22 @@ def test_killed_while_packing_shards(crops: Path, step: int) -> None:
 def test_killed_while_a_pack_takes_the_place_of_another(crops: Path, lupctl: Shell, there: str, comes: str) -> None:
     """At every moment, whatever lies there and whatever comes."""
     sizes = {"file": 2**30, "shards": SHARD_BYTES}
-    assert lupctl(f"data pack crops --quiet --shard-bytes {sizes[there]}").code == 0
+    assert lupctl(f"data pack crops --layout images --quiet --shard-bytes {sizes[there]}").code == 0
     (crops / "lup" / "packs").rename(crops / "before")
     (crops / "lup" / "raw" / "crops" / "0" / "zz.jpg").write_bytes(encode_tiny(99))
-    line = ("data", "pack", "crops", "--force", "--shard-bytes", str(sizes[comes]), "--workers", "1", "--quiet")
+    line = (
+        "data",
+        "pack",
+        "crops",
+        "--layout",
+        "images",
+        "--force",
+        "--shard-bytes",
+        str(sizes[comes]),
+        "--workers",
+        "1",
+        "--quiet",
+    )
     ran = kill_everywhere(crops, crops / "before", *line, step=1)
     assert (ran["files"] == ["crops.h5"]) == (comes == "file")
     assert len(ran["found"]) >= 40
@@ -140,7 +163,7 @@ def test_a_disk_that_fills_up_at_any_shard(
     crops: Path, lupctl: Shell, monkeypatch: pytest.MonkeyPatch, full_at: int
 ) -> None:
     """Finished shards stay, no pack appears; with space again the same command gives the uninterrupted pack's bytes."""
-    line = f"data pack crops --quiet --shard-bytes {SHARD_BYTES}"
+    line = f"data pack crops --layout images --quiet --shard-bytes {SHARD_BYTES}"
     packs = crops / "lup" / "packs"
     assert lupctl(line).code == 0
     whole = {path.name: path.read_bytes() for path in (packs / "crops").iterdir()}

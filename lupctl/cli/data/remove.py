@@ -8,8 +8,9 @@ import typer
 from lupctl.cli.complete import complete_dataset
 from lupctl.cli.options import DebugOption, DryRunOption, HomeOption, JsonOption, QuietOption
 from lupctl.cli.output import print_json, print_table
-from lupctl.cli.removal import YesOption, ask_to_remove, count_named, write_size
+from lupctl.cli.removal import YesOption, ask_to_remove, write_size
 from lupctl.core.flows.removal import check_unused
+from lupctl.core.system.examples import count_things
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.workspace import open_workspace
 
@@ -58,9 +59,10 @@ def remove(
             "lupctl", "data", "rm", *names, *(["--pack"] if pack else []), *(["--raw"] if raw else []),
             *(["--home", str(home)] if home else []), "--yes",
         ])  # fmt: skip
-        what = " and ".join(sorted({TITLES[one.kind] for one in removals}))
-        things = f"{what} of {count_named(len(set(names)), 'dataset', 'datasets')}, {write_size(size)}"
-        ask_to_remove(things, yes=yes, command=again)
+        packs, roots = (sum(one.kind == kind for one in removals) for kind in ("pack", "raw"))
+        what = [count_things(packs, "pack")] if packs else []
+        what += [f"raw data of {count_things(roots, 'dataset')}"] if roots else []
+        ask_to_remove(f"{' and '.join(what)}, {write_size(size)}", yes=yes, command=again)
         for one in removals:
             remove_data(one)
             progress.say(f"removed: {one.path}")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from lupctl.cli.output import print_json, print_path, print_table
 from lupctl.core.choices import ImageCheck
 from lupctl.core.resolve.data.datasets import Target
-from lupctl.core.system.examples import count_things, name_some
+from lupctl.core.system.examples import count_images_of, count_things, name_some
 
 if TYPE_CHECKING:
     from lupctl.core.data.checking.labels import Count
@@ -73,7 +73,7 @@ def _cells(row: dict[str, object]) -> list[object]:
 def show_summary(summary: "Summary") -> None:
     """Prints what is inside a pack."""
     by_role = [
-        (role, _images_of(count, summary.persons_by_role[role]) if role != "unlabelled" else count)
+        (role, count_images_of(count, summary.persons_by_role[role]) if role != "unlabelled" else count)
         for role, count in summary.roles.items()
         if count
     ]
@@ -100,10 +100,6 @@ def show_summary(summary: "Summary") -> None:
         ("path", summary.path),
     ]
     print_table(summary.dataset, ["what", "value"], rows)
-
-
-def _images_of(images: int, persons: int) -> str:
-    return f"{count_things(images, 'image')} of {count_things(persons, 'person')}"
 
 
 def show_sheet(sheet: "Sheet") -> None:

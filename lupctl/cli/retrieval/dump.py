@@ -23,7 +23,7 @@ from lupctl.cli.output import print_json, print_path, print_plan
 from lupctl.core.choices import ROLE_CODES, FeatureType, Precision, Role, nearest_name
 from lupctl.core.errors import UsageError
 from lupctl.core.resolve.checkpoints import pick_checkpoint
-from lupctl.core.resolve.data.images import default_out, find_images
+from lupctl.core.resolve.data.images import default_out, find_images_of_run
 from lupctl.core.resolve.training.placement import find_machines, place_dump
 from lupctl.core.system.command_line import recorded_command
 from lupctl.core.system.progress.lines import Progress
@@ -110,7 +110,7 @@ def dump(
     where = place_dump(device, gpus, processes, machines, planned=dry_run)
     space = open_workspace(home)
     checkpoint = pick_checkpoint(space, run, progress)
-    source = find_images(space, data, checkpoint, progress)
+    source = find_images_of_run(space, data, checkpoint, progress)
     job = DumpJob(
         checkpoint=checkpoint,
         data=source,

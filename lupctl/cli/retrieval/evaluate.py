@@ -44,7 +44,7 @@ from lupctl.cli.retrieval.options import (
 )
 from lupctl.cli.retrieval.tables import show_report
 from lupctl.core.choices import SHOT_DRAWS, SHOT_SEED
-from lupctl.core.flows.evaluation import check_gates, fuller_report, take_features
+from lupctl.core.flows.evaluation import check_gates, fuller_report, plan_features, take_features
 from lupctl.core.resolve.retrieval.evaluation import expansion_settings, pick_protocol, refuse_with_all, rerank_settings
 from lupctl.core.system.command_line import recorded_command
 from lupctl.core.system.progress.lines import Progress
@@ -127,10 +127,10 @@ def evaluate(
         run = run_comparison if compare else run_everywhere
         run(space, names, rules, devices, progress, dry_run=dry_run, json=json)
         return
-    job = take_features(space, names, rules, devices[0], progress, images=images)
     if dry_run:
-        _show_plan(stage.plan_evaluation(job, progress), json=json)
+        _show_plan(plan_features(space, names, rules, progress, images=images), json=json)
         return
+    job = take_features(space, names, rules, devices[0], progress, images=images)
     report = fuller_report(job, progress) or stage.evaluate(job, devices, progress)
     show_report(report, [job.report, job.html] if page else [job.report], json=json)
     check_gates(report, min_map=min_map, min_rank1=min_rank1)

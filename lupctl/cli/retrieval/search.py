@@ -17,8 +17,8 @@ from lupctl.cli.options import (
 )
 from lupctl.cli.output import print_json, print_plan, print_table
 from lupctl.core.choices import SearchIndex
-from lupctl.core.flows.fresh_features import current_features
-from lupctl.core.resolve.retrieval.features import find_pictures, resolve_features
+from lupctl.core.flows.fresh_features import find_features, make_features
+from lupctl.core.resolve.retrieval.features import find_images_of_features, resolve_features
 from lupctl.core.resolve.retrieval.galleries import find_queries, gallery_checkpoint, refuse_swapped
 from lupctl.core.system.command_line import recorded_command
 from lupctl.core.system.progress.lines import Progress
@@ -101,18 +101,20 @@ def search(
     refuse_swapped(target, queries)
     pictures = find_queries(queries)
     named = resolve_features(space, target, progress=progress, command="search")
-    if dry_run and named.features is None:
+    gallery, missing = find_features(space, named, progress, command=recorded_command())
+    if missing is not None and dry_run:
         plan = {"gallery": f"{named.run}: its features would be made first", "queries": [str(one) for one in pictures]}
         print_plan("lupctl.search-plan/1", "would search", plan, json=json)
         return
-    gallery = current_features(space, named, where, progress, command=recorded_command())
+    if missing is not None:
+        make_features(missing, where, progress)
     job = SearchJob(
         gallery=gallery,
         queries=pictures,
         checkpoint=gallery_checkpoint(space, gallery, start, progress),
         top=top,
         index=index,
-        images=find_pictures(space, images, gallery, progress),
+        images=find_images_of_features(space, images, gallery, progress),
         sheet=sheet,
         force=force,
     )

@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lupctl.core.errors import GateError
-from lupctl.core.flows.fresh_features import resolve_files
-from lupctl.core.resolve.retrieval.features import find_pictures
+from lupctl.core.flows.fresh_features import find_files, make_features
+from lupctl.core.resolve.retrieval.features import find_images_of_features
 from lupctl.core.resolve.retrieval.lineage import find_lineage, find_tested
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.workspace import Workspace
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import torch
 
     from lupctl.core.ranking.reports.model.single import Report
-    from lupctl.core.stages.evaluate import EvaluationJob
+    from lupctl.core.stages.evaluate import EvaluationJob, EvaluationPlan
 
 
 def take_features(
@@ -42,15 +42,49 @@ def take_features(
     """
     from dataclasses import replace
 
-    elsewhere = None if rules.out is None else rules.out if rules.out.is_dir() else rules.out.parent
-    features = resolve_files(space, names, device, progress, command=rules.command, elsewhere=elsewhere)
+    features, missing = find_files(space, names, progress, command=rules.command, elsewhere=_elsewhere(rules))
+    if missing is not None:
+        make_features(missing, device, progress)
     tested = find_tested(space, features)
     pictures: Path | None = None
     if rules.page:
         own = next((pack.path for pack in tested if pack.path is not None), None)
-        pictures = own if images is None and own else find_pictures(space, images, features[0], progress)
+        pictures = own if images is None and own else find_images_of_features(space, images, features[0], progress)
     lineage = find_lineage(space, features[0])
     return replace(rules, features=features, images=pictures, tested=tested, lineage=lineage)
+
+
+def plan_features(
+    space: Workspace, names: list[str], rules: "EvaluationJob", progress: Progress, *, images: str | None
+) -> "EvaluationPlan":
+    """What an evaluation would rank; features that a run has not are counted from its pack, and nothing is written.
+
+    Args:
+        space, names, rules, progress, images: as `take_features` takes them.
+
+    Raises:
+        DataError, UsageError: as `take_features` and `plan_evaluation`.
+    """
+    from dataclasses import replace
+
+    from lupctl.core.stages.dump.head import plan_head
+    from lupctl.core.stages.evaluate import plan_evaluation
+
+    features, missing = find_files(space, names, progress, command=rules.command, elsewhere=_elsewhere(rules))
+    if rules.page and images is not None:
+        find_images_of_features(space, images, features[0], progress)
+    job = replace(rules, features=features)
+    if missing is None:
+        return plan_evaluation(job, progress)
+    progress.say(f"features: {missing.out} would be made from {missing.data}")
+    return plan_evaluation(job, progress, head=plan_head(missing))
+
+
+def _elsewhere(rules: "EvaluationJob") -> Path | None:
+    """The folder for features of a run that cannot be written to."""
+    from lupctl.core.ranking.reports.model.single import report_path
+
+    return None if rules.out is None else report_path(Path(), rules.out).parent
 
 
 def fuller_report(job: "EvaluationJob", progress: Progress) -> "Report | None":

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from lupctl.core.errors import UsageError
 from lupctl.core.resolve.checkpoints import find_checkpoint
-from lupctl.core.resolve.data.images import default_out, find_images
+from lupctl.core.resolve.data.images import default_out, find_images_of_run
 from lupctl.core.resolve.retrieval.features import Target, resolve_features
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.workspace import Workspace
@@ -13,25 +13,20 @@ from lupctl.core.workspace import Workspace
 if TYPE_CHECKING:
     import torch
 
+    from lupctl.core.stages.dump.job import DumpJob
 
-def resolve_files(
-    space: Workspace,
-    names: list[str],
-    device: "torch.device",
-    progress: Progress,
-    *,
-    command: tuple[str, ...],
-    elsewhere: Path | None = None,
-) -> tuple[Path, ...]:
-    """The features files of one evaluation: those of one run, or one or more files that are named.
+
+def find_files(
+    space: Workspace, names: list[str], progress: Progress, *, command: tuple[str, ...], elsewhere: Path | None = None
+) -> "tuple[tuple[Path, ...], DumpJob | None]":
+    """The features files of one evaluation, and the dump that a run's need first; nothing is written.
 
     Args:
         space: where runs are.
         names: a run, or features files; none for the newest fine-tuning run.
-        device: where missing features are computed.
         progress: lines and bars.
         command: for the record of features that are made.
-        elsewhere: as `current_features` takes it.
+        elsewhere: as `find_features` takes it.
 
     Raises:
         DataError: a name matches nothing, or no finished fine-tuning run.
@@ -39,44 +34,37 @@ def resolve_files(
     """
     if len(names) < 2:
         target = resolve_features(space, names[0] if names else None, progress=progress)
-        return (current_features(space, target, device, progress, command=command, elsewhere=elsewhere),)
+        path, job = find_features(space, target, progress, command=command, elsewhere=elsewhere)
+        return (path,), job
     for name in names:
         if not Path(name).is_file():
             raise UsageError(
                 f"{name}: not a file; several names must all be features files of one network",
                 hint=f"compare runs with: lupctl eval --compare {' '.join(names)}",
             )
-    return tuple(Path(name) for name in names)
+    return tuple(Path(name) for name in names), None
 
 
-def current_features(
-    space: Workspace,
-    target: Target,
-    device: "torch.device",
-    progress: Progress,
-    *,
-    command: tuple[str, ...],
-    elsewhere: Path | None = None,
-) -> Path:
-    """The features of a target; a run's are made if there are none, and made again if its network has changed.
+def find_features(
+    space: Workspace, target: Target, progress: Progress, *, command: tuple[str, ...], elsewhere: Path | None = None
+) -> "tuple[Path, DumpJob | None]":
+    """The features of a target, and the dump that has to make them if a run has none, or those of an older network.
 
     Args:
         space: where runs are.
         target: what was named.
-        device: where missing features are computed.
         progress: lines and bars.
         command: for the record of features that are made.
-        elsewhere: the folder for features of a run that cannot be written to; None raises then.
+        elsewhere: the folder for features of a run that cannot be written to; None keeps them in the run.
 
     Raises:
-        DataError: the run is not finished, its images are gone, or nothing can be written.
+        DataError: the run is not finished, or its images are gone.
     """
     if target.run is None:
         assert target.features is not None
-        return target.features
+        return target.features, None
     from lupctl.core.formats.features.file import read_features_head
     from lupctl.core.stages.dump.job import DumpJob
-    from lupctl.core.stages.dump.run import dump
     from lupctl.core.system.disk.atomic import file_fingerprint, is_writable
 
     checkpoint = find_checkpoint(space, str(target.run))
@@ -85,17 +73,42 @@ def current_features(
     def is_current(path: Path) -> bool:
         return read_features_head(path).record["parents"].get("checkpoint") in (None, fingerprint)
 
-    features = target.features
-    if features is not None and is_current(features):
-        return features
-    images = find_images(space, None, checkpoint, progress)
-    out = features or default_out(checkpoint, images)
+    if target.features is not None and is_current(target.features):
+        return target.features, None
+    images = find_images_of_run(space, None, checkpoint, progress)
+    out = target.features or default_out(checkpoint, images)
     if elsewhere is not None and not is_writable(out):
-        features = out = elsewhere / f"{checkpoint.parent.name}-{out.name}"
+        out = elsewhere / f"{checkpoint.parent.name}-{out.name}"
         if out.is_file() and is_current(out):
-            return out
-    elif features is not None:
-        progress.say(f"{features}: from an older network; made again")
-    progress.say(f"features: {out} from {images}")
-    job = DumpJob(checkpoint, images, out, force=features is not None, command=command)
+            return out, None
+    return out, DumpJob(checkpoint, images, out, force=out.is_file(), command=command)
+
+
+def make_features(job: "DumpJob", device: "torch.device", progress: Progress) -> Path:
+    """Makes the features that `find_features` found missing.
+
+    Raises:
+        DataError: nothing can be written, or an image of the pack cannot be decoded.
+    """
+    from lupctl.core.stages.dump.run import dump
+
+    if job.force:
+        progress.say(f"{job.out}: from an older network; made again")
+    progress.say(f"features: {job.out} from {job.data}")
     return dump(job, device, progress).path
+
+
+def current_features(
+    space: Workspace, target: Target, device: "torch.device", progress: Progress, *, command: tuple[str, ...]
+) -> Path:
+    """The features of a target; a run's are made if there are none, and made again if its network has changed.
+
+    Args:
+        space, target, progress, command: as `find_features` takes them.
+        device: where missing features are computed.
+
+    Raises:
+        DataError: the run is not finished, its images are gone, or nothing can be written.
+    """
+    path, job = find_features(space, target, progress, command=command)
+    return path if job is None else make_features(job, device, progress)

@@ -1,9 +1,11 @@
 """Data before it is removed: who is using it, and who will need it."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lupctl.core.errors import UsageError
+from lupctl.core.resolve.data.packs import read_source
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.workspace import Workspace
 
@@ -34,4 +36,9 @@ def check_unused(space: Workspace, removals: "Sequence[Removal]", progress: Prog
         if one.kind == "raw" and one.dataset not in packs and not space.pack_path(one.dataset).exists():
             progress.say(f"{one.path}: there is no pack of it; these images are then nowhere in {space.home}")
         if one.kind == "pack" and not (space.raw / one.dataset).exists() and not one.is_link:
-            progress.say(f"{one.path}: no raw data under {space.raw / one.dataset} to make it again from")
+            root = read_source(one.path).get("root")
+            stays = root is not None and Path(str(root)).exists()
+            from_there = (
+                f"made from {root}, which stays" if stays else "its raw data is not there to make it again from"
+            )
+            progress.say(f"{one.path}: {from_there}")

@@ -2,18 +2,18 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING
 
 from lupctl.core.errors import DataError, UsageError, raise_all
 from lupctl.core.resolve.data.layouts import Reading, refuse_for_packs
-from lupctl.core.resolve.data.packs import find_subjects
+from lupctl.core.resolve.data.packs import find_subjects, read_source
 from lupctl.core.resolve.data.sources import build_target_source
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.workspace import Workspace
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from lupctl.core.stages.verify import Verdict
 
 
@@ -62,7 +62,7 @@ def verify_all(space: Workspace, options: VerifyOptions, progress: Progress) -> 
     return verdicts
 
 
-def _verify_pack(path: "Path", options: VerifyOptions, progress: Progress) -> "Verdict":
+def _verify_pack(path: Path, options: VerifyOptions, progress: Progress) -> "Verdict":
     from lupctl.core.formats.pack.verdict import note_verdict, pack_files
     from lupctl.core.stages.verify import verify_pack
 
@@ -92,8 +92,16 @@ def _first_error(verdict: "Verdict") -> tuple[str, str]:
     """The message of the first error with examples, and what to do about it."""
     first = verdict.findings[0]
     if first.what == "published":  # the table has the counts that differ
-        return first.message, "a subset or another version; pack it under its own name with --name"
+        return first.message, _hint_to_rename(verdict)
     examples = f": {'; '.join(first.examples)}" if first.examples else ""
     if verdict.kind == "pack":
         return f"{first.message}{examples}", "make it again: lupctl data pack --force"
     return f"{first.message}{examples}", "repair or remove these files"
+
+
+def _hint_to_rename(verdict: "Verdict") -> str:
+    """How a part of a benchmark, or another version, is packed under a name of its own."""
+    root = verdict.path if verdict.kind == "raw" else Path(str(read_source(verdict.path).get("root", "")))
+    if not root.name or not root.exists():
+        return "pack its images under another name: lupctl data pack FOLDER --name NAME"
+    return f"if it is a part, or another version: lupctl data pack {quote(str(root))} --name {verdict.dataset}-cut"

@@ -4,6 +4,7 @@ import difflib
 import json
 import tomllib
 from collections.abc import Iterable, Mapping
+from shlex import quote
 from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
@@ -118,7 +119,7 @@ def build_recipe(model: type[R], tables: Mapping[str, Any], *, origin: str) -> R
             guess = nearest_key(key, known)
             raise UsageError(
                 f"{origin}: unknown recipe key {key!r}" + (f"; did you mean {guess!r}?" if guess else ""),
-                hint=f"--set {guess}=..." if guess else "lupctl recipe show NAME lists every key",
+                hint=f"--set {guess}={_shown(tables, key)}" if guess else "lupctl recipe show NAME lists every key",
             )
     try:
         # Strict: TOML has types, and a batch of `true` or "16" is a mistake. Only arrays become tuples.
@@ -132,6 +133,14 @@ def build_recipe(model: type[R], tables: Mapping[str, Any], *, origin: str) -> R
             f"{origin}: {location + ': ' if location else ''}{message[0].lower()}{message[1:]}{got}",
             hint="lupctl recipe show NAME shows a valid value for every key",
         ) from error
+
+
+def _shown(tables: Mapping[str, Any], key: str) -> str:
+    """The value of a dotted key as it is typed after `--set KEY=`."""
+    value: Any = tables
+    for part in key.split("."):
+        value = value[part]
+    return quote(value if isinstance(value, str) else _format_value(value).replace(" ", ""))
 
 
 def nearest_key(key: str, known: list[str]) -> str | None:

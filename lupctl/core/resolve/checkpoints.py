@@ -156,9 +156,9 @@ def newest_run(space: Workspace, progress: Progress) -> Path:
     Raises:
         DataError: there is no finished run.
     """
-    for command in ("finetune", "pretrain"):
+    for command, kind in (("finetune", "fine-tuning"), ("pretrain", "pre-training")):
         runs = space.finished_runs(command)
         if runs:
-            progress.say(f"run: {runs[0]} (the newest {command} run here)")
+            progress.say(f"run: {runs[0]} (the newest {kind} run)")
             return runs[0]
     raise DataError(f"{space.runs}: no finished run", hint=hint_for_run(space))

@@ -1,8 +1,10 @@
 """The next thing to type, by what a workspace holds: for the hints of errors."""
 
 from pathlib import Path
+from shlex import quote
 
-from lupctl.core.workspace import CHECKPOINT_NAME, RECIPE_NAME, Workspace, find_home, read_run
+from lupctl.core.system.command_line import read_command
+from lupctl.core.workspace import CHECKPOINT_NAME, RECIPE_NAME, Workspace, find_home, open_workspace, read_run
 
 
 def list_runs(space: Workspace) -> list[Path]:
@@ -32,18 +34,21 @@ def is_finished(run: Path) -> bool:
 
 
 def hint_to_finish(space: Workspace, run: Path) -> str:
-    """The command that continues a run that was stopped."""
-    import tomllib
-
+    """The command that continues a run that was stopped, as its recipe records it."""
     try:
-        recipe = tomllib.loads((run / RECIPE_NAME).read_text(encoding="utf-8"))
-        packs, stage = [str(name) for name in recipe["data"]["packs"]], recipe["stage"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return f"start it again: rm -r {run}"
-    if not packs or not all(space.pack_path(name).exists() for name in packs):
+        command = read_command((run / RECIPE_NAME).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return f"start it again: rm -r {quote(str(run))}"
+    if not command:
         return "type the command that made it again"
-    data = " ".join(packs if stage == "finetune" else [f"--data {name}" for name in packs])
-    return f"lupctl {stage} {data} --recipe {run / RECIPE_NAME} --out {run}"
+    home = "" if space == open_workspace() else f" --home {quote(str(space.home))}"
+    return f"{command} --out {quote(str(run))}{home}"
+
+
+def hint_to_dump(space: Workspace, checkpoint: Path) -> str:
+    """The command that makes features with the network of a checkpoint, of a pack of the workspace if it has one."""
+    packs = space.pack_paths()
+    return f"lupctl dump {quote(str(checkpoint))} {packs[0].stem if packs else 'FOLDER'}"
 
 
 def hint_for_run(space: Workspace) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from lupctl.core.errors import DataError, UsageError
 from lupctl.core.resolve.checkpoints import find_checkpoint, newest_finetuning
 from lupctl.core.system.progress.lines import Progress
-from lupctl.core.workspace import CHECKPOINT_NAME, Workspace
+from lupctl.core.workspace import CHECKPOINT_NAME, Workspace, output_path
 
 if TYPE_CHECKING:
     from lupctl.core.stages.evaluate import EvaluationJob
@@ -71,19 +71,15 @@ def features_path(checkpoint: Path, pack: Path) -> Path:
 
 
 def matrix_path(space: Workspace, names: list[str], out: Path | None) -> Path:
-    """Where a matrix goes: `out`, a file or an existing folder; else the workspace's folder of comparisons."""
-    joined = f"all--{join_names(names)}"
-    if out is None:
-        return space.home / FOLDER / f"{joined}.json"
-    return out / f"{joined}.json" if out.is_dir() else out
+    """Where a matrix goes: `out`, a file or a folder; else the workspace's folder of comparisons."""
+    name = f"all--{join_names(names)}.json"
+    return space.home / FOLDER / name if out is None else output_path(out, name)
 
 
 def comparison_path(space: Workspace, names: list[str], out: Path | None) -> Path:
-    """Where a comparison goes: `out`, a file or an existing folder; else the workspace's folder of comparisons."""
+    """Where a comparison goes: `out`, a file or a folder; else the workspace's folder of comparisons."""
     name = f"{join_names(names)}.json"
-    if out is None:
-        return space.home / FOLDER / name
-    return out / name if out.is_dir() else out
+    return space.home / FOLDER / name if out is None else output_path(out, name)
 
 
 def join_names(names: list[str]) -> str:

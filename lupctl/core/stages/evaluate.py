@@ -9,6 +9,7 @@ import torch
 
 from lupctl.core.choices import SHOT_DRAWS, SHOT_SEED, Protocol, SameCamera, TestedPersons
 from lupctl.core.errors import DataError, DeviceError
+from lupctl.core.formats.features.file import FeaturesHead
 from lupctl.core.formats.features.foreign import is_made_elsewhere
 from lupctl.core.ranking.reports.build.images import open_images
 from lupctl.core.ranking.reports.build.ranklists import rank_lists
@@ -76,9 +77,10 @@ class EvaluationJob:
     force: bool = False
     command: tuple[str, ...] = ()
 
-    def settled(self, progress: Progress) -> "EvaluationJob":
+    def settled(self, progress: Progress, head: FeaturesHead | None = None) -> "EvaluationJob":
         """The same job with a protocol: if it names none, that of the data."""
-        return self if self.protocol else replace(self, protocol=recorded_protocol(self.features[0], progress))
+        record = None if head is None else head.record
+        return self if self.protocol else replace(self, protocol=recorded_protocol(self.features[0], progress, record))
 
     @property
     def same_camera(self) -> SameCamera:
@@ -129,13 +131,13 @@ class EvaluationPlan:
     report: Path
 
 
-def plan_evaluation(job: EvaluationJob, progress: Progress) -> EvaluationPlan:
-    """Examine who is in the features, without reading the vectors.
+def plan_evaluation(job: EvaluationJob, progress: Progress, *, head: FeaturesHead | None = None) -> EvaluationPlan:
+    """Examine who is in the features, without reading the vectors; `head` is that of features yet to be made.
 
     Raises:
         DataError: as `evaluate`, except for features that are not finite.
     """
-    job, head = job.settled(progress), read_joined_head(job.features, progress=progress)
+    job, head = job.settled(progress, head), head or read_joined_head(job.features, progress=progress)
     samples = head.samples
     if job.protocol == "multi-query":
         samples = pool_samples(samples)

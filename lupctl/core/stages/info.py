@@ -15,6 +15,7 @@ from lupctl.core.formats.pack.facts import packed_check
 from lupctl.core.formats.pack.read import Pack, open_pack
 from lupctl.core.formats.pack.split import list_remarks, name_split, packed_split
 from lupctl.core.system.disk.atomic import atomic_path, check_absent
+from lupctl.core.system.examples import count_things
 
 MOST_ROWS = 16
 MOST_COLUMNS = 12
@@ -194,7 +195,7 @@ def draw_persons(pack: Pack, rows: list[PersonRow]) -> NDArray[np.uint8]:
     sheet = _blank_sheet(len(rows), sum(width.values()))
     num_persons = len(np.unique(samples.person[known]))
     shown = "" if len(rows) == num_persons else f", {len(rows)} of them shown"
-    _title(sheet, f"{pack.dataset}: {len(pack):,} images, {num_persons:,} persons{shown}")
+    _title(sheet, f"{pack.dataset}: {count_things(len(pack), 'image')}, {count_things(num_persons, 'person')}{shown}")
     for camera in width:
         _write(sheet, f"cam {camera}" if camera >= 0 else "no cam", _corner(0, first[camera])[1], TOP - 6)
     for at, row in enumerate(rows):
@@ -204,7 +205,7 @@ def draw_persons(pack: Pack, rows: list[PersonRow]) -> NDArray[np.uint8]:
         _write(sheet, f"person {row.person}", GAP, top + 20)
         for line, role in enumerate(roles):
             _write(sheet, role, GAP, top + 40 + 18 * line)
-        _write(sheet, f"{int(of_person.sum())} images", GAP, top + 40 + 18 * len(roles))
+        _write(sheet, count_things(int(of_person.sum()), "image"), GAP, top + 40 + 18 * len(roles))
         for camera, images in row.cells.items():
             for column in range(width[camera]):
                 if column < len(images):
@@ -218,7 +219,7 @@ def draw_grid(pack: Pack) -> NDArray[np.uint8]:
     """The sheet (H, W, 3) of a pack without persons: evenly spaced images."""
     rows = _spread(np.arange(len(pack)), MOST_CELLS)
     sheet = _blank_sheet(-(-len(rows) // MOST_COLUMNS), min(MOST_COLUMNS, len(rows)))
-    _title(sheet, f"{pack.dataset}: {len(pack):,} images without labels")
+    _title(sheet, f"{pack.dataset}: {count_things(len(pack), 'image')} without labels")
     for cell, row in enumerate(rows):
         _paste(sheet, pack, row, cell // MOST_COLUMNS, cell % MOST_COLUMNS)
     return sheet

@@ -23,7 +23,7 @@ from lupctl.core.formats.pack.split import PackSplit, name_split, packed_split, 
 from lupctl.core.formats.pack.write import PackWriter
 from lupctl.core.formats.record import build_record
 from lupctl.core.system.disk.atomic import check_absent
-from lupctl.core.system.examples import NUM_EXAMPLES, name_rejected, name_some
+from lupctl.core.system.examples import NUM_EXAMPLES, count_things, name_rejected, name_some
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.system.strings import find_repeated
 from lupctl.core.system.threads.ordered import pick_workers
@@ -149,7 +149,7 @@ def pack(
     record = build_record("pack", PACK_FORMAT, command=command, parents=_parents(source), facts=facts)
     with PackWriter(out, record=record, shard_bytes=settings.shard_bytes, force=force, resume=True) as writer:
         if writer.position > 0:
-            progress.say(f"continuing after {writer.position:,} images that were packed before")
+            progress.say(f"continuing after {count_things(writer.position, 'image')} packed before")
         _check_space(out, plan, done=writer.position)
         mean_bytes = None if plan.num_bytes is None else plan.num_bytes // plan.images
         filling = Filling(writer, source, samples, settings, mean_bytes, pick_workers(workers))
@@ -157,7 +157,8 @@ def pack(
         path = writer.finish()
     if writer.quarantine:
         some = name_rejected(writer.quarantine)
-        progress.warn(f"{len(writer.quarantine):,} of {plan.images:,} images cannot be read and are left out: {some}")
+        whole, verb = count_things(plan.images, "image"), "is" if len(writer.quarantine) == 1 else "are"
+        progress.warn(f"{len(writer.quarantine):,} of {whole} cannot be read and {verb} left out: {some}")
     if settings.checked == "header":
         progress.say(f"{path}: images were not decoded (--check header); lupctl data verify --deep decodes them")
     return _describe(path, source.dataset, check=settings.checked, started_at=started_at)
@@ -175,7 +176,7 @@ def _examine(source: Source, *, out: Path, size: tuple[int, int] | None, check: 
     repeated = find_repeated(samples.name)
     if len(repeated):
         raise DataError(
-            f"{source.dataset}: {len(repeated):,} names occur more than once: "
+            f"{source.dataset}: {count_things(len(repeated), 'name')} given more than once: "
             f"{name_some(samples.name.take(repeated[: NUM_EXAMPLES + 1]))}",
             hint="rename these files",
         )

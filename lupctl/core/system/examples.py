@@ -44,3 +44,17 @@ def count_things(number: int, one: str, many: str = "") -> str:
         many: several of them; by default with an s.
     """
     return f"{number:,} {one if number == 1 else many or f'{one}s'}"
+
+
+def count_images_of(images: int, persons: int, *, what: str = "image") -> str:
+    """How many images there are, of how many persons.
+
+    >>> count_images_of(15, 1)
+    '15 images of 1 person'
+
+    Args:
+        images: number of images.
+        persons: number of persons on them.
+        what: a single one of these images.
+    """
+    return f"{count_things(images, what)} of {count_things(persons, 'person')}"

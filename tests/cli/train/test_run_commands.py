@@ -221,7 +221,7 @@ def test_only_runs_are_removed(three: Shell, tmp_path: Path) -> None:
         ran = three(f"run rm {name} --yes")
         assert ran.code == 3, name
         assert f"error: no run {name!r}" in ran.err
-    assert ran.err.endswith("hint: lupctl run show fine\n")
+    assert ran.err.endswith("hint: did you mean fine?\n")
     assert (tmp_path / "mine/report.html").is_file()
     assert {path.name for path in RUNS.iterdir()} == {"pre", "half", "fine"}
 

@@ -169,7 +169,7 @@ class OtherSource:
 
 
 def test_names_twice_and_none_at_all(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"other: 1 names occur more than once: b\.jpg"):
+    with pytest.raises(DataError, match=r"other: 1 name given more than once: b\.jpg"):
         pack(OtherSource(["a.jpg", "b.jpg", "b.jpg"]), out=tmp_path / "o.h5", progress=QUIET)
     with pytest.raises(DataError, match="other: has no images"):
         pack(OtherSource([]), out=tmp_path / "o.h5", progress=QUIET)

@@ -83,7 +83,7 @@ def test_paths_from_another_folder(tmp_path: Path) -> None:
         ("path,person\na.jpg,1\nb.jpg\n", "line 3: 1 cells for 2 columns"),
         ("path\na.jpg\n../b.jpg\n", r"line 3: \.\./b.jpg is outside"),
         ("path,person\n,1\n", "line 2: has no path"),
-        ("path\na.jpg\n./a.jpg\nb.jpg\n", r"1 paths are repeated: a.jpg \(line 3\)"),
+        ("path\na.jpg\n./a.jpg\nb.jpg\n", r"1 path given more than once: a.jpg \(line 3\)"),
         ("path,person\na.jpg,7\nb.jpg,007\n", "column person: the same number in different spellings: 007, 7"),
         ("path,camera\na.jpg,40000\n", "camera 40000; numbers up to 32,767"),
         (b"path\n\xe4.jpg\n", "not UTF-8 text"),

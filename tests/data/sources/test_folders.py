@@ -47,7 +47,9 @@ PLAIN = ["a.jpg", "b.jpg", "IMG_3.png"]
     ],
 )
 def test_folders_that_are_persons(tmp_path: Path, folders: list[str], files: list[str]) -> None:
-    found = guess(tree(tmp_path, folders, files))
+    root = tree(tmp_path, folders, files)
+    (root / "empty").mkdir()
+    found = guess(root)
     assert (found.layout, found.choices) == ("persons", ())
     assert f"{len(folders)} folders with a median of {len(files)} images" in found.reason
     assert found.reason.endswith("if they are not persons: --layout images")

@@ -256,7 +256,7 @@ def test_a_run_on_a_split_file_notices_that_it_changed(lupctl: Shell, labelled: 
         ("images:0", 2, "images:R takes a share R above 0"),
         ("ids:tenth", 2, "ids:R takes a share R"),
         ("id:0.5", 3, "id:0.5: not a readable split file (No such file or directory)"),
-        ("ids:0.2", 3, "labelled training images of 1 persons; expected two or more"),
+        ("ids:0.2", 3, "labelled training images of 1 person; expected two or more"),
         ("ids:0.4", 2, "data.persons = 4 persons per batch, but the training set has 2"),
     ],
 )

@@ -109,13 +109,14 @@ def judge_folders(root: Path, names: Sequence[str], *, loose: Sequence[str]) -> 
         some = next(filter(NAMED_PERSON.match, folders[0].images if folders else loose), None)
         labels = "persons have a folder each" if some is None else f"a CSV can label them, as {some} is named"
         return Judgement("images", f"images without labels, {where}; {labels}")
-    named = _judge_names(folders, len(names))
+    total = len(folders) if len(spread) == len(names) else len(names)  # empty folders are nobody's
+    named = _judge_names(folders, total)
     if named is not None:
         return named
     nested = _judge_nesting(folders)
     if nested is not None:
         return nested
-    found = _judge_counts(folders, len(names))
+    found = _judge_counts(folders, total)
     if loose and found.kind == "persons":
         return Judgement(
             "unclear", f"{found.reason}, and images next to them ({name_some(sorted(loose))})", (IMAGES,),

@@ -1,6 +1,5 @@
 """What is in a folder, a table, a pack, some videos, or a workspace."""
 
-import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +11,7 @@ from lupctl.core.errors import CorruptImageError, DataError
 from lupctl.core.flows.init.counting import count_samples, hold_out, pick_labels
 from lupctl.core.flows.init.model import Seen
 from lupctl.core.flows.init.videos import holds_videos, look_at_videos
-from lupctl.core.resolve.data.datasets import NAME_RULE, find_target, has_raw
+from lupctl.core.resolve.data.datasets import NAME_RULE, find_target, has_raw, valid_name
 from lupctl.core.resolve.data.layouts import Reading
 from lupctl.core.resolve.data.sources import build_target_source
 from lupctl.core.system.progress.lines import Progress
@@ -124,13 +123,11 @@ def name_of(path: Path) -> str:
     """A name that a dataset may have, after that of a folder or file.
 
     >>> name_of(Path("/data/Büro West 2"))
-    'Büro-West-2'
+    'buero-west-2'
     """
     own = path.absolute()
     name = own.stem if own.is_file() else own.name
-    if NAME_RULE.fullmatch(name):
-        return name
-    return re.sub(r"[^\w.-]+", "-", name).strip("-.") or "images"
+    return name if NAME_RULE.fullmatch(name) else valid_name(name)
 
 
 def _look_at_pack(space: Workspace, path: Path) -> Seen:

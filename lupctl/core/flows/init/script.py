@@ -47,8 +47,8 @@ def write_script(advice: Advice, path: Path, *, force: bool) -> None:
 def say_time(seconds: float) -> str:
     """A time in round numbers, as of an estimate.
 
-    >>> [say_time(seconds) for seconds in (2, 34, 372, 9000, 250_000)]
-    ['about 5 s', 'about 30 s', 'about 6 min', 'about 3 h', 'about 3 days']
+    >>> [say_time(seconds) for seconds in (2, 34, 372, 10_000, 250_000)]
+    ['about 5 s', 'about 35 s', 'about 6 min', 'about 3 h', 'about 3 days']
     """
     for unit, size, limit in (("s", 1, 90), ("min", 60, 90 * 60), ("h", 3600, 48 * 3600)):
         if seconds < limit:

@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from lupctl.core.choices import Protocol, Role, SameCamera, SplitKind
 from lupctl.core.errors import FormatError
-from lupctl.core.system.examples import count_things
+from lupctl.core.system.examples import count_images_of, count_things
 
 SPLIT_KEY: Final = "split"
 HINT: Final = "make the pack again: lupctl data pack --force"
@@ -97,9 +97,9 @@ def describe_split(split: PackSplit) -> list[str]:
         [counts[role] for role in ("train", "query", "gallery")] for counts in (split.images, split.persons)
     )
     counts = (
-        f"train {count_things(train, 'image')} of {count_things(trained, 'person')}, "
+        f"train {count_images_of(train, trained)}, "
         f"{count_things(queries, 'query', 'queries')} of {count_things(asked, 'person')}, "
-        f"gallery {count_things(gallery, 'image')} of {count_things(shown, 'person')}"
+        f"gallery {count_images_of(gallery, shown)}"
     )
     return [f"split {name_split(split)}: {counts}", *list_remarks(split)]
 

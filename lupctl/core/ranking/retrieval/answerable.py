@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from lupctl.core.choices import DISTRACTOR, JUNK, ROLE_CODES, ROLE_NAMES, SameCamera
+from lupctl.core.choices import DISTRACTOR, JUNK, ROLE_CODES, ROLE_NAMES, UNKNOWN_CAMERA, SameCamera
 from lupctl.core.errors import DataError
 from lupctl.core.formats.pack.samples import Samples
 from lupctl.core.system.examples import count_things, name_some
@@ -129,7 +129,8 @@ def _unanswerable(queries: Samples, gallery: Samples, counts: Counts) -> DataErr
         )
     cameras = np.unique(np.concatenate([queries.camera, gallery.camera]))
     if len(cameras) == 1:
-        cause = f"every image has camera {cameras[0]}"
+        known = cameras[0] != UNKNOWN_CAMERA
+        cause = f"every image has camera {cameras[0]}" if known else "no image has a known camera"
     else:
         cause = "the gallery shows each query's person only from the query's own camera"
     return DataError(

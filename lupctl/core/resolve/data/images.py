@@ -4,11 +4,12 @@ from pathlib import Path
 
 from lupctl.core.errors import DataError
 from lupctl.core.resolve.data.packs import pick_images
+from lupctl.core.resolve.hints import hint_to_dump
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.workspace import CHECKPOINT_NAME, Workspace, read_run
 
 
-def find_images(space: Workspace, name: str | None, checkpoint: Path, progress: Progress) -> Path:
+def find_images_of_run(space: Workspace, name: str | None, checkpoint: Path, progress: Progress) -> Path:
     """The pack or folder a user means, else the one the run was trained on; reports a choice between two.
 
     Raises:
@@ -19,14 +20,14 @@ def find_images(space: Workspace, name: str | None, checkpoint: Path, progress: 
     run = checkpoint.parent
     if checkpoint.name != CHECKPOINT_NAME or not (run / "run.json").is_file():
         raise DataError(
-            f"{checkpoint}: belongs to no run, so there is no default dataset", hint="name a pack or a folder"
+            f"{checkpoint}: belongs to no run, so there is no default dataset", hint=hint_to_dump(space, checkpoint)
         )
     facts = read_run(run)
     if "pack" in facts and Path(facts["pack"]).exists():
         return Path(facts["pack"])
     datasets = [facts["dataset"]] if "dataset" in facts else facts.get("packs", [])
     if len(datasets) != 1:
-        raise DataError(f"{run}: was trained on {len(datasets)} packs", hint="name the pack to dump")
+        raise DataError(f"{run}: was trained on {len(datasets)} packs", hint=hint_to_dump(space, run))
     return space.find_pack(datasets[0])
 
 

@@ -8,7 +8,8 @@ from lupctl.core.choices import Dataset, nearest_name
 from lupctl.core.errors import DataError, UsageError
 from lupctl.core.resolve.checkpoints import newest_finetuning
 from lupctl.core.resolve.data.packs import pick_images
-from lupctl.core.resolve.hints import hint_for_data, hint_for_run, list_runs, same_path
+from lupctl.core.resolve.hints import hint_for_data, hint_for_run, hint_to_dump, list_runs, same_path
+from lupctl.core.system.examples import count_things
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.workspace import CHECKPOINT_NAME, RECIPE_NAME, RUN_NAME, Workspace, read_run
 
@@ -56,7 +57,9 @@ def resolve_features(
             return _target_of_run(path, command)
     runs = list_runs(workspace)
     if runs and any(same_path(Path(target), folder) for folder in (workspace.home, workspace.runs)):
-        raise DataError(f"{target}: holds {len(runs):,} runs; one was expected", hint=f"did you mean {runs[0].name}?")
+        raise DataError(
+            f"{target}: holds {count_things(len(runs), 'run')}; one was expected", hint=f"did you mean {runs[0].name}?"
+        )
     if Path(target).is_dir():
         what = "a pack" if any(Path(target).glob("*.h5")) else "a folder"
         name = Path(target).name
@@ -91,10 +94,8 @@ def _refuse_other_files(workspace: Workspace, path: Path, command: Reader) -> No
     if (run / RUN_NAME).is_file() and not path.match(FEATURES_PATTERN) and read_kind(path) is None:
         raise DataError(f"{path}: a file of a run, but not its features", hint=f"did you mean {run}?")
     if path.suffix == CHECKPOINT_SUFFIX:
-        packs = workspace.pack_paths()
         raise DataError(
-            f"{path}: a checkpoint; a run or a features file was expected",
-            hint=f"lupctl dump {path} {packs[0].stem if packs else 'FOLDER'}",
+            f"{path}: a checkpoint; a run or a features file was expected", hint=hint_to_dump(workspace, path)
         )
     if read_kind(path) == "pack":
         raise DataError(
@@ -111,7 +112,7 @@ def _hint_for_missing(workspace: Workspace, target: str, command: Reader) -> str
     return f"did you mean {guess or runs[0]}?" if runs else hint_for_run(workspace)
 
 
-def find_pictures(space: Workspace, named: str | None, features: Path, progress: Progress) -> Path | None:
+def find_images_of_features(space: Workspace, named: str | None, features: Path, progress: Progress) -> Path | None:
     """The pack or folder with the images of some features: as named, else the workspace's pack of their dataset.
 
     Raises:
@@ -134,10 +135,14 @@ def find_pictures(space: Workspace, named: str | None, features: Path, progress:
 
 def _target_of_run(run: Path, command: Reader) -> Target:
     found = sorted(run.glob(FEATURES_PATTERN))
-    if len(found) > 1 and (run / RUN_NAME).is_file():
-        # Features of the run's own dataset are meant, even if `eval --all` has written others next to them.
-        own = run / f"{Path(str(read_run(run).get('pack', ''))).stem}.features.h5"
-        found = [own] if own in found else found
+    facts = read_run(run) if found and (run / RUN_NAME).is_file() else {}
+    if pack := str(facts.get("pack", "")):
+        # Features of the run's own dataset are meant, even if `dump` or `eval --all` has written others next to them.
+        own = run / f"{Path(pack).stem}.features.h5"
+        if own in found:
+            found = [own]
+        elif facts.get("command") == "finetune" and Path(pack).exists():
+            found = []
     if len(found) > 1:
         raise UsageError(
             f"{run}: holds features of {len(found)} datasets ({', '.join(path.name for path in found)})",

@@ -30,7 +30,7 @@ def find_tested(space: Workspace, features: tuple[Path, ...]) -> "tuple[ScoredPa
         for name, fingerprint in (read_any_record(path).get("parents") or {}).items():
             if name.startswith(PACK_PARENT):
                 dataset = name.removeprefix(PACK_PARENT)
-                pack = _find_pack(space, dataset, str(fingerprint), near=path.parent)
+                pack = _find_same_pack(space, dataset, str(fingerprint), near=path.parent)
                 found[name, fingerprint] = ScoredPack(dataset, pack)
     return tuple(found.values())
 
@@ -90,7 +90,7 @@ def _packs_of(space: Workspace, checkpoint: Path, header: "CheckpointHeader") ->
         source = pack.source or {}
         yield TrainedPack(
             dataset=pack.dataset,
-            path=_find_pack(space, pack.dataset, pack.fingerprint, near=checkpoint.parent, images=pack.images),
+            path=_find_same_pack(space, pack.dataset, pack.fingerprint, near=checkpoint.parent, images=pack.images),
             stage="finetune" if is_finetuned else "pretrain",
             is_labelled=is_finetuned or recipe.get("method") in WITH_LABELS,
             subset=str(data.get("subset") or "") if isinstance(data, dict) else "",
@@ -99,7 +99,7 @@ def _packs_of(space: Workspace, checkpoint: Path, header: "CheckpointHeader") ->
         )
 
 
-def _find_pack(
+def _find_same_pack(
     space: Workspace, dataset: str, fingerprint: str, *, near: Path, images: int | None = None
 ) -> Path | None:
     """The pack with a fingerprint: that of its name or of the run's own record first, then any of the workspace."""

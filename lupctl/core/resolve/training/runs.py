@@ -26,7 +26,7 @@ def find_run(space: Workspace, name: str) -> Path:
     guess = nearest_name(Path(name).name, there)
     raise DataError(
         f"no run {name!r} in {space.runs}, nor a run's folder of that path",
-        hint=f"lupctl run show {guess}" if guess else "lupctl run list",
+        hint=f"did you mean {guess}?" if guess else "lupctl run list",
     )
 
 

@@ -172,6 +172,7 @@ def _no_crop(plan: BuildPlan, outcomes: Sequence[Outcome]) -> DataError:
     first = next((f"; {outcome.name}: {outcome.quarantine[0]}" for outcome in outcomes if outcome.quarantine), "")
     boxes = sum(outcome.boxes for outcome in outcomes)
     return DataError(
-        f"no crops from {boxes:,} boxes in {count_things(len(plan.tasks), 'video')} ({reasons}){first}",
+        f"no crops from {count_things(boxes, 'box', 'boxes')} in {count_things(len(plan.tasks), 'video')} "
+        f"({reasons}){first}",
         hint="lupctl data build --help lists the filters; --filters none keeps every box",
     )

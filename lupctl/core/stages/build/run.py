@@ -26,8 +26,6 @@ from lupctl.core.system.jobs.stopping import stop_on_request
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.system.threads.ordered import pick_workers
 
-PROBLEM, PROBLEMS = "problem with videos or detections", "problems with videos or detections"
-
 State = Literal["built", "up to date", "partial"]
 
 
@@ -112,7 +110,8 @@ def build(job: BuildJob, progress: Progress) -> BuildResult:
             return BuildResult(plan.path, job.dataset, "partial", len(outcomes), len(whole))
         if job.strict and (wrong := list_quarantine(plan, whole)):
             raise DataError(
-                f"{count_things(len(wrong), PROBLEM, PROBLEMS)}, and --strict is set: {name_rejected(wrong)}",
+                f"{count_things(len(wrong), 'problem')} with videos or detections, and --strict is set: "
+                f"{name_rejected(wrong)}",
                 hint="without --strict the pack is made of the usable rest; finished videos are kept",
             )
         made = _assemble(job, plan, whole, progress)
@@ -148,7 +147,7 @@ def _work(job: BuildJob, plan: BuildPlan, progress: Progress) -> None:
         def done(outcome: Outcome) -> None:
             nonlocal crops
             crops += outcome.crops
-            bar.advance(note=f"{crops:,} crops")
+            bar.advance(note=count_things(crops, "crop"))
 
         # A GPU has room for one copy of the network; on a CPU one network uses every core by itself.
         workers = min(job.workers or (1 if job.cutting.detector else pick_workers()), len(todo))
@@ -206,7 +205,7 @@ def _claim(path: Path, *, shared: bool) -> Iterator[bool]:
 def _warn(plan: BuildPlan, outcomes: Sequence[Outcome], progress: Progress) -> None:
     wrong = list_quarantine(plan, outcomes)
     if wrong:
-        progress.warn(f"{count_things(len(wrong), PROBLEM, PROBLEMS)}: {name_rejected(wrong)}")
+        progress.warn(f"{count_things(len(wrong), 'problem')} with videos or detections: {name_rejected(wrong)}")
     warnings = list_warnings(outcomes)
     if warnings:
         progress.warn(f"{count_things(len(warnings), 'video')} may not fit the boxes: {name_rejected(warnings)}")

@@ -8,6 +8,7 @@ from lupctl.core.choices import FeatureType, Precision, Role
 from lupctl.core.errors import UsageError
 from lupctl.core.formats.pack.read import open_pack
 from lupctl.core.stages.dump.inputs import is_pack, list_files, select_roles
+from lupctl.core.system.examples import count_things
 from lupctl.core.system.jobs.device import Placement
 
 # Starting a process takes some seconds, in which a GPU computes about this many chunks.
@@ -124,9 +125,9 @@ def own_chunks(job: DumpJob, images: int) -> range:
         return range(count)
     if job.shard.of > count:
         raise UsageError(
-            f"--shard {job.shard}: {images:,} images are {count:,} chunks of {job.chunk}, "
-            f"too few for {job.shard.of} shards",
-            hint=f"at most {count:,} shards, or a smaller --chunk",
+            f"--shard {job.shard}: {count_things(images, 'image')} in chunks of {job.chunk} are "
+            f"{count_things(count, 'chunk')}, too few for {job.shard.of} shards",
+            hint=f"at most {count_things(count, 'shard')}, or a smaller --chunk",
         )
     return job.shard.chunks(count)
 
@@ -143,7 +144,7 @@ def fit_processes(job: DumpJob, placement: Placement, *, is_asked: bool) -> Plac
     enough = max(1, chunks // (1 if is_asked else CHUNKS_WORTH_A_START))
     if enough >= placement.processes:
         return placement
-    line = f"{placement.line}; {enough} of them for {chunks:,} chunks of {job.chunk} images"
+    line = f"{placement.line}; {enough} of them for {count_things(chunks, 'chunk')} of {job.chunk} images"
     return replace(placement, processes=enough, line=line)
 
 

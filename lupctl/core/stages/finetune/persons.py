@@ -18,6 +18,7 @@ from lupctl.core.formats.pack.read import Pack
 from lupctl.core.recipes.finetune_sections import SUBSET_KINDS
 from lupctl.core.recipes.models import FinetuneRecipe
 from lupctl.core.stages.finetune.subsets import draw_subset, read_split
+from lupctl.core.system.examples import count_images_of
 from lupctl.core.training.loading.labels import Labels, label_persons, number_apart
 
 # A person: the number if there is one pack, dataset and number if there are several.
@@ -76,8 +77,9 @@ def pick_rows(recipe: FinetuneRecipe, packs: Sequence[Pack]) -> LabelledRows:
     )
     if labels.num_classes < 2:
         raise DataError(
-            f"{packs[0].path}: {found.num_images} labelled training images of {labels.num_classes} persons; "
-            "expected two or more",
+            f"{packs[0].path}: "
+            f"{count_images_of(found.num_images, labels.num_classes, what='labelled training image')}; "
+            "expected two or more persons",
             hint=f"lupctl data info {packs[0].path} shows the roles",
         )
     return found
@@ -99,7 +101,7 @@ def _unlabelled(pack: Pack) -> DataError:
         again = f"if its folders are persons: lupctl data pack {quote(str(source['root']))}{name} "
         again += "--layout persons --force"
     return DataError(
-        f"{pack.path}: 0 labelled training images of 0 persons; expected two or more",
+        f"{pack.path}: 0 labelled training images of 0 persons; expected two or more persons",
         hint=again or f"lupctl data info {pack.path} shows the roles",
     )
 

@@ -7,6 +7,7 @@ from lupctl.core.stages.finetune.job import FinetuneJob, describe_setup, network
 from lupctl.core.stages.finetune.loop import train_job
 from lupctl.core.stages.finetune.network import load_checkpoint, load_imagenet
 from lupctl.core.system.command_line import comment_command
+from lupctl.core.system.examples import count_images_of, count_things
 from lupctl.core.system.jobs.device import computing_threads, pick_threads
 from lupctl.core.system.jobs.launch import launch
 from lupctl.core.system.jobs.messages import rank
@@ -38,12 +39,12 @@ def finetune(job: FinetuneJob, progress: Progress) -> dict[str, Any]:
     plan = plan_finetuning(job)  # everything that can be refused is refused before a process starts
     subset, repeat = job.recipe.data.subset, job.recipe.data.repeat
     if subset:
-        progress.say(f"subset {subset}: {plan.images:,} images of {plan.persons:,} persons")
+        progress.say(f"subset {subset}: {count_images_of(plan.images, plan.persons)}")
     if repeat != 1:
-        progress.say(f"repeat {repeat}: {plan.steps_per_epoch:,} steps an epoch")
+        progress.say(f"repeat {repeat}: {count_things(plan.steps_per_epoch, 'step')} an epoch")
     if len(job.packs) > 1:
         names = " and ".join(map(str, job.packs))
-        progress.say(f"{names}: {plan.images:,} images of {plan.persons:,} persons, each pack's its own classes")
+        progress.say(f"{names}: {count_images_of(plan.images, plan.persons)}, each pack's its own classes")
     check_fit(job, plan.persons)
     leads = launch(
         _train, (job, progress), processes=job.local_processes, kind=job.placement.kind, rendezvous=job.rendezvous

@@ -12,7 +12,7 @@ from lupctl.core.choices import SubsetKind
 from lupctl.core.errors import DataError
 from lupctl.core.formats.pack.samples import Samples
 from lupctl.core.system.drawn_order import draw_order, share
-from lupctl.core.system.examples import name_some
+from lupctl.core.system.examples import count_things, name_some
 
 # used_ids_0.10.txt, used_ims_0.10.txt: the ratio is part of the name.
 RATIO_NAME = re.compile(r"used_(?:ids|ims)_(\d\.\d+)\.txt")
@@ -45,7 +45,7 @@ def draw_subset(samples: Samples, split: SubsetKind, ratio: str, *, seed: int) -
         count = share(len(persons), ratio)
         if count == 0:
             raise DataError(
-                f"ids:{ratio} of {len(persons):,} persons keeps none",
+                f"ids:{ratio} of {count_things(len(persons), 'person')} keeps none",
                 hint=f"--subset ids:{min(2 / len(persons), 1):.2g}",
             )
         drawn = draw_order(seed, "person", map(str, persons.tolist()))

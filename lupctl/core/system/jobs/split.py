@@ -27,7 +27,7 @@ def check_split(batch: int, groups: int, processes: int, *, parts: int = 1, span
     if batch % processes:
         raise UsageError(
             f"a batch of {batch} does not divide among {processes} devices",
-            hint=f"{fewer}; another batch is another recipe, as in --set data.batch=...",
+            hint=f"{fewer}; another batch is another recipe: --batch {-(-batch // processes) * processes}",
         )
     if not fits(processes):
         raise UsageError(

@@ -89,5 +89,5 @@ def check_finite(values: dict[str, float], *, step: int, rate: float, last_good:
         if not math.isfinite(value):
             raise DataError(
                 f"{name} became {value} by step {step} at learning rate {rate:.3g}; last good state: {last_good}",
-                hint="use a smaller rate, as in --set optim.lr=..., and another --out",
+                hint=f"start over with a smaller rate, as in --force --lr {rate / 10:.1g}",
             )

@@ -17,7 +17,7 @@ from lupctl.core.data.sources.layouts.persons import find_alike
 from lupctl.core.data.sources.tree import ImageTree, sort_samples
 from lupctl.core.errors import DataError
 from lupctl.core.formats.pack.samples import Samples
-from lupctl.core.system.examples import name_some
+from lupctl.core.system.examples import count_things, name_some
 from lupctl.core.system.strings import StringColumnBuilder, find_repeated
 
 COLUMNS: Final = ("path", "person", "camera", "role")
@@ -174,9 +174,10 @@ class _Table:
         if not text or name == ".":
             raise self._error(line, "has no path", "give a path in every row")
         if name.startswith("/") or name.split("/", 1)[0] == "..":
-            raise self._error(
-                line, f"{text} is outside {self._root}", "name a folder that contains all images: --root FOLDER"
-            )
+            hint = "name a folder that contains all images: --root FOLDER"
+            if not name.startswith("/"):
+                hint = "write paths below a folder that contains all images, and name it: --root FOLDER"
+            raise self._error(line, f"{text} is outside {self._root}", hint)
         return name
 
     def _refuse_repeated(self) -> None:
@@ -184,7 +185,7 @@ class _Table:
         if repeated:
             twice = [f"{self.names[row]} (line {self._lines[row]})" for row in repeated]
             raise DataError(
-                f"{self._path}: {len(twice):,} paths are repeated: {name_some(twice)}",
+                f"{self._path}: {count_things(len(twice), 'path')} given more than once: {name_some(twice)}",
                 hint="keep one row per image",
             )
 

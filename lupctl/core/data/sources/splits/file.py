@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from lupctl.core.choices import ROLE_CODES, Role, nearest_name
 from lupctl.core.errors import DataError
-from lupctl.core.system.examples import name_some
+from lupctl.core.system.examples import count_things, name_some
 
 ROLES: Final[tuple[Role, ...]] = ("train", "query", "gallery")
 COLUMNS: Final = ("path", "role")
@@ -49,11 +49,11 @@ def read_roles(path: Path, names: Sequence[str]) -> tuple[NDArray[np.uint8], str
     row_of = _rows_by_name(names)
     absent = [f"{name} (line {number})" for number, name, _ in lines if name not in row_of]
     as_in = f"write the paths of images below the dataset's folder, as in: {names[0]},train"
-    _refuse(path, absent, "names that are not among the images", as_in)
+    _refuse(path, absent, "not among the images", as_in)
     codes = _codes(path, lines)
     rows = [row_of[name] for _, name, _ in lines]
     twice = [names[row] for row, count in Counter(rows).items() if count > 1]
-    _refuse(path, twice, "names that come twice", "keep one line for each image")
+    _refuse(path, twice, "given more than once", "keep one line for each image")
     roles = np.full(len(names), ROLE_CODES["unlabelled"], np.uint8)
     roles[rows] = codes
     return roles, f"sha256:{hashlib.sha256(content).hexdigest()}"
@@ -115,4 +115,4 @@ def _codes(path: Path, lines: Sequence[Line]) -> list[int]:
 
 def _refuse(path: Path, examples: list[str], what: str, hint: str) -> None:
     if examples:
-        raise DataError(f"{path}: {what}: {len(examples):,} ({name_some(examples)})", hint=hint)
+        raise DataError(f"{path}: {count_things(len(examples), 'name')} {what}: {name_some(examples)}", hint=hint)

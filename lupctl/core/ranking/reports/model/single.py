@@ -12,6 +12,7 @@ from lupctl.core.ranking.reports.model.details import Part, ReportDetails
 from lupctl.core.ranking.reports.model.training import ReportTraining
 from lupctl.core.ranking.reports.model.warnings import ReportWarning
 from lupctl.core.system.disk.atomic import write_text
+from lupctl.core.workspace import output_path
 
 REPORT_SCHEMA: Final = "lupctl.report/1"
 REPORT_NAME = "report.json"
@@ -192,10 +193,8 @@ def _lay_out(value: Any, indent: str) -> str:
 
 
 def report_path(features_path: Path, out: Path | None) -> Path:
-    """Path of the report: `out`, which is a file or an existing folder; by default next to the features."""
-    if out is None:
-        return features_path.parent / REPORT_NAME
-    return out / REPORT_NAME if out.is_dir() else out
+    """Path of the report: `out`, a file or a folder; by default next to the features."""
+    return features_path.parent / REPORT_NAME if out is None else output_path(out, REPORT_NAME)
 
 
 def read_report(path: Path) -> Report:

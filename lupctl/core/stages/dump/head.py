@@ -1,0 +1,23 @@
+"""What the features of a dump will be, without computing them."""
+
+import torch
+
+from lupctl.core.formats.features.file import FeaturesHead
+from lupctl.core.formats.weights.header import read_header
+from lupctl.core.stages.dump.inputs import open_images
+from lupctl.core.stages.dump.job import DumpJob
+from lupctl.core.training.nets.meta import build_empty
+
+
+def plan_head(job: DumpJob) -> FeaturesHead:
+    """Everything of the features that a job will write except the vectors; no image is decoded and no weight is read.
+
+    Raises:
+        DataError: there are no images of the wanted roles.
+        FormatError: the checkpoint's header is damaged.
+    """
+    inputs, header = open_images(job.data, job.roles), read_header(job.checkpoint)
+    pixels = torch.empty(1, 3, header.preprocessing.height, header.preprocessing.width, device="meta")
+    dim = build_empty(header.network).eval().embed(pixels).shape[1]
+    record = {"dataset": inputs.dataset, **inputs.facts}
+    return FeaturesHead((len(inputs.samples), dim), job.kind, inputs.samples, record)

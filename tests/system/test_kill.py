@@ -112,17 +112,9 @@ def kill_everywhere(home: Path, before: Path, *arguments: str, step: int) -> dic
 @pytest.mark.parametrize("step", [11, pytest.param(1, marks=pytest.mark.slow)])
 def test_killed_while_packing_shards(crops: Path, step: int) -> None:
     arguments = (
-        "data",
-        "pack",
-        "crops",
-        "--layout",
-        "images",
-        "--shard-bytes",
-        str(SHARD_BYTES),
-        "--workers",
-        "1",
-        "--quiet",
-    )
+        "data", "pack", "crops", "--layout", "images",
+        "--shard-bytes", str(SHARD_BYTES), "--workers", "1", "--quiet",
+    )  # fmt: skip
     ran = kill_everywhere(crops, crops / "nothing", *arguments, step=step)
     assert ran["files"] == ["crops", *(f"crops/{row:05d}.h5" for row in range(len(ran["files"]) - 1))]
     assert len(ran["files"]) >= 4, "several shards"
@@ -140,18 +132,9 @@ def test_killed_while_a_pack_takes_the_place_of_another(crops: Path, lupctl: She
     (crops / "lup" / "packs").rename(crops / "before")
     (crops / "lup" / "raw" / "crops" / "0" / "zz.jpg").write_bytes(encode_tiny(99))
     line = (
-        "data",
-        "pack",
-        "crops",
-        "--layout",
-        "images",
-        "--force",
-        "--shard-bytes",
-        str(sizes[comes]),
-        "--workers",
-        "1",
-        "--quiet",
-    )
+        "data", "pack", "crops", "--layout", "images",
+        "--force", "--shard-bytes", str(sizes[comes]), "--workers", "1", "--quiet",
+    )  # fmt: skip
     ran = kill_everywhere(crops, crops / "before", *line, step=1)
     assert (ran["files"] == ["crops.h5"]) == (comes == "file")
     assert len(ran["found"]) >= 40

@@ -7,6 +7,7 @@ from lupctl.core.choices import DRAWING_SEED
 from lupctl.core.errors import DataError
 from lupctl.core.resolve.data.datasets import Target
 from lupctl.core.resolve.data.layouts import Reading, pick_layout, refuse_for_drawn
+from lupctl.core.system.examples import count_things
 from lupctl.core.system.progress.lines import Progress
 
 if TYPE_CHECKING:
@@ -68,8 +69,12 @@ def _report_facts(source: "Source", progress: Progress) -> None:
     assert isinstance(notes, list)
     for note in notes:
         progress.say(f"{source.dataset}: {note}")
-    if facts.get("ignored"):
-        progress.say(f"{source.dataset}: {facts['ignored']} files other than images are ignored")
+    ignored = facts.get("ignored")
+    if isinstance(ignored, int) and ignored:
+        one = ignored == 1
+        progress.say(
+            f"{source.dataset}: {count_things(ignored, 'file')} other than images {'is' if one else 'are'} ignored"
+        )
 
 
 def check_notice(source: "Source", *, accepted: bool, progress: Progress) -> None:

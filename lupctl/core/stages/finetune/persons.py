@@ -76,11 +76,12 @@ def pick_rows(recipe: FinetuneRecipe, packs: Sequence[Pack]) -> LabelledRows:
         persons=name_persons(packs, labels),
     )
     if labels.num_classes < 2:
+        more = f"add images of other persons, then: lupctl data pack {quote(packs[0].dataset)} --force"
         raise DataError(
             f"{packs[0].path}: "
             f"{count_images_of(found.num_images, labels.num_classes, what='labelled training image')}; "
             "expected two or more persons",
-            hint=f"lupctl data info {packs[0].path} shows the roles",
+            hint=more if labels.num_classes else f"lupctl data info {packs[0].path} shows the roles",
         )
     return found
 

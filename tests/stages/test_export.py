@@ -254,7 +254,7 @@ def test_what_cannot_be_exported(made: Path, lupctl: Shell, tmp_path: Path) -> N
         ("broken.safetensors", 3, "broken.safetensors: not a complete safetensors file"),
         ("foreign.pth", 3, "foreign.pth: a PyTorch file; a lupctl checkpoint was expected"),
         ("nowhere", 3, "no checkpoint 'nowhere'"),
-        (f"{made / 'bot.onnx'} --out a.onnx", 3, "bot.onnx: not a complete safetensors file"),
+        (f"{made / 'bot.onnx'} --out a.onnx", 3, "bot.onnx: an ONNX network"),
         (f"{made / 'bot.safetensors'} --out bot.pth", 2, "bot.pth: expected a name that ends in .onnx"),
     ):
         ran = lupctl(f"model export {line}")

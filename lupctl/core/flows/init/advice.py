@@ -18,7 +18,6 @@ NO_TEST = (
     "a test: four persons with two images each, or two with three, can be divided with data pack --split; the network "
     "is trained and not scored"
 )
-QUERY = "a query: a picture of the person you look for"
 
 
 def advise(space: Workspace, given: str | None, *, home: Path | None, progress: Progress) -> Advice:
@@ -99,7 +98,7 @@ def _plan_scores(machine: Machine, seen: Seen, counts: Counts) -> Advice:
     if tested:
         steps.append(Step(("eval", "--rerank"), "mAP and rank-1, plain and re-ranked, as a table and a page", test_s))
     later = (f"with a picture of a person: lupctl find PERSON.jpg --in {seen.dataset}",)
-    return Advice(seen, machine, tuple(steps), later, (*missing, QUERY))
+    return Advice(seen, machine, tuple(steps), later, tuple(missing))
 
 
 def describe_split(split: HeldOut) -> str:
@@ -141,7 +140,7 @@ def _plan_unlabelled(space: Workspace, machine: Machine, seen: Seen, counts: Cou
     dump_s = START_S + counts.images * training.image_s
     steps.append(Step(("dump", run, seen.dataset), "a feature for each image, to search in", dump_s))
     later = f"with a picture of a person: lupctl search {space.runs / run / seen.dataset}.features.h5 PERSON.jpg"
-    return Advice(seen, machine, tuple(steps), (later,), (*missing, QUERY))
+    return Advice(seen, machine, tuple(steps), (later,), tuple(missing))
 
 
 def _plan_detection(machine: Machine, seen: Seen) -> Advice:

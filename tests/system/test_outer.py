@@ -270,11 +270,17 @@ def test_every_way_to_start_two_processes_gives_the_same_weights(crowd: Path, tm
 
 @pytest.mark.slow
 def test_every_way_to_start_two_processes_fine_tunes_the_same(labelled: Path, tmp_path: Path) -> None:
-    """And as one process does; one prints the scores, once."""
+    """And as one process does, over a slow epoch: faster ones blow rounding up. One prints the scores, once."""
     shutil.copy(labelled, tmp_path / "labelled.h5")
     script = tmp_path / "start.py"
     script.write_text('from lupctl.cli.app import main\n\nif __name__ == "__main__":\n    main()\n')
-    settings = (*FINETUNE, "optim.name=sgd", "optim.lr=0.01", "bn_groups=1")
+    settings = (
+        *FINETUNE,
+        "schedule.epochs=1",
+        "optim.name=sgd",
+        "optim.lr=0.01",
+        "bn_groups=1",
+    )
     words = [
         "finetune",
         "labelled.h5",
@@ -312,7 +318,7 @@ def test_every_way_to_start_two_processes_fine_tunes_the_same(labelled: Path, tm
         found[name] = load_file(tmp_path / name / "checkpoint.safetensors")
     for name, weights in found.items():
         for key, value in weights.items():
-            torch.testing.assert_close(value, found["one"][key], rtol=1e-3, atol=1e-4, msg=f"{name}: {key}")
+            torch.testing.assert_close(value, found["one"][key], rtol=1e-4, atol=1e-5, msg=f"{name}: {key}")
         if name != "one":
             assert all(torch.equal(value, found["processes"][key]) for key, value in weights.items()), name
 

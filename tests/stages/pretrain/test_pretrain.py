@@ -296,7 +296,7 @@ def test_the_launcher_runs_two_processes_and_hands_their_error_back(crowd: Path,
     ran = lupctl(f"{words} --out nan --processes 2 --set optim.lr=1e38 --set schedule.warmup_epochs=0")
     assert ran.code == 3
     assert "became " in ran.err.splitlines()[-2]
-    assert "hint: use a smaller rate" in ran.err
+    assert "hint: start over with a smaller rate" in ran.err
     main = "from lupctl.cli.app import main; main()"
     longer = f"{words} --out stop --processes 2 --set schedule.epochs=500".split()
     process = subprocess.Popen([sys.executable, "-c", main, *longer], stderr=subprocess.PIPE, text=True)

@@ -3,8 +3,7 @@
 import os
 import pathlib
 import shutil
-import subprocess
-import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,35 +14,18 @@ from lupctl.core.stages.removal import plan_removal, remove_data
 from lupctl.core.system.disk.removal import count_bytes, remove_aside, remove_leftovers, remove_tree
 from lupctl.core.training.engine.runs import RunFolder
 from lupctl.core.workspace import Workspace
+from tests.tools.lock_holders import lock_holders
 from tests.tools.shell import Shell
 
 HOME = Path("lup")
 SPACE = Workspace(HOME)
-HOLDER = """
-import sys, time
-from pathlib import Path
-from lupctl.core.system.disk.lock import held
-with held(Path(sys.argv[1])):
-    print("held", flush=True)
-    time.sleep(60)
-"""
 
 
 @pytest.fixture
-def holder() -> Any:
+def holder() -> Iterator[Callable[[Path], None]]:
     """Starts processes that hold lock files, and ends them."""
-    started: list[subprocess.Popen[str]] = []
-
-    def hold(path: Path) -> None:
-        process = subprocess.Popen([sys.executable, "-c", HOLDER, str(path)], stdout=subprocess.PIPE, text=True)
-        started.append(process)
-        assert process.stdout is not None
-        assert process.stdout.readline() == "held\n"
-
-    yield hold
-    for process in started:
-        process.kill()
-        process.communicate()
+    with lock_holders() as hold:
+        yield hold
 
 
 @pytest.fixture

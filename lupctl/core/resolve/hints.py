@@ -25,6 +25,7 @@ def hint_for_data(workspace: Workspace, named: str, command: str) -> str:
 
 
 def same_path(path: Path, other: Path) -> bool:
+    """Whether two paths that exist are one file or folder, also through links."""
     return path.exists() and other.exists() and path.samefile(other)
 
 

@@ -5,8 +5,7 @@ import os
 import re
 import shlex
 import shutil
-import subprocess
-import sys
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,39 +19,22 @@ from lupctl.core.stages.finetune.run import finetune
 from lupctl.core.stages.pretrain.run import pretrain
 from lupctl.core.stages.runs import list_runs, read_summary, remove_run
 from lupctl.core.system.progress.lines import Progress
-from lupctl.core.training.engine.runs import RunFolder
+from lupctl.core.training.engine.runs import LOCK_NAME, RunFolder
 from lupctl.core.workspace import Workspace
+from tests.tools.lock_holders import lock_holders
 from tests.tools.shell import Shell
 from tests.tools.tiny_training import FINETUNE, as_options, finetune_job, pretrain_job, signal_at
 
 QUIET = Progress(quiet=True)
 FINE = f"finetune --recipe bot {' '.join(as_options(FINETUNE))}"
 RUNS = Path("lup/runs")
-HOLDER = """
-import sys, time
-from pathlib import Path
-from lupctl.core.training.engine.runs import RunFolder
-with RunFolder(Path(sys.argv[1])).held():
-    print("held", flush=True)
-    time.sleep(60)
-"""
 
 
 @pytest.fixture
-def holder() -> Any:
+def holder() -> Iterator[Callable[[Path], None]]:
     """Starts processes that hold runs, and ends them."""
-    started: list[subprocess.Popen[str]] = []
-
-    def hold(path: Path) -> None:
-        process = subprocess.Popen([sys.executable, "-c", HOLDER, str(path)], stdout=subprocess.PIPE, text=True)
-        started.append(process)
-        assert process.stdout is not None
-        assert process.stdout.readline() == "held\n"
-
-    yield hold
-    for process in started:
-        process.kill()
-        process.communicate()
+    with lock_holders() as hold:
+        yield lambda run: hold(run / LOCK_NAME)
 
 
 @pytest.fixture(scope="module")

@@ -75,4 +75,5 @@ def read_verdict(pack: Path) -> KnownVerdict | None:
 
 
 def note_path(pack: Path) -> Path:
+    """The file that keeps the verdict on a pack, in a hidden folder next to it."""
     return pack.parent / FOLDER / f"{pack.name}.json"

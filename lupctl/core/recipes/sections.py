@@ -57,6 +57,7 @@ class Pixels(Section):
         height, width: of the network's input.
         mean, std: subtracted and divided by.
         interpolation: of the one resize, antialiased as in Pillow.
+        test_interpolation: the same for evaluation, and for whoever uses the checkpoint; empty takes `interpolation`.
     """
 
     height: Annotated[int, Field(ge=16, le=2048)] = 256
@@ -64,6 +65,7 @@ class Pixels(Section):
     mean: Colour = LUPERSON_MEAN
     std: Colour = LUPERSON_STD
     interpolation: Interpolation = "bilinear"
+    test_interpolation: Interpolation | Literal[""] = ""
 
 
 class JitterSettings(Section):
@@ -83,17 +85,20 @@ class Augment(Section):
         crop_area: share of the image a random resized crop covers; empty takes the whole image.
         crop_ratio: width over height of that crop.
         pad: pixels of black around the resized image, from which a window is cut.
+        pad_after_flip: flips before that and not after it: the same views, each as often, from other random numbers.
         jitter: colour jitter.
         grey, blur, flip, erase: probabilities.
         blur_radius: standard deviation in pixels.
         erase_area: smallest and largest share of the erased rectangle.
         erase_aspect: height over width of the erased rectangle.
-        erase_fill: mean erases after normalising, with 0; black before it, with pixels of 0.
+        erase_fill: mean erases after normalising, with 0; black before it, with pixels of 0; noise after it, with
+            normally distributed numbers, a rectangle whose aspect is drawn from the same range by its logarithm.
     """
 
     crop_area: Range | tuple[()] = (0.2, 1.0)
     crop_ratio: Range = (0.75, 1.3333333333333333)
     pad: Annotated[int, Field(ge=0)] = 0
+    pad_after_flip: bool = False
     jitter: JitterSettings = JitterSettings()
     grey: Share = 0.2
     blur: Share = 0.5

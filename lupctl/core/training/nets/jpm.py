@@ -119,7 +119,7 @@ class JpmNetwork(nn.Module):
                 f"fewer than the {self.plan.parts} parts of a jpm",
                 hint="--set pixels.height=256 --set pixels.width=128",
             )
-        drop, last, count = self.backbone.drop, self.backbone.plan.depth - 1, len(images)
+        drop, last, count = self.backbone.drop, self.backbone.plan.depth - 1, images.shape[0]
         block, norm = self.head.b1
         found = [norm(block(tokens, drop.kept(last, count))[:, 0])]
         shuffled = rearrange(patches, shift=self.plan.shift, groups=self.plan.groups)

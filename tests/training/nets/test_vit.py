@@ -2,6 +2,7 @@
 
 import math
 import typing
+from typing import Any
 
 import pytest
 import timm.models.vision_transformer as timm_vit
@@ -202,7 +203,7 @@ def test_images_of_any_size_go_through(size: tuple[int, int], stem: str, positio
 
 def test_the_ics_stem_is_its_definition() -> None:
     torch.manual_seed(5)
-    trunk = ViTTrunk(tiny_vit(stem="ics")).eval()
+    trunk: Any = ViTTrunk(tiny_vit(stem="ics")).eval()
     conv = trunk.patch_embed.conv
     for module in conv.modules():
         if isinstance(module, nn.BatchNorm2d):
@@ -243,7 +244,7 @@ def test_batch_norm_groups_reach_the_ics_stem() -> None:
 
 
 def test_plans_that_make_no_sense_are_refused() -> None:
-    for changes, message in [
+    refused: list[tuple[dict[str, Any], str]] = [
         ({"heads": 3}, "3 heads do not divide a dim of 16"),
         ({"stem": "ics", "stride": 12}, "an ics stem with patch 16 and stride 12"),
         ({"unknown_camera": True}, "a row for unknown cameras without a table"),
@@ -253,16 +254,18 @@ def test_plans_that_make_no_sense_are_refused() -> None:
         ({"depth": 2**20}, "less than or equal to 1024"),
         ({"parts": 9}, "less than or equal to 8"),
         ({"registers": 4}, "not permitted"),
-    ]:
+    ]
+    for changes, message in refused:
         with pytest.raises(ValidationError, match=message):
             tiny_vit(**changes)
     residual = plan_network(no_head()).trunk
-    for fields in [
+    misfits: list[dict[str, Any]] = [
         {"trunk": residual, "pooling": "token", "head": no_head()},
         {"trunk": tiny_vit(), "pooling": "parts", "head": no_head()},
         {"trunk": residual, "pooling": "avg", "head": jpm_head(3)},
         {"trunk": tiny_vit(depth=1), "pooling": "token", "head": jpm_head(3)},
-    ]:
+    ]
+    for fields in misfits:
         with pytest.raises(ValidationError, match=r"no such tokens|a jpm has"):
             NetworkPlan(**fields)
 
@@ -291,7 +294,7 @@ def test_pooling_takes_the_token_or_the_map(pooling: typing.Literal["token", "av
 @pytest.mark.parametrize("feature", ["before", "after"])
 def test_the_retrieval_feature_is_before_or_after_the_neck(feature: typing.Literal["before", "after"]) -> None:
     head = neck(5).model_copy(update={"feature": feature})
-    network = build_network(NetworkPlan(trunk=tiny_vit(), pooling="token", head=head)).eval()
+    network: Any = build_network(NetworkPlan(trunk=tiny_vit(), pooling="token", head=head)).eval()
     nn.init.normal_(network.head.neck.running_mean)
     images = torch.randn(3, 3, 64, 32)
     with torch.no_grad():

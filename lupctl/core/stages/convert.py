@@ -9,7 +9,7 @@ from lupctl.core.errors import FormatError, UsageError
 from lupctl.core.formats.weights.file import write_checkpoint
 from lupctl.core.formats.weights.foreign import read_foreign
 from lupctl.core.formats.weights.header import CheckpointHeader, describe_pixels, has_header, read_header
-from lupctl.core.formats.weights.plan import MgnHead
+from lupctl.core.formats.weights.plan import MgnHead, ResNetPlan, describe_trunk
 from lupctl.core.recipes.sections import IMAGENET_MEAN, Pixels
 from lupctl.core.recipes.shipped import find_text, resolve_recipe
 from lupctl.core.recipes.text import parse_recipe
@@ -118,7 +118,7 @@ def convert(job: ConvertJob, progress: Progress, *, dry: bool = False) -> dict[s
         "network": "mgn" if is_reid else "trunk",
         "arch": trunk.arch,
         "use": "re-id model" if is_reid else "initialisation",
-        "width": trunk.width,
+        "width": trunk.width if isinstance(trunk, ResNetPlan) else trunk.dim,
         "extra_bn": isinstance(head, MgnHead) and head.extra_bn,
         "classes": head.classes if isinstance(head, MgnHead) else 0,
         "prefix": found.prefix,
@@ -187,8 +187,9 @@ def mismatch(source: Path, found: Recognised) -> MismatchError:
     trunk, name, extra = found.plan.trunk, "trunk", ""
     if isinstance(found.plan.head, MgnHead):
         name, extra = "mgn", f"{', with' if found.plan.head.extra_bn else ', without'} extra batch norm"
+    size = f"{trunk.arch} of width {trunk.width}" if isinstance(trunk, ResNetPlan) else describe_trunk(trunk)
     return MismatchError(
-        f"{source}: nearest is {name} {trunk.arch} of width {trunk.width}{extra}, but {'; '.join(counts)}",
+        f"{source}: nearest is {name} {size}{extra}, but {'; '.join(counts)}",
         hint="download it again, or name a file with a layout that lupctl model convert --help lists",
         rows=tuple((one.key, _shape(one.found), _shape(one.expected)) for one in found.differences[:TABLE_ROWS]),
     )

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from lupctl.core.choices import ResNetArch
 from lupctl.core.errors import FormatError
-from lupctl.core.formats.weights.plan import MOST, MgnHead, NetworkPlan, NoHead, ResNetPlan
+from lupctl.core.formats.weights.fields import MOST
+from lupctl.core.formats.weights.plan import MgnHead, NetworkPlan, NoHead, ResNetPlan
 from lupctl.core.system.examples import name_some
 from lupctl.core.training.nets.build import build_network
 from lupctl.core.training.nets.mgn import HEADS

@@ -195,7 +195,7 @@ def _encode(job: SearchJob, head: FeaturesHead, device: torch.device, progress: 
     encoder, _ = open_encoder(job.checkpoint, device=device, precision=pick_precision("auto", device))
     images = FileImages([str(query) for query in job.queries])
     flip = bool(head.record.get("flip", False))
-    placed = choose_query_rows(encoder.cameras, len(images), gallery=head.record, network=str(job.checkpoint))
+    placed = choose_query_rows(encoder.cameras, len(images), gallery=head.record)
     if placed is not None:
         progress.say(placed.line)
     cameras = None if placed is None else placed.rows

@@ -91,8 +91,8 @@ def test_cameras_of_another_dataset_are_strangers_with_the_same_numbers() -> Non
     found = chosen(PLAIN, [2, 5, 2], "mean", dataset="village")
     assert found.rows.tolist() == [MEAN_ROW] * 3
     assert found.line == (
-        "cameras: 3 of 3 images of village get the mean of all rows: camera 2 (2 images), camera 5 (1 image); it was "
-        "trained on town, and --cameras known takes cameras by their numbers"
+        "cameras: all 3 images of village get the mean of all rows: camera 2 (2 images), camera 5 (1 image); the "
+        "network was trained on town"
     )
     assert chosen(PLAIN, [2, 5, 2], "known", dataset="village").rows.tolist() == [0, 1, 0]
     somewhere = CameraTable((2, 5, 7), (), 3, False)
@@ -105,7 +105,7 @@ def test_a_network_of_several_datasets_tells_their_cameras_apart() -> None:
     assert chosen(table, [1, 2], "mean", dataset="old/town").rows.tolist() == [2, MEAN_ROW]
     assert chosen(table, [2], "mean", dataset="village").rows.tolist() == [3]
     assert chosen(table, [2], "mean", dataset="city").rows.tolist() == [MEAN_ROW]
-    with pytest.raises(DataError, match=r"2 of 2 images of city are from no camera of n\.safetensors"):
+    with pytest.raises(DataError, match=r"all 2 images of city are from no camera of n\.safetensors"):
         chosen(table, [1, 2], "known", dataset="city")
 
 
@@ -113,7 +113,7 @@ def test_a_network_that_does_not_name_its_cameras_knows_none() -> None:
     table = camera_table(camera_header(()), origin="n.safetensors")
     assert table == CameraTable((), ("labelled",), 3, False)
     assert chosen(table, [1, 2], "mean", dataset="labelled").rows.tolist() == [MEAN_ROW] * 2
-    with pytest.raises(DataError, match="2 of 2 images"):
+    with pytest.raises(DataError, match="all 2 images"):
         chosen(table, [1, 2], "known", dataset="labelled")
 
 
@@ -121,7 +121,7 @@ def test_a_network_without_cameras_refuses_a_rule_for_them() -> None:
     for plan in (plan_network(no_head()), plan_camera_network(0), plan_camera_network(1)):
         assert camera_table(make_header(plan), origin="n.safetensors") is None
     assert choose_rows(None, CAMERA, dataset="town", use=None, network="n.safetensors") is None
-    assert choose_query_rows(None, 3, gallery={}, network="n.safetensors") is None
+    assert choose_query_rows(None, 3, gallery={}) is None
     for use in ("known", "mean", "none"):
         with pytest.raises(UsageError, match=f"--cameras {use}: n.safetensors takes no cameras") as caught:
             choose_rows(None, CAMERA, dataset="town", use=use, network="n.safetensors")  # type: ignore[arg-type]
@@ -137,13 +137,13 @@ def test_a_header_that_does_not_fit_its_table_is_refused(cameras: tuple[int, ...
 def test_queries_follow_the_rule_of_their_gallery() -> None:
     for made, row in (("mean", 3), ("known", 3), ("none", NO_ROW)):
         record = {"cameras": {"rule": made, "own_row": 1, "unknown_row": 0, "mean_row": 0, "no_term": 0}}
-        found = choose_query_rows(LEARNED, 2, gallery=record, network="n.safetensors")
+        found = choose_query_rows(LEARNED, 2, gallery=record)
         assert found is not None
         assert found.rows.tolist() == [row, row], made
-    found = choose_query_rows(PLAIN, 2, gallery={}, network="n.safetensors")
+    found = choose_query_rows(PLAIN, 2, gallery={})
     assert found is not None
     assert found.rows.tolist() == [MEAN_ROW] * 2
-    assert found.line == "cameras: 2 of 2 images of the queries get the mean of all rows: no camera (2 images)"
+    assert found.line == "cameras: 2 queries without a camera get the mean of all rows"
 
 
 def test_counts_of_a_part_without_files_that_are_no_images() -> None:

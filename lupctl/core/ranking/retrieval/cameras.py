@@ -136,10 +136,8 @@ def choose_rows(
             hint="leave out --cameras",
         )
     rule: CameraUse = use or DEFAULT_USE
-    images = f"{count_things(len(camera), 'image')} of {dataset}"
     if rule == "none":
-        rows = np.full(len(camera), NO_ROW, np.int64)
-        return CameraRows(rule, rows, table, f"cameras: none, so {images} get no camera's row")
+        return _leave_out(table, len(camera), f"{count_things(len(camera), 'image')} of {dataset}")
     row_of = table.rows_of(dataset) if rule == "known" or table.is_of(dataset) else {}
     numbers, index = np.unique(camera, return_inverse=True)
     known = [row_of.get(number, table.unknown_row) for number in numbers.tolist()]
@@ -147,46 +145,50 @@ def choose_rows(
     strange = Counter(camera[~np.isin(camera, list(row_of))].tolist())
     if not strange:
         return CameraRows(rule, rows, table, "")
+    count = sum(strange.values())
+    share = "all" if count == len(camera) else f"{count:,} of"
+    images = f"{share} {count_things(len(camera), 'image')} of {dataset}"
     if rule == "known":
-        raise _refuse(strange, total=len(camera), dataset=dataset, network=network)
-    where = _kind_of(table, table.unknown_row)
-    how = "the row that the network learned for unknown cameras" if where == "unknown_row" else "the mean of all rows"
-    line = f"cameras: {sum(strange.values()):,} of {images} get {how}: {_describe(strange)}"
+        raise DataError(
+            f"--cameras known: {images} {'is' if count == 1 else 'are'} from no camera of {network}: "
+            f"{_describe(strange)}",
+            hint="--cameras mean gives them the learned row or the mean of all rows; --cameras none leaves out cameras",
+        )
+    line = f"cameras: {images} {'gets' if count == 1 else 'get'} {_name_unknown(table)}: {_describe(strange)}"
     if not table.is_of(dataset) and set(strange) != {UNKNOWN_CAMERA}:
-        line += f"; it was trained on {name_some(table.datasets)}, and --cameras known takes cameras by their numbers"
+        line += f"; the network was trained on {name_some(table.datasets)}"
     return CameraRows(rule, rows, table, line)
 
 
-def choose_query_rows(
-    table: CameraTable | None, count: int, *, gallery: Mapping[str, Any], network: str
-) -> CameraRows | None:
+def choose_query_rows(table: CameraTable | None, count: int, *, gallery: Mapping[str, Any]) -> CameraRows | None:
     """The rows of pictures whose cameras are not known, as the queries of a search; None without a table.
 
     Args:
         table: of the network.
         count: number of pictures.
         gallery: the record of the features that they are compared with; if those have no camera's row, nor do they.
-        network: how the user names it, for errors.
     """
-    made = read_counts(gallery)
-    use: CameraUse = "none" if made is not None and made.rule == "none" else DEFAULT_USE
-    given = None if table is None else use
-    return choose_rows(table, np.full(count, UNKNOWN_CAMERA), dataset="the queries", use=given, network=network)
+    if table is None:
+        return None
+    made, queries = read_counts(gallery), count_things(count, "query", "queries")
+    if made is not None and made.rule == "none":
+        return _leave_out(table, count, queries)
+    line = f"cameras: {queries} without a camera {'gets' if count == 1 else 'get'} {_name_unknown(table)}"
+    return CameraRows(DEFAULT_USE, np.full(count, table.unknown_row, np.int64), table, line)
+
+
+def _leave_out(table: CameraTable, count: int, images: str) -> CameraRows:
+    line = f"cameras: none, so {images} {'gets' if count == 1 else 'get'} no camera's row"
+    return CameraRows("none", np.full(count, NO_ROW, np.int64), table, line)
+
+
+def _name_unknown(table: CameraTable) -> str:
+    return "the row that the network learned for unknown cameras" if table.has_unknown else "the mean of all rows"
 
 
 def _kind_of(table: CameraTable, row: int) -> str:
     """The count that a row for unknown cameras belongs to."""
     return {table.rows: "unknown_row", MEAN_ROW: "mean_row", NO_ROW: "no_term"}[row]
-
-
-def _refuse(strange: Counter[int], *, total: int, dataset: str, network: str) -> DataError:
-    count = sum(strange.values())
-    are = "is" if count == 1 else "are"
-    return DataError(
-        f"--cameras known: {count:,} of {count_things(total, 'image')} of {dataset} {are} from no camera of {network}: "
-        f"{_describe(strange)}",
-        hint="--cameras mean gives them the learned row or the mean of all rows; --cameras none leaves out cameras",
-    )
 
 
 def _describe(strange: Counter[int]) -> str:

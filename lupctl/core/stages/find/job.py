@@ -126,7 +126,7 @@ def encode_person(job: FindJob, *, flip: bool, device: torch.device, progress: P
     encoder, checkpoint = open_encoder(job.checkpoint, device=device, precision=pick_precision("auto", device))
     images = FileImages([str(query) for query in job.queries])
     # Those of the footage are made by the default rule too.
-    placed = choose_query_rows(encoder.cameras, len(images), gallery={}, network=str(job.checkpoint))
+    placed = choose_query_rows(encoder.cameras, len(images), gallery={})
     if placed is not None:
         progress.say(placed.line)
     cameras = None if placed is None else placed.rows

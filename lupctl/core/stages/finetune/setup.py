@@ -11,7 +11,6 @@ from lupctl.core.stages.finetune.job import FinetuneJob, build_order, has_querie
 from lupctl.core.stages.finetune.persons import LabelledRows, pick_rows
 from lupctl.core.system.jobs.device import pick_precision
 from lupctl.core.system.jobs.messages import own_device, rank, world_size
-from lupctl.core.training.loading.cameras import ImageCameras
 from lupctl.core.training.loading.images import PackImages
 from lupctl.core.training.loading.loaders import Batch, StepDataset, default_workers
 from lupctl.core.training.loading.prefetch import load_on_device
@@ -33,7 +32,6 @@ class Setup:
         precision: type of the forward pass.
         workers: decoding processes.
         total: steps of the run.
-        cameras: of the training images, for a network that takes them.
     """
 
     device: torch.device
@@ -45,7 +43,6 @@ class Setup:
     precision: torch.dtype
     workers: int
     total: int
-    cameras: ImageCameras | None = None
 
 
 def set_up(job: FinetuneJob) -> Setup:
@@ -81,6 +78,5 @@ def open_batches(setup: Setup, recipe: FinetuneRecipe, steps: range) -> Generato
         rank=rank(),
         processes=world_size(),
         policy_steps=recipe.auto_augment_epochs * setup.order.steps_per_epoch,
-        cameras=setup.cameras,
     )
     return load_on_device(dataset, steps, workers=setup.workers, device=setup.device)

@@ -29,8 +29,8 @@ def describe_training(training: ReportTraining) -> str:
 def describe_use(use: ReportCameraUse) -> str:
     """The rule for cameras, and how many images it gave which row.
 
-    >>> describe_use(ReportCameraUse(rule="none", own_row=0, unknown_row=0, mean_row=0, no_term=647))
-    'none (647 images without a camera\'s row)'
+    >>> describe_use(ReportCameraUse(rule="known", own_row=647, unknown_row=0, mean_row=0, no_term=0))
+    'known (647 images by the row of their own camera)'
     """
     return str(CameraCounts(**use.model_dump()))
 

@@ -218,6 +218,11 @@ def test_a_report_names_the_rule_and_its_images(space: Path, lupctl: Shell) -> N
     assert f"Cameras that the network was given: {said}." in (run / "report.html").read_text()
     ran = lupctl(f"eval plain --cameras none --home {space} --device cpu --no-page --json")
     assert ran.json["camera_use"] == {"rule": "none", "own_row": 0, "unknown_row": 0, "mean_row": 0, "no_term": 34}
+    ran = lupctl(f"eval --compare learned plain --home {space} --device cpu")
+    assert ran.code == 0, ran.err
+    instead = "instead of their camera's\n"
+    assert f"warning: learned: 10 of 34 images of labelled got the row for unknown cameras {instead}" in ran.out
+    assert f"warning: plain: 34 of 34 images of labelled got no camera's row {instead}" in ran.out
 
 
 def test_features_by_another_rule_are_not_taken_for_those_asked_for(space: Path, lupctl: Shell) -> None:
@@ -243,7 +248,9 @@ def test_where_every_image_has_its_own_camera_known_and_mean_are_the_same(space:
     write_camera_network(run_of(space, "whole"), camera_header((1, 2, 3)))
     finish_run(space, "whole")
     base = f"--home {space} --device cpu --no-page --json"
-    assert lupctl(f"eval whole --cameras known {base}").json["camera_use"]["rule"] == "known"
+    report = lupctl(f"eval whole --cameras known {base}").json
+    assert report["camera_use"]["rule"] == "known"
+    assert "cameras" not in [warning["kind"] for warning in report["warnings"]]
     assert lupctl(f"eval whole --cameras mean {base} --force").code == 0
     assert lupctl(f"eval whole --cameras none {base} --force").code == 2
 

@@ -5,7 +5,7 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import Field, field_validator
 
-from lupctl.core.choices import PersonOrder, ReidHead, SameCamera, SubsetKind, TripletMining
+from lupctl.core.choices import NeckFeature, PersonOrder, ReidHead, SameCamera, SubsetKind, TripletMining
 from lupctl.core.recipes.sections import Net, Positive, Section
 
 SUBSET_KINDS: tuple[SubsetKind, ...] = get_args(SubsetKind)
@@ -16,13 +16,16 @@ class FinetuneNet(Net):
     """The trunk and its head.
 
     Args:
-        head: bnneck (bag of tricks) or mgn (three branches, eight heads, their own pooling).
+        head: bnneck (bag of tricks), mgn (three branches, eight heads, their own pooling) or jpm (TransReID's jigsaw
+            patch module).
+        feature: of bnneck and jpm: the retrieval feature is the one after the neck, or the one before it.
         ibn: the trunk has IBN-a.
         embedding: features of each head of mgn.
         extra_bn: mgn's batch norm on each branch's map, used in the networks that start from LUPerson.
     """
 
     head: ReidHead = "bnneck"
+    feature: NeckFeature = "after"
     ibn: bool = False
     embedding: Positive = 256
     extra_bn: bool = False

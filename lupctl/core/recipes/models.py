@@ -1,10 +1,10 @@
 """The two kinds of recipe: the settings of a training run, section by section, and checks across sections."""
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import Field, model_validator
 
-from lupctl.core.choices import TRAINING_SEED, Method, Precision
+from lupctl.core.choices import TRAINING_SEED, Arch, Method, Precision
 from lupctl.core.recipes.finetune_sections import Evaluation, FinetuneData, FinetuneNet, Losses
 from lupctl.core.recipes.pretrain_sections import (
     Curves,
@@ -31,8 +31,19 @@ from lupctl.core.recipes.sections import (
     ScheduleSettings,
     Section,
 )
+from lupctl.core.recipes.vit_sections import (
+    FinetuneVit,
+    JpmSettings,
+    SieSettings,
+    VitNet,
+    check_arch_sections,
+    check_head,
+    check_vit,
+)
 
 MGN_HEIGHT_STEP = 96
+# Of a recipe that names no architecture.
+DEFAULT_ARCH: Final[Arch] = "r50"
 
 
 class PretrainRecipe(Section):
@@ -52,6 +63,7 @@ class PretrainRecipe(Section):
     bn_groups: Positive = 8
     precision: Precision = "auto"
     net: PretrainNet = PretrainNet()
+    vit: VitNet | None = None
     data: PretrainData = PretrainData()
     pixels: Pixels = Pixels()
     augment: Augment = Augment()
@@ -69,7 +81,9 @@ class PretrainRecipe(Section):
     @model_validator(mode="before")
     @classmethod
     def _check_sections(cls, tables: Any) -> Any:
-        return check_sections(tables, str(tables.get("method", "moco"))) if isinstance(tables, dict) else tables
+        if not isinstance(tables, dict):
+            return tables
+        return check_arch_sections(check_sections(tables, str(tables.get("method", "moco"))), DEFAULT_ARCH)
 
     @property
     def settings(self) -> MethodSettings:
@@ -103,6 +117,11 @@ class PretrainRecipe(Section):
             raise ValueError("net.compile and net.checkpoint_activations cannot be combined")
         return self
 
+    @model_validator(mode="after")
+    def _check_trunk(self) -> Self:
+        check_vit(self.net, self.vit, self.pixels)
+        return self
+
 
 class FinetuneRecipe(Section):
     """Everything that decides the result of a fine-tuning run.
@@ -124,6 +143,9 @@ class FinetuneRecipe(Section):
     freeze_epochs: Annotated[float, Field(ge=0)] = 0.0
     auto_augment_epochs: Annotated[float, Field(ge=0)] = 0.0
     net: FinetuneNet = FinetuneNet(last_stride=1)
+    vit: FinetuneVit | None = None
+    sie: SieSettings | None = None
+    jpm: JpmSettings | None = None
     data: FinetuneData = FinetuneData()
     pixels: Pixels = Pixels(mean=IMAGENET_MEAN, std=IMAGENET_STD)
     augment: Augment = Augment(crop_area=(), pad=10, grey=0.0, blur=0.0, flip=0.5, erase=0.5, erase_area=(0.02, 0.4))
@@ -138,6 +160,17 @@ class FinetuneRecipe(Section):
     @model_validator(mode="after")
     def _check_groups(self) -> Self:
         check_divides("bn_groups", self.bn_groups, "data.persons * data.images", self.data.persons * self.data.images)
+        return self
+
+    @model_validator(mode="before")
+    @classmethod
+    def _check_sections(cls, tables: Any) -> Any:
+        return check_arch_sections(tables, DEFAULT_ARCH, own=("vit", "sie")) if isinstance(tables, dict) else tables
+
+    @model_validator(mode="after")
+    def _check_trunk(self) -> Self:
+        check_head(self.net, self.vit, self.jpm, self.pixels)
+        check_vit(self.net, self.vit, self.pixels)
         return self
 
     @model_validator(mode="after")

@@ -40,10 +40,11 @@ class Net(Section):
     """The trunk.
 
     Args:
-        arch: depth.
-        width: channels of the stem; 64 in every published network.
-        last_stride: stride of the last stage.
-        pooling: from the last map to a vector.
+        arch: a ResNet of some depth, or a vision transformer of some size.
+        width: channels of a ResNet's stem; 64 in every published network.
+        last_stride: stride of a ResNet's last stage.
+        pooling: from the last map to a vector. A vision transformer also has token, its class token, which is its
+            default, and parts, class token and mean of its part tokens.
     """
 
     arch: Arch = "r50"

@@ -2,7 +2,7 @@
 
 from lupctl.core.recipes.models import PretrainRecipe, Recipe
 
-NAMES = {"bnneck": "bag of tricks", "mgn": "MGN", "moco": "MoCo"}
+NAMES = {"bnneck": "bag of tricks", "mgn": "MGN", "jpm": "TransReID with its jigsaw patch module", "moco": "MoCo"}
 
 
 def recipe_words(recipe: Recipe) -> dict[str, str]:
@@ -12,11 +12,10 @@ def recipe_words(recipe: Recipe) -> dict[str, str]:
     >>> recipe_words(FinetuneRecipe())["batch"]
     '64 images: 16 persons with 4 images each'
     """
-    net, pixels, optim, schedule = recipe.net, recipe.pixels, recipe.optim, recipe.schedule
-    width = "" if net.width == 64 else f", width {net.width}"
+    pixels, optim, schedule = recipe.pixels, recipe.optim, recipe.schedule
     rate = f"{optim.name}, rate {optim.lr:g}, weight decay {optim.weight_decay:g}"
     return {
-        "network": f"{_title(recipe)} on {net.arch.upper()}{width}",
+        "network": f"{_title(recipe)} on {_trunk(recipe)}",
         "image size": f"{pixels.height} x {pixels.width}",
         "epochs": f"{schedule.epochs}",
         "batch": _batch(recipe),
@@ -27,8 +26,23 @@ def recipe_words(recipe: Recipe) -> dict[str, str]:
 
 
 def _title(recipe: Recipe) -> str:
+    if not isinstance(recipe, PretrainRecipe) and recipe.vit is not None and recipe.net.head == "bnneck":
+        return "BNNeck"
     name = recipe.method if isinstance(recipe, PretrainRecipe) else recipe.net.head
     return NAMES.get(name, name)
+
+
+def _trunk(recipe: Recipe) -> str:
+    """The trunk, with what differs from the published network of this name."""
+    net, vit = recipe.net, recipe.vit
+    if vit is None:
+        return net.arch.upper() + ("" if net.width == 64 else f", width {net.width}")
+    name = f"ViT-{net.arch.removeprefix('vit-').upper()}/{vit.patch}"
+    more = [f"stride {vit.stride}"] if vit.stride != vit.patch else []
+    more += [f"{vit.depth} blocks"] if vit.depth else []
+    more += ["ICS stem"] if vit.stem == "ics" else []
+    more += [f"{vit.parts} part tokens"] if vit.parts else []
+    return ", ".join([name, *more])
 
 
 def _batch(recipe: Recipe) -> str:

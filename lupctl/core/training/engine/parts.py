@@ -28,6 +28,9 @@ def each_part(network: nn.Module, parts: int) -> Iterator[slice]:
         yield slice(None)
         return
     current = running_statistics(network)
+    if not current:  # a network without batch norm
+        yield from (slice(part, None, parts) for part in range(parts))
+        return
     before = [value.clone() for value in current]
     total = torch.zeros_like(_flat_double(current))
     for part in range(parts):
@@ -42,8 +45,8 @@ def each_part(network: nn.Module, parts: int) -> Iterator[slice]:
 
 def share_statistics(network: nn.Module) -> None:
     """Gives every process the mean of all processes' running statistics; those that are the same already stay."""
-    if world_size() > 1:
-        current = running_statistics(network)
+    current = running_statistics(network)
+    if current and world_size() > 1:
         _put_mean(current, _flat_double(current), world_size())
 
 

@@ -29,3 +29,8 @@ def activation_bytes(plan: NetworkPlan, *, height: int, width: int) -> int:
 def parameter_bytes(plan: NetworkPlan) -> int:
     """Bytes of a network's parameters and buffers in float32."""
     return sum(value.numel() * FLOAT_BYTES for value in build_empty(plan).state_dict().values())
+
+
+def count_parameters(plan: NetworkPlan) -> int:
+    """Number of a network's parameters, trained or not, without buffers."""
+    return sum(value.numel() for value in build_empty(plan).parameters())

@@ -82,7 +82,8 @@ class ViTTrunk(Trunk):
         plan = self.plan
         grid = plan.grid(*images.shape[2:])
         patches = self.patch_embed(images).flatten(2).transpose(1, 2)  # (B, h * w, D)
-        special = torch.cat([self.cls_token, self.part_tokens], dim=1) if plan.parts else self.cls_token
+        # Expanded one by one: the gradient of a token cut out of a joined one has strides that messages would copy.
+        special = [self.cls_token, self.part_tokens] if plan.parts else [self.cls_token]
         position: Tensor = self.pos_embed
         if grid != (plan.rows, plan.columns):
             own, rest = position[:, : self.num_special], position[:, self.num_special :]
@@ -92,7 +93,7 @@ class ViTTrunk(Trunk):
             assert cameras is not None, "a network with a table of cameras needs the images' cameras"
             unknown = self.sie_unknown if plan.unknown_camera else None
             position = position + plan.side_scale * side_term(self.sie_embed, unknown, cameras)
-        return torch.cat([special.expand(images.shape[0], -1, -1), patches], dim=1) + position
+        return torch.cat([*(one.expand(images.shape[0], -1, -1) for one in special), patches], dim=1) + position
 
     def _initialise(self) -> None:
         for module in self.modules():

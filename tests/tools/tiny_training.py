@@ -31,6 +31,13 @@ FINETUNE = (
     "data.images=3", "bn_groups=2", "optim.lr=3e-3", "schedule.epochs=2", "schedule.warmup_epochs=1",
     "saving.every_epochs=0",
 )  # fmt: skip
+# The same for a vision transformer: 7 x 3 overlapping patches, and every random part of it.
+TRANSFORMER = (
+    "net.arch=vit-t", "vit.patch=8", "vit.stride=4", "vit.depth=2", "vit.drop_path=0.4", "pixels.height=32",
+    "pixels.width=16", "augment.pad=4", "data.persons=4", "data.images=3", "optim.lr=3e-3", "schedule.epochs=2",
+    "schedule.warmup_epochs=1", "saving.every_epochs=0",
+)  # fmt: skip
+JPM = "transreid-vit-b-s12-sie-jpm"
 
 
 def as_options(settings: tuple[str, ...]) -> list[str]:
@@ -58,6 +65,17 @@ def finetune_job(
     return FinetuneJob(
         recipe=recipe, packs=(pack,), start=start, run=run, placement=placement, workers=workers, command=()
     )
+
+
+def transformer_job(
+    pack: Path, run: Path, *settings: str, recipe: str = JPM, start: Path | None = None, processes: int = 1
+) -> FinetuneJob:
+    """Six steps of a tiny vision transformer by a shipped recipe, from scratch unless there is a start."""
+    name = "scratch" if start is None else start.parent.name
+    resolved = resolve_recipe("finetune", recipe, overrides=(f"start={name}", *TRANSFORMER, *settings))
+    assert isinstance(resolved, FinetuneRecipe)
+    placement = Placement("cpu", processes, "")
+    return FinetuneJob(recipe=resolved, packs=(pack,), start=start, run=run, placement=placement, workers=0, command=())
 
 
 def call_at(patch: pytest.MonkeyPatch, module: ModuleType, step: int, action: Callable[[], None]) -> None:

@@ -174,8 +174,13 @@ def show_result(job: "FinetuneJob", facts: dict[str, Any], progress: Progress, *
     progress.say(f"on every test set here: lupctl eval --all {job.run}")
 
 
-def show_plan(job: "FinetuneJob", start: str, counts: dict[str, int], *, json: bool) -> None:
+def show_plan(job: "FinetuneJob", start: str, counts: dict[str, Any], *, json: bool) -> None:
     """Prints what a run would do."""
+    cameras = counts.pop("cameras")
+    if json:
+        counts["cameras"] = list(cameras)
+    elif cameras:
+        counts["cameras"] = f"{len(cameras)}: {', '.join(map(str, cameras))}"
     plan = {
         "run": str(job.run),
         "packs": [str(pack) for pack in job.packs],

@@ -1,6 +1,6 @@
 """The loss of a fine-tuning step."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -15,18 +15,20 @@ from lupctl.core.training.losses.identity import smoothed_cross_entropy
 from lupctl.core.training.losses.mgn import head_losses, mean_of_nonzero, triplet_features
 from lupctl.core.training.losses.triplet import batch_hard_triplet
 from lupctl.core.training.losses.weighted import weighted_triplet
+from lupctl.core.training.nets.build import Classifying
+from lupctl.core.training.nets.jpm import JpmNetwork
 from lupctl.core.training.nets.mgn import MgnNetwork
-from lupctl.core.training.nets.networks import ReidNetwork
 
 
 def measure(
     recipe: FinetuneRecipe,
-    network: ReidNetwork | MgnNetwork,
+    network: Classifying,
     view: Tensor,
     target: Tensor,
     kind: torch.dtype,
     *,
-    forward: Callable[[Tensor], Any] | None = None,
+    cameras: Tensor | None = None,
+    forward: Callable[..., Any] | None = None,
 ) -> dict[str, Tensor]:
     """Run the network on this process's images and compare them with the images of all processes.
 
@@ -36,6 +38,7 @@ def measure(
         view: (B, 3, H, W).
         target: (B) classes.
         kind: precision of the forward pass.
+        cameras: (B) rows of the network's table of cameras, if it has one.
         forward: runs the network; None for the network itself.
 
     Returns:
@@ -44,17 +47,51 @@ def measure(
     """
     weights = recipe.losses
     with autocast(view.device, kind):
-        given = (forward or network)(view)
+        run = forward or network
+        given = run(view) if cameras is None else run(view, cameras)
     if isinstance(network, MgnNetwork):
         parts = measure_mgn(weights, given.float(), network.classifier_weight(), target)
+    elif isinstance(network, JpmNetwork):
+        parts = measure_jpm(weights, given[0], given[1], target)
     else:
-        features, logits = given
-        parts = {
-            "identity": smoothed_cross_entropy(logits, target, weights.smoothing),
-            "triplet": compare(weights, features, gather_with_gradient(features.float()), target),
-            "accuracy": (logits.argmax(dim=1) == target).float().mean(),
-        }
+        parts = measure_one(weights, given[0], given[1], target)
     return {"loss": weights.identity * parts["identity"] + weights.triplet * parts["triplet"], **parts}
+
+
+def measure_one(weights: Losses, features: Tensor, logits: Tensor, target: Tensor) -> dict[str, Tensor]:
+    """Both losses and the accuracy of one feature before its neck (B, D), and its logits (B, C)."""
+    return {
+        "identity": smoothed_cross_entropy(logits, target, weights.smoothing),
+        "triplet": compare(weights, features, gather_with_gradient(features.float()), target),
+        "accuracy": (logits.argmax(dim=1) == target).float().mean(),
+    }
+
+
+def measure_jpm(weights: Losses, features: Tensor, logits: Tensor, target: Tensor) -> dict[str, Tensor]:
+    """Both losses of TransReID's jigsaw patch module, and the accuracy of its global feature.
+
+    Args:
+        weights: smoothing, margin and mining.
+        features: (B, 1 + P, D) before their necks, the global one first.
+        logits: (B, 1 + P, C).
+        target: (B) classes.
+    """
+    own, everyone = features.float(), gather_with_gradient(features.float())
+    pairs = zip(own.unbind(dim=1), everyone.unbind(dim=1), strict=True)
+    return {
+        "identity": weigh_parts([smoothed_cross_entropy(one, target, weights.smoothing) for one in logits.unbind(1)]),
+        "triplet": weigh_parts([compare(weights, mine, theirs, target) for mine, theirs in pairs]),
+        "accuracy": (logits[:, 0].argmax(dim=1) == target).float().mean(),
+    }
+
+
+def weigh_parts(losses: Sequence[Tensor]) -> Tensor:
+    """Half of the global feature's loss, and half of the mean of the local ones' (He et al. 2021, arXiv 2102.04378).
+
+    >>> weigh_parts([torch.tensor(1.0), torch.tensor(2.0), torch.tensor(4.0)])
+    tensor(2.)
+    """
+    return 0.5 * losses[0] + 0.5 * torch.stack(list(losses[1:])).mean()
 
 
 def measure_mgn(weights: Losses, features: Tensor, classes: Tensor, target: Tensor) -> dict[str, Tensor]:

@@ -1,5 +1,6 @@
 """What a fine-tuning command asks for, and what that amounts to."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, assert_never
@@ -12,19 +13,14 @@ from lupctl.core.errors import DataError, UsageError
 from lupctl.core.formats.pack.read import Pack, open_pack
 from lupctl.core.formats.pack.samples import Samples
 from lupctl.core.formats.pack.split import packed_same_camera
-from lupctl.core.formats.weights.header import read_header
-from lupctl.core.formats.weights.plan import (
-    MgnHead,
-    NeckHead,
-    NetworkPlan,
-    ResNetPlan,
-    TrunkPlan,
-    describe_trunk,
-)
-from lupctl.core.formats.weights.vit_plan import ViTPlan, plan_vit
+from lupctl.core.formats.weights.plan import JpmHead, MgnHead, NeckHead, NetworkPlan, PartsHead
+from lupctl.core.formats.weights.trunk_plan import plan_trunk
 from lupctl.core.ranking.retrieval.answerable import check_answerable
 from lupctl.core.recipes.models import FinetuneRecipe
-from lupctl.core.stages.finetune.persons import names_share, pick_rows
+from lupctl.core.recipes.text import recipe_tables
+from lupctl.core.stages.finetune.cameras import pick_cameras
+from lupctl.core.stages.finetune.checks import check_start
+from lupctl.core.stages.finetune.persons import Camera, names_share, pick_rows
 from lupctl.core.system.disk.atomic import file_fingerprint
 from lupctl.core.system.jobs.device import Placement
 from lupctl.core.system.jobs.outer import Rendezvous
@@ -32,7 +28,7 @@ from lupctl.core.system.jobs.split import check_split
 from lupctl.core.training.engine.board import check_tensorboard
 from lupctl.core.training.loading.samplers import PersonsImagesOrder, StepOrder
 from lupctl.core.training.loading.streams import CameraStream, PersonPasses, PersonStream
-from lupctl.core.training.nets.memory import activation_bytes, parameter_bytes
+from lupctl.core.training.nets.memory import activation_bytes, count_parameters, parameter_bytes
 
 
 @dataclass(frozen=True)
@@ -81,6 +77,8 @@ class FinetunePlan:
         batch_per_device: images.
         memory_bytes: estimate per device: network, gradient, optimizer and activations in float32.
         queries: valid queries of the evaluations, 0 when no pack has any.
+        parameters: of the network, with its classifiers.
+        cameras: of the network's table, in order; none if it has none.
     """
 
     images: int
@@ -90,6 +88,8 @@ class FinetunePlan:
     batch_per_device: int
     memory_bytes: int
     queries: int
+    parameters: int
+    cameras: tuple[Camera, ...]
 
 
 def plan_finetuning(job: FinetuneJob) -> FinetunePlan:
@@ -103,11 +103,12 @@ def plan_finetuning(job: FinetuneJob) -> FinetunePlan:
     if job.tensorboard:
         check_tensorboard()
     batch = check_batch(recipe, job.placement.processes)
-    check_start(job)
     packs = [open_pack(path) for path in job.packs]
     train = pick_rows(recipe, packs)
+    cameras = pick_cameras(recipe, train)
+    check_start(job.start, recipe, cameras)
     epochs = build_order(recipe, train.label, train.camera).epochs(recipe.schedule.epochs)
-    net = network_plan(recipe, len(train.persons))
+    net = network_plan(recipe, len(train.persons), cameras)
     local = batch // job.placement.processes
     activations = activation_bytes(net, height=recipe.pixels.height, width=recipe.pixels.width)
     return FinetunePlan(
@@ -118,6 +119,8 @@ def plan_finetuning(job: FinetuneJob) -> FinetunePlan:
         batch_per_device=local,
         memory_bytes=4 * parameter_bytes(net) + local * activations,
         queries=sum(count_queries(recipe, pack) for pack in packs),
+        parameters=count_parameters(net),
+        cameras=cameras,
     )
 
 
@@ -165,52 +168,9 @@ def count_queries(recipe: FinetuneRecipe, pack: Pack) -> int:
         raise DataError(error.message, hint=hint) from error
 
 
-def check_start(job: FinetuneJob) -> None:
-    """Refuses a start whose trunk is not the recipe's, before anything is written.
-
-    Raises:
-        UsageError: depth or width differ.
-        FormatError: the start is no checkpoint.
-    """
-    if job.start is None:
-        if job.recipe.start == "imagenet" and job.recipe.net.ibn:
-            raise UsageError(
-                "net.ibn = true: torchvision has ImageNet weights for plain trunks only",
-                hint="--from scratch, or --set net.ibn=false",
-            )
-        return
-    found, net = read_header(job.start).network, job.recipe.net
-    if isinstance(found.head, MgnHead):
-        if net.head != "mgn":
-            raise UsageError(
-                f"{job.start}: an mgn of three branches; the recipe's net.head is {net.head}, which has one",
-                hint="--recipe mgn-luperson, or another one whose net.head is mgn",
-            )
-        if (found.head.embedding, found.head.extra_bn) != (net.embedding, net.extra_bn):
-            raise UsageError(
-                f"{job.start}: an mgn with embedding {found.head.embedding} and extra_bn {found.head.extra_bn}; "
-                f"the recipe says {net.embedding} and {net.extra_bn}",
-                hint=f"--set net.embedding={found.head.embedding} "
-                f"--set net.extra_bn={str(found.head.extra_bn).lower()}",
-            )
-    trunk, wanted = found.trunk, trunk_plan(job.recipe)
-    if isinstance(trunk, ViTPlan) or isinstance(wanted, ViTPlan):
-        if type(trunk) is not type(wanted) or trunk.arch != wanted.arch:
-            raise UsageError(
-                f"{job.start}: a trunk {describe_trunk(trunk)}; the recipe says {describe_trunk(wanted)}",
-                hint=f"--arch {trunk.arch}" if trunk.arch else f"--from scratch --arch {net.arch}",
-            )
-    elif (trunk.arch, trunk.width) != (net.arch, net.width):
-        raise UsageError(
-            f"{job.start}: a trunk {trunk.arch} of width {trunk.width}; "
-            f"the recipe says {net.arch} of width {net.width}",
-            hint=f"--arch {trunk.arch} --set net.width={trunk.width}",
-        )
-
-
 def describe_setup(job: FinetuneJob) -> dict[str, Any]:
     """What may not change while a run is continued: its recipe, and the fingerprints of its inputs."""
-    return {"recipe": job.recipe.model_dump(mode="json"), "inputs": input_fingerprints(job)}
+    return {"recipe": recipe_tables(job.recipe), "inputs": input_fingerprints(job)}
 
 
 def input_fingerprints(job: FinetuneJob) -> dict[str, str]:
@@ -240,39 +200,38 @@ def build_order(recipe: FinetuneRecipe, label: NDArray[np.int64], camera: NDArra
             assert_never(recipe.data.order)
 
 
-def network_plan(recipe: FinetuneRecipe, num_classes: int) -> NetworkPlan:
-    """The network a recipe describes."""
-    net = recipe.net
-    trunk = trunk_plan(recipe)
+def network_plan(recipe: FinetuneRecipe, num_classes: int, cameras: Sequence[Camera] = ()) -> NetworkPlan:
+    """The network a recipe describes.
+
+    Args:
+        recipe: resolved.
+        num_classes: persons of the training set.
+        cameras: of the training set, as `table_cameras` gives them.
+    """
+    net, jpm = recipe.net, recipe.jpm
+    trunk = plan_trunk(net, recipe.pixels, vit=recipe.vit, sie=recipe.sie, cameras=len(cameras), ibn=net.ibn)
+    head: NeckHead | PartsHead | MgnHead | JpmHead
     match net.head:
+        case "bnneck" if net.pooling == "parts":
+            head = PartsHead(kind="parts", classes=num_classes, feature=net.feature)
         case "bnneck":
-            neck = NeckHead(kind="bnneck", classes=num_classes)
-            pooling = net.pooling if isinstance(trunk, ResNetPlan) else "token"
-            return NetworkPlan(trunk=trunk, pooling=pooling, head=neck)
+            head = NeckHead(kind="bnneck", classes=num_classes, feature=net.feature)
         case "mgn":
-            heads = MgnHead(kind="mgn", classes=num_classes, embedding=net.embedding, extra_bn=net.extra_bn)
-            return NetworkPlan(trunk=trunk, pooling="gem", head=heads)
+            head = MgnHead(kind="mgn", classes=num_classes, embedding=net.embedding, extra_bn=net.extra_bn)
+            return NetworkPlan(trunk=trunk, pooling="gem", head=head)
         case "jpm":
-            raise UsageError("net.head = jpm: fine-tuning has no loss for it yet", hint="--set net.head=bnneck")
+            assert jpm is not None, "filled in by `check_arch_sections`"
+            head = JpmHead(
+                kind="jpm",
+                classes=num_classes,
+                feature=net.feature,
+                shift=jpm.shift,
+                groups=jpm.groups,
+                parts=jpm.parts,
+            )
         case _:
             assert_never(net.head)
-
-
-def trunk_plan(recipe: FinetuneRecipe) -> TrunkPlan:
-    """The trunk a recipe describes.
-
-    Raises:
-        UsageError: the head has no meaning for it, or no patch fits into the images.
-    """
-    net = recipe.net
-    match net.arch:
-        case "vit-t" | "vit-s" | "vit-b":
-            if net.head == "mgn":
-                raise UsageError(f"net.head = mgn: an mgn has a residual trunk, not {net.arch}", hint="--arch r50")
-            return plan_vit(net.arch, height=recipe.pixels.height, width=recipe.pixels.width)
-        case _:
-            width, stride = net.width, net.last_stride
-            return ResNetPlan(kind="resnet", arch=net.arch, width=width, last_stride=stride, ibn=net.ibn)
+    return NetworkPlan(trunk=trunk, pooling=net.pooling, head=head)
 
 
 def has_queries(samples: Samples) -> bool:

@@ -6,7 +6,7 @@ import torch
 
 from lupctl.core.stages.finetune.criterion import measure
 from lupctl.core.stages.finetune.job import FinetuneJob
-from lupctl.core.stages.finetune.network import build_started, evaluate_network, finish_run, gather_scores
+from lupctl.core.stages.finetune.network import build_started, draw_depth, evaluate_network, finish_run, gather_scores
 from lupctl.core.stages.finetune.setup import Setup, open_batches, set_up
 from lupctl.core.system.jobs.messages import agree_to_stop, rank
 from lupctl.core.system.jobs.stopping import stop_on_request
@@ -35,7 +35,8 @@ def train_job(job: FinetuneJob) -> None:
     device, epochs, total, train = setup.device, setup.epochs, setup.epochs.total, setup.train
 
     torch.manual_seed(recipe.seed)
-    network = build_started(job, len(train.persons), progress).to(device).train()
+    cameras = () if setup.table is None else setup.table.cameras
+    network = build_started(job, len(train.persons), progress, cameras).to(device).train()
     share_norm_groups(network, recipe.bn_groups)
     optimizer = build_optimizer([network], **recipe.optim.model_dump(exclude={"clip", "clip_scope"}))
     schedule = RateCurve(lr=recipe.optim.lr, steps=epochs, **recipe.schedule.model_dump())
@@ -65,9 +66,12 @@ def train_job(job: FinetuneJob) -> None:
             rate = schedule.at(step)
             set_rates(optimizer, rate=schedule, step=step, decay=recipe.optim.weight_decay)
             pixels = make_view(setup.view, batch.pixels, batch.views[0])
+            draw_depth(network, recipe, batch.keys, step=step)
             optimizer.zero_grad(set_to_none=True)
             with gradients.part(0):
-                parts = measure(recipe, network, pixels, target, setup.precision, forward=gradients)
+                parts = measure(
+                    recipe, network, pixels, target, setup.precision, cameras=batch.cameras, forward=gradients
+                )
                 parts["loss"].backward()  # type: ignore[no-untyped-call]
             share_statistics(network)
             clip_gradients(network.parameters(), recipe.optim.clip, scope=recipe.optim.clip_scope)
@@ -84,9 +88,7 @@ def train_job(job: FinetuneJob) -> None:
                 log.check_weights(network, done=done, rate=rate)
                 log.share_damage()
             for pack in setup.tests if rank() == 0 and evaluating else []:
-                found = evaluate_network(
-                    network, recipe, pack, device=device, kind=setup.precision, workers=setup.workers
-                )
+                found = evaluate_network(network, recipe, pack, setup)
                 scores[pack.dataset] = found
                 log.write_scores(done, found, dataset=pack.dataset if len(setup.packs) > 1 else None)
             if rank() == 0 and (saving or stopping):
@@ -98,7 +100,7 @@ def train_job(job: FinetuneJob) -> None:
     if rank() == 0:
         counts = {"steps": total, "images": train.num_images, "persons": len(train.persons)}
         results = {**counts, "damaged": len(log.damaged), **log.values}
-        finish_run(job, network, setup.packs, train.persons, {**results, **gather_scores(setup.packs, scores)})
+        finish_run(job, network, setup.packs, train, {**results, **gather_scores(setup.packs, scores)})
 
 
 def open_log(job: FinetuneJob, setup: Setup, *, start: int, damaged: tuple[str, ...], progress: Progress) -> LoopLog:

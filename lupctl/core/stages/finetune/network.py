@@ -2,47 +2,51 @@
 
 import sys
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from typing import Any, assert_never
 
-import torch
 from torch import Tensor
 
-from lupctl.core.errors import UsageError
 from lupctl.core.formats.pack.read import Pack
-from lupctl.core.formats.weights.file import (
-    Checkpoint,
-    load_strictly,
-    pack_reference,
-    read_checkpoint,
-    write_checkpoint,
-)
+from lupctl.core.formats.weights.file import pack_reference, write_checkpoint
 from lupctl.core.formats.weights.header import CheckpointHeader, describe_pixels
-from lupctl.core.formats.weights.plan import MgnHead, NeckHead
+from lupctl.core.formats.weights.plan import NetworkPlan
+from lupctl.core.formats.weights.vit_plan import ViTPlan
 from lupctl.core.ranking.retrieval.extract import Encoder
 from lupctl.core.ranking.retrieval.quick import score_pack
 from lupctl.core.recipes.models import FinetuneRecipe
+from lupctl.core.recipes.text import recipe_tables
+from lupctl.core.stages.finetune.cameras import pick_cameras
 from lupctl.core.stages.finetune.job import FinetuneJob, input_fingerprints, network_plan, scored_same_camera
-from lupctl.core.stages.finetune.persons import Person
+from lupctl.core.stages.finetune.persons import Camera, LabelledRows
+from lupctl.core.stages.finetune.setup import Setup
+from lupctl.core.stages.finetune.starts import fit_trunk, load_checkpoint, load_trunk
 from lupctl.core.system.jobs.device import describe_devices
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.training.engine.runs import RunFolder
-from lupctl.core.training.nets.build import build_mgn, build_reid
-from lupctl.core.training.nets.heads import CLASSIFIERS
-from lupctl.core.training.nets.mgn import MGN_CLASSIFIERS, NEW_PARTS, MgnNetwork, spread_trunk
-from lupctl.core.training.nets.networks import ReidNetwork
+from lupctl.core.training.nets.build import Classifying, build_network
 from lupctl.core.training.nets.resnet.imagenet import imagenet_trunk
+from lupctl.core.training.nets.vit.blocks import drop_keys, set_drop_keys, set_drop_path
+from lupctl.core.training.nets.vit.imagenet import IMAGENET_GRID, imagenet_vit
 from lupctl.core.training.views.plan import build_view_plan
 
 
-def build_started(job: FinetuneJob, num_classes: int, progress: Progress) -> ReidNetwork | MgnNetwork:
+def build_started(
+    job: FinetuneJob, num_classes: int, progress: Progress, cameras: Sequence[Camera] = ()
+) -> Classifying:
     """The network, initialised as the recipe says; if it starts from a network like it, it keeps that one's heads.
+
+    Args:
+        job: its recipe and start.
+        num_classes: persons of the training set.
+        progress: reports what was loaded.
+        cameras: of the network's table, as `pick_cameras` gives them.
 
     Raises:
         FormatError: the trunk to start from does not fit.
     """
-    plan = network_plan(job.recipe, num_classes)
-    network = build_mgn(plan) if job.recipe.net.head == "mgn" else build_reid(plan)
+    vit = job.recipe.vit
+    plan = network_plan(job.recipe, num_classes, cameras)
+    network = build_classifying(plan, drop_path=0.0 if vit is None else vit.drop_path)
     if job.start is not None:
         progress.say(f"start: {load_checkpoint(network, job.start)}")
     elif job.recipe.start == "imagenet":
@@ -53,93 +57,59 @@ def build_started(job: FinetuneJob, num_classes: int, progress: Progress) -> Rei
     return network
 
 
-def load_imagenet(network: ReidNetwork | MgnNetwork, job: FinetuneJob) -> int:
+def build_classifying(plan: NetworkPlan, *, drop_path: float = 0.0) -> Classifying:
+    """A network with classifiers, freshly initialised, with stochastic depth if it has blocks.
+
+    Args:
+        plan: of the network.
+        drop_path: rate of stochastic depth at the last block.
+    """
+    network = build_network(plan)
+    assert isinstance(network, Classifying)
+    set_drop_path(network, drop_path)
+    return network
+
+
+def load_imagenet(network: Classifying, job: FinetuneJob) -> int:
     """Load torchvision's ImageNet weights into a network's trunk; returns the number of tensors.
 
     Raises:
         DataError: they are not here and cannot be fetched.
         FormatError: the trunk is not as wide as theirs.
-        UsageError: torchvision has none for such a trunk.
     """
+    progress, origin = not job.quiet and sys.stderr.isatty(), "ImageNet weights"
     match job.recipe.net.arch:
-        case "vit-t" | "vit-s" | "vit-b":
-            raise UsageError(
-                f"--from imagenet: torchvision has no ImageNet weights for {job.recipe.net.arch} as re-id uses it",
-                hint="--from FILE, a checkpoint that lupctl model convert made of ImageNet weights",
-            )
-        case arch:
-            trunk = imagenet_trunk(arch, progress=not job.quiet and sys.stderr.isatty())
-    return load_trunk(network, trunk, origin="ImageNet weights")
+        case "r18" | "r50" | "r101" | "r152":
+            return load_trunk(network, imagenet_trunk(job.recipe.net.arch, progress=progress), origin=origin)
+        case "vit-t" | "vit-s" | "vit-b":  # others than the plain vit-b are refused before, see `check_imagenet`
+            found = network_plan(job.recipe, 1).trunk
+            assert isinstance(found, ViTPlan)
+            rows, columns = IMAGENET_GRID
+            found = found.model_copy(update={"rows": rows, "columns": columns})
+            trunk = fit_trunk(network, imagenet_vit(progress=progress), found, origin=origin)
+            return load_trunk(network, trunk, origin=origin)
+        case _:
+            assert_never(job.recipe.net.arch)
 
 
-def load_checkpoint(network: ReidNetwork | MgnNetwork, start: Path) -> str:
-    """Load all usable tensors of a checkpoint into a network; returns a description of them for the log.
-
-    Raises:
-        FormatError: the checkpoint does not fit.
-    """
-    checkpoint = read_checkpoint(start)
-    head = checkpoint.header.network.head
-    if isinstance(network, MgnNetwork) and isinstance(head, MgnHead):
-        count = load_but_classifiers(network, checkpoint, MGN_CLASSIFIERS)
-        return f"{count} tensors from {start}, heads included; new classifiers"
-    if isinstance(network, ReidNetwork) and isinstance(head, NeckHead):
-        count = load_but_classifiers(network, checkpoint, CLASSIFIERS)
-        return f"{count} tensors from {start}, neck included; new classifier"
-    trunk = {
-        key.removeprefix("backbone."): value for key, value in checkpoint.tensors.items() if key.startswith("backbone.")
-    }
-    count = load_trunk(network, trunk, origin=str(start))
-    return f"{count} trunk tensors from {start}; {len(checkpoint.tensors) - count} of its head not used, new head"
-
-
-def load_but_classifiers(
-    network: ReidNetwork | MgnNetwork, checkpoint: Checkpoint, classifiers: tuple[str, ...]
-) -> int:
-    """Load everything from the checkpoint of a network like this one, except the classifiers for its own persons.
+def draw_depth(network: Classifying, recipe: FinetuneRecipe, keys: Tensor, *, step: int) -> None:
+    """Sets what a step draws its stochastic depth from; without any, nothing.
 
     Args:
-        network: modified.
-        checkpoint: of a network with the same head.
-        classifiers: key prefixes of its classifiers.
-
-    Returns:
-        number of loaded tensors.
-
-    Raises:
-        FormatError: another tensor is missing, unexpected or of another shape.
+        network: changed.
+        recipe: its rate and seed.
+        keys: (B) of the images' draws.
+        step: counted from 0.
     """
-    kept = {key: value for key, value in checkpoint.tensors.items() if not key.startswith(classifiers)}
-    return load_strictly(network, kept, origin=str(checkpoint.path), may_lack=classifiers)
+    if recipe.vit is not None and recipe.vit.drop_path:
+        set_drop_keys(network, drop_keys(keys, seed=recipe.seed, step=step))
 
 
-def load_trunk(network: ReidNetwork | MgnNetwork, trunk: Mapping[str, Tensor], *, origin: str) -> int:
-    """Load a trunk's tensors, by torchvision's keys, into a network; in an mgn, into all branches.
-
-    Returns:
-        number of tensors in the trunk.
-
-    Raises:
-        FormatError: one is missing, unexpected or of another shape.
-    """
-    if isinstance(network, MgnNetwork):
-        load_strictly(network, spread_trunk(trunk), origin=origin, may_lack=NEW_PARTS)
-    else:
-        load_strictly(network.backbone, trunk, origin=origin)
-    return len(trunk)
-
-
-def evaluate_network(
-    network: ReidNetwork | MgnNetwork,
-    recipe: FinetuneRecipe,
-    pack: Pack,
-    *,
-    device: torch.device,
-    kind: torch.dtype,
-    workers: int,
-) -> dict[str, float]:
+def evaluate_network(network: Classifying, recipe: FinetuneRecipe, pack: Pack, setup: Setup) -> dict[str, float]:
     """mAP, official mAP, mINP and rank-1 of a network on the pack's queries; modules in training mode stay in it."""
-    encoder = Encoder(network, build_view_plan(recipe.pixels.model_dump()), device, kind)
+    view = build_view_plan(recipe.pixels.model_dump())
+    encoder = Encoder(network, view, setup.device, setup.precision, setup.table)
+    workers = setup.workers
     scores = score_pack(encoder, pack, workers=workers, same_camera=scored_same_camera(recipe, pack)).scores
     return {"map": scores.map, "map_official": scores.map_official, "minp": scores.minp, "rank1": scores.cmc[1]}
 
@@ -152,21 +122,23 @@ def gather_scores(packs: Sequence[Pack], scores: Mapping[str, Mapping[str, float
 
 def finish_run(
     job: FinetuneJob,
-    network: ReidNetwork | MgnNetwork,
+    network: Classifying,
     packs: Sequence[Pack],
-    persons: Sequence[Person],
+    train: LabelledRows,
     results: dict[str, Any],
 ) -> None:
     """Write the checkpoint and mark the run as finished."""
-    folder, data = RunFolder(job.run), job.recipe.data
+    folder, data, persons = RunFolder(job.run), job.recipe.data, train.persons
+    cameras = pick_cameras(job.recipe, train)
     parents = input_fingerprints(job)
     header = CheckpointHeader(
         stage="finetune",
         command=job.command,
-        recipe=job.recipe.model_dump(mode="json"),
-        network=network_plan(job.recipe, len(persons)),
+        recipe=recipe_tables(job.recipe),
+        network=network_plan(job.recipe, len(persons), cameras),
         preprocessing=describe_pixels(job.recipe.pixels),
         classes=tuple(persons),
+        cameras=cameras,
         parents=parents,
         data=tuple(pack_reference(pack) for pack in packs),
     )

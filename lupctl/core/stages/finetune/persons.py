@@ -6,7 +6,7 @@ from fractions import Fraction
 from itertools import accumulate
 from pathlib import Path
 from shlex import quote
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,10 +19,11 @@ from lupctl.core.recipes.finetune_sections import SUBSET_KINDS
 from lupctl.core.recipes.models import FinetuneRecipe
 from lupctl.core.stages.finetune.subsets import draw_subset, read_split
 from lupctl.core.system.examples import count_images_of
-from lupctl.core.training.loading.labels import Labels, label_persons, number_apart
+from lupctl.core.training.loading.labels import label_persons, number_known
 
-# A person: the number if there is one pack, dataset and number if there are several.
+# A person or a camera: the number if there is one pack, dataset and number if there are several.
 Person = int | str
+Camera = int | str
 
 
 @dataclass(frozen=True)
@@ -32,14 +33,16 @@ class LabelledRows:
     Args:
         rows: (N) rows of the concatenated packs.
         label: (N) classes 0 to C - 1; packs have no persons in common.
-        camera: (N) cameras, renumbered so that those of different packs differ.
+        camera: (N) numbers of cameras, those of different packs are different ones; -1 for no camera.
         persons: the person of each of the C classes.
+        cameras: the camera of each number.
     """
 
     rows: NDArray[np.int64]
     label: NDArray[np.int64]
     camera: NDArray[np.int16]
     persons: tuple[Person, ...]
+    cameras: tuple[Camera, ...]
 
     @property
     def num_images(self) -> int:
@@ -67,13 +70,14 @@ def pick_rows(recipe: FinetuneRecipe, packs: Sequence[Pack]) -> LabelledRows:
         chosen.append(repeat_rows(pick_subset(recipe, pack, every), recipe.data.repeat, whole=len(every)))
     mine = [(pack.samples, rows) for pack, rows in zip(packs, chosen, strict=True)]
     labels = label_persons([samples.person[rows] for samples, rows in mine])
-    camera, _ = number_apart([samples.camera[rows] for samples, rows in mine])
+    camera, cameras = number_known([samples.camera[rows] for samples, rows in mine])
     begins = accumulate((len(pack) for pack in packs[:-1]), initial=0)
     found = LabelledRows(
         rows=np.concatenate([rows + begin for rows, begin in zip(chosen, begins, strict=True)]),
         label=labels.label,
         camera=camera.astype(np.int16),
-        persons=name_persons(packs, labels),
+        persons=name_apart(packs, labels.persons),
+        cameras=name_apart(packs, cameras),
     )
     if labels.num_classes < 2:
         more = f"add images of other persons, then: lupctl data pack {quote(packs[0].dataset)} --force"
@@ -86,12 +90,12 @@ def pick_rows(recipe: FinetuneRecipe, packs: Sequence[Pack]) -> LabelledRows:
     return found
 
 
-def name_persons(packs: Sequence[Pack], labels: Labels) -> tuple[Person, ...]:
-    """The person of each class: a number if there is one pack, dataset and number if there are several."""
+def name_apart(packs: Sequence[Pack], numbers: Sequence[NDArray[Any]]) -> tuple[int | str, ...]:
+    """Persons or cameras of all packs: numbers if there is one pack, dataset and number if there are several."""
     if len(packs) == 1:
-        return tuple(labels.persons[0].tolist())
+        return tuple(numbers[0].tolist())
     return tuple(
-        f"{pack.dataset}/{person}" for pack, persons in zip(packs, labels.persons, strict=True) for person in persons
+        f"{pack.dataset}/{number}" for pack, own in zip(packs, numbers, strict=True) for number in own.tolist()
     )
 
 

@@ -1,11 +1,14 @@
 """Fine-tuning: from a labelled pack and a start to a re-id network."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from lupctl.core.recipes.text import dump_recipe
 from lupctl.core.stages.finetune.job import FinetuneJob, describe_setup, network_plan, plan_finetuning
 from lupctl.core.stages.finetune.loop import train_job
-from lupctl.core.stages.finetune.network import load_checkpoint, load_imagenet
+from lupctl.core.stages.finetune.network import load_imagenet
+from lupctl.core.stages.finetune.persons import Camera
+from lupctl.core.stages.finetune.starts import load_checkpoint
 from lupctl.core.system.command_line import comment_command
 from lupctl.core.system.examples import count_images_of, count_things
 from lupctl.core.system.jobs.device import computing_threads, pick_threads
@@ -14,9 +17,8 @@ from lupctl.core.system.jobs.messages import rank
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.training.engine.runs import RunFolder
 from lupctl.core.training.engine.state import claimed_run
+from lupctl.core.training.nets.build import Classifying
 from lupctl.core.training.nets.meta import build_empty
-from lupctl.core.training.nets.mgn import MgnNetwork
-from lupctl.core.training.nets.networks import ReidNetwork
 
 
 def finetune(job: FinetuneJob, progress: Progress) -> dict[str, Any]:
@@ -45,7 +47,7 @@ def finetune(job: FinetuneJob, progress: Progress) -> dict[str, Any]:
     if len(job.packs) > 1:
         names = " and ".join(map(str, job.packs))
         progress.say(f"{names}: {count_images_of(plan.images, plan.persons)}, each pack's its own classes")
-    check_fit(job, plan.persons)
+    check_fit(job, plan.persons, plan.cameras)
     leads = launch(
         _train, (job, progress), processes=job.local_processes, kind=job.placement.kind, rendezvous=job.rendezvous
     )
@@ -63,7 +65,7 @@ def _train(given: tuple[FinetuneJob, Progress]) -> bool:
     return rank() == 0
 
 
-def check_fit(job: FinetuneJob, num_classes: int) -> None:
+def check_fit(job: FinetuneJob, num_classes: int, cameras: Sequence[Camera]) -> None:
     """Refuses a start that is not here, lacks a tensor, or has one too many, before anything is written.
 
     Raises:
@@ -72,8 +74,8 @@ def check_fit(job: FinetuneJob, num_classes: int) -> None:
     """
     if job.start is None and job.recipe.start != "imagenet":
         return
-    network = build_empty(network_plan(job.recipe, num_classes))
-    assert isinstance(network, ReidNetwork | MgnNetwork)
+    network = build_empty(network_plan(job.recipe, num_classes, cameras))
+    assert isinstance(network, Classifying)
     if job.start is None:
         load_imagenet(network, job)
     else:

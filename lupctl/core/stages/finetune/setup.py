@@ -6,12 +6,15 @@ from dataclasses import dataclass
 import torch
 
 from lupctl.core.formats.pack.read import Pack, open_pack
+from lupctl.core.ranking.retrieval.cameras import CameraTable
 from lupctl.core.recipes.models import FinetuneRecipe
+from lupctl.core.stages.finetune.cameras import build_table, image_cameras
 from lupctl.core.stages.finetune.job import FinetuneJob, build_order, has_queries
 from lupctl.core.stages.finetune.persons import LabelledRows, pick_rows
 from lupctl.core.system.jobs.device import pick_precision
 from lupctl.core.system.jobs.messages import own_device, rank, world_size
 from lupctl.core.training.engine.curves import Epochs
+from lupctl.core.training.loading.cameras import ImageCameras
 from lupctl.core.training.loading.images import PackImages
 from lupctl.core.training.loading.loaders import Batch, StepDataset, default_workers
 from lupctl.core.training.loading.prefetch import load_on_device
@@ -30,6 +33,8 @@ class Setup:
         train: what is trained on.
         order: of its images.
         view: how they are made.
+        cameras: of the training images, for a network that takes them.
+        table: of the cameras, for the network and its evaluations.
         precision: type of the forward pass.
         workers: decoding processes.
         epochs: of the run.
@@ -41,6 +46,8 @@ class Setup:
     train: LabelledRows
     order: StepOrder
     view: ViewPlan
+    cameras: ImageCameras | None
+    table: CameraTable | None
     precision: torch.dtype
     workers: int
     epochs: Epochs
@@ -63,6 +70,8 @@ def set_up(job: FinetuneJob) -> Setup:
         train=train,
         order=order,
         view=build_view_plan(recipe.pixels.model_dump(), recipe.augment.model_dump()),
+        cameras=image_cameras(recipe, train),
+        table=build_table(recipe, train, packs),
         precision=pick_precision(recipe.precision, device),
         workers=default_workers(device) if job.workers is None else job.workers,
         epochs=order.epochs(recipe.schedule.epochs),
@@ -79,5 +88,6 @@ def open_batches(setup: Setup, recipe: FinetuneRecipe, steps: range) -> Generato
         rank=rank(),
         processes=world_size(),
         policy_steps=setup.epochs.step_at(recipe.auto_augment_epochs),
+        cameras=setup.cameras,
     )
     return load_on_device(dataset, steps, workers=setup.workers, device=setup.device)

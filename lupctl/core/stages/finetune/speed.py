@@ -6,10 +6,10 @@ import torch
 from lupctl.core.recipes.models import FinetuneRecipe
 from lupctl.core.stages.finetune.criterion import measure
 from lupctl.core.stages.finetune.job import network_plan
+from lupctl.core.stages.finetune.network import build_classifying, draw_depth
 from lupctl.core.system.jobs.device import pick_precision
 from lupctl.core.training.engine.optim import build_optimizer
 from lupctl.core.training.engine.stopwatch import time_calls
-from lupctl.core.training.nets.build import build_mgn, build_reid
 from lupctl.core.training.nets.resnet.norms import share_norm_groups
 from lupctl.core.training.views.draws import SampleDraws
 from lupctl.core.training.views.pixels import make_view
@@ -26,8 +26,9 @@ def time_step(recipe: FinetuneRecipe, device: torch.device, *, devices: int = 1,
         budget_s: measures until so much time has passed, at least one step after the first.
     """
     local = recipe.data.persons * recipe.data.images // devices
-    plan = network_plan(recipe, max(recipe.data.persons, 2))
-    network = (build_mgn(plan) if recipe.net.head == "mgn" else build_reid(plan)).to(device).train()
+    plan = network_plan(recipe, max(recipe.data.persons, 2), cameras=range(2))
+    drop_path = 0.0 if recipe.vit is None else recipe.vit.drop_path
+    network = build_classifying(plan, drop_path=drop_path).to(device).train()
     share_norm_groups(network, max(1, recipe.bn_groups // devices))
     optimizer = build_optimizer([network], **recipe.optim.model_dump(exclude={"clip", "clip_scope"}))
     view = build_view_plan(recipe.pixels.model_dump(), recipe.augment.model_dump())
@@ -36,11 +37,14 @@ def time_step(recipe: FinetuneRecipe, device: torch.device, *, devices: int = 1,
     target = torch.arange(local, device=device) % max(recipe.data.persons, 2)
     draws = SampleDraws(np.arange(local), seed=recipe.seed, epoch=0, view=0)
     drawn = draw_view(view, np.tile([height, width], (local, 1)), draws).tensors().to(device)
+    cameras = target % 2 if network.needs_cameras else None
     precision = pick_precision(recipe.precision, device)
 
     def step() -> None:
         optimizer.zero_grad(set_to_none=True)
-        loss = measure(recipe, network, make_view(view, pixels, drawn), target, precision)["loss"]
+        draw_depth(network, recipe, target, step=0)
+        made = make_view(view, pixels, drawn)
+        loss = measure(recipe, network, made, target, precision, cameras=cameras)["loss"]
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
 

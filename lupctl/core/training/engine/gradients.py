@@ -61,9 +61,9 @@ class SharedGradients:
             # The hook does not refer to this object: a cycle through C++ would never be collected.
             self._parallel.register_comm_hook(self._sums, _send)
 
-    def __call__(self, images: Tensor) -> Any:
+    def __call__(self, *inputs: Tensor) -> Any:
         """The network's output, inside `part`; the backward pass may start from any function of it."""
-        return (self._parallel or self._network)(images)
+        return (self._parallel or self._network)(*inputs)
 
     @contextmanager
     def part(self, number: int) -> Iterator[None]:

@@ -1,0 +1,160 @@
+"""Starts of fine-tuning that do not fit, refused before anything is written."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from lupctl.core.errors import UsageError
+from lupctl.core.formats.weights.header import CheckpointHeader, read_header
+from lupctl.core.formats.weights.plan import JpmHead, MgnHead, ResNetPlan, TrunkPlan, describe_trunk
+from lupctl.core.formats.weights.trunk_plan import plan_trunk
+from lupctl.core.formats.weights.vit_plan import ViTPlan
+from lupctl.core.recipes.models import FinetuneRecipe
+
+
+def check_start(start: Path | None, recipe: FinetuneRecipe, cameras: Sequence[int | str] = ()) -> None:
+    """Refuses a start whose network does not fit the recipe's, before anything is written.
+
+    Args:
+        start: the checkpoint; None with imagenet and scratch.
+        recipe: resolved.
+        cameras: of the network's table, if it has one.
+
+    Raises:
+        UsageError: family, size, heads or cameras differ.
+        FormatError: the start is no checkpoint.
+    """
+    if start is None:
+        check_imagenet(recipe)
+        return
+    header = read_header(start)
+    net = recipe.net
+    check_heads(start, header, recipe)
+    wanted = plan_trunk(net, recipe.pixels, vit=recipe.vit, sie=recipe.sie, cameras=len(cameras), ibn=net.ibn)
+    trunk = header.network.trunk
+    if isinstance(trunk, ResNetPlan) and isinstance(wanted, ResNetPlan):
+        if (trunk.arch, trunk.width) != (wanted.arch, wanted.width):
+            raise UsageError(
+                f"{start}: a trunk {trunk.arch} of width {trunk.width}; "
+                f"the recipe says {net.arch} of width {net.width}",
+                hint=f"--arch {trunk.arch} --set net.width={trunk.width}",
+            )
+    elif isinstance(trunk, ViTPlan) and isinstance(wanted, ViTPlan):
+        check_transformers(start, trunk, wanted)
+        check_table(start, header, wanted, cameras)
+    else:
+        raise other_family(str(start), trunk, net.arch)
+
+
+def other_family(start: str, trunk: TrunkPlan, arch: str) -> UsageError:
+    """The error for a residual start and the recipe of a vision transformer, and for the reverse."""
+    kinds = {"resnet": "a residual network", "vit": "a vision transformer"}
+    mine = kinds["vit" if trunk.kind == "resnet" else "resnet"]
+    return UsageError(
+        f"{start}: {kinds[trunk.kind]} ({describe_trunk(trunk)}); the recipe trains {mine} ({arch})",
+        hint="without --recipe, the one for this start is taken" if trunk.kind == "resnet" else "lupctl recipe list",
+    )
+
+
+def check_imagenet(recipe: FinetuneRecipe) -> None:
+    """Refuses networks for which torchvision has no ImageNet weights; a start from scratch is another matter.
+
+    Raises:
+        UsageError: names the key.
+    """
+    if recipe.start != "imagenet":
+        return
+    net, vit = recipe.net, recipe.vit
+    if net.ibn:
+        raise UsageError(
+            "net.ibn = true: torchvision has ImageNet weights for plain trunks only",
+            hint="--from scratch, or --set net.ibn=false",
+        )
+    if vit is None:
+        return
+    own = {"net.arch": net.arch, "vit.stem": vit.stem, "vit.patch": vit.patch, "vit.parts": vit.parts}
+    theirs = {"net.arch": "vit-b", "vit.stem": "patch", "vit.patch": 16, "vit.parts": 0}
+    other = next((key for key in own if own[key] != theirs[key]), "vit.depth" if vit.depth not in (0, 12) else None)
+    if other is not None:
+        found = own.get(other, vit.depth)
+        raise UsageError(
+            f"{other} = {found}: torchvision has ImageNet weights of the plain ViT-B/16 alone",
+            hint="lupctl model convert FILE makes a start of a file of timm, DeiT or DINO; or --from scratch",
+        )
+
+
+def check_heads(start: Path, header: CheckpointHeader, recipe: FinetuneRecipe) -> None:
+    """Refuses a start that is taken apart for its heads, where the recipe has others.
+
+    Raises:
+        UsageError: names both.
+    """
+    head, net = header.network.head, recipe.net
+    if isinstance(head, MgnHead):
+        if net.head != "mgn":
+            raise UsageError(
+                f"{start}: an mgn of three branches; the recipe's net.head is {net.head}, which has one",
+                hint="--recipe mgn-luperson, or another one whose net.head is mgn",
+            )
+        if (head.embedding, head.extra_bn) != (net.embedding, net.extra_bn):
+            raise UsageError(
+                f"{start}: an mgn with embedding {head.embedding} and extra_bn {head.extra_bn}; "
+                f"the recipe says {net.embedding} and {net.extra_bn}",
+                hint=f"--set net.embedding={head.embedding} --set net.extra_bn={str(head.extra_bn).lower()}",
+            )
+    if isinstance(head, JpmHead):
+        if net.head != "jpm":
+            raise UsageError(
+                f"{start}: a fine-tuned network whose last block is in two copies (jpm); the recipe's net.head is "
+                f"{net.head}",
+                hint="--recipe transreid-vit-b-s12-sie-jpm, or another one whose net.head is jpm",
+            )
+        if recipe.jpm is not None and head.parts != recipe.jpm.parts:
+            raise UsageError(
+                f"{start}: a jpm with {head.parts} parts; the recipe says {recipe.jpm.parts}",
+                hint=f"--set jpm.parts={head.parts}",
+            )
+
+
+def check_transformers(start: Path, found: ViTPlan, wanted: ViTPlan) -> None:
+    """Refuses a vision transformer of another size or kind; its grid of positions may differ and is resized.
+
+    Raises:
+        UsageError: names both, and the keys to set.
+    """
+    if found.arch is None or found.qk_scale is not None:
+        raise UsageError(
+            f"{start}: a vision transformer with {found.dim} features, {found.heads} heads and an MLP of "
+            f"{found.hidden}{'' if found.qkv_bias else ', without bias in qkv'}, which is none of vit-t, vit-s, vit-b",
+            hint=f"lupctl dump {start} evaluates it; fine-tuning starts from another file",
+        )
+    theirs, mine = vit_keys(found), vit_keys(wanted)
+    if found.arch != wanted.arch or theirs != mine:
+        sets = " ".join(f"--set {key}={value}" for key, value in theirs.items() if mine[key] != value)
+        raise UsageError(
+            f"{start}: {describe_trunk(found)} with patches of {found.patch} pixels; "
+            f"the recipe says {describe_trunk(wanted)} with patches of {wanted.patch}",
+            hint=f"--arch {found.arch} {sets}".strip(),
+        )
+
+
+def vit_keys(plan: ViTPlan) -> dict[str, str | int]:
+    """What must be the same in a start and in the network that takes its weights, by recipe key."""
+    return {"vit.stem": plan.stem, "vit.patch": plan.patch, "vit.parts": plan.parts, "vit.depth": plan.depth}
+
+
+def check_table(start: Path, header: CheckpointHeader, wanted: ViTPlan, cameras: Sequence[int | str]) -> None:
+    """Refuses a start whose table of cameras is of other cameras; one without a table gets a new one.
+
+    Raises:
+        UsageError: names both counts.
+    """
+    found = header.network.trunk
+    if not isinstance(found, ViTPlan) or not found.side_rows or not wanted.side_rows:
+        return
+    if found.side_rows != wanted.side_rows or (header.cameras and tuple(header.cameras) != tuple(cameras)):
+        mine = f"{wanted.side_rows} ({', '.join(map(str, cameras))})"
+        theirs = f"{found.side_rows}" + (f" ({', '.join(map(str, header.cameras))})" if header.cameras else "")
+        raise UsageError(
+            f"{start}: its table is of other cameras: {theirs} there, {mine} in the training images",
+            hint="--set sie.cameras=false, or start from a network without a table of cameras",
+        )

@@ -12,6 +12,7 @@ from lupctl.core.resolve.data.packs import pick_pack
 from lupctl.core.resolve.training.batch import take_batch
 from lupctl.core.resolve.training.folders import choose_run
 from lupctl.core.resolve.training.schedule import say_lengths
+from lupctl.core.resolve.training.transformers import first_recipe, is_transformer, transformer_recipe
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.workspace import Workspace
 
@@ -40,6 +41,7 @@ def resolve(
     """
     from lupctl.core.recipes.models import FinetuneRecipe
     from lupctl.core.recipes.shipped import resolve_recipe
+    from lupctl.core.recipes.vit_sections import is_vit
 
     for entry in overrides:
         key, _, value = entry.partition("=")
@@ -49,17 +51,19 @@ def resolve(
                 hint=f"--batch {value.strip() if value.strip().isdigit() else 64}",
             )
     # The recipe says which start is wanted, and the start then decides the rest of the recipe.
-    first = recipe or DEFAULT_RECIPE
+    first = recipe or first_recipe(space, flags, overrides) or DEFAULT_RECIPE
     asked = resolve_recipe(
         "finetune", first, overrides=overrides, flags=take_batch("finetune", first, overrides, flags)
     )
     assert isinstance(asked, FinetuneRecipe)
     named = asked.start or None
     origin = find_start(space, named, None if named else asked.net.arch, progress)
-    facts = network_facts(origin, asked.net.head)
+    # A start of another family decides nothing; the stage refuses it.
+    fits = origin.header is None or is_transformer(origin.header) == is_vit(asked.net.arch)
+    facts = network_facts(origin, asked.net.head) if fits else {}
     if recipe is None:
         recipe, constants = default_recipe(origin, asked.net.arch, progress)
-        facts |= constants
+        facts |= constants | (patch_facts(origin) if fits else {})
     final = resolve_recipe(
         "finetune",
         recipe,
@@ -84,17 +88,39 @@ def settle(job: "FinetuneJob", *, is_named: bool, progress: Progress) -> "Finetu
 
 def network_facts(origin: Start, head: ReidHead) -> dict[str, Any]:
     """The network settings that a start decides, by recipe key: its trunk, and its heads if `head` is of their kind."""
-    from lupctl.core.formats.weights.plan import MgnHead, ResNetPlan
+    from lupctl.core.formats.weights.plan import JpmHead, MgnHead, ResNetPlan
+    from lupctl.core.formats.weights.vit_plan import VIT_SIZES
 
     if origin.header is None:
         return {}
     trunk, own = origin.header.network.trunk, origin.header.network.head
-    facts: dict[str, Any] = {} if trunk.arch is None else {"net.arch": trunk.arch}
     if isinstance(trunk, ResNetPlan):
-        facts["net.width"] = trunk.width
+        facts: dict[str, Any] = {"net.arch": trunk.arch, "net.width": trunk.width}
+    elif trunk.arch is None:  # refused by the stage
+        return {}
+    else:
+        depth = 0 if trunk.depth == VIT_SIZES[trunk.arch][1] else trunk.depth
+        facts = {"net.arch": trunk.arch, "vit.depth": depth}
     if isinstance(own, MgnHead) and head == "mgn":
         facts |= {"net.embedding": own.embedding, "net.extra_bn": own.extra_bn}
+    if isinstance(own, JpmHead) and head == "jpm":
+        facts |= {"jpm.shift": own.shift, "jpm.groups": own.groups, "jpm.parts": own.parts}
     return facts
+
+
+def patch_facts(origin: Start) -> dict[str, Any]:
+    """How a vision transformer to start from cuts patches and which tokens it has, for a recipe that nobody named."""
+    from lupctl.core.formats.weights.vit_plan import ViTPlan
+
+    trunk = None if origin.header is None else origin.header.network.trunk
+    if not isinstance(trunk, ViTPlan):
+        return {}
+    return {
+        "vit.stem": trunk.stem,
+        "vit.patch": trunk.patch,
+        "vit.stride": trunk.stride,
+        "vit.parts": trunk.parts,
+    }
 
 
 def pixel_constants(origin: Start) -> dict[str, Any]:
@@ -109,10 +135,16 @@ def default_recipe(origin: Start, arch: Arch, progress: Progress) -> tuple[str, 
     """The recipe for a start when none is named, and the start's pixel constants where the recipe's are wrong.
 
     Constants of a start that are neither LUPerson's nor LUPerson-NL's are its own, and are kept. The published runs
-    from momentum contrast on ImageNet keep them too, and have the extra batch norm.
+    from momentum contrast on ImageNet keep them too, and have the extra batch norm. Recipes of vision transformers have
+    the same constants for every start, as published.
     """
     from lupctl.core.recipes.sections import LUPERSON_MEAN, LUPERSON_NL_MEAN
+    from lupctl.core.recipes.vit_sections import is_vit
 
+    if is_vit(arch):
+        recipe = transformer_recipe(arch, origin.header)
+        progress.say(f"recipe: {recipe} (the default for this start; --recipe small-vit is for a CPU)")
+        return recipe, {}
     recipe, constants, why = DEFAULT_RECIPE, dict[str, Any](), ""
     if origin.header is None:
         if origin.name == "imagenet":

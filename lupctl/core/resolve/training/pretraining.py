@@ -28,12 +28,17 @@ RECIPE_OF_METHOD: Final[Mapping[Method, str]] = {
     "supcon": "luperson-nl-supcon",
 }
 DEEP_ARCHS, DEEP_METHODS = ("r101", "r152"), ("moco", "pnl")
+# For the vision transformers of every size.
+MOCO_VIT: Final = "luperson-moco-vit"
 
 
 def default_recipe(arch: str | None, method: Method | None, progress: Progress) -> str:
     """The default recipe of a method and an architecture; reports which it is."""
     wanted = method or DEFAULT_METHOD
     recipe = RECIPE_OF_METHOD[wanted]
+    if wanted == "moco" and arch is not None and arch.startswith("vit-"):
+        progress.say(f"recipe: {MOCO_VIT} (the default for momentum contrast of vision transformers)")
+        return MOCO_VIT
     whose = "LUPerson's" if wanted == "moco" else "LUPerson-NL's"
     if arch in DEEP_ARCHS and wanted in DEEP_METHODS:
         recipe = f"{recipe}-{arch}"

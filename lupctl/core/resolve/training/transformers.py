@@ -1,0 +1,88 @@
+"""The recipes that vision transformers are trained by where none is named."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+from lupctl.core.resolve.checkpoints import WEIGHTLESS, find_checkpoint
+from lupctl.core.workspace import Workspace
+
+if TYPE_CHECKING:
+    from lupctl.core.formats.weights.header import CheckpointHeader
+
+# From ImageNet or scratch, by architecture; the smallest has no published recipe of its own.
+BY_ARCH: Final[Mapping[str, str]] = {
+    "vit-t": "transreid-ssl-vit-s",
+    "vit-s": "transreid-ssl-vit-s",
+    "vit-b": "transreid-vit-b",
+}
+WITH_ICS: Final[Mapping[str, str]] = {
+    "vit-t": "cion-vit-t",
+    "vit-s": "transreid-ssl-vit-s-ics",
+    "vit-b": "transreid-ssl-vit-b-ics",
+}
+WITH_PARTS: Final[Mapping[str, str]] = {"vit-t": "pass-vit-s", "vit-s": "pass-vit-s", "vit-b": "pass-vit-b"}
+# A plain vit-b that was pre-trained on persons, with a rate for that.
+PRETRAINED: Final[Mapping[str, str]] = {**BY_ARCH, "vit-b": "personvit-b"}
+WITH_JPM: Final = "transreid-vit-b-s12-sie-jpm"
+
+
+def is_transformer(header: "CheckpointHeader") -> bool:
+    """Whether a checkpoint's trunk is a vision transformer."""
+    return header.network.trunk.kind == "vit"
+
+
+def transformer_recipe(arch: str, header: "CheckpointHeader | None") -> str:
+    """The recipe of fine-tuning for a vision transformer.
+
+    Args:
+        arch: of the network to train.
+        header: of what it starts from; None from ImageNet or scratch.
+    """
+    from lupctl.core.formats.weights.vit_plan import ViTPlan
+
+    trunk = None if header is None else header.network.trunk
+    if header is None or not isinstance(trunk, ViTPlan):
+        return BY_ARCH[arch]
+    if header.network.head.kind == "jpm":
+        return WITH_JPM
+    if trunk.parts:
+        return WITH_PARTS[arch]
+    if trunk.stem == "ics":
+        return WITH_ICS[arch]
+    return (PRETRAINED if header.stage == "pretrain" else BY_ARCH)[arch]
+
+
+def first_recipe(space: Workspace, flags: Mapping[str, Any], overrides: Sequence[str]) -> str | None:
+    """The recipe that a command without one means as far as it names an architecture, or else a start; else None.
+
+    Args:
+        space: the workspace.
+        flags: of named options.
+        overrides: `--set` entries.
+
+    Raises:
+        DataError: it names a start that is not here.
+        FormatError: it names one that is no checkpoint.
+    """
+    from lupctl.core.formats.weights.header import read_header
+    from lupctl.core.recipes.vit_sections import is_vit
+
+    arch = _asked("net.arch", flags, overrides)
+    if arch is not None:
+        return BY_ARCH[arch] if is_vit(arch) else None
+    start = _asked("start", flags, overrides)
+    if not start or start in WEIGHTLESS:
+        return None
+    header = read_header(find_checkpoint(space, start, others=WEIGHTLESS))
+    trunk = header.network.trunk
+    return transformer_recipe(trunk.arch, header) if is_transformer(header) and trunk.arch is not None else None
+
+
+def _asked(key: str, flags: Mapping[str, Any], overrides: Sequence[str]) -> str | None:
+    """A key's value on a command line; named options come before `--set`, of which the last counts."""
+    if flags.get(key) is not None:
+        return str(flags[key])
+    values = [
+        entry.partition("=")[2].strip().strip("\"'") for entry in overrides if entry.partition("=")[0].strip() == key
+    ]
+    return values[-1] if values else None

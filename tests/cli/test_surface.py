@@ -350,7 +350,7 @@ def test_the_shell_completes(lupctl: Shell, tmp_path: Path) -> None:
     assert complete(lupctl, "pretrain --arch r1", home) == ["r101", "r152", "r18"]
     assert complete(lupctl, "finetune x --arch r5", home) == ["r50"]
     assert complete(lupctl, "pretrain --recipe luperson-m", home) == [
-        f"luperson-moco{end}" for end in ("", "-r101", "-r152")
+        f"luperson-moco{end}" for end in ("", "-r101", "-r152", "-vit")
     ]
     assert complete(lupctl, "recipe show b", home) == ["beta", "bot"]
     assert complete(lupctl, "finetune cr", home) == ["crops"]

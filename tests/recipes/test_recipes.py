@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from lupctl.cli.app import app
 from lupctl.core.choices import Arch, Method
 from lupctl.core.errors import DataError, UsageError
+from lupctl.core.formats.weights.vit_plan import VIT_SIZES
 from lupctl.core.recipes.finetune_sections import FinetuneData
 from lupctl.core.recipes.models import FinetuneRecipe, PretrainRecipe
 from lupctl.core.recipes.pretrain_sections import (
@@ -65,15 +66,26 @@ def test_a_shipped_recipe_builds_its_network(recipe: Shipped) -> None:
             outputs = network.state_dict()["head.out.weight"].shape[0]
             assert outputs == resolved.settings.dim
         else:
-            network = build_network(finetune_network(resolved, 751))
-            classifiers = [value for key, value in network.state_dict().items() if key.endswith("classifier.weight")]
+            network = build_network(finetune_network(resolved, 751, range(1, 7)))
+            state = network.state_dict()
+            classifiers = [value for key, value in state.items() if re.search(r"classifiers?(\.\d)?\.weight$", key)]
             assert {value.shape[0] for value in classifiers} == {751}
-        feature = network.eval().embed(torch.empty(2, 3, resolved.pixels.height, resolved.pixels.width))
-    expansion = 1 if resolved.net.arch == "r18" else 4
-    dim = 8 * resolved.net.width * expansion
-    if isinstance(resolved, FinetuneRecipe) and resolved.net.head == "mgn":
-        dim = 8 * resolved.net.embedding
-    assert feature.shape == (2, dim)
+        cameras = torch.zeros(2, dtype=torch.int64) if network.needs_cameras else None
+        feature = network.eval().embed(torch.empty(2, 3, resolved.pixels.height, resolved.pixels.width), cameras)
+    assert feature.shape == (2, count_features(resolved))
+
+
+def count_features(recipe: PretrainRecipe | FinetuneRecipe) -> int:
+    """Length of the retrieval feature, as the papers state it."""
+    net = recipe.net
+    if net.arch in VIT_SIZES:
+        dim = VIT_SIZES[net.arch][0]
+        if isinstance(recipe, FinetuneRecipe) and recipe.jpm is not None:
+            return dim * (1 + recipe.jpm.parts)
+        return dim * (2 if net.pooling == "parts" else 1)
+    if isinstance(recipe, FinetuneRecipe) and recipe.net.head == "mgn":
+        return 8 * recipe.net.embedding
+    return 8 * net.width * (1 if net.arch == "r18" else 4)
 
 
 @shipped
@@ -115,6 +127,9 @@ def test_a_resolved_recipe_can_be_given_back(recipe: Shipped, tmp_path: Path) ->
     keys = {key for key in recipe_keys(type(resolved)) if _look_up(tables, key)}
     own = METHOD_SECTIONS[tables["method"]] if "method" in tables else ()
     others = {name for names in METHOD_SECTIONS.values() for name in names if name not in own}
+    is_vit = resolved.net.arch in VIT_SIZES
+    others |= set() if is_vit else {"vit", "sie"}
+    others |= set() if isinstance(resolved, FinetuneRecipe) and resolved.net.head == "jpm" else {"jpm"}
     wanted = {key for key in recipe_keys(type(resolved)) if key.partition(".")[0] not in others}
     assert keys == wanted, "every key of the method is written"
 

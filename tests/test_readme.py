@@ -32,6 +32,8 @@ SMALLER = {
     "finetune": f"{TINY} --set pixels.height=96 --set data.persons=4 --set data.images=2",
     "demo": "--dry-run",
 }
+# Width is of residual networks; of a vision transformer it is blocks that make it small.
+SHALLOW = {"--set net.width=4": "--set vit.depth=2"}
 # What needs a network, or the weights of a detector; what is planned without them is checked.
 PLANNED = (
     "lupctl data download",
@@ -160,6 +162,14 @@ def write_videos(root: Path) -> None:
     (root / "vnames.txt").write_text("us+boston+aaaaaaaaaaa\n")
 
 
+def smaller(line: str) -> str:
+    """A command with options that make its network and its training as small as they come."""
+    options = SMALLER.get(line.split()[1], "")
+    for old, new in SHALLOW.items() if "vit" in line else ():
+        options = options.replace(old, new)
+    return f"{line} {options}".strip()
+
+
 def run(line: str, monkeypatch: pytest.MonkeyPatch) -> int:
     monkeypatch.setattr("sys.argv", shlex.split(line))
     try:
@@ -179,7 +189,7 @@ def test_every_command_runs(
     for name in RAW.get(document, ("market1501", "luperson")):
         shutil.copytree(everything / "raw" / name, place / "lup" / "raw" / name)
     for line in BEFORE.get(document, ()):
-        command = f"{line} {SMALLER.get(line.split()[1], '')}"
+        command = smaller(line)
         assert run(command, monkeypatch) == 0, f"{command}: {capsys.readouterr().err}"
     capsys.readouterr()
     for line in commands_of(document):
@@ -191,7 +201,7 @@ def test_every_command_runs(
             if "--nodes" in command:
                 continue
             command = command.replace(" --gpus 8", "")
-        command = f"{command} {SMALLER.get(command.split()[1], '')}".strip()
+        command = smaller(command)
         if command.startswith(PLANNED):
             command += " --dry-run"
         code = run(command, monkeypatch)

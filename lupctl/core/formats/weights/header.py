@@ -174,7 +174,7 @@ def parse_header(path: Path, metadata: Mapping[str, str] | None, kind: Kind) -> 
     if text is None:
         raise FormatError(
             f"{path}: a safetensors file without lupctl's header, so its network is unknown",
-            hint="name a checkpoint that lupctl pretrain or lupctl finetune wrote",
+            hint=f"lupctl model convert {shlex.quote(str(path))} makes a checkpoint of a published network",
         )
     try:
         found = from_json(text, allow_inf_nan=False)

@@ -19,7 +19,7 @@ from torch import Tensor
 from lupctl.core.errors import FormatError
 from lupctl.core.formats.weights.foreign import read_foreign
 from lupctl.core.formats.weights.header import read_header
-from lupctl.core.training.nets.foreign import recognise
+from lupctl.core.training.nets.foreign.recognise import recognise
 from tests.references.mgn import published_layout, slow_feature
 from tests.tools.networks import mgn_heads
 from tests.tools.published import MEAN, STD, published

@@ -20,6 +20,7 @@ from lupctl.cli.options import (
     RecipeOption,
 )
 from lupctl.cli.output import print_json, print_path, print_plan, print_table
+from lupctl.core.choices import Encoder
 from lupctl.core.flows.published import fetch_published
 from lupctl.core.resolve.checkpoints import find_checkpoint, published_path
 from lupctl.core.system.command_line import recorded_command
@@ -35,7 +36,7 @@ ToOption = Annotated[
 BgrOption = Annotated[bool, typer.Option("--bgr", help="The network was trained on BGR; swap its input channels.")]
 
 EncoderOption = Annotated[
-    Literal["q", "k"],
+    Encoder,
     typer.Option("--encoder", help="For a training checkpoint with two: q, the trained one, or k, its average."),
 ]
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lupctl.core.choices import Encoder
 from lupctl.core.errors import FormatError, UsageError
 from lupctl.core.formats.weights.file import write_checkpoint
 from lupctl.core.formats.weights.foreign import read_foreign
@@ -16,7 +17,8 @@ from lupctl.core.recipes.text import parse_recipe
 from lupctl.core.system.disk.atomic import check_absent, file_fingerprint
 from lupctl.core.system.examples import name_some
 from lupctl.core.system.progress.lines import Progress
-from lupctl.core.training.nets.foreign import Encoder, Recognised, recognise, turn_to_rgb
+from lupctl.core.training.nets.foreign.fitting import Recognised
+from lupctl.core.training.nets.foreign.recognise import recognise, turn_to_rgb
 
 TABLE_ROWS = 10
 NL_NAME = "lupws"

@@ -17,7 +17,7 @@ from lupctl.core.formats.weights.foreign import read_foreign
 from lupctl.core.formats.weights.header import HEADER_KEY, format_header, has_header
 from lupctl.core.formats.weights.onnx import ONNX_SUFFIX, read_record
 from lupctl.core.system.disk.atomic import atomic_path, check_absent, file_fingerprint, write_text
-from lupctl.core.training.nets.foreign import recognise
+from lupctl.core.training.nets.foreign.recognise import recognise
 
 SAFETENSORS = ".safetensors"
 

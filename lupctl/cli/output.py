@@ -9,6 +9,8 @@ from lupctl.core.errors import LupError
 
 # What a person calls the scores that a run or a report keeps.
 SCORE_NAMES = {"map": "mAP", "map_official": "mAP official", "minp": "mINP", "rank1": "rank-1"}
+# And the shares that a run with noisy labels keeps.
+LABEL_NAMES = {"corrected": "corrected", "agreement": "agreement", "purity_given": "purity given", "purity": "purity"}
 
 _debug = False
 

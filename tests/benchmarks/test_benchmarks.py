@@ -24,6 +24,7 @@ SMALLEST = (
     "mgn_speed.py dump --rounds 1 --chunk 1 --height 96",
     "mgn_speed.py step --rounds 1 --images 2 --height 96",
     "mgn_speed.py start --rounds 1",
+    "noise_study.py run drawn --home FOLDER --noise 0.4 --seeds 1 --epochs 1 --methods SupCon",
     "pack_speed.py --images 200 --height 32 --width 16 --rounds 1",
     "pnl_speed.py --classes 500 --images 4 --rounds 1",
     "read_speed.py --images 300 600 --rounds 1",

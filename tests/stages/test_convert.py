@@ -16,9 +16,11 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from lupctl.core.choices import Encoder
 from lupctl.core.errors import FormatError
 from lupctl.core.formats.weights.foreign import read_foreign
 from lupctl.core.formats.weights.header import read_header
+from lupctl.core.formats.weights.plan import ResNetPlan
 from lupctl.core.training.nets.foreign.recognise import recognise
 from tests.references.mgn import published_layout, slow_feature
 from tests.tools.networks import mgn_heads
@@ -332,6 +334,33 @@ def test_a_training_checkpoint_gives_its_query_encoder(
     assert {"module.queue", "module.encoder_k.conv1.weight"} <= set(ran.json["ignored"])
     assert torch.equal(load_file("a.safetensors")["backbone.conv1.weight"], state["module.encoder_q.conv1.weight"])
     assert "module.encoder_q.fc.0.bias" in ran.json["ignored"] or "module.encoder_q.fc1.weight" in ran.json["ignored"]
+
+
+@pytest.mark.parametrize("encoder", ["q", "k"])
+@pytest.mark.parametrize(("arch", "trunks"), [("r50", 318), ("r101", 624), ("r152", 930)])
+def test_pnl_training_checkpoints_of_every_depth(arch: str, trunks: int, encoder: Encoder) -> None:
+    with torch.device("meta"):
+        layers = {key for key in trunk_shapes(arch) if not key.startswith("fc.")}
+        heads = {"embed_fc.weight": (256, 2048), "embed_fc.bias": (256,), "classifier.weight": (7, 256)}
+        heads |= {"classifier.bias": (7,), "fc1.weight": (2048, 2048), "fc1.bias": (2048,)}
+        heads |= {"fc2.weight": (128, 2048), "fc2.bias": (128,)}
+        shapes = {key: trunk_shapes(arch)[key] for key in layers} | heads
+        state = {f"module.encoder_{side}.{key}": torch.empty(shape) for side in "qk" for key, shape in shapes.items()}
+        own = {"queue": (128, 8), "queue_id": (8, 1), "queue_ptr": (1,), "prototypes": (7, 128)}
+        state |= {f"module.{key}": torch.empty(shape) for key, shape in own.items()}
+    found = recognise(state, origin="file", encoder=encoder)
+    assert isinstance(found.plan.trunk, ResNetPlan)
+    assert (found.plan.trunk.arch, found.plan.trunk.width, found.matched) == (arch, 64, trunks)
+    assert (found.differences, found.missing, found.prefix) == ((), (), f"module.encoder_{encoder}.")
+    assert set(found.ignored) == {key for key in state if key.removeprefix(found.prefix) not in layers}
+
+
+@cache
+def trunk_shapes(arch: str) -> dict[str, tuple[int, ...]]:
+    """torchvision's shapes of a depth."""
+    with torch.device("meta"):
+        made = getattr(torchvision.models, f"resnet{arch.removeprefix('r')}")(weights=None)
+    return {key: tuple(value.shape) for key, value in made.state_dict().items()}
 
 
 @pytest.mark.parametrize(("name", "mean"), [("lupws_r18", 0.3452), ("lup_moco_r18", 0.3525)])

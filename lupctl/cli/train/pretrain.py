@@ -21,7 +21,7 @@ from lupctl.cli.options import (
     SetOption,
     WorkersOption,
 )
-from lupctl.cli.output import print_json, print_path, print_plan, print_table
+from lupctl.cli.output import LABEL_NAMES, print_json, print_path, print_plan, print_table
 from lupctl.cli.train.options import (
     BatchOption,
     DataOption,
@@ -165,11 +165,16 @@ def pretrain(
 
 
 def show_result(job: "PretrainJob", facts: dict[str, Any], *, json: bool) -> None:
-    """Prints the run's folder, or all that it records."""
+    """Prints what became of the labels, if any were corrected, and the run's folder; or all that it records."""
     if json:
         print_json("lupctl.pretrain/1", {"run": str(job.run), **facts})
-    else:
-        print_path(job.run)
+        return
+    history = facts.get("labels", [])
+    if history:
+        names = {name: shown for name, shown in LABEL_NAMES.items() if name in history[0]}
+        rows = [(row["epoch"], *(f"{100 * row[name]:.1f}" for name in names)) for row in history]
+        print_table("labels, % of the images", ["epoch", *names.values()], rows)
+    print_path(job.run)
 
 
 def show_plan(job: "PretrainJob", counts: dict[str, int | None], *, json: bool) -> None:

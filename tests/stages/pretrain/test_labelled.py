@@ -31,7 +31,7 @@ from lupctl.core.stages.pretrain.labels import labelled_rows, read_labels
 from lupctl.core.stages.pretrain.run import pretrain
 from lupctl.core.system.jobs.device import Placement
 from lupctl.core.system.progress.lines import Progress
-from lupctl.core.training.engine.runs import read_metrics
+from lupctl.core.training.engine.runs import RunFolder, read_metrics
 from lupctl.core.training.engine.saving import StateWriter
 from tests.tools.drawn_packs import pack_drawn
 from tests.tools.shell import Shell
@@ -312,7 +312,18 @@ def test_purity_is_known_where_labels_were_disturbed(tmp_path: Path, lupctl: She
     last = rows[-1]
     assert last["corrected"] > 0
     line = f"corrected {last['corrected']:.1%}, agreement {last['agreement']:.1%}, purity {last['purity']:.1%}"
-    assert f"labels in the last steps: {line} (given {last['purity_given']:.1%})" in ran.err
+    assert f"{line} (given {last['purity_given']:.1%})" in ran.err  # the last line of the progress
+    history = RunFolder(tmp_path / "run").read_facts()["labels"]
+    of_last = [row for row in rows if row["epoch"] == history[-1]["epoch"]]
+    assert (history[0]["epoch"], history[-1]["epoch"]) == (rows[0]["epoch"], last["epoch"])
+    for name in ("corrected", "agreement", "purity_given", "purity"):
+        assert history[-1][name] == pytest.approx(sum(row[name] for row in of_last) / len(of_last))
+    title, columns, *_ = [part.split() for part in ran.out.splitlines() if part.strip()]
+    assert title == ["labels,", "%", "of", "the", "images"]
+    assert columns == ["epoch", "corrected", "agreement", "purity", "given", "purity"]
+    shown = [f"{100 * history[-1][name]:.1f}" for name in ("corrected", "agreement", "purity_given", "purity")]
+    assert [str(history[-1]["epoch"]), *shown] in [part.split() for part in ran.out.splitlines()]
+    assert ran.out.splitlines()[-1] == "run"
 
 
 def test_images_alone_need_no_labels(crowd: Path, tmp_path: Path) -> None:

@@ -1,9 +1,9 @@
 """The labels that pre-training learns from: which images have one, and what is known of their truth."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,8 @@ from lupctl.core.training.loading.labels import label_persons
 
 # Labels of LUPerson-NL, for a plan without data.
 LUPERSON_NL_LABELS: Final = 433_997
+# What a run's metrics say of its labels, as shares of the images.
+LABEL_SHARES: Final = ("corrected", "agreement", "purity_given", "purity")
 
 
 @dataclass(frozen=True)
@@ -136,3 +138,33 @@ def main_persons(label: NDArray[np.int64], truth: NDArray[np.int64]) -> NDArray[
     _, first = np.unique(pairs[order, 0], return_index=True)
     best: NDArray[np.int64] = pairs[order][first, 1]
     return best
+
+
+def label_history(rows: Iterable[Mapping[str, Any]], *, most: int = 8) -> list[dict[str, float]]:
+    """What became of the labels over a run: means of some epochs, evenly spaced, the first and last included.
+
+    >>> rows = [{"epoch": 0, "agreement": 0.25}, {"epoch": 0, "agreement": 0.75}, {"epoch": 1, "agreement": 0.8}]
+    >>> label_history(rows)
+    [{'epoch': 0, 'agreement': 0.5}, {'epoch': 1, 'agreement': 0.8}]
+    >>> [row["epoch"] for row in label_history(({"epoch": epoch, "agreement": 1.0} for epoch in range(90)), most=4)]
+    [0, 30, 59, 89]
+
+    Args:
+        rows: of the run's metrics.
+        most: epochs at most.
+
+    Returns:
+        for each of these epochs its number and the `LABEL_SHARES` that there are; empty if no label was ever compared
+        with a prototype.
+    """
+    by_epoch: dict[int, list[Mapping[str, Any]]] = {}
+    for row in rows:
+        if "agreement" in row:
+            by_epoch.setdefault(row["epoch"], []).append(row)
+    epochs = sorted(by_epoch)
+    picked = np.linspace(0, len(epochs) - 1, min(most, len(epochs))).round().astype(int).tolist()
+    history = []
+    for epoch in [epochs[place] for place in picked]:
+        means = {name: [row[name] for row in by_epoch[epoch] if name in row] for name in LABEL_SHARES}
+        history.append({"epoch": epoch, **{name: sum(found) / len(found) for name, found in means.items() if found}})
+    return history

@@ -6,6 +6,7 @@ from lupctl.core.formats.pack.read import open_pack
 from lupctl.core.formats.weights.file import pack_reference
 from lupctl.core.stages.pretrain.finish import finish_run
 from lupctl.core.stages.pretrain.job import PretrainJob
+from lupctl.core.stages.pretrain.labels import label_history
 from lupctl.core.stages.pretrain.probe import probe_backbone
 from lupctl.core.stages.pretrain.setup import build_trained, open_batches, set_up
 from lupctl.core.stages.pretrain.step import take_step
@@ -13,8 +14,8 @@ from lupctl.core.system.jobs.messages import agree_to_stop, rank
 from lupctl.core.system.jobs.stopping import stop_on_request
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.training.engine.board import Board
-from lupctl.core.training.engine.log import LoopLog, describe_labels
-from lupctl.core.training.engine.runs import RunFolder
+from lupctl.core.training.engine.log import LoopLog
+from lupctl.core.training.engine.runs import RunFolder, read_metrics
 from lupctl.core.training.engine.saving import StateWriter
 from lupctl.core.training.engine.state import is_due, pack_state, restore_state
 from lupctl.core.training.loading.prefetch import on_device
@@ -86,8 +87,7 @@ def train_job(job: PretrainJob) -> None:
         writer.join()
     tensors = method.state_dict()  # in every process, too
     if rank() == 0:
-        labels = describe_labels(log.values).removeprefix(", ")
-        if labels:
-            progress.say(f"labels in the last steps: {labels}")
+        history = label_history(read_metrics(job.run))
         counts = {"steps": total, "images": len(setup.images), "damaged": len(log.damaged)}
-        finish_run(job, tensors, method.kept, data=data, results={**counts, **log.values, **seen})
+        results = {**counts, **log.values, **seen, **({"labels": history} if history else {})}
+        finish_run(job, tensors, method.kept, data=data, results=results)

@@ -132,14 +132,16 @@ def describe_weights(path: Path) -> dict[str, Any]:
             "sha256": checkpoint.fingerprint,
         }
     state = read_foreign(path)
-    found = recognise(state, origin=str(path))
+    found = recognise(state.tensors, origin=str(path), inside=state.inside)
     return {
         "path": str(path),
         "kind": "published",
-        "tensors": len(state),
-        "values": count_values(state),
+        "tensors": len(state.tensors),
+        "values": count_values(state.tensors),
         "bytes": path.stat().st_size,
+        "inside": list(state.inside),
         "network": found.plan.to_json(),
+        "notes": list(found.notes),
         "matched": found.matched,
         "ignored": list(found.ignored),
         "missing": list(found.missing),

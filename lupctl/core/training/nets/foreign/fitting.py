@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from lupctl.core.formats.weights.plan import MOST, NetworkPlan
+from lupctl.core.recipes.sections import Pixels
 from lupctl.core.training.nets.build import build_network
 
 COUNTER = "num_batches_tracked"
@@ -34,6 +35,9 @@ class Recognised:
         mean, std: pixel constants of RGB in [0, 1], if the file has them.
         differences: what does not fit; the file is refused when there is any.
         prefix: of the keys that were taken.
+        pixels: of the published evaluation, where the network says which one that is; None to ask a recipe.
+        cameras: number, in packs, of the camera of each row of side information.
+        notes: what was taken for what no tensor says.
     """
 
     plan: NetworkPlan
@@ -45,6 +49,9 @@ class Recognised:
     std: tuple[float, float, float] | None = None
     differences: tuple[Difference, ...] = ()
     prefix: str = ""
+    pixels: Pixels | None = None
+    cameras: tuple[int, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def fit(plan: NetworkPlan, own: Mapping[str, Tensor]) -> Recognised:

@@ -3,10 +3,11 @@
 import re
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Literal
 
 from torch import Tensor
 
-from lupctl.core.choices import Encoder, ResNetArch
+from lupctl.core.choices import ResNetArch
 from lupctl.core.formats.weights.plan import MgnHead, NetworkPlan, NoHead, ResNetPlan
 from lupctl.core.training.nets.foreign.fitting import Recognised, count_blocks, count_rows, fit
 from lupctl.core.training.nets.mgn import HEADS
@@ -64,7 +65,7 @@ def recognise_mgn(state: Mapping[str, Tensor]) -> Recognised:
     )
 
 
-def recognise_trunk(state: Mapping[str, Tensor], prefix: str, *, encoder: Encoder = "q") -> Recognised:
+def recognise_trunk(state: Mapping[str, Tensor], prefix: str, *, encoder: Literal["q", "k"] = "q") -> Recognised:
     """A ResNet trunk in torchvision's keys under a prefix; what pre-training keeps besides it is left out."""
     own, ignored, strange = {}, list[str](), dict[str, Tensor]()
     for key, value in state.items():

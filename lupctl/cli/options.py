@@ -47,7 +47,10 @@ RecipeOption = Annotated[
 ArchOption = Annotated[
     Arch | None,
     typer.Option(
-        "--arch", help="Depth of the ResNet [default: the recipe's].", show_default=False, autocompletion=complete_arch
+        "--arch",
+        help="A ResNet's depth, or a vision transformer's size [default: the recipe's].",
+        show_default=False,
+        autocompletion=complete_arch,
     ),
 ]
 GpusOption = Annotated[

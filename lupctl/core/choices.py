@@ -5,7 +5,12 @@ from collections.abc import Iterable
 from typing import Final, Literal
 
 ResNetArch = Literal["r18", "r50", "r101", "r152"]
-Arch = ResNetArch
+ViTArch = Literal["vit-t", "vit-s", "vit-b"]
+Arch = Literal[ResNetArch, ViTArch]
+Stem = Literal["patch", "ics"]
+PositionResize = Literal["bilinear", "dino"]
+NeckFeature = Literal["after", "before"]
+CameraUse = Literal["known", "mean", "none"]
 Dataset = Literal[
     "market1501", "cuhk03-labeled", "cuhk03-detected", "msmt17", "dukemtmc", "luperson", "luperson-nl", "synthetic"
 ]
@@ -17,9 +22,9 @@ Encoder = Literal["q", "k", "student", "teacher"]
 PnlVariant = Literal["ce", "ic", "ce+ic", "ce+pro", "ce+pro+lgc"]
 PnlPositives = Literal["given", "corrected"]
 ContrastForm = Literal["mean-of-logs", "log-of-mean"]
-Pooling = Literal["avg", "gem"]
-HeadKind = Literal["none", "bnneck", "projection", "mgn"]
-ReidHead = Literal["bnneck", "mgn"]
+Pooling = Literal["avg", "gem", "token", "parts"]
+HeadKind = Literal["none", "bnneck", "projection", "mgn", "jpm", "parts"]
+ReidHead = Literal["bnneck", "mgn", "jpm"]
 OptimizerName = Literal["sgd", "adam", "adamw", "lars"]
 ScheduleKind = Literal["cosine", "steps", "constant"]
 ScheduleUnit = Literal["epoch", "step"]

@@ -24,10 +24,10 @@ class Flat(Trunk):
         self.num_features = 32
         self.linear = nn.Linear(24, 32)
 
-    def forward(self, images: Tensor) -> Maps:
+    def forward(self, images: Tensor, cameras: Tensor | None = None) -> Maps:
         return Maps(torch.relu(self.linear(images.flatten(1)))[:, :, None, None], None)
 
-    def blocks(self) -> list[nn.Module]:
+    def all_blocks(self) -> list[nn.Module]:
         return []
 
 

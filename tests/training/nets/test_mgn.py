@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lupctl.core.choices import Arch
+from lupctl.core.choices import ResNetArch
 from lupctl.core.errors import FormatError
 from lupctl.core.formats.weights.file import load_strictly
 from lupctl.core.training.nets.build import build_network
@@ -25,7 +25,7 @@ COUNTS = {
 
 
 def mgn(
-    arch: Arch = "r18",
+    arch: ResNetArch = "r18",
     *,
     width: int = 4,
     last_stride: Literal[1, 2] = 1,
@@ -41,7 +41,7 @@ def mgn(
 
 @pytest.mark.parametrize("extra_bn", [True, False])
 @pytest.mark.parametrize("arch", ["r50", "r101", "r152"])
-def test_keys_shapes_and_sizes_are_the_published(arch: Arch, extra_bn: bool) -> None:
+def test_keys_shapes_and_sizes_are_the_published(arch: ResNetArch, extra_bn: bool) -> None:
     wanted = published_layout(arch, extra_bn=extra_bn, classes=751)
     tensors, plain_tensors, parameters, features_only = COUNTS[arch]
     assert len(wanted) == (tensors if extra_bn else plain_tensors), "the table of patterns itself"
@@ -140,7 +140,7 @@ def test_classifiers_come_in_the_order_of_the_features() -> None:
 
 
 @pytest.mark.parametrize("arch", ["r18", "r50", "r101"])
-def test_a_trunk_goes_into_the_stem_and_three_branches(arch: Arch) -> None:
+def test_a_trunk_goes_into_the_stem_and_three_branches(arch: ResNetArch) -> None:
     """Each branch with the stem computes what the trunk would."""
     torch.manual_seed(3)
     trunk = ResNetTrunk(arch, width=4, last_stride=1).eval()

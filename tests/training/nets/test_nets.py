@@ -8,7 +8,7 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from lupctl.core.choices import Arch
+from lupctl.core.choices import ResNetArch
 from lupctl.core.training.nets.build import build_network
 from lupctl.core.training.nets.heads import BatchNormNeck, Projection
 from lupctl.core.training.nets.networks import ContrastiveNetwork, ReidNetwork
@@ -30,8 +30,8 @@ def trunk_state(model: nn.Module) -> dict[str, Tensor]:
     return {key: value for key, value in model.state_dict().items() if not key.startswith("fc.")}
 
 
-@pytest.mark.parametrize("arch", typing.get_args(Arch))
-def test_keys_and_shapes_are_torchvisions(arch: Arch) -> None:
+@pytest.mark.parametrize("arch", typing.get_args(ResNetArch))
+def test_keys_and_shapes_are_torchvisions(arch: ResNetArch) -> None:
     with torch.device("meta"):
         ours = {key: value.shape for key, value in ResNetTrunk(arch).state_dict().items()}
         theirs = {key: value.shape for key, value in trunk_state(TORCHVISION[arch](weights=None)).items()}
@@ -42,7 +42,7 @@ def test_keys_and_shapes_are_torchvisions(arch: Arch) -> None:
 
 
 @pytest.mark.parametrize("arch", ["r18", "r50"])
-def test_forward_is_torchvisions(arch: Arch) -> None:
+def test_forward_is_torchvisions(arch: ResNetArch) -> None:
     torch.manual_seed(1)
     theirs = TORCHVISION[arch](weights=None)
     for module in theirs.modules():
@@ -62,7 +62,7 @@ def test_forward_is_torchvisions(arch: Arch) -> None:
 
 
 @pytest.mark.parametrize("arch", ["r18", "r50"])
-def test_last_stride_1_doubles_the_map_with_the_same_weights(arch: Arch) -> None:
+def test_last_stride_1_doubles_the_map_with_the_same_weights(arch: ResNetArch) -> None:
     usual, fine = ResNetTrunk(arch, width=8).eval(), ResNetTrunk(arch, width=8, last_stride=1).eval()
     fine.load_state_dict(usual.state_dict())
     images = torch.randn(1, 3, 64, 32)
@@ -263,11 +263,11 @@ def test_the_contrastive_network_gives_unit_vectors_of_two_linear_layers() -> No
     assert not [name for name, module in network.head.named_modules() if isinstance(module, nn.BatchNorm1d)]
 
 
-@pytest.mark.parametrize("arch", typing.get_args(Arch))
-def test_blocks_are_the_residual_blocks_in_their_order(arch: Arch) -> None:
+@pytest.mark.parametrize("arch", typing.get_args(ResNetArch))
+def test_blocks_are_the_residual_blocks_in_their_order(arch: ResNetArch) -> None:
     with torch.device("meta"):
         trunk = ResNetTrunk(arch, width=4)
     names = {module: name for name, module in trunk.named_modules()}
-    found = [names[block] for block in trunk.blocks()]
+    found = [names[block] for block in trunk.all_blocks()]
     depths = {"r18": (2, 2, 2, 2), "r50": (3, 4, 6, 3), "r101": (3, 4, 23, 3), "r152": (3, 8, 36, 3)}[arch]
     assert found == [f"layer{stage}.{block}" for stage, depth in enumerate(depths, 1) for block in range(depth)]

@@ -13,7 +13,8 @@ from safetensors import SafetensorError, safe_open
 
 from lupctl.core.choices import Interpolation
 from lupctl.core.errors import DataError, FormatError
-from lupctl.core.formats.weights.plan import NetworkPlan, Plan, describe_trunk
+from lupctl.core.formats.weights.fields import Plan
+from lupctl.core.formats.weights.plan import NetworkPlan, describe_trunk
 from lupctl.core.recipes.sections import Colour, Pixels
 from lupctl.core.workspace import CHECKPOINT_NAME
 
@@ -21,6 +22,8 @@ CHECKPOINT_FORMAT: Final = 2
 HEADER_KEY: Final = "lupctl"
 # Fields that describe the file itself, next to those of `CheckpointHeader`.
 ENVELOPE: Final = ("format", "kind")
+# What files from before it existed lack.
+LATER_FIELDS: Final = ("cameras",)
 # Commands that overwrite their own output with --force.
 RUN_COMMANDS: Final = ("pretrain", "finetune")
 FORCEABLE: Final = (*RUN_COMMANDS, "model")
@@ -89,6 +92,8 @@ class CheckpointHeader(Plan):
         classes: of its classifier, in order; empty if it has none.
         parents: fingerprints of the inputs by name.
         data: the packs it was trained on.
+        cameras: the packs' number of the camera of each row of the network's table of cameras, in order; empty if it
+            has none. Files from before there were such tables lack it.
         version: of the lupctl that wrote it.
     """
 
@@ -100,6 +105,7 @@ class CheckpointHeader(Plan):
     classes: tuple[int | str, ...]
     parents: dict[str, str]
     data: tuple[PackReference, ...]
+    cameras: tuple[int, ...] = ()
     version: str = Field(default_factory=lambda: version("lupctl"))
 
 
@@ -182,7 +188,7 @@ def parse_header(path: Path, metadata: Mapping[str, str] | None, kind: Kind) -> 
         )
     if found.get("kind") != kind:
         raise FormatError(f"{path}: contains a {found.get('kind')}; a {kind} was expected", hint=_hint_for(kind))
-    missing = [name for name in CheckpointHeader.model_fields if name not in found]
+    missing = [name for name in CheckpointHeader.model_fields if name not in found and name not in LATER_FIELDS]
     if missing:
         raise FormatError(f"{path}: lupctl's header lacks {', '.join(missing)}", hint=again)
     fields = {key: value for key, value in found.items() if key not in ENVELOPE}

@@ -1,31 +1,19 @@
 """Description of a network in a checkpoint's header, complete enough to build it again.
 
-Plans are read from files, so no field has a default and unknown fields are rejected. torch is not needed to read
-one; `lupctl.core.training.nets.build` makes the network.
+Plans are read from files, so no field has a default (but one that older files lack) and unknown fields are rejected.
+torch is not needed to read one; `lupctl.core.training.nets.build` makes the network.
 """
 
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field, model_validator
 
-from lupctl.core.choices import Pooling, ResNetArch
+from lupctl.core.choices import NeckFeature, Pooling, ResNetArch
+from lupctl.core.formats.weights.fields import MOST, Count, Few, Plan
+from lupctl.core.formats.weights.vit_plan import VIT_SIZES, ViTPlan
 
-# Far more than any network has; a file with a larger number is damaged.
-MOST: Final = 2**24
 # Channels of the stem of every published ResNet.
 STANDARD_WIDTH: Final = 64
-
-Count = Annotated[int, Field(ge=1, le=MOST)]
-
-
-class Plan(BaseModel):
-    """Part of a description: frozen, with neither unknown nor missing fields."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
-
-    def to_json(self) -> dict[str, Any]:
-        """The plan as plain values."""
-        return self.model_dump(mode="json")
 
 
 class ResNetPlan(Plan):
@@ -45,8 +33,7 @@ class ResNetPlan(Plan):
     ibn: bool
 
 
-# Another family joins as Annotated[ResNetPlan | ViTPlan, Field(discriminator="kind")].
-TrunkPlan = ResNetPlan
+TrunkPlan = Annotated[ResNetPlan | ViTPlan, Field(discriminator="kind")]
 
 
 class NoHead(Plan):
@@ -71,10 +58,12 @@ class NeckHead(Plan):
 
     Args:
         classes: of the classifier.
+        feature: of retrieval, after or before the neck; files from before there was a choice lack it.
     """
 
     kind: Literal["bnneck"]
     classes: Count
+    feature: NeckFeature = "after"
 
 
 class MgnHead(Plan):
@@ -92,7 +81,39 @@ class MgnHead(Plan):
     extra_bn: bool
 
 
-HeadPlan = Annotated[NoHead | ProjectionHead | NeckHead | MgnHead, Field(discriminator="kind")]
+class JpmHead(Plan):
+    """TransReID's jigsaw patch module: a global feature and some of groups of patches, each with a neck of its own.
+
+    Args:
+        classes: of each classifier.
+        feature: of retrieval, after or before the necks.
+        shift: the first patches that move to the end are those with a number below it, counted from 1.
+        groups: of the shuffle.
+        parts: number of groups of patches.
+    """
+
+    kind: Literal["jpm"]
+    classes: Count
+    feature: NeckFeature
+    shift: Count
+    groups: Few
+    parts: Few
+
+
+class PartsHead(Plan):
+    """PASS's head: a neck for the class token and for each part token, and one classifier on what they give.
+
+    Args:
+        classes: of the classifier.
+        feature: of retrieval, after or before the necks.
+    """
+
+    kind: Literal["parts"]
+    classes: Count
+    feature: NeckFeature
+
+
+HeadPlan = Annotated[NoHead | ProjectionHead | NeckHead | MgnHead | JpmHead | PartsHead, Field(discriminator="kind")]
 
 
 class NetworkPlan(Plan):
@@ -100,7 +121,7 @@ class NetworkPlan(Plan):
 
     Args:
         trunk: from an image to a map.
-        pooling: from a map to a vector; the heads of an mgn use gem.
+        pooling: from a map to a vector; the heads of an mgn use gem, those of a jpm and of parts their own tokens.
         head: what follows.
     """
 
@@ -108,11 +129,40 @@ class NetworkPlan(Plan):
     pooling: Pooling
     head: HeadPlan
 
+    @model_validator(mode="after")
+    def _check_fit(self) -> Self:
+        is_vit, parts = isinstance(self.trunk, ViTPlan), self.trunk.parts if isinstance(self.trunk, ViTPlan) else 0
+        if (self.pooling in ("token", "parts") and not is_vit) or (self.pooling == "parts" and not parts):
+            raise ValueError(f"pooling {self.pooling} of a trunk that has no such tokens")
+        if isinstance(self.head, MgnHead) and is_vit:
+            raise ValueError("an mgn has a residual trunk")
+        if isinstance(self.head, JpmHead) and (not isinstance(self.trunk, ViTPlan) or parts or self.trunk.depth < 2):
+            raise ValueError("a jpm has a vision transformer of two or more blocks, without part tokens")
+        if isinstance(self.head, PartsHead) and not parts:
+            raise ValueError("a head of parts has a vision transformer with part tokens")
+        return self
+
 
 def describe_trunk(plan: TrunkPlan) -> str:
     """A short description of a trunk.
 
     >>> describe_trunk(ResNetPlan(kind="resnet", arch="r50", width=64, last_stride=1, ibn=False))
     'r50'
+    >>> from lupctl.core.formats.weights.vit_plan import plan_vit
+    >>> describe_trunk(plan_vit("vit-b", height=256, width=128, stride=12))
+    'vit-b stride 12'
     """
-    return plan.arch if plan.width == STANDARD_WIDTH else f"{plan.arch} width {plan.width}"
+    if isinstance(plan, ResNetPlan):
+        return plan.arch if plan.width == STANDARD_WIDTH else f"{plan.arch} width {plan.width}"
+    parts = [plan.arch or f"vit {plan.dim}/{plan.depth}/{plan.heads}"]
+    if plan.arch is not None and plan.depth != VIT_SIZES[plan.arch][1]:
+        parts.append(f"depth {plan.depth}")
+    if plan.stem == "ics":
+        parts.append("ics")
+    if plan.stride != plan.patch:
+        parts.append(f"stride {plan.stride}")
+    if plan.parts:
+        parts.append(f"{plan.parts} part tokens")
+    if plan.side_rows:
+        parts.append(f"{plan.side_rows} cameras" if plan.views == 1 else f"{plan.side_rows} rows of cameras and views")
+    return " ".join(parts)

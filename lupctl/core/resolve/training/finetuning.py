@@ -84,12 +84,14 @@ def settle(job: "FinetuneJob", *, is_named: bool, progress: Progress) -> "Finetu
 
 def network_facts(origin: Start, head: ReidHead) -> dict[str, Any]:
     """The network settings that a start decides, by recipe key: its trunk, and its heads if `head` is of their kind."""
-    from lupctl.core.formats.weights.plan import MgnHead
+    from lupctl.core.formats.weights.plan import MgnHead, ResNetPlan
 
     if origin.header is None:
         return {}
     trunk, own = origin.header.network.trunk, origin.header.network.head
-    facts: dict[str, Any] = {"net.arch": trunk.arch, "net.width": trunk.width}
+    facts: dict[str, Any] = {} if trunk.arch is None else {"net.arch": trunk.arch}
+    if isinstance(trunk, ResNetPlan):
+        facts["net.width"] = trunk.width
     if isinstance(own, MgnHead) and head == "mgn":
         facts |= {"net.embedding": own.embedding, "net.extra_bn": own.extra_bn}
     return facts

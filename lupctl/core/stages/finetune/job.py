@@ -13,7 +13,15 @@ from lupctl.core.formats.pack.read import Pack, open_pack
 from lupctl.core.formats.pack.samples import Samples
 from lupctl.core.formats.pack.split import packed_same_camera
 from lupctl.core.formats.weights.header import read_header
-from lupctl.core.formats.weights.plan import MgnHead, NeckHead, NetworkPlan, ResNetPlan
+from lupctl.core.formats.weights.plan import (
+    MgnHead,
+    NeckHead,
+    NetworkPlan,
+    ResNetPlan,
+    TrunkPlan,
+    describe_trunk,
+)
+from lupctl.core.formats.weights.vit_plan import ViTPlan, plan_vit
 from lupctl.core.ranking.retrieval.answerable import check_answerable
 from lupctl.core.recipes.models import FinetuneRecipe
 from lupctl.core.stages.finetune.persons import names_share, pick_rows
@@ -185,8 +193,14 @@ def check_start(job: FinetuneJob) -> None:
                 hint=f"--set net.embedding={found.head.embedding} "
                 f"--set net.extra_bn={str(found.head.extra_bn).lower()}",
             )
-    trunk = found.trunk
-    if (trunk.arch, trunk.width) != (net.arch, net.width):
+    trunk, wanted = found.trunk, trunk_plan(job.recipe)
+    if isinstance(trunk, ViTPlan) or isinstance(wanted, ViTPlan):
+        if type(trunk) is not type(wanted) or trunk.arch != wanted.arch:
+            raise UsageError(
+                f"{job.start}: a trunk {describe_trunk(trunk)}; the recipe says {describe_trunk(wanted)}",
+                hint=f"--arch {trunk.arch}" if trunk.arch else f"--from scratch --arch {net.arch}",
+            )
+    elif (trunk.arch, trunk.width) != (net.arch, net.width):
         raise UsageError(
             f"{job.start}: a trunk {trunk.arch} of width {trunk.width}; "
             f"the recipe says {net.arch} of width {net.width}",
@@ -227,16 +241,36 @@ def build_order(recipe: FinetuneRecipe, label: NDArray[np.int64], camera: NDArra
 def network_plan(recipe: FinetuneRecipe, num_classes: int) -> NetworkPlan:
     """The network a recipe describes."""
     net = recipe.net
-    trunk = ResNetPlan(kind="resnet", arch=net.arch, width=net.width, last_stride=net.last_stride, ibn=net.ibn)
+    trunk = trunk_plan(recipe)
     match net.head:
         case "bnneck":
             neck = NeckHead(kind="bnneck", classes=num_classes)
-            return NetworkPlan(trunk=trunk, pooling=net.pooling, head=neck)
+            pooling = net.pooling if isinstance(trunk, ResNetPlan) else "token"
+            return NetworkPlan(trunk=trunk, pooling=pooling, head=neck)
         case "mgn":
             heads = MgnHead(kind="mgn", classes=num_classes, embedding=net.embedding, extra_bn=net.extra_bn)
             return NetworkPlan(trunk=trunk, pooling="gem", head=heads)
+        case "jpm":
+            raise UsageError("net.head = jpm: fine-tuning has no loss for it yet", hint="--set net.head=bnneck")
         case _:
             assert_never(net.head)
+
+
+def trunk_plan(recipe: FinetuneRecipe) -> TrunkPlan:
+    """The trunk a recipe describes.
+
+    Raises:
+        UsageError: the head has no meaning for it, or no patch fits into the images.
+    """
+    net = recipe.net
+    match net.arch:
+        case "vit-t" | "vit-s" | "vit-b":
+            if net.head == "mgn":
+                raise UsageError(f"net.head = mgn: an mgn has a residual trunk, not {net.arch}", hint="--arch r50")
+            return plan_vit(net.arch, height=recipe.pixels.height, width=recipe.pixels.width)
+        case _:
+            width, stride = net.width, net.last_stride
+            return ResNetPlan(kind="resnet", arch=net.arch, width=width, last_stride=stride, ibn=net.ibn)
 
 
 def has_queries(samples: Samples) -> bool:

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lupctl.core.errors import UsageError
 from lupctl.core.formats.pack.read import Pack
 from lupctl.core.formats.weights.file import (
     Checkpoint,
@@ -58,8 +59,16 @@ def load_imagenet(network: ReidNetwork | MgnNetwork, job: FinetuneJob) -> int:
     Raises:
         DataError: they are not here and cannot be fetched.
         FormatError: the trunk is not as wide as theirs.
+        UsageError: torchvision has none for such a trunk.
     """
-    trunk = imagenet_trunk(job.recipe.net.arch, progress=not job.quiet and sys.stderr.isatty())
+    match job.recipe.net.arch:
+        case "vit-t" | "vit-s" | "vit-b":
+            raise UsageError(
+                f"--from imagenet: torchvision has no ImageNet weights for {job.recipe.net.arch} as re-id uses it",
+                hint="--from FILE, a checkpoint that lupctl model convert made of ImageNet weights",
+            )
+        case arch:
+            trunk = imagenet_trunk(arch, progress=not job.quiet and sys.stderr.isatty())
     return load_trunk(network, trunk, origin="ImageNet weights")
 
 

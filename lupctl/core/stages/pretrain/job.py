@@ -10,7 +10,14 @@ from numpy.typing import NDArray
 from lupctl.core.errors import UsageError
 from lupctl.core.formats.pack.read import Pack, open_pack
 from lupctl.core.formats.pack.split import packed_same_camera
-from lupctl.core.formats.weights.plan import NetworkPlan, NoHead, ProjectionHead, ResNetPlan
+from lupctl.core.formats.weights.plan import (
+    NetworkPlan,
+    NoHead,
+    ProjectionHead,
+    ResNetPlan,
+    TrunkPlan,
+)
+from lupctl.core.formats.weights.vit_plan import plan_vit
 from lupctl.core.ranking.retrieval.answerable import check_answerable
 from lupctl.core.recipes.models import PretrainRecipe
 from lupctl.core.recipes.pretrain_sections import (
@@ -208,10 +215,26 @@ def student_plan(recipe: PretrainRecipe) -> NetworkPlan:
     """What a checkpoint keeps of the network that a recipe's method trains."""
     net = recipe.net
     settings: MethodSettings = recipe.settings
-    trunk = ResNetPlan(kind="resnet", arch=net.arch, width=net.width, last_stride=net.last_stride, ibn=False)
+    trunk, pooling = trunk_plan(recipe), net.pooling
+    pooling = pooling if isinstance(trunk, ResNetPlan) else "token"
     match settings:
         case PnlSettings() if not (settings.contrasts or settings.has_prototypes):
-            return NetworkPlan(trunk=trunk, pooling=net.pooling, head=NoHead(kind="none"))
+            return NetworkPlan(trunk=trunk, pooling=pooling, head=NoHead(kind="none"))
         case MocoSettings() | PnlSettings() | SimclrSettings() | SupconSettings():
             head = ProjectionHead(kind="projection", outputs=settings.dim)
-            return NetworkPlan(trunk=trunk, pooling=net.pooling, head=head)
+            return NetworkPlan(trunk=trunk, pooling=pooling, head=head)
+
+
+def trunk_plan(recipe: PretrainRecipe) -> TrunkPlan:
+    """The trunk a recipe describes.
+
+    Raises:
+        UsageError: no patch fits into the images.
+    """
+    net = recipe.net
+    match net.arch:
+        case "vit-t" | "vit-s" | "vit-b":
+            return plan_vit(net.arch, height=recipe.pixels.height, width=recipe.pixels.width)
+        case _:
+            width, stride = net.width, net.last_stride
+            return ResNetPlan(kind="resnet", arch=net.arch, width=width, last_stride=stride, ibn=False)

@@ -120,7 +120,7 @@ def recomputed_bytes(plan: NetworkPlan, *, height: int, width: int) -> int:
         network = build_network(plan)
         image = torch.empty(1, 3, height, width)
     assert isinstance(network, Embedding)
-    blocks = network.backbone.blocks()
+    blocks = network.backbone.all_blocks()
     kept, inside, largest = 0, 0, 0
 
     def count_leaf(module: nn.Module, inputs: object, output: Tensor) -> None:

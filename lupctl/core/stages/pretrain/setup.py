@@ -165,7 +165,7 @@ def place_method(recipe: PretrainRecipe, device: torch.device, labels: TrainLabe
         if recipe.net.compile:
             encoder.compile()
     if recipe.net.checkpoint_activations:
-        recompute_blocks(method.kept.backbone.blocks())
+        recompute_blocks(method.kept.backbone.all_blocks())
     return method.train()
 
 

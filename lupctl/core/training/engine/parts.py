@@ -72,9 +72,9 @@ class _Recomputed:
     def __init__(self, block: nn.Module) -> None:
         self._block, self._forward = block, block.forward
 
-    def __call__(self, images: Tensor) -> Any:
+    def __call__(self, *inputs: Tensor | None) -> Any:
         return checkpoint(
-            self._forward, images, use_reentrant=False, preserve_rng_state=False, context_fn=self._contexts
+            self._forward, *inputs, use_reentrant=False, preserve_rng_state=False, context_fn=self._contexts
         )
 
     def _contexts(self) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:

@@ -4,21 +4,29 @@ from typing import assert_never
 
 from lupctl.core.choices import Pooling
 from lupctl.core.formats.weights.plan import (
+    JpmHead,
     MgnHead,
     NeckHead,
     NetworkPlan,
     NoHead,
+    PartsHead,
     ProjectionHead,
     ResNetPlan,
     TrunkPlan,
 )
+from lupctl.core.formats.weights.vit_plan import ViTPlan
+from lupctl.core.training.nets.jpm import JpmNetwork
 from lupctl.core.training.nets.mgn import MgnNetwork
 from lupctl.core.training.nets.networks import ContrastiveNetwork, Embedding, ReidNetwork
-from lupctl.core.training.nets.pooling import Average, GeneralisedMean, Pool
+from lupctl.core.training.nets.parts import PartsNetwork
+from lupctl.core.training.nets.pooling import Average, ClassAndParts, ClassToken, GeneralisedMean, Pool
 from lupctl.core.training.nets.resnet.trunk import ResNetTrunk
 from lupctl.core.training.nets.trunk import Trunk
+from lupctl.core.training.nets.vit.trunk import ViTTrunk
 
-Network = Embedding | MgnNetwork
+# Those that fine-tuning makes, with classifiers; and all of them.
+Classifying = ReidNetwork | MgnNetwork | JpmNetwork | PartsNetwork
+Network = Embedding | Classifying
 
 
 def build_network(plan: NetworkPlan) -> Network:
@@ -32,6 +40,10 @@ def build_network(plan: NetworkPlan) -> Network:
             return build_reid(plan)
         case MgnHead():
             return build_mgn(plan)
+        case JpmHead():
+            return build_jpm(plan)
+        case PartsHead():
+            return build_parts(plan)
         case _:
             assert_never(plan.head)
 
@@ -45,12 +57,14 @@ def build_contrastive(plan: NetworkPlan) -> ContrastiveNetwork:
 def build_reid(plan: NetworkPlan) -> ReidNetwork:
     """A network for fine-tuning and retrieval."""
     assert isinstance(plan.head, NeckHead)
-    return ReidNetwork(build_trunk(plan.trunk), build_pooling(plan.pooling), num_classes=plan.head.classes)
+    trunk, pool = build_trunk(plan.trunk), build_pooling(plan.pooling)
+    return ReidNetwork(trunk, pool, num_classes=plan.head.classes, feature=plan.head.feature)
 
 
 def build_mgn(plan: NetworkPlan) -> MgnNetwork:
     """A multiple granularity network; it takes its trunk apart, which must be a residual one."""
     assert isinstance(plan.head, MgnHead)
+    assert isinstance(plan.trunk, ResNetPlan)
     # First the branches that start as copies: the random weights of a seed depend on this order.
     fine = build_resnet(plan.trunk.model_copy(update={"last_stride": 1}))
     trunk = build_resnet(plan.trunk)
@@ -59,11 +73,28 @@ def build_mgn(plan: NetworkPlan) -> MgnNetwork:
     )
 
 
+def build_jpm(plan: NetworkPlan) -> JpmNetwork:
+    """A vision transformer with the jigsaw patch module."""
+    assert isinstance(plan.head, JpmHead)
+    assert isinstance(plan.trunk, ViTPlan)
+    return JpmNetwork(plan.trunk, plan.head)
+
+
+def build_parts(plan: NetworkPlan) -> PartsNetwork:
+    """A vision transformer with part tokens and a neck for each."""
+    assert isinstance(plan.head, PartsHead)
+    assert isinstance(plan.trunk, ViTPlan)
+    count = plan.trunk.parts
+    return PartsNetwork(ViTTrunk(plan.trunk), num_parts=count, num_classes=plan.head.classes, feature=plan.head.feature)
+
+
 def build_trunk(plan: TrunkPlan) -> Trunk:
     """The trunk alone."""
     match plan:
         case ResNetPlan():
             return build_resnet(plan)
+        case ViTPlan():
+            return ViTTrunk(plan)
         case _:
             assert_never(plan)
 
@@ -80,5 +111,9 @@ def build_pooling(pooling: Pooling) -> Pool:
             return Average()
         case "gem":
             return GeneralisedMean()
+        case "token":
+            return ClassToken()
+        case "parts":
+            return ClassAndParts()
         case _:
             assert_never(pooling)

@@ -41,12 +41,24 @@ class BatchNormNeck(nn.Module):
 
     def __init__(self, num_features: int, num_classes: int) -> None:
         super().__init__()
-        self.neck = GroupedBatchNorm1d(num_features)
-        # A shift would move the classes' hyperplanes off the origin; cosine retrieval needs them through it.
-        self.neck.bias.requires_grad_(False)
-        self.classifier = nn.Linear(num_features, num_classes, bias=False)
-        nn.init.normal_(self.classifier.weight, std=0.001)
+        self.neck = build_neck(num_features)
+        self.classifier = build_classifier(num_features, num_classes)
 
     def forward(self, features: Tensor) -> Tensor:
         """(B, D) to the feature after the neck, (B, D)."""
         return self.neck(features)  # type: ignore[no-any-return]
+
+
+def build_neck(num_features: int) -> GroupedBatchNorm1d:
+    """A batch norm whose shift stays 0."""
+    neck = GroupedBatchNorm1d(num_features)
+    # A shift would move the classes' hyperplanes off the origin; cosine retrieval needs them through it.
+    neck.bias.requires_grad_(False)
+    return neck
+
+
+def build_classifier(num_features: int, num_classes: int) -> nn.Linear:
+    """A linear classifier without bias, freshly drawn."""
+    classifier = nn.Linear(num_features, num_classes, bias=False)
+    nn.init.normal_(classifier.weight, std=0.001)
+    return classifier

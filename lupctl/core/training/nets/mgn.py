@@ -103,7 +103,12 @@ class MgnNetwork(nn.Module):
         parts += [self.b31_head(top), self.b32_head(middle), self.b33_head(bottom)]
         return torch.stack(parts, dim=1)
 
-    def embed(self, images: Tensor) -> Tensor:
+    @property
+    def needs_cameras(self) -> bool:
+        """Never: its trunk is a residual one."""
+        return False
+
+    def embed(self, images: Tensor, cameras: Tensor | None = None) -> Tensor:
         """(B, 3, H, W) to the retrieval feature (B, 8 * E), not normalised; evaluation normalises the whole."""
         return self(images).flatten(1)  # type: ignore[no-any-return]
 

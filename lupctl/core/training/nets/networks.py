@@ -2,6 +2,7 @@
 
 from torch import Tensor, nn
 
+from lupctl.core.choices import NeckFeature
 from lupctl.core.training.nets.heads import BatchNormNeck, Projection
 from lupctl.core.training.nets.pooling import Pool
 from lupctl.core.training.nets.trunk import Trunk
@@ -20,9 +21,14 @@ class Embedding(nn.Module):
         self.backbone = backbone
         self.pool = pool
 
-    def embed(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) to the retrieval feature (B, D), not normalised."""
-        return self.pool(self.backbone(images))  # type: ignore[no-any-return]
+    @property
+    def needs_cameras(self) -> bool:
+        """Whether the trunk has a table of cameras and cannot do without the images' cameras."""
+        return self.backbone.needs_cameras
+
+    def embed(self, images: Tensor, cameras: Tensor | None = None) -> Tensor:
+        """(B, 3, H, W) and rows of cameras (B), where needed, to the retrieval feature (B, D), not normalised."""
+        return self.pool(self.backbone(images, cameras))  # type: ignore[no-any-return]
 
 
 class ContrastiveNetwork(Embedding):
@@ -30,7 +36,7 @@ class ContrastiveNetwork(Embedding):
 
     def __init__(self, backbone: Trunk, pool: Pool, *, dim: int) -> None:
         super().__init__(backbone, pool)
-        self.head = Projection(backbone.num_features, dim)
+        self.head = Projection(backbone.num_features * pool.widening, dim)
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) to (B, dim) of unit length."""
@@ -42,20 +48,28 @@ class ContrastiveNetwork(Embedding):
 
 
 class ReidNetwork(Embedding):
-    """Trunk, pooling and BNNeck: "bag of tricks" (Luo et al. 2019)."""
+    """Trunk, pooling and BNNeck: "bag of tricks" (Luo et al. 2019).
 
-    def __init__(self, backbone: Trunk, pool: Pool, *, num_classes: int) -> None:
+    Args:
+        backbone, pool: from an image to a vector.
+        num_classes: K.
+        feature: of retrieval, after or before the neck.
+    """
+
+    def __init__(self, backbone: Trunk, pool: Pool, *, num_classes: int, feature: NeckFeature = "after") -> None:
         super().__init__(backbone, pool)
-        self.head = BatchNormNeck(backbone.num_features, num_classes)
+        self.feature = feature
+        self.head = BatchNormNeck(backbone.num_features * pool.widening, num_classes)
 
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, images: Tensor, cameras: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """(B, 3, H, W) to the feature before the neck (B, D) and class logits (B, K)."""
-        features = super().embed(images)
+        features = super().embed(images, cameras)
         return features, self.head.classifier(self.head(features))
 
-    def embed(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) to the feature after the neck (B, D), not normalised."""
-        return self.head(super().embed(images))  # type: ignore[no-any-return]
+    def embed(self, images: Tensor, cameras: Tensor | None = None) -> Tensor:
+        """(B, 3, H, W) to the feature after or before the neck (B, D), not normalised."""
+        features = super().embed(images, cameras)
+        return self.head(features) if self.feature == "after" else features
 
     def trunk_modules(self) -> list[nn.Module]:
         """The pre-trained part: the trunk."""

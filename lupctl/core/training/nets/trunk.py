@@ -12,10 +12,12 @@ class Maps(NamedTuple):
     Args:
         map: (B, D, h, w), features by position in the image.
         token: (B, D), a feature of the whole image; None from a trunk that has none.
+        parts: (B, P, D), features of parts of it; None from a trunk that has none.
     """
 
     map: Tensor
     token: Tensor | None
+    parts: Tensor | None = None
 
 
 class Trunk(nn.Module, ABC):
@@ -24,9 +26,20 @@ class Trunk(nn.Module, ABC):
     num_features: int
 
     @abstractmethod
-    def forward(self, images: Tensor) -> Maps:
-        """(B, 3, H, W) to maps of `num_features` channels."""
+    def forward(self, images: Tensor, cameras: Tensor | None = None) -> Maps:
+        """(B, 3, H, W) to maps of `num_features` channels.
+
+        Args:
+            images: normalised.
+            cameras: (B) int64, where `needs_cameras`: rows of the table of cameras, or the constants of
+                `lupctl.core.training.nets.vit.side`; not used by other trunks.
+        """
 
     @abstractmethod
-    def blocks(self) -> list[nn.Module]:
+    def all_blocks(self) -> list[nn.Module]:
         """Its residual or transformer blocks in order: the units that can be recomputed in a backward pass."""
+
+    @property
+    def needs_cameras(self) -> bool:
+        """Whether it has a table of cameras and cannot do without."""
+        return False

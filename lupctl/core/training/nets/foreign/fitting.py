@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lupctl.core.formats.weights.plan import MOST, NetworkPlan
+from lupctl.core.formats.weights.fields import MOST
+from lupctl.core.formats.weights.plan import NetworkPlan
 from lupctl.core.recipes.sections import Pixels
 from lupctl.core.training.nets.build import build_network
 

@@ -58,12 +58,12 @@ class ResNetTrunk(Trunk):
                     built.bn1 = InstanceBatchNorm(planes)
         self._initialise()
 
-    def forward(self, images: Tensor) -> Maps:
+    def forward(self, images: Tensor, cameras: Tensor | None = None) -> Maps:
         """(B, 3, H, W) to the map (B, num_features, H/32, W/32), twice as large with last_stride 1; no token."""
         x = self.maxpool(self.relu(self.bn1(self.conv1(images))))
         return Maps(self.layer4(self.layer3(self.layer2(self.layer1(x)))), None)
 
-    def blocks(self) -> list[nn.Module]:
+    def all_blocks(self) -> list[nn.Module]:
         """The residual blocks of the four stages."""
         return [*self.layer1, *self.layer2, *self.layer3, *self.layer4]
 

@@ -1,0 +1,184 @@
+"""Pre-norm transformer blocks (Dosovitskiy et al. 2020, arXiv 2010.11929) with timm's and DINO's keys."""
+
+from typing import Final
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+# Of every layer norm; torch's default of 1e-5 shows in small inputs.
+NORM_EPS: Final = 1e-6
+_WORD: Final = 0xFFFFFFFF
+
+
+class FusedAttention(nn.Module):
+    """Softmax attention in one kernel; a module of its own, so that its input can be looked at from outside.
+
+    Args:
+        scale: factor on the products of queries and keys; None for the inverse root of a head's length.
+    """
+
+    def __init__(self, scale: float | None) -> None:
+        super().__init__()
+        self.scale = scale
+
+    def forward(self, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+        """Three of (B, heads, T, D / heads) to the same shape."""
+        return F.scaled_dot_product_attention(queries, keys, values, scale=self.scale)
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention.
+
+    Args:
+        dim: D.
+        heads: divide D.
+        qkv_bias: whether queries, keys and values have a bias.
+        qk_scale: see `FusedAttention`.
+    """
+
+    def __init__(self, dim: int, *, heads: int, qkv_bias: bool, qk_scale: float | None) -> None:
+        super().__init__()
+        self.heads = heads
+        self.qkv = nn.Linear(dim, dim * 3, bias=qkv_bias)
+        self.core = FusedAttention(qk_scale)
+        self.proj = nn.Linear(dim, dim)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """(B, T, D) to the same shape."""
+        batch, count, dim = tokens.shape
+        qkv = self.qkv(tokens).view(batch, count, 3, self.heads, dim // self.heads)
+        queries, keys, values = qkv.permute(2, 0, 3, 1, 4).unbind(0)
+        mixed = self.core(queries, keys, values)  # (B, heads, T, D / heads)
+        return self.proj(mixed.transpose(1, 2).reshape(batch, count, dim))  # type: ignore[no-any-return]
+
+
+class Mlp(nn.Module):
+    """Two linear layers with the exact GELU between them.
+
+    Args:
+        dim: D.
+        hidden: width of the middle.
+    """
+
+    def __init__(self, dim: int, hidden: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(dim, hidden)
+        self.act = nn.GELU()
+        self.fc2 = nn.Linear(hidden, dim)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """(B, T, D) to the same shape."""
+        return self.fc2(self.act(self.fc1(tokens)))  # type: ignore[no-any-return]
+
+
+class Block(nn.Module):
+    """Attention and MLP, each after a layer norm and added to what it took.
+
+    Args:
+        dim, heads, hidden, qkv_bias, qk_scale: see `lupctl.core.formats.weights.plan.ViTPlan`.
+    """
+
+    def __init__(self, dim: int, *, heads: int, hidden: int, qkv_bias: bool, qk_scale: float | None) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(dim, eps=NORM_EPS)
+        self.attn = Attention(dim, heads=heads, qkv_bias=qkv_bias, qk_scale=qk_scale)
+        self.norm2 = nn.LayerNorm(dim, eps=NORM_EPS)
+        self.mlp = Mlp(dim, hidden)
+
+    def forward(self, tokens: Tensor, kept: Tensor | None = None) -> Tensor:
+        """(B, T, D) to the same shape.
+
+        Args:
+            tokens: of the block before.
+            kept: (2, B), factors on what attention and MLP add to each image: stochastic depth; None for 1.
+        """
+        if kept is None:
+            tokens = tokens + self.attn(self.norm1(tokens))
+            return tokens + self.mlp(self.norm2(tokens))  # type: ignore[no-any-return]
+        of_attention, of_mlp = kept.to(tokens.dtype)[:, :, None, None].unbind(0)
+        tokens = tokens + of_attention * self.attn(self.norm1(tokens))
+        return tokens + of_mlp * self.mlp(self.norm2(tokens))  # type: ignore[no-any-return]
+
+
+class StochasticDepth(nn.Module):
+    """Which images of a batch skip which branches of which blocks (Huang et al. 2016, arXiv 1603.09382).
+
+    Rates grow linearly from 0 at the first block to `rate` at the last; each image draws for itself, once for every
+    branch, and what is kept is divided by the share that is kept. The draws are a function of each image's key, so that
+    processes that share a batch, a run that is continued and a block that is computed twice draw alike.
+
+    Args:
+        depth: number of blocks.
+    """
+
+    def __init__(self, depth: int) -> None:
+        super().__init__()
+        self.depth = depth
+        self.rate = 0.0
+        self.keys: Tensor | None = None
+
+    @property
+    def is_on(self) -> bool:
+        """Whether the next pass draws."""
+        return self.training and self.rate > 0
+
+    def kept(self, block: int, images: int, *, run: int = 0) -> Tensor | None:
+        """(2, B) factors for both branches of a block: 0, or 1 over the share that is kept; None for 1 everywhere.
+
+        Args:
+            block: counted from 0.
+            images: B.
+            run: of a block that the same images pass several times, counted from 0.
+        """
+        rate = self.rate * block / max(self.depth - 1, 1)
+        if not self.is_on or rate == 0:
+            return None
+        assert self.keys is not None, "set_drop_keys before a training step with stochastic depth"
+        assert len(self.keys) == images, f"{len(self.keys)} keys for {images} images"
+        branches = torch.arange(2, device=self.keys.device) + 2 * (block + self.depth * run)
+        words = _mix(_mix(self.keys)[None, :] ^ _mix(branches + 1)[:, None])
+        return (words >= round(rate * 2**32)).float() / (1 - rate)
+
+
+def set_drop_path(network: nn.Module, rate: float) -> None:
+    """Sets the rate of stochastic depth at the last block of a network; 0 turns it off, networks without blocks stay.
+
+    While it is not 0, every training step needs `set_drop_keys`.
+    """
+    assert 0 <= rate < 1
+    for module in network.modules():
+        if isinstance(module, StochasticDepth):
+            module.rate = rate
+
+
+def set_drop_keys(network: nn.Module, keys: Tensor) -> None:
+    """Sets what the next training step draws its stochastic depth from: see `drop_keys`."""
+    for module in network.modules():
+        if isinstance(module, StochasticDepth):
+            module.keys = keys
+
+
+def drop_keys(samples: Tensor, *, seed: int, step: int) -> Tensor:
+    """Keys of the images of one step, (B) int64 below 2**32, on the samples' device.
+
+    Args:
+        samples: (B) int64 that identify the images within the step, as `Batch.keys`.
+        seed: of the recipe.
+        step: counted from 0.
+    """
+    found = torch.zeros_like(samples)
+    for word in (seed, seed >> 32, step):
+        found = _mix(found ^ (word & _WORD))
+    return _mix(_mix(found ^ (samples & _WORD)) + 1)
+
+
+def _mix(words: Tensor) -> Tensor:
+    """A bijection of 32-bit words (in int64) that spreads every bit over all of them.
+
+    The form is that of C. Wellons's "lowbias32"; its second factor is replaced by one below 2**31, as is the first, so
+    that no product exceeds 63 bits.
+    """
+    for shift, factor in ((16, 0x7FEB352D), (15, 0x31848BAB), (14, 0x45D9F3B)):
+        words = ((words ^ (words >> shift)) * factor) & _WORD
+    return words ^ (words >> 16)

@@ -33,7 +33,7 @@ from lupctl.core.stages.pretrain.job import PretrainJob
 from lupctl.core.stages.pretrain.run import pretrain
 
 FILE = "noise.jsonl"
-TRACKED = SyntheticPlan(seed=2, train_persons=200, cameras=4, shots=2, height=64, width=32)
+TRACKED = SyntheticPlan(seed=2, train_persons=128, cameras=4, shots=2, height=64, width=32)
 LABELLED = SyntheticPlan(seed=1, train_persons=60, test_persons=60, cameras=4, distractors=40, height=64, width=32)
 SCRATCH = "from scratch"
 # Views and optimizer of small-pnl, for the methods that have other recipes.
@@ -130,7 +130,7 @@ def main() -> None:
     parser.add_argument("--home", type=Path, default=Path("lup-noise"), help="folder of results, packs and runs")
     parser.add_argument("--noise", type=float, nargs="+", default=[0.2, 0.4, 0.6])
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
-    parser.add_argument("--epochs", type=int, default=30, help="of pre-training")
+    parser.add_argument("--epochs", type=int, default=40, help="of pre-training")
     parser.add_argument("--methods", nargs="+", default=ASKED, choices=METHODS)
     parser.add_argument("--share", default="0.25", help="of the persons that have labels in fine-tuning")
     parser.add_argument("--set", nargs="+", default=[], help="KEY=VALUE texts for pre-training")

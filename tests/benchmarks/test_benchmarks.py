@@ -27,6 +27,7 @@ SMALLEST = (
     "noise_study.py run drawn --home FOLDER --noise 0.4 --seeds 1 --epochs 1 --methods SupCon",
     "pack_speed.py --images 200 --height 32 --width 16 --rounds 1",
     "pnl_speed.py --classes 500 --images 4 --rounds 1",
+    "pnl_speed.py --step --classes 500 --images 4 --rounds 1",
     "read_speed.py --images 300 600 --rounds 1",
     "scale.py --images 100 200 --reads 500",
     "state_speed.py save --arch r18 --batch 2 --rounds 1",

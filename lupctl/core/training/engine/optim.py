@@ -31,14 +31,15 @@ def build_optimizer(
         vector_rate, vector_decay: factors on both for parameters of one dimension; lars never applies decay to those.
     """
     groups = parameter_groups(parameters, vector_rate=vector_rate, vector_decay=vector_decay)
-    fused = all(parameter.is_cuda for group in groups for parameter in group["params"])
+    on_gpu = all(parameter.is_cuda for group in groups for parameter in group["params"])
     match name:
         case "sgd":
-            return torch.optim.SGD(groups, lr=lr, momentum=momentum, weight_decay=weight_decay, fused=fused or None)
+            # On a CPU, too: the same bits, several times faster, and without a copy of the gradients.
+            return torch.optim.SGD(groups, lr=lr, momentum=momentum, weight_decay=weight_decay, fused=True)
         case "adam":
-            return torch.optim.Adam(groups, lr=lr, weight_decay=weight_decay, fused=fused or None)
+            return torch.optim.Adam(groups, lr=lr, weight_decay=weight_decay, fused=on_gpu or None)
         case "adamw":
-            return torch.optim.AdamW(groups, lr=lr, weight_decay=weight_decay, fused=fused or None)
+            return torch.optim.AdamW(groups, lr=lr, weight_decay=weight_decay, fused=on_gpu or None)
         case "lars":
             return Lars(groups, lr=lr, momentum=momentum, weight_decay=weight_decay)
         case _:

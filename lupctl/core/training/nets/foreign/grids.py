@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from lupctl.core.choices import Stem
-from lupctl.core.errors import FormatError
-from lupctl.core.formats.weights.vit_plan import ICS_PATCH, count_patches
+from lupctl.core.errors import FormatError, UsageError
+from lupctl.core.formats.weights.vit_plan import ICS_PATCH, patch_grid
 
 Size = tuple[int, int]
 # Of the published networks of persons, with patches of 16 pixels; the first ones are more common.
@@ -33,10 +33,7 @@ class Geometry:
     @property
     def grid(self) -> Size:
         """Rows and columns of patches."""
-        rows, columns = (
-            count_patches(side, self.stem, patch=self.patch, stride=self.stride) for side in (self.height, self.width)
-        )
-        return rows, columns
+        return patch_grid(self.height, self.width, self.stem, patch=self.patch, stride=self.stride)
 
     @property
     def count(self) -> int:
@@ -107,22 +104,32 @@ def pick_geometry(count: int, *, stem: Stem, patch: int, asked: Asked, is_start:
 
 def list_geometries(count: int, *, stem: Stem, patch: int, asked: Asked, is_start: bool) -> list[Geometry]:
     """What the positions may be of, most likely first."""
-    side = math.isqrt(count)
+    side = math.isqrt(max(count, 0))
     square = (side * patch, side * patch)
     sizes = [asked.size] if asked.size else [*SIZES, *([square] if is_start and side else [])]
     own = STRIDES if stem == "patch" and patch == STRIDES[0] else (patch,)
-    strides = [asked.stride] if asked.stride and stem == "patch" else [*own]
-    return [Geometry(*size, patch=patch, stride=stride, stem=stem) for stride in strides for size in sizes]
+    strides = [asked.stride] if asked.stride else own
+    return [
+        Geometry(*size, patch=patch, stride=stride, stem=stem)
+        for stride in strides
+        for size in sizes
+        if min(size) >= patch
+    ]
 
 
-def check_stride(stem: Stem, asked: Asked, origin: str) -> None:
-    """Fails for a stride that a stem does not have.
+def check_asked(asked: Asked, *, stem: Stem, patch: int, origin: str) -> None:
+    """Fails for a size or a stride that a stem cannot have.
 
     Raises:
-        FormatError: another one than 16 for the stem of convolutions.
+        UsageError: no patch fits into the images, or the stem of convolutions has another stride than 16.
     """
+    if asked.size is not None and min(asked.size) < patch:
+        height, width = asked.size
+        raise UsageError(
+            f"{origin}: images of {height} x {width} leave no patch of {patch} x {patch} pixels", hint="--size 256x128"
+        )
     if stem == "ics" and asked.stride not in (None, ICS_PATCH):
-        raise FormatError(
+        raise UsageError(
             f"{origin}: has the stem of convolutions (ICS), whose stride is {ICS_PATCH}; --stride {asked.stride} "
             "would change the grid, not the convolutions",
             hint="leave out --stride",

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 import torch
+from pydantic import ValidationError
 from torch import Tensor
 
 from lupctl.core.choices import Pooling, Stem
@@ -19,10 +20,10 @@ from lupctl.core.formats.weights.plan import (
     PartsHead,
     describe_trunk,
 )
-from lupctl.core.formats.weights.vit_plan import ViTPlan
+from lupctl.core.formats.weights.vit_plan import ICS_PATCH, ViTPlan
 from lupctl.core.recipes.sections import IMAGENET_MEAN, IMAGENET_STD, Pixels
 from lupctl.core.training.nets.foreign.fitting import Recognised, count_blocks, count_rows
-from lupctl.core.training.nets.foreign.grids import Asked, Geometry, check_stride, pick_geometry
+from lupctl.core.training.nets.foreign.grids import Asked, Geometry, check_asked, pick_geometry
 from lupctl.core.training.nets.foreign.vit_keys import fit_vit
 
 # Longest first; those with base are of fine-tuned networks.
@@ -61,7 +62,21 @@ def recognise_vit(
 
     Raises:
         FormatError: no network of this kind, or its grid is not what was asked for.
+        UsageError: no network of this kind has the size or the stride that was asked for.
     """
+    try:
+        return _recognise_vit(state, prefix, origin=origin, asked=asked, inside=inside)
+    except ValidationError as error:
+        reason = error.errors(include_url=False)[0]["msg"].removeprefix("Value error, ")
+        raise FormatError(
+            f"{origin}: tensors of no possible vision transformer: {reason}",
+            hint="known networks: lupctl model convert --help",
+        ) from error
+
+
+def _recognise_vit(
+    state: Mapping[str, Tensor], prefix: str, *, origin: str, asked: Asked, inside: tuple[str, ...]
+) -> Recognised:
     is_start = not prefix.endswith(REID)
     outer = prefix.removesuffix(REID) if not is_start else prefix
     state, left = drop_distillation(with_square_patches(state, prefix), prefix)
@@ -90,13 +105,13 @@ def plan_trunk(
     """The trunk that shapes tell, and the grid that they leave open."""
     sizes = read_sizes(state, prefix, origin)
     stem: Stem = "ics" if f"{prefix}patch_embed.conv.0.weight" in state else "patch"
-    check_stride(stem, asked, origin)
     projection = state.get(f"{prefix}patch_embed.proj.weight")
     side = count_rows(projection.transpose(0, -1)) if projection is not None and projection.dim() == 4 else 16
-    patch = 2 * side if stem == "ics" else side
+    patch = ICS_PATCH if stem == "ics" else side
+    check_asked(asked, stem=stem, patch=patch, origin=origin)
     parts = sum(f"{prefix}{name}" in state for name in PARTS)
     positions = state[f"{prefix}pos_embed"]
-    count = (positions.shape[1] if positions.dim() == 3 else 0) - (0 if parts else 1)
+    count = positions.shape[1] - (0 if parts else 1)
     geometry = pick_geometry(count, stem=stem, patch=patch, asked=asked, is_start=is_start, origin=origin)
     rows, columns = geometry.grid
     side_table = state.get(f"{prefix}sie_embed")
@@ -147,6 +162,13 @@ def read_sizes(state: Mapping[str, Tensor], prefix: str, origin: str) -> Sizes:
             f"{origin}: a vision transformer of {depth} blocks with tokens of {dim} numbers; published ones have "
             f"tokens of a multiple of {HEAD_LENGTH}, the length of a head",
             hint="known networks: lupctl model convert --help",
+        )
+    positions = state[f"{prefix}pos_embed"]
+    if positions.dim() != 3:
+        shape = " x ".join(map(str, positions.shape)) or "scalar"
+        raise FormatError(
+            f"{origin}: {prefix}pos_embed has positions of shape {shape}; expected 1 x N x {dim}",
+            hint="download it again",
         )
     first = f"{prefix}blocks.0."
     hidden = state.get(f"{first}mlp.fc1.weight")
@@ -227,10 +249,8 @@ def list_notes(trunk: ViTPlan, geometry: Geometry, asked: Asked, *, is_distilled
     """What was taken for what no tensor says."""
     notes = []
     if not (asked.size and (asked.stride or trunk.stem == "ics")):
-        overrule = "--size" if trunk.stem == "ics" else "--size and --stride"
-        notes.append(
-            f"grid: {geometry.count} positions are taken for {geometry.describe()}, as published; {overrule} overrule"
-        )
+        overrule = "--size overrules" if trunk.stem == "ics" else "--size and --stride overrule"
+        notes.append(f"grid: {geometry.count} positions are taken for {geometry.describe()}, as published; {overrule}")
     if is_distilled:
         notes.append("positions: the second row is that of the distillation token; both are left out")
     if trunk.side_rows:

@@ -108,16 +108,17 @@ def reid_layout(size: Size, *, classes: int, jpm: bool = False) -> Layout:
     return layout
 
 
-def dino_head_layout(prefix: str, dim: int, outputs: int) -> Layout:
+def dino_head_layout(prefix: str, dim: int, *, outputs: int, hidden: int) -> Layout:
     layout: Layout = {}
-    for number, rows, columns in ((0, 2048, dim), (2, 2048, 2048), (4, 256, 2048)):
+    for number, rows, columns in ((0, hidden, dim), (2, hidden, hidden), (4, 256, hidden)):
         layout |= linear_layout(f"{prefix}mlp.{number}", rows, columns)
     return {**layout, f"{prefix}last_layer.weight_g": (outputs, 1), f"{prefix}last_layer.weight_v": (outputs, 256)}
 
 
-def dino_layout(size: Size, *, outputs: int, prefix: str = "") -> Layout:
+def dino_layout(size: Size, *, outputs: int, hidden: int = 2048, prefix: str = "") -> Layout:
     """The teacher or student of a DINO checkpoint."""
-    return {**trunk_layout(f"{prefix}backbone.", size), **dino_head_layout(f"{prefix}head.", size.dim, outputs)}
+    head = dino_head_layout(f"{prefix}head.", size.dim, outputs=outputs, hidden=hidden)
+    return {**trunk_layout(f"{prefix}backbone.", size), **head}
 
 
 def imagenet_layout(size: Size, *, distilled: bool = False) -> Layout:

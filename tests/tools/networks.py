@@ -2,10 +2,11 @@
 
 from typing import Any, Literal
 
-from lupctl.core.choices import Pooling, ResNetArch
+from lupctl.core.choices import NeckFeature, Pooling, ResNetArch
 from lupctl.core.formats.weights.header import CheckpointHeader, describe_pixels
 from lupctl.core.formats.weights.plan import (
     HeadPlan,
+    JpmHead,
     MgnHead,
     NeckHead,
     NetworkPlan,
@@ -13,6 +14,7 @@ from lupctl.core.formats.weights.plan import (
     ProjectionHead,
     ResNetPlan,
 )
+from lupctl.core.formats.weights.vit_plan import ViTPlan, plan_vit
 from lupctl.core.recipes.sections import Pixels
 
 
@@ -28,6 +30,18 @@ def plan_network(
     """A network with a residual trunk, narrow unless the width says otherwise."""
     trunk = ResNetPlan(kind="resnet", arch=arch, width=width, last_stride=last_stride, ibn=ibn)
     return NetworkPlan(trunk=trunk, pooling=pooling, head=head)
+
+
+def tiny_vit(**changes: Any) -> ViTPlan:
+    """A vision transformer of two narrow blocks on a grid of 4 x 2 patches of 16 pixels, with changes."""
+    small = {"dim": 16, "depth": 2, "heads": 2, "hidden": 32, "rows": 4, "columns": 2}
+    plain = plan_vit("vit-t", height=64, width=32)
+    return ViTPlan.model_validate({**plain.model_dump(), **small, **changes})
+
+
+def jpm_head(classes: int, *, feature: NeckFeature = "before", shift: int = 5, groups: int = 2) -> JpmHead:
+    """TransReID's jigsaw patch module, with four parts."""
+    return JpmHead(kind="jpm", classes=classes, feature=feature, shift=shift, groups=groups, parts=4)
 
 
 def no_head() -> NoHead:

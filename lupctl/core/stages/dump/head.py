@@ -1,12 +1,10 @@
 """What the features of a dump will be, without computing them."""
 
-import torch
-
 from lupctl.core.formats.features.file import FeaturesHead
 from lupctl.core.formats.weights.header import read_header
 from lupctl.core.stages.dump.inputs import open_images
 from lupctl.core.stages.dump.job import DumpJob
-from lupctl.core.training.nets.meta import build_empty
+from lupctl.core.training.nets.meta import build_empty, embed_nothing
 
 
 def plan_head(job: DumpJob) -> FeaturesHead:
@@ -17,7 +15,7 @@ def plan_head(job: DumpJob) -> FeaturesHead:
         FormatError: the checkpoint's header is damaged.
     """
     inputs, header = open_images(job.data, job.roles), read_header(job.checkpoint)
-    pixels = torch.empty(1, 3, header.preprocessing.height, header.preprocessing.width, device="meta")
-    dim = build_empty(header.network).eval().embed(pixels).shape[1]
+    network, pixels = build_empty(header.network).eval(), header.preprocessing
+    dim = embed_nothing(network, height=pixels.height, width=pixels.width).shape[1]
     record = {"dataset": inputs.dataset, **inputs.facts}
     return FeaturesHead((len(inputs.samples), dim), job.kind, inputs.samples, record)

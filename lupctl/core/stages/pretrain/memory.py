@@ -13,9 +13,9 @@ from lupctl.core.recipes.pretrain_sections import (
     SimclrSettings,
     SupconSettings,
 )
-from lupctl.core.training.nets.build import build_network
 from lupctl.core.training.nets.labelled import build_labelled
 from lupctl.core.training.nets.memory import activation_bytes, parameter_bytes
+from lupctl.core.training.nets.meta import build_empty, embed_nothing
 from lupctl.core.training.nets.networks import Embedding
 
 FLOAT_BYTES = 4
@@ -116,9 +116,7 @@ def queue_bytes(dim: int, queue: int, images: int) -> int:
 
 def recomputed_bytes(plan: NetworkPlan, *, height: int, width: int) -> int:
     """Bytes of one image if a trunk's blocks keep only their outputs and one block at a time is recomputed."""
-    with torch.device("meta"):
-        network = build_network(plan)
-        image = torch.empty(1, 3, height, width)
+    network = build_empty(plan)
     assert isinstance(network, Embedding)
     blocks = network.backbone.all_blocks()
     kept, inside, largest = 0, 0, 0
@@ -142,6 +140,5 @@ def recomputed_bytes(plan: NetworkPlan, *, height: int, width: int) -> int:
             module.register_forward_hook(leave_block)
         elif not list(module.children()):
             module.register_forward_hook(count_leaf)
-    network.eval()
-    network.embed(image)
+    embed_nothing(network.eval(), height=height, width=width)
     return kept + inside + largest

@@ -120,15 +120,17 @@ class JpmNetwork(nn.Module):
                 f"fewer than the {self.plan.parts} parts of a jpm",
                 hint="--set pixels.height=256 --set pixels.width=128",
             )
-        drop, last, count = self.backbone.drop, self.backbone.plan.depth - 1, len(images)
+        parts, (batch, _, dim) = self.plan.parts, token.shape
+        drop, last = self.backbone.drop, self.backbone.plan.depth - 1
         block, norm = self.head.b1
-        found = [norm(block(tokens, drop.kept(last, count))[:, 0])]
+        whole = norm(block(tokens, drop.kept(last, batch))[:, 0])
         shuffled = rearrange(patches, shift=self.plan.shift, groups=self.plan.groups)
+        stretches = shuffled[:, : parts * length].reshape(batch, parts, length, dim)
+        # All parts of all images in one pass, as so many images of their own; leftovers are dropped.
+        each = torch.cat([token[:, None].expand(-1, parts, -1, -1), stretches], dim=2).flatten(0, 1)
         block, norm = self.head.b2
-        for part in range(self.plan.parts):
-            group = torch.cat([token, shuffled[:, part * length : (part + 1) * length]], dim=1)
-            found.append(norm(block(group, drop.kept(last, count, run=1 + part))[:, 0]))
-        return torch.stack(found, dim=1)
+        local = norm(block(each, drop.kept(last, batch, runs=range(1, 1 + parts)))[:, 0])
+        return torch.cat([whole[:, None], local.view(batch, parts, dim)], dim=1)
 
     def trunk_modules(self) -> list[nn.Module]:
         """The pre-trained parts: the trunk and the two copies of its last block."""

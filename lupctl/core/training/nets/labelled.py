@@ -98,5 +98,5 @@ def build_labelled(plan: NetworkPlan, *, hidden: int, classes: int) -> LabelledN
             nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
     else:
         encoder = Embedding(build_trunk(plan.trunk), build_pooling(plan.pooling))
-    branch = ClassBranch(encoder.backbone.num_features, hidden=hidden, classes=classes) if classes else None
+    branch = ClassBranch(encoder.num_features, hidden=hidden, classes=classes) if classes else None
     return LabelledNetwork(encoder, branch)

@@ -36,3 +36,15 @@ def build_empty(plan: NetworkPlan) -> Network:
     """The network a plan describes on the meta device: shapes without memory, and nothing drawn."""
     with torch.device("meta"), _Undrawn():
         return build_network(plan)
+
+
+def embed_nothing(network: Network, *, height: int, width: int) -> Tensor:
+    """The feature (1, D) of one image on the meta device, where only shapes are computed.
+
+    Args:
+        network: on the meta device; in training mode it would draw.
+        height, width: of the image.
+    """
+    images = torch.empty(1, 3, height, width, device="meta")
+    cameras = torch.empty(1, dtype=torch.int64, device="meta") if network.needs_cameras else None
+    return network.embed(images, cameras)

@@ -20,6 +20,7 @@ class Embedding(nn.Module):
         super().__init__()
         self.backbone = backbone
         self.pool = pool
+        self.num_features = backbone.num_features * pool.widening
 
     @property
     def needs_cameras(self) -> bool:
@@ -36,7 +37,7 @@ class ContrastiveNetwork(Embedding):
 
     def __init__(self, backbone: Trunk, pool: Pool, *, dim: int) -> None:
         super().__init__(backbone, pool)
-        self.head = Projection(backbone.num_features * pool.widening, dim)
+        self.head = Projection(self.num_features, dim)
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) to (B, dim) of unit length."""
@@ -59,7 +60,7 @@ class ReidNetwork(Embedding):
     def __init__(self, backbone: Trunk, pool: Pool, *, num_classes: int, feature: NeckFeature = "after") -> None:
         super().__init__(backbone, pool)
         self.feature = feature
-        self.head = BatchNormNeck(backbone.num_features * pool.widening, num_classes)
+        self.head = BatchNormNeck(self.num_features, num_classes)
 
     def forward(self, images: Tensor, cameras: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """(B, 3, H, W) to the feature before the neck (B, D) and class logits (B, K)."""

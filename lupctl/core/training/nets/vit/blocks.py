@@ -123,21 +123,23 @@ class StochasticDepth(nn.Module):
         """Whether the next pass draws."""
         return self.training and self.rate > 0
 
-    def kept(self, block: int, images: int, *, run: int = 0) -> Tensor | None:
-        """(2, B) factors for both branches of a block: 0, or 1 over the share that is kept; None for 1 everywhere.
+    def kept(self, block: int, images: int, *, runs: range = range(1)) -> Tensor | None:
+        """(2, B * R) factors for both branches of a block: 0, or 1 over the share that is kept; None for 1 everywhere.
 
         Args:
             block: counted from 0.
             images: B.
-            run: of a block that the same images pass several times, counted from 0.
+            runs: R numbers of passes of the same images through this block, in one batch, those of an image together.
         """
         rate = self.rate * block / max(self.depth - 1, 1)
         if not self.is_on or rate == 0:
             return None
         assert self.keys is not None, "set_drop_keys before a training step with stochastic depth"
         assert len(self.keys) == images, f"{len(self.keys)} keys for {images} images"
-        branches = torch.arange(2, device=self.keys.device) + 2 * (block + self.depth * run)
-        words = _mix(_mix(self.keys)[None, :] ^ _mix(branches + 1)[:, None])
+        branch = torch.arange(2, device=self.keys.device)[:, None, None]
+        run = torch.arange(runs.start, runs.stop, device=self.keys.device)
+        streams = _mix(1 + branch + 2 * (block + self.depth * run))  # (2, 1, R)
+        words = _mix(_mix(self.keys)[:, None] ^ streams).flatten(1)
         return (words >= round(rate * 2**32)).float() / (1 - rate)
 
 

@@ -52,7 +52,7 @@ class ViTTrunk(Trunk):
         rows, columns = self.plan.grid(*images.shape[2:])
         special, patches = tokens[:, : self.num_special], tokens[:, self.num_special :]
         return Maps(
-            patches.transpose(1, 2).reshape(len(images), -1, rows, columns),
+            patches.transpose(1, 2).reshape(images.shape[0], -1, rows, columns),
             special[:, 0],
             special[:, 1:] if self.plan.parts else None,
         )
@@ -65,7 +65,7 @@ class ViTTrunk(Trunk):
         """
         tokens = self._embed(images, cameras)
         for number, block in enumerate(self.blocks):
-            tokens = block(tokens, self.drop.kept(number, len(images)))
+            tokens = block(tokens, self.drop.kept(number, images.shape[0]))
         return tokens
 
     def all_blocks(self) -> list[nn.Module]:
@@ -92,7 +92,7 @@ class ViTTrunk(Trunk):
             assert cameras is not None, "a network with a table of cameras needs the images' cameras"
             unknown = self.sie_unknown if plan.unknown_camera else None
             position = position + plan.side_scale * side_term(self.sie_embed, unknown, cameras)
-        return torch.cat([special.expand(len(images), -1, -1), patches], dim=1) + position
+        return torch.cat([special.expand(images.shape[0], -1, -1), patches], dim=1) + position
 
     def _initialise(self) -> None:
         for module in self.modules():

@@ -122,8 +122,9 @@ def test_what_no_tensor_says_is_said_aloud(lupctl: Shell, tmp_path: Path) -> Non
         in ran.err
     )
     assert "cameras: 6 rows of side information, for cameras 1 to 6; factor 3, as published" in ran.err
-    assert "using mean (0.5, 0.5, 0.5), std (0.5, 0.5, 0.5) and bilinear, as it is tested" in ran.err
+    assert "using mean (0.5, 0.5, 0.5), std (0.5, 0.5, 0.5) and bilinear (as published)" in ran.err
     assert "jpm vit 128/3/2 stride 12 6 cameras (re-id model): 87 tensors matched, 16 ignored" in ran.err
+    assert "used: base.*; left out: base.blocks.* (12), base.norm.* (2), base.fc.* (2)" in ran.err
     said = lupctl("model convert a.pth --out b.safetensors --size 256x128 --stride 12")
     assert said.code == 0
     assert "grid:" not in said.err

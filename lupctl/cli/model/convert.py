@@ -27,6 +27,8 @@ from lupctl.core.system.command_line import recorded_command
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.workspace import open_workspace
 
+# What wraps a part of a network, in the keys of a file.
+OUTER = ("module", "base")
 SourceArgument = Annotated[Path, typer.Argument(metavar="FILE", help="Published weights: .pth, .pt or .safetensors.")]
 ReidOption = Annotated[bool, typer.Option("--reid", help="Refuse a file with only a pre-trained trunk.")]
 StartOption = Annotated[bool, typer.Option("--start", help="Refuse a file that was fine-tuned already.")]
@@ -138,7 +140,11 @@ def convert_model(
 
 def sum_up(keys: list[str]) -> str:
     """Tensor keys grouped by prefix, with the number in each group."""
-    beginnings = [".".join(key.split(".")[: 2 if key.startswith("module.") else 1]) for key in keys]
+    beginnings = []
+    for key in keys:
+        words = key.split(".")
+        outer = next(number for number, word in enumerate(words) if word not in OUTER or number + 1 == len(words))
+        beginnings.append(".".join(words[: outer + 1]))
     counts = Counter(beginnings)
     return ", ".join(name if name in keys else f"{name}.* ({number})" for name, number in counts.items())
 

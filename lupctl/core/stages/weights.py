@@ -121,7 +121,7 @@ def describe_weights(path: Path) -> dict[str, Any]:
     if has_header(path):
         checkpoint = read_checkpoint(path)
         header = checkpoint.header.model_dump(mode="json", exclude_none=True)
-        kept = ("stage", "network", "preprocessing", "parents", "data", "command", "version")
+        kept = ("stage", "network", "preprocessing", "cameras", "parents", "data", "command", "version")
         return {
             "path": str(path),
             "kind": "checkpoint",

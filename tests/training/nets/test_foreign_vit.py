@@ -25,8 +25,8 @@ OLD_SMALL = Size(dim=768, depth=8, hidden=2304, tokens=196, qkv_bias=False)
 
 
 def look(layout: Layout) -> Recognised:
-    """What tensors of such shapes are, without a number in them."""
-    return recognise({key: torch.empty(shape, device="meta") for key, shape in layout.items()}, origin="file")
+    """What tensors of such shapes are; no number in them is read."""
+    return recognise({key: torch.empty(shape) for key, shape in layout.items()}, origin="file")
 
 
 def trunk_of(plan: NetworkPlan) -> ViTPlan:

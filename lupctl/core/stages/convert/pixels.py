@@ -38,10 +38,10 @@ def pick_pixels(found: Recognised, named: str | None, source: Path, progress: Pr
         FormatError: the recipe is for images that a vision transformer's positions are not for.
     """
     if found.pixels is not None and named is None:
-        use = "fine-tuning takes its recipe's" if isinstance(found.plan.head, NoHead) else "as it is tested"
+        whose = "ImageNet's; fine-tuning takes its recipe's" if isinstance(found.plan.head, NoHead) else "as published"
         progress.say(
             f"pixels: {source} has no constants; using mean {found.pixels.mean}, std {found.pixels.std} and "
-            f"{found.pixels.interpolation}, {use}; --recipe overrules"
+            f"{found.pixels.interpolation} ({whose}); --recipe overrules"
         )
         return found.pixels, "published"
     recipe = named or default_recipe(found, source.name)

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -46,7 +47,7 @@ def write_dino(path: Path, size: Any, prefix: str) -> None:
     content = {
         "student": draw_state(dino_layout(size, outputs=8, hidden=16, prefix="module."), seed=2),
         "teacher": draw_state(dino_layout(size, outputs=8, hidden=16, prefix=prefix), seed=1),
-        "optimizer": {"state": {}, "param_groups": [{"lr": 0.1, "params": [0]}]},
+        "optimizer": {"state": {}, "param_groups": [{"lr": np.float64(1e-3), "params": [0]}]},
         "epoch": 100,
         "args": argparse.Namespace(arch="vit_small", lr=0.0005, local_crops_scale=(0.05, 0.4), use_fp16=True),
         "dino_loss": {"center": torch.zeros(1, 8)},

@@ -3,10 +3,10 @@
 import argparse
 import pickle
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import torch
 from safetensors import SafetensorError
@@ -23,8 +23,24 @@ NETWORKS: dict[Encoder, tuple[str, ...]] = {
     "student": ("student",),
     "teacher": ("teacher", "module", "target_encoder"),
 }
-# DINO's files keep the command line's arguments. A namespace holds values and does nothing; no other class is built.
-HARMLESS = (argparse.Namespace,)
+
+
+class _Number:
+    """Takes the place of numpy's scalars and their types: what they would be made from is dropped."""
+
+    def __init__(self, *_: object) -> None:
+        pass
+
+    def __setstate__(self, _: object) -> None:
+        pass
+
+
+# DINO's files keep the arguments of its command line, and numpy's numbers as rates of its optimizer. A namespace holds
+# values and does nothing; of numpy, nothing is called.
+HARMLESS: Final[tuple[Callable[..., Any] | tuple[Callable[..., Any], str], ...]] = (
+    argparse.Namespace,
+    *((_Number, name) for name in ("numpy.dtype", "numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar")),
+)
 SAFETENSORS = ".safetensors"
 # Files that are no weights, and easily typed in their place.
 OTHER_FILES = {".h5": "a pack or features", ".hdf5": "a pack or features", ".onnx": "an ONNX network"}
@@ -46,8 +62,8 @@ class ForeignState:
 def read_foreign(path: Path, *, encoder: Encoder | None = None) -> ForeignState:
     """The tensors of a `.pth` or safetensors file.
 
-    A torch file is opened with `weights_only=True`, which builds tensors, plain containers and argument namespaces, and
-    rejects all else.
+    A torch file is opened with `weights_only=True`, which builds tensors, plain containers and argument namespaces,
+    drops numbers of numpy, and rejects all else.
 
     Args:
         path: the file.

@@ -210,7 +210,7 @@ def is_unused(key: str, *, prefix: str, trunk: ViTPlan, head: HeadPlan) -> bool:
     if not isinstance(head, JpmHead):
         return False
     number = BLOCK.match(name)
-    return name in ("norm.weight", "norm.bias") or (number is not None and int(number[1]) == trunk.depth - 1)
+    return name in ("norm.weight", "norm.bias") or (number is not None and number[1] == str(trunk.depth - 1))
 
 
 def with_square_patches(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -355,6 +355,11 @@ def test_pnl_training_checkpoints_of_every_depth(arch: str, trunks: int, encoder
     assert set(found.ignored) == {key for key in state if key.removeprefix(found.prefix) not in layers}
 
 
+@pytest.mark.parametrize(("encoder", "side"), [("student", "q"), ("teacher", "k"), (None, "q")])
+def test_trained_and_averaged_have_two_names_each(encoder: Encoder | None, side: str) -> None:
+    assert recognise(moco(), origin="file", encoder=encoder).prefix == f"module.encoder_{side}."
+
+
 @cache
 def trunk_shapes(arch: str) -> dict[str, tuple[int, ...]]:
     """torchvision's shapes of a depth."""

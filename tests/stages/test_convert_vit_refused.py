@@ -179,6 +179,7 @@ def test_a_partial_fit_names_the_nearest_and_the_published_keys(
     [
         (drop("base.cls_token"), "tensors of an unknown network"),
         (lambda state: state.update({"base.cls_token": torch.zeros(1, 1, 100)}), "tokens of 100 numbers"),
+        (lambda state: state.update({"base.cls_token": torch.zeros(1, 1, 1280)}), "tokens of 1280 numbers"),
         (lambda state: state.update({"base.cls_token": torch.tensor(1.0)}), "tokens of 1 numbers"),
         (lambda state: state.update({"base.pos_embed": torch.zeros(3)}), "positions of shape 3; expected 1 x N x 128"),
         (
@@ -187,7 +188,7 @@ def test_a_partial_fit_names_the_nearest_and_the_published_keys(
         ),
         (lambda state: [state.pop(key) for key in list(state) if ".blocks." in key], "transformer of 0 blocks"),
     ],
-    ids=["no class token", "width", "scalar", "flat", "jpm with parts", "no blocks"],
+    ids=["no class token", "width", "heads of 80", "scalar", "flat", "jpm with parts", "no blocks"],
 )
 def test_tensors_that_make_no_network(lupctl: Shell, tmp_path: Path, change: Change, message: str) -> None:
     state = draw_state(JPM)

@@ -112,6 +112,7 @@ def describe_found(found: Recognised) -> dict[str, Any]:
         "use": "initialisation" if isinstance(head, NoHead) else "re-id model",
         "width": trunk.width if isinstance(trunk, ResNetPlan) else trunk.dim,
         "trunk": trunk.to_json(),
+        "head": head.to_json(),
         "extra_bn": isinstance(head, MgnHead) and head.extra_bn,
         "classes": 0 if isinstance(head, NoHead | ProjectionHead) else head.classes,
         "cameras": list(found.cameras),

@@ -29,8 +29,10 @@ from lupctl.core.training.nets.foreign.vit_keys import fit_vit
 # Longest first; those with base are of fine-tuned networks.
 PREFIXES: Final = ("module.backbone.", "module.base.", "backbone.", "base.", "module.", "")
 REID: Final = "base."
-# The length of a head of every published network but one: timm's first "small" one, which is known by its numbers.
+# The length of a head, which no tensor shows, in every published network of up to 1024 wide but one: timm's first
+# "small" one, which is known by its numbers. Wider ones have heads of 72, 80, 88 and more.
 HEAD_LENGTH: Final = 64
+MOST_WIDE: Final = 1024
 OLD_SMALL: Final = {"dim": 768, "depth": 8, "hidden": 2304, "qkv_bias": False}
 OLD_SMALL_HEADS, OLD_SMALL_SCALE = 8, 768**-0.5
 PARTS: Final = ("part_token1", "part_token2", "part_token3")
@@ -157,10 +159,10 @@ def read_sizes(state: Mapping[str, Tensor], prefix: str, origin: str) -> Sizes:
     """
     dim = count_rows(state[f"{prefix}cls_token"].transpose(0, -1))
     depth = count_blocks(state, f"{prefix}blocks.")
-    if dim % HEAD_LENGTH or not 0 < depth <= 1024:
+    if dim % HEAD_LENGTH or dim > MOST_WIDE or not 0 < depth <= 1024:
         raise FormatError(
-            f"{origin}: a vision transformer of {depth} blocks with tokens of {dim} numbers; published ones have "
-            f"tokens of a multiple of {HEAD_LENGTH}, the length of a head",
+            f"{origin}: a vision transformer of {depth} blocks with tokens of {dim} numbers; the number of its heads is "
+            f"known for multiples of {HEAD_LENGTH}, a head's length, up to {MOST_WIDE}",
             hint="known networks: lupctl model convert --help",
         )
     positions = state[f"{prefix}pos_embed"]

@@ -161,7 +161,7 @@ def read_sizes(state: Mapping[str, Tensor], prefix: str, origin: str) -> Sizes:
     depth = count_blocks(state, f"{prefix}blocks.")
     if dim % HEAD_LENGTH or dim > MOST_WIDE or not 0 < depth <= 1024:
         raise FormatError(
-            f"{origin}: a vision transformer of {depth} blocks with tokens of {dim} numbers; the number of its heads is "
+            f"{origin}: a vision transformer of {depth} blocks with tokens of {dim} numbers; the number of heads is "
             f"known for multiples of {HEAD_LENGTH}, a head's length, up to {MOST_WIDE}",
             hint="known networks: lupctl model convert --help",
         )

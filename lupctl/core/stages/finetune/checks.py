@@ -51,7 +51,7 @@ def other_family(start: str, trunk: TrunkPlan, arch: str) -> UsageError:
     mine = kinds["vit" if trunk.kind == "resnet" else "resnet"]
     return UsageError(
         f"{start}: {kinds[trunk.kind]} ({describe_trunk(trunk)}); the recipe trains {mine} ({arch})",
-        hint="without --recipe, the one for this start is taken" if trunk.kind == "resnet" else "lupctl recipe list",
+        hint="leave out --recipe and --arch: a start has a default recipe",
     )
 
 
@@ -128,13 +128,17 @@ def check_transformers(start: Path, found: ViTPlan, wanted: ViTPlan) -> None:
             hint=f"lupctl dump {start} evaluates it; fine-tuning starts from another file",
         )
     theirs, mine = vit_keys(found), vit_keys(wanted)
-    if found.arch != wanted.arch or theirs != mine:
-        sets = " ".join(f"--set {key}={value}" for key, value in theirs.items() if mine[key] != value)
-        raise UsageError(
-            f"{start}: {describe_trunk(found)} with patches of {found.patch} pixels; "
-            f"the recipe says {describe_trunk(wanted)} with patches of {wanted.patch}",
-            hint=f"--arch {found.arch} {sets}".strip(),
-        )
+    if found.arch == wanted.arch and theirs == mine:
+        return
+    patches = [
+        f" with patches of {plan.patch} pixels" if found.patch != wanted.patch else "" for plan in (found, wanted)
+    ]
+    flags = [f"--arch {found.arch}"] if found.arch != wanted.arch else []
+    flags += [f"--set {key}={value}" for key, value in theirs.items() if mine[key] != value]
+    raise UsageError(
+        f"{start}: {describe_trunk(found)}{patches[0]}; the recipe says {describe_trunk(wanted)}{patches[1]}",
+        hint=" ".join(flags),
+    )
 
 
 def vit_keys(plan: ViTPlan) -> dict[str, str | int]:

@@ -62,6 +62,8 @@ def say_table(network: Classifying, checkpoint: Checkpoint) -> str:
     wanted, said = network.backbone.plan, ""
     if wanted.side_rows and not found.side_rows:
         said += f"; new table of {wanted.side_rows} cameras"
+    if found.side_rows and wanted.side_rows:
+        said += f"; its table of {found.side_rows} cameras kept"
     if found.side_rows and not wanted.side_rows:
         said += f"; its table of {found.side_rows} cameras not used"
     if (found.rows, found.columns) != (wanted.rows, wanted.columns):

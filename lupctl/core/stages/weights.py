@@ -44,6 +44,7 @@ def list_weights(models: Path) -> list[dict[str, Any]]:
             "what": one.what,
             "use": one.use,
             "size": write_input_size(one),
+            "stride": one.stride,
             "scores": [asdict(score) for score in one.scores],
             "project": one.project.name,
             "page": one.project.page,

@@ -79,6 +79,7 @@ def test_the_fine_tuned_ones_have_the_scores_and_the_files_of_their_readmes(lupc
         assert where in found[name]["url"], name
         tall = "-384-" in name or name.startswith("transreid-ssl-vit-b-ics-")
         assert found[name]["size"] == ("384x128" if tall else "256x128")
+        assert found[name]["stride"] == (12 if "-s12-" in name else 16)
     for name, drive_id in STARTS.items():
         assert (found[name]["use"], drive_id in found[name]["url"]) == ("initialisation", True)
     terms = {one["project"]: one["terms"] for one in found.values()}

@@ -1,0 +1,93 @@
+"""Attention maps of a network beside the images of rank lists."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from lupctl.core.errors import CorruptImageError
+from lupctl.core.formats.features.cameras import read_counts
+from lupctl.core.formats.images.codec import decode_rgb
+from lupctl.core.ranking.reports.build.images import Images
+from lupctl.core.ranking.reports.page.images import embed_heat
+from lupctl.core.ranking.reports.page.ranklists import RankList, RankRow, Shown
+from lupctl.core.ranking.retrieval.attention import look_at
+from lupctl.core.ranking.retrieval.cameras import choose_rows
+from lupctl.core.ranking.retrieval.extract import open_encoder
+from lupctl.core.ranking.retrieval.inputs import JoinedFeatures
+
+Look = Callable[[Sequence[str]], Mapping[str, str]]
+
+
+def with_attention(lists: Sequence[RankList], look: Look) -> list[RankList]:
+    """The same lists with the attention map of every image that has a picture.
+
+    Args:
+        lists: with pictures.
+        look: gives small pictures of the maps by the names of images.
+    """
+    names = [shown.name for one in lists for shown in _images_of(one) if shown.picture is not None]
+    maps = look(list(dict.fromkeys(names)))
+
+    def add(shown: Shown) -> Shown:
+        return replace(shown, attention=maps.get(shown.name) if shown.picture is not None else None)
+
+    def add_to_row(row: RankRow) -> RankRow:
+        first_right = None if row.first_right is None else add(row.first_right)
+        return replace(row, nearest=tuple(map(add, row.nearest)), first_right=first_right)
+
+    return [
+        replace(
+            one,
+            query=add(one.query),
+            plain=add_to_row(one.plain),
+            reranked=None if one.reranked is None else add_to_row(one.reranked),
+        )
+        for one in lists
+    ]
+
+
+def _images_of(one: RankList) -> list[Shown]:
+    rows = [row for row in (one.plain, one.reranked) if row is not None]
+    return [one.query, *(shown for row in rows for shown in (*row.nearest, row.first_right) if shown is not None)]
+
+
+def open_look(checkpoint: Path, features: JoinedFeatures, images: Images, *, device: torch.device) -> Look:
+    """Attention maps as a network computes them for the images that some features were made from.
+
+    Args:
+        checkpoint: the network that made the features; with a class token, see `has_class_token`.
+        features: say which camera each image is from, and what the network was told of it.
+        images: gives encoded images by name.
+        device: where the network runs; in float32, whatever type the features were computed in.
+    """
+    encoder, _ = open_encoder(checkpoint, device=device, precision=torch.float32)
+    made = read_counts(features.record)
+    placed = choose_rows(
+        encoder.cameras,
+        features.samples.camera,
+        dataset=str(features.record.get("dataset", "")),
+        use=None if made is None else made.rule,
+        network=str(checkpoint),
+    )
+    row_of = {name: row for row, name in enumerate(features.samples.name)}
+
+    def look(names: Sequence[str]) -> dict[str, str]:
+        encoded = {name: found for name in names if (found := images(name)) is not None}
+        pixels = {name: decoded for name, found in encoded.items() if (decoded := _decode(found)) is not None}
+        rows = None if placed is None else placed.rows[[row_of[name] for name in pixels]]
+        maps = look_at(encoder, list(pixels.values()), rows)
+        drawn = {name: embed_heat(encoded[name], heat) for name, heat in zip(pixels, maps, strict=True)}
+        return {name: picture for name, picture in drawn.items() if picture is not None}
+
+    return look
+
+
+def _decode(encoded: bytes) -> NDArray[np.uint8] | None:
+    try:
+        return decode_rgb(encoded)
+    except CorruptImageError:
+        return None

@@ -150,6 +150,12 @@ def test_where_there_can_be_none(dumped: Path, lupctl: Shell) -> None:
     assert ran.code == 0, ran.err
     assert LOOK.findall((dumped / "report.html").read_text())
 
+    (dumped / "empty").mkdir()
+    before = (dumped / "report.html").read_bytes()
+    ran = lupctl("eval toy.features.h5 --attention --device cpu --images empty")
+    assert (ran.code, "--attention: none of the images of the rank lists is in the pack" in ran.err) == (3, True)
+    assert (dumped / "report.html").read_bytes() == before
+
     (dumped / "lup/models/net.safetensors").unlink()
     ran = lupctl("eval toy.features.h5 --attention --device cpu --images elsewhere.h5")
     assert (ran.code, "--attention: the network's checkpoint is not here (toy.features.h5)" in ran.err) == (3, True)

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lupctl.core.errors import CorruptImageError
+from lupctl.core.errors import CorruptImageError, DataError
 from lupctl.core.formats.features.cameras import read_counts
 from lupctl.core.formats.images.codec import decode_rgb
 from lupctl.core.ranking.reports.build.images import Images
@@ -28,8 +28,16 @@ def with_attention(lists: Sequence[RankList], look: Look) -> list[RankList]:
     Args:
         lists: with pictures.
         look: gives small pictures of the maps by the names of images.
+
+    Raises:
+        DataError: none of the images has a picture.
     """
     names = [shown.name for one in lists for shown in _images_of(one) if shown.picture is not None]
+    if lists and not names:
+        raise DataError(
+            "--attention: none of the images of the rank lists is in the pack or folder that should have them",
+            hint="name the one that the features were made from: --images PACK",
+        )
     maps = look(list(dict.fromkeys(names)))
 
     def add(shown: Shown) -> Shown:
@@ -66,19 +74,21 @@ def open_look(checkpoint: Path, features: JoinedFeatures, images: Images, *, dev
     """
     encoder, _ = open_encoder(checkpoint, device=device, precision=torch.float32)
     made = read_counts(features.record)
-    placed = choose_rows(
-        encoder.cameras,
-        features.samples.camera,
-        dataset=str(features.record.get("dataset", "")),
-        use=None if made is None else made.rule,
-        network=str(checkpoint),
-    )
     row_of = {name: row for row, name in enumerate(features.samples.name)}
+    # Of features of several datasets, the page has the images of the first.
+    dataset = str(features.record.get("dataset", "")).partition(" + ")[0]
 
     def look(names: Sequence[str]) -> dict[str, str]:
         encoded = {name: found for name in names if (found := images(name)) is not None}
         pixels = {name: decoded for name, found in encoded.items() if (decoded := _decode(found)) is not None}
-        rows = None if placed is None else placed.rows[[row_of[name] for name in pixels]]
+        placed = choose_rows(
+            encoder.cameras,
+            features.samples.camera[np.array([row_of[name] for name in pixels], dtype=np.int64)],
+            dataset=dataset,
+            use=None if made is None else made.rule,
+            network=str(checkpoint),
+        )
+        rows = None if placed is None else placed.rows
         maps = look_at(encoder, list(pixels.values()), rows)
         drawn = {name: embed_heat(encoded[name], heat) for name, heat in zip(pixels, maps, strict=True)}
         return {name: picture for name, picture in drawn.items() if picture is not None}

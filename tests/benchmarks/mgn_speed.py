@@ -114,7 +114,7 @@ def measure_step(folder: Path, rounds: int, images: int, height: int) -> None:
     view = build_view_plan(recipe.pixels.model_dump(), recipe.augment.model_dump())
     dataset = StepDataset(PackImages([made], train.rows), order, (view,), seed=1)
     network = build_mgn(network_plan(recipe, PERSONS)).train()
-    optimizer = build_optimizer(network.parameters(), **recipe.optim.model_dump(exclude={"clip", "clip_scope"}))
+    optimizer = build_optimizer([network], **recipe.optim.model_dump(exclude={"clip", "clip_scope"}))
     label_of = torch.from_numpy(train.label)
     ready = torch.randn(4 * images, 3, view.height, view.width)
     batches = open_loader(dataset, range(10**6), workers=1, pin=False)

@@ -31,6 +31,7 @@ from lupctl.core.recipes.models import PretrainRecipe
 from lupctl.core.recipes.shipped import resolve_recipe
 from lupctl.core.stages.pretrain.labels import TrainLabels
 from lupctl.core.stages.pretrain.setup import place_method, share_gradients
+from lupctl.core.training.engine.curves import RateCurve, even_epochs
 from lupctl.core.training.engine.groups import set_rates
 from lupctl.core.training.engine.optim import build_optimizer
 from lupctl.core.training.losses.noisy_labels import correct_labels, prototype_scores, score, scored_cross_entropy
@@ -95,6 +96,7 @@ def take_steps(classes: int, images: int, rounds: int) -> None:
     assert isinstance(method, pnl.Pnl)
     optim = recipe.optim.model_dump(exclude={"clip", "clip_scope", "accumulate"})
     optimizer, gradients = build_optimizer(method.trained, **optim), share_gradients(recipe, method, kind="cpu")
+    curve = RateCurve(kind="constant", unit="step", lr=0.06, epochs=1, steps=even_epochs(rounds + 1, 1))
     seconds, spent = list[float](), dict[str, float]()
     for step in range(rounds + 1):
         if step == 1:  # the first one makes the momentum, and fills some prototypes
@@ -104,7 +106,7 @@ def take_steps(classes: int, images: int, rounds: int) -> None:
         now = Now(step=step, epoch=99, rate=0.06, decay=1e-4, momentum=0.99, temperature=0.1)
         started_at = time.perf_counter()
         with watched(spent):
-            set_rates(optimizer, rate=now.rate, decay=now.decay)
+            set_rates(optimizer, rate=curve, step=step, decay=now.decay)
             given = Given(views, keys=torch.arange(images), label=label)
             method.learn(given, now, gradients, precision=torch.float32)
             optimizer.step()

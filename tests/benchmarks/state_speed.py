@@ -43,7 +43,7 @@ def train_two_steps(recipe: PretrainRecipe, folder: RunFolder, *, resumed: bool)
     """
     method = place_method(recipe, CPU)
     assert isinstance(method, MoCo)
-    optimizer = build_optimizer(method.student.parameters(), name="sgd", lr=0.3, momentum=0.9, weight_decay=1e-4)
+    optimizer = build_optimizer([method.student], name="sgd", lr=0.3, momentum=0.9, weight_decay=1e-4)
     if resumed:
         restore_state(folder, method, optimizer)
     alone = SharedGradients(method.student)

@@ -119,7 +119,7 @@ def measure_step(path: Path, rounds: int, recipe: PretrainRecipe) -> None:
     quiet = Progress(quiet=True)
     job.run.mkdir()
     log = LoopLog(
-        RunFolder(job.run), start=0, total=10**6, batch=recipe.data.batch, steps_per_epoch=setup.order.steps_per_epoch,
+        RunFolder(job.run), start=0, total=10**6, batch=recipe.data.batch, epochs=setup.order.epochs(1),
         is_writer=True, progress=quiet,
     )  # fmt: skip
 

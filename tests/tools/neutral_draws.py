@@ -18,4 +18,5 @@ def neutral_draws(size: Tensor) -> DrawTensors:
         jitter=torch.tensor([[1.0, 1.0, 1.0, 0.0]]).repeat(number, 1),
         jitter_order=torch.full((number, 4), -1),
         erase=torch.zeros(number, 4, dtype=torch.int32),
+        noise=torch.zeros(number, 2, dtype=torch.int64),
     )

@@ -71,7 +71,7 @@ def call_at(patch: pytest.MonkeyPatch, module: ModuleType, step: int, action: Ca
     """
     real, seen = module.set_rates, []
 
-    def set_rates(optimizer: torch.optim.Optimizer, **given: float) -> None:
+    def set_rates(optimizer: torch.optim.Optimizer, **given: Any) -> None:
         seen.append(given)
         if len(seen) == step:
             action()

@@ -41,7 +41,8 @@ class FinetuneData(Section):
         repeat: passes over the subset per epoch, 1 or more, fractions allowed; full makes an epoch as long
             as on the whole set. (LUPerson's authors suggest 2 or 3 for tiny splits.)
         order: epochs starts a new pass over the persons in each epoch, stream continues from pass to pass as
-            fast-reid does, cameras is its other sampler, which takes a person's images from different cameras.
+            fast-reid does, cameras is its other sampler, which takes a person's images from different cameras; once is
+            TransReID's, whose epoch ends with the pass: an image comes at most once in it, and lengths differ a little.
     """
 
     packs: tuple[str, ...] = ()

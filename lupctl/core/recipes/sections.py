@@ -1,8 +1,8 @@
 """Sections that recipes of both stages have. Values are frozen; derived values are computed where they are used."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from lupctl.core.choices import (
     Arch,
@@ -26,6 +26,8 @@ LUPERSON_MEAN: Colour = (0.3525, 0.3106, 0.3140)
 LUPERSON_STD: Colour = (0.2660, 0.2522, 0.2505)
 LUPERSON_NL_MEAN: Colour = (0.3452, 0.3070, 0.3114)
 LUPERSON_NL_STD: Colour = (0.2633, 0.2500, 0.2480)
+# Shares of the base rate at the start of the warm-up and at the end.
+TRANSREID_SCHEDULE = {"warmup_factor": 0.01, "final": 0.002}
 
 
 class Section(BaseModel):
@@ -57,6 +59,7 @@ class Pixels(Section):
         height, width: of the network's input.
         mean, std: subtracted and divided by.
         interpolation: of the one resize, antialiased as in Pillow.
+        test_interpolation: the same for evaluation, and for whoever uses the checkpoint; empty takes `interpolation`.
     """
 
     height: Annotated[int, Field(ge=16, le=2048)] = 256
@@ -64,6 +67,7 @@ class Pixels(Section):
     mean: Colour = LUPERSON_MEAN
     std: Colour = LUPERSON_STD
     interpolation: Interpolation = "bilinear"
+    test_interpolation: Interpolation | Literal[""] = ""
 
 
 class JitterSettings(Section):
@@ -83,17 +87,20 @@ class Augment(Section):
         crop_area: share of the image a random resized crop covers; empty takes the whole image.
         crop_ratio: width over height of that crop.
         pad: pixels of black around the resized image, from which a window is cut.
+        pad_after_flip: flips before that and not after it: the same views, each as often, from other random numbers.
         jitter: colour jitter.
         grey, blur, flip, erase: probabilities.
         blur_radius: standard deviation in pixels.
         erase_area: smallest and largest share of the erased rectangle.
         erase_aspect: height over width of the erased rectangle.
-        erase_fill: mean erases after normalising, with 0; black before it, with pixels of 0.
+        erase_fill: mean erases after normalising, with 0; black before it, with pixels of 0; noise after it, with
+            normally distributed numbers, a rectangle whose aspect is drawn from the same range by its logarithm.
     """
 
     crop_area: Range | tuple[()] = (0.2, 1.0)
     crop_ratio: Range = (0.75, 1.3333333333333333)
     pad: Annotated[int, Field(ge=0)] = 0
+    pad_after_flip: bool = False
     jitter: JitterSettings = JitterSettings()
     grey: Share = 0.2
     blur: Share = 0.5
@@ -115,6 +122,7 @@ class Optim(Section):
         weight_decay: on every parameter; with lars, not on those of one dimension.
         vector_rate, vector_decay: factors on rate and decay for parameters of one dimension: biases, and the scales
             and shifts of norms.
+        bias_rate: factor on the rate of biases, the shifts of norms too, on top of vector_rate; their decay stays.
         clip: largest gradient norm; 0 turns clipping off.
         clip_scope: all takes the norm of all gradients together, tensor that of each tensor.
     """
@@ -125,12 +133,16 @@ class Optim(Section):
     weight_decay: Annotated[float, Field(ge=0)] = 1e-4
     vector_rate: Annotated[float, Field(ge=0)] = 1.0
     vector_decay: Annotated[float, Field(ge=0)] = 1.0
+    bias_rate: Annotated[float, Field(ge=0)] = 1.0
     clip: Annotated[float, Field(ge=0)] = 0.0
     clip_scope: ClipScope = "all"
 
 
 class ScheduleSettings(Section):
-    """The learning rate over time; see `lupctl.core.training.engine.curves.RateCurve`."""
+    """The learning rate over time; see `lupctl.core.training.engine.curves.RateCurve`.
+
+    With kind = transreid, `warmup_factor` is 0.01 and `final` 0.002 where they are not given.
+    """
 
     epochs: Positive = 200
     kind: ScheduleKind = "cosine"
@@ -140,6 +152,25 @@ class ScheduleSettings(Section):
     hold_epochs: Annotated[float, Field(ge=0)] = 0.0
     milestones: tuple[int, ...] = ()
     final: Share = 0.0
+    lag: bool = False
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_transreid(cls, settings: Any) -> Any:
+        if isinstance(settings, dict) and settings.get("kind") == "transreid":
+            return {**TRANSREID_SCHEDULE, **settings}
+        return settings
+
+    @model_validator(mode="after")
+    def _check_transreid(self) -> Self:
+        if self.kind != "transreid":
+            if self.lag:
+                raise ValueError(f"lag = true needs kind = 'transreid'; kind is '{self.kind}'")
+        elif self.unit != "epoch":
+            raise ValueError("kind = 'transreid' has one rate for each epoch; unit = 'epoch' is expected")
+        elif self.hold_epochs:
+            raise ValueError("hold_epochs and kind = 'transreid' cannot be combined; its cosine falls from the start")
+        return self
 
 
 class Saving(Section):

@@ -44,6 +44,8 @@ def _schedule(recipe: Recipe) -> str:
     if schedule.kind == "steps":
         after = " and ".join(map(str, schedule.milestones))
         fall = f"a tenth after epochs {after}" if after else "constant"
+    if schedule.kind == "transreid":
+        fall = "TransReID's cosine"
     return f"{fall}, warm-up of {schedule.warmup_epochs:g} epochs" if schedule.warmup_epochs else fall
 
 

@@ -49,7 +49,7 @@ def learn_steps(
     method = setup.place_method(recipe, CPU).to(kind)
     assert isinstance(method, MoCo)
     set_norm_groups(method, recipe.bn_groups // parts)
-    optimizer = build_optimizer(method.student.parameters(), name="sgd", lr=0.05, momentum=0.9, weight_decay=1e-4)
+    optimizer = build_optimizer([method.student], name="sgd", lr=0.05, momentum=0.9, weight_decay=1e-4)
     losses, gradients = [], list[Tensor]()
     for step in range(steps):
         generator = torch.Generator().manual_seed(step)
@@ -205,7 +205,7 @@ def test_lars_scales_weights_and_spares_biases_and_norms(shape: tuple[int, ...],
     first = start * torch.randn(6, generator=generator)
     gradients = [torch.randn(6, generator=generator) for _ in range(4)]
     parameter = nn.Parameter(first.view(shape).clone())
-    optimizer = build_optimizer([parameter], name="lars", lr=3.0, momentum=0.9, weight_decay=0.02)
+    optimizer = build_optimizer([nn.ParameterList([parameter])], name="lars", lr=3.0, momentum=0.9, weight_decay=0.02)
     for gradient in gradients:
         parameter.grad = gradient.view(shape).clone()
         optimizer.step()

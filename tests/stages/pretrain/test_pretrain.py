@@ -327,11 +327,11 @@ def test_the_loss_falls(crowd: Path, tmp_path: Path) -> None:
 
 def test_a_loss_that_is_no_number_stops_the_run(crowd: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     job = pretrain_job(crowd, tmp_path / "run", "saving.every_epochs=1", "schedule.epochs=6")
-    real, rates = RateCurve.at, []
+    real, rates = RateCurve.at, dict[int, float]()
 
-    def rate(self: RateCurve, step: int) -> float:
-        rates.append(1e38 if step == 4 else real(self, step))
-        return rates[-1]
+    def rate(self: RateCurve, step: int, *, scale: float = 1.0) -> float:
+        rates[step] = 1e38 if step == 4 else real(self, step, scale=scale)
+        return rates[step]
 
     monkeypatch.setattr(RateCurve, "at", rate)
     with pytest.raises(DataError, match=r"(loss|a weight) became (nan|inf) by step 6 at learning rate") as caught:
@@ -352,7 +352,7 @@ def test_weights_that_overflow_in_the_last_step_are_not_kept(
 ) -> None:
     job = pretrain_job(crowd, tmp_path / "run")
     real: Callable[[RateCurve, int], float] = RateCurve.at
-    monkeypatch.setattr(RateCurve, "at", lambda self, step: 3e38 if step == 3 else real(self, step))
+    monkeypatch.setattr(RateCurve, "at", lambda self, step, scale=1.0: 3e38 if step == 3 else real(self, step))
     with pytest.raises(DataError, match=r"a weight became (nan|inf) by step 4"):
         pretrain(job, QUIET)
     assert not (job.run / CHECKPOINT).exists()

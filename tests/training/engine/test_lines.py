@@ -9,6 +9,7 @@ import torch
 
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.training.engine import log as log_module
+from lupctl.core.training.engine.curves import even_epochs
 from lupctl.core.training.engine.log import LoopLog
 from lupctl.core.training.engine.runs import RunFolder, read_last_row
 
@@ -46,7 +47,7 @@ def train(
         monkeypatch.setattr("lupctl.core.training.engine.meters.time", clock)
         monkeypatch.setattr("sys.stderr.isatty", lambda: terminal, raising=False)
         log = LoopLog(
-            RunFolder(tmp_path), start=start, total=total, batch=8, steps_per_epoch=4, is_writer=True,
+            RunFolder(tmp_path), start=start, total=total, batch=8, epochs=even_epochs(4, 100), is_writer=True,
             progress=Progress(quiet=quiet),
         )  # fmt: skip
         for step in range(start, total):

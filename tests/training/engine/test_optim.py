@@ -8,14 +8,14 @@ from torch import nn
 
 from lupctl.core.choices import ClipScope, CurveKind
 from lupctl.core.training.engine.clipping import clip_gradients
-from lupctl.core.training.engine.curves import Curve, RateCurve
+from lupctl.core.training.engine.curves import Curve, RateCurve, even_epochs
 from lupctl.core.training.engine.freezing import frozen_steps, set_frozen
 from lupctl.core.training.engine.groups import parameter_groups, set_rates
 from lupctl.core.training.engine.optim import build_optimizer
 
 
 def test_published_pretraining_is_a_cosine_per_epoch_over_200() -> None:
-    schedule = RateCurve(kind="cosine", unit="epoch", lr=0.3, epochs=200, steps_per_epoch=1632)
+    schedule = RateCurve(kind="cosine", unit="epoch", lr=0.3, epochs=200, steps=even_epochs(1632, 200))
     assert schedule.at(0) == schedule.at(1631) == 0.3
     assert schedule.at(1632) == pytest.approx(0.3 * 0.5 * (1 + math.cos(math.pi / 200)), rel=1e-12)
     assert schedule.at(100 * 1632) == pytest.approx(0.15)
@@ -30,7 +30,7 @@ def test_published_fine_tuning_warms_up_for_ten_epochs_and_falls_twice() -> None
         unit="epoch",
         lr=3.5e-4,
         epochs=120,
-        steps_per_epoch=180,
+        steps=even_epochs(180, 120),
         warmup_epochs=10,
         warmup_factor=0.1,
         milestones=(40, 70),
@@ -55,7 +55,7 @@ def test_per_step_the_rate_moves_within_an_epoch() -> None:
         unit="step",
         lr=1.0,
         epochs=4,
-        steps_per_epoch=10,
+        steps=even_epochs(10, 4),
         warmup_epochs=0.5,
         warmup_factor=0.2,
         final=0.1,
@@ -86,7 +86,7 @@ def test_published_mgn_warms_up_holds_and_falls() -> None:
         unit="step",
         lr=3.5e-4,
         epochs=60,
-        steps_per_epoch=per_epoch,
+        steps=even_epochs(per_epoch, 60),
         warmup_epochs=10.0,
         warmup_factor=0.01,
         hold_epochs=30.0,
@@ -101,7 +101,7 @@ def test_published_mgn_warms_up_holds_and_falls() -> None:
 
 
 def test_a_constant_rate_is_constant() -> None:
-    schedule = RateCurve(kind="constant", unit="step", lr=0.05, epochs=3, steps_per_epoch=7)
+    schedule = RateCurve(kind="constant", unit="step", lr=0.05, epochs=3, steps=even_epochs(7, 3))
     assert {schedule.at(step) for step in range(21)} == {0.05}
 
 
@@ -119,7 +119,7 @@ def step_with_gradient(optimizer: torch.optim.Optimizer, owned: list[nn.Paramete
 
 def test_sgd_has_momentum_and_decays_every_parameter() -> None:
     owned = parameters()
-    optimizer = build_optimizer(owned, name="sgd", lr=0.1, momentum=0.9, weight_decay=0.01)
+    optimizer = build_optimizer([nn.ParameterList(owned)], name="sgd", lr=0.1, momentum=0.9, weight_decay=0.01)
     value, speed = 2.0, 0.0
     for gradient in (0.5, -0.2, 0.1):
         step_with_gradient(optimizer, owned, gradient)
@@ -134,7 +134,7 @@ def test_sgd_has_momentum_and_decays_every_parameter() -> None:
 @pytest.mark.parametrize("name", ["adam", "adamw"])
 def test_adam_adds_the_decay_to_the_gradient_and_adamw_does_not(name: str) -> None:
     owned = parameters()
-    optimizer = build_optimizer(owned, name=name, lr=0.1, momentum=0.5, weight_decay=0.01)  # type: ignore[arg-type]
+    optimizer = build_optimizer([nn.ParameterList(owned)], name=name, lr=0.1, momentum=0.5, weight_decay=0.01)  # type: ignore[arg-type]
     value, first, second = 2.0, 0.0, 0.0
     for step, gradient in enumerate((0.5, -0.2, 0.1), start=1):
         step_with_gradient(optimizer, owned, gradient)
@@ -150,17 +150,20 @@ def test_adam_adds_the_decay_to_the_gradient_and_adamw_does_not(name: str) -> No
 def test_the_rate_is_set_in_every_group() -> None:
     owned = [nn.Parameter(torch.ones(2, 2)), nn.Parameter(torch.ones(3)), nn.Parameter(torch.ones(()))]
     optimizer = build_optimizer(
-        owned, name="sgd", lr=1, momentum=0.9, weight_decay=1, vector_rate=2.0, vector_decay=0.0
+        [nn.ParameterList(owned)], name="sgd", lr=1, momentum=0.9, weight_decay=1, vector_rate=2.0, vector_decay=0.0
     )
     assert [group["params"] for group in optimizer.param_groups] == [owned[:1], owned[1:]]
-    set_rates(optimizer, rate=0.25, decay=0.1)
+    curve = RateCurve(kind="constant", unit="step", lr=0.25, epochs=1, steps=even_epochs(1, 1))
+    set_rates(optimizer, rate=curve, step=0, decay=0.1)
     assert [group["lr"] for group in optimizer.param_groups] == [0.25, 0.5]
     assert [group["weight_decay"] for group in optimizer.param_groups] == [0.1, 0.0]
 
 
 def test_groups_without_members_are_left_out() -> None:
     matrix, frozen = nn.Parameter(torch.ones(2, 2)), nn.Parameter(torch.ones(2), requires_grad=False)
-    assert [group["params"] for group in parameter_groups([matrix, frozen], vector_rate=2.0)] == [[matrix]]
+    assert [group["params"] for group in parameter_groups([nn.ParameterList([matrix, frozen])], vector_rate=2.0)] == [
+        [matrix]
+    ]
 
 
 @pytest.mark.parametrize("scope", ["all", "tensor"])
@@ -193,15 +196,15 @@ def small_network() -> nn.Sequential:
 
 
 def test_frozen_steps_are_one_more_than_the_epochs_say() -> None:
-    assert frozen_steps(10, 202) == 2021, "steps 0 to 2020 inclusive"
-    assert frozen_steps(0.5, 7) == 4
-    assert frozen_steps(0, 202) == 0
+    assert frozen_steps(10, even_epochs(202, 60)) == 2021, "steps 0 to 2020 inclusive"
+    assert frozen_steps(0.5, even_epochs(7, 2)) == 4
+    assert frozen_steps(0, even_epochs(202, 60)) == 0
 
 
 def test_frozen_modules_stand_still_and_adam_remembers_nothing_of_them() -> None:
     torch.manual_seed(0)
     network = small_network().train()
-    optimizer = build_optimizer(network.parameters(), name="adam", lr=0.1, momentum=0.9, weight_decay=0.1)
+    optimizer = build_optimizer([network], name="adam", lr=0.1, momentum=0.9, weight_decay=0.1)
     before = {key: value.clone() for key, value in network.state_dict().items()}
 
     def train_a_step() -> None:

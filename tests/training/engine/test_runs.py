@@ -18,9 +18,10 @@ from torch import nn
 
 from lupctl.core.errors import DataError, FormatError, UsageError
 from lupctl.core.system.progress.lines import Progress
+from lupctl.core.training.engine.curves import even_epochs
 from lupctl.core.training.engine.log import LoopLog
 from lupctl.core.training.engine.runs import Metrics, RunFolder, read_metrics
-from lupctl.core.training.engine.state import begin_run, first_difference, is_due, pack_state, restore_state
+from lupctl.core.training.engine.state import begin_run, first_difference, pack_state, restore_state
 
 HOLDER = """
 import sys, time
@@ -323,7 +324,14 @@ class _Bar:
 
 def open_log(path: Path, **more: Any) -> LoopLog:
     return LoopLog(
-        RunFolder(path), start=0, total=25, batch=8, steps_per_epoch=4, is_writer=True, progress=Progress(), **more
+        RunFolder(path),
+        start=0,
+        total=25,
+        batch=8,
+        epochs=even_epochs(4, 7),
+        is_writer=True,
+        progress=Progress(),
+        **more,
     )
 
 
@@ -379,8 +387,9 @@ def test_numbers_that_are_none_stop_a_run(tmp_path: Path, bad: float) -> None:
 
 
 def test_what_is_due() -> None:
-    assert [done for done in range(1, 13) if is_due(done, 2, 3)] == [6, 12]
-    assert not any(is_due(done, 2, 0) for done in range(1, 13))
+    epochs = even_epochs(2, 6)
+    assert [done for done in range(1, 13) if epochs.is_due(done, 3)] == [6, 12]
+    assert not any(epochs.is_due(done, 0) for done in range(1, 13))
 
 
 def test_first_difference_finds_the_first_key_of_either_side() -> None:

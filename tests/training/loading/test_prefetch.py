@@ -69,7 +69,7 @@ def test_a_batch_is_copied_while_the_one_before_it_is_worked_on(notes: Notes) ->
         "copy 0", "copy 1", "wait for copy 0", "work on 0",
         "copy 2", "wait for copy 1", "work on 1", "wait for copy 2", "work on 2",
     ]  # fmt: skip
-    assert notes.seen.count("kept") == 3 * (3 + 8), "pixels, rows, keys and eight draws of three batches"
+    assert notes.seen.count("kept") == 3 * (3 + 9), "pixels, rows, keys and nine draws of three batches"
 
 
 def test_what_goes_wrong_in_the_loader_is_not_lost(notes: Notes) -> None:

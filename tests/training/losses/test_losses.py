@@ -117,6 +117,16 @@ def test_triplet_pulls_the_farthest_and_pushes_the_nearest() -> None:
     torch.testing.assert_close(features.grad, expected)
 
 
+def test_the_soft_margin_takes_features_as_they_are() -> None:
+    """Twice the same image of a person, 30 from the origin: its distance is the root of the clamp, 1e-12."""
+    features = torch.tensor([[30.0, 0], [30, 0], [30, 4], [30, 4]])
+    label = torch.tensor([0, 0, 1, 1])
+    loss = batch_hard_triplet(features, label, features, label, margin=0)
+    assert float(loss) == pytest.approx(math.log1p(math.exp(1e-6 - 4)), rel=1e-5)
+    scaled = batch_hard_triplet(2 * features, label, 2 * features, label, margin=0)
+    assert float(scaled) == pytest.approx(math.log1p(math.exp(1e-6 - 8)), rel=1e-5)
+
+
 def test_distances_of_equal_rows_are_tiny_with_finite_gradients() -> None:
     rows = torch.randn(6, 16, generator=torch.Generator().manual_seed(6))
     rows = torch.cat([rows, rows]).requires_grad_()

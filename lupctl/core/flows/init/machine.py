@@ -71,13 +71,12 @@ def choose_finetuning(machine: Machine, labels: "NDArray[np.int64]", *, pretrain
         assert isinstance(recipe, FinetuneRecipe)
     used = int(words[words.index("--gpus") + 1]) if "--gpus" in words else 1
     step_s = time_step(recipe, torch.device(machine.kind), devices=used)
-    order = build_order(recipe, labels, np.zeros(len(labels), np.int16))
-    steps = order.steps_per_epoch * recipe.schedule.epochs
+    epochs = build_order(recipe, labels, np.zeros(len(labels), np.int16)).epochs(recipe.schedule.epochs)
     batch = recipe.data.persons * recipe.data.images
     return Training(
         words=(*words, *(word for entry in settings for word in ("--set", entry))),
-        about=f"{about}, {recipe.schedule.epochs} epochs of {order.steps_per_epoch} steps",
-        seconds=steps * step_s,
+        about=f"{about}, {recipe.schedule.epochs} epochs of {epochs.mean_length} steps",
+        seconds=epochs.total * step_s,
         image_s=step_s * used / batch / 3,
     )
 

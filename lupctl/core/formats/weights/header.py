@@ -58,7 +58,7 @@ def describe_pixels(pixels: Pixels) -> Preprocessing:
         channels="RGB",
         mean=pixels.mean,
         std=pixels.std,
-        interpolation=pixels.interpolation,
+        interpolation=pixels.test_interpolation or pixels.interpolation,
     )
 
 

@@ -31,7 +31,7 @@ from lupctl.core.system.jobs.outer import Rendezvous
 from lupctl.core.system.jobs.split import check_split
 from lupctl.core.training.engine.board import check_tensorboard
 from lupctl.core.training.loading.samplers import PersonsImagesOrder, StepOrder
-from lupctl.core.training.loading.streams import CameraStream, PersonStream
+from lupctl.core.training.loading.streams import CameraStream, PersonPasses, PersonStream
 from lupctl.core.training.nets.memory import activation_bytes, parameter_bytes
 
 
@@ -77,7 +77,7 @@ class FinetunePlan:
 
     Args:
         images, persons: of the training set, each image counted once.
-        steps_per_epoch, steps: optimizer updates.
+        steps_per_epoch, steps: optimizer updates; the mean, rounded, where epochs differ in length.
         batch_per_device: images.
         memory_bytes: estimate per device: network, gradient, optimizer and activations in float32.
         queries: valid queries of the evaluations, 0 when no pack has any.
@@ -106,15 +106,15 @@ def plan_finetuning(job: FinetuneJob) -> FinetunePlan:
     check_start(job)
     packs = [open_pack(path) for path in job.packs]
     train = pick_rows(recipe, packs)
-    order = build_order(recipe, train.label, train.camera)
+    epochs = build_order(recipe, train.label, train.camera).epochs(recipe.schedule.epochs)
     net = network_plan(recipe, len(train.persons))
     local = batch // job.placement.processes
     activations = activation_bytes(net, height=recipe.pixels.height, width=recipe.pixels.width)
     return FinetunePlan(
         images=train.num_images,
         persons=len(train.persons),
-        steps_per_epoch=order.steps_per_epoch,
-        steps=order.steps_per_epoch * recipe.schedule.epochs,
+        steps_per_epoch=epochs.mean_length,
+        steps=epochs.total,
         batch_per_device=local,
         memory_bytes=4 * parameter_bytes(net) + local * activations,
         queries=sum(count_queries(recipe, pack) for pack in packs),
@@ -234,6 +234,8 @@ def build_order(recipe: FinetuneRecipe, label: NDArray[np.int64], camera: NDArra
             return PersonStream(label, persons=persons, images=images, seed=seed)
         case "cameras":
             return CameraStream(label, camera, persons=persons, images=images, seed=seed)
+        case "once":
+            return PersonPasses(label, persons=persons, images=images, seed=seed)
         case _:
             assert_never(recipe.data.order)
 

@@ -22,7 +22,7 @@ from lupctl.core.training.engine.optim import build_optimizer
 from lupctl.core.training.engine.parts import share_statistics
 from lupctl.core.training.engine.runs import RunFolder
 from lupctl.core.training.engine.saving import StateWriter
-from lupctl.core.training.engine.state import is_due, pack_state, restore_state
+from lupctl.core.training.engine.state import pack_state, restore_state
 from lupctl.core.training.nets.resnet.norms import share_norm_groups
 from lupctl.core.training.views.pixels import make_view
 
@@ -32,15 +32,15 @@ def train_job(job: FinetuneJob) -> None:
     recipe, folder = job.recipe, RunFolder(job.run)
     progress = Progress(quiet=job.quiet or rank() > 0)
     setup = set_up(job)
-    device, order, total, train = setup.device, setup.order, setup.total, setup.train
+    device, epochs, total, train = setup.device, setup.epochs, setup.epochs.total, setup.train
 
     torch.manual_seed(recipe.seed)
     network = build_started(job, len(train.persons), progress).to(device).train()
     share_norm_groups(network, recipe.bn_groups)
-    optimizer = build_optimizer(network.parameters(), **recipe.optim.model_dump(exclude={"clip", "clip_scope"}))
-    schedule = RateCurve(lr=recipe.optim.lr, steps_per_epoch=order.steps_per_epoch, **recipe.schedule.model_dump())
+    optimizer = build_optimizer([network], **recipe.optim.model_dump(exclude={"clip", "clip_scope"}))
+    schedule = RateCurve(lr=recipe.optim.lr, steps=epochs, **recipe.schedule.model_dump())
     start, damaged = restore_state(folder, network, optimizer)
-    thaw = frozen_steps(recipe.freeze_epochs, order.steps_per_epoch)
+    thaw = frozen_steps(recipe.freeze_epochs, epochs)
 
     batches = open_batches(setup, recipe, range(start, total))
     label_of = torch.from_numpy(train.label).to(device)
@@ -63,7 +63,7 @@ def train_job(job: FinetuneJob) -> None:
                 set_frozen(network.trunk_modules(), step < thaw)
                 gradients = SharedGradients(network)
             rate = schedule.at(step)
-            set_rates(optimizer, rate=rate, decay=recipe.optim.weight_decay)
+            set_rates(optimizer, rate=schedule, step=step, decay=recipe.optim.weight_decay)
             pixels = make_view(setup.view, batch.pixels, batch.views[0])
             optimizer.zero_grad(set_to_none=True)
             with gradients.part(0):
@@ -76,8 +76,8 @@ def train_job(job: FinetuneJob) -> None:
 
             done = step + 1
             stopping = agree_to_stop(stop.wanted, device) and done < total
-            saving = is_due(done, order.steps_per_epoch, recipe.saving.every_epochs) and done < total
-            evaluating = is_due(done, order.steps_per_epoch, recipe.evaluation.every_epochs) or done == total
+            saving = epochs.is_due(done, recipe.saving.every_epochs) and done < total
+            evaluating = epochs.is_due(done, recipe.evaluation.every_epochs) or done == total
             log.write_step(done, rate=rate, is_due=saving or stopping, bar=bar)
             writer.poll()
             if saving or stopping or (evaluating and setup.tests) or done == total:
@@ -106,9 +106,9 @@ def open_log(job: FinetuneJob, setup: Setup, *, start: int, damaged: tuple[str, 
     return LoopLog(
         RunFolder(job.run),
         start=start,
-        total=setup.total,
+        total=setup.epochs.total,
         batch=job.recipe.data.persons * job.recipe.data.images,
-        steps_per_epoch=setup.order.steps_per_epoch,
+        epochs=setup.epochs,
         is_writer=rank() == 0,
         progress=progress,
         damaged=damaged,

@@ -11,6 +11,7 @@ from lupctl.core.stages.finetune.job import FinetuneJob, build_order, has_querie
 from lupctl.core.stages.finetune.persons import LabelledRows, pick_rows
 from lupctl.core.system.jobs.device import pick_precision
 from lupctl.core.system.jobs.messages import own_device, rank, world_size
+from lupctl.core.training.engine.curves import Epochs
 from lupctl.core.training.loading.images import PackImages
 from lupctl.core.training.loading.loaders import Batch, StepDataset, default_workers
 from lupctl.core.training.loading.prefetch import load_on_device
@@ -31,7 +32,7 @@ class Setup:
         view: how they are made.
         precision: type of the forward pass.
         workers: decoding processes.
-        total: steps of the run.
+        epochs: of the run.
     """
 
     device: torch.device
@@ -42,7 +43,7 @@ class Setup:
     view: ViewPlan
     precision: torch.dtype
     workers: int
-    total: int
+    epochs: Epochs
 
 
 def set_up(job: FinetuneJob) -> Setup:
@@ -64,7 +65,7 @@ def set_up(job: FinetuneJob) -> Setup:
         view=build_view_plan(recipe.pixels.model_dump(), recipe.augment.model_dump()),
         precision=pick_precision(recipe.precision, device),
         workers=default_workers(device) if job.workers is None else job.workers,
-        total=order.steps_per_epoch * recipe.schedule.epochs,
+        epochs=order.epochs(recipe.schedule.epochs),
     )
 
 
@@ -77,6 +78,6 @@ def open_batches(setup: Setup, recipe: FinetuneRecipe, steps: range) -> Generato
         seed=recipe.seed,
         rank=rank(),
         processes=world_size(),
-        policy_steps=recipe.auto_augment_epochs * setup.order.steps_per_epoch,
+        policy_steps=setup.epochs.step_at(recipe.auto_augment_epochs),
     )
     return load_on_device(dataset, steps, workers=setup.workers, device=setup.device)

@@ -29,7 +29,7 @@ def time_step(recipe: FinetuneRecipe, device: torch.device, *, devices: int = 1,
     plan = network_plan(recipe, max(recipe.data.persons, 2))
     network = (build_mgn(plan) if recipe.net.head == "mgn" else build_reid(plan)).to(device).train()
     share_norm_groups(network, max(1, recipe.bn_groups // devices))
-    optimizer = build_optimizer(network.parameters(), **recipe.optim.model_dump(exclude={"clip", "clip_scope"}))
+    optimizer = build_optimizer([network], **recipe.optim.model_dump(exclude={"clip", "clip_scope"}))
     view = build_view_plan(recipe.pixels.model_dump(), recipe.augment.model_dump())
     height, width = recipe.pixels.height, recipe.pixels.width
     pixels = torch.randint(0, 256, (local, height, width, 3), dtype=torch.uint8).to(device)

@@ -17,7 +17,7 @@ from lupctl.core.training.engine.board import Board
 from lupctl.core.training.engine.log import LoopLog
 from lupctl.core.training.engine.runs import RunFolder, read_metrics
 from lupctl.core.training.engine.saving import StateWriter
-from lupctl.core.training.engine.state import is_due, pack_state, restore_state
+from lupctl.core.training.engine.state import pack_state, restore_state
 from lupctl.core.training.loading.prefetch import on_device
 
 
@@ -26,7 +26,8 @@ def train_job(job: PretrainJob) -> None:
     recipe, folder = job.recipe, RunFolder(job.run)
     progress = Progress(quiet=job.quiet or rank() > 0)
     setup = set_up(job)
-    device, order, total = setup.device, setup.order, setup.total
+    device, total = setup.device, setup.total
+    epochs = setup.order.epochs(recipe.schedule.epochs)
     trained = build_trained(recipe, setup)
     method, optimizer = trained.method, trained.optimizer
     start, damaged = restore_state(folder, method, optimizer)
@@ -40,7 +41,7 @@ def train_job(job: PretrainJob) -> None:
         start=start,
         total=total,
         batch=recipe.data.batch,
-        steps_per_epoch=order.steps_per_epoch,
+        epochs=epochs,
         is_writer=rank() == 0,
         progress=progress,
         damaged=damaged,
@@ -66,8 +67,8 @@ def train_job(job: PretrainJob) -> None:
 
             done = step + 1
             stopping = agree_to_stop(stop.wanted, device) and done < total
-            saving = is_due(done, order.steps_per_epoch, recipe.saving.every_epochs) and done < total
-            probing = is_due(done, order.steps_per_epoch, recipe.probe.every_epochs) or done == total
+            saving = epochs.is_due(done, recipe.saving.every_epochs) and done < total
+            probing = epochs.is_due(done, recipe.probe.every_epochs) or done == total
             log.write_step(done, rate=now.rate, is_due=saving or stopping, bar=bar)
             writer.poll()
             if saving or stopping or done == total:

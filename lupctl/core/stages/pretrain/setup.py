@@ -14,7 +14,7 @@ from lupctl.core.stages.pretrain.labels import TrainLabels, read_labels
 from lupctl.core.stages.pretrain.views import view_plans
 from lupctl.core.system.jobs.device import pick_precision
 from lupctl.core.system.jobs.messages import own_device, rank, world_size
-from lupctl.core.training.engine.curves import Curve, RateCurve
+from lupctl.core.training.engine.curves import Curve, RateCurve, even_epochs
 from lupctl.core.training.engine.gradients import SharedGradients
 from lupctl.core.training.engine.optim import build_optimizer
 from lupctl.core.training.engine.parts import recompute_blocks
@@ -194,9 +194,10 @@ def build_curves(recipe: PretrainRecipe, steps_per_epoch: int) -> Curves:
         ("momentum", recipe.curves.momentum),
         ("temperature", recipe.curves.temperature),
     ):
-        steps = max(round((curve.epochs or recipe.schedule.epochs) * steps_per_epoch), 1)
-        curves[name] = Curve(curve.kind, starts[name], steps=steps, final=curve.final)
-    rate = RateCurve(lr=recipe.optim.lr, steps_per_epoch=steps_per_epoch, **recipe.schedule.model_dump())
+        length = max(round((curve.epochs or recipe.schedule.epochs) * steps_per_epoch), 1)
+        curves[name] = Curve(curve.kind, starts[name], steps=length, final=curve.final)
+    steps = even_epochs(steps_per_epoch, recipe.schedule.epochs)
+    rate = RateCurve(lr=recipe.optim.lr, steps=steps, **recipe.schedule.model_dump())
     return Curves(steps_per_epoch, rate, **curves)
 
 

@@ -33,7 +33,7 @@ def take_step(
         views = tuple(
             make_view(plan, batch.pixels, draws) for plan, draws in zip(setup.views, batch.views, strict=True)
         )
-    set_rates(optimizer, rate=now.rate, decay=now.decay)
+    set_rates(optimizer, rate=trained.curves.rate, step=now.step, decay=now.decay)
     label, truth = (None if known is None else known[batch.rows] for known in (trained.label, trained.truth))
     given = Given(views, keys=batch.keys, label=label, truth=truth)
     scalars = method.learn(given, now, trained.gradients, precision=setup.precision, clock=clock)

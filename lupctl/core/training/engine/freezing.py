@@ -4,6 +4,8 @@ from collections.abc import Iterable
 
 from torch import nn
 
+from lupctl.core.training.engine.curves import Epochs
+
 
 def set_frozen(modules: Iterable[nn.Module], frozen: bool) -> None:
     """Freezes whole modules, or lets them train again.
@@ -20,9 +22,9 @@ def set_frozen(modules: Iterable[nn.Module], frozen: bool) -> None:
         module.requires_grad_(not frozen)
 
 
-def frozen_steps(epochs: float, steps_per_epoch: int) -> int:
+def frozen_steps(time: float, epochs: Epochs) -> int:
     """Number of steps at the start of a run in which the trunk is frozen.
 
     fast-reid freezes while step <= epochs * steps per epoch, with steps counted from 0: one step more than configured.
     """
-    return int(epochs * steps_per_epoch) + 1 if epochs > 0 else 0
+    return int(epochs.step_at(time)) + 1 if time > 0 else 0

@@ -1,4 +1,4 @@
-"""Groups of parameters that share rate and decay: a rule on shapes, never on names."""
+"""Groups of parameters that share rate and decay: rules on shapes and on modules, never on the names of tensors."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -6,36 +6,46 @@ from typing import Any
 from torch import nn
 from torch.optim import Optimizer
 
+from lupctl.core.training.engine.curves import RateCurve
+
 
 def parameter_groups(
-    parameters: Iterable[nn.Parameter], *, vector_rate: float = 1.0, vector_decay: float = 1.0
+    modules: Iterable[nn.Module], *, vector_rate: float = 1.0, vector_decay: float = 1.0, bias_rate: float = 1.0
 ) -> list[dict[str, Any]]:
     """The trained parameters in groups for an optimizer; a single group if all are treated alike.
 
     A matrix has two or more dimensions: weights of convolutions and linear layers, tokens, position embeddings. The
-    others are vectors: biases, and the scales and shifts of norms.
+    others are vectors: biases, and the scales and shifts of norms. A bias is what a module has as its `bias`, the
+    shifts of norms too. Factors multiply: a bias has the rate vector_rate * bias_rate and the decay vector_decay.
 
     Args:
-        parameters: those that require no gradient are left out.
+        modules: their parameters that require a gradient are trained; a parameter of two modules counts once.
         vector_rate, vector_decay: factors on the rate and decay of vectors.
+        bias_rate: factor on the rate of biases.
 
     Returns:
         groups with `params`, `rate_scale` and `decay_scale`, as `set_rates` reads them.
     """
-    trained = [parameter for parameter in parameters if parameter.requires_grad]
-    if vector_rate == vector_decay == 1:
-        return [{"params": trained, "rate_scale": 1.0, "decay_scale": 1.0}]
-    matrices = [parameter for parameter in trained if parameter.dim() >= 2]
-    vectors = [parameter for parameter in trained if parameter.dim() < 2]
+    together = nn.ModuleList(modules)
+    biases = {
+        parameter
+        for module in together.modules()
+        for name, parameter in module.named_parameters(recurse=False)
+        if name == "bias"
+    }
+    scales = ((1.0, 1.0), (bias_rate, 1.0), (vector_rate, vector_decay), (vector_rate * bias_rate, vector_decay))
+    members: dict[tuple[float, float], list[nn.Parameter]] = {scale: [] for scale in scales}
+    for parameter in together.parameters():
+        if parameter.requires_grad:
+            kind = 2 * (parameter.dim() < 2) + (parameter in biases)
+            members[scales[kind]].append(parameter)
     return [
-        {"params": some, "rate_scale": rate, "decay_scale": decay}
-        for some, rate, decay in ((matrices, 1.0, 1.0), (vectors, vector_rate, vector_decay))
-        if some
+        {"params": some, "rate_scale": rate, "decay_scale": decay} for (rate, decay), some in members.items() if some
     ]
 
 
-def set_rates(optimizer: Optimizer, *, rate: float, decay: float) -> None:
-    """Sets rate and weight decay of every group, each times the group's own scale."""
+def set_rates(optimizer: Optimizer, *, rate: RateCurve, step: int, decay: float) -> None:
+    """Sets the rate of every group as its curve says, and weight decay, times the group's own scale."""
     for group in optimizer.param_groups:
-        group["lr"] = rate * group["rate_scale"]
+        group["lr"] = rate.at(step, scale=group["rate_scale"])
         group["weight_decay"] = decay * group["decay_scale"]

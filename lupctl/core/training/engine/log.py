@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from lupctl.core.system.jobs.messages import gather_texts
 from lupctl.core.system.progress.lines import Progress, Task
 from lupctl.core.training.engine.board import Board
+from lupctl.core.training.engine.curves import Epochs
 from lupctl.core.training.engine.meters import LoopMeter, Means, check_finite
 from lupctl.core.training.engine.runs import Metrics, RunFolder
 
@@ -26,7 +27,7 @@ class LoopLog:
         start: steps done before.
         total: steps of the run.
         batch: images per step over all devices.
-        steps_per_epoch: converts steps to epochs.
+        epochs: of the run.
         is_writer: whether this process writes the file.
         progress: warns about damaged images.
         damaged: images skipped before.
@@ -40,13 +41,13 @@ class LoopLog:
         start: int,
         total: int,
         batch: int,
-        steps_per_epoch: int,
+        epochs: Epochs,
         is_writer: bool,
         progress: Progress,
         damaged: Iterable[str] = (),
         board: Board | None = None,
     ) -> None:
-        self._folder, self._total, self._steps_per_epoch = folder, total, steps_per_epoch
+        self._folder, self._total, self._epochs = folder, total, epochs
         self._metrics = Metrics(folder.path, step=start) if is_writer else None
         self._progress, self._board = progress, board
         self._began_at = self._said_at = time.monotonic()
@@ -93,7 +94,7 @@ class LoopLog:
         self.values = self._means.read()
         check_finite(self.values, step=done, rate=rate, last_good=self._folder.describe_last_good())
         speed = self.meter.read()
-        epoch = (done - 1) // self._steps_per_epoch
+        epoch = self._epochs.of(done - 1)
         self.write_row({"step": done, "steps": self._total, "epoch": epoch, **self.values, "lr": rate, **speed})
         self._waiting = f"waiting for data {speed['data_wait']:.0%}"
         loss = f"loss {self.values['loss']:.3f}{describe_labels(self.values)}, lr {rate:.2g}"
@@ -124,14 +125,14 @@ class LoopLog:
     def write_probe(self, done: int, scores: Mapping[str, float]) -> None:
         """Writes and prints the scores of a probe; does nothing without scores, as in other processes."""
         if scores:
-            self.write_row({"step": done, "epoch": max(done - 1, 0) // self._steps_per_epoch, **scores})
+            self.write_row({"step": done, "epoch": self._epochs.of(max(done - 1, 0)), **scores})
             found = ", ".join(f"{name.removeprefix('probe_')} {value:.4f}" for name, value in scores.items())
             self._progress.say(f"probe after step {done}: {found}")
 
     def write_scores(self, done: int, scores: Mapping[str, float], *, dataset: str | None) -> None:
         """Writes and prints the scores of an evaluation, with the dataset's name if there are several."""
         named = {} if dataset is None else {"dataset": dataset}
-        self.write_row({"step": done, "epoch": (done - 1) // self._steps_per_epoch, **named, **scores})
+        self.write_row({"step": done, "epoch": self._epochs.of(done - 1), **named, **scores})
         where = "" if dataset is None else f" on {dataset}"
         self._progress.say(f"after step {done}{where}: mAP {scores['map']:.4f}, rank-1 {scores['rank1']:.4f}")
 

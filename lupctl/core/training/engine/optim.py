@@ -12,7 +12,7 @@ from lupctl.core.training.engine.lars import Lars
 
 
 def build_optimizer(
-    parameters: Iterable[nn.Parameter],
+    modules: Iterable[nn.Module],
     *,
     name: OptimizerName,
     lr: float,
@@ -20,17 +20,19 @@ def build_optimizer(
     weight_decay: float,
     vector_rate: float = 1.0,
     vector_decay: float = 1.0,
+    bias_rate: float = 1.0,
 ) -> torch.optim.Optimizer:
-    """An optimizer over all given parameters, including biases and batch norm, as in LUPerson's recipes.
+    """An optimizer over all parameters of the modules, including biases and batch norm, as in LUPerson's recipes.
 
     Args:
-        parameters: those that require no gradient are left out.
+        modules: those of their parameters that require no gradient are left out.
         name: sgd, adam (decay added to the gradient), adamw (decoupled decay) or lars.
         lr, weight_decay: replaced at every step by `set_rates`.
         momentum: of sgd and lars; the others keep their usual 0.9 and 0.999.
         vector_rate, vector_decay: factors on both for parameters of one dimension; lars never applies decay to those.
+        bias_rate: factor on the rate of biases.
     """
-    groups = parameter_groups(parameters, vector_rate=vector_rate, vector_decay=vector_decay)
+    groups = parameter_groups(modules, vector_rate=vector_rate, vector_decay=vector_decay, bias_rate=bias_rate)
     on_gpu = all(parameter.is_cuda for group in groups for parameter in group["params"])
     match name:
         case "sgd":

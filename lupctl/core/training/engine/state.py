@@ -137,11 +137,6 @@ def first_difference(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str
     return None
 
 
-def is_due(done: int, steps_per_epoch: int, every_epochs: int) -> bool:
-    """Whether step `done` ends an epoch whose number is a multiple of `every_epochs`; never with 0."""
-    return every_epochs > 0 and done % (steps_per_epoch * every_epochs) == 0
-
-
 def running_statistics(module: nn.Module) -> list[torch.Tensor]:
     """Batch norm's running means and variances.
 

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lupctl.core.errors import UsageError
+from lupctl.core.training.engine.curves import Epochs, even_epochs
 from lupctl.core.training.views.draws import epoch_generator
 
 _ORDER, _PERSONS = 1, 2
@@ -16,9 +17,8 @@ _ORDER, _PERSONS = 1, 2
 class StepOrder(Protocol):
     """The images of every step of a run."""
 
-    @property
-    def steps_per_epoch(self) -> int:
-        """Steps in one pass."""
+    def epochs(self, count: int) -> Epochs:
+        """The first `count` epochs."""
 
     def epoch_of(self, step: int) -> int:
         """The epoch a step belongs to, counted from 0."""
@@ -51,6 +51,10 @@ class ShuffledOrder:
         self.steps_per_epoch = count // batch
         self._count, self._batch, self._seed = count, batch, seed
         self._permutation = lru_cache(maxsize=2)(self._permute)
+
+    def epochs(self, count: int) -> Epochs:
+        """All of one length."""
+        return even_epochs(self.steps_per_epoch, count)
 
     def epoch_of(self, step: int) -> int:
         """The epoch of a step."""
@@ -98,9 +102,12 @@ class PersonsImagesOrder:
         self._persons, self._images, self._seed = persons, images, seed
         # The number of batches varies a little from epoch to epoch with the order of the choice. A schedule needs one
         # number, so every epoch has as many steps as its images fill batches, and starts over if it runs out.
-        usable = sum(max(len(rows) // images, 1) for rows in self._rows_of)
-        self.steps_per_epoch = max(usable // persons, 1)
+        self.steps_per_epoch = max(int(count_groups(self._rows_of, images).sum()) // persons, 1)
         self._cache: tuple[int, NDArray[np.int64]] | None = None
+
+    def epochs(self, count: int) -> Epochs:
+        """All of one length."""
+        return even_epochs(self.steps_per_epoch, count)
 
     def epoch_of(self, step: int) -> int:
         """The epoch of a step."""
@@ -152,19 +159,54 @@ def draw_pass(
     Every person has a shuffled list of images, drawn with replacement up to K when there are fewer. P persons with at
     least K images left are chosen without replacement, and each gives its next K, until fewer than P such remain.
     """
-    queues = [_shuffle_person(rows, images, generator) for rows in rows_of]
-    batches: list[NDArray[np.int64]] = []
-    ready = np.arange(len(queues))
+    queues = shuffle_persons(rows_of, generator, images=images)
+    return deal_images(queues, choose_persons(count_groups(rows_of, images), generator, persons=persons), images=images)
+
+
+def count_groups(rows_of: Sequence[NDArray[np.int64]], images: int) -> NDArray[np.int64]:
+    """(C) how often each person can give K images in a pass."""
+    return np.array([max(len(rows) // images, 1) for rows in rows_of], dtype=np.int64)
+
+
+def shuffle_persons(
+    rows_of: Sequence[NDArray[np.int64]], generator: np.random.Generator, *, images: int
+) -> list[NDArray[np.int64]]:
+    """The images of each person in a new order, drawn with replacement up to K when there are fewer."""
+    return [
+        np.asarray(
+            generator.permutation(rows) if len(rows) >= images else generator.choice(rows, size=images, replace=True),
+            dtype=np.int64,
+        )
+        for rows in rows_of
+    ]
+
+
+def choose_persons(
+    groups: NDArray[np.int64], generator: np.random.Generator, *, persons: int
+) -> list[NDArray[np.int64]]:
+    """The P persons of each batch of a pass, chosen until fewer than P have a group left.
+
+    Args:
+        groups: (C) how many groups of images each person has.
+        generator: random numbers.
+        persons: P.
+    """
+    left, chosen = groups.copy(), list[NDArray[np.int64]]()
+    ready = np.flatnonzero(left > 0)
     while len(ready) >= persons:
-        chosen = generator.choice(ready, size=persons, replace=False)
-        batches.append(np.concatenate([queues[person][:images] for person in chosen]))
-        for person in chosen:
-            queues[person] = queues[person][images:]
-        ready = ready[[len(queues[person]) >= images for person in ready]]
+        chosen.append(generator.choice(ready, size=persons, replace=False))
+        left[chosen[-1]] -= 1
+        ready = ready[left[ready] > 0]
+    return chosen
+
+
+def deal_images(
+    queues: Sequence[NDArray[np.int64]], chosen: Sequence[NDArray[np.int64]], *, images: int
+) -> list[NDArray[np.int64]]:
+    """The batches of persons, (P * K) rows each: every time a person is chosen, it gives its next K images."""
+    given = np.zeros(len(queues), np.int64)
+    batches = []
+    for persons in chosen:
+        batches.append(np.concatenate([queues[person][given[person] : given[person] + images] for person in persons]))
+        given[persons] += images
     return batches
-
-
-def _shuffle_person(rows: NDArray[np.int64], images: int, generator: np.random.Generator) -> NDArray[np.int64]:
-    if len(rows) < images:
-        return np.asarray(generator.choice(rows, size=images, replace=True), dtype=np.int64)
-    return np.asarray(generator.permutation(rows), dtype=np.int64)

@@ -39,9 +39,9 @@ class BatchContrast(nn.Module):
         return (self.student,)
 
     @property
-    def trained(self) -> list[nn.Parameter]:
-        """The student's."""
-        return list(self.student.parameters())
+    def trained(self) -> list[nn.Module]:
+        """The student."""
+        return [self.student]
 
     @property
     def kept(self) -> ContrastiveNetwork:

@@ -41,9 +41,9 @@ class MoCo(nn.Module):
         return self.student, self.teacher
 
     @property
-    def trained(self) -> list[nn.Parameter]:
-        """The student's."""
-        return list(self.student.parameters())
+    def trained(self) -> list[nn.Module]:
+        """The student."""
+        return [self.student]
 
     @property
     def kept(self) -> ContrastiveNetwork:

@@ -117,9 +117,9 @@ class Pnl(nn.Module):
         return (self.student,) if self.teacher is None else (self.student, self.teacher)
 
     @property
-    def trained(self) -> list[nn.Parameter]:
-        """The student's, and those of the classifier that it gave away."""
-        return [*self.student.parameters(), *([] if self.classifier is None else self.classifier.parameters())]
+    def trained(self) -> list[nn.Module]:
+        """The student, and the classifier that it gave away."""
+        return [self.student, *([] if self.classifier is None else [self.classifier])]
 
     @property
     def kept(self) -> Embedding:

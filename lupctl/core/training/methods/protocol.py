@@ -61,8 +61,8 @@ class Method(Protocol):
         """All networks that run forward, the student first."""
 
     @property
-    def trained(self) -> list[nn.Parameter]:
-        """The parameters that the optimizer updates, those of the student first."""
+    def trained(self) -> list[nn.Module]:
+        """The modules that the optimizer updates, the student first."""
 
     @property
     def kept(self) -> Embedding:

@@ -22,6 +22,7 @@ class ViewDraws:
         jitter: (N, 4) float32 brightness, contrast, saturation factors and hue shift.
         jitter_order: (N, 4) int64; entry s names the operation done in slot s, -1 for none.
         erase: (N, 4) int32 top, left, height, width; height 0 where nothing is erased.
+        noise: (N, 2) int64, 32-bit words that seed the noise in that rectangle; zeros where none is drawn.
     """
 
     box: NDArray[np.float32]
@@ -32,6 +33,7 @@ class ViewDraws:
     jitter: NDArray[np.float32]
     jitter_order: NDArray[np.int64]
     erase: NDArray[np.int32]
+    noise: NDArray[np.int64]
 
     def part(self, begin: int, end: int) -> "ViewDraws":
         """The draws of samples `begin` to `end - 1`, which share the memory of all."""
@@ -45,6 +47,7 @@ class ViewDraws:
             jitter=self.jitter[some],
             jitter_order=self.jitter_order[some],
             erase=self.erase[some],
+            noise=self.noise[some],
         )
 
     def tensors(self) -> "DrawTensors":
@@ -58,6 +61,7 @@ class ViewDraws:
             jitter=torch.from_numpy(self.jitter),
             jitter_order=torch.from_numpy(self.jitter_order),
             erase=torch.from_numpy(self.erase),
+            noise=torch.from_numpy(self.noise),
         )
 
 
@@ -73,6 +77,7 @@ class DrawTensors:
     jitter: Tensor
     jitter_order: Tensor
     erase: Tensor
+    noise: Tensor
 
     def arrays(self) -> ViewDraws:
         """The same draws as arrays, sharing memory; they must be on the CPU."""
@@ -85,6 +90,7 @@ class DrawTensors:
             jitter=self.jitter.numpy(),
             jitter_order=self.jitter_order.numpy(),
             erase=self.erase.numpy(),
+            noise=self.noise.numpy(),
         )
 
     def part(self, begin: int, end: int) -> "DrawTensors":
@@ -114,4 +120,5 @@ class DrawTensors:
             jitter=change(self.jitter),
             jitter_order=change(self.jitter_order),
             erase=change(self.erase),
+            noise=change(self.noise),
         )

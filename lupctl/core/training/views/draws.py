@@ -10,9 +10,9 @@ import copy
 import numpy as np
 from numpy.typing import NDArray
 
-_MULTIPLIERS = (np.uint64(0xD2511F53), np.uint64(0xCD9E8D57))
-_KEY_STEPS = (0x9E3779B9, 0xBB67AE85)
-_ROUNDS = 10
+MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
+KEY_STEPS = (0x9E3779B9, 0xBB67AE85)
+ROUNDS = 10
 _BRANCH_SHIFT = 8
 _LOW = np.uint64(0xFFFFFFFF)
 _WORD = np.uint64(32)
@@ -30,9 +30,9 @@ def philox(counter: NDArray[np.uint32], key: tuple[int, int]) -> NDArray[np.uint
     """
     x0, x1, x2, x3 = (counter[:, column].astype(np.uint64) for column in range(4))
     k0, k1 = key
-    for _ in range(_ROUNDS):
-        first = x0 * _MULTIPLIERS[0]
-        second = x2 * _MULTIPLIERS[1]
+    for _ in range(ROUNDS):
+        first = x0 * np.uint64(MULTIPLIERS[0])
+        second = x2 * np.uint64(MULTIPLIERS[1])
         # In place where a word is not needed again: most of the time is spent on creating arrays.
         x0 = second >> _WORD
         x0 ^= x1
@@ -43,8 +43,8 @@ def philox(counter: NDArray[np.uint32], key: tuple[int, int]) -> NDArray[np.uint
         second &= _LOW
         first &= _LOW
         x1, x3 = second, first
-        k0 = (k0 + _KEY_STEPS[0]) & 0xFFFFFFFF
-        k1 = (k1 + _KEY_STEPS[1]) & 0xFFFFFFFF
+        k0 = (k0 + KEY_STEPS[0]) & 0xFFFFFFFF
+        k1 = (k1 + KEY_STEPS[1]) & 0xFFFFFFFF
     words = np.empty_like(counter)
     for column, word in enumerate((x0, x1, x2, x3)):
         words[:, column] = word

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from lupctl.core.choices import Interpolation
 from lupctl.core.training.views.drawn import DrawTensors
+from lupctl.core.training.views.noise import fill_noise, largest_rectangle
 from lupctl.core.training.views.plan import ViewPlan
 
 # Rec. 601 luma as in Pillow; torchvision's tensor operations weigh red by 0.2989.
@@ -63,6 +64,8 @@ def _make_view(plan: ViewPlan, pixels: Tensor, draws: DrawTensors) -> Tensor:
     view = view.sub_(mean).div_(std)
     if plan.erase > 0 and plan.erase_fill == "mean":
         view = erase(view, draws.erase)
+    if plan.erase > 0 and plan.erase_fill == "noise":
+        view = fill_noise(view, draws.erase, draws.noise, most=largest_rectangle(plan))
     return view
 
 
@@ -70,7 +73,9 @@ def crop_resize(plan: ViewPlan, pixels: Tensor, draws: DrawTensors) -> Tensor:
     """(B, 3, plan.height, plan.width) in [0, 1]: crop, resize, padding and mirror."""
     box, shift = draws.box, draws.shift
     count, height, width, _ = pixels.shape
-    index, weight = resize_taps(box[:, 1], box[:, 3], shift[:, 1], plan.width, width, plan.interpolation)
+    # A window of the mirrored image is the mirror image of one that is as far on the other side.
+    across = torch.where(draws.flip, -shift[:, 1], shift[:, 1]) if plan.pad_after_flip else shift[:, 1]
+    index, weight = resize_taps(box[:, 1], box[:, 3], across, plan.width, width, plan.interpolation)
     mirrored = draws.flip[:, None, None]
     index, weight = (torch.where(mirrored, taps.flip(1), taps) for taps in (index, weight))
     # Horizontally first, then vertically, as in the Pillow of published code: bicubic overshoot is clipped after each.

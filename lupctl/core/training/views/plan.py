@@ -12,10 +12,11 @@ from lupctl.core.training.views.drawn import ViewDraws
 from lupctl.core.training.views.draws import SampleDraws
 
 CROP_TRIES = 10
-ERASE_TRIES = 100
+ERASE_TRIES, NOISE_TRIES = 100, 10
 # Numbers for several tries cost little more than for one, and most images need more than one.
 TRIES_AT_ONCE = 5
-_CROP, _JITTER, _ERASE = 1, 2, 3
+# 4 is AutoAugment's.
+_CROP, _JITTER, _ERASE, _NOISE = 1, 2, 3, 5
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,8 @@ class Jitter:
 class ViewPlan:
     """How one view of an image is made; the defaults only resize and normalise, as evaluation does.
 
-    The order is fixed: crop, jitter, grey, blur, flip, normalise, erase; erasing with black comes before normalising.
+    The order is fixed: crop, jitter, grey, blur, flip, normalise, erase; erasing with black comes before normalising,
+    and with `pad_after_flip` a mirrored image is padded and cut.
 
     Args:
         height, width: of the result, in pixels.
@@ -48,12 +50,14 @@ class ViewPlan:
         crop_area: share of the image a random resized crop covers; None takes the whole image.
         crop_ratio: width over height of that crop, drawn log-uniformly.
         pad: black pixels added on each side after a whole-image resize; a random window is then cut from the result.
+        pad_after_flip: the window is offset from the mirrored image, not from the image.
         flip, grey, blur: probabilities.
         blur_radius: standard deviation of the Gaussian in pixels of the result.
         erase: probability of erasing a rectangle.
-        erase_fill: mean fills it with 0 in normalised space, black with pixels of 0.
+        erase_fill: mean fills it with 0 in normalised space, black with pixels of 0, noise with Gaussian noise in
+            normalised space, drawn for each pixel and channel.
         erase_area: its share of the image.
-        erase_aspect: its height over width, drawn uniformly.
+        erase_aspect: its height over width, drawn uniformly; with noise, log-uniformly.
     """
 
     height: int
@@ -64,6 +68,7 @@ class ViewPlan:
     crop_area: tuple[float, float] | None = None
     crop_ratio: tuple[float, float] = (3 / 4, 4 / 3)
     pad: int = 0
+    pad_after_flip: bool = False
     jitter: Jitter = field(default_factory=Jitter)
     grey: float = 0.0
     blur: float = 0.0
@@ -79,13 +84,16 @@ def build_view_plan(pixels: Mapping[str, Any], augment: Mapping[str, Any] | None
     """The plan that a recipe's tables describe; without `augment`, the plan of evaluation.
 
     Args:
-        pixels: height, width, mean, std, interpolation.
+        pixels: height, width, mean, std, interpolation, and test_interpolation for evaluation if it differs.
         augment: the other fields of `ViewPlan`; an empty crop_area takes the whole image.
     """
     settings = {key: _as_tuple(value) for key, value in (augment or {}).items() if key != "jitter"}
     settings["crop_area"] = settings.get("crop_area") or None
     jitter = Jitter(**augment["jitter"]) if augment and "jitter" in augment else Jitter()
-    return ViewPlan(**{key: _as_tuple(value) for key, value in pixels.items()}, **settings, jitter=jitter)
+    given = {key: _as_tuple(value) for key, value in pixels.items() if key != "test_interpolation"}
+    if augment is None and pixels.get("test_interpolation"):
+        given["interpolation"] = pixels["test_interpolation"]
+    return ViewPlan(**given, **settings, jitter=jitter)
 
 
 def _as_tuple(value: Any) -> Any:
@@ -142,6 +150,9 @@ def draw_view(plan: ViewPlan, size: NDArray[np.int64], draws: SampleDraws) -> Vi
     erase = np.zeros((number, 4), dtype=np.int32)
     if plan.erase > 0:
         erase = draw_erase(plan, switches[:, 4] < plan.erase, draws)
+    noise = np.zeros((number, 2), dtype=np.int64)
+    if plan.erase > 0 and plan.erase_fill == "noise":
+        noise = np.floor(draws.branch(_NOISE).uniform(2) * 2.0**32).astype(np.int64)
     return ViewDraws(
         box=box,
         shift=shift,
@@ -151,6 +162,7 @@ def draw_view(plan: ViewPlan, size: NDArray[np.int64], draws: SampleDraws) -> Vi
         jitter=factors,
         jitter_order=order,
         erase=erase,
+        noise=noise,
     )
 
 
@@ -169,7 +181,7 @@ def draw_crop(
         numbers = stream.uniform(4 * TRIES_AT_ONCE, rows=rows).reshape(-1, TRIES_AT_ONCE, 4)
         lines, columns = size[rows, :1].astype(np.float64), size[rows, 1:].astype(np.float64)
         target = lines * columns * _between(area, numbers[..., 0])
-        aspect = np.exp(_between((np.log(ratio[0]), np.log(ratio[1])), numbers[..., 1]))
+        aspect = _log_between(ratio, numbers[..., 1])
         width, height = np.rint(np.sqrt(target * aspect)), np.rint(np.sqrt(target / aspect))
         legal = (width > 0) & (width <= columns) & (height > 0) & (height <= lines)
         top = np.floor(numbers[..., 2] * (lines - height + 1))
@@ -208,18 +220,21 @@ def draw_jitter(
 def draw_erase(plan: ViewPlan, wanted: NDArray[np.bool_], draws: SampleDraws) -> NDArray[np.int32]:
     """Rectangles to erase: the first of up to 100 tries that is strictly smaller than the image.
 
+    With noise it is timm's rule (RandomErasing, Wightman 2019): ten tries, and a log-uniform aspect.
+
     Returns:
         (N, 4) top, left, height, width in pixels of the result; zeros where nothing is erased.
     """
     found = np.zeros((len(wanted), 4), dtype=np.int32)
     stream = draws.branch(_ERASE)
     rows = np.flatnonzero(wanted)
-    for _ in range(0, ERASE_TRIES, TRIES_AT_ONCE):
+    is_noise = plan.erase_fill == "noise"
+    for _ in range(0, NOISE_TRIES if is_noise else ERASE_TRIES, TRIES_AT_ONCE):
         if len(rows) == 0:
             break
         numbers = stream.uniform(4 * TRIES_AT_ONCE, rows=rows).reshape(-1, TRIES_AT_ONCE, 4)
         area = plan.height * plan.width * _between(plan.erase_area, numbers[..., 0])
-        aspect = _between(plan.erase_aspect, numbers[..., 1])
+        aspect = (_log_between if is_noise else _between)(plan.erase_aspect, numbers[..., 1])
         height, width = np.rint(np.sqrt(area * aspect)), np.rint(np.sqrt(area / aspect))
         fits = (height < plan.height) & (width < plan.width) & (height > 0) & (width > 0)
         top = np.floor(numbers[..., 2] * (plan.height - height + 1))
@@ -239,3 +254,8 @@ def _keep_first_legal(
 
 def _between(bounds: tuple[float, float], share: NDArray[np.float64]) -> NDArray[np.float64]:
     return bounds[0] + share * (bounds[1] - bounds[0])
+
+
+def _log_between(bounds: tuple[float, float], share: NDArray[np.float64]) -> NDArray[np.float64]:
+    found: NDArray[np.float64] = np.exp(_between((np.log(bounds[0]), np.log(bounds[1])), share))
+    return found

@@ -108,6 +108,9 @@ def test_known_is_refused_before_an_image_is_read(space: Path, lupctl: Shell) ->
         )
         assert "camera 3 (10 images)" in ran.err
     assert not OUT.exists()
+    ran = lupctl(f"eval plain --cameras known --home {space} --device cpu --dry-run")
+    assert (ran.code, ran.out) == (3, "")
+    assert "10 of 34 images of labelled are from no camera of" in ran.err
     write_camera_network(run_of(space, "whole"), camera_header((1, 2, 3)))
     finish_run(space, "whole")
     ran = lupctl(f"dump whole --cameras known --home {space} --device cpu --out f.features.h5 --workers 0")

@@ -96,7 +96,17 @@ def test_cameras_of_another_dataset_are_strangers_with_the_same_numbers() -> Non
     )
     assert chosen(PLAIN, [2, 5, 2], "known", dataset="village").rows.tolist() == [0, 1, 0]
     somewhere = CameraTable((2, 5, 7), (), 3, False)
-    assert chosen(somewhere, [2, 5, 2], "mean", dataset="village").rows.tolist() == [0, 1, 0], "a converted network"
+    found = chosen(somewhere, [2, 5, 2], "mean", dataset="village")
+    assert found.rows.tolist() == [0, 1, 0], "a converted network"
+    taken = "are taken by the numbers of their cameras, as the network does not say whose those are"
+    assert found.line == f"cameras: the images of village {taken}"
+    found = chosen(somewhere, [2, 6, 2], "mean", dataset="village")
+    assert found.line == (
+        f"cameras: 1 of 3 images of village gets the mean of all rows: camera 6 (1 image); the other images of village "
+        f"{taken}"
+    )
+    assert chosen(somewhere, [2, 5, 2], "known", dataset="village").line == "", "who says so need not be told"
+    assert taken not in chosen(somewhere, [-1], "mean").line
 
 
 def test_a_network_of_several_datasets_tells_their_cameras_apart() -> None:

@@ -143,21 +143,24 @@ def choose_rows(
     known = [row_of.get(number, table.unknown_row) for number in numbers.tolist()]
     rows = np.array(known, np.int64)[index.reshape(-1)]
     strange = Counter(camera[~np.isin(camera, list(row_of))].tolist())
-    if not strange:
-        return CameraRows(rule, rows, table, "")
     count = sum(strange.values())
     share = "all" if count == len(camera) else f"{count:,} of"
     images = f"{share} {count_things(len(camera), 'image')} of {dataset}"
-    if rule == "known":
+    if strange and rule == "known":
         raise DataError(
             f"--cameras known: {images} {'is' if count == 1 else 'are'} from no camera of {network}: "
             f"{_describe(strange)}",
             hint="--cameras mean gives them the learned row or the mean of all rows; --cameras none leaves out cameras",
         )
-    line = f"cameras: {images} {'gets' if count == 1 else 'get'} {_name_unknown(table)}: {_describe(strange)}"
-    if not table.is_of(dataset) and set(strange) != {UNKNOWN_CAMERA}:
-        line += f"; the network was trained on {name_some(table.datasets)}"
-    return CameraRows(rule, rows, table, line)
+    said = []
+    if strange:
+        said.append(f"{images} {'gets' if count == 1 else 'get'} {_name_unknown(table)}: {_describe(strange)}")
+        if not table.is_of(dataset) and set(strange) != {UNKNOWN_CAMERA}:
+            said.append(f"the network was trained on {name_some(table.datasets)}")
+    if rule != "known" and not table.datasets and count < len(camera):
+        others = f"the other images of {dataset}" if strange else f"the images of {dataset}"
+        said.append(f"{others} are taken by the numbers of their cameras, as the network does not say whose those are")
+    return CameraRows(rule, rows, table, f"cameras: {'; '.join(said)}" if said else "")
 
 
 def choose_query_rows(table: CameraTable | None, count: int, *, gallery: Mapping[str, Any]) -> CameraRows | None:

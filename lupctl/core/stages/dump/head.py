@@ -18,7 +18,7 @@ def plan_head(job: DumpJob) -> FeaturesHead:
         UsageError: there is a rule for cameras, and the network takes none.
     """
     inputs, header = open_images(job.data, job.roles), read_header(job.checkpoint)
-    place_images(job, inputs, header)
+    place_images(job, inputs, header)  # refuses what the dump would refuse
     network, pixels = build_empty(header.network).eval(), header.preprocessing
     dim = embed_nothing(network, height=pixels.height, width=pixels.width).shape[1]
     record = {"dataset": inputs.dataset, **inputs.facts}

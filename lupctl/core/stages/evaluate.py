@@ -185,6 +185,7 @@ def evaluate(job: EvaluationJob, devices: Sequence[torch.device], progress: Prog
             same_camera=job.same_camera,
             device=devices[0],
             network=job.network if job.attention else None,
+            progress=progress,
         )
         write_text(job.html, page)
     write_report(job.report, report)

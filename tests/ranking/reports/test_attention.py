@@ -12,6 +12,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from lupctl.core.errors import CorruptImageError
 from lupctl.core.formats.images.codec import decode_rgb
 from lupctl.core.formats.pack.read import open_pack
 from lupctl.core.formats.weights.file import write_checkpoint
@@ -60,7 +61,8 @@ def test_heat_is_where_it_is_and_the_rest_is_the_image_in_grey() -> None:
     assert np.ptp(grey, axis=1).max() == 0, "no colour without heat"
     assert grey.max() < drawn[5:10, 30:].min(), "the image is seen through it"
     assert np.array_equal(draw_heat(pixels, np.zeros_like(heat)), draw_heat(pixels, np.zeros((1, 1), np.float32)))
-    assert embed_heat(b"no image", heat) is None
+    with pytest.raises(CorruptImageError):
+        embed_heat(b"no image", heat)
 
 
 def test_images_of_any_size_and_number_are_looked_at_like_by_themselves(tmp_path: Path) -> None:
@@ -70,7 +72,7 @@ def test_images_of_any_size_and_number_are_looked_at_like_by_themselves(tmp_path
     sizes = [(HEIGHT, WIDTH), (HEIGHT, WIDTH), (40, 100), *[(90, 33)] * 17]
     images = [rng.integers(0, 256, (*size, 3), dtype=np.uint8) for size in sizes]
     rows = np.arange(len(images)) % 5 - 1
-    maps = look_at(encoder, images, rows)
+    maps = list(look_at(encoder, images, rows))
     assert {one.shape for one in maps} == {(8, 4)}
     for at in (2, 3, 18, 19):
         (alone,) = look_at(encoder, [images[at]], rows[at : at + 1])
@@ -78,7 +80,7 @@ def test_images_of_any_size_and_number_are_looked_at_like_by_themselves(tmp_path
     view = (torch.from_numpy(np.stack(images[:2])).permute(0, 3, 1, 2).float() / 255 - 0.5) / 0.5
     wanted = attention_maps(network, view, torch.tensor([-1, 0])).numpy()
     assert np.abs(np.stack(maps[:2]) - wanted).max() < 1e-6
-    other = look_at(encoder, images[:1], np.array([1]))[0]
+    (other,) = look_at(encoder, images[:1], np.array([1]))
     assert np.abs(other - maps[0]).max() > 1e-4, "the camera is part of what the network sees"
 
 

@@ -1,6 +1,7 @@
 """Where a network looks in single images."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator
+from itertools import islice
 
 import numpy as np
 import torch
@@ -14,21 +15,20 @@ from lupctl.core.training.views.plan import draw_views
 
 
 def look_at(
-    encoder: Encoder, images: Sequence[NDArray[np.uint8]], cameras: NDArray[np.int64] | None
-) -> list[NDArray[np.float32]]:
+    encoder: Encoder, images: Iterable[NDArray[np.uint8]], cameras: NDArray[np.int64] | None
+) -> Iterator[NDArray[np.float32]]:
     """The attention of the class token over each image, computed like the image's feature.
 
     Args:
         encoder: of a vision transformer.
-        images: (H, W, 3) RGB each, of any sizes.
+        images: (H, W, 3) RGB each, of any sizes; `GROUP` of them are held at a time.
         cameras: rows of the network's table of cameras, (N), if it has one.
 
-    Returns:
-        (h, w) each, over the grid of patches.
+    Yields:
+        (h, w) for each, over the grid of patches.
     """
-    found: list[NDArray[np.float32]] = []
-    for begin in range(0, len(images), GROUP):
-        some = images[begin : begin + GROUP]
+    waiting, begin = iter(images), 0
+    while some := list(islice(waiting, GROUP)):
         size = np.array([image.shape[:2] for image in some], dtype=np.int64)
         pixels = np.zeros((len(some), *size.max(axis=0), 3), dtype=np.uint8)
         for slot, image in zip(pixels, some, strict=True):
@@ -36,7 +36,7 @@ def look_at(
         (draws,) = draw_views([encoder.view], size, np.arange(len(some)), seed=0, epoch=0)
         view = make_view(encoder.view, torch.from_numpy(pixels).to(encoder.device), draws.tensors().to(encoder.device))
         rows = None if cameras is None else torch.from_numpy(cameras[begin : begin + GROUP]).to(encoder.device)
-        with torch.no_grad(), autocast(encoder.device, encoder.precision):
+        with autocast(encoder.device, encoder.precision):
             maps = attention_maps(encoder.network, view, rows)
-        found.extend(maps.float().cpu().numpy())
-    return found
+        yield from maps.cpu().numpy()
+        begin += len(some)

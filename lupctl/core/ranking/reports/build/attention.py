@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lupctl.core.errors import CorruptImageError, DataError
+from lupctl.core.errors import DataError
 from lupctl.core.formats.features.cameras import read_counts
 from lupctl.core.formats.images.codec import decode_rgb
 from lupctl.core.ranking.reports.build.images import Images
@@ -18,6 +18,7 @@ from lupctl.core.ranking.retrieval.attention import look_at
 from lupctl.core.ranking.retrieval.cameras import choose_rows
 from lupctl.core.ranking.retrieval.extract import open_encoder
 from lupctl.core.ranking.retrieval.inputs import JoinedFeatures
+from lupctl.core.system.progress.lines import Progress
 
 Look = Callable[[Sequence[str]], Mapping[str, str]]
 
@@ -63,7 +64,9 @@ def _images_of(one: RankList) -> list[Shown]:
     return [one.query, *(shown for row in rows for shown in (*row.nearest, row.first_right) if shown is not None)]
 
 
-def open_look(checkpoint: Path, features: JoinedFeatures, images: Images, *, device: torch.device) -> Look:
+def open_look(
+    checkpoint: Path, features: JoinedFeatures, images: Images, *, device: torch.device, progress: Progress
+) -> Look:
     """Attention maps as a network computes them for the images that some features were made from.
 
     Args:
@@ -71,6 +74,7 @@ def open_look(checkpoint: Path, features: JoinedFeatures, images: Images, *, dev
         features: say which camera each image is from, and what the network was told of it.
         images: gives encoded images by name.
         device: where the network runs; in float32, whatever type the features were computed in.
+        progress: shows a bar.
     """
     encoder, _ = open_encoder(checkpoint, device=device, precision=torch.float32)
     made = read_counts(features.record)
@@ -78,26 +82,27 @@ def open_look(checkpoint: Path, features: JoinedFeatures, images: Images, *, dev
     # Of features of several datasets, the page has the images of the first.
     dataset = str(features.record.get("dataset", "")).partition(" + ")[0]
 
+    def read(name: str) -> bytes:
+        encoded = images(name)
+        assert encoded is not None, "it has a picture"
+        return encoded
+
+    def pixels_of(name: str) -> NDArray[np.uint8]:
+        return decode_rgb(read(name))
+
     def look(names: Sequence[str]) -> dict[str, str]:
-        encoded = {name: found for name in names if (found := images(name)) is not None}
-        pixels = {name: decoded for name, found in encoded.items() if (decoded := _decode(found)) is not None}
         placed = choose_rows(
             encoder.cameras,
-            features.samples.camera[np.array([row_of[name] for name in pixels], dtype=np.int64)],
+            features.samples.camera[np.array([row_of[name] for name in names], dtype=np.int64)],
             dataset=dataset,
             use=None if made is None else made.rule,
             network=str(checkpoint),
         )
-        rows = None if placed is None else placed.rows
-        maps = look_at(encoder, list(pixels.values()), rows)
-        drawn = {name: embed_heat(encoded[name], heat) for name, heat in zip(pixels, maps, strict=True)}
-        return {name: picture for name, picture in drawn.items() if picture is not None}
+        rows, drawn = None if placed is None else placed.rows, {}
+        with progress.task("attention", total=len(names), unit="images") as bar:
+            for name, heat in zip(names, look_at(encoder, map(pixels_of, names), rows), strict=True):
+                drawn[name] = embed_heat(read(name), heat)
+                bar.advance()
+        return drawn
 
     return look
-
-
-def _decode(encoded: bytes) -> NDArray[np.uint8] | None:
-    try:
-        return decode_rgb(encoded)
-    except CorruptImageError:
-        return None

@@ -13,6 +13,7 @@ from lupctl.core.ranking.reports.page.images import embed_picture
 from lupctl.core.ranking.reports.page.single import render_report
 from lupctl.core.ranking.retrieval.inputs import JoinedFeatures
 from lupctl.core.ranking.retrieval.score import Scored
+from lupctl.core.system.progress.lines import Progress
 
 
 def build_page(
@@ -24,6 +25,7 @@ def build_page(
     same_camera: SameCamera,
     device: torch.device,
     network: Path | None,
+    progress: Progress,
 ) -> str:
     """The page of a report.
 
@@ -35,6 +37,7 @@ def build_page(
         same_camera: the rule by which the queries were ranked.
         device: where distances and attention are computed.
         network: the checkpoint that made the features, whose attention is shown beside each image; None for no maps.
+        progress: shows a bar over those.
     """
 
     def picture(name: str) -> str | None:
@@ -43,5 +46,5 @@ def build_page(
 
     lists = rank_lists(features, scored, same_camera=same_camera, device=device, pictures=picture)
     if network is not None:
-        lists = with_attention(lists, open_look(network, features, images, device=device))
+        lists = with_attention(lists, open_look(network, features, images, device=device, progress=progress))
     return render_report(report, lists)

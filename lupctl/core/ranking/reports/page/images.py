@@ -17,19 +17,23 @@ DARKNESS, COVER = 0.75, 0.8
 
 def embed_picture(encoded: bytes) -> str | None:
     """An encoded image as a small JPEG in a data URI, at most 144 x 144 pixels; None if it cannot be decoded."""
-    small = _decode_small(encoded)
-    return None if small is None else _as_uri(small)
+    try:
+        return _as_uri(_decode_small(encoded))
+    except CorruptImageError:
+        return None
 
 
-def embed_heat(encoded: bytes, heat: NDArray[np.float32]) -> str | None:
+def embed_heat(encoded: bytes, heat: NDArray[np.float32]) -> str:
     """An image as `embed_picture` gives it, in grey, under a heat map.
 
     Args:
         encoded: the image.
         heat: (h, w), at least 0; stretched over the image, and over the colours from 0 to its own greatest value.
+
+    Raises:
+        CorruptImageError: it cannot be decoded.
     """
-    small = _decode_small(encoded)
-    return None if small is None else _as_uri(draw_heat(small, heat))
+    return _as_uri(draw_heat(_decode_small(encoded), heat))
 
 
 def draw_heat(pixels: NDArray[np.uint8], heat: NDArray[np.float32]) -> NDArray[np.uint8]:
@@ -44,11 +48,8 @@ def draw_heat(pixels: NDArray[np.uint8], heat: NDArray[np.float32]) -> NDArray[n
     return mixed
 
 
-def _decode_small(encoded: bytes) -> NDArray[np.uint8] | None:
-    try:
-        pixels = decode_rgb(encoded)
-    except CorruptImageError:
-        return None
+def _decode_small(encoded: bytes) -> NDArray[np.uint8]:
+    pixels = decode_rgb(encoded)
     scale = min(HEIGHT_PX / pixels.shape[0], MOST_WIDTH_PX / pixels.shape[1], 1.0)
     return resize_rgb(pixels, max(1, round(pixels.shape[0] * scale)), max(1, round(pixels.shape[1] * scale)))
 

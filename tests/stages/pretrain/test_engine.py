@@ -114,6 +114,7 @@ def test_running_statistics_of_parts_are_those_of_the_batch() -> None:
     torch.testing.assert_close(apart.running_var, 0.9 + 0.1 * variances)
     assert int(apart.num_batches_tracked) == 1
     assert list(each_part(whole, 1)) == [slice(None)]
+    assert list(each_part(nn.LayerNorm(3), 2)) == [slice(0, None, 2), slice(1, None, 2)], "no statistics at all"
 
 
 def test_recomputed_blocks_give_the_same_gradients(plain: tuple[MoCo, list[Tensor], list[float]]) -> None:

@@ -199,3 +199,14 @@ def test_training_without_keys_is_our_own_mistake() -> None:
     set_drop_path(trunk, 0.1)
     with pytest.raises(AssertionError, match="set_drop_keys"):
         trunk(torch.randn(1, 3, 64, 32))
+
+
+def test_new_keys_draw_anew_in_a_compiled_network() -> None:
+    """A compiler must take them as an input, not for a constant."""
+    torch.manual_seed(4)
+    trunk = ViTTrunk(tiny_vit(depth=4))
+    set_drop_path(trunk, 0.5)
+    images, compiled = torch.randn(4, 3, 64, 32), torch.compile(trunk, backend="eager", fullgraph=True)
+    for step in range(3):
+        set_drop_keys(trunk, drop_keys(torch.arange(4), seed=1, step=step))
+        torch.testing.assert_close(compiled(images).token, trunk(images).token)

@@ -24,15 +24,16 @@ def each_part(network: nn.Module, parts: int) -> Iterator[slice]:
         network: its training-mode batch norms see the parts; changed between them.
         parts: how many, the same in every process; 1 is the share itself.
     """
-    if parts == 1 and world_size() == 1:
-        yield slice(None)
-        return
+    shares = [slice(part, None, parts) if parts > 1 else slice(None) for part in range(parts)]
     current = running_statistics(network)
+    if not current or (parts == 1 and world_size() == 1):  # without batch norm there is nothing to share
+        yield from shares
+        return
     before = [value.clone() for value in current]
     total = torch.zeros_like(_flat_double(current))
-    for part in range(parts):
+    for share in shares:
         torch._foreach_copy_(current, before)
-        yield slice(part, None, parts) if parts > 1 else slice(None)
+        yield share
         total += _flat_double(current)
     _put_mean(current, total, parts * world_size())
     for name, counted in network.named_buffers():
@@ -42,8 +43,8 @@ def each_part(network: nn.Module, parts: int) -> Iterator[slice]:
 
 def share_statistics(network: nn.Module) -> None:
     """Gives every process the mean of all processes' running statistics; those that are the same already stay."""
-    if world_size() > 1:
-        current = running_statistics(network)
+    current = running_statistics(network)
+    if world_size() > 1 and current:
         _put_mean(current, _flat_double(current), world_size())
 
 

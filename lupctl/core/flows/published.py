@@ -36,9 +36,10 @@ def fetch_published(
         DataError: the terms were not accepted, it can be downloaded only by hand, or the download failed.
         FormatError: the downloaded file is not the published one.
     """
-    from lupctl.core.stages.convert import ConvertJob, convert
+    from lupctl.core.stages.convert.run import ConvertJob, convert
     from lupctl.core.stages.download.weights import fetch_weights
     from lupctl.core.stages.weights import convert_line
+    from lupctl.core.training.nets.foreign.grids import Asked
 
     out = published_path(space, wanted.name)
     if out.is_file() and not force:
@@ -53,5 +54,13 @@ def fetch_published(
         then=convert_line(wanted, space.models),
         progress=progress,
     )
-    job = ConvertJob(fetched, out, reid=wanted.use == "re-id model", force=force, command=command)
+    job = ConvertJob(
+        fetched,
+        out,
+        reid=wanted.use == "re-id model",
+        start=wanted.use == "initialisation",
+        asked=Asked(wanted.size if wanted.stride else None, wanted.stride),
+        force=force,
+        command=command,
+    )
     return convert(job, progress)

@@ -18,7 +18,7 @@ from lupctl.core.formats.weights.foreign import read_foreign
 from lupctl.core.formats.weights.header import HEADER_KEY, format_header, has_header
 from lupctl.core.formats.weights.onnx import ONNX_SUFFIX, read_record
 from lupctl.core.system.disk.atomic import atomic_path, check_absent, file_fingerprint
-from lupctl.core.training.nets.foreign import recognise
+from lupctl.core.training.nets.foreign.recognise import recognise
 
 SAFETENSORS = ".safetensors"
 
@@ -66,7 +66,8 @@ def write_input_size(one: PublishedWeights) -> str | None:
 def convert_line(one: PublishedWeights, models: Path) -> str:
     """The command that makes a checkpoint of the downloaded file."""
     out = models / f"{one.name}{SAFETENSORS}"
-    return f"lupctl model convert {models / f'{one.name}.pth'} --out {out}"
+    grid = f" --size {write_input_size(one)} --stride {one.stride}" if one.stride else ""
+    return f"lupctl model convert {models / f'{one.name}.pth'} --out {out}{grid}"
 
 
 def describe_weights(path: Path) -> dict[str, Any]:
@@ -85,7 +86,7 @@ def describe_weights(path: Path) -> dict[str, Any]:
     if has_header(path):
         checkpoint = read_checkpoint(path)
         header = checkpoint.header.model_dump(mode="json", exclude_none=True)
-        kept = ("stage", "network", "preprocessing", "parents", "data", "command", "version")
+        kept = ("stage", "network", "preprocessing", "cameras", "parents", "data", "command", "version")
         return {
             "path": str(path),
             "kind": "checkpoint",
@@ -96,14 +97,16 @@ def describe_weights(path: Path) -> dict[str, Any]:
             "sha256": checkpoint.fingerprint,
         }
     state = read_foreign(path)
-    found = recognise(state, origin=str(path))
+    found = recognise(state.tensors, origin=str(path), inside=state.inside)
     return {
         "path": str(path),
         "kind": "published",
-        "tensors": len(state),
-        "values": count_values(state),
+        "tensors": len(state.tensors),
+        "values": count_values(state.tensors),
         "bytes": path.stat().st_size,
+        "inside": list(state.inside),
         "network": found.plan.to_json(),
+        "notes": list(found.notes),
         "matched": found.matched,
         "ignored": list(found.ignored),
         "missing": list(found.missing),

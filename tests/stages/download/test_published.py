@@ -10,10 +10,10 @@ from typing import Any
 import gdown
 import pytest
 import torch
-from torchvision.models import resnet50
 
 from lupctl.core.data.catalog.weights import PUBLISHED
 from lupctl.core.formats.weights.file import read_checkpoint
+from tests.references.transreid_layouts import TINY, dino_layout, draw_state, reid_layout
 from tests.tools.flaky_server import Server, serving
 from tests.tools.shell import Shell
 
@@ -50,13 +50,16 @@ STARTS = {
 START = "/lakeAGI/PersonViT/resolve/main/vits.lup.256x128.wopt.csk.4-8.ar.375.n8/checkpoint0220.pth"
 
 
+def saved(state: object) -> bytes:
+    out = io.BytesIO()
+    torch.save(state, out)
+    return out.getvalue()
+
+
 @pytest.fixture(scope="module")
 def trunk() -> bytes:
-    """A published trunk's file."""
-    torch.manual_seed(0)
-    out = io.BytesIO()
-    torch.save({key: value for key, value in resnet50().state_dict().items() if not key.startswith("fc.")}, out)
-    return out.getvalue()
+    """A pre-training checkpoint as PersonViT and PASS publish it, but for its size."""
+    return saved({"teacher": draw_state(dino_layout(TINY, outputs=8, hidden=16))})
 
 
 @pytest.fixture
@@ -100,7 +103,10 @@ def test_a_file_on_the_hub_is_fetched_continued_and_converted(
     assert (ran.code, ran.out) == (0, "lup/models/personvit-s.safetensors\n"), ran.err
     assert [asked.get("Range") for asked in page.asked] == [None, f"bytes={len(trunk) // 3}-"]
     assert (tmp_path / "lup/models/personvit-s.pth").read_bytes() == trunk
-    assert len(read_checkpoint(tmp_path / "lup/models/personvit-s.safetensors").tensors) == 318
+    made = read_checkpoint(tmp_path / "lup/models/personvit-s.safetensors")
+    teacher = draw_state(dino_layout(TINY, outputs=8, hidden=16))
+    assert torch.equal(made.tensors["backbone.blocks.1.attn.qkv.weight"], teacher["backbone.blocks.1.attn.qkv.weight"])
+    assert len(made.tensors) == sum(key.startswith("backbone.") for key in teacher)
     note = json.loads((tmp_path / "lup/models/personvit-s.pth.json").read_text())
     assert note["url"] == hub.url(START)
     assert sorted(path.name for path in (tmp_path / "lup/models").iterdir()) == [
@@ -131,11 +137,33 @@ def test_a_file_that_is_not_there_leads_to_the_list_of_files(lupctl: Shell, hub:
     assert [path.name for path in tmp_path.rglob("*")] == ["lup"], "nothing is left"
 
 
-def test_a_re_id_model_that_is_only_a_trunk_is_refused(lupctl: Shell, hub: Server, trunk: bytes) -> None:
+def test_a_file_of_another_kind_than_the_published_one_is_refused(lupctl: Shell, hub: Server, trunk: bytes) -> None:
     folder = "/lakeAGI/PersonViTReID/resolve/main/market.vits.lup.256x128.wopt.csk.4-8.ar.375.n8.e0220"
     hub.add(f"{folder}/transformer_120.pth", trunk)
     ran = lupctl("model download personvit-s-market1501 --accept-terms")
-    assert (ran.code, "without heads, not a re-id model" in ran.err) == (3, True)
+    assert (ran.code, "not a re-id model" in ran.err) == (3, True)
+    tuned = saved(draw_state(reid_layout(TINY, classes=5)))
+    hub.add(START, tuned)
+    ran = lupctl("model download personvit-s --accept-terms")
+    assert (ran.code, "fine-tuned" in ran.err) == (3, True)
+    hub.add(f"{folder.replace('market', 'msmt')}/transformer_120.pth", tuned)
+    assert lupctl("model download personvit-s-msmt17 --accept-terms").code == 0
+    assert lupctl("dump personvit-s-msmt17 . --dry-run").code == 3, "no images here, but a network"
+
+
+def test_a_file_with_another_grid_than_the_published_one_is_refused(
+    lupctl: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def download(*, output: str, **more: Any) -> str:
+        torch.save(draw_state(reid_layout(TINY, classes=5)), output)
+        return output
+
+    monkeypatch.setattr(gdown, "download", download)
+    ran = lupctl("model download transreid-ssl-vit-b-ics-msmt17 --accept-terms")
+    assert (ran.code, "16 x 8" in ran.err, "--size 384x128 --stride 16 is" in ran.err) == (3, True, True)
+    found = {one["name"]: one for one in lupctl("model list --json").json["models"]}
+    assert found["transreid-vit-b-s12-sie-jpm-msmt17"]["convert"].endswith(" --size 256x128 --stride 12")
+    assert "--size" not in found["luperson-mgn-r50-msmt17"]["convert"]
 
 
 def test_what_only_a_person_can_fetch_says_the_steps(lupctl: Shell) -> None:

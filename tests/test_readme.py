@@ -5,6 +5,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from lupctl.cli.app import main
 from lupctl.cli.manual import TOPICS, summary
 from lupctl.core.data.sources.synthetic import SyntheticPlan, SyntheticSource
 from lupctl.core.training.nets.resnet.trunk import ResNetTrunk
+from tests.references.transreid_layouts import TINY as TINY_VIT
+from tests.references.transreid_layouts import draw_state, reid_layout
 from tests.tools.published import published
 from tests.tools.tiny_images import encode_tiny
 from tests.tools.tiny_videos import luperson_frames, write_mot, write_pickle, write_video
@@ -110,6 +113,8 @@ def everything(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_table(root)
     write_videos(root)
     torch.save({"model": published()}, root / "market.pth")
+    transformer = reid_layout(replace(TINY_VIT, tokens=210, cameras=6), classes=5, jpm=True)
+    torch.save(draw_state(transformer), root / "transformer_120.pth")
     shutil.copyfile(min((root / "raw/market1501/query").iterdir()), root / "person.jpg")
     return root
 

@@ -17,8 +17,9 @@ from lupctl.cli.doctor import doctor
 from lupctl.cli.failures import explain, names_group
 from lupctl.cli.init import init
 from lupctl.cli.manual import manual
+from lupctl.cli.model.convert import convert_model
 from lupctl.cli.model.export import export_model
-from lupctl.cli.model.model import convert_model, download_model, list_models, show_model
+from lupctl.cli.model.model import download_model, list_models, show_model
 from lupctl.cli.output import print_error, tracebacks_wanted
 from lupctl.cli.recipe import list_recipes, show_recipe
 from lupctl.cli.retrieval.dump import dump

@@ -16,11 +16,12 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from lupctl.core.choices import Encoder
 from lupctl.core.errors import FormatError
 from lupctl.core.formats.weights.foreign import read_foreign
 from lupctl.core.formats.weights.header import read_header
 from lupctl.core.formats.weights.plan import ResNetPlan
-from lupctl.core.training.nets.foreign import Encoder, recognise
+from lupctl.core.training.nets.foreign.recognise import recognise
 from tests.references.mgn import published_layout, slow_feature
 from tests.tools.networks import mgn_heads
 from tests.tools.published import MEAN, STD, published
@@ -352,6 +353,11 @@ def test_pnl_training_checkpoints_of_every_depth(arch: str, trunks: int, encoder
     assert (found.plan.trunk.arch, found.plan.trunk.width, found.matched) == (arch, 64, trunks)
     assert (found.differences, found.missing, found.prefix) == ((), (), f"module.encoder_{encoder}.")
     assert set(found.ignored) == {key for key in state if key.removeprefix(found.prefix) not in layers}
+
+
+@pytest.mark.parametrize(("encoder", "side"), [("student", "q"), ("teacher", "k"), (None, "q")])
+def test_trained_and_averaged_have_two_names_each(encoder: Encoder | None, side: str) -> None:
+    assert recognise(moco(), origin="file", encoder=encoder).prefix == f"module.encoder_{side}."
 
 
 @cache

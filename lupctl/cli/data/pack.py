@@ -1,6 +1,5 @@
 """`lupctl data pack` and `lupctl data info`."""
 
-import re
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -17,6 +16,7 @@ from lupctl.cli.data.reading_options import (
     ValOption,
     VersionOption,
 )
+from lupctl.cli.data.size import parse_size
 from lupctl.cli.data.tables import show_packs, show_sheet, show_summary
 from lupctl.cli.options import (
     DebugOption,
@@ -30,7 +30,7 @@ from lupctl.cli.options import (
 )
 from lupctl.cli.output import print_json
 from lupctl.core.choices import DRAWING_SEED, MAX_BAD, SHARD_BYTES, SPLIT_SEED, ImageCheck
-from lupctl.core.errors import UsageError, raise_all
+from lupctl.core.errors import raise_all
 from lupctl.core.flows.packing import PackOptions, pack_datasets
 from lupctl.core.resolve.data.layouts import Reading
 from lupctl.core.resolve.data.packs import pick_pack
@@ -39,7 +39,6 @@ from lupctl.core.system.progress.lines import Progress
 from lupctl.core.workspace import open_workspace
 
 INFO_SCHEMA = "lupctl.info/1"
-SIZE_RULE = re.compile(r"(\d{1,5})x(\d{1,5})")
 
 NamesArgument = Annotated[
     list[str] | None,
@@ -233,17 +232,3 @@ def info(
     show_summary(summary)
     if drawn:
         show_sheet(drawn)
-
-
-def parse_size(size: str | None) -> tuple[int, int] | None:
-    """The height and width given with `--size`.
-
-    Raises:
-        UsageError: not two numbers of pixels.
-    """
-    if size is None:
-        return None
-    found = SIZE_RULE.fullmatch(size)
-    if found is None or not all(0 < int(side) <= 65_535 for side in found.groups()):
-        raise UsageError(f"--size {size}: height and width were expected", hint="--size 256x128")
-    return int(found[1]), int(found[2])

@@ -20,6 +20,7 @@ from lupctl.cli.options import (
     WorkersOption,
 )
 from lupctl.cli.output import print_json, print_path, print_plan
+from lupctl.cli.retrieval.options import CamerasOption
 from lupctl.core.choices import ROLE_CODES, FeatureType, Precision, Role, nearest_name
 from lupctl.core.errors import UsageError
 from lupctl.core.resolve.checkpoints import pick_checkpoint
@@ -74,6 +75,7 @@ def dump(
     data: DataArgument = None,
     role: RoleOption = None,
     flip: Annotated[bool, typer.Option("--flip", help="Add the feature of the mirrored image.")] = False,
+    cameras: CamerasOption = None,
     kind: Annotated[FeatureType, typer.Option("--type", help="Number type in the file.")] = "float32",
     precision: Annotated[Precision, typer.Option("--precision", help="Number type of the forward pass.")] = "auto",
     chunk: Annotated[int, typer.Option("--chunk", min=1, help="Images per forward pass.")] = 128,
@@ -100,6 +102,7 @@ def dump(
 
     `lupctl dump moco luperson --gpus 8 --shard 2/4`
     """
+    from lupctl.core.stages.dump.head import plan_cameras
     from lupctl.core.stages.dump.job import DumpJob, fit_processes, parse_shard, plan_dump
     from lupctl.core.stages.dump.run import dump as write
     from lupctl.core.stages.dump.run import spread_dump
@@ -117,6 +120,7 @@ def dump(
         out=out or default_out(checkpoint, source),
         roles=parse_roles(role or []),
         flip=flip,
+        cameras=cameras,
         kind=kind,
         precision=precision,
         chunk=chunk,
@@ -131,6 +135,7 @@ def dump(
         plan: dict[str, object] = {"checkpoint": str(checkpoint), "data": str(source)}
         plan |= {"out": str(job.target), "device": where.name}
         plan |= plan_dump(job, processes=where.processes)
+        plan |= plan_cameras(job)
         if machines.leads:
             print_plan("lupctl.dump-plan/1", "would dump", plan, json=json)
         return

@@ -21,6 +21,7 @@ from lupctl.cli.retrieval.options import (
     AlphaOption,
     AqeOption,
     BaseOption,
+    CamerasOption,
     CompareOption,
     DbaOption,
     DrawsOption,
@@ -45,7 +46,13 @@ from lupctl.cli.retrieval.options import (
 from lupctl.cli.retrieval.tables import show_report
 from lupctl.core.choices import SHOT_DRAWS, SHOT_SEED
 from lupctl.core.flows.evaluation import check_gates, fuller_report, plan_features, take_features
-from lupctl.core.resolve.retrieval.evaluation import expansion_settings, pick_protocol, refuse_with_all, rerank_settings
+from lupctl.core.resolve.retrieval.evaluation import (
+    expansion_settings,
+    pick_protocol,
+    refuse_cameras,
+    refuse_with_all,
+    rerank_settings,
+)
 from lupctl.core.system.command_line import recorded_command
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.workspace import open_workspace
@@ -73,6 +80,7 @@ def evaluate(
     dba: DbaOption = 0,
     alpha: AlphaOption = None,
     threshold: ThresholdOption = "eer",
+    cameras: CamerasOption = None,
     images: ImagesOption = None,
     page: PageOption = True,
     min_map: MinMapOption = None,
@@ -100,6 +108,7 @@ def evaluate(
     `lupctl eval --compare baseline candidate`, `lupctl eval --all baseline candidate`
     """
     refuse_with_all(every, compare=compare, images=images, min_map=min_map, min_rank1=min_rank1)
+    refuse_cameras(cameras, compare=compare, every=every)
     settings = rerank_settings(rerank, k1=k1, k2=k2, weight=weight, base=rerank_base, neighbours=neighbours)
     rule = pick_protocol(protocol, same_camera, draws=draws, seed=seed, persons=persons)
     tested, wanted_fpr = parse_persons(persons), parse_threshold(threshold)
@@ -128,9 +137,9 @@ def evaluate(
         run(space, names, rules, devices, progress, dry_run=dry_run, json=json)
         return
     if dry_run:
-        _show_plan(plan_features(space, names, rules, progress, images=images), json=json)
+        _show_plan(plan_features(space, names, rules, progress, images=images, cameras=cameras), json=json)
         return
-    job = take_features(space, names, rules, devices[0], progress, images=images)
+    job = take_features(space, names, rules, devices[0], progress, images=images, cameras=cameras)
     report = fuller_report(job, progress) or stage.evaluate(job, devices, progress)
     show_report(report, [job.report, job.html] if page else [job.report], json=json)
     check_gates(report, min_map=min_map, min_rank1=min_rank1)

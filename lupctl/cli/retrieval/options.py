@@ -1,11 +1,20 @@
-"""Options of `lupctl eval`."""
+"""Options of `lupctl eval`, some of them also of other commands."""
 
 from typing import Annotated
 
 import typer
 
 from lupctl.cli.complete import complete_run
-from lupctl.core.choices import SHOT_DRAWS, SHOT_SEED, NeighbourSearch, Protocol, RerankBase, SameCamera, TestedPersons
+from lupctl.core.choices import (
+    SHOT_DRAWS,
+    SHOT_SEED,
+    CameraUse,
+    NeighbourSearch,
+    Protocol,
+    RerankBase,
+    SameCamera,
+    TestedPersons,
+)
 from lupctl.core.errors import UsageError
 
 TargetsArgument = Annotated[
@@ -49,6 +58,15 @@ SameCameraOption = Annotated[
     typer.Option(
         "--same-camera",
         help="Matches from the query's own camera: drop ignores them, as Market-1501 does; keep counts them as right.",
+        show_default=False,
+    ),
+]
+CamerasOption = Annotated[
+    CameraUse | None,
+    typer.Option(
+        "--cameras",
+        help="For a network trained with cameras: mean gives images from other cameras the row it learned for unknown "
+        "ones, else the mean of all rows; known refuses them; none leaves cameras out [default: mean].",
         show_default=False,
     ),
 ]

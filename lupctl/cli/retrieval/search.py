@@ -16,6 +16,7 @@ from lupctl.cli.options import (
     QuietOption,
 )
 from lupctl.cli.output import print_json, print_plan, print_table
+from lupctl.cli.retrieval.options import CamerasOption
 from lupctl.core.choices import SearchIndex
 from lupctl.core.flows.fresh_features import find_features, make_features
 from lupctl.core.resolve.retrieval.features import find_images_of_features, resolve_features
@@ -73,6 +74,7 @@ def search(
     sheet: SheetOption = None,
     start: FromOption = None,
     images: ImagesOption = None,
+    cameras: CamerasOption = None,
     device: DeviceOption = None,
     home: HomeOption = None,
     force: ForceOption = False,
@@ -101,7 +103,7 @@ def search(
     refuse_swapped(target, queries)
     pictures = find_queries(queries)
     named = resolve_features(space, target, progress=progress, command="search")
-    gallery, missing = find_features(space, named, progress, command=recorded_command())
+    gallery, missing = find_features(space, named, progress, command=recorded_command(), cameras=cameras)
     if missing is not None and dry_run:
         plan = {"gallery": f"{named.run}: its features would be made first", "queries": [str(one) for one in pictures]}
         print_plan("lupctl.search-plan/1", "would search", plan, json=json)

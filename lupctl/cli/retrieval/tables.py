@@ -49,6 +49,7 @@ def show_report(report: "Report", paths: Sequence[Path], *, json: bool) -> None:
 
 def _notes(report: "Report") -> list[str]:
     from lupctl.core.formats.pack.split import list_remarks, name_split, read_split
+    from lupctl.core.ranking.reports.page.words import describe_use
 
     counts, interval, protocol = report.counts, report.ci95, report.protocol
     queries = f"valid queries {counts.queries_valid:,} / {counts.queries:,}"
@@ -63,6 +64,7 @@ def _notes(report: "Report") -> list[str]:
         f"{queries}, {gallery}",
         f"95 % interval: mAP {_range(interval.map)}, rank-1 {_range(interval.rank1)}",
         *([] if report.details is None else _decisions(report.details.pairs)),
+        *([] if report.camera_use is None else [f"cameras: {describe_use(report.camera_use)}"]),
         f"protocol: {protocol.name}, same camera: {protocol.same_camera}, query: {protocol.query}",
         f"mAP: {protocol.map}; official: {protocol.map_official}",
         *([] if split is None else [f"split: {name_split(split)}", *list_remarks(split)]),

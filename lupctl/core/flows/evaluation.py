@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lupctl.core.choices import CameraUse
 from lupctl.core.errors import GateError
 from lupctl.core.flows.fresh_features import find_files, make_features
 from lupctl.core.resolve.retrieval.features import find_images_of_features
@@ -25,6 +26,7 @@ def take_features(
     progress: Progress,
     *,
     images: str | None,
+    cameras: CameraUse | None = None,
 ) -> "EvaluationJob":
     """The same evaluation with its features, made if a run has none, what they were made from, and its page's images.
 
@@ -35,14 +37,18 @@ def take_features(
         device: where missing features are computed.
         progress: lines and bars.
         images: the pack or folder with the images, as typed; None searches for it.
+        cameras: the rule for the images' cameras, for a network that takes them; None takes features by any rule.
 
     Raises:
         DataError: a name matches nothing, no finished fine-tuning run, or the images named do not exist.
-        UsageError: several names that are not all files, or a run with features of several datasets.
+        UsageError: several names that are not all files, a run with features of several datasets, or features by
+            another rule for cameras.
     """
     from dataclasses import replace
 
-    features, missing = find_files(space, names, progress, command=rules.command, elsewhere=_elsewhere(rules))
+    features, missing = find_files(
+        space, names, progress, command=rules.command, elsewhere=_elsewhere(rules), cameras=cameras
+    )
     if missing is not None:
         make_features(missing, device, progress)
     tested = find_tested(space, features)
@@ -55,12 +61,18 @@ def take_features(
 
 
 def plan_features(
-    space: Workspace, names: list[str], rules: "EvaluationJob", progress: Progress, *, images: str | None
+    space: Workspace,
+    names: list[str],
+    rules: "EvaluationJob",
+    progress: Progress,
+    *,
+    images: str | None,
+    cameras: CameraUse | None = None,
 ) -> "EvaluationPlan":
     """What an evaluation would rank; features that a run has not are counted from its pack, and nothing is written.
 
     Args:
-        space, names, rules, progress, images: as `take_features` takes them.
+        space, names, rules, progress, images, cameras: as `take_features` takes them.
 
     Raises:
         DataError, UsageError: as `take_features` and `plan_evaluation`.
@@ -70,7 +82,9 @@ def plan_features(
     from lupctl.core.stages.dump.head import plan_head
     from lupctl.core.stages.evaluate import plan_evaluation
 
-    features, missing = find_files(space, names, progress, command=rules.command, elsewhere=_elsewhere(rules))
+    features, missing = find_files(
+        space, names, progress, command=rules.command, elsewhere=_elsewhere(rules), cameras=cameras
+    )
     if rules.page and images is not None:
         find_images_of_features(space, images, features[0], progress)
     job = replace(rules, features=features)

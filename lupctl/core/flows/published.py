@@ -36,7 +36,7 @@ def fetch_published(
         DataError: the terms were not accepted, it can be downloaded only by hand, or the download failed.
         FormatError: the downloaded file is not the published one.
     """
-    from lupctl.core.stages.convert import ConvertJob, convert
+    from lupctl.core.stages.convert.run import ConvertJob, convert
     from lupctl.core.stages.weights import fetch_weights
 
     out = published_path(space, wanted.name)

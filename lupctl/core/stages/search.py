@@ -20,6 +20,7 @@ from lupctl.core.ranking.metrics.vectors import UnitRows
 from lupctl.core.ranking.reports.build.images import Images, open_images
 from lupctl.core.ranking.reports.page.sheet import Cell, draw_sheet
 from lupctl.core.ranking.reranking.neighbours import find_nearest
+from lupctl.core.ranking.retrieval.cameras import choose_query_rows
 from lupctl.core.ranking.retrieval.extract import extract_features, open_encoder
 from lupctl.core.ranking.retrieval.inputs import SHOWN, network_of
 from lupctl.core.ranking.retrieval.ivf import index_path, is_current, open_index, search_index
@@ -194,7 +195,11 @@ def _encode(job: SearchJob, head: FeaturesHead, device: torch.device, progress: 
     encoder, _ = open_encoder(job.checkpoint, device=device, precision=pick_precision("auto", device))
     images = FileImages([str(query) for query in job.queries])
     flip = bool(head.record.get("flip", False))
-    vectors = extract_features(encoder, images, chunk=CHUNK, workers=0, flip=flip, progress=progress)
+    placed = choose_query_rows(encoder.cameras, len(images), gallery=head.record)
+    if placed is not None:
+        progress.say(placed.line)
+    cameras = None if placed is None else placed.rows
+    vectors = extract_features(encoder, images, chunk=CHUNK, workers=0, flip=flip, progress=progress, cameras=cameras)
     if vectors.shape[1] != head.shape[1]:
         raise DataError(
             f"{job.gallery}: {head.shape[1]} values per image, but {job.checkpoint} gives {vectors.shape[1]}",

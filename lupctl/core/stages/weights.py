@@ -17,7 +17,7 @@ from lupctl.core.formats.weights.foreign import read_foreign
 from lupctl.core.formats.weights.header import HEADER_KEY, format_header, has_header
 from lupctl.core.formats.weights.onnx import ONNX_SUFFIX, read_record
 from lupctl.core.system.disk.atomic import atomic_path, check_absent, file_fingerprint, write_text
-from lupctl.core.training.nets.foreign import recognise
+from lupctl.core.training.nets.foreign.recognise import recognise
 
 SAFETENSORS = ".safetensors"
 
@@ -121,7 +121,7 @@ def describe_weights(path: Path) -> dict[str, Any]:
     if has_header(path):
         checkpoint = read_checkpoint(path)
         header = checkpoint.header.model_dump(mode="json", exclude_none=True)
-        kept = ("stage", "network", "preprocessing", "parents", "data", "command", "version")
+        kept = ("stage", "network", "preprocessing", "cameras", "parents", "data", "command", "version")
         return {
             "path": str(path),
             "kind": "checkpoint",
@@ -132,14 +132,16 @@ def describe_weights(path: Path) -> dict[str, Any]:
             "sha256": checkpoint.fingerprint,
         }
     state = read_foreign(path)
-    found = recognise(state, origin=str(path))
+    found = recognise(state.tensors, origin=str(path), inside=state.inside)
     return {
         "path": str(path),
         "kind": "published",
-        "tensors": len(state),
-        "values": count_values(state),
+        "tensors": len(state.tensors),
+        "values": count_values(state.tensors),
         "bytes": path.stat().st_size,
+        "inside": list(state.inside),
         "network": found.plan.to_json(),
+        "notes": list(found.notes),
         "matched": found.matched,
         "ignored": list(found.ignored),
         "missing": list(found.missing),

@@ -1,33 +1,79 @@
 """Tensors from files that other programs wrote. Nothing in them is ever executed."""
 
+import argparse
 import pickle
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from lupctl.core.choices import Encoder
 from lupctl.core.errors import DataError, FormatError
 
-# Published files keep the network's tensors under these names, next to optimizer state and counters.
+# Published files keep the network's tensors under these names, next to optimizer state and counters; a file of
+# self-distillation has two networks, of which PersonViT's call the averaged one by other names, too.
 WRAPPERS = ("state_dict", "model")
+NETWORKS: dict[Encoder, tuple[str, ...]] = {
+    "student": ("student",),
+    "teacher": ("teacher", "module", "target_encoder"),
+}
+
+
+class _Number:
+    """Takes the place of numpy's scalars and their types: what they would be made from is dropped."""
+
+    def __init__(self, *_: object) -> None:
+        pass
+
+    def __setstate__(self, _: object) -> None:
+        pass
+
+
+# DINO's files keep the arguments of its command line, and numpy's numbers as rates of its optimizer. A namespace holds
+# values and does nothing; of numpy, nothing is called.
+HARMLESS: Final[tuple[Callable[..., Any] | tuple[Callable[..., Any], str], ...]] = (
+    argparse.Namespace,
+    *((_Number, name) for name in ("numpy.dtype", "numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar")),
+)
 SAFETENSORS = ".safetensors"
 # Files that are no weights, and easily typed in their place.
 OTHER_FILES = {".h5": "a pack or features", ".hdf5": "a pack or features", ".onnx": "an ONNX network"}
 
 
-def read_foreign(path: Path) -> dict[str, Tensor]:
-    """The tensors of a `.pth` or safetensors file, by their keys in it; floating point as float32.
+@dataclass(frozen=True)
+class ForeignState:
+    """The tensors of one network in a file.
 
-    A torch file is opened with `weights_only=True`, which builds tensors and plain containers and rejects all else.
+    Args:
+        tensors: by their keys in it; floating point as float32.
+        inside: names of the dictionaries that they are in, from the outside; empty at the top level.
+    """
+
+    tensors: dict[str, Tensor]
+    inside: tuple[str, ...]
+
+
+def read_foreign(path: Path, *, encoder: Encoder | None = None) -> ForeignState:
+    """The tensors of a `.pth` or safetensors file.
+
+    A torch file is opened with `weights_only=True`, which builds tensors, plain containers and argument namespaces,
+    drops numbers of numpy, and rejects all else.
+
+    Args:
+        path: the file.
+        encoder: which network of a file of self-distillation: the trained one (q, student) or its average (k, teacher),
+            from which published networks are made; None for the average.
 
     Raises:
         DataError: there is no such file.
-        FormatError: it is neither of them, has no tensors, or contains objects that would have to be executed.
+        FormatError: it is neither of them, has no tensors, lacks the requested network, or contains objects that would
+            have to be executed.
     """
     if not path.is_file():
         raise DataError(f"{path}: there is no such file", hint="name a weight file, as in market.pth")
@@ -37,18 +83,36 @@ def read_foreign(path: Path) -> dict[str, Tensor]:
             hint="lupctl model list",
         )
     loaded: Any = _read_safetensors(path) if path.suffix == SAFETENSORS else _read_torch(path)
-    for name in WRAPPERS:
+    asked: Encoder = "student" if encoder in ("q", "student") else "teacher"
+    inside = list[str]()
+    for name in (*WRAPPERS, *NETWORKS[asked]):
         if isinstance(loaded, Mapping) and isinstance(loaded.get(name), Mapping):
             loaded = loaded[name]
+            inside.append(name)
     tensors = {}
     if isinstance(loaded, Mapping):
         tensors = {str(key): value for key, value in loaded.items() if isinstance(value, Tensor)}
+        if not tensors:
+            check_other(loaded, asked, path)
     if not tensors:
         raise FormatError(
             f"{path}: contains {type(loaded).__name__} without tensors; expected the state of a network",
-            hint="a published checkpoint has them at the top level or under 'model' or 'state_dict'",
+            hint="a published checkpoint has them at the top level or under 'model', 'state_dict' or 'teacher'",
         )
-    return {key: value.float() if value.is_floating_point() else value for key, value in tensors.items()}
+    plain = {key: value.float() if value.is_floating_point() else value for key, value in tensors.items()}
+    return ForeignState(plain, tuple(inside))
+
+
+def check_other(loaded: Mapping[Any, Any], asked: Encoder, path: Path) -> None:
+    """Fails if a file of self-distillation has only the network that was not asked for.
+
+    Raises:
+        FormatError: it has.
+    """
+    other: Encoder = "teacher" if asked == "student" else "student"
+    found = next((name for name in NETWORKS[other] if isinstance(loaded.get(name), Mapping)), None)
+    if found is not None:
+        raise FormatError(f"{path}: has no {asked}, but a {found}", hint=f"--encoder {other} takes that")
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
@@ -60,7 +124,8 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
 
 def _read_torch(path: Path) -> Any:
     try:
-        with warnings.catch_warnings():  # about pickle protocols; what cannot be read is an error below
+        # Warnings are about pickle protocols; what cannot be read is an error below.
+        with warnings.catch_warnings(), torch.serialization.safe_globals(list(HARMLESS)):
             warnings.simplefilter("ignore")
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:

@@ -92,8 +92,9 @@ class CheckpointHeader(Plan):
         classes: of its classifier, in order; empty if it has none.
         parents: fingerprints of the inputs by name.
         data: the packs it was trained on.
-        cameras: the packs' number of the camera of each row of the network's table of cameras, in order; empty if it
-            has none. Files from before there were such tables lack it.
+        cameras: of each row of the network's table of cameras, in order: the camera's number in the pack it was trained
+            on, dataset and number if those were several packs; empty if it has no table, or they are not known. Files
+            from before there were such tables lack it.
         version: of the lupctl that wrote it.
     """
 
@@ -105,7 +106,7 @@ class CheckpointHeader(Plan):
     classes: tuple[int | str, ...]
     parents: dict[str, str]
     data: tuple[PackReference, ...]
-    cameras: tuple[int, ...] = ()
+    cameras: tuple[int | str, ...] = ()
     version: str = Field(default_factory=lambda: version("lupctl"))
 
 

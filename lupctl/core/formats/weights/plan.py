@@ -12,6 +12,7 @@ from lupctl.core.choices import NeckFeature, Pooling, ResNetArch
 from lupctl.core.formats.weights.fields import MOST, Count, Few, Plan
 from lupctl.core.formats.weights.vit_plan import VIT_SIZES, ViTPlan
 
+Classes = Annotated[int, Field(ge=0, le=MOST)]
 # Channels of the stem of every published ResNet.
 STANDARD_WIDTH: Final = 64
 
@@ -57,12 +58,12 @@ class NeckHead(Plan):
     """BNNeck and a classifier.
 
     Args:
-        classes: of the classifier.
+        classes: of the classifier; 0 for none.
         feature: of retrieval, after or before the neck; files from before there was a choice lack it.
     """
 
     kind: Literal["bnneck"]
-    classes: Count
+    classes: Classes
     feature: NeckFeature = "after"
 
 
@@ -70,13 +71,13 @@ class MgnHead(Plan):
     """Three branches and eight heads, each of which has its own generalised-mean pooling.
 
     Args:
-        classes: of each classifier; 0 for no classifiers.
+        classes: of each classifier; 0 for none.
         embedding: length of the features of one head.
         extra_bn: batch norm on each branch's map.
     """
 
     kind: Literal["mgn"]
-    classes: Annotated[int, Field(ge=0, le=MOST)]
+    classes: Classes
     embedding: Count
     extra_bn: bool
 
@@ -85,7 +86,7 @@ class JpmHead(Plan):
     """TransReID's jigsaw patch module: a global feature and some of groups of patches, each with a neck of its own.
 
     Args:
-        classes: of each classifier.
+        classes: of each classifier; 0 for none.
         feature: of retrieval, after or before the necks.
         shift: the first patches that move to the end are those with a number below it, counted from 1.
         groups: of the shuffle.
@@ -93,7 +94,7 @@ class JpmHead(Plan):
     """
 
     kind: Literal["jpm"]
-    classes: Count
+    classes: Classes
     feature: NeckFeature
     shift: Count
     groups: Few
@@ -104,12 +105,12 @@ class PartsHead(Plan):
     """PASS's head: a neck for the class token and for each part token, and one classifier on what they give.
 
     Args:
-        classes: of the classifier.
+        classes: of the classifier; 0 for none.
         feature: of retrieval, after or before the necks.
     """
 
     kind: Literal["parts"]
-    classes: Count
+    classes: Classes
     feature: NeckFeature
 
 

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from lupctl.core.formats.weights.file import Checkpoint, load_strictly, read_checkpoint
 from lupctl.core.formats.weights.header import Preprocessing
+from lupctl.core.ranking.retrieval.cameras import CameraTable, camera_table
 from lupctl.core.system.jobs.device import autocast
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.training.loading.images import FileImages, PackImages
@@ -38,12 +39,14 @@ class Encoder:
         view: resize and constants.
         device: where the network is.
         precision: type of the forward pass.
+        cameras: those that the network was trained on; None if it takes no cameras.
     """
 
     network: Network
     view: ViewPlan
     device: torch.device
     precision: torch.dtype
+    cameras: CameraTable | None = None
 
 
 def open_encoder(path: Path, *, device: torch.device, precision: torch.dtype) -> tuple[Encoder, Checkpoint]:
@@ -56,7 +59,8 @@ def open_encoder(path: Path, *, device: torch.device, precision: torch.dtype) ->
     view = build_evaluation_view(checkpoint.header.preprocessing)
     network = build_empty(checkpoint.header.network)
     load_strictly(network, checkpoint.tensors, origin=str(path))
-    return Encoder(network.to(device).eval(), view, device, precision), checkpoint
+    cameras = camera_table(checkpoint.header, origin=str(path))
+    return Encoder(network.to(device).eval(), view, device, precision, cameras), checkpoint
 
 
 def build_evaluation_view(pixels: Preprocessing) -> ViewPlan:
@@ -72,6 +76,7 @@ def extract_features(
     workers: int,
     flip: bool,
     progress: Progress,
+    cameras: NDArray[np.int64] | None = None,
 ) -> NDArray[np.float32]:
     """Features of all images in their order, each computed once.
 
@@ -82,6 +87,7 @@ def extract_features(
         workers: decoding processes.
         flip: adds the feature of the mirrored image, as some published evaluations do; off by default there and here.
         progress: shows a bar.
+        cameras: (N) rows of the network's camera table, where it has one.
 
     Returns:
         (N, D) float32, not normalised.
@@ -89,7 +95,7 @@ def extract_features(
     Raises:
         CorruptImageError: an image cannot be decoded; evaluation never leaves one out.
     """
-    dataset = ChunkDataset(images, encoder.view, chunk=chunk)
+    dataset = ChunkDataset(images, encoder.view, chunk=chunk, cameras=cameras)
     with progress.task("features", total=len(images), unit="images") as bar:
         parts = []
         for _, vectors in embed_chunks(encoder, dataset, range(len(dataset)), workers=workers, flip=flip):
@@ -138,15 +144,17 @@ def _embed_group(encoder: Encoder, batch: Batch, begin: int, *, flip: bool) -> N
     """Features of `GROUP` images of a chunk, starting at `begin`, in the calling thread."""
     some = slice(begin, begin + GROUP)
     draws = batch.views[0].part(begin, begin + GROUP)
-    return _embed(encoder, batch.pixels[some], draws, flip=flip).numpy()
+    cameras = None if batch.cameras is None else batch.cameras[some]
+    return _embed(encoder, batch.pixels[some], draws, cameras, flip=flip).numpy()
 
 
-def _embed(encoder: Encoder, pixels: Tensor, draws: DrawTensors, *, flip: bool) -> Tensor:
+def _embed(encoder: Encoder, pixels: Tensor, draws: DrawTensors, cameras: Tensor | None, *, flip: bool) -> Tensor:
     view = make_view(encoder.view, pixels, draws)
+    given = () if cameras is None else (cameras,)
     with autocast(encoder.device, encoder.precision):
-        features = encoder.network.embed(view).float()
+        features = encoder.network.embed(view, *given).float()
         if flip:
-            features = features + encoder.network.embed(view.flip(3)).float()
+            features = features + encoder.network.embed(view.flip(3), *given).float()
     return features
 
 
@@ -169,7 +177,7 @@ def embed_chunks(
     last: tuple[tuple[str, ...], HostCopy] | None = None
     with closing(load_on_device(dataset, items, workers=workers, device=encoder.device)) as batches:
         for batch in batches:
-            copy = HostCopy(_embed(encoder, batch.pixels, batch.views[0], flip=flip))
+            copy = HostCopy(_embed(encoder, batch.pixels, batch.views[0], batch.cameras, flip=flip))
             if last is not None:
                 yield last[0], last[1].wait()
             last = batch.damaged, copy

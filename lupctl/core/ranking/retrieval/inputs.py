@@ -1,11 +1,12 @@
 """One or several features files, read for one evaluation."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from lupctl.core.errors import DataError, UsageError
+from lupctl.core.formats.features.cameras import CAMERAS_KEY, CameraCounts, read_counts, sum_counts
 from lupctl.core.formats.features.file import FeaturesHead
 from lupctl.core.formats.features.foreign import is_made_elsewhere, read_any_features, read_any_head
 from lupctl.core.formats.pack.samples import Samples, concatenate_samples
@@ -91,6 +92,7 @@ def check_joinable(paths: Sequence[Path], *, progress: Progress) -> list[Feature
                 hint="dump both with the same checkpoint: lupctl dump RUN DATASET",
             )
         _check_network(path, network_of(head.record), paths[0], network_of(heads[0].record))
+        _check_rule(path, read_counts(head.record), paths[0], read_counts(heads[0].record))
     if any(is_made_elsewhere(head.record) for head in heads):
         progress.warn("features made elsewhere name no network: these may come from different ones")
     return heads
@@ -103,12 +105,24 @@ def network_of(record: Mapping[str, Any]) -> str | None:
 
 
 def join_records(heads: Sequence[FeaturesHead]) -> dict[str, Any]:
-    """The record of the first file, with the datasets and the parents of all."""
+    """The record of the first file, with the datasets, the parents and the counts of cameras of all."""
     datasets = list(dict.fromkeys(str(head.record.get("dataset", "unknown")) for head in heads))
     parents: dict[str, Any] = {}
     for head in heads:
         parents |= head.record.get("parents") or {}
-    return {**heads[0].record, "dataset": " + ".join(datasets), "parents": parents}
+    counts = [made for head in heads if (made := read_counts(head.record)) is not None]
+    cameras = {CAMERAS_KEY: asdict(sum_counts(counts))} if counts else {}
+    return {**heads[0].record, "dataset": " + ".join(datasets), "parents": parents, **cameras}
+
+
+def _check_rule(path: Path, made: CameraCounts | None, first: Path, other: CameraCounts | None) -> None:
+    """Features with and without a camera's row are not comparable; by `known` and `mean` a known camera has its own."""
+    if made is not None and other is not None and (made.rule == "none") != (other.rule == "none"):
+        raise DataError(
+            f"{path}: by the rule {made.rule} for cameras, but {first} by {other.rule}; distances between features "
+            "with and without a camera's row mean little",
+            hint=f"dump both by one rule: lupctl dump RUN DATASET --cameras {other.rule}",
+        )
 
 
 def _check_network(path: Path, network: str | None, first: Path, expected: str | None) -> None:

@@ -14,6 +14,7 @@ from lupctl.core.formats.pack.read import Pack
 from lupctl.core.formats.pack.samples import Samples
 from lupctl.core.ranking.metrics.scores import Scores
 from lupctl.core.ranking.retrieval.answerable import Counts, check_answerable, gallery_rows, query_rows
+from lupctl.core.ranking.retrieval.cameras import choose_rows
 from lupctl.core.ranking.retrieval.extract import Encoder, extract_features
 from lupctl.core.ranking.retrieval.score import score
 from lupctl.core.system.progress.lines import Progress
@@ -42,8 +43,8 @@ class QuickScores:
 def score_pack(encoder: Encoder, pack: Pack, *, workers: int, same_camera: SameCamera = "drop") -> QuickScores:
     """Embeds the queries and the gallery of a pack and scores them.
 
-    Junk is not embedded: no rule counts it. The mode of every module of the network and torch's random state are
-    restored afterwards.
+    Junk is not embedded: no rule counts it. A network that takes cameras gets them by the default rule. The mode of
+    every module of the network and torch's random state are restored afterwards.
 
     Args:
         encoder: its network may be in training.
@@ -57,10 +58,19 @@ def score_pack(encoder: Encoder, pack: Pack, *, workers: int, same_camera: SameC
     """
     counts = check_answerable(pack.samples, same_camera=same_camera)
     rows = np.concatenate([query_rows(pack.samples), gallery_rows(pack.samples)])
+    placed = choose_rows(
+        encoder.cameras, pack.samples.camera[rows], dataset=pack.dataset, use=None, network="the network"
+    )
     # Opening a loader draws a number from torch's generator.
     with evaluating(encoder.network), torch.random.fork_rng(devices=[]):
         features = extract_features(
-            encoder, PackImages([pack], rows), chunk=CHUNK, workers=workers, flip=False, progress=Progress(quiet=True)
+            encoder,
+            PackImages([pack], rows),
+            chunk=CHUNK,
+            workers=workers,
+            flip=False,
+            progress=Progress(quiet=True),
+            cameras=None if placed is None else placed.rows,
         )
     samples = pack.samples.select(rows)
     scored = score(features, samples, device=encoder.device, same_camera=same_camera)

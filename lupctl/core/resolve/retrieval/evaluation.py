@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from lupctl.core.choices import NeighbourSearch, Protocol, RerankBase, SameCamera
+from lupctl.core.choices import CameraUse, NeighbourSearch, Protocol, RerankBase, SameCamera
 from lupctl.core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -22,6 +22,19 @@ def refuse_with_all(
     for option, value in given.items():
         if every and value not in (None, False):
             raise UsageError(f"{option} has no meaning with --all", hint="lupctl eval --all RUN")
+
+
+def refuse_cameras(cameras: CameraUse | None, *, compare: bool, every: bool) -> None:
+    """Refuses a rule for cameras for several runs, of which some may take no cameras.
+
+    Raises:
+        UsageError: there is one, and `--compare` or `--all`.
+    """
+    if cameras is not None and (compare or every):
+        raise UsageError(
+            f"--cameras has no meaning with {'--compare' if compare else '--all'}, which takes features as they are",
+            hint=f"make them first: lupctl dump RUN --cameras {cameras} --force",
+        )
 
 
 def rerank_settings(

@@ -4,6 +4,7 @@ from lupctl.core.formats.features.file import FeaturesHead
 from lupctl.core.formats.weights.header import read_header
 from lupctl.core.stages.dump.inputs import open_images
 from lupctl.core.stages.dump.job import DumpJob
+from lupctl.core.stages.dump.work import place_images
 from lupctl.core.training.nets.meta import build_empty, embed_nothing
 
 
@@ -11,11 +12,24 @@ def plan_head(job: DumpJob) -> FeaturesHead:
     """Everything of the features that a job will write except the vectors; no image is decoded and no weight is read.
 
     Raises:
-        DataError: there are no images of the wanted roles.
+        DataError: there are no images of the wanted roles, or one is from none of the network's cameras and the rule
+            refuses that.
         FormatError: the checkpoint's header is damaged.
+        UsageError: there is a rule for cameras, and the network takes none.
     """
     inputs, header = open_images(job.data, job.roles), read_header(job.checkpoint)
+    place_images(job, inputs, header)  # refuses what the dump would refuse
     network, pixels = build_empty(header.network).eval(), header.preprocessing
     dim = embed_nothing(network, height=pixels.height, width=pixels.width).shape[1]
     record = {"dataset": inputs.dataset, **inputs.facts}
     return FeaturesHead((len(inputs.samples), dim), job.kind, inputs.samples, record)
+
+
+def plan_cameras(job: DumpJob) -> dict[str, str]:
+    """The rule for cameras and the number of images it gives which row; nothing for a network that takes no cameras.
+
+    Raises:
+        DataError, FormatError, UsageError: as `plan_head`.
+    """
+    placed = place_images(job, open_images(job.data, job.roles), read_header(job.checkpoint))
+    return {} if placed is None else {"cameras": str(placed.count())}

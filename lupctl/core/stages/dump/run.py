@@ -67,14 +67,17 @@ def dump(job: DumpJob, device: torch.device, progress: Progress) -> DumpResult:
     shard is kept as a file of its own; the job that finds all of them there joins them.
 
     Raises:
-        UsageError: the output exists, or another process writes it.
-        DataError: no images of the wanted roles, an image of a pack that cannot be decoded, or shards that are of
-            something else, or missing.
+        UsageError: the output exists, another process writes it, or there is a rule for cameras and the network takes
+            none.
+        DataError: no images of the wanted roles, an image of a pack that cannot be decoded, one from none of the
+            network's cameras where the rule refuses that, or shards that are of something else, or missing.
         StoppedError: a request to stop; finished chunks are kept.
     """
     check_absent(job.out, force=job.force)
     work = open_work(job, device)
     progress = Progress(quiet=progress.quiet or rank() > 0)
+    if work.cameras is not None and work.cameras.line:
+        progress.say(work.cameras.line)
     is_there = decide_first(lambda: _is_computed(work))
     if is_there and job.shard is not None:
         progress.say(f"{job.target}: already finished; --force computes it again")
@@ -142,7 +145,9 @@ def _compute(
     if len(numbers) == 0:
         return
     job, encoder, images = work.job, work.encoder, work.inputs.images
-    dataset = ChunkDataset(images, encoder.view, chunk=job.chunk, lenient=isinstance(images, FileImages))
+    cameras = None if work.cameras is None else work.cameras.rows
+    lenient = isinstance(images, FileImages)
+    dataset = ChunkDataset(images, encoder.view, chunk=job.chunk, lenient=lenient, cameras=cameras)
     workers = default_workers(encoder.device) if job.workers is None else job.workers
     # One chunk is decoded while it is waited for, wherever that happens; a process would only have to be started.
     workers = workers if len(numbers) > 1 else 0

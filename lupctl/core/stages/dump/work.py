@@ -1,6 +1,6 @@
 """A dump with everything it needs open."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -8,10 +8,12 @@ from typing import Any
 import torch
 
 from lupctl.core.errors import DataError
+from lupctl.core.formats.features.cameras import CAMERAS_KEY
 from lupctl.core.formats.features.file import FEATURES_FORMAT, read_features_head
 from lupctl.core.formats.record import build_record
 from lupctl.core.formats.weights.file import Checkpoint
-from lupctl.core.formats.weights.header import describe_network
+from lupctl.core.formats.weights.header import CheckpointHeader, describe_network
+from lupctl.core.ranking.retrieval.cameras import CameraRows, camera_table, choose_rows
 from lupctl.core.ranking.retrieval.extract import Encoder, open_encoder
 from lupctl.core.stages.dump.inputs import Inputs, open_images
 from lupctl.core.stages.dump.job import DumpJob, DumpResult, Shard, own_chunks
@@ -29,6 +31,7 @@ class Work:
         checkpoint: where it came from.
         story: all that the numbers depend on, the command line aside.
         chunks: those of this job, among all.
+        cameras: the rows of all images; None for a network that takes no cameras.
     """
 
     job: DumpJob
@@ -37,6 +40,7 @@ class Work:
     checkpoint: Checkpoint
     story: dict[str, Any]
     chunks: range
+    cameras: CameraRows | None = None
 
     @property
     def rows(self) -> range:
@@ -63,13 +67,15 @@ def open_work(job: DumpJob, device: torch.device) -> Work:
 
     Raises:
         DataError: no images of the wanted roles.
+        DataError: an image is from none of the network's cameras, and the rule refuses that.
         FormatError: the checkpoint is damaged.
-        UsageError: there are more shards than chunks.
+        UsageError: there are more shards than chunks, or a rule for cameras, of which the network takes none.
     """
     inputs = open_images(job.data, job.roles)
     chunks = own_chunks(job, len(inputs.samples))
     precision = pick_precision(job.precision, device)
     encoder, checkpoint = open_encoder(job.checkpoint, device=device, precision=precision)
+    cameras = place_images(job, inputs, checkpoint.header)
     story = {
         "checkpoint": checkpoint.fingerprint,
         "images": inputs.digest,
@@ -81,7 +87,20 @@ def open_work(job: DumpJob, device: torch.device) -> Work:
         "torch": str(torch.__version__),
         "version": version("lupctl"),
     }
-    return Work(job, inputs, encoder, checkpoint, story, chunks)
+    # Only where there is something to say: chunks of other networks were kept before there were rules for cameras.
+    story |= {} if cameras is None else {CAMERAS_KEY: cameras.rule}
+    return Work(job, inputs, encoder, checkpoint, story, chunks, cameras)
+
+
+def place_images(job: DumpJob, inputs: Inputs, header: CheckpointHeader) -> CameraRows | None:
+    """The row of each image in the network's table of cameras; None for a network without one.
+
+    Raises:
+        DataError, UsageError: as `open_work`.
+    """
+    network = str(job.checkpoint)
+    table = camera_table(header, origin=network)
+    return choose_rows(table, inputs.samples.camera, dataset=inputs.dataset, use=job.cameras, network=network)
 
 
 def build_features_record(
@@ -97,6 +116,9 @@ def build_features_record(
     """
     story, header, inputs = story or work.story, work.checkpoint.header, work.inputs
     part = {} if shard is None else {"shard": {"number": shard.number, "of": shard.of, "story": story}}
+    if work.cameras is not None:
+        rows = None if shard is None else work.rows
+        part[CAMERAS_KEY] = asdict(work.cameras.count(rows, left_out=len(quarantine)))
     return build_record(
         "features",
         FEATURES_FORMAT,

@@ -14,6 +14,7 @@ from lupctl.core.formats.images.codec import decode_rgb
 from lupctl.core.formats.weights.header import describe_network
 from lupctl.core.ranking.metrics.vectors import UnitRows
 from lupctl.core.ranking.reports.model.find import FindLimits
+from lupctl.core.ranking.retrieval.cameras import choose_query_rows
 from lupctl.core.ranking.retrieval.extract import extract_features, open_encoder
 from lupctl.core.system.disk.atomic import check_absent, file_fingerprint
 from lupctl.core.system.jobs.device import pick_precision
@@ -124,7 +125,12 @@ def encode_person(job: FindJob, *, flip: bool, device: torch.device, progress: P
     """
     encoder, checkpoint = open_encoder(job.checkpoint, device=device, precision=pick_precision("auto", device))
     images = FileImages([str(query) for query in job.queries])
-    vectors = extract_features(encoder, images, chunk=CHUNK, workers=0, flip=flip, progress=progress)
+    # Those of the footage are made by the default rule too.
+    placed = choose_query_rows(encoder.cameras, len(images), gallery={})
+    if placed is not None:
+        progress.say(placed.line)
+    cameras = None if placed is None else placed.rows
+    vectors = extract_features(encoder, images, chunk=CHUNK, workers=0, flip=flip, progress=progress, cameras=cameras)
     units = UnitRows(vectors, np.arange(len(vectors)), device=device)
     broken = np.flatnonzero(~np.isfinite(units.norm) | (units.norm == 0))
     if len(broken):

@@ -36,7 +36,7 @@ def build_optimizer(
     on_gpu = all(parameter.is_cuda for group in groups for parameter in group["params"])
     match name:
         case "sgd":
-            # On a CPU, too: the same bits, several times faster, and without a copy of the gradients.
+            # On a CPU, too: the same to rounding, several times faster, and without a copy of the gradients.
             return torch.optim.SGD(groups, lr=lr, momentum=momentum, weight_decay=weight_decay, fused=True)
         case "adam":
             return torch.optim.Adam(groups, lr=lr, weight_decay=weight_decay, fused=on_gpu or None)

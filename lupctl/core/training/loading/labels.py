@@ -1,4 +1,4 @@
-"""Training classes from the person numbers of one or more packs."""
+"""Training classes from the person numbers of one or more packs, and numbers for their cameras."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -38,11 +38,22 @@ def label_persons(persons: Sequence[NDArray[np.int64]]) -> Labels:
     >>> labels.label.tolist(), [pack.tolist() for pack in labels.persons]
     ([1, 0, -1, 1, 2], [[2, 7], [2]])
     """
-    numbers, known = number_apart([pack[pack >= 0] for pack in persons])
-    label = np.full(sum(map(len, persons)), -1, np.int64)
-    if persons:
-        label[np.concatenate(persons) >= 0] = numbers
+    label, known = number_known(persons)
     return Labels(label=label, persons=known)
+
+
+def number_known(columns: Sequence[NDArray[Any]]) -> tuple[NDArray[np.int64], tuple[NDArray[Any], ...]]:
+    """As `number_apart` for values that may be unknown: negative ones get -1 and are not among the values.
+
+    >>> numbers, values = number_known([np.array([7, 2, -1]), np.array([2])])
+    >>> numbers.tolist(), [pack.tolist() for pack in values]
+    ([1, 0, -1, 2], [[2, 7], [2]])
+    """
+    numbers, known = number_apart([column[column >= 0] for column in columns])
+    found = np.full(sum(map(len, columns)), -1, np.int64)
+    if columns:
+        found[np.concatenate(columns) >= 0] = numbers
+    return found, known
 
 
 def number_apart(columns: Sequence[NDArray[Any]]) -> tuple[NDArray[np.int64], tuple[NDArray[Any], ...]]:

@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader, Dataset
 from lupctl.core.errors import CorruptImageError, LupError
 from lupctl.core.system.jobs.messages import local_processes
 from lupctl.core.system.threads.cores import usable_cores
+from lupctl.core.training.loading.cameras import ImageCameras
 from lupctl.core.training.loading.images import FileImages, PackImages
 from lupctl.core.training.loading.samplers import StepOrder
 from lupctl.core.training.loading.slots import Slot, SlotMessage, WorkerSlots, receive, stack_images
@@ -47,6 +48,7 @@ class Batch:
         keys: (B) int64, the keys of these images' draws; below 2**32.
         views: the draws of each view, in the order of the view plans; their sizes may differ.
         damaged: rows that could not be decoded and were replaced.
+        cameras: (B) int64, the row of each image in the network's camera table; None for a network without one.
         slot: in a worker, the slot that contains the pixels.
     """
 
@@ -55,6 +57,7 @@ class Batch:
     keys: Tensor
     views: tuple[DrawTensors, ...]
     damaged: tuple[str, ...] = ()
+    cameras: Tensor | None = None
     slot: Slot | None = None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -68,13 +71,15 @@ class Batch:
             "keys": self.keys.numpy(),
             "views": tuple(view.arrays() for view in self.views),
             "damaged": self.damaged,
+            "cameras": None if self.cameras is None else self.cameras.numpy(),
         }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         pixels = receive(state["pixels"]) if isinstance(state["pixels"], SlotMessage) else state["pixels"]
         rows, keys = torch.from_numpy(state["rows"]), torch.from_numpy(state["keys"])
         views = tuple(view.tensors() for view in state["views"])
-        self.__dict__.update(state | {"pixels": pixels, "rows": rows, "keys": keys, "views": views})
+        cameras = None if state["cameras"] is None else torch.from_numpy(state["cameras"])
+        self.__dict__.update(state | {"pixels": pixels, "rows": rows, "keys": keys, "views": views, "cameras": cameras})
 
     def to(self, device: torch.device) -> "Batch":
         """The same batch on a device; the copy overlaps with computation where memory is pinned."""
@@ -84,6 +89,7 @@ class Batch:
             keys=self.keys.to(device, non_blocking=True),
             views=tuple(view.to(device) for view in self.views),
             damaged=self.damaged,
+            cameras=None if self.cameras is None else self.cameras.to(device, non_blocking=True),
         )
 
     def pin_memory(self) -> "Batch":
@@ -94,12 +100,14 @@ class Batch:
             keys=self.keys.pin_memory(),
             views=tuple(view.pin_memory() for view in self.views),
             damaged=self.damaged,
+            cameras=None if self.cameras is None else self.cameras.pin_memory(),
         )
 
     def record_stream(self, stream: torch.cuda.Stream) -> None:
         """Keeps its memory from being reused before the stream has reached this point."""
-        for tensor in (self.pixels, self.rows, self.keys):
-            tensor.record_stream(stream)
+        for tensor in (self.pixels, self.rows, self.keys, self.cameras):
+            if tensor is not None:
+                tensor.record_stream(stream)
         for view in self.views:
             view.record_stream(stream)
 
@@ -114,6 +122,7 @@ class StepDataset(Dataset[Batch]):
         seed: the recipe's seed.
         rank, processes: this process takes every `processes`-th image of a batch, starting at `rank`.
         policy_steps: number of steps in which AutoAugment's probability falls from 1 to 0; 0 turns it off.
+        cameras: of the images, for a network that takes them.
     """
 
     def __init__(
@@ -126,8 +135,10 @@ class StepDataset(Dataset[Batch]):
         rank: int = 0,
         processes: int = 1,
         policy_steps: float = 0,
+        cameras: ImageCameras | None = None,
     ) -> None:
         self._images, self._order, self._plans, self._seed = images, order, tuple(plans), seed
+        self._cameras = cameras
         self._rank, self._processes, self._policy_steps = rank, processes, policy_steps
         self.slots = WorkerSlots()
 
@@ -149,12 +160,14 @@ class StepDataset(Dataset[Batch]):
 
         pixels, size, slot = stack_images(read(), self.slots, count=len(wanted), bound=self._images.bound(wanted))
         views = draw_views(self._plans, size, keys, seed=self._seed, epoch=epoch)
+        drawn = None if self._cameras is None else self._cameras.draw(rows, keys, seed=self._seed, epoch=epoch)
         return Batch(
             pixels=pixels,
             rows=torch.from_numpy(rows),
             keys=torch.from_numpy(keys),
             views=tuple(view.tensors() for view in views),
             damaged=tuple(damaged),
+            cameras=None if drawn is None else torch.from_numpy(drawn),
             slot=slot,
         )
 
@@ -171,10 +184,20 @@ class ChunkDataset(Dataset[Batch]):
         plan: resize and normalisation; nothing random.
         chunk: images per item.
         lenient: a file that is not an image becomes a black one, and is listed in `damaged` as `INDEX: reason`.
+        cameras: (N) rows of the network's camera table, for a network that takes them.
     """
 
-    def __init__(self, images: PackImages | FileImages, plan: ViewPlan, *, chunk: int, lenient: bool = False) -> None:
+    def __init__(
+        self,
+        images: PackImages | FileImages,
+        plan: ViewPlan,
+        *,
+        chunk: int,
+        lenient: bool = False,
+        cameras: NDArray[np.int64] | None = None,
+    ) -> None:
         self._images, self._plan, self._chunk, self._lenient = images, plan, chunk, lenient
+        self._cameras = cameras
         self.slots = WorkerSlots()
 
     def __len__(self) -> int:
@@ -203,6 +226,7 @@ class ChunkDataset(Dataset[Batch]):
             keys=torch.from_numpy(rows),
             views=(draw_view(self._plan, size, draws).tensors(),),
             damaged=tuple(damaged),
+            cameras=None if self._cameras is None else torch.from_numpy(self._cameras[rows]),
             slot=slot,
         )
 

@@ -36,13 +36,13 @@ class BatchNormNeck(nn.Module):
 
     Args:
         num_features: D.
-        num_classes: persons of the training set.
+        num_classes: persons of the training set; 0 for no classifier.
     """
 
     def __init__(self, num_features: int, num_classes: int) -> None:
         super().__init__()
         self.neck = build_neck(num_features)
-        self.classifier = build_classifier(num_features, num_classes)
+        self.classifier = build_classifier(num_features, num_classes) if num_classes else None
 
     def forward(self, features: Tensor) -> Tensor:
         """(B, D) to the feature after the neck, (B, D)."""

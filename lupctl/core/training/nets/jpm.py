@@ -65,7 +65,8 @@ class JpmHeads(nn.Module):
         self.b2 = copy.deepcopy(self.b1)
         count = 1 + plan.parts
         self.necks = nn.ModuleList(build_neck(trunk.dim) for _ in range(count))
-        self.classifiers = nn.ModuleList(build_classifier(trunk.dim, plan.classes) for _ in range(count))
+        of_each = range(count if plan.classes else 0)
+        self.classifiers = nn.ModuleList(build_classifier(trunk.dim, plan.classes) for _ in of_each)
 
 
 class JpmNetwork(nn.Module):

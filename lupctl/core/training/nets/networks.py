@@ -53,7 +53,7 @@ class ReidNetwork(Embedding):
 
     Args:
         backbone, pool: from an image to a vector.
-        num_classes: K.
+        num_classes: K; 0 for a network that is used, not trained.
         feature: of retrieval, after or before the neck.
     """
 
@@ -64,6 +64,7 @@ class ReidNetwork(Embedding):
 
     def forward(self, images: Tensor, cameras: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """(B, 3, H, W) to the feature before the neck (B, D) and class logits (B, K)."""
+        assert self.head.classifier is not None, "a network without a classifier is not trained"
         features = super().embed(images, cameras)
         return features, self.head.classifier(self.head(features))
 

@@ -28,13 +28,13 @@ class PartHeads(nn.Module):
     Args:
         num_features: D.
         num_parts: P.
-        num_classes: C.
+        num_classes: C; 0 for no classifier.
     """
 
     def __init__(self, num_features: int, num_parts: int, num_classes: int) -> None:
         super().__init__()
         self.necks = nn.ModuleList(build_neck(num_features) for _ in range(1 + num_parts))
-        self.classifier = build_classifier(2 * num_features, num_classes)
+        self.classifier = build_classifier(2 * num_features, num_classes) if num_classes else None
 
     def forward(self, tokens: Tensor) -> Tensor:
         """(B, 1 + P, D) to the same shape, after the necks."""
@@ -64,6 +64,7 @@ class PartsNetwork(nn.Module):
 
     def forward(self, images: Tensor, cameras: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """(B, 3, H, W) to the feature before the necks (B, 2 * D) and class logits (B, C)."""
+        assert self.head.classifier is not None, "a network without a classifier is not trained"
         tokens = stack_tokens(self.backbone(images, cameras))
         return join_parts(tokens), self.head.classifier(join_parts(self.head(tokens)))
 

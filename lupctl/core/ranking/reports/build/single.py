@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lupctl.core.formats.features.cameras import read_counts
 from lupctl.core.formats.pack.samples import Samples
 from lupctl.core.ranking.metrics.bootstrap import DRAWS, SEED
 from lupctl.core.ranking.metrics.cameras import CameraScores
@@ -26,6 +27,7 @@ from lupctl.core.ranking.reports.model.details import (
 )
 from lupctl.core.ranking.reports.model.single import (
     Report,
+    ReportCameraUse,
     ReportCounts,
     ReportInterval,
     ReportProtocol,
@@ -79,10 +81,16 @@ def build_report(
             seed=SEED,
         ),
         protocol=protocol,
+        camera_use=_camera_use(record),
         fingerprints=dict(fingerprints),
         provenance=ReportProvenance(version=version("lupctl"), command=list(command), features=dict(record)),
         details=None if scored.details is None else _details(scored, scored.details, samples, wanted_fpr),
     )
+
+
+def _camera_use(record: Mapping[str, Any]) -> ReportCameraUse | None:
+    counts = read_counts(record)
+    return None if counts is None else ReportCameraUse(**asdict(counts))
 
 
 def has_ranking(report: Report, rerank: RerankSettings | None) -> bool:

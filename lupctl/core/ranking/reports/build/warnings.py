@@ -36,7 +36,7 @@ def warned(report: Report, tested: Sequence[ScoredPack], lineage: Lineage) -> Re
         tested: the packs that were scored.
         lineage: of the network.
     """
-    found = [*_scoring(report), *_published(report), *_terms(report, tested, lineage)]
+    found = [*_scoring(report), *_published(report), *_cameras(report), *_terms(report, tested, lineage)]
     for pack in tested:
         found += _verification(pack)
     found += overlap_warnings(tested, lineage)
@@ -167,6 +167,22 @@ def _published(report: Report) -> Iterator[ReportWarning]:
         name = "a cut of" if all(found < wanted for _, found, wanted in wrong) else "not the published"
         numbers = ", ".join(f"{role} {found:,} of {wanted:,} images" for role, found, wanted in wrong)
         yield _warn("published", f"{name} {entry.title} ({numbers}): comparable with no paper")
+
+
+def _cameras(report: Report) -> Iterator[ReportWarning]:
+    """Images that the network was not given the cameras of, if it takes cameras."""
+    use = report.camera_use
+    if use is None:
+        return
+    given = (
+        ("the row for unknown cameras", use.unknown_row),
+        ("the mean of all cameras' rows", use.mean_row),
+        ("no camera's row", use.no_term),
+    )
+    total = count_things(use.own_row + sum(count for _, count in given), "image")
+    for what, count in given:
+        if count:
+            yield _warn("cameras", f"{count:,} of {total} of {report.dataset} got {what} instead of their camera's")
 
 
 def _query_counts(report: Report, wanted: int) -> list[tuple[int, int]]:

@@ -6,7 +6,7 @@ from typing import Any, Final, Literal
 
 from pydantic import Field, ValidationError
 
-from lupctl.core.choices import NeighbourSearch, Protocol, RerankBase, SameCamera, TestedPersons
+from lupctl.core.choices import CameraUse, NeighbourSearch, Protocol, RerankBase, SameCamera, TestedPersons
 from lupctl.core.errors import DataError, FormatError
 from lupctl.core.ranking.reports.model.details import Part, ReportDetails
 from lupctl.core.ranking.reports.model.training import ReportTraining
@@ -108,6 +108,20 @@ class ReportProtocol(Part):
     map_official: Literal["trapezoid, all queries"] = "trapezoid, all queries"
 
 
+class ReportCameraUse(Part):
+    """How many images of the features were given which row of the network's table of cameras, and by which rule.
+
+    `own_row` is the row of their own camera, `unknown_row` the one that was learned for unknown cameras, `mean_row` the
+    mean of all rows, `no_term` none.
+    """
+
+    rule: CameraUse
+    own_row: int
+    unknown_row: int
+    mean_row: int
+    no_term: int
+
+
 class ReportProvenance(Part):
     """The version and command line that made the report, and the record of the features it was made from."""
 
@@ -120,7 +134,8 @@ class Report(Part):
     """One evaluation.
 
     `fingerprints` covers the features file and everything the features were made from. `warnings` is null in reports of
-    an older lupctl, which looked for none, and `training` where the network's checkpoint was not there.
+    an older lupctl, which looked for none, `training` where the network's checkpoint was not there, and `camera_use`
+    for a network that takes no cameras.
     """
 
     schema_name: Literal["lupctl.report/1"] = Field(default="lupctl.report/1", alias="schema")
@@ -131,6 +146,7 @@ class Report(Part):
     single_shot: ReportSingleShot | None = None
     ci95: ReportInterval
     protocol: ReportProtocol
+    camera_use: ReportCameraUse | None = None
     fingerprints: dict[str, str]
     provenance: ReportProvenance
     warnings: list[ReportWarning] | None = None

@@ -14,6 +14,7 @@ WarningKind = Literal[
     "not checked",
     "verification",
     "published",
+    "cameras",
     "queries",
     "reranking",
     "notice",
@@ -23,7 +24,7 @@ KINDS: Final[tuple[WarningKind, ...]] = get_args(WarningKind)
 # Test images, or persons, that were trained on with their labels.
 LEAKS: Final[tuple[WarningKind, ...]] = ("overlap", "persons")
 # Warnings about a network on a test set, and about a test set whose text does not name it.
-OF_THE_PAIR: Final[tuple[WarningKind, ...]] = (*LEAKS, "closed set", "pretraining", "not checked")
+OF_THE_PAIR: Final[tuple[WarningKind, ...]] = (*LEAKS, "closed set", "pretraining", "not checked", "cameras")
 OF_THE_SET: Final[tuple[WarningKind, ...]] = ("queries", "reranking")
 
 

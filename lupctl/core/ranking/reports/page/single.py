@@ -17,7 +17,7 @@ from lupctl.core.ranking.reports.model.training import ReportTraining
 from lupctl.core.ranking.reports.model.warnings import LEAKS
 from lupctl.core.ranking.reports.page.charts import draw_cmc, draw_distances, draw_roc, draw_training
 from lupctl.core.ranking.reports.page.ranklists import RankList
-from lupctl.core.ranking.reports.page.words import describe_training
+from lupctl.core.ranking.reports.page.words import describe_training, describe_use
 from lupctl.core.system.examples import count_things
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -144,6 +144,8 @@ def _protocol(report: Report) -> str:
     if rule.expansion is not None:
         grown = f"queries by {rule.expansion.queries}, gallery by {rule.expansion.gallery}"
         text += f" Features are means over their nearest neighbours ({grown}, alpha {rule.expansion.alpha:g})."
+    if report.camera_use is not None:
+        text += f" Cameras that the network was given: {describe_use(report.camera_use)}."
     split = read_split(report.provenance.features)
     if split is not None:
         text += f" The images were divided by the split {'; '.join([name_split(split), *list_remarks(split)])}."

@@ -1,5 +1,7 @@
-"""A run in words, as a page says it."""
+"""A run, and the use of cameras, in words, as a page says them."""
 
+from lupctl.core.formats.features.cameras import CameraCounts
+from lupctl.core.ranking.reports.model.single import ReportCameraUse
 from lupctl.core.ranking.reports.model.training import ReportTraining
 from lupctl.core.system.examples import count_things
 
@@ -22,6 +24,15 @@ def describe_training(training: ReportTraining) -> str:
     if training.batch is not None:
         words.append(f"in batches of {training.batch:,}")
     return f"{' '.join(words)}: {network}{_effort(training)}"
+
+
+def describe_use(use: ReportCameraUse) -> str:
+    """The rule for cameras, and how many images it gave which row.
+
+    >>> describe_use(ReportCameraUse(rule="known", own_row=647, unknown_row=0, mean_row=0, no_term=0))
+    'known (647 images by the row of their own camera)'
+    """
+    return str(CameraCounts(**use.model_dump()))
 
 
 def duration(seconds: int) -> str:

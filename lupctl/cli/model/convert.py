@@ -1,0 +1,185 @@
+"""`lupctl model convert`."""
+
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from lupctl.cli.data.size import parse_size
+from lupctl.cli.options import (
+    DebugOption,
+    DryRunOption,
+    ForceOption,
+    HomeOption,
+    JsonOption,
+    OutOption,
+    QuietOption,
+    RecipeOption,
+)
+from lupctl.cli.output import print_json, print_path, print_plan
+from lupctl.core.choices import Encoder
+from lupctl.core.resolve.checkpoints import published_path
+from lupctl.core.system.command_line import recorded_command
+from lupctl.core.system.progress.lines import Progress
+from lupctl.core.workspace import open_workspace
+
+# What wraps a part of a network, in the keys of a file.
+OUTER = ("module", "base")
+SourceArgument = Annotated[Path, typer.Argument(metavar="FILE", help="Published weights: .pth, .pt or .safetensors.")]
+ReidOption = Annotated[bool, typer.Option("--reid", help="Refuse a file with only a pre-trained trunk.")]
+StartOption = Annotated[bool, typer.Option("--start", help="Refuse a file that was fine-tuned already.")]
+ToOption = Annotated[
+    Literal["lupctl", "torchvision"],
+    typer.Option("--to", help="torchvision writes a lupctl trunk under torchvision's flat names."),
+]
+BgrOption = Annotated[bool, typer.Option("--bgr", help="The network was trained on BGR; swap its input channels.")]
+
+EncoderOption = Annotated[
+    Encoder | None,
+    typer.Option(
+        "--encoder",
+        help="For a training checkpoint with two networks: q or student, the trained one, or k or teacher, its average "
+        "[default: q of MoCo and PNL, teacher of DINO, as published].",
+        show_default=False,
+    ),
+]
+ModelSizeOption = Annotated[
+    str | None,
+    typer.Option(
+        "--size",
+        metavar="HxW",
+        help="Images that a vision transformer's positions are for, as in 256x128 [default: the published size with as "
+        "many].",
+        show_default=False,
+    ),
+]
+StrideOption = Annotated[
+    int | None,
+    typer.Option(
+        "--stride",
+        min=1,
+        max=1024,
+        help="Stride of a vision transformer's patches in pixels [default: the published one].",
+        show_default=False,
+    ),
+]
+
+
+def convert_model(
+    source: SourceArgument,
+    recipe: RecipeOption = None,
+    reid: ReidOption = False,
+    start: StartOption = False,
+    size: ModelSizeOption = None,
+    stride: StrideOption = None,
+    bgr: BgrOption = False,
+    encoder: EncoderOption = None,
+    to: ToOption = "lupctl",
+    out: OutOption = None,
+    home: HomeOption = None,
+    force: ForceOption = False,
+    dry_run: DryRunOption = False,
+    json: JsonOption = False,
+    quiet: QuietOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Converts published weights to a checkpoint; every tensor fits, or the file is refused. Nothing in it is executed.
+
+    Supported are MGN models as LUPerson's projects publish them; fine-tuned vision transformers of TransReID,
+    TransReID-SSL, PASS, PersonViT and CION; and starts for `finetune --from`: ResNet trunks, and vision transformers
+    of these projects and of ImageNet, DeiT and DINO. If the file has no pixel constants, they are the published ones or
+    come from --recipe.
+
+    Examples:
+
+    `lupctl model convert market.pth --out mgn.safetensors --json`
+
+    `lupctl model convert transformer_120.pth --size 256x128 --stride 12`
+
+    `lupctl model convert lup_moco_r50.pth`
+
+    `lupctl model convert lup/runs/mine/checkpoint.safetensors --to torchvision --out r50.pth`
+    """
+    if to == "torchvision":
+        write_torchvision(source, out or Path(f"{source.stem}.pth"), force=force, dry_run=dry_run, json=json)
+        return
+    from lupctl.core.stages.convert.run import ConvertJob, convert
+    from lupctl.core.training.nets.foreign.grids import Asked
+
+    progress = Progress(quiet=quiet)
+    job = ConvertJob(
+        source=source,
+        out=out or published_path(open_workspace(home), source.stem),
+        recipe=recipe,
+        reid=reid,
+        start=start,
+        bgr=bgr,
+        encoder=encoder,
+        asked=Asked(parse_size(size), stride),
+        force=force,
+        command=recorded_command(),
+    )
+    with differences_shown():
+        facts = convert(job, progress, dry=dry_run)
+    if dry_run:
+        print_plan("lupctl.convert-plan/1", "would convert", facts, json=json)
+    elif json:
+        print_json("lupctl.convert/1", facts)
+    else:
+        summary = f"{facts['network']} {facts['arch']} ({facts['use']}): {facts['matched']} tensors matched"
+        progress.say(f"{summary}, {len(facts['ignored'])} ignored, {len(facts['missing'])} optional ones missing")
+        if facts["ignored"]:
+            used = f"used: {facts['prefix']}*; " if facts["prefix"] else ""
+            progress.say(f"{used}left out: {sum_up(facts['ignored'])}")
+        print_path(job.out)
+
+
+def sum_up(keys: list[str]) -> str:
+    """Tensor keys grouped by prefix, with the number in each group."""
+    beginnings = []
+    for key in keys:
+        words = key.split(".")
+        outer = next(number for number, word in enumerate(words) if word not in OUTER or number + 1 == len(words))
+        beginnings.append(".".join(words[: outer + 1]))
+    counts = Counter(beginnings)
+    return ", ".join(name if name in keys else f"{name}.* ({number})" for name, number in counts.items())
+
+
+@contextmanager
+def differences_shown() -> Iterator[None]:
+    """Prints the tensors that do not fit before the error leaves the block."""
+    from lupctl.core.stages.convert.refusals import MismatchError
+
+    try:
+        yield
+    except MismatchError as error:
+        print_differences(error.rows)
+        raise
+
+
+def print_differences(rows: tuple[tuple[str, str, str], ...]) -> None:
+    """Prints the tensors that do not fit, on stderr."""
+    table = [("tensor", "in the file", "in the network"), *rows]
+    wide = [max(len(row[column]) for row in table) for column in range(3)]
+    for row in table:
+        cells = (cell.ljust(width) for cell, width in zip(row, wide, strict=True))
+        print("  ".join(cells).rstrip(), file=sys.stderr)
+
+
+def write_torchvision(source: Path, out: Path, *, force: bool, dry_run: bool, json: bool) -> None:
+    """Writes a trunk under torchvision's names, or says that it would."""
+    from lupctl.core.stages.weights import export_trunk
+
+    if dry_run:
+        plan = {"source": str(source), "path": str(out)}
+        print_plan("lupctl.convert-plan/1", "would write a trunk for torchvision", plan, json=json)
+        return
+    number = export_trunk(source, out, force=force)
+    if json:
+        print_json("lupctl.convert/1", {"path": str(out), "to": "torchvision", "tensors": number})
+    else:
+        print_path(out)

@@ -1,0 +1,117 @@
+"""What keeps a foreign file from becoming a checkpoint."""
+
+import math
+from pathlib import Path
+
+import torch
+
+from lupctl.core.errors import FormatError, UsageError
+from lupctl.core.formats.weights.header import has_header, read_header
+from lupctl.core.formats.weights.plan import MgnHead, NoHead, describe_trunk
+from lupctl.core.formats.weights.vit_plan import ViTPlan
+from lupctl.core.system.examples import name_some
+from lupctl.core.training.nets.foreign.fitting import Recognised
+
+TABLE_ROWS = 10
+
+
+class MismatchError(FormatError):
+    """A file whose tensors almost match those of a network.
+
+    Args:
+        message, hint: as for every error.
+        rows: the first differences: key, shape in the file, shape in the network.
+    """
+
+    def __init__(self, message: str, hint: str, rows: tuple[tuple[str, str, str], ...] = ()) -> None:
+        super().__init__(message, hint)
+        self.rows = rows
+
+
+def refuse_own(path: Path) -> None:
+    """Reject a file that is already a checkpoint of lupctl.
+
+    Raises:
+        UsageError: it is one.
+        FormatError: it is one of another format, or damaged.
+    """
+    if not has_header(path):
+        return
+    read_header(path)  # for one of another format, raises an error with the command that makes it again
+    raise UsageError(
+        f"{path}: is already a checkpoint of lupctl",
+        hint=f"use it as it is, as in lupctl finetune DATASET --from {path}; --to torchvision exports its trunk",
+    )
+
+
+def check_use(source: Path, out: Path, found: Recognised, *, reid: bool, start: bool) -> None:
+    """Fails if a re-id model is wanted and the file is a start, and the other way round.
+
+    Args:
+        source: the file.
+        out: the checkpoint that it would become, for the hint.
+        found: what it is.
+        reid: a re-id model is wanted.
+        start: a start is wanted.
+
+    Raises:
+        FormatError: it is the other one.
+    """
+    trunk, is_start = describe_trunk(found.plan.trunk), isinstance(found.plan.head, NoHead)
+    if reid and is_start:
+        raise FormatError(
+            f"{source}: a pre-trained {trunk} trunk without heads, not a re-id model",
+            hint=f"to start from it: leave out --reid, then lupctl finetune DATASET --from {out}",
+        )
+    if start and not is_start:
+        raise FormatError(
+            f"{source}: a re-id model, {trunk} with head {found.plan.head.kind}, fine-tuned already; not a start",
+            hint=f"to use it as it is: leave out --start, then lupctl dump {out} DATASET",
+        )
+
+
+def check_finite(source: Path, found: Recognised) -> None:
+    """Fails if a number of the network is NaN or infinite.
+
+    Raises:
+        FormatError: one is.
+    """
+    constants = (*(found.mean or ()), *(found.std or ()))
+    if not all(map(math.isfinite, constants)):
+        raise FormatError(f"{source}: its pixel constants are not finite numbers", hint="download it again")
+    broken = [key for key, value in found.tensors.items() if not torch.isfinite(value).all()]
+    if broken:
+        raise FormatError(
+            f"{source}: {len(broken)} tensors have numbers that are not finite ({name_some(broken)})",
+            hint="download it again, or take an earlier checkpoint of that training",
+        )
+
+
+def mismatch(source: Path, found: Recognised) -> MismatchError:
+    """The error for a partial match: counts, the nearest architecture, and a table of differences."""
+    kinds = {
+        "missing": [one for one in found.differences if one.found is None],
+        "not in the network": [one for one in found.differences if one.expected is None],
+        "of another shape": [one for one in found.differences if one.found is not None and one.expected is not None],
+    }
+    counts = [f"{len(ones)} {what} ({name_some(one.key for one in ones)})" for what, ones in kinds.items() if ones]
+    return MismatchError(
+        f"{source}: nearest is {describe_nearest(found)}, but {'; '.join(counts)}",
+        hint="download it again, or name a file with a layout that lupctl model convert --help lists",
+        rows=tuple((one.key, _shape(one.found), _shape(one.expected)) for one in found.differences[:TABLE_ROWS]),
+    )
+
+
+def describe_nearest(found: Recognised) -> str:
+    """The network that a file comes closest to."""
+    trunk, head = found.plan.trunk, found.plan.head
+    if isinstance(trunk, ViTPlan):
+        return f"{describe_trunk(trunk)}{'' if isinstance(head, NoHead) else f' with head {head.kind}'}"
+    name, extra = "trunk", ""
+    if isinstance(head, MgnHead):
+        name, extra = "mgn", f"{', with' if head.extra_bn else ', without'} extra batch norm"
+    return f"{name} {trunk.arch} of width {trunk.width}{extra}"
+
+
+def _shape(shape: tuple[int, ...] | None) -> str:
+    return "-" if shape is None else " x ".join(map(str, shape)) or "scalar"

@@ -19,6 +19,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ),
     ("lupctl.core.system.progress", "lupctl.core.workspace"),
     ("lupctl.core.system.jobs",),
+    ("lupctl.core.system.fetch",),
     # the files in which stages meet
     ("lupctl.core.recipes", "lupctl.core.formats.record", "lupctl.core.formats.images"),
     ("lupctl.core.formats.pack",),

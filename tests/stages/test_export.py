@@ -21,8 +21,10 @@ from lupctl.core.formats.weights.file import read_checkpoint, write_checkpoint
 from lupctl.core.formats.weights.header import PackReference, describe_pixels
 from lupctl.core.formats.weights.onnx import run_model
 from lupctl.core.recipes.sections import Pixels
-from lupctl.core.stages import export as stage
-from lupctl.core.stages.export import ExportJob, export, find_terms
+from lupctl.core.stages.export import run as stage
+from lupctl.core.stages.export.job import ExportJob
+from lupctl.core.stages.export.record import find_terms
+from lupctl.core.stages.export.run import export
 from lupctl.core.training.nets.build import build_network
 from tests.tools.networks import make_header, mgn_heads, neck, no_head, plan_network, projection
 from tests.tools.shell import Shell
@@ -90,7 +92,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def trace_again(patch: pytest.MonkeyPatch, made: Path) -> None:
     """Takes the graph that is there: tracing takes seconds, and is not what every test is about."""
-    patch.setattr(stage, "trace", lambda encoder: onnx.load(made / "bot.onnx"))
+    patch.setattr(stage, "trace", lambda encoder, given: onnx.load(made / "bot.onnx"))
 
 
 @pytest.mark.parametrize("kind", PLANS)
@@ -230,7 +232,7 @@ def test_features_that_differ_leave_no_file(
 ) -> None:
     real = run_model
 
-    def tamper(path: Path, batches: list[NDArray[np.uint8]]) -> Any:
+    def tamper(path: Path, batches: list[Any]) -> Any:
         first, second = real(path, batches)
         second[2, 7] += wrong
         return [first, second]

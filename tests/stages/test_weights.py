@@ -30,7 +30,8 @@ def drive(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Google Drive, which gives the same trunk for every number and keeps a list of who asked."""
     asked: list[str] = []
 
-    def download(*, id: str, output: str, quiet: bool, use_cookies: bool) -> str:
+    def download(*, id: str, output: str, use_cookies: bool, **more: Any) -> str:
+        assert not use_cookies
         asked.append(id)
         torch.save({"state_dict": {f"module.encoder_q.{key}": value for key, value in thin_trunk().items()}}, output)
         return output
@@ -41,14 +42,18 @@ def drive(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 def test_the_list_says_where_each_comes_from(lupctl: Shell) -> None:
     found = {one["name"]: one for one in lupctl("model list --json").json["models"]}
-    assert len(found) == len(PUBLISHED) == 10
+    assert len(found) == len(PUBLISHED) == 10 + 12 + 9 + 10 + 10 + 3
     assert {name for name, one in found.items() if one["from"] == "by hand"} == {
-        f"luperson-nl-{arch}" for arch in ("r50", "r101", "r152")
+        *(f"luperson-nl-{arch}" for arch in ("r50", "r101", "r152")),
+        *(f"cion-vit-{width}" for width in "tsb"),
     }
     assert not any(one["here"] for one in found.values())
-    assert "luperson-r152" in lupctl("model list").out
+    printed = lupctl("model list").out
+    assert all(name in printed for name in found), "no name is cut or folded"
+    assert "TransReID, https://github.com/damo-cv/TransReID: MIT;" in printed
     assert {f"luperson-mgn-r50-{name}" for name in ("market1501", "msmt17", "dukemtmc", "cuhk03-labeled")} < set(found)
-    assert len({one.location for one in PUBLISHED}) == 10, "no address twice"
+    direct = [one.address for one in PUBLISHED if one.is_direct]
+    assert len(set(direct)) == len(direct), "no file twice"
 
 
 def test_a_published_backbone_is_fetched_once_and_becomes_a_checkpoint(
@@ -98,8 +103,9 @@ def test_what_cannot_be_fetched_says_what_to_do(lupctl: Shell, tmp_path: Path, m
     monkeypatch.setattr(gdown, "download", refuse)
     ran = lupctl("model download luperson-r50 --accept-terms")
     assert ran.code == 3
-    assert "luperson-r50: Google Drive did not deliver it (Too many users have viewed it)" in ran.err
-    assert not list(tmp_path.rglob("*.pth*"))
+    assert "luperson-r50: Google Drive does not deliver 1pFyAdt9BOZCtzaLiE-W3CsX_kgWABKK6: too many users" in ran.err
+    assert "in a browser, save the file as lup/models/luperson-r50.pth, then: lupctl model convert" in ran.err
+    assert [path.name for path in tmp_path.rglob("*")] == ["lup"]
     ran = lupctl("model download lupreson-r50")
     assert (ran.code, "hint: did you mean luperson-r50?" in ran.err) == (2, True)
 

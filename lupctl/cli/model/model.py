@@ -25,11 +25,16 @@ from lupctl.core.workspace import open_workspace
 def list_models(
     home: HomeOption = None, json: JsonOption = False, quiet: QuietOption = False, debug: DebugOption = False
 ) -> None:
-    """Lists the published networks that lupctl knows, where they come from, and which are downloaded.
+    """Lists the published networks: what each is, its input, its published scores, its terms, and what is downloaded.
+
+    Scores are mAP / rank-1 in percent as their authors publish them, without re-ranking. For an initialisation, which
+    `finetune --from` starts from, they are those of networks fine-tuned from it.
 
     Examples:
 
     `lupctl model list`
+
+    `lupctl model list --json`
     """
     from lupctl.core.stages.weights import list_weights
 
@@ -37,7 +42,19 @@ def list_models(
     if json:
         print_json("lupctl.models/1", {"models": found})
         return
-    print_table("", ["name", "what", "from", "terms", "here"], [list(one.values()) for one in found])
+    columns = ["name", "what", "use", "size", "mAP / rank-1", "from", "here"]
+    for project, page, terms in dict.fromkeys((one["project"], one["page"], one["terms"]) for one in found):
+        rows = [
+            [one[key] for key in ("name", "what", "use", "size")]
+            + [", ".join(_write_score(score) for score in one["scores"]) or None, one["from"], one["here"]]
+            for one in found
+            if one["project"] == project
+        ]
+        print_table(f"{project}, {page}: {terms}", columns, rows)
+
+
+def _write_score(score: dict[str, Any]) -> str:
+    return f"{score['dataset']} {score['map']:.1%} / {score['rank1']:.1%}".replace("%", "")
 
 
 def download_model(
@@ -52,18 +69,27 @@ def download_model(
 ) -> None:
     """Downloads a published network and converts it to a checkpoint, for `finetune --from NAME` or `dump NAME`.
 
-    If there is no direct download, prints the steps to do by hand and exits with 3.
+    From Google Drive, or from the Hugging Face hub over HTTPS (`HF_ENDPOINT` names a mirror); an interrupted download
+    is continued. If there is no direct download, prints the steps to do by hand and exits with 3.
 
     Examples:
 
     `lupctl model download luperson-r50 --accept-terms`
     """
-    from lupctl.core.stages.weights import find_weights
+    from lupctl.core.stages.weights import convert_line, find_weights
 
     space = open_workspace(home)
     wanted, out = find_weights(name), published_path(space, name)
     if dry_run:
-        plan = {"name": name, "url": wanted.url, "terms": wanted.terms, "path": str(out)}
+        plan = {
+            "name": name,
+            "what": wanted.what,
+            "use": wanted.use,
+            "url": wanted.url,
+            "terms": wanted.project.terms,
+            "path": str(out),
+            "then": convert_line(wanted, space.models),
+        }
         print_plan("lupctl.model-download-plan/1", "would download", plan, json=json)
         return
     with differences_shown():

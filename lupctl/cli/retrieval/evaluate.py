@@ -20,6 +20,7 @@ from lupctl.cli.retrieval.options import (
     AllOption,
     AlphaOption,
     AqeOption,
+    AttentionOption,
     BaseOption,
     CamerasOption,
     CompareOption,
@@ -46,6 +47,7 @@ from lupctl.cli.retrieval.options import (
 from lupctl.cli.retrieval.tables import show_report
 from lupctl.core.choices import SHOT_DRAWS, SHOT_SEED
 from lupctl.core.flows.evaluation import check_gates, fuller_report, plan_features, take_features
+from lupctl.core.resolve.retrieval.attention import refuse_attention
 from lupctl.core.resolve.retrieval.evaluation import (
     expansion_settings,
     pick_protocol,
@@ -83,6 +85,7 @@ def evaluate(
     cameras: CamerasOption = None,
     images: ImagesOption = None,
     page: PageOption = True,
+    attention: AttentionOption = False,
     min_map: MinMapOption = None,
     min_rank1: MinRank1Option = None,
     device: DeviceOption = None,
@@ -101,18 +104,16 @@ def evaluate(
 
     Examples:
 
-    `lupctl eval --rerank`
-
     `lupctl eval finetune-market1501-r50-from-imagenet --min-map 0.85 --json`
 
-    `lupctl eval --compare baseline candidate`, `lupctl eval --all baseline candidate`
+    `lupctl eval --rerank`, `lupctl eval --compare baseline candidate`, `lupctl eval --all baseline candidate`
     """
     refuse_with_all(every, compare=compare, images=images, min_map=min_map, min_rank1=min_rank1)
     refuse_cameras(cameras, compare=compare, every=every)
+    refuse_attention(attention, page=page, compare=compare, every=every)
     settings = rerank_settings(rerank, k1=k1, k2=k2, weight=weight, base=rerank_base, neighbours=neighbours)
     rule = pick_protocol(protocol, same_camera, draws=draws, seed=seed, persons=persons)
     tested, wanted_fpr = parse_persons(persons), parse_threshold(threshold)
-    expansion = expansion_settings(aqe, dba, alpha)
     from lupctl.core.stages import evaluate as stage
     from lupctl.core.system.jobs.device import pick_devices
 
@@ -126,9 +127,10 @@ def evaluate(
         shots=SHOT_DRAWS if draws is None else draws,
         seed=SHOT_SEED if seed is None else seed,
         persons=tested,
-        expansion=expansion,
+        expansion=expansion_settings(aqe, dba, alpha),
         wanted_fpr=wanted_fpr,
         page=page,
+        attention=attention,
         force=force,
         command=recorded_command(),
     )

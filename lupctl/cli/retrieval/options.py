@@ -117,6 +117,10 @@ ImagesOption = Annotated[
     ),
 ]
 PageOption = Annotated[bool, typer.Option("--page/--no-page", help="Write report.html next to report.json.")]
+AttentionOption = Annotated[
+    bool,
+    typer.Option("--attention", help="Show where a vision transformer's class token looks in each image of the page."),
+]
 CompareOption = Annotated[
     bool,
     typer.Option("--compare", help="Two or more runs side by side, and which differences are more than luck."),

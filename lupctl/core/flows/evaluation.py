@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from lupctl.core.choices import CameraUse
 from lupctl.core.errors import GateError
 from lupctl.core.flows.fresh_features import find_files, make_features
+from lupctl.core.resolve.retrieval.attention import check_class_token, check_pictures, find_network
 from lupctl.core.resolve.retrieval.features import find_images_of_features
 from lupctl.core.resolve.retrieval.lineage import find_lineage, find_tested
 from lupctl.core.system.progress.lines import Progress
@@ -33,16 +34,17 @@ def take_features(
     Args:
         space: where runs and packs are.
         names: a run, or features files of one network; none for the newest fine-tuning run.
-        rules: how they are scored; its features and images are replaced.
+        rules: how they are scored; its features, images and network are replaced.
         device: where missing features are computed.
         progress: lines and bars.
         images: the pack or folder with the images, as typed; None searches for it.
         cameras: the rule for the images' cameras, for a network that takes them; None takes features by any rule.
 
     Raises:
-        DataError: a name matches nothing, no finished fine-tuning run, or the images named do not exist.
-        UsageError: several names that are not all files, a run with features of several datasets, or features by
-            another rule for cameras.
+        DataError: a name matches nothing, no finished fine-tuning run, or the images named do not exist; or network or
+            images for attention are not here.
+        UsageError: several names that are not all files, a run with features of several datasets, features by another
+            rule for cameras, or a network without attention to show.
     """
     from dataclasses import replace
 
@@ -50,6 +52,8 @@ def take_features(
         space, names, progress, command=rules.command, elsewhere=_elsewhere(rules), cameras=cameras
     )
     if missing is not None:
+        if rules.attention:
+            check_class_token(missing.checkpoint)
         make_features(missing, device, progress)
     tested = find_tested(space, features)
     pictures: Path | None = None
@@ -57,7 +61,11 @@ def take_features(
         own = next((pack.path for pack in tested if pack.path is not None), None)
         pictures = own if images is None and own else find_images_of_features(space, images, features[0], progress)
     lineage = find_lineage(space, features[0])
-    return replace(rules, features=features, images=pictures, tested=tested, lineage=lineage)
+    job = replace(rules, features=features, images=pictures, tested=tested, lineage=lineage)
+    if not rules.attention:
+        return job
+    check_pictures(pictures, features[0])
+    return replace(job, network=find_network(features[0], lineage))
 
 
 def plan_features(
@@ -88,6 +96,10 @@ def plan_features(
     if rules.page and images is not None:
         find_images_of_features(space, images, features[0], progress)
     job = replace(rules, features=features)
+    if rules.attention and missing is not None:
+        check_class_token(missing.checkpoint)
+    elif rules.attention:
+        find_network(features[0], find_lineage(space, features[0]))
     if missing is None:
         return plan_evaluation(job, progress)
     progress.say(f"features: {missing.out} would be made from {missing.data}")
@@ -109,7 +121,7 @@ def fuller_report(job: "EvaluationJob", progress: Progress) -> "Report | None":
     from lupctl.core.ranking.reports.build.warnings import warned
     from lupctl.core.stages.evaluate import current_report
 
-    if job.rerank is not None or job.force or (job.page and not job.html.is_file()):
+    if job.rerank is not None or job.force or job.attention or (job.page and not job.html.is_file()):
         return None
     old = current_report(job)
     if old is None or old.rerank is None or old.details is None:

@@ -7,7 +7,7 @@ from lupctl.core.system.progress.lines import Progress
 from lupctl.core.workspace import Workspace
 
 if TYPE_CHECKING:
-    from lupctl.core.data.catalog.weights import PublishedWeights
+    from lupctl.core.data.catalog.published import PublishedWeights
 
 
 def fetch_published(
@@ -37,12 +37,30 @@ def fetch_published(
         FormatError: the downloaded file is not the published one.
     """
     from lupctl.core.stages.convert.run import ConvertJob, convert
-    from lupctl.core.stages.weights import fetch_weights
+    from lupctl.core.stages.download.weights import fetch_weights
+    from lupctl.core.stages.weights import convert_line
+    from lupctl.core.training.nets.foreign.grids import Asked
 
     out = published_path(space, wanted.name)
     if out.is_file() and not force:
         progress.say(f"{wanted.name}: already here; --force downloads it again")
         return {"path": str(out)}
-    progress.say(f"{wanted.name}: {wanted.what}; terms: {wanted.terms}")
-    fetched = fetch_weights(wanted, space.models, accepted=accepted, force=force)
-    return convert(ConvertJob(fetched, out, force=force, command=command), progress)
+    progress.say(f"{wanted.name}: {wanted.what}; terms: {wanted.project.terms}")
+    fetched = fetch_weights(
+        wanted,
+        space.models,
+        accepted=accepted,
+        force=force,
+        then=convert_line(wanted, space.models),
+        progress=progress,
+    )
+    job = ConvertJob(
+        fetched,
+        out,
+        reid=wanted.use == "re-id model",
+        start=wanted.use == "initialisation",
+        asked=Asked(wanted.size if wanted.stride else None, wanted.stride),
+        force=force,
+        command=command,
+    )
+    return convert(job, progress)

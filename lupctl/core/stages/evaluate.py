@@ -12,7 +12,7 @@ from lupctl.core.errors import DataError, DeviceError
 from lupctl.core.formats.features.file import FeaturesHead
 from lupctl.core.formats.features.foreign import is_made_elsewhere
 from lupctl.core.ranking.reports.build.images import open_images
-from lupctl.core.ranking.reports.build.ranklists import rank_lists
+from lupctl.core.ranking.reports.build.page import build_page
 from lupctl.core.ranking.reports.build.single import build_report, has_ranking
 from lupctl.core.ranking.reports.build.training import report_training
 from lupctl.core.ranking.reports.build.warnings import warned
@@ -24,8 +24,6 @@ from lupctl.core.ranking.reports.model.single import (
     report_path,
     write_report,
 )
-from lupctl.core.ranking.reports.page.images import embed_picture
-from lupctl.core.ranking.reports.page.single import render_report
 from lupctl.core.ranking.reranking.rerank import RerankSettings
 from lupctl.core.ranking.retrieval.answerable import Counts, check_answerable
 from lupctl.core.ranking.retrieval.expansion import ExpansionSettings, expand_features
@@ -57,6 +55,8 @@ class EvaluationJob:
         tested: the packs that the features were made from.
         lineage: what the network that made them was trained on.
         page: also writes report.html.
+        attention: shows in the page's images where the network looks.
+        network: the one that made the features, a vision transformer; needed for that.
         force: overwrite an existing report.
         command: the command line, for the record.
     """
@@ -74,6 +74,8 @@ class EvaluationJob:
     tested: tuple[ScoredPack, ...] = ()
     lineage: Lineage = field(default_factory=Lineage)
     page: bool = True
+    attention: bool = False
+    network: Path | None = None
     force: bool = False
     command: tuple[str, ...] = ()
 
@@ -174,7 +176,18 @@ def evaluate(job: EvaluationJob, devices: Sequence[torch.device], progress: Prog
     scored = _score(job, features, devices, progress)
     report = _report(job, features, scored)
     if job.page:
-        write_text(job.html, _page(job, features, scored, report, devices[0], progress))
+        images = open_images(job.images, features.record, progress)
+        page = build_page(
+            report,
+            scored,
+            features,
+            images,
+            same_camera=job.same_camera,
+            device=devices[0],
+            network=job.network if job.attention else None,
+            progress=progress,
+        )
+        write_text(job.html, page)
     write_report(job.report, report)
     return report
 
@@ -239,24 +252,6 @@ def _report(job: EvaluationJob, features: JoinedFeatures, scored: Scored) -> Rep
     )
     report = report.model_copy(update={"training": report_training(job.lineage.checkpoints)})
     return warned(report, job.tested, job.lineage)
-
-
-def _page(
-    job: EvaluationJob,
-    features: JoinedFeatures,
-    scored: Scored,
-    report: Report,
-    device: torch.device,
-    progress: Progress,
-) -> str:
-    images = open_images(job.images, features.record, progress)
-
-    def picture(name: str) -> str | None:
-        encoded = images(name)
-        return None if encoded is None else embed_picture(encoded)
-
-    lists = rank_lists(features, scored, same_camera=job.same_camera, device=device, pictures=picture)
-    return render_report(report, lists)
 
 
 def check_replaceable(job: EvaluationJob) -> None:

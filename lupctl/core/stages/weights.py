@@ -1,7 +1,7 @@
-"""Downloading published networks, describing weight files, and exporting trunks under torchvision's names."""
+"""Listing published networks, describing weight files, and exporting trunks under torchvision's names."""
 
-import json
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +10,14 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from lupctl.core.choices import nearest_name
-from lupctl.core.data.catalog.weights import PUBLISHED, PublishedWeights
+from lupctl.core.data.catalog.published import PublishedWeights
+from lupctl.core.data.catalog.weights import PUBLISHED
 from lupctl.core.errors import DataError, FormatError, UsageError
 from lupctl.core.formats.weights.file import read_checkpoint
 from lupctl.core.formats.weights.foreign import read_foreign
 from lupctl.core.formats.weights.header import HEADER_KEY, format_header, has_header
 from lupctl.core.formats.weights.onnx import ONNX_SUFFIX, read_record
-from lupctl.core.system.disk.atomic import atomic_path, check_absent, file_fingerprint, write_text
+from lupctl.core.system.disk.atomic import atomic_path, check_absent, file_fingerprint
 from lupctl.core.training.nets.foreign.recognise import recognise
 
 SAFETENSORS = ".safetensors"
@@ -36,73 +37,37 @@ def find_weights(name: str) -> PublishedWeights:
 
 
 def list_weights(models: Path) -> list[dict[str, Any]]:
-    """All published networks, and whether each is in the workspace."""
+    """All published networks, what is known about each, and whether it is in the workspace."""
     return [
         {
             "name": one.name,
             "what": one.what,
-            "from": "Google Drive" if one.is_direct else "by hand",
-            "terms": one.terms,
+            "use": one.use,
+            "size": write_input_size(one),
+            "stride": one.stride,
+            "scores": [asdict(score) for score in one.scores],
+            "project": one.project.name,
+            "page": one.project.page,
+            "terms": one.project.terms,
+            "from": one.origin,
+            "url": one.url,
+            "convert": convert_line(one, models),
             "here": (models / f"{one.name}{SAFETENSORS}").is_file(),
         }
         for one in PUBLISHED
     ]
 
 
-def fetch_weights(one: PublishedWeights, models: Path, *, accepted: bool, force: bool) -> Path:
-    """The published file, downloaded into a workspace's models; an earlier download is used as it is.
-
-    No checksum is published. The checksum of the first download is kept next to the file and compared from then on.
-
-    Returns:
-        `models/<name>.pth`.
-
-    Raises:
-        DataError: the terms were not accepted, it can only be fetched by hand, the download failed, or the file
-            differs from the first download.
-    """
-    out, note = models / f"{one.name}.pth", models / f"{one.name}.pth.json"
-    if out.is_file() and not force:
-        return out
-    if not one.is_direct:
-        raise DataError(
-            f"{one.name}: lupctl cannot download it; open {one.location} (code {one.code}) in a browser and save it as "
-            f"{out}",
-            hint=f"then: lupctl model convert {out} --out {models / f'{one.name}{SAFETENSORS}'}",
-        )
-    if not accepted:
-        raise DataError(f"{one.name}: terms of use: {one.terms} ({one.page})", hint="agree with --accept-terms")
-    with atomic_path(out) as partial:
-        _fetch_drive(one, partial)
-        fingerprint = file_fingerprint(partial)
-        known = json.loads(note.read_text(encoding="utf-8"))["sha256"] if note.is_file() else fingerprint
-        if known != fingerprint:
-            raise DataError(
-                f"{one.name}: the file differs from the first download ({fingerprint}, then {known})",
-                hint=f"check {one.page}; to accept the new file, remove {note}",
-            )
-    facts = {"name": one.name, "url": one.url, "page": one.page, "terms": one.terms, "sha256": fingerprint}
-    write_text(note, json.dumps(facts, indent=2, sort_keys=True) + "\n")
-    return out
+def write_input_size(one: PublishedWeights) -> str | None:
+    """Height and width of a network's input, as in 256x128; None if they are not published."""
+    return f"{one.size[0]}x{one.size[1]}" if one.size else None
 
 
-def _fetch_drive(one: PublishedWeights, path: Path) -> None:
-    import gdown
-    from gdown.exceptions import DownloadError, FileURLRetrievalError
-    from requests import RequestException
-
-    try:
-        fetched = gdown.download(id=one.location, output=str(path), quiet=True, use_cookies=False)
-    except (FileURLRetrievalError, DownloadError, RequestException, OSError) as error:
-        if isinstance(error, OSError) and not isinstance(error, RequestException) and error.errno is not None:
-            raise
-        reason = str(error).strip().partition("\n")[0]
-        raise DataError(
-            f"{one.name}: Google Drive did not deliver it ({reason})",
-            hint=f"open {one.url} in a browser, save it, then: lupctl model convert FILE",
-        ) from error
-    if fetched is None or not path.is_file():
-        raise DataError(f"{one.name}: Google Drive delivered nothing", hint=f"open {one.url} in a browser")
+def convert_line(one: PublishedWeights, models: Path) -> str:
+    """The command that makes a checkpoint of the downloaded file."""
+    out = models / f"{one.name}{SAFETENSORS}"
+    grid = f" --size {write_input_size(one)} --stride {one.stride}" if one.stride else ""
+    return f"lupctl model convert {models / f'{one.name}.pth'} --out {out}{grid}"
 
 
 def describe_weights(path: Path) -> dict[str, Any]:

@@ -13,7 +13,7 @@ OPTIONS_LEFT_OUT = frozenset({
     "--node-rank", "--executor", "--shard", "--min-map", "--min-rank1",
 })  # fmt: skip
 FLAGS_LEFT_OUT = frozenset(
-    {"--json", "--quiet", "-q", "--debug", "--force", "--strict", "--page", "--no-page", "--tensorboard"}
+    {"--json", "--quiet", "-q", "--debug", "--force", "--strict", "--page", "--no-page", "--attention", "--tensorboard"}
 )
 
 

@@ -22,8 +22,8 @@ from lupctl.core.data.catalog import links
 from lupctl.core.data.catalog.datasets import catalog_entry
 from lupctl.core.data.catalog.origin import read_origin
 from lupctl.core.stages.download import place, run
-from lupctl.core.stages.download.drive import fetch_drive
-from lupctl.core.stages.download.transfer import Patience
+from lupctl.core.system.fetch.drive import fetch_drive
+from lupctl.core.system.fetch.transfer import Patience
 from lupctl.core.system.progress.lines import Progress
 from tests.tools import kill_points
 from tests.tools.flaky_server import Page, Server, serving
@@ -489,7 +489,7 @@ class Redirected:
 def fetch(tmp_path: Path, name: str = "x.zip") -> Path:
     import threading
 
-    from lupctl.core.stages.download.transfer import ByteBar
+    from lupctl.core.system.fetch.transfer import ByteBar
 
     class Nothing:
         def advance(self, count: int = 1, *, note: str = "") -> None:
@@ -578,6 +578,6 @@ def test_real_gdown_and_a_full_disk(server: Server, tmp_path: Path, monkeypatch:
     def full(*given: Any, **more: Any) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr("lupctl.core.stages.download.drive._Progress.note", full)
+    monkeypatch.setattr("lupctl.core.system.fetch.drive._Progress.note", full)
     with pytest.raises(Exception, match="the disk is full"):
         fetch(tmp_path)

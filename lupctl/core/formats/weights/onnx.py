@@ -19,7 +19,8 @@ ONNX_FORMAT: Final = 1
 ONNX_SUFFIX: Final = ".onnx"
 RECORD_KEY: Final = "lupctl"
 PACKAGES: Final = ("onnx", "onnxruntime", "onnxscript")
-INPUT, OUTPUT = "images", "features"
+INPUT, CAMERAS, OUTPUT = "images", "cameras", "features"
+Inputs = dict[str, NDArray[Any]]
 # onnxruntime prints remarks about the machine on stderr unless only errors (3) are requested.
 ERRORS_ONLY: Final = 3
 
@@ -79,12 +80,12 @@ def check_model(path: Path) -> None:
     onnx.checker.check_model(str(path), full_check=True)
 
 
-def run_model(path: Path, batches: list[NDArray[np.uint8]]) -> list[NDArray[np.float32]]:
+def run_model(path: Path, batches: Sequence[Inputs]) -> list[NDArray[np.float32]]:
     """Features that onnxruntime computes from batches of images on the CPU.
 
     Args:
         path: the file.
-        batches: each (B, H, W, 3) RGB.
+        batches: the inputs by name; `images` is (B, H, W, 3) RGB.
 
     Returns:
         (B, D) for each batch.
@@ -94,7 +95,7 @@ def run_model(path: Path, batches: list[NDArray[np.uint8]]) -> list[NDArray[np.f
     options = onnxruntime.SessionOptions()
     options.log_severity_level = ERRORS_ONLY
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    return [session.run([OUTPUT], {INPUT: batch})[0] for batch in batches]
+    return [session.run([OUTPUT], batch)[0] for batch in batches]
 
 
 def read_record(path: Path) -> dict[str, Any]:

@@ -56,12 +56,14 @@ def locked_staging(folder: Path) -> Iterator[None]:
             is_ours = stack.enter_context(held(staging / "lock"))
         if not is_ours:
             raise DataError(f"{folder}: another lupctl is downloading into it", hint="wait for it, or stop it first")
-        yield
-        if not open_slots(folder):
-            with suppress(OSError):
-                shutil.rmtree(staging)
-                if is_new:
-                    folder.rmdir()  # fails if anything is in it
+        try:
+            yield
+        finally:
+            if not open_slots(folder):
+                with suppress(OSError):
+                    shutil.rmtree(staging)
+                    if is_new:
+                        folder.rmdir()  # fails if anything is in it
 
 
 def unpack_into_slot(

@@ -11,9 +11,7 @@ from typing import Any, Literal
 from lupctl.core.data.catalog.links import Download
 from lupctl.core.data.catalog.origin import write_origin
 from lupctl.core.errors import DataError, FormatError, LupError, StoppedError
-from lupctl.core.stages.download.drive import fetch_drive
 from lupctl.core.stages.download.hashes import Digests, KnownHashes, check_wanted, compare_published, file_digests
-from lupctl.core.stages.download.http import fetch_http
 from lupctl.core.stages.download.place import (
     STAGING,
     UNPACKED,
@@ -25,9 +23,11 @@ from lupctl.core.stages.download.place import (
     unpack_into_slot,
 )
 from lupctl.core.stages.download.plan import Plan, Wanted, read_own_origin, slot_name
-from lupctl.core.stages.download.transfer import ByteBar, Patience
-from lupctl.core.stages.download.workers import finish_each
 from lupctl.core.system.disk.archives.kinds import archive_kind
+from lupctl.core.system.fetch.drive import fetch_drive
+from lupctl.core.system.fetch.http import fetch_http
+from lupctl.core.system.fetch.transfer import ByteBar, Patience
+from lupctl.core.system.fetch.workers import finish_each
 from lupctl.core.system.progress.lines import Progress
 
 BY_HAND = "placed by hand"

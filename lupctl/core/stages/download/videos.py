@@ -16,8 +16,6 @@ from lupctl.core.stages.download.ledger import Entry, Ledger
 from lupctl.core.stages.download.place import locked_staging, open_slots, slot_of
 from lupctl.core.stages.download.plan import Wanted, read_own_origin
 from lupctl.core.stages.download.run import origin_of
-from lupctl.core.stages.download.transfer import free_bytes
-from lupctl.core.stages.download.workers import finish_each
 from lupctl.core.stages.download.youtube import (
     FailedError,
     FullDiskError,
@@ -27,6 +25,8 @@ from lupctl.core.stages.download.youtube import (
     fetch_video,
 )
 from lupctl.core.system.disk.atomic import file_fingerprint, sync_path
+from lupctl.core.system.fetch.transfer import free_bytes
+from lupctl.core.system.fetch.workers import finish_each
 from lupctl.core.system.progress.lines import Progress
 
 LEDGER_NAME = "videos.jsonl"

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from lupctl.core.data.catalog.video_list import VideoName
 from lupctl.core.errors import StoppedError, UsageError
-from lupctl.core.stages.download.transfer import stopped
+from lupctl.core.system.fetch.transfer import stopped
 
 # The published boxes are in pixels of the stream that this rule selects; both collections use it.
 STREAM_RULE: Final = "bestvideo[ext=mp4][height<=?720][filesize<=500M]/best[height<=?720][filesize<=500M]"

@@ -19,6 +19,7 @@ class Shown:
         distance: to the query, 1 - cos or after re-ranking; None for the query itself.
         verdict: whether it is a right answer, a wrong one, or counts neither way; None for the query itself.
         rank: 1-based among the images that count; None for those that do not.
+        attention: where the network looks in it, a data URI; None without attention maps.
     """
 
     name: str
@@ -28,6 +29,7 @@ class Shown:
     distance: float | None = None
     verdict: Verdict | None = None
     rank: int | None = None
+    attention: str | None = None
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,10 @@ from lupctl.core.system.examples import count_things
 TEMPLATES = Path(__file__).parent / "templates"
 # A table with more rows makes a browser slow; report.json has them all.
 MOST_ROWS = 20_000
+ATTENTION = (
+    "Under an image: where the class token looks in the network's last block (attention over the patches, mean over "
+    "heads), from dark for none to yellow for the most in this image."
+)
 
 
 def render_report(report: Report, lists: Sequence[RankList]) -> str:
@@ -51,6 +55,7 @@ def render_report(report: Report, lists: Sequence[RankList]) -> str:
             "charts": _charts(details) | {"training": _training_chart(report.training)},
             "points": sorted(details.pairs.at_fpr.items(), key=lambda item: -float(item[0])),
             "lists": lists,
+            "attention": ATTENTION if any(one.query.attention for one in lists) else "",
             "persons": _rows(details.persons.model_dump()),
             "queries": queries[:MOST_ROWS],
             "omitted": len(queries) - MOST_ROWS if len(queries) > MOST_ROWS else 0,

@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 
 from lupctl.core.errors import DataError, StoppedError
-from lupctl.core.stages.download.http import fetch_http
-from lupctl.core.stages.download.part import Part, Version
-from lupctl.core.stages.download.transfer import MIB, ByteBar, Patience
+from lupctl.core.system.fetch.http import fetch_http
+from lupctl.core.system.fetch.part import Part, Version
+from lupctl.core.system.fetch.transfer import MIB, ByteBar, Patience
 from lupctl.core.system.progress.lines import Progress
 from tests.tools.flaky_server import Page, Server, serving
 
@@ -322,10 +322,10 @@ def test_a_full_disk_keeps_the_part(server: Server, tmp_path: Path, monkeypatch:
 
 def test_what_cannot_fit_is_not_begun(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     server.add("/file", CONTENT)
-    monkeypatch.setattr("lupctl.core.stages.download.transfer.free_bytes", lambda path: 299_999)
+    monkeypatch.setattr("lupctl.core.system.fetch.transfer.free_bytes", lambda path: 299_999)
     with pytest.raises(DataError, match="needs 0 MiB, the disk has 0 MiB free"):
         fetch(server.url("/file"), tmp_path / "file")
-    monkeypatch.setattr("lupctl.core.stages.download.transfer.free_bytes", lambda path: 300_000)
+    monkeypatch.setattr("lupctl.core.system.fetch.transfer.free_bytes", lambda path: 300_000)
     fetch(server.url("/file"), tmp_path / "file")
 
 
@@ -334,8 +334,8 @@ def test_killed_at_any_point_and_typed_again(server: Server, tmp_path: Path) -> 
     page = server.add("/file", CONTENT)
     code = (
         "import sys, threading; from pathlib import Path\n"
-        "from lupctl.core.stages.download.http import fetch_http\n"
-        "from lupctl.core.stages.download.transfer import ByteBar\n"
+        "from lupctl.core.system.fetch.http import fetch_http\n"
+        "from lupctl.core.system.fetch.transfer import ByteBar\n"
         "from lupctl.core.system.progress.lines import _Silent\n"
         "fetch_http(sys.argv[1], Path(sys.argv[2]), cancel=threading.Event(), bar=ByteBar(_Silent()))\n"
     )

@@ -10,8 +10,8 @@ import requests
 import urllib3
 
 from lupctl.core.errors import DataError
-from lupctl.core.stages.download.part import Part, same_version, version_of
-from lupctl.core.stages.download.transfer import (
+from lupctl.core.system.fetch.part import Part, same_version, version_of
+from lupctl.core.system.fetch.transfer import (
     ByteBar,
     Patience,
     check_space,

@@ -11,8 +11,8 @@ import requests
 from gdown.exceptions import DownloadCancelled, DownloadError, FileURLRetrievalError
 
 from lupctl.core.errors import DataError
-from lupctl.core.stages.download.transfer import ByteBar, Patience, full_disk_named, innermost_reason, stopped
 from lupctl.core.system.disk.atomic import write_text
+from lupctl.core.system.fetch.transfer import ByteBar, Patience, full_disk_named, innermost_reason, stopped
 
 QUOTA = re.compile(r"too many users|quota|many accesses", re.IGNORECASE)
 NOTE_NAME = "total.json"

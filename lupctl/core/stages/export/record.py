@@ -1,0 +1,98 @@
+"""What an exported file says about itself."""
+
+import json
+from collections.abc import Sequence
+from importlib.metadata import version
+from typing import Any, Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from lupctl.core.formats.weights.file import Checkpoint
+from lupctl.core.formats.weights.header import CheckpointHeader, describe_network
+from lupctl.core.formats.weights.onnx import CAMERAS, INPUT, ONNX_FORMAT, OUTPUT
+from lupctl.core.ranking.retrieval.extract import Encoder
+from lupctl.core.stages.export.cameras import GivenCamera
+from lupctl.core.stages.export.job import ExportJob
+
+# For a feature of unit length. Two libraries that sum in different orders differ by about 1e-7.
+TOLERANCE: Final = 1e-4
+
+
+def build_record(
+    job: ExportJob,
+    encoder: Encoder,
+    checkpoint: Checkpoint,
+    given: GivenCamera | None,
+    *,
+    tried: Sequence[NDArray[np.float32]],
+) -> dict[str, Any]:
+    """Everything that determines the features, and what the network was made from.
+
+    Args:
+        job, encoder, checkpoint: of the export.
+        given: as cameras.
+        tried: features of the images that the file is checked with.
+    """
+    header, view = checkpoint.header, encoder.view
+    return {
+        "format": ONNX_FORMAT,
+        "kind": "onnx",
+        "version": version("lupctl"),
+        "command": list(job.command),
+        "recipe": header.recipe,
+        "stage": header.stage,
+        "network": header.network.to_json(),
+        "preprocessing": header.preprocessing.to_json(),
+        "images": {"type": "uint8", "layout": "NHWC", "channels": "RGB", "resize": f"Pillow, {view.interpolation}"},
+        **({} if given is None else {CAMERAS: given.to_json()}),
+        "features": {"dim": tried[0].shape[1], "type": "float32", "length": 1, "distance": "1 - dot product"},
+        "check": {
+            "images": sum(map(len, tried)),
+            "tolerance": TOLERANCE,
+            "torch": str(torch.__version__),
+            "onnxruntime": version("onnxruntime"),
+        },
+        "parents": {"checkpoint": checkpoint.fingerprint},
+        "checkpoint_parents": header.parents,
+        "data": [pack.model_dump(mode="json", exclude_none=True) for pack in header.data],
+        "terms": find_terms(checkpoint),
+    }
+
+
+def find_terms(checkpoint: Checkpoint) -> list[str]:
+    """Known terms of the data that a network was trained on, and of a published file that it was converted from.
+
+    The note that `lupctl model download` writes about a file is next to the checkpoint made from it.
+    """
+    terms = [f"{one.dataset}: {one.terms}" for one in checkpoint.header.data if one.terms]
+    path = checkpoint.path.with_suffix(".pth.json")
+    if path.is_file():
+        note = json.loads(path.read_text(encoding="utf-8"))
+        if note.get("sha256") == checkpoint.header.parents.get("source"):
+            terms.append(f"{note['name']}: {note['terms']}")
+    return terms
+
+
+def describe_file(record: dict[str, Any], header: CheckpointHeader) -> str:
+    """Description of the file in a few lines, for viewers."""
+    images, features, pixels = record["images"], record["features"], record["preprocessing"]
+    cameras = "" if CAMERAS not in record else f"{describe_cameras(record[CAMERAS])}\n"
+    return (
+        f"Person re-identification, {describe_network(header)}, exported by lupctl {record['version']}.\n"
+        f"{INPUT}: (N, {pixels['height']}, {pixels['width']}, 3) uint8 RGB, resized as by {images['resize']}.\n"
+        f"{cameras}"
+        f"{OUTPUT}: (N, {features['dim']}) float32 of unit length; the distance of two is {features['distance']}.\n"
+        f"Terms: {'; '.join(record['terms']) or 'not known'}."
+    )
+
+
+def describe_cameras(cameras: dict[str, Any]) -> str:
+    """What the record of an exported network with a table of cameras means for whoever runs it, in one line."""
+    others = ", ".join(f"{row} {name}" for name, row in cameras["other_rows"].items())
+    if cameras["row"] is None:
+        return f"{CAMERAS}: (N) int64, rows of its table of {cameras['rows']} cameras; {others}."
+    name = next((name for name, row in cameras["other_rows"].items() if row == cameras["row"]), "")
+    what = {"mean": "the mean of all cameras' rows", "unknown": "the row learned for unknown cameras"}
+    return f"Cameras: every image gets {what.get(name, 'no camera row')}."

@@ -24,11 +24,11 @@ README = {
     "transreid-vit-b-s12-sie-jpm-msmt17": "67.8 85.3 1x6Na97y",
     "transreid-vit-b-s12-sie-jpm-market1501": "89.0 95.1 11p4Rjmp",
     "transreid-vit-b-s12-sie-jpm-dukemtmc": "82.2 90.7 1Bipxoqy",
-    "transreid-vit-b-s12-sie-jpm-occluded-duke": "59.5 67.4 1VJg4rTA",
+    "transreid-vit-b-s11-sie-jpm-occluded-duke": "59.5 67.4 1VJg4rTA",
     "transreid-deit-b-s12-sie-jpm-msmt17": "66.3 84.0 1WSUD0gK",
     "transreid-deit-b-s12-sie-jpm-market1501": "88.5 95.1 1cbUK2Ko",
     "transreid-deit-b-s12-sie-jpm-dukemtmc": "81.9 90.7 1ltaX9zG",
-    "transreid-deit-b-s12-sie-jpm-occluded-duke": "57.7 65.2 1YJkBiMb",
+    "transreid-deit-b-s11-sie-jpm-occluded-duke": "57.7 65.2 1YJkBiMb",
     "transreid-ssl-vit-s-market1501": "91.2 95.8 1lED8sKk", "transreid-ssl-vit-s-msmt17": "66.3 84.8 11KBWzbg",
     "transreid-ssl-vit-s-ics-market1501": "91.4 96.2 1tdO01aY",
     "transreid-ssl-vit-s-ics-msmt17": "68.3 86.2 1taqdhKG",
@@ -82,7 +82,8 @@ def test_the_fine_tuned_ones_have_the_scores_and_the_files_of_their_readmes(lupc
         assert where in found[name]["url"], name
         tall = "-384-" in name or name.startswith("transreid-ssl-vit-b-ics-")
         assert found[name]["size"] == ("384x128" if tall else "256x128")
-        assert found[name]["stride"] == (12 if "-s12-" in name else 16)
+        stride = re.search(r"-s(\d+)-sie-", name)
+        assert found[name]["stride"] == (int(stride[1]) if stride else 16)
     for name, drive_id in STARTS.items():
         assert (found[name]["use"], drive_id in found[name]["url"]) == ("initialisation", True)
     terms = {one["project"]: one["terms"] for one in found.values()}

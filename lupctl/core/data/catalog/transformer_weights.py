@@ -27,7 +27,8 @@ PERSONVIT_FOLDERS: Final = {"msmt17": "msmt", "market1501": "market", "dukemtmc"
 CION_FOLDER: Final = "https://drive.google.com/drive/folders/1PSFXdc4Iid7RK3DicTZ3Tfygu00ntrFn"
 
 
-def _transreid(variant: str, what: str, dataset: str, drive_id: str, percent: tuple[float, float]) -> PublishedWeights:
+def _transreid(variant: str, dataset: str, drive_id: str, percent: tuple[float, float]) -> PublishedWeights:
+    what, stride = TRANSREID_VARIANTS[variant]
     return PublishedWeights(
         f"transreid-{variant}-{dataset}",
         TRANSREID,
@@ -35,7 +36,7 @@ def _transreid(variant: str, what: str, dataset: str, drive_id: str, percent: tu
         "re-id model",
         f"drive:{drive_id}",
         size=SMALL,
-        stride=12 if "-s12" in variant else 16,
+        stride=stride,
         scores=(_score(dataset, percent),),
     )
 
@@ -95,15 +96,18 @@ def _score(dataset: str, percent: tuple[float, float]) -> Score:
     return Score(dataset, *(round(value / 100, 4) for value in percent))
 
 
-BASELINE, FULL = "vit-b", "vit-b-s12-sie-jpm"
-DEIT: Final = "deit-b-s12-sie-jpm"
-WHAT: Final = {
-    BASELINE: "ViT-B/16, the baseline",
-    FULL: "ViT-B/16, stride 12, cameras, jigsaw",
-    DEIT: "DeiT-B/16, stride 12, cameras, jigsaw",
+BASELINE, FULL, DEIT = "vit-b", "vit-b-s12-sie-jpm", "deit-b-s12-sie-jpm"
+# The configurations for Occluded-Duke have stride 11.
+OCCLUDED_FULL, OCCLUDED_DEIT = "vit-b-s11-sie-jpm", "deit-b-s11-sie-jpm"
+TRANSREID_VARIANTS: Final = {
+    BASELINE: ("ViT-B/16, the baseline", 16),
+    FULL: ("ViT-B/16, stride 12, cameras, jigsaw", 12),
+    DEIT: ("DeiT-B/16, stride 12, cameras, jigsaw", 12),
+    OCCLUDED_FULL: ("ViT-B/16, stride 11, cameras, jigsaw", 11),
+    OCCLUDED_DEIT: ("DeiT-B/16, stride 11, cameras, jigsaw", 11),
 }
 TRANSREID_WEIGHTS: Final = tuple(
-    _transreid(variant, WHAT[variant], dataset, drive_id, percent)
+    _transreid(variant, dataset, drive_id, percent)
     for variant, dataset, drive_id, percent in (
         (BASELINE, "msmt17", "1iF5JNPw9xi-rLY3Ri9EY-PFAkK6Vg_Pf", (61.8, 81.8)),
         (BASELINE, "market1501", "1crYsKRrW4eUq6abT4KK8_atMLFsbq56W", (87.1, 94.6)),
@@ -112,11 +116,11 @@ TRANSREID_WEIGHTS: Final = tuple(
         (FULL, "msmt17", "1x6Na97ycxS0t2Dn_0iRKWe1U5ccIqASK", (67.8, 85.3)),
         (FULL, "market1501", "11p4RjmpCGGAS-876VEt7OoFrUeHTUlyO", (89.0, 95.1)),
         (FULL, "dukemtmc", "1BipxoqyThefQviJzuJIKtFJvNblIlPGN", (82.2, 90.7)),
-        (FULL, "occluded-duke", "1VJg4rTA43TCHkR9hTIBu8S2Sy1KiTnSJ", (59.5, 67.4)),
+        (OCCLUDED_FULL, "occluded-duke", "1VJg4rTA43TCHkR9hTIBu8S2Sy1KiTnSJ", (59.5, 67.4)),
         (DEIT, "msmt17", "1WSUD0gKjGIG_gzTc2izH_y-EuDzweN95", (66.3, 84.0)),
         (DEIT, "market1501", "1cbUK2KozdPSoewzvF0ucFQnZ0yfZiu_H", (88.5, 95.1)),
         (DEIT, "dukemtmc", "1ltaX9zGFO31Wwwu47K9c4WTTBZVLdzLw", (81.9, 90.7)),
-        (DEIT, "occluded-duke", "1YJkBiMb5oVBnO6GXYW3Y_hFkR-Pl5ikC", (57.7, 65.2)),
+        (OCCLUDED_DEIT, "occluded-duke", "1YJkBiMb5oVBnO6GXYW3Y_hFkR-Pl5ikC", (57.7, 65.2)),
     )
 )
 TRANSREID_SSL_WEIGHTS: Final = (

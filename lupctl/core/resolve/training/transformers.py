@@ -21,7 +21,7 @@ WITH_ICS: Final[Mapping[str, str]] = {
     "vit-b": "transreid-ssl-vit-b-ics",
 }
 WITH_PARTS: Final[Mapping[str, str]] = {"vit-t": "pass-vit-s", "vit-s": "pass-vit-s", "vit-b": "pass-vit-b"}
-# A plain vit-b that was pre-trained on persons, with a rate for that.
+# A plain vit-b that was trained on persons before, with a rate for that.
 PRETRAINED: Final[Mapping[str, str]] = {**BY_ARCH, "vit-b": "personvit-b"}
 WITH_JPM: Final = "transreid-vit-b-s12-sie-jpm"
 
@@ -49,7 +49,9 @@ def transformer_recipe(arch: str, header: "CheckpointHeader | None") -> str:
         return WITH_PARTS[arch]
     if trunk.stem == "ics":
         return WITH_ICS[arch]
-    return (PRETRAINED if header.stage == "pretrain" else BY_ARCH)[arch]
+    # A converted file does not say what it was trained on; grids for other tasks than persons are square.
+    is_of_persons = header.stage == "pretrain" or trunk.rows != trunk.columns
+    return (PRETRAINED if is_of_persons else BY_ARCH)[arch]
 
 
 def first_recipe(space: Workspace, flags: Mapping[str, Any], overrides: Sequence[str]) -> str | None:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torchvision.models.vision_transformer import VisionTransformer
 
 from lupctl.core.formats.weights.file import read_checkpoint
 from tests.references.transreid import Said, parts_feature, slow_tokens
@@ -104,6 +105,30 @@ def test_a_start_gives_its_class_token(lupctl: Shell, tmp_path: Path, name: str)
     tokens = slow_tokens(widened(state), images.double(), Said(heads=2), prefix=prefix)
     wanted = parts_feature([tokens[:, number] for number in range(4)]) if name == "pass" else tokens[:, 0]
     check_features(network, images, None, wanted)
+
+
+@pytest.mark.parametrize("is_published", [True, False])
+def test_torchvision_s_names_are_known(lupctl: Shell, tmp_path: Path, is_published: bool) -> None:
+    """Its network gives the class token that ours gives with its tensors; the published file has older names."""
+    torch.manual_seed(5)
+    theirs = VisionTransformer(224, 16, 2, 2, 128, 256, num_classes=10).eval()
+    torch.nn.init.normal_(theirs.class_token)
+    torch.nn.init.normal_(theirs.encoder.layers[0].mlp[0].bias)
+    state = theirs.state_dict()
+    for new, old in (("mlp.0.", "mlp.linear_1."), ("mlp.3.", "mlp.linear_2.")) if is_published else ():
+        state = {key.replace(new, old): value for key, value in state.items()}
+    torch.save(state, tmp_path / "a.pth")
+    ran = lupctl("model convert a.pth --out a.safetensors --json --start")
+    assert ran.code == 0, ran.err
+    assert (ran.json["arch"], ran.json["ignored"]) == ("vit 128/2/2", ["heads.head.weight", "heads.head.bias"])
+    assert ran.json["matched"] + 2 == len(state)
+    network, _ = restore("a.safetensors")
+    theirs.heads = torch.nn.Identity()
+    images = draw_images((224, 224))
+    with torch.no_grad():
+        check_features(network, images, None, theirs.double()(images.double()))
+    torch.save({**state, "encoder.more": state["class_token"]}, tmp_path / "b.pth")
+    assert "1 not in the network (encoder.more)" in lupctl("model convert b.pth").err
 
 
 def test_patches_as_a_matrix_are_the_same(lupctl: Shell, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from lupctl.core.training.nets.foreign.fitting import Recognised
 from lupctl.core.training.nets.foreign.grids import AS_PUBLISHED, Asked
 from lupctl.core.training.nets.foreign.resnet import TRUNK_PREFIXES, recognise_mgn, recognise_trunk
 from lupctl.core.training.nets.foreign.vit import find_prefix, recognise_vit
+from lupctl.core.training.nets.vit.imagenet import CLASSIFIER, has_torchvision_names, rename_torchvision
 
 # A tensor that every network of a family has, and the one by which it is known under any prefix.
 FIRST_KEYS = {
@@ -44,6 +45,9 @@ def recognise(
     Raises:
         FormatError: they do not belong to a known network, or not to one of that size and stride.
     """
+    if has_torchvision_names(state):
+        found = recognise_vit(rename_torchvision(state), "", origin=origin, asked=asked, inside=inside)
+        return replace(found, ignored=(*found.ignored, *(key for key in state if key.startswith(CLASSIFIER))))
     prefix = find_prefix(state)
     if prefix is not None:
         return recognise_vit(state, prefix, origin=origin, asked=asked, inside=inside)
@@ -77,7 +81,7 @@ def unknown(state: Mapping[str, Tensor], origin: str) -> FormatError:
     return FormatError(
         f"{origin}: {len(state)} tensors of an unknown network ({name_some(state)})",
         hint="known networks: MGN as LUPerson's projects publish it, ResNet trunks with torchvision's names, and "
-        "vision transformers with timm's names: TransReID and its descendants, DINO, DeiT and ImageNet",
+        "vision transformers with timm's names or torchvision's: TransReID and its descendants, DINO, DeiT, ImageNet",
     )
 
 

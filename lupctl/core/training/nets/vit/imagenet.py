@@ -46,6 +46,11 @@ def imagenet_vit(*, progress: bool) -> dict[str, Tensor]:
     return rename_torchvision(state)
 
 
+def has_torchvision_names(state: Mapping[str, Tensor]) -> bool:
+    """Whether tensors are by the keys of torchvision's vision transformer."""
+    return {"class_token", "encoder.pos_embedding"} <= state.keys()
+
+
 def rename_torchvision(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The tensors of torchvision's vision transformer under our keys, without its classifier.
 

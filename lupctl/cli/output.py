@@ -74,8 +74,21 @@ def print_plan(schema: str, title: str, plan: Mapping[str, object], *, json: boo
     for key, value in plan.items():
         name = key.removesuffix("_bytes").replace("_", " ")
         shown = f"{value / 2**20:,.0f} MiB" if key.endswith("_bytes") and isinstance(value, int) else value
-        rows.append((name, ", ".join(shown) if isinstance(shown, list) else shown))
+        rows.append((name, ", ".join(map(str, shown)) if isinstance(shown, list) else as_text(shown)))
     print_table(title, ["what", "value"], rows)
+
+
+def as_text(value: object) -> object:
+    """A value of a record in one cell: tables as words, long lists cut."""
+    match value:
+        case dict():
+            return ", ".join(f"{key} {as_text(inner)}" for key, inner in value.items())
+        case list() if len(value) > 4:
+            return f"{len(value)}: {', '.join(map(str, value[:4]))}, …"
+        case list():
+            return ", ".join(str(as_text(inner)) for inner in value)
+        case _:
+            return value
 
 
 def _is_number(value: object) -> bool:

@@ -498,7 +498,7 @@ def test_nothing_is_overwritten_or_written_in_vain(lupctl: Shell, market: Path, 
     assert not (tmp_path / "lup").exists()
     ran = lupctl(f"model convert {market}")
     assert (ran.code, ran.out) == (0, "lup/models/market.safetensors\n")
-    assert ran.err == "mgn r50 (re-id model): 699 tensors matched, 0 ignored, 0 optional ones missing\n"
+    assert ran.err == "mgn r50 width 4 (re-id model): 699 tensors matched, 0 ignored, 0 optional ones missing\n"
     assert lupctl(f"model convert {market}").code == 2
     assert lupctl(f"model convert {market} --force --quiet").err == ""
     again = lupctl("model convert lup/models/market.safetensors --out again.safetensors")

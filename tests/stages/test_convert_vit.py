@@ -15,6 +15,7 @@ from tests.references.transreid import Said, slow_feature
 from tests.references.transreid_layouts import (
     TINY,
     Layout,
+    Size,
     draw_state,
     reid_layout,
 )
@@ -128,6 +129,21 @@ def test_what_no_tensor_says_is_said_aloud(lupctl: Shell, tmp_path: Path) -> Non
     said = lupctl("model convert a.pth --out b.safetensors --size 256x128 --stride 12")
     assert said.code == 0
     assert "grid:" not in said.err
+
+
+def test_a_plan_is_a_table_of_what_the_file_is(lupctl: Shell, tmp_path: Path) -> None:
+    named = Size(dim=192, depth=2, hidden=768, tokens=210, cameras=6)
+    torch.save(draw_state(reid_layout(named, classes=CLASSES, jpm=True)), tmp_path / "a.pth")
+    ran = lupctl("model convert a.pth --dry-run")
+    assert ran.code == 0, ran.err
+    rows = {line[2:].partition("  ")[0]: line[2:].partition("  ")[2].strip() for line in ran.out.splitlines()}
+    assert rows["arch"] == "vit-t"
+    assert rows["description"] == "vit-t depth 2 stride 12 6 cameras"
+    assert rows["head"] == "kind jpm, classes 5, feature before, shift 5, groups 2, parts 4"
+    assert rows["cameras"] == "1, 2, 3, 4, 5, 6"
+    assert rows["ignored"] == "base.blocks.* (12), base.norm.* (2), base.fc.* (2)"
+    ran = lupctl("model convert a.pth --out a.safetensors")
+    assert "jpm vit-t depth 2 stride 12 6 cameras (re-id model): " in ran.err
 
 
 @pytest.mark.parametrize(

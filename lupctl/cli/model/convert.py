@@ -126,11 +126,12 @@ def convert_model(
     with differences_shown():
         facts = convert(job, progress, dry=dry_run)
     if dry_run:
-        print_plan("lupctl.convert-plan/1", "would convert", facts, json=json)
+        shown = facts if json else {**facts, "ignored": sum_up(facts["ignored"])}
+        print_plan("lupctl.convert-plan/1", "would convert", shown, json=json)
     elif json:
         print_json("lupctl.convert/1", facts)
     else:
-        summary = f"{facts['network']} {facts['arch']} ({facts['use']}): {facts['matched']} tensors matched"
+        summary = f"{facts['network']} {facts['description']} ({facts['use']}): {facts['matched']} tensors matched"
         progress.say(f"{summary}, {len(facts['ignored'])} ignored, {len(facts['missing'])} optional ones missing")
         if facts["ignored"]:
             used = f"used: {facts['prefix']}*; " if facts["prefix"] else ""

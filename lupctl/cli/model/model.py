@@ -14,7 +14,7 @@ from lupctl.cli.options import (
     JsonOption,
     QuietOption,
 )
-from lupctl.cli.output import print_json, print_path, print_plan, print_table
+from lupctl.cli.output import as_text, print_json, print_path, print_plan, print_table
 from lupctl.core.flows.published import fetch_published
 from lupctl.core.resolve.checkpoints import find_checkpoint, published_path
 from lupctl.core.system.command_line import recorded_command
@@ -130,16 +130,4 @@ def show_model(
     if json:
         print_json("lupctl.model-info/1", found)
         return
-    print_table("", ["what", "value"], [(key, _as_text(value)) for key, value in found.items()])
-
-
-def _as_text(value: Any) -> object:
-    match value:
-        case dict():
-            return ", ".join(f"{key} {_as_text(inner)}" for key, inner in value.items())
-        case list() if len(value) > 4:
-            return f"{len(value)}: {', '.join(map(str, value[:4]))}, …"
-        case list():
-            return ", ".join(str(_as_text(inner)) for inner in value)
-        case _:
-            return value
+    print_table("", ["what", "value"], [(key, as_text(value)) for key, value in found.items()])

@@ -109,6 +109,7 @@ def describe_found(found: Recognised) -> dict[str, Any]:
     return {
         "network": "trunk" if isinstance(head, NoHead) else head.kind,
         "arch": trunk.arch or describe_trunk(trunk),
+        "description": describe_trunk(trunk),
         "use": "initialisation" if isinstance(head, NoHead) else "re-id model",
         "width": trunk.width if isinstance(trunk, ResNetPlan) else trunk.dim,
         "trunk": trunk.to_json(),

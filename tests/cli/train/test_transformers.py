@@ -117,3 +117,12 @@ def test_a_recipe_shows_the_sections_of_its_network(lupctl: Shell) -> None:
     refused = lupctl("recipe show bot --set vit.stride=12")
     assert refused.code == 2
     assert "[vit] is a section of vit-t, vit-s and vit-b; this recipe's net.arch is r50" in refused.err
+
+
+def test_a_start_of_no_named_size_is_refused_as_such(lupctl: Shell, labelled: Path, tmp_path: Path) -> None:
+    write_start(tmp_path / "start.safetensors", dim=192, heads=3, hidden=384)
+    ran = lupctl(f"{FINE} {labelled} --from {tmp_path / 'start.safetensors'}")
+    assert ran.code == 2
+    assert (
+        "192 features, 3 heads and an MLP of 384, which is none of vit-t, vit-s, vit-b\nhint: lupctl" in ran.err
+    )

@@ -76,8 +76,8 @@ def first_recipe(space: Workspace, flags: Mapping[str, Any], overrides: Sequence
     if not start or start in WEIGHTLESS:
         return None
     header = read_header(find_checkpoint(space, start, others=WEIGHTLESS))
-    trunk = header.network.trunk
-    return transformer_recipe(trunk.arch, header) if is_transformer(header) and trunk.arch is not None else None
+    # One of no named size is refused by the stage, whatever the recipe.
+    return transformer_recipe(header.network.trunk.arch or "vit-b", header) if is_transformer(header) else None
 
 
 def _asked(key: str, flags: Mapping[str, Any], overrides: Sequence[str]) -> str | None:

@@ -21,7 +21,10 @@ from torch import Tensor, nn
 
 from lupctl.core.choices import ViTArch
 from lupctl.core.formats.weights.plan import JpmHead, NetworkPlan
-from lupctl.core.formats.weights.vit_plan import ViTPlan, plan_vit
+from lupctl.core.formats.weights.trunk_plan import plan_trunk
+from lupctl.core.formats.weights.vit_plan import ViTPlan
+from lupctl.core.recipes.sections import Net, Pixels
+from lupctl.core.recipes.vit_sections import VitNet
 from lupctl.core.training.nets.build import build_network
 from lupctl.core.training.nets.vit.trunk import ViTTrunk
 
@@ -116,7 +119,9 @@ def step(module: nn.Module, network: Callable[[Tensor], Tensor], images: Tensor)
 
 def measure(what: str, arch: ViTArch, batch: int, rounds: int, *, clock: Callable[[], float]) -> None:
     """One of the three comparisons."""
-    plan = plan_vit(arch, height=HEIGHT, width=WIDTH, stride=16 if what == "timm" else 12)
+    stride = 16 if what == "timm" else 12
+    plan = plan_trunk(Net(arch=arch), Pixels(height=HEIGHT, width=WIDTH), vit=VitNet(stride=stride))
+    assert isinstance(plan, ViTPlan)
     images = torch.randn(batch, 3, HEIGHT, WIDTH)
     trunk = ViTTrunk(plan)
 

@@ -7,7 +7,7 @@ import pytest
 from lupctl.core.errors import UsageError
 from lupctl.core.recipes.models import FinetuneRecipe, PretrainRecipe
 from lupctl.core.recipes.shipped import resolve_recipe, shipped_recipes
-from lupctl.core.recipes.vit_sections import FinetuneVit, count_patches
+from lupctl.core.recipes.vit_sections import FinetuneVit, count_grid
 from lupctl.core.recipes.words import recipe_words
 from lupctl.core.stages.finetune.job import network_plan
 from lupctl.core.stages.pretrain.job import student_plan
@@ -123,7 +123,7 @@ def test_the_grid_comes_from_pixels_stride_and_patch(name: str) -> None:
     assert trunk.kind == "vit"
     assert (trunk.rows, trunk.columns) == GRIDS[name]
     assert recipe.vit is not None
-    assert count_patches(recipe.vit, recipe.pixels) == GRIDS[name]
+    assert count_grid(recipe.vit, recipe.pixels) == GRIDS[name]
 
 
 @pytest.mark.parametrize(("height", "width"), [(256, 128), (31, 17), (47, 16), (33, 48)])
@@ -135,7 +135,7 @@ def test_the_recipe_counts_patches_as_the_plan_does(height: int, width: int, ste
     trunk = network_plan(recipe, 5).trunk
     assert trunk.kind == "vit"
     assert recipe.vit is not None
-    assert (trunk.rows, trunk.columns) == count_patches(recipe.vit, recipe.pixels)
+    assert (trunk.rows, trunk.columns) == count_grid(recipe.vit, recipe.pixels)
 
 
 def test_a_plan_has_a_table_for_two_cameras_or_more() -> None:

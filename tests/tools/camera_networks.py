@@ -7,19 +7,14 @@ import torch
 from lupctl.core.formats.weights.file import write_checkpoint
 from lupctl.core.formats.weights.header import CheckpointHeader, PackReference, describe_pixels
 from lupctl.core.formats.weights.plan import NetworkPlan
-from lupctl.core.formats.weights.vit_plan import ViTPlan
 from lupctl.core.recipes.sections import Pixels
 from lupctl.core.training.nets.build import Network, build_network
-from tests.tools.networks import make_header, neck
+from tests.tools.networks import make_header, neck, tiny_vit
 
 
 def plan_camera_network(cameras: int, *, unknown: bool = False) -> NetworkPlan:
     """Two blocks of dim 16 for images of 32 x 16 pixels, with a table of cameras if there are two or more."""
-    trunk = ViTPlan(
-        kind="vit", dim=16, depth=2, heads=2, hidden=32, qkv_bias=True, qk_scale=None, stem="patch", patch=8, stride=8,
-        rows=4, columns=2, position="bilinear", parts=0, cameras=cameras, views=1, side_scale=3.0,
-        unknown_camera=unknown,
-    )  # fmt: skip
+    trunk = tiny_vit(patch=8, stride=8, cameras=cameras, unknown_camera=unknown)
     return NetworkPlan(trunk=trunk, pooling="token", head=neck(2))
 
 

@@ -2,7 +2,7 @@
 
 from typing import Any, Literal
 
-from lupctl.core.choices import NeckFeature, Pooling, ResNetArch
+from lupctl.core.choices import NeckFeature, Pooling, ResNetArch, ViTArch
 from lupctl.core.formats.weights.header import CheckpointHeader, describe_pixels
 from lupctl.core.formats.weights.plan import (
     HeadPlan,
@@ -14,8 +14,10 @@ from lupctl.core.formats.weights.plan import (
     ProjectionHead,
     ResNetPlan,
 )
-from lupctl.core.formats.weights.vit_plan import ViTPlan, plan_vit
-from lupctl.core.recipes.sections import Pixels
+from lupctl.core.formats.weights.trunk_plan import plan_trunk
+from lupctl.core.formats.weights.vit_plan import ViTPlan
+from lupctl.core.recipes.sections import Net, Pixels
+from lupctl.core.recipes.vit_sections import VitNet
 
 
 def plan_network(
@@ -30,6 +32,13 @@ def plan_network(
     """A network with a residual trunk, narrow unless the width says otherwise."""
     trunk = ResNetPlan(kind="resnet", arch=arch, width=width, last_stride=last_stride, ibn=ibn)
     return NetworkPlan(trunk=trunk, pooling=pooling, head=head)
+
+
+def plan_vit(arch: ViTArch, *, height: int, width: int, stride: int = 16) -> ViTPlan:
+    """A plain trunk of a named size, as TransReID's baseline; other kinds are copies of it with changes."""
+    plan = plan_trunk(Net(arch=arch), Pixels(height=height, width=width), vit=VitNet(stride=stride))
+    assert isinstance(plan, ViTPlan)
+    return plan
 
 
 def tiny_vit(**changes: Any) -> ViTPlan:

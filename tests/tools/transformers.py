@@ -8,24 +8,19 @@ from torch import nn
 
 from lupctl.core.formats.weights.file import write_checkpoint
 from lupctl.core.formats.weights.header import describe_pixels
-from lupctl.core.formats.weights.plan import HeadPlan, JpmHead, NeckHead, NetworkPlan, NoHead, PartsHead
-from lupctl.core.formats.weights.vit_plan import ViTPlan
+from lupctl.core.formats.weights.plan import HeadPlan, NeckHead, NetworkPlan, NoHead, PartsHead
 from lupctl.core.recipes.sections import Pixels
 from lupctl.core.training.nets.build import Network, build_network
-from tests.tools.networks import make_header
+from tests.tools.networks import jpm_head, make_header, tiny_vit
 
 HEIGHT, WIDTH = 64, 32
-JPM: Final = JpmHead(kind="jpm", classes=5, feature="before", shift=5, groups=2, parts=4)
+JPM: Final = jpm_head(5)
 
 
 def plan_transformer(head: HeadPlan, *, pooling: Any = "token", **more: Any) -> NetworkPlan:
     """Two blocks with tokens of length 24 for images of 64 x 32, with fields of one's own."""
-    fields: dict[str, Any] = {
-        "kind": "vit", "dim": 24, "depth": 2, "heads": 3, "hidden": 48, "qkv_bias": True, "qk_scale": None,
-        "stem": "patch", "patch": 8, "stride": 8, "rows": 8, "columns": 4, "position": "bilinear", "parts": 0,
-        "cameras": 0, "views": 1, "side_scale": 3.0, "unknown_camera": False,
-    }  # fmt: skip
-    return NetworkPlan(trunk=ViTPlan(**{**fields, **more}), pooling=pooling, head=head)
+    small = {"dim": 24, "heads": 3, "hidden": 48, "patch": 8, "stride": 8, "rows": 8, "columns": 4, **more}
+    return NetworkPlan(trunk=tiny_vit(**small), pooling=pooling, head=head)
 
 
 def transformer_plans() -> dict[str, NetworkPlan]:

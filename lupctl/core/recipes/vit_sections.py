@@ -7,11 +7,10 @@ from pydantic import Field
 
 from lupctl.core.choices import Arch, PositionResize, Stem, ViTArch
 from lupctl.core.recipes.finetune_sections import FinetuneNet
+from lupctl.core.recipes.patches import ICS_PATCH, count_patches
 from lupctl.core.recipes.sections import Net, Pixels, Positive, Section
 
 VIT_ARCHS: Final[tuple[ViTArch, ...]] = get_args(ViTArch)
-# The convolutional stem halves its input once, and its last convolution takes 8 x 8 of that.
-ICS_PATCH: Final = 16
 # Keys of a residual trunk, or of an mgn, which takes one apart.
 RESNET_KEYS: Final = ("width", "last_stride", "ibn", "embedding", "extra_bn")
 
@@ -85,7 +84,7 @@ def check_arch_sections(tables: Mapping[str, Any], default: Arch, *, own: Sequen
     """The tables of a recipe, with what a vision transformer needs added and what another trunk lacks refused.
 
     >>> check_arch_sections({"net": {"arch": "vit-s"}}, "r50")
-    {'net': {'arch': 'vit-s', 'pooling': 'token'}, 'vit': {}}
+    {'net': {'pooling': 'token', 'arch': 'vit-s'}, 'vit': {}}
     >>> check_arch_sections({"vit": {}}, "r50")
     Traceback (most recent call last):
     ...
@@ -146,7 +145,7 @@ def check_vit(net: Net, vit: VitNet | None, pixels: Pixels) -> None:
         raise ValueError("net.pooling = 'parts' needs part tokens: vit.parts = 3")
     if vit.stem == "ics" and (vit.patch, vit.stride) != (ICS_PATCH, ICS_PATCH):
         raise ValueError(f"vit.patch = {vit.patch}, vit.stride = {vit.stride}; the ics stem has {ICS_PATCH} and 16")
-    rows, columns = count_patches(vit, pixels)
+    rows, columns = count_grid(vit, pixels)
     if min(rows, columns) < 1:
         raise ValueError(
             f"pixels.height = {pixels.height}, pixels.width = {pixels.width} leave no patch of {vit.patch} pixels"
@@ -172,19 +171,16 @@ def check_head(net: FinetuneNet, vit: VitNet | None, jpm: JpmSettings | None, pi
         raise ValueError("net.head = 'jpm' takes the class token: net.pooling = 'token' and vit.parts = 0")
     if vit.depth == 1:
         raise ValueError("net.head = 'jpm' repeats the last block, and needs one before it: vit.depth = 2 or more")
-    rows, columns = count_patches(vit, pixels)
+    rows, columns = count_grid(vit, pixels)
     needed = max(jpm.parts, jpm.shift, jpm.groups)
     if rows * columns < needed:
         raise ValueError(f"a grid of {rows} x {columns} patches is too small for [jpm], which needs {needed}")
 
 
-def count_patches(vit: VitNet, pixels: Pixels) -> tuple[int, int]:
+def count_grid(vit: VitNet, pixels: Pixels) -> tuple[int, int]:
     """Rows and columns of the grid of patches; 0 or less if none fits.
 
-    >>> count_patches(VitNet(stride=12), Pixels(height=256, width=128))
+    >>> count_grid(VitNet(stride=12), Pixels(height=256, width=128))
     (21, 10)
     """
-    height, width, patch, stride = pixels.height, pixels.width, vit.patch, vit.stride
-    if vit.stem == "ics":  # its first convolution halves the image, and the last one takes patches of half the size
-        height, width, patch, stride = -(-height // 2), -(-width // 2), patch // 2, stride // 2
-    return (height - patch) // stride + 1, (width - patch) // stride + 1
+    return count_patches(pixels.height, pixels.width, vit.stem, patch=vit.patch, stride=vit.stride)

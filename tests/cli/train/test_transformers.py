@@ -7,9 +7,9 @@ import pytest
 
 from lupctl.core.formats.weights.file import write_checkpoint
 from lupctl.core.formats.weights.plan import HeadPlan, NetworkPlan
-from lupctl.core.formats.weights.vit_plan import ViTPlan, plan_vit
+from lupctl.core.formats.weights.vit_plan import ViTPlan
 from lupctl.core.training.nets.build import build_network
-from tests.tools.networks import jpm_head, make_header, no_head, plan_network, projection
+from tests.tools.networks import jpm_head, make_header, no_head, plan_network, plan_vit, projection
 from tests.tools.shell import Shell
 
 PLAN = "finetune --gpus 0 --dry-run --set data.persons=4"
@@ -123,6 +123,4 @@ def test_a_start_of_no_named_size_is_refused_as_such(lupctl: Shell, labelled: Pa
     write_start(tmp_path / "start.safetensors", dim=192, heads=3, hidden=384)
     ran = lupctl(f"{FINE} {labelled} --from {tmp_path / 'start.safetensors'}")
     assert ran.code == 2
-    assert (
-        "192 features, 3 heads and an MLP of 384, which is none of vit-t, vit-s, vit-b\nhint: lupctl" in ran.err
-    )
+    assert "192 features, 3 heads and an MLP of 384, which is none of vit-t, vit-s, vit-b\nhint: lupctl" in ran.err

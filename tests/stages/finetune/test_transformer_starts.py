@@ -11,7 +11,7 @@ from torchvision.models.vision_transformer import VisionTransformer
 from lupctl.core.errors import FormatError, UsageError
 from lupctl.core.formats.weights.file import write_checkpoint
 from lupctl.core.formats.weights.plan import HeadPlan, NetworkPlan
-from lupctl.core.formats.weights.vit_plan import ViTPlan, plan_vit
+from lupctl.core.formats.weights.vit_plan import ViTPlan
 from lupctl.core.stages.finetune.checks import check_start
 from lupctl.core.stages.finetune.job import network_plan, plan_finetuning
 from lupctl.core.stages.finetune.network import build_started
@@ -20,7 +20,7 @@ from lupctl.core.system.progress.lines import Progress
 from lupctl.core.training.nets.build import build_network
 from lupctl.core.training.nets.vit.imagenet import rename_torchvision
 from lupctl.core.training.nets.vit.trunk import ViTTrunk
-from tests.tools.networks import jpm_head, make_header, neck, no_head, plan_network, projection
+from tests.tools.networks import jpm_head, make_header, neck, no_head, plan_network, plan_vit, projection
 from tests.tools.tiny_training import transformer_job
 
 QUIET = Progress(quiet=True)

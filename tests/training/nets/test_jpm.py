@@ -9,13 +9,12 @@ from torch import Tensor, nn
 
 from lupctl.core.errors import UsageError
 from lupctl.core.formats.weights.plan import NeckHead, NetworkPlan, PartsHead
-from lupctl.core.formats.weights.vit_plan import plan_vit
 from lupctl.core.training.nets.build import build_network
 from lupctl.core.training.nets.jpm import JPM_NEW_PARTS, rearrange, spread_blocks
 from lupctl.core.training.nets.meta import build_empty
 from lupctl.core.training.nets.resnet.norms import set_norm_groups
 from lupctl.core.training.nets.vit.trunk import ViTTrunk
-from tests.tools.networks import jpm_head, tiny_vit
+from tests.tools.networks import jpm_head, plan_vit, tiny_vit
 
 # Beyond the last block and the two norms, a published file has the classifier of ImageNet, 1,000 rows and a bias.
 UNUSED_CLASSIFIER = 2

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from lupctl.core.choices import ViTArch
 from lupctl.core.errors import UsageError
 from lupctl.core.formats.weights.plan import NetworkPlan, describe_trunk
-from lupctl.core.formats.weights.vit_plan import ViTPlan, patch_grid, plan_vit
+from lupctl.core.formats.weights.vit_plan import ViTPlan, patch_grid
 from lupctl.core.training.engine.parts import recompute_blocks
 from lupctl.core.training.nets.build import build_network
 from lupctl.core.training.nets.memory import activation_bytes
@@ -22,7 +22,7 @@ from lupctl.core.training.nets.networks import Embedding
 from lupctl.core.training.nets.resnet.norms import set_norm_groups
 from lupctl.core.training.nets.vit.blocks import Block
 from lupctl.core.training.nets.vit.trunk import ViTTrunk
-from tests.tools.networks import jpm_head, neck, no_head, plan_network, tiny_vit
+from tests.tools.networks import jpm_head, neck, no_head, plan_network, plan_vit, tiny_vit
 
 
 def draw_weights(network: nn.Module, *, seed: int) -> None:

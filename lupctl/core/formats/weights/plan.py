@@ -149,8 +149,10 @@ def describe_trunk(plan: TrunkPlan) -> str:
 
     >>> describe_trunk(ResNetPlan(kind="resnet", arch="r50", width=64, last_stride=1, ibn=False))
     'r50'
-    >>> from lupctl.core.formats.weights.vit_plan import plan_vit
-    >>> describe_trunk(plan_vit("vit-b", height=256, width=128, stride=12))
+    >>> from lupctl.core.formats.weights.trunk_plan import plan_trunk
+    >>> from lupctl.core.recipes.sections import Net, Pixels
+    >>> from lupctl.core.recipes.vit_sections import VitNet
+    >>> describe_trunk(plan_trunk(Net(arch="vit-b"), Pixels(), vit=VitNet(stride=12)))
     'vit-b stride 12'
     """
     if isinstance(plan, ResNetPlan):

@@ -52,7 +52,7 @@ def plan_trunk(
                 parts=vit.parts,
                 cameras=cameras if has_table else 0,
                 views=1,
-                side_scale=3.0 if sie is None else sie.scale,
+                side_scale=(sie or SieSettings()).scale,
                 unknown_camera=sie is not None and has_table and sie.unknown > 0,
             )
         case _:

@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 from lupctl.core.choices import PositionResize, Stem, ViTArch
 from lupctl.core.errors import UsageError
 from lupctl.core.formats.weights.fields import MOST, Count, Few, Plan
+from lupctl.core.recipes.patches import ICS_PATCH, count_patches
 
 # Length of the tokens, blocks and heads of the named vision transformers; the MLP has four times that length.
 VIT_SIZES: Final[dict[ViTArch, tuple[int, int, int]]] = {
@@ -14,8 +15,6 @@ VIT_SIZES: Final[dict[ViTArch, tuple[int, int, int]]] = {
     "vit-s": (384, 12, 6),
     "vit-b": (768, 12, 12),
 }
-# The stem of convolutions halves the image before it cuts patches of half the size.
-ICS_PATCH: Final = 16
 
 
 class ViTPlan(Plan):
@@ -90,49 +89,13 @@ class ViTPlan(Plan):
 def patch_grid(height: int, width: int, stem: Stem, *, patch: int, stride: int) -> tuple[int, int]:
     """Rows and columns of patches in an image, as the stem's convolutions cut them.
 
-    >>> [patch_grid(256, 128, "patch", patch=16, stride=stride) for stride in (16, 12, 11)]
-    [(16, 8), (21, 10), (22, 11)]
-
     Raises:
         UsageError: no patch fits.
     """
-    rows, columns = height, width
-    if stem == "ics":  # a convolution of stride 2 with padding, then patches of half the size
-        rows, columns, patch, stride = -(-height // 2), -(-width // 2), patch // 2, stride // 2
-    if min(rows, columns) < patch:
-        size = ICS_PATCH if stem == "ics" else patch
+    rows, columns = count_patches(height, width, stem, patch=patch, stride=stride)
+    if min(rows, columns) < 1:
         raise UsageError(
-            f"images of {height} x {width} leave no patch of {size} x {size} pixels",
+            f"images of {height} x {width} leave no patch of {patch} x {patch} pixels",
             hint="--set pixels.height=256 --set pixels.width=128",
         )
-    return (rows - patch) // stride + 1, (columns - patch) // stride + 1
-
-
-def plan_vit(arch: ViTArch, *, height: int, width: int, stride: int = 16) -> ViTPlan:
-    """A plain transformer of a named size, as TransReID's baseline; other kinds are copies of it with changes.
-
-    Raises:
-        UsageError: no patch fits.
-    """
-    dim, depth, heads = VIT_SIZES[arch]
-    rows, columns = patch_grid(height, width, "patch", patch=16, stride=stride)
-    return ViTPlan(
-        kind="vit",
-        dim=dim,
-        depth=depth,
-        heads=heads,
-        hidden=4 * dim,
-        qkv_bias=True,
-        qk_scale=None,
-        stem="patch",
-        patch=16,
-        stride=stride,
-        rows=rows,
-        columns=columns,
-        position="bilinear",
-        parts=0,
-        cameras=0,
-        views=1,
-        side_scale=3.0,
-        unknown_camera=False,
-    )
+    return rows, columns

@@ -70,7 +70,7 @@ def open_look(
     """Attention maps as a network computes them for the images that some features were made from.
 
     Args:
-        checkpoint: the network that made the features; with a class token, see `has_class_token`.
+        checkpoint: the network that made the features; with a class token, see `class_trunk`.
         features: say which camera each image is from, and what the network was told of it.
         images: gives encoded images by name.
         device: where the network runs; in float32, whatever type the features were computed in.

@@ -6,7 +6,8 @@ from typing import Final
 
 from lupctl.core.choices import Stem
 from lupctl.core.errors import FormatError, UsageError
-from lupctl.core.formats.weights.vit_plan import ICS_PATCH, patch_grid
+from lupctl.core.formats.weights.vit_plan import patch_grid
+from lupctl.core.recipes.patches import ICS_PATCH
 
 Size = tuple[int, int]
 # Of the published networks of persons, with patches of 16 pixels; the first ones are more common.

@@ -20,7 +20,8 @@ from lupctl.core.formats.weights.plan import (
     PartsHead,
     describe_trunk,
 )
-from lupctl.core.formats.weights.vit_plan import ICS_PATCH, ViTPlan
+from lupctl.core.formats.weights.vit_plan import ViTPlan
+from lupctl.core.recipes.patches import ICS_PATCH
 from lupctl.core.recipes.sections import IMAGENET_MEAN, IMAGENET_STD, Pixels
 from lupctl.core.training.nets.foreign.fitting import Recognised, count_blocks, count_rows
 from lupctl.core.training.nets.foreign.grids import Asked, Geometry, check_asked, pick_geometry

@@ -1,15 +1,17 @@
 """What keeps a foreign file from becoming a checkpoint."""
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from lupctl.core.errors import FormatError, UsageError
 from lupctl.core.formats.weights.header import has_header, read_header
 from lupctl.core.formats.weights.plan import MgnHead, NoHead, describe_trunk
 from lupctl.core.formats.weights.vit_plan import ViTPlan
-from lupctl.core.system.examples import name_some
+from lupctl.core.system.examples import count_things, name_some
 from lupctl.core.training.nets.foreign.fitting import Recognised
 
 TABLE_ROWS = 10
@@ -70,8 +72,13 @@ def check_use(source: Path, out: Path, found: Recognised, *, reid: bool, start: 
         )
 
 
-def check_finite(source: Path, found: Recognised) -> None:
+def check_finite(source: Path, found: Recognised, state: Mapping[str, Tensor]) -> None:
     """Fails if a number of the network is NaN or infinite.
+
+    Args:
+        source: the file.
+        found: the network in it.
+        state: all tensors by the keys of the file, which the error names.
 
     Raises:
         FormatError: one is.
@@ -79,10 +86,11 @@ def check_finite(source: Path, found: Recognised) -> None:
     constants = (*(found.mean or ()), *(found.std or ()))
     if not all(map(math.isfinite, constants)):
         raise FormatError(f"{source}: its pixel constants are not finite numbers", hint="download it again")
-    broken = [key for key, value in found.tensors.items() if not torch.isfinite(value).all()]
+    left_out = set(found.ignored)
+    broken = [key for key, value in state.items() if key not in left_out and not torch.isfinite(value).all()]
     if broken:
         raise FormatError(
-            f"{source}: {len(broken)} tensors have numbers that are not finite ({name_some(broken)})",
+            f"{source}: {count_things(len(broken), 'tensor')} with numbers that are not finite ({name_some(broken)})",
             hint="download it again, or take an earlier checkpoint of that training",
         )
 

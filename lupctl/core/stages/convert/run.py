@@ -72,7 +72,7 @@ def convert(job: ConvertJob, progress: Progress, *, dry: bool = False) -> dict[s
     if found.differences:
         raise mismatch(job.source, found)
     check_use(job.source, job.out, found, reid=job.reid, start=job.start)
-    check_finite(job.source, found)
+    check_finite(job.source, found, state.tensors)
     if not job.bgr and is_turned(found):
         raise FormatError(
             f"{job.source}: pixel_mean is ImageNet's in the order blue, green, red; lupctl feeds networks RGB",

@@ -246,3 +246,12 @@ def test_besides_tensors_only_namespaces_and_numbers_are_read(tmp_path: Path, ho
         read_foreign(path)
     assert not Path("trapped").exists()
     assert set(torch.serialization.get_safe_globals()) == before
+
+
+@pytest.mark.parametrize("encoder", ["teacher", "student", "q", "k"])
+def test_an_encoder_of_a_file_with_one_network(lupctl: Shell, tmp_path: Path, encoder: str) -> None:
+    torch.save(draw_state(PLAIN), tmp_path / "a.pth")
+    ran = lupctl(f"model convert a.pth --encoder {encoder}")
+    assert ran.code == 3
+    assert f"a.pth: has one network, not a trained one and its average, of which --encoder {encoder} is one" in ran.err
+    assert "hint: leave out --encoder" in ran.err

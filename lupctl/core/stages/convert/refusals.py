@@ -7,7 +7,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from lupctl.core.choices import Encoder
 from lupctl.core.errors import FormatError, UsageError
+from lupctl.core.formats.weights.foreign import NETWORKS
 from lupctl.core.formats.weights.header import has_header, read_header
 from lupctl.core.formats.weights.plan import MgnHead, NoHead, describe_trunk
 from lupctl.core.formats.weights.vit_plan import ViTPlan
@@ -69,6 +71,27 @@ def check_use(source: Path, out: Path, found: Recognised, *, reid: bool, start: 
         raise FormatError(
             f"{source}: a re-id model, {trunk} with head {found.plan.head.kind}, fine-tuned already; not a start",
             hint=f"to use it as it is: leave out --start, then lupctl dump {out} DATASET",
+        )
+
+
+def check_encoder(source: Path, found: Recognised, encoder: Encoder | None, inside: tuple[str, ...]) -> None:
+    """Fails if one of two networks is asked for, and the file has no two.
+
+    Args:
+        source: the file.
+        found: the network in it.
+        encoder: that was asked for.
+        inside: names of the dictionaries that its tensors are in.
+
+    Raises:
+        FormatError: it has one network.
+    """
+    named = {name for names in NETWORKS.values() for name in names}
+    is_one_of_two = "encoder_" in found.prefix or not named.isdisjoint(inside)
+    if encoder is not None and not is_one_of_two:
+        raise FormatError(
+            f"{source}: has one network, not a trained one and its average, of which --encoder {encoder} is one",
+            hint="leave out --encoder",
         )
 
 

@@ -11,7 +11,7 @@ from lupctl.core.formats.weights.foreign import read_foreign
 from lupctl.core.formats.weights.header import CheckpointHeader, describe_pixels
 from lupctl.core.formats.weights.plan import MgnHead, NoHead, ProjectionHead, ResNetPlan, describe_trunk
 from lupctl.core.stages.convert.pixels import is_turned, pick_pixels
-from lupctl.core.stages.convert.refusals import check_finite, check_use, mismatch, refuse_own
+from lupctl.core.stages.convert.refusals import check_encoder, check_finite, check_use, mismatch, refuse_own
 from lupctl.core.system.disk.atomic import check_absent, file_fingerprint
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.training.nets.foreign.fitting import Recognised
@@ -71,6 +71,7 @@ def convert(job: ConvertJob, progress: Progress, *, dry: bool = False) -> dict[s
     found = recognise(state.tensors, origin=str(job.source), encoder=job.encoder, asked=job.asked, inside=state.inside)
     if found.differences:
         raise mismatch(job.source, found)
+    check_encoder(job.source, found, job.encoder, state.inside)
     check_use(job.source, job.out, found, reid=job.reid, start=job.start)
     check_finite(job.source, found, state.tensors)
     if not job.bgr and is_turned(found):

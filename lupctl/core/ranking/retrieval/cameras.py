@@ -130,11 +130,7 @@ def choose_rows(
     if table is None:
         if use is None:
             return None
-        raise UsageError(
-            f"--cameras {use}: {network} takes no cameras (it was trained without side information, or on the images "
-            "of one camera), so its features are the same by any rule",
-            hint="leave out --cameras",
-        )
+        raise takes_none(use, network)
     rule: CameraUse = use or DEFAULT_USE
     if rule == "none":
         return _leave_out(table, len(camera), f"{count_things(len(camera), 'image')} of {dataset}")
@@ -161,6 +157,15 @@ def choose_rows(
         others = f"the other images of {dataset}" if strange else f"the images of {dataset}"
         said.append(f"{others} are taken by the numbers of their cameras, as the network does not say whose those are")
     return CameraRows(rule, rows, table, f"cameras: {'; '.join(said)}" if said else "")
+
+
+def takes_none(use: CameraUse, network: str) -> UsageError:
+    """The error for a rule and a network without a table of cameras."""
+    return UsageError(
+        f"--cameras {use}: {network} takes no cameras (it was trained without side information, or on the images "
+        "of one camera), so its features are the same by any rule",
+        hint="leave out --cameras",
+    )
 
 
 def choose_query_rows(table: CameraTable | None, count: int, *, gallery: Mapping[str, Any]) -> CameraRows | None:

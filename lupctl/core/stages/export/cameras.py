@@ -4,9 +4,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from lupctl.core.choices import CameraUse
-from lupctl.core.errors import UsageError
 from lupctl.core.formats.features.cameras import DEFAULT_USE
-from lupctl.core.ranking.retrieval.cameras import CameraTable
+from lupctl.core.ranking.retrieval.cameras import CameraTable, takes_none
 from lupctl.core.ranking.retrieval.extract import Encoder
 from lupctl.core.stages.export.job import ExportJob
 from lupctl.core.training.nets.vit.side import MEAN_ROW, NO_ROW
@@ -50,10 +49,7 @@ def choose_camera(encoder: Encoder, job: ExportJob) -> GivenCamera | None:
     """
     if encoder.cameras is None:
         if job.cameras is not None:
-            raise UsageError(
-                f"--cameras {job.cameras}: {job.checkpoint} takes no cameras, so its features are the same by any rule",
-                hint="leave out --cameras",
-            )
+            raise takes_none(job.cameras, str(job.checkpoint))
         return None
     rule = job.cameras or DEFAULT_USE
     row = {"mean": encoder.cameras.unknown_row, "none": NO_ROW, "known": None}[rule]

@@ -124,3 +124,16 @@ def test_a_start_of_no_named_size_is_refused_as_such(lupctl: Shell, labelled: Pa
     ran = lupctl(f"{FINE} {labelled} --from {tmp_path / 'start.safetensors'}")
     assert ran.code == 2
     assert "192 features, 3 heads and an MLP of 384, which is none of vit-t, vit-s, vit-b\nhint: lupctl" in ran.err
+
+
+@pytest.mark.parametrize(
+    ("recipe", "is_said"),
+    [("small-moco", True), ("small-moco-vit", False), ("small-moco-vit --set vit.stem=ics", True)],
+)
+def test_shared_statistics_are_those_of_batch_norm(lupctl: Shell, labelled: Path, recipe: str, is_said: bool) -> None:
+    """A vision transformer has none, but in the stem of convolutions."""
+    sizes = "--set vit.patch=16 --set vit.stride=16" if "ics" in recipe else ""
+    one = f"--set bn_groups=1 --set data.batch=8 --set moco.queue=16 {sizes}"
+    ran = lupctl(f"pretrain {labelled} --recipe {recipe} {one} --gpus 0 --dry-run")
+    assert ran.code == 0, ran.err
+    assert ("batch norm: one group" in ran.err) == is_said

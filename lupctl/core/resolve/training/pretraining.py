@@ -105,7 +105,8 @@ def say_what_follows(job: "PretrainJob", name: str, progress: Progress, *, plann
             f"{recipe.data.batch} it would be {rate:.3g}: --lr {rate:.3g}"
         )
     say_lengths(recipe, shipped, progress)
-    if recipe.bn_groups == 1:
+    has_batch_norm = recipe.vit is None or recipe.vit.stem == "ics"
+    if recipe.bn_groups == 1 and has_batch_norm:
         progress.say("batch norm: one group; the shuffle of keys then hides nothing of the shared statistics")
 
 

@@ -84,7 +84,7 @@ def check_arch_sections(tables: Mapping[str, Any], default: Arch, *, own: Sequen
     """The tables of a recipe, with what a vision transformer needs added and what another trunk lacks refused.
 
     >>> check_arch_sections({"net": {"arch": "vit-s"}}, "r50")
-    {'net': {'pooling': 'token', 'arch': 'vit-s'}, 'vit': {}}
+    {'net': {'arch': 'vit-s', 'pooling': 'token'}, 'vit': {}}
     >>> check_arch_sections({"vit": {}}, "r50")
     Traceback (most recent call last):
     ...

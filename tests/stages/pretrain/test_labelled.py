@@ -263,6 +263,23 @@ def test_images_without_a_label_are_left_out(labelled: Path, tmp_path: Path, lup
     assert "labels: none will be corrected, which begins after 2 epochs of 2: --set pnl.correction_epoch=1" in ran.err
 
 
+def test_a_run_that_is_too_short_for_a_phase_says_so(labelled: Path, lupctl: Shell) -> None:
+    """And what it proposes is enough."""
+    base = f"pretrain --method pnl --data {labelled} --gpus 0 --dry-run {' '.join(as_options(PNL))}"
+    filled = "labels: prototypes will only fill, because their loss begins after 1 epoch of 1; none will be corrected"
+    queue = "labels: none will have positives in the queue, which begin after 4 epochs of 3"
+    for options, line in (("--epochs 1", f"{filled}: --epochs 2"), ("--epochs 3", f"{queue}: --set pnl.positives_epoch=1")):
+        ran = lupctl(f"{base} {options}")
+        assert ran.code == 0, ran.err
+        assert line in ran.err
+        ran = lupctl(f"{base} {options} {line.rpartition(': ')[2]}")
+        assert ran.code == 0, ran.err
+        assert line.partition(", which")[0] not in ran.err
+    assert "labels: none" not in ran.err
+    ran = lupctl(f"{base} --epochs 3 --set pnl.variant=ce+pro")
+    assert "positives" not in ran.err
+
+
 @pytest.mark.parametrize("method", ["pnl", "supcon"])
 def test_labels_that_say_nothing_are_refused(crowd: Path, labelled: Path, tmp_path: Path, method: Method) -> None:
     recipe = f"luperson-nl-{method}"

@@ -268,7 +268,10 @@ def test_a_run_that_is_too_short_for_a_phase_says_so(labelled: Path, lupctl: She
     base = f"pretrain --method pnl --data {labelled} --gpus 0 --dry-run {' '.join(as_options(PNL))}"
     filled = "labels: prototypes will only fill, because their loss begins after 1 epoch of 1; none will be corrected"
     queue = "labels: none will have positives in the queue, which begin after 4 epochs of 3"
-    for options, line in (("--epochs 1", f"{filled}: --epochs 2"), ("--epochs 3", f"{queue}: --set pnl.positives_epoch=1")):
+    for options, line in (
+        ("--epochs 1", f"{filled}: --epochs 2"),
+        ("--epochs 3", f"{queue}: --set pnl.positives_epoch=1"),
+    ):
         ran = lupctl(f"{base} {options}")
         assert ran.code == 0, ran.err
         assert line in ran.err
@@ -331,10 +334,12 @@ def test_purity_is_known_where_labels_were_disturbed(tmp_path: Path, lupctl: She
     line = f"corrected {last['corrected']:.1%}, agreement {last['agreement']:.1%}, purity {last['purity']:.1%}"
     assert f"{line} (given {last['purity_given']:.1%})" in ran.err  # the last line of the progress
     history = RunFolder(tmp_path / "run").read_facts()["labels"]
-    of_last = [row for row in rows if row["epoch"] == history[-1]["epoch"]]
+    spans = np.diff([row["step"] for row in rows], prepend=0)
+    of_last = np.array([row["epoch"] == history[-1]["epoch"] for row in rows])
     assert (history[0]["epoch"], history[-1]["epoch"]) == (rows[0]["epoch"], last["epoch"])
     for name in ("corrected", "agreement", "purity_given", "purity"):
-        assert history[-1][name] == pytest.approx(sum(row[name] for row in of_last) / len(of_last))
+        found = np.array([row[name] for row in rows])
+        assert history[-1][name] == pytest.approx((spans * found)[of_last].sum() / spans[of_last].sum())
     title, columns, *_ = [part.split() for part in ran.out.splitlines() if part.strip()]
     assert title == ["labels,", "%", "of", "the", "images"]
     assert columns == ["epoch", "corrected", "agreement", "purity", "given", "purity"]

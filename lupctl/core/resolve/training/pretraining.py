@@ -94,6 +94,7 @@ def say_what_follows(job: "PretrainJob", name: str, progress: Progress, *, plann
         planned: for a plan, which may have no data yet.
     """
     from lupctl.core.recipes.models import PretrainRecipe
+    from lupctl.core.recipes.pretrain_sections import has_averaged
     from lupctl.core.recipes.shipped import resolve_recipe
 
     recipe, shipped = job.recipe, resolve_recipe("pretrain", name)
@@ -107,7 +108,7 @@ def say_what_follows(job: "PretrainJob", name: str, progress: Progress, *, plann
             f"{recipe.data.batch} it would be {rate:.3g}: --lr {rate:.3g}"
         )
     say_lengths(recipe, shipped, progress)
-    if recipe.bn_groups == 1:
+    if recipe.bn_groups == 1 and has_averaged(recipe.settings) and recipe.vit is None:
         progress.say("batch norm: one group; the shuffle of keys then hides nothing of the shared statistics")
 
 

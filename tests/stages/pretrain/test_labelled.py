@@ -333,6 +333,9 @@ def test_purity_is_known_where_labels_were_disturbed(tmp_path: Path, lupctl: She
     assert last["corrected"] > 0
     line = f"corrected {last['corrected']:.1%}, agreement {last['agreement']:.1%}, purity {last['purity']:.1%}"
     assert f"{line} (given {last['purity_given']:.1%})" in ran.err  # the last line of the progress
+    (data,) = read_header(tmp_path / "run" / CHECKPOINT).data
+    assert data.source is not None
+    assert data.source["label_noise"] == {"split": 0.3, "merge": 0.4, "seed": 0}, "the true persons stay in the pack"
     history = RunFolder(tmp_path / "run").read_facts()["labels"]
     spans = np.diff([row["step"] for row in rows], prepend=0)
     of_last = np.array([row["epoch"] == history[-1]["epoch"] for row in rows])

@@ -152,10 +152,15 @@ def _nearest(command: str, options: Sequence[str], name: str) -> tuple[str | Non
     if command not in STAGES:
         return near, None
     from lupctl.core.recipes.shipped import MODELS
-    from lupctl.core.recipes.text import likeness, nearest_key, recipe_keys
+    from lupctl.core.recipes.text import likeness, nearest_key, recipe_keys, recipe_tables
 
     typed = name.lstrip("-").replace("-", "_").lower()
-    key = nearest_key(typed, list(recipe_keys(MODELS[command])))
+    usual = recipe_tables(MODELS[command]())
+    # A key of a section that not every recipe has, such as [vit], is meant by its own name alone.
+    keys = [
+        key for key in recipe_keys(MODELS[command]) if key.split(".")[0] in usual or plain(key.split(".")[-1]) == bare
+    ]
+    key = nearest_key(typed, keys)
     if key is None or (near is not None and likeness(typed, key) < likeness(typed, near)):
         return near, None
     named = next((option for option, own in KEY_OF_OPTION.items() if own == key and option in options), None)

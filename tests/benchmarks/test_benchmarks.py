@@ -34,6 +34,7 @@ SMALLEST = (
     "state_speed.py memory --arch r18 --batch 2",
     "training_speed.py loader --persons 60 --height 32 --rounds 1 --steps 1",
     "training_speed.py step --persons 20 --height 32 --rounds 1 --width 4 --batch 8",
+    "vit_study.py cameras --home FOLDER --seeds 1 --epochs 1 --only neither",
     "vit_speed.py timm --arch vit-t --batch 2 --rounds 1",
     "vit_speed.py plain --arch vit-t --batch 2 --rounds 1",
     "vit_speed.py jpm --arch vit-t --batch 2 --rounds 1",

@@ -115,7 +115,7 @@ def check_arch_sections(tables: Mapping[str, Any], default: Arch, *, own: Sequen
         sections["jpm"] = {} if tables.get("jpm") is None else tables["jpm"]
     vit = sections["vit"]
     has_parts = isinstance(vit, Mapping) and bool(vit.get("parts"))
-    return {**tables, "net": {"pooling": "parts" if has_parts else "token", **net}, **sections}
+    return {**tables, "net": {**net, "pooling": net.get("pooling", "parts" if has_parts else "token")}, **sections}
 
 
 def _net_table(net: object) -> dict[str, Any] | None:

@@ -88,7 +88,7 @@ def test_a_variant_has_the_parts_that_it_names(variant: str, labels: bool, views
         ("luperson-nl-pnl", "moco.queue=5", "[moco] is a section of the method moco; this recipe's method is pnl"),
         ("luperson-moco", "augment_weak.pad=5", "[augment_weak] is a section of the method pnl"),
         ("luperson-nl-pnl", "pnl.threshold=0.4", "pnl.threshold: input should be greater than or equal to 0.5"),
-        ("luperson-nl-pnl", "pnl.correction_epoch=0", "correction_epoch = 0 is before prototype_epoch = 1"),
+        ("luperson-nl-pnl", "pnl.correction_epoch=0", "correction_epoch = 0 is before prototype_epoch = 1; labels are"),
         ("luperson-nl-pnl", "pnl.sharded=true optim.clip=1.0", "optim.clip = 1.0 cannot be combined with pnl.sharded"),
         ("luperson-nl-pnl", 'pnl.sharded=true optim.name="lars"', "optim.name = 'lars' cannot be combined with"),
         ("luperson-nl-pnl", "pnl.variant=ce+lgc", "pnl.variant: input should be 'ce', 'ic', 'ce+ic', 'ce+pro' or"),
@@ -98,3 +98,4 @@ def test_what_does_not_belong_together_is_refused(name: str, entry: str, message
     with pytest.raises(UsageError) as caught:
         resolve(name, *entry.split())
     assert message in caught.value.message
+    assert "{" not in caught.value.message, "not the whole table"

@@ -91,9 +91,10 @@ NoiseOption = Annotated[
     str | None,
     typer.Option(
         "--label-noise",
-        metavar="split:S,merge:M",
+        metavar="split:S,merge:M|none",
         help="Give training images the labels that a tracker would: a share S of the persons is split into two labels, "
-        "and a share M of these gets the label of another person. The record keeps the truth.",
+        "and a share M of these gets the label of another person. The record keeps the truth "
+        "[default: as in the pack, else none].",
         show_default=False,
     ),
 ]

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 from lupctl.core.choices import MAX_BAD, SHARD_BYTES, ImageCheck
 from lupctl.core.errors import LupError, UsageError
 from lupctl.core.resolve.data.datasets import Target, find_packable, pick_targets
-from lupctl.core.resolve.data.layouts import Reading
+from lupctl.core.resolve.data.layouts import NO_NOISE, Reading
 from lupctl.core.resolve.data.merged import build_merged_source, merge_target
 from lupctl.core.resolve.data.packs import report_raw
 from lupctl.core.resolve.data.sources import build_target_source, check_notice
-from lupctl.core.resolve.data.splits import offer_for_target, open_packed, split_source
+from lupctl.core.resolve.data.splits import NO_SPLIT, NOISE_AND_SPLIT, offer_for_target, open_packed, split_source
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.workspace import Workspace, open_workspace
 
@@ -86,11 +86,8 @@ def pack_datasets(space: Workspace, options: PackOptions, progress: Progress) ->
     targets = find_what_to_pack(space, options, progress)
     if options.merged is not None and options.split is not None:
         raise UsageError("--split has no meaning with --merge, which leaves labels out", hint="leave --split out")
-    if options.reading.label_noise is not None and options.split is not None:
-        raise UsageError(
-            "--label-noise and --split: only images that are for training already can get wrong labels",
-            hint="leave --split out",
-        )
+    if options.reading.label_noise not in (None, NO_NOISE) and options.split not in (None, NO_SPLIT):
+        raise UsageError(NOISE_AND_SPLIT, hint="leave --split out")
     if options.size and options.check == "header":
         raise UsageError("--check header: resizing decodes the images anyway", hint="leave --check or --size out")
     packed = Packed()

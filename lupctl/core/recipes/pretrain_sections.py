@@ -175,6 +175,17 @@ def uses_labels(settings: MethodSettings) -> bool:
             return False
 
 
+def has_averaged(settings: MethodSettings) -> bool:
+    """Whether a method has an averaged encoder, whose keys are shuffled among batch-norm groups."""
+    match settings:
+        case PnlSettings():
+            return settings.contrasts
+        case MocoSettings():
+            return True
+        case SimclrSettings() | SupconSettings():
+            return False
+
+
 def check_sections(
     tables: Mapping[str, Any], method: str, sections: Mapping[Any, Sequence[str]] = METHOD_SECTIONS
 ) -> dict[str, Any]:

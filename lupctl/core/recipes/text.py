@@ -128,7 +128,9 @@ def build_recipe(model: type[R], tables: Mapping[str, Any], *, origin: str) -> R
         first = error.errors(include_url=False)[0]
         location = ".".join(str(part) for part in first["loc"] if part not in ("tuple[float, float]", "tuple[]"))
         message = first["msg"].removeprefix("Value error, ")
-        got = f", got {first['input']!r}" if location else ""
+        # A rule that concerns several keys of a table names them itself.
+        is_of_table = first["type"] == "value_error" and isinstance(first["input"], Mapping)
+        got = f", got {first['input']!r}" if location and not is_of_table else ""
         raise UsageError(
             f"{origin}: {location + ': ' if location else ''}{message[0].lower()}{message[1:]}{got}",
             hint="lupctl recipe show NAME shows a valid value for every key",

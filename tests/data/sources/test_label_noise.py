@@ -1,5 +1,6 @@
 """Labels as a tracker makes them: how many are split and merged, and where the truth stays."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from lupctl.core.errors import DataError, UsageError
 from lupctl.core.formats.pack.read import open_pack
 from tests.tools.shell import Shell
 
+EXPECTED = "split or merge with a share from 0 to 1 was expected"
 PERSONS = np.repeat(np.arange(1, 401), 6)
 
 
@@ -94,11 +96,20 @@ def test_noise_and_a_pack_without_labels_exclude_each_other(lupctl: Shell, marke
 
 
 @pytest.mark.parametrize(
-    "text", ["", "split", "split:", "split:1.5", "split:-0.1", "merge:nan", "swap:0.1", "split:0.1,split:0.2"]
+    ("text", "message"),
+    [
+        *((text, f"--label-noise {text}: {text!r}; {EXPECTED}") for text in ("split", "split:", "split:1.5", "swap:0")),
+        *((text, f"--label-noise {text}: {text!r}; {EXPECTED}") for text in ("split:-0.1", "merge:nan", "merge:inf")),
+        ("", f"--label-noise '': nothing; {EXPECTED}"),
+        ("split:0.1,,merge:0", f"--label-noise split:0.1,,merge:0: nothing; {EXPECTED}"),
+        ("split:0.1,split:0.2", "--label-noise split:0.1,split:0.2: split is given twice"),
+        ("merge:1", "--label-noise merge:1: no label is left for another person to get; a share of merge below 1 was"),
+    ],
 )
-def test_noise_that_is_none(text: str) -> None:
-    with pytest.raises(UsageError, match="split or merge with a share from 0 to 1 was expected") as caught:
+def test_noise_that_is_none(text: str, message: str) -> None:
+    with pytest.raises(UsageError) as caught:
         parse_label_noise(text, seed=0)
+    assert caught.value.message.startswith(message)
     assert caught.value.hint == "--label-noise split:0.3,merge:0.1"
 
 
@@ -106,3 +117,37 @@ def test_noise_needs_roles_that_are_known(lupctl: Shell, market_folder: Path) ->
     ran = lupctl(f"data pack {market_folder} --name mine --split persons:0.5 --label-noise split:0.1")
     assert ran.code == 2
     assert "--label-noise and --split: only images that are for training already can get wrong labels" in ran.err
+
+
+def test_noise_and_split_exclude_each_other_also_where_the_pack_has_one(
+    lupctl: Shell, market_folder: Path, tmp_path: Path
+) -> None:
+    """Queries and galleries with wrong labels would spoil every score."""
+    folder = tmp_path / "staff"
+    for path in sorted((market_folder / "bounding_box_train").iterdir()):
+        own = folder / path.name[:4]
+        own.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, own)
+    base, out = f"data pack {folder} --name mine --layout persons --cameras market", tmp_path / "lup/packs/mine.h5"
+    ran = lupctl(f"{base} --label-noise split:1")
+    assert ran.code == 0, ran.err
+    assert "--split" not in ran.err, "no split is offered that would be refused"
+    noisy = open_pack(out).samples.person
+    ran = lupctl(f"{base} --split images:0.5 --force")
+    assert ran.code == 2
+    assert f"can get wrong labels (the noise of {Path('lup/packs/mine.h5')})\nhint: add --label-noise none" in ran.err
+    ran = lupctl(f"{base} --label-noise '' --force")
+    assert ran.code == 2
+    assert "--label-noise '': nothing" in ran.err
+    assert open_pack(out).samples.person.tolist() == noisy.tolist()
+    ran = lupctl(f"{base} --label-noise none --split images:0.5 --force")
+    assert ran.code == 0, ran.err
+    made = open_pack(out)
+    assert "label_noise" not in made.record["source"]
+    assert (made.samples.role == 2).any()
+    ran = lupctl(f"{base} --label-noise split:1 --force")
+    assert ran.code == 2
+    assert f"(the split of {Path('lup/packs/mine.h5')})\nhint: add --split none" in ran.err
+    ran = lupctl(f"{base} --label-noise split:1 --split none --force")
+    assert ran.code == 0, ran.err
+    assert open_pack(out).samples.person.tolist() == noisy.tolist()

@@ -263,6 +263,26 @@ def test_images_without_a_label_are_left_out(labelled: Path, tmp_path: Path, lup
     assert "labels: none will be corrected, which begins after 2 epochs of 2: --set pnl.correction_epoch=1" in ran.err
 
 
+def test_a_run_that_is_too_short_for_a_phase_says_so(labelled: Path, lupctl: Shell) -> None:
+    """And what it proposes is enough."""
+    base = f"pretrain --method pnl --data {labelled} --gpus 0 --dry-run {' '.join(as_options(PNL))}"
+    filled = "labels: prototypes will only fill, because their loss begins after 1 epoch of 1; none will be corrected"
+    queue = "labels: none will have positives in the queue, which begin after 4 epochs of 3"
+    for options, line in (
+        ("--epochs 1", f"{filled}: --epochs 2"),
+        ("--epochs 3", f"{queue}: --set pnl.positives_epoch=1"),
+    ):
+        ran = lupctl(f"{base} {options}")
+        assert ran.code == 0, ran.err
+        assert line in ran.err
+        ran = lupctl(f"{base} {options} {line.rpartition(': ')[2]}")
+        assert ran.code == 0, ran.err
+        assert line.partition(", which")[0] not in ran.err
+    assert "labels: none" not in ran.err
+    ran = lupctl(f"{base} --epochs 3 --set pnl.variant=ce+pro")
+    assert "positives" not in ran.err
+
+
 @pytest.mark.parametrize("method", ["pnl", "supcon"])
 def test_labels_that_say_nothing_are_refused(crowd: Path, labelled: Path, tmp_path: Path, method: Method) -> None:
     recipe = f"luperson-nl-{method}"
@@ -313,11 +333,16 @@ def test_purity_is_known_where_labels_were_disturbed(tmp_path: Path, lupctl: She
     assert last["corrected"] > 0
     line = f"corrected {last['corrected']:.1%}, agreement {last['agreement']:.1%}, purity {last['purity']:.1%}"
     assert f"{line} (given {last['purity_given']:.1%})" in ran.err  # the last line of the progress
+    (data,) = read_header(tmp_path / "run" / CHECKPOINT).data
+    assert data.source is not None
+    assert data.source["label_noise"] == {"split": 0.3, "merge": 0.4, "seed": 0}, "the true persons stay in the pack"
     history = RunFolder(tmp_path / "run").read_facts()["labels"]
-    of_last = [row for row in rows if row["epoch"] == history[-1]["epoch"]]
+    spans = np.diff([row["step"] for row in rows], prepend=0)
+    of_last = np.array([row["epoch"] == history[-1]["epoch"] for row in rows])
     assert (history[0]["epoch"], history[-1]["epoch"]) == (rows[0]["epoch"], last["epoch"])
     for name in ("corrected", "agreement", "purity_given", "purity"):
-        assert history[-1][name] == pytest.approx(sum(row[name] for row in of_last) / len(of_last))
+        found = np.array([row[name] for row in rows])
+        assert history[-1][name] == pytest.approx((spans * found)[of_last].sum() / spans[of_last].sum())
     title, columns, *_ = [part.split() for part in ran.out.splitlines() if part.strip()]
     assert title == ["labels,", "%", "of", "the", "images"]
     assert columns == ["epoch", "corrected", "agreement", "purity", "given", "purity"]

@@ -122,6 +122,10 @@ def test_a_rate_made_for_another_batch_is_said(lupctl: Shell, crowd: Path) -> No
     assert "rate: " not in lupctl(f"{line} --set optim.lr=0.01").err
     assert "rate: " not in lupctl(f"{line} --lr 0.00375").err
     assert "batch norm: one group" in lupctl(f"{line} --set bn_groups=1").err
+    for other in ("--method simclr", "--method pnl --set pnl.variant=ce"):
+        ran = lupctl(f"pretrain {other} --gpus 0 --dry-run --set bn_groups=1")
+        assert ran.code == 0, ran.err
+        assert "batch norm" not in ran.err, "no keys are shuffled"
 
 
 def test_a_plan_without_data_is_for_looking_only(crowd: Path, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from itertools import groupby
+from shlex import quote
 from typing import Final
 
 import numpy as np
@@ -40,7 +41,7 @@ def parse_label_noise(text: str, *, seed: int) -> LabelNoise:
     LabelNoise(split=0.3, merge=0.1, seed=0)
 
     Raises:
-        UsageError: another word, or no share from 0 to 1.
+        UsageError: another word, one twice, or no share from 0 to 1, or below 1 for merge.
     """
     shares: dict[str, float] = {}
     for entry in text.split(","):
@@ -49,9 +50,17 @@ def parse_label_noise(text: str, *, seed: int) -> LabelNoise:
             share = float(value)
         except ValueError:
             share = -1.0
-        if name not in ("split", "merge") or name in shares or not 0 <= share <= 1:
+        if name in shares:
+            raise UsageError(f"--label-noise {text}: {name} is given twice", hint=EXAMPLE)
+        if name not in ("split", "merge") or not 0 <= share <= 1:
             raise UsageError(
-                f"--label-noise {text}: {entry.strip() or 'nothing'!r}; split or merge with a share from 0 to 1 was "
+                f"--label-noise {quote(text)}: {repr(entry.strip()) if entry.strip() else 'nothing'}; split or merge "
+                "with a share from 0 to 1 was expected",
+                hint=EXAMPLE,
+            )
+        if name == "merge" and share == 1:
+            raise UsageError(
+                f"--label-noise {text}: no label is left for another person to get; a share of merge below 1 was "
                 "expected",
                 hint=EXAMPLE,
             )

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -131,6 +132,14 @@ def load_strictly(
     return len(tensors)
 
 
+def _without_truth(source: dict[str, Any]) -> dict[str, Any]:
+    """What a pack's record says of its source, without the true person of every image, which the pack alone keeps."""
+    noise = source.get("label_noise")
+    if not isinstance(noise, dict):
+        return source
+    return {**source, "label_noise": {name: value for name, value in noise.items() if name != "true_persons"}}
+
+
 def pack_reference(pack: Pack) -> PackReference:
     """What a checkpoint keeps of a pack it was trained on: name, fingerprint, size, source and terms."""
     source, terms = pack.record.get("source"), pack.record.get("terms")
@@ -138,6 +147,6 @@ def pack_reference(pack: Pack) -> PackReference:
         dataset=pack.dataset,
         fingerprint=pack.fingerprint,
         images=len(pack),
-        source=source if isinstance(source, dict) else None,
+        source=_without_truth(source) if isinstance(source, dict) else None,
         terms=terms if isinstance(terms, str) else None,
     )

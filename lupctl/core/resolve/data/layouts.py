@@ -20,6 +20,8 @@ KNOWN_BY: Final[dict[str, tuple[Layout, ...]]] = {
     "--no-val": ("msmt17",),
     "--root": ("csv", "cuhk03-index"),
 }
+# What `--label-noise` takes to undo that of an existing pack.
+NO_NOISE: Final = "none"
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,7 @@ class Reading:
         with_val: for MSMT17, whether list_val.txt is part of train.
         keys: key file of an LMDB.
         root: folder that the paths of a table are relative to.
-        label_noise: wrong labels for the training images, as in `split:0.3,merge:0.1`.
+        label_noise: wrong labels for the training images, as in `split:0.3,merge:0.1`; none undoes those of the pack.
         again: the command that was typed, for this raw data alone; for hints.
     """
 
@@ -160,7 +162,7 @@ def _adopt(reading: Reading, packed: Mapping[str, Any]) -> Reading:
         with_val=with_val if reading.with_val is None and isinstance(with_val, bool) else reading.with_val,
         keys=reading.keys or (str(packed["keys"]) if "keys" in packed else None),
         root=reading.root or (Path(root) if is_table and isinstance(root, str) and Path(root).is_dir() else None),
-        label_noise=reading.label_noise or _packed_noise(packed),
+        label_noise=_packed_noise(packed) if reading.label_noise is None else reading.label_noise,
     )
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from lupctl.core.choices import DRAWING_SEED
 from lupctl.core.errors import DataError
 from lupctl.core.resolve.data.datasets import Target
-from lupctl.core.resolve.data.layouts import Reading, pick_layout, refuse_for_drawn
+from lupctl.core.resolve.data.layouts import NO_NOISE, Reading, pick_layout, refuse_for_drawn
 from lupctl.core.system.examples import count_things
 from lupctl.core.system.progress.lines import Progress
 
@@ -55,10 +55,11 @@ def build_target_source(target: Target, reading: Reading, *, progress: Progress)
 
 def _disturb(source: "Source", reading: Reading) -> "Source":
     """The source with the wrong labels that were requested."""
-    if reading.label_noise is None:
+    if reading.label_noise in (None, NO_NOISE):
         return source
     from lupctl.core.data.sources.label_noise import NoisySource, parse_label_noise
 
+    assert reading.label_noise is not None
     return NoisySource(source, parse_label_noise(reading.label_noise, seed=reading.seed or DRAWING_SEED))
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, get_args
 from lupctl.core.choices import Layout
 from lupctl.core.errors import LupError, UsageError
 from lupctl.core.resolve.data.datasets import Target
+from lupctl.core.resolve.data.layouts import NO_NOISE
 from lupctl.core.system.examples import count_things
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.workspace import Workspace, open_workspace
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 # What `--split` takes to undo the split of an existing pack.
 NO_SPLIT: Final = "none"
+NOISE_AND_SPLIT: Final = "--label-noise and --split: only images that are for training already can get wrong labels"
 PACK_SUFFIX: Final = ".h5"
 # In this order, until one divides the images.
 OFFERED: Final = ("persons:0.5", "images:0.5")
@@ -42,10 +44,13 @@ def split_source(
         progress: for the lines.
 
     Raises:
-        UsageError: not a split, a seed without one, or images that have roles already.
+        UsageError: not a split, a seed without one, images that have roles already, or labels that were disturbed.
         DataError: the images cannot be divided in this way.
     """
+    is_noisy = "label_noise" in source.facts
     if split is not None and split != NO_SPLIT:
+        if is_noisy:
+            raise UsageError(f"{NOISE_AND_SPLIT} (the noise of {target.out})", hint=f"add --label-noise {NO_NOISE}")
         divided, lines = _divide(source, target, split, seed)
     elif seed is not None:
         raise UsageError(f"--split-seed {seed} has no meaning without --split", hint="add --split persons:0.5")
@@ -53,6 +58,8 @@ def split_source(
         known = None if split == NO_SPLIT else packed_rule(target.out)
         if known is None:
             return source
+        if is_noisy:
+            raise UsageError(f"{NOISE_AND_SPLIT} (the split of {target.out})", hint=f"add --split {NO_SPLIT}")
         try:
             divided, lines = _divide(source, target, *known)
         except LupError as error:
@@ -142,7 +149,7 @@ def offer_split(samples: "Samples", dataset: str, again: str) -> str | None:
 
 def offer_for_target(space: Workspace, target: Target, source: "Source", progress: Progress) -> None:
     """Says that a target will have no queries, and what a split would give it; nothing where no split is possible."""
-    if target.root is not None:
+    if target.root is not None and "label_noise" not in source.facts:  # such labels are no persons to test with
         again = _pack_again(space, target.dataset, target.root, target.out)
         offer = offer_split(source.list_images(), target.dataset, again)
         if offer is not None:
@@ -177,9 +184,11 @@ def say_tests(space: Workspace, paths: tuple[Path, ...], progress: Progress) -> 
 def _read_again(space: Workspace, pack: "Pack", path: Path) -> str | None:
     """The command that packs the images of a pack once more: from its raw data, or where it was built, from the pack.
 
-    None if the raw data is gone.
+    None if the raw data is gone, or if labels were disturbed when it was packed.
     """
     source: dict[str, Any] = pack.record.get("source", {})
+    if "label_noise" in source:  # such labels are no persons to test with
+        return None
     if source.get("layout") == BUILT and path.suffix == PACK_SUFFIX:
         words = ["lupctl", "data", "pack", str(path), *_own_name(pack.dataset), *_elsewhere(space)]
         return f"{shlex.join(words)} {SPLIT_HERE}"

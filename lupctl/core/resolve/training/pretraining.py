@@ -11,11 +11,13 @@ from lupctl.core.resolve.data.packs import pick_pack
 from lupctl.core.resolve.training.batch import take_batch
 from lupctl.core.resolve.training.folders import choose_run
 from lupctl.core.resolve.training.schedule import say_lengths
+from lupctl.core.system.examples import count_things
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.workspace import Workspace
 
 if TYPE_CHECKING:
     from lupctl.core.recipes.models import PretrainRecipe
+    from lupctl.core.recipes.pretrain_sections import PnlSettings
     from lupctl.core.stages.pretrain.job import PretrainJob
 
 
@@ -92,6 +94,7 @@ def say_what_follows(job: "PretrainJob", name: str, progress: Progress, *, plann
         planned: for a plan, which may have no data yet.
     """
     from lupctl.core.recipes.models import PretrainRecipe
+    from lupctl.core.recipes.pretrain_sections import has_averaged
     from lupctl.core.recipes.shipped import resolve_recipe
 
     recipe, shipped = job.recipe, resolve_recipe("pretrain", name)
@@ -106,7 +109,7 @@ def say_what_follows(job: "PretrainJob", name: str, progress: Progress, *, plann
         )
     say_lengths(recipe, shipped, progress)
     has_batch_norm = recipe.vit is None or recipe.vit.stem == "ics"
-    if recipe.bn_groups == 1 and has_batch_norm:
+    if recipe.bn_groups == 1 and has_averaged(recipe.settings) and has_batch_norm:
         progress.say("batch norm: one group; the shuffle of keys then hides nothing of the shared statistics")
 
 
@@ -126,11 +129,8 @@ def say_labels(job: "PretrainJob", progress: Progress, *, planned: bool = False)
     settings, epochs = job.recipe.settings, job.recipe.schedule.epochs
     if not uses_labels(settings):
         return
-    if isinstance(settings, PnlSettings) and settings.has_prototypes and settings.correction_epoch >= epochs:
-        progress.say(
-            f"labels: none will be corrected, which begins after {settings.correction_epoch} epochs of {epochs}: "
-            f"--set pnl.correction_epoch={max(epochs // 8, settings.prototype_epoch)}"
-        )
+    if isinstance(settings, PnlSettings):
+        say_phases(settings, epochs, progress)
     if not job.packs:
         if planned:
             progress.say(f"labels: {LUPERSON_NL_LABELS:,}, those of LUPerson-NL")
@@ -143,6 +143,29 @@ def say_labels(job: "PretrainJob", progress: Progress, *, planned: bool = False)
         pure = (labels.persons[labels.label] == labels.truth).mean()
         more += f"; of {len(set(labels.truth.tolist())):,} persons, purity {pure:.1%}"
     progress.say(f"labels: {labels.num_classes:,} on {len(rows):,} images{more}")
+
+
+def say_phases(settings: "PnlSettings", epochs: int, progress: Progress) -> None:
+    """Lines on the phases that a run of some epochs is too short for."""
+    if not settings.has_prototypes:
+        return
+    if settings.prototype_epoch >= epochs:
+        progress.say(
+            f"labels: prototypes will only fill, because their loss begins after "
+            f"{count_things(settings.prototype_epoch, 'epoch')} of {epochs}; none will be corrected: "
+            f"--epochs {settings.prototype_epoch + 1}"
+        )
+        return
+    if settings.correction_epoch >= epochs:
+        progress.say(
+            f"labels: none will be corrected, which begins after {settings.correction_epoch} epochs of {epochs}: "
+            f"--set pnl.correction_epoch={max(epochs // 8, settings.prototype_epoch)}"
+        )
+    if settings.variant == "ce+pro+lgc" and settings.positives_epoch >= epochs:
+        progress.say(
+            f"labels: none will have positives in the queue, which begin after {settings.positives_epoch} epochs of "
+            f"{epochs}: --set pnl.positives_epoch={max(epochs // 6, 1)}"
+        )
 
 
 def default_run(space: Workspace, method: str, arch: str, packs: tuple[Path, ...]) -> Path:

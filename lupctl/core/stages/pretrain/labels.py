@@ -143,28 +143,34 @@ def main_persons(label: NDArray[np.int64], truth: NDArray[np.int64]) -> NDArray[
 def label_history(rows: Iterable[Mapping[str, Any]], *, most: int = 8) -> list[dict[str, float]]:
     """What became of the labels over a run: means of some epochs, evenly spaced, the first and last included.
 
-    >>> rows = [{"epoch": 0, "agreement": 0.25}, {"epoch": 0, "agreement": 0.75}, {"epoch": 1, "agreement": 0.8}]
-    >>> label_history(rows)
-    [{'epoch': 0, 'agreement': 0.5}, {'epoch': 1, 'agreement': 0.8}]
-    >>> [row["epoch"] for row in label_history(({"epoch": epoch, "agreement": 1.0} for epoch in range(90)), most=4)]
+    >>> rows = [{"step": 10, "epoch": 0, "agreement": 0.25}, {"step": 15, "epoch": 0, "agreement": 0.625}]
+    >>> label_history([*rows, {"step": 16, "epoch": 1, "agreement": 0.75}])
+    [{'epoch': 0, 'agreement': 0.375}, {'epoch': 1, 'agreement': 0.75}]
+    >>> rows = [{"step": 3 * epoch + 3, "epoch": epoch, "agreement": 1.0} for epoch in range(90)]
+    >>> [row["epoch"] for row in label_history(rows, most=4)]
     [0, 30, 59, 89]
 
     Args:
-        rows: of the run's metrics.
+        rows: of the run's metrics; each is the mean of the steps since the one before, and counts as often.
         most: epochs at most.
 
     Returns:
         for each of these epochs its number and the `LABEL_SHARES` that there are; empty if no label was ever compared
         with a prototype.
     """
-    by_epoch: dict[int, list[Mapping[str, Any]]] = {}
+    by_epoch: dict[int, list[tuple[int, Mapping[str, Any]]]] = {}
+    before = 0
     for row in rows:
         if "agreement" in row:
-            by_epoch.setdefault(row["epoch"], []).append(row)
+            by_epoch.setdefault(row["epoch"], []).append((row["step"] - before, row))
+            before = row["step"]
     epochs = sorted(by_epoch)
     picked = np.linspace(0, len(epochs) - 1, min(most, len(epochs))).round().astype(int).tolist()
     history = []
     for epoch in [epochs[place] for place in picked]:
-        means = {name: [row[name] for row in by_epoch[epoch] if name in row] for name in LABEL_SHARES}
-        history.append({"epoch": epoch, **{name: sum(found) / len(found) for name, found in means.items() if found}})
+        found = by_epoch[epoch]
+        steps = sum(count for count, _ in found)
+        names = [name for name in LABEL_SHARES if name in found[0][1]]
+        means = {name: sum(count * row[name] for count, row in found) / steps for name in names}
+        history.append({"epoch": epoch, **means})
     return history

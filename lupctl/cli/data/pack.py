@@ -94,7 +94,7 @@ NoiseOption = Annotated[
         metavar="split:S,merge:M|none",
         help="Give training images the labels that a tracker would: a share S of the persons is split into two labels, "
         "and a share M of these gets the label of another person. The record keeps the truth "
-        "[default: as in the pack, else none].",
+        "[default: as in the pack, else none; of `synthetic` none].",
         show_default=False,
     ),
 ]
@@ -105,7 +105,7 @@ SplitOption = Annotated[
         metavar="persons:R|images:R|cameras:C,C|FILE|none",
         help="Divide labelled images that have no roles into train, query and gallery: train on R of the persons and "
         "test on the others, on R of every person's images, on some cameras, or as a file of path,role says "
-        "[default: as in the pack, else none].",
+        "[default: as in the pack, else none; of `synthetic` none].",
         show_default=False,
     ),
 ]

@@ -13,7 +13,6 @@ from lupctl.core.recipes.pretrain_sections import (
     MocoSettings,
     PnlSettings,
     PretrainData,
-    PretrainNet,
     PretrainOptim,
     Probe,
     SimclrSettings,
@@ -26,6 +25,7 @@ from lupctl.core.recipes.sections import (
     IMAGENET_STD,
     Augment,
     MisfitError,
+    Net,
     Optim,
     Pixels,
     Positive,
@@ -64,7 +64,7 @@ class PretrainRecipe(Section):
     seed: Annotated[int, Field(ge=0, lt=2**63)] = TRAINING_SEED
     bn_groups: Positive = 8
     precision: Precision = "auto"
-    net: PretrainNet = PretrainNet()
+    net: Net = Net()
     vit: PretrainVit | None = None
     data: PretrainData = PretrainData()
     pixels: Pixels = Pixels()
@@ -126,13 +126,12 @@ class PretrainRecipe(Section):
                 raise ValueError(f"optim.clip = {self.optim.clip} cannot be combined with pnl.sharded")
             if self.optim.name == "lars":
                 raise ValueError("optim.name = 'lars' cannot be combined with pnl.sharded")
-        if self.net.compile and self.net.checkpoint_activations:
-            raise ValueError("net.compile and net.checkpoint_activations cannot be combined")
         return self
 
     @model_validator(mode="after")
     def _check_trunk(self) -> Self:
         check_vit(self.net, self.vit, self.pixels)
+        check_running(self.net)
         if self.vit is not None and self.vit.drop_path and self.method != "dino":
             raise MisfitError(
                 f"vit.drop_path = {self.vit.drop_path} is of the method dino; this recipe's method is {self.method}",
@@ -191,6 +190,7 @@ class FinetuneRecipe(Section):
     def _check_trunk(self) -> Self:
         check_head(self.net, self.vit, self.jpm, self.pixels)
         check_vit(self.net, self.vit, self.pixels)
+        check_running(self.net)
         return self
 
     @model_validator(mode="after")
@@ -204,6 +204,12 @@ class FinetuneRecipe(Section):
 
 
 Recipe = PretrainRecipe | FinetuneRecipe
+
+
+def check_running(net: Net) -> None:
+    """Refuses to recompute what is compiled: the compiler decides by itself what a backward pass keeps."""
+    if net.compile and net.checkpoint_activations:
+        raise ValueError("net.compile and net.checkpoint_activations cannot be combined")
 
 
 def check_divides(key: str, groups: int, batch_key: str, batch: int) -> None:

@@ -10,15 +10,13 @@ from lupctl.core.system.jobs.messages import sum_, world_size
 from lupctl.core.training.engine.gradients import SharedGradients
 from lupctl.core.training.engine.parts import each_part
 from lupctl.core.training.engine.stopwatch import Clock, untimed
-from lupctl.core.training.losses.self_distillation import centred_targets, self_distillation
+from lupctl.core.training.losses.self_distillation import GLOBAL_VIEWS, self_distillation, teacher_targets
 from lupctl.core.training.methods.protocol import Given, Now
 from lupctl.core.training.methods.teacher import average_parameters, copy_teacher
+from lupctl.core.training.methods.watching import watch_outputs
 from lupctl.core.training.nets.dino import DinoNetwork
 from lupctl.core.training.nets.networks import Embedding
 from lupctl.core.training.nets.vit.blocks import drop_keys, set_drop_path
-
-# The views that the teacher sees.
-TARGETS = 2
 
 
 @dataclass(frozen=True)
@@ -104,26 +102,29 @@ class Dino(nn.Module):
         views, parts, device = given.views, gradients.parts, given.keys.device
         with clock("targets"), torch.no_grad(), autocast(device, precision):
             seen = [
-                self.teacher(torch.cat([view[some] for view in views[:TARGETS]]))
+                self.teacher(torch.cat([view[some] for view in views[:GLOBAL_VIEWS]]))
                 for some in each_part(self.teacher, parts)
             ]
-        found = []
+        found, watched = [], []
         for number, some in enumerate(each_part(self.student, parts)):
             with gradients.part(number):
                 with clock("forward"):
                     self._key_depth(given.keys[some], len(views), now)
                     with autocast(device, precision):
                         out = gradients(*(torch.cat(group) for group in _by_size([view[some] for view in views])))
-                    logits = out.logits.float().unflatten(0, (len(views), -1)) / self.rules.student_temperature
-                    student = logits.log_softmax(dim=-1)  # (V, b, K)
-                    raw = seen[number].logits.unflatten(0, (TARGETS, -1))
-                    targets = centred_targets(raw, self.centre, now.temperature)  # (2, b, K)
-                    loss = self_distillation(targets, student)
+                    targets = teacher_targets(seen[number].logits, self.centre, now.temperature)
+                    sharpness = self.rules.student_temperature
+                    loss = self_distillation(out.logits, targets, temperature=sharpness, views=len(views))
+                    if now.is_watched:
+                        watched.append(self._watch(targets, out.logits, seen[number].features))
                 with clock("backward"):
                     loss.backward()  # type: ignore[no-untyped-call]
             found.append(loss.detach())
         self._move_centre([part.logits for part in seen])
-        return {"loss": torch.stack(found).mean()}
+        scalars = {"loss": torch.stack(found).mean()}
+        if watched:  # in the order of this process's share
+            scalars |= watch_outputs(*(torch.stack(some, dim=1).flatten(0, 1) for some in zip(*watched, strict=True)))
+        return scalars
 
     def follow(self, now: Now) -> None:
         """Moves the teacher towards the student."""
@@ -135,6 +136,19 @@ class Dino(nn.Module):
             self.student.drop_keys = torch.cat(
                 [drop_keys(keys, seed=self._seed, step=now.step, view=view) for view in range(views)]
             )
+
+    @torch.no_grad()
+    def _watch(self, targets: Tensor, logits: Tensor, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Of a part's b images: the first view's targets, what the student says of the second, the teacher's features.
+
+        Args:
+            targets: (2, b, K).
+            logits: (V * b, K), of the student.
+            features: (2 * b, D).
+        """
+        count = targets.shape[1]
+        second = logits[count : 2 * count].float() / self.rules.student_temperature
+        return targets[0], second.log_softmax(dim=1), features[:count]
 
     def _move_centre(self, logits: list[Tensor]) -> None:
         """c <- m c + (1 - m) mean of the outputs of all parts in all processes.

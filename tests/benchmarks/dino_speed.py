@@ -47,11 +47,7 @@ CPU = torch.device("cpu")
 STEP, STEPS = 15, 10
 RATE, DECAY, MOMENTUM, TEMPERATURE = 1e-3, 0.04, 0.996, 0.04
 VIEWS_OF_MEMORY = frozenset(
-    """
-    view _unsafe_view reshape _reshape_alias view_as expand expand_as t mT numpy_T transpose permute select slice narrow
-    unbind chunk split split_with_sizes flatten unflatten squeeze unsqueeze diagonal as_strided alias detach detach_ to
-    empty empty_like requires_grad_ lift_fresh resolve_conj resolve_neg result_type is_nonzero item
-    """.split()
+    ["view", "_unsafe_view", "reshape", "_reshape_alias", "view_as", "expand", "expand_as", "t", "mT", "numpy_T", "transpose", "permute", "select", "slice", "narrow", "unbind", "chunk", "split", "split_with_sizes", "flatten", "unflatten", "squeeze", "unsqueeze", "diagonal", "as_strided", "alias", "detach", "detach_", "to", "empty", "empty_like", "requires_grad_", "lift_fresh", "resolve_conj", "resolve_neg", "result_type", "is_nonzero", "item"]
 )
 WAITS = frozenset({"aten::_local_scalar_dense", "aten::nonzero", "aten::masked_select", "aten::unique_consecutive"})
 # What torch's optimizers read is the number of the step, which is on the CPU on every machine.

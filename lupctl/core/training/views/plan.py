@@ -73,6 +73,7 @@ class ViewPlan:
     grey: float = 0.0
     blur: float = 0.0
     blur_radius: tuple[float, float] = (0.1, 2.0)
+    solarise: float = 0.0
     flip: float = 0.0
     erase: float = 0.0
     erase_area: tuple[float, float] = (0.02, 0.4)

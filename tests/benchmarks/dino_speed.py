@@ -40,15 +40,20 @@ from lupctl.core.training.engine.optim import build_optimizer
 from lupctl.core.training.methods.dino import Dino
 from lupctl.core.training.methods.protocol import Given, Now
 from lupctl.core.training.nets.networks import Embedding
+from lupctl.core.training.nets.vit.trunk import ViTTrunk
 from tests.references.dino import DinoReference, ReferenceHead, ReferenceNetwork, ReferenceRules
 
 CPU = torch.device("cpu")
 # In the second epoch, so that the last layer is trained.
 STEP, STEPS = 15, 10
 RATE, DECAY, MOMENTUM, TEMPERATURE = 1e-3, 0.04, 0.996, 0.04
-VIEWS_OF_MEMORY = frozenset(
-    ["view", "_unsafe_view", "reshape", "_reshape_alias", "view_as", "expand", "expand_as", "t", "mT", "numpy_T", "transpose", "permute", "select", "slice", "narrow", "unbind", "chunk", "split", "split_with_sizes", "flatten", "unflatten", "squeeze", "unsqueeze", "diagonal", "as_strided", "alias", "detach", "detach_", "to", "empty", "empty_like", "requires_grad_", "lift_fresh", "resolve_conj", "resolve_neg", "result_type", "is_nonzero", "item"]
-)
+VIEWS_OF_MEMORY = frozenset((
+    "view", "_unsafe_view", "reshape", "_reshape_alias", "view_as", "expand", "expand_as", "t", "mT",
+    "numpy_T", "transpose", "permute", "select", "slice", "narrow", "unbind", "chunk", "split",
+    "split_with_sizes", "flatten", "unflatten", "squeeze", "unsqueeze", "diagonal", "as_strided", "alias",
+    "detach", "detach_", "to", "empty", "empty_like", "requires_grad_", "lift_fresh", "resolve_conj",
+    "resolve_neg", "result_type", "is_nonzero", "item",
+))  # fmt: skip
 WAITS = frozenset({"aten::_local_scalar_dense", "aten::nonzero", "aten::masked_select", "aten::unique_consecutive"})
 # What torch's optimizers read is the number of the step, which is on the CPU on every machine.
 OPTIMIZER = "Optimizer.step"
@@ -120,6 +125,7 @@ def build(size: Size, *, compiled: bool = False) -> Dino:
     for network in (method.student, method.teacher):
         trunk: Any = network.embedding.backbone
         del trunk.blocks[size.depth :]
+        trunk.drop.depth = len(trunk.blocks)
     with torch.no_grad():
         for parameter in method.teacher.parameters():
             parameter.mul_(1 + 0.01 * torch.randn_like(parameter))
@@ -182,9 +188,9 @@ def prepare_bare(method: Dino, recipe: PretrainRecipe, views: tuple[Tensor, ...]
 
 def use_published_depth(network: nn.Module, rate: float) -> None:
     """Replaces a trunk's keyed stochastic depth, so that it needs no keys."""
-    for module in network.modules():
-        if hasattr(module, "drop"):
-            module.drop = PublishedDepth(module.drop.depth, rate)
+    for module in list(network.modules()):
+        if isinstance(module, ViTTrunk):
+            module.drop = PublishedDepth(module.drop.depth, rate)  # type: ignore[assignment]
 
 
 def prepare_transcription(method: Dino, views: tuple[Tensor, ...], rate: float, *, on_gpu: bool = False) -> Work:

@@ -15,10 +15,12 @@ from torchvision.transforms.v2 import functional as reference
 
 from lupctl.core.choices import Interpolation
 from lupctl.core.training.loading.slots import WorkerSlots, stack_images
+from lupctl.core.training.views.colours import jitter_colours, luma
 from lupctl.core.training.views.drawn import DrawTensors
 from lupctl.core.training.views.draws import SampleDraws
-from lupctl.core.training.views.pixels import blur, erase, jitter_colours, luma, make_view, resize_taps
+from lupctl.core.training.views.pixels import blur, erase, make_view
 from lupctl.core.training.views.plan import Jitter, ViewPlan, draw_view
+from lupctl.core.training.views.resizing import resize_taps
 from tests.tools.neutral_draws import neutral_draws
 
 FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
@@ -297,7 +299,7 @@ def slow_blur(image: NDArray[np.float64], radius: float) -> NDArray[np.float64]:
 @pytest.mark.parametrize("radius", [0.1, 0.5, 1.0, 2.0])
 def test_blur_is_a_gaussian_with_repeated_edges(radius: float) -> None:
     image = torch.rand(3, 14, 9, generator=torch.Generator().manual_seed(1))
-    ours = blur(image[None], torch.tensor([radius]))[0]
+    ours = blur(image[None].clone(), torch.tensor([radius]))[0]
     expected = np.stack([slow_blur(channel, radius) for channel in image.double().numpy()])
     np.testing.assert_allclose(ours.numpy(), expected, atol=1e-6)
 
@@ -306,16 +308,16 @@ def test_blur_of_an_image_does_not_depend_on_the_others() -> None:
     """One process sees the image beside others than two processes do."""
     images = torch.rand(4, 3, 32, 16, generator=torch.Generator().manual_seed(2))
     radius = torch.tensor([0.4, 2.0, 0.0, 1.1])
-    together = blur(images, radius)
+    together = blur(images.clone(), radius)
     for place in range(4):
-        alone = blur(images[place : place + 1], radius[place : place + 1])
+        alone = blur(images[place : place + 1].clone(), radius[place : place + 1])
         torch.testing.assert_close(together[place], alone[0], atol=1e-6, rtol=0)
     assert torch.equal(together[2], images[2])
 
 
 def test_blur_keeps_the_mean_level_of_flat_images_and_widens_an_edge() -> None:
     flat = torch.full((1, 3, 20, 10), 0.37)
-    torch.testing.assert_close(blur(flat, torch.tensor([2.0])), flat)
+    torch.testing.assert_close(blur(flat.clone(), torch.tensor([2.0])), flat)
     edge = torch.zeros(1, 3, 40, 40)
     edge[:, :, :, 20:] = 1
     slope = blur(edge, torch.tensor([2.0]))[0, 0, 20].diff()

@@ -360,7 +360,7 @@ def test_erasing_with_black_comes_before_normalisation() -> None:
 
 
 def slow_view(plan: ViewPlan, image: NDArray[np.uint8], draws: DrawTensors, place: int) -> NDArray[np.float64]:
-    """The seven steps of the published recipe for one image, each as plainly as it can be said; (3, H, W)."""
+    """The steps of the published recipe for one image, each as plainly as it can be said; (3, H, W)."""
     top, left, height, width = (int(value) for value in draws.box[place])
     cut = Image.fromarray(image).crop((left, top, left + width, top + height))
     pixels = pillow_resize(cut, plan.width, plan.height, plan.interpolation)
@@ -384,6 +384,8 @@ def slow_view(plan: ViewPlan, image: NDArray[np.uint8], draws: DrawTensors, plac
         array = np.repeat(np.tensordot([0.299, 0.587, 0.114], array, axes=1)[None], 3, axis=0)
     if draws.radius[place] > 0:
         array = np.stack([slow_blur(channel, float(draws.radius[place])) for channel in array])
+    if draws.solarise[place]:
+        array = np.where(array >= 0.5, 1 - array, array)
     if draws.flip[place]:
         array = array[:, :, ::-1]
     top, left, height, width = draws.erase[place].tolist()
@@ -400,6 +402,7 @@ def slow_view(plan: ViewPlan, image: NDArray[np.uint8], draws: DrawTensors, plac
     [
         replace(FULL, jitter=Jitter(), height=40, width=20),
         replace(FULL, height=40, width=20),
+        replace(FULL, height=40, width=20, interpolation="bicubic", solarise=0.5, blur=0.9, erase=0.0),
         replace(FULL, crop_area=None, pad=6, interpolation="bicubic", grey=0, blur=0, height=40, width=20),
         replace(
             FULL,
@@ -414,7 +417,7 @@ def slow_view(plan: ViewPlan, image: NDArray[np.uint8], draws: DrawTensors, plac
             width=20,
         ),
     ],
-    ids=["luperson", "jitter", "bag-of-tricks", "mgn"],
+    ids=["luperson", "jitter", "dino", "bag-of-tricks", "mgn"],
 )
 def test_a_whole_view_is_that_of_a_slow_pipeline(plan: ViewPlan) -> None:
     """Images of different sizes in one batch, all steps on, most combinations drawn."""

@@ -7,13 +7,15 @@ are numbers here and not booleans, and nothing is selected by condition: on a CP
 import torch
 from torch import Tensor
 
+from lupctl.core.training.views.host import pick
+
 # Rec. 601 luma as in Pillow; torchvision's tensor operations weigh red by 0.2989.
 GREY_WEIGHTS = (0.299, 0.587, 0.114)
 
 
 def luma(view: Tensor) -> Tensor:
     """(B, 1, H, W) grey value of (B, 3, H, W)."""
-    red, green, blue = (channel * weight for channel, weight in zip(view.split(1, dim=1), GREY_WEIGHTS, strict=True))
+    red, green, blue = (channel * weight for channel, weight in zip(view.chunk(3, dim=1), GREY_WEIGHTS, strict=True))
     return red.add_(green).add_(blue)
 
 
@@ -58,11 +60,6 @@ def jitter_colours(view: Tensor, factors: Tensor, order: Tensor) -> Tensor:
     return view.index_select(0, places.argsort().to(view.device, non_blocking=True))
 
 
-def pick(wanted: Tensor, device: torch.device) -> Tensor:
-    """The positions that are true in (B) bool on the host, on a device, which need not have caught up."""
-    return wanted.nonzero()[:, 0].to(device, non_blocking=True)
-
-
 def _blend_with(view: Tensor, other: Tensor, share: Tensor) -> None:
     view.mul_(share).add_((1 - share) * other).clamp_(0, 1)
 
@@ -86,7 +83,7 @@ def _shift_hue(view: Tensor, turns: Tensor) -> None:
     The hue is counted in sixths of a turn: x from red, where red is greatest, 2 + x where green is, and 4 + x where
     blue is, with x the difference of the other two over their distance from the greatest.
     """
-    red, green, blue = view.split(1, dim=1)
+    red, green, blue = view.chunk(3, dim=1)
     value = torch.maximum(torch.maximum(red, green), blue)
     chroma = value - torch.minimum(torch.minimum(red, green), blue)
     is_red = torch.eq(value, red, out=torch.empty_like(value))

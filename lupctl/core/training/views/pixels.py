@@ -11,8 +11,9 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from lupctl.core.training.views.colours import grey, jitter_colours, pick, solarise
+from lupctl.core.training.views.colours import grey, jitter_colours, solarise
 from lupctl.core.training.views.drawn import DrawTensors, join_draws
+from lupctl.core.training.views.host import is_quick_to_read, pick
 from lupctl.core.training.views.noise import fill_noise, largest_rectangle
 from lupctl.core.training.views.plan import ViewPlan
 from lupctl.core.training.views.resizing import crop_resize, sum_last
@@ -34,7 +35,7 @@ def make_views(plans: Sequence[ViewPlan], pixels: Tensor, draws: Sequence[DrawTe
     Returns:
         (B, 3, plan.height, plan.width) of each view.
     """
-    if pixels.device.type == "cpu":
+    if is_quick_to_read(pixels):
         return tuple(make_view(plan, pixels, drawn) for plan, drawn in zip(plans, draws, strict=True))
     made: dict[int, Tensor] = {}
     for plan in dict.fromkeys(plans):
@@ -42,7 +43,7 @@ def make_views(plans: Sequence[ViewPlan], pixels: Tensor, draws: Sequence[DrawTe
         own = [view for view, other in enumerate(plans) if other == plan]
         with torch.autocast(pixels.device.type, enabled=False):
             together = _make_view(plan, pixels, join_draws([draws[view] for view in own]))
-        made.update(zip(own, together.split(len(pixels)), strict=True))
+        made.update(zip(own, together.chunk(len(own)), strict=True))
     return tuple(made[view] for view in range(len(plans)))
 
 
@@ -59,7 +60,7 @@ def make_view(plan: ViewPlan, pixels: Tensor, draws: DrawTensors) -> Tensor:
     """
     # A training step may be under autocast when it makes its view; in bfloat16 a pixel has only 8 bits.
     with torch.autocast(pixels.device.type, enabled=False):
-        if pixels.device.type != "cpu":
+        if not is_quick_to_read(pixels):
             return _make_view(plan, pixels, draws)
         count, height, width, _ = pixels.shape
         view = torch.empty(count, 3, plan.height, plan.width)
@@ -108,8 +109,8 @@ def blur(view: Tensor, radius: Tensor) -> Tensor:
     reach = _reach(radius) * (radius > 0)
     # Images by the length of their kernels: two thirds of the work of the longest for all. An accelerator would rather
     # do more work than be given more of it.
-    length = reach if view.device.type == "cpu" else reach.sign() * reach.max()
-    for taps in length.unique().tolist():
+    length = reach if is_quick_to_read(view) else reach.sign() * reach.max()
+    for taps in set(length.tolist()):
         if taps:
             some = pick(length == taps, torch.device("cpu"))
             kernel = _gaussian(radius[some]).to(view.device, non_blocking=True)

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from lupctl.core.choices import Interpolation
 from lupctl.core.training.views.drawn import DrawTensors
+from lupctl.core.training.views.host import is_quick_to_read
 from lupctl.core.training.views.plan import ViewPlan
 
 
@@ -49,7 +50,7 @@ def _read_lines(plan: ViewPlan, pixels: Tensor, box: Tensor) -> tuple[Tensor, Te
     """
     count, height, width, _ = pixels.shape
     image = torch.arange(len(box), device=pixels.device) % max(count, 1)
-    if plan.crop_area is None or pixels.device.type != "cpu" or len(box) == 0:
+    if plan.crop_area is None or not is_quick_to_read(pixels) or len(box) == 0:
         lines = pixels.permute(0, 2, 3, 1).to(torch.float32, memory_format=torch.contiguous_format)
         return lines.view(count, width, 3 * height), image, torch.zeros_like(box[:, :2], dtype=torch.long)
     rows, columns = box[:, 2:].amax(dim=0).long().tolist()
@@ -90,7 +91,7 @@ def resize_taps(
     stretch = scale.clamp(min=1.0)
     # As many pixel centres as fit strictly inside the widest filter: of these crops, or, where reading it would make an
     # accelerator wait, of any crop of this slot. Taps that are not needed have weight 0.
-    widest = float(stretch.max()) if start.device.type == "cpu" else max(1.0, source / size)
+    widest = float(stretch.max()) if is_quick_to_read(start) else max(1.0, source / size)
     num_taps = math.ceil(2 * support * widest)
     centre = start[:, None] + (position + 0.5) * scale
     first = (centre - support * stretch - 0.5).floor() + 1

@@ -117,6 +117,7 @@ class Dino(nn.Module):
                     loss = self_distillation(out.logits, targets, temperature=sharpness, views=len(views))
                     if now.is_watched:
                         watched.append(self._watch(targets, out.logits, seen[number].features))
+                    del out  # its logits are as large as all that the backward pass needs of them
                 with clock("backward"):
                     loss.backward()  # type: ignore[no-untyped-call]
             found.append(loss.detach())

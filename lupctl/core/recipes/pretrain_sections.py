@@ -28,10 +28,20 @@ class PretrainData(Section):
     Args:
         packs: names in the workspace or paths; empty takes the workspace's unlabelled pack.
         batch: images per step over all devices.
+        keep: the best of the images by their scores: up to 1 a share of them, above 1 a number; 0 is all.
+        scores: file with the scores; empty takes the one beside each pack.
     """
 
     packs: tuple[str, ...] = ()
     batch: Annotated[int, Field(ge=2)] = 2560
+    keep: Annotated[float, Field(ge=0)] = 0.0
+    scores: str = ""
+
+    @model_validator(mode="after")
+    def _check_keep(self) -> Self:
+        if self.keep > 1 and self.keep != int(self.keep):
+            raise ValueError(f"keep = {self.keep}; a share up to 1 or a whole number of images is expected")
+        return self
 
 
 class MocoSettings(Section):

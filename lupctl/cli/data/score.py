@@ -2,11 +2,19 @@
 
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
 from lupctl.cli.complete import complete_dataset, complete_run
+from lupctl.cli.data.curve import (
+    CurveOption,
+    CurveRecipeOption,
+    ProbeOption,
+    Trial,
+    show_curve,
+    show_curve_plan,
+)
 from lupctl.cli.options import (
     DebugOption,
     DeviceOption,
@@ -18,23 +26,28 @@ from lupctl.cli.options import (
     OutOption,
     ProcessesOption,
     QuietOption,
+    SetOption,
     WorkersOption,
 )
 from lupctl.cli.output import print_json, print_path, print_plan, print_table
 from lupctl.cli.retrieval.dump import ShardOption
 from lupctl.cli.retrieval.options import CamerasOption
 from lupctl.core.choices import MovementDistance, Precision
+from lupctl.core.errors import UsageError
+from lupctl.core.flows.score_curve import plan_curve, run_curve
 from lupctl.core.flows.scoring import plan_dumps, score_images
 from lupctl.core.resolve.data.scoring import find_networks, find_pack_to_score, say_descent
-from lupctl.core.resolve.training.placement import find_machines, place_dump
+from lupctl.core.resolve.training.placement import DumpPlace, Machines, find_machines, place, place_dump
 from lupctl.core.system.command_line import recorded_command
 from lupctl.core.system.progress.lines import Progress
-from lupctl.core.workspace import open_workspace
+from lupctl.core.workspace import Workspace, open_workspace
 
 if TYPE_CHECKING:
+    from lupctl.core.stages.dump.job import Shard
+    from lupctl.core.stages.score.job import ScoreJob
     from lupctl.core.stages.score.run import ScoreResult
 
-BAR_WIDTH = 40
+BAR_WIDTH: Final = 40
 
 PackArgument = Annotated[
     str, typer.Argument(metavar="PACK", help="A pack, by name or path.", autocompletion=complete_dataset)
@@ -77,6 +90,10 @@ def score(
     after: AfterOption = None,
     distance: DistanceOption = "cosine",
     sheet: SheetOption = None,
+    curve: CurveOption = None,
+    recipe: CurveRecipeOption = None,
+    probe: ProbeOption = None,
+    set_: SetOption = None,
     cameras: CamerasOption = None,
     precision: Annotated[Precision, typer.Option("--precision", help="Number type of forward passes.")] = "float32",
     chunk: Annotated[int, typer.Option("--chunk", min=1, help="Images per forward pass.")] = 128,
@@ -102,42 +119,77 @@ def score(
     `lupctl data score luperson --before dino --after dino-on-market --shard 2/4` (one of four machines)
 
     `lupctl data score market1501 --before RUN --after RUN --sheet best.png`
+
+    `lupctl data score market1501 --curve 0.25,0.5,0.75,1` (with the scores that are there: does filtering pay?)
     """
     from lupctl.core.formats.scores.file import scores_path
-    from lupctl.core.stages.dump.job import fit_processes, parse_shard, plan_dump
-    from lupctl.core.stages.score.job import ScoreJob, compare_networks
+    from lupctl.core.stages.dump.job import parse_shard
+    from lupctl.core.stages.score.job import ScoreJob
 
-    machines = find_machines(None, None, None)
+    machines, space = find_machines(None, None, None), open_workspace(home)
     progress = Progress(quiet=quiet or not machines.leads)
-    part, space = parse_shard(shard), open_workspace(home)
-    where = place_dump(device, gpus, processes, machines, planned=dry_run)
+    trial = Trial(curve, recipe, probe, tuple(set_ or ()))
+    trial.check(device=device, shard=shard)
     path = find_pack_to_score(space, pack, progress)
-    networks = find_networks(space, before, after)
-    job = ScoreJob(
-        pack=path,
-        before=networks[0],
-        after=networks[1],
-        out=out or scores_path(path),
-        distance=distance,
-        sheet=sheet,
-        cameras=cameras,
-        precision=precision,
-        chunk=chunk,
-        workers=workers,
-        force=force,
-        command=recorded_command(),
-    )
+    scores = out or scores_path(path)
+    if before is not None or after is not None or curve is None:
+        networks = find_networks(space, before, after)
+        job = ScoreJob(
+            pack=path,
+            before=networks[0],
+            after=networks[1],
+            out=scores,
+            distance=distance,
+            sheet=sheet,
+            cameras=cameras,
+            precision=precision,
+            chunk=chunk,
+            workers=workers,
+            force=force,
+            command=recorded_command(),
+        )
+        where = place_dump(device, gpus, processes, machines, planned=dry_run)
+        _score(space, job, where, machines, progress, parse_shard(shard), dry_run=dry_run, json=json)
+        if curve is None or dry_run:
+            return
+    elif sheet is not None:
+        raise UsageError("--sheet is of a scoring: --before and --after are missing", hint="--before RUN --after RUN")
+    request = trial.request(space, path, scores, progress, workers=workers, force=force, quiet=quiet)
+    jobs = plan_curve(space, request, place(gpus, processes, machines, planned=dry_run), progress)
+    if dry_run:
+        show_curve_plan(jobs, json=json, leads=machines.leads)
+        return
+    points = run_curve(jobs, progress)
+    if points:
+        show_curve(points, scores, json=json)
+
+
+def _score(
+    space: Workspace,
+    job: "ScoreJob",
+    where: "DumpPlace",
+    machines: Machines,
+    progress: Progress,
+    shard: "Shard | None",
+    *,
+    dry_run: bool,
+    json: bool,
+) -> None:
+    """Plans or makes the scores, and prints them."""
+    from lupctl.core.stages.dump.job import fit_processes, plan_dump
+    from lupctl.core.stages.score.job import compare_networks
+
     compared = compare_networks(job)
-    say_descent(space, *networks, progress)
-    dumps = plan_dumps(job, compared, part)
+    say_descent(space, job.before, job.after, progress)
+    dumps = plan_dumps(job, compared, shard)
     if where.placement is not None and machines.outer is None:
         where = replace(where, placement=fit_processes(dumps[0], where.placement, is_asked=where.is_asked))
     if dry_run:
         plan: dict[str, object] = {
-            "pack": str(path),
+            "pack": str(job.pack),
             "before": str(job.before),
             "after": str(job.after),
-            "distance": distance,
+            "distance": job.distance,
             "out": str(job.out),
             "device": where.name,
             **plan_dump(dumps[0], processes=where.processes),
@@ -147,8 +199,8 @@ def score(
         if machines.leads:
             print_plan("lupctl.score-plan/1", "would score", plan, json=json)
         return
-    result = score_images(job, where, progress, shard=part, leads=machines.leads)
-    if result is not None:
+    result = score_images(job, where, progress, shard=shard, leads=machines.leads)
+    if result is not None and machines.leads:
         show_result(result, json=json)
 
 

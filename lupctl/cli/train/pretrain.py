@@ -132,8 +132,6 @@ def pretrain(
     `lupctl pretrain market1501 --arch r18 --batch 256 --epochs 50`
 
     `lupctl pretrain --gpus 8 --nodes 4 --rdzv-endpoint node1:29400`
-
-    `lupctl pretrain --data luperson --keep 0.6` (the best by `lupctl data score`)
     """
     from lupctl.core.stages.pretrain.job import PretrainJob, plan_pretraining
     from lupctl.core.stages.pretrain.run import pretrain as run
@@ -142,9 +140,8 @@ def pretrain(
     progress = Progress(quiet=quiet or not machines.leads)
     placement = place(gpus, processes, machines, planned=dry_run)
     recipe = recipe or default_recipe(arch, method, progress)
-    flags = common_flags(arch, epochs=epochs, batch=batch, lr=lr)
+    flags = common_flags(arch, epochs=epochs, batch=batch, lr=lr) | parse_keep(keep or [])
     flags |= {"method": method, "data.packs": join_names(packs, data) or None, "probe.pack": probe}
-    flags |= parse_keep(keep or [])
     resolved = resolve(recipe, flags, set_ or [])
     is_drawn = profile is not None and wants_drawing(space, resolved.data.packs)
     found = () if is_drawn else find_pretraining_packs(space, resolved, progress, planned=dry_run)

@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Any, Final
 
-from lupctl.core.errors import UsageError
+from lupctl.core.errors import DataError, UsageError
 from lupctl.core.resolve.training.folders import choose_run
 from lupctl.core.resolve.training.pretraining import resolve
 from lupctl.core.system.progress.lines import Progress
@@ -111,10 +112,16 @@ def plan_curve(
     epochs, a smaller share would be trained for fewer steps, and the curve would show that.
 
     Raises:
-        DataError: the scores are of another pack, or a share is too small for a batch.
-        UsageError: an unknown key, or a value that is not allowed.
+        DataError: there are no scores, or those of another pack.
+        UsageError: an unknown key, a value that is not allowed, or a share that is too small for a batch.
     """
     from lupctl.core.stages.pretrain.job import PretrainJob, describe_setup, plan_pretraining
+
+    if not request.scores.exists():
+        raise DataError(
+            f"{request.scores}: there are no scores of {request.pack} to try shares of",
+            hint=f"lupctl data score {quote(str(request.pack))} --before RUN --after RUN",
+        )
 
     def job_of(share: float, stretched: dict[str, Any]) -> "PretrainJob":
         recipe = resolve(request.recipe, {**_flags(request, share), **stretched}, list(request.overrides))

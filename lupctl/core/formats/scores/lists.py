@@ -66,7 +66,7 @@ def _names_of(content: Any, path: Path) -> list[str]:
         raise FormatError(f"{path}: a pickled {type(content).__name__}; a list of names was expected", hint=HINT)
     strange = next((item for item in content if not isinstance(item, str)), None)
     if strange is not None:
-        raise FormatError(f"{path}: contains a {type(strange).__name__}; a list of names was expected", hint=HINT)
+        raise FormatError(f"{path}: an item of it is of type {type(strange).__name__}; names were expected", hint=HINT)
     return list(content)
 
 

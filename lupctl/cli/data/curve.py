@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from lupctl.cli.complete import complete_dataset, complete_recipe
+from lupctl.cli.complete import complete_dataset
 from lupctl.cli.output import print_json, print_path, print_table
 from lupctl.core.errors import UsageError
 from lupctl.core.flows.score_curve import CurvePoint, CurveRequest, parse_shares
@@ -28,15 +28,6 @@ CurveOption = Annotated[
         metavar="SHARES",
         help="Pre-train on each of these shares of the best, as in 0.25,0.5,0.75,1, and compare probes.",
         show_default=False,
-    ),
-]
-CurveRecipeOption = Annotated[
-    str | None,
-    typer.Option(
-        "--recipe",
-        help=f"Of --curve: a small recipe of pre-training, or a TOML file [default: {CURVE_RECIPE}].",
-        show_default=False,
-        autocompletion=complete_recipe,
     ),
 ]
 ProbeOption = Annotated[

@@ -7,14 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from lupctl.cli.complete import complete_dataset, complete_run
-from lupctl.cli.data.curve import (
-    CurveOption,
-    CurveRecipeOption,
-    ProbeOption,
-    Trial,
-    show_curve,
-    show_curve_plan,
-)
+from lupctl.cli.data.curve import CurveOption, ProbeOption, Trial, show_curve, show_curve_plan
 from lupctl.cli.options import (
     DebugOption,
     DeviceOption,
@@ -26,6 +19,7 @@ from lupctl.cli.options import (
     OutOption,
     ProcessesOption,
     QuietOption,
+    RecipeOption,
     SetOption,
     WorkersOption,
 )
@@ -91,7 +85,7 @@ def score(
     distance: DistanceOption = "cosine",
     sheet: SheetOption = None,
     curve: CurveOption = None,
-    recipe: CurveRecipeOption = None,
+    recipe: RecipeOption = None,
     probe: ProbeOption = None,
     set_: SetOption = None,
     cameras: CamerasOption = None,

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Any, Final
@@ -145,7 +146,7 @@ def plan_curve(
         own = plan_pretraining(job_of(share, {})).steps_per_epoch
         assert own is not None
         job = job_of(share, _stretch(whole.recipe, steps / own))
-        run = choose_run(job.run, lambda job=job: describe_setup(job), force=job.force, progress=progress)
+        run = choose_run(job.run, partial(describe_setup, job), force=job.force, progress=progress)
         jobs.append((share, replace(job, run=run)))
     return jobs
 

@@ -199,6 +199,7 @@ def show_plan(job: "PretrainJob", counted: "PretrainPlan", *, json: bool) -> Non
         "device": job.placement.kind,
         "devices": job.placement.processes,
         "arch": recipe.net.arch,
+        "rate": recipe.optim.lr,
         "epochs": recipe.schedule.epochs,
         "batch": recipe.data.batch,
         "accumulate": recipe.optim.accumulate,

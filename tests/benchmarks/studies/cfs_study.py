@@ -56,10 +56,7 @@ SIZE = (f"pixels.height={HEIGHT}", f"pixels.width={WIDTH}", "saving.every_epochs
 # By method: recipes of pre-training and fine-tuning, with what makes both as small as the images.
 METHODS: dict[str, tuple[str, str, tuple[str, ...], tuple[str, ...]]] = {
     "moco": ("small-moco", "small-bot", ("net.width=16", "net.last_stride=1", "moco.queue=256"), ("net.width=16",)),
-    "dino": (
-        "small-dino", "small-vit", ("vit.patch=4", "vit.stride=4", "local.height=32", "local.width=16"),
-        ("vit.patch=4", "vit.stride=4"),
-    ),
+    "dino": ("small-dino", "small-vit", ("local.height=32", "local.width=16"), ()),
 }  # fmt: skip
 
 
@@ -238,7 +235,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--persons", type=int, default=160, help="without labels, about three images each")
     parser.add_argument("--labelled", type=int, default=24, help="persons to fine-tune on")
-    parser.add_argument("--epochs", type=int, default=20, help="of pre-training")
+    parser.add_argument("--epochs", type=int, default=10, help="of pre-training")
     parser.add_argument("--tuned", type=int, default=10, help="epochs of fine-tuning")
     parser.add_argument("--set", nargs="+", default=[], help="KEY=VALUE texts for pre-training")
     options = parser.parse_args()

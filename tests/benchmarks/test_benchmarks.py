@@ -30,6 +30,7 @@ SMALLEST = (
     "state_speed.py save --arch r18 --batch 2 --rounds 1",
     "state_speed.py memory --arch r18 --batch 2",
     "training_speed.py loader --persons 60 --height 32 --rounds 1 --steps 1",
+    "training_speed.py loader --recipe small-dino --persons 60 --height 32 --rounds 1 --steps 1",
     "training_speed.py step --persons 20 --height 32 --rounds 1 --width 4 --batch 8",
     "vit_speed.py timm --arch vit-t --batch 2 --rounds 1",
     "vit_speed.py plain --arch vit-t --batch 2 --rounds 1",

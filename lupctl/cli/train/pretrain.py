@@ -187,6 +187,7 @@ def show_plan(job: "PretrainJob", counts: dict[str, int | None], *, json: bool) 
         "device": job.placement.kind,
         "devices": job.placement.processes,
         "arch": recipe.net.arch,
+        "rate": recipe.optim.lr,
         "epochs": recipe.schedule.epochs,
         "batch": recipe.data.batch,
         "accumulate": recipe.optim.accumulate,

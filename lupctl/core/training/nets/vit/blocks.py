@@ -117,11 +117,11 @@ class Block(nn.Module):
         return token + self.mlp(self.norm2(token))  # type: ignore[no-any-return]
 
 
-def first_token(block: Block, tokens: Tensor, kept: Tensor | None = None) -> Tensor:
+def first_token(block: nn.Module, tokens: Tensor, kept: Tensor | None = None) -> Tensor:
     """What a last block gives for the first token; where nothing is learned, no other token is computed.
 
     Args:
-        block: the last one.
+        block: the last one, a `Block`.
         tokens: (B, T, D).
         kept: as `Block.forward` takes it.
 
@@ -130,6 +130,7 @@ def first_token(block: Block, tokens: Tensor, kept: Tensor | None = None) -> Ten
     """
     if torch.is_grad_enabled() or kept is not None:
         return block(tokens, kept)[:, 0]  # type: ignore[no-any-return]
+    assert isinstance(block, Block)
     return block.first(tokens)[:, 0]
 
 

@@ -17,6 +17,9 @@ PARTS = {"studies/learn_results.py"}
 SMALLEST = (
     "build_speed.py --rounds 1",
     "draw_speed.py 32 16 10",
+    "dino_speed.py step --recipe small-dino --depth 1 --batch 4 --outputs 64 --rounds 1",
+    "dino_speed.py launches --recipe small-dino --depth 1 --batch 4 --outputs 64",
+    "dino_speed.py precision --recipe small-dino --depth 1 --batch 4 --outputs 64 --rounds 1 --only bfloat16",
     "eval_speed.py --size tiny --repeats 1",
     "lmdb_speed.py --images 200 --height 32 --width 16 --rounds 1",
     "mgn_speed.py dump --rounds 1 --chunk 1 --height 96",

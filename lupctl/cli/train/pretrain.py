@@ -34,6 +34,7 @@ from lupctl.cli.train.options import (
     common_flags,
     join_names,
 )
+from lupctl.cli.train.price import ProbeSecondsOption, check_probe, show_price
 from lupctl.core.choices import Method
 from lupctl.core.flows.drawn_pack import profile_steps, wants_drawing
 from lupctl.core.resolve.data.packs import pick_pack
@@ -52,6 +53,7 @@ from lupctl.core.workspace import open_workspace
 
 if TYPE_CHECKING:
     from lupctl.core.stages.pretrain.job import PretrainJob
+    from lupctl.core.stages.pretrain.pricing.price import Price
 
 
 PacksArgument = Annotated[
@@ -105,6 +107,7 @@ def pretrain(
     probe: ProbeOption = None,
     tensorboard: TensorboardOption = False,
     profile: ProfileOption = None,
+    probe_seconds: ProbeSecondsOption = None,
     force: ForceOption = False,
     dry_run: DryRunOption = False,
     json: JsonOption = False,
@@ -122,8 +125,10 @@ def pretrain(
     `lupctl pretrain --gpus 8 --nodes 4 --rdzv-endpoint node1:29400`
     """
     from lupctl.core.stages.pretrain.job import PretrainJob, plan_pretraining
+    from lupctl.core.stages.pretrain.pricing.price import price
     from lupctl.core.stages.pretrain.run import pretrain as run
 
+    check_probe(probe_seconds, planned=dry_run)
     space, machines = open_workspace(home), find_machines(nodes, rdzv_endpoint, node_rank)
     progress = Progress(quiet=quiet or not machines.leads)
     placement = place(gpus, processes, machines, planned=dry_run)
@@ -131,7 +136,7 @@ def pretrain(
     flags = common_flags(arch, epochs=epochs, batch=batch, lr=lr)
     flags |= {"method": method, "data.packs": join_names(packs, data) or None, "probe.pack": probe}
     resolved = resolve(recipe, flags, set_ or [])
-    is_drawn = profile is not None and wants_drawing(space, resolved.data.packs)
+    is_drawn = (profile is not None or probe_seconds is not None) and wants_drawing(space, resolved.data.packs)
     found = () if is_drawn else find_pretraining_packs(space, resolved, progress, planned=dry_run)
     progress.say(placement.line)
     job = PretrainJob(
@@ -151,8 +156,9 @@ def pretrain(
     say_what_follows(job, recipe, progress, planned=dry_run)
     if dry_run:
         counts = asdict(plan_pretraining(job))
+        cost = None if probe_seconds is None else price(job, probe_seconds)
         if machines.leads:
-            show_plan(job, counts, json=json)
+            show_plan(job, counts, cost, json=json)
         return
     if profile is not None:
         measured = profile_steps(job, profile, progress, draws=is_drawn)
@@ -177,10 +183,10 @@ def show_result(job: "PretrainJob", facts: dict[str, Any], *, json: bool) -> Non
     print_path(job.run)
 
 
-def show_plan(job: "PretrainJob", counts: dict[str, int | None], *, json: bool) -> None:
-    """Prints what a run would do."""
+def show_plan(job: "PretrainJob", counts: dict[str, int | None], cost: "Price | None" = None, *, json: bool) -> None:
+    """Prints what a run would do, and what it would cost, if that was measured."""
     recipe = job.recipe
-    plan = {
+    plan: dict[str, Any] = {
         "run": str(job.run),
         "packs": [str(path) for path in job.packs],
         "machines": 1 if job.rendezvous is None else job.rendezvous.nodes,
@@ -196,7 +202,11 @@ def show_plan(job: "PretrainJob", counts: dict[str, int | None], *, json: bool) 
     for name in ("classes", "sharded_memory_bytes"):  # of a method without labels
         if plan[name] is None:
             del plan[name]
+    if cost is not None and json:
+        plan["price"] = cost.to_json()
     print_plan("lupctl.pretrain-plan/1", "would pre-train", plan, json=json)
+    if cost is not None and not json:
+        show_price(cost)
 
 
 def show_profile(found: dict[str, Any], *, json: bool) -> None:

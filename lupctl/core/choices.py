@@ -18,6 +18,8 @@ Layout = Literal["market1501", "images", "persons", "cuhk03-index", "msmt17", "l
 Version = Literal["v1", "v2"]
 CameraRule = Literal["none", "market", "prefix", "folder"]
 Method = Literal["moco", "pnl", "simclr", "supcon"]
+# Whose names a trunk is written under.
+OutwardNames = Literal["torchvision", "timm", "dino"]
 Encoder = Literal["q", "k", "student", "teacher"]
 PnlVariant = Literal["ce", "ic", "ce+ic", "ce+pro", "ce+pro+lgc"]
 PnlPositives = Literal["given", "corrected"]

@@ -13,18 +13,15 @@ from tests.tools.tiny_videos import write_mot, write_video
 
 HERE = Path(__file__).parent
 # What others import; it has no command of its own.
-PARTS = {"learn_results.py"}
+PARTS = {"studies/learn_results.py"}
 SMALLEST = (
     "build_speed.py --rounds 1",
     "draw_speed.py 32 16 10",
     "eval_speed.py --size tiny --repeats 1",
-    "learn_sweep.py sweep PACK --home FOLDER --seeds 1 --epochs 1 --only untrained base",
-    "learn_sweep.py labels PACK --home FOLDER --seeds 1 --epochs 1 --shares 1",
     "lmdb_speed.py --images 200 --height 32 --width 16 --rounds 1",
     "mgn_speed.py dump --rounds 1 --chunk 1 --height 96",
     "mgn_speed.py step --rounds 1 --images 2 --height 96",
     "mgn_speed.py start --rounds 1",
-    "noise_study.py run drawn --home FOLDER --noise 0.4 --seeds 1 --epochs 1 --methods SupCon",
     "pack_speed.py --images 200 --height 32 --width 16 --rounds 1",
     "pnl_speed.py --classes 500 --images 4 --rounds 1",
     "pnl_speed.py --step --classes 500 --images 4 --rounds 1",
@@ -34,16 +31,19 @@ SMALLEST = (
     "state_speed.py memory --arch r18 --batch 2",
     "training_speed.py loader --persons 60 --height 32 --rounds 1 --steps 1",
     "training_speed.py step --persons 20 --height 32 --rounds 1 --width 4 --batch 8",
-    "vit_study.py cameras --home FOLDER --seeds 1 --epochs 1 --only neither",
     "vit_speed.py timm --arch vit-t --batch 2 --rounds 1",
     "vit_speed.py plain --arch vit-t --batch 2 --rounds 1",
     "vit_speed.py jpm --arch vit-t --batch 2 --rounds 1",
     "transform_speed.py --source 64x32 --result 64x32 --batch 4 --rounds 1",
+    "studies/learn_sweep.py sweep PACK --home FOLDER --seeds 1 --epochs 1 --only untrained base",
+    "studies/learn_sweep.py labels PACK --home FOLDER --seeds 1 --epochs 1 --shares 1",
+    "studies/noise_study.py run drawn --home FOLDER --noise 0.4 --seeds 1 --epochs 1 --methods SupCon",
+    "studies/vit_study.py cameras --home FOLDER --seeds 1 --epochs 1 --only neither",
 )
 
 
 def test_none_is_forgotten() -> None:
-    there = {path.name for path in HERE.glob("*.py")} - {Path(__file__).name, "__init__.py"} - PARTS
+    there = {path.relative_to(HERE).as_posix() for path in HERE.rglob("*.py")} - {Path(__file__).name} - PARTS
     assert {line.split()[0] for line in SMALLEST} == there
 
 

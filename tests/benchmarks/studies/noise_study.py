@@ -1,8 +1,8 @@
 """What pre-training learns from noisy labels at toy size, by method; run by hand.
 
-    python tests/benchmarks/noise_study.py run drawn                            drawn persons, 20, 40 and 60 % of noise
-    python tests/benchmarks/noise_study.py run FOLDER --noise 0.3     images in the layout of Market-1501
-    python tests/benchmarks/noise_study.py table                                what there is so far
+    python tests/benchmarks/studies/noise_study.py run drawn                 drawn persons, 20, 40 and 60 % of noise
+    python tests/benchmarks/studies/noise_study.py run FOLDER --noise 0.3     images in the layout of Market-1501
+    python tests/benchmarks/studies/noise_study.py table                     what there is so far
 
 A share N of noise splits N of the persons in two tracklets and gives N of the tracklets the label of another person, as
 `data pack --label-noise split:N,merge:N` does. Every method trains on the same noisy images for the same epochs; its

@@ -1,8 +1,8 @@
 """What pre-training teaches at toy size, and which choices decide it; run by hand.
 
-    python tests/benchmarks/learn_sweep.py sweep lup/packs/market1501.h5    one choice at a time, scored by the probe
-    python tests/benchmarks/learn_sweep.py labels lup/packs/market1501.h5   fine-tuning on few labels, from both starts
-    python tests/benchmarks/learn_sweep.py table                            what there is so far
+    python tests/benchmarks/studies/learn_sweep.py sweep lup/packs/market1501.h5    one choice at a time, by the probe
+    python tests/benchmarks/studies/learn_sweep.py labels lup/packs/market1501.h5   fine-tuning on few labels
+    python tests/benchmarks/studies/learn_sweep.py table                            what there is so far
 
 `drawn` in place of a pack draws one. Every finished run is a line of `results.jsonl` in the folder `--home`, so the
 same command goes on behind the last one, and more seeds or settings are added later. Networks are those of the small

@@ -1,8 +1,8 @@
 """What a small vision transformer learns from little, and what its parts and the cameras bring; run by hand.
 
-    python tests/benchmarks/vit_study.py starts lup/packs/market1501.h5    small-vit and small-bot, from both starts
-    python tests/benchmarks/vit_study.py cameras                           side information and jigsaw patches
-    python tests/benchmarks/vit_study.py table                             what there is so far
+    python tests/benchmarks/studies/vit_study.py starts lup/packs/market1501.h5    small-vit and small-bot, both starts
+    python tests/benchmarks/studies/vit_study.py cameras                           side information and jigsaw patches
+    python tests/benchmarks/studies/vit_study.py table                             what there is so far
 
 `starts` trains the small recipes as they are shipped, from scratch and from a momentum contrast of the same trunk on
 the same images. `cameras` trains a smaller transformer on drawn persons whose cameras have strong colours of their own,

@@ -26,6 +26,7 @@ from lupctl.core.choices import Encoder, OutwardNames
 from lupctl.core.errors import UsageError
 from lupctl.core.resolve.checkpoints import find_checkpoint, published_path
 from lupctl.core.system.command_line import recorded_command
+from lupctl.core.system.examples import name_some
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.workspace import open_workspace
 
@@ -153,6 +154,8 @@ def convert_model(
         if facts["ignored"]:
             used = f"used: {facts['prefix']}*; " if facts["prefix"] else ""
             progress.say(f"{used}left out: {sum_up(facts['ignored'])}")
+        if facts["beside"] and facts["network"] == "trunk":
+            progress.say(f"taken from {'.'.join(facts['inside'])}, which has beside it: {name_some(facts['beside'])}")
         print_path(job.out)
 
 
@@ -208,7 +211,7 @@ def write_outward(
     from lupctl.core.stages.convert.outward import write_trunk
 
     written = write_trunk(source, out, names, force=force, dry=dry_run)
-    facts = {"source": str(source), "to": names, **asdict(written)}
+    facts = {"source": str(source), "to": names, **asdict(written), "pixels": written.pixels.model_dump(mode="json")}
     if dry_run:
         shown = facts if json else {**facts, "left_out": sum_up(list(written.left_out)), "pixels": None}
         plan = {key: value for key, value in shown.items() if json or value}

@@ -103,6 +103,7 @@ def describe_weights(path: Path) -> dict[str, Any]:
         "values": count_values(state.tensors),
         "bytes": path.stat().st_size,
         "inside": list(state.inside),
+        "beside": list(state.beside),
         "network": found.plan.to_json(),
         "notes": list(found.notes),
         "matched": found.matched,

@@ -1,6 +1,5 @@
 """`lupctl pretrain`."""
 
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -21,7 +20,7 @@ from lupctl.cli.options import (
     SetOption,
     WorkersOption,
 )
-from lupctl.cli.output import LABEL_NAMES, print_json, print_path, print_plan, print_table
+from lupctl.cli.output import LABEL_NAMES, print_json, print_path, print_table
 from lupctl.cli.train.options import (
     BatchOption,
     DataOption,
@@ -34,7 +33,7 @@ from lupctl.cli.train.options import (
     common_flags,
     join_names,
 )
-from lupctl.cli.train.price import ProbeSecondsOption, check_probe, show_price
+from lupctl.cli.train.plan import ProbeSecondsOption, check_probe, plan_job
 from lupctl.core.choices import Method
 from lupctl.core.flows.drawn_pack import profile_steps, wants_drawing
 from lupctl.core.resolve.data.packs import pick_pack
@@ -53,7 +52,6 @@ from lupctl.core.workspace import open_workspace
 
 if TYPE_CHECKING:
     from lupctl.core.stages.pretrain.job import PretrainJob
-    from lupctl.core.stages.pretrain.pricing.price import Price
 
 
 PacksArgument = Annotated[
@@ -124,8 +122,7 @@ def pretrain(
 
     `lupctl pretrain --gpus 8 --nodes 4 --rdzv-endpoint node1:29400`
     """
-    from lupctl.core.stages.pretrain.job import PretrainJob, plan_pretraining
-    from lupctl.core.stages.pretrain.pricing.price import price
+    from lupctl.core.stages.pretrain.job import PretrainJob
     from lupctl.core.stages.pretrain.run import pretrain as run
 
     check_probe(probe_seconds, planned=dry_run)
@@ -155,10 +152,7 @@ def pretrain(
     job = settle(job, is_named=out is not None or profile is not None, progress=progress)
     say_what_follows(job, recipe, progress, planned=dry_run)
     if dry_run:
-        counts = asdict(plan_pretraining(job))
-        cost = None if probe_seconds is None else price(job, probe_seconds)
-        if machines.leads:
-            show_plan(job, counts, cost, json=json)
+        plan_job(job, probe_seconds, leads=machines.leads, json=json)
         return
     if profile is not None:
         measured = profile_steps(job, profile, progress, draws=is_drawn)
@@ -181,32 +175,6 @@ def show_result(job: "PretrainJob", facts: dict[str, Any], *, json: bool) -> Non
         rows = [(row["epoch"], *(f"{100 * row[name]:.1f}" for name in names)) for row in history]
         print_table("labels, % of the images", ["epoch", *names.values()], rows)
     print_path(job.run)
-
-
-def show_plan(job: "PretrainJob", counts: dict[str, int | None], cost: "Price | None" = None, *, json: bool) -> None:
-    """Prints what a run would do, and what it would cost, if that was measured."""
-    recipe = job.recipe
-    plan: dict[str, Any] = {
-        "run": str(job.run),
-        "packs": [str(path) for path in job.packs],
-        "machines": 1 if job.rendezvous is None else job.rendezvous.nodes,
-        "device": job.placement.kind,
-        "devices": job.placement.processes,
-        "arch": recipe.net.arch,
-        "epochs": recipe.schedule.epochs,
-        "batch": recipe.data.batch,
-        "accumulate": recipe.optim.accumulate,
-        "bn_groups": recipe.bn_groups,
-        **counts,
-    }
-    for name in ("classes", "sharded_memory_bytes"):  # of a method without labels
-        if plan[name] is None:
-            del plan[name]
-    if cost is not None and json:
-        plan["price"] = cost.to_json()
-    print_plan("lupctl.pretrain-plan/1", "would pre-train", plan, json=json)
-    if cost is not None and not json:
-        show_price(cost)
 
 
 def show_profile(found: dict[str, Any], *, json: bool) -> None:

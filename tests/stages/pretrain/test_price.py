@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from lupctl.cli.train.price import describe_measurement
+from lupctl.cli.train.plan import describe_measurement
 from lupctl.core.data.catalog.costs import PUBLISHED_COSTS, PublishedCost
 from lupctl.core.errors import UsageError
 from lupctl.core.recipes.models import PretrainRecipe
@@ -103,17 +103,19 @@ def test_a_price_needs_a_dry_run(crowd: Path, tmp_path: Path, lupctl: Shell) -> 
 
 
 @pytest.mark.parametrize(
-    "method", ["pnl", *(pytest.param(one, marks=pytest.mark.slow) for one in ("moco", "simclr", "supcon"))]
+    "method", ["dino", *(pytest.param(one, marks=pytest.mark.slow) for one in ("moco", "pnl", "simclr", "supcon"))]
 )
 def test_random_pixels_price_every_method(method: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(job_module, "LUPERSON_NL_LABELS", 50)
     monkeypatch.setattr(price_module, "HOUR_S", 1)
-    names = {"moco": "luperson-moco", "pnl": "luperson-nl-pnl", "simclr": "luperson-nl-simclr"}
-    recipe = shipped(names.get(method, "luperson-nl-supcon"), *TINY, "schedule.epochs=20")
+    names = {"moco": "luperson-moco", "dino": "dino-resnet"}
+    local = ("local.height=32", "local.width=16", "local.count=2", "dino.outputs=64") if method == "dino" else ()
+    recipe = shipped(names.get(method, f"luperson-nl-{method}"), *TINY, *local, "schedule.epochs=20")
     job = replace(planned(recipe, 1), placement=Placement("cpu", 1, ""), run=tmp_path / "run")
     found = price(job, 1.0)
     assert found is not None
     assert found.pixels == "random"
+    assert [cost.project for cost in found.published] == (["CION"] if method == "dino" else [])
     number = 10_683_716 if method in ("pnl", "supcon") else 4_180_243
     assert found.images == number // 16 * 16 * 20
     assert f"{number:,} images" in found.images_of
@@ -182,10 +184,10 @@ def test_parts_of_a_batch_that_devices_can_run() -> None:
 @pytest.mark.parametrize(
     ("name", "gpus"),
     [
-        ("small-moco-vit", 1),
+        ("small-dino", 1),
         *(
             pytest.param(*one, marks=pytest.mark.slow)
-            for one in (("luperson-moco", 1), ("luperson-moco", 8), ("luperson-nl-pnl", 4), ("luperson-moco-vit", 2))
+            for one in (("luperson-moco", 1), ("luperson-moco", 8), ("luperson-nl-pnl", 4), ("dino-vit-s-ics", 2))
         ),
     ],
 )

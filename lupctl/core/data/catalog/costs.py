@@ -27,4 +27,14 @@ class PublishedCost:
     devices: str
 
 
-PUBLISHED_COSTS: Final[tuple[PublishedCost, ...]] = ()
+# LUPerson, LUPerson-NL and TransReID-SSL name no duration.
+PUBLISHED_COSTS: Final[tuple[PublishedCost, ...]] = (
+    PublishedCost(
+        method="dino",
+        project="CION",
+        page="https://github.com/Zplusdragon/CION_ReIDZoo",
+        what="DINO with other images of a person as positives, ResNet-50-IBN, 3,898,086 images, 100 epochs",
+        hours=5 * 24,
+        devices="8 x V100",
+    ),
+)

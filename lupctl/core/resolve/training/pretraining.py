@@ -28,10 +28,14 @@ RECIPE_OF_METHOD: Final[Mapping[Method, str]] = {
     "pnl": "luperson-nl-pnl",
     "simclr": "luperson-nl-simclr",
     "supcon": "luperson-nl-supcon",
+    "dino": "dino-vit-s",
 }
 DEEP_ARCHS, DEEP_METHODS = ("r101", "r152"), ("moco", "pnl")
 # For the vision transformers of every size.
 MOCO_VIT: Final = "luperson-moco-vit"
+# For architectures with their own recipe; the others take that of their family.
+DINO_OF_ARCH: Final[Mapping[str, str]] = {"vit-s-ics": "dino-vit-s-ics", "vit-b-ics": "dino-vit-b-ics"}
+DINO_RESNET: Final = "dino-resnet"
 
 
 def default_recipe(arch: str | None, method: Method | None, progress: Progress) -> str:
@@ -41,6 +45,13 @@ def default_recipe(arch: str | None, method: Method | None, progress: Progress) 
     if wanted == "moco" and arch is not None and arch.startswith("vit-"):
         progress.say(f"recipe: {MOCO_VIT} (the default for momentum contrast of vision transformers)")
         return MOCO_VIT
+    if wanted == "dino":
+        if arch is not None and not arch.startswith("vit-"):
+            progress.say(f"recipe: {DINO_RESNET} (the default for self-distillation of residual networks)")
+            return DINO_RESNET
+        recipe = recipe if arch is None else DINO_OF_ARCH.get(arch, recipe)
+        progress.say(f"recipe: {recipe} (TransReID-SSL's, the default)")
+        return recipe
     whose = "LUPerson's" if wanted == "moco" else "LUPerson-NL's"
     if arch in DEEP_ARCHS and wanted in DEEP_METHODS:
         recipe = f"{recipe}-{arch}"
@@ -68,7 +79,7 @@ def say_threads(job: "PretrainJob", progress: Progress) -> None:
     from lupctl.core.stages.pretrain.job import threads_of
 
     threads, recipe = threads_of(job), job.recipe
-    if threads is None or recipe.bn_groups % job.placement.processes:  # the latter is refused in a moment
+    if threads is None or recipe.bn_groups % job.placement.processes:  # then groups span processes
         return
     why = "" if recipe.net.compile else ", so that any --processes gives the same bits"
     line = f"threads: {threads} for each process (cores / bn_groups){why}"
@@ -108,8 +119,7 @@ def say_what_follows(job: "PretrainJob", name: str, progress: Progress, *, plann
             f"{recipe.data.batch} it would be {rate:.3g}: --lr {rate:.3g}"
         )
     say_lengths(recipe, shipped, progress)
-    has_batch_norm = recipe.vit is None or recipe.vit.stem == "ics"
-    if recipe.bn_groups == 1 and has_averaged(recipe.settings) and has_batch_norm:
+    if recipe.bn_groups == 1 and has_averaged(recipe.settings) and recipe.has_batch_norm:
         progress.say("batch norm: one group; the shuffle of keys then hides nothing of the shared statistics")
 
 

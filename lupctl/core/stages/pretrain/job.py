@@ -1,5 +1,6 @@
 """Settings of a pre-training run, and the plan that follows from them."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from lupctl.core.formats.pack.split import packed_same_camera
 from lupctl.core.formats.weights.plan import NetworkPlan, NoHead, ProjectionHead
 from lupctl.core.formats.weights.trunk_plan import plan_trunk
 from lupctl.core.ranking.retrieval.answerable import check_answerable
+from lupctl.core.recipes.dino_sections import DinoSettings
 from lupctl.core.recipes.models import PretrainRecipe
 from lupctl.core.recipes.pretrain_sections import (
     MethodSettings,
@@ -105,7 +107,7 @@ def plan_pretraining(job: PretrainJob) -> PretrainPlan:
     """
     recipe = job.recipe
     processes = job.placement.processes
-    parts = check_devices(recipe, job.placement.kind, processes=processes)
+    parts = check_parts(recipe, job.placement)
     local = recipe.data.batch // processes
     if job.probe is not None:
         probed = open_pack(job.probe)
@@ -147,18 +149,6 @@ def plan_pretraining(job: PretrainJob) -> PretrainPlan:
     )
 
 
-def check_devices(recipe: PretrainRecipe, kind: str, *, processes: int) -> int:
-    """The number of parts of a device's share, as `count_parts`, where devices can share the batch.
-
-    Raises:
-        UsageError: batch, groups and devices do not fit together.
-    """
-    check_split(recipe.data.batch, recipe.bn_groups, processes)
-    parts = count_parts(recipe, kind, processes=processes)
-    check_split(recipe.data.batch, recipe.bn_groups, processes, parts=parts)
-    return parts
-
-
 def estimate_device(
     recipe: PretrainRecipe, kind: str, *, processes: int, classes: int, sharded: bool | None = None
 ) -> int:
@@ -192,6 +182,30 @@ def describe_setup(job: PretrainJob) -> dict[str, Any]:
     return {"recipe": recipe_tables(job.recipe), "inputs": inputs}
 
 
+def check_parts(recipe: PretrainRecipe, placement: Placement) -> int:
+    """The parts of a device's share of a batch, after refusing devices that cannot share the batch and its groups.
+
+    Groups that span devices synchronise batch norm, as DINO's published code does; keys of a queue would then be
+    shuffled for nothing. Without batch norm, groups are only the parts of a CPU.
+
+    Raises:
+        UsageError: batch, groups and devices do not fit together.
+    """
+    batch, processes = recipe.data.batch, placement.processes
+    spanning = isinstance(recipe.settings, DinoSettings)
+    groups = recipe.bn_groups if recipe.has_batch_norm or not spanning else processes * recipe.optim.accumulate
+    check_split(batch, groups, processes, spanning=spanning)
+    parts = count_parts(recipe, placement.kind, processes=processes)
+    if recipe.has_batch_norm or not spanning:
+        check_split(batch, groups, processes, parts=parts, spanning=spanning)
+    if batch // processes % parts:
+        raise UsageError(
+            f"a share of {batch // processes} images does not divide into optim.accumulate = {parts} equal parts",
+            hint=f"--set optim.accumulate={math.gcd(batch // processes, parts)}",
+        )
+    return parts
+
+
 def count_parts(recipe: PretrainRecipe, kind: str, *, processes: int) -> int:
     """Number of parts that a device's share of a batch is cut into, processed one after the other.
 
@@ -203,7 +217,7 @@ def count_parts(recipe: PretrainRecipe, kind: str, *, processes: int) -> int:
         kind: of the devices, cpu or cuda.
         processes: of the whole job.
     """
-    return recipe.bn_groups // processes if kind == "cpu" else recipe.optim.accumulate
+    return max(recipe.bn_groups // processes, 1) if kind == "cpu" else recipe.optim.accumulate
 
 
 def threads_of(job: PretrainJob) -> int | None:
@@ -212,7 +226,7 @@ def threads_of(job: PretrainJob) -> int | None:
     The number that a batch-norm group would have in its own process, because the rounding of convolutions also depends
     on their threads.
     """
-    return pick_threads(job.placement, shares=job.recipe.bn_groups)
+    return pick_threads(job.placement, shares=max(job.recipe.bn_groups, job.local_processes))
 
 
 def is_sharded(recipe: PretrainRecipe) -> bool:
@@ -236,6 +250,8 @@ def student_plan(recipe: PretrainRecipe) -> NetworkPlan:
     trunk = plan_trunk(net, recipe.pixels, vit=recipe.vit)
     match settings:
         case PnlSettings() if not (settings.contrasts or settings.has_prototypes):
+            return NetworkPlan(trunk=trunk, pooling=net.pooling, head=NoHead(kind="none"))
+        case DinoSettings():
             return NetworkPlan(trunk=trunk, pooling=net.pooling, head=NoHead(kind="none"))
         case MocoSettings() | PnlSettings() | SimclrSettings() | SupconSettings():
             head = ProjectionHead(kind="projection", outputs=settings.dim)

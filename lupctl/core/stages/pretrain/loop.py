@@ -49,7 +49,8 @@ def train_job(job: PretrainJob) -> None:
         board=Board(job.run, step=start) if job.tensorboard and rank() == 0 else None,
     )
     watched = None if job.probe is None else open_pack(job.probe)
-    watch, seen = Watch(None), dict[str, float]()
+    outputs = recipe.dino.outputs if recipe.dino is not None else None
+    watch, seen = Watch(outputs), dict[str, float]()
     with (
         closing(writer),
         closing(log),

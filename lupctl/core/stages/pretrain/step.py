@@ -37,6 +37,8 @@ def take_step(
     scalars = method.learn(given, now, trained.gradients, precision=setup.precision, clock=clock)
     with clock("optimizer"):
         clip_gradients(method.student.parameters(), recipe.optim.clip, scope=recipe.optim.clip_scope)
+        for parameter in method.held(now):
+            parameter.grad = None
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         method.follow(now)

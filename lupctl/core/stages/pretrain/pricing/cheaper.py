@@ -8,7 +8,8 @@ from lupctl.core.errors import UsageError
 from lupctl.core.recipes.models import PretrainRecipe
 from lupctl.core.recipes.pretrain_sections import PnlSettings
 from lupctl.core.recipes.text import build_recipe, override, recipe_tables
-from lupctl.core.stages.pretrain.job import check_devices, estimate_device
+from lupctl.core.stages.pretrain.job import check_parts, estimate_device
+from lupctl.core.system.jobs.device import Placement
 
 # Two sizes of a smaller batch, and of a part of one, are enough to see where it goes.
 MOST_EACH: Final = 2
@@ -65,7 +66,7 @@ def _change(recipe: PretrainRecipe, keys: dict[str, Any], kind: str, processes: 
         tables = override(tables, key, value)
     try:
         changed = build_recipe(PretrainRecipe, tables, origin="a cheaper recipe")
-        check_devices(changed, kind, processes=processes)
+        check_parts(changed, Placement(kind, processes, ""))
     except UsageError:
         return None
     return changed

@@ -5,7 +5,8 @@ import math
 from lupctl.core.errors import UsageError
 from lupctl.core.recipes.models import PretrainRecipe
 from lupctl.core.recipes.text import build_recipe, override, recipe_tables
-from lupctl.core.stages.pretrain.job import check_devices
+from lupctl.core.stages.pretrain.job import check_parts
+from lupctl.core.system.jobs.device import Placement
 
 
 def list_shares(recipe: PretrainRecipe, kind: str, *, processes: int, first: int = 1) -> list[int]:
@@ -24,7 +25,7 @@ def list_shares(recipe: PretrainRecipe, kind: str, *, processes: int, first: int
 def fits(recipe: PretrainRecipe, divisor: int, kind: str, *, processes: int) -> bool:
     """Whether some devices can run a step of this part of the batch."""
     try:
-        check_devices(cut_recipe(recipe, divisor), kind, processes=processes)
+        check_parts(cut_recipe(recipe, divisor), Placement(kind, processes, ""))
     except UsageError:
         return False
     return True
@@ -44,11 +45,13 @@ def cut_recipe(recipe: PretrainRecipe, divisor: int) -> PretrainRecipe:
     if groups % divisor and divisor % groups:
         raise UsageError(f"1 / {divisor} of {groups} batch-norm groups", hint="another part of the batch")
     groups = max(groups // divisor, 1)
+    # With batch norm a part of a share is made of whole groups.
+    accumulate = math.gcd(recipe.optim.accumulate, groups) if recipe.has_batch_norm else recipe.optim.accumulate
     tables = recipe_tables(recipe)
     for key, value in (
         ("data.batch", recipe.data.batch // divisor),
         ("bn_groups", groups),
-        ("optim.accumulate", math.gcd(recipe.optim.accumulate, groups)),
+        ("optim.accumulate", accumulate),
     ):
         tables = override(tables, key, value)
     return build_recipe(PretrainRecipe, tables, origin=f"1 / {divisor} of the batch")

@@ -1,17 +1,19 @@
-"""What `lupctl pretrain --dry-run --probe-seconds` measures, for people."""
+"""What `lupctl pretrain --dry-run` prints: the plan and, with --probe-seconds, the price."""
 
 import shlex
 import sys
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lupctl.cli.output import print_table
+from lupctl.cli.output import print_plan, print_table
 from lupctl.core.errors import UsageError
 from lupctl.core.system.examples import count_things
 
 if TYPE_CHECKING:
+    from lupctl.core.stages.pretrain.job import PretrainJob
     from lupctl.core.stages.pretrain.pricing.price import Price
 
 # Above this share of a step, waiting for data is worth a word.
@@ -42,6 +44,51 @@ def check_probe(seconds: float | None, *, planned: bool) -> None:
             f"--probe-seconds {seconds:g}: only with --dry-run, which trains nothing",
             hint=shlex.join(["lupctl", *sys.argv[1:], "--dry-run"]),
         )
+
+
+def plan_job(job: "PretrainJob", seconds: float | None, *, leads: bool, json: bool) -> None:
+    """Counts what a run would do, and measures what it would cost.
+
+    Args:
+        job: the run.
+        seconds: how long to measure; None to leave it.
+        leads: whether this process prints.
+        json: whether as JSON.
+    """
+    from lupctl.core.stages.pretrain.job import plan_pretraining
+    from lupctl.core.stages.pretrain.pricing.price import price
+
+    counts = asdict(plan_pretraining(job))
+    cost = None if seconds is None else price(job, seconds)
+    if leads:
+        show_plan(job, counts, cost, json=json)
+
+
+def show_plan(job: "PretrainJob", counts: dict[str, int | None], cost: "Price | None" = None, *, json: bool) -> None:
+    """Prints what a run would do, and what it would cost, if that was measured."""
+    recipe = job.recipe
+    plan: dict[str, Any] = {
+        "run": str(job.run),
+        "packs": [str(path) for path in job.packs],
+        "machines": 1 if job.rendezvous is None else job.rendezvous.nodes,
+        "device": job.placement.kind,
+        "devices": job.placement.processes,
+        "arch": recipe.net.arch,
+        "rate": recipe.optim.lr,
+        "epochs": recipe.schedule.epochs,
+        "batch": recipe.data.batch,
+        "accumulate": recipe.optim.accumulate,
+        "bn_groups": recipe.bn_groups,
+        **counts,
+    }
+    for name in ("classes", "sharded_memory_bytes"):  # of a method without labels
+        if plan[name] is None:
+            del plan[name]
+    if cost is not None and json:
+        plan["price"] = cost.to_json()
+    print_plan("lupctl.pretrain-plan/1", "would pre-train", plan, json=json)
+    if cost is not None and not json:
+        show_price(cost)
 
 
 def show_price(price: "Price") -> None:

@@ -159,7 +159,6 @@ def test_what_others_cannot_have_is_refused(lupctl: Shell, tmp_path: Path, name:
     [
         (mgn_heads(5), {"last_stride": 1, "pooling": "gem"}, "head mgn"),
         (projection(8), {"ibn": True}, "has IBN"),
-        (projection(8), {"width": 4}, "a stem of 4 channels; torchvision's and timm's have 64"),
     ],
 )
 def test_residual_trunks_that_nobody_knows(

@@ -18,7 +18,6 @@ from lupctl.core.formats.weights.plan import JpmHead, MgnHead, NetworkPlan, ResN
 from lupctl.core.formats.weights.vit_plan import ViTPlan
 
 TRUNK: Final = "backbone."
-PUBLISHED_WIDTH: Final = 64
 TRANSFORMER_NAMES: Final[tuple[OutwardNames, ...]] = ("timm", "dino")
 
 
@@ -49,7 +48,7 @@ def check_residual(plan: NetworkPlan, trunk: ResNetPlan, origin: str) -> None:
     """Refuses a residual trunk that is not torchvision's; timm and DINO have the same names for that one.
 
     Raises:
-        FormatError: its last stages are in MGN's branches, it has IBN, or another width.
+        FormatError: its last stages are in MGN's branches, or it has IBN.
     """
     if isinstance(plan.head, MgnHead):
         raise FormatError(
@@ -59,12 +58,6 @@ def check_residual(plan: NetworkPlan, trunk: ResNetPlan, origin: str) -> None:
     if trunk.ibn:
         raise FormatError(
             f"{origin}: {describe_trunk(trunk)} has IBN, for which torchvision and timm have no names",
-            hint="lupctl model export FILE writes the whole network as ONNX",
-        )
-    if trunk.width != PUBLISHED_WIDTH:
-        raise FormatError(
-            f"{origin}: {describe_trunk(trunk)} has a stem of {trunk.width} channels; torchvision's and timm's have "
-            f"{PUBLISHED_WIDTH}",
             hint="lupctl model export FILE writes the whole network as ONNX",
         )
 

@@ -43,7 +43,7 @@ def cut_recipe(recipe: PretrainRecipe, divisor: int) -> PretrainRecipe:
     """
     groups = recipe.bn_groups
     if groups % divisor and divisor % groups:
-        raise UsageError(f"1 / {divisor} of {groups} batch-norm groups", hint="another part of the batch")
+        raise UsageError(f"1 / {divisor} of {groups} batch-norm groups", hint="--set bn_groups=1")
     groups = max(groups // divisor, 1)
     # With batch norm a part of a share is made of whole groups.
     accumulate = math.gcd(recipe.optim.accumulate, groups) if recipe.has_batch_norm else recipe.optim.accumulate

@@ -4,7 +4,7 @@ import shlex
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,7 +13,7 @@ from lupctl.core.errors import UsageError
 from lupctl.core.system.examples import count_things
 
 if TYPE_CHECKING:
-    from lupctl.core.stages.pretrain.job import PretrainJob
+    from lupctl.core.stages.pretrain.job import PretrainJob, PretrainPlan
     from lupctl.core.stages.pretrain.pricing.price import Price
 
 # Above this share of a step, waiting for data is worth a word.
@@ -58,16 +58,16 @@ def plan_job(job: "PretrainJob", seconds: float | None, *, leads: bool, json: bo
     from lupctl.core.stages.pretrain.job import plan_pretraining
     from lupctl.core.stages.pretrain.pricing.price import price
 
-    counts = asdict(plan_pretraining(job))
+    counted = plan_pretraining(job)
     cost = None if seconds is None else price(job, seconds)
     if leads:
-        show_plan(job, counts, cost, json=json)
+        show_plan(job, counted, cost, json=json)
 
 
-def show_plan(job: "PretrainJob", counts: dict[str, int | None], cost: "Price | None" = None, *, json: bool) -> None:
+def show_plan(job: "PretrainJob", counted: "PretrainPlan", cost: "Price | None" = None, *, json: bool) -> None:
     """Prints what a run would do, and what it would cost, if that was measured."""
-    recipe = job.recipe
-    plan: dict[str, Any] = {
+    recipe, kept = job.recipe, counted.kept
+    plan: dict[str, object] = {
         "run": str(job.run),
         "packs": [str(path) for path in job.packs],
         "machines": 1 if job.rendezvous is None else job.rendezvous.nodes,
@@ -79,11 +79,13 @@ def show_plan(job: "PretrainJob", counts: dict[str, int | None], cost: "Price | 
         "batch": recipe.data.batch,
         "accumulate": recipe.optim.accumulate,
         "bn_groups": recipe.bn_groups,
-        **counts,
+        **{name: value for name, value in asdict(counted).items() if name != "kept"},
     }
     for name in ("classes", "sharded_memory_bytes"):  # of a method without labels
         if plan[name] is None:
             del plan[name]
+    if kept is not None:
+        plan["kept"] = kept.to_json() if json else f"of {kept.of:,}, by {', '.join(one.path for one in kept.lists)}"
     if cost is not None and json:
         plan["price"] = cost.to_json()
     print_plan("lupctl.pretrain-plan/1", "would pre-train", plan, json=json)

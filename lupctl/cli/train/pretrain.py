@@ -37,6 +37,7 @@ from lupctl.cli.train.plan import ProbeSecondsOption, check_probe, plan_job
 from lupctl.core.choices import Method
 from lupctl.core.flows.drawn_pack import profile_steps, wants_drawing
 from lupctl.core.resolve.data.packs import pick_pack
+from lupctl.core.resolve.training.keeping import parse_keep
 from lupctl.core.resolve.training.placement import find_machines, place
 from lupctl.core.resolve.training.pretraining import (
     default_recipe,
@@ -76,6 +77,16 @@ ProbeOption = Annotated[
         autocompletion=complete_dataset,
     ),
 ]
+KeepOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--keep",
+        metavar="SHARE|COUNT|FILE",
+        help="Train on the best: a share or a number of the images by their scores, or what a list names; repeatable, "
+        "a number with a file [default: all].",
+        show_default=False,
+    ),
+]
 ProfileOption = Annotated[
     int | None,
     typer.Option(
@@ -89,6 +100,7 @@ def pretrain(
     method: MethodOption = None,
     arch: ArchOption = None,
     data: DataOption = None,
+    keep: KeepOption = None,
     epochs: EpochsOption = None,
     batch: BatchOption = None,
     lr: RateOption = None,
@@ -130,7 +142,7 @@ def pretrain(
     progress = Progress(quiet=quiet or not machines.leads)
     placement = place(gpus, processes, machines, planned=dry_run)
     recipe = recipe or default_recipe(arch, method, progress)
-    flags = common_flags(arch, epochs=epochs, batch=batch, lr=lr)
+    flags = common_flags(arch, epochs=epochs, batch=batch, lr=lr) | parse_keep(keep or [])
     flags |= {"method": method, "data.packs": join_names(packs, data) or None, "probe.pack": probe}
     resolved = resolve(recipe, flags, set_ or [])
     is_drawn = (profile is not None or probe_seconds is not None) and wants_drawing(space, resolved.data.packs)

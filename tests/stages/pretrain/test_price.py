@@ -82,7 +82,7 @@ def test_a_price_is_printed_and_drawn_data_is_random_pixels(tmp_path: Path, lupc
         "images/s on cpu, 1 process; nothing was kept",
         "random pixels",
         "in RAM at the peak",
-        "all of it: 8,360,480 images (LUPerson, 4,180,243 images)",
+        "all of it: 8,360,480 images (4,180,243 images of LUPerson)",
         "--batch 8 --lr 0.05",
         "--set net.checkpoint_activations=true",
     ):
@@ -248,6 +248,10 @@ def test_without_a_gpu_only_this_cpu_is_priced(monkeypatch: pytest.MonkeyPatch) 
     assert (found.kind, found.processes) == ("cpu", 1)
     assert [(one.devices, one.basis) for one in found.scaled] == [(1, "measured")]
     assert found.images_per_s == pytest.approx(640)
+    assert found.images == 4_180_243 // 2560 * 2560 * 200
+    job = planned(shipped("luperson-moco", "data.keep=0.6"), 8)
+    found = price_with(monkeypatch, job, visible=0, fake=lambda trial: replace(MEASURED, share=8, batch=320))
+    assert (found.images, found.images_of) == (2_508_146 // 2560 * 2560 * 200, "2,508,146 images of LUPerson")
 
 
 def price_with(

@@ -13,6 +13,7 @@ from lupctl.core.errors import UsageError
 from lupctl.core.recipes.models import PretrainRecipe
 from lupctl.core.recipes.pretrain_sections import uses_labels
 from lupctl.core.stages.pretrain.job import PretrainJob, PretrainPlan, estimate_device, plan_pretraining
+from lupctl.core.stages.pretrain.keeping import count_kept
 from lupctl.core.stages.pretrain.pricing.cheaper import Change, list_changes
 from lupctl.core.stages.pretrain.pricing.measure import Measured, Trial, measure
 from lupctl.core.stages.pretrain.pricing.shares import cut_recipe, fits, list_shares
@@ -148,8 +149,9 @@ def count_images(job: PretrainJob, plan: PretrainPlan) -> tuple[int, str]:
     if plan.steps is not None:
         return plan.steps * recipe.data.batch, ", ".join(path.stem for path in job.packs)
     entry = catalog_entry("luperson-nl" if uses_labels(recipe.settings) else "luperson")
-    number = sum(entry.images.values())
-    return (number - number % recipe.data.batch) * recipe.schedule.epochs, f"{entry.title}, {number:,} images"
+    published = sum(entry.images.values())
+    number = count_kept(recipe.data.keep, published) if recipe.data.keep else published
+    return (number - number % recipe.data.batch) * recipe.schedule.epochs, f"{number:,} images of {entry.title}"
 
 
 def rate_of(found: Measured, *, divisor: int) -> float:

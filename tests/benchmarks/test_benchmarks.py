@@ -30,14 +30,18 @@ SMALLEST = (
     "state_speed.py save --arch r18 --batch 2 --rounds 1",
     "state_speed.py memory --arch r18 --batch 2",
     "training_speed.py loader --persons 60 --height 32 --rounds 1 --steps 1",
+    "training_speed.py loader --recipe small-dino --persons 60 --height 32 --rounds 1 --steps 1",
     "training_speed.py step --persons 20 --height 32 --rounds 1 --width 4 --batch 8",
     "vit_speed.py timm --arch vit-t --batch 2 --rounds 1",
     "vit_speed.py plain --arch vit-t --batch 2 --rounds 1",
     "vit_speed.py jpm --arch vit-t --batch 2 --rounds 1",
+    "vit_speed.py dump --arch vit-t --batch 2 --rounds 1",
     "transform_speed.py --source 64x32 --result 64x32 --batch 4 --rounds 1",
+    "transform_speed.py --ten --source 64x32 --result 64x32 --batch 4 --rounds 1",
     "studies/learn_sweep.py sweep PACK --home FOLDER --seeds 1 --epochs 1 --only untrained base",
     "studies/learn_sweep.py labels PACK --home FOLDER --seeds 1 --epochs 1 --shares 1",
     "studies/noise_study.py run drawn --home FOLDER --noise 0.4 --seeds 1 --epochs 1 --methods SupCon",
+    "studies/dino_study.py run PACK --home FOLDER --seeds 1 --epochs 1 --shares 1",
     "studies/vit_study.py cameras --home FOLDER --seeds 1 --epochs 1 --only neither",
 )
 

@@ -202,16 +202,22 @@ def show(path: Path) -> None:
     """Mean and standard deviation over seeds."""
     groups: dict[tuple[Any, ...], list[dict[str, Any]]] = defaultdict(list)
     for row in Results(path).rows:
-        groups[row["method"], row["images"], row["epochs"], row["tuned"], row["labelled"], row["set"]].append(row)
+        groups[row["method"], row["persons"], row["epochs"], row["tuned"], row["labelled"], row["set"]].append(row)
     columns = [*KINDS, "all", "kept"]
     print(f"| method | images | epochs | distance | seeds | {' | '.join(columns)} | seconds |")
     print("|---" * (6 + len(columns)) + "|")
-    for (method, images, epochs, tuned, _, changes), rows in groups.items():
+    for (method, _, epochs, tuned, _, changes), rows in groups.items():
         for distance in DISTANCES:
             cells = [spread([row[f"{distance} {name}"] for row in rows]) for name in columns]
             took = f"{np.mean([row['seconds'] for row in rows]):.0f}"
             name = f"{method} {changes}".strip()
-            first = [name, str(images), f"{epochs} + {tuned}", distance, str(len(rows))]
+            first = [
+                name,
+                f"{np.mean([row['images'] for row in rows]):.0f}",
+                f"{epochs} + {tuned}",
+                distance,
+                str(len(rows)),
+            ]
             print(f"| {' | '.join([*first, *cells, took])} |")
 
 

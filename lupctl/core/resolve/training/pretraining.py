@@ -10,6 +10,7 @@ from lupctl.core.errors import DataError
 from lupctl.core.resolve.data.packs import pick_pack
 from lupctl.core.resolve.training.batch import take_batch
 from lupctl.core.resolve.training.folders import choose_run
+from lupctl.core.resolve.training.keeping import say_kept
 from lupctl.core.resolve.training.schedule import say_lengths
 from lupctl.core.system.examples import count_things
 from lupctl.core.system.progress.lines import Progress
@@ -111,6 +112,7 @@ def say_what_follows(job: "PretrainJob", name: str, progress: Progress, *, plann
     recipe, shipped = job.recipe, resolve_recipe("pretrain", name)
     assert isinstance(shipped, PretrainRecipe)
     say_threads(job, progress)
+    say_kept(job, progress)
     say_labels(job, progress, planned=planned)
     if recipe.data.batch != shipped.data.batch and recipe.optim.lr == shipped.optim.lr:
         rate = shipped.optim.lr * recipe.data.batch / shipped.data.batch
@@ -134,7 +136,7 @@ def say_labels(job: "PretrainJob", progress: Progress, *, planned: bool = False)
     from lupctl.core.formats.pack.read import open_pack
     from lupctl.core.recipes.pretrain_sections import PnlSettings, uses_labels
     from lupctl.core.stages.pretrain.job import pick_rows
-    from lupctl.core.stages.pretrain.labels import LUPERSON_NL_LABELS, read_labels, trainable_rows
+    from lupctl.core.stages.pretrain.labels import LUPERSON_NL_LABELS, labelled_rows, read_labels, trainable_rows
 
     settings, epochs = job.recipe.settings, job.recipe.schedule.epochs
     if not uses_labels(settings):
@@ -147,7 +149,7 @@ def say_labels(job: "PretrainJob", progress: Progress, *, planned: bool = False)
         return
     packs = [open_pack(path) for path in job.packs]
     rows = pick_rows(job.recipe, packs)
-    labels, left = read_labels(packs, rows), len(trainable_rows(packs)) - len(rows)
+    labels, left = read_labels(packs, rows), len(trainable_rows(packs)) - len(labelled_rows(packs, job.recipe.method))
     more = f"; {left:,} more images have none and are left out" if left else ""
     if labels.truth is not None and labels.persons is not None:
         pure = (labels.persons[labels.label] == labels.truth).mean()

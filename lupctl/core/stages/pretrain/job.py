@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from lupctl.core.errors import UsageError
 from lupctl.core.formats.pack.read import Pack, open_pack
 from lupctl.core.formats.pack.split import packed_same_camera
+from lupctl.core.formats.weights.header import KeptImages
 from lupctl.core.formats.weights.plan import NetworkPlan, NoHead, ProjectionHead
 from lupctl.core.formats.weights.trunk_plan import plan_trunk
 from lupctl.core.ranking.retrieval.answerable import check_answerable
@@ -25,7 +26,14 @@ from lupctl.core.recipes.pretrain_sections import (
     uses_labels,
 )
 from lupctl.core.recipes.text import recipe_tables
-from lupctl.core.stages.pretrain.labels import LUPERSON_NL_LABELS, labelled_rows, number_labels, trainable_rows
+from lupctl.core.stages.pretrain.keeping import Choice, keep_best
+from lupctl.core.stages.pretrain.labels import (
+    LUPERSON_NL_LABELS,
+    check_labels,
+    labelled_rows,
+    number_labels,
+    trainable_rows,
+)
 from lupctl.core.stages.pretrain.memory import estimate_memory
 from lupctl.core.system.jobs.device import Placement, pick_threads
 from lupctl.core.system.jobs.outer import Rendezvous
@@ -84,6 +92,7 @@ class PretrainPlan:
         memory_bytes: estimate per device.
         sharded_memory_bytes: the same with `pnl.sharded`; None for another method.
         classes: number of labels; that of LUPerson-NL if there is no data yet; None for a method without labels.
+        kept: by which list the images were chosen, and of how many; None if they are all there are.
     """
 
     images: int | None
@@ -96,6 +105,7 @@ class PretrainPlan:
     memory_bytes: int
     sharded_memory_bytes: int | None = None
     classes: int | None = None
+    kept: KeptImages | None = None
 
 
 def plan_pretraining(job: PretrainJob) -> PretrainPlan:
@@ -109,14 +119,14 @@ def plan_pretraining(job: PretrainJob) -> PretrainPlan:
     processes = job.placement.processes
     parts = check_parts(recipe, job.placement)
     local = recipe.data.batch // processes
-    is_half = recipe.precision == "bf16" or (recipe.precision == "auto" and job.placement.kind == "cuda")
     if job.probe is not None:
         probed = open_pack(job.probe)
         check_answerable(probed.samples, same_camera=packed_same_camera(probed.record))
     if job.tensorboard:
         check_tensorboard()
     packs = [open_pack(path) for path in job.packs]
-    rows = pick_rows(recipe, packs) if packs else np.empty(0, np.int64)
+    choice = choose_rows(recipe, packs) if packs else Choice(np.empty(0, np.int64))
+    rows = choice.rows
     classes = None
     if uses_labels(recipe.settings):
         classes = int(number_labels(packs, rows).max()) + 1 if packs else LUPERSON_NL_LABELS
@@ -126,15 +136,7 @@ def plan_pretraining(job: PretrainJob) -> PretrainPlan:
             hint="--set pnl.sharded=false",
         )
     memory, sharded_memory = (
-        estimate_memory(
-            recipe,
-            student_plan(recipe),
-            processes=processes,
-            parts=parts,
-            is_half=is_half,
-            classes=classes or 0,
-            sharded=sharded,
-        )
+        estimate_device(recipe, job.placement.kind, processes=processes, classes=classes or 0, sharded=sharded)
         for sharded in (is_sharded(recipe), True)
     )
     kept = sharded_memory if classes is not None and recipe.method == "pnl" else None
@@ -155,6 +157,30 @@ def plan_pretraining(job: PretrainJob) -> PretrainPlan:
         memory_bytes=memory,
         sharded_memory_bytes=kept,
         classes=classes,
+        kept=choice.kept,
+    )
+
+
+def estimate_device(
+    recipe: PretrainRecipe, kind: str, *, processes: int, classes: int, sharded: bool | None = None
+) -> int:
+    """Bytes on one device, as `estimate_memory`.
+
+    Args:
+        recipe: resolved.
+        kind: of the devices, cpu or cuda.
+        processes: devices that fit the recipe.
+        classes: number of labels; 0 for a method without.
+        sharded: None for what the recipe says.
+    """
+    return estimate_memory(
+        recipe,
+        student_plan(recipe),
+        processes=processes,
+        parts=count_parts(recipe, kind, processes=processes),
+        is_half=recipe.precision == "bf16" or (recipe.precision == "auto" and kind == "cuda"),
+        classes=classes,
+        sharded=is_sharded(recipe) if sharded is None else sharded,
     )
 
 
@@ -162,8 +188,12 @@ def describe_setup(job: PretrainJob) -> dict[str, Any]:
     """What may not change while a run is continued: its recipe, and the fingerprints of its inputs."""
     packs = [open_pack(path) for path in job.packs]
     inputs: dict[str, Any] = {}
-    if packs and uses_labels(job.recipe.settings):  # before the packs: their fingerprints say less of what has changed
-        inputs["classes"] = int(number_labels(packs, pick_rows(job.recipe, packs)).max()) + 1
+    choice = choose_rows(job.recipe, packs) if packs else None
+    # Before the packs: their fingerprints say less of what has changed.
+    if choice is not None and uses_labels(job.recipe.settings):
+        inputs["classes"] = int(number_labels(packs, choice.rows).max()) + 1
+    if choice is not None and choice.kept is not None:
+        inputs |= {f"list:{kept.path}": kept.fingerprint for kept in choice.kept.lists}
     inputs |= {f"pack:{pack.dataset}": pack.fingerprint for pack in packs}
     return {"recipe": recipe_tables(job.recipe), "inputs": inputs}
 
@@ -220,13 +250,29 @@ def is_sharded(recipe: PretrainRecipe) -> bool:
     return isinstance(recipe.settings, PnlSettings) and recipe.settings.sharded and recipe.settings.classifies
 
 
+def choose_rows(recipe: PretrainRecipe, packs: list[Pack]) -> Choice:
+    """Rows of the concatenated packs that a recipe's method trains on, and the list that chose them, if one did.
+
+    Raises:
+        DataError: there are none, they lack the labels that the method needs, or there is something wrong with the
+            scores or the list by which the best are to be kept.
+        UsageError: a list that does not go with the packs.
+    """
+    labelled = uses_labels(recipe.settings)
+    rows = labelled_rows(packs, recipe.method) if labelled else trainable_rows(packs)
+    choice = keep_best(packs, rows, keep=recipe.data.keep, scores=recipe.data.scores)
+    if labelled:
+        check_labels(packs, choice.rows, recipe.method)
+    return choice
+
+
 def pick_rows(recipe: PretrainRecipe, packs: list[Pack]) -> NDArray[np.int64]:
     """Rows of the concatenated packs that a recipe's method trains on.
 
     Raises:
-        DataError: there are none, or they lack the labels that the method needs.
+        DataError, UsageError: as `choose_rows`.
     """
-    return labelled_rows(packs, recipe.method) if uses_labels(recipe.settings) else trainable_rows(packs)
+    return choose_rows(recipe, packs).rows
 
 
 def student_plan(recipe: PretrainRecipe) -> NetworkPlan:

@@ -93,4 +93,4 @@ def train_job(job: PretrainJob) -> None:
         history = label_history(read_metrics(job.run))
         counts = {"steps": total, "images": len(setup.images), "damaged": len(log.damaged)}
         results = {**counts, **log.values, **seen, **({"labels": history} if history else {})}
-        finish_run(job, tensors, method.kept, data=data, results=results)
+        finish_run(job, tensors, method.kept, data=data, chosen=setup.kept, results=results)

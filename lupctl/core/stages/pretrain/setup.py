@@ -7,10 +7,11 @@ import torch
 from torch import Tensor
 
 from lupctl.core.formats.pack.read import Pack, open_pack
+from lupctl.core.formats.weights.header import KeptImages
 from lupctl.core.recipes.dino_sections import DinoSettings
 from lupctl.core.recipes.models import PretrainRecipe
 from lupctl.core.recipes.pretrain_sections import MethodSettings, MocoSettings, PnlSettings, uses_labels
-from lupctl.core.stages.pretrain.job import PretrainJob, count_parts, pick_rows, student_plan
+from lupctl.core.stages.pretrain.job import PretrainJob, choose_rows, count_parts, student_plan
 from lupctl.core.stages.pretrain.labels import TrainLabels, read_labels
 from lupctl.core.stages.pretrain.views import view_plans
 from lupctl.core.system.jobs.device import pick_precision
@@ -45,6 +46,7 @@ class Setup:
         workers: decoding processes.
         total: steps of the run.
         labels: of the training images, if the method uses them.
+        kept: by which list the images were chosen, if one did.
     """
 
     device: torch.device
@@ -56,6 +58,7 @@ class Setup:
     workers: int
     total: int
     labels: TrainLabels | None = None
+    kept: KeptImages | None = None
 
 
 @dataclass(frozen=True)
@@ -115,7 +118,8 @@ def set_up(job: PretrainJob) -> Setup:
     """
     recipe, device = job.recipe, own_device(job.placement.kind)
     packs = [open_pack(path) for path in job.packs]
-    images = PackImages(packs, pick_rows(recipe, packs))
+    choice = choose_rows(recipe, packs)
+    images = PackImages(packs, choice.rows)
     order = ShuffledOrder(len(images), batch=recipe.data.batch, seed=recipe.seed)
     return Setup(
         device=device,
@@ -127,6 +131,7 @@ def set_up(job: PretrainJob) -> Setup:
         workers=default_workers(device) if job.workers is None else job.workers,
         total=order.steps_per_epoch * recipe.schedule.epochs,
         labels=read_labels(packs, images.rows) if uses_labels(recipe.settings) else None,
+        kept=choice.kept,
     )
 
 

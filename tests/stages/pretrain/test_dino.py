@@ -111,13 +111,6 @@ def test_one_group_over_two_processes_is_one_group(
             torch.testing.assert_close(two[key], value, rtol=1e-4, atol=1e-6, msg=key)
 
 
-@pytest.mark.slow
-def test_a_compiled_run_is_the_same_to_rounding(crowd: Path, whole: Path, tmp_path: Path) -> None:
-    pretrain(dino_job(crowd, tmp_path / "run", "net.compile=true"), QUIET)
-    one, other = (read_metrics(run)[-1] for run in (whole, tmp_path / "run"))
-    assert other["loss"] == pytest.approx(one["loss"], rel=1e-4)
-
-
 def test_fine_tuning_can_start_from_it() -> None:
     """The recipe of its partner has the same trunk, but for the resize of positions, which is that of local crops."""
     pre, fine = resolve_recipe("pretrain", "small-dino"), resolve_recipe("finetune", "small-vit")

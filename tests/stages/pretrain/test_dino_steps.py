@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 from torch import Tensor, nn
+from torch._dynamo.utils import counters
 
 from lupctl.core.recipes.models import PretrainRecipe
 from lupctl.core.recipes.shipped import resolve_recipe
@@ -192,6 +193,20 @@ def test_blocks_computed_again_change_nothing() -> None:
     )
     assert losses == again
     assert all(torch.equal(value, other.state_dict()[key]) for key, value in one.state_dict().items())
+
+
+@pytest.mark.slow
+def test_compiled_networks_are_one_graph_each_and_learn_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Student and teacher, whatever a step draws; both groups of crops in one graph."""
+    real = nn.Module.compile
+    monkeypatch.setattr(nn.Module, "compile", lambda self: real(self, backend="aot_eager", fullgraph=True))
+    counters["stats"].clear()
+    settings = ("vit.drop_path=0.4",)
+    _, plain = take_steps(tiny_recipe("dino-vit-s", *settings), kind=torch.float32)
+    assert not counters["stats"]
+    _, compiled = take_steps(tiny_recipe("dino-vit-s", *settings, "net.compile=true"), kind=torch.float32)
+    assert counters["stats"]["unique_graphs"] == 2
+    assert compiled == pytest.approx(plain, rel=1e-5)
 
 
 def test_sixteen_bits_change_the_losses_by_rounding_only() -> None:

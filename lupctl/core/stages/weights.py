@@ -18,6 +18,7 @@ from lupctl.core.formats.weights.foreign import read_foreign
 from lupctl.core.formats.weights.header import HEADER_KEY, format_header, has_header
 from lupctl.core.formats.weights.onnx import ONNX_SUFFIX, read_record
 from lupctl.core.system.disk.atomic import atomic_path, check_absent, file_fingerprint
+from lupctl.core.system.examples import name_some
 from lupctl.core.training.nets.foreign.recognise import recognise
 
 SAFETENSORS = ".safetensors"
@@ -98,6 +99,8 @@ def describe_weights(path: Path) -> dict[str, Any]:
         }
     state = read_foreign(path)
     found = recognise(state.tensors, origin=str(path), inside=state.inside)
+    used = {key: value for key, value in state.tensors.items() if key not in set(found.ignored)}
+    broken = name_some(key for key, value in used.items() if not torch.isfinite(value).all())
     return {
         "path": str(path),
         "kind": "published",
@@ -106,7 +109,7 @@ def describe_weights(path: Path) -> dict[str, Any]:
         "bytes": path.stat().st_size,
         "inside": list(state.inside),
         "network": found.plan.to_json(),
-        "notes": list(found.notes),
+        "notes": [*found.notes, *([f"not finite, so that model convert refuses it: {broken}"] if broken else [])],
         "matched": found.matched,
         "ignored": list(found.ignored),
         "missing": list(found.missing),

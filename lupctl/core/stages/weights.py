@@ -98,7 +98,7 @@ def describe_weights(path: Path) -> dict[str, Any]:
     state = read_foreign(path)
     found = recognise(state.tensors, origin=str(path), inside=state.inside)
     used = {key: value for key, value in state.tensors.items() if key not in set(found.ignored)}
-    broken = name_some(key for key, value in used.items() if not torch.isfinite(value).all())
+    broken = name_some(key for key, value in used.items() if not value.isfinite().all())
     return {
         "path": str(path),
         "kind": "published",

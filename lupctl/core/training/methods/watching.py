@@ -42,18 +42,25 @@ def watch_outputs(targets: Tensor, student: Tensor, features: Tensor) -> dict[st
         features: (m, D) of the network that is kept.
 
     Returns:
-        `teacher_entropy`, `student_entropy` and `kl`, KL(teacher || student), in nats and as means over the rows, and
-        what `read_samples` needs.
+        `teacher_entropy`, `student_entropy` and `kl`, KL(teacher || student), in nats and as means over the rows;
+        `information`, how much the targets say of which image it is: the entropy of their mean less `teacher_entropy`,
+        which is 0 if all are the same, whatever they are; and what `read_samples` needs.
     """
     targets, student = targets.float(), student.float()
-    teacher_entropy = -torch.xlogy(targets, targets).sum(dim=1).mean()
+    teacher_entropy, mean = _entropy(targets).mean(), targets.mean(dim=0)
     return {
         "teacher_entropy": teacher_entropy,
         "student_entropy": -(student.exp() * student).sum(dim=1).mean(),
         "kl": -(targets * student).sum(dim=1).mean() - teacher_entropy,
+        "information": _entropy(mean) - teacher_entropy,
         CHOSEN: targets.argmax(dim=1),
         **watch_features([features]),
     }
+
+
+def _entropy(shares: Tensor) -> Tensor:
+    """Of the last dimension, in nats."""
+    return -torch.xlogy(shares, shares).sum(dim=-1)
 
 
 def read_samples(samples: Mapping[str, Tensor], *, outputs: int | None) -> dict[str, float]:
@@ -92,7 +99,7 @@ def effective_rank(features: Tensor) -> float:
     # Squares of the singular values; rounding leaves some of them just below 0.
     values = torch.linalg.eigvalsh(products).clamp(min=0).sqrt()
     shares = values / values.sum()
-    return float(torch.exp(-torch.xlogy(shares, shares).sum()))
+    return float(_entropy(shares).exp())
 
 
 def feature_spread(features: Tensor) -> float:

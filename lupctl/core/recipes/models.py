@@ -5,6 +5,7 @@ from typing import Annotated, Any, Final, Literal, Self
 from pydantic import Field, model_validator
 
 from lupctl.core.choices import TRAINING_SEED, Arch, Method, Precision
+from lupctl.core.recipes.dino_sections import DinoSettings, LocalAugment, SecondAugment, Watch, check_views
 from lupctl.core.recipes.finetune_sections import Evaluation, FinetuneData, FinetuneNet, Losses
 from lupctl.core.recipes.pretrain_sections import (
     Curves,
@@ -12,7 +13,6 @@ from lupctl.core.recipes.pretrain_sections import (
     MocoSettings,
     PnlSettings,
     PretrainData,
-    PretrainNet,
     PretrainOptim,
     Probe,
     SimclrSettings,
@@ -24,6 +24,8 @@ from lupctl.core.recipes.sections import (
     IMAGENET_MEAN,
     IMAGENET_STD,
     Augment,
+    MisfitError,
+    Net,
     Optim,
     Pixels,
     Positive,
@@ -34,8 +36,8 @@ from lupctl.core.recipes.sections import (
 from lupctl.core.recipes.vit_sections import (
     FinetuneVit,
     JpmSettings,
+    PretrainVit,
     SieSettings,
-    VitNet,
     check_arch_sections,
     check_head,
     check_vit,
@@ -62,21 +64,25 @@ class PretrainRecipe(Section):
     seed: Annotated[int, Field(ge=0, lt=2**63)] = TRAINING_SEED
     bn_groups: Positive = 8
     precision: Precision = "auto"
-    net: PretrainNet = PretrainNet()
-    vit: VitNet | None = None
+    net: Net = Net()
+    vit: PretrainVit | None = None
     data: PretrainData = PretrainData()
     pixels: Pixels = Pixels()
     augment: Augment = Augment()
     augment_weak: WeakAugment | None = None
+    augment_second: SecondAugment | None = None
+    local: LocalAugment | None = None
     moco: MocoSettings | None = None
     pnl: PnlSettings | None = None
     simclr: SimclrSettings | None = None
     supcon: SupconSettings | None = None
+    dino: DinoSettings | None = None
     optim: PretrainOptim = PretrainOptim()
     schedule: ScheduleSettings = ScheduleSettings()
     curves: Curves = Curves()
     saving: Saving = Saving()
     probe: Probe = Probe()
+    watch: Watch = Watch()
 
     @model_validator(mode="before")
     @classmethod
@@ -97,13 +103,20 @@ class PretrainRecipe(Section):
                 settings = self.simclr
             case "supcon":
                 settings = self.supcon
+            case "dino":
+                settings = self.dino
         assert settings is not None, "filled in by `check_sections`"
         return settings
+
+    @property
+    def has_batch_norm(self) -> bool:
+        """Whether the trunk has any."""
+        return self.vit is None or self.vit.stem == "ics"
 
     @model_validator(mode="after")
     def _check_groups(self) -> Self:
         check_divides("bn_groups", self.bn_groups, "data.batch", self.data.batch)
-        if self.bn_groups % self.optim.accumulate:
+        if self.has_batch_norm and self.bn_groups % self.optim.accumulate:
             raise ValueError(
                 f"optim.accumulate = {self.optim.accumulate} does not divide bn_groups = {self.bn_groups}; "
                 "a part of a batch needs whole groups"
@@ -113,13 +126,19 @@ class PretrainRecipe(Section):
                 raise ValueError(f"optim.clip = {self.optim.clip} cannot be combined with pnl.sharded")
             if self.optim.name == "lars":
                 raise ValueError("optim.name = 'lars' cannot be combined with pnl.sharded")
-        if self.net.compile and self.net.checkpoint_activations:
-            raise ValueError("net.compile and net.checkpoint_activations cannot be combined")
         return self
 
     @model_validator(mode="after")
     def _check_trunk(self) -> Self:
         check_vit(self.net, self.vit, self.pixels)
+        check_running(self.net)
+        if self.vit is not None and self.vit.drop_path and self.method != "dino":
+            raise MisfitError(
+                f"vit.drop_path = {self.vit.drop_path} is of the method dino; this recipe's method is {self.method}",
+                hint="--set vit.drop_path=0.0",
+            )
+        if self.local is not None:
+            check_views(self.net, self.vit, self.pixels, self.local)
         return self
 
 
@@ -171,6 +190,7 @@ class FinetuneRecipe(Section):
     def _check_trunk(self) -> Self:
         check_head(self.net, self.vit, self.jpm, self.pixels)
         check_vit(self.net, self.vit, self.pixels)
+        check_running(self.net)
         return self
 
     @model_validator(mode="after")
@@ -184,6 +204,12 @@ class FinetuneRecipe(Section):
 
 
 Recipe = PretrainRecipe | FinetuneRecipe
+
+
+def check_running(net: Net) -> None:
+    """Refuses to recompute what is compiled: the compiler decides by itself what a backward pass keeps."""
+    if net.compile and net.checkpoint_activations:
+        raise ValueError("net.compile and net.checkpoint_activations cannot be combined")
 
 
 def check_divides(key: str, groups: int, batch_key: str, batch: int) -> None:

@@ -45,15 +45,18 @@ def collapse_from(patch: pytest.MonkeyPatch, first: int) -> None:
 
 
 def collapses(run: Path) -> list[tuple[int, str, int]]:
-    return [
-        (row["step"], row["collapse"], row["collapsed_since"]) for row in read_metrics(run) if "collapse" in row
-    ]
+    return [(row["step"], row["collapse"], row["collapsed_since"]) for row in read_metrics(run) if "collapse" in row]
 
 
 def test_every_method_is_watched(crowd: Path, labelled: Path, tmp_path: Path) -> None:
     """Where it has no targets, its features are; every row has a step that was watched."""
     plain = tuple(entry for entry in PRETRAIN if not entry.startswith("moco."))
-    for method, name in (("moco", "small-moco"), ("simclr", "luperson-nl-simclr"), ("supcon", "luperson-nl-supcon"), ("pnl", "small-pnl")):
+    for method, name in (
+        ("moco", "small-moco"),
+        ("simclr", "luperson-nl-simclr"),
+        ("supcon", "luperson-nl-supcon"),
+        ("pnl", "small-pnl"),
+    ):
         recipe = resolve_recipe("pretrain", name, overrides=(*plain, "schedule.epochs=6"))
         assert isinstance(recipe, PretrainRecipe)
         run = tmp_path / method
@@ -151,9 +154,7 @@ def test_a_request_to_stop_keeps_the_state_from_before(
         pretrain(job, QUIET)
 
 
-def test_a_continued_run_remembers_what_it_saw(
-    crowd: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_continued_run_remembers_what_it_saw(crowd: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Rows from before the interruption count: the collapse began before it, and is named after it, once."""
     job = pretrain_job(crowd, tmp_path / "run", *LONG)
     collapse_from(monkeypatch, 60)

@@ -14,7 +14,7 @@ from lupctl.core.system.progress.lines import Progress
 from lupctl.core.training.engine.curves import Epochs
 from lupctl.core.training.engine.log import LoopLog
 from lupctl.core.training.methods.collapse import Collapse, CollapseKind, CollapseRule
-from lupctl.core.training.methods.watching import SAMPLES, read_samples
+from lupctl.core.training.methods.watching import SAMPLES, WATCHED, read_samples
 
 # Rows before these have passed, or the first epoch, are those of a network that is still like a fresh one.
 FEWEST_STEPS: Final = 50
@@ -124,6 +124,12 @@ class Watch:
 def describe(collapse: Collapse) -> str:
     """A collapse as a line for the user."""
     return f"{SAID[collapse.kind]}, from step {collapse.since} to {collapse.step}"
+
+
+def last_watched(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What the last row with a watched step says, for `run.json`."""
+    last: Mapping[str, Any] = next((row for row in reversed(rows) if "rank" in row), {})
+    return {name: last[name] for name in WATCHED if name in last}
 
 
 def list_collapses(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

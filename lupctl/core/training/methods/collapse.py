@@ -7,8 +7,9 @@ from typing import Final, Literal
 
 CollapseKind = Literal["one point", "uniform"]
 
-# Of features. In bf16 equal ones differ by rounding, 2^-9 of their length, which alone is a spread of 0.002.
-POINT_SPREAD: Final = 0.01
+# Of features: a mean cosine above 0.999, or fewer than two directions. Both, because rounding spreads one point a
+# little into every direction.
+POINT_SPREAD, POINT_RANK = 0.03, 2.0
 # Nats. Targets that are on average on fewer than 1.65 prototypes, or that say next to nothing of which image it is.
 POINT_MEAN: Final = 0.5
 NO_INFORMATION: Final = 0.02
@@ -74,7 +75,7 @@ class CollapseRule:
 
     def _recognise(self, row: Mapping[str, float]) -> CollapseKind | None:
         """What a single row looks like."""
-        if row["spread"] < POINT_SPREAD:
+        if row["spread"] < POINT_SPREAD or row["rank"] < POINT_RANK:
             return "one point"
         if self._most_entropy is None or "information" not in row:
             return None

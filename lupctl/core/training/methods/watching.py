@@ -19,6 +19,8 @@ WATCH_EVERY_STEPS: Final = 10
 MOST_ROWS: Final = 256
 FEATURES, CHOSEN = "watched_features", "watched_choices"
 SAMPLES: Final = (FEATURES, CHOSEN)
+# What a row of the metrics has of a watched step.
+WATCHED: Final = ("teacher_entropy", "student_entropy", "kl", "information", "rank", "spread", "used")
 
 
 @torch.no_grad()

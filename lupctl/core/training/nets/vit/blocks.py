@@ -161,16 +161,17 @@ def set_drop_keys(network: nn.Module, keys: Tensor) -> None:
             module.keys = keys
 
 
-def drop_keys(samples: Tensor, *, seed: int, step: int) -> Tensor:
+def drop_keys(samples: Tensor, *, seed: int, step: int, view: int = 0) -> Tensor:
     """Keys of the images of one step, (B) int64 below 2**32, on the samples' device.
 
     Args:
         samples: (B) int64 that identify the images within the step, as `Batch.keys`.
         seed: of the recipe.
         step: counted from 0.
+        view: number of the view of the images, where a step has several.
     """
     found = torch.zeros_like(samples)
-    for word in (seed, seed >> 32, step):
+    for word in (seed, seed >> 32, step, *((view,) if view else ())):
         found = _mix(found ^ (word & _WORD))
     return _mix(_mix(found ^ (samples & _WORD)) + 1)
 

@@ -82,11 +82,13 @@ def _number_groups(packs: Sequence[Pack]) -> list[tuple[NDArray[np.int64], NDArr
         video = np.full(len(pack), UNKNOWN) if crops is None else crops.video.astype(np.int64)
         scene = np.where(video >= 0, video, pack.samples.camera)
         is_named = (person >= 0) & ((video >= 0) | (pack.samples.role == ROLE_CODES["unlabelled"]))
-        numbers = np.unique(np.stack([scene, person]), axis=1, return_inverse=True)[1].reshape(-1)
+        scenes, scene_of = np.unique(scene, return_inverse=True)
+        persons, person_of = np.unique(person, return_inverse=True)
+        numbers = scene_of * len(persons) + person_of
         found.append(
             (np.where(is_named, numbers + given, UNKNOWN), np.where(video >= 0, video + given, UNKNOWN), frame)
         )
-        given += len(pack) + int(video.max(initial=0)) + 1
+        given += max(len(scenes) * len(persons), int(video.max(initial=0)) + 1)
     return found
 
 

@@ -4,6 +4,7 @@ A step leaves tensors on the device. What needs the device to finish, such as a 
 the metrics is written, which waits for it anyway.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Final
 
@@ -76,10 +77,10 @@ def read_samples(samples: Mapping[str, Tensor], *, outputs: int | None) -> dict[
     """
     found: dict[str, float] = {}
     if FEATURES in samples:
-        features = gather_plain(samples[FEATURES]).cpu()
+        features = gather_plain(samples[FEATURES])
         found |= {"rank": effective_rank(features), "spread": feature_spread(features)}
     if CHOSEN in samples and outputs is not None:
-        found["used"] = share_used(gather_plain(samples[CHOSEN]).cpu(), outputs)
+        found["used"] = share_used(gather_plain(samples[CHOSEN]), outputs)
     return found
 
 
@@ -93,11 +94,14 @@ def effective_rank(features: Tensor) -> float:
     (4.0, 1.0)
 
     Args:
-        features: (n, D).
+        features: (n, D); NaN if one is not finite.
     """
     unit = F.normalize(features.double(), dim=1)
     n, dim = unit.shape
-    products = unit @ unit.T if n <= dim else unit.T @ unit
+    # On the CPU from here on: a GPU is no faster at so small a matrix.
+    products = (unit @ unit.T if n <= dim else unit.T @ unit).cpu()
+    if not products.isfinite().all():
+        return math.nan
     # Squares of the singular values; rounding leaves some of them just below 0.
     values = torch.linalg.eigvalsh(products).clamp(min=0).sqrt()
     shares = values / values.sum()

@@ -17,6 +17,9 @@ PARTS = {"studies/learn_results.py"}
 SMALLEST = (
     "build_speed.py --rounds 1",
     "draw_speed.py 32 16 10",
+    "dino_speed.py step --recipe small-dino --depth 1 --batch 4 --outputs 64 --rounds 1",
+    "dino_speed.py launches --recipe small-dino --depth 1 --batch 4 --outputs 64",
+    "dino_speed.py precision --recipe small-dino --depth 1 --batch 4 --outputs 64 --rounds 1 --only bfloat16",
     "eval_speed.py --size tiny --repeats 1",
     "lmdb_speed.py --images 200 --height 32 --width 16 --rounds 1",
     "mgn_speed.py dump --rounds 1 --chunk 1 --height 96",
@@ -30,14 +33,18 @@ SMALLEST = (
     "state_speed.py save --arch r18 --batch 2 --rounds 1",
     "state_speed.py memory --arch r18 --batch 2",
     "training_speed.py loader --persons 60 --height 32 --rounds 1 --steps 1",
+    "training_speed.py loader --recipe small-dino --persons 60 --height 32 --rounds 1 --steps 1",
     "training_speed.py step --persons 20 --height 32 --rounds 1 --width 4 --batch 8",
     "vit_speed.py timm --arch vit-t --batch 2 --rounds 1",
     "vit_speed.py plain --arch vit-t --batch 2 --rounds 1",
     "vit_speed.py jpm --arch vit-t --batch 2 --rounds 1",
+    "vit_speed.py dump --arch vit-t --batch 2 --rounds 1",
     "transform_speed.py --source 64x32 --result 64x32 --batch 4 --rounds 1",
+    "transform_speed.py --ten --source 64x32 --result 64x32 --batch 4 --rounds 1",
     "studies/learn_sweep.py sweep PACK --home FOLDER --seeds 1 --epochs 1 --only untrained base",
     "studies/learn_sweep.py labels PACK --home FOLDER --seeds 1 --epochs 1 --shares 1",
     "studies/noise_study.py run drawn --home FOLDER --noise 0.4 --seeds 1 --epochs 1 --methods SupCon",
+    "studies/dino_study.py run PACK --home FOLDER --seeds 1 --epochs 1 --shares 1",
     "studies/vit_study.py cameras --home FOLDER --seeds 1 --epochs 1 --only neither",
 )
 

@@ -16,7 +16,7 @@ from lupctl.core.training.methods.teacher import average_parameters, copy_teache
 from lupctl.core.training.methods.watching import watch_outputs
 from lupctl.core.training.nets.dino import DinoNetwork
 from lupctl.core.training.nets.networks import Embedding
-from lupctl.core.training.nets.vit.blocks import drop_keys, set_drop_path
+from lupctl.core.training.nets.vit.blocks import drop_keys, set_drop_path, view_keys
 
 
 @dataclass(frozen=True)
@@ -117,6 +117,7 @@ class Dino(nn.Module):
                     loss = self_distillation(out.logits, targets, temperature=sharpness, views=len(views))
                     if now.is_watched:
                         watched.append(self._watch(targets, out.logits, seen[number].features))
+                    del out  # its logits are as large as all that the backward pass needs of them
                 with clock("backward"):
                     loss.backward()  # type: ignore[no-untyped-call]
             found.append(loss.detach())
@@ -133,9 +134,7 @@ class Dino(nn.Module):
     def _key_depth(self, keys: Tensor, views: int, now: Now) -> None:
         """Sets what the student's stochastic depth draws from: each crop of each image for itself."""
         if self.rules.drop_path:
-            self.student.drop_keys = torch.cat(
-                [drop_keys(keys, seed=self._seed, step=now.step, view=view) for view in range(views)]
-            )
+            self.student.drop_keys = view_keys(drop_keys(keys, seed=self._seed, step=now.step), views)
 
     @torch.no_grad()
     def _watch(self, targets: Tensor, logits: Tensor, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:

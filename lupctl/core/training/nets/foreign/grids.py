@@ -1,6 +1,7 @@
 """The grid of patches that a number of positions is of: no tensor says its sides, nor for which images it is."""
 
 import math
+import shlex
 from dataclasses import dataclass
 from typing import Final
 
@@ -94,9 +95,10 @@ def pick_geometry(count: int, *, stem: Stem, patch: int, asked: Asked, is_start:
     known = next((one for one in published if one.count == count), None)
     shown = f"{count} positions" if known is None else f"a grid of {known.describe()}, {count} positions"
     if not asked.words:
+        again = f"lupctl model convert {shlex.quote(origin)} --size 256x128 --stride 12"
         raise FormatError(
             f"{origin}: {shown}; no published network has as many, and their number does not say the sides of the grid",
-            hint="say for which images they are, as in --size 256x128 --stride 12",
+            hint=f"say for which images they are, as in {again}",
         )
     other = " or ".join(f"{one.describe()}, {one.count} positions" for one in wanted)
     hint = "leave out --size and --stride" if known else "other sizes and strides: --size 256x128 --stride 12"

@@ -1,6 +1,6 @@
 """Pre-norm transformer blocks (Dosovitskiy et al. 2020, arXiv 2010.11929) with timm's and DINO's keys."""
 
-from typing import Final
+from typing import Final, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -46,11 +46,22 @@ class Attention(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """(B, T, D) to the same shape."""
+        return self._attend(*self._split(tokens))
+
+    def first(self, tokens: Tensor) -> Tensor:
+        """(B, T, D) to (B, 1, D), what `forward` gives for the first token."""
+        queries, keys, values = self._split(tokens)
+        return self._attend(queries[:, :, :1], keys, values)
+
+    def _split(self, tokens: Tensor) -> tuple[Tensor, ...]:
+        """(B, T, D) to queries, keys and values, each (B, heads, T, D / heads)."""
         batch, count, dim = tokens.shape
         qkv = self.qkv(tokens).view(batch, count, 3, self.heads, dim // self.heads)
-        queries, keys, values = qkv.permute(2, 0, 3, 1, 4).unbind(0)
-        mixed = self.core(queries, keys, values)  # (B, heads, T, D / heads)
-        return self.proj(mixed.transpose(1, 2).reshape(batch, count, dim))  # type: ignore[no-any-return]
+        return qkv.permute(2, 0, 3, 1, 4).unbind(0)  # type: ignore[no-any-return]
+
+    def _attend(self, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+        mixed = self.core(queries, keys, values)  # like the queries
+        return self.proj(mixed.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
 
 
 class Mlp(nn.Module):
@@ -100,6 +111,28 @@ class Block(nn.Module):
         tokens = tokens + of_attention * self.attn(self.norm1(tokens))
         return tokens + of_mlp * self.mlp(self.norm2(tokens))  # type: ignore[no-any-return]
 
+    def first(self, tokens: Tensor) -> Tensor:
+        """(B, T, D) to (B, 1, D), what `forward` gives for the first token: a fifth of its work."""
+        token = tokens[:, :1] + self.attn.first(self.norm1(tokens))
+        return token + self.mlp(self.norm2(token))  # type: ignore[no-any-return]
+
+
+def first_token(block: nn.Module, tokens: Tensor, kept: Tensor | None = None) -> Tensor:
+    """What a last block gives for the first token; where nothing is learned, no other token is computed.
+
+    Args:
+        block: the last one, a `Block`.
+        tokens: (B, T, D).
+        kept: as `Block.forward` takes it.
+
+    Returns:
+        (B, D), the same by both ways to rounding.
+    """
+    if torch.is_grad_enabled() or kept is not None:
+        return block(tokens, kept)[:, 0]  # type: ignore[no-any-return]
+    assert isinstance(block, Block)
+    return block.first(tokens)[:, 0]
+
 
 class StochasticDepth(nn.Module):
     """Which images of a batch skip which branches of which blocks (Huang et al. 2016, arXiv 1603.09382).
@@ -131,16 +164,26 @@ class StochasticDepth(nn.Module):
             images: B.
             runs: R numbers of passes of the same images through this block, in one batch, those of an image together.
         """
-        rate = self.rate * block / max(self.depth - 1, 1)
-        if not self.is_on or rate == 0:
-            return None
+        return self._draw(range(block, block + 1), images, runs)[0]
+
+    def kept_all(self, images: int) -> list[Tensor | None]:
+        """For each block what `kept` gives, drawn together: many small operations once instead of once a block."""
+        return self._draw(range(self.depth), images, range(1))
+
+    def _draw(self, blocks: range, images: int, runs: range) -> list[Tensor | None]:
+        if not self.is_on:
+            return [None] * len(blocks)
         assert self.keys is not None, "set_drop_keys before a training step with stochastic depth"
         assert len(self.keys) == images, f"{len(self.keys)} keys for {images} images"
-        branch = torch.arange(2, device=self.keys.device)[:, None, None]
-        run = torch.arange(runs.start, runs.stop, device=self.keys.device)
-        streams = _mix(1 + branch + 2 * (block + self.depth * run))  # (2, 1, R)
-        words = _mix(_mix(self.keys)[:, None] ^ streams).flatten(1)
-        return (words >= round(rate * 2**32)).float() / (1 - rate)
+        device = self.keys.device
+        block = torch.arange(blocks.start, blocks.stop, device=device)[:, None, None, None]
+        run = torch.arange(runs.start, runs.stop, device=device)
+        branch = torch.arange(2, device=device)[:, None, None]
+        streams = _mix(1 + branch + 2 * (block + self.depth * run))  # (blocks, 2, 1, R)
+        words = _mix(_mix(self.keys)[:, None] ^ streams).flatten(2)
+        rate = (self.rate * block[..., 0].double()).div_(max(self.depth - 1, 1))
+        factors = (words >= (rate * 2**32).round_()).float() / (1 - rate).float()
+        return [each if self.rate * number else None for number, each in zip(blocks, factors.unbind(0), strict=True)]
 
 
 def set_drop_path(network: nn.Module, rate: float) -> None:
@@ -161,23 +204,36 @@ def set_drop_keys(network: nn.Module, keys: Tensor) -> None:
             module.keys = keys
 
 
-def drop_keys(samples: Tensor, *, seed: int, step: int, view: int = 0) -> Tensor:
+def drop_keys(samples: Tensor, *, seed: int, step: int) -> Tensor:
     """Keys of the images of one step, (B) int64 below 2**32, on the samples' device.
 
     Args:
         samples: (B) int64 that identify the images within the step, as `Batch.keys`.
         seed: of the recipe.
         step: counted from 0.
-        view: number of the view of the images, where a step has several.
     """
-    found = torch.zeros_like(samples)
-    for word in (seed, seed >> 32, step, *((view,) if view else ())):
+    found = 0
+    for word in (seed, seed >> 32, step):
         found = _mix(found ^ (word & _WORD))
     return _mix(_mix(found ^ (samples & _WORD)) + 1)
 
 
-def _mix(words: Tensor) -> Tensor:
-    """A bijection of 32-bit words (in int64) that spreads every bit over all of them.
+def view_keys(keys: Tensor, views: int) -> Tensor:
+    """Keys of several views of the same images, (V * B), those of the first view first.
+
+    Args:
+        keys: (B) of the images, as from `drop_keys`.
+        views: V.
+    """
+    view = torch.arange(1, 1 + views, device=keys.device)[:, None]
+    return _mix(_mix(view) ^ keys).flatten()
+
+
+W = TypeVar("W", int, Tensor)
+
+
+def _mix(words: W) -> W:
+    """A bijection of 32-bit words (in int64, or one number) that spreads every bit over all of them.
 
     The form is that of C. Wellons's "lowbias32"; its second factor is replaced by one below 2**31, as is the first, so
     that no product exceeds 63 bits.

@@ -20,6 +20,7 @@ from lupctl.core.system.jobs.device import Placement
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.training.engine.runs import read_metrics
 from lupctl.core.training.methods import collapse as collapse_module
+from lupctl.core.training.methods import watching
 from tests.tools.shell import Shell
 from tests.tools.tiny_training import PRETRAIN, as_options, pretrain_job, read_state, run_forked, signal_at
 
@@ -33,7 +34,7 @@ def collapse_from(patch: pytest.MonkeyPatch, first: int) -> None:
     """Lets the features be one point in every step from `first` on, counted from 0, and shortens what is waited for."""
     patch.setattr(watch_module, "FEWEST_STEPS", 10)
     patch.setattr(collapse_module, "SHORTEST", 10)
-    real_keep, real_read, steps = watch_module.Watch.keep, watch_module.read_samples, list[int]()
+    real_keep, real_read, steps = watch_module.Watch.keep, watching.read_samples, list[int]()
 
     def keep(self: watch_module.Watch, found: Mapping[str, Any]) -> dict[str, Any]:
         steps.append(self.saved if not steps else steps[-1] + 1)
@@ -221,7 +222,7 @@ def test_self_distillation_says_how_sure_its_targets_are(crowd: Path, tmp_path: 
 
 
 def test_advice_names_the_likeliest_cause_first(crowd: Path, tmp_path: Path) -> None:
-    def advice(kind: watch_module.CollapseKind, *settings: str) -> str:
+    def advice(kind: collapse_module.CollapseKind, *settings: str) -> str:
         return advise(kind, dino_job(crowd, tmp_path, *settings).recipe)
 
     assert advice("one point", "dino.centre_momentum=0.9999").endswith("--set dino.centre_momentum=0.9")

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from lupctl.core.training.methods.collapse import Collapse, CollapseRule
+from lupctl.core.training.methods.collapse import Collapse, CollapseKind, CollapseRule
 from lupctl.core.training.methods.watching import (
     MOST_ROWS,
     effective_rank,
@@ -103,7 +103,7 @@ def follow(rows: Iterable[Mapping[str, float]], *, epoch: int = 40, start: int =
 @pytest.mark.parametrize(
     ("row", "kind"), [(POINT, "one point"), (SAME, "one point"), (FEATURES, "one point"), (UNIFORM, "uniform")]
 )
-def test_a_collapse_is_named_once_and_within_an_epoch(row: Mapping[str, float], kind: str) -> None:
+def test_a_collapse_is_named_once_and_within_an_epoch(row: Mapping[str, float], kind: CollapseKind) -> None:
     assert follow([SOUND] * 3 + [row] * 20) == [Collapse(kind, 40, 80)]
     # Of a long epoch, 200 steps are enough; of a short one, 30 are needed.
     assert follow([row] * 60, epoch=8000) == [Collapse(kind, 10, 210)]

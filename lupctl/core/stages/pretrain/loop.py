@@ -9,7 +9,7 @@ from lupctl.core.stages.pretrain.labels import label_history
 from lupctl.core.stages.pretrain.probe import open_probes, probe_backbone
 from lupctl.core.stages.pretrain.setup import build_trained, open_batches, set_up
 from lupctl.core.stages.pretrain.step import take_step
-from lupctl.core.stages.pretrain.watch import Watch, last_watched, list_collapses
+from lupctl.core.stages.pretrain.watch import Watch, sum_up
 from lupctl.core.system.jobs.messages import agree_to_stop, rank
 from lupctl.core.system.jobs.stopping import stop_on_request
 from lupctl.core.system.progress.lines import Progress
@@ -92,13 +92,7 @@ def train_job(job: PretrainJob) -> None:
     tensors = method.state_dict()  # in every process, too
     if rank() == 0:
         rows = read_metrics(job.run)
-        listed = {"labels": label_history(rows), "collapses": list_collapses(rows)}
+        history = label_history(rows)
         counts = {"steps": total, "images": len(setup.images), "damaged": len(log.damaged)}
-        results = {
-            **counts,
-            **log.values,
-            **last_watched(rows),
-            **seen,
-            **{name: one for name, one in listed.items() if one},
-        }
+        results = {**counts, **log.values, **sum_up(rows), **seen, **({"labels": history} if history else {})}
         finish_run(job, tensors, method.kept, data=data, chosen=setup.kept, results=results)

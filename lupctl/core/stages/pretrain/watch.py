@@ -126,19 +126,15 @@ def describe(collapse: Collapse) -> str:
     return f"{SAID[collapse.kind]}, from step {collapse.since} to {collapse.step}"
 
 
-def last_watched(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """What the last row with a watched step says, for `run.json`."""
+def sum_up(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What `run.json` has of a run's metrics: what its last watched step showed, and the collapses, if any."""
     last: Mapping[str, Any] = next((row for row in reversed(rows) if "rank" in row), {})
-    return {name: last[name] for name in WATCHED if name in last}
-
-
-def list_collapses(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The collapses that a run's metrics name, for `run.json`."""
-    return [
+    collapses = [
         {"kind": row["collapse"], "since": row["collapsed_since"], "step": row["step"]}
         for row in rows
         if "collapse" in row
     ]
+    return {name: last[name] for name in WATCHED if name in last} | ({"collapses": collapses} if collapses else {})
 
 
 def advise(kind: CollapseKind, recipe: PretrainRecipe) -> str:

@@ -34,11 +34,11 @@ from torch.autograd.profiler import profile
 
 from lupctl.core.recipes.models import PretrainRecipe
 from lupctl.core.recipes.shipped import resolve_recipe
-from lupctl.core.stages.pretrain.setup import place_method, share_gradients
-from lupctl.core.training.engine.clipping import clip_gradients
+from lupctl.core.stages.pretrain.setup import Trained, build_curves, place_method, share_gradients
+from lupctl.core.stages.pretrain.step import learn_from
 from lupctl.core.training.engine.optim import build_optimizer
 from lupctl.core.training.methods.dino import Dino
-from lupctl.core.training.methods.protocol import Given, Now
+from lupctl.core.training.methods.protocol import Given
 from lupctl.core.training.nets.networks import Embedding
 from lupctl.core.training.nets.vit.trunk import ViTTrunk
 from tests.references.dino import DinoReference, ReferenceHead, ReferenceNetwork, ReferenceRules
@@ -46,7 +46,7 @@ from tests.references.dino import DinoReference, ReferenceHead, ReferenceNetwork
 CPU = torch.device("cpu")
 # In the second epoch, so that the last layer is trained.
 STEP, STEPS = 15, 10
-RATE, DECAY, MOMENTUM, TEMPERATURE = 1e-3, 0.04, 0.996, 0.04
+RATE, DECAY = 1e-3, 0.04
 VIEWS_OF_MEMORY = frozenset((
     "view", "_unsafe_view", "reshape", "_reshape_alias", "view_as", "expand", "expand_as", "t", "mT",
     "numpy_T", "transpose", "permute", "select", "slice", "narrow", "unbind", "chunk", "split",
@@ -153,21 +153,15 @@ def prepare_optimizer(recipe: PretrainRecipe, modules: list[nn.Module]) -> torch
 def prepare_ours(
     method: Dino, recipe: PretrainRecipe, views: tuple[Tensor, ...], *, precision: torch.dtype = torch.float32
 ) -> Work:
-    """A whole step, as `take_step` takes it after the views."""
-    optimizer, gradients = prepare_optimizer(recipe, method.trained), share_gradients(recipe, method, kind="cpu")
-    now = Now(step=STEP, epoch=1, rate=RATE, decay=DECAY, momentum=MOMENTUM, temperature=TEMPERATURE)
-    given = Given(views, keys=torch.arange(len(views[0])))
-
-    def work() -> None:
-        method.learn(given, now, gradients, precision=precision)
-        clip_gradients(method.student.parameters(), recipe.optim.clip, scope=recipe.optim.clip_scope)
-        for parameter in method.held(now):
-            parameter.grad = None
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        method.follow(now)
-
-    return work
+    """A whole step after the views, as the training loop takes it."""
+    trained = Trained(
+        method=method,
+        optimizer=prepare_optimizer(recipe, method.trained),
+        gradients=share_gradients(recipe, method, kind="cpu"),
+        curves=build_curves(recipe, STEPS),
+    )
+    now, given = trained.curves.now(STEP), Given(views, keys=torch.arange(len(views[0])))
+    return partial(learn_from, given, recipe, trained, now, precision=precision)
 
 
 def prepare_bare(method: Dino, recipe: PretrainRecipe, views: tuple[Tensor, ...], rate: float) -> Work:

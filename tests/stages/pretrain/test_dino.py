@@ -201,7 +201,7 @@ def test_the_head_is_part_of_the_memory() -> None:
     few = estimate("dino.outputs=1024")
     # 64,512 more rows of 256: student, gradient, two moments, message, teacher; the centre; logits.
     rows = 64512 * 4 * (256 * 6 + 1)
-    assert estimate() - few == rows + 64 * 64512 * 4 * (3 * 10 + 4)
+    assert estimate() - few == rows + 64 * 64512 * 4 * (2 * 10 + 4)
     without = estimate("local.count=0")
     assert 1.5 < estimate() / without < 3
     assert estimate("net.checkpoint_activations=true") < 0.8 * estimate()

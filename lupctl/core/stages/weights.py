@@ -16,6 +16,7 @@ from lupctl.core.formats.weights.foreign import read_foreign
 from lupctl.core.formats.weights.header import has_header
 from lupctl.core.formats.weights.onnx import ONNX_SUFFIX, read_record
 from lupctl.core.system.disk.atomic import file_fingerprint
+from lupctl.core.system.examples import name_some
 from lupctl.core.training.nets.foreign.recognise import recognise
 
 SAFETENSORS = ".safetensors"
@@ -96,6 +97,8 @@ def describe_weights(path: Path) -> dict[str, Any]:
         }
     state = read_foreign(path)
     found = recognise(state.tensors, origin=str(path), inside=state.inside)
+    used = {key: value for key, value in state.tensors.items() if key not in set(found.ignored)}
+    broken = name_some(key for key, value in used.items() if not value.isfinite().all())
     return {
         "path": str(path),
         "kind": "published",
@@ -105,7 +108,7 @@ def describe_weights(path: Path) -> dict[str, Any]:
         "inside": list(state.inside),
         "beside": list(state.beside),
         "network": found.plan.to_json(),
-        "notes": list(found.notes),
+        "notes": [*found.notes, *([f"not finite, so that model convert refuses it: {broken}"] if broken else [])],
         "matched": found.matched,
         "ignored": list(found.ignored),
         "missing": list(found.missing),

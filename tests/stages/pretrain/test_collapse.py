@@ -18,6 +18,7 @@ from lupctl.core.stages.pretrain.run import pretrain
 from lupctl.core.stages.pretrain.watch import advise
 from lupctl.core.system.jobs.device import Placement
 from lupctl.core.system.progress.lines import Progress
+from lupctl.core.training.engine.board import Board
 from lupctl.core.training.engine.runs import read_metrics
 from lupctl.core.training.methods import collapse as collapse_module
 from lupctl.core.training.methods import watching
@@ -260,3 +261,15 @@ def test_sound_runs_are_never_called_collapsed(labelled: Path, tmp_path: Path, m
     job = (dino_job if method == "dino" else moco_job)(labelled, tmp_path / "run", *settings)
     facts = pretrain(job, QUIET)
     assert "collapses" not in facts
+
+
+def test_curves_have_no_point_for_a_word(tmp_path: Path) -> None:
+    """The row that names a collapse is no curve; numbers beside the word are."""
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    board = Board(tmp_path, step=0)
+    board.write({"step": 10, "rank": 1.5})
+    board.write({"step": 10, "epoch": 0, "collapse": "one point", "collapsed_since": 5})
+    board.close()
+    events = accumulator.EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    assert set(events.Tags()["scalars"]) == {"rank", "epoch", "collapsed_since"}

@@ -99,7 +99,7 @@ def pick_geometry(count: int, *, stem: Stem, patch: int, asked: Asked, is_start:
     if not asked.words:
         raise FormatError(
             f"{origin}: {shown}; no published network has as many, and their number does not say the sides of the grid",
-            hint=f"say for which images they are: lupctl model convert {shlex.quote(origin)} --size 256x128 --stride 12",
+            hint=f"say for which images: lupctl model convert {shlex.quote(origin)} --size 256x128 --stride 12",
         )
     other = " or ".join(f"{one.describe()}, {count_things(one.count, 'position')}" for one in wanted)
     hint = "leave out --size and --stride" if known else "other sizes and strides: --size 256x128 --stride 12"

@@ -6,7 +6,8 @@ from typing import Final, Literal
 
 ResNetArch = Literal["r18", "r50", "r101", "r152"]
 ViTArch = Literal["vit-t", "vit-s", "vit-b"]
-Arch = Literal[ResNetArch, ViTArch]
+SwinArch = Literal["swin-u", "swin-t", "swin-s", "swin-b"]
+Arch = Literal[ResNetArch, ViTArch, SwinArch]
 Stem = Literal["patch", "ics"]
 PositionResize = Literal["bilinear", "dino"]
 NeckFeature = Literal["after", "before"]

@@ -26,6 +26,7 @@ from lupctl.core.stages.pack import pack
 from lupctl.core.stages.pretrain.job import PretrainJob
 from lupctl.core.stages.pretrain.setup import build_trained, open_batches, set_up
 from lupctl.core.stages.pretrain.step import take_step
+from lupctl.core.stages.pretrain.watch import Watch
 from lupctl.core.system.jobs.device import Placement
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.training.engine.log import LoopLog
@@ -116,7 +117,7 @@ def measure_step(path: Path, rounds: int, recipe: PretrainRecipe) -> None:
     assert isinstance(method, MoCo)
     parts, temperature = trained.gradients.parts, recipe.settings.temperature
     batches = open_batches(setup, range(10**6), seed=recipe.seed)
-    quiet = Progress(quiet=True)
+    quiet, watch = Progress(quiet=True), Watch(None)
     job.run.mkdir()
     log = LoopLog(
         RunFolder(job.run), start=0, total=10**6, batch=recipe.data.batch, epochs=setup.order.epochs(1),
@@ -138,9 +139,10 @@ def measure_step(path: Path, rounds: int, recipe: PretrainRecipe) -> None:
         batch = next(batches)
         log.meter.work()
         log.note_damage(batch.damaged)
-        log.add(**take_step(recipe, setup, trained, batch, trained.curves.now(step)))
+        log.add(**watch.keep(take_step(recipe, setup, trained, batch, trained.curves.now(step))))
         with quiet.task("", total=1, unit="steps") as bar:
-            log.write_step(10, rate=0.01, is_due=False, bar=bar)  # every step, where the loop does so every tenth
+            # Every step, where the loop does so every tenth.
+            log.write_step(10, rate=0.01, is_due=False, bar=bar, more=watch.read)
 
     batch = next(batches)
     first, second = (make_view(plan, batch.pixels, draws) for plan, draws in zip(setup.views, batch.views, strict=True))

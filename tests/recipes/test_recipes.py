@@ -19,11 +19,10 @@ from lupctl.core.recipes.models import FinetuneRecipe, PretrainRecipe
 from lupctl.core.recipes.pretrain_sections import (
     METHOD_SECTIONS,
     PretrainData,
-    PretrainNet,
     PretrainOptim,
     check_sections,
 )
-from lupctl.core.recipes.sections import Augment, ScheduleSettings
+from lupctl.core.recipes.sections import Augment, Net, ScheduleSettings
 from lupctl.core.recipes.shipped import (
     MODELS,
     Shipped,
@@ -290,7 +289,7 @@ pair = st.tuples(st.floats(-1e6, 1e6), st.floats(1e-12, 1e12))
         seed=st.integers(0, 2**63 - 1),
         bn_groups=st.just(2),
         data=st.builds(PretrainData, packs=st.lists(st.text(st.characters(codec="utf-8")), max_size=3).map(tuple)),
-        net=st.builds(PretrainNet, last_stride=st.sampled_from([1, 2])),
+        net=st.builds(Net, last_stride=st.sampled_from([1, 2])),
         augment=st.builds(Augment, crop_area=st.one_of(st.just(()), pair), erase_area=pair, flip=share),
         optim=st.builds(PretrainOptim, lr=st.floats(1e-300, 1e300), weight_decay=st.floats(0, 1e30)),
         schedule=st.builds(ScheduleSettings, milestones=st.lists(st.integers(-9, 10**12)).map(tuple), final=share),

@@ -12,7 +12,6 @@ from lupctl.core.recipes.pretrain_sections import (
     MocoSettings,
     PnlSettings,
     PretrainData,
-    PretrainNet,
     PretrainOptim,
     Probe,
     SimclrSettings,
@@ -24,6 +23,7 @@ from lupctl.core.recipes.sections import (
     IMAGENET_MEAN,
     IMAGENET_STD,
     Augment,
+    Net,
     Optim,
     Pixels,
     Positive,
@@ -62,7 +62,7 @@ class PretrainRecipe(Section):
     seed: Annotated[int, Field(ge=0, lt=2**63)] = TRAINING_SEED
     bn_groups: Positive = 8
     precision: Precision = "auto"
-    net: PretrainNet = PretrainNet()
+    net: Net = Net()
     vit: VitNet | None = None
     data: PretrainData = PretrainData()
     pixels: Pixels = Pixels()
@@ -113,13 +113,12 @@ class PretrainRecipe(Section):
                 raise ValueError(f"optim.clip = {self.optim.clip} cannot be combined with pnl.sharded")
             if self.optim.name == "lars":
                 raise ValueError("optim.name = 'lars' cannot be combined with pnl.sharded")
-        if self.net.compile and self.net.checkpoint_activations:
-            raise ValueError("net.compile and net.checkpoint_activations cannot be combined")
         return self
 
     @model_validator(mode="after")
     def _check_trunk(self) -> Self:
         check_vit(self.net, self.vit, self.pixels)
+        check_running(self.net)
         return self
 
 
@@ -171,6 +170,7 @@ class FinetuneRecipe(Section):
     def _check_trunk(self) -> Self:
         check_head(self.net, self.vit, self.jpm, self.pixels)
         check_vit(self.net, self.vit, self.pixels)
+        check_running(self.net)
         return self
 
     @model_validator(mode="after")
@@ -184,6 +184,12 @@ class FinetuneRecipe(Section):
 
 
 Recipe = PretrainRecipe | FinetuneRecipe
+
+
+def check_running(net: Net) -> None:
+    """Refuses to recompute what is compiled: the compiler decides by itself what a backward pass keeps."""
+    if net.compile and net.checkpoint_activations:
+        raise ValueError("net.compile and net.checkpoint_activations cannot be combined")
 
 
 def check_divides(key: str, groups: int, batch_key: str, batch: int) -> None:

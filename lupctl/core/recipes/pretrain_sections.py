@@ -6,20 +6,7 @@ from typing import Annotated, Any, Final, Self
 from pydantic import Field, model_validator
 
 from lupctl.core.choices import ContrastForm, CurveKind, Interpolation, Method, PnlPositives, PnlVariant
-from lupctl.core.recipes.sections import Augment, Net, Optim, Positive, Range, Section, Share
-
-
-class PretrainNet(Net):
-    """The trunk, and how pre-training runs it; the last two affect memory and speed, and the result only by rounding.
-
-    Args:
-        compile: compiles both encoders with torch.compile; the first steps then take minutes.
-        checkpoint_activations: keeps only the outputs of residual blocks and recomputes the rest in the backward pass:
-            a third more work for a fraction of the memory.
-    """
-
-    compile: bool = False
-    checkpoint_activations: bool = False
+from lupctl.core.recipes.sections import Augment, Optim, Positive, Range, Section, Share
 
 
 class PretrainData(Section):

@@ -37,7 +37,7 @@ class Section(BaseModel):
 
 
 class Net(Section):
-    """The trunk.
+    """The trunk, and how training runs it; the last two affect memory and speed, and the result only by rounding.
 
     Args:
         arch: a ResNet of some depth, or a vision transformer of some size.
@@ -45,12 +45,18 @@ class Net(Section):
         last_stride: stride of a ResNet's last stage.
         pooling: from the last map to a vector. A vision transformer also has token, its class token, which is its
             default, and parts, class token and mean of its part tokens.
+        compile: compiles the networks that are trained, and an averaged one, with torch.compile; the first steps then
+            take minutes.
+        checkpoint_activations: keeps only the outputs of residual or transformer blocks and recomputes the rest in the
+            backward pass: a third more work for a fraction of the memory.
     """
 
     arch: Arch = "r50"
     width: Annotated[int, Field(ge=4, le=512)] = 64
     last_stride: Literal[1, 2] = 2
     pooling: Pooling = "avg"
+    compile: bool = False
+    checkpoint_activations: bool = False
 
 
 class Pixels(Section):

@@ -7,8 +7,7 @@ import pytest
 
 from lupctl.core.formats.pack.read import open_pack
 from lupctl.core.stages.pretrain.job import plan_pretraining
-from lupctl.core.stages.pretrain.memory import recomputed_bytes
-from lupctl.core.training.nets.memory import activation_bytes
+from lupctl.core.training.nets.memory import activation_bytes, recomputed_bytes
 from tests.tools.networks import plan_network, projection
 from tests.tools.shell import Shell
 from tests.tools.tiny_training import PRETRAIN, as_options, pretrain_job

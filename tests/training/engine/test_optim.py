@@ -147,6 +147,22 @@ def test_adam_adds_the_decay_to_the_gradient_and_adamw_does_not(name: str) -> No
     assert owned[0].tolist()[0] == pytest.approx(value, rel=1e-4)
 
 
+def test_adamw_is_torch_own_loop_to_rounding() -> None:
+    generator = torch.Generator().manual_seed(0)
+    start = [torch.randn(shape, generator=generator) for shape in ((7, 33), (33,), (2, 3, 5, 5))]
+    fused, plain = ([nn.Parameter(value.clone()) for value in start] for _ in range(2))
+    ours = build_optimizer([nn.ParameterList(fused)], name="adamw", lr=1e-2, momentum=0.9, weight_decay=0.1)
+    loop = torch.optim.AdamW(plain, lr=1e-2, weight_decay=0.1, foreach=False, fused=False)
+    for _ in range(20):
+        for one, other in zip(fused, plain, strict=True):
+            one.grad = other.grad = torch.randn(one.shape, generator=generator)
+        ours.step()
+        loop.step()
+    for one, other, first in zip(fused, plain, start, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-6, atol=1e-7)
+        assert (one - first).abs().min() > 0
+
+
 def test_the_rate_is_set_in_every_group() -> None:
     owned = [nn.Parameter(torch.ones(2, 2)), nn.Parameter(torch.ones(3)), nn.Parameter(torch.ones(()))]
     optimizer = build_optimizer(

@@ -28,7 +28,7 @@ from lupctl.core.system.jobs.split import check_split
 from lupctl.core.training.engine.board import check_tensorboard
 from lupctl.core.training.loading.samplers import PersonsImagesOrder, StepOrder
 from lupctl.core.training.loading.streams import CameraStream, PersonPasses, PersonStream
-from lupctl.core.training.nets.memory import activation_bytes, count_parameters, parameter_bytes
+from lupctl.core.training.nets.memory import activation_bytes, count_parameters, parameter_bytes, recomputed_bytes
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,8 @@ def plan_finetuning(job: FinetuneJob) -> FinetunePlan:
     epochs = build_order(recipe, train.label, train.camera).epochs(recipe.schedule.epochs)
     net = network_plan(recipe, len(train.persons), cameras)
     local = batch // job.placement.processes
-    activations = activation_bytes(net, height=recipe.pixels.height, width=recipe.pixels.width)
+    count_bytes = recomputed_bytes if recipe.net.checkpoint_activations else activation_bytes
+    activations = count_bytes(net, height=recipe.pixels.height, width=recipe.pixels.width)
     return FinetunePlan(
         images=train.num_images,
         persons=len(train.persons),

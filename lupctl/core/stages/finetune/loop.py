@@ -6,7 +6,14 @@ import torch
 
 from lupctl.core.stages.finetune.criterion import measure
 from lupctl.core.stages.finetune.job import FinetuneJob
-from lupctl.core.stages.finetune.network import build_started, draw_depth, evaluate_network, finish_run, gather_scores
+from lupctl.core.stages.finetune.network import (
+    build_started,
+    draw_depth,
+    evaluate_network,
+    finish_run,
+    gather_scores,
+    prepare_network,
+)
 from lupctl.core.stages.finetune.setup import Setup, open_batches, set_up
 from lupctl.core.system.jobs.messages import agree_to_stop, rank
 from lupctl.core.system.jobs.stopping import stop_on_request
@@ -23,7 +30,6 @@ from lupctl.core.training.engine.parts import share_statistics
 from lupctl.core.training.engine.runs import RunFolder
 from lupctl.core.training.engine.saving import StateWriter
 from lupctl.core.training.engine.state import pack_state, restore_state
-from lupctl.core.training.nets.resnet.norms import share_norm_groups
 from lupctl.core.training.views.pixels import make_view
 
 
@@ -36,8 +42,8 @@ def train_job(job: FinetuneJob) -> None:
 
     torch.manual_seed(recipe.seed)
     cameras = () if setup.table is None else setup.table.cameras
-    network = build_started(job, len(train.persons), progress, cameras).to(device).train()
-    share_norm_groups(network, recipe.bn_groups)
+    network = build_started(job, len(train.persons), progress, cameras)
+    prepare_network(network, recipe, device, groups=recipe.bn_groups)
     optimizer = build_optimizer([network], **recipe.optim.model_dump(exclude={"clip", "clip_scope"}))
     schedule = RateCurve(lr=recipe.optim.lr, steps=epochs, **recipe.schedule.model_dump())
     start, damaged = restore_state(folder, network, optimizer)

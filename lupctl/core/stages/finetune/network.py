@@ -4,6 +4,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, assert_never
 
+import torch
 from torch import Tensor
 
 from lupctl.core.formats.pack.read import Pack
@@ -22,9 +23,11 @@ from lupctl.core.stages.finetune.setup import Setup
 from lupctl.core.stages.finetune.starts import fit_trunk, load_checkpoint, load_trunk
 from lupctl.core.system.jobs.device import describe_devices
 from lupctl.core.system.progress.lines import Progress
+from lupctl.core.training.engine.parts import recompute_blocks
 from lupctl.core.training.engine.runs import RunFolder
 from lupctl.core.training.nets.build import Classifying, build_network
 from lupctl.core.training.nets.resnet.imagenet import imagenet_trunk
+from lupctl.core.training.nets.resnet.norms import share_norm_groups
 from lupctl.core.training.nets.vit.blocks import drop_keys, set_drop_keys, set_drop_path
 from lupctl.core.training.nets.vit.imagenet import IMAGENET_GRID, imagenet_vit
 from lupctl.core.training.views.plan import build_view_plan
@@ -67,6 +70,26 @@ def build_classifying(plan: NetworkPlan, *, drop_path: float = 0.0) -> Classifyi
     network = build_network(plan)
     assert isinstance(network, Classifying)
     set_drop_path(network, drop_path)
+    return network
+
+
+def prepare_network(network: Classifying, recipe: FinetuneRecipe, device: torch.device, *, groups: int) -> Classifying:
+    """Puts a network on a device for training, compiled or with blocks that are computed twice if the recipe says so.
+
+    Evaluation calls `embed`, which is never compiled.
+
+    Args:
+        network: changed.
+        recipe: how training runs it.
+        device: where.
+        groups: of batch norm, of the batch over all processes.
+    """
+    network.to(device).train()
+    share_norm_groups(network, groups)
+    if recipe.net.compile:
+        network.compile()
+    if recipe.net.checkpoint_activations:
+        recompute_blocks(network.all_blocks())
     return network
 
 

@@ -6,11 +6,10 @@ import torch
 from lupctl.core.recipes.models import FinetuneRecipe
 from lupctl.core.stages.finetune.criterion import measure
 from lupctl.core.stages.finetune.job import network_plan
-from lupctl.core.stages.finetune.network import build_classifying, draw_depth
+from lupctl.core.stages.finetune.network import build_classifying, draw_depth, prepare_network
 from lupctl.core.system.jobs.device import pick_precision
 from lupctl.core.training.engine.optim import build_optimizer
 from lupctl.core.training.engine.stopwatch import time_calls
-from lupctl.core.training.nets.resnet.norms import share_norm_groups
 from lupctl.core.training.views.draws import SampleDraws
 from lupctl.core.training.views.pixels import make_view
 from lupctl.core.training.views.plan import build_view_plan, draw_view
@@ -28,8 +27,8 @@ def time_step(recipe: FinetuneRecipe, device: torch.device, *, devices: int = 1,
     local = recipe.data.persons * recipe.data.images // devices
     plan = network_plan(recipe, max(recipe.data.persons, 2), cameras=range(2))
     drop_path = 0.0 if recipe.vit is None else recipe.vit.drop_path
-    network = build_classifying(plan, drop_path=drop_path).to(device).train()
-    share_norm_groups(network, max(1, recipe.bn_groups // devices))
+    network = build_classifying(plan, drop_path=drop_path)
+    prepare_network(network, recipe, device, groups=max(1, recipe.bn_groups // devices))
     optimizer = build_optimizer([network], **recipe.optim.model_dump(exclude={"clip", "clip_scope"}))
     view = build_view_plan(recipe.pixels.model_dump(), recipe.augment.model_dump())
     height, width = recipe.pixels.height, recipe.pixels.width

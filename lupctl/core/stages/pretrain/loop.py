@@ -10,6 +10,7 @@ from lupctl.core.stages.pretrain.labels import label_history
 from lupctl.core.stages.pretrain.probe import probe_backbone
 from lupctl.core.stages.pretrain.setup import build_trained, open_batches, set_up
 from lupctl.core.stages.pretrain.step import take_step
+from lupctl.core.stages.pretrain.watch import Watch
 from lupctl.core.system.jobs.messages import agree_to_stop, rank
 from lupctl.core.system.jobs.stopping import stop_on_request
 from lupctl.core.system.progress.lines import Progress
@@ -48,7 +49,7 @@ def train_job(job: PretrainJob) -> None:
         board=Board(job.run, step=start) if job.tensorboard and rank() == 0 else None,
     )
     watched = None if job.probe is None else open_pack(job.probe)
-    seen: dict[str, float] = {}
+    watch, seen = Watch(None), dict[str, float]()
     with (
         closing(writer),
         closing(log),
@@ -63,13 +64,13 @@ def train_job(job: PretrainJob) -> None:
             log.meter.work()
             log.note_damage(batch.damaged)
             now = trained.curves.now(step)
-            log.add(**take_step(recipe, setup, trained, batch, now))
+            log.add(**watch.keep(take_step(recipe, setup, trained, batch, now)))
 
             done = step + 1
             stopping = agree_to_stop(stop.wanted, device) and done < total
             saving = epochs.is_due(done, recipe.saving.every_epochs) and done < total
             probing = epochs.is_due(done, recipe.probe.every_epochs) or done == total
-            log.write_step(done, rate=now.rate, is_due=saving or stopping, bar=bar)
+            log.write_step(done, rate=now.rate, is_due=saving or stopping, bar=bar, more=watch.read)
             writer.poll()
             if saving or stopping or done == total:
                 log.check_weights(method.student, done=done, rate=now.rate)

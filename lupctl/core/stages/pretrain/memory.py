@@ -1,7 +1,6 @@
 """Memory of a pre-training step on one device, counted without allocating anything."""
 
 import torch
-from torch import Tensor, nn
 
 from lupctl.core.formats.weights.plan import NetworkPlan
 from lupctl.core.recipes.models import PretrainRecipe
@@ -14,9 +13,7 @@ from lupctl.core.recipes.pretrain_sections import (
     SupconSettings,
 )
 from lupctl.core.training.nets.labelled import build_labelled
-from lupctl.core.training.nets.memory import activation_bytes, parameter_bytes
-from lupctl.core.training.nets.meta import build_empty, embed_nothing
-from lupctl.core.training.nets.networks import Embedding
+from lupctl.core.training.nets.memory import activation_bytes, parameter_bytes, recomputed_bytes
 
 FLOAT_BYTES = 4
 
@@ -112,33 +109,3 @@ def method_bytes(settings: MethodSettings, images: int, *, batch: int, classes: 
 def queue_bytes(dim: int, queue: int, images: int) -> int:
     """Bytes of a queue, and of the logits of one part, their softmax and their gradient."""
     return dim * queue * FLOAT_BYTES + 3 * images * (1 + queue) * FLOAT_BYTES
-
-
-def recomputed_bytes(plan: NetworkPlan, *, height: int, width: int) -> int:
-    """Bytes of one image if a trunk's blocks keep only their outputs and one block at a time is recomputed."""
-    network = build_empty(plan)
-    assert isinstance(network, Embedding)
-    blocks = network.backbone.all_blocks()
-    kept, inside, largest = 0, 0, 0
-
-    def count_leaf(module: nn.Module, inputs: object, output: Tensor) -> None:
-        nonlocal inside
-        if not isinstance(module, nn.ReLU):
-            inside += output.numel() * FLOAT_BYTES
-
-    def enter_block(module: nn.Module, inputs: object) -> None:
-        nonlocal kept, inside
-        kept, inside = kept + inside, 0
-
-    def leave_block(module: nn.Module, inputs: object, output: Tensor) -> None:
-        nonlocal kept, inside, largest
-        kept, inside, largest = kept + output.numel() * FLOAT_BYTES, 0, max(largest, inside)
-
-    for module in network.modules():
-        if module in blocks:
-            module.register_forward_pre_hook(enter_block)
-            module.register_forward_hook(leave_block)
-        elif not list(module.children()):
-            module.register_forward_hook(count_leaf)
-    embed_nothing(network.eval(), height=height, width=width)
-    return kept + inside + largest

@@ -25,6 +25,7 @@ from lupctl.core.training.methods.build import AnyMethod, build_method
 from lupctl.core.training.methods.pnl import Pnl
 from lupctl.core.training.methods.protocol import Now
 from lupctl.core.training.methods.shards import keep_whole_moments
+from lupctl.core.training.methods.watching import WATCH_EVERY_STEPS
 from lupctl.core.training.nets.resnet.norms import set_norm_groups
 from lupctl.core.training.views.plan import ViewPlan
 
@@ -81,6 +82,7 @@ class Curves:
             decay=self.decay.at(step),
             momentum=self.momentum.at(step),
             temperature=self.temperature.at(step),
+            is_watched=step % WATCH_EVERY_STEPS == 0,
         )
 
 

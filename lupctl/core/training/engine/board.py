@@ -37,7 +37,7 @@ class Board:
         """Adds a point to every curve for which a row has a number; each dataset has curves of its own."""
         where = f"/{row['dataset']}" if "dataset" in row else ""
         for name, value in row.items():
-            if name not in ("step", "steps", "dataset"):
+            if name not in ("step", "steps", "dataset") and not isinstance(value, str):
                 self._writer.add_scalar(f"{name}{where}", value, row["step"])
 
     def close(self) -> None:

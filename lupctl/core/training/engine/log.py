@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -51,7 +51,7 @@ class LoopLog:
         self._metrics = Metrics(folder.path, step=start) if is_writer else None
         self._progress, self._board = progress, board
         self._began_at = self._said_at = time.monotonic()
-        self._said_step, self._waiting = start, ""
+        self._said_step, self._waiting, self._health = start, "", ""
         self._means = Means()
         self.meter = LoopMeter(batch)
         self.values: dict[str, float] = {}
@@ -73,7 +73,9 @@ class LoopLog:
         self._means.add(**values)
         self.meter.step()
 
-    def write_step(self, done: int, *, rate: float, is_due: bool, bar: Task) -> None:
+    def write_step(
+        self, done: int, *, rate: float, is_due: bool, bar: Task, more: Callable[[], Mapping[str, float]] = dict
+    ) -> None:
         """Writes a row every ten steps, at the end, and when one is due; refuses a loss that is not finite.
 
         Where stderr is no terminal, a line a minute and one at the end say how far the run is.
@@ -83,21 +85,23 @@ class LoopLog:
             rate: learning rate of the last one.
             is_due: whether to write a row whatever the step, as before a state is saved.
             bar: shows a short note.
+            more: gives what else belongs into a row; called only when one is written, in every process.
 
         Raises:
-            DataError: a mean is NaN or infinite.
+            DataError: a number is NaN or infinite.
         """
         if done % LOG_EVERY_STEPS and done != self._total and not is_due:
             bar.advance()
             self._say_now_and_then(done, rate)
             return
-        self.values = self._means.read()
+        self.values = {**self._means.read(), **more()}
         check_finite(self.values, step=done, rate=rate, last_good=self._folder.describe_last_good())
         speed = self.meter.read()
         epoch = self._epochs.of(done - 1)
         self.write_row({"step": done, "steps": self._total, "epoch": epoch, **self.values, "lr": rate, **speed})
         self._waiting = f"waiting for data {speed['data_wait']:.0%}"
-        loss = f"loss {self.values['loss']:.3f}{describe_labels(self.values)}, lr {rate:.2g}"
+        self._health = describe_health(self.values) or self._health
+        loss = f"loss {self.values['loss']:.3f}{describe_labels(self.values)}{self._health}, lr {rate:.2g}"
         bar.advance(note=f"{loss}, {speed['images_per_s']:,.0f} images/s, waiting {speed['data_wait']:.0%}")
         self._say_now_and_then(done, rate)
 
@@ -112,7 +116,7 @@ class LoopLog:
             return
         images_per_s = (done - self._said_step) * self.meter.batch / max(passed_s, 1e-9)
         self._said_at, self._said_step = now, done
-        loss = f"loss {self.values['loss']:.3f}{describe_labels(self.values)}, " if self.values else ""
+        loss = f"loss {self.values['loss']:.3f}{describe_labels(self.values)}{self._health}, " if self.values else ""
         waiting = f", {self._waiting}" if self._waiting else ""
         if done == self._total:
             left = f"took {_duration(now - self._began_at)}"
@@ -171,6 +175,18 @@ def describe_labels(values: Mapping[str, float]) -> str:
     """
     text = "".join(f", {name} {values[name]:.1%}" for name in ("corrected", "agreement", "purity") if name in values)
     return f"{text} (given {values['purity_given']:.1%})" if "purity_given" in values else text
+
+
+def describe_health(values: Mapping[str, float]) -> str:
+    """What is seen of a network's outputs and features, to append to a line; empty for a row that has none of it.
+
+    >>> describe_health({"teacher_entropy": 6.241, "student_entropy": 7.0, "kl": 0.333, "rank": 41.23, "spread": 0.52})
+    ', entropy 6.24, kl 0.33, rank 41.2, spread 0.52'
+    >>> describe_health({"loss": 2.0})
+    ''
+    """
+    shown = (("teacher_entropy", "entropy", 2), ("kl", "kl", 2), ("rank", "rank", 1), ("spread", "spread", 2))
+    return "".join(f", {title} {values[name]:.{places}f}" for name, title, places in shown if name in values)
 
 
 def _duration(seconds: float) -> str:

@@ -53,23 +53,23 @@ class Means:
 
     def __init__(self) -> None:
         self._sums: dict[str, Tensor] = {}
-        self._count = 0
+        self._counts: dict[str, int] = {}
 
     def add(self, **values: Tensor) -> None:
-        """Adds one step's numbers (scalars)."""
+        """Adds one step's numbers (scalars); a step may leave some out."""
         for name, value in values.items():
             value = value.detach().float()
             self._sums[name] = self._sums[name] + value if name in self._sums else value
-        self._count += 1
+            self._counts[name] = self._counts.get(name, 0) + 1
 
     def read(self) -> dict[str, float]:
         """Means since the last reading, over all processes, which read at the same steps."""
         if not self._sums:
             return {}
-        means = torch.stack(list(self._sums.values())) / self._count
+        means = torch.stack([total / self._counts[name] for name, total in self._sums.items()])
         average_([means])
         values = dict(zip(self._sums, means.tolist(), strict=True))
-        self._sums, self._count = {}, 0
+        self._sums, self._counts = {}, {}
         return values
 
 

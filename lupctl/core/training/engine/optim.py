@@ -33,15 +33,14 @@ def build_optimizer(
         bias_rate: factor on the rate of biases.
     """
     groups = parameter_groups(modules, vector_rate=vector_rate, vector_decay=vector_decay, bias_rate=bias_rate)
-    on_gpu = all(parameter.is_cuda for group in groups for parameter in group["params"])
+    # Fused on a CPU, too: the same to rounding, several times faster, and without copies of the gradients.
     match name:
         case "sgd":
-            # On a CPU, too: the same to rounding, several times faster, and without a copy of the gradients.
             return torch.optim.SGD(groups, lr=lr, momentum=momentum, weight_decay=weight_decay, fused=True)
         case "adam":
-            return torch.optim.Adam(groups, lr=lr, weight_decay=weight_decay, fused=on_gpu or None)
+            return torch.optim.Adam(groups, lr=lr, weight_decay=weight_decay, fused=True)
         case "adamw":
-            return torch.optim.AdamW(groups, lr=lr, weight_decay=weight_decay, fused=on_gpu or None)
+            return torch.optim.AdamW(groups, lr=lr, weight_decay=weight_decay, fused=True)
         case "lars":
             return Lars(groups, lr=lr, momentum=momentum, weight_decay=weight_decay)
         case _:

@@ -10,6 +10,7 @@ from lupctl.core.training.engine.parts import each_part, statistics_kept
 from lupctl.core.training.engine.stopwatch import Clock, untimed
 from lupctl.core.training.losses.batch_contrast import batch_contrast
 from lupctl.core.training.methods.protocol import Given, Now
+from lupctl.core.training.methods.watching import watch_features
 from lupctl.core.training.nets.networks import ContrastiveNetwork
 
 
@@ -72,8 +73,8 @@ class BatchContrast(nn.Module):
         first, second = given.views
         parts = gradients.parts
         ahead = None if parts == 1 else self._look_ahead(first, second, parts, precision, clock)
-        loss = hits = torch.zeros(())
-        slope = torch.zeros(())
+        loss = hits = slope = torch.zeros(())
+        seen = []
         for number, some in enumerate(each_part(self.student, parts)):
             with gradients.part(number):
                 with clock("forward"), autocast(first.device, precision):
@@ -83,7 +84,8 @@ class BatchContrast(nn.Module):
                     loss, hits, slope = self._compare(local, given.label, now, parts)
                 with clock("backward"):
                     features.backward(slope[some])  # type: ignore[no-untyped-call]
-        return {"loss": loss, "hits": hits}
+            seen.append(features.detach()[:, 0])
+        return {"loss": loss, "hits": hits, **(watch_features(seen) if now.is_watched else {})}
 
     def follow(self, now: Now) -> None:
         """Nothing follows the student."""

@@ -12,6 +12,7 @@ from lupctl.core.training.methods.keys import Keys, encode_keys
 from lupctl.core.training.methods.protocol import Given, Now
 from lupctl.core.training.methods.queue import FeatureQueue
 from lupctl.core.training.methods.teacher import average_parameters, copy_teacher
+from lupctl.core.training.methods.watching import watch_features
 from lupctl.core.training.nets.networks import ContrastiveNetwork
 
 
@@ -77,7 +78,7 @@ class MoCo(nn.Module):
         first, second = given.views
         with clock("keys"), autocast(first.device, precision):
             keys = self.encode_keys(second, now.step, parts=gradients.parts)
-        found = []
+        found, queries = [], []
         for number, some in enumerate(each_part(self.student, gradients.parts)):
             with gradients.part(number):
                 with clock("forward"), autocast(first.device, precision):
@@ -86,9 +87,10 @@ class MoCo(nn.Module):
                 with clock("backward"):
                     loss.backward()  # type: ignore[no-untyped-call]
             found.append(torch.stack([loss.detach(), hits]))
+            queries.append(query.detach())
         self.queue.push(keys.every)
         loss, hits = torch.stack(found).mean(dim=0)
-        return {"loss": loss, "hits": hits}
+        return {"loss": loss, "hits": hits, **(watch_features(queries) if now.is_watched else {})}
 
     def follow(self, now: Now) -> None:
         """Moves the teacher towards the student."""

@@ -29,6 +29,7 @@ from lupctl.core.training.methods.prototypes import Prototypes
 from lupctl.core.training.methods.queue import LabelledQueue
 from lupctl.core.training.methods.shards import ShardedLinear
 from lupctl.core.training.methods.teacher import average_parameters, copy_teacher
+from lupctl.core.training.methods.watching import watch_features
 from lupctl.core.training.nets.labelled import LabelledNetwork, Outputs
 from lupctl.core.training.nets.networks import Embedding
 
@@ -155,7 +156,7 @@ class Pnl(nn.Module):
         if self.teacher is not None:
             with clock("keys"), autocast(weak.device, precision):
                 keys = encode_keys(self.teacher, given.views[1], now.step, seed=self._seed, parts=gradients.parts)
-        found, queries, used = list[_Compared](), list[Tensor](), list[Tensor]()
+        found, queries, used, seen = list[_Compared](), list[Tensor](), list[Tensor](), list[Tensor]()
         for number, some in enumerate(each_part(self.student, gradients.parts)):
             truth = None if given.truth is None else given.truth[some]
             with gradients.part(number):
@@ -168,11 +169,14 @@ class Pnl(nn.Module):
             used.append(part.label)
             if out.query is not None:
                 queries.append(out.query.detach())
+            elif out.hidden is not None:
+                seen.append(out.hidden.detach())
             del out  # its logits are the largest tensors of a part, and the next part makes its own
         if self.classifier is not None:
             self.classifier.finish(gradients.parts)
         self._remember(keys, queries, used)
-        return {name: torch.stack([part.scalars[name] for part in found]).mean() for name in found[0].scalars}
+        scalars = {name: torch.stack([part.scalars[name] for part in found]).mean() for name in found[0].scalars}
+        return scalars | (watch_features(queries or seen) if now.is_watched else {})
 
     def follow(self, now: Now) -> None:
         """Moves the averaged encoder towards the student's."""

@@ -22,6 +22,7 @@ class Now:
         rate, decay: of the optimizer, before the scales of its groups.
         momentum: of the averaged network.
         temperature: of its targets.
+        is_watched: whether `learn` also returns what `lupctl.core.training.methods.watching` says of the outputs.
     """
 
     step: int
@@ -30,6 +31,7 @@ class Now:
     decay: float
     momentum: float
     temperature: float
+    is_watched: bool = False
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,7 @@ class Method(Protocol):
             clock: measures the parts of the step.
 
         Returns:
-            scalars to log, including `loss`.
+            scalars to log, including `loss`; and in a step that is watched, what `watching` makes of it.
         """
 
     def follow(self, now: Now) -> None:

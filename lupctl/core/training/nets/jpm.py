@@ -132,6 +132,10 @@ class JpmNetwork(nn.Module):
         local = norm(block(each, drop.kept(last, batch, runs=range(1, 1 + parts)))[:, 0])
         return torch.cat([whole[:, None], local.view(batch, parts, dim)], dim=1)
 
+    def all_blocks(self) -> list[nn.Module]:
+        """Those of its trunk, and the two copies of the last one; the second takes all parts of all images at once."""
+        return [*self.backbone.all_blocks(), self.head.b1[0], self.head.b2[0]]
+
     def trunk_modules(self) -> list[nn.Module]:
         """The pre-trained parts: the trunk and the two copies of its last block."""
         return [self.backbone, self.head.b1, self.head.b2]

@@ -26,6 +26,35 @@ def activation_bytes(plan: NetworkPlan, *, height: int, width: int) -> int:
     return total
 
 
+def recomputed_bytes(plan: NetworkPlan, *, height: int, width: int) -> int:
+    """Bytes of one image if a network's blocks keep only their outputs and one block at a time is recomputed."""
+    network = build_empty(plan)
+    blocks = network.all_blocks()
+    kept, inside, largest = 0, 0, 0
+
+    def count_leaf(module: nn.Module, inputs: object, output: Tensor) -> None:
+        nonlocal inside
+        if not isinstance(module, nn.ReLU):
+            inside += output.numel() * FLOAT_BYTES
+
+    def enter_block(module: nn.Module, inputs: object) -> None:
+        nonlocal kept, inside
+        kept, inside = kept + inside, 0
+
+    def leave_block(module: nn.Module, inputs: object, output: Tensor) -> None:
+        nonlocal kept, inside, largest
+        kept, inside, largest = kept + output.numel() * FLOAT_BYTES, 0, max(largest, inside)
+
+    for module in network.modules():
+        if module in blocks:
+            module.register_forward_pre_hook(enter_block)
+            module.register_forward_hook(leave_block)
+        elif not list(module.children()):
+            module.register_forward_hook(count_leaf)
+    embed_nothing(network.eval(), height=height, width=width)
+    return kept + inside + largest
+
+
 def parameter_bytes(plan: NetworkPlan) -> int:
     """Bytes of a network's parameters and buffers in float32."""
     return sum(value.numel() * FLOAT_BYTES for value in build_empty(plan).state_dict().values())

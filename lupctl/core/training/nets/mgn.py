@@ -120,6 +120,11 @@ class MgnNetwork(nn.Module):
         assert weights, "a network without classifiers only gives features"
         return torch.stack(weights)
 
+    def all_blocks(self) -> list[nn.Module]:
+        """The residual blocks of the stem, then those of one branch after the other."""
+        stages = [*self.backbone[STEM["layer1"] :], *self.b1, *self.b2, *self.b3]
+        return [block for stage in stages for block in (stage if isinstance(stage, nn.Sequential) else [stage])]
+
     def trunk_modules(self) -> list[nn.Module]:
         """The pre-trained parts: stem and branches."""
         return [self.backbone, self.b1, self.b2, self.b3]

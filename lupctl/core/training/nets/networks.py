@@ -27,6 +27,10 @@ class Embedding(nn.Module):
         """Whether the trunk has a table of cameras and cannot do without the images' cameras."""
         return self.backbone.needs_cameras
 
+    def all_blocks(self) -> list[nn.Module]:
+        """Those of its trunk."""
+        return self.backbone.all_blocks()
+
     def embed(self, images: Tensor, cameras: Tensor | None = None) -> Tensor:
         """(B, 3, H, W) and rows of cameras (B), where needed, to the retrieval feature (B, D), not normalised."""
         return self.pool(self.backbone(images, cameras))  # type: ignore[no-any-return]

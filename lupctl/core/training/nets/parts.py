@@ -73,6 +73,10 @@ class PartsNetwork(nn.Module):
         tokens = stack_tokens(self.backbone(images, cameras))
         return join_parts(self.head(tokens) if self.feature == "after" else tokens)
 
+    def all_blocks(self) -> list[nn.Module]:
+        """Those of its trunk."""
+        return self.backbone.all_blocks()
+
     def trunk_modules(self) -> list[nn.Module]:
         """The pre-trained part: the trunk."""
         return [self.backbone]

@@ -85,14 +85,14 @@ def window_attention(state: State, prefix: str, x: Tensor, heads: int, hidden: T
 
 
 def band(place: int, length: int) -> int:
-    """Which of three bands of a shifted side a place is in: before the last window, its first part, what came around."""
+    """Which band of a shifted side a place is in: before the last window, its first part, what came around."""
     if place < length - WINDOW:
         return 0
     return 1 if place < length - SHIFT else 2
 
 
 def shifted_attention(state: State, prefix: str, x: Tensor, heads: int, shift: int) -> Tensor:
-    """(B, h, w, C): padded with zeros to whole windows, which take their tokens from further on and give them back there."""
+    """(B, h, w, C): padded with zeros to whole windows, which take their tokens from further on, and give them back."""
     _, rows, columns, channels = x.shape
     height, width = (math.ceil(length / WINDOW) * WINDOW for length in (rows, columns))
     padded = torch.zeros(len(x), height, width, channels, dtype=x.dtype)
@@ -102,7 +102,9 @@ def shifted_attention(state: State, prefix: str, x: Tensor, heads: int, shift: i
         for left in range(0, width, WINDOW):
             places = [(row, column) for row in range(top, top + WINDOW) for column in range(left, left + WINDOW)]
             down, across = ([(place[axis] + shift) % (height, width)[axis] for place in places] for axis in (0, 1))
-            region = torch.tensor([3 * band(row, height) + band(column, width) if shift else 0 for row, column in places])
+            region = torch.tensor(
+                [3 * band(row, height) + band(column, width) if shift else 0 for row, column in places]
+            )
             hidden = region[:, None] != region[None, :]
             out[:, down, across] = window_attention(state, f"{prefix}.w_msa", padded[:, down, across], heads, hidden)
     return out[:, :rows, :columns]
@@ -164,7 +166,9 @@ def slow_maps(
     x, maps = embed_patches(state, f"{prefix}patch_embed", images), []
     for stage, count in enumerate(heads):
         start = f"{prefix}stages.{stage}."
-        depth = len({key.removeprefix(f"{start}blocks.").partition(".")[0] for key in state if f"{start}blocks." in key})
+        depth = len(
+            {key.removeprefix(f"{start}blocks.").partition(".")[0] for key in state if f"{start}blocks." in key}
+        )
         for number in range(depth):
             x = block(state, f"{start}blocks.{number}", x, count, SHIFT if number % 2 else 0)
         maps.append(x)
@@ -179,7 +183,7 @@ def slow_maps(
 def slow_feature(
     state: State, images: Tensor, heads: Sequence[int], *, prefix: str = "base.", weights: Tensor | None = None
 ) -> Tensor:
-    """(B, C), the mean of the last map: the retrieval feature of a fine-tuned file, before the neck and not normalised."""
+    """(B, C), the mean of the last map: the retrieval feature of a fine-tuned file, before the neck."""
     return slow_maps(state, images, heads, prefix=prefix, weights=weights)[3].mean(dim=(1, 2))
 
 
@@ -252,7 +256,11 @@ def teacher_layout(sizes: Sizes, *, outputs: int, prefix: str = "", hidden: int 
     layout, dim = trunk_layout(f"{prefix}backbone.", sizes), 8 * sizes.dim
     for number, (rows, columns) in {0: (hidden, dim), 2: (hidden, hidden), 4: (256, hidden)}.items():
         layout |= linear_layout(f"{prefix}head.mlp.{number}", rows, columns)
-    return {**layout, f"{prefix}head.last_layer.weight_g": (outputs, 1), f"{prefix}head.last_layer.weight_v": (outputs, 256)}
+    return {
+        **layout,
+        f"{prefix}head.last_layer.weight_g": (outputs, 1),
+        f"{prefix}head.last_layer.weight_v": (outputs, 256),
+    }
 
 
 def tuned_layout(sizes: Sizes, *, classes: int, controller: bool = True) -> Layout:

@@ -55,7 +55,7 @@ class SwinPlan(Plan):
 
     @property
     def arch(self) -> SwinArch | None:
-        """The named architecture with these channels, heads and blocks, or else the first with these channels and heads.
+        """The named architecture with these channels, heads and blocks, or the first with these channels and heads.
 
         swin-t and swin-s differ in their blocks alone.
         """

@@ -20,8 +20,36 @@ class BiasedAttention(nn.Module):
     """Softmax attention in one kernel, with biases; a module of its own, so that its input can be looked at."""
 
     def forward(self, queries: Tensor, keys: Tensor, values: Tensor, biases: Tensor) -> Tensor:
-        """Three of (B, heads, T, D / heads) and (1 or B, heads, T, T), added to the products, to (B, heads, T, D / heads)."""
+        """Three of (B, heads, T, D / heads), and biases (1 or B, heads, T, T) on their products, to the same shape."""
         return F.scaled_dot_product_attention(queries, keys, values, attn_mask=biases)
+
+
+class PositionBiases(nn.Module):
+    """The biases of a table for each pair of tokens; a module of its own, because what it gives is kept for training.
+
+    Args:
+        side: of a window.
+    """
+
+    index: Tensor
+
+    def __init__(self, side: int) -> None:
+        super().__init__()
+        # Not stored, and on the CPU even in a network without memory, whose tensors are replaced by a file's.
+        self.register_buffer("index", position_index(side), persistent=False)
+
+    def forward(self, table: Tensor, mask: Tensor | None, count: int) -> Tensor:
+        """Biases of all windows, (1, heads, T, T), or with a mask of each, (count, heads, T, T).
+
+        Args:
+            table: of all ways from one token to another, ((2 * side - 1) ** 2, heads).
+            mask: (windows of an image, T, T), added; None for nothing.
+            count: number of windows, of images one after the other.
+        """
+        biases = table[self.index].permute(2, 0, 1)[None]
+        if mask is None:
+            return biases
+        return (biases + mask[:, None]).repeat(count // mask.shape[0], 1, 1, 1)
 
 
 class WindowAttention(nn.Module):
@@ -33,17 +61,14 @@ class WindowAttention(nn.Module):
         side: of a window.
     """
 
-    position_index: Tensor
-
     def __init__(self, dim: int, *, heads: int, side: int) -> None:
         super().__init__()
         self.heads = heads
         self.relative_position_bias_table = nn.Parameter(torch.empty((2 * side - 1) ** 2, heads))
+        self.biases = PositionBiases(side)
         self.qkv = nn.Linear(dim, 3 * dim)
         self.core = BiasedAttention()
         self.proj = nn.Linear(dim, dim)
-        # Not stored, and on the CPU even in a network without memory, whose tensors are replaced by a file's.
-        self.register_buffer("position_index", position_index(side), persistent=False)
 
     def forward(self, windows: Tensor, mask: Tensor | None) -> Tensor:
         """(B * windows, T, C) to the same shape.
@@ -53,18 +78,11 @@ class WindowAttention(nn.Module):
             mask: (windows, T, T), added for each window of an image; None for nothing.
         """
         count, tokens, dim = windows.shape
+        biases = self.biases(self.relative_position_bias_table, mask, count)
         qkv = self.qkv(windows).view(count, tokens, 3, self.heads, dim // self.heads)
         queries, keys, values = qkv.permute(2, 0, 3, 1, 4).unbind(0)
-        mixed = self.core(queries, keys, values, self._biases(mask, count))  # (B * windows, heads, T, C / heads)
+        mixed = self.core(queries, keys, values, biases)  # (B * windows, heads, T, C / heads)
         return self.proj(mixed.transpose(1, 2).reshape(count, tokens, dim))  # type: ignore[no-any-return]
-
-    def _biases(self, mask: Tensor | None, count: int) -> Tensor:
-        """(1 or count, heads, T, T)."""
-        table: Tensor = self.relative_position_bias_table
-        biases = table[self.position_index].permute(2, 0, 1)[None]  # (1, heads, T, T)
-        if mask is None:
-            return biases
-        return (biases + mask[:, None]).repeat(count // mask.shape[0], 1, 1, 1)
 
 
 class ShiftedAttention(nn.Module):

@@ -19,4 +19,4 @@ def modulate(tokens: Tensor, scale: nn.Linear, shift: nn.Linear, given: Tensor) 
         given: (B, 2) of each image, or (1, 2) of all, see `condition`.
     """
     factor = F.softplus(scale(given))[:, None, None, :]
-    return tokens * factor + shift(given)[:, None, None, :]
+    return tokens * factor + shift(given)[:, None, None, :]  # type: ignore[no-any-return]

@@ -93,9 +93,7 @@ class SwinTrunk(Trunk):
         self.drop = StochasticDepth(sum(plan.depths))
         self._initialise()
 
-    def forward(
-        self, images: Tensor, cameras: Tensor | None = None, *, semantic_weight: Tensor | None = None
-    ) -> Maps:
+    def forward(self, images: Tensor, cameras: Tensor | None = None, *, semantic_weight: Tensor | None = None) -> Maps:
         """(B, 3, H, W) to the last map after its norm, (B, C, h, w).
 
         Args:
@@ -107,7 +105,7 @@ class SwinTrunk(Trunk):
         return Maps(last.permute(0, 3, 1, 2), None)
 
     def stage_maps(self, images: Tensor, *, semantic_weight: Tensor | None = None) -> list[Tensor]:
-        """The maps of all stages, each (B, h, w, C) before its merging and its controller, the last one after its norm."""
+        """The maps of all stages, (B, h, w, C), before their merging and controller, the last one after its norm."""
         given = self._condition(images, semantic_weight)
         tokens, block, maps = self.patch_embed(images), 0, list[Tensor]()
         for number, stage in enumerate(self.stages):

@@ -58,8 +58,8 @@ def shift_mask(rows: int, columns: int, *, side: int, shift: int, device: torch.
 def position_index(side: int) -> Tensor:
     """Which row of a table of biases is for each pair of tokens of a window, on the CPU.
 
-    Row (2 * side - 1) * (dy + side - 1) + dx + side - 1 is for a token that is dy rows below and dx columns to the right
-    of the one that it is looked at from.
+    Row (2 * side - 1) * (dy + side - 1) + dx + side - 1 is for a query that is dy rows below its key and dx columns to
+    the right of it.
 
     Args:
         side: of a window.

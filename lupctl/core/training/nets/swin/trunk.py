@@ -107,7 +107,8 @@ class SwinTrunk(Trunk):
     def stage_maps(self, images: Tensor, *, semantic_weight: Tensor | None = None) -> list[Tensor]:
         """The maps of all stages, (B, h, w, C), before their merging and controller, the last one after its norm."""
         given = self._condition(images, semantic_weight)
-        tokens, block, maps = self.patch_embed(images), 0, list[Tensor]()
+        maps: list[Tensor] = []
+        tokens, block = self.patch_embed(images), 0
         for number, stage in enumerate(self.stages):
             assert isinstance(stage, SwinStage)
             mask = stage.mask(tokens)
@@ -140,7 +141,7 @@ class SwinTrunk(Trunk):
             return None
         if weight is None:
             weight = torch.full((1,), self.semantic_weight, device=images.device)
-        return condition(weight.float())
+        return condition(weight.to(self.norm3.weight.dtype))
 
     def _initialise(self) -> None:
         for block in self.all_blocks():

@@ -22,7 +22,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("lupctl.core.system.fetch",),
     # the files in which stages meet
     ("lupctl.core.recipes", "lupctl.core.formats.record", "lupctl.core.formats.images"),
-    ("lupctl.core.formats.pack",),
+    ("lupctl.core.formats.pack", "lupctl.core.formats.scores"),
     ("lupctl.core.formats.features", "lupctl.core.formats.weights"),
     # two wings that do not see each other, each with floors of its own
     (

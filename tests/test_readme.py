@@ -169,7 +169,7 @@ def write_videos(root: Path) -> None:
 
 def smaller(line: str) -> str:
     """A command with options that make its network and its training as small as they come."""
-    options = SMALLER.get(line.split()[1], "")
+    options = SMALLER.get("pretrain" if "--curve" in line else line.split()[1], "")
     for old, new in SHALLOW.items() if "vit" in line else ():
         options = options.replace(old, new)
     return f"{line} {options}".strip()

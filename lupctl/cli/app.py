@@ -11,6 +11,7 @@ from lupctl.cli.data.download import download
 from lupctl.cli.data.list import list_datasets
 from lupctl.cli.data.pack import info, pack
 from lupctl.cli.data.remove import remove
+from lupctl.cli.data.score import score
 from lupctl.cli.data.verify import verify
 from lupctl.cli.demo import demo
 from lupctl.cli.doctor import doctor
@@ -42,7 +43,7 @@ app.command("init")(init)
 app.command("pretrain")(pretrain)
 app.command("finetune")(finetune)
 app.command("dump")(dump)
-data = typer.Typer(no_args_is_help=True, help="Datasets: list, download, pack, inspect, verify.")
+data = typer.Typer(no_args_is_help=True, help="Datasets: list, download, pack, inspect, verify, score.")
 app.add_typer(data, name="data")
 data.command("list")(list_datasets)
 data.command("download")(download)
@@ -50,6 +51,7 @@ data.command("pack")(pack)
 data.command("build")(build)
 data.command("info")(info)
 data.command("verify")(verify)
+data.command("score")(score)
 data.command("rm")(remove)
 run = typer.Typer(no_args_is_help=True, help="Training runs: list, inspect, remove.")
 app.add_typer(run, name="run")

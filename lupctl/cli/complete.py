@@ -6,14 +6,14 @@ from typing import get_args
 
 import typer
 
-from lupctl.core.choices import Arch, Dataset
+from lupctl.core.choices import Dataset, NamedArch
 from lupctl.core.resolve.data.datasets import raw_names
 from lupctl.core.workspace import RECIPE_NAME, Workspace, open_workspace
 
 
 def complete_arch(incomplete: str) -> list[str]:
     """Architectures."""
-    return _matching(set(get_args(Arch)), incomplete)
+    return _matching(set(get_args(NamedArch)), incomplete)
 
 
 def complete_dataset(context: typer.Context, incomplete: str) -> list[str]:

@@ -7,7 +7,7 @@ import typer
 
 from lupctl.cli.complete import complete_arch, complete_recipe
 from lupctl.cli.output import show_tracebacks
-from lupctl.core.choices import Arch
+from lupctl.core.choices import NamedArch
 
 HomeOption = Annotated[
     Path | None,
@@ -45,10 +45,10 @@ RecipeOption = Annotated[
     ),
 ]
 ArchOption = Annotated[
-    Arch | None,
+    NamedArch | None,
     typer.Option(
         "--arch",
-        help="A ResNet's depth, or a vision transformer's size [default: the recipe's].",
+        help="A ResNet's depth, or a vision transformer's size, -ics with its stem [default: the recipe's].",
         show_default=False,
         autocompletion=complete_arch,
     ),

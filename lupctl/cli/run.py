@@ -181,6 +181,11 @@ def describe(found: "RunDetails", home: Path | None) -> list[tuple[str, object]]
         lines += recipe_words(read_resolved(run.path)).items()
     fingerprints = {name.removeprefix("pack:"): text for name, text in found.inputs.items()}
     lines += [("data", f"{name} ({fingerprints.get(name, 'no fingerprint')[:19]})") for name in run.data]
+    lines += [
+        ("kept by", f"{name.removeprefix('list:')} ({text[:19]})")
+        for name, text in found.inputs.items()
+        if name.startswith("list:")
+    ]
     if run.start:
         own = found.inputs.get("start")
         lines.append(("start", f"{run.start} ({own[:19]})" if own else run.start))

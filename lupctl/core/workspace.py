@@ -13,6 +13,8 @@ HOME_VARIABLE = "LUPCTL_HOME"
 CHECKPOINT_NAME = "checkpoint.safetensors"
 RECIPE_NAME = "recipe.toml"
 RUN_NAME = "run.json"
+# Of the scores that `data score` writes beside a pack, which is no pack itself.
+SCORES_SUFFIX = ".scores.h5"
 KNOWN: tuple[str, ...] = get_args(Dataset)
 # DukeMTMC-reID was withdrawn, and drawn persons need no download.
 DOWNLOADED = frozenset(KNOWN) - {SYNTHETIC, "dukemtmc"}
@@ -60,7 +62,9 @@ class Workspace:
         return sorted(
             path
             for path in self.packs.iterdir()
-            if not path.name.startswith(".") and (path.suffix == ".h5" or (path.is_dir() and any(path.glob("*.h5"))))
+            if not path.name.startswith(".")
+            and not path.name.endswith(SCORES_SUFFIX)
+            and (path.suffix == ".h5" or (path.is_dir() and any(path.glob("*.h5"))))
         )
 
     def named_pack(self, name: str) -> Path | None:

@@ -38,6 +38,7 @@ SMALLEST = (
     "studies/learn_sweep.py sweep PACK --home FOLDER --seeds 1 --epochs 1 --only untrained base",
     "studies/learn_sweep.py labels PACK --home FOLDER --seeds 1 --epochs 1 --shares 1",
     "studies/noise_study.py run drawn --home FOLDER --noise 0.4 --seeds 1 --epochs 1 --methods SupCon",
+    "studies/dino_study.py run PACK --home FOLDER --seeds 1 --epochs 1 --shares 1",
     "studies/vit_study.py cameras --home FOLDER --seeds 1 --epochs 1 --only neither",
 )
 

@@ -15,6 +15,7 @@ def neutral_draws(size: Tensor) -> DrawTensors:
         flip=torch.zeros(number, dtype=torch.bool),
         grey=torch.zeros(number, dtype=torch.bool),
         radius=torch.zeros(number),
+        solarise=torch.zeros(number, dtype=torch.bool),
         jitter=torch.tensor([[1.0, 1.0, 1.0, 0.0]]).repeat(number, 1),
         jitter_order=torch.full((number, 4), -1),
         erase=torch.zeros(number, 4, dtype=torch.int32),

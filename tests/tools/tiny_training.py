@@ -18,6 +18,7 @@ from lupctl.core.recipes.shipped import resolve_recipe
 from lupctl.core.stages.finetune.job import FinetuneJob
 from lupctl.core.stages.pretrain.job import PretrainJob
 from lupctl.core.system.jobs.device import Placement
+from lupctl.core.training.views import pixels
 
 # Two steps per epoch on the 36 images of `crowd`; the queue is no multiple of the batch, so that it wraps.
 PRETRAIN = (
@@ -126,10 +127,11 @@ def compute_in_double(patch: pytest.MonkeyPatch, views: ModuleType, networks: Mo
 
     Args:
         patch: undoes it.
-        views: the module that makes them.
+        views: the module that makes them, one by one or all together.
         networks: the module that builds what is trained.
         build: name of its function for that.
     """
+    views = pixels if hasattr(views, "make_views") else views
     make_view, build_network, to_float = views.make_view, getattr(networks, build), torch.Tensor.float
 
     def view(*given: Any) -> torch.Tensor:

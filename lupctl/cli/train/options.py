@@ -61,8 +61,14 @@ NodeRankOption = Annotated[
 
 
 def common_flags(arch: str | None, *, epochs: int | None, batch: int | None, lr: float | None) -> dict[str, Any]:
-    """The named options of both stages, by recipe key."""
-    return {"net.arch": arch, "schedule.epochs": epochs, "data.batch": batch, "optim.lr": lr}
+    """The named options of both stages, by recipe key.
+
+    >>> common_flags("vit-s-ics", epochs=None, batch=64, lr=None)
+    {'net.arch': 'vit-s', 'vit.stem': 'ics', 'schedule.epochs': None, 'data.batch': 64, 'optim.lr': None}
+    """
+    size, dash, stem = (arch or "").rpartition("-")
+    trunk = {"net.arch": size, "vit.stem": stem} if dash and stem == "ics" else {"net.arch": arch}
+    return {**trunk, "schedule.epochs": epochs, "data.batch": batch, "optim.lr": lr}
 
 
 def join_names(named: list[str] | None, data: list[str] | None) -> list[str]:

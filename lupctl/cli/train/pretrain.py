@@ -37,6 +37,7 @@ from lupctl.cli.train.options import (
 from lupctl.core.choices import Method
 from lupctl.core.flows.drawn_pack import profile_steps, wants_drawing
 from lupctl.core.resolve.data.packs import pick_pack
+from lupctl.core.resolve.training.keeping import parse_keep
 from lupctl.core.resolve.training.placement import find_machines, place
 from lupctl.core.resolve.training.pretraining import (
     default_recipe,
@@ -51,7 +52,7 @@ from lupctl.core.system.progress.lines import Progress
 from lupctl.core.workspace import open_workspace
 
 if TYPE_CHECKING:
-    from lupctl.core.stages.pretrain.job import PretrainJob
+    from lupctl.core.stages.pretrain.job import PretrainJob, PretrainPlan
 
 
 PacksArgument = Annotated[
@@ -76,6 +77,16 @@ ProbeOption = Annotated[
         autocompletion=complete_dataset,
     ),
 ]
+KeepOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--keep",
+        metavar="SHARE|COUNT|FILE",
+        help="Train on the best: a share or a number of the images by their scores, or what a list names; repeatable, "
+        "a number with a file [default: all].",
+        show_default=False,
+    ),
+]
 ProfileOption = Annotated[
     int | None,
     typer.Option(
@@ -89,6 +100,7 @@ def pretrain(
     method: MethodOption = None,
     arch: ArchOption = None,
     data: DataOption = None,
+    keep: KeepOption = None,
     epochs: EpochsOption = None,
     batch: BatchOption = None,
     lr: RateOption = None,
@@ -128,7 +140,7 @@ def pretrain(
     progress = Progress(quiet=quiet or not machines.leads)
     placement = place(gpus, processes, machines, planned=dry_run)
     recipe = recipe or default_recipe(arch, method, progress)
-    flags = common_flags(arch, epochs=epochs, batch=batch, lr=lr)
+    flags = common_flags(arch, epochs=epochs, batch=batch, lr=lr) | parse_keep(keep or [])
     flags |= {"method": method, "data.packs": join_names(packs, data) or None, "probe.pack": probe}
     resolved = resolve(recipe, flags, set_ or [])
     is_drawn = profile is not None and wants_drawing(space, resolved.data.packs)
@@ -150,9 +162,9 @@ def pretrain(
     job = settle(job, is_named=out is not None or profile is not None, progress=progress)
     say_what_follows(job, recipe, progress, planned=dry_run)
     if dry_run:
-        counts = asdict(plan_pretraining(job))
+        plan = plan_pretraining(job)
         if machines.leads:
-            show_plan(job, counts, json=json)
+            show_plan(job, plan, json=json)
         return
     if profile is not None:
         measured = profile_steps(job, profile, progress, draws=is_drawn)
@@ -177,25 +189,28 @@ def show_result(job: "PretrainJob", facts: dict[str, Any], *, json: bool) -> Non
     print_path(job.run)
 
 
-def show_plan(job: "PretrainJob", counts: dict[str, int | None], *, json: bool) -> None:
+def show_plan(job: "PretrainJob", counted: "PretrainPlan", *, json: bool) -> None:
     """Prints what a run would do."""
-    recipe = job.recipe
-    plan = {
+    recipe, kept = job.recipe, counted.kept
+    plan: dict[str, object] = {
         "run": str(job.run),
         "packs": [str(path) for path in job.packs],
         "machines": 1 if job.rendezvous is None else job.rendezvous.nodes,
         "device": job.placement.kind,
         "devices": job.placement.processes,
         "arch": recipe.net.arch,
+        "rate": recipe.optim.lr,
         "epochs": recipe.schedule.epochs,
         "batch": recipe.data.batch,
         "accumulate": recipe.optim.accumulate,
         "bn_groups": recipe.bn_groups,
-        **counts,
+        **{name: value for name, value in asdict(counted).items() if name != "kept"},
     }
     for name in ("classes", "sharded_memory_bytes"):  # of a method without labels
         if plan[name] is None:
             del plan[name]
+    if kept is not None:
+        plan["kept"] = kept.to_json() if json else f"of {kept.of:,}, by {', '.join(one.path for one in kept.lists)}"
     print_plan("lupctl.pretrain-plan/1", "would pre-train", plan, json=json)
 
 

@@ -13,7 +13,7 @@ import h5py
 from lupctl.core.errors import DataError, FormatError
 
 RECORD_ATTRIBUTE = "lupctl"
-Kind = Literal["pack", "features"]
+Kind = Literal["pack", "features", "scores"]
 
 
 def build_record(
@@ -108,7 +108,7 @@ def open_recorded(
 
 
 def read_kind(path: Path) -> str | None:
-    """What an HDF5 file of lupctl is, `pack` or `features`; None for any other file."""
+    """What an HDF5 file of lupctl is, `pack`, `features` or `scores`; None for any other file."""
     try:
         with h5py.File(path, "r", locking=False) as file:
             record = json.loads(file.attrs[RECORD_ATTRIBUTE])

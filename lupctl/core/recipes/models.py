@@ -5,6 +5,7 @@ from typing import Annotated, Any, Final, Literal, Self
 from pydantic import Field, model_validator
 
 from lupctl.core.choices import TRAINING_SEED, Arch, Method, Precision
+from lupctl.core.recipes.dino_sections import DinoSettings, LocalAugment, SecondAugment, Watch, check_views
 from lupctl.core.recipes.finetune_sections import Evaluation, FinetuneData, FinetuneNet, Losses
 from lupctl.core.recipes.pretrain_sections import (
     Curves,
@@ -23,6 +24,7 @@ from lupctl.core.recipes.sections import (
     IMAGENET_MEAN,
     IMAGENET_STD,
     Augment,
+    MisfitError,
     Net,
     Optim,
     Pixels,
@@ -31,12 +33,12 @@ from lupctl.core.recipes.sections import (
     ScheduleSettings,
     Section,
 )
-from lupctl.core.recipes.swin_sections import FinetuneSwin, SwinNet, check_swin, check_swin_section
+from lupctl.core.recipes.swin_sections import FinetuneSwin, PretrainSwin, check_swin, check_swin_section
 from lupctl.core.recipes.vit_sections import (
     FinetuneVit,
     JpmSettings,
+    PretrainVit,
     SieSettings,
-    VitNet,
     check_arch_sections,
     check_head,
     check_vit,
@@ -64,21 +66,25 @@ class PretrainRecipe(Section):
     bn_groups: Positive = 8
     precision: Precision = "auto"
     net: Net = Net()
-    vit: VitNet | None = None
-    swin: SwinNet | None = None
+    vit: PretrainVit | None = None
+    swin: PretrainSwin | None = None
     data: PretrainData = PretrainData()
     pixels: Pixels = Pixels()
     augment: Augment = Augment()
     augment_weak: WeakAugment | None = None
+    augment_second: SecondAugment | None = None
+    local: LocalAugment | None = None
     moco: MocoSettings | None = None
     pnl: PnlSettings | None = None
     simclr: SimclrSettings | None = None
     supcon: SupconSettings | None = None
+    dino: DinoSettings | None = None
     optim: PretrainOptim = PretrainOptim()
     schedule: ScheduleSettings = ScheduleSettings()
     curves: Curves = Curves()
     saving: Saving = Saving()
     probe: Probe = Probe()
+    watch: Watch = Watch()
 
     @model_validator(mode="before")
     @classmethod
@@ -100,13 +106,26 @@ class PretrainRecipe(Section):
                 settings = self.simclr
             case "supcon":
                 settings = self.supcon
+            case "dino":
+                settings = self.dino
         assert settings is not None, "filled in by `check_sections`"
         return settings
+
+    @property
+    def has_batch_norm(self) -> bool:
+        """Whether the trunk has any."""
+        return self.swin is None and (self.vit is None or self.vit.stem == "ics")
+
+    @property
+    def drop_path(self) -> float:
+        """Rate of stochastic depth at the last block; 0 of a residual network."""
+        blocks = self.vit or self.swin
+        return 0.0 if blocks is None else blocks.drop_path
 
     @model_validator(mode="after")
     def _check_groups(self) -> Self:
         check_divides("bn_groups", self.bn_groups, "data.batch", self.data.batch)
-        if self.bn_groups % self.optim.accumulate:
+        if self.has_batch_norm and self.bn_groups % self.optim.accumulate:
             raise ValueError(
                 f"optim.accumulate = {self.optim.accumulate} does not divide bn_groups = {self.bn_groups}; "
                 "a part of a batch needs whole groups"
@@ -123,6 +142,14 @@ class PretrainRecipe(Section):
         check_swin(self.net, self.swin)
         check_vit(self.net, self.vit, self.pixels)
         check_running(self.net)
+        if self.drop_path and self.method != "dino":
+            key = f"{'swin' if self.vit is None else 'vit'}.drop_path"
+            raise MisfitError(
+                f"{key} = {self.drop_path} is of the method dino; this recipe's method is {self.method}",
+                hint=f"--set {key}=0.0",
+            )
+        if self.local is not None:
+            check_views(self.net, self.vit, self.pixels, self.local)
         return self
 
 

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Final, Self
 from pydantic import Field, model_validator
 
 from lupctl.core.choices import ContrastForm, CurveKind, Interpolation, Method, PnlPositives, PnlVariant
+from lupctl.core.recipes.dino_sections import DinoSettings
 from lupctl.core.recipes.sections import Augment, Optim, Positive, Range, Section, Share
 
 
@@ -15,10 +16,20 @@ class PretrainData(Section):
     Args:
         packs: names in the workspace or paths; empty takes the workspace's unlabelled pack.
         batch: images per step over all devices.
+        keep: the best of the images by their scores: up to 1 a share of them, above 1 a number; 0 is all.
+        scores: file with the scores; empty takes the one beside each pack.
     """
 
     packs: tuple[str, ...] = ()
     batch: Annotated[int, Field(ge=2)] = 2560
+    keep: Annotated[float, Field(ge=0)] = 0.0
+    scores: str = ""
+
+    @model_validator(mode="after")
+    def _check_keep(self) -> Self:
+        if self.keep > 1 and self.keep != int(self.keep):
+            raise ValueError(f"keep = {self.keep}; a share up to 1 or a whole number of images is expected")
+        return self
 
 
 class MocoSettings(Section):
@@ -141,13 +152,14 @@ class SupconSettings(BatchSettings):
     """Supervised contrast: all images with the same label are positives."""
 
 
-MethodSettings = MocoSettings | PnlSettings | SimclrSettings | SupconSettings
+MethodSettings = MocoSettings | PnlSettings | SimclrSettings | SupconSettings | DinoSettings
 # The tables that belong to a method; a recipe has those of its own method and no others.
 METHOD_SECTIONS: Final[Mapping[Method, Sequence[str]]] = {
     "moco": ("moco",),
     "pnl": ("pnl", "augment_weak"),
     "simclr": ("simclr",),
     "supcon": ("supcon",),
+    "dino": ("dino", "augment_second", "local"),
 }
 
 
@@ -158,18 +170,18 @@ def uses_labels(settings: MethodSettings) -> bool:
             return settings.classifies
         case SupconSettings():
             return True
-        case MocoSettings() | SimclrSettings():
+        case MocoSettings() | SimclrSettings() | DinoSettings():
             return False
 
 
 def has_averaged(settings: MethodSettings) -> bool:
-    """Whether a method has an averaged encoder, whose keys are shuffled among batch-norm groups."""
+    """Whether a method has an averaged encoder whose keys are shuffled among batch-norm groups."""
     match settings:
         case PnlSettings():
             return settings.contrasts
         case MocoSettings():
             return True
-        case SimclrSettings() | SupconSettings():
+        case SimclrSettings() | SupconSettings() | DinoSettings():
             return False
 
 
@@ -180,7 +192,7 @@ def check_sections(
 
     >>> check_sections({"optim": {}}, "moco")
     {'optim': {}, 'moco': {}}
-    >>> check_sections({"dino": {}}, "moco", {"moco": ["moco"], "dino": ["dino", "local"]})
+    >>> check_sections({"dino": {}}, "moco")
     Traceback (most recent call last):
     ...
     ValueError: [dino] is a section of the method dino; this recipe's method is moco

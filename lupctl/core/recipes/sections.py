@@ -28,6 +28,20 @@ LUPERSON_NL_MEAN: Colour = (0.3452, 0.3070, 0.3114)
 LUPERSON_NL_STD: Colour = (0.2633, 0.2500, 0.2480)
 # Shares of the base rate at the start of the warm-up and at the end.
 TRANSREID_SCHEDULE = {"warmup_factor": 0.01, "final": 0.002}
+DINO_SCHEDULE = {"unit": "step", "warmup_factor": 0.0}
+
+
+class MisfitError(ValueError):
+    """Values that do not fit each other.
+
+    Args:
+        message: names the keys.
+        hint: what to type.
+    """
+
+    def __init__(self, message: str, *, hint: str) -> None:
+        super().__init__(message)
+        self.hint = hint
 
 
 class Section(BaseModel):
@@ -88,7 +102,7 @@ class JitterSettings(Section):
 
 
 class Augment(Section):
-    """How a training view is made, in this order: crop, jitter, grey, blur, flip, normalise, erase.
+    """How a training view is made, in this order: crop, jitter, grey, blur, solarise, flip, normalise, erase.
 
     Args:
         crop_area: share of the image a random resized crop covers; empty takes the whole image.
@@ -96,7 +110,7 @@ class Augment(Section):
         pad: pixels of black around the resized image, from which a window is cut.
         pad_after_flip: flips before that and not after it: the same views, each as often, from other random numbers.
         jitter: colour jitter.
-        grey, blur, flip, erase: probabilities.
+        grey, blur, solarise, flip, erase: probabilities; solarising inverts what is brighter than half.
         blur_radius: standard deviation in pixels.
         erase_area: smallest and largest share of the erased rectangle.
         erase_aspect: height over width of the erased rectangle.
@@ -112,6 +126,7 @@ class Augment(Section):
     grey: Share = 0.2
     blur: Share = 0.5
     blur_radius: Range = (0.1, 2.0)
+    solarise: Share = 0.0
     flip: Share = 0.5
     erase: Share = 0.5
     erase_area: Range = (0.02, 0.6)
@@ -148,7 +163,8 @@ class Optim(Section):
 class ScheduleSettings(Section):
     """The learning rate over time; see `lupctl.core.training.engine.curves.RateCurve`.
 
-    With kind = transreid, `warmup_factor` is 0.01 and `final` 0.002 where they are not given.
+    With kind = transreid, `warmup_factor` is 0.01 and `final` 0.002 where they are not given; with kind = dino,
+    `warmup_factor` is 0 and `unit` step.
     """
 
     epochs: Positive = 200
@@ -163,20 +179,24 @@ class ScheduleSettings(Section):
 
     @model_validator(mode="before")
     @classmethod
-    def _fill_transreid(cls, settings: Any) -> Any:
+    def _fill_kind(cls, settings: Any) -> Any:
         if isinstance(settings, dict) and settings.get("kind") == "transreid":
             return {**TRANSREID_SCHEDULE, **settings}
+        if isinstance(settings, dict) and settings.get("kind") == "dino":
+            return {**DINO_SCHEDULE, **settings}
         return settings
 
     @model_validator(mode="after")
-    def _check_transreid(self) -> Self:
-        if self.kind != "transreid":
-            if self.lag:
-                raise ValueError(f"lag = true needs kind = 'transreid'; kind is '{self.kind}'")
-        elif self.unit != "epoch":
+    def _check_kind(self) -> Self:
+        if self.lag and self.kind != "transreid":
+            raise ValueError(f"lag = true needs kind = 'transreid'; kind is '{self.kind}'")
+        if self.kind == "transreid" and self.unit != "epoch":
             raise ValueError("kind = 'transreid' has one rate for each epoch; unit = 'epoch' is expected")
-        elif self.hold_epochs:
-            raise ValueError("hold_epochs and kind = 'transreid' cannot be combined; its cosine falls from the start")
+        if self.kind == "dino" and self.unit != "step":
+            raise ValueError("kind = 'dino' has one rate for each step; unit = 'step' is expected")
+        if self.hold_epochs and self.kind in ("transreid", "dino"):
+            start = "from the start" if self.kind == "transreid" else "when the warm-up ends"
+            raise ValueError(f"hold_epochs and kind = '{self.kind}' cannot be combined; its cosine falls {start}")
         return self
 
 

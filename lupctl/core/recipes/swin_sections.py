@@ -33,6 +33,17 @@ class SwinNet(Section):
     semantic_weight: Weight = 0.0
 
 
+class PretrainSwin(SwinNet):
+    """A Swin transformer that is pre-trained.
+
+    Args:
+        drop_path: stochastic depth of the network that dino trains: probability of leaving out a branch of the last
+            block, falling to 0 at the first; 0 with other methods.
+    """
+
+    drop_path: Annotated[float, Field(ge=0, lt=1)] = 0.0
+
+
 class FinetuneSwin(SwinNet):
     """A Swin transformer that is fine-tuned.
 

@@ -11,8 +11,10 @@ from pydantic import BaseModel, ValidationError
 
 from lupctl.core.choices import nearest_name
 from lupctl.core.errors import UsageError
+from lupctl.core.recipes.sections import MisfitError
 
 R = TypeVar("R", bound=BaseModel)
+ANY_VALUE = "lupctl recipe show NAME shows a valid value for every key"
 # In such a short name two swapped letters are half of it or more.
 SHORT = 3
 # Names of the keys in other code of the field, without underscores.
@@ -131,9 +133,12 @@ def build_recipe(model: type[R], tables: Mapping[str, Any], *, origin: str) -> R
         # A rule that concerns several keys of a table names them itself.
         is_of_table = first["type"] == "value_error" and isinstance(first["input"], Mapping)
         got = f", got {first['input']!r}" if location and not is_of_table else ""
+        cause = first.get("ctx", {}).get("error")
         raise UsageError(
             f"{origin}: {location + ': ' if location else ''}{message[0].lower()}{message[1:]}{got}",
-            hint="lupctl recipe show NAME shows a valid value for every key",
+            hint=cause.hint
+            if isinstance(cause, MisfitError)
+            else "lupctl recipe show NAME shows a valid value for every key",
         ) from error
 
 

@@ -3,7 +3,13 @@
 from lupctl.core.recipes.models import PretrainRecipe, Recipe
 from lupctl.core.recipes.swin_sections import SwinNet
 
-NAMES = {"bnneck": "bag of tricks", "mgn": "MGN", "jpm": "TransReID with its jigsaw patch module", "moco": "MoCo"}
+NAMES = {
+    "bnneck": "bag of tricks",
+    "mgn": "MGN",
+    "jpm": "TransReID with its jigsaw patch module",
+    "moco": "MoCo",
+    "dino": "DINO",
+}
 
 
 def recipe_words(recipe: Recipe) -> dict[str, str]:
@@ -72,6 +78,8 @@ def _schedule(recipe: Recipe) -> str:
         fall = f"a tenth after epochs {after}" if after else "constant"
     if schedule.kind == "transreid":
         fall = "TransReID's cosine"
+    if schedule.kind == "dino":
+        fall = "DINO's cosine"
     return f"{fall}, warm-up of {schedule.warmup_epochs:g} epochs" if schedule.warmup_epochs else fall
 
 

@@ -3,29 +3,34 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from lupctl.core.choices import ROLE_CODES, ROLE_NAMES, ImageCheck, Role
-from lupctl.core.errors import CorruptImageError, UsageError
+from lupctl.core.errors import CorruptImageError
 from lupctl.core.formats.images.codec import decode_rgb
+from lupctl.core.formats.images.sheet import (
+    EMPTY,
+    GAP,
+    TOP,
+    blank_sheet,
+    cell_of,
+    check_sheet,
+    corner,
+    paste,
+    title,
+    write_label,
+    write_picture,
+)
 from lupctl.core.formats.images.sizes import describe_sizes
 from lupctl.core.formats.pack.facts import packed_check
 from lupctl.core.formats.pack.read import Pack, open_pack
 from lupctl.core.formats.pack.split import list_remarks, name_split, packed_split
-from lupctl.core.system.disk.atomic import atomic_path, check_absent
 from lupctl.core.system.examples import count_things
 
 MOST_ROWS = 16
 MOST_COLUMNS = 12
 MOST_CELLS = MOST_ROWS * MOST_COLUMNS // 2  # of a sheet without persons
-CELL_HEIGHT, CELL_WIDTH = 128, 64
-GAP = 4
-TOP, LEFT = 44, 132  # room for the labels of columns and rows
-PAPER, INK, EMPTY = 255, (40, 40, 40), 232
-FONT = cv2.FONT_HERSHEY_SIMPLEX
-SHEET_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 
 
 @dataclass(frozen=True)
@@ -147,19 +152,12 @@ def write_sheet(path: Path, out: Path, *, force: bool = False) -> Sheet:
         UsageError: the picture exists, or has an unknown ending.
         DataError: there is no such pack, or the disk is full.
     """
-    if out.suffix.lower() not in SHEET_SUFFIXES:
-        raise UsageError(
-            f"{out}: the name of a sheet must end in one of {' '.join(SHEET_SUFFIXES)}", hint=f"--sheet {out}.png"
-        )
-    check_absent(out, force=force, option="--sheet")
+    check_sheet(out, force=force)
     pack = open_pack(path)
     persons = np.unique(pack.samples.person[pack.samples.person > 0])
     rows = pick_cells(pack)
     sheet = draw_persons(pack, rows) if rows else draw_grid(pack)
-    done, encoded = cv2.imencode(out.suffix.lower(), cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))
-    assert done, "OpenCV encodes every 8-bit RGB image"
-    with atomic_path(out) as partial:
-        partial.write_bytes(encoded.tobytes())
+    write_picture(out, sheet)
     shown = sum(len(cells) for row in rows for cells in row.cells.values()) or min(MOST_CELLS, len(pack))
     return Sheet(path=out, images_shown=shown, persons_shown=len(rows), persons=len(persons))
 
@@ -192,34 +190,34 @@ def draw_persons(pack: Pack, rows: list[PersonRow]) -> NDArray[np.uint8]:
     known = samples.person > 0
     width = {camera: max(1, *(len(row.cells[camera]) for row in rows)) for camera in rows[0].cells}
     first = dict(zip(width, np.cumsum([0, *width.values()]).tolist(), strict=False))
-    sheet = _blank_sheet(len(rows), sum(width.values()))
+    sheet = blank_sheet(len(rows), sum(width.values()))
     num_persons = len(np.unique(samples.person[known]))
     shown = "" if len(rows) == num_persons else f", {len(rows)} of them shown"
-    _title(sheet, f"{pack.dataset}: {count_things(len(pack), 'image')}, {count_things(num_persons, 'person')}{shown}")
+    title(sheet, f"{pack.dataset}: {count_things(len(pack), 'image')}, {count_things(num_persons, 'person')}{shown}")
     for camera in width:
-        _write(sheet, f"cam {camera}" if camera >= 0 else "no cam", _corner(0, first[camera])[1], TOP - 6)
+        write_label(sheet, f"cam {camera}" if camera >= 0 else "no cam", corner(0, first[camera])[1], TOP - 6)
     for at, row in enumerate(rows):
         of_person = samples.person == row.person
-        top = _corner(at, 0)[0]
+        top = corner(at, 0)[0]
         roles = [ROLE_NAMES[code] for code in np.unique(samples.role[of_person]).tolist()]
-        _write(sheet, f"person {row.person}", GAP, top + 20)
+        write_label(sheet, f"person {row.person}", GAP, top + 20)
         for line, role in enumerate(roles):
-            _write(sheet, role, GAP, top + 40 + 18 * line)
-        _write(sheet, count_things(int(of_person.sum()), "image"), GAP, top + 40 + 18 * len(roles))
+            write_label(sheet, role, GAP, top + 40 + 18 * line)
+        write_label(sheet, count_things(int(of_person.sum()), "image"), GAP, top + 40 + 18 * len(roles))
         for camera, images in row.cells.items():
             for column in range(width[camera]):
                 if column < len(images):
                     _paste(sheet, pack, images[column], at, first[camera] + column)
                 else:
-                    _cell(sheet, at, first[camera] + column)[:] = EMPTY
+                    cell_of(sheet, at, first[camera] + column)[:] = EMPTY
     return sheet
 
 
 def draw_grid(pack: Pack) -> NDArray[np.uint8]:
     """The sheet (H, W, 3) of a pack without persons: evenly spaced images."""
     rows = _spread(np.arange(len(pack)), MOST_CELLS)
-    sheet = _blank_sheet(-(-len(rows) // MOST_COLUMNS), min(MOST_COLUMNS, len(rows)))
-    _title(sheet, f"{pack.dataset}: {count_things(len(pack), 'image')} without labels")
+    sheet = blank_sheet(-(-len(rows) // MOST_COLUMNS), min(MOST_COLUMNS, len(rows)))
+    title(sheet, f"{pack.dataset}: {count_things(len(pack), 'image')} without labels")
     for cell, row in enumerate(rows):
         _paste(sheet, pack, row, cell // MOST_COLUMNS, cell % MOST_COLUMNS)
     return sheet
@@ -232,40 +230,9 @@ def _spread(values: NDArray[np.int64] | NDArray[np.int16], most: int) -> list[in
     return [int(value) for value in values]
 
 
-def _blank_sheet(num_rows: int, num_columns: int) -> NDArray[np.uint8]:
-    height, width = _corner(num_rows, num_columns)
-    return np.full((height, max(width, 420), 3), PAPER, np.uint8)
-
-
-def _corner(row: int, column: int) -> tuple[int, int]:
-    """Top and left of a cell."""
-    return TOP + row * (CELL_HEIGHT + GAP), LEFT + column * (CELL_WIDTH + GAP)
-
-
-def _cell(sheet: NDArray[np.uint8], row: int, column: int) -> NDArray[np.uint8]:
-    top, left = _corner(row, column)
-    return sheet[top : top + CELL_HEIGHT, left : left + CELL_WIDTH]
-
-
 def _paste(sheet: NDArray[np.uint8], pack: Pack, index: int, row: int, column: int) -> None:
-    cell = _cell(sheet, row, column)
-    cell[:] = EMPTY
     try:
         pixels = decode_rgb(pack.read(index))
     except CorruptImageError:
-        top, left = _corner(row, column)
-        _write(sheet, "corrupt", left + 4, top + CELL_HEIGHT // 2)
-        return
-    scale = min(CELL_HEIGHT / pixels.shape[0], CELL_WIDTH / pixels.shape[1])
-    height, width = (max(1, round(side * scale)) for side in pixels.shape[:2])
-    small = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
-    at_y, at_x = (CELL_HEIGHT - height) // 2, (CELL_WIDTH - width) // 2
-    cell[at_y : at_y + height, at_x : at_x + width] = small
-
-
-def _title(sheet: NDArray[np.uint8], text: str) -> None:
-    cv2.putText(sheet, text, (GAP, 18), FONT, 0.5, INK, 1, cv2.LINE_AA)
-
-
-def _write(sheet: NDArray[np.uint8], text: str, left: int, bottom: int) -> None:
-    cv2.putText(sheet, text, (left, bottom), FONT, 0.42, INK, 1, cv2.LINE_AA)
+        pixels = None
+    paste(sheet, pixels, row, column)

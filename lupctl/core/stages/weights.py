@@ -86,14 +86,14 @@ def describe_weights(path: Path) -> dict[str, Any]:
     if has_header(path):
         checkpoint = read_checkpoint(path)
         header = checkpoint.header.model_dump(mode="json", exclude_none=True)
-        kept = ("stage", "network", "preprocessing", "cameras", "parents", "data", "command", "version")
+        kept = ("stage", "network", "preprocessing", "cameras", "parents", "data", "kept", "command", "version")
         return {
             "path": str(path),
             "kind": "checkpoint",
             "tensors": len(checkpoint.tensors),
             "values": count_values(checkpoint.tensors),
             "bytes": path.stat().st_size,
-            **{key: header[key] for key in kept},
+            **{key: header[key] for key in kept if key in header},
             "sha256": checkpoint.fingerprint,
         }
     state = read_foreign(path)

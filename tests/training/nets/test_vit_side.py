@@ -11,7 +11,14 @@ from lupctl.core.formats.weights.plan import NetworkPlan
 from lupctl.core.training.engine.parts import recompute_blocks
 from lupctl.core.training.nets.build import Network, build_network
 from lupctl.core.training.nets.jpm import JpmNetwork
-from lupctl.core.training.nets.vit.blocks import Block, StochasticDepth, drop_keys, set_drop_keys, set_drop_path
+from lupctl.core.training.nets.vit.blocks import (
+    Block,
+    StochasticDepth,
+    drop_keys,
+    set_drop_keys,
+    set_drop_path,
+    view_keys,
+)
 from lupctl.core.training.nets.vit.side import MEAN_ROW, NO_ROW, side_term
 from lupctl.core.training.nets.vit.trunk import ViTTrunk
 from tests.tools.networks import jpm_head, no_head, tiny_vit
@@ -210,3 +217,21 @@ def test_new_keys_draw_anew_in_a_compiled_network() -> None:
     for step in range(3):
         set_drop_keys(trunk, drop_keys(torch.arange(4), seed=1, step=step))
         torch.testing.assert_close(compiled(images).token, trunk(images).token)
+
+
+def test_views_of_an_image_draw_for_themselves_wherever_they_are_computed() -> None:
+    keys = drop_keys(torch.arange(2000), seed=1, step=2)
+    together = view_keys(keys, 3).view(3, -1)
+    assert torch.equal(together[:, 1::2], view_keys(keys[1::2], 3).view(3, -1))
+    drops = [kept_of(4, 0.5, each) for each in (keys, *together)]
+    columns = torch.stack([drop.kept(3, 2000)[0] for drop in drops])
+    assert torch.corrcoef(columns).fill_diagonal_(0).abs().max() < 0.1
+
+
+def test_all_blocks_together_draw_as_each_does() -> None:
+    drop = kept_of(5, 0.3, drop_keys(torch.arange(50), seed=1, step=2))
+    first, *others = drop.kept_all(50)
+    assert first is None
+    assert len(others) == 4
+    for block, found in enumerate(others, start=1):
+        assert torch.equal(found, drop.kept(block, 50))

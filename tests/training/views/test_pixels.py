@@ -15,10 +15,12 @@ from torchvision.transforms.v2 import functional as reference
 
 from lupctl.core.choices import Interpolation
 from lupctl.core.training.loading.slots import WorkerSlots, stack_images
+from lupctl.core.training.views.colours import jitter_colours, luma
 from lupctl.core.training.views.drawn import DrawTensors
 from lupctl.core.training.views.draws import SampleDraws
-from lupctl.core.training.views.pixels import blur, erase, jitter_colours, luma, make_view, resize_taps
+from lupctl.core.training.views.pixels import blur, erase, make_view
 from lupctl.core.training.views.plan import Jitter, ViewPlan, draw_view
+from lupctl.core.training.views.resizing import resize_taps
 from tests.tools.neutral_draws import neutral_draws
 
 FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
@@ -297,7 +299,7 @@ def slow_blur(image: NDArray[np.float64], radius: float) -> NDArray[np.float64]:
 @pytest.mark.parametrize("radius", [0.1, 0.5, 1.0, 2.0])
 def test_blur_is_a_gaussian_with_repeated_edges(radius: float) -> None:
     image = torch.rand(3, 14, 9, generator=torch.Generator().manual_seed(1))
-    ours = blur(image[None], torch.tensor([radius]))[0]
+    ours = blur(image[None].clone(), torch.tensor([radius]))[0]
     expected = np.stack([slow_blur(channel, radius) for channel in image.double().numpy()])
     np.testing.assert_allclose(ours.numpy(), expected, atol=1e-6)
 
@@ -306,16 +308,16 @@ def test_blur_of_an_image_does_not_depend_on_the_others() -> None:
     """One process sees the image beside others than two processes do."""
     images = torch.rand(4, 3, 32, 16, generator=torch.Generator().manual_seed(2))
     radius = torch.tensor([0.4, 2.0, 0.0, 1.1])
-    together = blur(images, radius)
+    together = blur(images.clone(), radius)
     for place in range(4):
-        alone = blur(images[place : place + 1], radius[place : place + 1])
+        alone = blur(images[place : place + 1].clone(), radius[place : place + 1])
         torch.testing.assert_close(together[place], alone[0], atol=1e-6, rtol=0)
     assert torch.equal(together[2], images[2])
 
 
 def test_blur_keeps_the_mean_level_of_flat_images_and_widens_an_edge() -> None:
     flat = torch.full((1, 3, 20, 10), 0.37)
-    torch.testing.assert_close(blur(flat, torch.tensor([2.0])), flat)
+    torch.testing.assert_close(blur(flat.clone(), torch.tensor([2.0])), flat)
     edge = torch.zeros(1, 3, 40, 40)
     edge[:, :, :, 20:] = 1
     slope = blur(edge, torch.tensor([2.0]))[0, 0, 20].diff()
@@ -358,7 +360,7 @@ def test_erasing_with_black_comes_before_normalisation() -> None:
 
 
 def slow_view(plan: ViewPlan, image: NDArray[np.uint8], draws: DrawTensors, place: int) -> NDArray[np.float64]:
-    """The seven steps of the published recipe for one image, each as plainly as it can be said; (3, H, W)."""
+    """The steps of the published recipe for one image, each as plainly as it can be said; (3, H, W)."""
     top, left, height, width = (int(value) for value in draws.box[place])
     cut = Image.fromarray(image).crop((left, top, left + width, top + height))
     pixels = pillow_resize(cut, plan.width, plan.height, plan.interpolation)
@@ -382,6 +384,8 @@ def slow_view(plan: ViewPlan, image: NDArray[np.uint8], draws: DrawTensors, plac
         array = np.repeat(np.tensordot([0.299, 0.587, 0.114], array, axes=1)[None], 3, axis=0)
     if draws.radius[place] > 0:
         array = np.stack([slow_blur(channel, float(draws.radius[place])) for channel in array])
+    if draws.solarise[place]:
+        array = np.where(array >= 0.5, 1 - array, array)
     if draws.flip[place]:
         array = array[:, :, ::-1]
     top, left, height, width = draws.erase[place].tolist()
@@ -398,6 +402,7 @@ def slow_view(plan: ViewPlan, image: NDArray[np.uint8], draws: DrawTensors, plac
     [
         replace(FULL, jitter=Jitter(), height=40, width=20),
         replace(FULL, height=40, width=20),
+        replace(FULL, height=40, width=20, interpolation="bicubic", solarise=0.5, blur=0.9, erase=0.0),
         replace(FULL, crop_area=None, pad=6, interpolation="bicubic", grey=0, blur=0, height=40, width=20),
         replace(
             FULL,
@@ -412,7 +417,7 @@ def slow_view(plan: ViewPlan, image: NDArray[np.uint8], draws: DrawTensors, plac
             width=20,
         ),
     ],
-    ids=["luperson", "jitter", "bag-of-tricks", "mgn"],
+    ids=["luperson", "jitter", "dino", "bag-of-tricks", "mgn"],
 )
 def test_a_whole_view_is_that_of_a_slow_pipeline(plan: ViewPlan) -> None:
     """Images of different sizes in one batch, all steps on, most combinations drawn."""

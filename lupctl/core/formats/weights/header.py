@@ -23,7 +23,7 @@ HEADER_KEY: Final = "lupctl"
 # Fields that describe the file itself, next to those of `CheckpointHeader`.
 ENVELOPE: Final = ("format", "kind")
 # What files from before it existed lack.
-LATER_FIELDS: Final = ("cameras",)
+LATER_FIELDS: Final = ("cameras", "kept")
 # Commands that overwrite their own output with --force.
 RUN_COMMANDS: Final = ("pretrain", "finetune")
 FORCEABLE: Final = (*RUN_COMMANDS, "model")
@@ -80,6 +80,34 @@ class PackReference(Plan):
     terms: str | None
 
 
+class ListReference(Plan):
+    """What a checkpoint records about scores, or a list of names, by which images were kept.
+
+    Args:
+        path: as it was named or found.
+        fingerprint: SHA-256 of the file.
+        made: for scores, by which distance between the features of which two networks; None for a list of names.
+    """
+
+    path: str
+    fingerprint: str
+    made: dict[str, JsonValue] | None
+
+
+class KeptImages(Plan):
+    """The part of the images that a run was trained on.
+
+    Args:
+        images: number of images that were kept.
+        of: number of images that could have been.
+        lists: by which they were chosen: one list of names, or the scores of each pack.
+    """
+
+    images: Annotated[int, Field(ge=1)]
+    of: Annotated[int, Field(ge=1)]
+    lists: tuple[ListReference, ...]
+
+
 class CheckpointHeader(Plan):
     """Everything needed to use a checkpoint, and how it was made.
 
@@ -95,6 +123,7 @@ class CheckpointHeader(Plan):
         cameras: of each row of the network's table of cameras, in order: the camera's number in the pack it was trained
             on, dataset and number if those were several packs; empty if it has no table, or they are not known. Files
             from before there were such tables lack it.
+        kept: the part of the images that it was trained on, if a list chose it.
         version: of the lupctl that wrote it.
     """
 
@@ -107,6 +136,7 @@ class CheckpointHeader(Plan):
     parents: dict[str, str]
     data: tuple[PackReference, ...]
     cameras: tuple[int | str, ...] = ()
+    kept: KeptImages | None = None
     version: str = Field(default_factory=lambda: version("lupctl"))
 
 

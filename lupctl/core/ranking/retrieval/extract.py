@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from lupctl.core.choices import Pooling
 from lupctl.core.formats.weights.file import Checkpoint, load_strictly, read_checkpoint
 from lupctl.core.formats.weights.header import Preprocessing
 from lupctl.core.ranking.retrieval.cameras import CameraTable, camera_table
@@ -22,6 +23,8 @@ from lupctl.core.training.loading.loaders import Batch, ChunkDataset
 from lupctl.core.training.loading.prefetch import load_on_device
 from lupctl.core.training.nets.build import Network
 from lupctl.core.training.nets.meta import build_empty
+from lupctl.core.training.nets.pooled import map_trunk, pool_as
+from lupctl.core.training.nets.pooling import Pool
 from lupctl.core.training.views.drawn import DrawTensors
 from lupctl.core.training.views.pixels import make_view
 from lupctl.core.training.views.plan import ViewPlan
@@ -40,6 +43,7 @@ class Encoder:
         device: where the network is.
         precision: type of the forward pass.
         cameras: those that the network was trained on; None if it takes no cameras.
+        pool: gives the feature of the trunk alone, from its maps; None for the feature of retrieval.
     """
 
     network: Network
@@ -47,10 +51,25 @@ class Encoder:
     device: torch.device
     precision: torch.dtype
     cameras: CameraTable | None = None
+    pool: Pool | None = None
+
+    def embed(self, images: Tensor, cameras: Tensor | None = None) -> Tensor:
+        """(B, 3, H, W) and rows of cameras (B), where needed, to features (B, D), not normalised."""
+        if self.pool is None:
+            return self.network.embed(images, cameras)
+        return self.pool(map_trunk(self.network, images, cameras))  # type: ignore[no-any-return]
 
 
-def open_encoder(path: Path, *, device: torch.device, precision: torch.dtype) -> tuple[Encoder, Checkpoint]:
+def open_encoder(
+    path: Path, *, device: torch.device, precision: torch.dtype, pooling: Pooling | None = None
+) -> tuple[Encoder, Checkpoint]:
     """The network of a checkpoint, with every tensor accounted for.
+
+    Args:
+        path: the checkpoint.
+        device: where it computes.
+        precision: type of the forward pass.
+        pooling: gives the feature of the trunk alone, before any head; None gives the feature of retrieval.
 
     Raises:
         FormatError: the file is damaged, or its tensors are not those of the network it describes.
@@ -60,7 +79,8 @@ def open_encoder(path: Path, *, device: torch.device, precision: torch.dtype) ->
     network = build_empty(checkpoint.header.network)
     load_strictly(network, checkpoint.tensors, origin=str(path))
     cameras = camera_table(checkpoint.header, origin=str(path))
-    return Encoder(network.to(device).eval(), view, device, precision, cameras), checkpoint
+    pool = None if pooling is None else pool_as(network.to(device), pooling).to(device)
+    return Encoder(network.to(device).eval(), view, device, precision, cameras, pool), checkpoint
 
 
 def build_evaluation_view(pixels: Preprocessing) -> ViewPlan:
@@ -152,9 +172,9 @@ def _embed(encoder: Encoder, pixels: Tensor, draws: DrawTensors, cameras: Tensor
     view = make_view(encoder.view, pixels, draws)
     given = () if cameras is None else (cameras,)
     with autocast(encoder.device, encoder.precision):
-        features = encoder.network.embed(view, *given).float()
+        features = encoder.embed(view, *given).float()
         if flip:
-            features = features + encoder.network.embed(view.flip(3), *given).float()
+            features = features + encoder.embed(view.flip(3), *given).float()
     return features
 
 

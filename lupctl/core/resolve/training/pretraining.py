@@ -10,6 +10,7 @@ from lupctl.core.errors import DataError
 from lupctl.core.resolve.data.packs import pick_pack
 from lupctl.core.resolve.training.batch import take_batch
 from lupctl.core.resolve.training.folders import choose_run
+from lupctl.core.resolve.training.keeping import say_kept
 from lupctl.core.resolve.training.schedule import say_lengths
 from lupctl.core.system.examples import count_things
 from lupctl.core.system.progress.lines import Progress
@@ -28,10 +29,14 @@ RECIPE_OF_METHOD: Final[Mapping[Method, str]] = {
     "pnl": "luperson-nl-pnl",
     "simclr": "luperson-nl-simclr",
     "supcon": "luperson-nl-supcon",
+    "dino": "dino-vit-s",
 }
 DEEP_ARCHS, DEEP_METHODS = ("r101", "r152"), ("moco", "pnl")
 # For the vision transformers of every size.
 MOCO_VIT: Final = "luperson-moco-vit"
+# For architectures with their own recipe; the others take that of their family.
+DINO_OF_ARCH: Final[Mapping[str, str]] = {"vit-s-ics": "dino-vit-s-ics", "vit-b-ics": "dino-vit-b-ics"}
+DINO_RESNET: Final = "dino-resnet"
 
 
 def default_recipe(arch: str | None, method: Method | None, progress: Progress) -> str:
@@ -41,6 +46,13 @@ def default_recipe(arch: str | None, method: Method | None, progress: Progress) 
     if wanted == "moco" and arch is not None and arch.startswith("vit-"):
         progress.say(f"recipe: {MOCO_VIT} (the default for momentum contrast of vision transformers)")
         return MOCO_VIT
+    if wanted == "dino":
+        if arch is not None and not arch.startswith("vit-"):
+            progress.say(f"recipe: {DINO_RESNET} (the default for self-distillation of residual networks)")
+            return DINO_RESNET
+        recipe = recipe if arch is None else DINO_OF_ARCH.get(arch, recipe)
+        progress.say(f"recipe: {recipe} (TransReID-SSL's, the default)")
+        return recipe
     whose = "LUPerson's" if wanted == "moco" else "LUPerson-NL's"
     if arch in DEEP_ARCHS and wanted in DEEP_METHODS:
         recipe = f"{recipe}-{arch}"
@@ -68,7 +80,7 @@ def say_threads(job: "PretrainJob", progress: Progress) -> None:
     from lupctl.core.stages.pretrain.job import threads_of
 
     threads, recipe = threads_of(job), job.recipe
-    if threads is None or recipe.bn_groups % job.placement.processes:  # the latter is refused in a moment
+    if threads is None or recipe.bn_groups % job.placement.processes:  # then groups span processes
         return
     why = "" if recipe.net.compile else ", so that any --processes gives the same bits"
     line = f"threads: {threads} for each process (cores / bn_groups){why}"
@@ -100,6 +112,7 @@ def say_what_follows(job: "PretrainJob", name: str, progress: Progress, *, plann
     recipe, shipped = job.recipe, resolve_recipe("pretrain", name)
     assert isinstance(shipped, PretrainRecipe)
     say_threads(job, progress)
+    say_kept(job, progress)
     say_labels(job, progress, planned=planned)
     if recipe.data.batch != shipped.data.batch and recipe.optim.lr == shipped.optim.lr:
         rate = shipped.optim.lr * recipe.data.batch / shipped.data.batch
@@ -108,8 +121,7 @@ def say_what_follows(job: "PretrainJob", name: str, progress: Progress, *, plann
             f"{recipe.data.batch} it would be {rate:.3g}: --lr {rate:.3g}"
         )
     say_lengths(recipe, shipped, progress)
-    has_batch_norm = recipe.vit is None or recipe.vit.stem == "ics"
-    if recipe.bn_groups == 1 and has_averaged(recipe.settings) and has_batch_norm:
+    if recipe.bn_groups == 1 and has_averaged(recipe.settings) and recipe.has_batch_norm:
         progress.say("batch norm: one group; the shuffle of keys then hides nothing of the shared statistics")
 
 
@@ -124,7 +136,7 @@ def say_labels(job: "PretrainJob", progress: Progress, *, planned: bool = False)
     from lupctl.core.formats.pack.read import open_pack
     from lupctl.core.recipes.pretrain_sections import PnlSettings, uses_labels
     from lupctl.core.stages.pretrain.job import pick_rows
-    from lupctl.core.stages.pretrain.labels import LUPERSON_NL_LABELS, read_labels, trainable_rows
+    from lupctl.core.stages.pretrain.labels import LUPERSON_NL_LABELS, labelled_rows, read_labels, trainable_rows
 
     settings, epochs = job.recipe.settings, job.recipe.schedule.epochs
     if not uses_labels(settings):
@@ -137,7 +149,7 @@ def say_labels(job: "PretrainJob", progress: Progress, *, planned: bool = False)
         return
     packs = [open_pack(path) for path in job.packs]
     rows = pick_rows(job.recipe, packs)
-    labels, left = read_labels(packs, rows), len(trainable_rows(packs)) - len(rows)
+    labels, left = read_labels(packs, rows), len(trainable_rows(packs)) - len(labelled_rows(packs, job.recipe.method))
     more = f"; {left:,} more images have none and are left out" if left else ""
     if labels.truth is not None and labels.persons is not None:
         pure = (labels.persons[labels.label] == labels.truth).mean()

@@ -20,7 +20,7 @@ def plan_head(job: DumpJob) -> FeaturesHead:
     inputs, header = open_images(job.data, job.roles), read_header(job.checkpoint)
     place_images(job, inputs, header)  # refuses what the dump would refuse
     network, pixels = build_empty(header.network).eval(), header.preprocessing
-    dim = embed_nothing(network, height=pixels.height, width=pixels.width).shape[1]
+    dim = embed_nothing(network, height=pixels.height, width=pixels.width, pooling=job.pooling).shape[1]
     record = {"dataset": inputs.dataset, **inputs.facts}
     return FeaturesHead((len(inputs.samples), dim), job.kind, inputs.samples, record)
 

@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from lupctl.core.choices import CameraUse, FeatureType, Precision, Role
+from lupctl.core.choices import CameraUse, FeatureType, Pooling, Precision, Role
 from lupctl.core.errors import UsageError
 from lupctl.core.formats.pack.read import open_pack
 from lupctl.core.stages.dump.inputs import is_pack, list_files, select_roles
@@ -50,6 +50,7 @@ class DumpJob:
         out: the features' file.
         roles: which images of a pack; empty takes queries and gallery, or all where there are none.
         flip: adds the mirrored image's feature.
+        pooling: gives the feature of the trunk alone, before any head; None gives the feature of retrieval.
         cameras: the rule for the images' cameras, for a network that takes them; None takes the default.
         kind: float32 or float16 on the disk.
         precision: of the forward pass.
@@ -65,6 +66,7 @@ class DumpJob:
     out: Path
     roles: tuple[Role, ...] = ()
     flip: bool = False
+    pooling: Pooling | None = None
     cameras: CameraUse | None = None
     kind: FeatureType = "float32"
     precision: Precision = "auto"

@@ -3,7 +3,7 @@
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import torch
 
@@ -18,6 +18,9 @@ from lupctl.core.ranking.retrieval.extract import Encoder, open_encoder
 from lupctl.core.stages.dump.inputs import Inputs, open_images
 from lupctl.core.stages.dump.job import DumpJob, DumpResult, Shard, own_chunks
 from lupctl.core.system.jobs.device import pick_precision
+
+# Of features that are the trunk's alone.
+POOLING_KEY: Final = "pooling"
 
 
 @dataclass(frozen=True)
@@ -74,7 +77,7 @@ def open_work(job: DumpJob, device: torch.device) -> Work:
     inputs = open_images(job.data, job.roles)
     chunks = own_chunks(job, len(inputs.samples))
     precision = pick_precision(job.precision, device)
-    encoder, checkpoint = open_encoder(job.checkpoint, device=device, precision=precision)
+    encoder, checkpoint = open_encoder(job.checkpoint, device=device, precision=precision, pooling=job.pooling)
     cameras = place_images(job, inputs, checkpoint.header)
     story = {
         "checkpoint": checkpoint.fingerprint,
@@ -88,6 +91,7 @@ def open_work(job: DumpJob, device: torch.device) -> Work:
         "version": version("lupctl"),
     }
     # Only where there is something to say: chunks of other networks were kept before there were rules for cameras.
+    story |= {} if job.pooling is None else {POOLING_KEY: job.pooling}
     story |= {} if cameras is None else {CAMERAS_KEY: cameras.rule}
     return Work(job, inputs, encoder, checkpoint, story, chunks, cameras)
 
@@ -115,10 +119,12 @@ def build_features_record(
         story: of the features, where they were made by others.
     """
     story, header, inputs = story or work.story, work.checkpoint.header, work.inputs
-    part = {} if shard is None else {"shard": {"number": shard.number, "of": shard.of, "story": story}}
+    part: dict[str, Any] = {} if shard is None else {"shard": {"number": shard.number, "of": shard.of, "story": story}}
     if work.cameras is not None:
         rows = None if shard is None else work.rows
         part[CAMERAS_KEY] = asdict(work.cameras.count(rows, left_out=len(quarantine)))
+    if work.job.pooling is not None:
+        part[POOLING_KEY] = work.job.pooling
     return build_record(
         "features",
         FEATURES_FORMAT,

@@ -6,7 +6,7 @@ from typing import Any
 from torch import Tensor
 
 from lupctl.core.formats.weights.file import write_checkpoint, write_method
-from lupctl.core.formats.weights.header import CheckpointHeader, PackReference, describe_pixels
+from lupctl.core.formats.weights.header import CheckpointHeader, KeptImages, PackReference, describe_pixels
 from lupctl.core.recipes.text import recipe_tables
 from lupctl.core.stages.pretrain.job import PretrainJob, student_plan
 from lupctl.core.system.jobs.device import describe_devices
@@ -20,6 +20,7 @@ def finish_run(
     kept: Embedding,
     *,
     data: Sequence[PackReference],
+    chosen: KeptImages | None,
     results: dict[str, Any],
 ) -> None:
     """Write the checkpoint and the method's networks, and mark the run as finished.
@@ -29,10 +30,12 @@ def finish_run(
         tensors: the state of the method.
         kept: the network of it that the checkpoint keeps.
         data: the result of `pack_reference` for each pack.
+        chosen: the part of their images that it was trained on, if a list chose it.
         results: counts and the last means, for `run.json`.
     """
     folder = RunFolder(job.run)
     parents = {f"pack:{pack.dataset}": pack.fingerprint for pack in data}
+    parents |= {} if chosen is None else {f"list:{kept.path}": kept.fingerprint for kept in chosen.lists}
     header = CheckpointHeader(
         stage="pretrain",
         command=job.command,
@@ -42,6 +45,7 @@ def finish_run(
         classes=(),
         parents=parents,
         data=tuple(data),
+        kept=chosen,
     )
     write_method(folder.method, tensors, header)
     write_checkpoint(folder.checkpoint, kept.state_dict(), header)
@@ -54,6 +58,7 @@ def finish_run(
             "checkpoint": str(folder.checkpoint),
             "parents": parents,
             "device": describe_devices(job.placement),
+            **({} if chosen is None else {"kept": chosen.to_json()}),
             **results,
         }
     )

@@ -1,5 +1,6 @@
 """Settings of a pre-training run, and the plan that follows from them."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,11 @@ from numpy.typing import NDArray
 from lupctl.core.errors import UsageError
 from lupctl.core.formats.pack.read import Pack, open_pack
 from lupctl.core.formats.pack.split import packed_same_camera
+from lupctl.core.formats.weights.header import KeptImages
 from lupctl.core.formats.weights.plan import NetworkPlan, NoHead, ProjectionHead
 from lupctl.core.formats.weights.trunk_plan import plan_trunk
 from lupctl.core.ranking.retrieval.answerable import check_answerable
+from lupctl.core.recipes.dino_sections import DinoSettings
 from lupctl.core.recipes.models import PretrainRecipe
 from lupctl.core.recipes.pretrain_sections import (
     MethodSettings,
@@ -23,7 +26,14 @@ from lupctl.core.recipes.pretrain_sections import (
     uses_labels,
 )
 from lupctl.core.recipes.text import recipe_tables
-from lupctl.core.stages.pretrain.labels import LUPERSON_NL_LABELS, labelled_rows, number_labels, trainable_rows
+from lupctl.core.stages.pretrain.keeping import Choice, keep_best
+from lupctl.core.stages.pretrain.labels import (
+    LUPERSON_NL_LABELS,
+    check_labels,
+    labelled_rows,
+    number_labels,
+    trainable_rows,
+)
 from lupctl.core.stages.pretrain.memory import estimate_memory
 from lupctl.core.system.jobs.device import Placement, pick_threads
 from lupctl.core.system.jobs.outer import Rendezvous
@@ -82,6 +92,7 @@ class PretrainPlan:
         memory_bytes: estimate per device.
         sharded_memory_bytes: the same with `pnl.sharded`; None for another method.
         classes: number of labels; that of LUPerson-NL if there is no data yet; None for a method without labels.
+        kept: by which list the images were chosen, and of how many; None if they are all there are.
     """
 
     images: int | None
@@ -94,6 +105,7 @@ class PretrainPlan:
     memory_bytes: int
     sharded_memory_bytes: int | None = None
     classes: int | None = None
+    kept: KeptImages | None = None
 
 
 def plan_pretraining(job: PretrainJob) -> PretrainPlan:
@@ -105,9 +117,7 @@ def plan_pretraining(job: PretrainJob) -> PretrainPlan:
     """
     recipe = job.recipe
     processes = job.placement.processes
-    check_split(recipe.data.batch, recipe.bn_groups, processes)
-    parts = count_parts(recipe, job.placement.kind, processes=processes)
-    check_split(recipe.data.batch, recipe.bn_groups, processes, parts=parts)
+    parts = check_parts(recipe, job.placement)
     local = recipe.data.batch // processes
     is_half = recipe.precision == "bf16" or (recipe.precision == "auto" and job.placement.kind == "cuda")
     if job.probe is not None:
@@ -116,7 +126,8 @@ def plan_pretraining(job: PretrainJob) -> PretrainPlan:
     if job.tensorboard:
         check_tensorboard()
     packs = [open_pack(path) for path in job.packs]
-    rows = pick_rows(recipe, packs) if packs else np.empty(0, np.int64)
+    choice = choose_rows(recipe, packs) if packs else Choice(np.empty(0, np.int64))
+    rows = choice.rows
     classes = None
     if uses_labels(recipe.settings):
         classes = int(number_labels(packs, rows).max()) + 1 if packs else LUPERSON_NL_LABELS
@@ -155,6 +166,7 @@ def plan_pretraining(job: PretrainJob) -> PretrainPlan:
         memory_bytes=memory,
         sharded_memory_bytes=kept,
         classes=classes,
+        kept=choice.kept,
     )
 
 
@@ -162,10 +174,38 @@ def describe_setup(job: PretrainJob) -> dict[str, Any]:
     """What may not change while a run is continued: its recipe, and the fingerprints of its inputs."""
     packs = [open_pack(path) for path in job.packs]
     inputs: dict[str, Any] = {}
-    if packs and uses_labels(job.recipe.settings):  # before the packs: their fingerprints say less of what has changed
-        inputs["classes"] = int(number_labels(packs, pick_rows(job.recipe, packs)).max()) + 1
+    choice = choose_rows(job.recipe, packs) if packs else None
+    # Before the packs: their fingerprints say less of what has changed.
+    if choice is not None and uses_labels(job.recipe.settings):
+        inputs["classes"] = int(number_labels(packs, choice.rows).max()) + 1
+    if choice is not None and choice.kept is not None:
+        inputs |= {f"list:{kept.path}": kept.fingerprint for kept in choice.kept.lists}
     inputs |= {f"pack:{pack.dataset}": pack.fingerprint for pack in packs}
     return {"recipe": recipe_tables(job.recipe), "inputs": inputs}
+
+
+def check_parts(recipe: PretrainRecipe, placement: Placement) -> int:
+    """The parts of a device's share of a batch, after refusing devices that cannot share the batch and its groups.
+
+    Groups that span devices synchronise batch norm, as DINO's published code does; keys of a queue would then be
+    shuffled for nothing. Without batch norm, groups are only the parts of a CPU.
+
+    Raises:
+        UsageError: batch, groups and devices do not fit together.
+    """
+    batch, processes = recipe.data.batch, placement.processes
+    spanning = isinstance(recipe.settings, DinoSettings)
+    groups = recipe.bn_groups if recipe.has_batch_norm or not spanning else processes * recipe.optim.accumulate
+    check_split(batch, groups, processes, spanning=spanning)
+    parts = count_parts(recipe, placement.kind, processes=processes)
+    if recipe.has_batch_norm or not spanning:
+        check_split(batch, groups, processes, parts=parts, spanning=spanning)
+    if batch // processes % parts:
+        raise UsageError(
+            f"a share of {batch // processes} images does not divide into optim.accumulate = {parts} equal parts",
+            hint=f"--set optim.accumulate={math.gcd(batch // processes, parts)}",
+        )
+    return parts
 
 
 def count_parts(recipe: PretrainRecipe, kind: str, *, processes: int) -> int:
@@ -179,7 +219,7 @@ def count_parts(recipe: PretrainRecipe, kind: str, *, processes: int) -> int:
         kind: of the devices, cpu or cuda.
         processes: of the whole job.
     """
-    return recipe.bn_groups // processes if kind == "cpu" else recipe.optim.accumulate
+    return max(recipe.bn_groups // processes, 1) if kind == "cpu" else recipe.optim.accumulate
 
 
 def threads_of(job: PretrainJob) -> int | None:
@@ -188,7 +228,7 @@ def threads_of(job: PretrainJob) -> int | None:
     The number that a batch-norm group would have in its own process, because the rounding of convolutions also depends
     on their threads.
     """
-    return pick_threads(job.placement, shares=job.recipe.bn_groups)
+    return pick_threads(job.placement, shares=max(job.recipe.bn_groups, job.local_processes))
 
 
 def is_sharded(recipe: PretrainRecipe) -> bool:
@@ -196,13 +236,29 @@ def is_sharded(recipe: PretrainRecipe) -> bool:
     return isinstance(recipe.settings, PnlSettings) and recipe.settings.sharded and recipe.settings.classifies
 
 
+def choose_rows(recipe: PretrainRecipe, packs: list[Pack]) -> Choice:
+    """Rows of the concatenated packs that a recipe's method trains on, and the list that chose them, if one did.
+
+    Raises:
+        DataError: there are none, they lack the labels that the method needs, or there is something wrong with the
+            scores or the list by which the best are to be kept.
+        UsageError: a list that does not go with the packs.
+    """
+    labelled = uses_labels(recipe.settings)
+    rows = labelled_rows(packs, recipe.method) if labelled else trainable_rows(packs)
+    choice = keep_best(packs, rows, keep=recipe.data.keep, scores=recipe.data.scores)
+    if labelled:
+        check_labels(packs, choice.rows, recipe.method)
+    return choice
+
+
 def pick_rows(recipe: PretrainRecipe, packs: list[Pack]) -> NDArray[np.int64]:
     """Rows of the concatenated packs that a recipe's method trains on.
 
     Raises:
-        DataError: there are none, or they lack the labels that the method needs.
+        DataError, UsageError: as `choose_rows`.
     """
-    return labelled_rows(packs, recipe.method) if uses_labels(recipe.settings) else trainable_rows(packs)
+    return choose_rows(recipe, packs).rows
 
 
 def student_plan(recipe: PretrainRecipe) -> NetworkPlan:
@@ -212,6 +268,8 @@ def student_plan(recipe: PretrainRecipe) -> NetworkPlan:
     trunk = plan_trunk(net, recipe.pixels, vit=recipe.vit, swin=recipe.swin)
     match settings:
         case PnlSettings() if not (settings.contrasts or settings.has_prototypes):
+            return NetworkPlan(trunk=trunk, pooling=net.pooling, head=NoHead(kind="none"))
+        case DinoSettings():
             return NetworkPlan(trunk=trunk, pooling=net.pooling, head=NoHead(kind="none"))
         case MocoSettings() | PnlSettings() | SimclrSettings() | SupconSettings():
             head = ProjectionHead(kind="projection", outputs=settings.dim)

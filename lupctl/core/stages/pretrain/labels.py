@@ -58,7 +58,7 @@ def labelled_rows(packs: Sequence[Pack], method: Method) -> NDArray[np.int64]:
         method: for the error.
 
     Raises:
-        DataError: a pack has no labels, there is one label only, or no label occurs twice.
+        DataError: a pack has no labels.
     """
     rows = trainable_rows(packs)
     person = np.concatenate([pack.samples.person for pack in packs])
@@ -70,21 +70,33 @@ def labelled_rows(packs: Sequence[Pack], method: Method) -> NDArray[np.int64]:
                 f"{pack.path}: its images have no labels, from which the method {method} learns",
                 hint="lupctl pretrain --method moco needs none",
             )
-    labels = number_labels(packs, known)
-    counts = np.bincount(labels)
+    return known
+
+
+def check_labels(packs: Sequence[Pack], rows: NDArray[np.int64], method: Method) -> None:
+    """Refuses labels that tell a method nothing.
+
+    Args:
+        packs: in order.
+        rows: of the concatenated packs, ascending, all with a person number.
+        method: for the error.
+
+    Raises:
+        DataError: there is one label only, or no label occurs twice.
+    """
+    counts = np.bincount(number_labels(packs, rows))
     names = ", ".join(str(pack.path) for pack in packs)
     if len(counts) == 1:
         raise DataError(
-            f"{names}: all {len(known)} images have the same label, which tells the method {method} nothing",
+            f"{names}: all {len(rows)} images have the same label, which tells the method {method} nothing",
             hint="lupctl pretrain --method moco needs no labels",
         )
     if counts.max() == 1:
         raise DataError(
-            f"{names}: {len(known)} images with {len(counts)} labels: no two images share one, "
+            f"{names}: {len(rows)} images with {len(counts)} labels: no two images share one, "
             f"which tells the method {method} nothing",
             hint="lupctl pretrain --method moco needs no labels",
         )
-    return known
 
 
 def number_labels(packs: Sequence[Pack], rows: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -49,7 +49,8 @@ def train_job(job: PretrainJob) -> None:
         board=Board(job.run, step=start) if job.tensorboard and rank() == 0 else None,
     )
     watched = None if job.probe is None else open_pack(job.probe)
-    watch, seen = Watch(None), dict[str, float]()
+    outputs = recipe.dino.outputs if recipe.dino is not None else None
+    watch, seen = Watch(outputs), dict[str, float]()
     with (
         closing(writer),
         closing(log),
@@ -92,4 +93,4 @@ def train_job(job: PretrainJob) -> None:
         history = label_history(read_metrics(job.run))
         counts = {"steps": total, "images": len(setup.images), "damaged": len(log.damaged)}
         results = {**counts, **log.values, **seen, **({"labels": history} if history else {})}
-        finish_run(job, tensors, method.kept, data=data, results=results)
+        finish_run(job, tensors, method.kept, data=data, chosen=setup.kept, results=results)

@@ -3,6 +3,7 @@
 import torch
 
 from lupctl.core.formats.weights.plan import NetworkPlan
+from lupctl.core.recipes.dino_sections import DinoSettings
 from lupctl.core.recipes.models import PretrainRecipe
 from lupctl.core.recipes.pretrain_sections import (
     BatchSettings,
@@ -12,8 +13,11 @@ from lupctl.core.recipes.pretrain_sections import (
     SimclrSettings,
     SupconSettings,
 )
+from lupctl.core.training.nets.dino import head_parameters
 from lupctl.core.training.nets.labelled import build_labelled
 from lupctl.core.training.nets.memory import activation_bytes, parameter_bytes, recomputed_bytes
+from lupctl.core.training.nets.meta import build_empty
+from lupctl.core.training.nets.networks import Embedding
 
 FLOAT_BYTES = 4
 
@@ -39,7 +43,6 @@ def estimate_memory(
         classes: number of labels, if the method uses them.
         sharded: whether every device has its part of the classifier and of the prototypes.
     """
-    height, width = recipe.pixels.height, recipe.pixels.width
     local = recipe.data.batch // processes
     moments = 2 if recipe.optim.name in ("adam", "adamw") else 1
     # The student, gradient, optimizer state; sums over parts in double precision; messages; then the averaged encoder.
@@ -49,23 +52,63 @@ def estimate_memory(
     of_classifier = classifier_bytes(recipe.settings, net, classes)
     weights += of_classifier // processes * (2 + moments) if sharded else of_classifier * copies
     weights += parameter_bytes(net) if has_teacher(recipe.settings) else 0
-    # Pixels of the views, and the keys' views again in shuffled order.
-    views = (2 + has_teacher(recipe.settings)) * local * 3 * height * width * FLOAT_BYTES
-    if recipe.net.checkpoint_activations:
-        image = recomputed_bytes(net, height=height, width=width)
-    else:
-        image = activation_bytes(net, height=height, width=width)
-    seen = local // parts * (2 if isinstance(recipe.settings, BatchSettings) else 1)
-    activations = seen * image // (2 if is_half else 1)
-    method = method_bytes(recipe.settings, local // parts, batch=recipe.data.batch, classes=classes)
+    weights += head_bytes(recipe.settings, net) * (copies + 1)
+    count = recomputed_bytes if recipe.net.checkpoint_activations else activation_bytes
+    crops = student_crops(recipe)
+    image = sum(number * count(net, height=height, width=width) for number, height, width in crops)
+    activations = local // parts * image // (2 if is_half else 1)
+    method = method_bytes(
+        recipe.settings,
+        local // parts,
+        batch=recipe.data.batch,
+        crops=sum(number for number, _, _ in crops),
+        classes=classes,
+    )
     if sharded and isinstance(recipe.settings, PnlSettings):
         method -= prototype_bytes(recipe.settings, classes) * (processes - 1) // processes
-    return weights + views + activations + method
+    return weights + local * pixel_bytes(recipe) + activations + method
+
+
+def student_crops(recipe: PretrainRecipe) -> list[tuple[int, int, int]]:
+    """What the student sees of an image in one pass: number, height and width of the views of each size."""
+    height, width = recipe.pixels.height, recipe.pixels.width
+    if recipe.local is None:
+        return [(2 if isinstance(recipe.settings, BatchSettings) else 1, height, width)]
+    return [(2, height, width), (recipe.local.count, recipe.local.height, recipe.local.width)]
+
+
+def pixel_bytes(recipe: PretrainRecipe) -> int:
+    """Bytes of the pixels of one image's views, and of their copies in another order."""
+    height, width = recipe.pixels.height, recipe.pixels.width
+    pixels = (2 + has_teacher(recipe.settings)) * height * width  # the keys' views are shuffled
+    if recipe.local is not None:  # crops of one size are put together
+        pixels = 2 * sum(number * height * width for number, height, width in student_crops(recipe))
+    return 3 * pixels * FLOAT_BYTES
 
 
 def has_teacher(settings: MethodSettings) -> bool:
     """Whether a method has an averaged encoder, without a classifier."""
-    return isinstance(settings, MocoSettings) or (isinstance(settings, PnlSettings) and settings.contrasts)
+    match settings:
+        case PnlSettings():
+            return settings.contrasts
+        case MocoSettings() | DinoSettings():
+            return True
+        case SimclrSettings() | SupconSettings():
+            return False
+
+
+def head_bytes(settings: MethodSettings, net: NetworkPlan) -> int:
+    """Bytes of a head that no checkpoint keeps and that the averaged network has too."""
+    if not isinstance(settings, DinoSettings):
+        return 0
+    network = build_empty(net)
+    assert isinstance(network, Embedding)
+    return FLOAT_BYTES * head_parameters(
+        network.num_features,
+        hidden=settings.hidden,
+        bottleneck=settings.bottleneck,
+        outputs=settings.outputs,
+    )
 
 
 def classifier_bytes(settings: MethodSettings, net: NetworkPlan, classes: int) -> int:
@@ -83,13 +126,14 @@ def prototype_bytes(settings: PnlSettings, classes: int) -> int:
     return settings.dim * classes * FLOAT_BYTES if settings.has_prototypes else 0
 
 
-def method_bytes(settings: MethodSettings, images: int, *, batch: int, classes: int) -> int:
+def method_bytes(settings: MethodSettings, images: int, *, batch: int, crops: int, classes: int) -> int:
     """Bytes that a method keeps in addition to its networks, and that its loss needs.
 
     Args:
         settings: the method's section.
         images: number of images in one part.
         batch: number of images in a step over all devices.
+        crops: number of views of an image that the student sees.
         classes: number of labels, if the method uses them.
     """
     match settings:
@@ -104,6 +148,11 @@ def method_bytes(settings: MethodSettings, images: int, *, batch: int, classes: 
         case SimclrSettings() | SupconSettings():
             # Similarities of both views of the whole batch, their exponentials and their gradient.
             return 3 * (2 * batch) ** 2 * FLOAT_BYTES
+        case DinoSettings():
+            # Of the student's crops: logits, log-probabilities, gradient. Of the teacher's: logits, probabilities.
+            logits = (3 * crops + 2 * 2) * images * settings.outputs
+            layers = crops * images * (4 * settings.hidden + 2 * settings.bottleneck)
+            return (logits + layers + settings.outputs) * FLOAT_BYTES
 
 
 def queue_bytes(dim: int, queue: int, images: int) -> int:

@@ -7,9 +7,11 @@ import torch
 from torch import Tensor
 
 from lupctl.core.formats.pack.read import Pack, open_pack
+from lupctl.core.formats.weights.header import KeptImages
+from lupctl.core.recipes.dino_sections import DinoSettings
 from lupctl.core.recipes.models import PretrainRecipe
 from lupctl.core.recipes.pretrain_sections import MethodSettings, MocoSettings, PnlSettings, uses_labels
-from lupctl.core.stages.pretrain.job import PretrainJob, count_parts, pick_rows, student_plan
+from lupctl.core.stages.pretrain.job import PretrainJob, choose_rows, count_parts, student_plan
 from lupctl.core.stages.pretrain.labels import TrainLabels, read_labels
 from lupctl.core.stages.pretrain.views import view_plans
 from lupctl.core.system.jobs.device import pick_precision
@@ -21,12 +23,12 @@ from lupctl.core.training.engine.parts import recompute_blocks
 from lupctl.core.training.loading.images import PackImages
 from lupctl.core.training.loading.loaders import Batch, StepDataset, default_workers, open_loader
 from lupctl.core.training.loading.samplers import ShuffledOrder
-from lupctl.core.training.methods.build import AnyMethod, build_method
+from lupctl.core.training.methods.build import AnyMethod, build_method, trained_trunk
 from lupctl.core.training.methods.pnl import Pnl
 from lupctl.core.training.methods.protocol import Now
 from lupctl.core.training.methods.shards import keep_whole_moments
 from lupctl.core.training.methods.watching import WATCH_EVERY_STEPS
-from lupctl.core.training.nets.resnet.norms import set_norm_groups
+from lupctl.core.training.nets.resnet.norms import share_norm_groups
 from lupctl.core.training.views.plan import ViewPlan
 
 
@@ -44,6 +46,7 @@ class Setup:
         workers: decoding processes.
         total: steps of the run.
         labels: of the training images, if the method uses them.
+        kept: by which list the images were chosen, if one did.
     """
 
     device: torch.device
@@ -55,6 +58,7 @@ class Setup:
     workers: int
     total: int
     labels: TrainLabels | None = None
+    kept: KeptImages | None = None
 
 
 @dataclass(frozen=True)
@@ -114,7 +118,8 @@ def set_up(job: PretrainJob) -> Setup:
     """
     recipe, device = job.recipe, own_device(job.placement.kind)
     packs = [open_pack(path) for path in job.packs]
-    images = PackImages(packs, pick_rows(recipe, packs))
+    choice = choose_rows(recipe, packs)
+    images = PackImages(packs, choice.rows)
     order = ShuffledOrder(len(images), batch=recipe.data.batch, seed=recipe.seed)
     return Setup(
         device=device,
@@ -126,6 +131,7 @@ def set_up(job: PretrainJob) -> Setup:
         workers=default_workers(device) if job.workers is None else job.workers,
         total=order.steps_per_epoch * recipe.schedule.epochs,
         labels=read_labels(packs, images.rows) if uses_labels(recipe.settings) else None,
+        kept=choice.kept,
     )
 
 
@@ -154,20 +160,21 @@ def place_method(recipe: PretrainRecipe, device: torch.device, labels: TrainLabe
         recipe.settings,
         student_plan(recipe),
         seed=recipe.seed,
+        drop_path=recipe.drop_path,
         classes=0 if labels is None else labels.num_classes,
         persons=None if labels is None or labels.persons is None else torch.from_numpy(labels.persons),
     ).to(device)
-    groups = recipe.bn_groups // world_size() // count_parts(recipe, device.type, processes=world_size())
-    set_norm_groups(method, groups)
+    parts = count_parts(recipe, device.type, processes=world_size())
+    share_norm_groups(method, recipe.bn_groups, parts=parts)
     for encoder in method.encoders:
-        if device.type == "cuda" and groups == 1:
+        if device.type == "cuda" and recipe.bn_groups <= world_size() * parts:
             # Convolutions on tensor cores are fastest with channels last. Several groups need images first: they are
             # cut out of the batch as channels, which needs a copy in any other layout.
             encoder.to(memory_format=torch.channels_last)
         if recipe.net.compile:
             encoder.compile()
     if recipe.net.checkpoint_activations:
-        recompute_blocks(method.kept.backbone.all_blocks())
+        recompute_blocks(trained_trunk(method).all_blocks())
     return method.train()
 
 
@@ -187,7 +194,7 @@ def build_curves(recipe: PretrainRecipe, steps_per_epoch: int) -> Curves:
     settings: MethodSettings = recipe.settings
     starts = {
         "decay": recipe.optim.weight_decay,
-        "momentum": settings.momentum if isinstance(settings, MocoSettings | PnlSettings) else 0.0,
+        "momentum": settings.momentum if isinstance(settings, MocoSettings | PnlSettings | DinoSettings) else 0.0,
         "temperature": settings.temperature,
     }
     curves = {}

@@ -9,7 +9,7 @@ from lupctl.core.training.engine.groups import set_rates
 from lupctl.core.training.engine.stopwatch import Clock, untimed
 from lupctl.core.training.loading.loaders import Batch
 from lupctl.core.training.methods.protocol import Given, Now
-from lupctl.core.training.views.pixels import make_view
+from lupctl.core.training.views.pixels import make_views
 
 
 def take_step(
@@ -30,15 +30,15 @@ def take_step(
     """
     method, optimizer = trained.method, trained.optimizer
     with clock("transform"):
-        views = tuple(
-            make_view(plan, batch.pixels, draws) for plan, draws in zip(setup.views, batch.views, strict=True)
-        )
+        views = make_views(setup.views, batch.pixels, batch.views)
     set_rates(optimizer, rate=trained.curves.rate, step=now.step, decay=now.decay)
     label, truth = (None if known is None else known[batch.rows] for known in (trained.label, trained.truth))
     given = Given(views, keys=batch.keys, label=label, truth=truth)
     scalars = method.learn(given, now, trained.gradients, precision=setup.precision, clock=clock)
     with clock("optimizer"):
         clip_gradients(method.student.parameters(), recipe.optim.clip, scope=recipe.optim.clip_scope)
+        for parameter in method.held(now):
+            parameter.grad = None
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         method.follow(now)

@@ -1,5 +1,6 @@
 """The views that a pre-training method gets."""
 
+from lupctl.core.recipes.dino_sections import DinoSettings
 from lupctl.core.recipes.models import PretrainRecipe
 from lupctl.core.recipes.pretrain_sections import (
     MethodSettings,
@@ -24,3 +25,10 @@ def view_plans(recipe: PretrainRecipe) -> tuple[ViewPlan, ...]:
             own = recipe.augment_weak.model_dump()
             weak = build_view_plan({**pixels, "interpolation": own.pop("interpolation")}, own)
             return (weak, build_view_plan(pixels, augment)) if settings.contrasts else (weak,)
+        case DinoSettings():
+            assert recipe.augment_second is not None, "filled in by `check_sections`"
+            assert recipe.local is not None, "filled in by `check_sections`"
+            own = recipe.local.model_dump()
+            count, size = own.pop("count"), {key: own.pop(key) for key in ("height", "width")}
+            second = build_view_plan(pixels, recipe.augment_second.model_dump())
+            return (build_view_plan(pixels, augment), second, *[build_view_plan({**pixels, **size}, own)] * count)

@@ -35,9 +35,10 @@ def check_split(batch: int, groups: int, processes: int, *, parts: int = 1, span
             + (", or a whole part of one" if spanning else ""),
             hint=f"{fewer}; other groups are another recipe: --set bn_groups={processes}",
         )
-    if parts > 1 and groups // processes % parts:
+    held = max(groups // processes, 1)
+    if held % parts:
         raise UsageError(
             f"bn_groups = {groups} does not divide among {processes} devices with {parts} parts each",
-            hint=f"--set optim.accumulate={math.gcd(groups // processes, parts)}, or other groups: "
+            hint=f"--set optim.accumulate={math.gcd(held, parts)}, or other groups: "
             f"--set bn_groups={processes * parts}",
         )

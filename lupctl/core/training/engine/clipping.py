@@ -35,5 +35,5 @@ def clip_gradients(parameters: Iterable[nn.Parameter], limit: float, *, scope: C
 def clip_each(gradients: list[Tensor], limit: float) -> None:
     """Multiplies each tensor by min(1, limit / (norm + 1e-6)), in place."""
     if gradients:
-        scales = [(limit / (norm + EPSILON)).clamp(max=1) for norm in torch._foreach_norm(gradients)]
-        torch._foreach_mul_(gradients, scales)
+        scales = torch.stack(torch._foreach_norm(gradients)).add_(EPSILON).reciprocal_().mul_(limit).clamp_(max=1)
+        torch._foreach_mul_(gradients, scales.unbind())

@@ -77,14 +77,21 @@ class RateCurve:
         e < E:  0.002 B + (g - 0.002 B) (1 + cos(pi e / E)) / 2
         e = E:  0.002 B
 
+    DINO's curve counts steps t = 0 to T - 1, of which W are warm-up. The last of these has the base rate B already, the
+    first one after them has it again, and the end is never quite reached:
+
+        t < W:  f B + (1 - f) B t / (W - 1)
+        else:   final B + (1 - final) B (1 + cos(pi (t - W) / (T - W))) / 2
+
     Args:
-        kind: cosine, steps, constant or transreid.
-        unit: whether the rate changes once per epoch or at every step; transreid changes once per epoch.
+        kind: cosine, steps, constant, transreid or dino.
+        unit: whether the rate changes once per epoch or at every step; transreid changes once per epoch, dino at
+            every step.
         lr: base rate.
         epochs: E.
         steps: of each epoch.
         warmup_epochs: length of the warm-up.
-        warmup_factor: share of the base rate at the start of the warm-up.
+        warmup_factor: share f of the base rate at the start of the warm-up.
         hold_epochs: the epoch, counted from the start of the run, at which the cosine starts to fall.
         milestones: epochs of the steps.
         final: share of the base rate at the end of the cosine.
@@ -110,6 +117,8 @@ class RateCurve:
                 return scale * self._proportional(step)
             case "transreid":
                 return self._transreid(self.steps.of(step) + (0 if self.lag else 1), scale * self.lr)
+            case "dino":
+                return scale * self._dino(step)
             case _:
                 assert_never(self.kind)
 
@@ -126,6 +135,14 @@ class RateCurve:
         if self.kind == "constant" or epoch <= self.hold_epochs:
             return self.lr
         done = (epoch - self.hold_epochs) / (self.epochs - self.hold_epochs)
+        return self.lr * (self.final + (1 - self.final) * 0.5 * (1 + math.cos(math.pi * done)))
+
+    def _dino(self, step: int) -> float:
+        """The rate of a step by DINO's formula."""
+        warmup = int(self.steps.step_at(self.warmup_epochs))
+        if step < warmup:
+            return self.lr * (self.warmup_factor + (1 - self.warmup_factor) * step / max(warmup - 1, 1))
+        done = (step - warmup) / (self.steps.total - warmup)
         return self.lr * (self.final + (1 - self.final) * 0.5 * (1 + math.cos(math.pi * done)))
 
     def _transreid(self, epoch: int, rate: float) -> float:

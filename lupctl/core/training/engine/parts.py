@@ -29,16 +29,14 @@ def each_part(network: nn.Module, parts: int) -> Iterator[slice]:
     if not current or (parts == 1 and world_size() == 1):  # without batch norm there is nothing to share
         yield from shares
         return
-    before = [value.clone() for value in current]
+    counted = [value for name, value in network.named_buffers() if name.endswith("num_batches_tracked")]
+    before = [value.clone() for value in [*current, *counted]]
     total = torch.zeros_like(_flat_double(current))
     for share in shares:
-        torch._foreach_copy_(current, before)
+        torch._foreach_copy_([*current, *counted], before)
         yield share
         total += _flat_double(current)
     _put_mean(current, total, parts * world_size())
-    for name, counted in network.named_buffers():
-        if name.endswith("num_batches_tracked"):
-            counted -= parts - 1
 
 
 def share_statistics(network: nn.Module) -> None:

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from lupctl.core.training.views.draws import SampleDraws
 
-# Branches 1 to 4 are those of the views; see `SampleDraws.branch`.
+# Branches 1 to 6 are those of the views; see `SampleDraws.branch`.
 _HIDE = 8
 
 

@@ -49,6 +49,10 @@ class BatchContrast(nn.Module):
         """The student."""
         return self.student
 
+    def held(self, now: Now) -> list[nn.Parameter]:
+        """None."""
+        return []
+
     def learn(
         self,
         given: Given,

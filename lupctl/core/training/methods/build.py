@@ -3,6 +3,7 @@
 from torch import Tensor
 
 from lupctl.core.formats.weights.plan import NetworkPlan
+from lupctl.core.recipes.dino_sections import DinoSettings
 from lupctl.core.recipes.pretrain_sections import (
     MethodSettings,
     MocoSettings,
@@ -11,17 +12,26 @@ from lupctl.core.recipes.pretrain_sections import (
     SupconSettings,
 )
 from lupctl.core.training.methods.batch import BatchContrast
+from lupctl.core.training.methods.dino import Dino, DinoRules
 from lupctl.core.training.methods.moco import MoCo
 from lupctl.core.training.methods.pnl import Pnl, PnlRules
 from lupctl.core.training.nets.build import build_contrastive
+from lupctl.core.training.nets.dino import build_dino
 from lupctl.core.training.nets.labelled import build_labelled
+from lupctl.core.training.nets.trunk import Trunk
 
 # Every one of them is a `Method`.
-AnyMethod = MoCo | Pnl | BatchContrast
+AnyMethod = MoCo | Pnl | BatchContrast | Dino
 
 
 def build_method(
-    settings: MethodSettings, plan: NetworkPlan, *, seed: int, classes: int = 0, persons: Tensor | None = None
+    settings: MethodSettings,
+    plan: NetworkPlan,
+    *,
+    seed: int,
+    drop_path: float = 0.0,
+    classes: int = 0,
+    persons: Tensor | None = None,
 ) -> AnyMethod:
     """A method with fresh networks.
 
@@ -29,6 +39,7 @@ def build_method(
         settings: the method's section of a recipe.
         plan: of what is kept of the student, as `student_plan` describes it.
         seed: of the method's own random numbers; the weights come from torch's generator.
+        drop_path: stochastic depth of the student, if the method has any.
         classes: C, if the method uses labels.
         persons: (C) the main person of each class, where true persons are known; for the log alone.
     """
@@ -49,6 +60,20 @@ def build_method(
         case SimclrSettings() | SupconSettings():
             uses_labels = isinstance(settings, SupconSettings)
             return BatchContrast(build_contrastive(plan), uses_labels=uses_labels, weight=settings.weight)
+        case DinoSettings():
+            head = {"hidden": settings.hidden, "bottleneck": settings.bottleneck, "outputs": settings.outputs}
+            rules = DinoRules(
+                student_temperature=settings.student_temperature,
+                centre_momentum=settings.centre_momentum,
+                frozen_epochs=settings.frozen_epochs,
+                drop_path=drop_path,
+            )
+            return Dino(build_dino(plan, **head), outputs=settings.outputs, rules=rules, seed=seed)
+
+
+def trained_trunk(method: AnyMethod) -> Trunk:
+    """The trunk that takes gradients, which is not always the one that is kept."""
+    return method.student.embedding.backbone if isinstance(method, Dino) else method.kept.backbone
 
 
 def pnl_rules(settings: PnlSettings) -> PnlRules:

@@ -51,6 +51,10 @@ class MoCo(nn.Module):
         """The student: LUPerson releases its query encoder."""
         return self.student
 
+    def held(self, now: Now) -> list[nn.Parameter]:
+        """None."""
+        return []
+
     def learn(
         self,
         given: Given,

@@ -127,6 +127,10 @@ class Pnl(nn.Module):
         """The student's encoder, without its classifier."""
         return self.student.encoder
 
+    def held(self, now: Now) -> list[nn.Parameter]:
+        """None."""
+        return []
+
     def learn(
         self,
         given: Given,

@@ -70,6 +70,9 @@ class Method(Protocol):
     def kept(self) -> Embedding:
         """The network that the checkpoint keeps and the probe evaluates."""
 
+    def held(self, now: Now) -> list[nn.Parameter]:
+        """Trained parameters that this step's update leaves as they are, as if they had no gradient."""
+
     def learn(
         self, given: Given, now: Now, gradients: SharedGradients, *, precision: torch.dtype, clock: Clock
     ) -> dict[str, Tensor]:

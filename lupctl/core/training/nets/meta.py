@@ -7,8 +7,10 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from lupctl.core.choices import Pooling
 from lupctl.core.formats.weights.plan import NetworkPlan
 from lupctl.core.training.nets.build import Network, build_network
+from lupctl.core.training.nets.pooled import map_trunk, pool_as
 
 DRAWS: Final = (Tensor.normal_, Tensor.uniform_)
 
@@ -38,13 +40,17 @@ def build_empty(plan: NetworkPlan) -> Network:
         return build_network(plan)
 
 
-def embed_nothing(network: Network, *, height: int, width: int) -> Tensor:
+def embed_nothing(network: Network, *, height: int, width: int, pooling: Pooling | None = None) -> Tensor:
     """The feature (1, D) of one image on the meta device, where only shapes are computed.
 
     Args:
         network: on the meta device; in training mode it would draw.
         height, width: of the image.
+        pooling: gives the feature of the trunk alone; None gives the feature of retrieval.
     """
     images = torch.empty(1, 3, height, width, device="meta")
     cameras = torch.empty(1, dtype=torch.int64, device="meta") if network.needs_cameras else None
-    return network.embed(images, cameras)
+    if pooling is None:
+        return network.embed(images, cameras)
+    with torch.device("meta"):
+        return pool_as(network, pooling)(map_trunk(network, images, cameras))  # type: ignore[no-any-return]

@@ -1,7 +1,7 @@
 """The drawn numbers of one view: arrays where they are drawn and sent, tensors where pixels are made."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ class ViewDraws:
         flip: (N) bool.
         grey: (N) bool.
         radius: (N) float32, 0 for no blur.
+        solarise: (N) bool.
         jitter: (N, 4) float32 brightness, contrast, saturation factors and hue shift.
         jitter_order: (N, 4) int64; entry s names the operation done in slot s, -1 for none.
         erase: (N, 4) int32 top, left, height, width; height 0 where nothing is erased.
@@ -30,6 +31,7 @@ class ViewDraws:
     flip: NDArray[np.bool_]
     grey: NDArray[np.bool_]
     radius: NDArray[np.float32]
+    solarise: NDArray[np.bool_]
     jitter: NDArray[np.float32]
     jitter_order: NDArray[np.int64]
     erase: NDArray[np.int32]
@@ -44,6 +46,7 @@ class ViewDraws:
             flip=self.flip[some],
             grey=self.grey[some],
             radius=self.radius[some],
+            solarise=self.solarise[some],
             jitter=self.jitter[some],
             jitter_order=self.jitter_order[some],
             erase=self.erase[some],
@@ -58,6 +61,7 @@ class ViewDraws:
             flip=torch.from_numpy(self.flip),
             grey=torch.from_numpy(self.grey),
             radius=torch.from_numpy(self.radius),
+            solarise=torch.from_numpy(self.solarise),
             jitter=torch.from_numpy(self.jitter),
             jitter_order=torch.from_numpy(self.jitter_order),
             erase=torch.from_numpy(self.erase),
@@ -67,13 +71,18 @@ class ViewDraws:
 
 @dataclass(frozen=True, kw_only=True)
 class DrawTensors:
-    """The numbers of `ViewDraws` as tensors of one device, as `make_view` takes them."""
+    """The numbers of `ViewDraws` as tensors, as `make_view` takes them.
+
+    What decides which images an operation takes (grey, radius, solarise, jitter_order) stays on the host: a step that
+    read it from an accelerator would wait for everything that is still to be done there.
+    """
 
     box: Tensor
     shift: Tensor
     flip: Tensor
     grey: Tensor
     radius: Tensor
+    solarise: Tensor
     jitter: Tensor
     jitter_order: Tensor
     erase: Tensor
@@ -87,6 +96,7 @@ class DrawTensors:
             flip=self.flip.numpy(),
             grey=self.grey.numpy(),
             radius=self.radius.numpy(),
+            solarise=self.solarise.numpy(),
             jitter=self.jitter.numpy(),
             jitter_order=self.jitter_order.numpy(),
             erase=self.erase.numpy(),
@@ -98,8 +108,16 @@ class DrawTensors:
         return self._each(lambda drawn: drawn[begin:end])
 
     def to(self, device: torch.device) -> "DrawTensors":
-        """The same draws on a device; the copy overlaps with computation where memory is pinned."""
-        return self._each(lambda drawn: drawn.to(device, non_blocking=True))
+        """The same draws on a device, but for those of the host; copies overlap with computation from pinned memory."""
+        return replace(
+            self,
+            box=self.box.to(device, non_blocking=True),
+            shift=self.shift.to(device, non_blocking=True),
+            flip=self.flip.to(device, non_blocking=True),
+            jitter=self.jitter.to(device, non_blocking=True),
+            erase=self.erase.to(device, non_blocking=True),
+            noise=self.noise.to(device, non_blocking=True),
+        )
 
     def pin_memory(self) -> "DrawTensors":
         """A page-locked copy."""
@@ -108,7 +126,8 @@ class DrawTensors:
     def record_stream(self, stream: torch.cuda.Stream) -> None:
         """Keeps their memory from being reused before the stream has reached this point."""
         for drawn in vars(self).values():
-            drawn.record_stream(stream)
+            if drawn.is_cuda:
+                drawn.record_stream(stream)
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> "DrawTensors":
         return DrawTensors(
@@ -117,8 +136,25 @@ class DrawTensors:
             flip=change(self.flip),
             grey=change(self.grey),
             radius=change(self.radius),
+            solarise=change(self.solarise),
             jitter=change(self.jitter),
             jitter_order=change(self.jitter_order),
             erase=change(self.erase),
             noise=change(self.noise),
         )
+
+
+def join_draws(draws: Sequence[DrawTensors]) -> DrawTensors:
+    """The draws of several views, one view after the other."""
+    return DrawTensors(
+        box=torch.cat([drawn.box for drawn in draws]),
+        shift=torch.cat([drawn.shift for drawn in draws]),
+        flip=torch.cat([drawn.flip for drawn in draws]),
+        grey=torch.cat([drawn.grey for drawn in draws]),
+        radius=torch.cat([drawn.radius for drawn in draws]),
+        solarise=torch.cat([drawn.solarise for drawn in draws]),
+        jitter=torch.cat([drawn.jitter for drawn in draws]),
+        jitter_order=torch.cat([drawn.jitter_order for drawn in draws]),
+        erase=torch.cat([drawn.erase for drawn in draws]),
+        noise=torch.cat([drawn.noise for drawn in draws]),
+    )

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from lupctl.core.training.views.draws import KEY_STEPS, MULTIPLIERS, ROUNDS
+from lupctl.core.training.views.host import is_quick_to_read
 from lupctl.core.training.views.plan import ViewPlan
 
 _LOW = 0xFFFFFFFF
@@ -45,11 +46,6 @@ def _fill(view: Tensor, rectangle: Tensor, seeds: Tensor, most: int) -> Tensor:
     flat, position = view.flatten(2), position[:, None].expand(-1, channels, -1)
     noise = torch.where(pixels[:, :, None] > 0, noise, flat.gather(2, position))
     return flat.scatter_(2, position, noise).view(view.shape)
-
-
-def is_quick_to_read(view: Tensor) -> bool:
-    """Whether numbers can be read without waiting for an accelerator."""
-    return view.device.type == "cpu"
 
 
 def largest_rectangle(plan: ViewPlan) -> int:

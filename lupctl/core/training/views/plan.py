@@ -15,8 +15,8 @@ CROP_TRIES = 10
 ERASE_TRIES, NOISE_TRIES = 100, 10
 # Numbers for several tries cost little more than for one, and most images need more than one.
 TRIES_AT_ONCE = 5
-# 4 is AutoAugment's.
-_CROP, _JITTER, _ERASE, _NOISE = 1, 2, 3, 5
+# 4 is AutoAugment's, 8 that of hidden cameras. A new switch takes a new one, so that no other number ever moves.
+_CROP, _JITTER, _ERASE, _NOISE, _SOLARISE = 1, 2, 3, 5, 6
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,8 @@ class Jitter:
 class ViewPlan:
     """How one view of an image is made; the defaults only resize and normalise, as evaluation does.
 
-    The order is fixed: crop, jitter, grey, blur, flip, normalise, erase; erasing with black comes before normalising,
-    and with `pad_after_flip` a mirrored image is padded and cut.
+    The order is fixed: crop, jitter, grey, blur, solarise, flip, normalise, erase; erasing with black comes before
+    normalising, and with `pad_after_flip` a mirrored image is padded and cut.
 
     Args:
         height, width: of the result, in pixels.
@@ -51,7 +51,7 @@ class ViewPlan:
         crop_ratio: width over height of that crop, drawn log-uniformly.
         pad: black pixels added on each side after a whole-image resize; a random window is then cut from the result.
         pad_after_flip: the window is offset from the mirrored image, not from the image.
-        flip, grey, blur: probabilities.
+        flip, grey, blur, solarise: probabilities.
         blur_radius: standard deviation of the Gaussian in pixels of the result.
         erase: probability of erasing a rectangle.
         erase_fill: mean fills it with 0 in normalised space, black with pixels of 0, noise with Gaussian noise in
@@ -73,6 +73,7 @@ class ViewPlan:
     grey: float = 0.0
     blur: float = 0.0
     blur_radius: tuple[float, float] = (0.1, 2.0)
+    solarise: float = 0.0
     flip: float = 0.0
     erase: float = 0.0
     erase_area: tuple[float, float] = (0.02, 0.4)
@@ -147,6 +148,9 @@ def draw_view(plan: ViewPlan, size: NDArray[np.int64], draws: SampleDraws) -> Vi
     low, high = plan.blur_radius
     radius = np.where(switches[:, 1] < plan.blur, low + switches[:, 2] * (high - low), 0.0)
     factors, order = draw_jitter(plan.jitter, switches[:, 7] < plan.jitter.p, draws)
+    solarise = np.zeros(number, dtype=np.bool_)
+    if plan.solarise > 0:
+        solarise = draws.branch(_SOLARISE).uniform(1)[:, 0] < plan.solarise
     erase = np.zeros((number, 4), dtype=np.int32)
     if plan.erase > 0:
         erase = draw_erase(plan, switches[:, 4] < plan.erase, draws)
@@ -159,6 +163,7 @@ def draw_view(plan: ViewPlan, size: NDArray[np.int64], draws: SampleDraws) -> Vi
         flip=switches[:, 3] < plan.flip,
         grey=switches[:, 0] < plan.grey,
         radius=radius.astype(np.float32),
+        solarise=solarise,
         jitter=factors,
         jitter_order=order,
         erase=erase,

@@ -91,15 +91,16 @@ def set_norm_groups(network: nn.Module, groups: int, *, members: int = 1) -> Non
             module.groups, module.members = groups, members
 
 
-def share_norm_groups(network: nn.Module, groups: int) -> None:
+def share_norm_groups(network: nn.Module, groups: int, *, parts: int = 1) -> None:
     """Sets up the batch norms of a network for `groups` groups of the global batch, in however many processes.
 
     Args:
         network: changed.
         groups: of the global batch; it divides the number of processes, or the other way round.
+        parts: of a process's share of the batch, one after the other; each has whole groups.
     """
     processes = world_size()
     if groups % processes == 0:
-        set_norm_groups(network, groups // processes)
+        set_norm_groups(network, groups // processes // parts)
     else:
         set_norm_groups(network, 1, members=processes // groups)

@@ -1,6 +1,6 @@
 """Pre-norm transformer blocks (Dosovitskiy et al. 2020, arXiv 2010.11929) with timm's and DINO's keys."""
 
-from typing import Final
+from typing import Final, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -131,16 +131,26 @@ class StochasticDepth(nn.Module):
             images: B.
             runs: R numbers of passes of the same images through this block, in one batch, those of an image together.
         """
-        rate = self.rate * block / max(self.depth - 1, 1)
-        if not self.is_on or rate == 0:
-            return None
+        return self._draw(range(block, block + 1), images, runs)[0]
+
+    def kept_all(self, images: int) -> list[Tensor | None]:
+        """For each block what `kept` gives, drawn together: many small operations once instead of once a block."""
+        return self._draw(range(self.depth), images, range(1))
+
+    def _draw(self, blocks: range, images: int, runs: range) -> list[Tensor | None]:
+        if not self.is_on:
+            return [None] * len(blocks)
         assert self.keys is not None, "set_drop_keys before a training step with stochastic depth"
         assert len(self.keys) == images, f"{len(self.keys)} keys for {images} images"
-        branch = torch.arange(2, device=self.keys.device)[:, None, None]
-        run = torch.arange(runs.start, runs.stop, device=self.keys.device)
-        streams = _mix(1 + branch + 2 * (block + self.depth * run))  # (2, 1, R)
-        words = _mix(_mix(self.keys)[:, None] ^ streams).flatten(1)
-        return (words >= round(rate * 2**32)).float() / (1 - rate)
+        device = self.keys.device
+        block = torch.arange(blocks.start, blocks.stop, device=device)[:, None, None, None]
+        run = torch.arange(runs.start, runs.stop, device=device)
+        branch = torch.arange(2, device=device)[:, None, None]
+        streams = _mix(1 + branch + 2 * (block + self.depth * run))  # (blocks, 2, 1, R)
+        words = _mix(_mix(self.keys)[:, None] ^ streams).flatten(2)
+        rate = (self.rate * block[..., 0].double()).div_(max(self.depth - 1, 1))
+        factors = (words >= (rate * 2**32).round_()).float() / (1 - rate).float()
+        return [each if self.rate * number else None for number, each in zip(blocks, factors.unbind(0), strict=True)]
 
 
 def set_drop_path(network: nn.Module, rate: float) -> None:
@@ -169,14 +179,28 @@ def drop_keys(samples: Tensor, *, seed: int, step: int) -> Tensor:
         seed: of the recipe.
         step: counted from 0.
     """
-    found = torch.zeros_like(samples)
+    found = 0
     for word in (seed, seed >> 32, step):
         found = _mix(found ^ (word & _WORD))
     return _mix(_mix(found ^ (samples & _WORD)) + 1)
 
 
-def _mix(words: Tensor) -> Tensor:
-    """A bijection of 32-bit words (in int64) that spreads every bit over all of them.
+def view_keys(keys: Tensor, views: int) -> Tensor:
+    """Keys of several views of the same images, (V * B), those of the first view first.
+
+    Args:
+        keys: (B) of the images, as from `drop_keys`.
+        views: V.
+    """
+    view = torch.arange(1, 1 + views, device=keys.device)[:, None]
+    return _mix(_mix(view) ^ keys).flatten()
+
+
+W = TypeVar("W", int, Tensor)
+
+
+def _mix(words: W) -> W:
+    """A bijection of 32-bit words (in int64, or one number) that spreads every bit over all of them.
 
     The form is that of C. Wellons's "lowbias32"; its second factor is replaced by one below 2**31, as is the first, so
     that no product exceeds 63 bits.

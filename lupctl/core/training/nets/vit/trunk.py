@@ -64,8 +64,9 @@ class ViTTrunk(Trunk):
             UsageError: no patch fits into the images.
         """
         tokens = self._embed(images, cameras)
-        for number, block in enumerate(self.blocks):
-            tokens = block(tokens, self.drop.kept(number, images.shape[0]))
+        # A trunk without its last block has drawn for that one, too.
+        for block, kept in zip(self.blocks, self.drop.kept_all(images.shape[0]), strict=False):
+            tokens = block(tokens, kept)
         return tokens
 
     def all_blocks(self) -> list[nn.Module]:

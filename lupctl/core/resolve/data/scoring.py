@@ -1,0 +1,87 @@
+"""What a short scoring command means, and what a person should know of the two networks it names."""
+
+from pathlib import Path
+
+from lupctl.core.errors import DataError, UsageError
+from lupctl.core.resolve.checkpoints import find_checkpoint
+from lupctl.core.resolve.data.packs import is_raw, pick_pack
+from lupctl.core.resolve.retrieval.lineage import lineage_of
+from lupctl.core.system.progress.lines import Progress
+from lupctl.core.workspace import Workspace
+
+
+def find_pack_to_score(space: Workspace, name: str, progress: Progress) -> Path:
+    """The pack whose images are scored.
+
+    Raises:
+        DataError: there is none.
+    """
+    path = pick_pack(space, name, progress)
+    if is_raw(path):
+        raise DataError(f"{path}: not a pack, beside which scores are kept", hint=f"lupctl data pack {path}")
+    return path
+
+
+def find_networks(space: Workspace, before: str | None, after: str | None) -> tuple[Path, Path]:
+    """The checkpoints of the network before and after fine-tuning.
+
+    Raises:
+        UsageError: one is not named.
+        DataError: one does not exist.
+    """
+    if before is None or after is None:
+        which = "--before" if before is None else "--after"
+        runs = [*space.finished_runs("pretrain" if before is None else "finetune")]
+        named = f"--before {before or (runs[0].name if runs else 'RUN')} "
+        named += f"--after {after or (runs[0].name if runs and before is not None else 'RUN')}"
+        raise UsageError(f"{which} is missing: the network {which[2:]} fine-tuning is compared", hint=named)
+    return find_checkpoint(space, before), find_checkpoint(space, after)
+
+
+def pick_probe(space: Workspace, name: str | None, pack: Path, progress: Progress) -> Path:
+    """The labelled pack that features are looked at with: the one named, else the scored pack itself.
+
+    Raises:
+        UsageError: none is named, and the scored pack has no queries with a right answer.
+        DataError: the one named does not exist.
+    """
+    if name is not None:
+        return pick_pack(space, name, progress)
+    from lupctl.core.formats.pack.read import open_pack
+    from lupctl.core.formats.pack.split import packed_same_camera
+    from lupctl.core.ranking.retrieval.answerable import check_answerable
+
+    opened = open_pack(pack)
+    try:
+        check_answerable(opened.samples, same_camera=packed_same_camera(opened.record))
+    except DataError as error:
+        raise UsageError(
+            f"{pack}: cannot be its own probe, and none is named ({error.message})", hint="--probe DATASET"
+        ) from error
+    return pack
+
+
+def say_descent(space: Workspace, before: Path, after: Path, progress: Progress) -> None:
+    """Warns of two networks that are no pre-training and what was fine-tuned from it; the published pair may be so.
+
+    Args:
+        space: where the networks that they started from are.
+        before, after: their checkpoints.
+        progress: takes the lines.
+    """
+    from lupctl.core.formats.weights.header import read_header
+    from lupctl.core.system.disk.atomic import file_fingerprint
+
+    first, wanted = read_header(before), file_fingerprint(before)
+    if first.stage == "finetune":
+        progress.warn(f"--before {before}: was fine-tuned itself; a pre-trained network was expected")
+    if read_header(after).parents.get("start") == wanted:
+        return
+    lineage = lineage_of(space, after)
+    if any(file_fingerprint(path) == wanted for path in lineage.checkpoints[1:]):
+        return
+    why = f" ({'; '.join(lineage.unknown)})" if lineage.unknown else ""
+    progress.warn(
+        f"--after {after}: did not start from {before}, as far as is known{why}; "
+        "scores of two networks that learned apart say little of the images"
+    )

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, Final, Literal, get_args
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from lupctl.core.choices import Arch, SwinArch
 from lupctl.core.recipes.sections import Net, Positive, Section
@@ -13,7 +13,7 @@ SWIN_ARCHS: Final[tuple[SwinArch, ...]] = get_args(SwinArch)
 NUM_STAGES: Final = 4
 # Of both data sets in SOLIDER's fine-tuning.
 TUNED_WEIGHT: Final = 0.2
-Weight = Annotated[float, Field(ge=0, le=1)] | Literal["none"]
+Weight = float | Literal["none"]
 
 
 class SwinNet(Section):
@@ -31,6 +31,13 @@ class SwinNet(Section):
     window: Annotated[int, Field(ge=2, le=64)] = 7
     depths: tuple[Annotated[int, Field(ge=1, le=48)], ...] = ()
     semantic_weight: Weight = 0.0
+
+    @field_validator("semantic_weight", mode="before")
+    @classmethod
+    def _check_weight(cls, weight: object) -> object:
+        if weight == "none" or (type(weight) in (int, float) and 0 <= weight <= 1):  # type: ignore[operator]
+            return weight
+        raise ValueError("a number from 0 to 1, or none, is expected")
 
 
 class PretrainSwin(SwinNet):

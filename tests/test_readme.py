@@ -172,7 +172,7 @@ def smaller(line: str) -> str:
     options = SMALLER.get("pretrain" if "--curve" in line else line.split()[1], "")
     for old, new in SHALLOW.items() if "vit" in line else ():
         options = options.replace(old, new)
-    return f"{line} {options}".strip()
+    return re.sub(r"--probe-seconds \d+", "--probe-seconds 1", f"{line} {options}".strip())
 
 
 def run(line: str, monkeypatch: pytest.MonkeyPatch) -> int:

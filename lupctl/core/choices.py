@@ -23,6 +23,8 @@ Version = Literal["v1", "v2"]
 CameraRule = Literal["none", "market", "prefix", "folder"]
 Method = Literal["moco", "pnl", "simclr", "supcon", "dino"]
 CollapseRule = Literal["warn", "stop", "off"]
+# Whose names a trunk is written under.
+OutwardNames = Literal["torchvision", "timm", "dino", "solider"]
 Encoder = Literal["q", "k", "student", "teacher"]
 PnlVariant = Literal["ce", "ic", "ce+ic", "ce+pro", "ce+pro+lgc"]
 PnlPositives = Literal["given", "corrected"]

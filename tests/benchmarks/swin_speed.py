@@ -1,7 +1,7 @@
 """The trunk of a Swin transformer beside timm's of the same shape and weights; run on a quiet machine.
 
-    python -m tests.benchmarks.swin_speed            at 224 x 224, where both compute the same (to reach: 1.00)
-    python -m tests.benchmarks.swin_speed --person   at 256 x 128, where timm's windows are not those of SOLIDER
+    python tests/benchmarks/swin_speed.py            at 224 x 224, where both compute the same (to reach: 1.00)
+    python tests/benchmarks/swin_speed.py --person   at 256 x 128, where timm's windows are not those of SOLIDER
 
 It compares a forward pass without gradients, and a training step (forward, backward, SGD), as `vit_speed.py` does.
 `--processor` counts processor time instead of time on the clock: for one thread (OMP_NUM_THREADS=1) where the machine

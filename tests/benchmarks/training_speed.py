@@ -1,6 +1,7 @@
 """What the training loop costs beyond its necessary work; run by hand on a quiet machine.
 
     python tests/benchmarks/training_speed.py loader    images/s of the training loader beside a bare decode loop
+    python tests/benchmarks/training_speed.py loader --recipe dino-vit-s                 the same with ten views drawn
     python tests/benchmarks/training_speed.py step      a pre-training step beside forward, backward and optimizer alone
     python tests/benchmarks/training_speed.py step --recipe luperson-moco --arch r50 --height 256 --batch 16
 
@@ -26,6 +27,7 @@ from lupctl.core.stages.pack import pack
 from lupctl.core.stages.pretrain.job import PretrainJob
 from lupctl.core.stages.pretrain.setup import build_trained, open_batches, set_up
 from lupctl.core.stages.pretrain.step import take_step
+from lupctl.core.stages.pretrain.views import view_plans
 from lupctl.core.stages.pretrain.watch import Watch
 from lupctl.core.system.jobs.device import Placement
 from lupctl.core.system.progress.lines import Progress
@@ -38,7 +40,7 @@ from lupctl.core.training.loading.samplers import ShuffledOrder
 from lupctl.core.training.losses.contrastive import info_nce
 from lupctl.core.training.methods.moco import MoCo
 from lupctl.core.training.views.pixels import make_view
-from lupctl.core.training.views.plan import build_view_plan
+from lupctl.core.training.views.plan import ViewPlan
 
 CPU = Placement("cpu", 1, "")
 BATCH = 128
@@ -72,13 +74,11 @@ def seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - started_at
 
 
-def measure_loader(path: Path, rounds: int, steps: int) -> None:
-    """One worker of the training loader (two views drawn per image) against one process that only decodes."""
-    recipe = sized_recipe("small-moco", "r18", 16, BATCH, 1)
+def measure_loader(path: Path, rounds: int, steps: int, plans: tuple[ViewPlan, ...]) -> None:
+    """One worker of the training loader (all views drawn per image) against one process that only decodes."""
     made = open_pack(path)
     order = ShuffledOrder(len(made), batch=BATCH, seed=1)
-    plan = build_view_plan(recipe.pixels.model_dump(), recipe.augment.model_dump())
-    dataset = StepDataset(PackImages([made]), order, (plan, plan), seed=1)
+    dataset = StepDataset(PackImages([made]), order, plans, seed=1)
     rows = [int(row) for step in range(order.steps_per_epoch) for row in order.rows(step)]
 
     def decode() -> None:
@@ -181,7 +181,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = draw_pack(Path(folder), options.persons, options.height)
         if options.what == "loader":
-            measure_loader(path, options.rounds, options.steps)
+            recipe = resolve_recipe("pretrain", options.recipe)
+            assert isinstance(recipe, PretrainRecipe)
+            measure_loader(path, options.rounds, options.steps, view_plans(recipe))
         else:
             size = options.arch, options.width, options.batch, options.groups
             measure_step(path, options.rounds, sized_recipe(options.recipe, *size))

@@ -2,6 +2,7 @@
 
     OMP_NUM_THREADS=1 python tests/benchmarks/transform_speed.py --source 256x128 --result 256x128
     OMP_NUM_THREADS=1 python tests/benchmarks/transform_speed.py --pack market1501.h5
+    OMP_NUM_THREADS=1 python tests/benchmarks/transform_speed.py --ten --source 256x128
 
 LUPerson's settings, on one thread, in seconds of that thread's processor time. The usual pipeline is what published
 code does: PIL decodes, and torchvision makes every view of every image by itself, in the decoding workers.
@@ -10,16 +11,25 @@ code does: PIL decodes, and torchvision makes every view of every image by itsel
     worker   what a decoding worker does for one image and its two views: here reading with its checksum, decoding,
              stacking and drawing numbers, because pixels are transformed on the device; there everything
 
+With --ten, the ten views of TransReID-SSL's DINO, two of the size of --result and eight of half of it each way:
+
+    pixels   all views of images that are decoded and drawn already
+    whole    reading, decoding, drawing, sending, and the pixels; to reach: 90 % of the rate of the pixels
+    worker   the part of that which a decoding worker does, and so what a core feeds a GPU that makes the pixels
+    usual    everything in the worker, as published: PIL and torchvision, one view after the other
+
 Images are those of a pack, or drawn ones as JPEG of the size that --source says. Both sides see the same bytes and take
 turns; medians of the rounds are printed.
 """
 
 import argparse
 import io
+import pickle
 import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -32,12 +42,13 @@ from lupctl.core.formats.pack.read import Pack, open_pack
 from lupctl.core.stages.pack import pack
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.training.loading.images import PackImages
-from lupctl.core.training.loading.loaders import StepDataset
+from lupctl.core.training.loading.loaders import Batch, StepDataset
 from lupctl.core.training.loading.samplers import ShuffledOrder
 from lupctl.core.training.views.draws import SampleDraws
-from lupctl.core.training.views.pixels import make_view
-from lupctl.core.training.views.plan import ViewPlan, draw_view
+from lupctl.core.training.views.pixels import make_view, make_views
+from lupctl.core.training.views.plan import Jitter, ViewPlan, draw_view
 
+TO_REACH = 0.9
 MEAN, STD = (0.3525, 0.3106, 0.3140), (0.2660, 0.2522, 0.2505)
 
 
@@ -75,6 +86,33 @@ def luperson_plan(height: int, width: int) -> ViewPlan:
         flip=0.5,
         erase=0.5,
         erase_area=(0.02, 0.6),
+    )
+
+
+def dino_plans(height: int, width: int) -> tuple[ViewPlan, ...]:
+    """The published views: two global ones, then eight local ones."""
+    jitter = Jitter(p=0.8, brightness=0.4, contrast=0.4, saturation=0.2, hue=0.1)
+    first = ViewPlan(
+        height, width, MEAN, STD, "bicubic", crop_area=(0.4, 1.0), jitter=jitter, grey=0.2, blur=1.0, flip=0.5
+    )
+    local = replace(first, height=height // 2, width=width // 2, crop_area=(0.05, 0.4), blur=0.5)
+    return first, replace(first, blur=0.1, solarise=0.2), *[local] * 8
+
+
+def usual_dino(plan: ViewPlan) -> transforms.Compose:
+    """One of these views in the published way."""
+    cubic, colours = transforms.InterpolationMode.BICUBIC, transforms.ColorJitter(0.4, 0.4, 0.2, 0.1)
+    return transforms.Compose(
+        [
+            transforms.RandomResizedCrop((plan.height, plan.width), scale=plan.crop_area, interpolation=cubic),
+            transforms.RandomHorizontalFlip(),
+            transforms.RandomApply([colours], 0.8),
+            transforms.RandomGrayscale(0.2),
+            transforms.RandomApply([RandomBlur()], plan.blur),
+            transforms.RandomSolarize(128, plan.solarise),
+            transforms.ToTensor(),
+            transforms.Normalize(MEAN, STD),
+        ]
     )
 
 
@@ -141,11 +179,48 @@ def measure_workers(made: Pack, plan: ViewPlan, rounds: int, batch: int) -> None
     say("worker", run_round_robin({"here": dataset.__getitem__, "usual": theirs}, rounds=rounds, count=batch))
 
 
+def measure_ten(made: Pack, plans: tuple[ViewPlan, ...], rounds: int, batch: int) -> None:
+    """The way of an image to its ten views, beside the work on pixels alone and beside the published way."""
+    order = ShuffledOrder(len(made), batch=batch, seed=1)
+    dataset = StepDataset(PackImages([made]), order, plans, seed=1)
+    usual = [usual_dino(plan) for plan in plans]
+    nothing = torch.empty(0, dtype=torch.uint8)  # pixels stay where the worker has decoded them; the rest is sent
+
+    def work(step: int) -> Batch:
+        decoded = dataset[step]
+        sent: Batch = pickle.loads(pickle.dumps(replace(decoded, pixels=nothing)))
+        return replace(sent, pixels=decoded.pixels)
+
+    def pixels(step: int) -> None:
+        make_views(plans, ready[step].pixels, ready[step].views)
+
+    def whole(step: int) -> None:
+        decoded = work(step)
+        make_views(plans, decoded.pixels, decoded.views)
+
+    def theirs(step: int) -> None:
+        for row in order.rows(step).tolist():
+            image = Image.open(io.BytesIO(made.read(row))).convert("RGB")
+            for transform in usual:
+                transform(image)
+
+    ready = [dataset[step] for step in range(rounds + 1)]
+    sides = {"pixels": pixels, "whole": whole, "worker": work, "usual": theirs}
+    spent = run_round_robin(sides, rounds=rounds, count=batch)
+    for name, seconds in spent.items():
+        middle = statistics.median(seconds)
+        print(f"ten views, {name}: {1e3 * middle:.2f} ms, {1 / middle:,.0f} images/s of a core")
+    for name, other, reach in (("whole", "pixels", f" (to reach: {TO_REACH})"), ("worker", "usual", "")):
+        ratio = statistics.median(two / one for one, two in zip(spent[name], spent[other], strict=True))
+        print(f"ten views: {name} has {ratio:.3f} times the rate of {other}{reach}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--pack", type=Path, help="images of this pack instead of drawn ones")
     parser.add_argument("--source", default="256x128", help="height and width of drawn images")
     parser.add_argument("--result", default="256x128")
+    parser.add_argument("--ten", action="store_true", help="DINO's ten views")
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=7)
     options = parser.parse_args()
@@ -158,6 +233,9 @@ def main() -> None:
         middle = np.median(made.size, axis=0).astype(int).tolist()
         encoded = made.num_bytes / len(made) / 1024
         print(f"images of {middle[0]}x{middle[1]} and {encoded:.1f} KiB to views of {options.result}")
+        if options.ten:
+            measure_ten(made, dino_plans(plan.height, plan.width), options.rounds, options.batch)
+            return
         measure_views(made, plan, options.rounds, options.batch)
         measure_workers(made, plan, options.rounds, options.batch)
 

@@ -3,30 +3,42 @@
     python tests/benchmarks/vit_speed.py timm      stride 16: beside timm's, with fused attention too (to reach: 1.00)
     python tests/benchmarks/vit_speed.py plain     stride 12: beside the same network written out, with a softmax
     python tests/benchmarks/vit_speed.py jpm       stride 12, with cameras and the jigsaw patch module, beside the trunk
+    python tests/benchmarks/vit_speed.py dump      chunks of a dump beside forward passes (to reach: at most 1.05)
 
-Each compares a forward pass without gradients, and a training step (forward, backward, SGD). Both sides of a ratio are
-measured in turns in one process, and who begins a round alternates; the median of the rounds counts. `--processor`
-counts processor time instead of time on the clock: for one thread (OMP_NUM_THREADS=1) where the machine is not quiet.
+The first three compare a forward pass without gradients, and a training step (forward, backward, SGD). `dump` compares
+six chunks that are decoded, resized, normalised, embedded and written with as many passes over a ready tensor. Both
+sides of a ratio are measured in turns in one process, and who begins a round alternates; the median of the rounds
+counts. `--processor` counts processor time instead of time on the clock, of this process alone and not of one that
+decodes: for one thread (OMP_NUM_THREADS=1) where the machine is not quiet.
 """
 
 import argparse
 import statistics
+import tempfile
 import time
 from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import timm.models.vision_transformer as timm_vit
 import torch
+from mgn_speed import CHUNKS, draw_pack
 from torch import Tensor, nn
 
 from lupctl.core.choices import ViTArch
-from lupctl.core.formats.weights.plan import JpmHead, NetworkPlan
+from lupctl.core.formats.features.chunks import open_chunks
+from lupctl.core.formats.weights.plan import JpmHead, NeckHead, NetworkPlan
 from lupctl.core.formats.weights.trunk_plan import plan_trunk
 from lupctl.core.formats.weights.vit_plan import ViTPlan
+from lupctl.core.ranking.retrieval.extract import Encoder, embed_steadily
 from lupctl.core.recipes.sections import Net, Pixels
 from lupctl.core.recipes.vit_sections import VitNet
+from lupctl.core.training.loading.images import PackImages
+from lupctl.core.training.loading.loaders import ChunkDataset
 from lupctl.core.training.nets.build import build_network
 from lupctl.core.training.nets.vit.trunk import ViTTrunk
+from lupctl.core.training.views.plan import build_view_plan
 
 HEIGHT, WIDTH = 256, 128
 
@@ -118,7 +130,7 @@ def step(module: nn.Module, network: Callable[[Tensor], Tensor], images: Tensor)
 
 
 def measure(what: str, arch: ViTArch, batch: int, rounds: int, *, clock: Callable[[], float]) -> None:
-    """One of the three comparisons."""
+    """One of the first three comparisons."""
     stride = 16 if what == "timm" else 12
     plan = plan_trunk(Net(arch=arch), Pixels(height=HEIGHT, width=WIDTH), vit=VitNet(stride=stride))
     assert isinstance(plan, ViTPlan)
@@ -152,18 +164,50 @@ def measure(what: str, arch: ViTArch, batch: int, rounds: int, *, clock: Callabl
     compare(f"forward, {name}", forward(run_ours, images), forward(run_other, images), rounds, clock=clock)
 
 
+def measure_dump(folder: Path, arch: ViTArch, chunk: int, rounds: int, *, clock: Callable[[], float]) -> None:
+    """Chunks through loader, transform, network and file, against the network on a ready tensor as many times."""
+    pixels = Pixels(height=HEIGHT, width=WIDTH)
+    plan = NetworkPlan(
+        trunk=plan_trunk(Net(arch=arch), pixels, vit=VitNet()),
+        pooling="token",
+        head=NeckHead(kind="bnneck", classes=751, feature="before"),
+    )
+    network = build_network(plan).eval()
+    encoder = Encoder(network, build_view_plan(pixels.model_dump()), torch.device("cpu"), torch.float32)
+    dataset = ChunkDataset(PackImages([draw_pack(folder)]), encoder.view, chunk=chunk)
+    ready = torch.randn(chunk, 3, HEIGHT, WIDTH)
+    numbers = range(min(CHUNKS, len(dataset)))
+    with open_chunks(folder / "f.h5", {}, "float32", count=len(dataset)) as chunks:
+
+        def bare() -> None:
+            with torch.no_grad():
+                for _ in numbers:
+                    network.embed(ready)
+
+        def whole() -> None:
+            with closing(embed_steadily(encoder, dataset, numbers, workers=1, flip=False)) as found:
+                for number, (damaged, vectors) in zip(numbers, found, strict=True):
+                    chunks.append(number, vectors, list(damaged))
+
+        compare(f"dump, {arch}, {len(numbers)} chunks of {chunk}", whole, bare, rounds, clock=clock)
+
+
 def main() -> None:
     """Measures what the command line names."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("what", choices=["timm", "plain", "jpm"])
+    parser.add_argument("what", choices=["timm", "plain", "jpm", "dump"])
     parser.add_argument("--arch", choices=["vit-t", "vit-s", "vit-b"], default="vit-s")
-    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--batch", type=int, default=8, help="images of a pass, or of a chunk of a dump")
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--processor", action="store_true", help="count processor time")
     options = parser.parse_args()
     print(f"{torch.get_num_threads()} threads")
     clock = time.process_time if options.processor else time.perf_counter
-    measure(options.what, options.arch, options.batch, options.rounds, clock=clock)
+    if options.what == "dump":
+        with tempfile.TemporaryDirectory() as folder:
+            measure_dump(Path(folder), options.arch, options.batch, options.rounds, clock=clock)
+    else:
+        measure(options.what, options.arch, options.batch, options.rounds, clock=clock)
 
 
 if __name__ == "__main__":

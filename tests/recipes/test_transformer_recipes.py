@@ -176,6 +176,8 @@ def test_a_plan_has_a_table_for_two_cameras_or_more() -> None:
         ("personvit-s", ["vit.drop_path=1"], "vit.drop_path: input should be less than 1, got 1"),
         ("personvit-s", ["vit.parts=9"], "vit.parts: input should be less than or equal to 8, got 9"),
         ("transreid-vit-b-s12-sie-jpm", ["sie.unknown=1"], "sie.unknown: input should be less than 1, got 1"),
+        ("transreid-vit-b-s12-sie-jpm", ["sie.cameras=false", "sie.unknown=0.1"],
+         "sie: unknown = 0.1 hides cameras from a network that takes none; cameras = true is expected"),
         ("transreid-vit-b-s12-sie-jpm", ["jpm.shift=0"], "jpm.shift: input should be greater than or equal to 1"),
         ("transreid-vit-b-s12-sie-jpm", ["pixels.height=32", "pixels.width=16"],
          "a grid of 2 x 1 patches is too small for [jpm], which needs 5"),

@@ -119,7 +119,7 @@ def test_what_no_tensor_says_is_said_aloud(lupctl: Shell, tmp_path: Path) -> Non
     ran = lupctl("model convert a.pth --out a.safetensors")
     assert ran.code == 0
     assert (
-        "grid: 210 positions are taken for 21 x 10 (256 x 128 at stride 12), as published; --size and --stride"
+        "grid: 210 positions are taken for 21 x 10 (256 x 128 at stride 12), as published; --size and --stride of"
         in ran.err
     )
     assert "cameras: 6 rows of side information, for cameras 1 to 6; factor 3, as published" in ran.err

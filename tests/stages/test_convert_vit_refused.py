@@ -78,6 +78,16 @@ def test_a_grid_that_does_not_fit_is_named_with_the_one_that_does(
     assert message in ran.err
 
 
+def test_a_hint_about_a_grid_works_from_every_command(lupctl: Shell, tmp_path: Path) -> None:
+    torch.save(draw_state(reid_layout(replace(TINY, tokens=14 * 7), classes=5)), tmp_path / "a.pth")
+    wanted = "as in lupctl model convert a.pth --size 256x128 --stride 12"
+    for command in ("info a.pth", "convert a.pth --out b.safetensors"):
+        assert lupctl(f"model {command}").err.rstrip().endswith(wanted), command
+    assert lupctl("model convert a.pth --out b.safetensors --size 224x112 --stride 16").code == 0
+    ran = lupctl("model convert a.pth --out c.safetensors --size 300x224 --stride 300")
+    assert "is 1 x 1 (300 x 224 at stride 300), 1 position\n" in ran.err
+
+
 def test_sizes_and_strides_that_cannot_be(lupctl: Shell, tmp_path: Path) -> None:
     assert (
         "a.pth: images of 256 x 8 leave no patch of 16 x 16 pixels"
@@ -119,6 +129,8 @@ def test_numbers_that_are_not_finite(lupctl: Shell, tmp_path: Path, layout: Layo
     state[key][0, 0, 3] = number
     ran = refuse(lupctl, state)
     assert f"a.pth: 1 tensor with numbers that are not finite ({key})" in ran.err
+    notes = lupctl("model info a.pth --json").json["notes"]
+    assert notes[-1] == f"not finite, so that model convert refuses it: {key}"
 
 
 def test_what_is_left_out_may_be_anything(lupctl: Shell, tmp_path: Path) -> None:
@@ -126,6 +138,7 @@ def test_what_is_left_out_may_be_anything(lupctl: Shell, tmp_path: Path) -> None
     state["base.fc.weight"][0, 0] = float("nan")
     torch.save(state, tmp_path / "a.pth")
     assert lupctl("model convert a.pth --out a.safetensors").code == 0
+    assert "not finite" not in lupctl("model info a.pth").out
 
 
 Change = Callable[[dict[str, Tensor]], object]

@@ -34,6 +34,7 @@ def test_a_dino_checkpoint_gives_its_teacher(
         "initialisation", ["teacher"], f"{prefix}backbone.",
     )  # fmt: skip
     assert {key.removeprefix(prefix).partition(".")[0] for key in ran.json["ignored"]} == {"head"}
+    assert ran.json["beside"] == ["student", "optimizer", "epoch", "args", "dino_loss", "fp16_scaler"]
     teacher = draw_state(dino_layout(size, outputs=8, hidden=16, prefix=prefix), seed=1)
     network, header = restore("a.safetensors")
     assert header.network.head.kind == "none"
@@ -62,6 +63,9 @@ def test_the_student_can_be_asked_for(lupctl: Shell, tmp_path: Path, encoder: st
     write_dino(tmp_path / "a.pth", SHALLOW, "")
     ran = lupctl(f"model convert a.pth --out a.safetensors --json --encoder {encoder}")
     assert (ran.code, ran.json["inside"], ran.json["prefix"]) == (0, ["student"], "module.backbone.")
+    assert ran.json["matched"] + len(ran.json["ignored"]) == len(dino_layout(SHALLOW, outputs=8, hidden=16))
+    said = lupctl(f"model convert a.pth --out b.safetensors --encoder {encoder}").err
+    assert "taken from student, which has beside it: teacher, optimizer" in said
     student = draw_state(dino_layout(SHALLOW, outputs=8, hidden=16, prefix="module."), seed=2)
     assert torch.equal(
         read_checkpoint(Path("a.safetensors")).tensors["backbone.cls_token"], student["module.backbone.cls_token"]

@@ -4,6 +4,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -21,20 +22,31 @@ from lupctl.cli.options import (
     RecipeOption,
 )
 from lupctl.cli.output import print_json, print_path, print_plan
-from lupctl.core.choices import Encoder
-from lupctl.core.resolve.checkpoints import published_path
+from lupctl.core.choices import Encoder, OutwardNames
+from lupctl.core.errors import UsageError
+from lupctl.core.resolve.checkpoints import find_checkpoint, published_path
 from lupctl.core.system.command_line import recorded_command
+from lupctl.core.system.examples import name_some
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.workspace import open_workspace
 
 # What wraps a part of a network, in the keys of a file.
 OUTER = ("module", "base")
-SourceArgument = Annotated[Path, typer.Argument(metavar="FILE", help="Published weights: .pth, .pt or .safetensors.")]
+SourceArgument = Annotated[
+    Path,
+    typer.Argument(
+        metavar="FILE|RUN", help="Published weights: .pth, .pt or .safetensors. With --to, a run or its checkpoint."
+    ),
+]
 ReidOption = Annotated[bool, typer.Option("--reid", help="Refuse a file with only a pre-trained trunk.")]
 StartOption = Annotated[bool, typer.Option("--start", help="Refuse a file that was fine-tuned already.")]
 ToOption = Annotated[
-    Literal["lupctl", "torchvision"],
-    typer.Option("--to", help="torchvision writes a lupctl trunk under torchvision's flat names."),
+    Literal["lupctl", OutwardNames],
+    typer.Option(
+        "--to",
+        help="The other way: a lupctl trunk under foreign names. torchvision: a ResNet; timm: a vision transformer; "
+        "dino: that, or one with ICS, as fine-tuning after DINO and TransReID-SSL reads it; solider: a Swin.",
+    ),
 ]
 BgrOption = Annotated[bool, typer.Option("--bgr", help="The network was trained on BGR; swap its input channels.")]
 
@@ -89,10 +101,12 @@ def convert_model(
 ) -> None:
     """Converts published weights to a checkpoint; every tensor fits, or the file is refused. Nothing in it is executed.
 
+    With --to it goes the other way: the trunk of a run is written for torchvision, timm, DINO's or SOLIDER's code.
+
     Supported are MGN models as LUPerson's projects publish them; fine-tuned vision transformers of TransReID,
-    TransReID-SSL, PASS, PersonViT and CION; and starts for `finetune --from`: ResNet trunks, and vision transformers
-    of these projects and of ImageNet, DeiT and DINO. If the file has no pixel constants, they are the published ones or
-    come from --recipe.
+    TransReID-SSL, PASS, PersonViT and CION; Swins of SOLIDER; and starts for `finetune --from`: ResNet trunks, vision
+    transformers of these projects and of ImageNet, DeiT and DINO, and Swins of SOLIDER and of ImageNet. If the file has
+    no pixel constants, they are the published ones or come from --recipe.
 
     Examples:
 
@@ -102,10 +116,14 @@ def convert_model(
 
     `lupctl model convert lup_moco_r50.pth`
 
-    `lupctl model convert lup/runs/mine/checkpoint.safetensors --to torchvision --out r50.pth`
+    `lupctl model convert mine --to timm --out vit.pth`
     """
-    if to == "torchvision":
-        write_torchvision(source, out or Path(f"{source.stem}.pth"), force=force, dry_run=dry_run, json=json)
+    if to != "lupctl":
+        given = {"--recipe": recipe, "--reid": reid, "--start": start, "--size": size, "--stride": stride}
+        check_outward(to, [name for name, value in {**given, "--bgr": bgr, "--encoder": encoder}.items() if value])
+        checkpoint = find_checkpoint(open_workspace(home), str(source))
+        out = out or Path(f"{source.stem}.pth")
+        write_outward(checkpoint, out, to, force=force, dry_run=dry_run, json=json, progress=Progress(quiet=quiet))
         return
     from lupctl.core.stages.convert.run import ConvertJob, convert
     from lupctl.core.training.nets.foreign.grids import Asked
@@ -136,6 +154,8 @@ def convert_model(
         if facts["ignored"]:
             used = f"used: {facts['prefix']}*; " if facts["prefix"] else ""
             progress.say(f"{used}left out: {sum_up(facts['ignored'])}")
+        if facts["beside"] and facts["network"] == "trunk":
+            progress.say(f"taken from {'.'.join(facts['inside'])}, which has beside it: {name_some(facts['beside'])}")
         print_path(job.out)
 
 
@@ -171,16 +191,42 @@ def print_differences(rows: tuple[tuple[str, str, str], ...]) -> None:
         print("  ".join(cells).rstrip(), file=sys.stderr)
 
 
-def write_torchvision(source: Path, out: Path, *, force: bool, dry_run: bool, json: bool) -> None:
-    """Writes a trunk under torchvision's names, or says that it would."""
-    from lupctl.core.stages.weights import export_trunk
+def check_outward(names: OutwardNames, given: list[str]) -> None:
+    """Refuses options of foreign files where one of ours is written for others.
 
+    Raises:
+        UsageError: there is one.
+    """
+    if given:
+        raise UsageError(
+            f"{given[0]}: for files of other programs; --to {names} writes one of ours for them",
+            hint=f"leave out {' and '.join(given)}",
+        )
+
+
+def write_outward(
+    source: Path, out: Path, names: OutwardNames, *, force: bool, dry_run: bool, json: bool, progress: Progress
+) -> None:
+    """Writes a trunk under foreign names, or says that it would."""
+    from lupctl.core.stages.convert.outward import write_trunk
+
+    written = write_trunk(source, out, names, force=force, dry=dry_run)
+    facts = {"source": str(source), "to": names, **asdict(written), "pixels": written.pixels.model_dump(mode="json")}
     if dry_run:
-        plan = {"source": str(source), "path": str(out)}
-        print_plan("lupctl.convert-plan/1", "would write a trunk for torchvision", plan, json=json)
+        shown = facts if json else {**facts, "left_out": sum_up(list(written.left_out)), "pixels": None}
+        plan = {key: value for key, value in shown.items() if json or value}
+        print_plan("lupctl.convert-plan/1", f"would write a trunk for {names}", plan, json=json)
         return
-    number = export_trunk(source, out, force=force)
     if json:
-        print_json("lupctl.convert/1", {"path": str(out), "to": "torchvision", "tensors": number})
-    else:
-        print_path(out)
+        print_json("lupctl.convert/1", facts)
+        return
+    progress.say(f"{written.trunk}: {written.tensors} tensors under the names of {names}")
+    if written.left_out:
+        progress.say(f"left out: {sum_up(list(written.left_out))}")
+    pixels = written.pixels
+    progress.say(
+        f"images: {pixels.height} x {pixels.width}, {pixels.channels}, mean {list(pixels.mean)}, std {list(pixels.std)}"
+    )
+    if written.call is not None:
+        progress.say(f"network: {written.call}")
+    print_path(out)

@@ -1,6 +1,5 @@
 """`lupctl pretrain`."""
 
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -21,7 +20,7 @@ from lupctl.cli.options import (
     SetOption,
     WorkersOption,
 )
-from lupctl.cli.output import LABEL_NAMES, print_json, print_path, print_plan, print_table
+from lupctl.cli.output import LABEL_NAMES, print_json, print_path, print_table
 from lupctl.cli.train.options import (
     BatchOption,
     DataOption,
@@ -34,6 +33,7 @@ from lupctl.cli.train.options import (
     common_flags,
     join_names,
 )
+from lupctl.cli.train.plan import ProbeSecondsOption, check_probe, plan_job
 from lupctl.core.choices import Method
 from lupctl.core.flows.drawn_pack import profile_steps, wants_drawing
 from lupctl.core.resolve.data.packs import pick_pack
@@ -52,7 +52,7 @@ from lupctl.core.system.progress.lines import Progress
 from lupctl.core.workspace import open_workspace
 
 if TYPE_CHECKING:
-    from lupctl.core.stages.pretrain.job import PretrainJob, PretrainPlan
+    from lupctl.core.stages.pretrain.job import PretrainJob
 
 
 PacksArgument = Annotated[
@@ -117,6 +117,7 @@ def pretrain(
     probe: ProbeOption = None,
     tensorboard: TensorboardOption = False,
     profile: ProfileOption = None,
+    probe_seconds: ProbeSecondsOption = None,
     force: ForceOption = False,
     dry_run: DryRunOption = False,
     json: JsonOption = False,
@@ -133,9 +134,10 @@ def pretrain(
 
     `lupctl pretrain --gpus 8 --nodes 4 --rdzv-endpoint node1:29400`
     """
-    from lupctl.core.stages.pretrain.job import PretrainJob, plan_pretraining
+    from lupctl.core.stages.pretrain.job import PretrainJob
     from lupctl.core.stages.pretrain.run import pretrain as run
 
+    check_probe(probe_seconds, planned=dry_run)
     space, machines = open_workspace(home), find_machines(nodes, rdzv_endpoint, node_rank)
     progress = Progress(quiet=quiet or not machines.leads)
     placement = place(gpus, processes, machines, planned=dry_run)
@@ -143,7 +145,7 @@ def pretrain(
     flags = common_flags(arch, epochs=epochs, batch=batch, lr=lr) | parse_keep(keep or [])
     flags |= {"method": method, "data.packs": join_names(packs, data) or None, "probe.pack": probe}
     resolved = resolve(recipe, flags, set_ or [])
-    is_drawn = profile is not None and wants_drawing(space, resolved.data.packs)
+    is_drawn = (profile is not None or probe_seconds is not None) and wants_drawing(space, resolved.data.packs)
     found = () if is_drawn else find_pretraining_packs(space, resolved, progress, planned=dry_run)
     progress.say(placement.line)
     job = PretrainJob(
@@ -162,9 +164,7 @@ def pretrain(
     job = settle(job, is_named=out is not None or profile is not None, progress=progress)
     say_what_follows(job, recipe, progress, planned=dry_run)
     if dry_run:
-        plan = plan_pretraining(job)
-        if machines.leads:
-            show_plan(job, plan, json=json)
+        plan_job(job, probe_seconds, leads=machines.leads, json=json)
         return
     if profile is not None:
         measured = profile_steps(job, profile, progress, draws=is_drawn)
@@ -187,31 +187,6 @@ def show_result(job: "PretrainJob", facts: dict[str, Any], *, json: bool) -> Non
         rows = [(row["epoch"], *(f"{100 * row[name]:.1f}" for name in names)) for row in history]
         print_table("labels, % of the images", ["epoch", *names.values()], rows)
     print_path(job.run)
-
-
-def show_plan(job: "PretrainJob", counted: "PretrainPlan", *, json: bool) -> None:
-    """Prints what a run would do."""
-    recipe, kept = job.recipe, counted.kept
-    plan: dict[str, object] = {
-        "run": str(job.run),
-        "packs": [str(path) for path in job.packs],
-        "machines": 1 if job.rendezvous is None else job.rendezvous.nodes,
-        "device": job.placement.kind,
-        "devices": job.placement.processes,
-        "arch": recipe.net.arch,
-        "rate": recipe.optim.lr,
-        "epochs": recipe.schedule.epochs,
-        "batch": recipe.data.batch,
-        "accumulate": recipe.optim.accumulate,
-        "bn_groups": recipe.bn_groups,
-        **{name: value for name, value in asdict(counted).items() if name != "kept"},
-    }
-    for name in ("classes", "sharded_memory_bytes"):  # of a method without labels
-        if plan[name] is None:
-            del plan[name]
-    if kept is not None:
-        plan["kept"] = kept.to_json() if json else f"of {kept.of:,}, by {', '.join(one.path for one in kept.lists)}"
-    print_plan("lupctl.pretrain-plan/1", "would pre-train", plan, json=json)
 
 
 def show_profile(found: dict[str, Any], *, json: bool) -> None:

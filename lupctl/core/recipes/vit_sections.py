@@ -1,9 +1,9 @@
 """Sections that only recipes of vision transformers have, and the checks that keep the keys of each family apart."""
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Final, get_args
+from typing import Annotated, Any, Final, Self, get_args
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from lupctl.core.choices import Arch, PositionResize, Stem, ViTArch
 from lupctl.core.recipes.finetune_sections import FinetuneNet
@@ -70,6 +70,14 @@ class SieSettings(Section):
     cameras: bool = False
     scale: float = 3.0
     unknown: Annotated[float, Field(ge=0, lt=1)] = 0.0
+
+    @model_validator(mode="after")
+    def _check_unknown(self) -> Self:
+        if self.unknown and not self.cameras:
+            raise ValueError(
+                f"unknown = {self.unknown} hides cameras from a network that takes none; cameras = true is expected"
+            )
+        return self
 
 
 class JpmSettings(Section):

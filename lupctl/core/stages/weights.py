@@ -1,23 +1,22 @@
-"""Listing published networks, describing weight files, and exporting trunks under torchvision's names."""
+"""Listing published networks, and describing weight files."""
 
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
 from lupctl.core.choices import nearest_name
 from lupctl.core.data.catalog.published import PublishedWeights
 from lupctl.core.data.catalog.weights import PUBLISHED
-from lupctl.core.errors import DataError, FormatError, UsageError
+from lupctl.core.errors import DataError, UsageError
 from lupctl.core.formats.weights.file import read_checkpoint
 from lupctl.core.formats.weights.foreign import read_foreign
-from lupctl.core.formats.weights.header import HEADER_KEY, format_header, has_header
+from lupctl.core.formats.weights.header import has_header
 from lupctl.core.formats.weights.onnx import ONNX_SUFFIX, read_record
-from lupctl.core.system.disk.atomic import atomic_path, check_absent, file_fingerprint
+from lupctl.core.system.disk.atomic import file_fingerprint
+from lupctl.core.system.examples import name_some
 from lupctl.core.training.nets.foreign.recognise import recognise
 
 SAFETENSORS = ".safetensors"
@@ -98,6 +97,8 @@ def describe_weights(path: Path) -> dict[str, Any]:
         }
     state = read_foreign(path)
     found = recognise(state.tensors, origin=str(path), inside=state.inside)
+    used = {key: value for key, value in state.tensors.items() if key not in set(found.ignored)}
+    broken = name_some(key for key, value in used.items() if not value.isfinite().all())
     return {
         "path": str(path),
         "kind": "published",
@@ -105,8 +106,9 @@ def describe_weights(path: Path) -> dict[str, Any]:
         "values": count_values(state.tensors),
         "bytes": path.stat().st_size,
         "inside": list(state.inside),
+        "beside": list(state.beside),
         "network": found.plan.to_json(),
-        "notes": list(found.notes),
+        "notes": [*found.notes, *([f"not finite, so that model convert refuses it: {broken}"] if broken else [])],
         "matched": found.matched,
         "ignored": list(found.ignored),
         "missing": list(found.missing),
@@ -118,40 +120,3 @@ def describe_weights(path: Path) -> dict[str, Any]:
 def count_values(tensors: Mapping[str, Tensor]) -> int:
     """Total number of values in all tensors."""
     return sum(value.numel() for value in tensors.values())
-
-
-def export_trunk(source: Path, out: Path, *, force: bool) -> int:
-    """Write a checkpoint's trunk as a flat state under torchvision's names, without pooling and heads.
-
-    Args:
-        source: a checkpoint of lupctl.
-        out: `.pth` for torch.load, or `.safetensors`, whose header keeps the checkpoint's header.
-        force: overwrite.
-
-    Returns:
-        number of tensors written.
-
-    Raises:
-        UsageError: `out` exists, or has another ending.
-        FormatError: not a checkpoint of lupctl, or torchvision has no names for its trunk.
-    """
-    check_absent(out, force=force)
-    if out.suffix not in (".pth", SAFETENSORS):
-        raise UsageError(f"{out}: expected a name that ends in .pth or .safetensors", hint="--out r50.pth")
-    checkpoint = read_checkpoint(source)
-    prefix = "backbone."
-    trunk = {key.removeprefix(prefix): value for key, value in checkpoint.tensors.items() if key.startswith(prefix)}
-    if "conv1.weight" not in trunk or "layer4.0.conv1.weight" not in trunk:
-        head = checkpoint.header.network.head.kind
-        raise FormatError(
-            f"{source}: a network with head {head} whose trunk is not a plain ResNet; torchvision has no names for it",
-            hint="name a checkpoint of lupctl pretrain, or of finetune without mgn",
-        )
-    plain = {key: value.contiguous() for key, value in sorted(trunk.items())}
-    with atomic_path(out) as partial:
-        if out.suffix == ".pth":
-            torch.save(plain, partial)
-        else:
-            header = format_header(checkpoint.header, "checkpoint")
-            save_file(plain, partial, metadata={f"{HEADER_KEY}_source": header})
-    return len(plain)

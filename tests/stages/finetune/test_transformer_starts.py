@@ -9,13 +9,15 @@ import torch.nn.functional as F
 from torchvision.models.vision_transformer import VisionTransformer
 
 from lupctl.core.errors import FormatError, UsageError
+from lupctl.core.formats.pack.read import open_pack
 from lupctl.core.formats.weights.file import write_checkpoint
+from lupctl.core.formats.weights.header import PackReference
 from lupctl.core.formats.weights.plan import HeadPlan, NetworkPlan
 from lupctl.core.formats.weights.vit_plan import ViTPlan
 from lupctl.core.stages.finetune.checks import check_start
 from lupctl.core.stages.finetune.job import network_plan, plan_finetuning
 from lupctl.core.stages.finetune.network import build_started
-from lupctl.core.stages.finetune.run import finetune
+from lupctl.core.stages.finetune.run import check_fit, finetune
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.training.nets.build import build_network
 from lupctl.core.training.nets.vit.imagenet import rename_torchvision
@@ -129,6 +131,48 @@ def test_a_table_of_other_cameras_is_refused_and_can_be_left_out(
     write_start(start, jpm_head(9), vit(stride=4, rows=7, columns=3, cameras=3), cameras=(1, 2, 4))
     with pytest.raises(UsageError, match=r"3 \(1, 2, 4\) there, 3 \(1, 2, 3\)"):
         plan_finetuning(transformer_job(labelled, tmp_path / "run", start=start))
+
+
+@pytest.mark.parametrize("numbers", [CAMERAS, (1, 2, 3, 4, 5)])
+def test_cameras_of_another_dataset_are_other_cameras_whatever_their_numbers(
+    labelled: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], numbers: tuple[int, ...]
+) -> None:
+    start, own = tmp_path / "tuned" / "reid.safetensors", open_pack(labelled).dataset
+    trunk, rows = vit(stride=4, rows=7, columns=3, cameras=len(numbers)), len(numbers)
+    job = transformer_job(labelled, tmp_path / "run", start=start)
+
+    def begin(*datasets: str) -> tuple[bool, str]:
+        """Whether the table is that of the start, and the line about it."""
+        packs = tuple(
+            PackReference(dataset=name, fingerprint="", images=1, source=None, terms=None) for name in datasets
+        )
+        given = write_start(start, jpm_head(9), trunk, cameras=numbers, data=packs)
+        assert plan_finetuning(job).cameras == CAMERAS
+        check_fit(job, 6, CAMERAS)
+        torch.manual_seed(0)
+        found = build_started(job, 6, Progress(), CAMERAS).state_dict()
+        assert torch.equal(found["backbone.pos_embed"], given["backbone.pos_embed"])
+        table = found["backbone.sie_embed"]
+        assert len(table) == 3
+        return torch.equal(table, given["backbone.sie_embed"][:3]), capsys.readouterr().err
+
+    said = f"; new table of 3 cameras, as its own {rows} are of"
+    for others, names in ((["elsewhere"], "elsewhere"), ([own, "elsewhere"], f"{own}, elsewhere")):
+        kept, line = begin(*others)
+        assert not kept
+        assert line.endswith(f"{said} {names}\n")
+    if numbers == CAMERAS:
+        kept, line = begin(own)
+        assert kept
+        assert line.endswith("; its table of 3 cameras kept\n")
+        kept, line = begin()
+        assert kept
+        assert line.endswith(
+            "; its table of 3 cameras kept, by their numbers: it does not say of which dataset they are\n"
+        )
+    else:
+        with pytest.raises(UsageError, match="its table is of other cameras"):
+            begin(own)
 
 
 @pytest.mark.parametrize(

@@ -180,6 +180,9 @@ def test_one_camera_has_no_embedding(labelled: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="all from one camera, and an embedding of cameras has no meaning") as caught:
         finetune(transformer_job(labelled, tmp_path / "run", *settings), QUIET)
     assert caught.value.hint == "--set sie.cameras=false"
+    with pytest.raises(UsageError) as caught:
+        plan_finetuning(transformer_job(labelled, tmp_path / "run", *settings, UNKNOWN))
+    assert caught.value.hint == "--set sie.cameras=false --set sie.unknown=0"
     assert not (tmp_path / "run").exists()
     plan = plan_finetuning(transformer_job(labelled, tmp_path / "run", *settings, "sie.cameras=false"))
     assert (plan.cameras, plan.images) == ((), 12)

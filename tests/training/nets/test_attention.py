@@ -48,7 +48,7 @@ def test_maps_are_the_weights_of_the_last_block(kind: str) -> None:
     block = network.head.b1[0] if is_jpm else trunk.blocks[-1]  # type: ignore[union-attr, index]
     assert isinstance(block, Block)
     given: list[Tensor] = []
-    handle = block.register_forward_pre_hook(lambda _, inputs: given.append(inputs[0]))
+    handle = block.norm1.register_forward_pre_hook(lambda _, inputs: given.append(inputs[0]))
     wanted_feature = network.embed(images, cameras)
     handle.remove()
     (tokens,) = given

@@ -9,6 +9,7 @@ import timm.models.vision_transformer as timm_vit
 import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from lupctl.core.choices import ViTArch
 from lupctl.core.errors import UsageError
@@ -20,9 +21,10 @@ from lupctl.core.training.nets.memory import activation_bytes
 from lupctl.core.training.nets.meta import build_empty, embed_nothing
 from lupctl.core.training.nets.networks import Embedding
 from lupctl.core.training.nets.resnet.norms import set_norm_groups
-from lupctl.core.training.nets.vit.blocks import Block
+from lupctl.core.training.nets.vit.blocks import Block, drop_keys, set_drop_keys, set_drop_path
 from lupctl.core.training.nets.vit.trunk import ViTTrunk
 from tests.tools.networks import jpm_head, neck, no_head, plan_network, plan_vit, tiny_vit
+from tests.tools.transformers import fill, transformer_plans
 
 
 def draw_weights(network: nn.Module, *, seed: int) -> None:
@@ -303,6 +305,35 @@ def test_the_retrieval_feature_is_before_or_after_the_neck(feature: typing.Liter
         torch.testing.assert_close(network.embed(images), features if feature == "before" else after)
         torch.testing.assert_close(logits, after @ network.head.classifier.weight.T)
     assert not network.head.neck.bias.requires_grad
+
+
+@pytest.mark.parametrize("kind", ["none", "before", "sie", "ics", "resized", "jpm"])
+def test_what_is_not_trained_computes_the_class_token_alone_in_the_last_block(kind: str) -> None:
+    """Not with stochastic depth, which a pass without gradients may have too."""
+    plan = transformer_plans()[kind]
+    torch.manual_seed(0)
+    network: Any = build_network(plan).double()
+    fill(network)
+    images, cameras = torch.randn(3, 3, 64, 32).double(), torch.tensor([0, 2, 1]) if network.needs_cameras else None
+
+    def count() -> tuple[Tensor, int]:
+        with FlopCounterMode(display=False) as counter:
+            feature = network.embed(images, cameras)
+        return feature.detach(), counter.get_total_flops()
+
+    network.eval()
+    whole, work = count()
+    with torch.no_grad():
+        alone, less = count()
+    torch.testing.assert_close(alone, whole, rtol=1e-12, atol=1e-12)
+    assert less < (1 if kind == "ics" else 0.85) * work, "of the ics most is the stem"
+    set_drop_path(network.train(), 0.5)
+    set_drop_keys(network, drop_keys(torch.arange(3), seed=1, step=1))
+    whole, work = count()
+    with torch.no_grad():
+        again = count()
+    torch.testing.assert_close(again[0], whole, rtol=1e-12, atol=1e-12)
+    assert again[1] == work
 
 
 @pytest.mark.parametrize("stem", ["patch", "ics"])

@@ -53,10 +53,12 @@ class ForeignState:
     Args:
         tensors: by their keys in it; floating point as float32.
         inside: names of the dictionaries that they are in, from the outside; empty at the top level.
+        beside: names of what these dictionaries are next to: another network, an optimizer, counters, DINO's centre.
     """
 
     tensors: dict[str, Tensor]
     inside: tuple[str, ...]
+    beside: tuple[str, ...] = ()
 
 
 def read_foreign(path: Path, *, encoder: Encoder | None = None) -> ForeignState:
@@ -84,9 +86,10 @@ def read_foreign(path: Path, *, encoder: Encoder | None = None) -> ForeignState:
         )
     loaded: Any = _read_safetensors(path) if path.suffix == SAFETENSORS else _read_torch(path)
     asked: Encoder = "student" if encoder in ("q", "student") else "teacher"
-    inside = list[str]()
+    inside, beside = list[str](), list[str]()
     for name in (*WRAPPERS, *NETWORKS[asked]):
         if isinstance(loaded, Mapping) and isinstance(loaded.get(name), Mapping):
+            beside += [str(other) for other in loaded if other != name]
             loaded = loaded[name]
             inside.append(name)
     tensors = {}
@@ -100,7 +103,7 @@ def read_foreign(path: Path, *, encoder: Encoder | None = None) -> ForeignState:
             hint="a published checkpoint has them at the top level or under 'model', 'state_dict' or 'teacher'",
         )
     plain = {key: value.float() if value.is_floating_point() else value for key, value in tensors.items()}
-    return ForeignState(plain, tuple(inside))
+    return ForeignState(plain, tuple(inside), tuple(beside))
 
 
 def check_other(loaded: Mapping[Any, Any], asked: Encoder, path: Path) -> None:

@@ -45,7 +45,7 @@ def refuse_own(path: Path) -> None:
     read_header(path)  # for one of another format, raises an error with the command that makes it again
     raise UsageError(
         f"{path}: is already a checkpoint of lupctl",
-        hint=f"use it as it is, as in lupctl finetune DATASET --from {path}; --to torchvision exports its trunk",
+        hint=f"use it as it is, as in lupctl finetune DATASET --from {path}; --to timm exports its trunk",
     )
 
 

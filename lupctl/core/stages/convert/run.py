@@ -100,6 +100,7 @@ def convert(job: ConvertJob, progress: Progress, *, dry: bool = False) -> dict[s
         "path": str(job.out),
         **describe_found(found),
         "inside": list(state.inside),
+        "beside": list(state.beside),
         "pixels": {**pixels.model_dump(mode="json"), "constants_from": constants_from},
     }
 

@@ -26,7 +26,7 @@ def pick_cameras(recipe: FinetuneRecipe, train: LabelledRows) -> tuple[Camera, .
         found = "are all from one camera" if train.cameras else "have no cameras"
         raise UsageError(
             f"sie.cameras = true: the training images {found}, and an embedding of cameras has no meaning then",
-            hint="--set sie.cameras=false",
+            hint="--set sie.cameras=false" + (" --set sie.unknown=0" if recipe.sie.unknown else ""),
         )
     strange = len(np.unique(train.rows[train.camera < 0]))
     if strange and not recipe.sie.unknown:

@@ -13,13 +13,16 @@ from lupctl.core.recipes.models import FinetuneRecipe
 from lupctl.core.recipes.swin_sections import FinetuneSwin, SwinNet
 
 
-def check_start(start: Path | None, recipe: FinetuneRecipe, cameras: Sequence[int | str] = ()) -> None:
+def check_start(
+    start: Path | None, recipe: FinetuneRecipe, cameras: Sequence[int | str] = (), *, datasets: Sequence[str] = ()
+) -> None:
     """Refuses a start whose network does not fit the recipe's, before anything is written.
 
     Args:
         start: the checkpoint; None with imagenet and scratch.
         recipe: resolved.
         cameras: of the network's table, if it has one.
+        datasets: that are trained on.
 
     Raises:
         UsageError: family, size, heads or cameras differ.
@@ -43,7 +46,8 @@ def check_start(start: Path | None, recipe: FinetuneRecipe, cameras: Sequence[in
             )
     elif isinstance(trunk, ViTPlan) and isinstance(wanted, ViTPlan):
         check_transformers(start, trunk, wanted)
-        check_table(start, header, wanted, cameras)
+        if not has_other_cameras(header, datasets):
+            check_table(start, header, wanted, cameras)
     elif isinstance(trunk, SwinPlan) and isinstance(wanted, SwinPlan):
         check_controller(str(start), trunk.semantic_weight, swin)
         check_swins(start, trunk, wanted)
@@ -211,8 +215,18 @@ def vit_keys(plan: ViTPlan) -> dict[str, str | int]:
     return {"vit.stem": plan.stem, "vit.patch": plan.patch, "vit.parts": plan.parts, "vit.depth": plan.depth}
 
 
+def has_other_cameras(header: CheckpointHeader, datasets: Sequence[str]) -> bool:
+    """Whether a table of cameras is of other datasets than these: their cameras are others, whatever their numbers.
+
+    False where it is not known what a table is of, as for converted networks, and for a network without one.
+    """
+    trunk = header.network.trunk
+    has_table = isinstance(trunk, ViTPlan) and trunk.side_rows > 0
+    return has_table and bool(datasets and header.data) and {pack.dataset for pack in header.data} != set(datasets)
+
+
 def check_table(start: Path, header: CheckpointHeader, wanted: ViTPlan, cameras: Sequence[int | str]) -> None:
-    """Refuses a start whose table of cameras is of other cameras; one without a table gets a new one.
+    """Refuses a start whose table is of other cameras of its dataset; one without a table gets a new one.
 
     Raises:
         UsageError: names both counts.

@@ -106,7 +106,7 @@ def plan_finetuning(job: FinetuneJob) -> FinetunePlan:
     packs = [open_pack(path) for path in job.packs]
     train = pick_rows(recipe, packs)
     cameras = pick_cameras(recipe, train)
-    check_start(job.start, recipe, cameras)
+    check_start(job.start, recipe, cameras, datasets=[pack.dataset for pack in packs])
     epochs = build_order(recipe, train.label, train.camera).epochs(recipe.schedule.epochs)
     net = network_plan(recipe, len(train.persons), cameras)
     local = batch // job.placement.processes

@@ -7,7 +7,7 @@ from typing import Any, assert_never
 import torch
 from torch import Tensor, nn
 
-from lupctl.core.formats.pack.read import Pack
+from lupctl.core.formats.pack.read import Pack, open_pack
 from lupctl.core.formats.weights.file import pack_reference, write_checkpoint
 from lupctl.core.formats.weights.header import CheckpointHeader, describe_pixels
 from lupctl.core.formats.weights.plan import NetworkPlan
@@ -54,7 +54,8 @@ def build_started(
     plan = network_plan(job.recipe, num_classes, cameras)
     network = build_classifying(plan, drop_path=job.recipe.drop_path)
     if job.start is not None:
-        progress.say(f"start: {load_checkpoint(network, job.start)}")
+        datasets = [open_pack(path).dataset for path in job.packs]
+        progress.say(f"start: {load_checkpoint(network, job.start, datasets)}")
     elif job.recipe.start == "imagenet":
         count = load_imagenet(network, job)
         progress.say(f"start: {count} trunk tensors from torchvision's ImageNet weights; new head")

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from lupctl.core.formats.pack.read import open_pack
 from lupctl.core.recipes.text import dump_recipe
 from lupctl.core.stages.finetune.job import FinetuneJob, describe_setup, network_plan, plan_finetuning
 from lupctl.core.stages.finetune.loop import train_job
@@ -79,4 +80,4 @@ def check_fit(job: FinetuneJob, num_classes: int, cameras: Sequence[Camera]) -> 
     if job.start is None:
         load_imagenet(network, job)
     else:
-        load_checkpoint(network, job.start)
+        load_checkpoint(network, job.start, [open_pack(path).dataset for path in job.packs])

@@ -1,6 +1,7 @@
 """Loads what a fine-tuning run starts from into its network."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -11,6 +12,8 @@ from lupctl.core.formats.weights.file import Checkpoint, load_strictly, read_che
 from lupctl.core.formats.weights.plan import JpmHead, MgnHead, NeckHead, PartsHead, TrunkPlan
 from lupctl.core.formats.weights.swin_plan import SwinPlan
 from lupctl.core.formats.weights.vit_plan import ViTPlan
+from lupctl.core.stages.finetune.checks import has_other_cameras
+from lupctl.core.system.examples import name_some
 from lupctl.core.training.nets.build import Classifying
 from lupctl.core.training.nets.heads import CLASSIFIERS
 from lupctl.core.training.nets.jpm import JPM_CLASSIFIERS, JPM_NEW_PARTS, JpmNetwork, spread_blocks
@@ -27,13 +30,22 @@ SIDE_KEYS = ("sie_embed", "sie_unknown")
 BACKBONE = "backbone."
 
 
-def load_checkpoint(network: Classifying, start: Path) -> str:
+def load_checkpoint(network: Classifying, start: Path, datasets: Sequence[str] = ()) -> str:
     """Load all usable tensors of a checkpoint into a network; returns a description of them for the log.
+
+    Args:
+        network: modified.
+        start: the checkpoint.
+        datasets: that the network is trained on; a table of the cameras of others is not used.
 
     Raises:
         FormatError: the checkpoint does not fit.
     """
     checkpoint = read_checkpoint(start)
+    if has_other_cameras(checkpoint.header, datasets):
+        tables = tuple(f"{BACKBONE}{key}" for key in SIDE_KEYS)
+        own = {key: value for key, value in checkpoint.tensors.items() if key not in tables}
+        checkpoint = replace(checkpoint, tensors=own)
     head = checkpoint.header.network.head
     if isinstance(network, MgnNetwork) and isinstance(head, MgnHead):
         count = load_like(network, checkpoint, MGN_CLASSIFIERS)
@@ -68,7 +80,12 @@ def say_table(network: Classifying, checkpoint: Checkpoint) -> str:
     if wanted.side_rows and not found.side_rows:
         said += f"; new table of {wanted.side_rows} cameras"
     if found.side_rows and wanted.side_rows:
-        said += f"; its table of {found.side_rows} cameras kept"
+        trained = name_some(pack.dataset for pack in checkpoint.header.data)
+        if f"{BACKBONE}{SIDE_KEYS[0]}" in checkpoint.tensors:
+            said += f"; its table of {found.side_rows} cameras kept"
+            said += "" if trained else ", by their numbers: it does not say of which dataset they are"
+        else:
+            said += f"; new table of {wanted.side_rows} cameras, as its own {found.side_rows} are of {trained}"
     if found.side_rows and not wanted.side_rows:
         said += f"; its table of {found.side_rows} cameras not used"
     if (found.rows, found.columns) != (wanted.rows, wanted.columns):

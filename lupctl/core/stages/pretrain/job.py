@@ -119,7 +119,6 @@ def plan_pretraining(job: PretrainJob) -> PretrainPlan:
     processes = job.placement.processes
     parts = check_parts(recipe, job.placement)
     local = recipe.data.batch // processes
-    is_half = recipe.precision == "bf16" or (recipe.precision == "auto" and job.placement.kind == "cuda")
     if job.probe is not None:
         probed = open_pack(job.probe)
         check_answerable(probed.samples, same_camera=packed_same_camera(probed.record))
@@ -137,15 +136,7 @@ def plan_pretraining(job: PretrainJob) -> PretrainPlan:
             hint="--set pnl.sharded=false",
         )
     memory, sharded_memory = (
-        estimate_memory(
-            recipe,
-            student_plan(recipe),
-            processes=processes,
-            parts=parts,
-            is_half=is_half,
-            classes=classes or 0,
-            sharded=sharded,
-        )
+        estimate_device(recipe, job.placement.kind, processes=processes, classes=classes or 0, sharded=sharded)
         for sharded in (is_sharded(recipe), True)
     )
     kept = sharded_memory if classes is not None and recipe.method == "pnl" else None
@@ -167,6 +158,29 @@ def plan_pretraining(job: PretrainJob) -> PretrainPlan:
         sharded_memory_bytes=kept,
         classes=classes,
         kept=choice.kept,
+    )
+
+
+def estimate_device(
+    recipe: PretrainRecipe, kind: str, *, processes: int, classes: int, sharded: bool | None = None
+) -> int:
+    """Bytes on one device, as `estimate_memory`.
+
+    Args:
+        recipe: resolved.
+        kind: of the devices, cpu or cuda.
+        processes: devices that fit the recipe.
+        classes: number of labels; 0 for a method without.
+        sharded: None for what the recipe says.
+    """
+    return estimate_memory(
+        recipe,
+        student_plan(recipe),
+        processes=processes,
+        parts=count_parts(recipe, kind, processes=processes),
+        is_half=recipe.precision == "bf16" or (recipe.precision == "auto" and kind == "cuda"),
+        classes=classes,
+        sharded=is_sharded(recipe) if sharded is None else sharded,
     )
 
 

@@ -22,6 +22,7 @@ from lupctl.core.errors import UsageError
 from lupctl.core.formats.weights.plan import JpmHead
 from lupctl.core.formats.weights.vit_plan import ViTPlan
 from lupctl.core.training.nets.heads import build_classifier, build_neck
+from lupctl.core.training.nets.vit.blocks import first_token
 from lupctl.core.training.nets.vit.trunk import ViTTrunk, build_block, build_norm, initialise_layer
 
 # Prefixes of the keys that only make sense for a network's own training set.
@@ -123,13 +124,13 @@ class JpmNetwork(nn.Module):
         parts, (batch, _, dim) = self.plan.parts, token.shape
         drop, last = self.backbone.drop, self.backbone.plan.depth - 1
         block, norm = self.head.b1
-        whole = norm(block(tokens, drop.kept(last, batch))[:, 0])
+        whole = norm(first_token(block, tokens, drop.kept(last, batch)))
         shuffled = rearrange(patches, shift=self.plan.shift, groups=self.plan.groups)
         stretches = shuffled[:, : parts * length].reshape(batch, parts, length, dim)
         # All parts of all images in one pass, as so many images of their own; leftovers are dropped.
         each = torch.cat([token[:, None].expand(-1, parts, -1, -1), stretches], dim=2).flatten(0, 1)
         block, norm = self.head.b2
-        local = norm(block(each, drop.kept(last, batch, runs=range(1, 1 + parts)))[:, 0])
+        local = norm(first_token(block, each, drop.kept(last, batch, runs=range(1, 1 + parts))))
         return torch.cat([whole[:, None], local.view(batch, parts, dim)], dim=1)
 
     def all_blocks(self) -> list[nn.Module]:

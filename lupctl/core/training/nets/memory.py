@@ -1,4 +1,9 @@
-"""Memory that training needs, counted on the meta device without allocating anything."""
+"""Memory that training needs, counted on the meta device without allocating anything.
+
+Plans never change and counting runs the whole network, so every answer is kept: one command asks the same many times.
+"""
+
+from functools import cache
 
 from torch import Tensor, nn
 
@@ -8,6 +13,7 @@ from lupctl.core.training.nets.meta import build_empty, embed_nothing
 FLOAT_BYTES = 4
 
 
+@cache
 def activation_bytes(plan: NetworkPlan, *, height: int, width: int) -> int:
     """Bytes of the layer outputs of one image, which a backward pass keeps in float32."""
     network = build_empty(plan)
@@ -26,6 +32,7 @@ def activation_bytes(plan: NetworkPlan, *, height: int, width: int) -> int:
     return total
 
 
+@cache
 def recomputed_bytes(plan: NetworkPlan, *, height: int, width: int) -> int:
     """Bytes of one image if a network's blocks keep only their outputs and one block at a time is recomputed."""
     network = build_empty(plan)
@@ -55,6 +62,7 @@ def recomputed_bytes(plan: NetworkPlan, *, height: int, width: int) -> int:
     return kept + inside + largest
 
 
+@cache
 def parameter_bytes(plan: NetworkPlan) -> int:
     """Bytes of a network's parameters and buffers in float32."""
     return sum(value.numel() * FLOAT_BYTES for value in build_empty(plan).state_dict().values())

@@ -1,10 +1,11 @@
 """Whole networks: a trunk, its pooling and a head."""
 
+import torch
 from torch import Tensor, nn
 
 from lupctl.core.choices import NeckFeature
 from lupctl.core.training.nets.heads import BatchNormNeck, Projection
-from lupctl.core.training.nets.pooling import Pool
+from lupctl.core.training.nets.pooling import ClassToken, Pool
 from lupctl.core.training.nets.trunk import Trunk
 
 
@@ -33,6 +34,8 @@ class Embedding(nn.Module):
 
     def embed(self, images: Tensor, cameras: Tensor | None = None) -> Tensor:
         """(B, 3, H, W) and rows of cameras (B), where needed, to the retrieval feature (B, D), not normalised."""
+        if isinstance(self.pool, ClassToken) and not torch.is_grad_enabled():
+            return self.backbone.class_token(images, cameras)
         return self.pool(self.backbone(images, cameras))  # type: ignore[no-any-return]
 
 

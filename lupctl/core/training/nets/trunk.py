@@ -35,6 +35,12 @@ class Trunk(nn.Module, ABC):
                 `lupctl.core.training.nets.vit.side`; not used by other trunks.
         """
 
+    def class_token(self, images: Tensor, cameras: Tensor | None = None) -> Tensor:
+        """(B, 3, H, W) to the token (B, D) of `forward`, for a trunk that has one and no need of the map."""
+        token = self(images, cameras).token
+        assert token is not None
+        return token  # type: ignore[no-any-return]
+
     @abstractmethod
     def all_blocks(self) -> list[nn.Module]:
         """Its residual or transformer blocks in order: the units that can be recomputed in a backward pass."""

@@ -1,6 +1,7 @@
 """The grid of patches that a number of positions is of: no tensor says its sides, nor for which images it is."""
 
 import math
+import shlex
 from dataclasses import dataclass
 from typing import Final
 
@@ -8,6 +9,7 @@ from lupctl.core.choices import Stem
 from lupctl.core.errors import FormatError, UsageError
 from lupctl.core.formats.weights.vit_plan import patch_grid
 from lupctl.core.recipes.patches import ICS_PATCH
+from lupctl.core.system.examples import count_things
 
 Size = tuple[int, int]
 # Of the published networks of persons, with patches of 16 pixels; the first ones are more common.
@@ -92,13 +94,15 @@ def pick_geometry(count: int, *, stem: Stem, patch: int, asked: Asked, is_start:
         if one.count == count:
             return one
     known = next((one for one in published if one.count == count), None)
-    shown = f"{count} positions" if known is None else f"a grid of {known.describe()}, {count} positions"
+    positions = count_things(count, "position")
+    shown = positions if known is None else f"a grid of {known.describe()}, {positions}"
     if not asked.words:
+        again = f"lupctl model convert {shlex.quote(origin)} --size 256x128 --stride 12"
         raise FormatError(
             f"{origin}: {shown}; no published network has as many, and their number does not say the sides of the grid",
-            hint="say for which images they are, as in --size 256x128 --stride 12",
+            hint=f"say for which images they are, as in {again}",
         )
-    other = " or ".join(f"{one.describe()}, {one.count} positions" for one in wanted)
+    other = " or ".join(f"{one.describe()}, {count_things(one.count, 'position')}" for one in wanted)
     hint = "leave out --size and --stride" if known else "other sizes and strides: --size 256x128 --stride 12"
     raise FormatError(f"{origin}: the file has {shown}, but {asked.words} is {other}", hint=hint)
 

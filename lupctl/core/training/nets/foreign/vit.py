@@ -252,8 +252,11 @@ def list_notes(trunk: ViTPlan, geometry: Geometry, asked: Asked, *, is_distilled
     """What was taken for what no tensor says."""
     notes = []
     if not (asked.size and (asked.stride or trunk.stem == "ics")):
-        overrule = "--size overrules" if trunk.stem == "ics" else "--size and --stride overrule"
-        notes.append(f"grid: {geometry.count} positions are taken for {geometry.describe()}, as published; {overrule}")
+        overrule = "--size" if trunk.stem == "ics" else "--size and --stride"
+        notes.append(
+            f"grid: {geometry.count} positions are taken for {geometry.describe()}, as published; "
+            f"{overrule} of model convert can say otherwise"
+        )
     if is_distilled:
         notes.append("positions: the second row is that of the distillation token; both are left out")
     if trunk.side_rows:

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from lupctl.core.formats.weights.vit_plan import ViTPlan
 from lupctl.core.training.nets.trunk import Maps, Trunk
-from lupctl.core.training.nets.vit.blocks import NORM_EPS, Block, StochasticDepth
+from lupctl.core.training.nets.vit.blocks import NORM_EPS, Block, StochasticDepth, first_token
 from lupctl.core.training.nets.vit.position import resize_position
 from lupctl.core.training.nets.vit.side import side_term
 from lupctl.core.training.nets.vit.stem import build_stem
@@ -57,15 +57,21 @@ class ViTTrunk(Trunk):
             special[:, 1:] if self.plan.parts else None,
         )
 
-    def tokens(self, images: Tensor, cameras: Tensor | None = None) -> Tensor:
-        """(B, 3, H, W) to (B, T, D), the tokens after the blocks and before the last norm.
+    def class_token(self, images: Tensor, cameras: Tensor | None = None) -> Tensor:
+        """(B, 3, H, W) to (B, D), the token that `forward` gives; see `first_token`."""
+        last = len(self.blocks) - 1
+        tokens = self.tokens(images, cameras, stop=last)
+        return self.norm(first_token(self.blocks[last], tokens, self.drop.kept(last, images.shape[0])))  # type: ignore[no-any-return]
+
+    def tokens(self, images: Tensor, cameras: Tensor | None = None, *, stop: int | None = None) -> Tensor:
+        """(B, 3, H, W) to (B, T, D), the tokens after the blocks, or the first `stop` of them, before the last norm.
 
         Raises:
             UsageError: no patch fits into the images.
         """
         tokens = self._embed(images, cameras)
         # A trunk without its last block has drawn for that one, too.
-        for block, kept in zip(self.blocks, self.drop.kept_all(images.shape[0]), strict=False):
+        for block, kept in zip(self.blocks[:stop], self.drop.kept_all(images.shape[0]), strict=False):
             tokens = block(tokens, kept)
         return tokens
 

@@ -1,0 +1,174 @@
+"""What `lupctl pretrain --dry-run` prints: the plan and, with --probe-seconds, the price."""
+
+import shlex
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from lupctl.cli.output import print_plan, print_table
+from lupctl.core.errors import UsageError
+from lupctl.core.system.examples import count_things
+
+if TYPE_CHECKING:
+    from lupctl.core.stages.pretrain.job import PretrainJob, PretrainPlan
+    from lupctl.core.stages.pretrain.pricing.price import Price
+
+# Above this share of a step, waiting for data is worth a word.
+WAITING = 0.05
+HOUR_S, DAY_H = 3600, 24
+
+ProbeSecondsOption = Annotated[
+    float | None,
+    typer.Option(
+        "--probe-seconds",
+        metavar="SECONDS",
+        min=1,
+        max=HOUR_S,
+        help="With --dry-run: run steps for about so long, say what all of it will cost, keep nothing.",
+        show_default=False,
+    ),
+]
+
+
+def check_probe(seconds: float | None, *, planned: bool) -> None:
+    """Refuses to measure a price where the training itself would follow.
+
+    Raises:
+        UsageError: there is no --dry-run.
+    """
+    if seconds is not None and not planned:
+        raise UsageError(
+            f"--probe-seconds {seconds:g}: only with --dry-run, which trains nothing",
+            hint=shlex.join(["lupctl", *sys.argv[1:], "--dry-run"]),
+        )
+
+
+def plan_job(job: "PretrainJob", seconds: float | None, *, leads: bool, json: bool) -> None:
+    """Counts what a run would do, and measures what it would cost.
+
+    Args:
+        job: the run.
+        seconds: how long to measure; None to leave it.
+        leads: whether this process prints.
+        json: whether as JSON.
+    """
+    from lupctl.core.stages.pretrain.job import plan_pretraining
+    from lupctl.core.stages.pretrain.pricing.price import price
+
+    counted = plan_pretraining(job)
+    cost = None if seconds is None else price(job, seconds)
+    if leads:
+        show_plan(job, counted, cost, json=json)
+
+
+def show_plan(job: "PretrainJob", counted: "PretrainPlan", cost: "Price | None" = None, *, json: bool) -> None:
+    """Prints what a run would do, and what it would cost, if that was measured."""
+    recipe, kept = job.recipe, counted.kept
+    plan: dict[str, object] = {
+        "run": str(job.run),
+        "packs": [str(path) for path in job.packs],
+        "machines": 1 if job.rendezvous is None else job.rendezvous.nodes,
+        "device": job.placement.kind,
+        "devices": job.placement.processes,
+        "arch": recipe.net.arch,
+        "rate": recipe.optim.lr,
+        "epochs": recipe.schedule.epochs,
+        "batch": recipe.data.batch,
+        "accumulate": recipe.optim.accumulate,
+        "bn_groups": recipe.bn_groups,
+        **{name: value for name, value in asdict(counted).items() if name != "kept"},
+    }
+    for name in ("classes", "sharded_memory_bytes"):  # of a method without labels
+        if plan[name] is None:
+            del plan[name]
+    if kept is not None:
+        plan["kept"] = kept.to_json() if json else f"of {kept.of:,}, by {', '.join(one.path for one in kept.lists)}"
+    if cost is not None and json:
+        plan["price"] = cost.to_json()
+    print_plan("lupctl.pretrain-plan/1", "would pre-train", plan, json=json)
+    if cost is not None and not json:
+        show_price(cost)
+
+
+def show_price(price: "Price") -> None:
+    """Prints what a run costs, on what, and what would need less memory."""
+    print("\n".join(describe_measurement(price)))
+    is_cpu = price.kind == "cpu"
+    print_table(
+        f"\nall of it: {price.images:,} images ({price.images_of})",
+        ["machines" if is_cpu else "devices", "images/s", "time", "memory of each, estimated", "how known"],
+        [
+            (
+                one.devices,
+                write_rate(one.images_per_s),
+                write_time(one.hours),
+                write_bytes(one.memory_bytes),
+                "measured" if one.basis == "measured" else "in proportion, without further messages",
+            )
+            for one in price.scaled
+        ],
+    )
+    if price.cheaper:
+        rows = [(one.options, write_bytes(one.memory_bytes), one.effect) for one in price.cheaper]
+        print_table("less memory", ["add", "memory, estimated", "effect"], rows)
+    for cost in price.published:
+        print(
+            f"published: {cost.project}, {cost.what}: about {write_time(cost.hours)} on {cost.devices}; {cost.page}",
+        )
+
+
+def describe_measurement(price: "Price") -> Iterator[str]:
+    """Lines on what was measured, and how."""
+    found = price.measured
+    name = count_things(price.processes, "process", "processes") if price.kind == "cpu" else "with messages"
+    on = f"{price.device}, {name}" if price.kind == "cpu" or price.processes > 1 else price.device
+    yield f"measured: {write_rate(price.images_per_s)} images/s on {on}; nothing was kept"
+    part = f", 1 / {found.share} of the batch" if found.share > 1 else ""
+    pixels = "the pack's images" if price.pixels == "pack" else "random pixels"
+    steps = count_things(found.steps, "step")
+    yield f"steps: {steps} of {found.step_s:.3g} s with {found.batch:,} images{part}, {pixels}"
+    if found.waiting_s > WAITING * found.step_s:
+        yield (
+            f"data: {found.waiting_s / found.step_s:.0%} of a step waits for it; --profile 20 in place of "
+            "--dry-run and --probe-seconds says why"
+        )
+    used, before = write_bytes(found.memory_bytes), write_bytes(found.before_bytes)
+    estimate = f"{write_bytes(price.estimated_bytes)} estimated for these steps"
+    if price.kind == "cuda":
+        yield f"memory: {used} allocated at the peak; {estimate}"
+    else:
+        yield f"memory: {used} in RAM at the peak, {before} of it before the networks; {estimate} without that"
+
+
+def write_rate(images_per_s: float) -> str:
+    """Images per second, with two digits at least.
+
+    >>> write_rate(0.5123), write_rate(2345.6)
+    ('0.51', '2,346')
+    """
+    return f"{images_per_s:,.0f}" if images_per_s >= 10 else f"{images_per_s:.2g}"
+
+
+def write_bytes(number: int) -> str:
+    """Bytes as people count memory.
+
+    >>> write_bytes(3 * 2**20), write_bytes(20 * 2**30)
+    ('3 MiB', '20.0 GiB')
+    """
+    return f"{number / 2**30:,.1f} GiB" if number >= 10 * 2**30 else f"{number / 2**20:,.0f} MiB"
+
+
+def write_time(hours: float) -> str:
+    """A duration in the unit that suits it; hours beside days.
+
+    >>> write_time(0.001), write_time(0.5), write_time(20.0), write_time(120)
+    ('4 s', '30 min', '20.0 h', '120 h (5.0 days)')
+    """
+    if hours * HOUR_S < 60:
+        return f"{hours * HOUR_S:.0f} s"
+    if hours < 1:
+        return f"{hours * 60:.0f} min"
+    return f"{hours:.1f} h" if hours < 2 * DAY_H else f"{hours:,.0f} h ({hours / DAY_H:,.1f} days)"

@@ -35,8 +35,8 @@ SMALLER = {
     "finetune": f"{TINY} --set pixels.height=96 --set data.persons=4 --set data.images=2",
     "demo": "--dry-run",
 }
-# Width is of residual networks; of a vision transformer it is blocks that make it small.
-SHALLOW = {"--set net.width=4": "--set vit.depth=2"}
+# Width is of residual networks; of a vision or Swin transformer it is blocks that make it small.
+SHALLOW = {"vit": "--set vit.depth=2", "swin": "--set swin.depths=[1,1,1,1]"}
 # What needs a network, or the weights of a detector; what is planned without them is checked.
 PLANNED = (
     "lupctl data download",
@@ -170,8 +170,8 @@ def write_videos(root: Path) -> None:
 def smaller(line: str) -> str:
     """A command with options that make its network and its training as small as they come."""
     options = SMALLER.get("pretrain" if "--curve" in line else line.split()[1], "")
-    for old, new in SHALLOW.items() if "vit" in line else ():
-        options = options.replace(old, new)
+    for family, few in SHALLOW.items():
+        options = options.replace("--set net.width=4", few) if family in line else options
     return re.sub(r"--probe-seconds \d+", "--probe-seconds 1", f"{line} {options}".strip())
 
 

@@ -36,7 +36,13 @@ SMALLER = {
     "demo": "--dry-run",
 }
 # Width is of residual networks; of a vision or Swin transformer it is blocks that make it small.
-SHALLOW = {"vit": "--set vit.depth=2", "swin": "--set swin.depths=[1,1,1,1]"}
+SHALLOW = {"--set net.width=4": "--set vit.depth=2"}
+SHALLOW_SWIN = {"--set net.width=4": "--set swin.depths=[1,1,1,1]"}
+# Self-distillation has small views and no queue.
+CROPS = {
+    **SHALLOW,
+    "--set moco.queue=32": "--set dino.outputs=32 --set dino.hidden=16 --set local.height=16 --set local.width=16",
+}
 # What needs a network, or the weights of a detector; what is planned without them is checked.
 PLANNED = (
     "lupctl data download",
@@ -170,8 +176,10 @@ def write_videos(root: Path) -> None:
 def smaller(line: str) -> str:
     """A command with options that make its network and its training as small as they come."""
     options = SMALLER.get("pretrain" if "--curve" in line else line.split()[1], "")
-    for family, few in SHALLOW.items():
-        options = options.replace("--set net.width=4", few) if family in line else options
+    changes = (SHALLOW if "vit" in line else {}) | (CROPS if "dino" in line else {})
+    changes |= SHALLOW_SWIN if "swin" in line else {}
+    for old, new in changes.items():
+        options = options.replace(old, new)
     return re.sub(r"--probe-seconds \d+", "--probe-seconds 1", f"{line} {options}".strip())
 
 

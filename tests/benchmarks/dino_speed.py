@@ -3,6 +3,7 @@
     OMP_NUM_THREADS=1 python tests/benchmarks/dino_speed.py step        seconds of steps (to reach: 1.03 and 1.00)
     OMP_NUM_THREADS=1 python tests/benchmarks/dino_speed.py launches    operators of a step (to reach: 0.85), and waits
     OMP_NUM_THREADS=1 python tests/benchmarks/dino_speed.py precision   bfloat16 and net.compile beside float32
+    OMP_NUM_THREADS=1 python tests/benchmarks/dino_speed.py memory      peak of the loss, in maps of all logits
 
 All steps begin with ready views, ten of an image, and have the same trunk: what differs is the step.
 
@@ -20,6 +21,7 @@ torch takes on a GPU.
 
 import argparse
 import copy
+import resource
 import statistics
 import time
 from collections import Counter
@@ -34,11 +36,12 @@ from torch.autograd.profiler import profile
 
 from lupctl.core.recipes.models import PretrainRecipe
 from lupctl.core.recipes.shipped import resolve_recipe
-from lupctl.core.stages.pretrain.setup import place_method, share_gradients
-from lupctl.core.training.engine.clipping import clip_gradients
+from lupctl.core.stages.pretrain.setup import Trained, build_curves, place_method, share_gradients
+from lupctl.core.stages.pretrain.step import learn_from
 from lupctl.core.training.engine.optim import build_optimizer
+from lupctl.core.training.losses.self_distillation import self_distillation
 from lupctl.core.training.methods.dino import Dino
-from lupctl.core.training.methods.protocol import Given, Now
+from lupctl.core.training.methods.protocol import Given
 from lupctl.core.training.nets.networks import Embedding
 from lupctl.core.training.nets.vit.trunk import ViTTrunk
 from tests.references.dino import DinoReference, ReferenceHead, ReferenceNetwork, ReferenceRules
@@ -46,7 +49,7 @@ from tests.references.dino import DinoReference, ReferenceHead, ReferenceNetwork
 CPU = torch.device("cpu")
 # In the second epoch, so that the last layer is trained.
 STEP, STEPS = 15, 10
-RATE, DECAY, MOMENTUM, TEMPERATURE = 1e-3, 0.04, 0.996, 0.04
+RATE, DECAY = 1e-3, 0.04
 VIEWS_OF_MEMORY = frozenset((
     "view", "_unsafe_view", "reshape", "_reshape_alias", "view_as", "expand", "expand_as", "t", "mT",
     "numpy_T", "transpose", "permute", "select", "slice", "narrow", "unbind", "chunk", "split",
@@ -153,21 +156,15 @@ def prepare_optimizer(recipe: PretrainRecipe, modules: list[nn.Module]) -> torch
 def prepare_ours(
     method: Dino, recipe: PretrainRecipe, views: tuple[Tensor, ...], *, precision: torch.dtype = torch.float32
 ) -> Work:
-    """A whole step, as `take_step` takes it after the views."""
-    optimizer, gradients = prepare_optimizer(recipe, method.trained), share_gradients(recipe, method, kind="cpu")
-    now = Now(step=STEP, epoch=1, rate=RATE, decay=DECAY, momentum=MOMENTUM, temperature=TEMPERATURE)
-    given = Given(views, keys=torch.arange(len(views[0])))
-
-    def work() -> None:
-        method.learn(given, now, gradients, precision=precision)
-        clip_gradients(method.student.parameters(), recipe.optim.clip, scope=recipe.optim.clip_scope)
-        for parameter in method.held(now):
-            parameter.grad = None
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        method.follow(now)
-
-    return work
+    """A whole step after the views, as the training loop takes it."""
+    trained = Trained(
+        method=method,
+        optimizer=prepare_optimizer(recipe, method.trained),
+        gradients=share_gradients(recipe, method, kind="cpu"),
+        curves=build_curves(recipe, STEPS),
+    )
+    now, given = trained.curves.now(STEP), Given(views, keys=torch.arange(len(views[0])))
+    return partial(learn_from, given, recipe, trained, now, precision=precision)
 
 
 def prepare_bare(method: Dino, recipe: PretrainRecipe, views: tuple[Tensor, ...], rate: float) -> Work:
@@ -206,6 +203,11 @@ def prepare_transcription(method: Dino, views: tuple[Tensor, ...], rate: float, 
     for group in run.optimizer.param_groups:
         group["foreach"] = on_gpu or None
     return partial(run.step, views, STEP)
+
+
+def peak_bytes() -> int:
+    """The most memory that the process has had."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def prepare(size: Size, *, on_gpu: bool = False) -> dict[str, Work]:
@@ -299,10 +301,28 @@ def measure_precision(size: Size, rounds: int, what: list[str]) -> None:
     show_times(seconds)
 
 
+def measure_memory(size: Size) -> None:
+    """How much the peak of the process grows with logits, loss and backward pass, beside one map of (10 b, K)."""
+
+    def grow(outputs: int) -> int:
+        before = peak_bytes()
+        hidden = torch.randn(10 * size.batch, 8, requires_grad=True)
+        targets = torch.full((2, size.batch, outputs), 1 / outputs)
+        logits = hidden @ torch.randn(8, outputs)
+        loss = self_distillation(logits, targets, temperature=0.1, views=10)
+        del logits
+        loss.backward()  # type: ignore[no-untyped-call]
+        return peak_bytes() - before - 2 * size.batch * outputs * 4
+
+    grow(16)  # what is loaded with the first pass is no tensor's memory
+    grown, one = grow(size.outputs), 10 * size.batch * size.outputs * 4
+    print(f"peak grew by {grown / 2**20:,.0f} MiB, {grown / one:.2f} maps of {one / 2**20:,.0f} MiB")
+
+
 def main() -> None:
     """Measures what the command line names."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("what", choices=["step", "launches", "precision"])
+    parser.add_argument("what", choices=["step", "launches", "precision", "memory"])
     parser.add_argument("--recipe", default="dino-vit-s-ics")
     parser.add_argument("--depth", type=int, default=4)
     parser.add_argument("--batch", type=int, default=8)
@@ -320,6 +340,8 @@ def main() -> None:
             measure_launches(size)
         case "precision":
             measure_precision(size, given.rounds, given.only)
+        case "memory":
+            measure_memory(size)
 
 
 if __name__ == "__main__":

@@ -117,7 +117,7 @@ def measure_step(path: Path, rounds: int, recipe: PretrainRecipe) -> None:
     assert isinstance(method, MoCo)
     parts, temperature = trained.gradients.parts, recipe.settings.temperature
     batches = open_batches(setup, range(10**6), seed=recipe.seed)
-    quiet, watch = Progress(quiet=True), Watch(None)
+    quiet, watch = Progress(quiet=True), Watch(recipe, setup.order.epochs(1), rows=(), start=0)
     job.run.mkdir()
     log = LoopLog(
         RunFolder(job.run), start=0, total=10**6, batch=recipe.data.batch, epochs=setup.order.epochs(1),

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 # Above this share of a step, waiting for data is worth a word.
 WAITING = 0.05
+# One slow step among fewer than these would count too much.
+FEW_STEPS = 5
 HOUR_S, DAY_H = 3600, 24
 
 ProbeSecondsOption = Annotated[
@@ -113,7 +115,8 @@ def show_price(price: "Price") -> None:
     )
     if price.cheaper:
         rows = [(one.options, write_bytes(one.memory_bytes), one.effect) for one in price.cheaper]
-        print_table("less memory", ["add", "memory, estimated", "effect"], rows)
+        where = f" on {count_things(price.asked_processes, 'GPU')}" if price.asked_kind == "cuda" else ""
+        print_table(f"less memory{where}", ["add", "memory, estimated", "effect"], rows)
     for cost in price.published:
         print(
             f"published: {cost.project}, {cost.what}: about {write_time(cost.hours)} on {cost.devices}; {cost.page}",
@@ -130,6 +133,10 @@ def describe_measurement(price: "Price") -> Iterator[str]:
     pixels = "the pack's images" if price.pixels == "pack" else "random pixels"
     steps = count_things(found.steps, "step")
     yield f"steps: {steps} of {found.step_s:.3g} s with {found.batch:,} images{part}, {pixels}"
+    if price.asked_kind != price.kind:
+        yield "device: no GPU is visible here; this is the CPU, from which nothing follows for GPUs"
+    if found.steps < FEW_STEPS:
+        yield f"rough: few steps; --probe-seconds {max(60, 10 * found.step_s):.0f} takes more"
     if found.waiting_s > WAITING * found.step_s:
         yield (
             f"data: {found.waiting_s / found.step_s:.0%} of a step waits for it; --profile 20 in place of "
@@ -164,11 +171,14 @@ def write_bytes(number: int) -> str:
 def write_time(hours: float) -> str:
     """A duration in the unit that suits it; hours beside days.
 
-    >>> write_time(0.001), write_time(0.5), write_time(20.0), write_time(120)
-    ('4 s', '30 min', '20.0 h', '120 h (5.0 days)')
+    >>> write_time(0.001), write_time(0.5), write_time(20.0), write_time(120), write_time(2640)
+    ('4 s', '30 min', '20.0 h', '120 h (5.0 days)', '2,640 h (110 days)')
     """
     if hours * HOUR_S < 60:
         return f"{hours * HOUR_S:.0f} s"
     if hours < 1:
         return f"{hours * 60:.0f} min"
-    return f"{hours:.1f} h" if hours < 2 * DAY_H else f"{hours:,.0f} h ({hours / DAY_H:,.1f} days)"
+    if hours < 2 * DAY_H:
+        return f"{hours:.1f} h"
+    days = hours / DAY_H
+    return f"{hours:,.0f} h ({days:,.{0 if days >= 10 else 1}f} days)"

@@ -71,7 +71,7 @@ class LocalAugment(Augment):
 
 
 class Watch(Section):
-    """What is done when features collapse, to one point or to noise.
+    """What is done when features or outputs collapse, to one point or to uniform outputs.
 
     Args:
         collapse: warn says so once; stop also ends the run, at the last good state; off does not look.

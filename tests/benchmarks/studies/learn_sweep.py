@@ -30,7 +30,7 @@ from lupctl.core.stages.finetune.job import FinetuneJob
 from lupctl.core.stages.finetune.run import finetune
 from lupctl.core.stages.pack import pack
 from lupctl.core.stages.pretrain.job import PretrainJob
-from lupctl.core.stages.pretrain.probe import probe_backbone
+from lupctl.core.stages.pretrain.probe import Probes, probe_backbone
 from lupctl.core.stages.pretrain.run import pretrain
 from lupctl.core.stages.pretrain.setup import place_method, set_up
 from lupctl.core.system.jobs.device import Placement
@@ -102,7 +102,7 @@ def look_untrained(job: PretrainJob) -> dict[str, float]:
     """The same of the network a run begins with."""
     torch.manual_seed(job.recipe.seed)
     method, data = place_method(job.recipe, CPU_DEVICE), open_pack(job.packs[0])
-    scores = probe_backbone(method.kept, job.recipe, set_up(job), data)
+    scores = probe_backbone(method.kept, job.recipe, set_up(job), Probes(data))
     view = build_view_plan(job.recipe.pixels.model_dump())
     encoder = Encoder(method.kept.eval(), view, CPU_DEVICE, torch.float32)
     return {**scores, **camera_shares(encoder, data)}

@@ -237,7 +237,7 @@ def test_gpus_are_scaled_from_a_share(monkeypatch: pytest.MonkeyPatch) -> None:
     assert {one.basis for one in found.scaled if one.devices != 2} == {"linear"}
     images = 4_180_243 // 2560 * 2560 * 200
     assert found.scaled[-1].hours == pytest.approx(images / 5120 / 3600)
-    lines = list(describe_measurement(found))
+    lines = lines_of(found)
     assert lines[0].startswith("measured: 1,280 images/s on 2 x a GPU")
     assert "1,024 MiB allocated at the peak" in lines[-1]
 
@@ -247,11 +247,29 @@ def test_without_a_gpu_only_this_cpu_is_priced(monkeypatch: pytest.MonkeyPatch) 
     found = price_with(monkeypatch, job, visible=0, fake=lambda trial: replace(MEASURED, share=8, batch=320))
     assert (found.kind, found.processes) == ("cpu", 1)
     assert [(one.devices, one.basis) for one in found.scaled] == [(1, "measured")]
+    assert (found.asked_kind, found.asked_processes) == ("cuda", 8)
+    assert "device: no GPU is visible here; this is the CPU, from which nothing follows for GPUs" in lines_of(found)
     assert found.images_per_s == pytest.approx(640)
     assert found.images == 4_180_243 // 2560 * 2560 * 200
     job = planned(shipped("luperson-moco", "data.keep=0.6"), 8)
     found = price_with(monkeypatch, job, visible=0, fake=lambda trial: replace(MEASURED, share=8, batch=320))
     assert (found.images, found.images_of) == (2_508_146 // 2560 * 2560 * 200, "2,508,146 images of LUPerson")
+
+
+def test_few_steps_are_called_rough(monkeypatch: pytest.MonkeyPatch) -> None:
+    job = planned(shipped("luperson-moco"), 1)
+    for steps, step_s, said in ((9, 0.5, ""), (2, 0.5, "--probe-seconds 60"), (1, 30.0, "--probe-seconds 300")):
+        measured = replace(MEASURED, batch=2560, steps=steps, step_s=step_s)
+        found = price_with(monkeypatch, job, visible=1, fake=lambda trial, measured=measured: measured)
+        assert [line for line in lines_of(found) if "rough" in line] == (
+            [f"rough: few steps; {said} takes more"] if said else []
+        )
+        assert not any("waits for it" in line for line in lines_of(found))
+
+
+def lines_of(found: Price) -> list[str]:
+    """What is said about the measurement."""
+    return list(describe_measurement(found))
 
 
 def price_with(

@@ -2,15 +2,14 @@
 
 from contextlib import closing
 
-from lupctl.core.formats.pack.read import open_pack
 from lupctl.core.formats.weights.file import pack_reference
 from lupctl.core.stages.pretrain.finish import finish_run
 from lupctl.core.stages.pretrain.job import PretrainJob
 from lupctl.core.stages.pretrain.labels import label_history
-from lupctl.core.stages.pretrain.probe import probe_backbone
+from lupctl.core.stages.pretrain.probe import open_probes, probe_backbone
 from lupctl.core.stages.pretrain.setup import build_trained, open_batches, set_up
 from lupctl.core.stages.pretrain.step import take_step
-from lupctl.core.stages.pretrain.watch import Watch
+from lupctl.core.stages.pretrain.watch import Watch, sum_up
 from lupctl.core.system.jobs.messages import agree_to_stop, rank
 from lupctl.core.system.jobs.stopping import stop_on_request
 from lupctl.core.system.progress.lines import Progress
@@ -48,17 +47,16 @@ def train_job(job: PretrainJob) -> None:
         damaged=damaged,
         board=Board(job.run, step=start) if job.tensorboard and rank() == 0 else None,
     )
-    watched = None if job.probe is None else open_pack(job.probe)
-    outputs = recipe.dino.outputs if recipe.dino is not None else None
-    watch, seen = Watch(outputs), dict[str, float]()
+    watch = Watch(recipe, epochs, rows=read_metrics(job.run) if rank() == 0 else (), start=start)
+    probes, seen = open_probes(setup, job.probe, seed=recipe.seed), dict[str, float]()
     with (
         closing(writer),
         closing(log),
         stop_on_request() as stop,
         progress.task("pre-training", total=total, unit="steps", done=start) as bar,
     ):
-        if watched is not None and start == 0:  # the baseline for the training
-            log.write_probe(0, probe_backbone(method.kept, recipe, setup, watched))
+        if start == 0:  # the baseline for the training
+            log.write_probe(0, probe_backbone(method.kept, recipe, setup, probes))
         for step in range(start, total):
             log.meter.wait()
             batch = next(batches)
@@ -69,28 +67,32 @@ def train_job(job: PretrainJob) -> None:
 
             done = step + 1
             stopping = agree_to_stop(stop.wanted, device) and done < total
-            saving = epochs.is_due(done, recipe.saving.every_epochs) and done < total
-            probing = epochs.is_due(done, recipe.probe.every_epochs) or done == total
+            saving, probing = watch.is_saving_due(done), watch.is_probing_due(done)
             log.write_step(done, rate=now.rate, is_due=saving or stopping, bar=bar, more=watch.read)
             writer.poll()
+            if error := watch.find_error(done, log, progress=progress):
+                writer.join()
+                raise error
             if saving or stopping or done == total:
                 log.check_weights(method.student, done=done, rate=now.rate)
                 log.share_damage()
-            if watched is not None and probing:
-                seen = probe_backbone(method.kept, recipe, setup, watched)
+            if probing:
+                seen = probe_backbone(method.kept, recipe, setup, probes)
                 log.write_probe(done, seen)
-            if saving or stopping:
+            if (saving or stopping) and not watch.keeps_saved:
                 # In every process, because shards are gathered.
                 state = pack_state(done, method, optimizer, damaged=log.damaged)
+                watch.saved = done
                 if rank() == 0:
                     writer.save(state)
             if stopping:
                 writer.join()
-                raise stop.error(done, total)
+                raise stop.error(watch.saved, total)
         writer.join()
     tensors = method.state_dict()  # in every process, too
     if rank() == 0:
-        history = label_history(read_metrics(job.run))
+        rows = read_metrics(job.run)
+        history = label_history(rows)
         counts = {"steps": total, "images": len(setup.images), "damaged": len(log.damaged)}
-        results = {**counts, **log.values, **seen, **({"labels": history} if history else {})}
+        results = {**counts, **log.values, **sum_up(rows), **seen, **({"labels": history} if history else {})}
         finish_run(job, tensors, method.kept, data=data, chosen=setup.kept, results=results)

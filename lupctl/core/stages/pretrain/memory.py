@@ -149,8 +149,9 @@ def method_bytes(settings: MethodSettings, images: int, *, batch: int, crops: in
             # Similarities of both views of the whole batch, their exponentials and their gradient.
             return 3 * (2 * batch) ** 2 * FLOAT_BYTES
         case DinoSettings():
-            # Of the student's crops: logits, log-probabilities, gradient. Of the teacher's: logits, probabilities.
-            logits = (3 * crops + 2 * 2) * images * settings.outputs
+            # Of the student's crops: logits and their softmax, which becomes their gradient (in half precision half of
+            # a map more, while they are widened). Of the teacher's: logits, probabilities.
+            logits = (2 * crops + 2 * 2) * images * settings.outputs
             layers = crops * images * (4 * settings.hidden + 2 * settings.bottleneck)
             return (logits + layers + settings.outputs) * FLOAT_BYTES
 

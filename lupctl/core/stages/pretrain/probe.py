@@ -1,12 +1,15 @@
 """Evaluation of the backbone's features during training."""
 
+from dataclasses import dataclass
+from pathlib import Path
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from lupctl.core.choices import SameCamera
-from lupctl.core.formats.pack.read import Pack
+from lupctl.core.formats.pack.read import Pack, open_pack
 from lupctl.core.formats.pack.samples import Samples
 from lupctl.core.formats.pack.split import packed_same_camera
 from lupctl.core.ranking.metrics.ranking import chunk_ranges
@@ -15,6 +18,7 @@ from lupctl.core.ranking.retrieval.extract import Encoder
 from lupctl.core.ranking.retrieval.quick import score_pack
 from lupctl.core.recipes.models import PretrainRecipe
 from lupctl.core.stages.pretrain.setup import Setup
+from lupctl.core.stages.pretrain.tracklets import Sequences, pick_sequences, probe_sequences
 from lupctl.core.system.jobs.messages import rank
 from lupctl.core.training.nets.networks import Embedding
 from lupctl.core.training.views.plan import build_view_plan
@@ -23,21 +27,55 @@ CHUNK = 128
 NEIGHBOURS, SHARPNESS = 20, 0.07
 
 
-def probe_backbone(network: Embedding, recipe: PretrainRecipe, setup: Setup, pack: Pack) -> dict[str, float]:
-    """Score a network's pooled features on a labelled pack; all processes call it, process 0 does the work.
+@dataclass(frozen=True)
+class Probes:
+    """What features are looked at with; neither in other processes than the first.
 
-    It changes nothing in the network and does not affect the random numbers of the training.
+    Args:
+        pack: labelled, if one was named.
+        sequences: training images that were filmed together, where the packs know.
+    """
 
-    Returns:
-        `probe_map`, `probe_rank1` and `probe_knn`, as fractions; empty in other processes.
+    pack: Pack | None = None
+    sequences: Sequences | None = None
+
+
+def open_probes(setup: Setup, labelled: Path | None, *, seed: int) -> Probes:
+    """The probes of a run; process 0 does their work.
+
+    Args:
+        setup: the data.
+        labelled: the pack that was named, if any.
+        seed: of the choice of sequences.
+
+    Raises:
+        DataError: the labelled pack is missing or damaged.
     """
     if rank() > 0:
-        return {}
-    view = build_view_plan(recipe.pixels.model_dump())
-    encoder, same_camera = Encoder(network, view, setup.device, setup.precision), packed_same_camera(pack.record)
-    found = score_pack(encoder, pack, workers=setup.workers, same_camera=same_camera)
-    neighbours = neighbour_accuracy(found.features, found.samples, device=setup.device, same_camera=same_camera)
-    return {"probe_map": found.scores.map, "probe_rank1": found.scores.cmc[1], "probe_knn": neighbours}
+        return Probes()
+    pack = None if labelled is None else open_pack(labelled)
+    return Probes(pack, pick_sequences(setup.packs, setup.images.rows, seed=seed))
+
+
+def probe_backbone(network: Embedding, recipe: PretrainRecipe, setup: Setup, probes: Probes) -> dict[str, float]:
+    """Score a network's pooled features; it changes nothing in the network or in the random numbers of the training.
+
+    Returns:
+        `probe_map`, `probe_rank1` and `probe_knn` on the labelled pack, and `probe_tracklet` or `probe_video` of
+        sequences, as fractions; without either, empty.
+    """
+    encoder = Encoder(network, build_view_plan(recipe.pixels.model_dump()), setup.device, setup.precision)
+    scores: dict[str, float] = {}
+    if probes.pack is not None:
+        same_camera = packed_same_camera(probes.pack.record)
+        found = score_pack(encoder, probes.pack, workers=setup.workers, same_camera=same_camera)
+        scores |= {"probe_map": found.scores.map, "probe_rank1": found.scores.cmc[1]}
+        scores["probe_knn"] = neighbour_accuracy(
+            found.features, found.samples, device=setup.device, same_camera=same_camera
+        )
+    if probes.sequences is not None:
+        scores |= probe_sequences(encoder, setup.packs, probes.sequences, workers=setup.workers)
+    return scores
 
 
 def neighbour_accuracy(

@@ -1,5 +1,6 @@
 """One step of pre-training, whatever the method."""
 
+import torch
 from torch import Tensor
 
 from lupctl.core.recipes.models import PretrainRecipe
@@ -28,13 +29,32 @@ def take_step(
     Returns:
         scalars to log, `loss` among them.
     """
-    method, optimizer = trained.method, trained.optimizer
     with clock("transform"):
         views = make_views(setup.views, batch.pixels, batch.views)
-    set_rates(optimizer, rate=trained.curves.rate, step=now.step, decay=now.decay)
     label, truth = (None if known is None else known[batch.rows] for known in (trained.label, trained.truth))
     given = Given(views, keys=batch.keys, label=label, truth=truth)
-    scalars = method.learn(given, now, trained.gradients, precision=setup.precision, clock=clock)
+    return learn_from(given, recipe, trained, now, precision=setup.precision, clock=clock)
+
+
+def learn_from(
+    given: Given,
+    recipe: PretrainRecipe,
+    trained: Trained,
+    now: Now,
+    *,
+    precision: torch.dtype,
+    clock: Clock = untimed,
+) -> dict[str, Tensor]:
+    """The step after its views; see `take_step`.
+
+    Args:
+        given: views and labels of this process's share.
+        recipe, trained, now, clock: as there.
+        precision: of the forward passes.
+    """
+    method, optimizer = trained.method, trained.optimizer
+    set_rates(optimizer, rate=trained.curves.rate, step=now.step, decay=now.decay)
+    scalars = method.learn(given, now, trained.gradients, precision=precision, clock=clock)
     with clock("optimizer"):
         clip_gradients(method.student.parameters(), recipe.optim.clip, scope=recipe.optim.clip_scope)
         for parameter in method.held(now):

@@ -47,7 +47,7 @@ class LoopLog:
         damaged: Iterable[str] = (),
         board: Board | None = None,
     ) -> None:
-        self._folder, self._total, self._epochs = folder, total, epochs
+        self.folder, self._total, self._epochs = folder, total, epochs
         self._metrics = Metrics(folder.path, step=start) if is_writer else None
         self._progress, self._board = progress, board
         self._began_at = self._said_at = time.monotonic()
@@ -95,7 +95,7 @@ class LoopLog:
             self._say_now_and_then(done, rate)
             return
         self.values = {**self._means.read(), **more()}
-        check_finite(self.values, step=done, rate=rate, last_good=self._folder.describe_last_good())
+        check_finite(self.values, step=done, rate=rate, last_good=self.folder.describe_last_good())
         speed = self.meter.read()
         epoch = self._epochs.of(done - 1)
         self.write_row({"step": done, "steps": self._total, "epoch": epoch, **self.values, "lr": rate, **speed})
@@ -147,7 +147,7 @@ class LoopLog:
             DataError: one is NaN or infinite.
         """
         worst = torch.stack([weight.detach().abs().max() for weight in network.parameters()]).max()
-        last_good = self._folder.describe_last_good()
+        last_good = self.folder.describe_last_good()
         check_finite({"a weight": float(worst)}, step=done, rate=rate, last_good=last_good)
 
     def write_row(self, row: Mapping[str, Any]) -> None:

@@ -4,6 +4,7 @@ A step leaves tensors on the device. What needs the device to finish, such as a 
 the metrics is written, which waits for it anyway.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Final
 
@@ -19,6 +20,8 @@ WATCH_EVERY_STEPS: Final = 10
 MOST_ROWS: Final = 256
 FEATURES, CHOSEN = "watched_features", "watched_choices"
 SAMPLES: Final = (FEATURES, CHOSEN)
+# What a row of the metrics has of a watched step.
+WATCHED: Final = ("teacher_entropy", "student_entropy", "kl", "information", "rank", "spread", "used")
 
 
 @torch.no_grad()
@@ -42,18 +45,25 @@ def watch_outputs(targets: Tensor, student: Tensor, features: Tensor) -> dict[st
         features: (m, D) of the network that is kept.
 
     Returns:
-        `teacher_entropy`, `student_entropy` and `kl`, KL(teacher || student), in nats and as means over the rows, and
-        what `read_samples` needs.
+        `teacher_entropy`, `student_entropy` and `kl`, KL(teacher || student), in nats and as means over the rows;
+        `information`, how much the targets say of which image it is: the entropy of their mean less `teacher_entropy`,
+        which is 0 if all are the same, whatever they are; and what `read_samples` needs.
     """
     targets, student = targets.float(), student.float()
-    teacher_entropy = -torch.xlogy(targets, targets).sum(dim=1).mean()
+    teacher_entropy, mean = _entropy(targets).mean(), targets.mean(dim=0)
     return {
         "teacher_entropy": teacher_entropy,
         "student_entropy": -(student.exp() * student).sum(dim=1).mean(),
         "kl": -(targets * student).sum(dim=1).mean() - teacher_entropy,
+        "information": _entropy(mean) - teacher_entropy,
         CHOSEN: targets.argmax(dim=1),
         **watch_features([features]),
     }
+
+
+def _entropy(shares: Tensor) -> Tensor:
+    """Of the last dimension, in nats."""
+    return -torch.xlogy(shares, shares).sum(dim=-1)
 
 
 def read_samples(samples: Mapping[str, Tensor], *, outputs: int | None) -> dict[str, float]:
@@ -67,10 +77,10 @@ def read_samples(samples: Mapping[str, Tensor], *, outputs: int | None) -> dict[
     """
     found: dict[str, float] = {}
     if FEATURES in samples:
-        features = gather_plain(samples[FEATURES]).cpu()
+        features = gather_plain(samples[FEATURES])
         found |= {"rank": effective_rank(features), "spread": feature_spread(features)}
     if CHOSEN in samples and outputs is not None:
-        found["used"] = share_used(gather_plain(samples[CHOSEN]).cpu(), outputs)
+        found["used"] = share_used(gather_plain(samples[CHOSEN]), outputs)
     return found
 
 
@@ -84,15 +94,18 @@ def effective_rank(features: Tensor) -> float:
     (4.0, 1.0)
 
     Args:
-        features: (n, D).
+        features: (n, D); NaN if one is not finite.
     """
     unit = F.normalize(features.double(), dim=1)
     n, dim = unit.shape
-    products = unit @ unit.T if n <= dim else unit.T @ unit
+    # On the CPU from here on: a GPU is no faster at so small a matrix.
+    products = (unit @ unit.T if n <= dim else unit.T @ unit).cpu()
+    if not products.isfinite().all():
+        return math.nan
     # Squares of the singular values; rounding leaves some of them just below 0.
     values = torch.linalg.eigvalsh(products).clamp(min=0).sqrt()
     shares = values / values.sum()
-    return float(torch.exp(-torch.xlogy(shares, shares).sum()))
+    return float(_entropy(shares).exp())
 
 
 def feature_spread(features: Tensor) -> float:

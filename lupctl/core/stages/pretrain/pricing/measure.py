@@ -96,7 +96,7 @@ def _measure(trial: Trial) -> Measured | None:
     with computing_threads(threads_of(trial.job)):
         before, started_at = _peak_bytes(own_device(trial.job.placement.kind)), time.perf_counter()
         share = _pick_share(trial)
-        left_s = trial.seconds - (time.perf_counter() - started_at)
+        left_s = max(trial.seconds - (time.perf_counter() - started_at), trial.seconds / 2)
         found = _time_steps(trial, share, warm_up=WARM_UP, seconds=left_s)
         return replace(found, before_bytes=before) if rank() == 0 else None
 

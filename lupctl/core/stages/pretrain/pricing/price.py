@@ -51,6 +51,7 @@ class Price:
         device: that was measured.
         kind: cuda or cpu.
         processes: that were measured, one for each GPU.
+        asked_kind, asked_processes: what the run is for, on all machines; another kind where no GPU is here.
         measured: the steps; their memory is of one process.
         estimated_bytes: memory of these steps as a plan estimates it, without the process itself.
         pixels: of the pack's images, or random.
@@ -65,6 +66,8 @@ class Price:
     device: str
     kind: str
     processes: int
+    asked_kind: str
+    asked_processes: int
     measured: Measured
     estimated_bytes: int
     pixels: Literal["pack", "random"]
@@ -117,6 +120,8 @@ def price(job: PretrainJob, seconds: float) -> Price | None:
         device=describe_devices(local),
         kind=local.kind,
         processes=local.processes,
+        asked_kind=asked.kind,
+        asked_processes=asked.processes,
         measured=found,
         estimated_bytes=estimate_device(part, local.kind, processes=local.processes, classes=classes),
         pixels="pack" if job.packs else "random",

@@ -237,13 +237,18 @@ def time_in_turns(works: dict[str, Work], rounds: int) -> dict[str, list[float]]
 
 
 def show_times(seconds: dict[str, list[float]]) -> None:
-    """Medians, and the first one's ratio with each of the others: of medians, and by rounds: least, middle, largest."""
+    """Medians, and the first one's ratio with each of the others.
+
+    The ratio is that of medians, of the shortest times, which other work disturbs least, and by rounds: least, middle,
+    largest.
+    """
     (own, mine), *others = seconds.items()
     print("; ".join(f"{name} {statistics.median(spent):.3f} s" for name, spent in seconds.items()))
     for name, theirs in others:
         ratios = sorted(left / right for left, right in zip(mine, theirs, strict=True))
-        ratio = statistics.median(mine) / statistics.median(theirs)
-        print(f"{own} / {name} {ratio:.3f}; by rounds {ratios[0]:.3f} {statistics.median(ratios):.3f} {ratios[-1]:.3f}")
+        middle, least = (pick(mine) / pick(theirs) for pick in (statistics.median, min))
+        spread = " ".join(f"{ratio:.3f}" for ratio in (ratios[0], statistics.median(ratios), ratios[-1]))
+        print(f"{own} / {name} {middle:.3f}; of the shortest {least:.3f}; by rounds {spread}")
 
 
 def count_operators(work: Work) -> Counter[str]:

@@ -12,6 +12,7 @@ from lupctl.cli.output import print_json, print_path, print_table
 from lupctl.core.errors import UsageError
 from lupctl.core.flows.score_curve import CurvePoint, CurveRequest, parse_shares
 from lupctl.core.resolve.data.scoring import pick_probe
+from lupctl.core.resolve.training.placement import Machines
 from lupctl.core.system.command_line import recorded_command
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.workspace import Workspace
@@ -51,8 +52,12 @@ class Trial:
     probe: str | None
     overrides: tuple[str, ...]
 
-    def check(self, *, device: str | None, shard: str | None) -> None:
+    def check(self, machines: Machines, *, device: str | None, shard: str | None) -> None:
         """Refuses options that do not go together.
+
+        Args:
+            machines: the processes of a job that a launcher started can meet once, and a curve is several runs.
+            device, shard: of the scoring.
 
         Raises:
             UsageError: some do not.
@@ -66,6 +71,11 @@ class Trial:
         if shard is not None:
             raise UsageError(
                 "--curve and --shard cannot be combined", hint="score first, then: --curve without --shard"
+            )
+        if machines.outer is not None:
+            raise UsageError(
+                f"--curve is several runs, each a job of its own, and {machines.outer.launcher} started one job",
+                hint="type it without a launcher, on one machine: --gpus N",
             )
         if device is not None:
             raise UsageError("--curve and --device cannot be combined", hint="--gpus 1, or --gpus 0 for the CPU")
@@ -98,13 +108,11 @@ class Trial:
         )
 
 
-def show_curve_plan(jobs: "Sequence[tuple[float, PretrainJob]]", *, json: bool, leads: bool) -> None:
+def show_curve_plan(jobs: "Sequence[tuple[float, PretrainJob]]", *, json: bool) -> None:
     """Prints the runs that a curve would need."""
     from lupctl.core.stages.pretrain.job import plan_pretraining
 
     plans = [(share, job, plan_pretraining(job)) for share, job in jobs]
-    if not leads:
-        return
     if json:
         found = [{"share": share, "run": job.run, "images": p.images, "steps": p.steps} for share, job, p in plans]
         print_json("lupctl.score-curve-plan/1", {"runs": found})

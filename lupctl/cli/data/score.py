@@ -123,7 +123,7 @@ def score(
     machines, space = find_machines(None, None, None), open_workspace(home)
     progress = Progress(quiet=quiet or not machines.leads)
     trial = Trial(curve, recipe, probe, tuple(set_ or ()))
-    trial.check(device=device, shard=shard)
+    trial.check(machines, device=device, shard=shard)
     path = find_pack_to_score(space, pack, progress)
     scores = out or scores_path(path)
     if before is not None or after is not None or curve is None:
@@ -151,11 +151,9 @@ def score(
     request = trial.request(space, path, scores, progress, workers=workers, force=force, quiet=quiet)
     jobs = plan_curve(space, request, place(gpus, processes, machines, planned=dry_run), progress)
     if dry_run:
-        show_curve_plan(jobs, json=json, leads=machines.leads)
+        show_curve_plan(jobs, json=json)
         return
-    points = run_curve(jobs, progress)
-    if points:
-        show_curve(points, scores, json=json)
+    show_curve(run_curve(jobs, progress), scores, json=json)
 
 
 def _score(

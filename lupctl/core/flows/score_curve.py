@@ -155,7 +155,7 @@ def run_curve(jobs: "Sequence[tuple[float, PretrainJob]]", progress: Progress) -
     """Pre-trains what is not finished yet.
 
     Returns:
-        a point for each share; none in a process that does not lead its job.
+        a point for each share.
 
     Raises:
         DataError: packs are missing or damaged, or a loss is no longer finite.
@@ -167,19 +167,18 @@ def run_curve(jobs: "Sequence[tuple[float, PretrainJob]]", progress: Progress) -
     for share, job in jobs:
         progress.say(f"share {share:g}: {job.run}")
         facts = pretrain(job, progress)
-        if facts:
-            points.append(
-                CurvePoint(
-                    share=share,
-                    images=int(facts["images"]),
-                    epochs=job.recipe.schedule.epochs,
-                    steps=int(facts["steps"]),
-                    probe_map=float(facts["probe_map"]),
-                    probe_rank1=float(facts["probe_rank1"]),
-                    probe_knn=float(facts["probe_knn"]),
-                    run=job.run,
-                )
+        points.append(
+            CurvePoint(
+                share=share,
+                images=int(facts["images"]),
+                epochs=job.recipe.schedule.epochs,
+                steps=int(facts["steps"]),
+                probe_map=float(facts["probe_map"]),
+                probe_rank1=float(facts["probe_rank1"]),
+                probe_knn=float(facts["probe_knn"]),
+                run=job.run,
             )
+        )
     return points
 
 

@@ -6,6 +6,7 @@ from lupctl.core.errors import DataError, FormatError
 from lupctl.core.system.progress.lines import Progress
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from lupctl.core.formats.weights.header import CheckpointHeader
@@ -47,8 +48,7 @@ def score_images(
         return read_result(job)
     check_absent(job.out, force=job.force)
     jobs = plan_dumps(job, compared, shard)
-    missing = [_make_features(one, where, progress) for one in jobs]
-    if any(missing):
+    if _make_features(jobs, where, progress):
         progress.say("the scores are written by the command that finds the features of all shards")
         return None
     if not leads:
@@ -96,22 +96,29 @@ def _plan_dump(
     )
 
 
-def _make_features(job: "DumpJob", where: "DumpPlace", progress: Progress) -> bool:
-    """Computes the features of one network, unless they are there; says whether shards of others are missing."""
+def _make_features(jobs: "Sequence[DumpJob]", where: "DumpPlace", progress: Progress) -> bool:
+    """Computes the features that are not there; says whether shards of others are missing."""
     from dataclasses import replace
 
-    from lupctl.core.stages.dump.run import dump, spread_dump
+    from lupctl.core.stages.dump.run import dump, spread_dumps
 
-    if job.out.exists():
-        if _is_current(job):
+    wanted = []
+    for job in jobs:
+        if not job.out.exists():
+            wanted.append(job)
+        elif _is_current(job):
             progress.say(f"features: {job.out} (there already)")
-            return False
-        job = replace(job, force=True)
-    progress.say(f"features: {job.target} of {job.checkpoint}")
+        else:
+            wanted.append(replace(job, force=True))
+    for job in wanted:
+        progress.say(f"features: {job.target} of {job.checkpoint}")
+    if not wanted:
+        return False
     if where.placement is None:
-        return bool(dump(job, where.device, progress).missing)
-    result = spread_dump(job, where.placement, progress)
-    return result is not None and bool(result.missing)
+        results = tuple(dump(job, where.device, progress) for job in wanted)
+    else:
+        results = spread_dumps(tuple(wanted), where.placement, progress) or ()
+    return any(result.missing for result in results)
 
 
 def _is_current(job: "DumpJob") -> bool:

@@ -185,6 +185,15 @@ def test_an_architecture_has_its_recipe(lupctl: Shell, arch: str, recipe: str) -
     assert f"recipe: {recipe} (" in said.err
 
 
+def test_a_run_too_short_for_its_last_layer_says_so(lupctl: Shell) -> None:
+    plan = "pretrain --method dino --gpus 8 --dry-run --epochs 1"
+    assert (
+        "last layer: never trained, because it is frozen for 1 epoch of 1: --set dino.frozen_epochs=0"
+        in lupctl(plan).err
+    )
+    assert "last layer" not in lupctl(f"{plan} --set dino.frozen_epochs=0").err
+
+
 def test_the_head_is_part_of_the_memory() -> None:
     """Three networks' worth of it per device, its logits, and two moments of AdamW."""
     recipe = resolve_recipe("pretrain", "dino-vit-s")

@@ -333,3 +333,11 @@ def test_a_curve_trains_each_share_for_as_many_steps(lupctl: Shell, own: Path) -
     assert sorted(path.name for path in (own / "runs").glob("curve-*")) == [
         "curve-labelled-small-moco-0.5", "curve-labelled-small-moco-1",
     ]  # fmt: skip
+
+
+def test_a_curve_is_no_work_for_a_launcher(lupctl: Shell, own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("TORCHELASTIC_RUN_ID", "x"), ("RANK", "0"), ("WORLD_SIZE", "2"), ("LOCAL_WORLD_SIZE", "2")):
+        monkeypatch.setenv(name, value)
+    ran = lupctl(f"data score labelled --home {own} --curve 0.5,1")
+    assert ran.code == 2
+    assert "torchrun started one job" in ran.err

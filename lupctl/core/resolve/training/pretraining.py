@@ -121,6 +121,12 @@ def say_what_follows(job: "PretrainJob", name: str, progress: Progress, *, plann
             f"{recipe.data.batch} it would be {rate:.3g}: --lr {rate:.3g}"
         )
     say_lengths(recipe, shipped, progress)
+    if recipe.dino is not None and recipe.dino.frozen_epochs >= recipe.schedule.epochs:
+        frozen = count_things(recipe.dino.frozen_epochs, "epoch")
+        progress.say(
+            f"last layer: never trained, because it is frozen for {frozen} of {recipe.schedule.epochs}: "
+            "--set dino.frozen_epochs=0"
+        )
     if recipe.bn_groups == 1 and has_averaged(recipe.settings) and recipe.has_batch_norm:
         progress.say("batch norm: one group; the shuffle of keys then hides nothing of the shared statistics")
 

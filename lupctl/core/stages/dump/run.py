@@ -46,18 +46,30 @@ def spread_dump(job: DumpJob, placement: Placement, progress: Progress) -> DumpR
         UsageError, DataError: as `dump`.
         StoppedError: a request to stop, or a process was killed; finished chunks are kept.
     """
+    results = spread_dumps((job,), placement, progress)
+    return None if results is None else results[0]
+
+
+def spread_dumps(jobs: tuple[DumpJob, ...], placement: Placement, progress: Progress) -> tuple[DumpResult, ...] | None:
+    """Several dumps, one after the other, by the same processes.
+
+    Processes that torchrun or srun started can meet once; a second time they find each other's first addresses.
+
+    Returns, raises:
+        as `spread_dump`.
+    """
     # Little is said between the processes, and none of it needs a GPU: they meet as those of a CPU do.
-    return launch(_dump_part, (job, placement, progress), processes=placement.processes, kind="cpu", timeout=TIMEOUT)
+    return launch(_dump_part, (jobs, placement, progress), processes=placement.processes, kind="cpu", timeout=TIMEOUT)
 
 
-def _dump_part(given: tuple[DumpJob, Placement, Progress]) -> DumpResult:
+def _dump_part(given: tuple[tuple[DumpJob, ...], Placement, Progress]) -> tuple[DumpResult, ...]:
     """One process of the job."""
-    job, placement, progress = given
+    jobs, placement, progress = given
     device = own_device(placement.kind)
     if device.type == "cuda":
         torch.cuda.set_device(device)
     with computing_threads(pick_threads(placement, shares=local_processes())):
-        return dump(job, device, progress)
+        return tuple(dump(job, device, progress) for job in jobs)
 
 
 def dump(job: DumpJob, device: torch.device, progress: Progress) -> DumpResult:

@@ -80,6 +80,8 @@ def test_a_shipped_recipe_builds_its_network(recipe: Shipped) -> None:
 def count_features(recipe: PretrainRecipe | FinetuneRecipe) -> int:
     """Length of the retrieval feature, as the papers state it."""
     net = recipe.net
+    if recipe.swin is not None:
+        return {"swin-u": 256, "swin-t": 768, "swin-s": 768, "swin-b": 1024}[net.arch]
     if net.arch in VIT_SIZES:
         dim = VIT_SIZES[net.arch][0]
         if isinstance(recipe, FinetuneRecipe) and recipe.jpm is not None:

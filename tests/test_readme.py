@@ -35,8 +35,9 @@ SMALLER = {
     "finetune": f"{TINY} --set pixels.height=96 --set data.persons=4 --set data.images=2",
     "demo": "--dry-run",
 }
-# Width is of residual networks; of a vision transformer it is blocks that make it small.
+# Width is of residual networks; of a vision or Swin transformer it is blocks that make it small.
 SHALLOW = {"--set net.width=4": "--set vit.depth=2"}
+SHALLOW_SWIN = {"--set net.width=4": "--set swin.depths=[1,1,1,1]"}
 # Self-distillation has small views and no queue.
 CROPS = {
     **SHALLOW,
@@ -176,6 +177,7 @@ def smaller(line: str) -> str:
     """A command with options that make its network and its training as small as they come."""
     options = SMALLER.get("pretrain" if "--curve" in line else line.split()[1], "")
     changes = (SHALLOW if "vit" in line else {}) | (CROPS if "dino" in line else {})
+    changes |= SHALLOW_SWIN if "swin" in line else {}
     for old, new in changes.items():
         options = options.replace(old, new)
     return re.sub(r"--probe-seconds \d+", "--probe-seconds 1", f"{line} {options}".strip())

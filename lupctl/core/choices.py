@@ -6,7 +6,8 @@ from typing import Final, Literal
 
 ResNetArch = Literal["r18", "r50", "r101", "r152"]
 ViTArch = Literal["vit-t", "vit-s", "vit-b"]
-Arch = Literal[ResNetArch, ViTArch]
+SwinArch = Literal["swin-u", "swin-t", "swin-s", "swin-b"]
+Arch = Literal[ResNetArch, ViTArch, SwinArch]
 # A vision transformer with the stem of convolutions, for short.
 IcsArch = Literal["vit-s-ics", "vit-b-ics"]
 NamedArch = Literal[Arch, IcsArch]
@@ -23,7 +24,7 @@ CameraRule = Literal["none", "market", "prefix", "folder"]
 Method = Literal["moco", "pnl", "simclr", "supcon", "dino"]
 CollapseRule = Literal["warn", "stop", "off"]
 # Whose names a trunk is written under.
-OutwardNames = Literal["torchvision", "timm", "dino"]
+OutwardNames = Literal["torchvision", "timm", "dino", "solider"]
 Encoder = Literal["q", "k", "student", "teacher"]
 PnlVariant = Literal["ce", "ic", "ce+ic", "ce+pro", "ce+pro+lgc"]
 PnlPositives = Literal["given", "corrected"]

@@ -80,6 +80,8 @@ def test_a_shipped_recipe_builds_its_network(recipe: Shipped) -> None:
 def count_features(recipe: PretrainRecipe | FinetuneRecipe) -> int:
     """Length of the retrieval feature, as the papers state it."""
     net = recipe.net
+    if recipe.swin is not None:
+        return {"swin-u": 256, "swin-t": 768, "swin-s": 768, "swin-b": 1024}[net.arch]
     if net.arch in VIT_SIZES:
         dim = VIT_SIZES[net.arch][0]
         if isinstance(recipe, FinetuneRecipe) and recipe.jpm is not None:
@@ -131,6 +133,7 @@ def test_a_resolved_recipe_can_be_given_back(recipe: Shipped, tmp_path: Path) ->
     others = {name for names in METHOD_SECTIONS.values() for name in names if name not in own}
     is_vit = resolved.net.arch in VIT_SIZES
     others |= set() if is_vit else {"vit", "sie"}
+    others |= set() if resolved.swin is not None else {"swin"}
     others |= set() if isinstance(resolved, FinetuneRecipe) and resolved.net.head == "jpm" else {"jpm"}
     wanted = {key for key in recipe_keys(type(resolved)) if key.partition(".")[0] not in others}
     assert keys == wanted, "every key of the method is written"
@@ -402,7 +405,7 @@ def test_an_unknown_key_is_refused_with_the_one_that_was_meant(entry: str, guess
         ("optim.lr=false", "optim.lr: input should be a valid number, got False"),
         (
             "net.arch=r34",
-            "net.arch: input should be 'r18', 'r50', 'r101', 'r152', 'vit-t', 'vit-s' or 'vit-b', got 'r34'",
+            "'vit-t', 'vit-s', 'vit-b', 'swin-u', 'swin-t', 'swin-s' or 'swin-b', got 'r34'",
         ),
         ("net.last_stride=3", "net.last_stride: input should be 1 or 2, got 3"),
         ("augment.flip=1.5", "augment.flip: input should be less than or equal to 1, got 1.5"),

@@ -11,49 +11,8 @@ from lupctl.core.recipes.vit_sections import FinetuneVit, count_grid
 from lupctl.core.recipes.words import recipe_words
 from lupctl.core.stages.finetune.job import network_plan
 from lupctl.core.stages.pretrain.job import student_plan
+from tests.tools.transreid_family import FAMILY
 
-# Published: TransReID's configuration for Market-1501, and what its descendants have in common with it.
-FAMILY: dict[str, Any] = {
-    "bn_groups": 1,
-    "net.feature": "before",
-    "vit.patch": 16,
-    "vit.depth": 0,
-    "vit.drop_path": 0.1,
-    "vit.position": "bilinear",
-    "data.images": 4,
-    "data.order": "once",
-    "pixels.width": 128,
-    "pixels.mean": (0.5, 0.5, 0.5),
-    "pixels.std": (0.5, 0.5, 0.5),
-    "pixels.interpolation": "bicubic",
-    "pixels.test_interpolation": "bilinear",
-    "augment.crop_area": (),
-    "augment.pad": 10,
-    "augment.pad_after_flip": True,
-    "augment.jitter.p": 0.0,
-    "augment.grey": 0.0,
-    "augment.blur": 0.0,
-    "augment.flip": 0.5,
-    "augment.erase_area": (0.02, 1 / 3),
-    "augment.erase_aspect": (0.3, 1 / 0.3),
-    "augment.erase_fill": "noise",
-    "losses.smoothing": 0.0,
-    "losses.margin": 0.0,
-    "losses.mining": "hard",
-    "losses.identity": 1.0,
-    "losses.triplet": 1.0,
-    "optim.name": "sgd",
-    "optim.momentum": 0.9,
-    "optim.weight_decay": 1e-4,
-    "optim.bias_rate": 2.0,
-    "optim.vector_rate": 1.0,
-    "optim.clip": 0.0,
-    "schedule.epochs": 120,
-    "schedule.kind": "transreid",
-    "schedule.unit": "epoch",
-    "schedule.warmup_factor": 0.01,
-    "schedule.final": 0.002,
-}
 START = {"optim.lr": 0.008, "schedule.warmup_epochs": 5, "schedule.lag": False, "data.persons": 16}
 END = {"optim.lr": 0.0004, "schedule.warmup_epochs": 20, "schedule.lag": True, "data.persons": 16}
 PLAIN = {"net.head": "bnneck", "net.pooling": "token", "vit.stem": "patch", "vit.stride": 16, "augment.erase": 0.5}

@@ -11,10 +11,13 @@ from safetensors.torch import load_file
 from torchvision.models import resnet18
 
 from lupctl.core.formats.weights.file import read_checkpoint, write_checkpoint
-from lupctl.core.formats.weights.plan import NeckHead, NoHead
+from lupctl.core.formats.weights.plan import NeckHead, NetworkPlan, NoHead
+from lupctl.core.formats.weights.swin_plan import plan_swin
 from lupctl.core.training.nets.build import build_network
+from tests.references.solider import SHORT
+from tests.references.solider import trunk_layout as swin_layout
 from tests.references.transreid_layouts import TINY, trunk_layout
-from tests.tools.networks import make_header, mgn_heads, plan_network, projection
+from tests.tools.networks import make_header, mgn_heads, neck, plan_network, projection
 from tests.tools.shell import Shell
 from tests.tools.transformers import HEIGHT, JPM, WIDTH, fill, plan_transformer, transformer_plans, write_transformer
 
@@ -177,3 +180,27 @@ def test_options_of_foreign_files_are_refused(lupctl: Shell, tmp_path: Path) -> 
     assert "leave out --bgr and --encoder" in ran.err
     ran = lupctl("model convert gone --to timm")
     assert (ran.code, "no checkpoint 'gone'" in ran.err) == (3, True)
+
+
+@pytest.mark.parametrize("controller", [True, False])
+def test_a_swin_goes_out_as_a_teacher_of_solider_and_comes_back(
+    lupctl: Shell, tmp_path: Path, controller: bool
+) -> None:
+    trunk = plan_swin("swin-u", semantic_weight=0.2 if controller else None)
+    write_transformer(tmp_path / "a.safetensors", NetworkPlan(trunk=trunk, pooling="avg", head=neck(3)))
+    ran = lupctl("model convert a.safetensors --to solider --out a.pth")
+    assert ran.code == 0, ran.err
+    state = torch.load(tmp_path / "a.pth", weights_only=True)
+    layout = swin_layout("backbone.", SHORT, controller=controller)
+    assert {key: tuple(value.shape) for key, value in state.items()} == layout
+    assert lupctl("model convert a.pth --out back.safetensors --start").code == 0
+    there, back = (read_checkpoint(tmp_path / name).tensors for name in ("a.safetensors", "back.safetensors"))
+    assert back.keys() == {key for key in there if key.startswith("backbone.")}
+    assert all(torch.equal(value, there[key]) for key, value in back.items())
+    refused = lupctl("model convert a.safetensors --to timm --out b.pth")
+    assert refused.code == 3
+    assert "under timm names it would be another network" in refused.err
+    assert "hint: --to solider" in refused.err
+    write_resnet(tmp_path / "r.safetensors", projection(8), width=64)
+    refused = lupctl("model convert r.safetensors --to solider --out b.pth")
+    assert (refused.code, "r18 is not a Swin transformer; the solider names are for those" in refused.err) == (3, True)

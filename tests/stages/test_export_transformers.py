@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 import torch
 from numpy.typing import NDArray
@@ -16,6 +15,7 @@ from lupctl.core.formats.weights.header import PackReference
 from lupctl.core.stages.export.job import ExportJob
 from lupctl.core.stages.export.run import export
 from lupctl.core.training.nets.vit.side import MEAN_ROW, NO_ROW
+from tests.tools.onnx_files import run
 from tests.tools.shell import Shell
 from tests.tools.tiny_images import draw_tiny
 from tests.tools.transformers import HEIGHT, WIDTH, transformer_plans, write_transformer
@@ -23,14 +23,6 @@ from tests.tools.transformers import HEIGHT, WIDTH, transformer_plans, write_tra
 DIMS = {"none": 24, "before": 24, "resized": 24, "bilinear": 24, "ics": 24, "sie": 24, "jpm": 120, "parts": 48}
 FAST = ("jpm",)  # tracing takes seconds
 KINDS = [kind if kind in FAST else pytest.param(kind, marks=pytest.mark.slow) for kind in DIMS if kind != "sie"]
-
-
-def run(path: Path, images: NDArray[np.uint8], **more: NDArray[Any]) -> NDArray[np.float32]:
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level, options.intra_op_num_threads = 3, 1
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    found: NDArray[np.float32] = session.run(None, {"images": images, **more})[0]
-    return found
 
 
 def draw_images(folder: Path, count: int = 3) -> NDArray[np.uint8]:

@@ -39,6 +39,12 @@ TRANSFORMER = (
     "schedule.warmup_epochs=1", "saving.every_epochs=0",
 )  # fmt: skip
 JPM = "transreid-vit-b-s12-sie-jpm"
+# The same for a Swin: 16 x 8 tokens, the last map 2 x 1.
+SWIN = (
+    "net.arch=swin-u", "swin.patch=2", "swin.window=4", "swin.depths=[1, 1, 2, 1]", "swin.drop_path=0.4",
+    "pixels.height=32", "pixels.width=16", "augment.pad=4", "data.persons=4", "data.images=3", "optim.lr=3e-3",
+    "schedule.epochs=2", "schedule.warmup_epochs=1", "saving.every_epochs=0",
+)  # fmt: skip
 
 
 def as_options(settings: tuple[str, ...]) -> list[str]:
@@ -74,6 +80,15 @@ def transformer_job(
     """Six steps of a tiny vision transformer by a shipped recipe, from scratch unless there is a start."""
     name = "scratch" if start is None else start.parent.name
     resolved = resolve_recipe("finetune", recipe, overrides=(f"start={name}", *TRANSFORMER, *settings))
+    assert isinstance(resolved, FinetuneRecipe)
+    placement = Placement("cpu", processes, "")
+    return FinetuneJob(recipe=resolved, packs=(pack,), start=start, run=run, placement=placement, workers=0, command=())
+
+
+def swin_job(pack: Path, run: Path, *settings: str, start: Path | None = None, processes: int = 1) -> FinetuneJob:
+    """Six steps of a tiny Swin by SOLIDER's recipe, from scratch unless there is a start."""
+    name = "scratch" if start is None else start.parent.name
+    resolved = resolve_recipe("finetune", "solider-swin-t", overrides=(f"start={name}", *SWIN, *settings))
     assert isinstance(resolved, FinetuneRecipe)
     placement = Placement("cpu", processes, "")
     return FinetuneJob(recipe=resolved, packs=(pack,), start=start, run=run, placement=placement, workers=0, command=())

@@ -33,6 +33,7 @@ from lupctl.core.recipes.sections import (
     ScheduleSettings,
     Section,
 )
+from lupctl.core.recipes.swin_sections import FinetuneSwin, PretrainSwin, check_swin, check_swin_section
 from lupctl.core.recipes.vit_sections import (
     FinetuneVit,
     JpmSettings,
@@ -66,6 +67,7 @@ class PretrainRecipe(Section):
     precision: Precision = "auto"
     net: Net = Net()
     vit: PretrainVit | None = None
+    swin: PretrainSwin | None = None
     data: PretrainData = PretrainData()
     pixels: Pixels = Pixels()
     augment: Augment = Augment()
@@ -89,7 +91,8 @@ class PretrainRecipe(Section):
     def _check_sections(cls, tables: Any) -> Any:
         if not isinstance(tables, dict):
             return tables
-        return check_arch_sections(check_sections(tables, str(tables.get("method", "moco"))), DEFAULT_ARCH)
+        own = check_sections(tables, str(tables.get("method", "moco")))
+        return check_arch_sections(check_swin_section(own, DEFAULT_ARCH), DEFAULT_ARCH)
 
     @property
     def settings(self) -> MethodSettings:
@@ -111,7 +114,13 @@ class PretrainRecipe(Section):
     @property
     def has_batch_norm(self) -> bool:
         """Whether the trunk has any."""
-        return self.vit is None or self.vit.stem == "ics"
+        return self.swin is None and (self.vit is None or self.vit.stem == "ics")
+
+    @property
+    def drop_path(self) -> float:
+        """Rate of stochastic depth at the last block; 0 of a residual network."""
+        blocks = self.vit or self.swin
+        return 0.0 if blocks is None else blocks.drop_path
 
     @model_validator(mode="after")
     def _check_groups(self) -> Self:
@@ -130,12 +139,14 @@ class PretrainRecipe(Section):
 
     @model_validator(mode="after")
     def _check_trunk(self) -> Self:
+        check_swin(self.net, self.swin)
         check_vit(self.net, self.vit, self.pixels)
         check_running(self.net)
-        if self.vit is not None and self.vit.drop_path and self.method != "dino":
+        if self.drop_path and self.method != "dino":
+            key = f"{'swin' if self.vit is None else 'vit'}.drop_path"
             raise MisfitError(
-                f"vit.drop_path = {self.vit.drop_path} is of the method dino; this recipe's method is {self.method}",
-                hint="--set vit.drop_path=0.0",
+                f"{key} = {self.drop_path} is of the method dino; this recipe's method is {self.method}",
+                hint=f"--set {key}=0.0",
             )
         if self.local is not None:
             check_views(self.net, self.vit, self.pixels, self.local)
@@ -163,6 +174,7 @@ class FinetuneRecipe(Section):
     auto_augment_epochs: Annotated[float, Field(ge=0)] = 0.0
     net: FinetuneNet = FinetuneNet(last_stride=1)
     vit: FinetuneVit | None = None
+    swin: FinetuneSwin | None = None
     sie: SieSettings | None = None
     jpm: JpmSettings | None = None
     data: FinetuneData = FinetuneData()
@@ -184,14 +196,23 @@ class FinetuneRecipe(Section):
     @model_validator(mode="before")
     @classmethod
     def _check_sections(cls, tables: Any) -> Any:
-        return check_arch_sections(tables, DEFAULT_ARCH, own=("vit", "sie")) if isinstance(tables, dict) else tables
+        if not isinstance(tables, dict):
+            return tables
+        return check_arch_sections(check_swin_section(tables, DEFAULT_ARCH), DEFAULT_ARCH, own=("vit", "sie"))
 
     @model_validator(mode="after")
     def _check_trunk(self) -> Self:
+        check_swin(self.net, self.swin)
         check_head(self.net, self.vit, self.jpm, self.pixels)
         check_vit(self.net, self.vit, self.pixels)
         check_running(self.net)
         return self
+
+    @property
+    def drop_path(self) -> float:
+        """Rate of stochastic depth at the last block; 0 of a residual network."""
+        blocks = self.vit or self.swin
+        return 0.0 if blocks is None else blocks.drop_path
 
     @model_validator(mode="after")
     def _check_stripes(self) -> Self:

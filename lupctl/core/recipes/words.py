@@ -1,6 +1,7 @@
 """A recipe in a few words: what it trains, on what, for how long."""
 
 from lupctl.core.recipes.models import PretrainRecipe, Recipe
+from lupctl.core.recipes.swin_sections import SwinNet
 
 NAMES = {
     "bnneck": "bag of tricks",
@@ -32,7 +33,8 @@ def recipe_words(recipe: Recipe) -> dict[str, str]:
 
 
 def _title(recipe: Recipe) -> str:
-    if not isinstance(recipe, PretrainRecipe) and recipe.vit is not None and recipe.net.head == "bnneck":
+    is_plain = recipe.vit is None and recipe.swin is None
+    if not isinstance(recipe, PretrainRecipe) and not is_plain and recipe.net.head == "bnneck":
         return "BNNeck"
     name = recipe.method if isinstance(recipe, PretrainRecipe) else recipe.net.head
     return NAMES.get(name, name)
@@ -40,7 +42,9 @@ def _title(recipe: Recipe) -> str:
 
 def _trunk(recipe: Recipe) -> str:
     """The trunk, with what differs from the published network of this name."""
-    net, vit = recipe.net, recipe.vit
+    net, vit, swin = recipe.net, recipe.vit, recipe.swin
+    if swin is not None:
+        return _swin(net.arch, swin)
     if vit is None:
         return net.arch.upper() + ("" if net.width == 64 else f", width {net.width}")
     name = f"ViT-{net.arch.removeprefix('vit-').upper()}/{vit.patch}"
@@ -49,6 +53,14 @@ def _trunk(recipe: Recipe) -> str:
     more += ["ICS stem"] if vit.stem == "ics" else []
     more += [f"{vit.parts} part tokens"] if vit.parts else []
     return ", ".join([name, *more])
+
+
+def _swin(arch: str, swin: SwinNet) -> str:
+    more = [f"patch {swin.patch}"] if swin.patch != SwinNet().patch else []
+    more += [f"window {swin.window}"] if swin.window != SwinNet().window else []
+    more += [f"{'-'.join(map(str, swin.depths))} blocks"] if swin.depths else []
+    more += [] if swin.semantic_weight == "none" else [f"semantic weight {swin.semantic_weight:g}"]
+    return ", ".join([f"Swin-{arch.removeprefix('swin-').upper()}", *more])
 
 
 def _batch(recipe: Recipe) -> str:

@@ -42,10 +42,17 @@ README = {
     "personvit-s-occluded-duke": "65.2 73.2", "personvit-b-msmt17": "80.8 92.0",
     "personvit-b-market1501": "95.0 97.6", "personvit-b-dukemtmc": "88.1 93.8",
     "personvit-b-occluded-duke": "72.2 79.8",
+    "solider-swin-t-market1501": "91.6 96.1 1YrE_r9Fk5uR0uFFQboBv203vxlOpFXU8",
+    "solider-swin-t-msmt17": "67.4 85.9 10YLhMbwvmxZl3gTVo2BN_828SKZHdCjr",
+    "solider-swin-s-market1501": "93.3 96.6 14uOCf5yZq0Rt5rRSJI9I7_d5kt2EOyHO",
+    "solider-swin-s-msmt17": "76.9 90.8 1C-aIZdFyjFsZX4W4feG-Ex39RU2Qvu3b",
+    "solider-swin-b-market1501": "93.9 96.9 1pZ1unW2IwSsqSN2KYHcgBhgjQztQW_fe",
+    "solider-swin-b-msmt17": "77.1 90.7 1Y-RFAYdT56vnMjwxH1Ym3DVhZzZuMQZs",
 }  # fmt: skip
 STARTS = {
     "transreid-ssl-vit-s": "1ODxA7mJ", "transreid-ssl-vit-s-ics": "18FL9JaJ", "transreid-ssl-vit-b-ics": "1ZFMCBZ-",
-    "pass-vit-s": "1q7oxT0v", "pass-vit-b": "1sZUrabY",
+    "pass-vit-s": "1q7oxT0v", "pass-vit-b": "1sZUrabY", "solider-swin-t": "12UyPVFm", "solider-swin-s": "1oyEgASq",
+    "solider-swin-b": "1uh7tO34",
 }  # fmt: skip
 START = "/lakeAGI/PersonViT/resolve/main/vits.lup.256x128.wopt.csk.4-8.ar.375.n8/checkpoint0220.pth"
 
@@ -80,10 +87,11 @@ def test_the_fine_tuned_ones_have_the_scores_and_the_files_of_their_readmes(lupc
         assert (f"{score['map']:.1%}", f"{score['rank1']:.1%}") == (f"{mean}%", f"{rank1}%"), name
         where = f"file/d/{drive[0]}" if drive else "huggingface.co/lakeAGI/PersonViTReID/resolve/main/"
         assert where in found[name]["url"], name
-        tall = "-384-" in name or name.startswith("transreid-ssl-vit-b-ics-")
+        tall = "-384-" in name or name.startswith(("transreid-ssl-vit-b-ics-", "solider-"))
         assert found[name]["size"] == ("384x128" if tall else "256x128")
         stride = re.search(r"-s(\d+)-sie-", name)
-        assert found[name]["stride"] == (int(stride[1]) if stride else 16)
+        is_swin = name.startswith("solider-")  # whose files say it
+        assert found[name]["stride"] == (int(stride[1]) if stride else None if is_swin else 16)
     for name, drive_id in STARTS.items():
         assert (found[name]["use"], drive_id in found[name]["url"]) == ("initialisation", True)
     terms = {one["project"]: one["terms"] for one in found.values()}

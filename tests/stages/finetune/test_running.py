@@ -22,6 +22,7 @@ from lupctl.core.training.nets.memory import recomputed_bytes
 from tests.tools.tiny_training import (
     FINETUNE,
     JPM,
+    SWIN,
     TRANSFORMER,
     compute_in_double,
     finetune_job,
@@ -43,6 +44,7 @@ HEADS: dict[str, tuple[str, tuple[str, ...], int]] = {
     "jpm": (JPM, (*TRANSFORMER, "sie.unknown=0.3"), 3),
     "mgn": ("mgn-luperson", (*FINETUNE, *MGN), 14),
     "parts": ("pass-vit-s", TRANSFORMER, 2),
+    "swin": ("solider-swin-t", SWIN, 5),
 }
 
 
@@ -66,8 +68,7 @@ def make_recipe(head: str, *settings: str) -> FinetuneRecipe:
 def build_prepared(recipe: FinetuneRecipe) -> Classifying:
     torch.manual_seed(0)
     cameras = range(3) if recipe.sie is not None and recipe.sie.cameras else ()
-    drop_path = 0.0 if recipe.vit is None else recipe.vit.drop_path
-    network = build_classifying(network_plan(recipe, 5, cameras), drop_path=drop_path)
+    network = build_classifying(network_plan(recipe, 5, cameras), drop_path=recipe.drop_path)
     return prepare_network(network, recipe, CPU, groups=recipe.bn_groups)
 
 

@@ -217,6 +217,25 @@ def test_frozen_steps_are_one_more_than_the_epochs_say() -> None:
     assert frozen_steps(0, even_epochs(202, 60)) == 0
 
 
+def test_sgd_with_momentum_goes_on_when_a_part_thaws() -> None:
+    """Each parameter moves as in an optimizer of its own that began when it was let go."""
+    one, other = nn.Linear(2, 2, bias=False), nn.Linear(2, 2, bias=False)
+    alone = nn.Linear(2, 2, bias=False)
+    alone.load_state_dict(other.state_dict())
+    together = build_optimizer([one, other], name="sgd", lr=0.1, momentum=0.9, weight_decay=0.01)
+    plain = torch.optim.SGD(alone.parameters(), lr=0.1, momentum=0.9, weight_decay=0.01)
+    for step in range(3):
+        set_frozen([other], step == 0)
+        together.zero_grad()
+        (one.weight.square().sum() + (other.weight.square().sum() if step else 0)).backward()
+        together.step()
+        if step:
+            plain.zero_grad()
+            alone.weight.square().sum().backward()
+            plain.step()
+    torch.testing.assert_close(other.weight, alone.weight)
+
+
 def test_frozen_modules_stand_still_and_adam_remembers_nothing_of_them() -> None:
     torch.manual_seed(0)
     network = small_network().train()

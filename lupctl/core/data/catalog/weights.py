@@ -3,6 +3,7 @@
 from typing import Final
 
 from lupctl.core.data.catalog.luperson_weights import LUPERSON_WEIGHTS
+from lupctl.core.data.catalog.solider_weights import SOLIDER_WEIGHTS
 from lupctl.core.data.catalog.transformer_weights import (
     CION_WEIGHTS,
     PASS_WEIGHTS,
@@ -18,4 +19,5 @@ PUBLISHED: Final = (
     *PASS_WEIGHTS,
     *PERSONVIT_WEIGHTS,
     *CION_WEIGHTS,
+    *SOLIDER_WEIGHTS,
 )

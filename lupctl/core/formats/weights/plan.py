@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 
 from lupctl.core.choices import NeckFeature, Pooling, ResNetArch
 from lupctl.core.formats.weights.fields import MOST, Count, Few, Plan
+from lupctl.core.formats.weights.swin_plan import SwinPlan, describe_swin
 from lupctl.core.formats.weights.vit_plan import VIT_SIZES, ViTPlan
 
 Classes = Annotated[int, Field(ge=0, le=MOST)]
@@ -34,7 +35,7 @@ class ResNetPlan(Plan):
     ibn: bool
 
 
-TrunkPlan = Annotated[ResNetPlan | ViTPlan, Field(discriminator="kind")]
+TrunkPlan = Annotated[ResNetPlan | ViTPlan | SwinPlan, Field(discriminator="kind")]
 
 
 class NoHead(Plan):
@@ -135,7 +136,7 @@ class NetworkPlan(Plan):
         is_vit, parts = isinstance(self.trunk, ViTPlan), self.trunk.parts if isinstance(self.trunk, ViTPlan) else 0
         if (self.pooling in ("token", "parts") and not is_vit) or (self.pooling == "parts" and not parts):
             raise ValueError(f"pooling {self.pooling} of a trunk that has no such tokens")
-        if isinstance(self.head, MgnHead) and is_vit:
+        if isinstance(self.head, MgnHead) and not isinstance(self.trunk, ResNetPlan):
             raise ValueError("an mgn has a residual trunk")
         if isinstance(self.head, JpmHead) and (not isinstance(self.trunk, ViTPlan) or parts or self.trunk.depth < 2):
             raise ValueError("a jpm has a vision transformer of two or more blocks, without part tokens")
@@ -155,6 +156,8 @@ def describe_trunk(plan: TrunkPlan) -> str:
     >>> describe_trunk(plan_trunk(Net(arch="vit-b"), Pixels(), vit=VitNet(stride=12)))
     'vit-b stride 12'
     """
+    if isinstance(plan, SwinPlan):
+        return describe_swin(plan)
     if isinstance(plan, ResNetPlan):
         return plan.arch if plan.width == STANDARD_WIDTH else f"{plan.arch} width {plan.width}"
     parts = [plan.arch or f"vit {plan.dim}/{plan.depth}/{plan.heads}"]

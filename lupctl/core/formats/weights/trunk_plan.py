@@ -3,8 +3,10 @@
 from typing import assert_never
 
 from lupctl.core.formats.weights.plan import ResNetPlan, TrunkPlan
+from lupctl.core.formats.weights.swin_plan import plan_swin
 from lupctl.core.formats.weights.vit_plan import VIT_SIZES, ViTPlan, patch_grid
 from lupctl.core.recipes.sections import Net, Pixels
+from lupctl.core.recipes.swin_sections import SwinNet
 from lupctl.core.recipes.vit_sections import SieSettings, VitNet
 
 
@@ -13,6 +15,7 @@ def plan_trunk(
     pixels: Pixels,
     *,
     vit: VitNet | None,
+    swin: SwinNet | None = None,
     sie: SieSettings | None = None,
     cameras: int = 0,
     ibn: bool = False,
@@ -23,6 +26,7 @@ def plan_trunk(
         net: of the recipe.
         pixels: of the recipe; they fix the grid of a vision transformer's position embedding.
         vit: of the recipe; there with a vision transformer.
+        swin: of the recipe; there with a Swin transformer.
         sie: of the recipe; None for no side information.
         cameras: of the training set, if there is side information.
         ibn: whether a residual trunk has IBN-a.
@@ -54,6 +58,15 @@ def plan_trunk(
                 views=1,
                 side_scale=(sie or SieSettings()).scale,
                 unknown_camera=sie is not None and has_table and sie.unknown > 0,
+            )
+        case "swin-u" | "swin-t" | "swin-s" | "swin-b":
+            assert swin is not None, "filled in by `check_swin_section`"
+            return plan_swin(
+                net.arch,
+                depths=swin.depths,
+                patch=swin.patch,
+                window=swin.window,
+                semantic_weight=None if swin.semantic_weight == "none" else swin.semantic_weight,
             )
         case _:
             assert_never(net.arch)

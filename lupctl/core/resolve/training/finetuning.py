@@ -12,7 +12,8 @@ from lupctl.core.resolve.data.packs import pick_pack
 from lupctl.core.resolve.training.batch import take_batch
 from lupctl.core.resolve.training.folders import choose_run
 from lupctl.core.resolve.training.schedule import say_lengths
-from lupctl.core.resolve.training.transformers import first_recipe, is_transformer, transformer_recipe
+from lupctl.core.resolve.training.swins import network_facts as swin_facts
+from lupctl.core.resolve.training.transformers import family, first_recipe, transformer_recipe
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.workspace import Workspace
 
@@ -41,7 +42,6 @@ def resolve(
     """
     from lupctl.core.recipes.models import FinetuneRecipe
     from lupctl.core.recipes.shipped import resolve_recipe
-    from lupctl.core.recipes.vit_sections import is_vit
 
     for entry in overrides:
         key, _, value = entry.partition("=")
@@ -59,8 +59,10 @@ def resolve(
     named = asked.start or None
     origin = find_start(space, named, None if named else asked.net.arch, progress)
     # A start of another family decides nothing; the stage refuses it.
-    fits = origin.header is None or is_transformer(origin.header) == is_vit(asked.net.arch)
+    fits = origin.header is None or origin.header.network.trunk.kind == family(asked.net.arch)
     facts = network_facts(origin, asked.net.head) if fits else {}
+    if fits and asked.swin is not None:
+        facts = swin_facts(origin, asked.swin, progress)
     if recipe is None:
         recipe, constants = default_recipe(origin, asked.net.arch, progress)
         facts |= constants | (patch_facts(origin) if fits else {})
@@ -89,9 +91,10 @@ def settle(job: "FinetuneJob", *, is_named: bool, progress: Progress) -> "Finetu
 def network_facts(origin: Start, head: ReidHead) -> dict[str, Any]:
     """The network settings that a start decides, by recipe key: its trunk, and its heads if `head` is of their kind."""
     from lupctl.core.formats.weights.plan import JpmHead, MgnHead, ResNetPlan
+    from lupctl.core.formats.weights.swin_plan import SwinPlan
     from lupctl.core.formats.weights.vit_plan import VIT_SIZES
 
-    if origin.header is None:
+    if origin.header is None or isinstance(origin.header.network.trunk, SwinPlan):
         return {}
     trunk, own = origin.header.network.trunk, origin.header.network.head
     if isinstance(trunk, ResNetPlan):
@@ -139,11 +142,11 @@ def default_recipe(origin: Start, arch: Arch, progress: Progress) -> tuple[str, 
     the same constants for every start, as published.
     """
     from lupctl.core.recipes.sections import LUPERSON_MEAN, LUPERSON_NL_MEAN
-    from lupctl.core.recipes.vit_sections import is_vit
 
-    if is_vit(arch):
+    if family(arch) != "resnet":
         recipe = transformer_recipe(arch, origin.header)
-        progress.say(f"recipe: {recipe} (the default for this start; --recipe small-vit is for a CPU)")
+        small = "" if recipe == "small-swin" else f"; --recipe small-{family(arch)} is for a CPU"
+        progress.say(f"recipe: {recipe} (the default for this start{small})")
         return recipe, {}
     recipe, constants, why = DEFAULT_RECIPE, dict[str, Any](), ""
     if origin.header is None:

@@ -1,4 +1,4 @@
-"""The recipes that vision transformers are trained by where none is named."""
+"""The recipes that vision and Swin transformers are trained by where none is named."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
@@ -24,15 +24,29 @@ WITH_PARTS: Final[Mapping[str, str]] = {"vit-t": "pass-vit-s", "vit-s": "pass-vi
 # A plain vit-b that was trained on persons before, with a rate for that.
 PRETRAINED: Final[Mapping[str, str]] = {**BY_ARCH, "vit-b": "personvit-b"}
 WITH_JPM: Final = "transreid-vit-b-s12-sie-jpm"
+# Swins, from anything.
+OF_SWIN: Final[Mapping[str, str]] = {
+    "swin-u": "small-swin",
+    "swin-t": "solider-swin-t",
+    "swin-s": "solider-swin-s",
+    "swin-b": "solider-swin-b",
+}
 
 
-def is_transformer(header: "CheckpointHeader") -> bool:
-    """Whether a checkpoint's trunk is a vision transformer."""
-    return header.network.trunk.kind == "vit"
+def family(arch: str) -> str:
+    """The kind of an architecture, as the plans of its trunks say it.
+
+    >>> [family(arch) for arch in ("r50", "vit-s", "swin-b")]
+    ['resnet', 'vit', 'swin']
+    """
+    from lupctl.core.recipes.swin_sections import is_swin
+    from lupctl.core.recipes.vit_sections import is_vit
+
+    return "vit" if is_vit(arch) else "swin" if is_swin(arch) else "resnet"
 
 
 def transformer_recipe(arch: str, header: "CheckpointHeader | None") -> str:
-    """The recipe of fine-tuning for a vision transformer.
+    """The recipe of fine-tuning for a vision or Swin transformer.
 
     Args:
         arch: of the network to train.
@@ -40,6 +54,8 @@ def transformer_recipe(arch: str, header: "CheckpointHeader | None") -> str:
     """
     from lupctl.core.formats.weights.vit_plan import ViTPlan
 
+    if arch in OF_SWIN:
+        return OF_SWIN[arch]
     trunk = None if header is None else header.network.trunk
     if header is None or not isinstance(trunk, ViTPlan):
         return BY_ARCH[arch]
@@ -67,17 +83,18 @@ def first_recipe(space: Workspace, flags: Mapping[str, Any], overrides: Sequence
         FormatError: it names one that is no checkpoint.
     """
     from lupctl.core.formats.weights.header import read_header
-    from lupctl.core.recipes.vit_sections import is_vit
 
     arch = _asked("net.arch", flags, overrides)
     if arch is not None:
-        return BY_ARCH[arch] if is_vit(arch) else None
+        return {**BY_ARCH, **OF_SWIN}.get(arch)
     start = _asked("start", flags, overrides)
     if not start or start in WEIGHTLESS:
         return None
     header = read_header(find_checkpoint(space, start, others=WEIGHTLESS))
     # One of no named size is refused by the stage, whatever the recipe.
-    return transformer_recipe(header.network.trunk.arch or "vit-b", header) if is_transformer(header) else None
+    trunk = header.network.trunk
+    unnamed = {"vit": "vit-b", "swin": "swin-t"}
+    return transformer_recipe(trunk.arch or unnamed[trunk.kind], header) if trunk.kind in unnamed else None
 
 
 def _asked(key: str, flags: Mapping[str, Any], overrides: Sequence[str]) -> str | None:

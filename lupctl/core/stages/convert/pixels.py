@@ -3,7 +3,9 @@
 from pathlib import Path
 
 from lupctl.core.errors import FormatError
-from lupctl.core.formats.weights.plan import MgnHead, NoHead, ResNetPlan
+from lupctl.core.formats.weights.plan import MgnHead, NoHead
+from lupctl.core.formats.weights.swin_plan import SwinPlan
+from lupctl.core.formats.weights.vit_plan import ViTPlan
 from lupctl.core.recipes.sections import IMAGENET_MEAN, Pixels
 from lupctl.core.recipes.shipped import find_text, resolve_recipe
 from lupctl.core.recipes.text import parse_recipe
@@ -46,6 +48,8 @@ def pick_pixels(found: Recognised, named: str | None, source: Path, progress: Pr
         return found.pixels, "published"
     recipe = named or default_recipe(found, source.name)
     pixels = read_pixels(recipe)
+    if isinstance(found.plan.trunk, SwinPlan) and not isinstance(found.plan.head, NoHead):  # takes images of any size
+        return pixels, recipe
     if found.pixels is not None:
         check_size(source, found, pixels, recipe)
         same = {"height": found.pixels.height, "width": found.pixels.width}
@@ -72,7 +76,7 @@ def check_size(source: Path, found: Recognised, pixels: Pixels, recipe: str) -> 
         FormatError: it is.
     """
     trunk = found.plan.trunk
-    if isinstance(trunk, ResNetPlan) or isinstance(found.plan.head, NoHead):
+    if not isinstance(trunk, ViTPlan) or isinstance(found.plan.head, NoHead):
         return
     rows, columns = trunk.grid(pixels.height, pixels.width)
     if (rows, columns) != (trunk.rows, trunk.columns):

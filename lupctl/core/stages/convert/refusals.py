@@ -12,6 +12,7 @@ from lupctl.core.errors import FormatError, UsageError
 from lupctl.core.formats.weights.foreign import NETWORKS
 from lupctl.core.formats.weights.header import has_header, read_header
 from lupctl.core.formats.weights.plan import MgnHead, NoHead, describe_trunk
+from lupctl.core.formats.weights.swin_plan import SwinPlan
 from lupctl.core.formats.weights.vit_plan import ViTPlan
 from lupctl.core.system.examples import count_things, name_some
 from lupctl.core.training.nets.foreign.fitting import Recognised
@@ -136,7 +137,7 @@ def mismatch(source: Path, found: Recognised) -> MismatchError:
 def describe_nearest(found: Recognised) -> str:
     """The network that a file comes closest to."""
     trunk, head = found.plan.trunk, found.plan.head
-    if isinstance(trunk, ViTPlan):
+    if isinstance(trunk, ViTPlan | SwinPlan):
         return f"{describe_trunk(trunk)}{'' if isinstance(head, NoHead) else f' with head {head.kind}'}"
     name, extra = "trunk", ""
     if isinstance(head, MgnHead):

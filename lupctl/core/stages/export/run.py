@@ -107,6 +107,8 @@ def trace(encoder: Encoder, given: GivenCamera | None) -> Any:
     """The graph as an `onnx.ModelProto` with the weights inside, for batches of any size."""
     view, camera = encoder.view, None if given is None else given.row
     network = StandaloneNetwork(encoder.network, mean=view.mean, std=view.std, camera=camera).eval()
+    # Attention with biases that may need a gradient is taken apart in another way than it is traced.
+    network.requires_grad_(False)
     # Two images: a batch size of 1 would be treated as a constant.
     example: dict[str, Tensor] = {INPUT: torch.zeros(2, view.height, view.width, 3, dtype=torch.uint8)}
     if given is not None and given.row is None:

@@ -6,9 +6,11 @@ from pathlib import Path
 from lupctl.core.errors import UsageError
 from lupctl.core.formats.weights.header import CheckpointHeader, read_header
 from lupctl.core.formats.weights.plan import JpmHead, MgnHead, ResNetPlan, TrunkPlan, describe_trunk
+from lupctl.core.formats.weights.swin_plan import PATCH, SWIN_SIZES, SwinPlan
 from lupctl.core.formats.weights.trunk_plan import plan_trunk
 from lupctl.core.formats.weights.vit_plan import ViTPlan
 from lupctl.core.recipes.models import FinetuneRecipe
+from lupctl.core.recipes.swin_sections import FinetuneSwin, SwinNet
 
 
 def check_start(
@@ -28,11 +30,12 @@ def check_start(
     """
     if start is None:
         check_imagenet(recipe)
+        check_controller(recipe.start, None, recipe.swin)
         return
     header = read_header(start)
-    net = recipe.net
+    net, vit, swin, count = recipe.net, recipe.vit, recipe.swin, len(cameras)
     check_heads(start, header, recipe)
-    wanted = plan_trunk(net, recipe.pixels, vit=recipe.vit, sie=recipe.sie, cameras=len(cameras), ibn=net.ibn)
+    wanted = plan_trunk(net, recipe.pixels, vit=vit, swin=swin, sie=recipe.sie, cameras=count, ibn=net.ibn)
     trunk = header.network.trunk
     if isinstance(trunk, ResNetPlan) and isinstance(wanted, ResNetPlan):
         if (trunk.arch, trunk.width) != (wanted.arch, wanted.width):
@@ -45,16 +48,19 @@ def check_start(
         check_transformers(start, trunk, wanted)
         if not has_other_cameras(header, datasets):
             check_table(start, header, wanted, cameras)
+    elif isinstance(trunk, SwinPlan) and isinstance(wanted, SwinPlan):
+        check_controller(str(start), trunk.semantic_weight, swin)
+        check_swins(start, trunk, wanted)
     else:
-        raise other_family(str(start), trunk, net.arch)
+        raise other_family(str(start), trunk, wanted)
 
 
-def other_family(start: str, trunk: TrunkPlan, arch: str) -> UsageError:
-    """The error for a residual start and the recipe of a vision transformer, and for the reverse."""
-    kinds = {"resnet": "a residual network", "vit": "a vision transformer"}
-    mine = kinds["vit" if trunk.kind == "resnet" else "resnet"]
+def other_family(start: str, found: TrunkPlan, wanted: TrunkPlan) -> UsageError:
+    """The error for a start whose trunk is of another family than the recipe's."""
+    kinds = {"resnet": "a residual network", "vit": "a vision transformer", "swin": "a Swin transformer"}
+    theirs, mine = f"{kinds[found.kind]} ({describe_trunk(found)})", f"{kinds[wanted.kind]} ({wanted.arch})"
     return UsageError(
-        f"{start}: {kinds[trunk.kind]} ({describe_trunk(trunk)}); the recipe trains {mine} ({arch})",
+        f"{start}: {theirs}; the recipe trains {mine}",
         hint="leave out --recipe and --arch: a start has a default recipe",
     )
 
@@ -67,7 +73,9 @@ def check_imagenet(recipe: FinetuneRecipe) -> None:
     """
     if recipe.start != "imagenet":
         return
-    net, vit = recipe.net, recipe.vit
+    net, vit, swin = recipe.net, recipe.vit, recipe.swin
+    if swin is not None:
+        check_imagenet_swin(net.arch, swin)
     if net.ibn:
         raise UsageError(
             "net.ibn = true: torchvision has ImageNet weights for plain trunks only",
@@ -83,6 +91,63 @@ def check_imagenet(recipe: FinetuneRecipe) -> None:
         raise UsageError(
             f"{other} = {found}: torchvision has ImageNet weights of the plain ViT-B/16 alone",
             hint="lupctl model convert FILE makes a start of a file of timm, DeiT or DINO; or --from scratch",
+        )
+
+
+def check_imagenet_swin(arch: str, swin: SwinNet) -> None:
+    """Refuses a Swin for which torchvision has no ImageNet weights.
+
+    Raises:
+        UsageError: names the key.
+    """
+    published = ", ".join(name for name in SWIN_SIZES if name != "swin-u")
+    wrong = f"swin.patch = {swin.patch}" if swin.patch != PATCH else ""
+    wrong = f"swin.depths = {list(swin.depths)}" if swin.depths else wrong
+    wrong = f"net.arch = {arch}" if arch == "swin-u" else wrong
+    if wrong:
+        raise UsageError(
+            f"{wrong}: torchvision has ImageNet weights of {published} alone, with patches of {PATCH} pixels",
+            hint="--from scratch, or --recipe solider-swin-t",
+        )
+
+
+def check_swins(start: Path, found: SwinPlan, wanted: SwinPlan) -> None:
+    """Refuses a Swin of another size; windows may differ.
+
+    Raises:
+        UsageError: names both, and the keys to set.
+    """
+    if found.arch is None:
+        raise UsageError(
+            f"{start}: {describe_trunk(found)}, which is none of {', '.join(SWIN_SIZES)}",
+            hint=f"lupctl dump {start} evaluates it; fine-tuning starts from another file",
+        )
+    theirs, mine = ({"swin.depths": list(plan.depths), "swin.patch": plan.patch} for plan in (found, wanted))
+    if found.arch == wanted.arch and theirs == mine:
+        return
+    flags = [f"--arch {found.arch}"] if found.arch != wanted.arch else []
+    if found.arch == wanted.arch or found.depths != SWIN_SIZES[found.arch][1]:
+        flags += [f"--set '{key}={value}'" for key, value in theirs.items() if mine[key] != value]
+    raise UsageError(
+        f"{start}: {describe_trunk(found)}; the recipe says {describe_trunk(wanted)}", hint=" ".join(flags)
+    )
+
+
+def check_controller(start: str, found: float | None, swin: FinetuneSwin | None) -> None:
+    """Refuses a semantic controller that would stay as it was drawn, because the start has none.
+
+    Args:
+        start: for the error.
+        found: its own semantic weight; None without a controller.
+        swin: of the recipe; None with another trunk.
+
+    Raises:
+        UsageError: it would.
+    """
+    if found is None and swin is not None and swin.semantic_weight != "none" and not swin.train_controller:
+        raise UsageError(
+            f"{start}: without a semantic controller; swin.semantic_weight = {swin.semantic_weight:g} needs one",
+            hint="--set swin.semantic_weight=none, or --set swin.train_controller=true, which trains a new one",
         )
 
 

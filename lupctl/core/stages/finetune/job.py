@@ -209,8 +209,9 @@ def network_plan(recipe: FinetuneRecipe, num_classes: int, cameras: Sequence[Cam
         num_classes: persons of the training set.
         cameras: of the training set, as `table_cameras` gives them.
     """
-    net, jpm = recipe.net, recipe.jpm
-    trunk = plan_trunk(net, recipe.pixels, vit=recipe.vit, sie=recipe.sie, cameras=len(cameras), ibn=net.ibn)
+    net, vit, swin, jpm = recipe.net, recipe.vit, recipe.swin, recipe.jpm
+    count = len(cameras)
+    trunk = plan_trunk(net, recipe.pixels, vit=vit, swin=swin, sie=recipe.sie, cameras=count, ibn=net.ibn)
     head: NeckHead | PartsHead | MgnHead | JpmHead
     match net.head:
         case "bnneck" if net.pooling == "parts":

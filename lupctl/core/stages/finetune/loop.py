@@ -11,6 +11,7 @@ from lupctl.core.stages.finetune.network import (
     draw_depth,
     evaluate_network,
     finish_run,
+    freeze_parts,
     gather_scores,
     prepare_network,
 )
@@ -21,7 +22,7 @@ from lupctl.core.system.progress.lines import Progress
 from lupctl.core.training.engine.board import Board
 from lupctl.core.training.engine.clipping import clip_gradients
 from lupctl.core.training.engine.curves import RateCurve
-from lupctl.core.training.engine.freezing import frozen_steps, set_frozen
+from lupctl.core.training.engine.freezing import frozen_steps
 from lupctl.core.training.engine.gradients import SharedGradients
 from lupctl.core.training.engine.groups import set_rates
 from lupctl.core.training.engine.log import LoopLog
@@ -67,7 +68,7 @@ def train_job(job: FinetuneJob) -> None:
             log.note_damage(batch.damaged)
             target = label_of[batch.rows]
             if step in (start, thaw):
-                set_frozen(network.trunk_modules(), step < thaw)
+                freeze_parts(network, recipe, is_early=step < thaw)
                 gradients = SharedGradients(network)
             rate = schedule.at(step)
             set_rates(optimizer, rate=schedule, step=step, decay=recipe.optim.weight_decay)

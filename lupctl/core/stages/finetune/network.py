@@ -5,12 +5,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any, assert_never
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lupctl.core.formats.pack.read import Pack, open_pack
 from lupctl.core.formats.weights.file import pack_reference, write_checkpoint
 from lupctl.core.formats.weights.header import CheckpointHeader, describe_pixels
 from lupctl.core.formats.weights.plan import NetworkPlan
+from lupctl.core.formats.weights.swin_plan import plan_swin
 from lupctl.core.formats.weights.vit_plan import ViTPlan
 from lupctl.core.ranking.retrieval.extract import Encoder
 from lupctl.core.ranking.retrieval.quick import score_pack
@@ -23,11 +24,14 @@ from lupctl.core.stages.finetune.setup import Setup
 from lupctl.core.stages.finetune.starts import fit_trunk, load_checkpoint, load_trunk
 from lupctl.core.system.jobs.device import describe_devices
 from lupctl.core.system.progress.lines import Progress
+from lupctl.core.training.engine.freezing import set_frozen
 from lupctl.core.training.engine.parts import recompute_blocks
 from lupctl.core.training.engine.runs import RunFolder
 from lupctl.core.training.nets.build import Classifying, build_network
+from lupctl.core.training.nets.foreign.imagenet_swin import imagenet_swin
 from lupctl.core.training.nets.resnet.imagenet import imagenet_trunk
 from lupctl.core.training.nets.resnet.norms import share_norm_groups
+from lupctl.core.training.nets.swin.trunk import SwinTrunk
 from lupctl.core.training.nets.vit.blocks import drop_keys, set_drop_keys, set_drop_path
 from lupctl.core.training.nets.vit.imagenet import IMAGENET_GRID, imagenet_vit
 from lupctl.core.training.views.plan import build_view_plan
@@ -47,9 +51,8 @@ def build_started(
     Raises:
         FormatError: the trunk to start from does not fit.
     """
-    vit = job.recipe.vit
     plan = network_plan(job.recipe, num_classes, cameras)
-    network = build_classifying(plan, drop_path=0.0 if vit is None else vit.drop_path)
+    network = build_classifying(plan, drop_path=job.recipe.drop_path)
     if job.start is not None:
         datasets = [open_pack(path).dataset for path in job.packs]
         progress.say(f"start: {load_checkpoint(network, job.start, datasets)}")
@@ -86,12 +89,31 @@ def prepare_network(network: Classifying, recipe: FinetuneRecipe, device: torch.
         groups: of batch norm, of the batch over all processes.
     """
     network.to(device).train()
+    set_frozen(kept_modules(network, recipe), True)
     share_norm_groups(network, groups)
     if recipe.net.compile:
         network.compile()
     if recipe.net.checkpoint_activations:
         recompute_blocks(network.all_blocks())
     return network
+
+
+def freeze_parts(network: Classifying, recipe: FinetuneRecipe, *, is_early: bool) -> None:
+    """Freezes the pre-trained parts at the start of a run, or lets them train, but for what stays as it is.
+
+    Args:
+        network: changed.
+        recipe: says what stays.
+        is_early: whether it is the start.
+    """
+    set_frozen(network.trunk_modules(), is_early)
+    set_frozen(kept_modules(network, recipe), True)
+
+
+def kept_modules(network: Classifying, recipe: FinetuneRecipe) -> list[nn.Module]:
+    """What a run leaves as it was pre-trained: as published the semantic controller of a Swin."""
+    trains = recipe.swin is None or recipe.swin.train_controller
+    return [] if trains or not isinstance(network.backbone, SwinTrunk) else network.backbone.controller()
 
 
 def load_imagenet(network: Classifying, job: FinetuneJob) -> int:
@@ -112,6 +134,10 @@ def load_imagenet(network: Classifying, job: FinetuneJob) -> int:
             found = found.model_copy(update={"rows": rows, "columns": columns})
             trunk = fit_trunk(network, imagenet_vit(progress=progress), found, origin=origin)
             return load_trunk(network, trunk, origin=origin)
+        case "swin-u" | "swin-t" | "swin-s" | "swin-b":  # the first one is refused before
+            weights = imagenet_swin(job.recipe.net.arch, progress=progress)
+            trunk = fit_trunk(network, weights, plan_swin(job.recipe.net.arch), origin=origin)
+            return load_trunk(network, trunk, origin=origin)
         case _:
             assert_never(job.recipe.net.arch)
 
@@ -125,7 +151,7 @@ def draw_depth(network: Classifying, recipe: FinetuneRecipe, keys: Tensor, *, st
         keys: (B) of the images' draws.
         step: counted from 0.
     """
-    if recipe.vit is not None and recipe.vit.drop_path:
+    if recipe.drop_path:
         set_drop_keys(network, drop_keys(keys, seed=recipe.seed, step=step))
 
 

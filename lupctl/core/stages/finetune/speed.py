@@ -26,8 +26,7 @@ def time_step(recipe: FinetuneRecipe, device: torch.device, *, devices: int = 1,
     """
     local = recipe.data.persons * recipe.data.images // devices
     plan = network_plan(recipe, max(recipe.data.persons, 2), cameras=range(2))
-    drop_path = 0.0 if recipe.vit is None else recipe.vit.drop_path
-    network = build_classifying(plan, drop_path=drop_path)
+    network = build_classifying(plan, drop_path=recipe.drop_path)
     prepare_network(network, recipe, device, groups=max(1, recipe.bn_groups // devices))
     optimizer = build_optimizer([network], **recipe.optim.model_dump(exclude={"clip", "clip_scope"}))
     view = build_view_plan(recipe.pixels.model_dump(), recipe.augment.model_dump())

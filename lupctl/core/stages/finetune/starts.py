@@ -10,6 +10,7 @@ from torch import Tensor
 from lupctl.core.errors import FormatError
 from lupctl.core.formats.weights.file import Checkpoint, load_strictly, read_checkpoint
 from lupctl.core.formats.weights.plan import JpmHead, MgnHead, NeckHead, PartsHead, TrunkPlan
+from lupctl.core.formats.weights.swin_plan import SwinPlan
 from lupctl.core.formats.weights.vit_plan import ViTPlan
 from lupctl.core.stages.finetune.checks import has_other_cameras
 from lupctl.core.system.examples import name_some
@@ -19,6 +20,8 @@ from lupctl.core.training.nets.jpm import JPM_CLASSIFIERS, JPM_NEW_PARTS, JpmNet
 from lupctl.core.training.nets.mgn import MGN_CLASSIFIERS, NEW_PARTS, MgnNetwork, spread_trunk
 from lupctl.core.training.nets.networks import ReidNetwork
 from lupctl.core.training.nets.parts import PartsNetwork
+from lupctl.core.training.nets.swin.starts import CONTROLLER, fit_swin, has_controller, say_fit
+from lupctl.core.training.nets.swin.trunk import SwinTrunk
 from lupctl.core.training.nets.vit.position import resize_position
 from lupctl.core.training.nets.vit.trunk import ViTTrunk
 
@@ -67,8 +70,10 @@ def load_checkpoint(network: Classifying, start: Path, datasets: Sequence[str] =
 
 
 def say_table(network: Classifying, checkpoint: Checkpoint) -> str:
-    """What became of a table of cameras, and of the grid of positions, for the line about a start."""
+    """What became of a table of cameras, of positions, or of a controller, for the line about a start."""
     found = checkpoint.header.network.trunk
+    if isinstance(found, SwinPlan) and isinstance(network.backbone, SwinTrunk):
+        return say_fit(found, network.backbone.plan)
     if not isinstance(found, ViTPlan) or isinstance(network, MgnNetwork) or not isinstance(network.backbone, ViTTrunk):
         return ""
     wanted, said = network.backbone.plan, ""
@@ -106,7 +111,7 @@ def load_like(network: Classifying, checkpoint: Checkpoint, classifiers: tuple[s
     kept = {key: value for key, value in checkpoint.tensors.items() if not key.startswith(classifiers)}
     heads = {key: value for key, value in kept.items() if not key.startswith(BACKBONE)}
     trunk = {key.removeprefix(BACKBONE): value for key, value in kept.items() if key not in heads}
-    if isinstance(plan, ViTPlan):
+    if isinstance(plan, ViTPlan | SwinPlan):
         fitted = fit_trunk(network, trunk, plan, origin=origin)
         kept = {**heads, **{f"{BACKBONE}{key}": value for key, value in fitted.items()}}
     may_lack = (*classifiers, *new_tables(network, trunk))
@@ -139,14 +144,16 @@ def load_trunk(network: Classifying, trunk: Mapping[str, Tensor], *, origin: str
 
 
 def new_tables(network: Classifying, trunk: Mapping[str, Tensor]) -> tuple[str, ...]:
-    """Keys of tables of cameras that a start's trunk lacks; they keep the values they were drawn with."""
+    """Keys of tables of cameras and of a controller that a start's trunk lacks; they keep what they were drawn with."""
+    if isinstance(network.backbone, SwinTrunk):
+        return () if has_controller(trunk) else tuple(f"{BACKBONE}{key}" for key in CONTROLLER)
     if isinstance(network, MgnNetwork) or not network.needs_cameras:
         return ()
     return tuple(f"{BACKBONE}{key}" for key in SIDE_KEYS if key not in trunk)
 
 
 def fit_trunk(network: Classifying, trunk: Mapping[str, Tensor], found: TrunkPlan, *, origin: str) -> dict[str, Tensor]:
-    """A trunk's tensors with positions for the network's grid, and without a table of cameras it has no use for.
+    """A trunk's tensors with positions for the network's grid or windows, and without tables it has no use for.
 
     Args:
         network: to load them into.
@@ -157,6 +164,8 @@ def fit_trunk(network: Classifying, trunk: Mapping[str, Tensor], found: TrunkPla
     Raises:
         FormatError: positions are not finite.
     """
+    if isinstance(found, SwinPlan) and isinstance(network.backbone, SwinTrunk):
+        return fit_swin(trunk, found, network.backbone.plan)
     if not isinstance(found, ViTPlan) or isinstance(network, MgnNetwork) or not isinstance(network.backbone, ViTTrunk):
         return dict(trunk)
     wanted = network.backbone.plan

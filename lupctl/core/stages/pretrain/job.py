@@ -279,7 +279,7 @@ def student_plan(recipe: PretrainRecipe) -> NetworkPlan:
     """What a checkpoint keeps of the network that a recipe's method trains."""
     net = recipe.net
     settings: MethodSettings = recipe.settings
-    trunk = plan_trunk(net, recipe.pixels, vit=recipe.vit)
+    trunk = plan_trunk(net, recipe.pixels, vit=recipe.vit, swin=recipe.swin)
     match settings:
         case PnlSettings() if not (settings.contrasts or settings.has_prototypes):
             return NetworkPlan(trunk=trunk, pooling=net.pooling, head=NoHead(kind="none"))

@@ -160,7 +160,7 @@ def place_method(recipe: PretrainRecipe, device: torch.device, labels: TrainLabe
         recipe.settings,
         student_plan(recipe),
         seed=recipe.seed,
-        drop_path=0.0 if recipe.vit is None else recipe.vit.drop_path,
+        drop_path=recipe.drop_path,
         classes=0 if labels is None else labels.num_classes,
         persons=None if labels is None or labels.persons is None else torch.from_numpy(labels.persons),
     ).to(device)

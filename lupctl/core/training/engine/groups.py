@@ -1,12 +1,15 @@
 """Groups of parameters that share rate and decay: rules on shapes and on modules, never on the names of tensors."""
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Final
 
 from torch import nn
 from torch.optim import Optimizer
 
 from lupctl.core.training.engine.curves import RateCurve
+
+# What a module calls its own biases: published fine-tuning gives twice the rate to tensors with "bias" in their names.
+BIASES: Final = ("bias", "relative_position_bias_table")
 
 
 def parameter_groups(
@@ -16,7 +19,8 @@ def parameter_groups(
 
     A matrix has two or more dimensions: weights of convolutions and linear layers, tokens, position embeddings. The
     others are vectors: biases, and the scales and shifts of norms. A bias is what a module has as its `bias`, the
-    shifts of norms too. Factors multiply: a bias has the rate vector_rate * bias_rate and the decay vector_decay.
+    shifts of norms too, and the table of biases of a windowed attention, which is a matrix. Factors multiply: a bias
+    that is a vector has the rate vector_rate * bias_rate and the decay vector_decay.
 
     Args:
         modules: their parameters that require a gradient are trained; a parameter of two modules counts once.
@@ -31,7 +35,7 @@ def parameter_groups(
         parameter
         for module in together.modules()
         for name, parameter in module.named_parameters(recurse=False)
-        if name == "bias"
+        if name in BIASES
     }
     scales = ((1.0, 1.0), (bias_rate, 1.0), (vector_rate, vector_decay), (vector_rate * bias_rate, vector_decay))
     members: dict[tuple[float, float], list[nn.Parameter]] = {scale: [] for scale in scales}

@@ -36,7 +36,9 @@ def build_optimizer(
     # Fused on a CPU, too: the same to rounding, several times faster, and without copies of the gradients.
     match name:
         case "sgd":
-            return torch.optim.SGD(groups, lr=lr, momentum=momentum, weight_decay=weight_decay, fused=True)
+            sgd = torch.optim.SGD(groups, lr=lr, momentum=momentum, weight_decay=weight_decay, fused=True)
+            begin_momentum(sgd)
+            return sgd
         case "adam":
             return torch.optim.Adam(groups, lr=lr, weight_decay=weight_decay, fused=True)
         case "adamw":
@@ -45,3 +47,13 @@ def build_optimizer(
             return Lars(groups, lr=lr, momentum=momentum, weight_decay=weight_decay)
         case _:
             assert_never(name)
+
+
+def begin_momentum(optimizer: torch.optim.SGD) -> None:
+    """Gives every parameter a momentum of zero, from which the first step makes its gradient, as it does without.
+
+    The fused update fails where some parameters of a group have a momentum and others, frozen until now, have none.
+    """
+    for group in optimizer.param_groups:
+        for parameter in group["params"] if group["momentum"] else ():
+            optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)

@@ -14,6 +14,7 @@ from lupctl.core.formats.weights.plan import (
     ResNetPlan,
     TrunkPlan,
 )
+from lupctl.core.formats.weights.swin_plan import SwinPlan
 from lupctl.core.formats.weights.vit_plan import ViTPlan
 from lupctl.core.training.nets.jpm import JpmNetwork
 from lupctl.core.training.nets.mgn import MgnNetwork
@@ -21,6 +22,7 @@ from lupctl.core.training.nets.networks import ContrastiveNetwork, Embedding, Re
 from lupctl.core.training.nets.parts import PartsNetwork
 from lupctl.core.training.nets.pooling import Average, ClassAndParts, ClassToken, GeneralisedMean, Pool
 from lupctl.core.training.nets.resnet.trunk import ResNetTrunk
+from lupctl.core.training.nets.swin.trunk import SwinTrunk
 from lupctl.core.training.nets.trunk import Trunk
 from lupctl.core.training.nets.vit.trunk import ViTTrunk
 
@@ -95,6 +97,8 @@ def build_trunk(plan: TrunkPlan) -> Trunk:
             return build_resnet(plan)
         case ViTPlan():
             return ViTTrunk(plan)
+        case SwinPlan():
+            return SwinTrunk(plan)
         case _:
             assert_never(plan)
 

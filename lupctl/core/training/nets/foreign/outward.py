@@ -5,17 +5,21 @@
 | torchvision | a residual trunk | torchvision's ResNet, timm's of the same name, DINO's and MoCo's code |
 | timm | a vision transformer of plain patches | timm's `VisionTransformer`, strictly |
 | dino | the same, and with the stem of convolutions | fine-tuning after DINO and TransReID-SSL: a bare backbone |
+| solider | a Swin transformer | SOLIDER's pre-training and fine-tuning: a teacher without its head |
 """
 
 from collections.abc import Mapping
 from typing import Final
 
+import torch
 from torch import Tensor
 
 from lupctl.core.choices import OutwardNames
 from lupctl.core.errors import FormatError
-from lupctl.core.formats.weights.plan import JpmHead, MgnHead, NetworkPlan, ResNetPlan, describe_trunk
+from lupctl.core.formats.weights.plan import JpmHead, MgnHead, NetworkPlan, ResNetPlan, TrunkPlan, describe_trunk
+from lupctl.core.formats.weights.swin_plan import SwinPlan
 from lupctl.core.formats.weights.vit_plan import ViTPlan
+from lupctl.core.training.nets.swin.windows import position_index
 
 TRUNK: Final = "backbone."
 TRANSFORMER_NAMES: Final[tuple[OutwardNames, ...]] = ("timm", "dino")
@@ -35,13 +39,56 @@ def outward_trunk(
     Raises:
         FormatError: the trunk has no such names; says what can be done.
     """
-    if isinstance(plan.trunk, ResNetPlan):
+    if isinstance(plan.trunk, SwinPlan) or names == "solider":
+        check_swin(plan.trunk, names, origin)
+    elif isinstance(plan.trunk, ResNetPlan):
         check_residual(plan, plan.trunk, origin)
     else:
         check_transformer(plan, plan.trunk, names, origin)
-    return {
+    own = {
         key.removeprefix(TRUNK): value.contiguous() for key, value in sorted(tensors.items()) if key.startswith(TRUNK)
     }
+    return published_teacher(plan.trunk, own) if isinstance(plan.trunk, SwinPlan) else own
+
+
+def check_swin(trunk: TrunkPlan, names: OutwardNames, origin: str) -> None:
+    """Refuses a Swin under other names than SOLIDER's, and other trunks under these.
+
+    Raises:
+        FormatError: it is one of them.
+    """
+    what = describe_trunk(trunk)
+    if not isinstance(trunk, SwinPlan):
+        raise FormatError(
+            f"{origin}: {what} is not a Swin transformer; the solider names are for those",
+            hint="--to torchvision" if isinstance(trunk, ResNetPlan) else "--to timm",
+        )
+    if names != "solider":
+        raise FormatError(
+            f"{origin}: {what} pads and merges as SOLIDER's code does; under {names} names it would be another network",
+            hint="--to solider",
+        )
+
+
+def published_teacher(trunk: SwinPlan, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A Swin as SOLIDER's files have it: under `backbone.`, with tensors that its code has and no feature depends on.
+
+    Those are norms of the first three maps, fresh, the controller after the last stage, of zeros, and indices.
+
+    Args:
+        trunk: what the tensors are of.
+        tensors: by our keys.
+    """
+    index, found = position_index(trunk.window), dict(tensors)
+    for key in tensors:
+        if key.endswith(".relative_position_bias_table"):
+            found[key.replace("bias_table", "index")] = index.clone()
+    for number, dim in enumerate(trunk.dims[:3]):
+        found |= {f"norm{number}.weight": torch.ones(dim), f"norm{number}.bias": torch.zeros(dim)}
+    for kind in "wb" if trunk.semantic_weight is not None else "":
+        found[f"semantic_embed_{kind}.3.weight"] = torch.zeros(trunk.dims[3], 2)
+        found[f"semantic_embed_{kind}.3.bias"] = torch.zeros(trunk.dims[3])
+    return {f"{TRUNK}{key}": found[key] for key in sorted(found)}
 
 
 def check_residual(plan: NetworkPlan, trunk: ResNetPlan, origin: str) -> None:

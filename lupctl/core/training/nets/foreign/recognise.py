@@ -9,11 +9,13 @@ from torch import Tensor
 from lupctl.core.choices import Encoder
 from lupctl.core.errors import FormatError
 from lupctl.core.formats.weights.plan import MgnHead, NetworkPlan
+from lupctl.core.formats.weights.swin_plan import SwinPlan
 from lupctl.core.formats.weights.vit_plan import ViTPlan
 from lupctl.core.system.examples import name_some
 from lupctl.core.training.nets.foreign.fitting import Recognised
 from lupctl.core.training.nets.foreign.grids import AS_PUBLISHED, Asked
 from lupctl.core.training.nets.foreign.resnet import TRUNK_PREFIXES, recognise_mgn, recognise_trunk
+from lupctl.core.training.nets.foreign.swin import find_swin, recognise_swin
 from lupctl.core.training.nets.foreign.vit import find_prefix, recognise_vit
 from lupctl.core.training.nets.vit.imagenet import CLASSIFIER, has_torchvision_names, rename_torchvision
 
@@ -21,6 +23,7 @@ from lupctl.core.training.nets.vit.imagenet import CLASSIFIER, has_torchvision_n
 FIRST_KEYS = {
     "a ResNet's": ("layer1.0.conv1.weight", "conv1.weight"),
     "a vision transformer's": ("blocks.0.attn.qkv.weight", "cls_token"),
+    "a Swin transformer's": ("stages.0.blocks.0.attn.w_msa.qkv.weight", "norm3.weight"),
 }
 
 
@@ -51,6 +54,10 @@ def recognise(
     prefix = find_prefix(state)
     if prefix is not None:
         return recognise_vit(state, prefix, origin=origin, asked=asked, inside=inside)
+    swin = find_swin(state)
+    if swin is not None:
+        refuse_asked(asked, "a Swin transformer, which takes images of any size", origin)
+        return recognise_swin(state, *swin, origin=origin)
     plain = {key.removeprefix("module."): value for key, value in state.items()}
     branch: Literal["q", "k"] = "k" if encoder in ("k", "teacher") else "q"
     trunks = (f"module.encoder_{branch}.", f"encoder_{branch}.", *TRUNK_PREFIXES)
@@ -61,12 +68,20 @@ def recognise(
         if prefix is None:
             raise unknown(state, origin)
         found = recognise_trunk(state, prefix, encoder=branch)
+    refuse_asked(asked, "a residual network", origin)
+    return found
+
+
+def refuse_asked(asked: Asked, what: str, origin: str) -> None:
+    """Fails if a size or a stride was said of a network that has no positions.
+
+    Raises:
+        FormatError: one was.
+    """
     if asked.words:
         raise FormatError(
-            f"{origin}: a residual network; --size and --stride are for vision transformers",
-            hint=f"leave out {asked.words}",
+            f"{origin}: {what}; --size and --stride are for vision transformers", hint=f"leave out {asked.words}"
         )
-    return found
 
 
 def unknown(state: Mapping[str, Tensor], origin: str) -> FormatError:
@@ -81,7 +96,8 @@ def unknown(state: Mapping[str, Tensor], origin: str) -> FormatError:
     return FormatError(
         f"{origin}: {len(state)} tensors of an unknown network ({name_some(state)})",
         hint="known networks: MGN as LUPerson's projects publish it, ResNet trunks with torchvision's names, and "
-        "vision transformers with timm's names or torchvision's: TransReID and its descendants, DINO, DeiT, ImageNet",
+        "vision transformers with timm's names or torchvision's: TransReID and its descendants, DINO, DeiT, ImageNet; "
+        "Swins of SOLIDER and of ImageNet",
     )
 
 
@@ -94,6 +110,8 @@ def turn_to_rgb(found: Recognised) -> Recognised:
 
 def stem_key(plan: NetworkPlan) -> str:
     """The key of the convolution that takes the pixels."""
+    if isinstance(plan.trunk, SwinPlan):
+        return "backbone.patch_embed.projection.weight"
     if isinstance(plan.trunk, ViTPlan):
         return f"backbone.patch_embed.{'conv.0' if plan.trunk.stem == 'ics' else 'proj'}.weight"
     return "backbone.0.weight" if isinstance(plan.head, MgnHead) else "backbone.conv1.weight"

@@ -15,11 +15,11 @@ from collections.abc import Callable
 import timm.models.swin_transformer as timm_swin
 import torch
 from torch import Tensor
+from vit_speed import compare, forward, step
 
 from lupctl.core.choices import SwinArch
 from lupctl.core.formats.weights.swin_plan import plan_swin
 from lupctl.core.training.nets.swin.trunk import SwinTrunk
-from tests.benchmarks.vit_speed import compare, forward, step
 
 SQUARE, PERSON = (224, 224), (256, 128)
 

@@ -28,7 +28,7 @@ import pickle
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -121,7 +121,7 @@ def draw_pack(folder: Path, height: int, width: int) -> Path:
     return pack(source, out=folder / "drawn.h5", progress=Progress(quiet=True)).path
 
 
-def run_round_robin(sides: dict[str, Callable[[int], object]], *, rounds: int, count: int) -> dict[str, list[float]]:
+def run_round_robin(sides: Mapping[str, Callable[[int], object]], *, rounds: int, count: int) -> dict[str, list[float]]:
     """Processor seconds per item of every round of each side; a round before them warms up."""
     spent: dict[str, list[float]] = {name: [] for name in sides}
     for number in range(rounds + 1):

@@ -385,7 +385,9 @@ def test_a_training_log_has_no_bars_and_no_colours(lupctl: Shell, crowd: Path) -
     *before, last = ran.err.splitlines()
     assert before == ["recipe: luperson-moco (LUPerson's, the default)", "device: cpu, 1 process (--gpus 0)"]
     assert re.fullmatch(
-        r"step 4 of 4: loss \d\.\d{3}, lr 0\.015, [\d,]+ images/s, waiting for data \d+%, took \d+ s", last
+        r"step 4 of 4: loss \d\.\d{3}, rank \d+\.\d, spread \d\.\d\d, lr 0\.015, [\d,]+ images/s, "
+        r"waiting for data \d+%, took \d+ s",
+        last,
     )
     assert ran.json["schema"] == "lupctl.pretrain/1"
     assert (ran.json["run"], ran.json["steps"]) == ("run", 4)

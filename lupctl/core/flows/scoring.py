@@ -45,7 +45,7 @@ def score_images(
     compared = compare_networks(job)
     if not job.force and is_made(job, compared):
         progress.say(f"{job.out}: the same scores are there already; --force makes them again")
-        return read_result(job)
+        return _warn_of_flat(read_result(job), progress)
     check_absent(job.out, force=job.force)
     jobs = plan_dumps(job, compared, shard)
     if _make_features(jobs, where, progress):
@@ -55,6 +55,16 @@ def score_images(
         return None
     result = score_features(job, compared, jobs[0].out, jobs[1].out)
     _forget([one.out for one in jobs])
+    return _warn_of_flat(result, progress)
+
+
+def _warn_of_flat(result: "ScoreResult", progress: Progress) -> "ScoreResult":
+    """The result, with a warning where its scores rank nothing but rounding."""
+    if result.is_flat:
+        progress.warn(
+            f"{result.path}: all scores are the same to rounding, so that they do not say which images are better; "
+            "fine-tuning did not change the trunk"
+        )
     return result
 
 
@@ -126,6 +136,7 @@ def _is_current(job: "DumpJob") -> bool:
     from lupctl.core.formats.features.file import read_features_head
     from lupctl.core.formats.pack.read import open_pack
     from lupctl.core.stages.dump.work import POOLING_KEY
+    from lupctl.core.stages.score.run import is_as_asked
     from lupctl.core.system.disk.atomic import file_fingerprint
 
     try:
@@ -134,7 +145,8 @@ def _is_current(job: "DumpJob") -> bool:
         return False
     pack = open_pack(job.data)
     parents = {"checkpoint": file_fingerprint(job.checkpoint), f"pack:{pack.dataset}": pack.fingerprint}
-    return record["parents"] == parents and record.get(POOLING_KEY) == job.pooling
+    is_same = record["parents"] == parents and record.get(POOLING_KEY) == job.pooling
+    return is_same and is_as_asked(record, precision=job.precision, cameras=job.cameras)
 
 
 def _forget(features: "list[Path]") -> None:

@@ -15,6 +15,7 @@ import argparse
 import time
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from lupctl.core.choices import JUNK, ROLE_CODES, UNKNOWN_CAMERA, MovementDistan
 from lupctl.core.data.drawing.chance import SHOT, Chance
 from lupctl.core.data.drawing.street.camera import take_picture
 from lupctl.core.data.drawing.street.scene import draw_scene
+from lupctl.core.data.sources.records import Source
 from lupctl.core.data.sources.synthetic import FIRST_UNLABELLED_SCENE, SyntheticPlan, SyntheticSource
 from lupctl.core.flows.scoring import score_images
 from lupctl.core.formats.images.codec import decode_rgb
@@ -144,11 +146,12 @@ def rank_images(data: Path, scores: Path, distance: str) -> dict[str, float]:
 
 def build_packs(home: Path, options: argparse.Namespace, seed: int) -> tuple[Path, Path]:
     """Persons without labels, half of their images spoiled, and a few others with labels; made where missing."""
-    size = {"height": HEIGHT, "width": WIDTH, "seed": seed}
-    crowd = SyntheticPlan(unlabelled_persons=options.persons, scenes=SCENES, **size)
-    labelled = SyntheticPlan(train_persons=options.labelled, test_persons=2, cameras=4, shots=2, **size)
+    size = SyntheticPlan(seed=seed, height=HEIGHT, width=WIDTH)
+    crowd = replace(size, unlabelled_persons=options.persons, scenes=SCENES)
+    labelled = replace(size, train_persons=options.labelled, test_persons=2, cameras=4, shots=2)
     paths = home / f"spoiled-{options.persons}-{seed}.h5", home / f"labelled-{options.labelled}-{seed}.h5"
-    for path, source in zip(paths, (SpoiledSource(crowd), SyntheticSource(labelled)), strict=True):
+    sources: tuple[Source, ...] = (SpoiledSource(crowd), SyntheticSource(labelled))
+    for path, source in zip(paths, sources, strict=True):
         if not path.is_file():
             pack(source, out=path, progress=QUIET)
     return paths

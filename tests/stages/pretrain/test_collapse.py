@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +27,16 @@ from tests.tools.shell import Shell
 from tests.tools.tiny_training import PRETRAIN, as_options, pretrain_job, read_state, run_forked, signal_at
 
 QUIET = Progress(quiet=True)
+TRANSFORMER = (
+    "vit.depth=1", "pixels.height=32", "pixels.width=16", "bn_groups=1", "data.batch=16", "saving.every_epochs=1",
+    "schedule.warmup_epochs=1",
+)  # fmt: skip
+DINO = (
+    *TRANSFORMER, "local.height=16", "local.width=8", "local.count=2", "dino.outputs=256", "dino.hidden=64",
+    "dino.bottleneck=32",
+)  # fmt: skip
 # Two steps per epoch; a collapse is named after ten steps here.
-LONG = ("schedule.epochs=15", "saving.every_epochs=1", "optim.lr=0.01")
+LONG = ("schedule.epochs=13", "optim.clip=0")
 POINT = {"rank": 1.01, "spread": 0.002}
 
 
@@ -49,12 +58,30 @@ def collapse_from(patch: pytest.MonkeyPatch, first: int) -> None:
     patch.setattr(watch_module, "read_samples", read)
 
 
+def moco_job(pack: Path, run: Path, *settings: str) -> PretrainJob:
+    """A tiny transformer with a short queue."""
+    return transformer_job("small-moco-vit", pack, run, *TRANSFORMER, "moco.queue=64", *settings)
+
+
+def dino_job(pack: Path, run: Path, *settings: str) -> PretrainJob:
+    """A tiny transformer with a tiny head."""
+    return transformer_job("small-dino", pack, run, *DINO, *settings)
+
+
+def transformer_job(name: str, pack: Path, run: Path, *settings: str) -> PretrainJob:
+    """A job of a shipped recipe."""
+    recipe = resolve_recipe("pretrain", name, overrides=settings)
+    assert isinstance(recipe, PretrainRecipe)
+    return PretrainJob(recipe=recipe, packs=(pack,), run=run, placement=Placement("cpu", 1, ""), workers=0, command=())
+
+
 def collapses(run: Path) -> list[tuple[int, str, int]]:
     return [(row["step"], row["collapse"], row["collapsed_since"]) for row in read_metrics(run) if "collapse" in row]
 
 
 def test_every_method_is_watched(crowd: Path, labelled: Path, tmp_path: Path) -> None:
     """Where it has no targets, its features are; every row has a step that was watched."""
+    small = ("schedule.epochs=3", "data.batch=8", "bn_groups=1")
     plain = tuple(entry for entry in PRETRAIN if not entry.startswith("moco."))
     for method, name in (
         ("moco", "small-moco"),
@@ -62,7 +89,7 @@ def test_every_method_is_watched(crowd: Path, labelled: Path, tmp_path: Path) ->
         ("supcon", "luperson-nl-supcon"),
         ("pnl", "small-pnl"),
     ):
-        recipe = resolve_recipe("pretrain", name, overrides=(*plain, "schedule.epochs=6"))
+        recipe = resolve_recipe("pretrain", name, overrides=(*plain, *small))
         assert isinstance(recipe, PretrainRecipe)
         run = tmp_path / method
         job = PretrainJob(
@@ -100,7 +127,8 @@ def test_a_collapse_is_named_and_the_run_goes_on(
     crowd: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lupctl: Shell
 ) -> None:
     collapse_from(monkeypatch, 10)
-    words = f"pretrain --data {crowd} --gpus 0 --workers 0 --out run {' '.join(as_options((*PRETRAIN, *LONG)))}"
+    settings = " ".join(as_options((*TRANSFORMER, *LONG)))
+    words = f"pretrain --recipe small-moco-vit --data {crowd} --gpus 0 --workers 0 --out run {settings}"
     ran = lupctl(f"{words} --json")
     assert ran.code == 0, ran.err
     assert ran.err.count("collapsed") == 1
@@ -108,7 +136,7 @@ def test_a_collapse_is_named_and_the_run_goes_on(
     assert "start over with clipped gradients, as in --force --set optim.clip=3.0" in ran.err
     assert collapses(tmp_path / "run") == [(22, "one point", 12)]
     assert ran.json["collapses"] == [{"kind": "one point", "since": 12, "step": 22}]
-    again = lupctl(f"{words} --force --set watch.collapse=off --json")
+    again = lupctl(f"{words} --force --epochs 6 --set watch.collapse=off --json")
     assert "collapse" not in again.err
     assert "collapses" not in again.json
     assert again.json["rank"] == POINT["rank"], "numbers are written, but not judged"
@@ -117,7 +145,7 @@ def test_a_collapse_is_named_and_the_run_goes_on(
 def test_a_collapse_ends_the_run_at_the_last_state_from_before(
     crowd: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    job = pretrain_job(crowd, tmp_path / "run", *LONG, "saving.every_epochs=0", "watch.collapse=stop")
+    job = moco_job(crowd, tmp_path / "run", *LONG, "saving.every_epochs=0", "watch.collapse=stop")
     collapse_from(monkeypatch, 10)
     with pytest.raises(DataError, match="from step 12 to 22; the state from before it, after step 10, is in") as caught:
         pretrain(job, QUIET)
@@ -128,13 +156,13 @@ def test_a_collapse_ends_the_run_at_the_last_state_from_before(
     assert not (job.run / "run.json").exists()
     # The state that was kept is one to continue from; without a cause of collapse, the run now ends well.
     monkeypatch.undo()
-    assert pretrain(job, QUIET)["steps"] == 30
+    assert pretrain(job, QUIET)["steps"] == 26
     assert collapses(job.run) == []
 
 
 def test_a_collapse_without_a_state_before_it(crowd: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One epoch is the whole run, so nothing was saved."""
-    job = pretrain_job(crowd, tmp_path / "run", *LONG, "watch.collapse=stop")
+    """Nothing is saved before the end. Rows are then ten steps apart, and two of them make a collapse."""
+    job = moco_job(crowd, tmp_path / "run", *LONG, "schedule.epochs=15", "watch.collapse=stop")
     monkeypatch.setattr(watch_module.Watch, "is_saving_due", lambda self, done: False)
     collapse_from(monkeypatch, 10)
     with pytest.raises(DataError, match="no state was saved before it"):
@@ -146,11 +174,11 @@ def test_a_request_to_stop_keeps_the_state_from_before(
     crowd: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The steps since then are taken again, and the collapse is found where it would have been."""
-    job = pretrain_job(crowd, tmp_path / "run", *LONG, "watch.collapse=stop")
+    job = moco_job(crowd, tmp_path / "run", *LONG, "watch.collapse=stop")
     collapse_from(monkeypatch, 10)
     with monkeypatch.context() as patch:
         signal_at(patch, step_module, 17)
-        with pytest.raises(StoppedError, match="after step 10 of 30"):
+        with pytest.raises(StoppedError, match="after step 10 of 26"):
             pretrain(job, QUIET)
     assert read_state(job.run)["step"] == 10
     monkeypatch.undo()
@@ -161,7 +189,7 @@ def test_a_request_to_stop_keeps_the_state_from_before(
 
 def test_a_continued_run_remembers_what_it_saw(crowd: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Rows from before the interruption count: the collapse began before it, and is named after it, once."""
-    job = pretrain_job(crowd, tmp_path / "run", *LONG)
+    job = moco_job(crowd, tmp_path / "run", *LONG)
     collapse_from(monkeypatch, 10)
     for at in (16, 8):  # once before it is named, and once after
         with monkeypatch.context() as patch:
@@ -177,37 +205,11 @@ def test_a_continued_run_remembers_what_it_saw(crowd: Path, tmp_path: Path, monk
 
 def test_all_processes_end_together(crowd: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     collapse_from(monkeypatch, 10)
-    job = pretrain_job(crowd, tmp_path / "run", *LONG, "watch.collapse=stop", processes=2)
+    job = moco_job(crowd, tmp_path / "run", *LONG, "watch.collapse=stop")
+    job = replace(job, placement=Placement("cpu", 2, ""))
     assert run_forked(_train, job, processes=2) == [1, 1]
     assert read_state(job.run)["step"] == 10
     assert collapses(job.run) == [(22, "one point", 12)]
-
-
-TRANSFORMER = (
-    "vit.depth=1", "pixels.height=32", "pixels.width=16", "bn_groups=1", "data.batch=16", "saving.every_epochs=1",
-    "schedule.warmup_epochs=1",
-)  # fmt: skip
-DINO = (
-    *TRANSFORMER, "local.height=16", "local.width=8", "local.count=2", "dino.outputs=256", "dino.hidden=64",
-    "dino.bottleneck=32",
-)  # fmt: skip
-
-
-def moco_job(pack: Path, run: Path, *settings: str) -> PretrainJob:
-    """A tiny transformer with a short queue."""
-    return transformer_job("small-moco-vit", pack, run, *TRANSFORMER, "moco.queue=64", *settings)
-
-
-def dino_job(pack: Path, run: Path, *settings: str) -> PretrainJob:
-    """A tiny transformer with a tiny head."""
-    return transformer_job("small-dino", pack, run, *DINO, *settings)
-
-
-def transformer_job(name: str, pack: Path, run: Path, *settings: str) -> PretrainJob:
-    """A job of a shipped recipe."""
-    recipe = resolve_recipe("pretrain", name, overrides=settings)
-    assert isinstance(recipe, PretrainRecipe)
-    return PretrainJob(recipe=recipe, packs=(pack,), run=run, placement=Placement("cpu", 1, ""), workers=0, command=())
 
 
 def test_self_distillation_says_how_sure_its_targets_are(crowd: Path, tmp_path: Path) -> None:

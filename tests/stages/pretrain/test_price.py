@@ -6,6 +6,7 @@ import signal
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -199,7 +200,7 @@ def test_every_change_can_be_typed_and_needs_the_memory_it_says(name: str, gpus:
     for one in changes:
         words = one.options.split()
         named = dict(zip(words[::2], words[1::2], strict=True))
-        flags = {"data.batch": None, "optim.lr": None}
+        flags: dict[str, float | None] = {"data.batch": None, "optim.lr": None}
         if "--batch" in named:
             flags = {"data.batch": int(named["--batch"]), "optim.lr": float(named["--lr"])}
         changed = resolve(name, flags, [named["--set"]] if "--set" in named else [])
@@ -260,7 +261,7 @@ def test_few_steps_are_called_rough(monkeypatch: pytest.MonkeyPatch) -> None:
     job = planned(shipped("luperson-moco"), 1)
     for steps, step_s, said in ((9, 0.5, ""), (2, 0.5, "--probe-seconds 60"), (1, 30.0, "--probe-seconds 300")):
         measured = replace(MEASURED, batch=2560, steps=steps, step_s=step_s)
-        found = price_with(monkeypatch, job, visible=1, fake=lambda trial, measured=measured: measured)
+        found = price_with(monkeypatch, job, visible=1, fake=Mock(return_value=measured))
         assert [line for line in lines_of(found) if "rough" in line] == (
             [f"rough: few steps; {said} takes more"] if said else []
         )

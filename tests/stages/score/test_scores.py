@@ -3,6 +3,7 @@
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import Mock
 
 import cv2
 import numpy as np
@@ -25,6 +26,7 @@ from lupctl.core.resolve.training.placement import DumpPlace
 from lupctl.core.stages.dump.job import Shard
 from lupctl.core.stages.finetune.run import finetune
 from lupctl.core.stages.pretrain.run import pretrain
+from lupctl.core.stages.score import run as run_module
 from lupctl.core.stages.score.job import ScoreJob, compare_networks
 from lupctl.core.stages.score.run import ScoreResult
 from lupctl.core.stages.score.sheet import pick_bands
@@ -124,7 +126,10 @@ def test_the_same_scores_are_read_again_and_others_need_force(own: Path, capsys:
     assert "the same scores are there already" in capsys.readouterr().err
     with pytest.raises(UsageError, match="exists already"):
         score(replace(job, distance="raw-l2"))
+    with pytest.raises(UsageError, match="exists already"):
+        score(replace(job, precision="bf16"))
     assert job.out.read_bytes() == written
+    assert score(replace(job, precision="auto")) == first
     assert score(replace(job, distance="raw-l2", force=True)).distance == "raw-l2"
     score(replace(job, force=True))
     assert job.out.read_bytes() == written
@@ -155,6 +160,32 @@ def test_a_stopped_scoring_continues(own: Path, monkeypatch: pytest.MonkeyPatch)
     assert computed.count(32) == count
     assert job.out.read_bytes() == expected
     assert not list((own / "packs").glob(".*scores*"))
+
+
+def test_features_in_another_precision_are_computed_again(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    job = job_of(own)
+    with monkeypatch.context() as patch:
+        patch.setattr(run_module, "write_scores", Mock(side_effect=KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            score(job)
+    score(replace(job, precision="bf16"))
+    record = read_scores(job.out).record
+    assert [record[side]["precision"] for side in ("before", "after")] == ["bfloat16", "bfloat16"]
+
+
+def test_scores_that_rank_nothing_are_warned_of(own: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A trunk that fine-tuning left as it was: cosines of 1 but for the last bits, which no bin can tell apart."""
+    job = job_of(own)
+    found = read_checkpoint(job.before)
+    header = found.header.model_copy(update={"stage": "finetune"})
+    after = tmp_path / "frozen.safetensors"
+    write_checkpoint(after, found.tensors, header)
+    result = score_images(replace(job, after=after), HERE, Progress())
+    assert result is not None
+    assert result.is_flat
+    assert sum(result.counts) == result.images
+    assert result.edges[0] < 1 < result.edges[-1]
+    assert "all scores are the same to rounding" in capsys.readouterr().err
 
 
 def test_shards_become_the_scores_of_one(own: Path) -> None:

@@ -1,6 +1,5 @@
 """Swin transformers against a slow transcription of SOLIDER's, and against timm's where both must agree."""
 
-import typing
 from typing import Any
 
 import pytest
@@ -14,7 +13,7 @@ from lupctl.core.formats.weights.plan import NetworkPlan, describe_trunk
 from lupctl.core.formats.weights.swin_plan import SwinPlan, plan_swin
 from lupctl.core.training.engine.groups import parameter_groups
 from lupctl.core.training.engine.parts import recompute_blocks
-from lupctl.core.training.nets.build import build_network
+from lupctl.core.training.nets.build import build_network, build_pooling
 from lupctl.core.training.nets.foreign.swin_keys import key_in, reorder_merging
 from lupctl.core.training.nets.memory import activation_bytes, count_parameters
 from lupctl.core.training.nets.meta import build_empty, embed_nothing
@@ -254,7 +253,7 @@ def test_tables_are_resized_bicubically(found: int, wanted: int) -> None:
 def test_a_weight_of_ones_own_or_of_the_trunk() -> None:
     torch.manual_seed(7)
     trunk = load(draw_state(trunk_layout("", SHORT)), plan_swin("swin-u", semantic_weight=0.2))
-    network = Embedding(trunk, build_network(as_network(trunk.plan)).pool)
+    network = Embedding(trunk, build_pooling(as_network(trunk.plan).pooling))
     images = torch.randn(2, 3, 64, 32)
     with torch.no_grad():
         default = network.embed(images)
@@ -349,7 +348,7 @@ def test_recomputed_blocks_give_the_same_gradients() -> None:
         set_drop_keys(trunk, drop_keys(torch.arange(4), seed=1, step=0))
         trunk(images).map.square().sum().backward()
     for one, other in zip(plain.parameters(), lean.parameters(), strict=True):
-        assert torch.equal(typing.cast("Tensor", one.grad), typing.cast("Tensor", other.grad))
+        assert torch.equal(one.grad, other.grad)
 
 
 @pytest.mark.parametrize("height", [256, pytest.param(384, marks=pytest.mark.slow)])

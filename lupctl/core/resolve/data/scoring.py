@@ -32,8 +32,8 @@ def find_networks(space: Workspace, before: str | None, after: str | None) -> tu
     if before is None or after is None:
         which = "--before" if before is None else "--after"
         runs = [*space.finished_runs("pretrain" if before is None else "finetune")]
-        named = f"--before {before or (runs[0].name if runs else 'RUN')} "
-        named += f"--after {after or (runs[0].name if runs and before is not None else 'RUN')}"
+        newest = runs[0].name if runs else "RUN"
+        named = f"--before {before or newest} --after {after or (newest if before is not None else 'RUN')}"
         raise UsageError(f"{which} is missing: the network {which[2:]} fine-tuning is compared", hint=named)
     return find_checkpoint(space, before), find_checkpoint(space, after)
 

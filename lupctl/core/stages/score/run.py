@@ -6,9 +6,12 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
+from lupctl.core.choices import CameraUse, Precision
 from lupctl.core.errors import DataError, FormatError
+from lupctl.core.formats.features.cameras import CAMERAS_KEY, DEFAULT_USE, read_counts, same_result
 from lupctl.core.formats.features.file import Features, read_features
 from lupctl.core.formats.pack.read import Pack, open_pack
 from lupctl.core.formats.record import build_record
@@ -18,9 +21,12 @@ from lupctl.core.ranking.metrics.movement import movement_scores
 from lupctl.core.stages.score.job import Compared, ScoreJob, name_network
 from lupctl.core.stages.score.sheet import write_score_sheet
 from lupctl.core.system.examples import count_things
+from lupctl.core.system.jobs.device import pick_precision
 
 QUANTILES: Final = (0.0, 0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 1.0)
 BINS: Final = 20
+# Of scores, or of the largest of them: what is less far apart differs by rounding.
+SAME: Final = 1e-6
 # Features of so many images at a time: 100 MB of the widest networks.
 BLOCK_IMAGES: Final = 1 << 13
 HINT: Final = "score again: the same command with --force"
@@ -36,7 +42,7 @@ class ScoreResult:
         distance: by which.
         before, after: the two networks, as a user would call them.
         quantiles: share of the images and the score that so many do not exceed, the worst first.
-        edges: (B+1) of the histogram's bins, from the worst score to the best.
+        edges: (B+1) of the histogram's bins, from the worst score to the best; a little beyond where all are the same.
         counts: (B) images in each.
         sheet: the picture, if one was asked for.
     """
@@ -51,6 +57,11 @@ class ScoreResult:
     counts: list[int]
     sheet: Path | None = None
 
+    @property
+    def is_flat(self) -> bool:
+        """Whether all scores are the same, to rounding."""
+        return _is_flat(self.quantiles[0.0], self.quantiles[1.0])
+
 
 def is_made(job: ScoreJob, compared: Compared) -> bool:
     """Whether the scores that a job would write are there."""
@@ -62,7 +73,24 @@ def is_made(job: ScoreJob, compared: Compared) -> bool:
         return False
     parents = scores.record["parents"]
     own = (scores.fingerprint, parents.get("before"), parents.get("after"), scores.record.get("distance"))
-    return own == (open_pack(job.pack).fingerprint, *compared.prints, job.distance)
+    if own != (open_pack(job.pack).fingerprint, *compared.prints, job.distance):
+        return False
+    sides = [scores.record.get(side) or {} for side in ("before", "after")]
+    return all(is_as_asked(side, precision=job.precision, cameras=job.cameras) for side in sides)
+
+
+def is_as_asked(record: Mapping[str, Any], *, precision: Precision, cameras: CameraUse | None) -> bool:
+    """Whether a network's features were computed in a precision and by a rule for cameras.
+
+    Args:
+        record: of the features, or what scores say of them.
+        precision: asked for; auto takes any.
+        cameras: asked for; None for the default. It does not matter to a network that takes none.
+    """
+    wanted = str(pick_precision(precision, torch.device("cpu"))).removeprefix("torch.")
+    counts = read_counts(record)
+    has_precision = precision == "auto" or record.get("precision") == wanted
+    return has_precision and (counts is None or same_result(counts, cameras or DEFAULT_USE))
 
 
 def score_features(job: ScoreJob, compared: Compared, before: Path, after: Path) -> ScoreResult:
@@ -107,7 +135,9 @@ def show_scores(job: ScoreJob, score: NDArray[np.float64]) -> ScoreResult:
     """Scores (N) in numbers; draws their sheet if one is asked for."""
     if job.sheet is not None:
         write_score_sheet(open_pack(job.pack), score, job.sheet)
-    counts, edges = np.histogram(score, bins=BINS)
+    low, high = float(score.min()), float(score.max())
+    margin = SAME * max(1.0, abs(high)) if _is_flat(low, high) else 0.0  # no bin can be narrower than rounding
+    counts, edges = np.histogram(score, bins=BINS, range=(low - margin, high + margin))
     values = np.quantile(score, QUANTILES).tolist()
     return ScoreResult(
         path=job.out,
@@ -120,6 +150,10 @@ def show_scores(job: ScoreJob, score: NDArray[np.float64]) -> ScoreResult:
         counts=counts.tolist(),
         sheet=job.sheet,
     )
+
+
+def _is_flat(low: float, high: float) -> bool:
+    return high - low <= SAME * max(1.0, abs(high))
 
 
 def _read_all(path: Path, pack: Pack) -> Features:
@@ -169,4 +203,5 @@ def _describe(checkpoint: Path, header: CheckpointHeader, made: Mapping[str, Any
         "preprocessing": header.preprocessing.to_json(),
         "device": made.get("device"),
         "precision": made.get("precision"),
+        **({CAMERAS_KEY: made[CAMERAS_KEY]} if CAMERAS_KEY in made else {}),
     }

@@ -97,10 +97,9 @@ def pick_geometry(count: int, *, stem: Stem, patch: int, asked: Asked, is_start:
     positions = count_things(count, "position")
     shown = positions if known is None else f"a grid of {known.describe()}, {positions}"
     if not asked.words:
-        again = f"lupctl model convert {shlex.quote(origin)} --size 256x128 --stride 12"
         raise FormatError(
             f"{origin}: {shown}; no published network has as many, and their number does not say the sides of the grid",
-            hint=f"say for which images they are, as in {again}",
+            hint=f"say for which images: lupctl model convert {shlex.quote(origin)} --size 256x128 --stride 12",
         )
     other = " or ".join(f"{one.describe()}, {count_things(one.count, 'position')}" for one in wanted)
     hint = "leave out --size and --stride" if known else "other sizes and strides: --size 256x128 --stride 12"

@@ -87,7 +87,8 @@ def show_plan(job: "PretrainJob", counted: "PretrainPlan", cost: "Price | None" 
         if plan[name] is None:
             del plan[name]
     if kept is not None:
-        plan["kept"] = kept.to_json() if json else f"of {kept.of:,}, by {', '.join(one.path for one in kept.lists)}"
+        by = ", ".join(one.path for one in kept.lists)
+        plan["kept"] = kept.to_json() if json else f"{counted.images:,} of {kept.of:,}, by {by}"
     if cost is not None and json:
         plan["price"] = cost.to_json()
     print_plan("lupctl.pretrain-plan/1", "would pre-train", plan, json=json)

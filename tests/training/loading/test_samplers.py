@@ -69,6 +69,20 @@ def test_a_batch_larger_than_the_data_is_refused_with_one_that_fits(count: int, 
     ShuffledOrder(count, batch=int(caught.value.hint.rpartition("=")[2]), seed=0)
 
 
+@pytest.mark.parametrize(
+    ("count", "groups", "hint"), [(3, 4, (2, 1)), (20, 4, (8, 4)), (100, 5, (15, 5)), (9, 4, (8, 4))]
+)
+def test_the_batch_that_fits_divides_into_the_batch_norm_groups(count: int, groups: int, hint: tuple[int, int]) -> None:
+    with pytest.raises(UsageError) as caught:
+        ShuffledOrder(count, batch=count + 1, seed=0, groups=groups)
+    batch, changed = hint
+    said = f"--set data.batch={batch}" + (" --set bn_groups=1" if changed != groups else "")
+    assert caught.value.hint == f"choose a batch that fits: {said}"
+    assert batch <= count
+    assert batch % changed == 0
+    assert batch // changed >= 2
+
+
 def test_shuffled_order_pickles() -> None:
     order = ShuffledOrder(50, batch=7, seed=5)
     order.rows(0)

@@ -142,7 +142,7 @@ def plan_pretraining(job: PretrainJob) -> PretrainPlan:
     kept = sharded_memory if classes is not None and recipe.method == "pnl" else None
     if not packs:
         return PretrainPlan(None, None, None, local, local // parts, None, None, memory, kept, classes)
-    order = ShuffledOrder(len(rows), batch=recipe.data.batch, seed=recipe.seed)
+    order = ShuffledOrder(len(rows), batch=recipe.data.batch, seed=recipe.seed, groups=recipe.bn_groups)
     steps = order.steps_per_epoch * recipe.schedule.epochs
     lengths = np.concatenate([np.diff(shard.offsets) for pack in packs for shard in pack.shards])
     data_bytes = int(lengths[rows].sum())

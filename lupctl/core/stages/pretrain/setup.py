@@ -120,7 +120,7 @@ def set_up(job: PretrainJob) -> Setup:
     packs = [open_pack(path) for path in job.packs]
     choice = choose_rows(recipe, packs)
     images = PackImages(packs, choice.rows)
-    order = ShuffledOrder(len(images), batch=recipe.data.batch, seed=recipe.seed)
+    order = ShuffledOrder(len(images), batch=recipe.data.batch, seed=recipe.seed, groups=recipe.bn_groups)
     return Setup(
         device=device,
         packs=packs,

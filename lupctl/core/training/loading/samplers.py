@@ -37,16 +37,17 @@ class ShuffledOrder:
         count: images in the data set.
         batch: images per step over all devices.
         seed: the recipe's seed.
+        groups: batch-norm groups of a batch, into which the batch that the hint names divides too.
 
     Raises:
         UsageError: there are fewer images than one batch needs.
     """
 
-    def __init__(self, count: int, *, batch: int, seed: int) -> None:
+    def __init__(self, count: int, *, batch: int, seed: int, groups: int = 1) -> None:
         if count < batch:
             raise UsageError(
                 f"data.batch = {batch} is larger than the number of images, {count}",
-                hint=f"choose a batch that fits: --set data.batch={max(2, 2 ** (count.bit_length() - 3))}",
+                hint=f"choose a batch that fits: {_smaller_batch(count, groups)}",
             )
         self.steps_per_epoch = count // batch
         self._count, self._batch, self._seed = count, batch, seed
@@ -210,3 +211,10 @@ def deal_images(
         batches.append(np.concatenate([queues[person][given[person] : given[person] + images] for person in persons]))
         given[persons] += images
     return batches
+
+
+def _smaller_batch(count: int, groups: int) -> str:
+    """Options for a batch of an eighth to a quarter of the images, in equal groups of two or more."""
+    batch = max(2, 2 ** (count.bit_length() - 3))
+    divided = max(2 * groups, batch // groups * groups)
+    return f"--set data.batch={divided}" if divided <= count else f"--set data.batch={batch} --set bn_groups=1"

@@ -72,7 +72,8 @@ class BatchContrast(nn.Module):
             clock: measures forward and backward.
 
         Returns:
-            `loss`, and `hits`: how often an image's other view was its nearest neighbour in the batch.
+            `loss`, and `hits`: how often an image's other view was its nearest neighbour in the batch; of a watched
+            step also what `watch_features` gives.
         """
         first, second = given.views
         parts = gradients.parts

@@ -97,7 +97,7 @@ class Dino(nn.Module):
             clock: measures targets, forward and backward.
 
         Returns:
-            `loss`.
+            `loss`; of a watched step also what `watch_outputs` gives.
         """
         views, parts, device = given.views, gradients.parts, given.keys.device
         with clock("targets"), torch.no_grad(), autocast(device, precision):

@@ -77,7 +77,8 @@ class MoCo(nn.Module):
             clock: measures keys, forward and backward.
 
         Returns:
-            `loss`, and `hits`: how often a query's own key was nearest.
+            `loss`, and `hits`: how often a query's own key was nearest; of a watched step also what `watch_features`
+            gives.
         """
         first, second = given.views
         with clock("keys"), autocast(first.device, precision):

@@ -152,7 +152,8 @@ class Pnl(nn.Module):
 
         Returns:
             `loss`; `loss_class`, `loss_contrast` and `loss_prototype` before their weights, and `hits`, of the parts
-            that there are; and of the labels `corrected`, `agreement`, `purity` and `purity_given`, see `_compare`.
+            that there are; and of the labels `corrected`, `agreement`, `purity` and `purity_given`, see `_compare`. Of
+            a watched step also what `watch_features` gives.
         """
         weak = given.views[0]
         label = torch.full((len(weak),), -1, device=weak.device) if given.label is None else given.label

@@ -28,8 +28,9 @@ class OnnxNetwork:
         options.intra_op_num_threads = 1
         self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
-    def embed(self, pixels: Tensor) -> Tensor:
-        """Features of normalised pixels."""
+    def embed(self, pixels: Tensor, cameras: Tensor | None = None) -> Tensor:
+        """Features of normalised pixels; it takes no cameras."""
+        assert cameras is None
         (features,) = self._session.run(None, {"input": pixels.float().numpy()})
         return torch.from_numpy(features)
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from lupctl.core.choices import Pooling
 from lupctl.core.ranking.retrieval.extract import Encoder
 from lupctl.core.system.disk.atomic import file_fingerprint
 from lupctl.core.training.views.plan import ViewPlan
@@ -27,8 +28,9 @@ class OnnxNetwork:
         options.intra_op_num_threads = 1
         self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
-    def embed(self, pixels: Tensor) -> Tensor:
-        """Features of normalised pixels."""
+    def embed(self, pixels: Tensor, cameras: Tensor | None = None) -> Tensor:
+        """Features of normalised pixels; it takes no cameras."""
+        assert cameras is None
         (features,) = self._session.run(None, {"input": pixels.float().numpy()})
         return torch.from_numpy(features)
 
@@ -36,8 +38,10 @@ class OnnxNetwork:
 def use_osnet(monkeypatch: pytest.MonkeyPatch, path: Path) -> None:
     """Whoever opens the checkpoint `path` gets OSNet, in dumps and in searches."""
 
-    def open_osnet(found: Path, *, device: torch.device, precision: torch.dtype) -> tuple[Any, Any]:
-        assert found == path
+    def open_osnet(
+        found: Path, *, device: torch.device, precision: torch.dtype, pooling: Pooling | None = None
+    ) -> tuple[Any, Any]:
+        assert (found, pooling) == (path, None)
         view = ViewPlan(HEIGHT, WIDTH, MEAN, STD, "bilinear")
         network: Any = OnnxNetwork(path)
         checkpoint = SimpleNamespace(fingerprint=file_fingerprint(path), header=make_header())

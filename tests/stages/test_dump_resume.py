@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import Tensor
 
 from lupctl.core.formats.features.chunks import FeatureChunks, chunks_path, open_chunks, story_line
 from lupctl.core.formats.features.file import read_features
@@ -55,9 +56,9 @@ def count_images(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many images every forward pass sees from now on."""
     embed, seen = ReidNetwork.embed, list[int]()
 
-    def counting(self: ReidNetwork, images: object) -> object:
-        seen.append(len(images))  # type: ignore[arg-type]
-        return embed(self, images)  # type: ignore[arg-type]
+    def counting(self: ReidNetwork, images: Tensor, cameras: Tensor | None = None) -> Tensor:
+        seen.append(len(images))
+        return embed(self, images, cameras)
 
     monkeypatch.setattr(ReidNetwork, "embed", counting)
     return seen

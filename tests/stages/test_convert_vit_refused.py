@@ -80,7 +80,7 @@ def test_a_grid_that_does_not_fit_is_named_with_the_one_that_does(
 
 def test_a_hint_about_a_grid_works_from_every_command(lupctl: Shell, tmp_path: Path) -> None:
     torch.save(draw_state(reid_layout(replace(TINY, tokens=14 * 7), classes=5)), tmp_path / "a.pth")
-    wanted = "as in lupctl model convert a.pth --size 256x128 --stride 12"
+    wanted = "hint: say for which images: lupctl model convert a.pth --size 256x128 --stride 12"
     for command in ("info a.pth", "convert a.pth --out b.safetensors"):
         assert lupctl(f"model {command}").err.rstrip().endswith(wanted), command
     assert lupctl("model convert a.pth --out b.safetensors --size 224x112 --stride 16").code == 0

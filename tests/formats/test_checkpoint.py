@@ -250,7 +250,7 @@ def changed(place: str, value: Any) -> dict[str, Any]:
         ("network", "r50", "network: input should be an object"),
         ("network/pooling", None, "network.pooling: field required"),
         ("network/trunk/kind", None, "network.trunk: unable to extract tag using discriminator 'kind'"),
-        ("network/trunk/kind", "swin", "network.trunk: input tag 'swin' found using 'kind' does not match"),
+        ("network/trunk/kind", "convnext", "network.trunk: input tag 'convnext' found using 'kind' does not match"),
         ("network/trunk/width", None, "network.trunk.resnet.width: field required"),
         ("network/trunk/width", "64", "network.trunk.resnet.width: input should be a valid integer"),
         ("network/trunk/width", 0, "network.trunk.resnet.width: input should be greater than or equal to 1"),

@@ -147,6 +147,8 @@ def describe_measurement(price: "Price") -> Iterator[str]:
     estimate = f"{write_bytes(price.estimated_bytes)} estimated for these steps"
     if price.kind == "cuda":
         yield f"memory: {used} allocated at the peak; {estimate}"
+    elif not found.memory_bytes:
+        yield f"memory: {estimate}; this system does not say what was used"
     else:
         yield f"memory: {used} in RAM at the peak, {before} of it before the networks; {estimate} without that"
 

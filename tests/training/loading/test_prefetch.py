@@ -69,7 +69,13 @@ def test_a_batch_is_copied_while_the_one_before_it_is_worked_on(notes: Notes) ->
         "copy 0", "copy 1", "wait for copy 0", "work on 0",
         "copy 2", "wait for copy 1", "work on 1", "wait for copy 2", "work on 2",
     ]  # fmt: skip
-    assert notes.seen.count("kept") == 3 * (3 + 9), "pixels, rows, keys and nine draws of three batches"
+    assert notes.seen.count("kept") == 3 * 3, "pixels, rows and keys of three batches; draws are kept where they move"
+
+
+def test_draws_are_kept_until_the_stream_has_used_them_but_for_those_of_the_host(notes: Notes) -> None:
+    moved = neutral_draws(torch.ones(2, 2)).to(torch.device("meta"))
+    moved.record_stream(torch.cuda.current_stream(CUDA))
+    assert notes.seen.count("kept") == 6, "box, shift, flip, jitter, erase, noise"
 
 
 def test_what_goes_wrong_in_the_loader_is_not_lost(notes: Notes) -> None:

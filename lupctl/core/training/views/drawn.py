@@ -124,9 +124,9 @@ class DrawTensors:
         return self._each(Tensor.pin_memory)
 
     def record_stream(self, stream: torch.cuda.Stream) -> None:
-        """Keeps their memory from being reused before the stream has reached this point."""
+        """Keeps their memory from being reused before the stream has reached this point; the host's is not."""
         for drawn in vars(self).values():
-            if drawn.is_cuda:
+            if drawn.device.type != "cpu":
                 drawn.record_stream(stream)
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> "DrawTensors":

@@ -67,7 +67,8 @@ class Measured:
         step_s: duration of one.
         update_s: of it, the optimizer's, which does not grow with the batch; 0 where it was not timed.
         waiting_s: of it, waiting for data.
-        memory_bytes: at the peak, of the process that needed most: allocated on a GPU, resident on a CPU.
+        memory_bytes: at the peak, of the process that needed most: allocated on a GPU, resident on a CPU; 0 if
+            the system does not count it.
         before_bytes: the same before the first network was built.
     """
 

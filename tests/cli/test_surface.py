@@ -74,7 +74,7 @@ def test_help_is_light_and_fast() -> None:
     started_at = time.perf_counter()
     subprocess.run([sys.executable, "-c", "import typer, rich.console"], check=True)
     bare = time.perf_counter() - started_at
-    assert min(spent) < max(0.3, 4 * bare), (spent, bare)
+    assert min(spent) < max(0.3, 5 * bare), (spent, bare)
 
 
 @every_command

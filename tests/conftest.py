@@ -12,7 +12,7 @@ os.environ["OMP_NUM_THREADS"] = "1"
 from lupctl.core.data.sources.synthetic import SyntheticPlan
 from tests.tools.drawn_packs import pack_drawn
 from tests.tools.shell import Shell
-from tests.tools.tiny_images import TinyImages, encode_tiny
+from tests.tools.tiny.images import TinyImages, encode_tiny
 
 
 @pytest.fixture

@@ -19,8 +19,8 @@ from lupctl.core.training.nets.resnet.trunk import ResNetTrunk
 from tests.references.transreid_layouts import TINY as TINY_VIT
 from tests.references.transreid_layouts import draw_state, reid_layout
 from tests.tools.published import published
-from tests.tools.tiny_images import encode_tiny
-from tests.tools.tiny_videos import luperson_frames, write_mot, write_pickle, write_video
+from tests.tools.tiny.images import encode_tiny
+from tests.tools.tiny.videos import luperson_frames, write_mot, write_pickle, write_video
 
 ROOT = Path(__file__).parents[1]
 MANUAL = ROOT / "lupctl" / "manual"

@@ -9,7 +9,7 @@ import pytest
 
 from lupctl.core.data.sources.synthetic import SyntheticPlan
 from tests.tools.drawn_packs import pack_drawn
-from tests.tools.tiny_videos import write_mot, write_video
+from tests.tools.tiny.videos import write_mot, write_video
 
 HERE = Path(__file__).parent
 # What others import; it has no command of its own.

@@ -15,7 +15,7 @@ from lupctl.core.stages.pretrain.run import pretrain
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.training.engine.runs import RunFolder
 from tests.tools.shell import Shell
-from tests.tools.tiny_training import FINETUNE, PRETRAIN, as_options, pretrain_job, read_state, signal_at
+from tests.tools.tiny.training import FINETUNE, PRETRAIN, as_options, pretrain_job, read_state, signal_at
 
 QUIET = Progress(quiet=True)
 TINY = " ".join(as_options(PRETRAIN))

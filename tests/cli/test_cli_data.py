@@ -12,7 +12,7 @@ from lupctl.cli.complete import complete_dataset
 from lupctl.core.choices import Dataset
 from lupctl.core.formats.pack.read import open_pack
 from tests.tools.shell import Shell
-from tests.tools.tiny_images import TinyImages, encode_tiny
+from tests.tools.tiny.images import TinyImages, encode_tiny
 
 
 @pytest.fixture

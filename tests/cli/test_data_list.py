@@ -16,7 +16,7 @@ from lupctl.core.formats.pack.read import open_pack
 from lupctl.core.formats.pack.verdict import note_verdict, pack_files, read_verdict
 from lupctl.core.stages.datasets import folder_bytes
 from tests.tools.shell import Shell
-from tests.tools.tiny_images import encode_tiny
+from tests.tools.tiny.images import encode_tiny
 
 
 def states(lupctl: Shell) -> dict[str, list[str]]:

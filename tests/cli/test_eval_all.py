@@ -17,7 +17,7 @@ from lupctl.core.system.disk.atomic import write_text
 from lupctl.core.system.progress.lines import Progress
 from tests.tools.drawn_packs import pack_drawn
 from tests.tools.shell import Shell
-from tests.tools.tiny_training import finetune_job, pretrain_job
+from tests.tools.tiny.training import finetune_job, pretrain_job
 
 QUIET = Progress(quiet=True)
 SIZE: dict[str, Any] = {"cameras": 3, "shots": 2, "height": 32, "width": 16}

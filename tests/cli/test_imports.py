@@ -10,7 +10,7 @@ import pytest
 
 from lupctl.core.stages.pretrain.run import pretrain
 from lupctl.core.system.progress.lines import Progress
-from tests.tools.tiny_training import pretrain_job
+from tests.tools.tiny.training import pretrain_job
 
 ROOT = Path(__file__).parents[2]
 CLI = sorted(

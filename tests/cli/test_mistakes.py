@@ -16,7 +16,7 @@ from lupctl.core.system.command_line import comment_command
 from lupctl.core.system.progress.lines import Progress
 from tests.tools.hints import Followed, follow
 from tests.tools.shell import Shell
-from tests.tools.tiny_training import FINETUNE, as_options, finetune_job
+from tests.tools.tiny.training import FINETUNE, as_options, finetune_job
 
 QUIET = Progress(quiet=True)
 TINY = " ".join(as_options(FINETUNE))

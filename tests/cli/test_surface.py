@@ -20,7 +20,7 @@ from lupctl.core import errors
 from lupctl.core.stages.pretrain.run import pretrain
 from lupctl.core.system.progress.lines import Progress
 from tests.tools.shell import Shell
-from tests.tools.tiny_training import pretrain_job
+from tests.tools.tiny.training import pretrain_job
 
 HEAVY = (
     "torch", "torchvision", "numpy", "h5py", "cv2", "faiss", "pydantic", "safetensors", "matplotlib", "onnx",
@@ -378,7 +378,7 @@ def test_no_bars_where_no_one_looks(capsys: pytest.CaptureFixture[str], monkeypa
 
 
 def test_a_training_log_has_no_bars_and_no_colours(lupctl: Shell, crowd: Path) -> None:
-    from tests.tools.tiny_training import PRETRAIN, as_options
+    from tests.tools.tiny.training import PRETRAIN, as_options
 
     ran = lupctl(f"pretrain --data {crowd} --gpus 0 --workers 0 --out run {' '.join(as_options(PRETRAIN))} --json")
     assert ran.code == 0

@@ -19,8 +19,8 @@ from lupctl.core.stages.finetune.run import finetune
 from lupctl.core.system.progress.lines import Progress
 from tests.tools.osnet import use_osnet
 from tests.tools.shell import Ran, Shell
-from tests.tools.tiny_footage import Stay, write_footage, write_person, write_stays
-from tests.tools.tiny_training import finetune_job
+from tests.tools.tiny.footage import Stay, write_footage, write_person, write_stays
+from tests.tools.tiny.training import finetune_job
 
 # Person 1 leaves after a second and comes back after more than two; 2 stays; 3 comes late.
 STAYS = (Stay(1, 1, 10, 0), Stay(2, 1, 60, 1), Stay(3, 40, 60, 2), Stay(1, 45, 54, 3))

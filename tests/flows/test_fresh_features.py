@@ -12,7 +12,7 @@ import pytest
 from lupctl.core.stages.finetune.run import finetune
 from lupctl.core.system.progress.lines import Progress
 from tests.tools.shell import Shell
-from tests.tools.tiny_training import finetune_job
+from tests.tools.tiny.training import finetune_job
 
 
 def refuse_writes(patch: pytest.MonkeyPatch, folder: Path) -> None:

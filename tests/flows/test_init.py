@@ -20,8 +20,8 @@ from lupctl.core.recipes.shipped import resolve_recipe
 from lupctl.core.stages.finetune import speed as finetune_speed
 from lupctl.core.stages.pretrain import speed as pretrain_speed
 from tests.tools.shell import Ran, Shell
-from tests.tools.tiny_images import encode_tiny
-from tests.tools.tiny_videos import write_mot, write_video
+from tests.tools.tiny.images import encode_tiny
+from tests.tools.tiny.videos import write_mot, write_video
 
 SMALL: dict[str, Any] = {"height": 32, "width": 16, "shots": 2, "cameras": 2}
 TINY = "--workers 0 --set net.width=4 --set pixels.height=32 --set pixels.width=16 --set schedule.epochs=1"

@@ -13,7 +13,7 @@ from lupctl.core.system.progress.lines import Progress
 from lupctl.core.workspace import Workspace
 from tests.tools.drawn_packs import repack
 from tests.tools.shell import Shell
-from tests.tools.tiny_training import finetune_job, pretrain_job
+from tests.tools.tiny.training import finetune_job, pretrain_job
 
 QUIET = Progress(quiet=True)
 

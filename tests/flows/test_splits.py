@@ -11,8 +11,8 @@ import pytest
 from lupctl.core.formats.pack.read import open_pack
 from lupctl.core.ranking.reports.model.single import read_report
 from tests.tools.shell import Ran, Shell
-from tests.tools.tiny_images import encode_tiny
-from tests.tools.tiny_training import FINETUNE, PRETRAIN, as_options
+from tests.tools.tiny.images import encode_tiny
+from tests.tools.tiny.training import FINETUNE, PRETRAIN, as_options
 
 PACK = "data pack staff --layout persons"
 TRAIN = f"finetune staff --recipe bot --from scratch --gpus 0 --workers 0 {' '.join(as_options(FINETUNE))}"

@@ -11,7 +11,7 @@ from lupctl.core.formats.pack.crops import CropFacts, read_crops
 from lupctl.core.formats.pack.read import open_pack
 from lupctl.core.formats.pack.write import write_pack
 from lupctl.core.formats.pack.write_shard import PackedImage
-from tests.tools.tiny_images import TinyImages
+from tests.tools.tiny.images import TinyImages
 
 FIRST = CropFacts(7, 2, 0.5, (1.5, -2.0, 30.25, 64.0))
 

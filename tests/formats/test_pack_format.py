@@ -26,7 +26,7 @@ from lupctl.core.formats.pack.shards import PACK_FORMAT
 from lupctl.core.formats.pack.write import PackWriter, write_pack
 from lupctl.core.formats.pack.write_shard import PackedImage
 from lupctl.core.formats.record import build_record
-from tests.tools.tiny_images import TinyImages, draw_tiny, encode_tiny
+from tests.tools.tiny.images import TinyImages, draw_tiny, encode_tiny
 
 
 def rows_of(images: list[bytes]) -> list[PackedImage]:

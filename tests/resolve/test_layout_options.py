@@ -10,7 +10,7 @@ from lupctl.core.formats.pack.read import open_pack
 from lupctl.core.resolve.data.datasets import Target
 from lupctl.core.resolve.data.layouts import KNOWN_BY, Reading, pick_layout, refuse_for_drawn
 from tests.tools.shell import Ran, Shell
-from tests.tools.tiny_images import encode_tiny
+from tests.tools.tiny.images import encode_tiny
 
 
 def fill(root: Path, names: Sequence[str]) -> None:

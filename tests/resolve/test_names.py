@@ -12,8 +12,8 @@ from lupctl.core.formats.pack.read import open_pack
 from lupctl.core.resolve.data.datasets import valid_name
 from lupctl.core.workspace import DOWNLOADED, Workspace
 from tests.tools.shell import Ran, Shell
-from tests.tools.tiny_images import encode_tiny
-from tests.tools.tiny_training import FINETUNE, PRETRAIN, as_options
+from tests.tools.tiny.images import encode_tiny
+from tests.tools.tiny.training import FINETUNE, PRETRAIN, as_options
 
 TINY = " ".join([*as_options(FINETUNE), "--recipe bot --gpus 0 --workers 0 --from scratch"])
 NAMES = ("ana", "ben", "cem", "dora")

@@ -25,8 +25,8 @@ from lupctl.core.training.nets.build import Network
 from lupctl.core.training.nets.vit.side import MEAN_ROW, NO_ROW
 from tests.tools.camera_networks import camera_header, write_camera_network
 from tests.tools.shell import Shell
-from tests.tools.tiny_images import encode_tiny
-from tests.tools.tiny_training import run_forked
+from tests.tools.tiny.images import encode_tiny
+from tests.tools.tiny.training import run_forked
 
 QUIET = Progress(quiet=True)
 CPU = torch.device("cpu")

@@ -21,8 +21,8 @@ from lupctl.core.stages.pretrain.run import pretrain
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.training.nets.build import build_network
 from tests.tools.shell import Shell
-from tests.tools.tiny_images import encode_tiny
-from tests.tools.tiny_training import finetune_job, pretrain_job
+from tests.tools.tiny.images import encode_tiny
+from tests.tools.tiny.training import finetune_job, pretrain_job
 
 QUIET = Progress(quiet=True)
 

@@ -18,8 +18,8 @@ from lupctl.core.stages.finetune.run import finetune
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.training.nets.networks import ReidNetwork
 from tests.tools.shell import Shell
-from tests.tools.tiny_images import encode_tiny
-from tests.tools.tiny_training import finetune_job
+from tests.tools.tiny.images import encode_tiny
+from tests.tools.tiny.training import finetune_job
 
 QUIET = Progress(quiet=True)
 OUT = Path("f.h5")

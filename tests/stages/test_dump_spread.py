@@ -37,8 +37,8 @@ from lupctl.core.training.nets.build import build_network
 from lupctl.core.training.views.plan import build_view_plan
 from tests.tools.networks import make_header, neck, plan_network
 from tests.tools.shell import Shell
-from tests.tools.tiny_images import encode_tiny
-from tests.tools.tiny_training import finetune_job, run_forked
+from tests.tools.tiny.images import encode_tiny
+from tests.tools.tiny.training import finetune_job, run_forked
 
 QUIET = Progress(quiet=True)
 CPU = torch.device("cpu")

@@ -21,7 +21,7 @@ from lupctl.core.stages.dump.run import dump
 from lupctl.core.stages.finetune.run import finetune
 from lupctl.core.system.progress.lines import Progress
 from tests.tools.shell import Shell
-from tests.tools.tiny_training import finetune_job
+from tests.tools.tiny.training import finetune_job
 
 CPU = torch.device("cpu")
 QUIET = Progress(quiet=True)

@@ -29,7 +29,7 @@ from lupctl.core.stages.pack import pack
 from lupctl.core.stages.verify import Verdict, verify_pack, verify_raw
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.system.strings import build_column
-from tests.tools.tiny_images import TinyImages, encode_tiny
+from tests.tools.tiny.images import TinyImages, encode_tiny
 
 QUIET = Progress(quiet=True)
 

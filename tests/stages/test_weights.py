@@ -16,7 +16,7 @@ from lupctl.core.formats.weights.file import read_checkpoint
 from lupctl.core.stages.pretrain.run import pretrain
 from lupctl.core.system.progress.lines import Progress
 from tests.tools.shell import Shell
-from tests.tools.tiny_training import pretrain_job
+from tests.tools.tiny.training import pretrain_job
 
 
 def thin_trunk() -> dict[str, torch.Tensor]:

@@ -13,7 +13,7 @@ from lupctl.core.formats.pack import write_shard as shard_writer
 from lupctl.core.formats.pack.read import open_pack
 from lupctl.core.formats.record import reserve_space
 from tests.tools.shell import Shell
-from tests.tools.tiny_images import TinyImages, encode_tiny
+from tests.tools.tiny.images import TinyImages, encode_tiny
 
 SHARD_BYTES = 9_000
 # Runs a command in forked children. Child k kills itself without a word at the k-th of the moments that matter: before

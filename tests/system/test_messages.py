@@ -30,7 +30,7 @@ from lupctl.core.training.methods.protocol import Given, Now
 from lupctl.core.training.nets.build import build_contrastive
 from lupctl.core.training.nets.resnet.norms import set_norm_groups
 from tests.tools.networks import plan_network, projection
-from tests.tools.tiny_training import name_it
+from tests.tools.tiny.training import name_it
 
 LABEL = torch.tensor([0, 1, 2, 0, 1, 2, 0, 1])
 BATCH = 8

@@ -25,7 +25,7 @@ from lupctl.core.system.jobs.outer import OuterJob, Rendezvous, find_outer_job, 
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.training.engine.runs import RunFolder
 from tests.tools.shell import Shell
-from tests.tools.tiny_training import FINETUNE, PRETRAIN, as_options, finetune_job, pretrain_job, read_state, run_forked
+from tests.tools.tiny.training import FINETUNE, PRETRAIN, as_options, finetune_job, pretrain_job, read_state, run_forked
 
 TORCHRUN = {"TORCHELASTIC_RUN_ID": "x", "RANK": "5", "LOCAL_RANK": "1", "WORLD_SIZE": "8", "LOCAL_WORLD_SIZE": "4"}
 SRUN = {

@@ -11,7 +11,7 @@ from lupctl.core.stages.pretrain import step as step_module
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.training.engine.runs import RunFolder
 from tests.tools.shell import Shell
-from tests.tools.tiny_training import FINETUNE, PRETRAIN, as_options, signal_at
+from tests.tools.tiny.training import FINETUNE, PRETRAIN, as_options, signal_at
 
 PRE = f"pretrain --gpus 0 --workers 0 {' '.join(as_options(PRETRAIN))}"
 FINE = f"finetune --recipe bot --from scratch --gpus 0 --workers 0 {' '.join(as_options(FINETUNE))}"

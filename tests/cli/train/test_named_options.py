@@ -8,7 +8,7 @@ import pytest
 from lupctl.core.recipes.models import FinetuneRecipe, PretrainRecipe
 from lupctl.core.recipes.shipped import read_resolved
 from tests.tools.shell import Shell
-from tests.tools.tiny_training import FINETUNE, PRETRAIN, as_options
+from tests.tools.tiny.training import FINETUNE, PRETRAIN, as_options
 
 PRE = f"pretrain --gpus 0 --workers 0 {' '.join(as_options(PRETRAIN))}"
 FINE = f"finetune --recipe bot --from scratch --gpus 0 --workers 0 {' '.join(as_options(FINETUNE))}"

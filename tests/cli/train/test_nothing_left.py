@@ -14,7 +14,7 @@ from lupctl.core.stages.pretrain.run import pretrain
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.training.engine.runs import RunFolder
 from tests.tools.shell import Shell
-from tests.tools.tiny_training import FINETUNE, PRETRAIN, as_options, call_at, pretrain_job, signal_at
+from tests.tools.tiny.training import FINETUNE, PRETRAIN, as_options, call_at, pretrain_job, signal_at
 
 PRE = f"pretrain --gpus 0 --workers 0 {' '.join(as_options(PRETRAIN))}"
 FINE = f"finetune --recipe bot --gpus 0 --workers 0 {' '.join(as_options(FINETUNE))}"

@@ -8,7 +8,7 @@ import pytest
 
 from lupctl.core.system.disk.atomic import atomic_path, write_text
 from tests.tools.shell import Shell
-from tests.tools.tiny_training import FINETUNE, PRETRAIN, as_options
+from tests.tools.tiny.training import FINETUNE, PRETRAIN, as_options
 
 PRE = f"pretrain --gpus 0 --workers 0 {' '.join(as_options(PRETRAIN))}"
 FINE = f"finetune --recipe bot --gpus 0 --workers 0 {' '.join(as_options(FINETUNE))}"

@@ -23,7 +23,7 @@ from lupctl.core.training.engine.runs import LOCK_NAME, RunFolder
 from lupctl.core.workspace import Workspace
 from tests.tools.lock_holders import lock_holders
 from tests.tools.shell import Shell
-from tests.tools.tiny_training import FINETUNE, as_options, finetune_job, pretrain_job, signal_at
+from tests.tools.tiny.training import FINETUNE, as_options, finetune_job, pretrain_job, signal_at
 
 QUIET = Progress(quiet=True)
 FINE = f"finetune --recipe bot {' '.join(as_options(FINETUNE))}"

@@ -13,7 +13,7 @@ from lupctl.core.errors import CorruptImageError, DataError, FormatError
 from lupctl.core.formats.pack.keys import count_images, read_keys
 from lupctl.core.formats.pack.write import write_pack
 from lupctl.core.formats.pack.write_shard import PackedImage
-from tests.tools.tiny_images import TinyImages
+from tests.tools.tiny.images import TinyImages
 
 FEW = st.lists(st.sampled_from([b"a", b"b", b"c", b"aa", b"bb", b"abc"]), max_size=12)
 

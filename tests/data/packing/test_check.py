@@ -33,7 +33,7 @@ from lupctl.core.stages.verify import verify_pack
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.system.strings import build_column
 from tests.tools.shell import Shell
-from tests.tools.tiny_images import encode_tiny
+from tests.tools.tiny.images import encode_tiny
 
 QUIET = Progress(quiet=True)
 HEADER, DECODE = PackSettings(check="header"), PackSettings()

@@ -25,7 +25,7 @@ from lupctl.core.stages.pack import pack, plan_pack, read_packed_source
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.system.strings import build_column
 from lupctl.core.system.threads.ordered import map_in_order, pick_workers
-from tests.tools.tiny_images import TinyImages, draw_tiny, encode_tiny
+from tests.tools.tiny.images import TinyImages, draw_tiny, encode_tiny
 
 QUIET = Progress(quiet=True)
 

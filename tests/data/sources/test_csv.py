@@ -11,7 +11,7 @@ from lupctl.core.data.sources.layouts.csv_table import CsvSource, number_texts
 from lupctl.core.errors import DataError
 from lupctl.core.formats.pack.read import open_pack
 from tests.tools.shell import Shell
-from tests.tools.tiny_images import encode_tiny
+from tests.tools.tiny.images import encode_tiny
 
 HEADER = "path,person,camera,role\n"
 

@@ -20,8 +20,8 @@ from lupctl.core.data.sources.records import Source
 from lupctl.core.errors import DataError, FormatError, UsageError
 from lupctl.core.formats.pack.read import open_pack
 from tests.tools.shell import Shell
-from tests.tools.tiny_images import encode_tiny
-from tests.tools.tiny_training import FINETUNE, as_options
+from tests.tools.tiny.images import encode_tiny
+from tests.tools.tiny.training import FINETUNE, as_options
 
 TRAIN, QUERY, GALLERY = 1, 2, 3
 

@@ -16,7 +16,7 @@ from lupctl.core.data.sources.layouts.lmdb_folder import LmdbSource
 from lupctl.core.errors import CorruptImageError, DataError, FormatError
 from lupctl.core.formats.pack.read import open_pack
 from tests.tools.shell import Shell
-from tests.tools.tiny_images import encode_tiny
+from tests.tools.tiny.images import encode_tiny
 
 KEYS = ["00_00_0000_00000000", "00_00_0000_00000001", "00_01_0000_00000000", "35_02_0658_00001234"]
 NL_KEYS = ["00001_000007_0000120_00", "00001_433996_0000120_01", "21697_000007_0000000_00"]

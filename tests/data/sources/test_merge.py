@@ -24,7 +24,7 @@ from lupctl.core.formats.pack.write_shard import PackedImage
 from lupctl.core.stages.pack import pack, plan_pack
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.system.strings import build_column
-from tests.tools.tiny_images import TinyImages, encode_tiny
+from tests.tools.tiny.images import TinyImages, encode_tiny
 
 QUIET = Progress(quiet=True)
 

@@ -16,8 +16,8 @@ from lupctl.core.data.video.frames import VideoFile, open_frames
 from lupctl.core.data.video.stream_check import describe_misfit, outside_share
 from lupctl.core.data.video.tracking import drop_short, link_tracklets
 from lupctl.core.errors import DataError, FormatError
-from tests.tools.tiny_images import decode_bgr
-from tests.tools.tiny_videos import HEIGHT, WIDTH, draw_frame, number_of, write_pictures, write_video
+from tests.tools.tiny.images import decode_bgr
+from tests.tools.tiny.videos import HEIGHT, WIDTH, draw_frame, number_of, write_pictures, write_video
 
 
 @pytest.mark.parametrize("name", ["a.avi", "a.mp4"])

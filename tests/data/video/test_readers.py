@@ -16,7 +16,7 @@ from lupctl.core.data.video.listing import find_detections, find_videos, match_n
 from lupctl.core.data.video.mot import read_mot
 from lupctl.core.data.video.pickles import read_pickle
 from lupctl.core.errors import DataError, FormatError
-from tests.tools.tiny_videos import luperson_frames, write_json, write_mot, write_pickle, write_pictures
+from tests.tools.tiny.videos import luperson_frames, write_json, write_mot, write_pickle, write_pictures
 
 BOX = (10.0, 20.0, 40.0, 80.0)
 

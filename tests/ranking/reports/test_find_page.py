@@ -12,7 +12,7 @@ import pytest
 from lupctl.core.ranking.reports.model.find import FindLimits, FindResult, FindTracklet, FindVideo, judge, thousandths
 from lupctl.core.ranking.reports.page.find import Card, Crop, draw_timeline, render_find
 from lupctl.core.ranking.reports.page.images import embed_picture
-from tests.tools.tiny_images import encode_tiny
+from tests.tools.tiny.images import encode_tiny
 
 CHROMIUM = next(
     (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), ""

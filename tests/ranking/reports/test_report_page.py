@@ -28,7 +28,7 @@ from lupctl.core.ranking.reranking.rerank import RerankSettings
 from lupctl.core.stages.evaluate import EvaluationJob, evaluate
 from lupctl.core.system.progress.lines import Progress
 from tests.tools.shell import Shell
-from tests.tools.tiny_images import draw_tiny
+from tests.tools.tiny.images import draw_tiny
 
 CHROMIUM = next(
     (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), ""

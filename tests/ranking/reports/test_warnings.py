@@ -22,7 +22,7 @@ from lupctl.core.ranking.reports.model.single import (
 )
 from lupctl.core.ranking.reports.model.warnings import LEAKS, ReportWarning
 from lupctl.core.ranking.retrieval.lineage import Lineage, ScoredPack, TrainedPack
-from tests.tools.tiny_images import encode_tiny
+from tests.tools.tiny.images import encode_tiny
 
 # Role, persons and seeds of the images of a pack; the same seed gives the same bytes.
 Rows = list[tuple[Role, int, int]]

@@ -16,7 +16,7 @@ from lupctl.core.ranking.retrieval.score import DetailSettings, estimate_bytes, 
 from lupctl.core.system.jobs.messages import rank
 from lupctl.core.system.strings import build_column
 from lupctl.core.system.threads.round_robin import run_round_robin
-from tests.tools.tiny_training import run_forked
+from tests.tools.tiny.training import run_forked
 
 CPU = torch.device("cpu")
 TRAIN, QUERY, GALLERY = 1, 2, 3

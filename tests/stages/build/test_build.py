@@ -19,8 +19,8 @@ from lupctl.core.formats.pack.crops import read_crops
 from lupctl.core.formats.pack.read import Pack, open_pack
 from lupctl.core.stages.build.part import build_part
 from tests.tools.shell import Ran, Shell
-from tests.tools.tiny_images import decode_bgr
-from tests.tools.tiny_videos import (
+from tests.tools.tiny.images import decode_bgr
+from tests.tools.tiny.videos import (
     Entry,
     luperson_frames,
     number_of,

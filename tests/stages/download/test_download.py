@@ -28,7 +28,7 @@ from lupctl.core.system.progress.lines import Progress
 from tests.tools import kill_points
 from tests.tools.flaky_server import Page, Server, serving
 from tests.tools.shell import Shell
-from tests.tools.tiny_images import encode_tiny
+from tests.tools.tiny.images import encode_tiny
 
 MARKET = {
     f"Market-1501-v15.09.15/{folder}/{person:04d}_c{camera}s1_000051_0{camera}.jpg": encode_tiny(person * 10 + camera)

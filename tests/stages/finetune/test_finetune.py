@@ -32,8 +32,8 @@ from lupctl.core.training.engine.runs import read_metrics
 from tests.tools.drawn_packs import pack_drawn
 from tests.tools.networks import neck
 from tests.tools.shell import Shell
-from tests.tools.tiny_images import encode_tiny
-from tests.tools.tiny_training import (
+from tests.tools.tiny.images import encode_tiny
+from tests.tools.tiny.training import (
     FINETUNE,
     as_options,
     compute_in_double,

@@ -22,7 +22,7 @@ from lupctl.core.training.engine.runs import read_metrics
 from tests.tools.drawn_packs import pack_drawn
 from tests.tools.networks import neck
 from tests.tools.shell import Shell
-from tests.tools.tiny_training import FINETUNE, as_options, finetune_job
+from tests.tools.tiny.training import FINETUNE, as_options, finetune_job
 
 QUIET = Progress(quiet=True)
 

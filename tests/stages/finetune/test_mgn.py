@@ -27,7 +27,7 @@ from lupctl.core.training.nets.mgn import HEADS, NEW_PARTS
 from tests.references.mgn_losses import slow_head_loss
 from tests.tools.networks import mgn_heads
 from tests.tools.shell import Shell
-from tests.tools.tiny_training import (
+from tests.tools.tiny.training import (
     as_options,
     compute_in_double,
     pretrain_job,

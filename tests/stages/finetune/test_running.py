@@ -19,7 +19,7 @@ from lupctl.core.stages.finetune.run import finetune
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.training.nets.build import Classifying
 from lupctl.core.training.nets.memory import recomputed_bytes
-from tests.tools.tiny_training import (
+from tests.tools.tiny.training import (
     FINETUNE,
     JPM,
     SWIN,

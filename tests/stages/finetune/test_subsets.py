@@ -23,7 +23,7 @@ from lupctl.core.system.drawn_order import share
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.system.strings import build_column
 from tests.tools.shell import Shell
-from tests.tools.tiny_training import FINETUNE, as_options, finetune_job, signal_at
+from tests.tools.tiny.training import FINETUNE, as_options, finetune_job, signal_at
 
 QUIET = Progress(quiet=True)
 

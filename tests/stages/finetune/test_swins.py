@@ -23,7 +23,7 @@ from lupctl.core.stages.finetune.speed import time_step
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.training.nets.build import build_network
 from tests.tools.networks import make_header, neck, no_head, plan_network
-from tests.tools.tiny_training import compute_in_double, read_state, run_forked, signal_at, swin_job
+from tests.tools.tiny.training import compute_in_double, read_state, run_forked, signal_at, swin_job
 
 QUIET = Progress(quiet=True)
 CHECKPOINT = "checkpoint.safetensors"

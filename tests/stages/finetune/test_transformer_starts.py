@@ -23,7 +23,7 @@ from lupctl.core.training.nets.build import build_network
 from lupctl.core.training.nets.vit.imagenet import rename_torchvision
 from lupctl.core.training.nets.vit.trunk import ViTTrunk
 from tests.tools.networks import jpm_head, make_header, neck, no_head, plan_network, plan_vit, projection
-from tests.tools.tiny_training import transformer_job
+from tests.tools.tiny.training import transformer_job
 
 QUIET = Progress(quiet=True)
 CAMERAS = (1, 2, 3)

@@ -22,7 +22,7 @@ from lupctl.core.stages.finetune.persons import pick_rows
 from lupctl.core.stages.finetune.run import finetune
 from lupctl.core.stages.finetune.speed import time_step
 from lupctl.core.system.progress.lines import Progress
-from tests.tools.tiny_training import compute_in_double, read_state, run_forked, signal_at, transformer_job
+from tests.tools.tiny.training import compute_in_double, read_state, run_forked, signal_at, transformer_job
 
 QUIET = Progress(quiet=True)
 CHECKPOINT = "checkpoint.safetensors"

@@ -22,7 +22,7 @@ from lupctl.core.system.progress.lines import Progress
 from lupctl.core.training.engine.curves import Epochs
 from lupctl.core.training.engine.runs import read_metrics
 from tests.tools.shell import Shell
-from tests.tools.tiny_training import as_options, compute_in_double, finetune_job, read_state, run_forked, signal_at
+from tests.tools.tiny.training import as_options, compute_in_double, finetune_job, read_state, run_forked, signal_at
 
 QUIET = Progress(quiet=True)
 CHECKPOINT = "checkpoint.safetensors"

@@ -24,7 +24,7 @@ from lupctl.core.training.engine.runs import read_metrics
 from lupctl.core.training.methods import collapse as collapse_module
 from lupctl.core.training.methods import watching
 from tests.tools.shell import Shell
-from tests.tools.tiny_training import PRETRAIN, as_options, pretrain_job, read_state, run_forked, signal_at
+from tests.tools.tiny.training import PRETRAIN, as_options, pretrain_job, read_state, run_forked, signal_at
 
 QUIET = Progress(quiet=True)
 TRANSFORMER = (

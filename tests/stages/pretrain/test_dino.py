@@ -21,7 +21,7 @@ from lupctl.core.system.progress.lines import Progress
 from lupctl.core.training.engine.runs import read_metrics
 from lupctl.core.training.nets.dino import build_dino
 from tests.tools.shell import Shell
-from tests.tools.tiny_training import compute_in_double, run_forked, signal_at
+from tests.tools.tiny.training import compute_in_double, run_forked, signal_at
 
 QUIET = Progress(quiet=True)
 CHECKPOINT, METHOD = "checkpoint.safetensors", "method.safetensors"

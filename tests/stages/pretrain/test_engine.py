@@ -26,7 +26,7 @@ from lupctl.core.training.losses.contrastive import info_nce
 from lupctl.core.training.methods.moco import MoCo
 from lupctl.core.training.methods.protocol import Given, Now
 from lupctl.core.training.nets.resnet.norms import set_norm_groups
-from tests.tools.tiny_training import compute_in_double, name_it, pretrain_job
+from tests.tools.tiny.training import compute_in_double, name_it, pretrain_job
 
 QUIET = Progress(quiet=True)
 CPU = torch.device("cpu")
@@ -229,7 +229,7 @@ def test_a_run_with_lars_stops_and_goes_on_the_same(
     crowd: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from lupctl.core.errors import StoppedError
-    from tests.tools.tiny_training import signal_at
+    from tests.tools.tiny.training import signal_at
 
     jobs = [pretrain_job(crowd, tmp_path / name, "optim.name=lars", "optim.lr=2.0") for name in ("one", "two")]
     pretrain(jobs[0], QUIET)

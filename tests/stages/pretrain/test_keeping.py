@@ -24,8 +24,8 @@ from lupctl.core.system.disk.atomic import file_fingerprint
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.workspace import read_run
 from tests.tools.shell import Shell
-from tests.tools.tiny_images import encode_tiny
-from tests.tools.tiny_training import PRETRAIN, as_options, pretrain_job
+from tests.tools.tiny.images import encode_tiny
+from tests.tools.tiny.training import PRETRAIN, as_options, pretrain_job
 
 QUIET = Progress(quiet=True)
 

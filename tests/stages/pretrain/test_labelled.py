@@ -35,7 +35,7 @@ from lupctl.core.training.engine.runs import RunFolder, read_metrics
 from lupctl.core.training.engine.saving import StateWriter
 from tests.tools.drawn_packs import pack_drawn
 from tests.tools.shell import Shell
-from tests.tools.tiny_training import as_options, compute_in_double, read_state, run_forked, signal_at
+from tests.tools.tiny.training import as_options, compute_in_double, read_state, run_forked, signal_at
 
 QUIET = Progress(quiet=True)
 CHECKPOINT = "checkpoint.safetensors"

@@ -10,7 +10,7 @@ from lupctl.core.stages.pretrain.job import plan_pretraining
 from lupctl.core.training.nets.memory import activation_bytes, recomputed_bytes
 from tests.tools.networks import plan_network, projection
 from tests.tools.shell import Shell
-from tests.tools.tiny_training import PRETRAIN, as_options, pretrain_job
+from tests.tools.tiny.training import PRETRAIN, as_options, pretrain_job
 
 GIB = 2**30
 

@@ -36,7 +36,7 @@ from lupctl.core.training.engine.saving import StateWriter
 from lupctl.core.training.methods.moco import MoCo
 from tests.tools.drawn_packs import pack_drawn
 from tests.tools.shell import Shell
-from tests.tools.tiny_training import (
+from tests.tools.tiny.training import (
     PRETRAIN,
     as_options,
     compute_in_double,

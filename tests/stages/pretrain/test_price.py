@@ -26,7 +26,7 @@ from lupctl.core.stages.pretrain.pricing.price import Price, place_here, price, 
 from lupctl.core.stages.pretrain.pricing.shares import cut_recipe, list_shares
 from lupctl.core.system.jobs.device import Placement
 from tests.tools.shell import Shell
-from tests.tools.tiny_training import PRETRAIN, as_options, call_at, pretrain_job
+from tests.tools.tiny.training import PRETRAIN, as_options, call_at, pretrain_job
 
 TINY = ("net.arch=r18", "net.width=4", "pixels.height=32", "pixels.width=16", "data.batch=16", "bn_groups=4")
 MEASURED = Measured(

@@ -20,7 +20,7 @@ from lupctl.core.system.progress.lines import Progress
 from lupctl.core.training.engine.runs import RunFolder
 from lupctl.core.training.engine.saving import StateWriter, copy_to_host
 from tests.tools.shell import Shell
-from tests.tools.tiny_training import PRETRAIN, as_options, call_at, pretrain_job, read_state
+from tests.tools.tiny.training import PRETRAIN, as_options, call_at, pretrain_job, read_state
 
 QUIET = Progress(quiet=True)
 EMPTY: dict[str, Any] = {"model": {}, "optimizer": {}, "random": 0, "damaged": []}

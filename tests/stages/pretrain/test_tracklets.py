@@ -16,8 +16,8 @@ from lupctl.core.stages.pretrain.run import pretrain
 from lupctl.core.stages.pretrain.tracklets import Sequences, pick_sequences, same_group
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.training.engine.runs import read_metrics
-from tests.tools.tiny_images import TinyImages
-from tests.tools.tiny_training import pretrain_job
+from tests.tools.tiny.images import TinyImages
+from tests.tools.tiny.training import pretrain_job
 
 CPU = torch.device("cpu")
 QUIET = Progress(quiet=True)

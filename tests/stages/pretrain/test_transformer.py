@@ -15,7 +15,7 @@ from lupctl.core.stages.pretrain.job import PretrainJob
 from lupctl.core.stages.pretrain.run import pretrain
 from lupctl.core.system.jobs.device import Placement
 from lupctl.core.system.progress.lines import Progress
-from tests.tools.tiny_training import run_forked, signal_at
+from tests.tools.tiny.training import run_forked, signal_at
 
 QUIET = Progress(quiet=True)
 CHECKPOINT = "checkpoint.safetensors"

@@ -24,7 +24,7 @@ from lupctl.core.training.engine.runs import read_metrics
 from lupctl.core.training.engine.stopwatch import Stopwatch
 from tests.tools.drawn_packs import pack_drawn
 from tests.tools.shell import Shell
-from tests.tools.tiny_training import PRETRAIN, as_options, pretrain_job
+from tests.tools.tiny.training import PRETRAIN, as_options, pretrain_job
 
 QUIET = Progress(quiet=True)
 CPU = torch.device("cpu")

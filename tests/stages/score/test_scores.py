@@ -36,7 +36,7 @@ from lupctl.core.training.nets.build import build_network
 from lupctl.core.workspace import Workspace
 from tests.tools.networks import jpm_head, make_header, neck, no_head, plan_network, projection, tiny_vit
 from tests.tools.shell import Shell
-from tests.tools.tiny_training import PRETRAIN, as_options, finetune_job, pretrain_job
+from tests.tools.tiny.training import PRETRAIN, as_options, finetune_job, pretrain_job
 
 QUIET = Progress(quiet=True)
 HERE = DumpPlace(torch.device("cpu"))

@@ -17,7 +17,7 @@ from lupctl.core.training.engine import gradients
 from lupctl.core.training.engine.gradients import SharedGradients
 from lupctl.core.training.engine.parts import each_part
 from lupctl.core.training.engine.state import running_statistics
-from tests.tools.tiny_training import run_forked
+from tests.tools.tiny.training import run_forked
 
 PARTS = 2
 SMALL_BUCKETS = partial(DistributedDataParallel, bucket_cap_mb=336 / 2**20)

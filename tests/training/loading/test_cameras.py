@@ -18,7 +18,7 @@ from lupctl.core.training.loading.labels import number_known
 from lupctl.core.training.loading.loaders import Batch, ChunkDataset, StepDataset, open_loader
 from lupctl.core.training.loading.samplers import ShuffledOrder
 from lupctl.core.training.views.plan import ViewPlan
-from tests.tools.tiny_images import encode_tiny
+from tests.tools.tiny.images import encode_tiny
 
 VIEW = ViewPlan(32, 16, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), crop_area=(0.2, 1.0), flip=0.5, erase=0.5)
 UNKNOWN = 6

@@ -36,7 +36,7 @@ from lupctl.core.training.loading.worker_errors import BatchSource
 from lupctl.core.training.views.draws import SampleDraws
 from lupctl.core.training.views.pixels import make_view
 from lupctl.core.training.views.plan import ViewPlan, draw_view
-from tests.tools.tiny_images import TinyImages, draw_tiny, encode_tiny
+from tests.tools.tiny.images import TinyImages, draw_tiny, encode_tiny
 
 MEAN, STD = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
 VIEW = ViewPlan(32, 16, MEAN, STD, crop_area=(0.2, 1.0), grey=0.2, blur=0.5, flip=0.5, erase=0.5)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from lupctl.core.system.jobs.messages import average_, own_share, rank, world_size
 from lupctl.core.training.engine.parts import share_statistics
 from lupctl.core.training.nets.resnet.norms import GroupedBatchNorm1d, GroupedBatchNorm2d, share_norm_groups
-from tests.tools.tiny_training import run_forked
+from tests.tools.tiny.training import run_forked
 
 BATCH = 12
 

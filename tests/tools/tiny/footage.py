@@ -7,8 +7,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from tests.tools.tiny_images import draw_tiny
-from tests.tools.tiny_videos import write_mot
+from tests.tools.tiny.images import draw_tiny
+from tests.tools.tiny.videos import write_mot
 
 RATE = 10
 HEIGHT, WIDTH = 96, 160

@@ -17,7 +17,7 @@ from lupctl.core.stages.export.run import export
 from lupctl.core.training.nets.vit.side import MEAN_ROW, NO_ROW
 from tests.tools.onnx_files import run
 from tests.tools.shell import Shell
-from tests.tools.tiny_images import draw_tiny
+from tests.tools.tiny.images import draw_tiny
 from tests.tools.transformers import HEIGHT, WIDTH, transformer_plans, write_transformer
 
 DIMS = {"none": 24, "before": 24, "resized": 24, "bilinear": 24, "ics": 24, "sie": 24, "jpm": 120, "parts": 48}

@@ -21,7 +21,7 @@ from tests.references.transreid_layouts import (
 )
 from tests.tools.converted import check_features, draw_images, restore, widened
 from tests.tools.shell import Shell
-from tests.tools.tiny_images import draw_tiny
+from tests.tools.tiny.images import draw_tiny
 
 CLASSES = 5
 TWO_HEADS = Said(heads=2)

@@ -28,9 +28,9 @@ from lupctl.core.stages.export.run import export
 from lupctl.core.training.nets.build import build_network
 from tests.tools.networks import make_header, mgn_heads, neck, no_head, plan_network, projection
 from tests.tools.shell import Shell
-from tests.tools.tiny_images import draw_tiny
+from tests.tools.tiny.images import draw_tiny
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 PLANS = {
     "none": plan_network(no_head()),
     "projection": plan_network(projection(8), pooling="gem"),

@@ -17,7 +17,7 @@ from lupctl.core.training.nets.build import build_network
 from tests.tools.networks import make_header, neck, no_head
 from tests.tools.onnx_files import run
 from tests.tools.shell import Shell
-from tests.tools.tiny_images import draw_tiny
+from tests.tools.tiny.images import draw_tiny
 from tests.tools.transformers import fill
 
 SIZES = {"whole": (64, 32), "padded": (52, 28)}

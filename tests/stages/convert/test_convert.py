@@ -26,7 +26,7 @@ from tests.references.mgn import published_layout, slow_feature
 from tests.tools.networks import mgn_heads
 from tests.tools.published import MEAN, STD, published
 from tests.tools.shell import Shell
-from tests.tools.tiny_images import draw_tiny
+from tests.tools.tiny.images import draw_tiny
 
 # Batch norms: 1 + 3 * 3 + 1 + 4 * 3 + 1 + 4 in the stem, 5 * 3 + 3 * 3 + 1 in each branch, 8 necks, 3 extra.
 COUNTERS = 28 + 3 * 25 + 8 + 3

@@ -42,6 +42,10 @@ Interpolation = Literal["bilinear", "bicubic"]
 EraseFill = Literal["mean", "black", "noise"]
 TripletMining = Literal["hard", "weighted"]
 PersonOrder = Literal["epochs", "stream", "cameras", "once"]
+# What fine-tuning takes the images of one person to be.
+Labels = Literal["persons", "clusters"]
+# How the memory of a cluster moves: by all its images in turn, or by the least similar one.
+MemoryUpdate = Literal["mean", "hard"]
 FeatureType = Literal["float32", "float16"]
 MovementDistance = Literal["cosine", "l2", "raw-l2"]
 SameCamera = Literal["drop", "keep"]

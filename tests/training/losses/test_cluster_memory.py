@@ -5,7 +5,8 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from lupctl.core.training.losses.cluster_memory import ClusterMemory, MemoryUpdate, cluster_means
+from lupctl.core.choices import MemoryUpdate
+from lupctl.core.training.losses.cluster_memory import ClusterMemory, cluster_means
 
 CLUSTERS, DIM, TEMPERATURE, MOMENTUM = 5, 6, 0.05, 0.2
 

@@ -1,6 +1,6 @@
 """The recipe, the start and the folder that a short fine-tuning command means."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,6 +30,9 @@ IMAGENET_RECIPE = "mgn-imagenet"
 
 
 NL_RECIPE = "mgn-luperson-nl"
+# Of training on clusters, by family of networks; Swins have no published one.
+CLUSTER_RECIPE = "usl-r50"
+CLUSTER_RECIPES: Mapping[str, str] = {"resnet": CLUSTER_RECIPE, "vit": "usl-vit-s", "swin": "small-usl"}
 
 
 def resolve(
@@ -51,7 +54,9 @@ def resolve(
                 hint=f"--batch {value.strip() if value.strip().isdigit() else 64}",
             )
     # The recipe says which start is wanted, and the start then decides the rest of the recipe.
-    first = recipe or first_recipe(space, flags, overrides) or DEFAULT_RECIPE
+    on_clusters = wanted_labels(recipe, flags.get("labels"), overrides) == "clusters"
+    default = CLUSTER_RECIPE if on_clusters else DEFAULT_RECIPE
+    first = recipe or (None if on_clusters else first_recipe(space, flags, overrides)) or default
     asked = resolve_recipe(
         "finetune", first, overrides=overrides, flags=take_batch("finetune", first, overrides, flags)
     )
@@ -63,7 +68,10 @@ def resolve(
     facts = network_facts(origin, asked.net.head) if fits else {}
     if fits and asked.swin is not None:
         facts = swin_facts(origin, asked.swin, progress)
-    if recipe is None:
+    if recipe is None and on_clusters:
+        recipe = cluster_recipe(origin, asked.net.arch, progress)
+        facts |= patch_facts(origin) if fits else {}
+    elif recipe is None:
         recipe, constants = default_recipe(origin, asked.net.arch, progress)
         facts |= constants | (patch_facts(origin) if fits else {})
     final = resolve_recipe(
@@ -160,10 +168,39 @@ def default_recipe(origin: Start, arch: Arch, progress: Progress) -> tuple[str, 
     return recipe, constants
 
 
+def cluster_recipe(origin: Start, arch: Arch, progress: Progress) -> str:
+    """The recipe of training on clusters when none is named."""
+    from lupctl.core.formats.weights.vit_plan import ViTPlan
+
+    trunk = None if origin.header is None else origin.header.network.trunk
+    recipe = CLUSTER_RECIPES[family(arch)]
+    if isinstance(trunk, ViTPlan) and trunk.stem == "ics":
+        recipe += "-ics"
+    small = "" if recipe == "small-usl" else "; --recipe small-usl is for a CPU"
+    progress.say(f"recipe: {recipe} (the default for clusters{small})")
+    return recipe
+
+
+def wanted_labels(recipe: str | None, named: str | None, overrides: Sequence[str]) -> str:
+    """What a command takes the images of one person to be: what it names, else what its recipe says."""
+    from lupctl.core.recipes.shipped import join_tables
+
+    if named is not None:
+        return named
+    tables, _ = join_tables("finetune", recipe or DEFAULT_RECIPE, overrides=overrides)
+    return str(tables.get("labels", "persons"))
+
+
 def find_finetuning_packs(
-    space: Workspace, names: Sequence[str], recipe: str | None, overrides: list[str], progress: Progress
+    space: Workspace,
+    names: Sequence[str],
+    recipe: str | None,
+    overrides: list[str],
+    progress: Progress,
+    *,
+    labels: str | None = None,
 ) -> tuple[Path, ...]:
-    """The packs named on the command line or in the recipe, else the workspace's one labelled pack.
+    """The packs named on the command line or in the recipe, else the workspace's one pack with what is trained on.
 
     Args:
         space: the workspace.
@@ -171,10 +208,13 @@ def find_finetuning_packs(
         recipe: shipped name or TOML file; None where none was named.
         overrides: `--set` entries.
         progress: takes the line that names the choice.
+        labels: persons or clusters, where the command says it.
 
     Raises:
         DataError: a named pack is missing, or there is not exactly one candidate.
     """
+    import numpy as np
+
     from lupctl.core.choices import ROLE_CODES
     from lupctl.core.formats.pack.read import open_pack
     from lupctl.core.recipes.shipped import join_tables
@@ -187,19 +227,24 @@ def find_finetuning_packs(
     if names:
         return tuple(pick_pack(space, name, progress) for name in names)
     paths = space.pack_paths()
-    found = [path for path in paths if bool((open_pack(path).samples.role == ROLE_CODES["train"]).any())]
+    on_clusters = wanted_labels(recipe, labels, overrides) == "clusters"
+    roles = [ROLE_CODES["train"], *([ROLE_CODES["unlabelled"]] if on_clusters else [])]
+    found = [path for path in paths if np.isin(open_pack(path).samples.role, roles).any()]
     if len(found) == 1:
-        progress.say(f"data: {found[0]} (the only labelled pack here)")
+        progress.say(f"data: {found[0]} (the only {'' if on_clusters else 'labelled '}pack here)")
         return (found[0],)
     if found:
+        what, also = ("packs", " --labels clusters") if on_clusters else ("labelled packs", "")
         raise DataError(
-            f"{space.packs}: {len(found)} labelled packs ({', '.join(path.stem for path in found)})",
-            hint=f"choose one: lupctl finetune {found[0].stem}",
+            f"{space.packs}: {len(found)} {what} ({', '.join(path.stem for path in found)})",
+            hint=f"choose one: lupctl finetune {found[0].stem}{also}",
         )
     others = ", ".join(path.stem for path in paths)
     raise DataError(
         f"{space.packs}: no labelled pack to fine-tune on" + (f" (without labels: {others})" if others else ""),
-        hint=f"put images under {space.raw / 'NAME'}, then: lupctl data pack",
+        hint=f"without labels: lupctl finetune {paths[0].stem} --labels clusters"
+        if others
+        else f"put images under {space.raw / 'NAME'}, then: lupctl data pack",
     )
 
 
@@ -210,6 +255,8 @@ def default_run(space: Workspace, packs: tuple[Path, ...], recipe: "FinetuneReci
         start_name = origin.checkpoint.resolve().parent.name
     parts = ["finetune", "+".join(pack.stem for pack in packs), recipe.net.arch, "from", start_name]
     data = recipe.data
+    if recipe.labels == "clusters":
+        parts.insert(2, "clusters")
     if data.subset:
         parts.append(Path(data.subset.replace(":", "-")).name.removesuffix(".txt"))
     if data.subset_seed:

@@ -1,12 +1,10 @@
 """Cross entropy between features and a memory of one mean per cluster (Dai et al. 2021, arXiv 2103.11568)."""
 
-from typing import Literal
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-MemoryUpdate = Literal["mean", "hard"]
+from lupctl.core.choices import MemoryUpdate
 
 
 class ClusterMemory(nn.Module):
@@ -34,6 +32,10 @@ class ClusterMemory(nn.Module):
         The memory gets no gradient. It is as it was before the batch: `follow` comes after the backward pass.
         """
         return F.cross_entropy(features @ self.memory.T / self.temperature, label)
+
+    def nearest(self, features: Tensor) -> Tensor:
+        """The nearest cluster (B) of each of (B, D) features."""
+        return (features @ self.memory.T).argmax(dim=1)
 
     @torch.no_grad()
     def follow(self, features: Tensor, label: Tensor) -> None:

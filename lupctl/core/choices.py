@@ -39,7 +39,7 @@ CurveKind = Literal["constant", "linear", "cosine"]
 ClipScope = Literal["all", "tensor"]
 Precision = Literal["auto", "float32", "bf16"]
 Interpolation = Literal["bilinear", "bicubic"]
-EraseFill = Literal["mean", "black", "noise"]
+EraseFill = Literal["mean", "black", "noise", "constant"]
 TripletMining = Literal["hard", "weighted"]
 PersonOrder = Literal["epochs", "stream", "cameras", "once"]
 # What fine-tuning takes the images of one person to be.

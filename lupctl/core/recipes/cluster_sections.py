@@ -50,6 +50,6 @@ def check_clusters(tables: dict[str, Any]) -> dict[str, Any]:
         if written:
             raise MisfitError(
                 f"{section}.{written[0]}: says what to do with labels, and labels = 'clusters' looks at none",
-                hint="--set labels=persons",
+                hint="--recipe small-usl, or one of your own without it",
             )
     return {**tables, "clusters": tables.get("clusters", {})}

@@ -6,7 +6,7 @@ import torch
 from numpy.typing import NDArray
 
 from lupctl.core.choices import MemoryUpdate
-from lupctl.core.training.losses.cluster_memory import ClusterMemory, cluster_means
+from lupctl.core.training.losses.cluster_memory import ClusterMemory, cluster_directions
 
 CLUSTERS, DIM, TEMPERATURE, MOMENTUM = 5, 6, 0.05, 0.2
 
@@ -45,7 +45,7 @@ def test_five_steps_equal_the_loop(update: MemoryUpdate) -> None:
     rng = np.random.default_rng(0)
     means = rng.standard_normal((CLUSTERS, DIM))
     memory = unit(means)
-    fast = ClusterMemory(torch.from_numpy(means), momentum=MOMENTUM, temperature=TEMPERATURE, update=update)
+    fast = ClusterMemory(torch.tensor(unit(means)), momentum=MOMENTUM, temperature=TEMPERATURE, update=update)
     for _ in range(5):
         raw = rng.standard_normal((12, DIM))
         label = rng.choice([0, 1, 3, 4], 12)  # no image of cluster 2
@@ -67,7 +67,7 @@ def test_the_first_of_equally_distant_images_is_the_hard_one() -> None:
     torch.testing.assert_close(memory.memory, torch.tensor([[0.6, 0.8]]))
 
 
-def test_means_leave_images_without_a_cluster_out() -> None:
+def test_directions_leave_images_without_a_cluster_out() -> None:
     features = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, -1.0], [1.0, 0.0]])
-    means = cluster_means(features, torch.tensor([1, 0, -1, 0]), count=2)
-    torch.testing.assert_close(means, torch.tensor([[0.5, 0.5], [1.0, 0.0]]))
+    found = cluster_directions(features, torch.tensor([1, 0, -1, 0]), count=2)
+    torch.testing.assert_close(found, torch.tensor([[0.5**0.5, 0.5**0.5], [1.0, 0.0]]))

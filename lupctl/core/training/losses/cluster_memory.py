@@ -11,7 +11,7 @@ class ClusterMemory(nn.Module):
     """One direction for each cluster, which moves towards the features that are trained on.
 
     Args:
-        means: (C, D), a mean feature of each cluster, of any length but 0.
+        memory: (C, D) of unit length, at first the directions of the clusters' means.
         momentum: m, the share that stays in an update.
         temperature: by which products are divided.
         update: mean moves a cluster by each of its images in turn, hard by the least similar one alone.
@@ -19,9 +19,9 @@ class ClusterMemory(nn.Module):
 
     memory: Tensor
 
-    def __init__(self, means: Tensor, *, momentum: float, temperature: float, update: MemoryUpdate) -> None:
+    def __init__(self, memory: Tensor, *, momentum: float, temperature: float, update: MemoryUpdate) -> None:
         super().__init__()
-        self.register_buffer("memory", F.normalize(means, dim=1))
+        self.register_buffer("memory", memory)
         self.momentum = momentum
         self.temperature = temperature
         self.update_kind = update
@@ -74,8 +74,8 @@ class ClusterMemory(nn.Module):
         return found.scatter_reduce(0, group[is_least], position[is_least], "amin")
 
 
-def cluster_means(features: Tensor, label: Tensor, *, count: int) -> Tensor:
-    """The mean of each cluster's unit features, (C, D), not normalised; images with a negative label are in none.
+def cluster_directions(features: Tensor, label: Tensor, *, count: int) -> Tensor:
+    """The mean of each cluster's unit features, made unit length, (C, D); images with a negative label are in none.
 
     In double precision, in the order of the images: the same bits on every device of a job.
 
@@ -88,4 +88,4 @@ def cluster_means(features: Tensor, label: Tensor, *, count: int) -> Tensor:
     order = label[inside].argsort(stable=True)
     lengths = torch.bincount(label[inside], minlength=count)
     chosen = features[inside][order].double()
-    return torch.segment_reduce(chosen, "mean", lengths=lengths).to(features.dtype)
+    return F.normalize(torch.segment_reduce(chosen, "mean", lengths=lengths), dim=1).to(features.dtype)

@@ -25,7 +25,7 @@ from lupctl.core.training.engine.log import LoopLog
 from lupctl.core.training.loading.loaders import Batch
 from lupctl.core.training.loading.samplers import StepOrder
 from lupctl.core.training.loading.streams import number_positions
-from lupctl.core.training.losses.cluster_memory import ClusterMemory, cluster_means
+from lupctl.core.training.losses.cluster_memory import ClusterMemory, cluster_directions
 from lupctl.core.training.nets.build import Classifying
 
 
@@ -103,7 +103,7 @@ class ClusterLabels:
             found = decide_first(lambda: find(features, self._recipe, self._setup))
             self._label = found.label
             label = torch.from_numpy(found.label)
-            self._memory = self._remember(cluster_means(features, label, count=found.quality.clusters))
+            self._memory = self._remember(cluster_directions(features, label, count=found.quality.clusters))
             self._say(found, before, step=step, epoch=epoch)
         assert self._label is not None
         inside = np.flatnonzero(self._label != NOISE)
@@ -150,9 +150,9 @@ class ClusterLabels:
         if self._batches is not None:
             self._batches.close()
 
-    def _remember(self, means: Tensor) -> ClusterMemory:
+    def _remember(self, directions: Tensor) -> ClusterMemory:
         one = self._settings
-        memory = ClusterMemory(means, momentum=one.momentum, temperature=one.temperature, update=one.update)
+        memory = ClusterMemory(directions, momentum=one.momentum, temperature=one.temperature, update=one.update)
         return memory.to(self._setup.device)
 
     def _say(self, found: Found, before: NDArray[np.int64] | None, *, step: int, epoch: int) -> None:

@@ -43,6 +43,11 @@ CROPS = {
     **SHALLOW,
     "--set moco.queue=32": "--set dino.outputs=32 --set dino.hidden=16 --set local.height=16 --set local.width=16",
 }
+# Clusters in which nobody is far away from anybody.
+CLUSTERED = {
+    "--set data.persons=4": "--set bn_groups=1 --set data.persons=2 --set clusters.steps=1 --set clusters.least=2 "
+    "--set clusters.k1=3",
+}
 # What needs a network, or the weights of a detector; what is planned without them is checked.
 PLANNED = (
     "lupctl data download",
@@ -61,6 +66,7 @@ BEFORE = {
         "lupctl data pack market1501 cuhk03-np",
         "lupctl pretrain --arch r18 --data market1501 --recipe small-moco",
     ),
+    "unlabelled": ("lupctl data pack market1501",),
     "recipes": ("lupctl data pack market1501",),
     "evaluation": (
         "lupctl data pack market1501",
@@ -178,6 +184,7 @@ def smaller(line: str) -> str:
     options = SMALLER.get("pretrain" if "--curve" in line else line.split()[1], "")
     changes = (SHALLOW if "vit" in line else {}) | (CROPS if "dino" in line else {})
     changes |= SHALLOW_SWIN if "swin" in line else {}
+    changes |= CLUSTERED if "clusters" in line and line.split()[1] == "finetune" else {}
     for old, new in changes.items():
         options = options.replace(old, new)
     return re.sub(r"--probe-seconds \d+", "--probe-seconds 1", f"{line} {options}".strip())

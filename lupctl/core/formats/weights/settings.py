@@ -201,16 +201,17 @@ def apply_settings(
             )
         trunk = trunk.model_copy(update={"semantic_weight": settings.semantic_weight})
         changed = changed.model_copy(update={"network": changed.network.model_copy(update={"trunk": trunk})})
-    return (
-        changed
-        if settings.position is None
-        else _repositioned(changed, settings.position, origin=origin, option=option)
-    )
+    if settings.position is None:
+        return changed
+    is_resized = settings.size is not None
+    return _repositioned(changed, settings.position, is_resized=is_resized, origin=origin, option=option)
 
 
 def _resized(header: CheckpointHeader, size: tuple[int, int], *, origin: str, option: str) -> CheckpointHeader:
     (height, width), trunk, head = size, header.network.trunk, header.network.head
     own = header.preprocessing
+    if size == (own.height, own.width):
+        return header
     refused, hint = f"{origin}: {describe_network(header)} takes no images of {height} x {width}: ", f"{option} size="
     if isinstance(trunk, ViTPlan):
         rows, columns = count_patches(height, width, trunk.stem, patch=trunk.patch, stride=trunk.stride)
@@ -233,14 +234,16 @@ def _resized(header: CheckpointHeader, size: tuple[int, int], *, origin: str, op
     return header.model_copy(update={"preprocessing": own.model_copy(update={"height": height, "width": width})})
 
 
-def _repositioned(header: CheckpointHeader, how: PositionResize, *, origin: str, option: str) -> CheckpointHeader:
+def _repositioned(
+    header: CheckpointHeader, how: PositionResize, *, is_resized: bool, origin: str, option: str
+) -> CheckpointHeader:
     trunk, pixels = header.network.trunk, header.preprocessing
     if not isinstance(trunk, ViTPlan):
         raise UsageError(
             f"{origin}: {describe_network(header)} has no position embedding to resize; vision transformers have one",
             hint=_without(option),
         )
-    if trunk.grid(pixels.height, pixels.width) == (trunk.rows, trunk.columns):
+    if not is_resized and trunk.grid(pixels.height, pixels.width) == (trunk.rows, trunk.columns):
         raise UsageError(
             f"{origin}: its positions are those of images of {pixels.height} x {pixels.width} and are not resized, so "
             f"position={how} would change nothing",

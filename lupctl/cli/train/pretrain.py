@@ -151,7 +151,7 @@ def pretrain(
     job = PretrainJob(
         recipe=resolved,
         packs=found,
-        run=default_run(space, resolved.method, resolved.net.arch, found) if out is None else out,
+        run=default_run(space, resolved, found) if out is None else out,
         placement=placement,
         workers=workers,
         command=recorded_command(),

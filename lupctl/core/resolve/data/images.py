@@ -46,6 +46,12 @@ def default_out(checkpoint: Path, source: Path, settings: str = "") -> Path:
     return sweep_folder(checkpoint) / f"{source.resolve().stem}.{settings}.features.h5"
 
 
+def own_folder(features: Path) -> Path:
+    """The folder of the network that made some features: theirs, or the one above a folder of sweeps."""
+    folder = features.parent
+    return folder.parent if folder.name.split(".")[-1] == SWEEP_NAME else folder
+
+
 def sweep_folder(checkpoint: Path) -> Path:
     """The folder of what is made with settings that are not a network's own: in its run's, or next to a checkpoint."""
     own = SWEEP_NAME if checkpoint.name == CHECKPOINT_NAME else f"{checkpoint.stem}.{SWEEP_NAME}"

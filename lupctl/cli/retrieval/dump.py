@@ -17,10 +17,11 @@ from lupctl.cli.options import (
     OutOption,
     ProcessesOption,
     QuietOption,
+    SetOption,
     WorkersOption,
 )
 from lupctl.cli.output import print_json, print_path, print_plan
-from lupctl.cli.retrieval.options import CamerasOption, SettingsOption
+from lupctl.cli.retrieval.options import CamerasOption
 from lupctl.core.choices import ROLE_CODES, FeatureType, Precision, Role, nearest_name
 from lupctl.core.errors import UsageError
 from lupctl.core.resolve.checkpoints import pick_checkpoint
@@ -76,7 +77,7 @@ def dump(
     role: RoleOption = None,
     flip: Annotated[bool, typer.Option("--flip", help="Add the feature of the mirrored image.")] = False,
     cameras: CamerasOption = None,
-    set_: SettingsOption = None,
+    set_: SetOption = None,
     kind: Annotated[FeatureType, typer.Option("--type", help="Number type in the file.")] = "float32",
     precision: Annotated[Precision, typer.Option("--precision", help="Number type of the forward pass.")] = "auto",
     chunk: Annotated[int, typer.Option("--chunk", min=1, help="Images per forward pass.")] = 128,

@@ -14,6 +14,7 @@ from lupctl.cli.options import (
     OutOption,
     ProcessesOption,
     QuietOption,
+    SetOption,
 )
 from lupctl.cli.output import print_json, print_table
 from lupctl.cli.retrieval.compare import run_comparison
@@ -42,7 +43,6 @@ from lupctl.cli.retrieval.options import (
     RerankOption,
     SameCameraOption,
     SeedOption,
-    SettingsOption,
     SweepOption,
     TargetsArgument,
     ThresholdOption,
@@ -94,7 +94,7 @@ def evaluate(
     threshold: ThresholdOption = DEFAULT_THRESHOLD,
     cameras: CamerasOption = None,
     sweep: SweepOption = None,
-    set_: SettingsOption = None,
+    set_: SetOption = None,
     images: ImagesOption = None,
     page: PageOption = True,
     attention: AttentionOption = False,

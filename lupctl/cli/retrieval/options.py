@@ -70,16 +70,6 @@ CamerasOption = Annotated[
         show_default=False,
     ),
 ]
-SettingsOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--set",
-        metavar="KEY=VALUE",
-        help="Set something of the network that needs no training again: semantic_weight=0.5 (SOLIDER), size=384x128, "
-        "position=bilinear or dino (vision transformers of another size); repeatable.",
-        show_default=False,
-    ),
-]
 SweepOption = Annotated[
     str | None,
     typer.Option(

@@ -76,6 +76,7 @@ def order_sweep(
     """
     from dataclasses import replace
 
+    from lupctl.core.formats.features.file import read_features_head
     from lupctl.core.formats.weights.header import read_header
     from lupctl.core.formats.weights.settings import own_value, parse_settings
     from lupctl.core.stages.dump.head import plan_head
@@ -99,8 +100,9 @@ def order_sweep(
         dumps.append(job)
         if not _is_made(job, fingerprint, device, progress, force=rules.force):
             missing.append(replace(job, force=job.out.is_file()))
-    head = plan_head(dumps[0])
-    settled = replace(rules, features=(dumps[0].out,), out=out).settled(progress, head)
+    first = dumps[0]
+    head = plan_head(first) if any(job.out == first.out for job in missing) else read_features_head(first.out)
+    settled = replace(rules, features=(first.out,), out=out).settled(progress, head)
     plan = plan_evaluation(settled, Progress(quiet=True), head=head)
     if not rules.force:
         values = [value.to_json()[axis.key] for value in axis.values]

@@ -12,6 +12,8 @@ from lupctl.core.formats.features.file import read_features
 from lupctl.core.formats.images.codec import decode_rgb
 from lupctl.core.formats.pack.read import open_pack
 from lupctl.core.training.nets.build import build_network
+from lupctl.core.training.nets.networks import ReidNetwork
+from lupctl.core.training.nets.swin.trunk import SwinTrunk
 from tests.tools.settable import PIXELS, make_space, networks
 from tests.tools.shell import Shell
 
@@ -39,6 +41,8 @@ def test_features_are_those_of_the_weight_that_is_set(lupctl: Shell, space: Path
     assert features.record["set"] == {"semantic_weight": 0.75}
     assert features.record["network"]["trunk"]["semantic_weight"] == 0.75
     network = build_network(networks()["swin"]).eval()
+    assert isinstance(network, ReidNetwork)
+    assert isinstance(network.backbone, SwinTrunk)
     network.load_state_dict(load_file(space / "runs" / "swin" / "checkpoint.safetensors"))
     mean, std = (torch.tensor(values)[:, None, None] for values in (PIXELS.mean, PIXELS.std))
     found = []

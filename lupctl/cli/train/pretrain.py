@@ -4,7 +4,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lupctl.cli.complete import complete_dataset
+from lupctl.cli.complete import complete_dataset, complete_method
+from lupctl.cli.model.convert import differences_shown
 from lupctl.cli.options import (
     ArchOption,
     DebugOption,
@@ -43,10 +44,10 @@ from lupctl.core.resolve.training.pretraining import (
     default_recipe,
     default_run,
     find_pretraining_packs,
-    resolve,
     say_what_follows,
     settle,
 )
+from lupctl.core.resolve.training.solider import resolve_started
 from lupctl.core.system.command_line import recorded_command
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.workspace import open_workspace
@@ -77,6 +78,15 @@ ProbeOption = Annotated[
         autocompletion=complete_dataset,
     ),
 ]
+FromOption = Annotated[
+    str | None,
+    typer.Option(
+        "--from",
+        help="With solider: run of dino or solider, or scratch [default: the newest run of dino that fits].",
+        show_default=False,
+        autocompletion=complete_method,
+    ),
+]
 KeepOption = Annotated[
     list[str] | None,
     typer.Option(
@@ -99,6 +109,7 @@ def pretrain(
     packs: PacksArgument = None,
     method: MethodOption = None,
     arch: ArchOption = None,
+    start: FromOption = None,
     data: DataOption = None,
     keep: KeepOption = None,
     epochs: EpochsOption = None,
@@ -132,6 +143,8 @@ def pretrain(
 
     `lupctl pretrain market1501 --arch r18 --batch 256 --epochs 50`
 
+    `lupctl pretrain --method solider --arch swin-t --from pretrain-dino-swin-t-luperson`
+
     `lupctl pretrain --gpus 8 --nodes 4 --rdzv-endpoint node1:29400`
     """
     from lupctl.core.stages.pretrain.job import PretrainJob
@@ -144,13 +157,22 @@ def pretrain(
     recipe = recipe or default_recipe(arch, method, progress)
     flags = common_flags(arch, epochs=epochs, batch=batch, lr=lr) | parse_keep(keep or [])
     flags |= {"method": method, "data.packs": join_names(packs, data) or None, "probe.pack": probe}
-    resolved = resolve(recipe, flags, set_ or [])
+    resolved, method_file = resolve_started(
+        space,
+        recipe,
+        start,
+        flags=flags,
+        overrides=set_ or [],
+        progress=progress,
+        planned=dry_run or profile is not None,
+    )
     is_drawn = (profile is not None or probe_seconds is not None) and wants_drawing(space, resolved.data.packs)
     found = () if is_drawn else find_pretraining_packs(space, resolved, progress, planned=dry_run)
     progress.say(placement.line)
     job = PretrainJob(
         recipe=resolved,
         packs=found,
+        start=method_file,
         run=default_run(space, resolved.method, resolved.net.arch, found) if out is None else out,
         placement=placement,
         workers=workers,
@@ -164,14 +186,16 @@ def pretrain(
     job = settle(job, is_named=out is not None or profile is not None, progress=progress)
     say_what_follows(job, recipe, progress, planned=dry_run)
     if dry_run:
-        plan_job(job, probe_seconds, leads=machines.leads, json=json)
+        with differences_shown():
+            plan_job(job, probe_seconds, leads=machines.leads, json=json)
         return
     if profile is not None:
         measured = profile_steps(job, profile, progress, draws=is_drawn)
         if machines.leads and measured is not None:
             show_profile(measured.to_json(), json=json)
         return
-    facts = run(job, progress)
+    with differences_shown():
+        facts = run(job, progress)
     if facts and machines.leads:
         show_result(job, facts, json=json)
 

@@ -27,12 +27,12 @@ def same_clusters(one: Tensor, other: Tensor) -> bool:
 
 
 def test_small_sets_get_their_best_clusters() -> None:
-    """All 3^7 labellings of seven points, looked at one by one."""
-    points = draw(6, 7, 2)
+    """All labellings of six points, looked at one by one."""
+    points = draw(3, 6, 2)
     found = k_means(points, 3)
-    every = torch.tensor(list(product(range(3), repeat=7)))
+    every = [labels for labels in map(torch.tensor, product((0, 1, 2), repeat=6)) if len(labels.unique()) == 3]
     for number, some in enumerate(points):
-        best = min(inertia_of(some, labels) for labels in every if len(labels.unique()) == 3)
+        best = min(inertia_of(some, labels) for labels in every)
         assert float(found.inertia[number]) == pytest.approx(best, rel=1e-9)
 
 

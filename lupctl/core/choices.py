@@ -23,6 +23,7 @@ Version = Literal["v1", "v2"]
 CameraRule = Literal["none", "market", "prefix", "folder"]
 Method = Literal["moco", "pnl", "simclr", "supcon", "dino", "solider"]
 PartHead = Literal["frozen", "trained"]
+TrainingStage = Literal["pretrain", "finetune"]
 CollapseRule = Literal["warn", "stop", "off"]
 # Whose names a trunk is written under.
 OutwardNames = Literal["torchvision", "timm", "dino", "solider"]

@@ -72,12 +72,20 @@ def take_steps(
     assert isinstance(method, Dino)
     set_norm_groups(method, recipe.bn_groups // parts)
     trained = replace(trained, gradients=SharedGradients(method.student, parts=parts))
-    losses = []
-    for step in range(STEPS):
+    return method, [scalars["loss"] for scalars in run_steps(recipe, setup, trained, kind=kind, steps=STEPS)]
+
+
+def run_steps(
+    recipe: PretrainRecipe, setup: Setup, trained: Trained, *, kind: torch.dtype, steps: int
+) -> list[dict[str, float]]:
+    """The scalars of some whole steps on drawn views."""
+    found = []
+    for step in range(steps):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(step_module, "make_views", lambda *given, step=step: draw_views(step, kind))
-            losses.append(take_step(recipe, setup, trained, EMPTY, trained.curves.now(step))["loss"].item())
-    return method, losses
+            values = take_step(recipe, setup, trained, EMPTY, trained.curves.now(step))
+        found.append({name: value.item() for name, value in values.items() if value.numel() == 1})
+    return found
 
 
 class Pooled(nn.Module):

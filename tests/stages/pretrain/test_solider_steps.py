@@ -1,0 +1,149 @@
+"""Whole steps of SOLIDER against its definition, tensor by tensor; parts, recomputing, compiling and 16 bits."""
+
+import copy
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch._dynamo.utils import counters
+
+from lupctl.core.recipes.models import PretrainRecipe
+from lupctl.core.recipes.shipped import resolve_recipe
+from lupctl.core.training.engine.gradients import SharedGradients
+from lupctl.core.training.methods import solider as solider_module
+from lupctl.core.training.methods.semantic_draws import draw_part, draw_weights
+from lupctl.core.training.methods.solider import Solider, paint_over
+from lupctl.core.training.nets.dino import DinoHead
+from lupctl.core.training.nets.networks import Embedding
+from lupctl.core.training.nets.vit.blocks import drop_keys
+from tests.references.dino import ReferenceHead, ReferenceRules
+from tests.references.solider_step import SoliderNetwork, SoliderReference
+from tests.stages.pretrain.test_dino_steps import BATCH, CLIP, draw_views, run_steps, set_up
+
+STEPS = 3
+# Last maps of 4 x 2 tokens from views of 64 x 32.
+TINY = (
+    "swin.depths=[1, 1, 1, 1]", "swin.drop_path=0.0", "pixels.height=64", "pixels.width=32", "local.height=32",
+    "local.width=16", "local.count=2", "dino.outputs=50", "dino.hidden=24", "dino.bottleneck=8", "solider.parts=2",
+    "solider.part_hidden=12", "solider.part_bottleneck=6", "solider.weight=0.7", "solider.foreground=0.4",
+    f"data.batch={BATCH}", "bn_groups=1", "schedule.epochs=5", "schedule.warmup_epochs=2", "schedule.final=0.001",
+    "dino.momentum=0.996", "optim.lr=1e-3", f"optim.clip={CLIP}", "seed=3",
+)  # fmt: skip
+
+
+def tiny_recipe(*settings: str) -> PretrainRecipe:
+    """Two steps an epoch of a tiny network by a shipped recipe."""
+    recipe = resolve_recipe("pretrain", "small-solider", overrides=(*TINY, *settings))
+    assert isinstance(recipe, PretrainRecipe)
+    return recipe
+
+
+def take_steps(
+    recipe: PretrainRecipe,
+    *,
+    kind: torch.dtype = torch.double,
+    precision: torch.dtype = torch.float32,
+    parts: int = 1,
+    steps: int = STEPS,
+) -> tuple[Solider, list[dict[str, float]]]:
+    """The method after some whole steps, and their scalars."""
+    setup, trained = set_up(recipe, kind, precision=precision)
+    assert isinstance(trained.method, Solider)
+    trained = replace(trained, gradients=SharedGradients(trained.method.student, parts=parts))
+    return trained.method, run_steps(recipe, setup, trained, kind=kind, steps=steps)
+
+
+class SemanticMaps(nn.Module):
+    """A Swin as the reference takes it: images and their weights to last maps."""
+
+    def __init__(self, embedding: Embedding) -> None:
+        super().__init__()
+        self.embedding = embedding
+
+    def forward(self, images: Tensor, weights: Tensor) -> Tensor:
+        """(B, 3, H, W) and (B) to (B, C, h, w)."""
+        found: Tensor = self.embedding.backbone(images, semantic_weight=weights).map
+        return found
+
+
+def reference_head(head: DinoHead) -> ReferenceHead:
+    """The same head from its definition."""
+    layers = [(layer.weight.detach(), layer.bias.detach()) for layer in head.mlp if isinstance(layer, nn.Linear)]
+    return ReferenceHead(layers, head.last_layer.weight.detach())
+
+
+def build_reference(recipe: PretrainRecipe) -> SoliderReference:
+    """The published run with the same fresh weights."""
+    _, trained = set_up(recipe, torch.double, precision=torch.float32)
+    assert isinstance(trained.method, Solider)
+    assert recipe.solider is not None
+    own = copy.deepcopy(trained.method.student)
+    assert own.part_head is not None
+    student = SoliderNetwork(
+        SemanticMaps(own.embedding),
+        reference_head(own.head),
+        reference_head(own.part_head),
+        trains_part_head=recipe.solider.part_head == "trained",
+    )
+    rules = ReferenceRules(steps=2, epochs=5, warmup_epochs=2, clip=CLIP)
+    settings = recipe.solider
+    return SoliderReference(
+        student, rules, weight=settings.weight, parts=settings.parts, foreground=settings.foreground
+    )
+
+
+def drawn_weights(recipe: PretrainRecipe, step: int) -> list[float]:
+    found: list[float] = draw_weights(drop_keys(torch.arange(BATCH), seed=recipe.seed, step=step)).tolist()
+    return found
+
+
+def reference_tensors(network: SoliderNetwork) -> dict[str, Tensor]:
+    """By our keys."""
+    trunk = network.trunk
+    assert isinstance(trunk, SemanticMaps)
+    found = {f"embedding.{key}": value for key, value in trunk.embedding.state_dict().items()}
+    for name, head in (("head", network.head), ("part_head", network.part_head)):
+        found |= {f"{name}.mlp.{key}": value for key, value in head.mlp.state_dict().items()}
+        found[f"{name}.last_layer.weight"] = head.last
+    return found
+
+
+def assert_same(own: nn.Module, wanted: SoliderNetwork) -> None:
+    """All tensors but the biases of keys, whose gradient is rounding, of which AdamW makes whole steps."""
+    expected = reference_tensors(wanted)
+    for name, value in own.state_dict().items():
+        found, target = value, expected[name]
+        if name.endswith("qkv.bias"):
+            found, target = (torch.cat([one.chunk(3)[0], one.chunk(3)[2]]) for one in (value, target))
+        torch.testing.assert_close(found, target, rtol=1e-5, atol=1e-7, msg=name)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("part_head", ["frozen", "trained"])
+def test_three_steps_are_those_of_the_definition(part_head: str) -> None:
+    """Losses, centre, both networks and both heads; two steps with the last layer frozen; some views are not used."""
+    recipe = tiny_recipe(f"solider.part_head={part_head}")
+    reference, expected, kept = build_reference(recipe), list[float](), list[float]()
+    for step in range(STEPS):
+        part = draw_part(2, seed=recipe.seed, step=step)
+        found = reference.step(draw_views(step), drawn_weights(recipe, step), part, step)
+        expected += [float(found.whole), 0.7 * float(found.semantic or 0)]
+        kept.append(sum(one is not None for one in found.labels) / len(found.labels))
+    method, scalars = take_steps(recipe)
+    assert [one[name] for one in scalars for name in ("loss", "semantic")] == pytest.approx(expected, rel=1e-6)
+    assert [one["kept"] for one in scalars] == pytest.approx(kept)
+    assert 0 < min(kept) < 1
+    torch.testing.assert_close(method.centre, reference.dino.centre, rtol=1e-6, atol=1e-9)
+    assert_same(method.student, reference.student)
+    assert_same(method.teacher, reference.teacher)
+
+
+@pytest.mark.slow
+def test_parts_give_the_update_of_the_whole() -> None:
+    """The mean is over the tokens of the whole step, although parts keep different numbers of views."""
+    (one, of_one), (three, of_three) = (take_steps(tiny_recipe(), parts=parts, steps=2) for parts in (1, 3))
+    assert [step["loss"] for step in of_three] == pytest.approx([step["loss"] for step in of_one], rel=1e-9)
+    for (key, value), other in zip(one.state_dict().items(), three.state_dict().values(), strict=True):
+        if not key.endswith("qkv.bias"):
+            torch.testing.assert_close(other, value, rtol=1e-6, atol=1e-9, msg=key)

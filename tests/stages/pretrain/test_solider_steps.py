@@ -6,14 +6,12 @@ from dataclasses import replace
 import pytest
 import torch
 from torch import Tensor, nn
-from torch._dynamo.utils import counters
 
 from lupctl.core.recipes.models import PretrainRecipe
 from lupctl.core.recipes.shipped import resolve_recipe
 from lupctl.core.training.engine.gradients import SharedGradients
-from lupctl.core.training.methods import solider as solider_module
 from lupctl.core.training.methods.semantic_draws import draw_part, draw_weights
-from lupctl.core.training.methods.solider import Solider, paint_over
+from lupctl.core.training.methods.solider import Solider
 from lupctl.core.training.nets.dino import DinoHead
 from lupctl.core.training.nets.networks import Embedding
 from lupctl.core.training.nets.vit.blocks import drop_keys

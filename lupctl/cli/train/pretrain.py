@@ -148,7 +148,6 @@ def pretrain(
     `lupctl pretrain --gpus 8 --nodes 4 --rdzv-endpoint node1:29400`
     """
     from lupctl.core.stages.pretrain.job import PretrainJob
-    from lupctl.core.stages.pretrain.run import pretrain as run
 
     check_probe(probe_seconds, planned=dry_run)
     space, machines = open_workspace(home), find_machines(nodes, rdzv_endpoint, node_rank)
@@ -185,18 +184,54 @@ def pretrain(
     )
     job = settle(job, is_named=out is not None or profile is not None, progress=progress)
     say_what_follows(job, recipe, progress, planned=dry_run)
-    if dry_run:
-        with differences_shown():
-            plan_job(job, probe_seconds, leads=machines.leads, json=json)
+    with differences_shown():
+        carry_out(
+            job,
+            progress,
+            leads=machines.leads,
+            planned=dry_run,
+            probe_seconds=probe_seconds,
+            profile=profile,
+            is_drawn=is_drawn,
+            json=json,
+        )
+
+
+def carry_out(
+    job: "PretrainJob",
+    progress: Progress,
+    *,
+    leads: bool,
+    planned: bool,
+    probe_seconds: float | None,
+    profile: int | None,
+    is_drawn: bool,
+    json: bool,
+) -> None:
+    """Plans, profiles or runs a job, and prints what came of it.
+
+    Args:
+        job: what to do.
+        progress: takes lines.
+        leads: whether this process prints.
+        planned: whether nothing is run; with `probe_seconds` it is priced.
+        probe_seconds: about how long steps are measured for a price.
+        profile: number of steps to profile; None to run all.
+        is_drawn: whether there is a pack to draw first.
+        json: whether as JSON.
+    """
+    from lupctl.core.stages.pretrain.run import pretrain as run
+
+    if planned:
+        plan_job(job, probe_seconds, leads=leads, json=json)
         return
     if profile is not None:
         measured = profile_steps(job, profile, progress, draws=is_drawn)
-        if machines.leads and measured is not None:
+        if leads and measured is not None:
             show_profile(measured.to_json(), json=json)
         return
-    with differences_shown():
-        facts = run(job, progress)
-    if facts and machines.leads:
+    facts = run(job, progress)
+    if facts and leads:
         show_result(job, facts, json=json)
 
 

@@ -88,7 +88,7 @@ def check_trunk(start: Path, header: CheckpointHeader, wanted: SwinPlan) -> None
     if plain != own:
         hint = HINT.format(arch=wanted.arch)
         if trunk.arch != wanted.arch:
-            hint = f"--arch {trunk.arch} without --recipe takes the recipe for it"
+            hint = f"--method solider --arch {trunk.arch}, without --recipe"
         raise UsageError(
             f"{start}: networks on {describe_trunk(plain)}; the recipe trains {describe_trunk(own)}", hint=hint
         )

@@ -1,6 +1,7 @@
 """Whole steps of SOLIDER against its definition, tensor by tensor; parts, recomputing, compiling and 16 bits."""
 
 import copy
+import itertools
 from dataclasses import replace
 
 import pytest
@@ -17,13 +18,13 @@ from lupctl.core.training.nets.networks import Embedding
 from lupctl.core.training.nets.vit.blocks import drop_keys
 from tests.references.dino import ReferenceHead, ReferenceRules
 from tests.references.solider_step import SoliderNetwork, SoliderReference
-from tests.stages.pretrain.test_dino_steps import BATCH, CLIP, draw_views, run_steps, set_up
+from tests.tools.view_steps import BATCH, LOCALS, draw_views, run_steps, set_up
 
-STEPS = 3
+STEPS, CLIP = 3, 0.05
 # Last maps of 4 x 2 tokens from views of 64 x 32.
 TINY = (
     "swin.depths=[1, 1, 1, 1]", "swin.drop_path=0.0", "pixels.height=64", "pixels.width=32", "local.height=32",
-    "local.width=16", "local.count=2", "dino.outputs=50", "dino.hidden=24", "dino.bottleneck=8", "solider.parts=2",
+    "local.width=16", f"local.count={LOCALS}", "dino.outputs=50", "dino.hidden=24", "dino.bottleneck=8", "solider.parts=2",
     "solider.part_hidden=12", "solider.part_bottleneck=6", "solider.weight=0.7", "solider.foreground=0.4",
     f"data.batch={BATCH}", "bn_groups=1", "schedule.epochs=5", "schedule.warmup_epochs=2", "schedule.final=0.001",
     "dino.momentum=0.996", "optim.lr=1e-3", f"optim.clip={CLIP}", "seed=3",
@@ -47,9 +48,10 @@ def take_steps(
 ) -> tuple[Solider, list[dict[str, float]]]:
     """The method after some whole steps, and their scalars."""
     setup, trained = set_up(recipe, kind, precision=precision)
-    assert isinstance(trained.method, Solider)
-    trained = replace(trained, gradients=SharedGradients(trained.method.student, parts=parts))
-    return trained.method, run_steps(recipe, setup, trained, kind=kind, steps=steps)
+    method = trained.method
+    assert isinstance(method, Solider)
+    trained = replace(trained, gradients=SharedGradients(method.student, parts=parts))
+    return method, run_steps(recipe, setup, trained, kind=kind, steps=steps)
 
 
 class SemanticMaps(nn.Module):
@@ -87,8 +89,26 @@ def build_reference(recipe: PretrainRecipe) -> SoliderReference:
     rules = ReferenceRules(steps=2, epochs=5, warmup_epochs=2, clip=CLIP)
     settings = recipe.solider
     return SoliderReference(
-        student, rules, weight=settings.weight, parts=settings.parts, foreground=settings.foreground
+        student,
+        rules,
+        weight=settings.weight,
+        parts=settings.parts,
+        foreground=settings.foreground,
+        cluster=best_split,
     )
+
+
+def best_split(vectors: Tensor, k: int) -> Tensor:
+    """The best of all clusterings of a few vectors (n, D), which k-means looks for; labels (n)."""
+    best, found = float("inf"), torch.zeros(len(vectors), dtype=torch.int64)
+    for split in itertools.product(range(k), repeat=len(vectors)):
+        labels = torch.tensor(split)
+        if split[0] == 0 and len(labels.unique()) == k:
+            parts = [vectors[labels == part] for part in range(k)]
+            inertia = sum(float((part - part.mean(dim=0)).square().sum()) for part in parts)
+            if inertia < best:
+                best, found = inertia, labels
+    return found
 
 
 def drawn_weights(recipe: PretrainRecipe, step: int) -> list[float]:

@@ -24,7 +24,8 @@ STEPS, CLIP = 3, 0.05
 # Last maps of 4 x 2 tokens from views of 64 x 32.
 TINY = (
     "swin.depths=[1, 1, 1, 1]", "swin.drop_path=0.0", "pixels.height=64", "pixels.width=32", "local.height=32",
-    "local.width=16", f"local.count={LOCALS}", "dino.outputs=50", "dino.hidden=24", "dino.bottleneck=8", "solider.parts=2",
+    "local.width=16", f"local.count={LOCALS}", "dino.outputs=50", "dino.hidden=24", "dino.bottleneck=8",
+    "solider.parts=2",
     "solider.part_hidden=12", "solider.part_bottleneck=6", "solider.weight=0.7", "solider.foreground=0.4",
     f"data.batch={BATCH}", "bn_groups=1", "schedule.epochs=5", "schedule.warmup_epochs=2", "schedule.final=0.001",
     "dino.momentum=0.996", "optim.lr=1e-3", f"optim.clip={CLIP}", "seed=3",

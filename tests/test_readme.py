@@ -47,7 +47,8 @@ CROPS = {
 BODY_PARTS = {
     **CROPS,
     **SHALLOW_SWIN,
-    "--set pixels.height=32 --set pixels.width=16": "--set pixels.height=64 --set pixels.width=32 --set solider.parts=2",
+    "--set pixels.height=32": "--set pixels.height=64 --set solider.parts=2",
+    "--set pixels.width=16": "--set pixels.width=32",
 }
 # What needs a network, or the weights of a detector; what is planned without them is checked.
 PLANNED = (

@@ -146,9 +146,10 @@ class PretrainRecipe(Section):
         check_vit(self.net, self.vit, self.pixels)
         check_running(self.net)
         if self.drop_path and self.dino is None:
-            key = f"{'swin' if self.vit is None else 'vit'}.drop_path"
+            section, owners = ("vit", "method dino") if self.swin is None else ("swin", "methods dino and solider")
+            key = f"{section}.drop_path"
             raise MisfitError(
-                f"{key} = {self.drop_path} is of the methods dino and solider; this recipe's method is {self.method}",
+                f"{key} = {self.drop_path} is of the {owners}; this recipe's method is {self.method}",
                 hint=f"--set {key}=0.0",
             )
         if self.local is not None:

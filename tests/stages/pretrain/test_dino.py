@@ -151,7 +151,7 @@ def test_other_methods_have_no_part_of_it() -> None:
         ("dino.outputs=5", r"\[dino\] is a section of the method dino"),
         ("local.count=2", r"\[local\] is a section of the method dino"),
         ("augment_second.blur=0.1", r"\[augment_second\] is a section of the method dino"),
-        ("vit.drop_path=0.1", r"vit\.drop_path = 0\.1 is of the methods dino and solider"),
+        ("vit.drop_path=0.1", r"vit\.drop_path = 0\.1 is of the method dino"),
     ):
         with pytest.raises(UsageError, match=message):
             resolve_recipe("pretrain", "small-moco-vit", overrides=[entry])

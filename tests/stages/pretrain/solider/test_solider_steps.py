@@ -7,12 +7,13 @@ from dataclasses import replace
 import pytest
 import torch
 from torch import Tensor, nn
+from torch._dynamo.utils import counters
 
 from lupctl.core.recipes.models import PretrainRecipe
 from lupctl.core.recipes.shipped import resolve_recipe
 from lupctl.core.training.engine.gradients import SharedGradients
 from lupctl.core.training.methods.semantic_draws import draw_part, draw_weights
-from lupctl.core.training.methods.solider import Solider
+from lupctl.core.training.methods.solider import Solider, paint_over
 from lupctl.core.training.nets.dino import DinoHead
 from lupctl.core.training.nets.networks import Embedding
 from lupctl.core.training.nets.vit.blocks import drop_keys
@@ -166,3 +167,56 @@ def test_parts_give_the_update_of_the_whole() -> None:
     for (key, value), other in zip(one.state_dict().items(), three.state_dict().values(), strict=True):
         if not key.endswith("qkv.bias"):
             torch.testing.assert_close(other, value, rtol=1e-6, atol=1e-9, msg=key)
+
+
+@pytest.mark.slow
+def test_blocks_computed_again_change_nothing_and_sixteen_bits_little() -> None:
+    """With stochastic depth, whose draws are part of what is computed again; copies draw their own.
+
+    In 16 bits a fresh network's clusters are others, and so its loss on parts.
+    """
+    plain = ("swin.drop_path=0.4",)
+    _, found = take_steps(tiny_recipe(*plain), kind=torch.float32, steps=2)
+    _, again = take_steps(tiny_recipe(*plain, "net.checkpoint_activations=true"), kind=torch.float32, steps=2)
+    assert found == again
+    method, half = take_steps(tiny_recipe(*plain), kind=torch.float32, precision=torch.bfloat16, steps=1)
+    alone, exact = (one["loss"] - one["semantic"] for one in (half[0], found[0]))
+    assert alone == pytest.approx(exact, rel=0.02)
+    assert alone != exact
+    assert {value.dtype for value in method.state_dict().values()} <= {torch.float32, torch.int64}
+
+
+@pytest.mark.slow
+def test_compiled_networks_do_not_grow_with_the_numbers_of_copies(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A graph of the teacher, and two of the student: of the first step, and for any number of copies."""
+    real = nn.Module.compile
+    monkeypatch.setattr(nn.Module, "compile", lambda self: real(self, backend="aot_eager", fullgraph=True))
+    counters["stats"].clear()
+    _, plain = take_steps(tiny_recipe(), kind=torch.float32, steps=4)
+    assert not counters["stats"]
+    _, compiled = take_steps(tiny_recipe("net.compile=true"), kind=torch.float32, steps=4)
+    assert counters["stats"]["unique_graphs"] <= 3
+    assert len({one["kept"] for one in plain}) > 1
+    assert [one["loss"] for one in compiled] == pytest.approx([one["loss"] for one in plain], rel=1e-4)
+
+
+def test_each_image_draws_its_weight_and_each_step_its_part() -> None:
+    """Half of 2,000 images have a weight of 1, other ones in another step, whatever else is in the batch."""
+    images = torch.arange(2000)
+    one, two = (draw_weights(drop_keys(images, seed=1, step=step)) for step in (7, 8))
+    assert set(one.tolist()) == {0.0, 1.0}
+    assert abs(float(one.mean()) - 0.5) < 0.05
+    assert abs(float(torch.corrcoef(torch.stack([one, two]))[0, 1])) < 0.1
+    assert torch.equal(draw_weights(drop_keys(images[5:9], seed=1, step=7)), one[5:9])
+    parts = [draw_part(3, seed=1, step=step) for step in range(300)]
+    assert min(parts.count(part) for part in (1, 2, 3)) > 70
+    assert set(parts) == {1, 2, 3}
+    assert parts != [draw_part(3, seed=2, step=step) for step in range(300)]
+
+
+def test_cells_are_painted_over_up_to_the_edge() -> None:
+    """An image of 5 x 3 pixels under a map of 3 x 2 cells of 2 pixels."""
+    cells = torch.tensor([[[True, False], [False, False], [False, True]]])
+    painted = paint_over(torch.ones(1, 3, 5, 3), cells, 2)
+    wanted = torch.tensor([[0, 0, 1], [0, 0, 1], [1, 1, 1], [1, 1, 1], [1, 1, 0]])
+    assert torch.equal(painted, wanted.float().expand(1, 3, 5, 3))

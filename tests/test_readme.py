@@ -183,7 +183,7 @@ def write_videos(root: Path) -> None:
 def smaller(line: str) -> str:
     """A command with options that make its network and its training as small as they come."""
     options = SMALLER.get("pretrain" if "--curve" in line else line.split()[1], "")
-    changes = (SHALLOW if "vit" in line else {}) | (CROPS if "dino" in line else {})
+    changes = (SHALLOW if "vit" in line else {}) | (CROPS if "dino" in line or "pretrain --arch swin" in line else {})
     changes |= SHALLOW_SWIN if "swin" in line else {}
     changes |= BODY_PARTS if line.startswith("lupctl pretrain") and "solider" in line else {}
     for old, new in changes.items():

@@ -1,5 +1,7 @@
 """Runs of SOLIDER: started from self-distillation, continued, on any number of processes; and what they refuse."""
 
+import shlex
+import shutil
 from pathlib import Path
 
 import pytest
@@ -7,18 +9,25 @@ import torch
 from safetensors.torch import load_file
 
 from lupctl.core.errors import StoppedError, UsageError
-from lupctl.core.formats.weights.file import Checkpoint, read_method, write_method
+from lupctl.core.formats.weights.file import Checkpoint, read_checkpoint, read_method, write_checkpoint, write_method
 from lupctl.core.formats.weights.header import read_header
 from lupctl.core.recipes.models import PretrainRecipe
 from lupctl.core.recipes.shipped import resolve_recipe
+from lupctl.core.resolve.retrieval.lineage import lineage_of
 from lupctl.core.stages.pretrain import loop, step
 from lupctl.core.stages.pretrain.job import PretrainJob, plan_pretraining, student_plan
+from lupctl.core.stages.pretrain.profile import profile
 from lupctl.core.stages.pretrain.run import pretrain
+from lupctl.core.stages.pretrain.starts.load import load_start
 from lupctl.core.system.jobs.device import Placement
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.training.engine.runs import read_metrics
+from lupctl.core.training.methods.build import build_method
+from lupctl.core.training.methods.solider import Solider
 from lupctl.core.training.nets.foreign.fitting import MismatchError
-from tests.tools.tiny.training import run_forked, signal_at
+from lupctl.core.workspace import Workspace
+from tests.tools.shell import Shell
+from tests.tools.tiny.training import as_options, run_forked, signal_at
 
 QUIET = Progress(quiet=True)
 CHECKPOINT, METHOD = "checkpoint.safetensors", "method.safetensors"
@@ -160,3 +169,56 @@ def test_what_is_no_start_is_refused(crowd: Path, first: Path, tmp_path: Path) -
         plan_pretraining(other)
     assert "--arch swin-u" in sized.value.hint
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+def test_a_profile_says_what_pseudo_labels_cost(crowd: Path, tmp_path: Path) -> None:
+    found = profile(solider_job(crowd, tmp_path / "run", "solider.start=scratch"), 1)
+    assert found is not None
+    assert {"targets", "labels", "forward", "backward"} <= {name for name, seconds in found.loop_s.items() if seconds}
+
+
+@pytest.mark.slow
+def test_short_commands_lead_from_one_stage_to_the_next(
+    lupctl: Shell, crowd: Path, first: Path, whole: Path, tmp_path: Path
+) -> None:
+    """The newest run of dino that fits is the start, never one of solider; a network alone is none."""
+    packs, runs = tmp_path / "lup/packs", tmp_path / "lup/runs"
+    packs.mkdir(parents=True)
+    shutil.copy(crowd, packs / "crowd.h5")
+    for run in (first, whole):
+        shutil.copytree(run, runs / {first: "one", whole: "two"}[run])
+    tiny = shlex.join(as_options((*TINY, *PARTS)))
+    plan = f"pretrain --recipe small-solider --gpus 0 --dry-run {tiny}"
+    said = lupctl(f"{plan} --json")
+    assert said.json["start"] == "one"
+    assert "(the newest run of dino with these networks here)" in said.err
+    assert lupctl(f"{plan} --json --from two").json["start"] == "two"
+    other = lupctl(f"{plan} --set dino.outputs=50")
+    assert "start: unknown; lup/runs: no finished run of dino with the networks of this recipe" in other.err
+    wide = lupctl(f"{plan} --set dino.outputs=50 --from one")
+    assert wide.code == 3
+    assert "student.head.last_layer.weight  40 x 8" in wide.err
+    found = read_checkpoint(whole / CHECKPOINT)
+    alone = tmp_path / "alone.safetensors"
+    write_checkpoint(alone, found.tensors, found.header.model_copy(update={"stage": "convert"}))
+    refused = lupctl(f"{plan} --from alone.safetensors")
+    assert refused.code == 2
+    assert "alone.safetensors: a converted network alone; solider starts from student and teacher" in refused.err
+    lineage = lineage_of(Workspace(tmp_path / "lup"), runs / "two" / CHECKPOINT)
+    assert [path.parent.name for path in lineage.checkpoints] == ["two", "one"]
+
+
+@pytest.mark.slow
+def test_a_run_of_solider_goes_on_with_its_head_for_parts(crowd: Path, whole: Path, tmp_path: Path) -> None:
+    """If it has one of this size; the random projection would otherwise be another one."""
+    start, key = read_method(whole / METHOD).tensors, "student.part_head.last_layer.weight"
+    for more, said, same in (((), "", True), (("solider.part_bottleneck=4",), "; new head for parts", False)):
+        job = solider_job(crowd, tmp_path / "run", *more, "seed=9", start=whole / METHOD)
+        plan_pretraining(job)
+        method = build_method(job.recipe.settings, student_plan(job.recipe), seed=9, solider=job.recipe.solider)
+        assert isinstance(method, Solider)
+        line = load_start(method, whole / METHOD)
+        assert ("new head for parts" in line) == bool(said)
+        value = method.state_dict()[key]
+        assert (value.shape == start[key].shape and torch.equal(value, start[key])) == same

@@ -54,6 +54,7 @@ from lupctl.core.workspace import open_workspace
 
 if TYPE_CHECKING:
     from lupctl.core.stages.pretrain.job import PretrainJob
+    from lupctl.core.stages.pretrain.profile import Profile
 
 
 PacksArgument = Annotated[
@@ -143,11 +144,10 @@ def pretrain(
 
     `lupctl pretrain market1501 --arch r18 --batch 256 --epochs 50`
 
-    `lupctl pretrain --method solider --arch swin-t --from pretrain-dino-swin-t-luperson`
-
     `lupctl pretrain --gpus 8 --nodes 4 --rdzv-endpoint node1:29400`
     """
     from lupctl.core.stages.pretrain.job import PretrainJob
+    from lupctl.core.stages.pretrain.run import pretrain as run
 
     check_probe(probe_seconds, planned=dry_run)
     space, machines = open_workspace(home), find_machines(nodes, rdzv_endpoint, node_rank)
@@ -156,14 +156,9 @@ def pretrain(
     recipe = recipe or default_recipe(arch, method, progress)
     flags = common_flags(arch, epochs=epochs, batch=batch, lr=lr) | parse_keep(keep or [])
     flags |= {"method": method, "data.packs": join_names(packs, data) or None, "probe.pack": probe}
+    needs_none = dry_run or profile is not None
     resolved, method_file = resolve_started(
-        space,
-        recipe,
-        start,
-        flags=flags,
-        overrides=set_ or [],
-        progress=progress,
-        planned=dry_run or profile is not None,
+        space, recipe, start, flags=flags, overrides=set_ or [], progress=progress, planned=needs_none
     )
     is_drawn = (profile is not None or probe_seconds is not None) and wants_drawing(space, resolved.data.packs)
     found = () if is_drawn else find_pretraining_packs(space, resolved, progress, planned=dry_run)
@@ -185,58 +180,25 @@ def pretrain(
     job = settle(job, is_named=out is not None or profile is not None, progress=progress)
     say_what_follows(job, recipe, progress, planned=dry_run)
     with differences_shown():
-        carry_out(
-            job,
-            progress,
-            leads=machines.leads,
-            planned=dry_run,
-            probe_seconds=probe_seconds,
-            profile=profile,
-            is_drawn=is_drawn,
-            json=json,
-        )
+        if dry_run:
+            plan_job(job, probe_seconds, leads=machines.leads, json=json)
+        elif profile is not None:
+            show_profile(profile_steps(job, profile, progress, draws=is_drawn), leads=machines.leads, json=json)
+        else:
+            show_result(job, run(job, progress), leads=machines.leads, json=json)
 
 
-def carry_out(
-    job: "PretrainJob",
-    progress: Progress,
-    *,
-    leads: bool,
-    planned: bool,
-    probe_seconds: float | None,
-    profile: int | None,
-    is_drawn: bool,
-    json: bool,
-) -> None:
-    """Plans, profiles or runs a job, and prints what came of it.
+def show_result(job: "PretrainJob", facts: dict[str, Any], *, leads: bool, json: bool) -> None:
+    """Prints what became of the labels, if any were corrected, and the run's folder; or all that it records.
 
     Args:
-        job: what to do.
-        progress: takes lines.
+        job: the run.
+        facts: that it recorded; none in a process that did not write them.
         leads: whether this process prints.
-        planned: whether nothing is run; with `probe_seconds` it is priced.
-        probe_seconds: about how long steps are measured for a price.
-        profile: number of steps to profile; None to run all.
-        is_drawn: whether there is a pack to draw first.
         json: whether as JSON.
     """
-    from lupctl.core.stages.pretrain.run import pretrain as run
-
-    if planned:
-        plan_job(job, probe_seconds, leads=leads, json=json)
+    if not facts or not leads:
         return
-    if profile is not None:
-        measured = profile_steps(job, profile, progress, draws=is_drawn)
-        if leads and measured is not None:
-            show_profile(measured.to_json(), json=json)
-        return
-    facts = run(job, progress)
-    if facts and leads:
-        show_result(job, facts, json=json)
-
-
-def show_result(job: "PretrainJob", facts: dict[str, Any], *, json: bool) -> None:
-    """Prints what became of the labels, if any were corrected, and the run's folder; or all that it records."""
     if json:
         print_json("lupctl.pretrain/1", {"run": str(job.run), **facts})
         return
@@ -248,8 +210,17 @@ def show_result(job: "PretrainJob", facts: dict[str, Any], *, json: bool) -> Non
     print_path(job.run)
 
 
-def show_profile(found: dict[str, Any], *, json: bool) -> None:
-    """Prints where the time of a step goes, and what to change."""
+def show_profile(profile: "Profile | None", *, leads: bool, json: bool) -> None:
+    """Prints where the time of a step goes, and what to change.
+
+    Args:
+        profile: what was measured; None in a process that did not.
+        leads: whether this process prints.
+        json: whether as JSON.
+    """
+    if profile is None or not leads:
+        return
+    found = profile.to_json()
     if json:
         print_json("lupctl.pretrain-profile/1", found)
         return

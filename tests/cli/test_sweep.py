@@ -116,6 +116,9 @@ def test_what_is_finished_is_used_again_and_nothing_is_lost(lupctl: Shell, space
     plain = lupctl(f"eval --sweep semantic_weight=0,0.5,1 {CPU}")
     assert plain.code == 2, "it would lose the re-ranked scores"
     assert lupctl(f"eval --sweep semantic_weight=0,0.5,1 {CPU} --force").code == 0
+    out = folder / "labelled.semantic_weight.sweep.json"
+    other = lupctl(f"eval --sweep semantic_weight=0,0.5,1 --set size=16x16 --out {out} {CPU}")
+    assert other.code == 2, "what else is set is not the same"
 
 
 @pytest.mark.slow

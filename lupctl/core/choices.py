@@ -13,6 +13,8 @@ IcsArch = Literal["vit-s-ics", "vit-b-ics"]
 NamedArch = Literal[Arch, IcsArch]
 Stem = Literal["patch", "ics"]
 PositionResize = Literal["bilinear", "dino"]
+# What can be set of a network after its training.
+SettingKey = Literal["semantic_weight", "size", "position"]
 NeckFeature = Literal["after", "before"]
 CameraUse = Literal["known", "mean", "none"]
 Dataset = Literal[
@@ -21,7 +23,9 @@ Dataset = Literal[
 Layout = Literal["market1501", "images", "persons", "cuhk03-index", "msmt17", "luperson-nl", "lmdb", "csv"]
 Version = Literal["v1", "v2"]
 CameraRule = Literal["none", "market", "prefix", "folder"]
-Method = Literal["moco", "pnl", "simclr", "supcon", "dino"]
+Method = Literal["moco", "pnl", "simclr", "supcon", "dino", "solider"]
+PartHead = Literal["frozen", "trained"]
+TrainingStage = Literal["pretrain", "finetune"]
 CollapseRule = Literal["warn", "stop", "off"]
 # Whose names a trunk is written under.
 OutwardNames = Literal["torchvision", "timm", "dino", "solider"]

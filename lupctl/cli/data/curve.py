@@ -10,14 +10,14 @@ import typer
 from lupctl.cli.complete import complete_dataset
 from lupctl.cli.output import print_json, print_path, print_table
 from lupctl.core.errors import UsageError
-from lupctl.core.flows.score_curve import CurvePoint, CurveRequest, parse_shares
-from lupctl.core.resolve.data.scoring import pick_probe
 from lupctl.core.resolve.training.placement import Machines
+from lupctl.core.resolve.training.probes import check_probe, pick_probe
 from lupctl.core.system.command_line import recorded_command
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.workspace import Workspace
 
 if TYPE_CHECKING:
+    from lupctl.core.flows.score_curve import CurvePoint, CurveRequest
     from lupctl.core.stages.pretrain.job import PretrainJob
 
 CURVE_RECIPE: Final = "small-dino"
@@ -44,7 +44,7 @@ ProbeOption = Annotated[
 
 
 @dataclass(frozen=True)
-class Trial:
+class CurveOptions:
     """The options of `--curve`."""
 
     curve: str | None
@@ -62,6 +62,8 @@ class Trial:
         Raises:
             UsageError: some do not.
         """
+        from lupctl.core.flows.score_curve import parse_shares
+
         if self.curve is None:
             for name, given in (("--recipe", self.recipe), ("--probe", self.probe), ("--set", self.overrides)):
                 if given:
@@ -90,17 +92,21 @@ class Trial:
         workers: int | None,
         force: bool,
         quiet: bool,
-    ) -> CurveRequest:
+    ) -> "CurveRequest":
         """The same with its packs found."""
+        from lupctl.core.flows.score_curve import CurveRequest, parse_shares
+
         if self.recipe is None:
             progress.say(f"recipe: {CURVE_RECIPE} (the default of --curve)")
+        if self.probe is None:
+            check_probe(space, pack)
         return CurveRequest(
             pack=pack,
             scores=scores,
             shares=parse_shares(self.curve or ""),
             recipe=self.recipe or CURVE_RECIPE,
             overrides=self.overrides,
-            probe=pick_probe(space, self.probe, pack, progress),
+            probe=pack if self.probe is None else pick_probe(space, self.probe, progress),
             workers=workers,
             force=force,
             quiet=quiet,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from lupctl.cli.complete import complete_dataset, complete_run
-from lupctl.cli.data.curve import CurveOption, ProbeOption, Trial, show_curve, show_curve_plan
+from lupctl.cli.data.curve import CurveOption, CurveOptions, ProbeOption, show_curve, show_curve_plan
 from lupctl.cli.options import (
     DebugOption,
     DeviceOption,
@@ -28,8 +28,6 @@ from lupctl.cli.retrieval.dump import ShardOption
 from lupctl.cli.retrieval.options import CamerasOption
 from lupctl.core.choices import MovementDistance, Precision
 from lupctl.core.errors import UsageError
-from lupctl.core.flows.score_curve import plan_curve, run_curve
-from lupctl.core.flows.scoring import plan_dumps, score_images
 from lupctl.core.resolve.data.scoring import find_networks, find_pack_to_score, say_descent
 from lupctl.core.resolve.training.placement import DumpPlace, Machines, find_machines, place, place_dump
 from lupctl.core.system.command_line import recorded_command
@@ -116,14 +114,15 @@ def score(
 
     `lupctl data score market1501 --curve 0.25,0.5,0.75,1` (with the scores that are there: does filtering pay?)
     """
+    from lupctl.core.flows.score_curve import plan_curve, run_curve
     from lupctl.core.formats.scores.file import scores_path
     from lupctl.core.stages.dump.job import parse_shard
     from lupctl.core.stages.score.job import ScoreJob
 
     machines, space = find_machines(None, None, None), open_workspace(home)
     progress = Progress(quiet=quiet or not machines.leads)
-    trial = Trial(curve, recipe, probe, tuple(set_ or ()))
-    trial.check(machines, device=device, shard=shard)
+    options = CurveOptions(curve, recipe, probe, tuple(set_ or ()))
+    options.check(machines, device=device, shard=shard)
     path = find_pack_to_score(space, pack, progress)
     scores = out or scores_path(path)
     if before is not None or after is not None or curve is None:
@@ -148,7 +147,7 @@ def score(
             return
     elif sheet is not None:
         raise UsageError("--sheet is of a scoring: --before and --after are missing", hint="--before RUN --after RUN")
-    request = trial.request(space, path, scores, progress, workers=workers, force=force, quiet=quiet)
+    request = options.request(space, path, scores, progress, workers=workers, force=force, quiet=quiet)
     jobs = plan_curve(space, request, place(gpus, processes, machines, planned=dry_run), progress)
     if dry_run:
         show_curve_plan(jobs, json=json)
@@ -168,6 +167,7 @@ def _score(
     json: bool,
 ) -> None:
     """Plans or makes the scores, and prints them."""
+    from lupctl.core.flows.scoring import plan_dumps, score_images
     from lupctl.core.stages.dump.job import fit_processes, plan_dump
     from lupctl.core.stages.score.job import compare_networks
 

@@ -37,7 +37,8 @@ from lupctl.cli.train.options import (
 )
 from lupctl.core.choices import Labels
 from lupctl.core.resolve.data.splits import say_tests
-from lupctl.core.resolve.training.finetuning import default_run, find_finetuning_packs, resolve, settle
+from lupctl.core.resolve.training.finetuning import default_run, resolve, settle
+from lupctl.core.resolve.training.labels import find_finetuning_packs
 from lupctl.core.resolve.training.placement import find_machines, place
 from lupctl.core.system.command_line import recorded_command
 from lupctl.core.system.progress.lines import Progress

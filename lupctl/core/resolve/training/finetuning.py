@@ -1,21 +1,15 @@
 """The recipe, the start and the folder that a short fine-tuning command means."""
 
-<<<<<<< HEAD
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
-=======
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
->>>>>>> main
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lupctl.core.choices import TRAINING_SEED, Arch, ReidHead
-from lupctl.core.errors import DataError, UsageError
+from lupctl.core.errors import UsageError
 from lupctl.core.resolve.checkpoints import Start, find_start, newest_start
-from lupctl.core.resolve.data.packs import pick_pack
 from lupctl.core.resolve.training.batch import take_batch
 from lupctl.core.resolve.training.folders import choose_run
+from lupctl.core.resolve.training.labels import DEFAULT_RECIPE, cluster_recipe, family_recipe, wanted_labels
 from lupctl.core.resolve.training.schedule import say_lengths
 from lupctl.core.resolve.training.swins import network_facts as swin_facts
 from lupctl.core.resolve.training.transformers import family, first_recipe, transformer_recipe
@@ -27,17 +21,11 @@ if TYPE_CHECKING:
     from lupctl.core.stages.finetune.job import FinetuneJob
 
 
-DEFAULT_RECIPE = "mgn-luperson"
-
-
 # An MGN's pixel constants and extra batch norm depend on what it starts from.
 IMAGENET_RECIPE = "mgn-imagenet"
 
 
 NL_RECIPE = "mgn-luperson-nl"
-# Of training on clusters, by family of networks; Swins have no published one.
-CLUSTER_RECIPE = "usl-r50"
-CLUSTER_RECIPES: Mapping[str, str] = {"resnet": CLUSTER_RECIPE, "vit": "usl-vit-s", "swin": "small-usl"}
 
 
 def resolve(
@@ -61,18 +49,10 @@ def resolve(
                 hint=f"--batch {value.strip() if value.strip().isdigit() else 64}",
             )
     # The recipe says which start is wanted, and the start then decides the rest of the recipe.
-<<<<<<< HEAD
-    on_clusters = wanted_labels(recipe, flags.get("labels"), overrides) == "clusters"
-    default = CLUSTER_RECIPE if on_clusters else DEFAULT_RECIPE
-    first = recipe or (None if on_clusters else first_recipe(space, flags, overrides)) or default
-    asked = resolve_recipe(
-        "finetune", first, overrides=overrides, flags=take_batch("finetune", first, overrides, flags)
-    )
-    assert isinstance(asked, FinetuneRecipe)
-    named = asked.start or None
-    origin = find_start(space, named, None if named else asked.net.arch, progress)
-=======
-    asked = _resolve(recipe or first_recipe(space, flags, overrides) or DEFAULT_RECIPE, flags, overrides)
+    first = recipe or first_recipe(space, flags, overrides)
+    if recipe is None and wanted_labels(None, flags.get("labels"), overrides) == "clusters":
+        first = family_recipe(first)
+    asked = _resolve(first or DEFAULT_RECIPE, flags, overrides)
     order = Order(recipe, flags, overrides, asked)
     if asked.start:
         origin = find_start(space, asked.start)
@@ -104,13 +84,12 @@ class Order:
 def complete(order: Order, origin: Start, progress: Progress) -> tuple[str, "FinetuneRecipe"]:
     """The name of the recipe, and the recipe with what a start decides filled in."""
     asked, recipe = order.asked, order.recipe
->>>>>>> main
     # A start of another family decides nothing; the stage refuses it.
     fits = origin.header is None or origin.header.network.trunk.kind == family(asked.net.arch)
     facts = network_facts(origin, asked.net.head) if fits else {}
     if fits and asked.swin is not None:
         facts = swin_facts(origin, asked.swin, progress)
-    if recipe is None and on_clusters:
+    if recipe is None and asked.labels == "clusters":
         recipe = cluster_recipe(origin, asked.net.arch, progress)
         facts |= patch_facts(origin) if fits else {}
     elif recipe is None:
@@ -246,86 +225,6 @@ def default_recipe(origin: Start, arch: Arch, progress: Progress) -> tuple[str, 
         constants, why = pixel_constants(origin), ", with the start's pixel constants"
     progress.say(f"recipe: {recipe} (the default for this start{why}; --recipe bot is lighter)")
     return recipe, constants
-
-
-def cluster_recipe(origin: Start, arch: Arch, progress: Progress) -> str:
-    """The recipe of training on clusters when none is named."""
-    from lupctl.core.formats.weights.vit_plan import ViTPlan
-
-    trunk = None if origin.header is None else origin.header.network.trunk
-    recipe = CLUSTER_RECIPES[family(arch)]
-    if isinstance(trunk, ViTPlan) and trunk.stem == "ics":
-        recipe += "-ics"
-    small = "" if recipe == "small-usl" else "; --recipe small-usl is for a CPU"
-    progress.say(f"recipe: {recipe} (the default for clusters{small})")
-    return recipe
-
-
-def wanted_labels(recipe: str | None, named: str | None, overrides: Sequence[str]) -> str:
-    """What a command takes the images of one person to be: what it names, else what its recipe says."""
-    from lupctl.core.recipes.shipped import join_tables
-
-    if named is not None:
-        return named
-    tables, _ = join_tables("finetune", recipe or DEFAULT_RECIPE, overrides=overrides)
-    return str(tables.get("labels", "persons"))
-
-
-def find_finetuning_packs(
-    space: Workspace,
-    names: Sequence[str],
-    recipe: str | None,
-    overrides: list[str],
-    progress: Progress,
-    *,
-    labels: str | None = None,
-) -> tuple[Path, ...]:
-    """The packs named on the command line or in the recipe, else the workspace's one pack with what is trained on.
-
-    Args:
-        space: the workspace.
-        names: from the command line.
-        recipe: shipped name or TOML file; None where none was named.
-        overrides: `--set` entries.
-        progress: takes the line that names the choice.
-        labels: persons or clusters, where the command says it.
-
-    Raises:
-        DataError: a named pack is missing, or there is not exactly one candidate.
-    """
-    import numpy as np
-
-    from lupctl.core.choices import ROLE_CODES
-    from lupctl.core.formats.pack.read import open_pack
-    from lupctl.core.recipes.shipped import join_tables
-
-    if not names:
-        tables, _ = join_tables("finetune", recipe or DEFAULT_RECIPE, overrides=overrides)
-        data = tables.get("data")
-        written = data.get("packs") if isinstance(data, dict) else None
-        names = [str(name) for name in written] if isinstance(written, list) else []
-    if names:
-        return tuple(pick_pack(space, name, progress) for name in names)
-    paths = space.pack_paths()
-    on_clusters = wanted_labels(recipe, labels, overrides) == "clusters"
-    roles = [ROLE_CODES["train"], *([ROLE_CODES["unlabelled"]] if on_clusters else [])]
-    found = [path for path in paths if np.isin(open_pack(path).samples.role, roles).any()]
-    if len(found) == 1:
-        progress.say(f"data: {found[0]} (the only {'' if on_clusters else 'labelled '}pack here)")
-        return (found[0],)
-    if found:
-        what, also = ("packs", " --labels clusters") if on_clusters else ("labelled packs", "")
-        raise DataError(
-            f"{space.packs}: {len(found)} {what} ({', '.join(path.stem for path in found)})",
-            hint=f"choose one: lupctl finetune {found[0].stem}{also}",
-        )
-    others = ", ".join(path.stem for path in paths)
-    raise DataError(
-        f"{space.packs}: no labelled pack to fine-tune on" + (f" (without labels: {others})" if others else ""),
-        hint=f"without labels: lupctl finetune {paths[0].stem} --labels clusters"
-        if others
-        else f"put images under {space.raw / 'NAME'}, then: lupctl data pack",
-    )
 
 
 def default_run(space: Workspace, packs: tuple[Path, ...], recipe: "FinetuneRecipe", origin: Start) -> Path:

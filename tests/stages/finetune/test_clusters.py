@@ -20,6 +20,7 @@ from lupctl.core.formats.weights.header import read_header
 from lupctl.core.ranking.retrieval import extract
 from lupctl.core.stages.finetune import loop
 from lupctl.core.stages.finetune.job import FinetuneJob, plan_finetuning
+from lupctl.core.stages.finetune.network import build_started
 from lupctl.core.stages.finetune.run import finetune
 from lupctl.core.stages.finetune.unlabelled import clusters as labels
 from lupctl.core.system.progress.lines import Progress
@@ -151,6 +152,16 @@ def test_a_pack_without_any_labels(crowd: Path, tmp_path: Path) -> None:
     facts = finetune(job, QUIET)
     assert facts["scores"] == {}
     assert not any("purity" in row for row in read_metrics(job.run))
+
+
+def test_of_a_fine_tuned_network_the_trunk_is_the_start(labelled: Path, tmp_path: Path) -> None:
+    finetune(finetune_job(labelled, tmp_path / "persons"), QUIET)
+    start = tmp_path / "persons" / CHECKPOINT
+    job = cluster_job(labelled, tmp_path / "run", start=start)
+    torch.manual_seed(0)
+    found, given = build_started(job, 0, QUIET).state_dict(), load_file(start)
+    assert all(torch.equal(found[key], value) for key, value in given.items() if key.startswith("backbone."))
+    assert not torch.equal(found["head.neck.running_var"], given["head.neck.running_var"])
 
 
 def refuse(job: FinetuneJob, message: str, hint: str) -> None:

@@ -27,7 +27,7 @@ class BiasedAttention(nn.Module):
         """
         if biases.requires_grad and biases.device.type == "cpu":
             # No kernel of torch gives gradients to biases there; what it does instead takes a third longer than this.
-            products = queries * queries.shape[-1] ** -0.5 @ keys.transpose(-2, -1)
+            products = queries * queries.shape[-1] ** -0.5 @ keys.contiguous().transpose(-2, -1)
             products += biases
             return products.softmax(dim=-1) @ values
         count, windows = queries.shape[:2]
@@ -58,7 +58,8 @@ class PositionBiases(nn.Module):
             table: of all ways from one token to another, ((2 * side - 1) ** 2, heads).
             mask: (windows, T, T), added; None for nothing.
         """
-        biases = table.index_select(0, self.index.flatten()).view(*self.index.shape, -1).permute(2, 0, 1)[None]
+        # By heads and not by pairs: kernels read the biases of a head in a row.
+        biases = table.T.index_select(1, self.index.flatten()).view(1, -1, *self.index.shape)
         return biases if mask is None else biases + mask[:, None]
 
 
@@ -90,7 +91,7 @@ class WindowAttention(nn.Module):
         count, tokens, dim = windows.shape
         biases = self.biases(self.relative_position_bias_table, mask)
         qkv = self.qkv(windows).view(-1, len(biases), tokens, 3, self.heads, dim // self.heads)
-        queries, keys, values = qkv.permute(3, 0, 1, 4, 2, 5).unbind(0)
+        queries, keys, values = (one.transpose(2, 3) for one in qkv.unbind(3))
         mixed = self.core(queries, keys, values, biases)  # (B, windows, heads, T, C / heads)
         return self.proj(mixed.transpose(2, 3).reshape(count, tokens, dim))  # type: ignore[no-any-return]
 

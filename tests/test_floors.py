@@ -25,9 +25,11 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("lupctl.core.formats.pack", "lupctl.core.formats.scores"),
     ("lupctl.core.formats.features", "lupctl.core.formats.weights"),
     # two wings that do not see each other, each with floors of its own
+    ("lupctl.core.training.hashing",),
     (
         "lupctl.core.data.catalog", "lupctl.core.data.drawing", "lupctl.core.training.losses",
-        "lupctl.core.training.nets", "lupctl.core.training.views", "lupctl.core.training.engine",
+        "lupctl.core.training.clusters", "lupctl.core.training.nets", "lupctl.core.training.views",
+        "lupctl.core.training.engine",
     ),
     ("lupctl.core.data.sources", "lupctl.core.training.loading", "lupctl.core.training.methods"),
     ("lupctl.core.data.sources.layouts",),

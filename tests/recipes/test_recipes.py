@@ -367,7 +367,7 @@ def test_set_reaches_every_kind_of_key() -> None:
         ("optim.learningrate=1", "optim.lr"),
         ("solver.base_lr=1", "optim.lr"),
         ("optim.momentm=1", "optim.momentum"),
-        ("moco.momentm=1", "moco.momentum"),
+        ("moco.momentm=0.9", "moco.momentum"),
         ("optim.qqqqqq=1", None),
         ("moco.K=1", "moco.queue"),
         ("net.backbone=r50", "net.arch"),
@@ -390,6 +390,24 @@ def test_an_unknown_key_is_refused_with_the_one_that_was_meant(entry: str, guess
         assert caught.value.message.endswith(f"; did you mean {guess!r}?")
         assert caught.value.hint == f"--set {guess}={value}"
     assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "entry", "guess", "hint"),
+    [
+        ("luperson-moco", "net.depth=r18", "net.arch", "--set net.arch=r18"),
+        ("luperson-moco", "net.depth=1", "net.arch", "lupctl recipe show NAME shows a valid value for every key"),
+        ("small-dino", "net.depth=2", "vit.depth", "--set vit.depth=2"),
+        ("small-moco", "optim.baselr=fast", "optim.lr", "lupctl recipe show NAME shows a valid value for every key"),
+    ],
+)
+def test_the_hint_for_an_unknown_key_sets_one_that_takes_the_value(
+    name: str, entry: str, guess: str, hint: str
+) -> None:
+    with pytest.raises(UsageError) as caught:
+        resolve_recipe("pretrain", name, overrides=[entry])
+    assert caught.value.message.endswith(f"did you mean {guess!r}?")
+    assert caught.value.hint == hint
 
 
 @pytest.mark.parametrize(

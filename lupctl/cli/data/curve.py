@@ -11,8 +11,8 @@ from lupctl.cli.complete import complete_dataset
 from lupctl.cli.output import print_json, print_path, print_table
 from lupctl.core.errors import UsageError
 from lupctl.core.flows.score_curve import CurvePoint, CurveRequest, parse_shares
-from lupctl.core.resolve.data.scoring import pick_probe
 from lupctl.core.resolve.training.placement import Machines
+from lupctl.core.resolve.training.probes import check_probe, pick_probe
 from lupctl.core.system.command_line import recorded_command
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.workspace import Workspace
@@ -44,7 +44,7 @@ ProbeOption = Annotated[
 
 
 @dataclass(frozen=True)
-class Trial:
+class CurveOptions:
     """The options of `--curve`."""
 
     curve: str | None
@@ -94,13 +94,15 @@ class Trial:
         """The same with its packs found."""
         if self.recipe is None:
             progress.say(f"recipe: {CURVE_RECIPE} (the default of --curve)")
+        if self.probe is None:
+            check_probe(space, pack)
         return CurveRequest(
             pack=pack,
             scores=scores,
             shares=parse_shares(self.curve or ""),
             recipe=self.recipe or CURVE_RECIPE,
             overrides=self.overrides,
-            probe=pick_probe(space, self.probe, pack, progress),
+            probe=pack if self.probe is None else pick_probe(space, self.probe, progress),
             workers=workers,
             force=force,
             quiet=quiet,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from lupctl.cli.complete import complete_dataset, complete_run
-from lupctl.cli.data.curve import CurveOption, ProbeOption, Trial, show_curve, show_curve_plan
+from lupctl.cli.data.curve import CurveOption, CurveOptions, ProbeOption, show_curve, show_curve_plan
 from lupctl.cli.options import (
     DebugOption,
     DeviceOption,
@@ -122,8 +122,8 @@ def score(
 
     machines, space = find_machines(None, None, None), open_workspace(home)
     progress = Progress(quiet=quiet or not machines.leads)
-    trial = Trial(curve, recipe, probe, tuple(set_ or ()))
-    trial.check(machines, device=device, shard=shard)
+    options = CurveOptions(curve, recipe, probe, tuple(set_ or ()))
+    options.check(machines, device=device, shard=shard)
     path = find_pack_to_score(space, pack, progress)
     scores = out or scores_path(path)
     if before is not None or after is not None or curve is None:
@@ -148,7 +148,7 @@ def score(
             return
     elif sheet is not None:
         raise UsageError("--sheet is of a scoring: --before and --after are missing", hint="--before RUN --after RUN")
-    request = trial.request(space, path, scores, progress, workers=workers, force=force, quiet=quiet)
+    request = options.request(space, path, scores, progress, workers=workers, force=force, quiet=quiet)
     jobs = plan_curve(space, request, place(gpus, processes, machines, planned=dry_run), progress)
     if dry_run:
         show_curve_plan(jobs, json=json)

@@ -36,7 +36,6 @@ from lupctl.cli.train.options import (
 from lupctl.cli.train.plan import ProbeSecondsOption, check_probe, plan_job
 from lupctl.core.choices import Method
 from lupctl.core.flows.drawn_pack import profile_steps, wants_drawing
-from lupctl.core.resolve.data.packs import pick_pack
 from lupctl.core.resolve.training.keeping import parse_keep
 from lupctl.core.resolve.training.placement import find_machines, place
 from lupctl.core.resolve.training.pretraining import (
@@ -47,6 +46,7 @@ from lupctl.core.resolve.training.pretraining import (
     say_what_follows,
     settle,
 )
+from lupctl.core.resolve.training.probes import pick_probe
 from lupctl.core.system.command_line import recorded_command
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.workspace import open_workspace
@@ -151,12 +151,12 @@ def pretrain(
     job = PretrainJob(
         recipe=resolved,
         packs=found,
-        run=default_run(space, resolved.method, resolved.net.arch, found) if out is None else out,
+        run=default_run(space, resolved, found) if out is None else out,
         placement=placement,
         workers=workers,
         command=recorded_command(),
         rendezvous=machines.rendezvous,
-        probe=pick_pack(space, resolved.probe.pack, progress) if resolved.probe.pack else None,
+        probe=pick_probe(space, resolved.probe.pack, progress) if resolved.probe.pack else None,
         tensorboard=tensorboard,
         force=force,
         quiet=quiet,

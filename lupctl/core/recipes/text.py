@@ -118,11 +118,7 @@ def build_recipe(model: type[R], tables: Mapping[str, Any], *, origin: str) -> R
     known = list(recipe_keys(model))
     for key in _flat_keys(tables):
         if key not in known and not any(name.startswith(f"{key}.") for name in known):
-            guess = nearest_key(key, known)
-            raise UsageError(
-                f"{origin}: unknown recipe key {key!r}" + (f"; did you mean {guess!r}?" if guess else ""),
-                hint=f"--set {guess}={_shown(tables, key)}" if guess else "lupctl recipe show NAME lists every key",
-            )
+            raise _unknown_key(model, tables, key, known, origin)
     try:
         # Strict: TOML has types, and a batch of `true` or "16" is a mistake. Only arrays become tuples.
         return model.model_validate(_freeze_arrays(tables), strict=True)
@@ -136,18 +132,38 @@ def build_recipe(model: type[R], tables: Mapping[str, Any], *, origin: str) -> R
         cause = first.get("ctx", {}).get("error")
         raise UsageError(
             f"{origin}: {location + ': ' if location else ''}{message[0].lower()}{message[1:]}{got}",
-            hint=cause.hint
-            if isinstance(cause, MisfitError)
-            else "lupctl recipe show NAME shows a valid value for every key",
+            hint=cause.hint if isinstance(cause, MisfitError) else ANY_VALUE,
         ) from error
 
 
-def _shown(tables: Mapping[str, Any], key: str) -> str:
-    """The value of a dotted key as it is typed after `--set KEY=`."""
+def _unknown_key(
+    model: type[BaseModel], tables: Mapping[str, Any], key: str, known: list[str], origin: str
+) -> UsageError:
+    """The error for a key that there is not; its hint sets the one that was probably meant, if it takes that value."""
+    guess = nearest_key(key, known)
+    if guess is None:
+        return UsageError(f"{origin}: unknown recipe key {key!r}", hint="lupctl recipe show NAME lists every key")
     value: Any = tables
     for part in key.split("."):
         value = value[part]
-    return quote(value if isinstance(value, str) else _format_value(value).replace(" ", ""))
+    namesakes = [name for name in known if name.rpartition(".")[2] == key.rpartition(".")[2]]
+    meant = next((name for name in (guess, *namesakes) if _takes(model, tables, name, value)), None)
+    shown = quote(value if isinstance(value, str) else _format_value(value).replace(" ", ""))
+    return UsageError(
+        f"{origin}: unknown recipe key {key!r}; did you mean {meant or guess!r}?",
+        hint=ANY_VALUE if meant is None else f"--set {meant}={shown}",
+    )
+
+
+def _takes(model: type[BaseModel], tables: Mapping[str, Any], key: str, value: Any) -> bool:
+    """Whether a key may have a value in a recipe, as far as that depends on this key."""
+    try:
+        model.model_validate(_freeze_arrays(override(tables, key, value)), strict=True)
+    except ValidationError as error:
+        at = tuple(key.split("."))
+        problems = [one for one in error.errors(include_url=False) if one["type"] != "extra_forbidden"]
+        return all(one["loc"] and one["loc"][: len(at)] != at for one in problems)
+    return True
 
 
 def nearest_key(key: str, known: list[str]) -> str | None:

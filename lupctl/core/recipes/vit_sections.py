@@ -99,6 +99,15 @@ def is_vit(arch: object) -> bool:
     return arch in VIT_ARCHS
 
 
+def typed_arch(arch: Arch, vit: VitNet | None) -> str:
+    """An architecture as it is typed after `--arch`, and as runs are named after it: with its stem if that is ics.
+
+    >>> typed_arch("vit-s", VitNet(stem="ics")), typed_arch("vit-s", VitNet()), typed_arch("r50", None)
+    ('vit-s-ics', 'vit-s', 'r50')
+    """
+    return f"{arch}-ics" if vit is not None and vit.stem == "ics" else arch
+
+
 def check_arch_sections(tables: Mapping[str, Any], default: Arch, *, own: Sequence[str] = ("vit",)) -> dict[str, Any]:
     """The tables of a recipe, with what a vision transformer needs added and what another trunk lacks refused.
 

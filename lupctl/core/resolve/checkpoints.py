@@ -1,6 +1,6 @@
 """The checkpoints and starts that a short command means. Every choice made here is reported."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -33,33 +33,54 @@ class Start:
     header: "CheckpointHeader | None"
 
 
-def find_start(space: Workspace, wanted: str | None, arch: str | None, progress: Progress) -> Start:
-    """The start named, else the newest pre-training run of that architecture.
+def find_start(space: Workspace, wanted: str) -> Start:
+    """The start named: imagenet, scratch, a run, or a checkpoint file.
+
+    Raises:
+        DataError: there is none of that name.
+    """
+    from lupctl.core.formats.weights.header import read_header
+
+    if wanted in WEIGHTLESS:
+        return Start(wanted, None, None)
+    path = find_checkpoint(space, wanted, others=WEIGHTLESS)
+    return Start(wanted, path, read_header(path))
+
+
+def newest_start(
+    space: Workspace, arch: str, misfit: Callable[[Start], str | None], progress: Progress, *, name: str
+) -> Start:
+    """The newest pre-training run of an architecture that a recipe can start from.
 
     Args:
         space: the workspace.
-        wanted: imagenet, scratch, a run, a checkpoint file; None or empty looks for the newest run.
-        arch: None accepts any.
-        progress: reports the choice.
+        arch: of the network to train.
+        misfit: what of a start does not fit the recipe; None if it fits.
+        progress: reports the choice, and which newer runs were passed over.
+        name: of the architecture, as it is typed after `--arch`.
 
     Raises:
         DataError: there is nothing to start from.
     """
     from lupctl.core.formats.weights.header import read_header
 
-    if wanted in WEIGHTLESS:
-        return Start(wanted, None, None)
-    if wanted:
-        path = find_checkpoint(space, wanted, others=WEIGHTLESS)
-        return Start(wanted, path, read_header(path))
+    passed = 0
     for run in space.finished_runs("pretrain"):
         header = read_header(run / CHECKPOINT_NAME)
-        if arch in (None, header.network.trunk.arch):
-            progress.say(f"start: {run} (the newest pre-training run{f' of {arch}' if arch else ''} here)")
-            return Start(run.name, run / CHECKPOINT_NAME, header)
+        if header.network.trunk.arch != arch:
+            continue
+        start = Start(run.name, run / CHECKPOINT_NAME, header)
+        reason = misfit(start)
+        if reason is None:
+            which = f"the newest pre-training run of {name} here{' that fits' if passed else ''}"
+            progress.say(f"start: {run} ({which})")
+            return start
+        progress.say(f"start: not {run} ({reason})")
+        passed += 1
+    fitting = f" that fits; {passed:,} of another kind" if passed else ""
     raise DataError(
-        f"{space.runs}: no finished pre-training run{f' of {arch}' if arch else ''} to start from",
-        hint=f"lupctl pretrain{f' --arch {arch}' if arch else ''}, or choose --from imagenet or --from scratch",
+        f"{space.runs}: no finished pre-training run of {name} to start from{fitting}",
+        hint=f"lupctl pretrain --arch {name}, or choose --from imagenet or --from scratch",
     )
 
 

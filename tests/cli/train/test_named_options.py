@@ -86,7 +86,7 @@ def test_a_training_shorter_than_its_schedule_says_so(lupctl: Shell, labelled: P
     line = f"finetune {labelled} --recipe bot --from scratch --gpus 0 --set data.persons=4 --dry-run"
     ran = lupctl(f"{line} --epochs 12")
     assert (
-        "schedule: made for 120 epochs; schedule.milestones = [40, 70] reach past the end of 12; in proportion: "
+        "schedule: made for 120 epochs; schedule.milestones = [40, 70] reaches past the end of 12; in proportion: "
         "--set schedule.milestones=[4,7]\n" in ran.err
     )
     assert "schedule: " not in lupctl(f"{line} --epochs 12 --set schedule.milestones=[4,7]").err

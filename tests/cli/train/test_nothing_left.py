@@ -36,7 +36,7 @@ def start(crowd: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         (PRE + " {crowd} --processes 3", 2, "does not divide among 3 devices"),
         (PRE + " gone", 3, "no pack of 'gone'"),
         (PRE + " {text}", 3, "text.h5: "),
-        (PRE + " {crowd} --probe {crowd}", 3, "queries"),
+        (PRE + " {crowd} --probe {crowd}", 3, "crowd.h5: cannot be a probe: there is no query"),
         (PRE + " {crowd} --probe gone", 3, "no pack of 'gone'"),
         (PRE + " {crowd} --set optim.rl=1", 2, "unknown recipe key"),
         (PRE + " {crowd} --gpus 8", 5, "--gpus 8: this machine has 0"),

@@ -325,10 +325,13 @@ def test_the_command_shows_the_distribution_and_a_sheet(lupctl: Shell, own: Path
         ("--curve 0.5,2", 2, "'2' is no share", "--curve 0.25,0.5,0.75,1"),
         ("--curve 0.5 --shard 1/2", 2, "--curve and --shard", "without --shard"),
         ("--curve 0.5 --recipe small-moco", 3, "there are no scores", "lupctl data score"),
+        ("--curve 0.5 --probe {crowd}", 3, "crowd.h5: cannot be a probe: there is no query", "--probe labelled"),
     ],
 )
-def test_a_wrong_line_is_refused(lupctl: Shell, own: Path, options: str, code: int, said: str, hint: str) -> None:
-    ran = lupctl(f"data score labelled --home {own} --gpus 0 {options}")
+def test_a_wrong_line_is_refused(
+    lupctl: Shell, own: Path, crowd: Path, options: str, code: int, said: str, hint: str
+) -> None:
+    ran = lupctl(f"data score labelled --home {own} --gpus 0 {options.format(crowd=crowd)}")
     assert (ran.code, ran.out) == (code, ""), ran.err
     message, advice = ran.err.splitlines()[-2:]
     assert said in message

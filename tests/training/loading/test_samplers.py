@@ -176,3 +176,24 @@ def test_too_few_persons_are_refused_with_a_number_that_fits() -> None:
         PersonsImagesOrder(label, persons=16, images=4, seed=1)
     assert "data.persons = 16 persons per batch, but the training set has 6" in caught.value.message
     PersonsImagesOrder(label, persons=int(caught.value.hint.rpartition("=")[2]), images=4, seed=1)
+
+
+@pytest.mark.parametrize(
+    ("count", "groups", "shares", "hint"),
+    [
+        (100, 4, 3, "--set data.batch=12"),
+        (100, 1, 8, "--set data.batch=16"),
+        (20, 8, 6, "--set data.batch=12 --set bn_groups=6"),
+        (9, 8, 8, "--set data.batch=2 --set bn_groups=1 --set optim.accumulate=1 --gpus 1"),
+    ],
+)
+def test_the_batch_that_fits_divides_among_the_devices(count: int, groups: int, shares: int, hint: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        ShuffledOrder(count, batch=count + 1, seed=0, groups=groups, shares=shares)
+    assert caught.value.hint == f"choose a batch that fits: {hint}"
+
+
+def test_a_single_image_is_too_few_for_any_batch() -> None:
+    with pytest.raises(UsageError) as caught:
+        ShuffledOrder(1, batch=8, seed=0)
+    assert caught.value.hint == "pack more images: lupctl data pack"

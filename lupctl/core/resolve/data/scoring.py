@@ -38,29 +38,6 @@ def find_networks(space: Workspace, before: str | None, after: str | None) -> tu
     return find_checkpoint(space, before), find_checkpoint(space, after)
 
 
-def pick_probe(space: Workspace, name: str | None, pack: Path, progress: Progress) -> Path:
-    """The labelled pack that features are looked at with: the one named, else the scored pack itself.
-
-    Raises:
-        UsageError: none is named, and the scored pack has no queries with a right answer.
-        DataError: the one named does not exist.
-    """
-    if name is not None:
-        return pick_pack(space, name, progress)
-    from lupctl.core.formats.pack.read import open_pack
-    from lupctl.core.formats.pack.split import packed_same_camera
-    from lupctl.core.ranking.retrieval.answerable import check_answerable
-
-    opened = open_pack(pack)
-    try:
-        check_answerable(opened.samples, same_camera=packed_same_camera(opened.record))
-    except DataError as error:
-        raise UsageError(
-            f"{pack}: cannot be its own probe, and none is named ({error.message})", hint="--probe DATASET"
-        ) from error
-    return pack
-
-
 def say_descent(space: Workspace, before: Path, after: Path, progress: Progress) -> None:
     """Warns of two networks that are no pre-training and what was fine-tuned from it; the published pair may be so.
 

@@ -1,13 +1,13 @@
 """The recipe, the start and the folder that a short fine-tuning command means."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lupctl.core.choices import TRAINING_SEED, Arch, ReidHead
 from lupctl.core.errors import DataError, UsageError
-from lupctl.core.resolve.checkpoints import Start, find_start
+from lupctl.core.resolve.checkpoints import Start, find_start, newest_start
 from lupctl.core.resolve.data.packs import pick_pack
 from lupctl.core.resolve.training.batch import take_batch
 from lupctl.core.resolve.training.folders import choose_run
@@ -38,10 +38,12 @@ def resolve(
     """The start, and the recipe with what the start decides filled in.
 
     A checkpoint decides the pixel constants, unless the text of a recipe that was named sets them. It also decides the
-    depth and width of the trunk and, for an mgn, its heads, which only `--set` and named flags override.
+    depth and width of the trunk and, for an mgn, its heads, which only `--set` and named flags override. A start that
+    nobody named is a run that fits: one of a transformer with other patches, another stem or other blocks than a recipe
+    that was named is passed over.
     """
-    from lupctl.core.recipes.models import FinetuneRecipe
     from lupctl.core.recipes.shipped import resolve_recipe
+    from lupctl.core.recipes.vit_sections import typed_arch
 
     for entry in overrides:
         key, _, value = entry.partition("=")
@@ -51,13 +53,38 @@ def resolve(
                 hint=f"--batch {value.strip() if value.strip().isdigit() else 64}",
             )
     # The recipe says which start is wanted, and the start then decides the rest of the recipe.
-    first = recipe or first_recipe(space, flags, overrides) or DEFAULT_RECIPE
-    asked = resolve_recipe(
-        "finetune", first, overrides=overrides, flags=take_batch("finetune", first, overrides, flags)
-    )
-    assert isinstance(asked, FinetuneRecipe)
-    named = asked.start or None
-    origin = find_start(space, named, None if named else asked.net.arch, progress)
+    asked = _resolve(recipe or first_recipe(space, flags, overrides) or DEFAULT_RECIPE, flags, overrides)
+    order = Order(recipe, flags, overrides, asked)
+    if asked.start:
+        origin = find_start(space, asked.start)
+    else:
+        name = typed_arch(asked.net.arch, asked.vit)
+        origin = newest_start(space, asked.net.arch, lambda start: misfit(order, start), progress, name=name)
+    name, final = complete(order, origin, progress)
+    say_lengths(final, resolve_recipe("finetune", name), progress)
+    return origin, final
+
+
+@dataclass(frozen=True)
+class Order:
+    """What was asked for on a command line.
+
+    Args:
+        recipe: its name, if one was named.
+        flags: of named options, by recipe key.
+        overrides: `--set` entries.
+        asked: the recipe as far as it is known without a start.
+    """
+
+    recipe: str | None
+    flags: dict[str, Any]
+    overrides: list[str]
+    asked: "FinetuneRecipe"
+
+
+def complete(order: Order, origin: Start, progress: Progress) -> tuple[str, "FinetuneRecipe"]:
+    """The name of the recipe, and the recipe with what a start decides filled in."""
+    asked, recipe = order.asked, order.recipe
     # A start of another family decides nothing; the stage refuses it.
     fits = origin.header is None or origin.header.network.trunk.kind == family(asked.net.arch)
     facts = network_facts(origin, asked.net.head) if fits else {}
@@ -66,17 +93,55 @@ def resolve(
     if recipe is None:
         recipe, constants = default_recipe(origin, asked.net.arch, progress)
         facts |= constants | (patch_facts(origin) if fits else {})
-    final = resolve_recipe(
-        "finetune",
-        recipe,
-        overrides=overrides,
-        flags={**take_batch("finetune", recipe, overrides, flags), "start": origin.name},
-        facts=facts,
-        adopted=pixel_constants(origin),
+    flags = {**order.flags, "start": origin.name}
+    return recipe, _resolve(recipe, flags, order.overrides, facts=facts, adopted=pixel_constants(origin))
+
+
+def _resolve(
+    recipe: str,
+    flags: dict[str, Any],
+    overrides: list[str],
+    *,
+    facts: dict[str, Any] | None = None,
+    adopted: dict[str, Any] | None = None,
+) -> "FinetuneRecipe":
+    """A recipe of fine-tuning with everything filled in; see `resolve_recipe`."""
+    from lupctl.core.recipes.models import FinetuneRecipe
+    from lupctl.core.recipes.shipped import resolve_recipe
+
+    flags = take_batch("finetune", recipe, overrides, flags)
+    found = resolve_recipe("finetune", recipe, overrides=overrides, flags=flags, facts=facts, adopted=adopted)
+    assert isinstance(found, FinetuneRecipe)
+    return found
+
+
+def misfit(order: Order, origin: Start) -> str | None:
+    """Why a run is no start for what was asked for, although nobody named another one; None if it is one."""
+    from lupctl.core.formats.weights.plan import describe_trunk
+    from lupctl.core.formats.weights.swin_plan import SwinPlan
+    from lupctl.core.formats.weights.trunk_plan import plan_trunk
+    from lupctl.core.formats.weights.vit_plan import ViTPlan
+    from lupctl.core.stages.finetune.checks import check_start
+
+    assert origin.checkpoint is not None
+    assert origin.header is not None
+    try:
+        _, final = complete(order, origin, Progress(quiet=True))
+        check_start(origin.checkpoint, final)
+    except UsageError as error:
+        return error.message.removeprefix(f"{origin.checkpoint}: ")
+    asked, found = order.asked, origin.header.network.trunk
+    wanted = plan_trunk(asked.net, asked.pixels, vit=asked.vit, swin=asked.swin, ibn=asked.net.ibn)
+    match found, wanted:
+        case ViTPlan(), ViTPlan():
+            fits = found.depth == wanted.depth
+        case SwinPlan(), SwinPlan():
+            fits = (found.depths, found.patch) == (wanted.depths, wanted.patch)
+        case _:
+            fits = True
+    return (
+        None if fits or order.recipe is None else f"{describe_trunk(found)}; the recipe says {describe_trunk(wanted)}"
     )
-    assert isinstance(final, FinetuneRecipe)
-    say_lengths(final, resolve_recipe("finetune", recipe), progress)
-    return origin, final
 
 
 def settle(job: "FinetuneJob", *, is_named: bool, progress: Progress) -> "FinetuneJob":
@@ -205,10 +270,18 @@ def find_finetuning_packs(
 
 def default_run(space: Workspace, packs: tuple[Path, ...], recipe: "FinetuneRecipe", origin: Start) -> Path:
     """The default folder of a run: the same command finds it again, one with another subset or seed does not."""
+    from lupctl.core.recipes.vit_sections import typed_arch
+
     start_name = Path(origin.name).stem if origin.checkpoint is not None else origin.name
     if start_name == "checkpoint" and origin.checkpoint is not None:
         start_name = origin.checkpoint.resolve().parent.name
-    parts = ["finetune", "+".join(pack.stem for pack in packs), recipe.net.arch, "from", start_name]
+    parts = [
+        "finetune",
+        "+".join(pack.stem for pack in packs),
+        typed_arch(recipe.net.arch, recipe.vit),
+        "from",
+        start_name,
+    ]
     data = recipe.data
     if data.subset:
         parts.append(Path(data.subset.replace(":", "-")).name.removesuffix(".txt"))

@@ -13,6 +13,9 @@ from lupctl.core.system.progress.lines import Progress
 if TYPE_CHECKING:
     from lupctl.core.stages.pretrain.job import PretrainJob
 
+# Of scores, and of lists of names as they are published or written by hand.
+LIST_SUFFIXES = (".h5", ".pkl", ".pickle", ".txt", ".csv")
+
 
 def parse_keep(words: Sequence[str]) -> dict[str, Any]:
     """The recipe keys of `--keep`; None where nothing was said.
@@ -36,8 +39,7 @@ def parse_keep(words: Sequence[str]) -> dict[str, Any]:
         if number is not None:
             _check_number(word, number)
         elif not Path(word).exists():
-            hint = f"as a share: --keep {float(word[:-1]) / 100:g}" if _is_percent(word) else "--keep 0.6"
-            raise DataError(f"--keep {word}: neither a number nor a file that exists", hint=hint)
+            raise _no_list(word)
         found[key] = word if number is None else number
     if found["data.scores"] is not None and found["data.keep"] is None:
         found["data.keep"] = 0.0  # all that the list names, whatever share the recipe keeps
@@ -51,8 +53,16 @@ def _as_number(word: str) -> float | None:
         return None
 
 
-def _is_percent(word: str) -> bool:
-    return word.endswith("%") and _as_number(word[:-1]) is not None
+def _no_list(word: str) -> DataError:
+    """The error for a word that is neither a number nor a file, by what it looks like."""
+    if Path(word).suffix.lower() in LIST_SUFFIXES:
+        return DataError(
+            f"--keep {word}: there is no such file; scores, or a list of image names, were expected",
+            hint="lupctl data score PACK --before RUN --after RUN makes scores; then: --keep 0.6",
+        )
+    is_percent = word.endswith("%") and _as_number(word[:-1]) is not None
+    hint = f"as a share: --keep {float(word[:-1]) / 100:g}" if is_percent else "--keep 0.6"
+    return DataError(f"--keep {word}: neither a number nor a file that exists", hint=hint)
 
 
 def _check_number(word: str, number: float) -> None:

@@ -186,9 +186,12 @@ def say_phases(settings: "PnlSettings", epochs: int, progress: Progress) -> None
         )
 
 
-def default_run(space: Workspace, method: str, arch: str, packs: tuple[Path, ...]) -> Path:
+def default_run(space: Workspace, recipe: "PretrainRecipe", packs: tuple[Path, ...]) -> Path:
     """The default folder of a run: the same command finds it again."""
-    return space.runs / "-".join(["pretrain", method, arch, *(path.stem for path in packs)])
+    from lupctl.core.recipes.vit_sections import typed_arch
+
+    arch = typed_arch(recipe.net.arch, recipe.vit)
+    return space.runs / "-".join(["pretrain", recipe.method, arch, *(path.stem for path in packs)])
 
 
 def find_pretraining_packs(

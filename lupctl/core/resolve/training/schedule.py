@@ -33,8 +33,8 @@ def say_lengths(recipe: "Recipe", shipped: "Recipe", progress: Progress) -> None
         scaled.append(f"--set {MILESTONES}={str(earlier).replace(' ', '')}")
     if late and epochs < whole:
         progress.say(
-            f"schedule: made for {whole} epochs; {', '.join(late)} reach past the end of {epochs}; in proportion: "
-            + " ".join(scaled)
+            f"schedule: made for {whole} epochs; {', '.join(late)} "
+            f"{'reaches' if len(late) == 1 else 'reach'} past the end of {epochs}; in proportion: " + " ".join(scaled)
         )
 
 

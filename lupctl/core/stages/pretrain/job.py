@@ -142,7 +142,8 @@ def plan_pretraining(job: PretrainJob) -> PretrainPlan:
     kept = sharded_memory if classes is not None and recipe.method == "pnl" else None
     if not packs:
         return PretrainPlan(None, None, None, local, local // parts, None, None, memory, kept, classes)
-    order = ShuffledOrder(len(rows), batch=recipe.data.batch, seed=recipe.seed, groups=recipe.bn_groups)
+    shares, groups = processes * recipe.optim.accumulate, recipe.bn_groups
+    order = ShuffledOrder(len(rows), batch=recipe.data.batch, seed=recipe.seed, groups=groups, shares=shares)
     steps = order.steps_per_epoch * recipe.schedule.epochs
     lengths = np.concatenate([np.diff(shard.offsets) for pack in packs for shard in pack.shards])
     data_bytes = int(lengths[rows].sum())

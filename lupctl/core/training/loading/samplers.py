@@ -1,5 +1,6 @@
 """The images of each step, as a function of (seed, epoch, step) and nothing else."""
 
+import math
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Protocol
@@ -38,16 +39,17 @@ class ShuffledOrder:
         batch: images per step over all devices.
         seed: the recipe's seed.
         groups: batch-norm groups of a batch, into which the batch that the hint names divides too.
+        shares: parts that devices work on at a time, into which it divides as well.
 
     Raises:
         UsageError: there are fewer images than one batch needs.
     """
 
-    def __init__(self, count: int, *, batch: int, seed: int, groups: int = 1) -> None:
+    def __init__(self, count: int, *, batch: int, seed: int, groups: int = 1, shares: int = 1) -> None:
         if count < batch:
             raise UsageError(
                 f"data.batch = {batch} is larger than the number of images, {count}",
-                hint=f"choose a batch that fits: {_smaller_batch(count, groups)}",
+                hint=_hint_for_few(count, groups, shares),
             )
         self.steps_per_epoch = count // batch
         self._count, self._batch, self._seed = count, batch, seed
@@ -213,8 +215,13 @@ def deal_images(
     return batches
 
 
-def _smaller_batch(count: int, groups: int) -> str:
-    """Options for a batch of an eighth to a quarter of the images, in equal groups of two or more."""
+def _hint_for_few(count: int, groups: int, shares: int) -> str:
+    """A batch of an eighth to a quarter of the images, in equal groups of two or more that devices can share."""
     batch = max(2, 2 ** (count.bit_length() - 3))
-    divided = max(2 * groups, batch // groups * groups)
-    return f"--set data.batch={divided}" if divided <= count else f"--set data.batch={batch} --set bn_groups=1"
+    for own, options in ((groups, ""), (shares, f" --set bn_groups={shares}")):
+        unit = math.lcm(own, shares)
+        divided = max(-(-2 * own // unit) * unit, batch // unit * unit)
+        if divided <= count:
+            return f"choose a batch that fits: --set data.batch={divided}{options}"
+    alone = f"--set data.batch={batch} --set bn_groups=1 --set optim.accumulate=1 --gpus 1"
+    return f"choose a batch that fits: {alone}" if batch <= count else "pack more images: lupctl data pack"

@@ -1,14 +1,15 @@
 """Pre-norm transformer blocks (Dosovitskiy et al. 2020, arXiv 2010.11929) with timm's and DINO's keys."""
 
-from typing import Final, TypeVar
+from typing import Final
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lupctl.core.training.hashing import WORD, mix
+
 # Of every layer norm; torch's default of 1e-5 shows in small inputs.
 NORM_EPS: Final = 1e-6
-_WORD: Final = 0xFFFFFFFF
 
 
 class FusedAttention(nn.Module):
@@ -179,8 +180,8 @@ class StochasticDepth(nn.Module):
         block = torch.arange(blocks.start, blocks.stop, device=device)[:, None, None, None]
         run = torch.arange(runs.start, runs.stop, device=device)
         branch = torch.arange(2, device=device)[:, None, None]
-        streams = _mix(1 + branch + 2 * (block + self.depth * run))  # (blocks, 2, 1, R)
-        words = _mix(_mix(self.keys)[:, None] ^ streams).flatten(2)
+        streams = mix(1 + branch + 2 * (block + self.depth * run))  # (blocks, 2, 1, R)
+        words = mix(mix(self.keys)[:, None] ^ streams).flatten(2)
         rate = (self.rate * block[..., 0].double()).div_(max(self.depth - 1, 1))
         factors = (words >= (rate * 2**32).round_()).float() / (1 - rate).float()
         return [each if self.rate * number else None for number, each in zip(blocks, factors.unbind(0), strict=True)]
@@ -214,8 +215,8 @@ def drop_keys(samples: Tensor, *, seed: int, step: int) -> Tensor:
     """
     found = 0
     for word in (seed, seed >> 32, step):
-        found = _mix(found ^ (word & _WORD))
-    return _mix(_mix(found ^ (samples & _WORD)) + 1)
+        found = mix(found ^ (word & WORD))
+    return mix(mix(found ^ (samples & WORD)) + 1)
 
 
 def view_keys(keys: Tensor, views: int) -> Tensor:
@@ -226,18 +227,4 @@ def view_keys(keys: Tensor, views: int) -> Tensor:
         views: V.
     """
     view = torch.arange(1, 1 + views, device=keys.device)[:, None]
-    return _mix(_mix(view) ^ keys).flatten()
-
-
-W = TypeVar("W", int, Tensor)
-
-
-def _mix(words: W) -> W:
-    """A bijection of 32-bit words (in int64, or one number) that spreads every bit over all of them.
-
-    The form is that of C. Wellons's "lowbias32"; its second factor is replaced by one below 2**31, as is the first, so
-    that no product exceeds 63 bits.
-    """
-    for shift, factor in ((16, 0x7FEB352D), (15, 0x31848BAB), (14, 0x45D9F3B)):
-        words = ((words ^ (words >> shift)) * factor) & _WORD
-    return words ^ (words >> 16)
+    return mix(mix(view) ^ keys).flatten()

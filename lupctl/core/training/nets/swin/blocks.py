@@ -29,12 +29,13 @@ class BiasedAttention(nn.Module):
             # No kernel of torch gives gradients to biases there; what it does instead takes a third longer than this.
             products = queries * queries.shape[-1] ** -0.5 @ keys.contiguous().transpose(-2, -1)
             products += biases
-            return products.softmax(dim=-1) @ values
+            mixed: Tensor = products.softmax(dim=-1) @ values
+            return mixed
         count, windows = queries.shape[:2]
         mask = biases if windows == 1 else biases.expand(count, *biases.shape).flatten(0, 1)
-        three = (one.flatten(0, 1) for one in (queries, keys, values))
-        mixed = F.scaled_dot_product_attention(*three, attn_mask=mask)
-        return mixed.unflatten(0, (count, windows))
+        joined = [one.flatten(0, 1) for one in (queries, keys, values)]
+        mixed = F.scaled_dot_product_attention(joined[0], joined[1], joined[2], attn_mask=mask)
+        return mixed.view(count, windows, *mixed.shape[1:])
 
 
 class PositionBiases(nn.Module):

@@ -59,8 +59,9 @@ class PositionBiases(nn.Module):
             table: of all ways from one token to another, ((2 * side - 1) ** 2, heads).
             mask: (windows, T, T), added; None for nothing.
         """
-        # By heads and not by pairs: kernels read the biases of a head in a row.
-        biases = table.T.index_select(1, self.index.flatten()).view(1, -1, *self.index.shape)
+        pairs = table.index_select(0, self.index.flatten())  # (T * T, heads)
+        # In memory by heads: kernels read the biases of a head in a row.
+        biases = pairs.T.contiguous().view(1, -1, *self.index.shape)
         return biases if mask is None else biases + mask[:, None]
 
 

@@ -160,6 +160,7 @@ METHOD_SECTIONS: Final[Mapping[Method, Sequence[str]]] = {
     "simclr": ("simclr",),
     "supcon": ("supcon",),
     "dino": ("dino", "augment_second", "local"),
+    "solider": ("solider", "dino", "augment_second", "local"),
 }
 
 

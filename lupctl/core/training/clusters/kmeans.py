@@ -20,9 +20,9 @@ from lupctl.core.training.clusters.descent import (
 )
 from lupctl.core.training.hashing import WORD, mix
 
-# Greedy k-means++ and Lloyd's rounds begin this many times in a restart. Of 360 maps of 8 x 4 tokens (smooth noise, noise
-# in three dimensions, a fresh Swin), scikit-learn's best of ten restarts is not the best that is known in half; none got
-# a larger inertia here than there. With 10 starts in all, and jumps from the best alone, up to 4 of 50 did.
+# Greedy k-means++ and Lloyd's rounds begin this many times in a restart. Of 360 maps of 8 x 4 tokens (smooth, in
+# three dimensions, a fresh Swin), scikit-learn's best of ten restarts is not the best known in half; none got a
+# larger inertia here than there. With 10 starts in all, and jumps from the best alone, up to 4 of 50 did.
 STARTS_EACH: Final = 4
 # Different minima of Lloyd's rounds that points are moved in, and those of them whose centres jump.
 MOST_MOVED, MOST_JUMPING = 16, 4

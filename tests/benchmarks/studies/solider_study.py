@@ -58,7 +58,7 @@ HEIGHT, WIDTH = 96, 48
 PLAN = replace(DRAWN, unlabelled_persons=150, height=HEIGHT, width=WIDTH)
 SIZE = (f"pixels.height={HEIGHT}", f"pixels.width={WIDTH}", "saving.every_epochs=0")
 LOCAL = (f"local.height={HEIGHT // 2}", f"local.width={WIDTH // 2}", "local.count=2", "data.batch=32", "bn_groups=1")
-FRESH, FIRST, SECOND = "from scratch", "after small-dino-swin", "after small-solider"
+FRESH, FIRST, SECOND = "scratch", "small-dino-swin", "small-solider"
 STARTS = (FRESH, FIRST, SECOND)
 PARTS = ("background", "upper body", "lower body", "shoes")
 COLOURS = np.array([(70, 70, 74), (226, 88, 62), (62, 134, 226), (92, 196, 104)], np.uint8)
@@ -95,6 +95,7 @@ def tune(home: Path, data: Path, start: Path | None, seed: int, options: argpars
     """The checkpoint of small-swin, fine-tuned on a pack."""
     overrides = (*SIZE, "augment.pad=4", "data.persons=8")
     flags = {"seed": seed, "start": "scratch" if start is None else str(start), "schedule.epochs": options.tuned}
+    flags |= {"swin.semantic_weight": "none"} if start is None else {}
     recipe = resolve_recipe("finetune", "small-swin", overrides=overrides, flags=flags)
     assert isinstance(recipe, FinetuneRecipe)
     job = FinetuneJob(recipe, (data,), start, home / "tuned", CPU, 0, ("solider_study",), force=True, quiet=True)

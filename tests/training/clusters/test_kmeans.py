@@ -82,10 +82,10 @@ def test_seeds_decide() -> None:
     assert len(k_means(points, 5, restarts=1, seeds=7).labels.unique(dim=0)) == 1
 
 
-def test_more_restarts_are_better() -> None:
-    points = draw(60, 20, 4)
+def test_more_restarts_find_more() -> None:
+    points = draw(12, 40, 64)
     few, many = (k_means(points, 5, restarts=restarts).inertia for restarts in (1, 10))
-    assert (many < few * (1 - 1e-6)).sum() > (many > few * (1 + 1e-6)).sum()
+    assert (many < few * (1 - 1e-6)).any()
 
 
 def test_fewer_different_points_than_clusters() -> None:

@@ -93,13 +93,12 @@ class _Sums(NamedTuple):
 
 
 def _sum(sets: Sets, labels: Tensor) -> _Sums:
-    clusters = torch.arange(sets.k, device=labels.device)[:, None]
-    members = (labels[:, :, None] == clusters) * sets.weight[:, None, None]
-    sums = (members.flatten(1, 2) @ sets.products).view_as(members)
+    members = (labels[:, :, None] == torch.arange(sets.k, device=labels.device)[:, None]) * sets.weight[:, None, None]
     counts = members.sum(dim=-1, keepdim=True)
-    within = (members * sums).sum(dim=-1, keepdim=True) / counts.square()
-    apart = (within - 2 * sums / counts).nan_to_num_(nan=math.inf)
-    return _Sums(members, counts, apart)
+    share = counts.reciprocal()  # of a point in its cluster's mean
+    means = (members.flatten(1, 2) @ sets.products).view_as(members).mul_(share)  # products of means and points
+    within = (members * means).sum(dim=-1, keepdim=True).mul_(share)
+    return _Sums(members, counts, torch.sub(within, means, alpha=2).nan_to_num_(nan=math.inf))
 
 
 def descend(sets: Sets, labels: Tensor) -> Tensor:
@@ -124,13 +123,14 @@ def move_points(sets: Sets, labels: Tensor) -> Tensor:
     d' N' / (N' + 1) - d N / (N - 1). An empty cluster takes the point that is farthest from its mean, as scikit-learn
     fills one.
     """
-    least = LEAST_GAIN * sets.squares.sum(dim=1)[:, None, None]
+    least, squares = LEAST_GAIN * sets.squares.sum(dim=1)[:, None, None], sets.squares[:, None, None]
     for _ in range(MOST_ROUNDS):
         members, counts, apart = _sum(sets, labels)
-        distance = (apart + sets.squares[:, None, None]).clamp_(min=0)
-        enter = torch.where(counts > 0, distance * (counts / (counts + 1)), 0)
-        leave = torch.where((members > 0) & (counts > 1), distance * (counts / (counts - 1)), 0).sum(dim=2)  # (B, R, n)
-        cost, into = enter.masked_fill(members > 0, math.inf).min(dim=2)
+        distance, is_own = (apart + squares).clamp_(min=0), members > 0
+        # Of an empty cluster infinitely far times 0; alone in a cluster, a point is at distance 0.
+        enter = (distance * (counts / (counts + 1))).nan_to_num_(nan=0).masked_fill_(is_own, math.inf)
+        leave = torch.where(is_own, distance * (counts / (counts - 1).clamp_(min=1)), 0).sum(dim=2)  # (B, R, n)
+        cost, into = enter.min(dim=2)
         gain, moved = ((leave - cost) * sets.weight[:, None]).max(dim=-1, keepdim=True)  # (B, R, 1)
         is_better = gain > least
         if not is_better.any():

@@ -7,7 +7,6 @@ import typer
 from lupctl.cli.options import DebugOption, DryRunOption, ForceOption, JsonOption, OutOption, QuietOption
 from lupctl.cli.output import print_json, print_plan, print_table
 from lupctl.core.choices import TRAINING_SEED
-from lupctl.core.flows.demo import FULL, QUICK, demo_home, plan_demo, run_demo
 from lupctl.core.system.command_line import recorded_command
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.workspace import Workspace
@@ -43,6 +42,8 @@ def demo(
 
     Example: `lupctl demo`
     """
+    from lupctl.core.flows.demo import FULL, QUICK, demo_home, plan_demo, run_demo
+
     scale = QUICK if quick else FULL
     space = Workspace(out or demo_home(quick=quick, seed=seed))
     if dry_run:

@@ -8,8 +8,6 @@ import typer
 from lupctl.cli.complete import complete_dataset
 from lupctl.cli.options import DebugOption, ForceOption, HomeOption, JsonOption, QuietOption
 from lupctl.cli.output import print_json, print_path
-from lupctl.core.flows.init.advice import advise
-from lupctl.core.flows.init.script import write_script, write_text
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.workspace import open_workspace
 
@@ -47,6 +45,9 @@ def init(
 
     `lupctl init` (what the workspace holds)
     """
+    from lupctl.core.flows.init.advice import advise
+    from lupctl.core.flows.init.script import write_script, write_text
+
     advice = advise(open_workspace(home), subject, home=home, progress=Progress(quiet=quiet))
     if write is not None:
         write_script(advice, write, force=force)

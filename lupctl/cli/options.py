@@ -35,7 +35,11 @@ DeviceOption = Annotated[
 SetOption = Annotated[
     list[str] | None,
     typer.Option(
-        "--set", metavar="KEY=VALUE", help="Override a recipe key, as in optim.lr=0.1; repeatable.", show_default=False
+        "--set",
+        metavar="KEY=VALUE",
+        help="Set a key of the recipe, as in optim.lr=0.1, or of a trained network (dump, eval --sweep), as in "
+        "semantic_weight=0.5, size=384x128 or position=dino; repeatable.",
+        show_default=False,
     ),
 ]
 RecipeOption = Annotated[

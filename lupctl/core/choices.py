@@ -13,6 +13,8 @@ IcsArch = Literal["vit-s-ics", "vit-b-ics"]
 NamedArch = Literal[Arch, IcsArch]
 Stem = Literal["patch", "ics"]
 PositionResize = Literal["bilinear", "dino"]
+# What can be set of a network after its training.
+SettingKey = Literal["semantic_weight", "size", "position"]
 NeckFeature = Literal["after", "before"]
 CameraUse = Literal["known", "mean", "none"]
 Dataset = Literal[

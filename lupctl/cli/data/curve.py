@@ -10,7 +10,6 @@ import typer
 from lupctl.cli.complete import complete_dataset
 from lupctl.cli.output import print_json, print_path, print_table
 from lupctl.core.errors import UsageError
-from lupctl.core.flows.score_curve import CurvePoint, CurveRequest, parse_shares
 from lupctl.core.resolve.training.placement import Machines
 from lupctl.core.resolve.training.probes import check_probe, pick_probe
 from lupctl.core.system.command_line import recorded_command
@@ -18,6 +17,7 @@ from lupctl.core.system.progress.lines import Progress
 from lupctl.core.workspace import Workspace
 
 if TYPE_CHECKING:
+    from lupctl.core.flows.score_curve import CurvePoint, CurveRequest
     from lupctl.core.stages.pretrain.job import PretrainJob
 
 CURVE_RECIPE: Final = "small-dino"
@@ -62,6 +62,8 @@ class CurveOptions:
         Raises:
             UsageError: some do not.
         """
+        from lupctl.core.flows.score_curve import parse_shares
+
         if self.curve is None:
             for name, given in (("--recipe", self.recipe), ("--probe", self.probe), ("--set", self.overrides)):
                 if given:
@@ -90,8 +92,10 @@ class CurveOptions:
         workers: int | None,
         force: bool,
         quiet: bool,
-    ) -> CurveRequest:
+    ) -> "CurveRequest":
         """The same with its packs found."""
+        from lupctl.core.flows.score_curve import CurveRequest, parse_shares
+
         if self.recipe is None:
             progress.say(f"recipe: {CURVE_RECIPE} (the default of --curve)")
         if self.probe is None:

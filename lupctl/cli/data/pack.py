@@ -31,7 +31,6 @@ from lupctl.cli.options import (
 from lupctl.cli.output import print_json
 from lupctl.core.choices import DRAWING_SEED, MAX_BAD, SHARD_BYTES, SPLIT_SEED, ImageCheck
 from lupctl.core.errors import raise_all
-from lupctl.core.flows.packing import PackOptions, pack_datasets
 from lupctl.core.resolve.data.layouts import Reading
 from lupctl.core.resolve.data.packs import pick_pack
 from lupctl.core.system.command_line import recorded_command
@@ -181,6 +180,8 @@ def pack(
 
     `lupctl data pack luperson market1501 photos.h5 --merge everybody` (one unlabelled pack to pre-train on)
     """
+    from lupctl.core.flows.packing import PackOptions, pack_datasets
+
     options = PackOptions(
         names=tuple(names or ()),
         dataset=name,

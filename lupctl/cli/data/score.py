@@ -28,8 +28,6 @@ from lupctl.cli.retrieval.dump import ShardOption
 from lupctl.cli.retrieval.options import CamerasOption
 from lupctl.core.choices import MovementDistance, Precision
 from lupctl.core.errors import UsageError
-from lupctl.core.flows.score_curve import plan_curve, run_curve
-from lupctl.core.flows.scoring import plan_dumps, score_images
 from lupctl.core.resolve.data.scoring import find_networks, find_pack_to_score, say_descent
 from lupctl.core.resolve.training.placement import DumpPlace, Machines, find_machines, place, place_dump
 from lupctl.core.system.command_line import recorded_command
@@ -116,6 +114,7 @@ def score(
 
     `lupctl data score market1501 --curve 0.25,0.5,0.75,1` (with the scores that are there: does filtering pay?)
     """
+    from lupctl.core.flows.score_curve import plan_curve, run_curve
     from lupctl.core.formats.scores.file import scores_path
     from lupctl.core.stages.dump.job import parse_shard
     from lupctl.core.stages.score.job import ScoreJob
@@ -168,6 +167,7 @@ def _score(
     json: bool,
 ) -> None:
     """Plans or makes the scores, and prints them."""
+    from lupctl.core.flows.scoring import plan_dumps, score_images
     from lupctl.core.stages.dump.job import fit_processes, plan_dump
     from lupctl.core.stages.score.job import compare_networks
 

@@ -18,7 +18,6 @@ from lupctl.cli.data.reading_options import (
 from lupctl.cli.data.tables import show_verdicts
 from lupctl.cli.options import DebugOption, HomeOption, JsonOption, QuietOption
 from lupctl.cli.output import print_json
-from lupctl.core.flows.verification import VerifyOptions, refuse_unsound, verify_all
 from lupctl.core.resolve.data.layouts import Reading
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.workspace import open_workspace
@@ -63,6 +62,8 @@ def verify(
 
     Exits with 3 when an error is found; warnings and notes are printed.
     """
+    from lupctl.core.flows.verification import VerifyOptions, refuse_unsound, verify_all
+
     reading = Reading(layout, cameras, version=version, with_val=val, keys=keys, root=root)
     options = VerifyOptions(tuple(targets), reading, deep=deep, fast=fast, workers=workers)
     verdicts = verify_all(open_workspace(home), options, Progress(quiet=quiet))

@@ -17,6 +17,7 @@ from lupctl.cli.options import (
     OutOption,
     ProcessesOption,
     QuietOption,
+    SetOption,
     WorkersOption,
 )
 from lupctl.cli.output import print_json, print_path, print_plan
@@ -25,7 +26,7 @@ from lupctl.core.choices import ROLE_CODES, FeatureType, Precision, Role, neares
 from lupctl.core.errors import UsageError
 from lupctl.core.resolve.checkpoints import pick_checkpoint
 from lupctl.core.resolve.data.images import default_out, find_images_of_run
-from lupctl.core.resolve.training.placement import find_machines, place_dump
+from lupctl.core.resolve.training.placement import DumpPlace, find_machines, place_dump
 from lupctl.core.system.command_line import recorded_command
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.workspace import open_workspace
@@ -76,6 +77,7 @@ def dump(
     role: RoleOption = None,
     flip: Annotated[bool, typer.Option("--flip", help="Add the feature of the mirrored image.")] = False,
     cameras: CamerasOption = None,
+    set_: SetOption = None,
     kind: Annotated[FeatureType, typer.Option("--type", help="Number type in the file.")] = "float32",
     precision: Annotated[Precision, typer.Option("--precision", help="Number type of the forward pass.")] = "auto",
     chunk: Annotated[int, typer.Option("--chunk", min=1, help="Images per forward pass.")] = 128,
@@ -101,15 +103,18 @@ def dump(
     `lupctl dump finetune-market1501-r50-from-imagenet photos/ --out photos.features.h5 --type float16`
 
     `lupctl dump moco luperson --gpus 8 --shard 2/4`
+
+    `lupctl dump solider market1501 --set semantic_weight=0.5`
     """
-    from lupctl.core.stages.dump.head import plan_cameras
-    from lupctl.core.stages.dump.job import DumpJob, fit_processes, parse_shard, plan_dump
+    from lupctl.core.formats.weights.settings import parse_settings
+    from lupctl.core.stages.dump.head import check_settings
+    from lupctl.core.stages.dump.job import DumpJob, fit_processes, parse_shard
     from lupctl.core.stages.dump.run import dump as write
     from lupctl.core.stages.dump.run import spread_dump
 
     machines = find_machines(None, None, None)
     progress = Progress(quiet=quiet or not machines.leads)
-    part = parse_shard(shard)
+    part, settings = parse_shard(shard), parse_settings(set_ or [])
     where = place_dump(device, gpus, processes, machines, planned=dry_run)
     space = open_workspace(home)
     checkpoint = pick_checkpoint(space, run, progress)
@@ -117,10 +122,11 @@ def dump(
     job = DumpJob(
         checkpoint=checkpoint,
         data=source,
-        out=out or default_out(checkpoint, source),
+        out=out or default_out(checkpoint, source, settings.tag()),
         roles=parse_roles(role or []),
         flip=flip,
         cameras=cameras,
+        settings=settings,
         kind=kind,
         precision=precision,
         chunk=chunk,
@@ -129,15 +135,12 @@ def dump(
         force=force,
         command=recorded_command(),
     )
+    check_settings(job)
     if where.placement is not None and machines.outer is None:
         where = replace(where, placement=fit_processes(job, where.placement, is_asked=where.is_asked))
     if dry_run:
-        plan: dict[str, object] = {"checkpoint": str(checkpoint), "data": str(source)}
-        plan |= {"out": str(job.target), "device": where.name}
-        plan |= plan_dump(job, processes=where.processes)
-        plan |= plan_cameras(job)
         if machines.leads:
-            print_plan("lupctl.dump-plan/1", "would dump", plan, json=json)
+            show_plan(job, where, json=json)
         return
     if where.placement is None:
         show_result(job, write(job, where.device, progress), progress, json=json)
@@ -146,6 +149,19 @@ def dump(
     result = spread_dump(job, where.placement, progress)
     if result is not None and machines.leads:
         show_result(job, result, progress, json=json)
+
+
+def show_plan(job: "DumpJob", where: "DumpPlace", *, json: bool) -> None:
+    """Prints what would be written."""
+    from lupctl.core.stages.dump.head import plan_cameras
+    from lupctl.core.stages.dump.job import plan_dump
+
+    plan: dict[str, object] = {"checkpoint": str(job.checkpoint), "data": str(job.data)}
+    plan |= {"out": str(job.target), "device": where.name}
+    plan |= plan_dump(job, processes=where.processes)
+    plan |= plan_cameras(job)
+    plan |= {"set": job.settings.to_json()} if job.settings.to_json() else {}
+    print_plan("lupctl.dump-plan/1", "would dump", plan, json=json)
 
 
 def show_result(job: "DumpJob", result: "DumpResult", progress: Progress, *, json: bool) -> None:

@@ -1,5 +1,6 @@
 """`lupctl eval`: scores of a run or of features files."""
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from lupctl.cli.options import (
@@ -11,12 +12,15 @@ from lupctl.cli.options import (
     HomeOption,
     JsonOption,
     OutOption,
+    ProcessesOption,
     QuietOption,
+    SetOption,
 )
 from lupctl.cli.output import print_json, print_table
 from lupctl.cli.retrieval.compare import run_comparison
 from lupctl.cli.retrieval.everywhere import run_everywhere
 from lupctl.cli.retrieval.options import (
+    DEFAULT_THRESHOLD,
     AllOption,
     AlphaOption,
     AqeOption,
@@ -39,13 +43,15 @@ from lupctl.cli.retrieval.options import (
     RerankOption,
     SameCameraOption,
     SeedOption,
+    SweepOption,
     TargetsArgument,
     ThresholdOption,
     parse_persons,
     parse_threshold,
 )
+from lupctl.cli.retrieval.sweep import sweep_values
 from lupctl.cli.retrieval.tables import show_report
-from lupctl.core.choices import SHOT_DRAWS, SHOT_SEED
+from lupctl.core.choices import SHOT_DRAWS, SHOT_SEED, Protocol, SameCamera
 from lupctl.core.flows.evaluation import check_gates, fuller_report, plan_features, take_features
 from lupctl.core.resolve.retrieval.attention import refuse_attention
 from lupctl.core.resolve.retrieval.evaluation import (
@@ -55,12 +61,16 @@ from lupctl.core.resolve.retrieval.evaluation import (
     refuse_with_all,
     rerank_settings,
 )
+from lupctl.core.resolve.retrieval.sweeps import refuse_with_sweep
 from lupctl.core.system.command_line import recorded_command
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.workspace import open_workspace
 
 if TYPE_CHECKING:
-    from lupctl.core.stages.evaluate import EvaluationPlan
+    import torch
+
+    from lupctl.core.ranking.reports.model.single import Report
+    from lupctl.core.stages.evaluate import EvaluationJob, EvaluationPlan
 
 PLAN_SCHEMA = "lupctl.eval-plan/1"
 
@@ -81,8 +91,10 @@ def evaluate(
     aqe: AqeOption = 0,
     dba: DbaOption = 0,
     alpha: AlphaOption = None,
-    threshold: ThresholdOption = "eer",
+    threshold: ThresholdOption = DEFAULT_THRESHOLD,
     cameras: CamerasOption = None,
+    sweep: SweepOption = None,
+    set_: SetOption = None,
     images: ImagesOption = None,
     page: PageOption = True,
     attention: AttentionOption = False,
@@ -90,6 +102,7 @@ def evaluate(
     min_rank1: MinRank1Option = None,
     device: DeviceOption = None,
     gpus: GpusOption = None,
+    processes: ProcessesOption = None,
     out: OutOption = None,
     home: HomeOption = None,
     compare: CompareOption = False,
@@ -106,45 +119,78 @@ def evaluate(
 
     `lupctl eval finetune-market1501-r50-from-imagenet --min-map 0.85 --json`
 
-    `lupctl eval --rerank`, `lupctl eval --compare baseline candidate`, `lupctl eval --all baseline candidate`
+    `lupctl eval --rerank`, `lupctl eval --compare baseline candidate`, `lupctl eval --sweep semantic_weight=0:1:0.1`
     """
-    refuse_with_all(every, compare=compare, images=images, min_map=min_map, min_rank1=min_rank1)
+    single = {"--compare": compare, "--images": images, "--min-map": min_map, "--min-rank1": min_rank1}
+    alone = {"--all": every, "--attention": attention, "--threshold": threshold != DEFAULT_THRESHOLD, **single}
+    refuse_with_sweep(sweep, alone, {"--set": set_, "--processes": processes})
+    refuse_with_all(every, single)
     refuse_cameras(cameras, compare=compare, every=every)
     refuse_attention(attention, page=page, compare=compare, every=every)
     settings = rerank_settings(rerank, k1=k1, k2=k2, weight=weight, base=rerank_base, neighbours=neighbours)
-    rule = pick_protocol(protocol, same_camera, draws=draws, seed=seed, persons=persons)
-    tested, wanted_fpr = parse_persons(persons), parse_threshold(threshold)
-    from lupctl.core.stages import evaluate as stage
+    rule = _pick_rule(protocol, same_camera, draws=draws, seed=seed, persons=persons, threshold=threshold)
     from lupctl.core.system.jobs.device import pick_devices
 
     progress, space, names = Progress(quiet=quiet), open_workspace(home), targets or []
-    devices = pick_devices(device, gpus)
-    rules = stage.EvaluationJob(
-        features=(),
+    rules = replace(
+        rule,
         out=out,
         rerank=settings,
-        protocol=rule,
-        shots=SHOT_DRAWS if draws is None else draws,
-        seed=SHOT_SEED if seed is None else seed,
-        persons=tested,
         expansion=expansion_settings(aqe, dba, alpha),
-        wanted_fpr=wanted_fpr,
         page=page,
         attention=attention,
         force=force,
         command=recorded_command(),
     )
-    if compare or every:
+    devices = pick_devices(device, gpus)
+    if sweep is not None:
+        texts, where = (sweep, set_ or []), (device, gpus, processes)
+        sweep_values(space, names, texts, rules, where, progress, cameras=cameras, dry_run=dry_run, json=json)
+    elif compare or every:
         run = run_comparison if compare else run_everywhere
         run(space, names, rules, devices, progress, dry_run=dry_run, json=json)
-        return
-    if dry_run:
+    elif dry_run:
         _show_plan(plan_features(space, names, rules, progress, images=images, cameras=cameras), json=json)
-        return
-    job = take_features(space, names, rules, devices[0], progress, images=images, cameras=cameras)
-    report = fuller_report(job, progress) or stage.evaluate(job, devices, progress)
-    show_report(report, [job.report, job.html] if page else [job.report], json=json)
-    check_gates(report, min_map=min_map, min_rank1=min_rank1)
+    else:
+        job = take_features(space, names, rules, devices[0], progress, images=images, cameras=cameras)
+        check_gates(_score(job, devices, progress, json=json), min_map=min_map, min_rank1=min_rank1)
+
+
+def _score(job: "EvaluationJob", devices: "list[torch.device]", progress: Progress, *, json: bool) -> "Report":
+    """Scores features, or takes the report that is there, and prints it."""
+    from lupctl.core.stages.evaluate import evaluate as score
+
+    report = fuller_report(job, progress) or score(job, devices, progress)
+    show_report(report, [job.report, job.html] if job.page else [job.report], json=json)
+    return report
+
+
+def _pick_rule(
+    protocol: Protocol | None,
+    same_camera: SameCamera | None,
+    *,
+    draws: int | None,
+    seed: int | None,
+    persons: str | None,
+    threshold: str,
+) -> "EvaluationJob":
+    """An evaluation of nothing yet, by the rule and the threshold that the options name.
+
+    Raises:
+        UsageError: they contradict each other, or name none.
+    """
+    rule = pick_protocol(protocol, same_camera, draws=draws, seed=seed, persons=persons)
+    tested, wanted_fpr = parse_persons(persons), parse_threshold(threshold)
+    from lupctl.core.stages.evaluate import EvaluationJob
+
+    return EvaluationJob(
+        features=(),
+        protocol=rule,
+        shots=SHOT_DRAWS if draws is None else draws,
+        seed=SHOT_SEED if seed is None else seed,
+        persons=tested,
+        wanted_fpr=wanted_fpr,
+    )
 
 
 def _show_plan(plan: "EvaluationPlan", *, json: bool) -> None:

@@ -18,7 +18,6 @@ from lupctl.cli.options import (
     WorkersOption,
 )
 from lupctl.cli.output import print_json, print_plan, print_table
-from lupctl.core.flows.find import FindOrder, find_person, plan_find
 from lupctl.core.resolve.checkpoints import find_checkpoint, newest_finetuning
 from lupctl.core.resolve.data.building import CropOptions
 from lupctl.core.resolve.retrieval.footage import find_footage, page_path, parse_window, refuse_without_videos
@@ -144,6 +143,7 @@ def find(
 
     `lupctl find person.jpg --in videos --detector fasterrcnn --run mgn.safetensors --json`
     """
+    from lupctl.core.flows.find import FindOrder, find_person, plan_find
     from lupctl.core.system.jobs.device import pick_device
 
     progress = Progress(quiet=quiet)

@@ -70,6 +70,17 @@ CamerasOption = Annotated[
         show_default=False,
     ),
 ]
+SweepOption = Annotated[
+    str | None,
+    typer.Option(
+        "--sweep",
+        metavar="KEY=VALUES",
+        help="Score one network at several values of what --set sets, as semantic_weight=0:1:0.1 (start:stop:step), "
+        "size=256x128,384x128: one table and one curve, with paired intervals against the network's own value. Takes "
+        "[RUN|CHECKPOINT] [DATASET|PACK].",
+        show_default=False,
+    ),
+]
 ProtocolOption = Annotated[
     Protocol | None,
     typer.Option(
@@ -143,8 +154,7 @@ MinRank1Option = Annotated[
         "--min-rank1", min=0, max=1, help="Exit with 4 when rank-1 without re-ranking is lower.", show_default=False
     ),
 ]
-
-
+DEFAULT_THRESHOLD = "eer"
 ThresholdOption = Annotated[
     str,
     typer.Option(
@@ -176,7 +186,7 @@ def parse_threshold(text: str) -> float | None:
     Raises:
         UsageError: neither `eer` nor a rate.
     """
-    if text == "eer":
+    if text == DEFAULT_THRESHOLD:
         return None
     try:
         rate = float(text)

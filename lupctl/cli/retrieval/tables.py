@@ -49,12 +49,13 @@ def show_report(report: "Report", paths: Sequence[Path], *, json: bool) -> None:
 
 def _notes(report: "Report") -> list[str]:
     from lupctl.core.formats.pack.split import list_remarks, name_split, read_split
+    from lupctl.core.formats.weights.settings import read_settings
     from lupctl.core.ranking.reports.page.words import describe_use
 
     counts, interval, protocol = report.counts, report.ci95, report.protocol
     queries = f"valid queries {counts.queries_valid:,} / {counts.queries:,}"
     gallery = f"gallery {counts.gallery:,} ({counts.distractors:,} distractors; {counts.junk:,} junk left out)"
-    split = read_split(report.provenance.features)
+    split, settings = read_split(report.provenance.features), read_settings(report.provenance.features).given()
     digests = ", ".join(f"{name} {value[:DIGEST_SHOWN]}" for name, value in sorted(report.fingerprints.items()))
     searched = {"exact": "exact search", "faiss": "faiss"}
     found = [] if report.rerank is None else [f"re-ranking's neighbours: {searched[report.rerank.neighbours]}"]
@@ -65,6 +66,7 @@ def _notes(report: "Report") -> list[str]:
         f"95 % interval: mAP {_range(interval.map)}, rank-1 {_range(interval.rank1)}",
         *([] if report.details is None else _decisions(report.details.pairs)),
         *([] if report.camera_use is None else [f"cameras: {describe_use(report.camera_use)}"]),
+        *([f"set of the network: {' '.join(settings)}"] if settings else []),
         f"protocol: {protocol.name}, same camera: {protocol.same_camera}, query: {protocol.query}",
         f"mAP: {protocol.map}; official: {protocol.map_official}",
         *([] if split is None else [f"split: {name_split(split)}", *list_remarks(split)]),

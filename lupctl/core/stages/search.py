@@ -16,6 +16,7 @@ from lupctl.core.formats.features.file import FeaturesHead
 from lupctl.core.formats.features.foreign import read_any_features, read_any_head
 from lupctl.core.formats.images.codec import decode_rgb
 from lupctl.core.formats.pack.samples import Samples
+from lupctl.core.formats.weights.settings import read_settings
 from lupctl.core.ranking.metrics.vectors import UnitRows
 from lupctl.core.ranking.reports.build.images import Images, open_images
 from lupctl.core.ranking.reports.page.sheet import Cell, draw_sheet
@@ -192,7 +193,12 @@ def _check_network(job: SearchJob, head: FeaturesHead, progress: Progress) -> No
 
 def _encode(job: SearchJob, head: FeaturesHead, device: torch.device, progress: Progress) -> NDArray[np.float32]:
     """Features of the queries, made in the same way as those of the gallery."""
-    encoder, _ = open_encoder(job.checkpoint, device=device, precision=pick_precision("auto", device))
+    encoder, _ = open_encoder(
+        job.checkpoint,
+        device=device,
+        precision=pick_precision("auto", device),
+        settings=read_settings(head.record),
+    )
     images = FileImages([str(query) for query in job.queries])
     flip = bool(head.record.get("flip", False))
     placed = choose_query_rows(encoder.cameras, len(images), gallery=head.record)

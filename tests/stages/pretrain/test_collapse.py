@@ -11,6 +11,7 @@ import pytest
 from lupctl.core.errors import DataError, StoppedError
 from lupctl.core.recipes.models import PretrainRecipe
 from lupctl.core.recipes.shipped import resolve_recipe
+from lupctl.core.stages.pretrain import setup as pretrain_setup
 from lupctl.core.stages.pretrain import step as step_module
 from lupctl.core.stages.pretrain import watch as watch_module
 from lupctl.core.stages.pretrain.job import PretrainJob
@@ -35,15 +36,17 @@ DINO = (
     *TRANSFORMER, "local.height=16", "local.width=8", "local.count=2", "dino.outputs=256", "dino.hidden=64",
     "dino.bottleneck=32",
 )  # fmt: skip
-# Two steps per epoch; a collapse is named after ten steps here.
-LONG = ("schedule.epochs=13", "optim.clip=0")
+# Two steps and a row per epoch; a collapse is named after four steps here.
+LASTS = 4
+LONG = ("schedule.epochs=6", "optim.clip=0")
 POINT = {"rank": 1.01, "spread": 0.002}
 
 
 def collapse_from(patch: pytest.MonkeyPatch, first: int) -> None:
     """Lets the features be one point in every step from `first` on, counted from 0, and shortens what is waited for."""
-    patch.setattr(watch_module, "FEWEST_STEPS", 10)
-    patch.setattr(collapse_module, "SHORTEST", 10)
+    patch.setattr(watch_module, "FEWEST_STEPS", LASTS)
+    patch.setattr(collapse_module, "SHORTEST", LASTS)
+    patch.setattr(pretrain_setup, "WATCH_EVERY_STEPS", 2)
     real_keep, real_read, steps = watch_module.Watch.keep, watching.read_samples, list[int]()
 
     def keep(self: watch_module.Watch, found: Mapping[str, Any]) -> dict[str, Any]:
@@ -60,15 +63,15 @@ def collapse_from(patch: pytest.MonkeyPatch, first: int) -> None:
 
 def moco_job(pack: Path, run: Path, *settings: str) -> PretrainJob:
     """A tiny transformer with a short queue."""
-    return transformer_job("small-moco-vit", pack, run, *TRANSFORMER, "moco.queue=64", *settings)
+    return recipe_job("small-moco-vit", pack, run, *TRANSFORMER, "moco.queue=64", *settings)
 
 
 def dino_job(pack: Path, run: Path, *settings: str) -> PretrainJob:
     """A tiny transformer with a tiny head."""
-    return transformer_job("small-dino", pack, run, *DINO, *settings)
+    return recipe_job("small-dino", pack, run, *DINO, *settings)
 
 
-def transformer_job(name: str, pack: Path, run: Path, *settings: str) -> PretrainJob:
+def recipe_job(name: str, pack: Path, run: Path, *settings: str) -> PretrainJob:
     """A job of a shipped recipe."""
     recipe = resolve_recipe("pretrain", name, overrides=settings)
     assert isinstance(recipe, PretrainRecipe)
@@ -79,32 +82,28 @@ def collapses(run: Path) -> list[tuple[int, str, int]]:
     return [(row["step"], row["collapse"], row["collapsed_since"]) for row in read_metrics(run) if "collapse" in row]
 
 
-def test_every_method_is_watched(crowd: Path, labelled: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "name",
+    [
+        "small-pnl",
+        "luperson-nl-supcon",
+        pytest.param("luperson-nl-simclr", marks=pytest.mark.slow),  # the step of supcon, without labels
+        pytest.param("small-moco", marks=pytest.mark.slow),  # watched by other tests here
+    ],
+)
+def test_every_method_is_watched(labelled: Path, tmp_path: Path, name: str) -> None:
     """Where it has no targets, its features are; every row has a step that was watched."""
-    small = ("schedule.epochs=3", "data.batch=8", "bn_groups=1")
+    small = ("schedule.epochs=1", "data.batch=16", "bn_groups=1")
     plain = tuple(entry for entry in PRETRAIN if not entry.startswith("moco."))
-    for method, name in (
-        ("moco", "small-moco"),
-        ("simclr", "luperson-nl-simclr"),
-        ("supcon", "luperson-nl-supcon"),
-        ("pnl", "small-pnl"),
-    ):
-        recipe = resolve_recipe("pretrain", name, overrides=(*plain, *small))
-        assert isinstance(recipe, PretrainRecipe)
-        run = tmp_path / method
-        job = PretrainJob(
-            recipe=recipe, packs=(crowd if method in ("moco", "simclr") else labelled,), run=run,
-            placement=Placement("cpu", 1, ""), workers=0, command=(),
-        )  # fmt: skip
-        facts = pretrain(job, QUIET)
-        rows = [row for row in read_metrics(run) if "loss" in row]
-        assert [row["step"] for row in rows] == [10, 12]
-        for row in rows:
-            assert 1 <= row["rank"] <= 16 + 1e-6
-            assert 0 < row["spread"] <= 1
-            assert "teacher_entropy" not in row
-        assert facts["rank"] == rows[-1]["rank"]
-        assert "collapses" not in facts
+    job = recipe_job(name, labelled, tmp_path / "run", *plain, *small)
+    facts = pretrain(job, QUIET)
+    (row,) = [row for row in read_metrics(job.run) if "loss" in row]
+    assert row["step"] == 2
+    assert 1 <= row["rank"] <= 16 + 1e-6
+    assert 0 < row["spread"] <= 1
+    assert "teacher_entropy" not in row
+    assert facts["rank"] == row["rank"]
+    assert "collapses" not in facts
 
 
 def test_processes_look_at_the_same_images(crowd: Path, tmp_path: Path) -> None:
@@ -126,17 +125,17 @@ def _train(job: PretrainJob) -> None:
 def test_a_collapse_is_named_and_the_run_goes_on(
     crowd: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lupctl: Shell
 ) -> None:
-    collapse_from(monkeypatch, 10)
+    collapse_from(monkeypatch, 4)
     settings = " ".join(as_options((*TRANSFORMER, *LONG)))
     words = f"pretrain --recipe small-moco-vit --data {crowd} --gpus 0 --workers 0 --out run {settings}"
     ran = lupctl(f"{words} --json")
     assert ran.code == 0, ran.err
     assert ran.err.count("collapsed") == 1
-    assert "warning: collapsed to one point: all images look the same to the network, from step 12 to 22" in ran.err
+    assert "warning: collapsed to one point: all images look the same to the network, from step 6 to 10" in ran.err
     assert "start over with clipped gradients, as in --force --set optim.clip=3.0" in ran.err
-    assert collapses(tmp_path / "run") == [(22, "one point", 12)]
-    assert ran.json["collapses"] == [{"kind": "one point", "since": 12, "step": 22}]
-    again = lupctl(f"{words} --force --epochs 6 --set watch.collapse=off --json")
+    assert collapses(tmp_path / "run") == [(10, "one point", 6)]
+    assert ran.json["collapses"] == [{"kind": "one point", "since": 6, "step": 10}]
+    again = lupctl(f"{words} --force --epochs 2 --set watch.collapse=off --json")
     assert "collapse" not in again.err
     assert "collapses" not in again.json
     assert again.json["rank"] == POINT["rank"], "numbers are written, but not judged"
@@ -146,25 +145,25 @@ def test_a_collapse_ends_the_run_at_the_last_state_from_before(
     crowd: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = moco_job(crowd, tmp_path / "run", *LONG, "saving.every_epochs=0", "watch.collapse=stop")
-    collapse_from(monkeypatch, 10)
-    with pytest.raises(DataError, match="from step 12 to 22; the state from before it, after step 10, is in") as caught:
+    collapse_from(monkeypatch, 4)
+    with pytest.raises(DataError, match="from step 6 to 10; the state from before it, after step 4, is in") as caught:
         pretrain(job, QUIET)
     assert caught.value.exit_code == 3
     assert "run/resume.pt" in caught.value.message
-    assert read_state(job.run)["step"] == 10
+    assert read_state(job.run)["step"] == 4
     assert not (job.run / "checkpoint.safetensors").exists()
     assert not (job.run / "run.json").exists()
     # The state that was kept is one to continue from; without a cause of collapse, the run now ends well.
     monkeypatch.undo()
-    assert pretrain(job, QUIET)["steps"] == 26
+    assert pretrain(job, QUIET)["steps"] == 12
     assert collapses(job.run) == []
 
 
 def test_a_collapse_without_a_state_before_it(crowd: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing is saved before the end. Rows are then ten steps apart, and two of them make a collapse."""
-    job = moco_job(crowd, tmp_path / "run", *LONG, "schedule.epochs=15", "watch.collapse=stop")
+    """Nothing is saved before the end. Rows are then ten steps apart, and two of them are enough."""
+    job = moco_job(crowd, tmp_path / "run", *LONG, "schedule.epochs=10", "watch.collapse=stop")
     monkeypatch.setattr(watch_module.Watch, "is_saving_due", lambda self, done: False)
-    collapse_from(monkeypatch, 10)
+    collapse_from(monkeypatch, 4)
     with pytest.raises(DataError, match="no state was saved before it"):
         pretrain(job, QUIET)
     assert not (job.run / "resume.pt").exists()
@@ -175,23 +174,23 @@ def test_a_request_to_stop_keeps_the_state_from_before(
 ) -> None:
     """The steps since then are taken again, and the collapse is found where it would have been."""
     job = moco_job(crowd, tmp_path / "run", *LONG, "watch.collapse=stop")
-    collapse_from(monkeypatch, 10)
+    collapse_from(monkeypatch, 4)
     with monkeypatch.context() as patch:
-        signal_at(patch, step_module, 17)
-        with pytest.raises(StoppedError, match="after step 10 of 26"):
+        signal_at(patch, step_module, 9)
+        with pytest.raises(StoppedError, match="after step 4 of 12"):
             pretrain(job, QUIET)
-    assert read_state(job.run)["step"] == 10
+    assert read_state(job.run)["step"] == 4
     monkeypatch.undo()
-    collapse_from(monkeypatch, 10)
-    with pytest.raises(DataError, match="from step 12 to 22"):
+    collapse_from(monkeypatch, 4)
+    with pytest.raises(DataError, match="from step 6 to 10"):
         pretrain(job, QUIET)
 
 
 def test_a_continued_run_remembers_what_it_saw(crowd: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Rows from before the interruption count: the collapse began before it, and is named after it, once."""
     job = moco_job(crowd, tmp_path / "run", *LONG)
-    collapse_from(monkeypatch, 10)
-    for at in (16, 8):  # once before it is named, and once after
+    collapse_from(monkeypatch, 4)
+    for at in (8, 3):  # once before it is named, and once after
         with monkeypatch.context() as patch:
             signal_at(patch, step_module, at)
             with pytest.raises(StoppedError):
@@ -199,17 +198,17 @@ def test_a_continued_run_remembers_what_it_saw(crowd: Path, tmp_path: Path, monk
         monkeypatch.undo()
         collapse_from(monkeypatch, 0)
     facts = pretrain(job, QUIET)
-    assert facts["collapses"] == [{"kind": "one point", "since": 12, "step": 22}]
+    assert facts["collapses"] == [{"kind": "one point", "since": 6, "step": 10}]
     assert json.loads((job.run / "run.json").read_text())["collapses"] == facts["collapses"]
 
 
 def test_all_processes_end_together(crowd: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    collapse_from(monkeypatch, 10)
+    collapse_from(monkeypatch, 4)
     job = moco_job(crowd, tmp_path / "run", *LONG, "watch.collapse=stop")
     job = replace(job, placement=Placement("cpu", 2, ""))
     assert run_forked(_train, job, processes=2) == [1, 1]
-    assert read_state(job.run)["step"] == 10
-    assert collapses(job.run) == [(22, "one point", 12)]
+    assert read_state(job.run)["step"] == 4
+    assert collapses(job.run) == [(10, "one point", 6)]
 
 
 def test_self_distillation_says_how_sure_its_targets_are(crowd: Path, tmp_path: Path) -> None:

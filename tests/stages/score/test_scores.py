@@ -3,6 +3,7 @@
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 from unittest.mock import Mock
 
 import cv2
@@ -19,6 +20,7 @@ from lupctl.core.formats.scores.file import read_scores, scores_path
 from lupctl.core.formats.weights.file import read_checkpoint, write_checkpoint
 from lupctl.core.formats.weights.header import CheckpointHeader, describe_pixels
 from lupctl.core.formats.weights.plan import HeadPlan, JpmHead, MgnHead, NetworkPlan
+from lupctl.core.formats.weights.swin_plan import plan_swin
 from lupctl.core.ranking.retrieval import extract
 from lupctl.core.ranking.retrieval.extract import open_encoder
 from lupctl.core.recipes.sections import Pixels
@@ -272,6 +274,21 @@ def test_networks_that_cannot_be_compared_are_refused(own: Path, tmp_path: Path)
         write_checkpoint(path, build_network(plan).state_dict(), header_of(plan))
         with pytest.raises(UsageError, match="cannot be compared"):
             compare_networks(replace(job, after=path))
+
+
+@pytest.mark.parametrize("changes", [{"semantic_weight": 0.2}, {"semantic_weight": None}, {"window": 4}])
+def test_a_swin_may_be_tuned_with_another_weight_and_windows(
+    own: Path, tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    """SOLIDER pre-trains with a semantic weight that is drawn, and fine-tunes with 0.2."""
+    small: dict[str, Any] = {"depths": (1, 1, 1, 1), "semantic_weight": 0.0}
+    for name, own_changes in (("before", {}), ("after", changes), ("deeper", {"depths": (1, 1, 1, 2)})):
+        plan = NetworkPlan(trunk=plan_swin("swin-u", **small | own_changes), pooling="avg", head=no_head())
+        write_checkpoint(tmp_path / name, build_network(plan).state_dict(), header_of(plan))
+    job = replace(job_of(own), before=tmp_path / "before", after=tmp_path / "after")
+    assert compare_networks(job).dim == 256
+    with pytest.raises(UsageError, match="cannot be compared"):
+        compare_networks(replace(job, after=tmp_path / "deeper"))
 
 
 def header_of(plan: NetworkPlan) -> CheckpointHeader:

@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,7 @@ from torch import Tensor
 from lupctl.core.choices import Pooling
 from lupctl.core.formats.weights.file import Checkpoint, load_strictly, read_checkpoint
 from lupctl.core.formats.weights.header import Preprocessing
+from lupctl.core.formats.weights.settings import Settings, apply_settings
 from lupctl.core.ranking.retrieval.cameras import CameraTable, camera_table
 from lupctl.core.system.jobs.device import autocast
 from lupctl.core.system.progress.lines import Progress
@@ -61,7 +62,12 @@ class Encoder:
 
 
 def open_encoder(
-    path: Path, *, device: torch.device, precision: torch.dtype, pooling: Pooling | None = None
+    path: Path,
+    *,
+    device: torch.device,
+    precision: torch.dtype,
+    pooling: Pooling | None = None,
+    settings: Settings | None = None,
 ) -> tuple[Encoder, Checkpoint]:
     """The network of a checkpoint, with every tensor accounted for.
 
@@ -70,11 +76,15 @@ def open_encoder(
         device: where it computes.
         precision: type of the forward pass.
         pooling: gives the feature of the trunk alone, before any head; None gives the feature of retrieval.
+        settings: what is set of the network; the header that comes back has them.
 
     Raises:
         FormatError: the file is damaged, or its tensors are not those of the network it describes.
+        UsageError: the network has nothing of the kind to set.
     """
     checkpoint = read_checkpoint(path)
+    if settings is not None:
+        checkpoint = replace(checkpoint, header=apply_settings(checkpoint.header, settings, origin=str(path)))
     view = build_evaluation_view(checkpoint.header.preprocessing)
     network = build_empty(checkpoint.header.network)
     load_strictly(network, checkpoint.tensors, origin=str(path))

@@ -10,6 +10,7 @@ from lupctl.core.formats.features.cameras import CAMERAS_KEY, CameraCounts, read
 from lupctl.core.formats.features.file import FeaturesHead
 from lupctl.core.formats.features.foreign import is_made_elsewhere, read_any_features, read_any_head
 from lupctl.core.formats.pack.samples import Samples, concatenate_samples
+from lupctl.core.formats.weights.settings import Settings, read_settings
 from lupctl.core.ranking.metrics.stacked import StackedRows
 from lupctl.core.system.disk.atomic import file_fingerprint
 from lupctl.core.system.progress.lines import Progress
@@ -93,6 +94,7 @@ def check_joinable(paths: Sequence[Path], *, progress: Progress) -> list[Feature
             )
         _check_network(path, network_of(head.record), paths[0], network_of(heads[0].record))
         _check_rule(path, read_counts(head.record), paths[0], read_counts(heads[0].record))
+        _check_settings(path, read_settings(head.record), paths[0], read_settings(heads[0].record))
     if any(is_made_elsewhere(head.record) for head in heads):
         progress.warn("features made elsewhere name no network: these may come from different ones")
     return heads
@@ -122,6 +124,18 @@ def _check_rule(path: Path, made: CameraCounts | None, first: Path, other: Camer
             f"{path}: by the rule {made.rule} for cameras, but {first} by {other.rule}; distances between features "
             "with and without a camera's row mean little",
             hint=f"dump both by one rule: lupctl dump RUN DATASET --cameras {other.rule}",
+        )
+
+
+def _check_settings(path: Path, found: Settings, first: Path, expected: Settings) -> None:
+    """A network with another setting is another network."""
+    if found != expected:
+        said, wanted = (" ".join(one.given()) or "nothing" for one in (found, expected))
+        more = "".join(f" --set {one}" for one in expected.given())
+        raise DataError(
+            f"{path}: made with {said} set, but {first} with {wanted}; distances between features of two networks mean "
+            "nothing",
+            hint=f"dump both with the same settings: lupctl dump RUN DATASET{more}",
         )
 
 

@@ -8,6 +8,8 @@ from lupctl.core.resolve.hints import hint_to_dump
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.workspace import CHECKPOINT_NAME, Workspace, read_run
 
+SWEEP_NAME = "sweep"
+
 
 def find_images_of_run(space: Workspace, name: str | None, checkpoint: Path, progress: Progress) -> Path:
     """The pack or folder a user means, else the one the run was trained on; reports a choice between two.
@@ -31,6 +33,26 @@ def find_images_of_run(space: Workspace, name: str | None, checkpoint: Path, pro
     return space.find_pack(datasets[0])
 
 
-def default_out(checkpoint: Path, source: Path) -> Path:
-    """The default features file: next to the checkpoint, named after the data."""
-    return checkpoint.parent / f"{source.resolve().stem}.features.h5"
+def default_out(checkpoint: Path, source: Path, settings: str = "") -> Path:
+    """The default features file: next to the checkpoint, named after the data.
+
+    Args:
+        checkpoint: the network.
+        source: the pack or folder.
+        settings: what is set of the network, as part of a name; then the file is in a folder of such files.
+    """
+    if not settings:
+        return checkpoint.parent / f"{source.resolve().stem}.features.h5"
+    return sweep_folder(checkpoint) / f"{source.resolve().stem}.{settings}.features.h5"
+
+
+def own_folder(features: Path) -> Path:
+    """The folder of the network that made some features: theirs, or the one above a folder of sweeps."""
+    folder = features.parent
+    return folder.parent if folder.name.split(".")[-1] == SWEEP_NAME else folder
+
+
+def sweep_folder(checkpoint: Path) -> Path:
+    """The folder of what is made with settings that are not a network's own: in its run's, or next to a checkpoint."""
+    own = SWEEP_NAME if checkpoint.name == CHECKPOINT_NAME else f"{checkpoint.stem}.{SWEEP_NAME}"
+    return checkpoint.parent / own

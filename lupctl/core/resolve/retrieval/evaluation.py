@@ -1,5 +1,6 @@
 """Which options of an evaluation go together, and the settings they give."""
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from lupctl.core.choices import CameraUse, NeighbourSearch, Protocol, RerankBase, SameCamera
@@ -10,16 +11,17 @@ if TYPE_CHECKING:
     from lupctl.core.ranking.retrieval.expansion import ExpansionSettings
 
 
-def refuse_with_all(
-    every: bool, *, compare: bool, images: str | None, min_map: float | None, min_rank1: float | None
-) -> None:
+def refuse_with_all(every: bool, others: Mapping[str, object]) -> None:
     """Refuses options for a single report when `--all` is given.
+
+    Args:
+        every: whether it is.
+        others: the values of these options.
 
     Raises:
         UsageError: one of them is given.
     """
-    given = {"--compare": compare, "--images": images, "--min-map": min_map, "--min-rank1": min_rank1}
-    for option, value in given.items():
+    for option, value in others.items():
         if every and value not in (None, False):
             raise UsageError(f"{option} has no meaning with --all", hint="lupctl eval --all RUN")
 

@@ -7,6 +7,7 @@ from typing import Literal, get_args
 from lupctl.core.choices import Dataset, nearest_name
 from lupctl.core.errors import DataError, UsageError
 from lupctl.core.resolve.checkpoints import newest_finetuning
+from lupctl.core.resolve.data.images import own_folder
 from lupctl.core.resolve.data.packs import pick_images
 from lupctl.core.resolve.hints import hint_for_data, hint_for_run, hint_to_dump, list_runs, same_path
 from lupctl.core.system.examples import count_things
@@ -126,7 +127,8 @@ def find_images_of_features(space: Workspace, named: str | None, features: Path,
     from lupctl.core.formats.features.foreign import read_any_head
 
     dataset = str(read_any_head(features).record.get("dataset", ""))
-    facts = read_run(features.parent) if (features.parent / RUN_NAME).is_file() else {}
+    run = own_folder(features)
+    facts = read_run(run) if (run / RUN_NAME).is_file() else {}
     for path in (Path(str(facts.get("pack", ""))), space.pack_path(dataset) if dataset else space.packs / "none"):
         if path.name and path.exists():
             return path

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from lupctl.core.errors import DataError
 from lupctl.core.resolve.checkpoints import WEIGHTLESS, find_checkpoint
+from lupctl.core.resolve.data.images import own_folder
 from lupctl.core.workspace import CHECKPOINT_NAME, RUN_NAME, Workspace, read_run
 
 if TYPE_CHECKING:
@@ -44,7 +45,8 @@ def find_lineage(space: Workspace, features: Path) -> "Lineage":
     wanted = network_of(read_any_record(features))
     if wanted is None:
         return Lineage(unknown=("the features name no network",))
-    beside = [features.parent / CHECKPOINT_NAME, *sorted(features.parent.glob("*.safetensors"))]
+    near = own_folder(features)
+    beside = [near / CHECKPOINT_NAME, *sorted(near.glob("*.safetensors"))]
     checkpoint = _find_file(wanted, [*beside, *_all_networks(space)])
     if checkpoint is None:
         return Lineage(unknown=("the network's checkpoint is not here",))

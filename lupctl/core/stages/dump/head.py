@@ -1,7 +1,8 @@
 """What the features of a dump will be, without computing them."""
 
 from lupctl.core.formats.features.file import FeaturesHead
-from lupctl.core.formats.weights.header import read_header
+from lupctl.core.formats.weights.header import CheckpointHeader, read_header
+from lupctl.core.formats.weights.settings import apply_settings
 from lupctl.core.stages.dump.inputs import open_images
 from lupctl.core.stages.dump.job import DumpJob
 from lupctl.core.stages.dump.work import place_images
@@ -15,14 +16,24 @@ def plan_head(job: DumpJob) -> FeaturesHead:
         DataError: there are no images of the wanted roles, or one is from none of the network's cameras and the rule
             refuses that.
         FormatError: the checkpoint's header is damaged.
-        UsageError: there is a rule for cameras, and the network takes none.
+        UsageError: there is a rule for cameras, and the network takes none; or it has nothing of what is set.
     """
-    inputs, header = open_images(job.data, job.roles), read_header(job.checkpoint)
+    inputs, header = open_images(job.data, job.roles), _read_header(job)
     place_images(job, inputs, header)  # refuses what the dump would refuse
     network, pixels = build_empty(header.network).eval(), header.preprocessing
     dim = embed_nothing(network, height=pixels.height, width=pixels.width, pooling=job.pooling).shape[1]
     record = {"dataset": inputs.dataset, **inputs.facts}
     return FeaturesHead((len(inputs.samples), dim), job.kind, inputs.samples, record)
+
+
+def check_settings(job: DumpJob) -> None:
+    """Refuses settings that the network has not, before anything is started.
+
+    Raises:
+        FormatError: the checkpoint's header is damaged.
+        UsageError: there are such.
+    """
+    _read_header(job)
 
 
 def plan_cameras(job: DumpJob) -> dict[str, str]:
@@ -31,5 +42,10 @@ def plan_cameras(job: DumpJob) -> dict[str, str]:
     Raises:
         DataError, FormatError, UsageError: as `plan_head`.
     """
-    placed = place_images(job, open_images(job.data, job.roles), read_header(job.checkpoint))
+    placed = place_images(job, open_images(job.data, job.roles), _read_header(job))
     return {} if placed is None else {"cameras": str(placed.count())}
+
+
+def _read_header(job: DumpJob) -> CheckpointHeader:
+    """The header of the network with what is set."""
+    return apply_settings(read_header(job.checkpoint), job.settings, origin=str(job.checkpoint))

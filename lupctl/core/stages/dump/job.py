@@ -1,12 +1,13 @@
 """What a dump asks for, and what that amounts to."""
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from lupctl.core.choices import CameraUse, FeatureType, Pooling, Precision, Role
 from lupctl.core.errors import UsageError
 from lupctl.core.formats.pack.read import open_pack
+from lupctl.core.formats.weights.settings import Settings
 from lupctl.core.stages.dump.inputs import is_pack, list_files, select_roles
 from lupctl.core.system.examples import count_things
 from lupctl.core.system.jobs.device import Placement
@@ -52,6 +53,7 @@ class DumpJob:
         flip: adds the mirrored image's feature.
         pooling: gives the feature of the trunk alone, before any head; None gives the feature of retrieval.
         cameras: the rule for the images' cameras, for a network that takes them; None takes the default.
+        settings: what is set of the network.
         kind: float32 or float16 on the disk.
         precision: of the forward pass.
         chunk: images per forward pass.
@@ -68,6 +70,7 @@ class DumpJob:
     flip: bool = False
     pooling: Pooling | None = None
     cameras: CameraUse | None = None
+    settings: Settings = field(default_factory=Settings)
     kind: FeatureType = "float32"
     precision: Precision = "auto"
     chunk: int = 128

@@ -13,6 +13,7 @@ from lupctl.core.formats.features.file import FEATURES_FORMAT, read_features_hea
 from lupctl.core.formats.record import build_record
 from lupctl.core.formats.weights.file import Checkpoint
 from lupctl.core.formats.weights.header import CheckpointHeader, describe_network
+from lupctl.core.formats.weights.settings import SETTINGS_KEY
 from lupctl.core.ranking.retrieval.cameras import CameraRows, camera_table, choose_rows
 from lupctl.core.ranking.retrieval.extract import Encoder, open_encoder
 from lupctl.core.stages.dump.inputs import Inputs, open_images
@@ -31,7 +32,7 @@ class Work:
         job: what to do.
         inputs: all images, also those of other shards.
         encoder: the network.
-        checkpoint: where it came from.
+        checkpoint: where it came from; its header has what is set.
         story: all that the numbers depend on, the command line aside.
         chunks: those of this job, among all.
         cameras: the rows of all images; None for a network that takes no cameras.
@@ -72,12 +73,15 @@ def open_work(job: DumpJob, device: torch.device) -> Work:
         DataError: no images of the wanted roles.
         DataError: an image is from none of the network's cameras, and the rule refuses that.
         FormatError: the checkpoint is damaged.
-        UsageError: there are more shards than chunks, or a rule for cameras, of which the network takes none.
+        UsageError: there are more shards than chunks, a rule for cameras, of which the network takes none, or
+            something is set that it has not.
     """
     inputs = open_images(job.data, job.roles)
     chunks = own_chunks(job, len(inputs.samples))
     precision = pick_precision(job.precision, device)
-    encoder, checkpoint = open_encoder(job.checkpoint, device=device, precision=precision, pooling=job.pooling)
+    encoder, checkpoint = open_encoder(
+        job.checkpoint, device=device, precision=precision, pooling=job.pooling, settings=job.settings
+    )
     cameras = place_images(job, inputs, checkpoint.header)
     story = {
         "checkpoint": checkpoint.fingerprint,
@@ -93,6 +97,7 @@ def open_work(job: DumpJob, device: torch.device) -> Work:
     # Only where there is something to say: chunks of other networks were kept before there were rules for cameras.
     story |= {} if job.pooling is None else {POOLING_KEY: job.pooling}
     story |= {} if cameras is None else {CAMERAS_KEY: cameras.rule}
+    story |= _what_is_set(job)
     return Work(job, inputs, encoder, checkpoint, story, chunks, cameras)
 
 
@@ -125,6 +130,7 @@ def build_features_record(
         part[CAMERAS_KEY] = asdict(work.cameras.count(rows, left_out=len(quarantine)))
     if work.job.pooling is not None:
         part[POOLING_KEY] = work.job.pooling
+    part |= _what_is_set(work.job)
     return build_record(
         "features",
         FEATURES_FORMAT,
@@ -143,3 +149,9 @@ def build_features_record(
             **part,
         },
     )
+
+
+def _what_is_set(job: DumpJob) -> dict[str, Any]:
+    """The entry for what is set of the network; nothing where nothing is."""
+    found = job.settings.to_json()
+    return {SETTINGS_KEY: found} if found else {}

@@ -15,9 +15,11 @@ from lupctl.core.system.disk.atomic import file_fingerprint
 from lupctl.core.training.nets.meta import build_empty, embed_nothing
 from lupctl.core.workspace import CHECKPOINT_NAME
 
-# What may change between a trunk and itself fine-tuned: strides, the grid of patches, side information.
+# What may change between a trunk and itself fine-tuned: strides, the grid of patches, windows, side information, a
+# semantic controller and its weight.
 MAY_DIFFER: Final = {
-    "last_stride", "stride", "rows", "columns", "position", "cameras", "views", "side_scale", "unknown_camera",
+    "last_stride", "stride", "rows", "columns", "position", "window", "semantic_weight", "cameras", "views",
+    "side_scale", "unknown_camera",
 }  # fmt: skip
 
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from lupctl.core.errors import DataError
 from lupctl.core.formats.features.cameras import read_counts
 from lupctl.core.formats.images.codec import decode_rgb
+from lupctl.core.formats.weights.settings import read_settings
 from lupctl.core.ranking.reports.build.images import Images
 from lupctl.core.ranking.reports.page.images import embed_heat
 from lupctl.core.ranking.reports.page.ranklists import RankList, RankRow, Shown
@@ -76,7 +77,9 @@ def open_look(
         device: where the network runs; in float32, whatever type the features were computed in.
         progress: shows a bar.
     """
-    encoder, _ = open_encoder(checkpoint, device=device, precision=torch.float32)
+    encoder, _ = open_encoder(
+        checkpoint, device=device, precision=torch.float32, settings=read_settings(features.record)
+    )
     made = read_counts(features.record)
     row_of = {name: row for row, name in enumerate(features.samples.name)}
     # Of features of several datasets, the page has the images of the first.

@@ -3,6 +3,7 @@
 import io
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import matplotlib
@@ -34,6 +35,21 @@ STYLE: Any = {
     "legend.frameon": False,
 }
 SIZE_INCHES = (5.4, 3.1)
+
+
+@dataclass(frozen=True)
+class SweepCurve:
+    """Differences of one score from that of a network's own value, as fractions.
+
+    Args:
+        name: of the score.
+        values: one of each value of the sweep.
+        ends: of their intervals.
+    """
+
+    name: str
+    values: Sequence[float]
+    ends: Sequence[tuple[float, float]]
 
 
 def draw_cmc(curve: ReportCurve) -> str:
@@ -132,6 +148,38 @@ def draw_intervals(names: Sequence[str], centres: Sequence[float], ends: Sequenc
         axes.set_ylim(len(names) - 0.5, -0.5)
         axes.set(xlabel="mAP with its 95 % interval, %")
         return _as_svg(figure, "mAP of each run")
+
+
+def draw_sweep(values: Sequence[float | str], curves: Sequence[SweepCurve], *, key: str, own: str) -> str:
+    """Differences of mAP at each value in points, with their intervals: as bands along numbers, as bars for names.
+
+    Args:
+        values: of the setting.
+        curves: at most two.
+        key: the setting in words.
+        own: the value that differences are from.
+    """
+    numbers = [value for value in values if not isinstance(value, str)]
+    is_numeric = len(numbers) == len(values)
+    with matplotlib.rc_context(STYLE):
+        figure, axes = _open()
+        axes.axhline(0, color=INK, linestyle="--", linewidth=1.2, label=f"own value, {own}")
+        for shift, (curve, colour) in enumerate(zip(curves, (FIRST, SECOND), strict=False)):
+            found, (lower, upper) = 100 * np.array(curve.values), 100 * np.array(curve.ends).T
+            if is_numeric:
+                axes.fill_between(numbers, lower, upper, color=colour, alpha=0.22, linewidth=0)
+                axes.plot(numbers, found, "o-", color=colour, linewidth=2, markersize=4, label=curve.name)
+            else:
+                # Side by side, so that the bars of two scores do not cover each other.
+                at = np.arange(len(values)) + 0.12 * shift
+                axes.vlines(at, lower, upper, color=colour, linewidth=3, alpha=0.45)
+                axes.plot(at, found, "o", color=colour, label=curve.name)
+        if not is_numeric:
+            axes.set_xticks(range(len(values)), [str(value) for value in values])
+            axes.set_xlim(-0.5, len(values) - 0.5)
+        axes.set(xlabel=key, ylabel="mAP, points from the own value")
+        figure.legend(loc="outside upper center", ncols=3)
+        return _as_svg(figure, f"mAP by {key}")
 
 
 def _open(*, height: float = SIZE_INCHES[1]) -> tuple[Figure, Axes]:

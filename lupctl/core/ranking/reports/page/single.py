@@ -11,6 +11,7 @@ from markupsafe import Markup
 from lupctl.core.choices import DISTRACTOR, JUNK
 from lupctl.core.formats.features.foreign import is_made_elsewhere
 from lupctl.core.formats.pack.split import list_remarks, name_split, read_split
+from lupctl.core.formats.weights.settings import read_settings
 from lupctl.core.ranking.reports.model.details import ReportDetails
 from lupctl.core.ranking.reports.model.single import Report, report_title
 from lupctl.core.ranking.reports.model.training import ReportTraining
@@ -131,6 +132,7 @@ def _network(record: Mapping[str, Any]) -> str:
     size = record.get("preprocessing")
     if isinstance(size, Mapping) and "height" in size:
         parts.append(f"{size['height']} x {size['width']} pixels")
+    parts += [f"{one} set by hand" for one in read_settings(record).given()]
     return ", ".join(parts)
 
 

@@ -38,7 +38,7 @@ def step(student: SwinTrunk, teacher: SwinTrunk, views: tuple[Tensor, Tensor], p
             teacher(views[0])
         total = sum(student(group).map.float().square().mean() for group in views)
     assert isinstance(total, Tensor)
-    total.backward()
+    total.backward()  # type: ignore[no-untyped-call]
     student.zero_grad(set_to_none=True)
 
 

@@ -32,9 +32,9 @@ import numpy as np
 import torch
 from dino_study import DRAWN, pretrain_once
 from learn_results import Results, spread
-from learn_sweep import CPU, QUIET
+from learn_sweep import CPU, CPU_DEVICE, QUIET
 from numpy.typing import NDArray
-from vit_study import CPU_DEVICE, score_with
+from vit_study import score_with
 
 from lupctl.core.data.sources.synthetic import SyntheticSource
 from lupctl.core.formats.images.codec import decode_rgb
@@ -157,7 +157,7 @@ def find_labels(encoder: Encoder, images: NDArray[np.uint8]) -> Parts:
     mean, std = (torch.tensor(numbers)[:, None, None] for numbers in (encoder.view.mean, encoder.view.std))
     prepared = (torch.from_numpy(images).permute(0, 3, 1, 2) / 255 - mean) / std
     with torch.no_grad():
-        maps = torch.cat([map_trunk(encoder.network, some).map for some in prepared.split(64)])
+        maps = torch.cat([map_trunk(encoder.network, some).map for some in torch.split(prepared, 64)])
     return find_parts(maps, seeds=torch.arange(len(maps)))
 
 
@@ -176,7 +176,7 @@ def truth_of(parts: NDArray[np.uint8], rows: int, columns: int) -> NDArray[np.in
     """(N, h, w), the part that most pixels of a token show; of equals the first."""
     cells = parts.reshape(len(parts), rows, parts.shape[1] // rows, columns, parts.shape[2] // columns)
     shares = np.stack([(cells == part).mean(axis=(2, 4)) for part in range(len(PARTS))], axis=-1)
-    return shares.argmax(axis=-1)
+    return np.asarray(shares.argmax(axis=-1), np.int64)
 
 
 def agreement(labels: NDArray[np.int64], truth: NDArray[np.int64]) -> dict[str, float]:

@@ -286,7 +286,7 @@ def main() -> None:
     parser.add_argument("--starts", nargs="+", default=list(STARTS), choices=STARTS)
     parser.add_argument("--images", type=int, default=400, help="of parts, drawn persons")
     parser.add_argument("--columns", type=int, default=10, help="of the sheet, persons")
-    parser.add_argument("--zoom", type=int, default=2, help="of the sheet, pixels for each pixel")
+    parser.add_argument("--zoom", type=int, default=1, help="of the sheet, pixels for each pixel")
     options = parser.parse_args()
     options.home.mkdir(parents=True, exist_ok=True)
     match options.what:

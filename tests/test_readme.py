@@ -43,6 +43,13 @@ CROPS = {
     **SHALLOW,
     "--set moco.queue=32": "--set dino.outputs=32 --set dino.hidden=16 --set local.height=16 --set local.width=16",
 }
+# SOLIDER also clusters the tokens of last maps, of which there must be some.
+BODY_PARTS = {
+    **CROPS,
+    **SHALLOW_SWIN,
+    "--set pixels.height=32": "--set pixels.height=64 --set solider.parts=2",
+    "--set pixels.width=16": "--set pixels.width=32",
+}
 # What needs a network, or the weights of a detector; what is planned without them is checked.
 PLANNED = (
     "lupctl data download",
@@ -176,8 +183,9 @@ def write_videos(root: Path) -> None:
 def smaller(line: str) -> str:
     """A command with options that make its network and its training as small as they come."""
     options = SMALLER.get("pretrain" if "--curve" in line else line.split()[1], "")
-    changes = (SHALLOW if "vit" in line else {}) | (CROPS if "dino" in line else {})
+    changes = (SHALLOW if "vit" in line else {}) | (CROPS if "dino" in line or "pretrain --arch swin" in line else {})
     changes |= SHALLOW_SWIN if "swin" in line else {}
+    changes |= BODY_PARTS if line.startswith("lupctl pretrain") and "solider" in line else {}
     for old, new in changes.items():
         options = options.replace(old, new)
     return re.sub(r"--probe-seconds \d+", "--probe-seconds 1", f"{line} {options}".strip())

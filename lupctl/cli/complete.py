@@ -59,6 +59,11 @@ def complete_start(context: typer.Context, incomplete: str) -> list[str]:
     return sorted({*_matching({"imagenet", "scratch"}, incomplete), *complete_run(context, incomplete)})
 
 
+def complete_method(context: typer.Context, incomplete: str) -> list[str]:
+    """Runs of the workspace, and the start that needs none."""
+    return sorted({*_matching({"scratch"}, incomplete), *complete_run(context, incomplete)})
+
+
 def _workspace_of(context: typer.Context) -> Workspace:
     home = context.params.get("home")
     return open_workspace(Path(home) if home else None)

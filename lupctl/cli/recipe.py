@@ -7,6 +7,7 @@ import typer
 from lupctl.cli.complete import complete_recipe_or_run
 from lupctl.cli.options import DebugOption, HomeOption, JsonOption, QuietOption, SetOption
 from lupctl.cli.output import print_json, print_table
+from lupctl.core.choices import TrainingStage
 from lupctl.core.resolve.training.recipes import find_recipe
 from lupctl.core.workspace import open_workspace
 
@@ -15,6 +16,12 @@ NameArgument = Annotated[
     typer.Argument(
         metavar="NAME|RUN", help="A shipped recipe, a TOML file, or a run.", autocompletion=complete_recipe_or_run
     ),
+]
+
+
+StageOption = Annotated[
+    TrainingStage | None,
+    typer.Option("--stage", help="Of a name that both stages have a recipe of.", show_default=False),
 ]
 
 
@@ -36,6 +43,7 @@ def list_recipes(json: JsonOption = False, quiet: QuietOption = False, debug: De
 
 def show_recipe(
     name: NameArgument,
+    stage: StageOption = None,
     set_: SetOption = None,
     home: HomeOption = None,
     json: JsonOption = False,
@@ -52,7 +60,7 @@ def show_recipe(
     """
     from lupctl.core.recipes.text import dump_recipe, recipe_tables
 
-    name, resolved = find_recipe(open_workspace(home), name, set_ or [])
+    name, resolved = find_recipe(open_workspace(home), name, set_ or [], stage)
     if json:
         print_json("lupctl.recipe/1", {"name": name, "recipe": recipe_tables(resolved)})
     else:

@@ -23,7 +23,9 @@ Dataset = Literal[
 Layout = Literal["market1501", "images", "persons", "cuhk03-index", "msmt17", "luperson-nl", "lmdb", "csv"]
 Version = Literal["v1", "v2"]
 CameraRule = Literal["none", "market", "prefix", "folder"]
-Method = Literal["moco", "pnl", "simclr", "supcon", "dino"]
+Method = Literal["moco", "pnl", "simclr", "supcon", "dino", "solider"]
+PartHead = Literal["frozen", "trained"]
+TrainingStage = Literal["pretrain", "finetune"]
 CollapseRule = Literal["warn", "stop", "off"]
 # Whose names a trunk is written under.
 OutwardNames = Literal["torchvision", "timm", "dino", "solider"]

@@ -116,6 +116,9 @@ def test_what_is_finished_is_used_again_and_nothing_is_lost(lupctl: Shell, space
     plain = lupctl(f"eval --sweep semantic_weight=0,0.5,1 {CPU}")
     assert plain.code == 2, "it would lose the re-ranked scores"
     assert lupctl(f"eval --sweep semantic_weight=0,0.5,1 {CPU} --force").code == 0
+    out = folder / "labelled.semantic_weight.sweep.json"
+    other = lupctl(f"eval --sweep semantic_weight=0,0.5,1 --set size=16x16 --out {out} {CPU}")
+    assert other.code == 2, "what else is set is not the same"
 
 
 @pytest.mark.slow
@@ -211,6 +214,14 @@ def test_features_cannot_be_swept(lupctl: Shell, space: Path) -> None:
     assert "in which nothing can be set any more; a run or a checkpoint was expected" in ran.err
     assert "hint: lupctl eval" in ran.err
     assert "swin --sweep semantic_weight=0,1" in ran.err
+
+
+def test_a_dataset_alone_is_of_the_newest_run(lupctl: Shell, space: Path) -> None:
+    ran = lupctl(f"eval labelled --sweep semantic_weight=0,1 --dry-run {CPU} --json")
+    assert ran.code == 0, ran.err
+    assert ran.json["checkpoint"] == str((space / "runs" / "swin" / "checkpoint.safetensors").relative_to(Path.cwd()))
+    assert ran.json["values"] == "0, 0.2, 1"
+    assert "the newest fine-tuning run" in ran.err
 
 
 def test_a_plan_says_what_is_missing(lupctl: Shell, kinds: Path) -> None:

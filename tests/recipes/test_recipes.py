@@ -52,7 +52,8 @@ shipped = pytest.mark.parametrize("recipe", SHIPPED, ids=lambda recipe: recipe.n
 def test_there_are_recipes_of_both_stages_with_names_of_their_own() -> None:
     names = [recipe.name for recipe in SHIPPED]
     assert {"luperson-moco", "demo-moco", "bot", "demo-bot"} <= set(names)
-    assert len(set(names)) == len(names)
+    assert {name for name in names if names.count(name) > 1} == {f"solider-swin-{size}" for size in "tsb"}
+    assert len({(recipe.stage, recipe.name) for recipe in SHIPPED}) == len(SHIPPED)
     assert {recipe.stage for recipe in SHIPPED} == set(MODELS)
 
 

@@ -173,7 +173,7 @@ def sum_up(keys: list[str]) -> str:
 @contextmanager
 def differences_shown() -> Iterator[None]:
     """Prints the tensors that do not fit before the error leaves the block."""
-    from lupctl.core.stages.convert.refusals import MismatchError
+    from lupctl.core.training.nets.foreign.fitting import MismatchError
 
     try:
         yield

@@ -72,6 +72,7 @@ def show_plan(job: "PretrainJob", counted: "PretrainPlan", cost: "Price | None" 
     plan: dict[str, object] = {
         "run": str(job.run),
         "packs": [str(path) for path in job.packs],
+        **({} if recipe.solider is None else {"start": recipe.solider.start or None}),
         "machines": 1 if job.rendezvous is None else job.rendezvous.nodes,
         "device": job.placement.kind,
         "devices": job.placement.processes,

@@ -4,7 +4,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lupctl.cli.complete import complete_dataset
+from lupctl.cli.complete import complete_dataset, complete_method
+from lupctl.cli.model.convert import differences_shown
 from lupctl.cli.options import (
     ArchOption,
     DebugOption,
@@ -42,17 +43,18 @@ from lupctl.core.resolve.training.pretraining import (
     default_recipe,
     default_run,
     find_pretraining_packs,
-    resolve,
     say_what_follows,
     settle,
 )
 from lupctl.core.resolve.training.probes import pick_probe
+from lupctl.core.resolve.training.solider import resolve_started
 from lupctl.core.system.command_line import recorded_command
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.workspace import open_workspace
 
 if TYPE_CHECKING:
     from lupctl.core.stages.pretrain.job import PretrainJob
+    from lupctl.core.stages.pretrain.profile import Profile
 
 
 PacksArgument = Annotated[
@@ -77,6 +79,15 @@ ProbeOption = Annotated[
         autocompletion=complete_dataset,
     ),
 ]
+FromOption = Annotated[
+    str | None,
+    typer.Option(
+        "--from",
+        help="With solider: run of dino or solider, or scratch [default: the newest run of dino that fits].",
+        show_default=False,
+        autocompletion=complete_method,
+    ),
+]
 KeepOption = Annotated[
     list[str] | None,
     typer.Option(
@@ -99,6 +110,7 @@ def pretrain(
     packs: PacksArgument = None,
     method: MethodOption = None,
     arch: ArchOption = None,
+    start: FromOption = None,
     data: DataOption = None,
     keep: KeepOption = None,
     epochs: EpochsOption = None,
@@ -144,13 +156,17 @@ def pretrain(
     recipe = recipe or default_recipe(arch, method, progress)
     flags = common_flags(arch, epochs=epochs, batch=batch, lr=lr) | parse_keep(keep or [])
     flags |= {"method": method, "data.packs": join_names(packs, data) or None, "probe.pack": probe}
-    resolved = resolve(recipe, flags, set_ or [])
+    needs_none = dry_run or profile is not None
+    resolved, method_file = resolve_started(
+        space, recipe, start, flags=flags, overrides=set_ or [], progress=progress, planned=needs_none
+    )
     is_drawn = (profile is not None or probe_seconds is not None) and wants_drawing(space, resolved.data.packs)
     found = () if is_drawn else find_pretraining_packs(space, resolved, progress, planned=dry_run)
     progress.say(placement.line)
     job = PretrainJob(
         recipe=resolved,
         packs=found,
+        start=method_file,
         run=default_run(space, resolved, found) if out is None else out,
         placement=placement,
         workers=workers,
@@ -163,21 +179,26 @@ def pretrain(
     )
     job = settle(job, is_named=out is not None or profile is not None, progress=progress)
     say_what_follows(job, recipe, progress, planned=dry_run)
-    if dry_run:
-        plan_job(job, probe_seconds, leads=machines.leads, json=json)
-        return
-    if profile is not None:
-        measured = profile_steps(job, profile, progress, draws=is_drawn)
-        if machines.leads and measured is not None:
-            show_profile(measured.to_json(), json=json)
-        return
-    facts = run(job, progress)
-    if facts and machines.leads:
-        show_result(job, facts, json=json)
+    with differences_shown():
+        if dry_run:
+            plan_job(job, probe_seconds, leads=machines.leads, json=json)
+        elif profile is not None:
+            show_profile(profile_steps(job, profile, progress, draws=is_drawn), leads=machines.leads, json=json)
+        else:
+            show_result(job, run(job, progress), leads=machines.leads, json=json)
 
 
-def show_result(job: "PretrainJob", facts: dict[str, Any], *, json: bool) -> None:
-    """Prints what became of the labels, if any were corrected, and the run's folder; or all that it records."""
+def show_result(job: "PretrainJob", facts: dict[str, Any], *, leads: bool, json: bool) -> None:
+    """Prints what became of the labels, if any were corrected, and the run's folder; or all that it records.
+
+    Args:
+        job: the run.
+        facts: that it recorded; none in a process that did not write them.
+        leads: whether this process prints.
+        json: whether as JSON.
+    """
+    if not facts or not leads:
+        return
     if json:
         print_json("lupctl.pretrain/1", {"run": str(job.run), **facts})
         return
@@ -189,8 +210,17 @@ def show_result(job: "PretrainJob", facts: dict[str, Any], *, json: bool) -> Non
     print_path(job.run)
 
 
-def show_profile(found: dict[str, Any], *, json: bool) -> None:
-    """Prints where the time of a step goes, and what to change."""
+def show_profile(profile: "Profile | None", *, leads: bool, json: bool) -> None:
+    """Prints where the time of a step goes, and what to change.
+
+    Args:
+        profile: what was measured; None in a process that did not.
+        leads: whether this process prints.
+        json: whether as JSON.
+    """
+    if profile is None or not leads:
+        return
+    found = profile.to_json()
     if json:
         print_json("lupctl.pretrain-profile/1", found)
         return

@@ -33,6 +33,7 @@ from lupctl.core.recipes.sections import (
     ScheduleSettings,
     Section,
 )
+from lupctl.core.recipes.solider_sections import SoliderSettings, check_method_trunk, check_solider
 from lupctl.core.recipes.swin_sections import FinetuneSwin, PretrainSwin, check_swin, check_swin_section
 from lupctl.core.recipes.vit_sections import (
     FinetuneVit,
@@ -79,6 +80,7 @@ class PretrainRecipe(Section):
     simclr: SimclrSettings | None = None
     supcon: SupconSettings | None = None
     dino: DinoSettings | None = None
+    solider: SoliderSettings | None = None
     optim: PretrainOptim = PretrainOptim()
     schedule: ScheduleSettings = ScheduleSettings()
     curves: Curves = Curves()
@@ -91,12 +93,13 @@ class PretrainRecipe(Section):
     def _check_sections(cls, tables: Any) -> Any:
         if not isinstance(tables, dict):
             return tables
+        check_method_trunk(tables, DEFAULT_ARCH)
         own = check_sections(tables, str(tables.get("method", "moco")))
         return check_arch_sections(check_swin_section(own, DEFAULT_ARCH), DEFAULT_ARCH)
 
     @property
     def settings(self) -> MethodSettings:
-        """The method's own section."""
+        """The method's own section; of solider that of dino, which it has beside its own."""
         match self.method:
             case "moco":
                 settings: MethodSettings | None = self.moco
@@ -106,7 +109,7 @@ class PretrainRecipe(Section):
                 settings = self.simclr
             case "supcon":
                 settings = self.supcon
-            case "dino":
+            case "dino" | "solider":
                 settings = self.dino
         assert settings is not None, "filled in by `check_sections`"
         return settings
@@ -142,14 +145,17 @@ class PretrainRecipe(Section):
         check_swin(self.net, self.swin)
         check_vit(self.net, self.vit, self.pixels)
         check_running(self.net)
-        if self.drop_path and self.method != "dino":
-            key = f"{'swin' if self.vit is None else 'vit'}.drop_path"
+        if self.drop_path and self.dino is None:
+            section, owners = ("vit", "method dino") if self.swin is None else ("swin", "methods dino and solider")
+            key = f"{section}.drop_path"
             raise MisfitError(
-                f"{key} = {self.drop_path} is of the method dino; this recipe's method is {self.method}",
+                f"{key} = {self.drop_path} is of the {owners}; this recipe's method is {self.method}",
                 hint=f"--set {key}=0.0",
             )
         if self.local is not None:
             check_views(self.net, self.vit, self.pixels, self.local)
+        if self.solider is not None and self.swin is not None:
+            check_solider(self.swin, self.pixels, self.solider)
         return self
 
 

@@ -47,6 +47,10 @@ def shipped_recipes() -> list[Shipped]:
 def find_text(name: str, stage: str | None) -> tuple[str, str]:
     """The text of a recipe and where it comes from: a file that exists, or a shipped name.
 
+    Args:
+        name: of a file, or of a shipped recipe; those of both stages may share a name.
+        stage: pretrain or finetune; None for any, and fine-tuning where both stages have one of this name.
+
     Raises:
         UsageError: neither exists.
     """
@@ -59,7 +63,7 @@ def find_text(name: str, stage: str | None) -> tuple[str, str]:
         except UnicodeDecodeError as error:
             raise UsageError(f"{name}: not a text file ({error})", hint="lupctl recipe list") from error
     candidates = [recipe for recipe in shipped_recipes() if stage in (None, recipe.stage)]
-    for recipe in candidates:
+    for recipe in reversed(candidates):
         if recipe.name == name:
             return recipe.text, recipe.name
     for recipe in shipped_recipes():

@@ -44,8 +44,8 @@ class PretrainSwin(SwinNet):
     """A Swin transformer that is pre-trained.
 
     Args:
-        drop_path: stochastic depth of the network that dino trains: probability of leaving out a branch of the last
-            block, falling to 0 at the first; 0 with other methods.
+        drop_path: stochastic depth of the network that dino and solider train: probability of leaving out a branch of
+            the last block, falling to 0 at the first; 0 with other methods.
     """
 
     drop_path: Annotated[float, Field(ge=0, lt=1)] = 0.0

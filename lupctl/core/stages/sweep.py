@@ -16,16 +16,18 @@ from lupctl.core.system.disk.atomic import check_absent, write_text
 def check_sweep_replaceable(
     path: Path,
     *,
-    checkpoint: str,
+    parents: Mapping[str, str],
+    base: Mapping[str, Value],
     values: Collection[Value],
     protocol: ReportProtocol,
     rerank: RerankSettings | None,
 ) -> None:
-    """Lets a sweep replace one that it includes: same network, same rule, all of its values, and no re-ranking lost.
+    """Lets a sweep replace one that it includes: the same network, images and rule, its values, and its re-ranking.
 
     Args:
         path: of the sweep.
-        checkpoint: fingerprint of the network.
+        parents: fingerprints of the network and the images.
+        base: what else is set.
         values: of the new sweep.
         protocol: its rules.
         rerank: its re-ranking.
@@ -42,7 +44,8 @@ def check_sweep_replaceable(
         return
     wanted = None if rerank is None else SweepRerank(k1=rerank.k1, k2=rerank.k2, weight=rerank.weight, base=rerank.base)
     is_included = (
-        all(point.fingerprints.get("checkpoint") == checkpoint for point in old.points)
+        all(parents.items() <= point.fingerprints.items() for point in old.points)
+        and old.base == base
         and {point.value for point in old.points} <= set(values)
         and old.protocol == protocol
         and old.rerank in (None, wanted)

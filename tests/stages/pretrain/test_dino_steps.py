@@ -10,26 +10,17 @@ from torch._dynamo.utils import counters
 
 from lupctl.core.recipes.models import PretrainRecipe
 from lupctl.core.recipes.shipped import resolve_recipe
-from lupctl.core.stages.pretrain import setup as setting_up
 from lupctl.core.stages.pretrain import step as step_module
-from lupctl.core.stages.pretrain.setup import Setup, Trained, build_trained
 from lupctl.core.stages.pretrain.step import take_step
 from lupctl.core.training.engine.gradients import SharedGradients
-from lupctl.core.training.loading.images import PackImages
-from lupctl.core.training.loading.loaders import Batch
-from lupctl.core.training.loading.samplers import ShuffledOrder
-from lupctl.core.training.methods.build import build_method
 from lupctl.core.training.methods.dino import Dino
 from lupctl.core.training.nets.networks import Embedding
 from lupctl.core.training.nets.resnet.norms import set_norm_groups
 from lupctl.core.training.nets.vit.blocks import StochasticDepth, drop_keys, view_keys
 from tests.references.dino import DinoReference, ReferenceHead, ReferenceNetwork, ReferenceRules
+from tests.tools.view_steps import BATCH, EMPTY, LOCALS, draw_views, run_steps, set_up
 
-CPU = torch.device("cpu")
-BATCH, STEPS, CLIP = 6, 5, 0.05
-LOCALS = 2
-# The views are drawn elsewhere.
-EMPTY = Batch(pixels=torch.empty(0), rows=torch.arange(BATCH), keys=torch.arange(BATCH), views=())
+STEPS, CLIP = 5, 0.05
 TINY = (
     "vit.depth=2", "vit.drop_path=0.0", "pixels.height=64", "pixels.width=32", "local.height=32", "local.width=16",
     f"local.count={LOCALS}", "dino.outputs=50", "dino.hidden=24", "dino.bottleneck=8", f"data.batch={BATCH}",
@@ -46,23 +37,6 @@ def tiny_recipe(name: str, *settings: str) -> PretrainRecipe:
     return recipe
 
 
-def draw_views(step: int, kind: torch.dtype = torch.double) -> tuple[Tensor, ...]:
-    """Two global views and some local ones."""
-    generator = torch.Generator().manual_seed(step)
-    sizes = [(64, 32)] * 2 + [(32, 16)] * LOCALS
-    return tuple(torch.randn(BATCH, 3, *size, generator=generator, dtype=torch.double).to(kind) for size in sizes)
-
-
-def set_up(recipe: PretrainRecipe, kind: torch.dtype, *, precision: torch.dtype) -> tuple[Setup, Trained]:
-    order = ShuffledOrder(2 * BATCH, batch=BATCH, seed=recipe.seed)
-    setup = Setup(
-        device=CPU, packs=[], images=PackImages([]), order=order, views=(), precision=precision, workers=0, total=10,
-    )  # fmt: skip
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(setting_up, "build_method", lambda *given, **more: build_method(*given, **more).to(kind))
-        return setup, build_trained(recipe, setup)
-
-
 def take_steps(
     recipe: PretrainRecipe, *, kind: torch.dtype = torch.double, precision: torch.dtype = torch.float32, parts: int = 1
 ) -> tuple[Dino, list[float]]:
@@ -72,12 +46,7 @@ def take_steps(
     assert isinstance(method, Dino)
     set_norm_groups(method, recipe.bn_groups // parts)
     trained = replace(trained, gradients=SharedGradients(method.student, parts=parts))
-    losses = []
-    for step in range(STEPS):
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(step_module, "make_views", lambda *given, step=step: draw_views(step, kind))
-            losses.append(take_step(recipe, setup, trained, EMPTY, trained.curves.now(step))["loss"].item())
-    return method, losses
+    return method, [scalars["loss"] for scalars in run_steps(recipe, setup, trained, kind=kind, steps=STEPS)]
 
 
 class Pooled(nn.Module):

@@ -77,6 +77,7 @@ def order_sweep(
     from dataclasses import replace
 
     from lupctl.core.formats.features.file import read_features_head
+    from lupctl.core.formats.pack.read import open_pack
     from lupctl.core.formats.weights.header import read_header
     from lupctl.core.formats.weights.settings import own_value, parse_settings
     from lupctl.core.stages.dump.head import plan_head
@@ -106,8 +107,14 @@ def order_sweep(
     plan = plan_evaluation(settled, Progress(quiet=True), head=head)
     if not rules.force:
         values = [value.to_json()[axis.key] for value in axis.values]
+        parents = {"checkpoint": fingerprint, f"pack:{plan.dataset}": open_pack(pack).fingerprint}
         check_sweep_replaceable(
-            out, checkpoint=fingerprint, values=values, protocol=settled.rules, rerank=settled.rerank
+            out,
+            parents=parents,
+            base=base.to_json(),
+            values=values,
+            protocol=settled.rules,
+            rerank=settled.rerank,
         )
     return SweepOrder(axis, own, base, checkpoint, pack, tuple(dumps), tuple(missing), settled, plan)
 

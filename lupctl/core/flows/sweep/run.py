@@ -76,6 +76,8 @@ def _make_features(order: SweepOrder, where: DumpPlace, progress: Progress) -> N
         progress.say(f"features: those of {there} of {len(order.dumps)} values are there already")
     if not jobs:
         return
+    # Each value reads its images again: of 384 images through the smallest Swin, decoding took 1 % of the time, the
+    # resize 4 %, and the network the rest.
     if where.placement is None:
         for job in jobs:
             progress.say(f"features: {job.out} from {job.data}")

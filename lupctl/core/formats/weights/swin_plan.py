@@ -54,6 +54,11 @@ class SwinPlan(Plan):
         return self.dim, 2 * self.dim, 4 * self.dim, 8 * self.dim
 
     @property
+    def cell(self) -> int:
+        """Side in pixels of what a token of the last map shows."""
+        return self.patch << (len(self.depths) - 1)
+
+    @property
     def arch(self) -> SwinArch | None:
         """The named architecture with these channels, heads and blocks, or the first with these channels and heads.
 

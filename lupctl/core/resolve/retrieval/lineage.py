@@ -1,9 +1,9 @@
 """What some features were made from, found again in the workspace: the network, its starts, and all of their packs."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lupctl.core.errors import DataError
 from lupctl.core.resolve.checkpoints import WEIGHTLESS, find_checkpoint
@@ -75,11 +75,18 @@ def lineage_of(space: Workspace, checkpoint: Path) -> "Lineage":
             unknown.append(f"{current.stem} was converted from another program's file, which does not list them")
             break
         trained += _packs_of(space, current, header)
-        wanted, name = header.parents.get("start"), str((header.recipe or {}).get("start") or "")
+        wanted, name = header.parents.get("start"), _start_name(header.recipe or {})
         current = None if wanted is None else _find_start(space, name, wanted, header)
         if wanted is not None and current is None:
             unknown.append(f"{name or 'the network'} that it started from is not here")
     return Lineage(tuple(checkpoints), tuple(dict.fromkeys(trained)), tuple(unknown))
+
+
+def _start_name(recipe: Mapping[str, Any]) -> str:
+    """What a recipe of fine-tuning, or of SOLIDER, names as its start; empty if it names none."""
+    solider = recipe.get("solider")
+    own = solider.get("start") if isinstance(solider, Mapping) else recipe.get("start")
+    return str(own or "")
 
 
 def _packs_of(space: Workspace, checkpoint: Path, header: "CheckpointHeader") -> "Iterator[TrainedPack]":

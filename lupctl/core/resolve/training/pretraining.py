@@ -30,6 +30,7 @@ RECIPE_OF_METHOD: Final[Mapping[Method, str]] = {
     "simclr": "luperson-nl-simclr",
     "supcon": "luperson-nl-supcon",
     "dino": "dino-vit-s",
+    "solider": "solider-swin-t",
 }
 DEEP_ARCHS, DEEP_METHODS = ("r101", "r152"), ("moco", "pnl")
 # For the vision transformers of every size.
@@ -37,12 +38,32 @@ MOCO_VIT: Final = "luperson-moco-vit"
 # For architectures with their own recipe; the others take that of their family.
 DINO_OF_ARCH: Final[Mapping[str, str]] = {"vit-s-ics": "dino-vit-s-ics", "vit-b-ics": "dino-vit-b-ics"}
 DINO_RESNET: Final = "dino-resnet"
+# For Swin transformers: SOLIDER, and the self-distillation before it, which is also their default without a method.
+SOLIDER_OF_ARCH: Final[Mapping[str, str]] = {
+    "swin-u": "small-solider",
+    "swin-t": "solider-swin-t",
+    "swin-s": "solider-swin-s",
+    "swin-b": "solider-swin-b",
+}
+DINO_OF_SWIN: Final[Mapping[str, str]] = {
+    "swin-u": "small-dino-swin",
+    "swin-t": "dino-swin-t",
+    "swin-s": "dino-swin-s",
+    "swin-b": "dino-swin-b",
+}
 
 
 def default_recipe(arch: str | None, method: Method | None, progress: Progress) -> str:
     """The default recipe of a method and an architecture; reports which it is."""
+    if arch is not None and arch in DINO_OF_SWIN and method in (None, "dino"):
+        progress.say(f"recipe: {DINO_OF_SWIN[arch]} (SOLIDER's first stage, the default for Swin transformers)")
+        return DINO_OF_SWIN[arch]
     wanted = method or DEFAULT_METHOD
     recipe = RECIPE_OF_METHOD[wanted]
+    if wanted == "solider":
+        recipe = recipe if arch is None else SOLIDER_OF_ARCH.get(arch, recipe)
+        progress.say(f"recipe: {recipe} (SOLIDER's second stage, the default)")
+        return recipe
     if wanted == "moco" and arch is not None and arch.startswith("vit-"):
         progress.say(f"recipe: {MOCO_VIT} (the default for momentum contrast of vision transformers)")
         return MOCO_VIT
@@ -60,8 +81,16 @@ def default_recipe(arch: str | None, method: Method | None, progress: Progress) 
     return recipe
 
 
-def resolve(recipe: str, flags: dict[str, Any], overrides: list[str]) -> "PretrainRecipe":
+def resolve(
+    recipe: str, flags: dict[str, Any], overrides: list[str], facts: Mapping[str, Any] | None = None
+) -> "PretrainRecipe":
     """The recipe of a command with everything filled in.
+
+    Args:
+        recipe: shipped name or TOML file.
+        flags: of named options.
+        overrides: `--set` entries.
+        facts: keys that a start decides.
 
     Raises:
         UsageError: an unknown name or key, or a value that is not allowed.
@@ -70,7 +99,7 @@ def resolve(recipe: str, flags: dict[str, Any], overrides: list[str]) -> "Pretra
     from lupctl.core.recipes.shipped import resolve_recipe
 
     flags = take_batch("pretrain", recipe, overrides, flags)
-    resolved = resolve_recipe("pretrain", recipe, overrides=overrides, flags=flags)
+    resolved = resolve_recipe("pretrain", recipe, overrides=overrides, flags=flags, facts=facts)
     assert isinstance(resolved, PretrainRecipe)
     return resolved
 
@@ -106,7 +135,7 @@ def say_what_follows(job: "PretrainJob", name: str, progress: Progress, *, plann
         planned: for a plan, which may have no data yet.
     """
     from lupctl.core.recipes.models import PretrainRecipe
-    from lupctl.core.recipes.pretrain_sections import has_averaged
+    from lupctl.core.recipes.pretrain_sections import shuffles_keys
     from lupctl.core.recipes.shipped import resolve_recipe
 
     recipe, shipped = job.recipe, resolve_recipe("pretrain", name)
@@ -127,7 +156,7 @@ def say_what_follows(job: "PretrainJob", name: str, progress: Progress, *, plann
             f"last layer: never trained, because it is frozen for {frozen} of {recipe.schedule.epochs}: "
             "--set dino.frozen_epochs=0"
         )
-    if recipe.bn_groups == 1 and has_averaged(recipe.settings) and recipe.has_batch_norm:
+    if recipe.bn_groups == 1 and shuffles_keys(recipe.settings) and recipe.has_batch_norm:
         progress.say("batch norm: one group; the shuffle of keys then hides nothing of the shared statistics")
 
 

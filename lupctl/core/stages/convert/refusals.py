@@ -15,22 +15,7 @@ from lupctl.core.formats.weights.plan import MgnHead, NoHead, describe_trunk
 from lupctl.core.formats.weights.swin_plan import SwinPlan
 from lupctl.core.formats.weights.vit_plan import ViTPlan
 from lupctl.core.system.examples import count_things, name_some
-from lupctl.core.training.nets.foreign.fitting import Recognised
-
-TABLE_ROWS = 10
-
-
-class MismatchError(FormatError):
-    """A file whose tensors almost match those of a network.
-
-    Args:
-        message, hint: as for every error.
-        rows: the first differences: key, shape in the file, shape in the network.
-    """
-
-    def __init__(self, message: str, hint: str, rows: tuple[tuple[str, str, str], ...] = ()) -> None:
-        super().__init__(message, hint)
-        self.rows = rows
+from lupctl.core.training.nets.foreign.fitting import MismatchError, Recognised, difference_rows
 
 
 def refuse_own(path: Path) -> None:
@@ -130,7 +115,7 @@ def mismatch(source: Path, found: Recognised) -> MismatchError:
     return MismatchError(
         f"{source}: nearest is {describe_nearest(found)}, but {'; '.join(counts)}",
         hint="download it again, or name a file with a layout that lupctl model convert --help lists",
-        rows=tuple((one.key, _shape(one.found), _shape(one.expected)) for one in found.differences[:TABLE_ROWS]),
+        rows=difference_rows(found.differences),
     )
 
 
@@ -143,7 +128,3 @@ def describe_nearest(found: Recognised) -> str:
     if isinstance(head, MgnHead):
         name, extra = "mgn", f"{', with' if head.extra_bn else ', without'} extra batch norm"
     return f"{name} {trunk.arch} of width {trunk.width}{extra}"
-
-
-def _shape(shape: tuple[int, ...] | None) -> str:
-    return "-" if shape is None else " x ".join(map(str, shape)) or "scalar"

@@ -21,6 +21,7 @@ def finish_run(
     *,
     data: Sequence[PackReference],
     chosen: KeptImages | None,
+    start: Mapping[str, str],
     results: dict[str, Any],
 ) -> None:
     """Write the checkpoint and the method's networks, and mark the run as finished.
@@ -31,10 +32,11 @@ def finish_run(
         kept: the network of it that the checkpoint keeps.
         data: the result of `pack_reference` for each pack.
         chosen: the part of their images that it was trained on, if a list chose it.
+        start: fingerprints of what it started from, by name.
         results: counts and the last means, for `run.json`.
     """
     folder = RunFolder(job.run)
-    parents = {f"pack:{pack.dataset}": pack.fingerprint for pack in data}
+    parents = {f"pack:{pack.dataset}": pack.fingerprint for pack in data} | {**start}
     parents |= {} if chosen is None else {f"list:{kept.path}": kept.fingerprint for kept in chosen.lists}
     header = CheckpointHeader(
         stage="pretrain",
@@ -54,6 +56,7 @@ def finish_run(
             "command": "pretrain",
             "method": job.recipe.method,
             "arch": job.recipe.net.arch,
+            **({} if job.recipe.solider is None else {"start": job.recipe.solider.start}),
             "packs": [pack.dataset for pack in data],
             "checkpoint": str(folder.checkpoint),
             "parents": parents,

@@ -35,6 +35,8 @@ from lupctl.core.stages.pretrain.labels import (
     trainable_rows,
 )
 from lupctl.core.stages.pretrain.memory import estimate_memory
+from lupctl.core.stages.pretrain.starts.load import check_start
+from lupctl.core.system.disk.atomic import file_fingerprint
 from lupctl.core.system.jobs.device import Placement, pick_threads
 from lupctl.core.system.jobs.outer import Rendezvous
 from lupctl.core.system.jobs.split import check_split
@@ -53,6 +55,7 @@ class PretrainJob:
         placement: devices of all machines.
         workers: decoding processes per device; None for the default.
         command: the command line, for the record.
+        start: method file that the networks of solider begin from; None for random weights.
         rendezvous: of several machines; None on one machine, and inside a job that torchrun or srun started.
         probe: labelled pack to evaluate the features on.
         tensorboard: whether the metrics are also written as curves.
@@ -66,6 +69,7 @@ class PretrainJob:
     placement: Placement
     workers: int | None
     command: tuple[str, ...]
+    start: Path | None = None
     rendezvous: Rendezvous | None = None
     probe: Path | None = None
     tensorboard: bool = False
@@ -124,6 +128,8 @@ def plan_pretraining(job: PretrainJob) -> PretrainPlan:
         check_answerable(probed.samples, same_camera=packed_same_camera(probed.record))
     if job.tensorboard:
         check_tensorboard()
+    if job.start is not None:
+        check_start(job.start, recipe, student_plan(recipe))
     packs = [open_pack(path) for path in job.packs]
     choice = choose_rows(recipe, packs) if packs else Choice(np.empty(0, np.int64))
     rows = choice.rows
@@ -196,6 +202,7 @@ def describe_setup(job: PretrainJob) -> dict[str, Any]:
     if choice is not None and choice.kept is not None:
         inputs |= {f"list:{kept.path}": kept.fingerprint for kept in choice.kept.lists}
     inputs |= {f"pack:{pack.dataset}": pack.fingerprint for pack in packs}
+    inputs |= {} if job.start is None else {"start": file_fingerprint(job.start)}
     return {"recipe": recipe_tables(job.recipe), "inputs": inputs}
 
 

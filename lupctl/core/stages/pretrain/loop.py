@@ -8,6 +8,7 @@ from lupctl.core.stages.pretrain.job import PretrainJob
 from lupctl.core.stages.pretrain.labels import label_history
 from lupctl.core.stages.pretrain.probe import open_probes, probe_backbone
 from lupctl.core.stages.pretrain.setup import build_trained, open_batches, set_up
+from lupctl.core.stages.pretrain.starts.load import begin_from
 from lupctl.core.stages.pretrain.step import take_step
 from lupctl.core.stages.pretrain.watch import Watch, sum_up
 from lupctl.core.system.jobs.messages import agree_to_stop, rank
@@ -19,6 +20,7 @@ from lupctl.core.training.engine.runs import RunFolder, read_metrics
 from lupctl.core.training.engine.saving import StateWriter
 from lupctl.core.training.engine.state import pack_state, restore_state
 from lupctl.core.training.loading.prefetch import on_device
+from lupctl.core.training.methods.solider import Solider
 
 
 def train_job(job: PretrainJob) -> None:
@@ -30,6 +32,7 @@ def train_job(job: PretrainJob) -> None:
     epochs = setup.order.epochs(recipe.schedule.epochs)
     trained = build_trained(recipe, setup)
     method, optimizer = trained.method, trained.optimizer
+    parents = begin_from(job.start, method, progress) if isinstance(method, Solider) else {}
     start, damaged = restore_state(folder, method, optimizer)
 
     batches = on_device(open_batches(setup, range(start, total), seed=recipe.seed), device)
@@ -95,4 +98,4 @@ def train_job(job: PretrainJob) -> None:
         history = label_history(rows)
         counts = {"steps": total, "images": len(setup.images), "damaged": len(log.damaged)}
         results = {**counts, **log.values, **sum_up(rows), **seen, **({"labels": history} if history else {})}
-        finish_run(job, tensors, method.kept, data=data, chosen=setup.kept, results=results)
+        finish_run(job, tensors, method.kept, data=data, chosen=setup.kept, start=parents, results=results)

@@ -3,6 +3,7 @@
 import torch
 
 from lupctl.core.formats.weights.plan import NetworkPlan
+from lupctl.core.formats.weights.swin_plan import SwinPlan
 from lupctl.core.recipes.dino_sections import DinoSettings
 from lupctl.core.recipes.models import PretrainRecipe
 from lupctl.core.recipes.pretrain_sections import (
@@ -12,12 +13,16 @@ from lupctl.core.recipes.pretrain_sections import (
     PnlSettings,
     SimclrSettings,
     SupconSettings,
+    shuffles_keys,
 )
+from lupctl.core.recipes.solider_sections import SoliderSettings
+from lupctl.core.training.losses.self_distillation import GLOBAL_VIEWS
 from lupctl.core.training.nets.dino import head_parameters
 from lupctl.core.training.nets.labelled import build_labelled
 from lupctl.core.training.nets.memory import activation_bytes, parameter_bytes, recomputed_bytes
 from lupctl.core.training.nets.meta import build_empty
 from lupctl.core.training.nets.networks import Embedding
+from lupctl.core.training.nets.swin.solider import build_part_head
 
 FLOAT_BYTES = 4
 
@@ -53,15 +58,18 @@ def estimate_memory(
     weights += of_classifier // processes * (2 + moments) if sharded else of_classifier * copies
     weights += parameter_bytes(net) if has_teacher(recipe.settings) else 0
     weights += head_bytes(recipe.settings, net) * (copies + 1)
+    if recipe.solider is not None:
+        weights += part_head_bytes(recipe.solider, net) * (copies if recipe.solider.part_head == "trained" else 1)
     count = recomputed_bytes if recipe.net.checkpoint_activations else activation_bytes
     crops = student_crops(recipe)
     image = sum(number * count(net, height=height, width=width) for number, height, width in crops)
+    image += part_bytes(recipe, net)
     activations = local // parts * image // (2 if is_half else 1)
     method = method_bytes(
         recipe.settings,
         local // parts,
         batch=recipe.data.batch,
-        crops=sum(number for number, _, _ in crops),
+        crops=sum(number for number, _, _ in crops) - (0 if recipe.solider is None else GLOBAL_VIEWS),
         classes=classes,
     )
     if sharded and isinstance(recipe.settings, PnlSettings):
@@ -74,27 +82,33 @@ def student_crops(recipe: PretrainRecipe) -> list[tuple[int, int, int]]:
     height, width = recipe.pixels.height, recipe.pixels.width
     if recipe.local is None:
         return [(2 if isinstance(recipe.settings, BatchSettings) else 1, height, width)]
-    return [(2, height, width), (recipe.local.count, recipe.local.height, recipe.local.width)]
+    # With body parts, also a copy of each global view that has one painted over; fewer where some are not used.
+    whole = GLOBAL_VIEWS if recipe.solider is None else 2 * GLOBAL_VIEWS
+    return [(whole, height, width), (recipe.local.count, recipe.local.height, recipe.local.width)]
+
+
+def part_bytes(recipe: PretrainRecipe, net: NetworkPlan) -> int:
+    """Bytes of the layers of the head for parts, for the tokens of an image's global views and of their copies."""
+    if recipe.solider is None:
+        return 0
+    assert isinstance(net.trunk, SwinPlan)
+    rows, columns = net.trunk.grid(recipe.pixels.height, recipe.pixels.width)
+    widths = net.trunk.dims[-1] + 4 * recipe.solider.part_hidden + 2 * recipe.solider.part_bottleneck
+    return 2 * GLOBAL_VIEWS * rows * columns * widths * FLOAT_BYTES
 
 
 def pixel_bytes(recipe: PretrainRecipe) -> int:
     """Bytes of the pixels of one image's views, and of their copies in another order."""
     height, width = recipe.pixels.height, recipe.pixels.width
-    pixels = (2 + has_teacher(recipe.settings)) * height * width  # the keys' views are shuffled
+    pixels = (2 + shuffles_keys(recipe.settings)) * height * width
     if recipe.local is not None:  # crops of one size are put together
         pixels = 2 * sum(number * height * width for number, height, width in student_crops(recipe))
     return 3 * pixels * FLOAT_BYTES
 
 
 def has_teacher(settings: MethodSettings) -> bool:
-    """Whether a method has an averaged encoder, without a classifier."""
-    match settings:
-        case PnlSettings():
-            return settings.contrasts
-        case MocoSettings() | DinoSettings():
-            return True
-        case SimclrSettings() | SupconSettings():
-            return False
+    """Whether a method has an averaged network: an encoder of keys, or the teacher of crops."""
+    return shuffles_keys(settings) or isinstance(settings, DinoSettings)
 
 
 def head_bytes(settings: MethodSettings, net: NetworkPlan) -> int:
@@ -109,6 +123,19 @@ def head_bytes(settings: MethodSettings, net: NetworkPlan) -> int:
         bottleneck=settings.bottleneck,
         outputs=settings.outputs,
     )
+
+
+def part_head_bytes(settings: SoliderSettings, net: NetworkPlan) -> int:
+    """Bytes of the head for parts, which the trained network alone has."""
+    assert isinstance(net.trunk, SwinPlan)
+    with torch.device("meta"):
+        head = build_part_head(
+            net.trunk.dims[-1],
+            parts=settings.parts,
+            hidden=settings.part_hidden,
+            bottleneck=settings.part_bottleneck,
+        )
+    return sum(value.numel() * FLOAT_BYTES for value in head.parameters())
 
 
 def classifier_bytes(settings: MethodSettings, net: NetworkPlan, classes: int) -> int:

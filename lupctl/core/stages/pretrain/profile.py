@@ -21,6 +21,8 @@ from lupctl.core.training.views.plan import draw_views
 
 WARM_UP = 2
 LOOP_PARTS = ("wait", "copy", "transform", "keys", "forward", "backward", "communication", "optimizer")
+# Of self-distillation: the teacher's pass, and pseudo labels of body parts.
+DISTILLATION_PARTS = ("targets", "labels")
 WORKER_PARTS = ("read", "decode", "draw")
 WAIT_LIMIT = 0.02
 MEASURED_IMAGES = 256
@@ -35,7 +37,7 @@ class Profile:
         batch: images per step over all devices.
         step_s: duration of a step.
         loop_s: time in a step by part: waiting for data, copying it to the device, the views' pixels, keys, queries,
-            backward pass, messages between processes, optimizer.
+            backward pass, messages between processes, optimizer; of self-distillation also targets and pseudo labels.
         worker_s: time of one worker for this process's share of a step, by part: reading, decoding, drawing the views.
         workers: decoding processes of this process.
         cores: number of cores that this process may use.
@@ -98,12 +100,17 @@ def _measure_steps(job: PretrainJob, steps: int) -> Profile | None:
         steps=steps,
         batch=recipe.data.batch,
         step_s=passed / steps,
-        loop_s={name: clock.seconds.get(name, 0.0) / steps for name in LOOP_PARTS},
+        loop_s={name: clock.seconds.get(name, 0.0) / steps for name in parts_of(clock)},
         worker_s=measure_worker(setup, recipe.data.batch // job.placement.processes, seed=recipe.seed),
         workers=setup.workers,
         cores=usable_cores(),
         kind=setup.device.type,
     )
+
+
+def parts_of(clock: Stopwatch) -> tuple[str, ...]:
+    """The parts of a step, with those of self-distillation where it has any."""
+    return LOOP_PARTS + tuple(name for name in DISTILLATION_PARTS if name in clock.seconds)
 
 
 def measure_worker(setup: Setup, share: int, *, seed: int) -> dict[str, float]:
@@ -140,7 +147,7 @@ def advise(found: Profile) -> list[str]:
                 f"{line}, but there are only {found.cores} cores: "
                 "pack smaller images (lupctl data pack --size), or use fewer devices on this machine"
             )
-    name = max((part for part in LOOP_PARTS if part != "wait"), key=lambda part: found.loop_s[part])
+    name = max((part for part in found.loop_s if part != "wait"), key=lambda part: found.loop_s[part])
     share = found.loop_s[name] / found.step_s
     network = {
         "cpu": "the network is the limit: use a GPU, or on this CPU a smaller --arch, net.width or pixels.height",
@@ -150,6 +157,7 @@ def advise(found: Profile) -> list[str]:
         "copy": "images larger than the network needs are copied: pack smaller ones (lupctl data pack --size)",
         "transform": "drawing views is the limit: pack smaller images, or blur less often (augment.blur)",
         "communication": "messages are the limit: fewer machines with more devices each, or a larger batch",
+        "labels": "pseudo labels are the limit: fewer restarts of k-means (solider.restarts)",
         "optimizer": "the update is the limit: a larger batch makes fewer of them",
     }.get(name, network)
     lines.append(f"{name} takes {share:.0%}; {advice}")

@@ -163,6 +163,7 @@ def place_method(recipe: PretrainRecipe, device: torch.device, labels: TrainLabe
         drop_path=recipe.drop_path,
         classes=0 if labels is None else labels.num_classes,
         persons=None if labels is None or labels.persons is None else torch.from_numpy(labels.persons),
+        solider=recipe.solider,
     ).to(device)
     parts = count_parts(recipe, device.type, processes=world_size())
     share_norm_groups(method, recipe.bn_groups, parts=parts)

@@ -1,5 +1,6 @@
 """Self-distillation without labels, DINO (Caron et al. 2021, arXiv 2104.14294), as TransReID-SSL trains it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -36,6 +37,23 @@ class DinoRules:
     drop_path: float
 
 
+@dataclass(frozen=True)
+class Taught:
+    """What the teacher says of the b images of a part.
+
+    Args:
+        features: (2 * b, D), of the global views.
+        logits: (2 * b, K).
+    """
+
+    features: Tensor
+    logits: Tensor
+
+
+# Targets, what the student says, and features: see `Dino._watch`.
+Shown = tuple[Tensor, Tensor, Tensor]
+
+
 class Dino(nn.Module):
     """A student that sees all crops, a teacher that is its average and sees the two global ones, and their centre.
 
@@ -56,7 +74,7 @@ class Dino(nn.Module):
         self.teacher = copy_teacher(student)
         self.register_buffer("centre", torch.zeros(outputs))
         self.rules = rules
-        self._seed = seed
+        self.seed = seed
         set_drop_path(self.student, rules.drop_path)
 
     @property
@@ -99,42 +117,87 @@ class Dino(nn.Module):
         Returns:
             `loss`; of a watched step also what `watch_outputs` gives.
         """
-        views, parts, device = given.views, gradients.parts, given.keys.device
-        with clock("targets"), torch.no_grad(), autocast(device, precision):
-            seen = [
-                self.teacher(torch.cat([view[some] for view in views[:GLOBAL_VIEWS]]))
-                for some in each_part(self.teacher, parts)
-            ]
+        with torch.no_grad(), autocast(given.keys.device, precision):
+            taught, scalars = self.teach(given, now, gradients.parts, clock=clock)
         found, watched = [], []
-        for number, some in enumerate(each_part(self.student, parts)):
+        for number, some in enumerate(each_part(self.student, gradients.parts)):
             with gradients.part(number):
                 with clock("forward"):
-                    self._key_depth(given.keys[some], len(views), now)
-                    with autocast(device, precision):
-                        out = gradients(*(torch.cat(group) for group in _by_size([view[some] for view in views])))
-                    targets = teacher_targets(seen[number].logits, self.centre, now.temperature)
-                    sharpness = self.rules.student_temperature
-                    loss = self_distillation(out.logits, targets, temperature=sharpness, views=len(views))
-                    if now.is_watched:
-                        watched.append(self._watch(targets, out.logits, seen[number].features))
-                    del out  # its logits are as large as all that the backward pass needs of them
+                    terms, shown = self._answer(given.part(some), now, taught[number], gradients, precision=precision)
                 with clock("backward"):
-                    loss.backward()  # type: ignore[no-untyped-call]
-            found.append(loss.detach())
-        self._move_centre([part.logits for part in seen])
-        scalars = {"loss": torch.stack(found).mean()}
+                    terms["loss"].backward()  # type: ignore[no-untyped-call]
+            found.append({name: term.detach() for name, term in terms.items()})
+            if shown is not None:
+                watched.append(shown)
+        self._move_centre([part.logits for part in taught])
+        scalars |= {name: torch.stack([terms[name] for terms in found]).mean() for name in found[0]}
         if watched:  # in the order of this process's share
             scalars |= watch_outputs(*(torch.stack(some, dim=1).flatten(0, 1) for some in zip(*watched, strict=True)))
         return scalars
 
+    def teach(self, given: Given, now: Now, parts: int, *, clock: Clock) -> tuple[Sequence[Taught], dict[str, Tensor]]:
+        """What the teacher says of this process's share of a step, part by part; and scalars to log.
+
+        Args:
+            given: the two global views first.
+            now: the numbers of this step.
+            parts: of the share.
+            clock: measures targets.
+        """
+        with clock("targets"):
+            shares = [
+                self.teacher(torch.cat([view[some] for view in given.views[:GLOBAL_VIEWS]]))
+                for some in each_part(self.teacher, parts)
+            ]
+        return [Taught(share.features, share.logits) for share in shares], {}
+
+    def run_student(
+        self, given: Given, now: Now, taught: Taught, gradients: SharedGradients
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """The student's logits for all views of a part, (V * b, K), and losses beside self-distillation by name.
+
+        Args:
+            given: the part.
+            now: the numbers of this step.
+            taught: what the teacher says of it.
+            gradients: of the student.
+        """
+        self.key_depth(view_keys(self.image_keys(given.keys, now), len(given.views)))
+        return gradients(*(torch.cat(group) for group in by_size(given.views))).logits, {}
+
     def follow(self, now: Now) -> None:
         """Moves the teacher towards the student."""
-        average_parameters(self.teacher, self.student, momentum=now.momentum)
+        for averaged, current in (
+            (self.teacher.embedding, self.student.embedding),
+            (self.teacher.head, self.student.head),
+        ):
+            average_parameters(averaged, current, momentum=now.momentum)
 
-    def _key_depth(self, keys: Tensor, views: int, now: Now) -> None:
+    def image_keys(self, keys: Tensor, now: Now) -> Tensor:
+        """What the draws of some images in a step are functions of, (b)."""
+        return drop_keys(keys, seed=self.seed, step=now.step)
+
+    def key_depth(self, keys: Tensor) -> None:
         """Sets what the student's stochastic depth draws from: each crop of each image for itself."""
         if self.rules.drop_path:
-            self.student.drop_keys = view_keys(drop_keys(keys, seed=self._seed, step=now.step), views)
+            self.student.drop_keys = keys
+
+    def _answer(
+        self, given: Given, now: Now, taught: Taught, gradients: SharedGradients, *, precision: torch.dtype
+    ) -> tuple[dict[str, Tensor], Shown | None]:
+        """The losses of a part, `loss` the sum of all; and what a watched step shows.
+
+        The logits end here: they are as large as all that the backward pass needs of them.
+        """
+        sharpness = self.rules.student_temperature
+        with autocast(given.keys.device, precision):
+            logits, more = self.run_student(given, now, taught, gradients)
+        targets = teacher_targets(taught.logits, self.centre, now.temperature)
+        loss = self_distillation(logits, targets, temperature=sharpness, views=len(given.views))
+        shown = self._watch(targets, logits, taught.features) if now.is_watched else None
+        for term in more.values():
+            loss = loss + term
+        return {"loss": loss, **more}, shown
 
     @torch.no_grad()
     def _watch(self, targets: Tensor, logits: Tensor, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -159,7 +222,7 @@ class Dino(nn.Module):
         self.centre.lerp_((total / count).to(self.centre.dtype), 1 - self.rules.centre_momentum)
 
 
-def _by_size(views: list[Tensor]) -> list[list[Tensor]]:
+def by_size(views: Sequence[Tensor]) -> list[list[Tensor]]:
     """Runs of neighbouring views of one size."""
     groups: list[list[Tensor]] = []
     for view in views:

@@ -50,6 +50,11 @@ class Given:
     label: Tensor | None = None
     truth: Tensor | None = None
 
+    def part(self, some: slice) -> "Given":
+        """Some of these images."""
+        label, truth = (None if known is None else known[some] for known in (self.label, self.truth))
+        return Given(tuple(view[some] for view in self.views), self.keys[some], label, truth)
+
 
 class Method(Protocol):
     """A method; each is an `nn.Module` whose state is what a resumed run needs."""

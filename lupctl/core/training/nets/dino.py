@@ -1,6 +1,7 @@
 """The network of self-distillation: a pooled trunk, and DINO's head (Caron et al. 2021, arXiv 2104.14294)."""
 
 import math
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 import torch
@@ -22,10 +23,12 @@ class Outputs(NamedTuple):
     Args:
         features: (N, D), pooled.
         logits: (N, K), cosines.
+        maps: last maps of some crops, from a network that is asked for them.
     """
 
     features: Tensor
     logits: Tensor
+    maps: Tensor | None = None
 
 
 class UnitLinear(nn.Module):
@@ -100,14 +103,17 @@ class DinoNetwork(nn.Module):
         Returns:
             for all crops in this order. With stochastic depth, `drop_keys` are theirs.
         """
-        keys = None if self.drop_keys is None else torch.split(self.drop_keys, [len(group) for group in groups])
         features = []
         for number, group in enumerate(groups):
-            if keys is not None:
-                set_drop_keys(self.embedding, keys[number])
+            self.key_depth(number, groups)
             features.append(self.embedding.embed(group))
         together = torch.cat(features)
         return Outputs(together, self.head(together))
+
+    def key_depth(self, number: int, groups: Sequence[Tensor]) -> None:
+        """Lets the stochastic depth of one of several groups draw from that group's share of `drop_keys`, if any."""
+        if self.drop_keys is not None:
+            set_drop_keys(self.embedding, torch.split(self.drop_keys, [len(group) for group in groups])[number])
 
 
 def head_parameters(num_features: int, *, hidden: int, bottleneck: int, outputs: int) -> int:

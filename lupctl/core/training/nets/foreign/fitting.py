@@ -1,17 +1,33 @@
 """What was recognised in a file, and how its tensors fit the network's own."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import torch
 from torch import Tensor
 
+from lupctl.core.errors import FormatError
 from lupctl.core.formats.weights.fields import MOST
 from lupctl.core.formats.weights.plan import NetworkPlan
 from lupctl.core.recipes.sections import Pixels
 from lupctl.core.training.nets.build import build_network
 
 COUNTER = "num_batches_tracked"
+TABLE_ROWS: Final = 10
+
+
+class MismatchError(FormatError):
+    """A file whose tensors almost match those of a network.
+
+    Args:
+        message, hint: as for every error.
+        rows: the first differences, see `difference_rows`.
+    """
+
+    def __init__(self, message: str, hint: str, rows: tuple[tuple[str, str, str], ...] = ()) -> None:
+        super().__init__(message, hint)
+        self.rows = rows
 
 
 @dataclass(frozen=True)
@@ -21,6 +37,15 @@ class Difference:
     key: str
     found: tuple[int, ...] | None
     expected: tuple[int, ...] | None
+
+
+def difference_rows(differences: Sequence[Difference]) -> tuple[tuple[str, str, str], ...]:
+    """The first differences as a table: key, shape in the file, shape in the network."""
+    return tuple((one.key, _shape(one.found), _shape(one.expected)) for one in differences[:TABLE_ROWS])
+
+
+def _shape(shape: tuple[int, ...] | None) -> str:
+    return "-" if shape is None else " x ".join(map(str, shape)) or "scalar"
 
 
 @dataclass(frozen=True)

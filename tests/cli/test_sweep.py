@@ -216,6 +216,14 @@ def test_features_cannot_be_swept(lupctl: Shell, space: Path) -> None:
     assert "swin --sweep semantic_weight=0,1" in ran.err
 
 
+def test_a_dataset_alone_is_of_the_newest_run(lupctl: Shell, space: Path) -> None:
+    ran = lupctl(f"eval labelled --sweep semantic_weight=0,1 --dry-run {CPU} --json")
+    assert ran.code == 0, ran.err
+    assert ran.json["checkpoint"] == str((space / "runs" / "swin" / "checkpoint.safetensors").relative_to(Path.cwd()))
+    assert ran.json["values"] == "0, 0.2, 1"
+    assert "the newest fine-tuning run" in ran.err
+
+
 def test_a_plan_says_what_is_missing(lupctl: Shell, kinds: Path) -> None:
     ran = lupctl(f"eval pre labelled --sweep semantic_weight=0:1:0.1 --home {kinds} --dry-run {CPU} --json")
     assert ran.code == 0, ran.err

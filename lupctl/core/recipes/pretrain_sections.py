@@ -175,7 +175,7 @@ def uses_labels(settings: MethodSettings) -> bool:
             return False
 
 
-def has_averaged(settings: MethodSettings) -> bool:
+def shuffles_keys(settings: MethodSettings) -> bool:
     """Whether a method has an averaged encoder whose keys are shuffled among batch-norm groups."""
     match settings:
         case PnlSettings():

@@ -58,6 +58,21 @@ def write_dino(path: Path, size: Any, prefix: str) -> None:
     torch.save(content, path)
 
 
+@pytest.mark.parametrize("encoder", ["", "--encoder student"])
+def test_a_teacher_and_a_student_of_different_widths_are_refused(lupctl: Shell, tmp_path: Path, encoder: str) -> None:
+    """One is the average of the other; the file is of no training."""
+    write_dino(tmp_path / "wide.pth", SHALLOW, "")
+    loaded = torch.load(tmp_path / "wide.pth", weights_only=False)
+    narrow = replace(SHALLOW, dim=SHALLOW.dim // 2)
+    loaded["student"] = draw_state(dino_layout(narrow, outputs=8, hidden=16, prefix="module."), seed=2)
+    torch.save(loaded, tmp_path / "wide.pth")
+    ran = lupctl(f"model convert wide.pth --out a.safetensors {encoder}")
+    assert (ran.code, ran.out) == (3, "")
+    assert "wide.pth: backbone.cls_token is 1 x 1 x" in ran.err
+    assert "both have the same widths\nhint: get the file again" in ran.err
+    assert not (tmp_path / "a.safetensors").exists()
+
+
 @pytest.mark.parametrize("encoder", ["student", "q"])
 def test_the_student_can_be_asked_for(lupctl: Shell, tmp_path: Path, encoder: str) -> None:
     write_dino(tmp_path / "a.pth", SHALLOW, "")

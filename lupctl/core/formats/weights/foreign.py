@@ -89,6 +89,7 @@ def read_foreign(path: Path, *, encoder: Encoder | None = None) -> ForeignState:
     inside, beside = list[str](), list[str]()
     for name in (*WRAPPERS, *NETWORKS[asked]):
         if isinstance(loaded, Mapping) and isinstance(loaded.get(name), Mapping):
+            check_pair(loaded, name, asked, path)
             beside += [str(other) for other in loaded if other != name]
             loaded = loaded[name]
             inside.append(name)
@@ -116,6 +117,50 @@ def check_other(loaded: Mapping[Any, Any], asked: Encoder, path: Path) -> None:
     found = next((name for name in NETWORKS[other] if isinstance(loaded.get(name), Mapping)), None)
     if found is not None:
         raise FormatError(f"{path}: has no {asked}, but a {found}", hint=f"--encoder {other} takes that")
+
+
+def check_pair(loaded: Mapping[Any, Any], name: str, asked: Encoder, path: Path) -> None:
+    """Fails if the two networks of a file of self-distillation differ in size: one is the average of the other.
+
+    Args:
+        loaded: what the file has.
+        name: of the network in it that was asked for, or of what is around it.
+        asked: which of the two that is.
+        path: of the file, for the error.
+
+    Raises:
+        FormatError: they do; names the first tensor of two shapes.
+    """
+    other: Encoder = "teacher" if asked == "student" else "student"
+    found = next((one for one in NETWORKS[other] if isinstance(loaded.get(one), Mapping)), None)
+    if name not in NETWORKS[asked] or found is None:
+        return
+    mine, theirs = (_shapes(loaded[one]) for one in (name, found))
+    for key in mine:
+        if mine[key] != theirs.get(key, mine[key]):
+            raise FormatError(
+                f"{path}: {key} is {describe_shape(mine[key])} in its {name} and {describe_shape(theirs[key])} in its "
+                f"{found}; one is the average of the other, so both have the same widths",
+                hint="get the file again from where it was published",
+            )
+
+
+def _shapes(state: Mapping[Any, Any]) -> dict[str, tuple[int, ...]]:
+    """Shapes of tensors by their keys, without the prefix of distributed training."""
+    return {
+        str(key).removeprefix("module."): tuple(value.shape)
+        for key, value in state.items()
+        if isinstance(value, Tensor)
+    }
+
+
+def describe_shape(shape: tuple[int, ...]) -> str:
+    """A shape as it is written.
+
+    >>> describe_shape((2, 3)), describe_shape(())
+    ('2 x 3', 'a number')
+    """
+    return " x ".join(map(str, shape)) or "a number"
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:

@@ -128,7 +128,7 @@ def find_swept(space: Workspace, names: list[str], sweep: str, progress: Progres
 
     Args:
         space: the workspace.
-        names: a run or a checkpoint, and a dataset or a pack.
+        names: a run or a checkpoint, and a dataset or a pack; either may be left out.
         sweep: as typed, for hints.
         progress: reports what was chosen.
 
@@ -143,6 +143,8 @@ def find_swept(space: Workspace, names: list[str], sweep: str, progress: Progres
         )
     if names and names[0].endswith(".h5") and Path(names[0]).is_file():
         raise _no_network(space, Path(names[0]), sweep)
+    if len(names) == 1 and not (space.runs / names[0]).exists() and space.named_pack(names[0]) is not None:
+        names = [str(newest_finetuning(space, progress)), *names]  # a dataset alone
     checkpoint = find_checkpoint(space, names[0] if names else str(newest_finetuning(space, progress)))
     if len(names) == 2:
         return checkpoint, pick_pack(space, names[1], progress)

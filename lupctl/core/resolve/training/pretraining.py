@@ -135,7 +135,7 @@ def say_what_follows(job: "PretrainJob", name: str, progress: Progress, *, plann
         planned: for a plan, which may have no data yet.
     """
     from lupctl.core.recipes.models import PretrainRecipe
-    from lupctl.core.recipes.pretrain_sections import has_averaged
+    from lupctl.core.recipes.pretrain_sections import shuffles_keys
     from lupctl.core.recipes.shipped import resolve_recipe
 
     recipe, shipped = job.recipe, resolve_recipe("pretrain", name)
@@ -156,7 +156,7 @@ def say_what_follows(job: "PretrainJob", name: str, progress: Progress, *, plann
             f"last layer: never trained, because it is frozen for {frozen} of {recipe.schedule.epochs}: "
             "--set dino.frozen_epochs=0"
         )
-    if recipe.bn_groups == 1 and has_averaged(recipe.settings) and recipe.has_batch_norm:
+    if recipe.bn_groups == 1 and shuffles_keys(recipe.settings) and recipe.has_batch_norm:
         progress.say("batch norm: one group; the shuffle of keys then hides nothing of the shared statistics")
 
 

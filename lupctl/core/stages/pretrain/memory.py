@@ -13,6 +13,7 @@ from lupctl.core.recipes.pretrain_sections import (
     PnlSettings,
     SimclrSettings,
     SupconSettings,
+    shuffles_keys,
 )
 from lupctl.core.recipes.solider_sections import SoliderSettings
 from lupctl.core.training.losses.self_distillation import GLOBAL_VIEWS
@@ -99,21 +100,15 @@ def part_bytes(recipe: PretrainRecipe, net: NetworkPlan) -> int:
 def pixel_bytes(recipe: PretrainRecipe) -> int:
     """Bytes of the pixels of one image's views, and of their copies in another order."""
     height, width = recipe.pixels.height, recipe.pixels.width
-    pixels = (2 + has_teacher(recipe.settings)) * height * width  # the keys' views are shuffled
+    pixels = (2 + shuffles_keys(recipe.settings)) * height * width
     if recipe.local is not None:  # crops of one size are put together
         pixels = 2 * sum(number * height * width for number, height, width in student_crops(recipe))
     return 3 * pixels * FLOAT_BYTES
 
 
 def has_teacher(settings: MethodSettings) -> bool:
-    """Whether a method has an averaged encoder, without a classifier."""
-    match settings:
-        case PnlSettings():
-            return settings.contrasts
-        case MocoSettings() | DinoSettings():
-            return True
-        case SimclrSettings() | SupconSettings():
-            return False
+    """Whether a method has an averaged network: an encoder of keys, or the teacher of crops."""
+    return shuffles_keys(settings) or isinstance(settings, DinoSettings)
 
 
 def head_bytes(settings: MethodSettings, net: NetworkPlan) -> int:

@@ -146,8 +146,7 @@ def test_a_step_without_a_usable_view_goes_on(crowd: Path, tmp_path: Path) -> No
     with pytest.raises(UsageError, match=r"solider\.start = '' names no start here") as caught:
         pretrain(solider_job(crowd, tmp_path / "run", *settings), QUIET)
     assert "--set solider.start=scratch" in caught.value.hint
-    settings += ("solider.start=scratch",)
-    pretrain(solider_job(crowd, tmp_path / "run", *settings), QUIET)
+    pretrain(solider_job(crowd, tmp_path / "run", *settings, "solider.start=scratch"), QUIET)
     row = read_metrics(tmp_path / "run")[-1]
     assert (row["kept"], row["semantic"]) == (0, 0)
     assert row["loss"] > 0

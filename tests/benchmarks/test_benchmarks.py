@@ -27,6 +27,7 @@ SMALLEST = (
     "mgn_speed.py step --rounds 1 --images 2 --height 96",
     "mgn_speed.py start --rounds 1",
     "pack_speed.py --images 200 --height 32 --width 16 --rounds 1",
+    "parts_speed.py --arch swin-u --height 128 --batch 1 --rounds 1",
     "pnl_speed.py --classes 500 --images 4 --rounds 1",
     "pnl_speed.py --step --classes 500 --images 4 --rounds 1",
     "read_speed.py --images 300 600 --rounds 1",
@@ -48,6 +49,8 @@ SMALLEST = (
     "studies/learn_sweep.py labels PACK --home FOLDER --seeds 1 --epochs 1 --shares 1",
     "studies/noise_study.py run drawn --home FOLDER --noise 0.4 --seeds 1 --epochs 1 --methods SupCon",
     "studies/dino_study.py run PACK --home FOLDER --seeds 1 --epochs 1 --shares 1",
+    "studies/solider_study.py run PACK --home FOLDER --seeds 1 --first 1 --second 1 --tuned 1",
+    "studies/solider_study.py parts --home FOLDER --seeds 1 --starts scratch --images 40",
     "studies/vit_study.py cameras --home FOLDER --seeds 1 --epochs 1 --only neither",
 )
 

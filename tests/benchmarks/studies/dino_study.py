@@ -28,6 +28,7 @@ from lupctl.core.stages.finetune.run import finetune
 from lupctl.core.stages.pack import pack
 from lupctl.core.stages.pretrain.job import PretrainJob
 from lupctl.core.stages.pretrain.run import pretrain
+from lupctl.core.workspace import CHECKPOINT_NAME
 
 FILE = "dino.jsonl"
 DRAWN = SyntheticPlan(
@@ -66,12 +67,32 @@ def learn(home: Path, data: Path, start: str, overrides: Sequence[str], *, seed:
     name, own = STARTS[start]
     # The seed of `pretrain` is that of everything; runs with other settings have other folders.
     folder = home / "-".join([data.stem, name, str(seed), str(epochs), *overrides]).replace("/", "_")
-    checkpoint = folder / "checkpoint.safetensors"
+    return pretrain_once(folder, data, name, (*SIZE, *own, *overrides), seed=seed, epochs=epochs)
+
+
+def pretrain_once(
+    folder: Path, data: Path, name: str, overrides: Sequence[str], *, seed: int, epochs: int, start: Path | None = None
+) -> Path:
+    """The checkpoint of a run of a recipe in a folder, made where it is not there.
+
+    Args:
+        folder: of the run.
+        data: pack.
+        name: of the recipe.
+        overrides: of its keys.
+        seed: of everything.
+        epochs: of the run.
+        start: file of all networks of a run that it begins from.
+    """
+    checkpoint = folder / CHECKPOINT_NAME
     if not checkpoint.is_file():
-        flags = {"seed": seed, "schedule.epochs": epochs}
-        recipe = resolve_recipe("pretrain", name, overrides=(*SIZE, *own, *overrides), flags=flags)
+        flags = {"seed": seed, "schedule.epochs": epochs} | ({} if start is None else {"solider.start": str(start)})
+        recipe = resolve_recipe("pretrain", name, overrides=tuple(overrides), flags=flags)
         assert isinstance(recipe, PretrainRecipe)
-        pretrain(PretrainJob(recipe, (data,), folder, CPU, 0, ("dino_study",), force=True, quiet=True), QUIET)
+        job = PretrainJob(
+            recipe, (data,), folder, CPU, 0, ("dino_study",), start=start, force=True, quiet=True
+        )  # fmt: skip
+        pretrain(job, QUIET)
     return checkpoint
 
 

@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 from lupctl.core.data.drawing.chance import Chance
 from lupctl.core.data.drawing.person.canvas import Canvas, Material
 from lupctl.core.data.drawing.person.figure import draw_figure
+from lupctl.core.data.drawing.person.parts import Part
 from lupctl.core.data.drawing.person.pose import Pose, Skeleton, View, build_skeleton
 from lupctl.core.data.drawing.person.traits import Traits, draw_traits
-from lupctl.core.data.drawing.shot import Shot, draw_shot
+from lupctl.core.data.drawing.shot import PLAIN_GREY, Shot, draw_parts, draw_shot
 from lupctl.core.data.drawing.street.scene import draw_scene
 
 PEOPLE = [draw_traits(7, 0, person) for person in range(400)]
@@ -158,13 +159,47 @@ def test_faces_and_open_jackets_are_seen_from_the_front_only() -> None:
 def test_an_ordinary_box_holds_a_person_and_a_junk_box_often_none(monkeypatch: pytest.MonkeyPatch) -> None:
     shots = [Shot(7, 0, person, 1 + person % 3, 0, is_junk) for is_junk in (False, True) for person in range(60)]
     peopled = [draw_shot(shot, height=128, width=64, effects=True).astype(int) for shot in shots]
-    monkeypatch.setattr("lupctl.core.data.drawing.shot._put_person", lambda *_, **__: None)
+    monkeypatch.setattr("lupctl.core.data.drawing.shot._put_person", put_nobody)
     empty = [draw_shot(shot, height=128, width=64, effects=True).astype(int) for shot in shots]
     covered = np.array([(np.abs(a - b).max(axis=2) > 8).mean() for a, b in zip(peopled, empty, strict=True)])
     ordinary, junk = covered[:60], covered[60:]
     assert ordinary.min() > 0.12
     assert np.median(ordinary) > 0.25
     assert 0.25 < (junk < 0.1).mean() < 0.8
+
+
+def put_nobody(image: NDArray[np.uint8], *_: object, **__: object) -> NDArray[np.uint8]:
+    return np.zeros(image.shape[:2], np.uint8)
+
+
+def test_parts_are_where_they_are_drawn() -> None:
+    """From the top down on whole persons, each in its own colour, and nowhere on those who are not in the picture."""
+    matching = 0
+    for person in range(40):
+        shot = Shot(7, 0, person, 1, 0)
+        pixels, parts = (draw(shot, height=128, width=64, effects=False) for draw in (draw_shot, draw_parts))
+        assert parts.shape == pixels.shape[:2]
+        assert set(np.unique(parts)) == set(Part)
+        middle = [np.flatnonzero((parts == part).any(axis=1)).mean() for part in (Part.UPPER, Part.LOWER, Part.SHOES)]
+        assert middle == sorted(middle)
+        plain = (pixels.astype(int) == PLAIN_GREY).all(axis=2)
+        assert (plain == (parts == Part.BACKGROUND)).mean() > 0.95  # but for edges, which are mixed
+        colours = draw_traits(7, 0, person)
+        if colours.lower.cloth.pattern == "plain" and max(colours.lower.cloth.colour) > 100:
+            seen = pixels[parts == Part.LOWER].mean(axis=0)[::-1]
+            matching += np.argmax(seen) == np.argmax(colours.lower.cloth.colour)
+    assert matching > 3
+
+
+def test_what_stands_before_a_person_hides_the_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    shots = [Shot(7, 0, person, 1 + person % 3, 0) for person in range(60)]
+    hidden = [draw_parts(shot, height=128, width=64, effects=True) for shot in shots]
+    monkeypatch.setattr("lupctl.core.data.drawing.shot._draw_obstacle", lambda *_, **__: None)
+    whole = [draw_parts(shot, height=128, width=64, effects=True) for shot in shots]
+    for some, every in zip(hidden, whole, strict=True):
+        assert np.isin(some[some != every], Part.BACKGROUND).all()
+    assert 2 <= sum((some != every).any() for some, every in zip(hidden, whole, strict=True)) <= 25
+    assert np.mean([(every > 0).mean() for every in whole]) > 0.25
 
 
 def test_scenes_differ_and_cannot_be_written_to() -> None:

@@ -131,6 +131,15 @@ def test_a_name_that_is_not_in_the_plan_is_refused() -> None:
         SyntheticSource(SMALL).read("query/0099_c1s1_000001_00.jpg")
 
 
+def test_every_image_has_its_parts() -> None:
+    source = SyntheticSource(SMALL)
+    for name in source.list_images().name[::9]:
+        assert source.read_parts(name).shape == (SMALL.height, SMALL.width)
+        assert source.read_parts(name).max() <= 3
+    with pytest.raises(DataError, match="the plan contains no image 'query/none'"):
+        source.read_parts("query/none")
+
+
 def test_facts_rebuild_the_plan() -> None:
     source = SyntheticSource(SMALL, dataset="people")
     assert source.dataset == "people"

@@ -296,8 +296,20 @@ def test_an_index_of_another_kind(lupctl: Shell, tmp_path: Path) -> None:
             "tensors of no possible Swin transformer: 4 heads do not divide a dim of 6",
         ),
         (lambda state: [state.pop(key) for key in list(state) if ".stages.0." in key], "tensors of an unknown network"),
+        (
+            lambda state: [state.pop(key) for key in list(state) if key.endswith("_table")],
+            "tensors of no possible Swin transformer: window: input should be greater than or equal to 2",
+        ),
+        (
+            lambda state: state.update(dict.fromkeys(HEADS, torch.zeros(169))),
+            f"1 of another shape ({next(iter(HEADS))})",
+        ),
+        (
+            lambda state: state.update({"base.patch_embed.projection.weight": torch.zeros(32)}),
+            "of another shape (base.patch_embed.projection.weight",
+        ),
     ],
-    ids=["no last stage", "not finite", "heads", "no first stage"],
+    ids=["no last stage", "not finite", "heads", "no first stage", "no tables", "flat table", "flat patches"],
 )
 def test_tensors_that_make_no_network(lupctl: Shell, tmp_path: Path, change: Change, message: str) -> None:
     state = draw_state(TUNED)

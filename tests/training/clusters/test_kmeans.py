@@ -75,18 +75,16 @@ def assert_same(one: Clusters, other: Clusters) -> None:
 
 
 def test_seeds_decide() -> None:
-    points = draw(1, 32, 64).expand(30, -1, -1)
-    several = k_means(points, 3, restarts=1, seeds=torch.arange(30)).inertia
-    assert len(several.round(decimals=6).unique()) > 1
-    large = k_means(points[:2], 3, restarts=1, seeds=torch.tensor([5, 5 + 2**40])).labels
-    assert not same_clusters(*large)
-    assert k_means(points[:2], 3, restarts=1, seeds=7).labels.unique(dim=0).shape[0] == 1
+    points = draw(1, 40, 64).expand(20, -1, -1)
+    for seeds in (torch.arange(20), torch.arange(20) << 40):
+        found = k_means(points, 5, restarts=1, seeds=seeds).inertia
+        assert len(found.round(decimals=6).unique()) > 1
+    assert len(k_means(points, 5, restarts=1, seeds=7).labels.unique(dim=0)) == 1
 
 
-def test_more_restarts_are_never_worse() -> None:
-    points = draw(20, 16, 8)
-    few, many = (k_means(points, 3, restarts=restarts).inertia for restarts in (1, 10))
-    assert (many <= few * (1 + 1e-12)).all()
+def test_more_restarts_find_more() -> None:
+    points = draw(12, 40, 64)
+    few, many = (k_means(points, 5, restarts=restarts).inertia for restarts in (1, 10))
     assert (many < few * (1 - 1e-6)).any()
 
 

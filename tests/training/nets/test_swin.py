@@ -130,6 +130,34 @@ def test_sides_that_divide_nothing_are_padded_at_every_step() -> None:
         torch.testing.assert_close(trunk(images[:, :, :50, :18]).map, trunk(images).map)
 
 
+def test_gradients_are_those_of_the_definition() -> None:
+    """Attention that trains on a CPU is written out, and that of features is one kernel."""
+    published = draw_state(trunk_layout("", SHORT), seed=13)
+    trunk = load(published, plan_swin("swin-u", semantic_weight=1.0))
+    state = {key: value.requires_grad_() for key, value in doubled(published).items()}
+    torch.manual_seed(13)
+    images, weights = torch.randn(2, 3, 52, 20), torch.tensor([0.2, 0.7])
+    wanted = slow_maps(state, images.double(), SHORT.heads, weights=weights.double())[3]
+    factors = torch.randn(wanted.shape, dtype=torch.float64)
+    (wanted * factors).sum().backward()
+    found = trunk.stage_maps(images, semantic_weight=weights)[3]
+    (found * factors).sum().backward()
+    found = found.detach()
+    assert float((found - wanted.detach()).abs().max()) < 5e-5
+    for name, parameter in trunk.named_parameters():
+        expected = state[name].grad
+        assert parameter.grad is not None
+        assert expected is not None
+        assert float((parameter.grad - expected).norm() / expected.norm()) < 1e-4, name
+    with torch.no_grad():
+        torch.testing.assert_close(trunk.stage_maps(images, semantic_weight=weights)[3], found, rtol=1e-4, atol=1e-4)
+    with torch.autocast("cpu", torch.bfloat16):
+        coarse = trunk(images, semantic_weight=weights).map
+    coarse.float().square().sum().backward()
+    near = unit(coarse.detach().float().mean((2, 3))) * unit(found.mean((1, 2)))
+    assert float(near.sum(1).min()) > 0.99
+
+
 def timm_like(ours: SwinTrunk) -> timm_swin.SwinTransformer:
     """timm's network with the same weights, whose windows are cut on maps of any size."""
     plan = ours.plan

@@ -8,9 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lupctl.core.data.drawing.chance import SHOT, TRACK, Chance
-from lupctl.core.data.drawing.person.canvas import Canvas
+from lupctl.core.data.drawing.person.canvas import Canvas, Material
 from lupctl.core.data.drawing.person.fabric import paint
 from lupctl.core.data.drawing.person.figure import draw_figure
+from lupctl.core.data.drawing.person.parts import parts_of
 from lupctl.core.data.drawing.person.pose import Pose, View
 from lupctl.core.data.drawing.person.traits import Traits, draw_traits
 from lupctl.core.data.drawing.street.camera import take_picture
@@ -68,6 +69,16 @@ def draw_shot(shot: Shot, *, height: int, width: int, effects: bool) -> NDArray[
         width: of the crop in pixels.
         effects: with scenes, views, light and camera faults; otherwise one view against plain grey.
     """
+    return _draw(shot, height, width, effects=effects)[0]
+
+
+def draw_parts(shot: Shot, *, height: int, width: int, effects: bool) -> NDArray[np.uint8]:
+    """The body part that each pixel of `draw_shot` shows, (H, W), numbered as in `Part`; other persons have none."""
+    return parts_of(_draw(shot, height, width, effects=effects)[1])
+
+
+def _draw(shot: Shot, height: int, width: int, *, effects: bool) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """The crop, and what its person shows at each pixel: a `Material`, none where something else is seen."""
     size = OVER * height, OVER * width
     traits = draw_traits(shot.seed, shot.crowd, shot.person)
     chance = Chance(shot.seed, SHOT, shot.crowd, shot.person, shot.scene, shot.index)
@@ -79,23 +90,27 @@ def draw_shot(shot: Shot, *, height: int, width: int, effects: bool) -> NDArray[
     view = _pick_view(scene, pose, chance, size, is_junk=shot.is_junk)
     x = min(1.0, max(0.0, track.x + track.step * shot.index + chance.bell(0.0, 0.01)))
     image = scene.cut(*size, x=x, foot=track.foot, zoom=track.zoom * view.tall / size[0], down=view.y)
+    material = np.zeros(size, np.uint8)
     if chance.bernoulli(0.1):
         _draw_passer(image, chance, scene, shot.seed, view, is_nearer=False)
     if not (shot.is_junk and chance.bernoulli(0.4)):
         _draw_shadow(image, view, scene)
-        _put_person(image, traits, pose, view, scene.light, tile=chance.integer(0, 1000))
+        material = _put_person(image, traits, pose, view, scene.light, tile=chance.integer(0, 1000))
     if chance.bernoulli(0.16):
+        before = image.copy()
         _draw_obstacle(image, chance, scene, shot.seed, view)
+        material[(image != before).any(axis=2)] = Material.NONE
     small = np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
-    return take_picture(small, scene.camera, chance, exposure=track.exposure)
+    return take_picture(small, scene.camera, chance, exposure=track.exposure), material[::OVER, ::OVER]
 
 
-def _draw_plain(traits: Traits, chance: Chance, size: tuple[int, int]) -> NDArray[np.uint8]:
+def _draw_plain(traits: Traits, chance: Chance, size: tuple[int, int]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     pose = Pose(0.5, chance.between(0, 2 * math.pi), 0.25, 0.03, (0.25, 0.25), 0.0)
     image = np.full((*size, 3), PLAIN_GREY, np.uint8)
     view = View(0.5 * size[1], 0.965 * size[0], 0.92 * size[0], 1.15, 0.1, pose.angle)
-    _put_person(image, traits, pose, view, -0.5, tile=0)
-    return np.asarray(cv2.resize(image, (size[1] // OVER, size[0] // OVER), interpolation=cv2.INTER_AREA))
+    material = _put_person(image, traits, pose, view, -0.5, tile=0)
+    small = cv2.resize(image, (size[1] // OVER, size[0] // OVER), interpolation=cv2.INTER_AREA)
+    return np.asarray(small, np.uint8), material[::OVER, ::OVER]
 
 
 def _pick_track(chance: Chance, scene: Scene) -> _Track:
@@ -143,11 +158,15 @@ def _pick_view(scene: Scene, pose: Pose, chance: Chance, size: tuple[int, int], 
     return View(x * width, foot * height, tall * height, stretch, camera.tilt, pose.angle)
 
 
-def _put_person(image: NDArray[np.uint8], traits: Traits, pose: Pose, view: View, light: float, *, tile: int) -> None:
+def _put_person(
+    image: NDArray[np.uint8], traits: Traits, pose: Pose, view: View, light: float, *, tile: int
+) -> NDArray[np.uint8]:
+    """Draws somebody into an image; gives what each pixel of it shows, a `Material`."""
     height, width = image.shape[:2]
     canvas = Canvas(height, width, light=light)
     draw_figure(canvas, traits, pose, view)
     cv2.copyTo(paint(canvas, traits, view, tile=tile), canvas.material, image)
+    return canvas.material
 
 
 def _draw_shadow(image: NDArray[np.uint8], view: View, scene: Scene) -> None:

@@ -7,10 +7,11 @@ from functools import cached_property
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from lupctl.core.choices import DISTRACTOR, JUNK, ROLE_CODES, SYNTHETIC, UNKNOWN_CAMERA, Role
 from lupctl.core.data.drawing.chance import PRESENCE, Chance
-from lupctl.core.data.drawing.shot import Shot, draw_shot
+from lupctl.core.data.drawing.shot import Shot, draw_parts, draw_shot
 from lupctl.core.errors import DataError, UsageError
 from lupctl.core.formats.pack.samples import Samples
 from lupctl.core.system.strings import build_column
@@ -118,14 +119,26 @@ class SyntheticSource:
         Raises:
             DataError: the plan contains no such image.
         """
+        plan = self.plan
+        pixels = draw_shot(self._find(name).shot, height=plan.height, width=plan.width, effects=plan.effects)
+        return cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1].tobytes()
+
+    def read_parts(self, name: str) -> NDArray[np.uint8]:
+        """The body part that each pixel of an image shows, (H, W): 0 background, 1 upper body, 2 lower body, 3 shoes.
+
+        Raises:
+            DataError: the plan contains no such image.
+        """
+        plan = self.plan
+        return draw_parts(self._find(name).shot, height=plan.height, width=plan.width, effects=plan.effects)
+
+    def _find(self, name: str) -> _Entry:
         entry = self._entries.get(name)
         if entry is None:
             raise DataError(
                 f"{self.dataset}: the plan contains no image {name!r}", hint="use a name that list_images() gives"
             )
-        plan = self.plan
-        pixels = draw_shot(entry.shot, height=plan.height, width=plan.width, effects=plan.effects)
-        return cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1].tobytes()
+        return entry
 
     @cached_property
     def _entries(self) -> dict[str, _Entry]:

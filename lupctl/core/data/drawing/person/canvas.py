@@ -35,6 +35,7 @@ class Material(IntEnum):
     HEADWEAR = 14
     INK = 15
     LIPS = 16
+    LEG = 17  # skin of a bare leg
 
 
 class Canvas:

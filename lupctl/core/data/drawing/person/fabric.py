@@ -87,6 +87,7 @@ def _colour_table(traits: Traits) -> NDArray[np.uint8]:
     upper, lower, head = traits.upper.cloth, traits.lower.cloth, traits.head
     colours: dict[Material, Colour] = {
         Material.SKIN: head.skin,
+        Material.LEG: head.skin,
         Material.HAIR: head.hair,
         Material.UPPER: upper.colour,
         Material.UPPER_SECOND: upper.second,

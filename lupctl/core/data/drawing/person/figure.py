@@ -61,7 +61,7 @@ def _draw_leg(canvas: Canvas, traits: Traits, bones: Skeleton, view: View, side:
     if lower.kind != "trousers" or lower.end > 0.06:
         calf = _between(knee, ankle, 0.3)
         joints = [view.project(joint) for joint in (hip, knee, calf, ankle)]
-        canvas.tube(joints, (thick[0], thick[1], thick[1] * 1.04, thick[2]), Material.SKIN, level=level)
+        canvas.tube(joints, (thick[0], thick[1], thick[1] * 1.04, thick[2]), Material.LEG, level=level)
     _draw_shoe(canvas, traits, bones, view, side, level=level)
     wide = [size * lower.fit for size in thick]
     if lower.kind == "shorts":

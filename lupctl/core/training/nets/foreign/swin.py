@@ -55,7 +55,9 @@ def recognise_swin(state: Mapping[str, Tensor], prefix: str, dialect: Dialect, *
     try:
         trunk = plan_trunk(state, prefix, dialect, is_start=is_start)
     except ValidationError as error:
-        reason = error.errors(include_url=False)[0]["msg"].removeprefix("Value error, ")
+        first = error.errors(include_url=False)[0]
+        field = ".".join(map(str, first["loc"]))
+        reason = f"{field}: {first['msg'].lower()}" if field else first["msg"].removeprefix("Value error, ")
         raise FormatError(
             f"{origin}: tensors of no possible Swin transformer: {reason}",
             hint="known networks: lupctl model convert --help",
@@ -86,12 +88,12 @@ def plan_trunk(state: Mapping[str, Tensor], prefix: str, dialect: Dialect, *, is
 
     patches = find("patch_embed.projection.weight")
     assert patches is not None, "found by `find_dialect`"
-    dim, patch = count_rows(patches), count_rows(patches.transpose(0, -1)) if patches.dim() == 4 else 0
+    dim, patch = count_rows(patches), count_rows(patches.transpose(0, -1)) if patches.dim() == 4 else 1
     tables = [find(f"stages.{stage}.blocks.0.attn.w_msa.relative_position_bias_table") for stage in range(4)]
-    sides = [0 if table is None else math.isqrt(len(table)) for table in tables if table is None or table.dim()]
+    sides = [math.isqrt(len(table)) for table in tables if table is not None and table.dim() == 2]
     blocks = (key_in(dialect, f"stages.{stage}.blocks.0.x").removesuffix("0.x") for stage in range(4))
     depths = tuple(count_blocks(state, f"{prefix}{one}") for one in blocks)
-    heads = tuple(1 if table is None else count_rows(table.T) for table in tables)
+    heads = tuple(1 if table is None or table.dim() != 2 else count_rows(table.T) for table in tables)
     alike = [sizes for sizes in SWIN_SIZES.values() if sizes[0] == dim]
     if alike:
         _, depths, heads = min(alike, key=lambda one: sum(abs(a - b) for a, b in zip(one[1], depths, strict=True)))

@@ -7,8 +7,8 @@ from pydantic import Field
 from lupctl.core.choices import MemoryUpdate
 from lupctl.core.recipes.sections import MisfitError, Positive, Section
 
-# Sections and keys that say something about labels, and so nothing about a run on clusters.
-NOT_WITH_CLUSTERS = {"losses": (), "data": ("subset", "repeat")}
+# Keys of `data` about labelled images, with the only values that mean nothing.
+OF_LABELS = {"subset": "", "repeat": 1}
 
 
 class ClusterSettings(Section):
@@ -35,21 +35,21 @@ class ClusterSettings(Section):
 
 
 def check_clusters(tables: dict[str, Any]) -> dict[str, Any]:
-    """A fine-tuning recipe's tables with the section of its labels, and without any of other labels.
+    """A fine-tuning recipe's tables with the section of its labels, and without that of other labels.
 
     Raises:
-        MisfitError: a key has no meaning for its labels.
+        MisfitError: a section or key has no meaning for these labels.
     """
-    if tables.get("labels", "persons") != "clusters":
-        if "clusters" in tables:
-            raise MisfitError("clusters: a section of labels = 'clusters'", hint="--set labels=clusters")
-        return tables
-    for section, keys in NOT_WITH_CLUSTERS.items():
-        table = tables.get(section)
-        written = [key for key in (table if isinstance(table, dict) else {}) if not keys or key in keys]
-        if written:
-            raise MisfitError(
-                f"{section}.{written[0]}: says what to do with labels, and labels = 'clusters' looks at none",
-                hint="--recipe small-usl, or one of your own without it",
-            )
-    return {**tables, "clusters": tables.get("clusters", {})}
+    own, other = ("clusters", "losses") if tables.get("labels") == "clusters" else ("losses", "clusters")
+    if other == "clusters" and other in tables:
+        raise MisfitError("clusters: a section of labels = 'clusters'", hint="--set labels=clusters")
+    wrong = [other] if other in tables else []
+    data = tables.get("data")
+    if own == "clusters" and isinstance(data, dict):
+        wrong += [f"data.{key}" for key, nothing in OF_LABELS.items() if data.get(key, nothing) != nothing]
+    if wrong:
+        raise MisfitError(
+            f"{wrong[0]}: says what to do with labels, and labels = 'clusters' looks at none",
+            hint="--recipe small-usl, or one of your own without it",
+        )
+    return {**tables, own: tables.get(own, {})}

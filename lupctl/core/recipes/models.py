@@ -165,6 +165,7 @@ class FinetuneRecipe(Section):
 
     Args:
         stage: always finetune.
+        losses: of persons; None on clusters, whose loss is in `clusters`.
         start: a run, a checkpoint file, imagenet, scratch, or empty for the newest pre-training run here.
         labels: persons, as the packs name them; or clusters, which are found in the images, and no label is looked at.
         seed, bn_groups, precision: as in pre-training.
@@ -189,7 +190,7 @@ class FinetuneRecipe(Section):
     data: FinetuneData = FinetuneData()
     pixels: Pixels = Pixels(mean=IMAGENET_MEAN, std=IMAGENET_STD)
     augment: Augment = Augment(crop_area=(), pad=10, grey=0.0, blur=0.0, flip=0.5, erase=0.5, erase_area=(0.02, 0.4))
-    losses: Losses = Losses()
+    losses: Losses | None = None
     clusters: ClusterSettings | None = None
     optim: Optim = Optim(name="adam", lr=3.5e-4, weight_decay=5e-4)
     schedule: ScheduleSettings = ScheduleSettings(

@@ -198,7 +198,7 @@ def test_images_that_look_the_same(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "named"),
     [
-        (("losses.margin=0.1",), "losses.margin"),
+        (("losses.margin=0.1",), "losses"),
         (("data.subset=ids:0.5",), "data.subset"),
         (("net.head=mgn",), "net.head"),
     ],

@@ -75,6 +75,8 @@ UNKNOWN_CAMERA: Final = -1
 # The dataset that lupctl draws itself.
 SYNTHETIC: Final[Dataset] = "synthetic"
 
+# A start of training that is none.
+SCRATCH: Final = "scratch"
 # Packing: the share of images that may be left out, and the most encoded bytes in one file.
 MAX_BAD: Final = 0.001
 SHARD_BYTES: Final = 8 * 2**30

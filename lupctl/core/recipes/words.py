@@ -9,6 +9,7 @@ NAMES = {
     "jpm": "TransReID with its jigsaw patch module",
     "moco": "MoCo",
     "dino": "DINO",
+    "solider": "SOLIDER",
 }
 
 

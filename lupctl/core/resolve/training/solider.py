@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from lupctl.core.choices import SCRATCH
 from lupctl.core.errors import DataError, UsageError
 from lupctl.core.resolve.checkpoints import find_checkpoint
 from lupctl.core.resolve.training.pretraining import resolve
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
     from lupctl.core.formats.weights.plan import NetworkPlan
     from lupctl.core.recipes.models import PretrainRecipe
 
-SCRATCH: Final = "scratch"
 # The first stage of each recipe, whose rate and schedule it has from scratch, as published.
 FIRST_STAGE: Final[Mapping[str, str]] = {
     "solider-swin-t": "dino-swin-t",

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from lupctl.core.choices import SCRATCH
+from lupctl.core.errors import UsageError
 from lupctl.core.recipes.text import dump_recipe
 from lupctl.core.stages.pretrain.job import PretrainJob, describe_setup, plan_pretraining, threads_of
 from lupctl.core.stages.pretrain.loop import train_job
@@ -30,11 +32,26 @@ def pretrain(job: PretrainJob, progress: Progress) -> dict[str, Any]:
         DataError: packs are missing or damaged, or the loss is no longer finite.
         StoppedError: a request to stop; the state is saved.
     """
+    check_started(job)
     plan_pretraining(job)  # everything that can be refused is refused before a process starts
     leads = launch(
         _train, (job, progress), processes=job.local_processes, kind=job.placement.kind, rendezvous=job.rendezvous
     )
     return RunFolder(job.run).read_facts() if leads else {}
+
+
+def check_started(job: PretrainJob) -> None:
+    """Refuses a run of SOLIDER that neither has a start nor says that it begins from scratch.
+
+    Raises:
+        UsageError: the recipe leaves it open, which a command settles.
+    """
+    solider = job.recipe.solider
+    if solider is not None and job.start is None and solider.start != SCRATCH:
+        raise UsageError(
+            f"solider.start = '{solider.start}' names no start here; a command finds one, or takes --from",
+            hint=f"--set solider.start={SCRATCH} begins from random weights",
+        )
 
 
 def _train(given: tuple[PretrainJob, Progress]) -> bool:

@@ -143,7 +143,10 @@ def test_any_number_of_processes_gives_the_same_bits(crowd: Path, first: Path, t
 def test_a_step_without_a_usable_view_goes_on(crowd: Path, tmp_path: Path) -> None:
     """No map is all person; the head for parts gets gradients of zero, and only its weight decay."""
     settings = ("solider.foreground=0.99", "solider.part_head=trained", "schedule.epochs=1")
-    pretrain(solider_job(crowd, tmp_path / "run", *settings), QUIET)
+    with pytest.raises(UsageError, match=r"solider\.start = '' names no start here") as caught:
+        pretrain(solider_job(crowd, tmp_path / "run", *settings), QUIET)
+    assert "--set solider.start=scratch" in caught.value.hint
+    pretrain(solider_job(crowd, tmp_path / "run", *settings, "solider.start=scratch"), QUIET)
     row = read_metrics(tmp_path / "run")[-1]
     assert (row["kept"], row["semantic"]) == (0, 0)
     assert row["loss"] > 0

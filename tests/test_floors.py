@@ -40,7 +40,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     # the third wing stands on both
     ("lupctl.core.ranking.metrics",),
     ("lupctl.core.ranking.reranking",),
-    ("lupctl.core.ranking.retrieval", "lupctl.core.ranking.reports.model"),
+    ("lupctl.core.ranking.clustering", "lupctl.core.ranking.retrieval", "lupctl.core.ranking.reports.model"),
     ("lupctl.core.ranking.reports.page",),
     ("lupctl.core.ranking.reports.build",),
     # what a user types

@@ -43,6 +43,11 @@ CROPS = {
     **SHALLOW,
     "--set moco.queue=32": "--set dino.outputs=32 --set dino.hidden=16 --set local.height=16 --set local.width=16",
 }
+# Clusters in which nobody is far away from anybody.
+CLUSTERED = {
+    "--set data.persons=4": "--set bn_groups=1 --set data.persons=2 --set clusters.steps=1 --set clusters.least=2 "
+    "--set clusters.k1=3",
+}
 # SOLIDER also clusters the tokens of last maps, of which there must be some.
 BODY_PARTS = {
     **CROPS,
@@ -68,6 +73,7 @@ BEFORE = {
         "lupctl data pack market1501 cuhk03-np",
         "lupctl pretrain --arch r18 --data market1501 --recipe small-moco",
     ),
+    "unlabelled": ("lupctl data pack market1501",),
     "recipes": ("lupctl data pack market1501",),
     "evaluation": (
         "lupctl data pack market1501",
@@ -185,6 +191,7 @@ def smaller(line: str) -> str:
     options = SMALLER.get("pretrain" if "--curve" in line else line.split()[1], "")
     changes = (SHALLOW if "vit" in line else {}) | (CROPS if "dino" in line or "pretrain --arch swin" in line else {})
     changes |= SHALLOW_SWIN if "swin" in line else {}
+    changes |= CLUSTERED if "clusters" in line and line.split()[1] == "finetune" else {}
     changes |= BODY_PARTS if line.startswith("lupctl pretrain") and "solider" in line else {}
     for old, new in changes.items():
         options = options.replace(old, new)

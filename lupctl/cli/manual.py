@@ -16,8 +16,8 @@ from lupctl.core.errors import UsageError
 
 # In the order in which a newcomer would read them.
 TOPICS = (
-    "start", "data", "videos", "pretraining", "finetuning", "recipes", "evaluation", "models", "clusters", "files",
-    "scripts", "people",
+    "start", "data", "videos", "pretraining", "finetuning", "unlabelled", "recipes", "evaluation", "models", "clusters",
+    "files", "scripts", "people",
 )  # fmt: skip
 WIDEST = 120  # Lines longer than this are hard to read, however wide the terminal is.
 

@@ -14,14 +14,16 @@ CPU = torch.device("cpu")
 
 def slow_distances(features: NDArray[np.floating], num_queries: int, chosen: RerankSettings) -> NDArray[np.float64]:
     """(Q, G) distances, everything dense and in float64."""
-    unit = features.astype(np.float64)
-    unit /= np.linalg.norm(unit, axis=1, keepdims=True)
-    # Sums of products in a fixed order, so that copies of an image have exactly the same distances.
-    base = np.maximum(2 - 2 * (unit[:, None] * unit[None]).sum(axis=2), 0)
-    if chosen.base == "d4":
-        base = (base / 2) ** 2
-    count = len(base)
-    distance = base / base.max(axis=1, keepdims=True)
+    distance = _base_distances(features, chosen)
+    jaccard = slow_jaccard(features, chosen)
+    mixed = (1 - chosen.weight) * jaccard + chosen.weight * distance
+    return mixed[:num_queries, num_queries:]
+
+
+def slow_jaccard(features: NDArray[np.floating], chosen: RerankSettings) -> NDArray[np.float64]:
+    """(N, N) Jaccard distances of all pairs."""
+    distance = _base_distances(features, chosen)
+    count = len(distance)
     order = [sorted(range(count), key=lambda j: (row[j], j)) for row in distance.tolist()]
 
     def reciprocal(i: int, k: int) -> set[int]:
@@ -40,13 +42,20 @@ def slow_distances(features: NDArray[np.floating], num_queries: int, chosen: Rer
             vectors[i, j] = math.exp(-distance[i, j]) / total
     if chosen.k2 != 1:
         vectors = np.array([vectors[order[i][: chosen.k2]].mean(axis=0) for i in range(count)])
-    result = np.empty((num_queries, count - num_queries))
-    for i in range(num_queries):
-        for j in range(num_queries, count):
-            shared = np.minimum(vectors[i], vectors[j]).sum()
-            jaccard = 1 - shared / (2 - shared)
-            result[i, j - num_queries] = (1 - chosen.weight) * jaccard + chosen.weight * distance[i, j]
-    return result
+    shared = np.array([[np.minimum(one, other).sum() for other in vectors] for one in vectors])
+    return 1 - shared / (2 - shared)
+
+
+def _base_distances(features: NDArray[np.floating], chosen: RerankSettings) -> NDArray[np.float64]:
+    """(N, N), each row divided by its largest."""
+    unit = features.astype(np.float64)
+    unit /= np.linalg.norm(unit, axis=1, keepdims=True)
+    # Sums of products in a fixed order, so that copies of an image have exactly the same distances.
+    base = np.maximum(2 - 2 * (unit[:, None] * unit[None]).sum(axis=2), 0)
+    if chosen.base == "d4":
+        base = (base / 2) ** 2
+    distance: NDArray[np.float64] = base / base.max(axis=1, keepdims=True)
+    return distance
 
 
 def fast_distances(

@@ -35,8 +35,10 @@ from lupctl.cli.train.options import (
     common_flags,
     join_names,
 )
+from lupctl.core.choices import Labels
 from lupctl.core.resolve.data.splits import say_tests
-from lupctl.core.resolve.training.finetuning import default_run, find_finetuning_packs, resolve, settle
+from lupctl.core.resolve.training.finetuning import default_run, resolve, settle
+from lupctl.core.resolve.training.labels import find_finetuning_packs
 from lupctl.core.resolve.training.placement import find_machines, place
 from lupctl.core.system.command_line import recorded_command
 from lupctl.core.system.progress.lines import Progress
@@ -50,7 +52,7 @@ DatasetsArgument = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="[DATASET]...",
-        help="Labelled pack, by name or path; of several, each one's persons are others, and the first is the test "
+        help="Pack, by name or path; of several, each one's persons are others, and the first is the test "
         "[default: the one labelled pack].",
         show_default=False,
         autocompletion=complete_dataset,
@@ -76,6 +78,14 @@ SubsetOption = Annotated[
         show_default=False,
     ),
 ]
+LabelsOption = Annotated[
+    Labels | None,
+    typer.Option(
+        help="Who is on the images: the persons that the packs name, or clusters of similar images, found without "
+        "looking at labels [default: what the recipe says, mostly persons].",
+        show_default=False,
+    ),
+]
 RepeatOption = Annotated[
     str | None,
     typer.Option(
@@ -92,6 +102,7 @@ def finetune(
     start: FromOption = None,
     subset: SubsetOption = None,
     repeat: RepeatOption = None,
+    labels: LabelsOption = None,
     arch: ArchOption = None,
     epochs: EpochsOption = None,
     batch: BatchOption = None,
@@ -125,6 +136,8 @@ def finetune(
 
     `lupctl finetune market1501 cuhk03-labeled --from scratch`
 
+    `lupctl finetune street --labels clusters`
+
     `lupctl finetune msmt17 --gpus 8 --nodes 2 --rdzv-endpoint node1:29400`
     """
     from lupctl.core.stages.finetune.job import FinetuneJob, plan_finetuning
@@ -133,9 +146,9 @@ def finetune(
     space, machines = open_workspace(home), find_machines(nodes, rdzv_endpoint, node_rank)
     progress = Progress(quiet=quiet or not machines.leads)
     placement = place(gpus, processes, machines, planned=dry_run)
-    packs = find_finetuning_packs(space, join_names(datasets, data), recipe, set_ or [], progress)
+    packs = find_finetuning_packs(space, join_names(datasets, data), recipe, set_ or [], progress, labels=labels)
     flags = common_flags(arch, epochs=epochs, batch=batch, lr=lr)
-    flags |= {"data.packs": [pack.stem for pack in packs], "data.subset": subset, "start": start}
+    flags |= {"data.packs": [pack.stem for pack in packs], "data.subset": subset, "start": start, "labels": labels}
     flags |= {"data.repeat": parse_repeat(repeat)}
     origin, resolved = resolve(space, recipe, flags, set_ or [], progress)
     progress.say(placement.line)

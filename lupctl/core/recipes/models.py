@@ -4,7 +4,8 @@ from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import Field, model_validator
 
-from lupctl.core.choices import TRAINING_SEED, Arch, Method, Precision
+from lupctl.core.choices import TRAINING_SEED, Arch, Labels, Method, Precision
+from lupctl.core.recipes.cluster_sections import ClusterSettings, check_clusters
 from lupctl.core.recipes.dino_sections import DinoSettings, LocalAugment, SecondAugment, Watch, check_views
 from lupctl.core.recipes.finetune_sections import Evaluation, FinetuneData, FinetuneNet, Losses
 from lupctl.core.recipes.pretrain_sections import (
@@ -164,7 +165,9 @@ class FinetuneRecipe(Section):
 
     Args:
         stage: always finetune.
+        losses: of persons; None on clusters, whose loss is in `clusters`.
         start: a run, a checkpoint file, imagenet, scratch, or empty for the newest pre-training run here.
+        labels: persons, as the packs name them; or clusters, which are found in the images, and no label is looked at.
         seed, bn_groups, precision: as in pre-training.
         freeze_epochs: the pre-trained parts are frozen for this many epochs and one step.
         auto_augment_epochs: AutoAugment's ImageNet policy comes before all other augmentation, with a probability that
@@ -173,6 +176,7 @@ class FinetuneRecipe(Section):
 
     stage: Literal["finetune"] = "finetune"
     start: str = ""
+    labels: Labels = "persons"
     seed: Annotated[int, Field(ge=0, lt=2**63)] = TRAINING_SEED
     bn_groups: Positive = 1
     precision: Precision = "auto"
@@ -186,7 +190,8 @@ class FinetuneRecipe(Section):
     data: FinetuneData = FinetuneData()
     pixels: Pixels = Pixels(mean=IMAGENET_MEAN, std=IMAGENET_STD)
     augment: Augment = Augment(crop_area=(), pad=10, grey=0.0, blur=0.0, flip=0.5, erase=0.5, erase_area=(0.02, 0.4))
-    losses: Losses = Losses()
+    losses: Losses | None = None
+    clusters: ClusterSettings | None = None
     optim: Optim = Optim(name="adam", lr=3.5e-4, weight_decay=5e-4)
     schedule: ScheduleSettings = ScheduleSettings(
         epochs=120, kind="steps", warmup_epochs=10, warmup_factor=0.1, milestones=(40, 70)
@@ -204,7 +209,8 @@ class FinetuneRecipe(Section):
     def _check_sections(cls, tables: Any) -> Any:
         if not isinstance(tables, dict):
             return tables
-        return check_arch_sections(check_swin_section(tables, DEFAULT_ARCH), DEFAULT_ARCH, own=("vit", "sie"))
+        own = check_swin_section(check_clusters(tables), DEFAULT_ARCH)
+        return check_arch_sections(own, DEFAULT_ARCH, own=("vit", "sie"))
 
     @model_validator(mode="after")
     def _check_trunk(self) -> Self:
@@ -212,6 +218,12 @@ class FinetuneRecipe(Section):
         check_head(self.net, self.vit, self.jpm, self.pixels)
         check_vit(self.net, self.vit, self.pixels)
         check_running(self.net)
+        if self.clusters is not None and (self.net.head != "bnneck" or self.net.pooling == "parts"):
+            key, value = ("head", self.net.head) if self.net.head != "bnneck" else ("pooling", self.net.pooling)
+            raise MisfitError(
+                f"net.{key} = {value!r}: clusters are of one feature an image, that of the head bnneck",
+                hint="--set net.head=bnneck" if key == "head" else "--recipe usl-vit-s",
+            )
         return self
 
     @property

@@ -62,11 +62,17 @@ def pretrain_job(pack: Path, run: Path, *settings: str, workers: int = 0, proces
 
 
 def finetune_job(
-    pack: Path, run: Path, *settings: str, start: Path | None = None, workers: int = 0, processes: int = 1
+    pack: Path,
+    run: Path,
+    *settings: str,
+    shipped: str = "bot",
+    start: Path | None = None,
+    workers: int = 0,
+    processes: int = 1,
 ) -> FinetuneJob:
-    """Six steps of a tiny network, from scratch unless there is a start."""
+    """Six steps of a tiny network by a shipped recipe, from scratch unless there is a start."""
     name = "scratch" if start is None else start.parent.name
-    recipe = resolve_recipe("finetune", "bot", overrides=(f"start={name}", *FINETUNE, *settings))
+    recipe = resolve_recipe("finetune", shipped, overrides=(f"start={name}", *FINETUNE, *settings))
     assert isinstance(recipe, FinetuneRecipe)
     placement = Placement("cpu", processes, "")
     return FinetuneJob(

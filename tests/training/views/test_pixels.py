@@ -392,6 +392,8 @@ def slow_view(plan: ViewPlan, image: NDArray[np.uint8], draws: DrawTensors, plac
     if plan.erase_fill == "black":
         array[:, top : top + height, left : left + width] = 0
     array = (array - np.array(plan.mean)[:, None, None]) / np.array(plan.std)[:, None, None]
+    if plan.erase_fill == "constant":
+        array[:, top : top + height, left : left + width] = np.array([0.485, 0.456, 0.406])[:, None, None]
     if plan.erase_fill == "mean":
         array[:, top : top + height, left : left + width] = 0
     return array
@@ -416,8 +418,9 @@ def slow_view(plan: ViewPlan, image: NDArray[np.uint8], draws: DrawTensors, plac
             height=40,
             width=20,
         ),
+        replace(FULL, jitter=Jitter(), erase_fill="constant", height=40, width=20),
     ],
-    ids=["luperson", "jitter", "dino", "bag-of-tricks", "mgn"],
+    ids=["luperson", "jitter", "dino", "bag-of-tricks", "mgn", "clusters"],
 )
 def test_a_whole_view_is_that_of_a_slow_pipeline(plan: ViewPlan) -> None:
     """Images of different sizes in one batch, all steps on, most combinations drawn."""

@@ -1,16 +1,15 @@
 """The recipe, the start and the folder that a short fine-tuning command means."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lupctl.core.choices import TRAINING_SEED, Arch, ReidHead
-from lupctl.core.errors import DataError, UsageError
+from lupctl.core.errors import UsageError
 from lupctl.core.resolve.checkpoints import Start, find_start, newest_start
-from lupctl.core.resolve.data.packs import pick_pack
 from lupctl.core.resolve.training.batch import take_batch
 from lupctl.core.resolve.training.folders import choose_run
+from lupctl.core.resolve.training.labels import DEFAULT_RECIPE, cluster_recipe, family_recipe, wanted_labels
 from lupctl.core.resolve.training.schedule import say_lengths
 from lupctl.core.resolve.training.swins import network_facts as swin_facts
 from lupctl.core.resolve.training.transformers import family, first_recipe, transformer_recipe
@@ -20,9 +19,6 @@ from lupctl.core.workspace import Workspace
 if TYPE_CHECKING:
     from lupctl.core.recipes.models import FinetuneRecipe
     from lupctl.core.stages.finetune.job import FinetuneJob
-
-
-DEFAULT_RECIPE = "mgn-luperson"
 
 
 # An MGN's pixel constants and extra batch norm depend on what it starts from.
@@ -53,7 +49,10 @@ def resolve(
                 hint=f"--batch {value.strip() if value.strip().isdigit() else 64}",
             )
     # The recipe says which start is wanted, and the start then decides the rest of the recipe.
-    asked = _resolve(recipe or first_recipe(space, flags, overrides) or DEFAULT_RECIPE, flags, overrides)
+    first = recipe or first_recipe(space, flags, overrides)
+    if recipe is None and wanted_labels(None, flags.get("labels"), overrides) == "clusters":
+        first = family_recipe(first)
+    asked = _resolve(first or DEFAULT_RECIPE, flags, overrides)
     order = Order(recipe, flags, overrides, asked)
     if asked.start:
         origin = find_start(space, asked.start)
@@ -90,7 +89,10 @@ def complete(order: Order, origin: Start, progress: Progress) -> tuple[str, "Fin
     facts = network_facts(origin, asked.net.head) if fits else {}
     if fits and asked.swin is not None:
         facts = swin_facts(origin, asked.swin, progress)
-    if recipe is None:
+    if recipe is None and asked.labels == "clusters":
+        recipe = cluster_recipe(origin, asked.net.arch, progress)
+        facts |= patch_facts(origin) if fits else {}
+    elif recipe is None:
         recipe, constants = default_recipe(origin, asked.net.arch, progress)
         facts |= constants | (patch_facts(origin) if fits else {})
     flags = {**order.flags, "start": origin.name}
@@ -225,49 +227,6 @@ def default_recipe(origin: Start, arch: Arch, progress: Progress) -> tuple[str, 
     return recipe, constants
 
 
-def find_finetuning_packs(
-    space: Workspace, names: Sequence[str], recipe: str | None, overrides: list[str], progress: Progress
-) -> tuple[Path, ...]:
-    """The packs named on the command line or in the recipe, else the workspace's one labelled pack.
-
-    Args:
-        space: the workspace.
-        names: from the command line.
-        recipe: shipped name or TOML file; None where none was named.
-        overrides: `--set` entries.
-        progress: takes the line that names the choice.
-
-    Raises:
-        DataError: a named pack is missing, or there is not exactly one candidate.
-    """
-    from lupctl.core.choices import ROLE_CODES
-    from lupctl.core.formats.pack.read import open_pack
-    from lupctl.core.recipes.shipped import join_tables
-
-    if not names:
-        tables, _ = join_tables("finetune", recipe or DEFAULT_RECIPE, overrides=overrides)
-        data = tables.get("data")
-        written = data.get("packs") if isinstance(data, dict) else None
-        names = [str(name) for name in written] if isinstance(written, list) else []
-    if names:
-        return tuple(pick_pack(space, name, progress) for name in names)
-    paths = space.pack_paths()
-    found = [path for path in paths if bool((open_pack(path).samples.role == ROLE_CODES["train"]).any())]
-    if len(found) == 1:
-        progress.say(f"data: {found[0]} (the only labelled pack here)")
-        return (found[0],)
-    if found:
-        raise DataError(
-            f"{space.packs}: {len(found)} labelled packs ({', '.join(path.stem for path in found)})",
-            hint=f"choose one: lupctl finetune {found[0].stem}",
-        )
-    others = ", ".join(path.stem for path in paths)
-    raise DataError(
-        f"{space.packs}: no labelled pack to fine-tune on" + (f" (without labels: {others})" if others else ""),
-        hint=f"put images under {space.raw / 'NAME'}, then: lupctl data pack",
-    )
-
-
 def default_run(space: Workspace, packs: tuple[Path, ...], recipe: "FinetuneRecipe", origin: Start) -> Path:
     """The default folder of a run: the same command finds it again, one with another subset or seed does not."""
     from lupctl.core.recipes.vit_sections import typed_arch
@@ -283,6 +242,8 @@ def default_run(space: Workspace, packs: tuple[Path, ...], recipe: "FinetuneReci
         start_name,
     ]
     data = recipe.data
+    if recipe.labels == "clusters":
+        parts.insert(2, "clusters")
     if data.subset:
         parts.append(Path(data.subset.replace(":", "-")).name.removesuffix(".txt"))
     if data.subset_seed:

@@ -46,6 +46,7 @@ def measure(
         gradient.
     """
     weights = recipe.losses
+    assert weights is not None, "filled in by `check_clusters`"
     with autocast(view.device, kind):
         run = forward or network
         given = run(view) if cameras is None else run(view, cameras)

@@ -20,12 +20,13 @@ from lupctl.core.recipes.models import FinetuneRecipe
 from lupctl.core.recipes.text import recipe_tables
 from lupctl.core.stages.finetune.cameras import pick_cameras
 from lupctl.core.stages.finetune.checks import check_start
-from lupctl.core.stages.finetune.persons import Camera, names_share, pick_rows
+from lupctl.core.stages.finetune.persons import Camera, LabelledRows, names_share, pick_rows
 from lupctl.core.system.disk.atomic import file_fingerprint
 from lupctl.core.system.jobs.device import Placement
 from lupctl.core.system.jobs.outer import Rendezvous
 from lupctl.core.system.jobs.split import check_split
 from lupctl.core.training.engine.board import check_tensorboard
+from lupctl.core.training.engine.curves import Epochs, even_epochs
 from lupctl.core.training.loading.samplers import PersonsImagesOrder, StepOrder
 from lupctl.core.training.loading.streams import CameraStream, PersonPasses, PersonStream
 from lupctl.core.training.nets.memory import activation_bytes, count_parameters, parameter_bytes, recomputed_bytes
@@ -72,7 +73,7 @@ class FinetunePlan:
     """What a job will do.
 
     Args:
-        images, persons: of the training set, each image counted once.
+        images, persons: of the training set, each image counted once; no persons where labels are not looked at.
         steps_per_epoch, steps: optimizer updates; the mean, rounded, where epochs differ in length.
         batch_per_device: images.
         memory_bytes: estimate per device: network, gradient, optimizer and activations in float32.
@@ -107,7 +108,7 @@ def plan_finetuning(job: FinetuneJob) -> FinetunePlan:
     train = pick_rows(recipe, packs)
     cameras = pick_cameras(recipe, train)
     check_start(job.start, recipe, cameras, datasets=[pack.dataset for pack in packs])
-    epochs = build_order(recipe, train.label, train.camera).epochs(recipe.schedule.epochs)
+    epochs = plan_epochs(recipe, train)
     net = network_plan(recipe, len(train.persons), cameras)
     local = batch // job.placement.processes
     count_bytes = recomputed_bytes if recipe.net.checkpoint_activations else activation_bytes
@@ -199,6 +200,13 @@ def build_order(recipe: FinetuneRecipe, label: NDArray[np.int64], camera: NDArra
             return PersonPasses(label, persons=persons, images=images, seed=seed)
         case _:
             assert_never(recipe.data.order)
+
+
+def plan_epochs(recipe: FinetuneRecipe, train: LabelledRows) -> Epochs:
+    """The epochs of a run: passes over its persons, or as many steps as a recipe says between two clusterings."""
+    if recipe.clusters is not None:
+        return even_epochs(recipe.clusters.steps, recipe.schedule.epochs)
+    return build_order(recipe, train.label, train.camera).epochs(recipe.schedule.epochs)
 
 
 def network_plan(recipe: FinetuneRecipe, num_classes: int, cameras: Sequence[Camera] = ()) -> NetworkPlan:

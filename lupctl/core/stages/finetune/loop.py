@@ -1,10 +1,10 @@
 """The loop of fine-tuning, as one process runs it."""
 
 from contextlib import closing
+from typing import Final
 
 import torch
 
-from lupctl.core.stages.finetune.criterion import measure
 from lupctl.core.stages.finetune.job import FinetuneJob
 from lupctl.core.stages.finetune.network import (
     build_started,
@@ -15,7 +15,9 @@ from lupctl.core.stages.finetune.network import (
     gather_scores,
     prepare_network,
 )
-from lupctl.core.stages.finetune.setup import Setup, open_batches, set_up
+from lupctl.core.stages.finetune.setup import Setup, set_up
+from lupctl.core.stages.finetune.supervision import PersonLabels, Supervision
+from lupctl.core.stages.finetune.unlabelled.clusters import ClusterLabels
 from lupctl.core.system.jobs.messages import agree_to_stop, rank
 from lupctl.core.system.jobs.stopping import stop_on_request
 from lupctl.core.system.progress.lines import Progress
@@ -31,7 +33,11 @@ from lupctl.core.training.engine.parts import share_statistics
 from lupctl.core.training.engine.runs import RunFolder
 from lupctl.core.training.engine.saving import StateWriter
 from lupctl.core.training.engine.state import pack_state, restore_state
+from lupctl.core.training.nets.build import Classifying
 from lupctl.core.training.views.pixels import make_view
+
+# What the labels of a run add to the state that is saved.
+LABELS: Final = "labels"
 
 
 def train_job(job: FinetuneJob) -> None:
@@ -50,23 +56,24 @@ def train_job(job: FinetuneJob) -> None:
     start, damaged = restore_state(folder, network, optimizer)
     thaw = frozen_steps(recipe.freeze_epochs, epochs)
 
-    batches = open_batches(setup, recipe, range(start, total))
-    label_of = torch.from_numpy(train.label).to(device)
     log = open_log(job, setup, start=start, damaged=damaged, progress=progress)
+    labels = supervise(job, setup, network, log, start=start, progress=progress)
     scores: dict[str, dict[str, float]] = {}
     writer = StateWriter(folder)
     with (
         closing(writer),
         closing(log),
+        closing(labels),
         stop_on_request() as stop,
         progress.task("fine-tuning", total=total, unit="steps", done=start) as bar,
     ):
         for step in range(start, total):
+            if step == start or step in setup.epochs.begins:
+                labels.begin(step)
             log.meter.wait()
-            batch = next(batches)
+            batch = labels.take()
             log.meter.work()
             log.note_damage(batch.damaged)
-            target = label_of[batch.rows]
             if step in (start, thaw):
                 freeze_parts(network, recipe, is_early=step < thaw)
                 gradients = SharedGradients(network)
@@ -76,13 +83,12 @@ def train_job(job: FinetuneJob) -> None:
             draw_depth(network, recipe, batch.keys, step=step)
             optimizer.zero_grad(set_to_none=True)
             with gradients.part(0):
-                parts = measure(
-                    recipe, network, pixels, target, setup.precision, cameras=batch.cameras, forward=gradients
-                )
+                parts = labels.measure(pixels, batch, gradients)
                 parts["loss"].backward()  # type: ignore[no-untyped-call]
             share_statistics(network)
             clip_gradients(network.parameters(), recipe.optim.clip, scope=recipe.optim.clip_scope)
             optimizer.step()
+            labels.follow()
             log.add(**parts)
 
             done = step + 1
@@ -99,7 +105,8 @@ def train_job(job: FinetuneJob) -> None:
                 scores[pack.dataset] = found
                 log.write_scores(done, found, dataset=pack.dataset if len(setup.packs) > 1 else None)
             if rank() == 0 and (saving or stopping):
-                writer.save(pack_state(done, network, optimizer, damaged=log.damaged))
+                state = pack_state(done, network, optimizer, damaged=log.damaged)
+                writer.save(state | ({LABELS: kept} if (kept := labels.state()) else {}))
             if stopping:
                 writer.join()
                 raise stop.error(done, total)
@@ -108,6 +115,17 @@ def train_job(job: FinetuneJob) -> None:
         counts = {"steps": total, "images": train.num_images, "persons": len(train.persons)}
         results = {**counts, "damaged": len(log.damaged), **log.values}
         finish_run(job, network, setup.packs, train, {**results, **gather_scores(setup.packs, scores)})
+
+
+def supervise(
+    job: FinetuneJob, setup: Setup, network: Classifying, log: LoopLog, *, start: int, progress: Progress
+) -> Supervision:
+    """The labels of a run that begins or continues at step `start`."""
+    if job.recipe.labels == "persons":
+        return PersonLabels(setup, job.recipe, network, start=start)
+    state = RunFolder(job.run).load_state() if start else None
+    kept = {} if state is None else state[LABELS]
+    return ClusterLabels(setup, job.recipe, network, kept=kept, log=log, progress=progress)
 
 
 def open_log(job: FinetuneJob, setup: Setup, *, start: int, damaged: tuple[str, ...], progress: Progress) -> LoopLog:

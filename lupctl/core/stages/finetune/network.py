@@ -197,6 +197,8 @@ def finish_run(
     facts |= {"dataset": packs[0].dataset, "device": describe_devices(job.placement)}
     if len(packs) > 1:
         facts["datasets"] = [pack.dataset for pack in packs]
+    if job.recipe.labels != "persons":
+        facts["labels"] = job.recipe.labels
     if data.subset:
         facts["subset"] = data.subset
     if data.repeat != 1:

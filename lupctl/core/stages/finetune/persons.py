@@ -32,7 +32,7 @@ class LabelledRows:
 
     Args:
         rows: (N) rows of the concatenated packs.
-        label: (N) classes 0 to C - 1; packs have no persons in common.
+        label: (N) classes 0 to C - 1; packs have no persons in common. -1 for all where labels are not looked at.
         camera: (N) numbers of cameras, those of different packs are different ones; -1 for no camera.
         persons: the person of each of the C classes.
         cameras: the camera of each number.
@@ -59,6 +59,8 @@ def pick_rows(recipe: FinetuneRecipe, packs: Sequence[Pack]) -> LabelledRows:
         UsageError: a split file for several packs, or two packs with the same name.
     """
     check_names(packs)
+    if recipe.labels == "clusters":
+        return pick_unlabelled(packs)
     if len(packs) > 1 and recipe.data.subset and not names_share(recipe.data.subset):
         raise UsageError(
             f"--subset {recipe.data.subset}: a split file names the images of one dataset, not of {len(packs)}",
@@ -70,15 +72,7 @@ def pick_rows(recipe: FinetuneRecipe, packs: Sequence[Pack]) -> LabelledRows:
         chosen.append(repeat_rows(pick_subset(recipe, pack, every), recipe.data.repeat, whole=len(every)))
     mine = [(pack.samples, rows) for pack, rows in zip(packs, chosen, strict=True)]
     labels = label_persons([samples.person[rows] for samples, rows in mine])
-    camera, cameras = number_known([samples.camera[rows] for samples, rows in mine])
-    begins = accumulate((len(pack) for pack in packs[:-1]), initial=0)
-    found = LabelledRows(
-        rows=np.concatenate([rows + begin for rows, begin in zip(chosen, begins, strict=True)]),
-        label=labels.label,
-        camera=camera.astype(np.int16),
-        persons=name_apart(packs, labels.persons),
-        cameras=name_apart(packs, cameras),
-    )
+    found = join_packs(packs, chosen, labels.label, name_apart(packs, labels.persons))
     if labels.num_classes < 2:
         more = f"add images of other persons, then: lupctl data pack {quote(packs[0].dataset)} --force"
         raise DataError(
@@ -88,6 +82,37 @@ def pick_rows(recipe: FinetuneRecipe, packs: Sequence[Pack]) -> LabelledRows:
             hint=more if labels.num_classes else f"lupctl data info {packs[0].path} shows the roles",
         )
     return found
+
+
+def pick_unlabelled(packs: Sequence[Pack]) -> LabelledRows:
+    """All training images of the packs, whoever they show: those of persons, and those without labels.
+
+    Raises:
+        DataError: a pack has none.
+    """
+    wanted = [ROLE_CODES["train"], ROLE_CODES["unlabelled"]]
+    chosen = [np.flatnonzero(np.isin(pack.samples.role, wanted)) for pack in packs]
+    for pack, rows in zip(packs, chosen, strict=True):
+        if len(rows) == 0:
+            raise DataError(
+                f"{pack.path}: no images to train on", hint=f"lupctl data info {quote(str(pack.path))} shows the roles"
+            )
+    return join_packs(packs, chosen, np.full(sum(map(len, chosen)), -1, np.int64), persons=())
+
+
+def join_packs(
+    packs: Sequence[Pack], chosen: Sequence[NDArray[np.int64]], label: NDArray[np.int64], persons: tuple[Person, ...]
+) -> LabelledRows:
+    """Chosen rows of each pack as rows of all of them, with cameras that are kept apart."""
+    camera, cameras = number_known([pack.samples.camera[rows] for pack, rows in zip(packs, chosen, strict=True)])
+    begins = accumulate((len(pack) for pack in packs[:-1]), initial=0)
+    return LabelledRows(
+        rows=np.concatenate([rows + begin for rows, begin in zip(chosen, begins, strict=True)]),
+        label=label,
+        camera=camera.astype(np.int16),
+        persons=persons,
+        cameras=name_apart(packs, cameras),
+    )
 
 
 def name_apart(packs: Sequence[Pack], numbers: Sequence[NDArray[Any]]) -> tuple[int | str, ...]:

@@ -1,15 +1,17 @@
 """Everything a process needs before its first step of fine-tuning, built from the job."""
 
 from collections.abc import Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from lupctl.core.formats.pack.read import Pack, open_pack
 from lupctl.core.ranking.retrieval.cameras import CameraTable
 from lupctl.core.recipes.models import FinetuneRecipe
 from lupctl.core.stages.finetune.cameras import build_table, image_cameras
-from lupctl.core.stages.finetune.job import FinetuneJob, build_order, has_queries
+from lupctl.core.stages.finetune.job import FinetuneJob, has_queries, plan_epochs
 from lupctl.core.stages.finetune.persons import LabelledRows, pick_rows
 from lupctl.core.system.jobs.device import pick_precision
 from lupctl.core.system.jobs.messages import own_device, rank, world_size
@@ -31,7 +33,6 @@ class Setup:
         packs: open.
         tests: those of them that have queries.
         train: what is trained on.
-        order: of its images.
         view: how they are made.
         cameras: of the training images, for a network that takes them.
         table: of the cameras, for the network and its evaluations.
@@ -44,7 +45,6 @@ class Setup:
     packs: list[Pack]
     tests: list[Pack]
     train: LabelledRows
-    order: StepOrder
     view: ViewPlan
     cameras: ImageCameras | None
     table: CameraTable | None
@@ -62,32 +62,49 @@ def set_up(job: FinetuneJob) -> Setup:
     recipe, device = job.recipe, own_device(job.placement.kind)
     packs = [open_pack(path) for path in job.packs]
     train = pick_rows(recipe, packs)
-    order = build_order(recipe, train.label, train.camera)
     return Setup(
         device=device,
         packs=packs,
         tests=[pack for pack in packs if has_queries(pack.samples)],
         train=train,
-        order=order,
         view=build_view_plan(recipe.pixels.model_dump(), recipe.augment.model_dump()),
         cameras=image_cameras(recipe, train),
         table=build_table(recipe, train, packs),
         precision=pick_precision(recipe.precision, device),
         workers=default_workers(device) if job.workers is None else job.workers,
-        epochs=order.epochs(recipe.schedule.epochs),
+        epochs=plan_epochs(recipe, train),
     )
 
 
-def open_batches(setup: Setup, recipe: FinetuneRecipe, steps: range) -> Generator[Batch, None, None]:
-    """This process's share of the batches of some steps, decoded and copied to the device ahead."""
+def open_batches(
+    setup: Setup,
+    recipe: FinetuneRecipe,
+    order: StepOrder,
+    steps: range,
+    *,
+    among: NDArray[np.int64] | None = None,
+) -> Generator[Batch, None, None]:
+    """This process's share of the batches of some steps, decoded and copied to the device ahead.
+
+    Args:
+        setup: of this process.
+        recipe: its seed.
+        order: of the images.
+        steps: which.
+        among: (K) training images that the order counts; None for all.
+    """
+    rows, cameras = setup.train.rows, setup.cameras
+    if among is not None:
+        rows = rows[among]
+        cameras = None if cameras is None else replace(cameras, rows=cameras.rows[among])
     dataset = StepDataset(
-        PackImages(setup.packs, setup.train.rows),
-        setup.order,
+        PackImages(setup.packs, rows),
+        order,
         (setup.view,),
         seed=recipe.seed,
         rank=rank(),
         processes=world_size(),
         policy_steps=setup.epochs.step_at(recipe.auto_augment_epochs),
-        cameras=setup.cameras,
+        cameras=cameras,
     )
     return load_on_device(dataset, steps, workers=setup.workers, device=setup.device)

@@ -50,7 +50,8 @@ def load_checkpoint(network: Classifying, start: Path, datasets: Sequence[str] =
     if isinstance(network, MgnNetwork) and isinstance(head, MgnHead):
         count = load_like(network, checkpoint, MGN_CLASSIFIERS)
         return f"{count} tensors from {start}, heads included; new classifiers"
-    if isinstance(network, ReidNetwork) and isinstance(head, NeckHead):
+    # A neck is of the persons that it was trained with; a network without a classifier has no persons.
+    if isinstance(network, ReidNetwork) and network.head.classifier is not None and isinstance(head, NeckHead):
         count = load_like(network, checkpoint, CLASSIFIERS)
         return f"{count} tensors from {start}, neck included; new classifier{say_table(network, checkpoint)}"
     if isinstance(network, PartsNetwork) and isinstance(head, PartsHead):

@@ -60,7 +60,7 @@ class ReidNetwork(Embedding):
 
     Args:
         backbone, pool: from an image to a vector.
-        num_classes: K; 0 for a network that is used, not trained.
+        num_classes: K; 0 for a network without a classifier.
         feature: of retrieval, after or before the neck.
     """
 
@@ -70,10 +70,13 @@ class ReidNetwork(Embedding):
         self.head = BatchNormNeck(self.num_features, num_classes)
 
     def forward(self, images: Tensor, cameras: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """(B, 3, H, W) to the feature before the neck (B, D) and class logits (B, K)."""
-        assert self.head.classifier is not None, "a network without a classifier is not trained"
+        """(B, 3, H, W) to the feature before the neck (B, D) and class logits (B, K).
+
+        Without a classifier, the feature after the neck (B, D) is in the place of the logits.
+        """
         features = super().embed(images, cameras)
-        return features, self.head.classifier(self.head(features))
+        after = self.head(features)
+        return features, after if self.head.classifier is None else self.head.classifier(after)
 
     def embed(self, images: Tensor, cameras: Tensor | None = None) -> Tensor:
         """(B, 3, H, W) to the feature after or before the neck (B, D), not normalised."""

@@ -54,8 +54,8 @@ class ViewPlan:
         flip, grey, blur, solarise: probabilities.
         blur_radius: standard deviation of the Gaussian in pixels of the result.
         erase: probability of erasing a rectangle.
-        erase_fill: mean fills it with 0 in normalised space, black with pixels of 0, noise with Gaussian noise in
-            normalised space, drawn for each pixel and channel.
+        erase_fill: mean fills it with 0 in normalised space, black with pixels of 0, constant with three numbers in
+            normalised space, noise with Gaussian noise there, drawn for each pixel and channel.
         erase_area: its share of the image.
         erase_aspect: its height over width, drawn uniformly; with noise, log-uniformly.
     """

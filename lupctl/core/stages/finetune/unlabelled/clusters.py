@@ -1,0 +1,174 @@
+"""Clusters instead of persons, found anew before each epoch (Dai et al. 2021, arXiv 2103.11568; TransReID-SSL)."""
+
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lupctl.core.ranking.clustering.density import NOISE
+from lupctl.core.ranking.clustering.quality import agreement, purity
+from lupctl.core.recipes.models import FinetuneRecipe
+from lupctl.core.stages.finetune.job import build_order
+from lupctl.core.stages.finetune.setup import Setup, open_batches
+from lupctl.core.stages.finetune.unlabelled.finding import Found, dump_training_set, find
+from lupctl.core.system.examples import count_things
+from lupctl.core.system.jobs.device import autocast
+from lupctl.core.system.jobs.messages import decide_first, gather_interleaved
+from lupctl.core.system.progress.lines import Progress
+from lupctl.core.training.engine.curves import Epochs, even_epochs
+from lupctl.core.training.engine.log import LoopLog
+from lupctl.core.training.loading.loaders import Batch
+from lupctl.core.training.loading.samplers import StepOrder
+from lupctl.core.training.loading.streams import number_positions
+from lupctl.core.training.losses.cluster_memory import ClusterMemory, cluster_directions
+from lupctl.core.training.nets.build import Classifying
+
+
+class ClusterOrder:
+    """The steps of one epoch on its clusters, among all steps of the run.
+
+    Args:
+        order: of the images in clusters.
+        length: steps of an epoch.
+        batch: images of a step.
+    """
+
+    def __init__(self, order: StepOrder, *, length: int, batch: int) -> None:
+        self._order, self._length, self._batch = order, length, batch
+
+    def epochs(self, count: int) -> Epochs:
+        """All of one length."""
+        return even_epochs(self._length, count)
+
+    def epoch_of(self, step: int) -> int:
+        """The epoch of a step."""
+        return step // self._length
+
+    def rows(self, step: int) -> NDArray[np.int64]:
+        """(B) images of a step, counted among those in clusters."""
+        return self._order.rows(step)
+
+    def draw_keys(self, step: int) -> NDArray[np.int64]:
+        """The positions in the epoch: an image that occurs twice is augmented differently."""
+        return number_positions(step % self._length, self._batch)
+
+
+class ClusterLabels:
+    """The clusters of an epoch, and the memory that the loss compares features with.
+
+    Args:
+        setup: of this process; its persons are not looked at, but for a number that is shown.
+        recipe: its clusters and order.
+        network: in training; its feature after the neck is compared.
+        kept: what `state` gave when the run stopped; empty for a new run.
+        log: gets a row for each clustering.
+        progress: gets a line for each.
+    """
+
+    def __init__(
+        self,
+        setup: Setup,
+        recipe: FinetuneRecipe,
+        network: Classifying,
+        *,
+        kept: Mapping[str, Any],
+        log: LoopLog,
+        progress: Progress,
+    ) -> None:
+        assert recipe.clusters is not None
+        self._setup, self._recipe, self._network = setup, recipe, network
+        self._settings, self._log, self._progress = recipe.clusters, log, progress
+        self._label: NDArray[np.int64] | None = kept["label"].numpy() if kept else None
+        self._memory: ClusterMemory | None = self._remember(kept["memory"]) if kept else None
+        self._label_of = torch.empty(0)
+        self._batches: Generator[Batch, None, None] | None = None
+        self._seen: tuple[Tensor, Tensor] | None = None
+
+    def begin(self, step: int) -> None:
+        """Finds the clusters of an epoch, where it begins; opens the batches of what is left of it.
+
+        Raises:
+            DataError: there are too few clusters for a batch.
+        """
+        epochs = self._setup.epochs
+        epoch = epochs.of(step)
+        if step == epochs.begins[epoch]:
+            before = self._label
+            features = dump_training_set(self._network, self._recipe, self._setup)
+            found = decide_first(lambda: find(features, self._recipe, self._setup))
+            self._label = found.label
+            label = torch.from_numpy(found.label)
+            self._memory = self._remember(cluster_directions(features, label, count=found.quality.clusters))
+            self._say(found, before, step=step, epoch=epoch)
+        assert self._label is not None
+        inside = np.flatnonzero(self._label != NOISE)
+        own_label = self._label[inside]
+        self._label_of = torch.from_numpy(own_label).to(self._setup.device)
+        order = build_order(self._recipe, own_label, self._setup.train.camera[inside])
+        batch = self._recipe.data.persons * self._recipe.data.images
+        own = ClusterOrder(order, length=self._settings.steps, batch=batch)
+        self.close()
+        steps = range(step, epochs.begins[epoch + 1])
+        self._batches = open_batches(self._setup, self._recipe, own, steps, among=inside)
+
+    def take(self) -> Batch:
+        """This process's share of the next batch."""
+        assert self._batches is not None
+        return next(self._batches)
+
+    def measure(self, pixels: Tensor, batch: Batch, forward: Callable[..., Any]) -> dict[str, Tensor]:
+        """The loss of a step, and the share of its images that are nearest to their own cluster."""
+        assert self._memory is not None
+        given = () if batch.cameras is None else (batch.cameras,)
+        with autocast(pixels.device, self._setup.precision):
+            after = forward(pixels, *given)[1]
+        features, target = F.normalize(after.float(), dim=1), self._label_of[batch.rows]
+        self._seen = features.detach(), target
+        nearest = self._memory.nearest(features.detach())
+        return {"loss": self._memory(features, target), "accuracy": (nearest == target).float().mean()}
+
+    def follow(self) -> None:
+        """Moves the memory towards the features of the step, those of all processes."""
+        assert self._memory is not None
+        assert self._seen is not None
+        features, target = self._seen
+        self._memory.follow(gather_interleaved(features), gather_interleaved(target))
+
+    def state(self) -> dict[str, Any]:
+        """The clusters of the epoch, and the memory."""
+        assert self._label is not None
+        assert self._memory is not None
+        return {"label": torch.from_numpy(self._label), "memory": self._memory.memory}
+
+    def close(self) -> None:
+        """Ends the loading of batches."""
+        if self._batches is not None:
+            self._batches.close()
+
+    def _remember(self, directions: Tensor) -> ClusterMemory:
+        one = self._settings
+        memory = ClusterMemory(directions, momentum=one.momentum, temperature=one.temperature, update=one.update)
+        return memory.to(self._setup.device)
+
+    def _say(self, found: Found, before: NDArray[np.int64] | None, *, step: int, epoch: int) -> None:
+        """Writes and prints what is seen of an epoch's clusters; purity is for showing and used nowhere."""
+        quality = found.quality
+        row = {name: value for name, value in asdict(quality).items() if value == value}
+        if before is not None:
+            row["stability"] = agreement(found.label, before)
+        person = np.concatenate([pack.samples.person for pack in self._setup.packs])[self._setup.train.rows]
+        if (person >= 0).any():
+            row["purity"] = purity(found.label, person)
+        self._log.write_row({"step": step, "epoch": epoch, **row})
+        line = f"epoch {epoch + 1}: {count_things(quality.clusters, 'cluster')}, median {quality.median_size:g} images"
+        line += f", noise {quality.noise:.1%}"
+        line += f", silhouette {row['silhouette']:.3f}" if "silhouette" in row else ""
+        line += f", {quality.cameras:.1f} cameras each" if "cameras" in row else ""
+        line += f", stability {row['stability']:.3f}" if before is not None else ""
+        line += f"; purity {row['purity']:.1%} (by labels that training does not see)" if "purity" in row else ""
+        self._progress.say(line)

@@ -1,0 +1,91 @@
+"""Cross entropy between features and a memory of one mean per cluster (Dai et al. 2021, arXiv 2103.11568)."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lupctl.core.choices import MemoryUpdate
+
+
+class ClusterMemory(nn.Module):
+    """One direction for each cluster, which moves towards the features that are trained on.
+
+    Args:
+        memory: (C, D) of unit length, at first the directions of the clusters' means.
+        momentum: m, the share that stays in an update.
+        temperature: by which products are divided.
+        update: mean moves a cluster by each of its images in turn, hard by the least similar one alone.
+    """
+
+    memory: Tensor
+
+    def __init__(self, memory: Tensor, *, momentum: float, temperature: float, update: MemoryUpdate) -> None:
+        super().__init__()
+        self.register_buffer("memory", memory)
+        self.momentum = momentum
+        self.temperature = temperature
+        self.update_kind = update
+
+    def forward(self, features: Tensor, label: Tensor) -> Tensor:
+        """The mean loss of (B, D) features of unit length, whose clusters are (B).
+
+        The memory gets no gradient. It is as it was before the batch: `follow` comes after the backward pass.
+        """
+        return F.cross_entropy(features @ self.memory.T / self.temperature, label)
+
+    def nearest(self, features: Tensor) -> Tensor:
+        """The nearest cluster (B) of each of (B, D) features."""
+        return (features @ self.memory.T).argmax(dim=1)
+
+    @torch.no_grad()
+    def follow(self, features: Tensor, label: Tensor) -> None:
+        """Moves the clusters of a batch: c <- m c + (1 - m) f, and unit length after each f.
+
+        Args:
+            features: (B, D) of unit length, of the global batch in its order.
+            label: (B) clusters.
+        """
+        order = label.argsort(stable=True)
+        touched, counts = torch.unique_consecutive(label[order], return_counts=True)
+        first = counts.cumsum(0) - counts
+        if self.update_kind == "hard":
+            self._move(touched, features[self._least_similar(features, label, touched)])
+            return
+        # One image of every cluster at a time: clusters do not wait for each other, images of one do.
+        for turn in range(int(counts.max())):
+            has_more = counts > turn
+            self._move(touched[has_more], features[order[first[has_more] + turn]])
+
+    def _move(self, clusters: Tensor, towards: Tensor) -> None:
+        """Moves (K) different clusters towards (K, D)."""
+        kept = self.memory[clusters].double() * self.momentum
+        moved = kept + (1 - self.momentum) * towards.double()
+        self.memory[clusters] = F.normalize(moved, dim=1).to(self.memory.dtype)
+
+    def _least_similar(self, features: Tensor, label: Tensor, touched: Tensor) -> Tensor:
+        """The position in the batch of each touched cluster's least similar image, the first of equal ones."""
+        similarity = torch.linalg.vecdot(features.double(), self.memory[label].double())
+        least = similarity.new_full((len(touched),), torch.inf)
+        group = torch.searchsorted(touched, label)
+        least = least.scatter_reduce(0, group, similarity, "amin")
+        position = torch.arange(len(label), device=label.device)
+        is_least = similarity == least[group]
+        found = torch.full_like(touched, len(label))
+        return found.scatter_reduce(0, group[is_least], position[is_least], "amin")
+
+
+def cluster_directions(features: Tensor, label: Tensor, *, count: int) -> Tensor:
+    """The mean of each cluster's unit features, made unit length, (C, D); images with a negative label are in none.
+
+    In double precision, in the order of the images: the same bits on every device of a job.
+
+    Args:
+        features: (N, D).
+        label: (N) clusters from 0, each with at least one image.
+        count: C.
+    """
+    inside = label >= 0
+    order = label[inside].argsort(stable=True)
+    lengths = torch.bincount(label[inside], minlength=count)
+    chosen = features[inside][order].double()
+    return F.normalize(torch.segment_reduce(chosen, "mean", lengths=lengths), dim=1).to(features.dtype)

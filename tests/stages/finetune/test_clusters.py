@@ -1,0 +1,208 @@
+"""Fine-tuning on clusters: no label is looked at, runs continue to the bit, and what cannot be clustered is refused."""
+
+import json
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from lupctl.core.choices import ROLE_CODES
+from lupctl.core.data.sources.synthetic import SyntheticPlan
+from lupctl.core.errors import DataError, StoppedError
+from lupctl.core.formats.pack.read import open_pack
+from lupctl.core.formats.weights.header import read_header
+from lupctl.core.ranking.retrieval import extract
+from lupctl.core.stages.finetune import loop
+from lupctl.core.stages.finetune.job import FinetuneJob, plan_finetuning
+from lupctl.core.stages.finetune.network import build_started
+from lupctl.core.stages.finetune.run import finetune
+from lupctl.core.stages.finetune.unlabelled import clusters as labels
+from lupctl.core.system.progress.lines import Progress
+from lupctl.core.training.engine.runs import read_metrics
+from tests.tools.drawn_packs import pack_drawn
+from tests.tools.networks import neck
+from tests.tools.tiny.training import compute_in_double, finetune_job, name_it, read_state, run_forked, signal_at
+
+QUIET = Progress(quiet=True)
+CHECKPOINT = "checkpoint.safetensors"
+# Six steps in two epochs, on clusters of two or more.
+CLUSTERS = (
+    "data.persons=2", "data.order=cameras", "schedule.epochs=2", "clusters.steps=3",
+    "clusters.least=2", "clusters.k1=4", "clusters.k2=2", "clusters.eps=0.6",
+)  # fmt: skip
+
+
+def cluster_job(pack: Path, run: Path, *settings: str, start: Path | None = None, processes: int = 1) -> FinetuneJob:
+    return finetune_job(pack, run, *CLUSTERS, *settings, shipped="small-usl", start=start, processes=processes)
+
+
+@pytest.fixture(scope="module")
+def whole(labelled: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that nothing disturbed."""
+    run = tmp_path_factory.mktemp("whole") / "run"
+    finetune(cluster_job(labelled, run), QUIET)
+    return run
+
+
+def test_a_run_says_what_it_did(whole: Path) -> None:
+    facts = json.loads((whole / "run.json").read_text())
+    assert (facts["steps"], facts["images"], facts["persons"], facts["labels"]) == (6, 36, 0, "clusters")
+    assert 1 / 17 < facts["scores"]["map"] < 1
+    header = read_header(whole / CHECKPOINT)
+    assert header.classes == ()
+    assert header.network.head == neck(0)
+    found = [row for row in read_metrics(whole) if "clusters" in row]
+    assert [(row["step"], row["epoch"]) for row in found] == [(0, 0), (3, 1)]
+    assert all(row["clusters"] >= 2 and 0 <= row["noise"] < 1 and 0 < row["purity"] <= 1 for row in found)
+    assert ["stability" in row for row in found] == [False, True]
+
+
+def test_no_label_is_looked_at(labelled: Path, whole: Path, tmp_path: Path) -> None:
+    pack = tmp_path / "labelled.h5"
+    pack.write_bytes(labelled.read_bytes())
+    samples = open_pack(labelled).samples
+    is_train = np.flatnonzero(samples.role == ROLE_CODES["train"])
+    with h5py.File(pack, "r+") as file:
+        person = file["samples/person"][:]
+        person[is_train] = np.random.default_rng(0).permutation(person[is_train])
+        file["samples/person"][:] = person
+    finetune(cluster_job(pack, tmp_path / "run"), QUIET)
+    first, second = (load_file(run / CHECKPOINT) for run in (whole, tmp_path / "run"))
+    assert all(torch.equal(value, second[key]) for key, value in first.items())
+    assert [row["purity"] for row in read_metrics(tmp_path / "run") if "purity" in row] != [
+        row["purity"] for row in read_metrics(whole) if "purity" in row
+    ]
+
+
+@pytest.mark.parametrize("steps", [1, 3, 5])
+def test_stopped_and_continued_is_the_same_to_the_bit(
+    labelled: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, steps: int
+) -> None:
+    job = cluster_job(labelled, tmp_path / "run")
+    with monkeypatch.context() as patch:
+        signal_at(patch, loop, steps)
+        with pytest.raises(StoppedError, match=f"stopped on request after step {steps} of 6"):
+            finetune(job, QUIET)
+    assert read_state(job.run)["step"] == steps
+    torch.manual_seed(99)
+    finetune(job, QUIET)
+    assert (job.run / CHECKPOINT).read_bytes() == (whole / CHECKPOINT).read_bytes()
+    strip = ("images_per_s", "data_wait", "loss", "accuracy")
+    kept = [[{k: v for k, v in row.items() if k not in strip} for row in read_metrics(run)] for run in (job.run, whole)]
+    assert [row for row in kept[0] if "clusters" in row] == [row for row in kept[1] if "clusters" in row]
+
+
+def test_killed_between_features_and_clusters(
+    labelled: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = cluster_job(labelled, tmp_path / "run", "saving.every_epochs=1")
+    seen: list[int] = []
+
+    def find(*given: Any) -> Any:
+        seen.append(1)
+        if len(seen) == 2:
+            raise MemoryError("killed")
+        return real(*given)
+
+    real = labels.find
+    with monkeypatch.context() as patch:
+        patch.setattr(labels, "find", find)
+        with pytest.raises(MemoryError, match="killed"):
+            finetune(job, QUIET)
+    assert read_state(job.run)["step"] == 3
+    finetune(job, QUIET)
+    first, second = (load_file(run / CHECKPOINT) for run in (whole, job.run))
+    assert all(torch.equal(value, second[key]) for key, value in first.items())
+
+
+def test_two_processes_are_one(labelled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    to_float, find = torch.Tensor.float, labels.find
+
+    def find_in_single(features: torch.Tensor, *given: Any) -> Any:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(torch.Tensor, "float", to_float)
+            return find(features.to(torch.float32), *given)
+
+    compute_in_double(monkeypatch, loop, loop, "build_started")
+    monkeypatch.setattr(extract, "make_view", loop.make_view)
+    monkeypatch.setattr(labels, "find", find_in_single)
+    directions = labels.cluster_directions
+    monkeypatch.setattr(labels, "cluster_directions", lambda *given, **more: directions(*given, **more).double())
+    monkeypatch.setattr(loop, "evaluate_network", lambda *given, **more: {"map": 0.0, "rank1": 0.0})
+    one, two = (cluster_job(labelled, tmp_path / name, "bn_groups=2") for name in ("one", "two"))
+    two.run.mkdir()
+    finetune(one, QUIET)
+    assert run_forked(loop.train_job, two, processes=2) == [0, 0]
+    tensors = [load_file(job.run / CHECKPOINT) for job in (one, two)]
+    for key, value in tensors[0].items():
+        torch.testing.assert_close(tensors[1][key], value, rtol=1e-7, atol=1e-7, msg=partial(name_it, key))
+    rows = [[row for row in read_metrics(job.run) if "clusters" in row] for job in (one, two)]
+    assert rows[0] == rows[1]
+
+
+def test_a_pack_without_any_labels(crowd: Path, tmp_path: Path) -> None:
+    job = cluster_job(crowd, tmp_path / "run")
+    assert (plan_finetuning(job).images, plan_finetuning(job).persons) == (36, 0)
+    facts = finetune(job, QUIET)
+    assert facts["scores"] == {}
+    assert not any("purity" in row for row in read_metrics(job.run))
+
+
+def test_of_a_fine_tuned_network_the_trunk_is_the_start(labelled: Path, tmp_path: Path) -> None:
+    finetune(finetune_job(labelled, tmp_path / "persons"), QUIET)
+    start = tmp_path / "persons" / CHECKPOINT
+    job = cluster_job(labelled, tmp_path / "run", start=start)
+    torch.manual_seed(0)
+    found, given = build_started(job, 0, QUIET).state_dict(), load_file(start)
+    assert all(torch.equal(found[key], value) for key, value in given.items() if key.startswith("backbone."))
+    assert not torch.equal(found["head.neck.running_var"], given["head.neck.running_var"])
+
+
+def refuse(job: FinetuneJob, message: str, hint: str) -> None:
+    with pytest.raises(DataError, match=message) as caught:
+        finetune(job, QUIET)
+    assert hint in caught.value.hint
+    assert not job.run.exists()
+
+
+def test_too_few_clusters_name_an_eps_that_finds_enough(labelled: Path, tmp_path: Path) -> None:
+    dense = cluster_job(labelled, tmp_path / "run", "clusters.eps=0.05", "clusters.least=5")
+    refuse(dense, r"finds 0 clusters in 36 images, 100%", "eps=0")
+    loose = cluster_job(labelled, tmp_path / "run", "clusters.eps=0.99", "clusters.k1=20")
+    refuse(loose, r"finds 1 cluster in 36 images", "eps=0")
+
+
+def test_no_eps_helps(labelled: Path, tmp_path: Path) -> None:
+    refuse(cluster_job(labelled, tmp_path / "run", "clusters.least=40"), "finds 0 clusters", "more images")
+
+
+def test_images_that_look_the_same(tmp_path: Path) -> None:
+    plan = SyntheticPlan(unlabelled_persons=4, scenes=1, height=32, width=16)
+    pack = pack_drawn(plan, tmp_path / "same.h5", dataset="same")
+    count = len(open_pack(pack))
+
+    def same(*given: object) -> torch.Tensor:
+        return torch.nn.functional.normalize(torch.ones(count, 8), dim=1)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(labels, "dump_training_set", same)
+        refuse(cluster_job(pack, tmp_path / "run"), "nearly the same feature", "--from")
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        (("losses.margin=0.1",), "losses"),
+        (("data.subset=ids:0.5",), "data.subset"),
+        (("net.head=mgn",), "net.head"),
+    ],
+)
+def test_settings_about_labels_are_refused(labelled: Path, tmp_path: Path, settings: Sequence[str], named: str) -> None:
+    with pytest.raises(Exception, match=named.replace(".", r"\.")):
+        cluster_job(labelled, tmp_path / "run", *settings)

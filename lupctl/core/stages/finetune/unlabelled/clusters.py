@@ -164,7 +164,8 @@ class ClusterLabels:
         person = np.concatenate([pack.samples.person for pack in self._setup.packs])[self._setup.train.rows]
         if (person >= 0).any():
             row["purity"] = purity(found.label, person)
-        self._log.write_row({"step": step, "epoch": epoch, **row})
+        # The first step on them, counted from 1: a run that continues before it drops this row, and writes it again.
+        self._log.write_row({"step": step + 1, "epoch": epoch, **row})
         line = f"epoch {epoch + 1}: {count_things(quality.clusters, 'cluster')}, median {quality.median_size:g} images"
         line += f", noise {quality.noise:.1%}"
         line += f", silhouette {row['silhouette']:.3f}" if "silhouette" in row else ""

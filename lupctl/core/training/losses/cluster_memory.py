@@ -77,7 +77,7 @@ class ClusterMemory(nn.Module):
 def cluster_directions(features: Tensor, label: Tensor, *, count: int) -> Tensor:
     """The mean of each cluster's unit features, made unit length, (C, D); images with a negative label are in none.
 
-    In double precision, in the order of the images: the same bits on every device of a job.
+    In double precision, in the order of the images: the same bits every time.
 
     Args:
         features: (N, D).

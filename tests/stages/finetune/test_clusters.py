@@ -224,6 +224,7 @@ def test_images_that_look_the_same(tmp_path: Path) -> None:
         (("losses.margin=0.1",), "losses"),
         (("data.subset=ids:0.5",), "data.subset"),
         (("net.head=mgn",), "net.head"),
+        (("net.feature=before",), "net.feature"),
     ],
 )
 def test_settings_about_labels_are_refused(labelled: Path, tmp_path: Path, settings: Sequence[str], named: str) -> None:

@@ -226,7 +226,7 @@ class FinetuneRecipe(Section):
             )
         if self.clusters is not None and self.net.feature != "after":
             raise MisfitError(
-                f"net.feature = {self.net.feature!r}: clusters are found in the feature that the loss compares, the one "
+                f"net.feature = {self.net.feature!r}: clusters are of the feature the loss compares, the one "
                 "after the neck",
                 hint="--set net.feature=after",
             )

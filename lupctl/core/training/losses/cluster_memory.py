@@ -64,7 +64,7 @@ class ClusterMemory(nn.Module):
         self.memory[clusters] = F.normalize(moved, dim=1).to(self.memory.dtype)
 
     def _least_similar(self, features: Tensor, label: Tensor) -> Tensor:
-        """For each image (B) the position of its cluster's least similar image in the batch, the first of equal ones."""
+        """(B) for each image the position in the batch of its cluster's least similar image, the first of equals."""
         similarity = torch.linalg.vecdot(features.double(), self.memory[label].double())
         least = similarity.new_full((len(self.memory),), torch.inf).scatter_reduce(0, label, similarity, "amin")
         position = torch.arange(len(label), device=label.device)

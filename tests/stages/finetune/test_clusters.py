@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 
 from lupctl.core.choices import ROLE_CODES
 from lupctl.core.data.sources.synthetic import SyntheticPlan
-from lupctl.core.errors import DataError, StoppedError
+from lupctl.core.errors import DataError, StoppedError, UsageError
 from lupctl.core.formats.pack.read import open_pack
 from lupctl.core.formats.weights.header import read_header
 from lupctl.core.ranking.retrieval import extract
@@ -219,14 +219,18 @@ def test_images_that_look_the_same(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("settings", "named"),
+    ("settings", "named", "hint"),
     [
-        (("losses.margin=0.1",), "losses"),
-        (("data.subset=ids:0.5",), "data.subset"),
-        (("net.head=mgn",), "net.head"),
-        (("net.feature=before",), "net.feature"),
+        (("losses.margin=0.1",), "losses", "--recipe small-usl"),
+        (("data.subset=ids:0.5",), "data.subset", "leave out --subset"),
+        (("labels=persons",), "clusters", "--labels clusters"),
+        (("net.head=mgn",), "net.head", "--set net.head=bnneck"),
+        (("net.feature=before",), "net.feature", "--set net.feature=after"),
     ],
 )
-def test_settings_about_labels_are_refused(labelled: Path, tmp_path: Path, settings: Sequence[str], named: str) -> None:
-    with pytest.raises(Exception, match=named.replace(".", r"\.")):
+def test_settings_about_labels_are_refused(
+    labelled: Path, tmp_path: Path, settings: Sequence[str], named: str, hint: str
+) -> None:
+    with pytest.raises(UsageError, match=named.replace(".", r"\.")) as caught:
         cluster_job(labelled, tmp_path / "run", *settings)
+    assert hint in caught.value.hint

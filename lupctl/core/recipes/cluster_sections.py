@@ -42,7 +42,7 @@ def check_clusters(tables: dict[str, Any]) -> dict[str, Any]:
     """
     own, other = ("clusters", "losses") if tables.get("labels") == "clusters" else ("losses", "clusters")
     if other == "clusters" and other in tables:
-        raise MisfitError("clusters: a section of labels = 'clusters'", hint="--set labels=clusters")
+        raise MisfitError("clusters: a section of labels = 'clusters'", hint="--labels clusters")
     wrong = [other] if other in tables else []
     data = tables.get("data")
     if own == "clusters" and isinstance(data, dict):
@@ -50,6 +50,8 @@ def check_clusters(tables: dict[str, Any]) -> dict[str, Any]:
     if wrong:
         raise MisfitError(
             f"{wrong[0]}: says what to do with labels, and labels = 'clusters' looks at none",
-            hint="--recipe small-usl, or one of your own without it",
+            hint="--recipe small-usl, or one of your own without it"
+            if other in wrong
+            else f"leave out --{wrong[0].removeprefix('data.')}, or the key in a recipe of your own",
         )
     return {**tables, own: tables.get(own, {})}

@@ -224,6 +224,12 @@ class FinetuneRecipe(Section):
                 f"net.{key} = {value!r}: clusters are of one feature an image, that of the head bnneck",
                 hint="--set net.head=bnneck" if key == "head" else "--recipe usl-vit-s",
             )
+        if self.clusters is not None and self.net.feature != "after":
+            raise MisfitError(
+                f"net.feature = {self.net.feature!r}: clusters are of the feature the loss compares, the one "
+                "after the neck",
+                hint="--set net.feature=after",
+            )
         return self
 
     @property

@@ -1,13 +1,16 @@
 """The section of SOLIDER, which is self-distillation (`[dino]`) that also learns where body parts are."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 from pydantic import Field
 
 from lupctl.core.choices import Arch, PartHead
 from lupctl.core.recipes.sections import MisfitError, Net, Pixels, Positive, Section
 from lupctl.core.recipes.swin_sections import NUM_STAGES, SWIN_ARCHS, PretrainSwin, is_swin
+
+# Of dino, what decides the shapes of its head.
+HEAD_KEYS: Final = ("outputs", "hidden", "bottleneck")
 
 
 class SoliderSettings(Section):

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 
 from lupctl.core.choices import ROLE_CODES
 from lupctl.core.data.sources.synthetic import SyntheticPlan
-from lupctl.core.errors import DataError, StoppedError
+from lupctl.core.errors import DataError, StoppedError, UsageError
 from lupctl.core.formats.pack.read import open_pack
 from lupctl.core.formats.weights.header import read_header
 from lupctl.core.ranking.retrieval import extract
@@ -58,7 +58,7 @@ def test_a_run_says_what_it_did(whole: Path) -> None:
     assert header.classes == ()
     assert header.network.head == neck(0)
     found = [row for row in read_metrics(whole) if "clusters" in row]
-    assert [(row["step"], row["epoch"]) for row in found] == [(0, 0), (3, 1)]
+    assert [(row["step"], row["epoch"]) for row in found] == [(1, 0), (4, 1)]
     assert all(row["clusters"] >= 2 and 0 <= row["noise"] < 1 and 0 < row["purity"] <= 1 for row in found)
     assert ["stability" in row for row in found] == [False, True]
 
@@ -119,6 +119,29 @@ def test_killed_between_features_and_clusters(
     finetune(job, QUIET)
     first, second = (load_file(run / CHECKPOINT) for run in (whole, job.run))
     assert all(torch.equal(value, second[key]) for key, value in first.items())
+
+
+def test_killed_in_an_epoch_whose_clusters_are_logged(
+    labelled: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = cluster_job(labelled, tmp_path / "run", "saving.every_epochs=1")
+    seen: list[int] = []
+
+    def take(self: labels.ClusterLabels) -> Any:
+        seen.append(1)
+        if len(seen) == 5:
+            raise MemoryError("killed")
+        return real(self)
+
+    real = labels.ClusterLabels.take
+    with monkeypatch.context() as patch:
+        patch.setattr(labels.ClusterLabels, "take", take)
+        with pytest.raises(MemoryError, match="killed"):
+            finetune(job, QUIET)
+    assert read_state(job.run)["step"] == 3
+    finetune(job, QUIET)
+    rows = [[row for row in read_metrics(run) if "clusters" in row] for run in (whole, job.run)]
+    assert rows[1] == rows[0]
 
 
 def test_two_processes_are_one(labelled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -196,13 +219,18 @@ def test_images_that_look_the_same(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("settings", "named"),
+    ("settings", "named", "hint"),
     [
-        (("losses.margin=0.1",), "losses"),
-        (("data.subset=ids:0.5",), "data.subset"),
-        (("net.head=mgn",), "net.head"),
+        (("losses.margin=0.1",), "losses", "--recipe small-usl"),
+        (("data.subset=ids:0.5",), "data.subset", "leave out --subset"),
+        (("labels=persons",), "clusters", "--labels clusters"),
+        (("net.head=mgn",), "net.head", "--set net.head=bnneck"),
+        (("net.feature=before",), "net.feature", "--set net.feature=after"),
     ],
 )
-def test_settings_about_labels_are_refused(labelled: Path, tmp_path: Path, settings: Sequence[str], named: str) -> None:
-    with pytest.raises(Exception, match=named.replace(".", r"\.")):
+def test_settings_about_labels_are_refused(
+    labelled: Path, tmp_path: Path, settings: Sequence[str], named: str, hint: str
+) -> None:
+    with pytest.raises(UsageError, match=named.replace(".", r"\.")) as caught:
         cluster_job(labelled, tmp_path / "run", *settings)
+    assert hint in caught.value.hint

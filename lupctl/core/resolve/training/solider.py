@@ -22,8 +22,6 @@ FIRST_STAGE: Final[Mapping[str, str]] = {
     "solider-swin-b": "dino-swin-b",
     "small-solider": "small-dino-swin",
 }
-# Of dino, what decides the shapes of its head.
-HEAD: Final = ("outputs", "hidden", "bottleneck")
 
 
 def resolve_started(
@@ -125,9 +123,10 @@ def find_solider_start(
 def _newest(space: Workspace, recipe: "PretrainRecipe") -> Path | None:
     """The newest run of dino whose trunk and head are those of a recipe."""
     from lupctl.core.formats.weights.header import read_header
+    from lupctl.core.recipes.solider_sections import HEAD_KEYS
     from lupctl.core.stages.pretrain.job import student_plan
 
-    wanted, head = _without_weight(student_plan(recipe)), recipe.settings.model_dump(include=set(HEAD))
+    wanted, head = _without_weight(student_plan(recipe)), recipe.settings.model_dump(include=set(HEAD_KEYS))
     for run in space.finished_runs("pretrain"):
         header = read_header(run / CHECKPOINT_NAME)
         tables = header.recipe or {}

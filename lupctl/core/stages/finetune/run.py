@@ -1,7 +1,8 @@
 """Fine-tuning: from a labelled pack and a start to a re-id network."""
 
 from collections.abc import Sequence
-from typing import Any
+from datetime import timedelta
+from typing import Any, Final
 
 from lupctl.core.formats.pack.read import open_pack
 from lupctl.core.recipes.text import dump_recipe
@@ -20,6 +21,10 @@ from lupctl.core.training.engine.runs import RunFolder
 from lupctl.core.training.engine.state import claimed_run
 from lupctl.core.training.nets.build import Classifying
 from lupctl.core.training.nets.meta import build_empty
+
+# Process 0 finds the clusters while the others wait for it: longer than PyTorch's limit of some minutes where images
+# are many, as the time grows with their square. A process that dies ends the job at once all the same.
+CLUSTERING_TIMEOUT: Final = timedelta(days=1)
 
 
 def finetune(job: FinetuneJob, progress: Progress) -> dict[str, Any]:
@@ -50,7 +55,12 @@ def finetune(job: FinetuneJob, progress: Progress) -> dict[str, Any]:
         progress.say(f"{names}: {count_images_of(plan.images, plan.persons)}, each pack's its own classes")
     check_fit(job, plan.persons, plan.cameras)
     leads = launch(
-        _train, (job, progress), processes=job.local_processes, kind=job.placement.kind, rendezvous=job.rendezvous
+        _train,
+        (job, progress),
+        processes=job.local_processes,
+        kind=job.placement.kind,
+        rendezvous=job.rendezvous,
+        timeout=None if job.recipe.clusters is None else CLUSTERING_TIMEOUT,
     )
     return RunFolder(job.run).read_facts() if leads else {}
 

@@ -45,39 +45,38 @@ class ClusterMemory(nn.Module):
             features: (B, D) of unit length, of the global batch in its order.
             label: (B) clusters.
         """
+        if self.update_kind == "hard":
+            # All images of a cluster move it to the same place: which clusters there are need not be known on the host.
+            self._move(label, features[self._least_similar(features, label)])
+            return
         order = label.argsort(stable=True)
         touched, counts = torch.unique_consecutive(label[order], return_counts=True)
         first = counts.cumsum(0) - counts
-        if self.update_kind == "hard":
-            self._move(touched, features[self._least_similar(features, label, touched)])
-            return
         # One image of every cluster at a time: clusters do not wait for each other, images of one do.
         for turn in range(int(counts.max())):
             has_more = counts > turn
             self._move(touched[has_more], features[order[first[has_more] + turn]])
 
     def _move(self, clusters: Tensor, towards: Tensor) -> None:
-        """Moves (K) different clusters towards (K, D)."""
+        """Moves (K) clusters towards (K, D); one that comes several times, always towards the same."""
         kept = self.memory[clusters].double() * self.momentum
         moved = kept + (1 - self.momentum) * towards.double()
         self.memory[clusters] = F.normalize(moved, dim=1).to(self.memory.dtype)
 
-    def _least_similar(self, features: Tensor, label: Tensor, touched: Tensor) -> Tensor:
-        """The position in the batch of each touched cluster's least similar image, the first of equal ones."""
+    def _least_similar(self, features: Tensor, label: Tensor) -> Tensor:
+        """(B) for each image the position in the batch of its cluster's least similar image, the first of equals."""
         similarity = torch.linalg.vecdot(features.double(), self.memory[label].double())
-        least = similarity.new_full((len(touched),), torch.inf)
-        group = torch.searchsorted(touched, label)
-        least = least.scatter_reduce(0, group, similarity, "amin")
+        least = similarity.new_full((len(self.memory),), torch.inf).scatter_reduce(0, label, similarity, "amin")
         position = torch.arange(len(label), device=label.device)
-        is_least = similarity == least[group]
-        found = torch.full_like(touched, len(label))
-        return found.scatter_reduce(0, group[is_least], position[is_least], "amin")
+        candidate = torch.where(similarity == least[label], position, len(label))
+        found = position.new_full((len(self.memory),), len(label)).scatter_reduce(0, label, candidate, "amin")
+        return found[label]
 
 
 def cluster_directions(features: Tensor, label: Tensor, *, count: int) -> Tensor:
     """The mean of each cluster's unit features, made unit length, (C, D); images with a negative label are in none.
 
-    In double precision, in the order of the images: the same bits on every device of a job.
+    In double precision, in the order of the images: the same bits every time.
 
     Args:
         features: (N, D).

@@ -164,6 +164,7 @@ def test_what_is_no_start_is_refused(crowd: Path, first: Path, tmp_path: Path) -
     with pytest.raises(MismatchError, match="2 of its tensors do not fit") as caught:
         plan_pretraining(wide)
     assert caught.value.rows[0] == ("student.head.last_layer.weight", "40 x 8", "50 x 8")
+    assert caught.value.hint == "--set dino.outputs=40"
     deep = solider_job(crowd, tmp_path / "run", "swin.depths=[1, 1, 2, 1]", start=first / METHOD)
     with pytest.raises(UsageError, match=r"depths 1-1-1-1 .*; the recipe trains swin-u depths 1-1-2-1"):
         plan_pretraining(deep)

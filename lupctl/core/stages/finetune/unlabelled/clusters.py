@@ -100,10 +100,8 @@ class ClusterLabels:
         if step == epochs.begins[epoch]:
             before = self._label
             features = dump_training_set(self._network, self._recipe, self._setup)
-            found = decide_first(lambda: find(features, self._recipe, self._setup))
-            self._label = found.label
-            label = torch.from_numpy(found.label)
-            self._memory = self._remember(cluster_directions(features, label, count=found.quality.clusters))
+            found, directions = decide_first(lambda: self._find(features))
+            self._label, self._memory = found.label, self._remember(directions)
             self._say(found, before, step=step, epoch=epoch)
         assert self._label is not None
         inside = np.flatnonzero(self._label != NOISE)
@@ -150,6 +148,11 @@ class ClusterLabels:
         if self._batches is not None:
             self._batches.close()
 
+    def _find(self, features: Tensor) -> tuple[Found, Tensor]:
+        """The clusters of unit features, and their directions, whose means need several times the features' memory."""
+        found = find(features, self._recipe, self._setup)
+        return found, cluster_directions(features, torch.from_numpy(found.label), count=found.quality.clusters)
+
     def _remember(self, directions: Tensor) -> ClusterMemory:
         one = self._settings
         memory = ClusterMemory(directions, momentum=one.momentum, temperature=one.temperature, update=one.update)
@@ -164,7 +167,8 @@ class ClusterLabels:
         person = np.concatenate([pack.samples.person for pack in self._setup.packs])[self._setup.train.rows]
         if (person >= 0).any():
             row["purity"] = purity(found.label, person)
-        self._log.write_row({"step": step, "epoch": epoch, **row})
+        # The first step on them, counted from 1: a run that continues before it drops this row, and writes it again.
+        self._log.write_row({"step": step + 1, "epoch": epoch, **row})
         line = f"epoch {epoch + 1}: {count_things(quality.clusters, 'cluster')}, median {quality.median_size:g} images"
         line += f", noise {quality.noise:.1%}"
         line += f", silhouette {row['silhouette']:.3f}" if "silhouette" in row else ""

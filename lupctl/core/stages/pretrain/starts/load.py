@@ -12,6 +12,7 @@ from lupctl.core.formats.weights.header import CheckpointHeader, open_tensors, r
 from lupctl.core.formats.weights.plan import NetworkPlan, describe_trunk
 from lupctl.core.formats.weights.swin_plan import SwinPlan
 from lupctl.core.recipes.models import PretrainRecipe
+from lupctl.core.recipes.solider_sections import HEAD_KEYS
 from lupctl.core.system.disk.atomic import file_fingerprint
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.training.methods.build import build_method
@@ -52,9 +53,16 @@ def check_start(start: Path, recipe: PretrainRecipe, plan: NetworkPlan) -> None:
         raise MismatchError(
             f"{start}: {len(differences)} of its tensors do not fit the networks of this recipe, first "
             f"{differences[0].key}",
-            hint="take its own widths and outputs, which lupctl run show names: --set dino.outputs=",
+            hint=_name_own_head(header, recipe) or HINT.format(arch=plan.trunk.arch),
             rows=difference_rows(differences),
         )
+
+
+def _name_own_head(header: CheckpointHeader, recipe: PretrainRecipe) -> str:
+    """The settings of a start's head that a recipe has otherwise, as they are typed; empty if there are none."""
+    own, wanted = (header.recipe or {}).get("dino"), recipe.settings.model_dump(include=set(HEAD_KEYS))
+    given = own if isinstance(own, Mapping) else {}
+    return " ".join(f"--set dino.{key}={given[key]}" for key in HEAD_KEYS if given.get(key, wanted[key]) != wanted[key])
 
 
 def check_method(start: Path, header: CheckpointHeader, arch: str) -> None:

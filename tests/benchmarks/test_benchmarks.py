@@ -16,6 +16,7 @@ HERE = Path(__file__).parent
 PARTS = {"studies/learn_results.py"}
 SMALLEST = (
     "build_speed.py --rounds 1",
+    "cluster_speed.py --images 200 --dim 16 --rounds 1 --dense",
     "draw_speed.py 32 16 10",
     "dino_speed.py step --recipe small-dino --depth 1 --batch 4 --outputs 64 --rounds 1",
     "dino_speed.py launches --recipe small-dino --depth 1 --batch 4 --outputs 64",

@@ -2,12 +2,14 @@
 
     python tests/benchmarks/studies/dino_study.py run drawn                       drawn persons, most without labels
     python tests/benchmarks/studies/dino_study.py run lup/packs/market1501.h5     images in a pack with labels
+    python tests/benchmarks/studies/dino_study.py run lup/packs/market1501.h5 --recipe small-bot --starts
     python tests/benchmarks/studies/dino_study.py table                           what there is so far
 
 A small vision transformer is fine-tuned from scratch, after self-distillation (small-dino) and after momentum contrast
 (small-moco-vit) of the same trunk, on the labels of a tenth, a quarter and all of the persons. All starts are
-fine-tuned for the same steps on the same persons. Networks are those of the small recipes, on 64 x 32 pixels. Every
-finished run is a line of `dino.jsonl` in the folder `--home`, so the same command goes on where the last one ended.
+fine-tuned for the same steps on the same persons. Networks are those of the small recipes, on 64 x 32 pixels; another
+recipe of fine-tuning, such as small-bot's residual network, is compared from scratch. Every finished run is a line of
+`dino.jsonl` in the folder `--home`, so the same command goes on where the last one ended.
 """
 
 import argparse
@@ -46,6 +48,7 @@ DRAWN = SyntheticPlan(
 SIZE = ("pixels.height=64", "pixels.width=32", "saving.every_epochs=0")
 LOCAL = ("local.height=32", "local.width=16")
 SCRATCH = "from scratch"
+RECIPE = "small-vit"
 STARTS: dict[str, tuple[str, tuple[str, ...]]] = {
     "after small-dino": ("small-dino", LOCAL),
     "after small-moco-vit": ("small-moco-vit", ()),
@@ -96,13 +99,13 @@ def pretrain_once(
     return checkpoint
 
 
-def score_start(home: Path, data: Path, start: Path | None, share: str, *, seed: int) -> dict[str, float]:
-    """Scores of small-vit, trained on the labels of a share of the persons."""
+def score_start(home: Path, data: Path, start: Path | None, share: str, *, name: str, seed: int) -> dict[str, float]:
+    """Scores of a recipe's network, trained on the labels of a share of the persons."""
     persons, epochs = SHARES[share]
     subset = (f"data.subset=ids:{share}", f"data.subset_seed={seed}") if share != "1" else ()
     overrides = (*SIZE, "augment.pad=3", f"data.persons={persons}", *subset)
     flags = {"seed": seed, "start": "scratch" if start is None else str(start), "schedule.epochs": epochs}
-    recipe = resolve_recipe("finetune", "small-vit", overrides=overrides, flags=flags)
+    recipe = resolve_recipe("finetune", name, overrides=overrides, flags=flags)
     assert isinstance(recipe, FinetuneRecipe)
     job = FinetuneJob(recipe, (data,), start, home / "labels", CPU, 0, ("dino_study",), force=True, quiet=True)
     scores = finetune(job, QUIET)["scores"]
@@ -119,6 +122,7 @@ def study(home: Path, options: argparse.Namespace) -> None:
                 key = {"data": data.stem, "start": start, "share": share, "seed": seed}
                 key |= {} if start == SCRATCH else {"epochs": options.epochs}
                 key |= {"set": " ".join(options.set)} if changed else {}
+                key |= {"recipe": options.recipe} if options.recipe != RECIPE else {}
                 if results.has(key):
                     continue
                 began = time.perf_counter()
@@ -126,7 +130,7 @@ def study(home: Path, options: argparse.Namespace) -> None:
                 if start != SCRATCH:
                     backbone = learn(home, data, start, options.set, seed=seed, epochs=options.epochs)
                 learned = time.perf_counter()
-                scores = score_start(home, data, backbone, share, seed=seed)
+                scores = score_start(home, data, backbone, share, name=options.recipe, seed=seed)
                 ended = time.perf_counter()
                 results.add(
                     {**key, **scores, "pretrain_s": round(learned - began), "finetune_s": round(ended - learned)}
@@ -137,7 +141,7 @@ def show(path: Path) -> None:
     """Mean and standard deviation over seeds, and the gain over scratch with the same seeds, in points of mAP."""
     groups: dict[tuple[str, str], dict[str, dict[int, dict[str, Any]]]] = defaultdict(lambda: defaultdict(dict))
     for row in Results(path).rows:
-        name = " ".join([row["start"], row.get("set", "")]).strip()
+        name = " ".join([row.get("recipe", ""), row["start"], row.get("set", "")]).strip()
         groups[row["data"], row["share"]][name][row["seed"]] = row
     for (data, share), starts in sorted(groups.items()):
         print(f"\n{data}, labels of {100 * float(share):.0f} % of the persons")
@@ -158,7 +162,8 @@ def main() -> None:
     parser.add_argument("--home", type=Path, default=Path("lup-dino"), help="folder of results, packs and runs")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--epochs", type=int, default=30, help="of pre-training")
-    parser.add_argument("--starts", nargs="+", default=list(STARTS), choices=STARTS, help="besides scratch")
+    parser.add_argument("--starts", nargs="*", default=list(STARTS), choices=STARTS, help="besides scratch")
+    parser.add_argument("--recipe", default=RECIPE, help="of fine-tuning")
     parser.add_argument("--shares", nargs="+", default=list(SHARES), choices=SHARES, help="of the persons with labels")
     parser.add_argument("--set", nargs="+", default=[], help="KEY=VALUE texts for pre-training")
     options = parser.parse_args()

@@ -187,6 +187,20 @@ def test_of_a_fine_tuned_network_the_trunk_is_the_start(labelled: Path, tmp_path
     assert not torch.equal(found["head.neck.running_var"], given["head.neck.running_var"])
 
 
+def test_a_damaged_image_is_in_no_cluster(crowd: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pack = tmp_path / "crowd.h5"
+    pack.write_bytes(crowd.read_bytes())
+    with h5py.File(pack, "r+") as file:
+        begin, end = file["images/offsets"][5:7]
+        file["images/bytes"][begin:end] = 0
+    job = cluster_job(pack, tmp_path / "run", "saving.every_epochs=1")
+    facts = finetune(job, QUIET)
+    assert facts["damaged"] == 1
+    assert capsys.readouterr().err.count("skipped: ") == 1
+    noise = [row["noise"] for row in read_metrics(job.run) if "clusters" in row]
+    assert all(abs(share * 35 - round(share * 35)) < 1e-9 for share in noise)
+
+
 def refuse(job: FinetuneJob, message: str, hint: str) -> None:
     with pytest.raises(DataError, match=message) as caught:
         finetune(job, QUIET)
@@ -210,8 +224,8 @@ def test_images_that_look_the_same(tmp_path: Path) -> None:
     pack = pack_drawn(plan, tmp_path / "same.h5", dataset="same")
     count = len(open_pack(pack))
 
-    def same(*given: object) -> torch.Tensor:
-        return torch.nn.functional.normalize(torch.ones(count, 8), dim=1)
+    def same(*given: object) -> tuple[torch.Tensor, dict[int, str]]:
+        return torch.nn.functional.normalize(torch.ones(count, 8), dim=1), {}
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(labels, "dump_training_set", same)

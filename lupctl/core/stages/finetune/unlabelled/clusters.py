@@ -1,6 +1,6 @@
 """Clusters instead of persons, found anew before each epoch (Dai et al. 2021, arXiv 2103.11568; TransReID-SSL)."""
 
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Collection, Generator, Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -99,8 +99,9 @@ class ClusterLabels:
         epoch = epochs.of(step)
         if step == epochs.begins[epoch]:
             before = self._label
-            features = dump_training_set(self._network, self._recipe, self._setup)
-            found, directions = decide_first(lambda: self._find(features))
+            features, damaged = dump_training_set(self._network, self._recipe, self._setup)
+            self._log.note_damage(tuple(damaged.values()))
+            found, directions = decide_first(lambda: self._find(features, damaged))
             self._label, self._memory = found.label, self._remember(directions)
             self._say(found, before, step=step, epoch=epoch)
         assert self._label is not None
@@ -148,10 +149,18 @@ class ClusterLabels:
         if self._batches is not None:
             self._batches.close()
 
-    def _find(self, features: Tensor) -> tuple[Found, Tensor]:
-        """The clusters of unit features, and their directions, whose means need several times the features' memory."""
-        found = find(features, self._recipe, self._setup)
-        return found, cluster_directions(features, torch.from_numpy(found.label), count=found.quality.clusters)
+    def _find(self, features: Tensor, damaged: Collection[int]) -> tuple[Found, Tensor]:
+        """The clusters of unit features, and their directions, whose means need several times the features' memory.
+
+        A damaged image is in no cluster, and does not count.
+        """
+        sound = np.setdiff1d(np.arange(len(features)), sorted(damaged))
+        some = features[torch.from_numpy(sound)] if damaged else features
+        found = find(some, self._setup.train.camera[sound], self._recipe, self._setup.device)
+        directions = cluster_directions(some, torch.from_numpy(found.label), count=found.quality.clusters)
+        label = np.full(len(features), NOISE)
+        label[sound] = found.label
+        return Found(label, found.quality), directions
 
     def _remember(self, directions: Tensor) -> ClusterMemory:
         one = self._settings

@@ -21,7 +21,7 @@ from lupctl.core.recipes.cluster_sections import ClusterSettings
 from lupctl.core.recipes.models import FinetuneRecipe
 from lupctl.core.stages.finetune.setup import Setup
 from lupctl.core.system.examples import count_things
-from lupctl.core.system.jobs.messages import gather_plain, rank, world_size
+from lupctl.core.system.jobs.messages import gather_plain, gather_texts, rank, world_size
 from lupctl.core.training.loading.images import PackImages
 from lupctl.core.training.loading.loaders import ChunkDataset
 from lupctl.core.training.nets.build import Classifying
@@ -46,24 +46,30 @@ class Found:
     quality: Quality
 
 
-def dump_training_set(network: Classifying, recipe: FinetuneRecipe, setup: Setup) -> Tensor:
-    """Unit features of all training images as in evaluation, (N, D) float32 on the CPU, in every process.
+def dump_training_set(network: Classifying, recipe: FinetuneRecipe, setup: Setup) -> tuple[Tensor, dict[int, str]]:
+    """Unit features of all training images as in evaluation, in every process.
 
     The processes share the images. Neither the network's modes nor torch's random state change.
 
+    Returns:
+        (N, D) float32 on the CPU; and the images that cannot be decoded, whose features mean nothing, with the reasons.
+
     Raises:
-        CorruptImageError: an image cannot be decoded.
         DataError: a feature has no direction.
     """
     view = build_view_plan(recipe.pixels.model_dump())
     encoder = Encoder(network, view, setup.device, setup.precision)
     cameras = None if setup.cameras is None else setup.cameras.rows
-    dataset = ChunkDataset(PackImages(setup.packs, setup.train.rows), view, chunk=CHUNK, cameras=cameras)
+    images = PackImages(setup.packs, setup.train.rows)
+    dataset = ChunkDataset(images, view, chunk=CHUNK, lenient=True, cameras=cameras)
     count, processes = len(setup.train.rows), world_size()
     share = -(-len(dataset) // processes)  # chunks of a process; the last one has fewer
     mine = range(rank() * share, min((rank() + 1) * share, len(dataset)))
+    parts, damaged = [], set[str]()
     with evaluating(network), torch.random.fork_rng(devices=[]):
-        parts = [vectors for _, vectors in embed_steadily(encoder, dataset, mine, workers=setup.workers, flip=False)]
+        for lines, vectors in embed_steadily(encoder, dataset, mine, workers=setup.workers, flip=False):
+            parts.append(vectors)
+            damaged.update(lines)
     width = gather_plain(torch.tensor([parts[0].shape[1] if parts else 0], device=setup.device)).max()
     own = torch.zeros(share * CHUNK, int(width))
     if parts:
@@ -74,23 +80,29 @@ def dump_training_set(network: Classifying, recipe: FinetuneRecipe, setup: Setup
     norm = features.norm(dim=1, keepdim=True)
     if not bool((torch.isfinite(norm) & (norm > 0)).all()):
         raise DataError("features of the training images have no direction: zero or not finite", hint="a lower --lr")
-    unit: Tensor = features / norm
-    return unit
+    reasons = (line.partition(": ") for line in sorted(gather_texts(damaged)))
+    return features / norm, {int(image): reason for image, _, reason in reasons}
 
 
-def find(features: Tensor, recipe: FinetuneRecipe, setup: Setup) -> Found:
+def find(features: Tensor, camera: NDArray[np.int16], recipe: FinetuneRecipe, device: torch.device) -> Found:
     """The clusters of (N, D) unit features.
+
+    Args:
+        features: on the CPU.
+        camera: (N), -1 for none.
+        recipe: how clusters are found, and how many a batch takes.
+        device: where neighbours are searched for.
 
     Raises:
         DataError: there are too few for a batch; names a setting that gives enough, where there is one.
     """
     settings = recipe.clusters
     assert settings is not None
-    pool = UnitRows(features.numpy(), np.arange(len(features)), device=setup.device)
+    pool = UnitRows(features.numpy(), np.arange(len(features)), device=device)
     encoding = RerankSettings(k1=settings.k1, k2=settings.k2)
     graph = neighbour_graph(pool, encoding, eps=settings.eps)
     label = find_clusters(graph, Density(settings.eps, settings.least))
-    quality = describe_clusters(label, graph, setup.train.camera)
+    quality = describe_clusters(label, graph, camera)
     if quality.clusters < recipe.data.persons:
         raise _too_few(features, neighbour_graph(pool, encoding, eps=max(TRIED)), settings, quality, recipe)
     return Found(label, quality)

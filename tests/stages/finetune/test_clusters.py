@@ -23,8 +23,10 @@ from lupctl.core.stages.finetune.job import FinetuneJob, plan_finetuning
 from lupctl.core.stages.finetune.network import build_started
 from lupctl.core.stages.finetune.run import finetune
 from lupctl.core.stages.finetune.unlabelled import clusters as labels
+from lupctl.core.stages.finetune.unlabelled import finding
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.training.engine.runs import read_metrics
+from lupctl.core.training.losses.cluster_memory import cluster_directions
 from tests.tools.drawn_packs import pack_drawn
 from tests.tools.networks import neck
 from tests.tools.tiny.training import compute_in_double, finetune_job, name_it, read_state, run_forked, signal_at
@@ -108,9 +110,8 @@ def test_killed_between_features_and_clusters(
         seen.append(1)
         if len(seen) == 2:
             raise MemoryError("killed")
-        return real(*given)
+        return finding.find(*given)
 
-    real = labels.find
     with monkeypatch.context() as patch:
         patch.setattr(labels, "find", find)
         with pytest.raises(MemoryError, match="killed"):
@@ -145,18 +146,20 @@ def test_killed_in_an_epoch_whose_clusters_are_logged(
 
 
 def test_two_processes_are_one(labelled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    to_float, find = torch.Tensor.float, labels.find
+    to_float = torch.Tensor.float
 
     def find_in_single(features: torch.Tensor, *given: Any) -> Any:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(torch.Tensor, "float", to_float)
-            return find(features.to(torch.float32), *given)
+            return finding.find(features.to(torch.float32), *given)
+
+    def directions_in_double(*given: Any, **more: Any) -> torch.Tensor:
+        return cluster_directions(*given, **more).double()
 
     compute_in_double(monkeypatch, loop, loop, "build_started")
-    monkeypatch.setattr(extract, "make_view", loop.make_view)
+    monkeypatch.setattr(extract, "make_view", vars(loop)["make_view"])
     monkeypatch.setattr(labels, "find", find_in_single)
-    directions = labels.cluster_directions
-    monkeypatch.setattr(labels, "cluster_directions", lambda *given, **more: directions(*given, **more).double())
+    monkeypatch.setattr(labels, "cluster_directions", directions_in_double)
     monkeypatch.setattr(loop, "evaluate_network", lambda *given, **more: {"map": 0.0, "rank1": 0.0})
     one, two = (cluster_job(labelled, tmp_path / name, "bn_groups=2") for name in ("one", "two"))
     two.run.mkdir()

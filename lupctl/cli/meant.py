@@ -32,7 +32,7 @@ OPTIONS_ELSEWHERE: Final = {
 KEY_OF_OPTION: Final = {
     "--epochs": "schedule.epochs", "--batch": "data.batch", "--lr": "optim.lr", "--arch": "net.arch",
     "--method": "method", "--data": "data.packs", "--subset": "data.subset", "--repeat": "data.repeat",
-    "--from": "start", "--probe": "probe.pack",
+    "--from": "start", "--probe": "probe.pack", "--labels": "labels",
 }  # fmt: skip
 # How much a name has to be like an option, from 0 to 1, to be taken for a misspelling of it.
 LIKE = 0.7

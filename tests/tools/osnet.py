@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from lupctl.core.choices import Pooling
+from lupctl.core.formats.weights.settings import Settings
 from lupctl.core.ranking.retrieval.extract import Encoder
 from lupctl.core.system.disk.atomic import file_fingerprint
 from lupctl.core.training.views.plan import ViewPlan
@@ -39,9 +40,14 @@ def use_osnet(monkeypatch: pytest.MonkeyPatch, path: Path) -> None:
     """Whoever opens the checkpoint `path` gets OSNet, in dumps and in searches."""
 
     def open_osnet(
-        found: Path, *, device: torch.device, precision: torch.dtype, pooling: Pooling | None = None
+        found: Path,
+        *,
+        device: torch.device,
+        precision: torch.dtype,
+        pooling: Pooling | None = None,
+        settings: Settings | None = None,
     ) -> tuple[Any, Any]:
-        assert (found, pooling) == (path, None)
+        assert (found, pooling, settings or Settings()) == (path, None, Settings())
         view = ViewPlan(HEIGHT, WIDTH, MEAN, STD, "bilinear")
         network: Any = OnnxNetwork(path)
         checkpoint = SimpleNamespace(fingerprint=file_fingerprint(path), header=make_header())

@@ -126,9 +126,12 @@ def test_random_pixels_price_every_method(method: str, monkeypatch: pytest.Monke
 
 def test_ctrl_c_ends_a_price(crowd: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lupctl: Shell) -> None:
     call_at(monkeypatch, step_module, 3, lambda: os.kill(os.getpid(), signal.SIGINT))
-    ran = lupctl(
-        f"pretrain --data {crowd} --gpus 0 --workers 1 {' '.join(as_options(PRETRAIN))} --dry-run --probe-seconds 60"
-    )
+    line = f"pretrain --data {crowd} --gpus 0 --workers 1 {' '.join(as_options(PRETRAIN))}"
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # jobs in a shell's background ignore it
+    try:
+        ran = lupctl(f"{line} --dry-run --probe-seconds 60")
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert ran.code == 130
     assert ran.out == ""
     assert list(tmp_path.iterdir()) == []

@@ -14,7 +14,7 @@ from lupctl.core.formats.pack.read import open_pack
 from lupctl.core.training.nets.build import build_network
 from lupctl.core.training.nets.networks import ReidNetwork
 from lupctl.core.training.nets.swin.trunk import SwinTrunk
-from tests.tools.settable import PIXELS, make_space, networks
+from tests.tools.nets.settable import PIXELS, make_space, networks
 from tests.tools.shell import Shell
 
 

@@ -17,7 +17,7 @@ from lupctl.core.ranking.reports.model.find import FindLimits, pick_limits
 from lupctl.core.ranking.reports.model.single import read_report
 from lupctl.core.stages.finetune.run import finetune
 from lupctl.core.system.progress.lines import Progress
-from tests.tools.osnet import use_osnet
+from tests.tools.nets.osnet import use_osnet
 from tests.tools.shell import Ran, Shell
 from tests.tools.tiny.footage import Stay, write_footage, write_person, write_stays
 from tests.tools.tiny.training import finetune_job

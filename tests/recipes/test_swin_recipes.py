@@ -12,7 +12,7 @@ from lupctl.core.recipes.shipped import resolve_recipe, shipped_recipes
 from lupctl.core.recipes.words import recipe_words
 from lupctl.core.stages.finetune.job import network_plan
 from lupctl.core.stages.pretrain.job import student_plan
-from tests.tools.transreid_family import FAMILY
+from tests.tools.nets.transreid_family import FAMILY
 
 # What TransReID's family has in common with SOLIDER's fine-tuning, and what is SOLIDER's own.
 COMMON = {

@@ -11,7 +11,7 @@ from lupctl.core.recipes.vit_sections import FinetuneVit, count_grid
 from lupctl.core.recipes.words import recipe_words
 from lupctl.core.stages.finetune.job import network_plan
 from lupctl.core.stages.pretrain.job import student_plan
-from tests.tools.transreid_family import FAMILY
+from tests.tools.nets.transreid_family import FAMILY
 
 START = {"optim.lr": 0.008, "schedule.warmup_epochs": 5, "schedule.lag": False, "data.persons": 16}
 END = {"optim.lr": 0.0004, "schedule.warmup_epochs": 20, "schedule.lag": True, "data.persons": 16}

@@ -23,7 +23,7 @@ from lupctl.core.stages.dump.run import dump
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.training.nets.build import Network
 from lupctl.core.training.nets.vit.side import MEAN_ROW, NO_ROW
-from tests.tools.camera_networks import camera_header, write_camera_network
+from tests.tools.nets.camera_networks import camera_header, write_camera_network
 from tests.tools.shell import Shell
 from tests.tools.tiny.images import encode_tiny
 from tests.tools.tiny.training import run_forked

@@ -28,7 +28,7 @@ from lupctl.core.training.nets.vit.side import MEAN_ROW, NO_ROW
 from lupctl.core.training.views.draws import SampleDraws
 from lupctl.core.training.views.pixels import make_view
 from lupctl.core.training.views.plan import ViewPlan, draw_view
-from tests.tools.camera_networks import camera_header, plan_camera_network, write_camera_network
+from tests.tools.nets.camera_networks import camera_header, plan_camera_network, write_camera_network
 from tests.tools.networks import make_header, no_head, plan_network
 
 CPU = torch.device("cpu")

@@ -14,8 +14,8 @@ from lupctl.core.formats.weights.plan import NetworkPlan
 from lupctl.core.formats.weights.swin_plan import plan_swin
 from lupctl.core.recipes.sections import Pixels
 from lupctl.core.training.nets.build import build_network
+from tests.tools.nets.onnx_files import run
 from tests.tools.networks import make_header, neck, no_head
-from tests.tools.onnx_files import run
 from tests.tools.shell import Shell
 from tests.tools.tiny.images import draw_tiny
 from tests.tools.transformers import fill

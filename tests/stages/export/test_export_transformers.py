@@ -15,7 +15,7 @@ from lupctl.core.formats.weights.header import PackReference
 from lupctl.core.stages.export.job import ExportJob
 from lupctl.core.stages.export.run import export
 from lupctl.core.training.nets.vit.side import MEAN_ROW, NO_ROW
-from tests.tools.onnx_files import run
+from tests.tools.nets.onnx_files import run
 from tests.tools.shell import Shell
 from tests.tools.tiny.images import draw_tiny
 from tests.tools.transformers import HEIGHT, WIDTH, transformer_plans, write_transformer

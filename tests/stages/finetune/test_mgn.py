@@ -11,15 +11,12 @@ from safetensors.torch import load_file
 
 from lupctl.core.errors import StoppedError, UsageError
 from lupctl.core.formats.weights.header import read_header
-from lupctl.core.recipes.models import FinetuneRecipe
-from lupctl.core.recipes.shipped import resolve_recipe
 from lupctl.core.stages.finetune import loop
 from lupctl.core.stages.finetune.criterion import measure
 from lupctl.core.stages.finetune.job import FinetuneJob, network_plan
 from lupctl.core.stages.finetune.network import build_started
 from lupctl.core.stages.finetune.run import finetune
 from lupctl.core.stages.pretrain.run import pretrain
-from lupctl.core.system.jobs.device import Placement
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.training.engine.runs import read_metrics
 from lupctl.core.training.nets.build import build_mgn
@@ -33,6 +30,7 @@ from tests.tools.tiny.training import (
     pretrain_job,
     read_state,
     run_forked,
+    shrunk_job,
     signal_at,
 )
 
@@ -49,11 +47,7 @@ TINY = (
 def mgn_job(
     pack: Path, run: Path, *settings: str, recipe: str = "mgn-luperson", start: Path | None = None, processes: int = 1
 ) -> FinetuneJob:
-    name = "scratch" if start is None else start.parent.name
-    resolved = resolve_recipe("finetune", recipe, overrides=(f"start={name}", *TINY, *settings))
-    assert isinstance(resolved, FinetuneRecipe)
-    placement = Placement("cpu", processes, "")
-    return FinetuneJob(recipe=resolved, packs=(pack,), start=start, run=run, placement=placement, workers=0, command=())
+    return shrunk_job(pack, run, recipe, (*TINY, *settings), start=start, processes=processes)
 
 
 @pytest.fixture(scope="module")

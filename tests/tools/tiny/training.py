@@ -71,33 +71,39 @@ def finetune_job(
     processes: int = 1,
 ) -> FinetuneJob:
     """Six steps of a tiny network by a shipped recipe, from scratch unless there is a start."""
-    name = "scratch" if start is None else start.parent.name
-    recipe = resolve_recipe("finetune", shipped, overrides=(f"start={name}", *FINETUNE, *settings))
-    assert isinstance(recipe, FinetuneRecipe)
-    placement = Placement("cpu", processes, "")
-    return FinetuneJob(
-        recipe=recipe, packs=(pack,), start=start, run=run, placement=placement, workers=workers, command=()
-    )
+    return shrunk_job(pack, run, shipped, (*FINETUNE, *settings), start=start, workers=workers, processes=processes)
 
 
 def transformer_job(
     pack: Path, run: Path, *settings: str, recipe: str = JPM, start: Path | None = None, processes: int = 1
 ) -> FinetuneJob:
     """Six steps of a tiny vision transformer by a shipped recipe, from scratch unless there is a start."""
-    name = "scratch" if start is None else start.parent.name
-    resolved = resolve_recipe("finetune", recipe, overrides=(f"start={name}", *TRANSFORMER, *settings))
-    assert isinstance(resolved, FinetuneRecipe)
-    placement = Placement("cpu", processes, "")
-    return FinetuneJob(recipe=resolved, packs=(pack,), start=start, run=run, placement=placement, workers=0, command=())
+    return shrunk_job(pack, run, recipe, (*TRANSFORMER, *settings), start=start, processes=processes)
 
 
 def swin_job(pack: Path, run: Path, *settings: str, start: Path | None = None, processes: int = 1) -> FinetuneJob:
     """Six steps of a tiny Swin by SOLIDER's recipe, from scratch unless there is a start."""
+    return shrunk_job(pack, run, "solider-swin-t", (*SWIN, *settings), start=start, processes=processes)
+
+
+def shrunk_job(
+    pack: Path,
+    run: Path,
+    shipped: str,
+    settings: tuple[str, ...],
+    *,
+    start: Path | None,
+    workers: int = 0,
+    processes: int = 1,
+) -> FinetuneJob:
+    """Fine-tuning by a shipped recipe with settings that make it small, from scratch unless there is a start."""
     name = "scratch" if start is None else start.parent.name
-    resolved = resolve_recipe("finetune", "solider-swin-t", overrides=(f"start={name}", *SWIN, *settings))
-    assert isinstance(resolved, FinetuneRecipe)
+    recipe = resolve_recipe("finetune", shipped, overrides=(f"start={name}", *settings))
+    assert isinstance(recipe, FinetuneRecipe)
     placement = Placement("cpu", processes, "")
-    return FinetuneJob(recipe=resolved, packs=(pack,), start=start, run=run, placement=placement, workers=0, command=())
+    return FinetuneJob(
+        recipe=recipe, packs=(pack,), start=start, run=run, placement=placement, workers=workers, command=()
+    )
 
 
 def call_at(patch: pytest.MonkeyPatch, module: ModuleType, step: int, action: Callable[[], None]) -> None:

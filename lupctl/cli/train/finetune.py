@@ -184,6 +184,13 @@ def show_result(job: "FinetuneJob", facts: dict[str, Any], progress: Progress, *
         return
     show_scores(facts)
     print_path(job.run)
+    if "page" in facts:
+        page = job.run / facts["page"]
+        progress.say(
+            f"clusters: {page}"
+            if facts["scores"]
+            else f"{facts['dataset']}: no queries, so the network cannot be scored; what can be seen: {page}"
+        )
     progress.say(f"on every test set here: lupctl eval --all {job.run}")
 
 

@@ -1,6 +1,7 @@
 """What the images of a fine-tuning run are taken to show, and the loss that follows from it."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Protocol
 
 import torch
@@ -37,6 +38,9 @@ class Supervision(Protocol):
 
     def state(self) -> dict[str, Any]:
         """What a run needs to continue here, besides network and optimizer."""
+
+    def show(self, done: int) -> Path | None:
+        """Writes a page of what was taken for labels in `done` steps, in process 0; None where there is none."""
 
     def close(self) -> None:
         """Ends the loading of batches."""
@@ -78,6 +82,9 @@ class PersonLabels:
     def state(self) -> dict[str, Any]:
         """Nothing: everything is a function of the recipe and the step."""
         return {}
+
+    def show(self, done: int) -> None:
+        """Nothing: they are the packs'."""
 
     def close(self) -> None:
         """Ends the loading of batches."""

@@ -16,6 +16,7 @@ from lupctl.core.workspace import CHECKPOINT_NAME, RECIPE_NAME, RUN_NAME, read_r
 RESUME_NAME = "resume.pt"
 METHOD_NAME = "method.safetensors"
 METRICS_NAME = "metrics.jsonl"
+CLUSTERS_NAME = "clusters.html"
 INPUTS_NAME = "inputs.json"
 LOCK_NAME = ".lock"
 TAIL_BYTES = 1 << 16  # of metrics, some hundred rows
@@ -58,6 +59,11 @@ class RunFolder:
         """Written last: a run with this file is finished."""
         return self.path / RUN_NAME
 
+    @property
+    def clusters(self) -> Path:
+        """The page of a run on clusters."""
+        return self.path / CLUSTERS_NAME
+
     def is_finished(self) -> bool:
         """Whether the run is finished."""
         return self.facts.is_file() and self.checkpoint.is_file()
@@ -89,6 +95,7 @@ class RunFolder:
             self.recipe,
             self.path / INPUTS_NAME,
             self.path / METRICS_NAME,
+            self.clusters,
         ):
             path.unlink(missing_ok=True)
 

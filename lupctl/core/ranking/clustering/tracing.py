@@ -35,6 +35,8 @@ def pick_clusters(
         sureness: (C) mean silhouette of each.
         camera: (N), -1 for none.
     """
+    if not len(sureness):
+        return {}
     sizes = np.bincount(labels[labels != NOISE], minlength=len(sureness))
     cameras = np.zeros(len(sizes), np.int64)
     is_counted = (labels != NOISE) & (camera >= 0)
@@ -45,7 +47,7 @@ def pick_clusters(
     if cameras.max(initial=0) < 2:  # all are alike
         del keys["of the most cameras"]
     picked: dict[str, int] = {}
-    for why, key in keys.items() if len(sizes) else ():
+    for why, key in keys.items():
         left = [one for one in np.argsort(key, kind="stable").tolist() if one not in picked.values()]
         if left:
             picked[why] = left[0]

@@ -62,8 +62,9 @@ FromOption = Annotated[
     str | None,
     typer.Option(
         "--from",
-        help="Run, checkpoint file, published weights that are here (lupctl model list), imagenet or scratch "
-        "[default: the newest pre-training run of that architecture].",
+        help="Run, checkpoint file, published weights that are here (lupctl model list), imagenet, scratch, or "
+        "finetuned, the newest fine-tuning run on another dataset [default: the newest pre-training run of that "
+        "architecture].",
         show_default=False,
         autocompletion=complete_start,
     ),
@@ -140,6 +141,7 @@ def finetune(
 
     `lupctl finetune msmt17 --gpus 8 --nodes 2 --rdzv-endpoint node1:29400`
     """
+    from lupctl.core.formats.pack.read import open_pack
     from lupctl.core.stages.finetune.job import FinetuneJob, plan_finetuning
     from lupctl.core.stages.finetune.run import finetune as run
 
@@ -150,7 +152,8 @@ def finetune(
     flags = common_flags(arch, epochs=epochs, batch=batch, lr=lr)
     flags |= {"data.packs": [pack.stem for pack in packs], "data.subset": subset, "start": start, "labels": labels}
     flags |= {"data.repeat": parse_repeat(repeat)}
-    origin, resolved = resolve(space, recipe, flags, set_ or [], progress)
+    names = [open_pack(pack).dataset for pack in packs]
+    origin, resolved = resolve(space, recipe, flags, set_ or [], progress, datasets=names)
     progress.say(placement.line)
     say_tests(space, packs, progress)
     job = FinetuneJob(

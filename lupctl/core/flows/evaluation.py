@@ -1,21 +1,24 @@
 """One evaluation: the features it uses, and the scores it has to reach."""
 
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING
 
 from lupctl.core.choices import CameraUse
-from lupctl.core.errors import GateError
+from lupctl.core.errors import DataError, GateError
 from lupctl.core.flows.fresh_features import find_files, make_features
 from lupctl.core.resolve.retrieval.attention import check_class_token, check_pictures, find_network
 from lupctl.core.resolve.retrieval.features import find_images_of_features
 from lupctl.core.resolve.retrieval.lineage import find_lineage, find_tested
+from lupctl.core.system.examples import count_things
 from lupctl.core.system.progress.lines import Progress
-from lupctl.core.workspace import Workspace
+from lupctl.core.workspace import CLUSTERS_NAME, Workspace
 
 if TYPE_CHECKING:
     import torch
 
     from lupctl.core.ranking.reports.model.single import Report
+    from lupctl.core.stages.dump.job import DumpJob
     from lupctl.core.stages.evaluate import EvaluationJob, EvaluationPlan
 
 
@@ -51,6 +54,7 @@ def take_features(
     features, missing = find_files(
         space, names, progress, command=rules.command, elsewhere=_elsewhere(rules), cameras=cameras
     )
+    check_queries(features[0], missing)
     if missing is not None:
         if rules.attention:
             check_class_token(missing.checkpoint)
@@ -93,6 +97,7 @@ def plan_features(
     features, missing = find_files(
         space, names, progress, command=rules.command, elsewhere=_elsewhere(rules), cameras=cameras
     )
+    check_queries(features[0], missing)
     if rules.page and images is not None:
         find_images_of_features(space, images, features[0], progress)
     job = replace(rules, features=features)
@@ -104,6 +109,35 @@ def plan_features(
         return plan_evaluation(job, progress)
     progress.say(f"features: {missing.out} would be made from {missing.data}")
     return plan_evaluation(job, progress, head=plan_head(missing))
+
+
+def check_queries(features: Path, missing: "DumpJob | None") -> None:
+    """Refuses images without queries where their run, on clusters, has a page that shows what can be seen without.
+
+    Args:
+        features: of the run.
+        missing: the dump that makes them; None if they are there.
+
+    Raises:
+        DataError: there are none; names the page.
+    """
+    import numpy as np
+
+    from lupctl.core.choices import ROLE_CODES
+    from lupctl.core.formats.features.file import read_features_head
+    from lupctl.core.stages.dump.head import plan_head
+
+    run = features.parent if missing is None else missing.checkpoint.parent
+    page = run / CLUSTERS_NAME
+    if not page.is_file():
+        return
+    samples = (read_features_head(features) if missing is None else plan_head(missing)).samples
+    if not np.any(samples.role == ROLE_CODES["query"]):
+        name, images = quote(run.name), count_things(len(samples), "image")
+        raise DataError(
+            f"{run}: no query among {images}, so the run cannot be scored on them; {page} shows its clusters",
+            hint=f"lupctl search {name} PERSON.jpg finds a person there; on other test sets: lupctl eval --all {name}",
+        )
 
 
 def _elsewhere(rules: "EvaluationJob") -> Path | None:

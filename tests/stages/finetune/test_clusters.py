@@ -275,6 +275,7 @@ def test_images_that_look_the_same(tmp_path: Path) -> None:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(labels, "dump_training_set", same)
+        patch.setattr(finding, "TRIED", ())  # no distance is tried, nor a graph built for it
         refuse(cluster_job(pack, tmp_path / "run"), "nearly the same feature", "--from")
 
 

@@ -69,6 +69,13 @@ def test_the_first_of_equally_distant_images_is_the_hard_one() -> None:
     torch.testing.assert_close(memory.memory, torch.tensor([[0.6, 0.8]]))
 
 
+def test_more_images_of_a_cluster_than_a_batch_has_do_not_move_it() -> None:
+    start = torch.tensor([[1.0, 0.0]])
+    memory = ClusterMemory(start.clone(), momentum=0.0, temperature=1.0, update="mean", images=2)
+    memory.follow(torch.tensor([[0.6, 0.8], [0.0, 1.0], [-1.0, 0.0]]), torch.zeros(3, dtype=torch.long))
+    torch.testing.assert_close(memory.memory, torch.tensor([[0.0, 1.0]]))
+
+
 def test_directions_leave_images_without_a_cluster_out() -> None:
     features = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, -1.0], [1.0, 0.0]])
     found = cluster_directions(features, torch.tensor([1, 0, -1, 0]), count=2)

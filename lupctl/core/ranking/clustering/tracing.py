@@ -85,5 +85,4 @@ def mean_of_each(values: NDArray[np.float64], labels: NDArray[np.int64]) -> NDAr
         labels: (N), of which K are in a cluster.
     """
     inside = labels[labels != NOISE]
-    sums: NDArray[np.float64] = np.bincount(inside, values)
-    return sums / np.maximum(np.bincount(inside), 1)
+    return np.bincount(inside, values).astype(np.float64) / np.maximum(np.bincount(inside), 1)

@@ -11,12 +11,11 @@ from lupctl.core.errors import DataError, FormatError, UsageError
 from lupctl.core.system.disk.atomic import atomic_path, disk_errors_named, write_text
 from lupctl.core.system.disk.lock import held
 from lupctl.core.system.disk.removal import remove_tree
-from lupctl.core.workspace import CHECKPOINT_NAME, RECIPE_NAME, RUN_NAME, read_run
+from lupctl.core.workspace import CHECKPOINT_NAME, CLUSTERS_NAME, RECIPE_NAME, RUN_NAME, read_run
 
 RESUME_NAME = "resume.pt"
 METHOD_NAME = "method.safetensors"
 METRICS_NAME = "metrics.jsonl"
-CLUSTERS_NAME = "clusters.html"
 INPUTS_NAME = "inputs.json"
 LOCK_NAME = ".lock"
 TAIL_BYTES = 1 << 16  # of metrics, some hundred rows

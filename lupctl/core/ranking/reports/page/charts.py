@@ -204,7 +204,7 @@ def draw_epochs(curves: Sequence[EpochCurve]) -> str:
         figure, axes = _open(height=2.3)
         for curve, colour in zip(curves, (FIRST, SECOND), strict=False):
             axes.plot(curve.epochs, curve.values, "o-", color=colour, linewidth=2, markersize=3, label=curve.name)
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.locator_params(axis="x", integer=True)
         axes.set(xlabel="epoch", ylabel=curves[0].name if len(curves) == 1 else None)
         if len(curves) > 1:
             figure.legend(loc="outside upper center", ncols=2)
@@ -219,8 +219,7 @@ def draw_sizes(sizes: Sequence[int]) -> str:
         width = max(1, -(-(last - first + 1) // MOST_BARS))
         counts, edges = np.histogram(sizes, bins=np.arange(first, last + width + 1, width) - 0.5)
         axes.stairs(counts, edges, fill=True, color=FIRST)
-        for axis in (axes.xaxis, axes.yaxis):
-            axis.get_major_locator().set_params(integer=True)
+        axes.locator_params(integer=True)
         axes.set(xlabel="images in a cluster", ylabel="clusters")
         return _as_svg(figure, "Sizes of the clusters")
 

@@ -139,5 +139,6 @@ def _too_few(graph: SparseRows, settings: ClusterSettings, quality: Quality, rec
         near = min(enough, key=lambda eps: abs(eps - settings.eps))
         return DataError(message, hint=f"--set clusters.eps={near:g} finds {counts[near]}")
     if counts[best] >= 2:
-        return DataError(message, hint=f"--set clusters.eps={best:g} --set data.persons={counts[best]}")
+        looser = "" if best == settings.eps else f"--set clusters.eps={best:g} "
+        return DataError(message, hint=f"{looser}--set data.persons={counts[best]}")
     return DataError(message, hint="no eps finds two clusters: more images, or another start with --from")

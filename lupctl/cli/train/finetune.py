@@ -141,7 +141,6 @@ def finetune(
 
     `lupctl finetune msmt17 --gpus 8 --nodes 2 --rdzv-endpoint node1:29400`
     """
-    from lupctl.core.formats.pack.read import open_pack
     from lupctl.core.stages.finetune.job import FinetuneJob, plan_finetuning
     from lupctl.core.stages.finetune.run import finetune as run
 
@@ -152,8 +151,7 @@ def finetune(
     flags = common_flags(arch, epochs=epochs, batch=batch, lr=lr)
     flags |= {"data.packs": [pack.stem for pack in packs], "data.subset": subset, "start": start, "labels": labels}
     flags |= {"data.repeat": parse_repeat(repeat)}
-    names = [open_pack(pack).dataset for pack in packs]
-    origin, resolved = resolve(space, recipe, flags, set_ or [], progress, datasets=names)
+    origin, resolved = resolve(space, recipe, flags, set_ or [], progress, packs=packs)
     progress.say(placement.line)
     say_tests(space, packs, progress)
     job = FinetuneJob(

@@ -36,7 +36,7 @@ def resolve(
     overrides: list[str],
     progress: Progress,
     *,
-    datasets: Sequence[str],
+    packs: Sequence[Path],
 ) -> tuple[Start, "FinetuneRecipe"]:
     """The start, and the recipe with what the start decides filled in.
 
@@ -51,8 +51,9 @@ def resolve(
         flags: of named options, by recipe key.
         overrides: `--set` entries.
         progress: reports what was chosen.
-        datasets: that it is trained on; a start that was fine-tuned on another one was on none of these.
+        packs: that it is trained on; a start that was fine-tuned elsewhere was on none of these.
     """
+    from lupctl.core.formats.pack.read import open_pack
     from lupctl.core.recipes.shipped import resolve_recipe
     from lupctl.core.recipes.vit_sections import typed_arch
 
@@ -78,7 +79,7 @@ def resolve(
             lambda start: misfit(order, start),
             progress,
             name=typed_arch(asked.net.arch, asked.vit),
-            besides=datasets if asked.start == FINETUNED else None,
+            besides=[open_pack(path).dataset for path in packs] if asked.start == FINETUNED else None,
         )
     name, final = complete(order, origin, progress)
     say_lengths(final, resolve_recipe("finetune", name), progress)

@@ -13,9 +13,8 @@ CLUSTERS = (
 
 def test_what_cannot_be_scored_shows_its_clusters(lupctl: Shell, crowd: Path) -> None:
     options = " ".join(as_options((*FINETUNE, *CLUSTERS)))
-    ran = lupctl(
-        f"finetune {crowd} --labels clusters --recipe small-usl --from scratch --gpus 0 --workers 0 --out site {options}"
-    )
+    named = "--labels clusters --recipe small-usl --from scratch --gpus 0 --workers 0 --out site"
+    ran = lupctl(f"finetune {crowd} {named} {options}")
     assert ran.code == 0, ran.err
     said = "crowd: no queries, so the network cannot be scored; what can be seen: site/clusters.html\n"
     assert said in ran.err

@@ -11,15 +11,12 @@ from safetensors.torch import load_file
 from lupctl.core.errors import StoppedError, UsageError
 from lupctl.core.formats.weights.file import Checkpoint, read_checkpoint, read_method, write_checkpoint, write_method
 from lupctl.core.formats.weights.header import read_header
-from lupctl.core.recipes.models import PretrainRecipe
-from lupctl.core.recipes.shipped import resolve_recipe
 from lupctl.core.resolve.retrieval.lineage import lineage_of
 from lupctl.core.stages.pretrain import loop, step
-from lupctl.core.stages.pretrain.job import PretrainJob, plan_pretraining, student_plan
+from lupctl.core.stages.pretrain.job import plan_pretraining, student_plan
 from lupctl.core.stages.pretrain.profile import profile
 from lupctl.core.stages.pretrain.run import pretrain
 from lupctl.core.stages.pretrain.starts.load import load_start
-from lupctl.core.system.jobs.device import Placement
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.training.engine.runs import read_metrics
 from lupctl.core.training.methods.build import build_method
@@ -27,28 +24,10 @@ from lupctl.core.training.methods.solider import Solider
 from lupctl.core.training.nets.foreign.fitting import MismatchError
 from lupctl.core.workspace import Workspace
 from tests.tools.shell import Shell
-from tests.tools.tiny.training import as_options, run_forked, signal_at
+from tests.tools.tiny.training import PARTS, SOLIDER, as_options, run_forked, signal_at, solider_job
 
 QUIET = Progress(quiet=True)
 CHECKPOINT, METHOD = "checkpoint.safetensors", "method.safetensors"
-# Last maps of 2 x 2 tokens: of a view whose person has two of them or more, and two parts.
-TINY = (
-    "swin.depths=[1, 1, 1, 1]", "swin.drop_path=0.3", "pixels.height=32", "pixels.width=32", "local.height=16",
-    "local.width=16", "local.count=1", "dino.outputs=40", "dino.hidden=16", "dino.bottleneck=8", "data.batch=16",
-    "bn_groups=4", "schedule.epochs=2", "schedule.warmup_epochs=1", "saving.every_epochs=0",
-)  # fmt: skip
-PARTS = ("solider.parts=2", "solider.part_hidden=12", "solider.part_bottleneck=6", "solider.foreground=0.3")
-
-
-def solider_job(
-    pack: Path, run: Path, *settings: str, start: Path | None = None, recipe: str = "small-solider", processes: int = 1
-) -> PretrainJob:
-    """Four steps of a tiny Swin, two of them with the last layer frozen."""
-    own = PARTS if recipe == "small-solider" else ()
-    resolved = resolve_recipe("pretrain", recipe, overrides=(*TINY, *own, *settings))
-    assert isinstance(resolved, PretrainRecipe)
-    placement = Placement("cpu", processes, "")
-    return PretrainJob(recipe=resolved, packs=(pack,), run=run, placement=placement, workers=0, command=(), start=start)
 
 
 @pytest.fixture(scope="module")
@@ -192,7 +171,7 @@ def test_short_commands_lead_from_one_stage_to_the_next(
     shutil.copy(crowd, packs / "crowd.h5")
     for run in (first, whole):
         shutil.copytree(run, runs / {first: "one", whole: "two"}[run])
-    tiny = shlex.join(as_options((*TINY, *PARTS)))
+    tiny = shlex.join(as_options((*SOLIDER, *PARTS)))
     plan = f"pretrain --recipe small-solider --gpus 0 --dry-run {tiny}"
     said = lupctl(f"{plan} --json")
     assert said.json["start"] == "one"

@@ -1,7 +1,9 @@
 """Runs of SOLIDER: started from self-distillation, continued, on any number of processes; and what they refuse."""
 
+import json
 import shlex
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -92,14 +94,24 @@ def test_a_run_starts_from_both_networks_and_a_new_centre(
 
 @pytest.mark.slow
 def test_stopped_and_continued_is_the_same_to_the_bit(
-    crowd: Path, first: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    crowd: Path,
+    first: Path,
+    whole: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
+    """A run that continues does not say that it has a new centre."""
     job = solider_job(crowd, tmp_path / "run", start=first / METHOD)
     with monkeypatch.context() as patch:
         signal_at(patch, step, 1)
         with pytest.raises(StoppedError, match="of 4"):
             pretrain(job, QUIET)
-    pretrain(job, QUIET)
+    capsys.readouterr()
+    pretrain(replace(job, quiet=False), QUIET)
+    said = capsys.readouterr().err
+    assert f"start: {first / METHOD}; continued after step 1, with the centre and the optimizer of this run" in said
+    assert "new centre" not in said
     assert (job.run / CHECKPOINT).read_bytes() == (whole / CHECKPOINT).read_bytes()
     assert (job.run / METHOD).read_bytes() == (whole / METHOD).read_bytes()
 
@@ -150,7 +162,7 @@ def test_what_is_no_start_is_refused(crowd: Path, first: Path, tmp_path: Path) -
     other = solider_job(crowd, tmp_path / "run", "net.arch=swin-t", start=first / METHOD)
     with pytest.raises(UsageError, match=r"networks on swin-u .*; the recipe trains swin-t") as sized:
         plan_pretraining(other)
-    assert "--arch swin-u" in sized.value.hint
+    assert sized.value.hint == "--recipe small-solider"
     assert not (tmp_path / "run").exists()
 
 
@@ -179,6 +191,16 @@ def test_short_commands_lead_from_one_stage_to_the_next(
     assert lupctl(f"{plan} --json --from two").json["start"] == "two"
     other = lupctl(f"{plan} --set dino.outputs=50")
     assert "start: unknown; lup/runs: no finished run of dino with the networks of this recipe" in other.err
+    meant = lupctl(f"{plan} --from tow")
+    assert (meant.code, meant.err.splitlines()[-1]) == (3, "hint: did you mean two?")
+    shutil.copytree(whole, runs / "finetuned")
+    facts = json.loads((runs / "finetuned" / "run.json").read_text())
+    (runs / "finetuned" / "run.json").write_text(json.dumps({**facts, "command": "finetune"}))
+    nearest = lupctl(f"{plan} --from finetune")
+    assert nearest.err.splitlines()[-1] == "hint: did you mean one?", "of pre-training, and with these networks"
+    nothing = lupctl(f"{plan} --set dino.outputs=50 --from tow")
+    assert nothing.err.splitlines()[-1] == "hint: --from scratch"
+    shutil.rmtree(runs / "finetuned")
     wide = lupctl(f"{plan} --set dino.outputs=50 --from one")
     assert wide.code == 3
     assert "student.head.last_layer.weight  40 x 8" in wide.err

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -162,6 +162,11 @@ def convert_model(
         return
     with differences_shown():
         facts = convert(job, progress, dry=dry_run)
+    show_converted(facts, dry_run=dry_run, json=json, progress=progress)
+
+
+def show_converted(facts: dict[str, Any], *, dry_run: bool, json: bool, progress: Progress) -> None:
+    """Prints what was recognised in a file, or would be converted."""
     if dry_run:
         shown = facts if json else {**facts, "ignored": sum_up(facts["ignored"])}
         print_plan("lupctl.convert-plan/1", "would convert", shown, json=json)
@@ -175,7 +180,7 @@ def convert_model(
             progress.say(f"{used}left out: {sum_up(facts['ignored'])}")
         if facts["beside"] and facts["network"] == "trunk":
             progress.say(f"taken from {'.'.join(facts['inside'])}, which has beside it: {name_some(facts['beside'])}")
-        print_path(job.out)
+        print_path(Path(facts["path"]))
 
 
 def keep_training(job: "ConvertJob", *, dry_run: bool, json: bool, progress: Progress) -> None:

@@ -46,6 +46,7 @@ SMALLEST = (
     "transform_speed.py --source 64x32 --result 64x32 --batch 4 --rounds 1",
     "studies/cfs_study.py run --home FOLDER --persons 30 --labelled 8 --seeds 1 --epochs 1 --tuned 1 --methods moco",
     "transform_speed.py --ten --source 64x32 --result 64x32 --batch 4 --rounds 1",
+    "studies/cluster_study.py run PACK --home FOLDER --seeds 1 --first 1 --tuned 1 --recipes small-usl",
     "studies/learn_sweep.py sweep PACK --home FOLDER --seeds 1 --epochs 1 --only untrained base",
     "studies/learn_sweep.py labels PACK --home FOLDER --seeds 1 --epochs 1 --shares 1",
     "studies/noise_study.py run drawn --home FOLDER --noise 0.4 --seeds 1 --epochs 1 --methods SupCon",

@@ -62,7 +62,7 @@ def recognise_trained(state: Mapping[str, Tensor], *, origin: str) -> Recognised
     if not differences and gains is not None and bool(((gains - 1).abs() > GAIN_ROUNDING).any()):
         raise FormatError(
             f"{origin}: {outer}{GAIN} has gains other than 1; DINO's last layer is trained here with a gain of 1",
-            hint="take a checkpoint that was trained with norm_last_layer, as published",
+            hint="leave out --training to convert its trunk",
         )
     return replace(
         found,

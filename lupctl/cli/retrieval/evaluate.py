@@ -49,10 +49,12 @@ from lupctl.cli.retrieval.options import (
     parse_persons,
     parse_threshold,
 )
+from lupctl.cli.retrieval.site import run_site, show_site_plan
 from lupctl.cli.retrieval.sweep import sweep_values
 from lupctl.cli.retrieval.tables import show_report
 from lupctl.core.choices import SHOT_DRAWS, SHOT_SEED, Protocol, SameCamera
 from lupctl.core.flows.evaluation import check_gates, fuller_report, plan_features, take_features
+from lupctl.core.flows.sites import take_site
 from lupctl.core.resolve.retrieval.attention import refuse_attention
 from lupctl.core.resolve.retrieval.evaluation import (
     expansion_settings,
@@ -71,6 +73,7 @@ if TYPE_CHECKING:
 
     from lupctl.core.ranking.reports.model.single import Report
     from lupctl.core.stages.evaluate import EvaluationJob, EvaluationPlan
+    from lupctl.core.stages.site import SitePlan
 
 PLAN_SCHEMA = "lupctl.eval-plan/1"
 
@@ -153,6 +156,10 @@ def evaluate(
         _show_plan(plan_features(space, names, rules, progress, images=images, cameras=cameras), json=json)
     else:
         job = take_features(space, names, rules, devices[0], progress, images=images, cameras=cameras)
+        site = take_site(job, {"--images": images, "--min-map": min_map, "--min-rank1": min_rank1})
+        if site is not None:
+            run_site(site, devices[0], json=json)
+            return
         check_gates(_score(job, devices, progress, json=json), min_map=min_map, min_rank1=min_rank1)
 
 
@@ -193,7 +200,12 @@ def _pick_rule(
     )
 
 
-def _show_plan(plan: "EvaluationPlan", *, json: bool) -> None:
+def _show_plan(plan: "EvaluationPlan | SitePlan", *, json: bool) -> None:
+    from lupctl.core.stages.site import SitePlan
+
+    if isinstance(plan, SitePlan):
+        show_site_plan(plan, json=json)
+        return
     rows: dict[str, object] = {
         "dataset": plan.dataset,
         "queries": plan.counts.queries,

@@ -32,13 +32,10 @@ def run_site(job: "SiteJob", device: "torch.device", *, json: bool) -> None:
     if json:
         print(site_text(report), end="")
         return
-    rows = [
-        _row(
-            "equal errors" if report.wanted_fpr is None else f"false matches {report.wanted_fpr:g}, asked for",
-            report.threshold,
-        )
-    ]
-    rows += [_row(f"false matches {wanted}", point) for wanted, point in sorted(report.at_fpr.items(), reverse=True)]
+    wanted = report.wanted_fpr
+    named = "equal errors" if wanted is None else f"false matches {wanted:g}, as asked"
+    others = [(rate, point) for rate, point in sorted(report.at_fpr.items(), reverse=True) if float(rate) != wanted]
+    rows = [_row(named, report.threshold), *(_row(f"false matches {rate}", point) for rate, point in others)]
     title = f"{report.dataset}: no queries; from tracklets, without labels"
     print_table(title, COLUMNS, rows, note="\n".join(_notes(report)))
     print(f"report: {job.report}")
@@ -78,7 +75,7 @@ def _notes(report: "SiteReport") -> list[str]:
     lines = [
         *(f"warning: {text}" for text in report.warnings),
         *(f"assumes: {text}" for text in report.assumes),
-        f"{counts.tracklets:,} tracklets ({counts.short:,} too short left out), {counts.together:,} pairs seen together",
+        f"{counts.tracklets:,} tracklets, {counts.together:,} pairs of them seen together; {counts.short:,} are too short",
         f"pairs of images: {counts.same:,} of one person, {counts.different:,} of two",
         f"on these pairs: {scores}",
     ]

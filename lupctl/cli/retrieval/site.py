@@ -75,7 +75,7 @@ def _notes(report: "SiteReport") -> list[str]:
     lines = [
         *(f"warning: {text}" for text in report.warnings),
         *(f"assumes: {text}" for text in report.assumes),
-        f"{counts.tracklets:,} tracklets, {counts.together:,} pairs of them seen together; {counts.short:,} are too short",
+        f"{counts.tracklets:,} tracklets, {counts.together:,} pairs of them seen together ({counts.short:,} too short)",
         f"pairs of images: {counts.same:,} of one person, {counts.different:,} of two",
         f"on these pairs: {scores}",
     ]

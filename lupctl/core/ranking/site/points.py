@@ -42,6 +42,7 @@ def site_points(
         if same[-1] and different[-1]:
             indices = np.array([_pick(rule, same, different) for rule in rules])
             drawn[number] = np.stack([EDGES[indices], same[indices] / same[-1]], axis=1)
+            drawn[number, indices < 0] = 0  # no threshold is so strict that it finds anybody
     return [
         None if point is None else SitePoint(point, *(percentile_span(drawn[:, at, side]) for side in (0, 1)))
         for at, point in enumerate(points)
@@ -49,7 +50,7 @@ def site_points(
 
 
 def _pick(rule: float | None, same: NDArray[np.int64], different: NDArray[np.int64]) -> int:
-    """The place of a rule's threshold in (2001) cumulative counts."""
+    """The place of a rule's threshold in (2001) cumulative counts; -1 for none."""
     if rule is not None:
         return index_at_fpr(different, rule)
     return int(np.abs(different / different[-1] - (1 - same / same[-1])).argmin())

@@ -69,19 +69,20 @@ def site_scores(found: SiteDistances, weight: NDArray[np.float64] | None = None)
         scores[0] = 1 - (own * (below / different[-1])).sum() / same[-1]
         for place, wanted in enumerate(SCORED_FPR, start=2):
             if weight is not None or different[-1] * wanted >= 1:
-                scores[place] = same[index_at_fpr(different, wanted)] / same[-1]
+                index = index_at_fpr(different, wanted)
+                scores[place] = same[index] / same[-1] if index >= 0 else 0.0
     if times.sum():
         scores[1] = (right * times).sum() / times.sum()
     return scores
 
 
 def index_at_fpr(different: NDArray[np.int64], wanted: float) -> int:
-    """The last of (2001) distances up to which at most a share of the pairs of two persons is; 0 if none is that near.
+    """The last of (2001) distances up to which at most a share of the pairs of two persons is; -1 if none is so strict.
 
-    >>> index_at_fpr(np.array([0, 1, 2, 2, 10]), 0.2)
-    3
+    >>> index_at_fpr(np.array([0, 1, 2, 2, 10]), 0.2), index_at_fpr(np.array([3, 3]), 0.2)
+    (3, -1)
     """
-    return max(0, int(np.searchsorted(different, wanted * different[-1], side="right")) - 1)
+    return int(np.searchsorted(different, wanted * different[-1], side="right")) - 1
 
 
 def percentile_span(drawn: NDArray[np.float64]) -> Span | None:

@@ -14,10 +14,10 @@ SlowPair = tuple[tuple[int, int], tuple[int, int]]
 
 
 def spread(rows: list[int]) -> list[int]:
-    """Four of the rows at even distances, or all of up to four."""
-    if len(rows) <= 4:
+    """Eight of the rows at even distances, or all of up to eight."""
+    if len(rows) <= 8:
         return rows
-    return [rows[round(step * (len(rows) - 1) / 3)] for step in range(4)]
+    return [rows[round(step * (len(rows) - 1) / 7)] for step in range(8)]
 
 
 def slow_pairs(tracklets: Sequence[SlowTracklet]) -> set[SlowPair]:

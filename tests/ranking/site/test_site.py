@@ -21,11 +21,11 @@ CPU = torch.device("cpu")
 
 
 def draw_site(seed: int, *, count: int = 12) -> tuple[list[Tracklet], NDArray[np.int64], list[SlowTracklet]]:
-    """Tracklets of 1 to 20 images in three videos, with gaps, and their frames."""
+    """Tracklets of 1 to 40 images in three videos, with gaps, and their frames."""
     random = np.random.default_rng(seed)
     found, plain, frames = [], list[SlowTracklet](), list[int]()
     for person in range(count):
-        video, length = "abc"[int(random.integers(3))], int(random.integers(1, 21))
+        video, length = "abc"[int(random.integers(3))], int(random.integers(1, 41))
         own = (int(random.integers(40)) + np.sort(random.permutation(2 * length)[:length])).tolist()
         rows = np.arange(len(frames), len(frames) + length)
         frames += own

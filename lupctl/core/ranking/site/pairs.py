@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 from lupctl.core.ranking.retrieval.tracklets import Tracklet, spread_rows
 
 # Images of the first third of a tracklet, and of its last. Those of one third look alike.
-PER_THIRD: Final = 4
+PER_THIRD: Final = 8
 # A shorter tracklet has no two images with one between them.
 FEWEST: Final = 3
 # Tracklets, and pairs of tracklets seen together, beyond which a part is drawn: rates of 1 in 1,000 need no more.
 MOST_TRACKLETS: Final = 2000
-MOST_TOGETHER: Final = 10_000
+MOST_TOGETHER: Final = 3000
 SEED: Final = 0
 
 
@@ -60,7 +60,7 @@ class SitePairs:
 def pick_pairs(
     tracklets: Sequence[Tracklet], frame: NDArray[np.int64], camera: NDArray[np.int16], *, seed: int = SEED
 ) -> SitePairs:
-    """The pairs of some tracklets: images far apart in time, up to four of each first and of each last third.
+    """The pairs of some tracklets: images far apart in time, up to eight of each first and of each last third.
 
     Of many tracklets those of some videos are taken, of the last of these the earliest. Two tracklets are seen
     together wherever both have a crop, whether it is among those taken or not.

@@ -79,7 +79,7 @@ class SiteWatch:
         if self._before is not None:
             before = SiteDistances(found.pairs, self._before).without(left_out)
             rise = compare_site(before, found.without(left_out))
-            self._progress.say(f"site, after - before: {name_scores(rise, signed=True)}")
+            self._progress.say(f"site, after - before: {name_scores(rise, unit=' points', sign='+')}")
             facts |= {"before": describe_scores(score_site(before)), "rise": describe_scores(rise)}
         return {KEPT: facts}
 
@@ -117,16 +117,17 @@ def describe_scores(found: SiteScores) -> dict[str, dict[str, Any]]:
     return {"scores": dict(found.scores), "ci95": {name: list(span) for name, span in found.ci95.items()}}
 
 
-def name_scores(found: SiteScores, *, signed: bool = False) -> str:
-    """Scores in percent with their intervals.
+def name_scores(found: SiteScores, *, unit: str = "%", sign: str = "") -> str:
+    """Scores in percent, or in points, with their intervals.
 
     >>> name_scores(SiteScores({"auc": 0.9, "rank1": 0.5}, {"auc": (0.8, 0.95)}))
     'AUC 90.0% (80.0 to 95.0), rank-1 50.0%'
+    >>> name_scores(SiteScores({"auc": 0.02}, {}), unit=" points", sign="+")
+    'AUC +2.0 points'
     """
-    sign = "+" if signed else ""
     parts = []
     for name, score in found.scores.items():
         span = found.ci95.get(name)
         shown = "" if span is None else f" ({100 * span[0]:{sign}.1f} to {100 * span[1]:{sign}.1f})"
-        parts.append(f"{TITLES[name]} {score:{sign}.1%}{shown}")
+        parts.append(f"{TITLES[name]} {100 * score:{sign}.1f}{unit}{shown}")
     return ", ".join(parts)

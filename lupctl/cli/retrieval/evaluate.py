@@ -1,5 +1,6 @@
 """`lupctl eval`: scores of a run or of features files."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -71,7 +72,6 @@ from lupctl.core.workspace import open_workspace
 if TYPE_CHECKING:
     import torch
 
-    from lupctl.core.ranking.reports.model.single import Report
     from lupctl.core.stages.evaluate import EvaluationJob, EvaluationPlan
     from lupctl.core.stages.site import SitePlan
 
@@ -156,20 +156,40 @@ def evaluate(
         _show_plan(plan_features(space, names, rules, progress, images=images, cameras=cameras), json=json)
     else:
         job = take_features(space, names, rules, devices[0], progress, images=images, cameras=cameras)
-        site = take_site(job, {"--images": images, "--min-map": min_map, "--min-rank1": min_rank1})
-        if site is not None:
-            run_site(site, devices[0], json=json)
-            return
-        check_gates(_score(job, devices, progress, json=json), min_map=min_map, min_rank1=min_rank1)
+        _score(job, devices, progress, single, gates=(min_map, min_rank1), json=json)
 
 
-def _score(job: "EvaluationJob", devices: "list[torch.device]", progress: Progress, *, json: bool) -> "Report":
-    """Scores features, or takes the report that is there, and prints it."""
+def _score(
+    job: "EvaluationJob",
+    devices: "list[torch.device]",
+    progress: Progress,
+    single: Mapping[str, object],
+    *,
+    gates: tuple[float | None, float | None],
+    json: bool,
+) -> None:
+    """Scores features, or takes the report that is there, and prints it; of a site without queries its thresholds.
+
+    Args:
+        job: the evaluation.
+        devices: where.
+        progress: lines and bars.
+        single: options for a single report, which mean nothing without queries.
+        gates: mAP and rank-1 that are demanded.
+        json: one JSON object instead of the table.
+
+    Raises:
+        GateError: a score is lower than demanded.
+    """
     from lupctl.core.stages.evaluate import evaluate as score
 
+    site = take_site(job, single)
+    if site is not None:
+        run_site(site, devices[0], json=json)
+        return
     report = fuller_report(job, progress) or score(job, devices, progress)
     show_report(report, [job.report, job.html] if job.page else [job.report], json=json)
-    return report
+    check_gates(report, min_map=gates[0], min_rank1=gates[1])
 
 
 def _pick_rule(

@@ -66,7 +66,7 @@ def refuse_with_site(job: "EvaluationJob", pack: Path, others: Mapping[str, obje
     Args:
         job: the evaluation as its options describe it.
         pack: without queries.
-        others: values of options that it does not keep; None for one that is not given.
+        others: values of options that it does not keep; None or False for one that is not given.
 
     Raises:
         UsageError: names the first such option.
@@ -75,11 +75,11 @@ def refuse_with_site(job: "EvaluationJob", pack: Path, others: Mapping[str, obje
         "--rerank": job.rerank,
         "--aqe or --dba": job.expansion,
         "--protocol or --same-camera": job.protocol,
-        "--attention": job.attention or None,
+        "--attention": job.attention,
         **others,
     }
     for option, value in given.items():
-        if value is not None:
+        if value is not None and value is not False:
             raise UsageError(
                 f"{option} has no meaning without queries, and {pack} has none", hint=f"leave {option} out"
             )

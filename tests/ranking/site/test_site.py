@@ -79,7 +79,8 @@ def test_pairs_and_scores_are_those_of_the_definitions(seed: int) -> None:
     point = site_points(measured, [0.1], draws=20)[0]
     step, share = slow_found(same, other, 0.1)
     assert point is not None
-    assert (point.point.threshold, point.point.tpr) == (pytest.approx(step * 0.001), pytest.approx(share))
+    assert point.point.threshold == pytest.approx(step * 0.001)
+    assert point.point.tpr == pytest.approx(share)
 
 
 def test_intervals_hold_what_draws_of_tracklets_give() -> None:
@@ -89,7 +90,7 @@ def test_intervals_hold_what_draws_of_tracklets_give() -> None:
     drawn = np.stack([site_scores(measured, weight) for weight in draw_weights(found.num_tracklets, draws=200, seed=5)])
     scores = score_site(measured, draws=200, seed=5)
     lower, upper = np.nanquantile(drawn[:, 0], [0.025, 0.975])
-    assert scores.ci95["auc"] == pytest.approx((lower, upper))
+    np.testing.assert_allclose(scores.ci95["auc"], (lower, upper))
     assert lower < scores.scores["auc"] < upper
     weights = list(draw_weights(found.num_tracklets, draws=50, seed=5))
     assert all(weight.sum() == found.num_tracklets for weight in weights)
@@ -121,7 +122,8 @@ def test_sites_of_which_little_is_known() -> None:
     frames = np.array([1, 2, 3, 4, 5, 6, 7, 8, 9])
     one = [Tracklet("a", 1, np.arange(9))]
     alone = pick_pairs(one, frames, no_cameras(frames))
-    assert (alone.num_tracklets, alone.together, alone.is_same.all()) == (1, 0, True)
+    assert (alone.num_tracklets, alone.together) == (1, 0)
+    assert alone.is_same.all()
     scores = score_site(SiteDistances(alone, np.zeros(len(alone.query), np.float32)), draws=10)
     assert (scores.scores, scores.ci95) == ({}, {})
     assert (
@@ -132,7 +134,7 @@ def test_sites_of_which_little_is_known() -> None:
     elsewhere = [replace(tracklet, video=str(tracklet.person)) for tracklet in after_each_other]
     assert pick_pairs(elsewhere, np.tile([1, 2, 3], 3), no_cameras(frames)).together == 0
     short = [Tracklet("a", person, np.array([person])) for person in range(3)]
-    none = pick_pairs(short, np.ones(3, np.int64), no_cameras(np.ones(3)))
+    none = pick_pairs(short, np.ones(3, np.int64), no_cameras(frames[:3]))
     assert (none.num_tracklets, none.short, len(none.query)) == (0, 3, 0)
     assert seen_together([], frames).shape == (0, 2)
 

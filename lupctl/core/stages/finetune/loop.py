@@ -110,10 +110,11 @@ def train_job(job: FinetuneJob) -> None:
             if stopping:
                 writer.join()
                 raise stop.error(done, total)
+        more = labels.finish()
         writer.join()
     if rank() == 0:
         counts = {"steps": total, "images": train.num_images, "persons": len(train.persons)}
-        results = {**counts, "damaged": len(log.damaged), **log.values}
+        results = {**counts, "damaged": len(log.damaged), **log.values, **more}
         finish_run(job, network, setup.packs, train, {**results, **gather_scores(setup.packs, scores)})
 
 

@@ -15,7 +15,7 @@ from lupctl.cli.options import (
     OutOption,
     ProcessesOption,
     QuietOption,
-    SetOption,
+    SettingOption,
 )
 from lupctl.cli.output import print_json, print_table
 from lupctl.cli.retrieval.compare import run_comparison
@@ -97,7 +97,7 @@ def evaluate(
     threshold: ThresholdOption = DEFAULT_THRESHOLD,
     cameras: CamerasOption = None,
     sweep: SweepOption = None,
-    set_: SetOption = None,
+    set_: SettingOption = None,
     images: ImagesOption = None,
     page: PageOption = True,
     attention: AttentionOption = False,

@@ -4,9 +4,10 @@ from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING
 
-from lupctl.core.choices import CameraUse
+from lupctl.core.choices import ROLE_CODES, CameraUse
 from lupctl.core.errors import DataError, GateError
 from lupctl.core.flows.fresh_features import find_files, make_features
+from lupctl.core.flows.sites import find_site, refuse_with_site
 from lupctl.core.resolve.retrieval.attention import check_class_token, check_pictures, find_network
 from lupctl.core.resolve.retrieval.features import find_images_of_features
 from lupctl.core.resolve.retrieval.lineage import find_lineage, find_tested
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from lupctl.core.ranking.reports.model.single import Report
     from lupctl.core.stages.dump.job import DumpJob
     from lupctl.core.stages.evaluate import EvaluationJob, EvaluationPlan
+    from lupctl.core.stages.site import SitePlan
 
 
 def take_features(
@@ -54,7 +56,7 @@ def take_features(
     features, missing = find_files(
         space, names, progress, command=rules.command, elsewhere=_elsewhere(rules), cameras=cameras
     )
-    check_queries(features[0], missing)
+    check_queries(space, features, missing)
     if missing is not None:
         if rules.attention:
             check_class_token(missing.checkpoint)
@@ -80,24 +82,26 @@ def plan_features(
     *,
     images: str | None,
     cameras: CameraUse | None = None,
-) -> "EvaluationPlan":
+) -> "EvaluationPlan | SitePlan":
     """What an evaluation would rank; features that a run has not are counted from its pack, and nothing is written.
 
     Args:
         space, names, rules, progress, images, cameras: as `take_features` takes them.
 
     Raises:
-        DataError, UsageError: as `take_features` and `plan_evaluation`.
+        DataError, UsageError: as `take_features` and `plan_evaluation`, or `plan_site`.
     """
     from dataclasses import replace
 
+    from lupctl.core.formats.features.foreign import read_any_head
     from lupctl.core.stages.dump.head import plan_head
     from lupctl.core.stages.evaluate import plan_evaluation
+    from lupctl.core.stages.site import plan_site
 
     features, missing = find_files(
         space, names, progress, command=rules.command, elsewhere=_elsewhere(rules), cameras=cameras
     )
-    check_queries(features[0], missing)
+    check_queries(space, features, missing)
     if rules.page and images is not None:
         find_images_of_features(space, images, features[0], progress)
     job = replace(rules, features=features)
@@ -105,34 +109,40 @@ def plan_features(
         check_class_token(missing.checkpoint)
     elif rules.attention:
         find_network(features[0], find_lineage(space, features[0]))
-    if missing is None:
-        return plan_evaluation(job, progress)
-    progress.say(f"features: {missing.out} would be made from {missing.data}")
-    return plan_evaluation(job, progress, head=plan_head(missing))
+    if missing is not None:
+        progress.say(f"features: {missing.out} would be made from {missing.data}")
+    if len(features) == 1:
+        head = read_any_head(features[0]) if missing is None else plan_head(missing)
+        tested = [pack.path for pack in find_tested(space, features)] if missing is None else [missing.data]
+        site = find_site(head.samples, tested)
+        if site is not None:
+            refuse_with_site(rules, site, {"--images": images})
+            return plan_site(site, head, report=job.report)
+        return plan_evaluation(job, progress, head=head)
+    return plan_evaluation(job, progress)
 
 
-def check_queries(features: Path, missing: "DumpJob | None") -> None:
-    """Refuses images without queries where their run, on clusters, has a page that shows what can be seen without.
+def check_queries(space: Workspace, features: tuple[Path, ...], missing: "DumpJob | None") -> None:
+    """Refuses images without queries or tracklets where their run, on clusters, has a page that shows what can be seen.
 
     Args:
+        space: the workspace.
         features: of the run.
         missing: the dump that makes them; None if they are there.
 
     Raises:
         DataError: there are none; names the page.
     """
-    import numpy as np
-
-    from lupctl.core.choices import ROLE_CODES
-    from lupctl.core.formats.features.file import read_features_head
+    from lupctl.core.formats.features.foreign import read_any_head
     from lupctl.core.stages.dump.head import plan_head
 
-    run = features.parent if missing is None else missing.checkpoint.parent
+    run = features[0].parent if missing is None else missing.checkpoint.parent
     page = run / CLUSTERS_NAME
     if not page.is_file():
         return
-    samples = (read_features_head(features) if missing is None else plan_head(missing)).samples
-    if not np.any(samples.role == ROLE_CODES["query"]):
+    samples = (read_any_head(features[0]) if missing is None else plan_head(missing)).samples
+    packs = [pack.path for pack in find_tested(space, features)] if missing is None else [missing.data]
+    if not (samples.role == ROLE_CODES["query"]).any() and find_site(samples, packs) is None:
         name, images = quote(run.name), count_things(len(samples), "image")
         raise DataError(
             f"{run}: no query among {images}, so the run cannot be scored on them; {page} shows its clusters",

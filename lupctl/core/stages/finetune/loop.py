@@ -111,11 +111,12 @@ def train_job(job: FinetuneJob) -> None:
                 writer.join()
                 show_labels(labels, done)
                 raise stop.error(done, total)
+        more = labels.finish()
         writer.join()
     if rank() == 0:
         counts = {"steps": total, "images": train.num_images, "persons": len(train.persons)}
         best = best_on_test(read_metrics(job.run), setup.packs[0].dataset)
-        results = {**counts, "damaged": len(log.damaged), **log.values, **show_labels(labels, total), **best}
+        results = {**counts, "damaged": len(log.damaged), **log.values, **more, **show_labels(labels, total), **best}
         finish_run(job, network, setup.packs, train, {**results, **gather_scores(setup.packs, scores)})
         for found in best.values():
             progress.say(describe_best(found))

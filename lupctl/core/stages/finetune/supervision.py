@@ -39,6 +39,9 @@ class Supervision(Protocol):
     def state(self) -> dict[str, Any]:
         """What a run needs to continue here, besides network and optimizer."""
 
+    def finish(self) -> dict[str, Any]:
+        """Comes after the last step, in all processes; gives what belongs into the facts of the run."""
+
     def show(self, done: int) -> Path | None:
         """Writes a page of what was taken for labels in `done` steps, in process 0; None where there is none."""
 
@@ -81,6 +84,10 @@ class PersonLabels:
 
     def state(self) -> dict[str, Any]:
         """Nothing: everything is a function of the recipe and the step."""
+        return {}
+
+    def finish(self) -> dict[str, Any]:
+        """Nothing."""
         return {}
 
     def show(self, done: int) -> None:

@@ -109,6 +109,7 @@ def build_cluster_page(
         datasets=run.datasets,
         num_images=len(now),
         queries=run.queries,
+        has_tracklets=any(name.startswith("site_") for row in run.rows for name in row),
         epoch=epoch + 1,
         epochs=run.epochs,
         eps=run.eps,

@@ -98,7 +98,8 @@ class ClusterSheet:
     Args:
         run, datasets: names.
         num_images: that are clustered.
-        queries: of the datasets; 0 means that nothing scores the network.
+        queries: of the datasets; 0 means that nothing scores the network, but for tracklets.
+        has_tracklets: whether the rows have scores on those of the images.
         epoch: the last one with clusters, counted from 1.
         epochs: of the run.
         eps: the largest distance of neighbours.
@@ -114,6 +115,7 @@ class ClusterSheet:
     datasets: Sequence[str]
     num_images: int
     queries: int
+    has_tracklets: bool
     epoch: int
     epochs: int
     eps: float

@@ -20,6 +20,7 @@ from lupctl.core.stages.finetune.setup import Setup, open_batches
 from lupctl.core.stages.finetune.unlabelled.finding import Found, dump_training_set, find
 from lupctl.core.stages.finetune.unlabelled.history import History
 from lupctl.core.stages.finetune.unlabelled.page import build_page, whom
+from lupctl.core.stages.finetune.unlabelled.site import SiteWatch
 from lupctl.core.system.disk.atomic import write_text
 from lupctl.core.system.examples import count_things
 from lupctl.core.system.jobs.device import autocast
@@ -92,6 +93,7 @@ class ClusterLabels:
         self._memory: ClusterMemory | None = self._remember(kept["memory"]) if kept else None
         self._sureness: NDArray[np.float64] = kept["sureness"].numpy() if kept else np.empty(0)
         self._history = History(recipe.schedule.epochs, kept["history"] if kept else {})
+        self._site = SiteWatch(setup, kept=kept, log=log, progress=progress)
         self._label_of = torch.empty(0)
         self._batches: Generator[Batch, None, None] | None = None
         self._seen: tuple[Tensor, Tensor] | None = None
@@ -108,6 +110,8 @@ class ClusterLabels:
             before = self._label
             features, damaged = dump_training_set(self._network, self._recipe, self._setup)
             self._log.note_damage(tuple(damaged.values()))
+            if step == 0:
+                self._site.begin(features, damaged)
             found, directions = self._find_first(features, damaged, epoch=epoch)
             self._label, self._memory = found.label, self._remember(directions)
             self._sureness = found.sureness
@@ -148,7 +152,7 @@ class ClusterLabels:
         self._memory.follow(gather_interleaved(features), gather_interleaved(target))
 
     def state(self) -> dict[str, Any]:
-        """The clusters of the epoch, and the memory."""
+        """The clusters of the epoch, and the memory; and what the network was like before training."""
         assert self._label is not None
         assert self._memory is not None
         return {
@@ -156,6 +160,7 @@ class ClusterLabels:
             "memory": self._memory.memory,
             "sureness": torch.from_numpy(self._sureness),
             "history": self._history.state(),
+            **self._site.state(),
         }
 
     def show(self, done: int) -> Path:
@@ -166,6 +171,10 @@ class ClusterLabels:
         page = build_page(self._setup, self._recipe, path.parent, labels=labels, sureness=self._sureness)
         write_text(path, page)
         return path
+
+    def finish(self) -> dict[str, Any]:
+        """Scores on the tracklets of the training images, where there are any."""
+        return self._site.finish(lambda: dump_training_set(self._network, self._recipe, self._setup))
 
     def close(self) -> None:
         """Ends the loading of batches."""

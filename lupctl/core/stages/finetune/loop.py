@@ -19,6 +19,7 @@ from lupctl.core.stages.finetune.setup import Setup, set_up
 from lupctl.core.stages.finetune.supervision import PersonLabels, Supervision
 from lupctl.core.stages.finetune.unlabelled.clusters import ClusterLabels
 from lupctl.core.system.jobs.messages import agree_to_stop, rank
+from lupctl.core.system.jobs.precision import name_precision
 from lupctl.core.system.jobs.stopping import stop_on_request
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.training.engine.board import Board
@@ -40,11 +41,11 @@ from lupctl.core.training.views.pixels import make_view
 LABELS: Final = "labels"
 
 
-def train_job(job: FinetuneJob) -> None:
-    """The training loop of one process."""
+def train_job(job: FinetuneJob, precision: torch.dtype) -> None:
+    """The training loop of one process, in passes of this type."""
     recipe, folder = job.recipe, RunFolder(job.run)
     progress = Progress(quiet=job.quiet or rank() > 0)
-    setup = set_up(job)
+    setup = set_up(job, precision)
     device, epochs, total, train = setup.device, setup.epochs, setup.epochs.total, setup.train
 
     torch.manual_seed(recipe.seed)
@@ -105,7 +106,7 @@ def train_job(job: FinetuneJob) -> None:
                 scores[pack.dataset] = found
                 log.write_scores(done, found, dataset=pack.dataset if len(setup.packs) > 1 else None)
             if rank() == 0 and (saving or stopping):
-                state = pack_state(done, network, optimizer, damaged=log.damaged)
+                state = pack_state(done, network, optimizer, precision=precision, damaged=log.damaged)
                 writer.save(state | ({LABELS: kept} if (kept := labels.state()) else {}))
             if stopping:
                 writer.join()
@@ -113,7 +114,7 @@ def train_job(job: FinetuneJob) -> None:
         writer.join()
     if rank() == 0:
         counts = {"steps": total, "images": train.num_images, "persons": len(train.persons)}
-        results = {**counts, "damaged": len(log.damaged), **log.values}
+        results = {**counts, "damaged": len(log.damaged), "precision": name_precision(precision), **log.values}
         finish_run(job, network, setup.packs, train, {**results, **gather_scores(setup.packs, scores)})
 
 

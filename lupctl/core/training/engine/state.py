@@ -9,6 +9,7 @@ from torch import nn
 
 from lupctl.core.errors import StoppedError, UsageError
 from lupctl.core.system.jobs.messages import decide_first
+from lupctl.core.system.jobs.precision import name_precision
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.training.engine.runs import RunFolder
 from lupctl.core.workspace import RECIPE_NAME
@@ -93,14 +94,20 @@ def claimed_run(
 
 
 def pack_state(
-    step: int, model: nn.Module, optimizer: torch.optim.Optimizer, *, damaged: Iterable[str] = ()
+    step: int,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    *,
+    precision: torch.dtype,
+    damaged: Iterable[str] = (),
 ) -> dict[str, Any]:
-    """Everything a run needs to continue after `step` steps; `damaged` names the images skipped so far."""
+    """Everything a run needs to continue after `step` steps in this precision; `damaged` are images skipped so far."""
     return {
         "step": step,
         "model": model.state_dict(),
         "optimizer": optimizer.state_dict(),
         "random": torch.get_rng_state(),
+        "precision": name_precision(precision),
         "damaged": sorted(damaged),
     }
 

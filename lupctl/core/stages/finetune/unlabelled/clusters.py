@@ -17,8 +17,8 @@ from lupctl.core.stages.finetune.job import build_order
 from lupctl.core.stages.finetune.setup import Setup, open_batches
 from lupctl.core.stages.finetune.unlabelled.finding import Found, dump_training_set, find
 from lupctl.core.system.examples import count_things
-from lupctl.core.system.jobs.device import autocast
 from lupctl.core.system.jobs.messages import decide_first, gather_interleaved
+from lupctl.core.system.jobs.precision import autocast
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.training.engine.curves import Epochs, even_epochs
 from lupctl.core.training.engine.log import LoopLog

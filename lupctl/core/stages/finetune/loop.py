@@ -140,5 +140,6 @@ def open_log(job: FinetuneJob, setup: Setup, *, start: int, damaged: tuple[str, 
         is_writer=rank() == 0,
         progress=progress,
         damaged=damaged,
+        precision=setup.precision,
         board=Board(job.run, step=start) if job.tensorboard and rank() == 0 else None,
     )

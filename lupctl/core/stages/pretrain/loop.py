@@ -51,6 +51,7 @@ def train_job(job: PretrainJob, precision: torch.dtype) -> None:
         is_writer=rank() == 0,
         progress=progress,
         damaged=damaged,
+        precision=precision,
         board=Board(job.run, step=start) if job.tensorboard and rank() == 0 else None,
     )
     watch = Watch(recipe, epochs, rows=read_metrics(job.run) if rank() == 0 else (), start=start)

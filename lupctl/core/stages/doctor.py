@@ -75,9 +75,7 @@ def _devices() -> list[Finding]:
 def _bf16() -> Finding:
     """How fast the processor is in bfloat16, for those who train on it."""
     speed = measure_cpu()
-    used = (
-        "training on a CPU: precision auto takes bf16" if speed.is_fast else "nothing: auto trains in float32 on a CPU"
-    )
+    used = "training: auto takes bf16 on this CPU" if speed.is_fast else "nothing: auto trains in float32"
     return Finding("bf16 on the CPU", speed.describe(), used)
 
 

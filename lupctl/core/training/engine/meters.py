@@ -92,9 +92,9 @@ def check_finite(
     for name, value in values.items():
         if not math.isfinite(value):
             coarse = precision != torch.float32
-            inside = f" in {name_precision(precision)}" if coarse else ""
+            where = f"at learning rate {rate:.3g}" + (f" in {name_precision(precision)}" if coarse else "")
             raise DataError(
-                f"{name} became {value} by step {step} at learning rate {rate:.3g}{inside}; last good state: {last_good}",
+                f"{name} became {value} by step {step} {where}; last good state: {last_good}",
                 hint=f"start over with a smaller rate, as in --force --lr {rate / 10:.1g}"
                 + (", or with --force --set precision=float32" if coarse else ""),
             )

@@ -6,10 +6,10 @@
     python tests/benchmarks/studies/cluster_study.py table                           what there is so far
 
 `run` pre-trains on the images of a pack, trains on clusters of them, and from the same start with all labels; scores
-are those of the pack's own queries. small-usl begins from small-moco and small-usl-vit from small-dino; their partners
-with labels are small-bot and small-vit. `carry` trains with all labels of the first pack, then on clusters of the second,
-which it scores: as it comes, after clusters, and tuned with the labels of the second from the same start. Labels of a
-pack never reach the clusters: of metrics.jsonl only `purity` knows them, which is reported here.
+are those of the pack's own queries. small-usl begins from small-moco and small-usl-vit from small-dino; their
+partners with labels are small-bot and small-vit. `carry` trains with all labels of the first pack, then on clusters
+of the second, which it scores: as it comes, after clusters, and tuned with the labels of the second from the same
+start. Labels of a pack never reach the clusters: of metrics.jsonl only `purity` knows them, which is reported here.
 
 Networks are those of the small recipes, on 64 x 32 pixels unless `--shipped` says the recipes' own 128 x 64. Every
 finished run is a line of `clusters.jsonl` in the folder `--home`, so the same command goes on where the last one ended.

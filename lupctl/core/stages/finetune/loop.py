@@ -41,8 +41,8 @@ from lupctl.core.training.views.pixels import make_view
 LABELS: Final = "labels"
 
 
-def train_job(job: FinetuneJob, precision: torch.dtype) -> None:
-    """The training loop of one process, in passes of this type."""
+def train_job(job: FinetuneJob, precision: torch.dtype | None = None) -> None:
+    """The training loop of one process, in passes of this type; None for what a new run would take here."""
     recipe, folder = job.recipe, RunFolder(job.run)
     progress = Progress(quiet=job.quiet or rank() > 0)
     setup = set_up(job, precision)
@@ -106,7 +106,7 @@ def train_job(job: FinetuneJob, precision: torch.dtype) -> None:
                 scores[pack.dataset] = found
                 log.write_scores(done, found, dataset=pack.dataset if len(setup.packs) > 1 else None)
             if rank() == 0 and (saving or stopping):
-                state = pack_state(done, network, optimizer, precision=precision, damaged=log.damaged)
+                state = pack_state(done, network, optimizer, precision=setup.precision, damaged=log.damaged)
                 writer.save(state | ({LABELS: kept} if (kept := labels.state()) else {}))
             if stopping:
                 writer.join()
@@ -114,7 +114,7 @@ def train_job(job: FinetuneJob, precision: torch.dtype) -> None:
         writer.join()
     if rank() == 0:
         counts = {"steps": total, "images": train.num_images, "persons": len(train.persons)}
-        results = {**counts, "damaged": len(log.damaged), "precision": name_precision(precision), **log.values}
+        results = {**counts, "damaged": len(log.damaged), "precision": name_precision(setup.precision), **log.values}
         finish_run(job, network, setup.packs, train, {**results, **gather_scores(setup.packs, scores)})
 
 

@@ -26,8 +26,8 @@ from lupctl.core.training.loading.prefetch import on_device
 from lupctl.core.training.methods.solider import Solider
 
 
-def train_job(job: PretrainJob, precision: torch.dtype) -> None:
-    """The training loop of one process, in passes of this type."""
+def train_job(job: PretrainJob, precision: torch.dtype | None = None) -> None:
+    """The training loop of one process, in passes of this type; None for what a new run would take here."""
     recipe, folder = job.recipe, RunFolder(job.run)
     progress = Progress(quiet=job.quiet or rank() > 0)
     setup = set_up(job, precision)
@@ -51,7 +51,7 @@ def train_job(job: PretrainJob, precision: torch.dtype) -> None:
         is_writer=rank() == 0,
         progress=progress,
         damaged=damaged,
-        precision=precision,
+        precision=setup.precision,
         board=Board(job.run, step=start) if job.tensorboard and rank() == 0 else None,
     )
     watch = Watch(recipe, epochs, rows=read_metrics(job.run) if rank() == 0 else (), start=start)
@@ -88,7 +88,7 @@ def train_job(job: PretrainJob, precision: torch.dtype) -> None:
                 log.write_probe(done, seen)
             if (saving or stopping) and not watch.keeps_saved:
                 # In every process, because shards are gathered.
-                state = pack_state(done, method, optimizer, precision=precision, damaged=log.damaged)
+                state = pack_state(done, method, optimizer, precision=setup.precision, damaged=log.damaged)
                 watch.saved = done
                 if rank() == 0:
                     writer.save(state)
@@ -103,7 +103,7 @@ def train_job(job: PretrainJob, precision: torch.dtype) -> None:
         counts = {"steps": total, "images": len(setup.images), "damaged": len(log.damaged)}
         results = {
             **counts,
-            "precision": name_precision(precision),
+            "precision": name_precision(setup.precision),
             **log.values,
             **sum_up(rows),
             **seen,

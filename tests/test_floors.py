@@ -41,7 +41,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("lupctl.core.ranking.metrics",),
     ("lupctl.core.ranking.reranking",),
     ("lupctl.core.ranking.clustering", "lupctl.core.ranking.retrieval", "lupctl.core.ranking.reports.model"),
-    ("lupctl.core.ranking.reports.page",),
+    ("lupctl.core.ranking.reports.page", "lupctl.core.ranking.site"),
     ("lupctl.core.ranking.reports.build",),
     # what a user types
     ("lupctl.core.stages",),

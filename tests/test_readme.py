@@ -19,8 +19,9 @@ from lupctl.core.training.nets.resnet.trunk import ResNetTrunk
 from tests.references.transreid_layouts import TINY as TINY_VIT
 from tests.references.transreid_layouts import draw_state, reid_layout
 from tests.tools.published import published
+from tests.tools.tiny.footage import Stay, write_footage, write_stays
 from tests.tools.tiny.images import encode_tiny
-from tests.tools.tiny.videos import luperson_frames, write_mot, write_pickle, write_video
+from tests.tools.tiny.videos import luperson_frames, write_pickle, write_video
 
 ROOT = Path(__file__).parents[1]
 MANUAL = ROOT / "lupctl" / "manual"
@@ -180,8 +181,9 @@ def write_videos(root: Path) -> None:
     box = (10.0, 10.0, 60.0, 90.0)
     write_video(root / "videos/us/boston/us+boston+aaaaaaaaaaa.mp4")
     write_pickle(root / "dets/us+boston+aaaaaaaaaaa.pkl", luperson_frames([(1, box), (5, box)]))
-    write_video(root / "pets09-s2l1/pets09-s2l1.mp4")
-    write_mot(root / "pets09-s2l1/gt/gt.txt", [(1, box), (2, box)], persons=[1, 2])
+    stays = [Stay(person, 2 * person, 2 * person + 14, person - 1) for person in range(1, 6)]
+    write_footage(root / "pets09-s2l1/pets09-s2l1.avi", stays, frames=24)
+    write_stays(root / "pets09-s2l1/gt/gt.txt", stays)
     write_video(root / "hall.mp4")
     (root / "vnames.txt").write_text("us+boston+aaaaaaaaaaa\n")
 

@@ -37,8 +37,17 @@ SetOption = Annotated[
     typer.Option(
         "--set",
         metavar="KEY=VALUE",
-        help="Set a key of the recipe, as in optim.lr=0.1, or of a trained network (dump, eval --sweep), as in "
-        "semantic_weight=0.5, size=384x128 or position=dino; repeatable.",
+        help="Set a key of the recipe, as in optim.lr=0.1; repeatable.",
+        show_default=False,
+    ),
+]
+SettingOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Use the network otherwise than it was trained, as in semantic_weight=0.5, size=384x128 or position=dino; "
+        "repeatable.",
         show_default=False,
     ),
 ]

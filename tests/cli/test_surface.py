@@ -125,7 +125,7 @@ def test_the_manual_names_every_option(words: tuple[str, ...]) -> None:
 
 
 def test_an_option_means_the_same_everywhere() -> None:
-    """Same short names, kind, and words of help wherever an option occurs."""
+    """Same short names, kind, and words of help wherever an option occurs; --set is of a recipe, or of a network."""
     shared = {"--home", "--out", "--recipe", "--set", "--arch", "--gpus", "--processes", "--device", "--force",
               "--dry-run", "--json", "--quiet", "--debug"}  # fmt: skip
     seen: dict[str, dict[tuple[Any, ...], list[str]]] = {}
@@ -136,8 +136,10 @@ def test_an_option_means_the_same_everywhere() -> None:
                     told = (tuple(param.opts), param.multiple, param.help)
                     seen.setdefault(option, {}).setdefault(told, []).append(" ".join(words))
     assert set(seen) == shared
+    of_networks = [commands for told, commands in seen["--set"].items() if "network" in told[2]]
+    assert of_networks == [["dump", "eval"]]
     for option, meanings in seen.items():
-        assert len(meanings) == 1, (option, meanings)
+        assert len(meanings) == (2 if option == "--set" else 1), (option, meanings)
 
 
 ERRORS = errors.KINDS

@@ -399,9 +399,19 @@ def test_an_unknown_key_is_refused_with_the_one_that_was_meant(entry: str, guess
     ("name", "entry", "guess", "hint"),
     [
         ("luperson-moco", "net.depth=r18", "net.arch", "--set net.arch=r18"),
-        ("luperson-moco", "net.depth=1", "net.arch", "lupctl recipe show NAME shows a valid value for every key"),
+        (
+            "luperson-moco",
+            "net.depth=1",
+            "net.arch",
+            "lupctl recipe show luperson-moco --stage pretrain shows a valid value for every key",
+        ),
         ("small-dino", "net.depth=2", "vit.depth", "--set vit.depth=2"),
-        ("small-moco", "optim.baselr=fast", "optim.lr", "lupctl recipe show NAME shows a valid value for every key"),
+        (
+            "small-moco",
+            "optim.baselr=fast",
+            "optim.lr",
+            "lupctl recipe show small-moco --stage pretrain shows a valid value for every key",
+        ),
     ],
 )
 def test_the_hint_for_an_unknown_key_sets_one_that_takes_the_value(
@@ -445,7 +455,7 @@ def test_a_value_of_the_wrong_kind_names_key_and_value(entry: str, message: str)
     assert message in caught.value.message
     assert caught.value.message.startswith("luperson-moco with --set: ")
     assert "\n" not in caught.value.message
-    assert caught.value.hint == "lupctl recipe show NAME shows a valid value for every key"
+    assert caught.value.hint == "lupctl recipe show luperson-moco --stage pretrain shows a valid value for every key"
 
 
 def test_compiled_networks_are_not_recomputed() -> None:

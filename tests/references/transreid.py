@@ -286,6 +286,12 @@ def slow_feature(
     return (necks(state, features) if after else features)[0]
 
 
+def slow_clusters_feature(state: State, images: Tensor, said: Said, *, prefix: str = "module.") -> Tensor:
+    """The feature of a file of training on clusters, of unit length: batch norm of the class token, then L2 norm."""
+    feature = batch_norm(state, f"{prefix}bottleneck", slow_tokens(state, images, said, prefix=prefix)[:, 0])
+    return feature / feature.square().sum(dim=1, keepdim=True).sqrt()
+
+
 def slow_train_outputs(
     state: State, images: Tensor, said: Said, *, cameras: list[int] | None = None
 ) -> tuple[list[Tensor], list[Tensor]]:

@@ -108,6 +108,11 @@ def reid_layout(size: Size, *, classes: int, jpm: bool = False) -> Layout:
     return layout
 
 
+def clusters_layout(size: Size, *, prefix: str = "module.") -> Layout:
+    """A file of training on clusters: the neck is beside the tensors of the trunk, and there is no classifier."""
+    return {**trunk_layout(prefix, size), **batch_norm_layout(f"{prefix}bottleneck", size.dim)}
+
+
 def dino_head_layout(prefix: str, dim: int, *, outputs: int, hidden: int) -> Layout:
     layout: Layout = {}
     for number, rows, columns in ((0, hidden, dim), (2, hidden, hidden), (4, 256, hidden)):

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -29,6 +29,9 @@ from lupctl.core.system.command_line import recorded_command
 from lupctl.core.system.examples import name_some
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.workspace import open_workspace
+
+if TYPE_CHECKING:
+    from lupctl.core.stages.convert.run import ConvertJob
 
 # What wraps a part of a network, in the keys of a file.
 OUTER = ("module", "base")
@@ -57,6 +60,13 @@ EncoderOption = Annotated[
         help="For a training checkpoint with two networks: q or student, the trained one, or k or teacher, its average "
         "[default: q of MoCo and PNL, teacher of DINO, as published].",
         show_default=False,
+    ),
+]
+TrainingOption = Annotated[
+    bool,
+    typer.Option(
+        "--training",
+        help="Keep both networks of SOLIDER's training checkpoint, with their heads: a start for pretrain --from.",
     ),
 ]
 ModelSizeOption = Annotated[
@@ -90,6 +100,7 @@ def convert_model(
     stride: StrideOption = None,
     bgr: BgrOption = False,
     encoder: EncoderOption = None,
+    training: TrainingOption = False,
     to: ToOption = "lupctl",
     out: OutOption = None,
     home: HomeOption = None,
@@ -116,11 +127,14 @@ def convert_model(
 
     `lupctl model convert lup_moco_r50.pth`
 
+    `lupctl model convert checkpoint.pth --training`
+
     `lupctl model convert mine --to timm --out vit.pth`
     """
+    options = {"--recipe": recipe, "--reid": reid, "--start": start, "--size": size, "--stride": stride}
+    given = [name for name, value in {**options, "--bgr": bgr, "--encoder": encoder}.items() if value]
     if to != "lupctl":
-        given = {"--recipe": recipe, "--reid": reid, "--start": start, "--size": size, "--stride": stride}
-        check_outward(to, [name for name, value in {**given, "--bgr": bgr, "--encoder": encoder}.items() if value])
+        check_outward(to, [*given, *(["--training"] if training else [])])
         checkpoint = find_checkpoint(open_workspace(home), str(source))
         out = out or Path(f"{source.stem}.pth")
         write_outward(checkpoint, out, to, force=force, dry_run=dry_run, json=json, progress=Progress(quiet=quiet))
@@ -128,6 +142,8 @@ def convert_model(
     from lupctl.core.stages.convert.run import ConvertJob, convert
     from lupctl.core.training.nets.foreign.grids import Asked
 
+    if training:
+        refuse_with_training(given)
     progress = Progress(quiet=quiet)
     job = ConvertJob(
         source=source,
@@ -141,8 +157,16 @@ def convert_model(
         force=force,
         command=recorded_command(),
     )
+    if training:
+        keep_training(job, dry_run=dry_run, json=json, progress=progress)
+        return
     with differences_shown():
         facts = convert(job, progress, dry=dry_run)
+    show_converted(facts, dry_run=dry_run, json=json, progress=progress)
+
+
+def show_converted(facts: dict[str, Any], *, dry_run: bool, json: bool, progress: Progress) -> None:
+    """Prints what was recognised in a file, or would be converted."""
     if dry_run:
         shown = facts if json else {**facts, "ignored": sum_up(facts["ignored"])}
         print_plan("lupctl.convert-plan/1", "would convert", shown, json=json)
@@ -156,7 +180,40 @@ def convert_model(
             progress.say(f"{used}left out: {sum_up(facts['ignored'])}")
         if facts["beside"] and facts["network"] == "trunk":
             progress.say(f"taken from {'.'.join(facts['inside'])}, which has beside it: {name_some(facts['beside'])}")
-        print_path(job.out)
+        print_path(Path(facts["path"]))
+
+
+def keep_training(job: "ConvertJob", *, dry_run: bool, json: bool, progress: Progress) -> None:
+    """Converts both networks of a training checkpoint, or says that it would."""
+    from lupctl.core.stages.convert.training import convert_training
+
+    with differences_shown():
+        facts = convert_training(job, dry=dry_run)
+    if dry_run:
+        shown = facts if json else {**facts, "ignored": sum_up(facts["ignored"])}
+        print_plan("lupctl.convert-plan/1", "would convert", shown, json=json)
+        return
+    if json:
+        print_json("lupctl.convert/1", facts)
+        return
+    count = f"{facts['matched']} tensors matched, {len(facts['ignored'])} ignored"
+    progress.say(f"{' and '.join(facts['networks'])}, {facts['description']} with heads: {count}")
+    if facts["beside"]:
+        progress.say(f"left out: {name_some(facts['beside'])}; what starts from it has a new centre and optimizer")
+    print_path(job.out)
+
+
+def refuse_with_training(given: list[str]) -> None:
+    """Refuses options of one network where both of a training checkpoint are kept.
+
+    Raises:
+        UsageError: there is one.
+    """
+    if given:
+        raise UsageError(
+            f"{given[0]}: of one network; --training keeps student and teacher as they are",
+            hint=f"leave out {' and '.join(given)}",
+        )
 
 
 def sum_up(keys: list[str]) -> str:

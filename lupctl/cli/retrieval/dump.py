@@ -17,7 +17,7 @@ from lupctl.cli.options import (
     OutOption,
     ProcessesOption,
     QuietOption,
-    SetOption,
+    SettingOption,
     WorkersOption,
 )
 from lupctl.cli.output import print_json, print_path, print_plan
@@ -77,7 +77,7 @@ def dump(
     role: RoleOption = None,
     flip: Annotated[bool, typer.Option("--flip", help="Add the feature of the mirrored image.")] = False,
     cameras: CamerasOption = None,
-    set_: SetOption = None,
+    set_: SettingOption = None,
     kind: Annotated[FeatureType, typer.Option("--type", help="Number type in the file.")] = "float32",
     precision: Annotated[Precision, typer.Option("--precision", help="Number type of the forward pass.")] = "auto",
     chunk: Annotated[int, typer.Option("--chunk", min=1, help="Images per forward pass.")] = 128,

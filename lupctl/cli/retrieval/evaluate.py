@@ -1,5 +1,6 @@
 """`lupctl eval`: scores of a run or of features files."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,7 @@ from lupctl.cli.options import (
     OutOption,
     ProcessesOption,
     QuietOption,
-    SetOption,
+    SettingOption,
 )
 from lupctl.cli.output import print_json, print_table
 from lupctl.cli.retrieval.compare import run_comparison
@@ -49,10 +50,12 @@ from lupctl.cli.retrieval.options import (
     parse_persons,
     parse_threshold,
 )
+from lupctl.cli.retrieval.site import run_site, show_site_plan
 from lupctl.cli.retrieval.sweep import sweep_values
 from lupctl.cli.retrieval.tables import show_report
 from lupctl.core.choices import SHOT_DRAWS, SHOT_SEED, Protocol, SameCamera
 from lupctl.core.flows.evaluation import check_gates, fuller_report, plan_features, take_features
+from lupctl.core.flows.sites import take_site
 from lupctl.core.resolve.retrieval.attention import refuse_attention
 from lupctl.core.resolve.retrieval.evaluation import (
     expansion_settings,
@@ -69,8 +72,8 @@ from lupctl.core.workspace import open_workspace
 if TYPE_CHECKING:
     import torch
 
-    from lupctl.core.ranking.reports.model.single import Report
     from lupctl.core.stages.evaluate import EvaluationJob, EvaluationPlan
+    from lupctl.core.stages.site import SitePlan
 
 PLAN_SCHEMA = "lupctl.eval-plan/1"
 
@@ -94,7 +97,7 @@ def evaluate(
     threshold: ThresholdOption = DEFAULT_THRESHOLD,
     cameras: CamerasOption = None,
     sweep: SweepOption = None,
-    set_: SetOption = None,
+    set_: SettingOption = None,
     images: ImagesOption = None,
     page: PageOption = True,
     attention: AttentionOption = False,
@@ -153,16 +156,40 @@ def evaluate(
         _show_plan(plan_features(space, names, rules, progress, images=images, cameras=cameras), json=json)
     else:
         job = take_features(space, names, rules, devices[0], progress, images=images, cameras=cameras)
-        check_gates(_score(job, devices, progress, json=json), min_map=min_map, min_rank1=min_rank1)
+        _score(job, devices, progress, single, gates=(min_map, min_rank1), json=json)
 
 
-def _score(job: "EvaluationJob", devices: "list[torch.device]", progress: Progress, *, json: bool) -> "Report":
-    """Scores features, or takes the report that is there, and prints it."""
+def _score(
+    job: "EvaluationJob",
+    devices: "list[torch.device]",
+    progress: Progress,
+    single: Mapping[str, object],
+    *,
+    gates: tuple[float | None, float | None],
+    json: bool,
+) -> None:
+    """Scores features, or takes the report that is there, and prints it; of a site without queries its thresholds.
+
+    Args:
+        job: the evaluation.
+        devices: where.
+        progress: lines and bars.
+        single: options for a single report, which mean nothing without queries.
+        gates: mAP and rank-1 that are demanded.
+        json: one JSON object instead of the table.
+
+    Raises:
+        GateError: a score is lower than demanded.
+    """
     from lupctl.core.stages.evaluate import evaluate as score
 
+    site = take_site(job, single)
+    if site is not None:
+        run_site(site, devices[0], json=json)
+        return
     report = fuller_report(job, progress) or score(job, devices, progress)
     show_report(report, [job.report, job.html] if job.page else [job.report], json=json)
-    return report
+    check_gates(report, min_map=gates[0], min_rank1=gates[1])
 
 
 def _pick_rule(
@@ -193,7 +220,12 @@ def _pick_rule(
     )
 
 
-def _show_plan(plan: "EvaluationPlan", *, json: bool) -> None:
+def _show_plan(plan: "EvaluationPlan | SitePlan", *, json: bool) -> None:
+    from lupctl.core.stages.site import SitePlan
+
+    if isinstance(plan, SitePlan):
+        show_site_plan(plan, json=json)
+        return
     rows: dict[str, object] = {
         "dataset": plan.dataset,
         "queries": plan.counts.queries,

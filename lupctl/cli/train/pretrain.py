@@ -47,7 +47,7 @@ from lupctl.core.resolve.training.pretraining import (
     settle,
 )
 from lupctl.core.resolve.training.probes import pick_probe
-from lupctl.core.resolve.training.solider import resolve_started
+from lupctl.core.resolve.training.solider import resolve_started, schedule_recipe
 from lupctl.core.system.command_line import recorded_command
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.workspace import open_workspace
@@ -83,7 +83,8 @@ FromOption = Annotated[
     str | None,
     typer.Option(
         "--from",
-        help="With solider: run of dino or solider, or scratch [default: the newest run of dino that fits].",
+        help="With solider: run of dino or solider, converted training checkpoint, or scratch [default: the newest run "
+        "of dino that fits].",
         show_default=False,
         autocompletion=complete_method,
     ),
@@ -178,7 +179,7 @@ def pretrain(
         quiet=quiet,
     )
     job = settle(job, is_named=out is not None or profile is not None, progress=progress)
-    say_what_follows(job, recipe, progress, planned=dry_run)
+    say_what_follows(job, schedule_recipe(recipe, resolved), progress, planned=dry_run)
     with differences_shown():
         if dry_run:
             plan_job(job, probe_seconds, leads=machines.leads, json=json)

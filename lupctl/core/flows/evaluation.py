@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from lupctl.core.choices import CameraUse
 from lupctl.core.errors import GateError
 from lupctl.core.flows.fresh_features import find_files, make_features
+from lupctl.core.flows.sites import find_site, refuse_with_site
 from lupctl.core.resolve.retrieval.attention import check_class_token, check_pictures, find_network
 from lupctl.core.resolve.retrieval.features import find_images_of_features
 from lupctl.core.resolve.retrieval.lineage import find_lineage, find_tested
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
     from lupctl.core.ranking.reports.model.single import Report
     from lupctl.core.stages.evaluate import EvaluationJob, EvaluationPlan
+    from lupctl.core.stages.site import SitePlan
 
 
 def take_features(
@@ -76,19 +78,21 @@ def plan_features(
     *,
     images: str | None,
     cameras: CameraUse | None = None,
-) -> "EvaluationPlan":
+) -> "EvaluationPlan | SitePlan":
     """What an evaluation would rank; features that a run has not are counted from its pack, and nothing is written.
 
     Args:
         space, names, rules, progress, images, cameras: as `take_features` takes them.
 
     Raises:
-        DataError, UsageError: as `take_features` and `plan_evaluation`.
+        DataError, UsageError: as `take_features` and `plan_evaluation`, or `plan_site`.
     """
     from dataclasses import replace
 
+    from lupctl.core.formats.features.foreign import read_any_head
     from lupctl.core.stages.dump.head import plan_head
     from lupctl.core.stages.evaluate import plan_evaluation
+    from lupctl.core.stages.site import plan_site
 
     features, missing = find_files(
         space, names, progress, command=rules.command, elsewhere=_elsewhere(rules), cameras=cameras
@@ -100,10 +104,17 @@ def plan_features(
         check_class_token(missing.checkpoint)
     elif rules.attention:
         find_network(features[0], find_lineage(space, features[0]))
-    if missing is None:
-        return plan_evaluation(job, progress)
-    progress.say(f"features: {missing.out} would be made from {missing.data}")
-    return plan_evaluation(job, progress, head=plan_head(missing))
+    if missing is not None:
+        progress.say(f"features: {missing.out} would be made from {missing.data}")
+    if len(features) == 1:
+        head = read_any_head(features[0]) if missing is None else plan_head(missing)
+        tested = [pack.path for pack in find_tested(space, features)] if missing is None else [missing.data]
+        site = find_site(head.samples, tested)
+        if site is not None:
+            refuse_with_site(rules, site, {"--images": images})
+            return plan_site(site, head, report=job.report)
+        return plan_evaluation(job, progress, head=head)
+    return plan_evaluation(job, progress)
 
 
 def _elsewhere(rules: "EvaluationJob") -> Path | None:

@@ -9,7 +9,7 @@ from typing import Any
 from lupctl.core.choices import nearest_name
 from lupctl.core.errors import DataError, UsageError
 from lupctl.core.recipes.models import FinetuneRecipe, PretrainRecipe, Recipe
-from lupctl.core.recipes.text import build_recipe, override, parse_override, parse_recipe
+from lupctl.core.recipes.text import CHANGED, build_recipe, override, parse_override, parse_recipe
 
 MODELS: dict[str, type[PretrainRecipe] | type[FinetuneRecipe]] = {
     "pretrain": PretrainRecipe,
@@ -130,7 +130,7 @@ def join_tables(
     for entry in overrides:
         key, value = parse_override(entry)
         tables = override(tables, key, value)
-        origin = f"{name} with --set"
+        origin = f"{name}{CHANGED}"
     for key, value in (flags or {}).items():
         if value is not None:
             tables = override(tables, key, value)

@@ -5,12 +5,20 @@ from typing import Annotated, Any, Final
 
 from pydantic import Field
 
-from lupctl.core.choices import Arch, PartHead
+from lupctl.core.choices import Arch, PartHead, SwinArch
 from lupctl.core.recipes.sections import MisfitError, Net, Pixels, Positive, Section
 from lupctl.core.recipes.swin_sections import NUM_STAGES, SWIN_ARCHS, PretrainSwin, is_swin
 
 # Of dino, what decides the shapes of its head.
 HEAD_KEYS: Final = ("outputs", "hidden", "bottleneck")
+
+# The recipe of each size.
+SOLIDER_OF_ARCH: Final[Mapping[SwinArch, str]] = {
+    "swin-u": "small-solider",
+    "swin-t": "solider-swin-t",
+    "swin-s": "solider-swin-s",
+    "swin-b": "solider-swin-b",
+}
 
 
 class SoliderSettings(Section):

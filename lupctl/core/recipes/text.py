@@ -14,7 +14,10 @@ from lupctl.core.errors import UsageError
 from lupctl.core.recipes.sections import MisfitError
 
 R = TypeVar("R", bound=BaseModel)
-ANY_VALUE = "lupctl recipe show NAME shows a valid value for every key"
+# What comes after the name of a recipe that a command line changed.
+CHANGED = " with --set"
+# A recipe of each stage, for hints; the files that they are about are not shown, as there is something wrong with them.
+SHOWN = {"pretrain": "small-moco", "finetune": "bot"}
 # In such a short name two swapped letters are half of it or more.
 SHORT = 3
 # Names of the keys in other code of the field, without underscores.
@@ -40,7 +43,7 @@ def parse_recipe(text: str, *, origin: str) -> dict[str, Any]:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise UsageError(
-            f"{origin}: not valid TOML: {error}", hint="lupctl recipe show NAME prints a valid one"
+            f"{origin}: not valid TOML: {error}", hint=f"lupctl recipe show {SHOWN['finetune']} prints a valid one"
         ) from error
 
 
@@ -132,8 +135,26 @@ def build_recipe(model: type[R], tables: Mapping[str, Any], *, origin: str) -> R
         cause = first.get("ctx", {}).get("error")
         raise UsageError(
             f"{origin}: {location + ': ' if location else ''}{message[0].lower()}{message[1:]}{got}",
-            hint=cause.hint if isinstance(cause, MisfitError) else ANY_VALUE,
+            hint=cause.hint
+            if isinstance(cause, MisfitError)
+            else f"{show_command(model, origin)} shows a valid value for every key",
         ) from error
+
+
+def show_command(model: type[BaseModel], origin: str) -> str:
+    """The command that shows a valid recipe: the one that was changed, if lupctl ships it, else one of its stage.
+
+    >>> from lupctl.core.recipes.models import PretrainRecipe
+    >>> show_command(PretrainRecipe, "small-pnl with --set"), show_command(PretrainRecipe, "runs/mine/recipe.toml")
+    ('lupctl recipe show small-pnl --stage pretrain', 'lupctl recipe show small-moco --stage pretrain')
+
+    Args:
+        model: of the recipe.
+        origin: a shipped name or a file; may say that there is more.
+    """
+    stage, name = str(model.model_fields["stage"].default), origin.removesuffix(CHANGED)
+    is_name = name.replace("-", "").isalnum()
+    return f"lupctl recipe show {name if is_name else SHOWN[stage]} --stage {stage}"
 
 
 def _unknown_key(
@@ -142,7 +163,9 @@ def _unknown_key(
     """The error for a key that there is not; its hint sets the one that was probably meant, if it takes that value."""
     guess = nearest_key(key, known)
     if guess is None:
-        return UsageError(f"{origin}: unknown recipe key {key!r}", hint="lupctl recipe show NAME lists every key")
+        return UsageError(
+            f"{origin}: unknown recipe key {key!r}", hint=f"{show_command(model, origin)} lists every key"
+        )
     value: Any = tables
     for part in key.split("."):
         value = value[part]
@@ -151,7 +174,9 @@ def _unknown_key(
     shown = quote(value if isinstance(value, str) else _format_value(value).replace(" ", ""))
     return UsageError(
         f"{origin}: unknown recipe key {key!r}; did you mean {meant or guess!r}?",
-        hint=ANY_VALUE if meant is None else f"--set {meant}={shown}",
+        hint=f"{show_command(model, origin)} shows a valid value for every key"
+        if meant is None
+        else f"--set {meant}={shown}",
     )
 
 

@@ -84,32 +84,41 @@ def newest_start(
     )
 
 
-def find_checkpoint(space: Workspace, name: str, *, others: Sequence[str] = ()) -> Path:
+def find_checkpoint(
+    space: Workspace,
+    name: str,
+    *,
+    others: Sequence[str] = (),
+    fitting: Sequence[Path] | None = None,
+    convert: str = "lupctl model convert",
+) -> Path:
     """The checkpoint a user means: a file, a run's folder, or the name of a run or of downloaded weights.
 
     Args:
         space: the workspace.
         name: what the user typed.
         others: names that the user could also have meant, for the hint.
+        fitting: the runs that the user could have meant; None for every finished one, and published networks.
+        convert: what makes the wanted file of one of another program.
 
     Raises:
         DataError: there is none, or it is a PyTorch file.
     """
     for path in (Path(name), space.runs / name, space.models / name, published_path(space, name)):
         if path.is_file() and path.suffix in TORCH_SUFFIXES:
-            raise DataError(
-                f"{path}: a PyTorch file; a lupctl checkpoint was expected", hint=f"lupctl model convert {path}"
-            )
+            raise DataError(f"{path}: a PyTorch file; a lupctl checkpoint was expected", hint=f"{convert} {path}")
         if path.is_file() and path.suffix == ".h5":
             raise DataError(
                 f"{path}: a pack or features; a run or a checkpoint was expected",
-                hint=_hint_for_pack(space, path, others),
+                hint=_hint_for_pack(space, path, others, fitting),
             )
         if path.is_file() and path.suffix == ".onnx":
             raise DataError(
                 f"{path}: an ONNX network, which lupctl writes for other programs and does not read; a run or a "
                 "checkpoint was expected",
-                hint=_hint_for_pack(space, path, others) if list_runs(space) or others else hint_for_run(space),
+                hint=_hint_for_pack(space, path, others, fitting)
+                if list_runs(space) or others
+                else hint_for_run(space),
             )
         if path.is_file():
             return path
@@ -121,13 +130,13 @@ def find_checkpoint(space: Workspace, name: str, *, others: Sequence[str] = ()) 
             )
     raise DataError(
         f"no checkpoint {name!r}: neither a file, nor a run's folder, nor a run in {space.runs}",
-        hint=_hint_for_missing(space, name, others),
+        hint=_hint_for_missing(space, name, others, fitting),
     )
 
 
-def _hint_for_pack(space: Workspace, path: Path, others: Sequence[str]) -> str:
+def _hint_for_pack(space: Workspace, path: Path, others: Sequence[str], fitting: Sequence[Path] | None) -> str:
     """The newest run, which is what should have been named, else how to do without or to make one."""
-    runs = list_runs(space)
+    runs = list_runs(space) if fitting is None else fitting
     if runs:
         return f"did you mean {runs[0].name}?"
     return f"--from {others[-1]}" if others else f"make a run first: lupctl finetune {path} --from scratch"
@@ -138,9 +147,13 @@ def published_path(space: Workspace, name: str) -> Path:
     return space.models / f"{name}.safetensors"
 
 
-def _hint_for_missing(space: Workspace, name: str, others: Sequence[str]) -> str:
+def _hint_for_missing(space: Workspace, name: str, others: Sequence[str], fitting: Sequence[Path] | None) -> str:
     from lupctl.core.data.catalog.weights import PUBLISHED
 
+    if fitting is not None:
+        meant = [*others, *(run.name for run in fitting)]
+        guess = nearest_name(name, meant) or next(iter(meant[len(others) :]), None)
+        return f"did you mean {guess}?" if guess else f"--from {others[-1]}" if others else hint_for_run(space)
     published = [one.name for one in PUBLISHED]
     if name in published:
         return f"lupctl model download {name} --accept-terms"

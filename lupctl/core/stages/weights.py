@@ -11,9 +11,9 @@ from lupctl.core.choices import nearest_name
 from lupctl.core.data.catalog.published import PublishedWeights
 from lupctl.core.data.catalog.weights import PUBLISHED
 from lupctl.core.errors import DataError, UsageError
-from lupctl.core.formats.weights.file import read_checkpoint
+from lupctl.core.formats.weights.file import read_checkpoint, read_method
 from lupctl.core.formats.weights.foreign import read_foreign
-from lupctl.core.formats.weights.header import has_header
+from lupctl.core.formats.weights.header import Kind, has_header, is_method
 from lupctl.core.formats.weights.onnx import ONNX_SUFFIX, read_record
 from lupctl.core.system.disk.atomic import file_fingerprint
 from lupctl.core.system.examples import name_some
@@ -70,7 +70,7 @@ def convert_line(one: PublishedWeights, models: Path) -> str:
 
 
 def describe_weights(path: Path) -> dict[str, Any]:
-    """Description of a weight file: a checkpoint of lupctl, an exported one, or a published file that can be converted.
+    """Description of a weight file: a checkpoint or method file of lupctl, an exported one, or a published one.
 
     Raises:
         UsageError: an exported file, and the extra for it is missing.
@@ -83,12 +83,13 @@ def describe_weights(path: Path) -> dict[str, Any]:
         record = {key: value for key, value in read_record(path).items() if key not in ("format", "kind", "recipe")}
         return {"path": str(path), "kind": "onnx", "bytes": path.stat().st_size, **record}
     if has_header(path):
-        checkpoint = read_checkpoint(path)
+        kind: Kind = "method" if is_method(path) else "checkpoint"
+        checkpoint = read_method(path) if kind == "method" else read_checkpoint(path)
         header = checkpoint.header.model_dump(mode="json", exclude_none=True)
         kept = ("stage", "network", "preprocessing", "cameras", "parents", "data", "kept", "command", "version")
         return {
             "path": str(path),
-            "kind": "checkpoint",
+            "kind": kind,
             "tensors": len(checkpoint.tensors),
             "values": count_values(checkpoint.tensors),
             "bytes": path.stat().st_size,

@@ -46,6 +46,15 @@ SWIN = (
     "schedule.epochs=2", "schedule.warmup_epochs=1", "saving.every_epochs=0",
 )  # fmt: skip
 
+# Pre-training a Swin by itself and by SOLIDER: last maps of 2 x 2 tokens, of views whose person has two of them or
+# more, and two parts.
+SOLIDER = (
+    "swin.depths=[1, 1, 1, 1]", "swin.drop_path=0.3", "pixels.height=32", "pixels.width=32", "local.height=16",
+    "local.width=16", "local.count=1", "dino.outputs=40", "dino.hidden=16", "dino.bottleneck=8", "data.batch=16",
+    "bn_groups=4", "schedule.epochs=2", "schedule.warmup_epochs=1", "saving.every_epochs=0",
+)  # fmt: skip
+PARTS = ("solider.parts=2", "solider.part_hidden=12", "solider.part_bottleneck=6", "solider.foreground=0.3")
+
 
 def as_options(settings: tuple[str, ...]) -> list[str]:
     """The same settings on a command line."""
@@ -59,6 +68,17 @@ def pretrain_job(pack: Path, run: Path, *settings: str, workers: int = 0, proces
     return PretrainJob(
         recipe=recipe, packs=(pack,), run=run, placement=Placement("cpu", processes, ""), workers=workers, command=()
     )
+
+
+def solider_job(
+    pack: Path, run: Path, *settings: str, start: Path | None = None, recipe: str = "small-solider", processes: int = 1
+) -> PretrainJob:
+    """Four steps of a tiny Swin, two of them with the last layer frozen."""
+    own = PARTS if recipe == "small-solider" else ()
+    resolved = resolve_recipe("pretrain", recipe, overrides=(*SOLIDER, *own, *settings))
+    assert isinstance(resolved, PretrainRecipe)
+    placement = Placement("cpu", processes, "")
+    return PretrainJob(recipe=resolved, packs=(pack,), run=run, placement=placement, workers=0, command=(), start=start)
 
 
 def finetune_job(

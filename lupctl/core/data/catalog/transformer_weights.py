@@ -64,6 +64,19 @@ def _tuned(
     )
 
 
+def _without_labels(kind: str, stem: str, files: dict[str, tuple[str, float, float]]) -> tuple[PublishedWeights, ...]:
+    """Networks that TransReID-SSL trained on clusters of each set, by the same fields as `_tuned`.
+
+    Args:
+        kind: usl, from its pre-training; or uda, from a network fine-tuned on the other one of the two sets.
+        stem: empty, or -ics.
+        files: by the set of the clusters.
+    """
+    how = {"usl": "on clusters, without labels", "uda": "on clusters, from the other set of the two"}[kind]
+    what = f"ViT-S/16{' with ICS' if stem else ''}, trained {how}"
+    return _tuned(TRANSREID_SSL, f"transreid-ssl-{kind}-vit-s{stem}", what, SMALL, files)
+
+
 def _personvit(width: str, percent: dict[str, tuple[float, float]]) -> tuple[PublishedWeights, ...]:
     run, epoch = f"vit{width}.{PERSONVIT_RUN}", PERSONVIT_EPOCHS[width]
     what = f"ViT-{width.upper()}/16"
@@ -141,6 +154,22 @@ TRANSREID_SSL_WEIGHTS: Final = (
     *_tuned(TRANSREID_SSL, "transreid-ssl-vit-b-ics", "ViT-B/16 with ICS", TALL, {
         "market1501": ("drive:1wELRg_fCrgYCD3A3kUU7KJd-D_YSknQ_", 93.1, 96.6),
         "msmt17": ("drive:1m5a2vG6Se2K420g3oF4Zvu6m_zfWh-X4", 75.1, 89.6),
+    }),
+    *_without_labels("usl", "", {
+        "market1501": ("drive:1lB7OS0hmYUbgUSqqKjULX_cYtiOVHi0j", 88.4, 94.6),
+        "msmt17": ("drive:1YJDixKh75Igmj-euzITzhcNNBdhNprMl", 40.9, 66.4),
+    }),
+    *_without_labels("usl", "-ics", {
+        "market1501": ("drive:1AcZSbEz4iDI6pG2T0GWpqZdefAUJ4oRo", 89.5, 95.3),
+        "msmt17": ("drive:1Y32B1XcZp5JvavEf4QqbM7BYEsYCh9yq", 50.6, 75.0),
+    }),
+    *_without_labels("uda", "", {
+        "market1501": ("drive:1W3SqChw4hcr0I52zwSODqEBJ-a_RrmoG", 89.2, 95.3),
+        "msmt17": ("drive:1FgdyA_Vi0TsL0EKOYLy27RyEiQ1bd2hw", 47.7, 71.2),
+    }),
+    *_without_labels("uda", "-ics", {
+        "market1501": ("drive:1DYnLuydsjZhEgpubrD2xsQqD6gXuI90V", 89.9, 95.4),
+        "msmt17": ("drive:1yHKnhK2CYMbCceeO6vNBIKIMPUTY4VbS", 57.8, 79.4),
     }),
 )  # fmt: skip
 PASS_WEIGHTS: Final = (

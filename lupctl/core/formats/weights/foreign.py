@@ -77,6 +77,37 @@ def read_foreign(path: Path, *, encoder: Encoder | None = None) -> ForeignState:
         FormatError: it is neither of them, has no tensors, lacks the requested network, or contains objects that would
             have to be executed.
     """
+    return _find_state(_read(path), path, encoder)
+
+
+def read_pair(path: Path) -> dict[Encoder, ForeignState]:
+    """Student and teacher of a file of self-distillation, in this order.
+
+    Raises:
+        DataError, FormatError: as `read_foreign`; or it does not have both.
+    """
+    loaded = _read(path)
+    for one in WRAPPERS:
+        loaded = loaded[one] if isinstance(loaded, Mapping) and isinstance(loaded.get(one), Mapping) else loaded
+    asked: tuple[Encoder, ...] = ("student", "teacher")
+    names = {name for one in asked for name in NETWORKS[one]} & set(loaded if isinstance(loaded, Mapping) else ())
+    lacking = [one for one in asked if names.isdisjoint(NETWORKS[one])]
+    if lacking:
+        raise FormatError(
+            f"{path}: has no {' and no '.join(lacking)}; a training checkpoint of self-distillation has student and "
+            "teacher with their heads",
+            hint="leave out --training to convert the one network that is there",
+        )
+    return {one: _find_state(loaded, path, one) for one in asked}
+
+
+def _read(path: Path) -> Any:
+    """What a file of weights has, before it is known where in it the tensors are.
+
+    Raises:
+        DataError: there is no such file.
+        FormatError: it is of another kind, damaged, or contains objects that would have to be executed.
+    """
     if not path.is_file():
         raise DataError(f"{path}: there is no such file", hint="name a weight file, as in market.pth")
     if path.suffix in OTHER_FILES:
@@ -84,7 +115,11 @@ def read_foreign(path: Path, *, encoder: Encoder | None = None) -> ForeignState:
             f"{path}: {OTHER_FILES[path.suffix]}; weights were expected, as a .pth or .safetensors file",
             hint="lupctl model list",
         )
-    loaded: Any = _read_safetensors(path) if path.suffix == SAFETENSORS else _read_torch(path)
+    return _read_safetensors(path) if path.suffix == SAFETENSORS else _read_torch(path)
+
+
+def _find_state(loaded: Any, path: Path, encoder: Encoder | None) -> ForeignState:
+    """The tensors in what a file has; see `read_foreign`."""
     asked: Encoder = "student" if encoder in ("q", "student") else "teacher"
     inside, beside = list[str](), list[str]()
     for name in (*WRAPPERS, *NETWORKS[asked]):

@@ -164,6 +164,22 @@ def has_header(path: Path) -> bool:
         return False
 
 
+def is_method(path: Path) -> bool:
+    """Whether a file is a method file of lupctl, of whatever format.
+
+    Raises:
+        DataError: there is no such file.
+        FormatError: not safetensors, or cut short.
+    """
+    with open_tensors(path, framework="np") as file:
+        text = (file.metadata() or {}).get(HEADER_KEY, "")
+    try:
+        found = from_json(text, allow_inf_nan=False)
+    except ValueError:
+        return False
+    return isinstance(found, dict) and found.get("kind") == "method"
+
+
 def open_tensors(path: Path, *, framework: Literal["np", "pt"]) -> Any:
     """A safetensors file, open for reading; a context manager.
 

@@ -225,6 +225,12 @@ def _resized(header: CheckpointHeader, size: tuple[int, int], *, origin: str, op
                 f"{refused}they have {rows * columns} patches, fewer than its {head.parts} parts",
                 hint=f"{hint}{own.height}x{own.width}",
             )
+    if isinstance(trunk, SwinPlan) and min(height, width) < trunk.patch * trunk.window:
+        least = trunk.patch * trunk.window
+        raise UsageError(
+            f"{refused}one window of its attention shows {least} x {least} pixels, the least that they may have",
+            hint=f"{hint}{max(height, least)}x{max(width, least)}",
+        )
     if isinstance(head, MgnHead) and height % MGN_HEIGHT_STEP:
         fitting = max(MGN_HEIGHT_STEP, round(height / MGN_HEIGHT_STEP) * MGN_HEIGHT_STEP)
         raise UsageError(

@@ -40,7 +40,8 @@ def find_limits(checkpoint: Path, named: Path | None, progress: Progress) -> Lim
         FormatError: it is not a report.
     """
     from lupctl.core.ranking.reports.model.find import pick_limits
-    from lupctl.core.ranking.reports.model.single import REPORT_NAME, read_report
+    from lupctl.core.ranking.reports.model.single import REPORT_NAME
+    from lupctl.core.ranking.reports.model.site import read_either
     from lupctl.core.ranking.retrieval.inputs import SHOWN
     from lupctl.core.system.disk.atomic import file_fingerprint
 
@@ -50,7 +51,7 @@ def find_limits(checkpoint: Path, named: Path | None, progress: Progress) -> Lim
     path = checkpoint.parent / REPORT_NAME if named is None else named
     if named is None and not path.is_file():
         return _without(f"{path} does not exist, so no similarity is known to mean the same person", command, progress)
-    report = read_report(path)
+    report = read_either(path)
     made_by, own = report.fingerprints.get("checkpoint"), file_fingerprint(checkpoint)
     if made_by != own:
         reason = f"{path} is of another network ({(made_by or 'unknown')[:SHOWN]}; {checkpoint} is {own[:SHOWN]})"
@@ -63,7 +64,8 @@ def find_limits(checkpoint: Path, named: Path | None, progress: Progress) -> Lim
         if named is not None:
             raise DataError(reason, hint=f"{command} --force makes one where there are enough persons")
         return _without(reason, f"{command} --force", progress)
-    progress.say(f"thresholds: {path} ({limits.dataset}): same from {limits.same:.3f}, other below {limits.other:.3f}")
+    source = f"{limits.dataset}, from tracklets without labels" if limits.from_tracklets else limits.dataset
+    progress.say(f"thresholds: {path} ({source}): same from {limits.same:.3f}, other below {limits.other:.3f}")
     return Limits(limits, "", bool(report.provenance.features.get("flip", False)))
 
 

@@ -55,7 +55,7 @@ def find_lineage(space: Workspace, features: Path) -> "Lineage":
 
 def lineage_of(space: Workspace, checkpoint: Path) -> "Lineage":
     """The lineage of a checkpoint: its own packs, then those of what it started from, and so on."""
-    from lupctl.core.formats.weights.header import read_header
+    from lupctl.core.formats.weights.header import is_method, read_header
     from lupctl.core.ranking.retrieval.lineage import Lineage
 
     checkpoints: list[Path] = []
@@ -66,7 +66,7 @@ def lineage_of(space: Workspace, checkpoint: Path) -> "Lineage":
         if current is None:
             break
         try:
-            header = read_header(current)
+            header = read_header(current, "method" if is_method(current) else "checkpoint")
         except DataError as error:
             unknown.append(f"the network's checkpoint cannot be read ({error.message})")
             break

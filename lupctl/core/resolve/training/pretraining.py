@@ -38,13 +38,7 @@ MOCO_VIT: Final = "luperson-moco-vit"
 # For architectures with their own recipe; the others take that of their family.
 DINO_OF_ARCH: Final[Mapping[str, str]] = {"vit-s-ics": "dino-vit-s-ics", "vit-b-ics": "dino-vit-b-ics"}
 DINO_RESNET: Final = "dino-resnet"
-# For Swin transformers: SOLIDER, and the self-distillation before it, which is also their default without a method.
-SOLIDER_OF_ARCH: Final[Mapping[str, str]] = {
-    "swin-u": "small-solider",
-    "swin-t": "solider-swin-t",
-    "swin-s": "solider-swin-s",
-    "swin-b": "solider-swin-b",
-}
+# For Swin transformers, the self-distillation before SOLIDER, which is also their default without a method.
 DINO_OF_SWIN: Final[Mapping[str, str]] = {
     "swin-u": "small-dino-swin",
     "swin-t": "dino-swin-t",
@@ -61,7 +55,9 @@ def default_recipe(arch: str | None, method: Method | None, progress: Progress) 
     wanted = method or DEFAULT_METHOD
     recipe = RECIPE_OF_METHOD[wanted]
     if wanted == "solider":
-        recipe = recipe if arch is None else SOLIDER_OF_ARCH.get(arch, recipe)
+        from lupctl.core.recipes.solider_sections import SOLIDER_OF_ARCH
+
+        recipe = next((name for own, name in SOLIDER_OF_ARCH.items() if own == arch), recipe)
         progress.say(f"recipe: {recipe} (SOLIDER's second stage, the default)")
         return recipe
     if wanted == "moco" and arch is not None and arch.startswith("vit-"):

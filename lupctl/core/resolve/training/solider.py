@@ -1,13 +1,13 @@
 """What SOLIDER's second stage starts from, and what that decides of its recipe."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from lupctl.core.choices import SCRATCH
+from lupctl.core.choices import SCRATCH, Method
 from lupctl.core.errors import DataError, UsageError
 from lupctl.core.resolve.checkpoints import find_checkpoint
-from lupctl.core.resolve.training.pretraining import resolve
+from lupctl.core.resolve.training.pretraining import DEFAULT_METHOD, resolve
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.workspace import CHECKPOINT_NAME, Workspace
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from lupctl.core.formats.weights.plan import NetworkPlan
     from lupctl.core.recipes.models import PretrainRecipe
 
+CONVERT: Final = "lupctl model convert --training"
 # The first stage of each recipe, whose rate and schedule it has from scratch, as published.
 FIRST_STAGE: Final[Mapping[str, str]] = {
     "solider-swin-t": "dino-swin-t",
@@ -49,6 +50,7 @@ def resolve_started(
         UsageError: as `resolve`; or a start of a method that has none.
         DataError: there is nothing to start from.
     """
+    refuse_other_recipe(name, flags, overrides)
     recipe = resolve(name, {**flags}, overrides)
     if recipe.solider is None:
         if start is None:
@@ -59,30 +61,71 @@ def resolve_started(
         )
     recipe = resolve(name, {**flags, "solider.start": start}, overrides)
     assert recipe.solider is not None
-    facts = scratch_facts(name, recipe.solider.start, progress)
     found, method_file = find_solider_start(space, recipe, progress, planned=planned)
-    return resolve(name, {**flags, "solider.start": found}, overrides, facts), method_file
+    flags = {**flags, "solider.start": found}
+    first = schedule_recipe(name, recipe)
+    if first == name:
+        return resolve(name, flags, overrides), method_file
+    recipe = resolve(name, flags, overrides, scratch_facts(first))
+    say_scratch(recipe, first, progress)
+    return recipe, method_file
 
 
-def scratch_facts(name: str, start: str, progress: Progress) -> dict[str, Any]:
-    """The rate and the schedule of a start from scratch, by recipe key, for a recipe that has a first stage.
+def refuse_other_recipe(name: str, flags: Mapping[str, Any], overrides: list[str]) -> None:
+    """Refuses a recipe with the section of another method where solider is asked for: its trunk would not do either.
+
+    Raises:
+        UsageError: names the recipe to take instead.
+    """
+    from lupctl.core.recipes.shipped import join_tables
+    from lupctl.core.recipes.solider_sections import SOLIDER_OF_ARCH
+
+    own = join_tables("pretrain", name)[0].get("method", DEFAULT_METHOD)
+    given = {key: flags.get(key) for key in ("method", "net.arch")}
+    tables = join_tables("pretrain", name, overrides=overrides, flags=given)[0]
+    if tables.get("method") != "solider" or own in ("dino", "solider") or own not in tables:
+        return
+    net = tables.get("net")
+    arch = net.get("arch") if isinstance(net, Mapping) else None
+    fitting = next((recipe for known, recipe in SOLIDER_OF_ARCH.items() if known == arch), SOLIDER_OF_ARCH["swin-u"])
+    more = ", without --arch" if flags.get("net.arch") not in (None, *SOLIDER_OF_ARCH) else ""
+    raise UsageError(
+        f"{name}: a recipe of {own}, whose section and trunk are not those of solider", hint=f"--recipe {fitting}{more}"
+    )
+
+
+def schedule_recipe(name: str, recipe: "PretrainRecipe") -> str:
+    """The recipe whose rate and schedule a run has: from scratch that of the first stage, if it has one.
 
     Args:
         name: of the recipe.
-        start: that was asked for.
-        progress: takes the line that says so.
+        recipe: with its start filled in.
     """
-    if start != SCRATCH or name not in FIRST_STAGE:
-        return {}
+    is_new = recipe.solider is not None and recipe.solider.start == SCRATCH
+    return FIRST_STAGE.get(name, name) if is_new else name
+
+
+def scratch_facts(first: str) -> dict[str, Any]:
+    """The rate and the schedule of a start from scratch, by recipe key.
+
+    Args:
+        first: recipe of the first stage.
+    """
     from lupctl.core.recipes.shipped import resolve_recipe
 
-    first = resolve_recipe("pretrain", FIRST_STAGE[name])
-    schedule = {f"schedule.{key}": value for key, value in first.schedule.model_dump(exclude_unset=True).items()}
-    progress.say(
-        f"schedule: {first.schedule.epochs} epochs at a rate of {first.optim.lr:g}, those of {FIRST_STAGE[name]}, from "
-        "scratch"
-    )
-    return {"optim.lr": first.optim.lr, **schedule}
+    found = resolve_recipe("pretrain", first)
+    schedule = {f"schedule.{key}": value for key, value in found.schedule.model_dump(exclude_unset=True).items()}
+    return {"optim.lr": found.optim.lr, **schedule}
+
+
+def say_scratch(recipe: "PretrainRecipe", first: str, progress: Progress) -> None:
+    """A line on the rate and the schedule of a start from scratch, and whose they are."""
+    from lupctl.core.recipes.shipped import resolve_recipe
+
+    found = resolve_recipe("pretrain", first)
+    mine, theirs = ((one.schedule.epochs, one.optim.lr) for one in (recipe, found))
+    whose = f", those of {first}" if mine == theirs else f"; {first} has {theirs[0]} epochs at {theirs[1]:g}"
+    progress.say(f"schedule: {mine[0]} epochs at a rate of {mine[1]:g} from scratch{whose}")
 
 
 def find_solider_start(
@@ -105,8 +148,10 @@ def find_solider_start(
     if wanted == SCRATCH:
         return SCRATCH, None
     if wanted:
-        return wanted, _method_file(find_checkpoint(space, wanted, others=(SCRATCH,)), recipe.net.arch)
-    found = _newest(space, recipe)
+        fitting = [*_fitting(space, recipe, "dino"), *_fitting(space, recipe, "solider")]
+        path = find_checkpoint(space, wanted, others=(SCRATCH,), fitting=fitting, convert=CONVERT)
+        return wanted, _method_file(path, recipe.net.arch)
+    found = next(_fitting(space, recipe, "dino"), None)
     if found is not None:
         progress.say(f"start: {found} (the newest run of dino with these networks here)")
         return found.name, _method_file(found / CHECKPOINT_NAME, recipe.net.arch)
@@ -120,8 +165,8 @@ def find_solider_start(
     return "", None
 
 
-def _newest(space: Workspace, recipe: "PretrainRecipe") -> Path | None:
-    """The newest run of dino whose trunk and head are those of a recipe."""
+def _fitting(space: Workspace, recipe: "PretrainRecipe", method: Method) -> Iterator[Path]:
+    """The runs of a method whose trunk and head are those of a recipe, newest first."""
     from lupctl.core.formats.weights.header import read_header
     from lupctl.core.recipes.solider_sections import HEAD_KEYS
     from lupctl.core.stages.pretrain.job import student_plan
@@ -131,11 +176,10 @@ def _newest(space: Workspace, recipe: "PretrainRecipe") -> Path | None:
         header = read_header(run / CHECKPOINT_NAME)
         tables = header.recipe or {}
         own = tables.get("dino")
-        if tables.get("method") != "dino" or not isinstance(own, dict):
+        if tables.get("method") != method or not isinstance(own, dict):
             continue
         if _without_weight(header.network) == wanted and head.items() <= own.items():
-            return run
-    return None
+            yield run
 
 
 def _without_weight(plan: "NetworkPlan") -> "NetworkPlan | None":
@@ -153,10 +197,10 @@ def _method_file(path: Path, arch: str) -> Path:
     Raises:
         UsageError: the checkpoint is of no pre-training, or is alone.
     """
-    from lupctl.core.formats.weights.header import read_header
+    from lupctl.core.formats.weights.header import is_method, read_header
     from lupctl.core.training.engine.runs import METHOD_NAME
 
-    if path.name == METHOD_NAME:
+    if path.name == METHOD_NAME or is_method(path):
         return path
     header, beside = read_header(path), path.with_name(METHOD_NAME)
     if header.stage == "pretrain" and beside.is_file():
@@ -164,6 +208,6 @@ def _method_file(path: Path, arch: str) -> Path:
     kind = {"pretrain": "a pre-trained", "finetune": "a fine-tuned", "convert": "a converted"}[header.stage]
     raise UsageError(
         f"{path}: {kind} network alone; solider starts from student and teacher with their heads, which a run of dino "
-        f"or solider has in its {METHOD_NAME}",
+        f"or solider has in its {METHOD_NAME}, and {CONVERT} FILE.pth makes of a training checkpoint",
         hint=f"lupctl pretrain --method dino --arch {arch} makes a start; or --from scratch",
     )

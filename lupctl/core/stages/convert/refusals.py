@@ -104,8 +104,14 @@ def check_finite(source: Path, found: Recognised, state: Mapping[str, Tensor]) -
         )
 
 
-def mismatch(source: Path, found: Recognised) -> MismatchError:
-    """The error for a partial match: counts, the nearest architecture, and a table of differences."""
+def mismatch(source: Path, found: Recognised, *, where: str = "") -> MismatchError:
+    """The error for a partial match: counts, the nearest architecture, and a table of differences.
+
+    Args:
+        source: the file.
+        found: the network in it.
+        where: what comes before the network, where the file has several.
+    """
     kinds = {
         "missing": [one for one in found.differences if one.found is None],
         "not in the network": [one for one in found.differences if one.expected is None],
@@ -113,7 +119,7 @@ def mismatch(source: Path, found: Recognised) -> MismatchError:
     }
     counts = [f"{len(ones)} {what} ({name_some(one.key for one in ones)})" for what, ones in kinds.items() if ones]
     return MismatchError(
-        f"{source}: nearest is {describe_nearest(found)}, but {'; '.join(counts)}",
+        f"{source}: {where}nearest is {describe_nearest(found)}, but {'; '.join(counts)}",
         hint="download it again, or name a file with a layout that lupctl model convert --help lists",
         rows=difference_rows(found.differences),
     )

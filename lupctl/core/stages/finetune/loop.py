@@ -111,10 +111,12 @@ def train_job(job: FinetuneJob, precision: torch.dtype | None = None) -> None:
             if stopping:
                 writer.join()
                 raise stop.error(done, total)
+        more = labels.finish()
         writer.join()
     if rank() == 0:
         counts = {"steps": total, "images": train.num_images, "persons": len(train.persons)}
-        results = {**counts, "damaged": len(log.damaged), "precision": name_precision(setup.precision), **log.values}
+        counts |= {"damaged": len(log.damaged)}
+        results = {**counts, "precision": name_precision(setup.precision), **log.values, **more}
         finish_run(job, network, setup.packs, train, {**results, **gather_scores(setup.packs, scores)})
 
 

@@ -38,6 +38,9 @@ class Supervision(Protocol):
     def state(self) -> dict[str, Any]:
         """What a run needs to continue here, besides network and optimizer."""
 
+    def finish(self) -> dict[str, Any]:
+        """Comes after the last step, in all processes; gives what belongs into the facts of the run."""
+
     def close(self) -> None:
         """Ends the loading of batches."""
 
@@ -77,6 +80,10 @@ class PersonLabels:
 
     def state(self) -> dict[str, Any]:
         """Nothing: everything is a function of the recipe and the step."""
+        return {}
+
+    def finish(self) -> dict[str, Any]:
+        """Nothing."""
         return {}
 
     def close(self) -> None:

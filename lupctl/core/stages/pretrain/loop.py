@@ -35,8 +35,8 @@ def train_job(job: PretrainJob, precision: torch.dtype | None = None) -> None:
     epochs = setup.order.epochs(recipe.schedule.epochs)
     trained = build_trained(recipe, setup)
     method, optimizer = trained.method, trained.optimizer
-    parents = begin_from(job.start, method, progress) if isinstance(method, Solider) else {}
     start, damaged = restore_state(folder, method, optimizer)
+    parents = begin_from(job.start, method, done=start, progress=progress) if isinstance(method, Solider) else {}
 
     batches = on_device(open_batches(setup, range(start, total), seed=recipe.seed), device)
     # Read now, so that a pack that disappears during the run does not spoil its results.

@@ -1,7 +1,9 @@
 """Runs of SOLIDER: started from self-distillation, continued, on any number of processes; and what they refuse."""
 
+import json
 import shlex
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,15 +13,12 @@ from safetensors.torch import load_file
 from lupctl.core.errors import StoppedError, UsageError
 from lupctl.core.formats.weights.file import Checkpoint, read_checkpoint, read_method, write_checkpoint, write_method
 from lupctl.core.formats.weights.header import read_header
-from lupctl.core.recipes.models import PretrainRecipe
-from lupctl.core.recipes.shipped import resolve_recipe
 from lupctl.core.resolve.retrieval.lineage import lineage_of
 from lupctl.core.stages.pretrain import loop, step
-from lupctl.core.stages.pretrain.job import PretrainJob, plan_pretraining, student_plan
+from lupctl.core.stages.pretrain.job import plan_pretraining, student_plan
 from lupctl.core.stages.pretrain.profile import profile
 from lupctl.core.stages.pretrain.run import pretrain
 from lupctl.core.stages.pretrain.starts.load import load_start
-from lupctl.core.system.jobs.device import Placement
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.training.engine.runs import read_metrics
 from lupctl.core.training.methods.build import build_method
@@ -27,28 +26,10 @@ from lupctl.core.training.methods.solider import Solider
 from lupctl.core.training.nets.foreign.fitting import MismatchError
 from lupctl.core.workspace import Workspace
 from tests.tools.shell import Shell
-from tests.tools.tiny.training import as_options, run_forked, signal_at
+from tests.tools.tiny.training import PARTS, SOLIDER, as_options, run_forked, signal_at, solider_job
 
 QUIET = Progress(quiet=True)
 CHECKPOINT, METHOD = "checkpoint.safetensors", "method.safetensors"
-# Last maps of 2 x 2 tokens: of a view whose person has two of them or more, and two parts.
-TINY = (
-    "swin.depths=[1, 1, 1, 1]", "swin.drop_path=0.3", "pixels.height=32", "pixels.width=32", "local.height=16",
-    "local.width=16", "local.count=1", "dino.outputs=40", "dino.hidden=16", "dino.bottleneck=8", "data.batch=16",
-    "bn_groups=4", "schedule.epochs=2", "schedule.warmup_epochs=1", "saving.every_epochs=0",
-)  # fmt: skip
-PARTS = ("solider.parts=2", "solider.part_hidden=12", "solider.part_bottleneck=6", "solider.foreground=0.3")
-
-
-def solider_job(
-    pack: Path, run: Path, *settings: str, start: Path | None = None, recipe: str = "small-solider", processes: int = 1
-) -> PretrainJob:
-    """Four steps of a tiny Swin, two of them with the last layer frozen."""
-    own = PARTS if recipe == "small-solider" else ()
-    resolved = resolve_recipe("pretrain", recipe, overrides=(*TINY, *own, *settings))
-    assert isinstance(resolved, PretrainRecipe)
-    placement = Placement("cpu", processes, "")
-    return PretrainJob(recipe=resolved, packs=(pack,), run=run, placement=placement, workers=0, command=(), start=start)
 
 
 @pytest.fixture(scope="module")
@@ -113,14 +94,24 @@ def test_a_run_starts_from_both_networks_and_a_new_centre(
 
 @pytest.mark.slow
 def test_stopped_and_continued_is_the_same_to_the_bit(
-    crowd: Path, first: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    crowd: Path,
+    first: Path,
+    whole: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
+    """A run that continues does not say that it has a new centre."""
     job = solider_job(crowd, tmp_path / "run", start=first / METHOD)
     with monkeypatch.context() as patch:
         signal_at(patch, step, 1)
         with pytest.raises(StoppedError, match="of 4"):
             pretrain(job, QUIET)
-    pretrain(job, QUIET)
+    capsys.readouterr()
+    pretrain(replace(job, quiet=False), QUIET)
+    said = capsys.readouterr().err
+    assert f"start: {first / METHOD}; continued after step 1, with the centre and the optimizer of this run" in said
+    assert "new centre" not in said
     assert (job.run / CHECKPOINT).read_bytes() == (whole / CHECKPOINT).read_bytes()
     assert (job.run / METHOD).read_bytes() == (whole / METHOD).read_bytes()
 
@@ -171,7 +162,7 @@ def test_what_is_no_start_is_refused(crowd: Path, first: Path, tmp_path: Path) -
     other = solider_job(crowd, tmp_path / "run", "net.arch=swin-t", start=first / METHOD)
     with pytest.raises(UsageError, match=r"networks on swin-u .*; the recipe trains swin-t") as sized:
         plan_pretraining(other)
-    assert "--arch swin-u" in sized.value.hint
+    assert sized.value.hint == "--recipe small-solider"
     assert not (tmp_path / "run").exists()
 
 
@@ -192,7 +183,7 @@ def test_short_commands_lead_from_one_stage_to_the_next(
     shutil.copy(crowd, packs / "crowd.h5")
     for run in (first, whole):
         shutil.copytree(run, runs / {first: "one", whole: "two"}[run])
-    tiny = shlex.join(as_options((*TINY, *PARTS)))
+    tiny = shlex.join(as_options((*SOLIDER, *PARTS)))
     plan = f"pretrain --recipe small-solider --gpus 0 --dry-run {tiny}"
     said = lupctl(f"{plan} --json")
     assert said.json["start"] == "one"
@@ -200,6 +191,16 @@ def test_short_commands_lead_from_one_stage_to_the_next(
     assert lupctl(f"{plan} --json --from two").json["start"] == "two"
     other = lupctl(f"{plan} --set dino.outputs=50")
     assert "start: unknown; lup/runs: no finished run of dino with the networks of this recipe" in other.err
+    meant = lupctl(f"{plan} --from tow")
+    assert (meant.code, meant.err.splitlines()[-1]) == (3, "hint: did you mean two?")
+    shutil.copytree(whole, runs / "finetuned")
+    facts = json.loads((runs / "finetuned" / "run.json").read_text())
+    (runs / "finetuned" / "run.json").write_text(json.dumps({**facts, "command": "finetune"}))
+    nearest = lupctl(f"{plan} --from finetune")
+    assert nearest.err.splitlines()[-1] == "hint: did you mean one?", "of pre-training, and with these networks"
+    nothing = lupctl(f"{plan} --set dino.outputs=50 --from tow")
+    assert nothing.err.splitlines()[-1] == "hint: --from scratch"
+    shutil.rmtree(runs / "finetuned")
     wide = lupctl(f"{plan} --set dino.outputs=50 --from one")
     assert wide.code == 3
     assert "student.head.last_layer.weight  40 x 8" in wide.err

@@ -50,9 +50,33 @@ def test_the_plan_of_the_published_recipe(lupctl: Shell) -> None:
     assert "hint: lupctl pretrain --method dino --arch swin-t, or choose --from scratch" in said.err
     scratch = lupctl("pretrain --method solider --arch swin-t --gpus 8 --dry-run --json --from scratch")
     assert (scratch.json["epochs"], scratch.json["rate"], scratch.json["start"]) == (100, 7.5e-4, "scratch")
-    assert "schedule: 100 epochs at a rate of 0.00075, those of dino-swin-t, from scratch" in scratch.err
+    assert "schedule: 100 epochs at a rate of 0.00075 from scratch, those of dino-swin-t" in scratch.err
     own = lupctl("pretrain --method solider --arch swin-t --gpus 8 --dry-run --json --from scratch --epochs 30")
     assert (own.json["epochs"], own.json["rate"]) == (30, 7.5e-4)
+    assert "schedule: 30 epochs at a rate of 0.00075 from scratch; dino-swin-t has 100 epochs at 0.00075" in own.err
+    short = lupctl("pretrain --method solider --arch swin-t --gpus 8 --dry-run --json --from scratch --epochs 8")
+    assert "schedule: made for 100 epochs; schedule.warmup_epochs = 10 reaches past the end of 8" in short.err
+
+
+@pytest.mark.parametrize(
+    ("line", "recipe"),
+    [
+        ("--method solider --recipe small-moco", "small-solider"),
+        ("--method solider --recipe small-pnl --set data.batch=32", "small-solider"),
+        ("--set method=solider --recipe small-moco", "small-solider"),
+        ("--method solider --recipe small-moco --arch swin-b", "solider-swin-b"),
+        ("--method solider --recipe small-moco --arch r50", "small-solider"),
+    ],
+)
+def test_a_recipe_of_another_method_is_one_error_with_the_recipe_to_take(lupctl: Shell, line: str, recipe: str) -> None:
+    said = lupctl(f"pretrain {line} --dry-run")
+    assert said.code == 2
+    own = "small-pnl: a recipe of pnl" if "pnl" in line else "small-moco: a recipe of moco"
+    assert f"error: {own}, whose section and trunk are not those of solider\n" in said.err
+    hint = said.err.splitlines()[-1].removeprefix("hint: ")
+    assert hint == f"--recipe {recipe}" + (", without --arch" if "r50" in line else "")
+    words = line.replace("--recipe small-moco", "").replace("--recipe small-pnl", "").replace("--arch r50", "")
+    assert lupctl(f"pretrain {words} {hint.partition(',')[0]} --dry-run --gpus 0").code == 0
 
 
 def test_memory_counts_copies_and_the_head_for_parts() -> None:

@@ -160,8 +160,8 @@ def _pairs(details: Details, person: NDArray[np.int64], wanted_fpr: float | None
         same=int(same[-1]),
         different=int(different[-1]),
         bin=STEP * STEPS_PER_BIN,
-        same_counts=_histogram(same),
-        different_counts=_histogram(different),
+        same_counts=histogram(same),
+        different_counts=histogram(different),
         at_fpr={wanted: None if point is None else _point(point) for wanted, point in points.items()},
         roc_fpr=roc[0].tolist(),
         roc_tpr=roc[1].tolist(),
@@ -169,7 +169,7 @@ def _pairs(details: Details, person: NDArray[np.int64], wanted_fpr: float | None
     )
 
 
-def _histogram(below: NDArray[np.int64]) -> list[int]:
+def histogram(below: NDArray[np.int64]) -> list[int]:
     """Counts per bin from the counts up to each edge; values at 0 are in the first bin."""
     counts: list[int] = np.diff(below[::STEPS_PER_BIN], prepend=0)[1:].tolist()
     counts[0] += int(below[0])

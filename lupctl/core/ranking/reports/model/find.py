@@ -1,12 +1,14 @@
 """Where a person was found: the tracklets most like the person, as JSON."""
 
 import math
+from collections.abc import Mapping
 from typing import Final, Literal
 
 from pydantic import Field
 
-from lupctl.core.ranking.reports.model.details import Part
+from lupctl.core.ranking.reports.model.details import Part, ReportPoint
 from lupctl.core.ranking.reports.model.single import Report
+from lupctl.core.ranking.reports.model.site import ReportSitePoint, SiteReport
 
 FIND_SCHEMA: Final = "lupctl.find/1"
 # The false match rate of "same": one pair of different persons in a thousand is as near.
@@ -21,6 +23,8 @@ class FindLimits(Part):
 
     `same` is where at most a share `same_fpr` of the report's pairs of different persons are as near; `other` is the
     report's own threshold, whose error rates on the persons it was not chosen on are `false_matches` and `missed`.
+    Those of a report from tracklets (`from_tracklets`) are rates of the pairs it was chosen on, and `persons` counts
+    tracklets.
     """
 
     same: float
@@ -31,6 +35,7 @@ class FindLimits(Part):
     dataset: str
     persons: int
     report: str
+    from_tracklets: bool = False
 
 
 class FindTracklet(Part):
@@ -107,31 +112,67 @@ def judge(similarity: float, limits: FindLimits) -> Verdict:
     return "unsure" if value >= thousandths(limits.other) else "other"
 
 
-def pick_limits(report: Report, path: str) -> FindLimits | None:
+def pick_limits(report: Report | SiteReport, path: str) -> FindLimits | None:
     """The limits that a report gives; None if it has too few pairs, or is of averaged features.
 
     The report's own threshold is the lower limit, and the distance at a false match rate of 1 in 1,000 (else 1 in 100)
     the upper one; where the threshold is the stricter of the two, both are the threshold.
     """
+    if isinstance(report, SiteReport):
+        point = report.threshold
+        if point is None:
+            return None
+        return _limits(
+            report.at_fpr,
+            point,
+            false_matches=point.fpr,
+            missed=1 - point.tpr,
+            dataset=report.dataset,
+            persons=report.counts.tracklets,
+            report=path,
+            from_tracklets=True,
+        )
     if report.protocol.expansion is not None or report.protocol.query != "one image":
         return None
     if report.details is None or report.details.pairs.threshold is None:
         return None
-    pairs, chosen = report.details.pairs, report.details.pairs.threshold
-    assert chosen is not None
-    strict = next(((fpr, point) for fpr in SAME_FPR if (point := pairs.at_fpr.get(fpr)) is not None), None)
-    if strict is None:
-        return None
-    distance, fpr = chosen.chosen.threshold, chosen.chosen.fpr
-    if strict[1].threshold < distance:
-        distance, fpr = strict[1].threshold, float(strict[0])
-    return FindLimits(
-        same=round(1 - distance, 3),
-        other=round(1 - chosen.chosen.threshold, 3),
-        same_fpr=fpr,
+    chosen = report.details.pairs.threshold
+    return _limits(
+        report.details.pairs.at_fpr,
+        chosen.chosen,
         false_matches=chosen.held_out.fpr,
         missed=1 - chosen.held_out.tpr,
         dataset=report.dataset,
         persons=sum(chosen.persons),
         report=path,
+    )
+
+
+def _limits(
+    at_fpr: Mapping[str, ReportPoint | ReportSitePoint | None],
+    chosen: ReportPoint | ReportSitePoint,
+    *,
+    false_matches: float,
+    missed: float,
+    dataset: str,
+    persons: int,
+    report: str,
+    from_tracklets: bool = False,
+) -> FindLimits | None:
+    strict = next(((fpr, point) for fpr in SAME_FPR if (point := at_fpr.get(fpr)) is not None), None)
+    if strict is None:
+        return None
+    distance, fpr = chosen.threshold, chosen.fpr
+    if strict[1].threshold < distance:
+        distance, fpr = strict[1].threshold, float(strict[0])
+    return FindLimits(
+        same=round(1 - distance, 3),
+        other=round(1 - chosen.threshold, 3),
+        same_fpr=fpr,
+        false_matches=false_matches,
+        missed=missed,
+        dataset=dataset,
+        persons=persons,
+        report=report,
+        from_tracklets=from_tracklets,
     )

@@ -16,6 +16,7 @@ from lupctl.core.recipes.models import FinetuneRecipe
 from lupctl.core.stages.finetune.job import build_order
 from lupctl.core.stages.finetune.setup import Setup, open_batches
 from lupctl.core.stages.finetune.unlabelled.finding import Found, dump_training_set, find
+from lupctl.core.stages.finetune.unlabelled.site import SiteWatch
 from lupctl.core.system.examples import count_things
 from lupctl.core.system.jobs.messages import decide_first, gather_interleaved
 from lupctl.core.system.jobs.precision import autocast
@@ -85,6 +86,7 @@ class ClusterLabels:
         self._settings, self._log, self._progress = recipe.clusters, log, progress
         self._label: NDArray[np.int64] | None = kept["label"].numpy() if kept else None
         self._memory: ClusterMemory | None = self._remember(kept["memory"]) if kept else None
+        self._site = SiteWatch(setup, kept=kept, log=log, progress=progress)
         self._label_of = torch.empty(0)
         self._batches: Generator[Batch, None, None] | None = None
         self._seen: tuple[Tensor, Tensor] | None = None
@@ -101,6 +103,8 @@ class ClusterLabels:
             before = self._label
             features, damaged = dump_training_set(self._network, self._recipe, self._setup)
             self._log.note_damage(tuple(damaged.values()))
+            if step == 0:
+                self._site.begin(features, damaged)
             found, directions = decide_first(lambda: self._find(features, damaged))
             self._label, self._memory = found.label, self._remember(directions)
             self._say(found, before, step=step, epoch=epoch)
@@ -139,10 +143,14 @@ class ClusterLabels:
         self._memory.follow(gather_interleaved(features), gather_interleaved(target))
 
     def state(self) -> dict[str, Any]:
-        """The clusters of the epoch, and the memory."""
+        """The clusters of the epoch, and the memory; and what the network was like before training."""
         assert self._label is not None
         assert self._memory is not None
-        return {"label": torch.from_numpy(self._label), "memory": self._memory.memory}
+        return {"label": torch.from_numpy(self._label), "memory": self._memory.memory, **self._site.state()}
+
+    def finish(self) -> dict[str, Any]:
+        """Scores on the tracklets of the training images, where there are any."""
+        return self._site.finish(lambda: dump_training_set(self._network, self._recipe, self._setup))
 
     def close(self) -> None:
         """Ends the loading of batches."""

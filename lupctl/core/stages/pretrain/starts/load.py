@@ -12,9 +12,10 @@ from lupctl.core.formats.weights.header import CheckpointHeader, open_tensors, r
 from lupctl.core.formats.weights.plan import NetworkPlan, describe_trunk
 from lupctl.core.formats.weights.swin_plan import SwinPlan
 from lupctl.core.recipes.models import PretrainRecipe
-from lupctl.core.recipes.solider_sections import HEAD_KEYS
+from lupctl.core.recipes.solider_sections import SOLIDER_OF_ARCH
 from lupctl.core.system.disk.atomic import file_fingerprint
 from lupctl.core.system.progress.lines import Progress
+from lupctl.core.training.engine.runs import METHOD_NAME
 from lupctl.core.training.methods.build import build_method
 from lupctl.core.training.methods.solider import Solider
 from lupctl.core.training.nets.foreign.fitting import Difference, MismatchError, difference_rows
@@ -22,6 +23,13 @@ from lupctl.core.workspace import CHECKPOINT_NAME
 
 # What is taken of a method's file; its centre restarts, as published.
 NETWORKS: Final = ("student.", "teacher.")
+# Of a head, what decides its shapes: by recipe key the tensor, and which side of it.
+WIDTHS: Final = {
+    "dino.outputs": ("student.head.last_layer.weight", 0),
+    "dino.hidden": ("student.head.mlp.0.weight", 0),
+    "dino.bottleneck": ("student.head.mlp.4.weight", 0),
+}
+Shapes = Mapping[str, tuple[int, ...]]
 PART_HEAD: Final = "student.part_head."
 METHODS: Final = ("dino", "solider")
 HINT: Final = "lupctl pretrain --method dino --arch {arch} makes a start; or --from scratch"
@@ -53,24 +61,33 @@ def check_start(start: Path, recipe: PretrainRecipe, plan: NetworkPlan) -> None:
         raise MismatchError(
             f"{start}: {len(differences)} of its tensors do not fit the networks of this recipe, first "
             f"{differences[0].key}",
-            hint=_name_own_head(header, recipe) or HINT.format(arch=plan.trunk.arch),
+            hint=name_own_head(found, wanted) or HINT.format(arch=plan.trunk.arch),
             rows=difference_rows(differences),
         )
 
 
-def _name_own_head(header: CheckpointHeader, recipe: PretrainRecipe) -> str:
-    """The settings of a start's head that a recipe has otherwise, as they are typed; empty if there are none."""
-    own, wanted = (header.recipe or {}).get("dino"), recipe.settings.model_dump(include=set(HEAD_KEYS))
-    given = own if isinstance(own, Mapping) else {}
-    return " ".join(f"--set dino.{key}={given[key]}" for key in HEAD_KEYS if given.get(key, wanted[key]) != wanted[key])
+def name_own_head(found: Shapes, wanted: Shapes) -> str:
+    """The widths of a start's head that a recipe has otherwise, as they are typed; empty if there are none.
+
+    Args:
+        found, wanted: shapes by key, of the start and of the recipe's networks.
+    """
+    sides = {
+        key: (found[name][side], wanted[name][side])
+        for key, (name, side) in WIDTHS.items()
+        if len(found.get(name, ())) == len(wanted[name])
+    }
+    return " ".join(f"--set {key}={own}" for key, (own, other) in sides.items() if own != other)
 
 
 def check_method(start: Path, header: CheckpointHeader, arch: str) -> None:
-    """Refuses a method whose networks are not those of self-distillation.
+    """Refuses a method whose networks are not those of self-distillation, which every converted file has.
 
     Raises:
         UsageError: names it.
     """
+    if header.stage == "convert":
+        return
     method = (header.recipe or {}).get("method")
     if method not in METHODS:
         raise UsageError(
@@ -96,13 +113,13 @@ def check_trunk(start: Path, header: CheckpointHeader, wanted: SwinPlan) -> None
     if plain != own:
         hint = HINT.format(arch=wanted.arch)
         if trunk.arch != wanted.arch:
-            hint = f"--method solider --arch {trunk.arch}, without --recipe"
+            hint = HINT.format(arch=wanted.arch) if trunk.arch is None else f"--recipe {SOLIDER_OF_ARCH[trunk.arch]}"
         raise UsageError(
             f"{start}: networks on {describe_trunk(plain)}; the recipe trains {describe_trunk(own)}", hint=hint
         )
 
 
-def list_differences(found: Mapping[str, tuple[int, ...]], wanted: Mapping[str, tuple[int, ...]]) -> list[Difference]:
+def list_differences(found: Shapes, wanted: Shapes) -> list[Difference]:
     """What does not fit, by key; a start by dino may lack the head for parts, and one by solider may have another."""
     own = {key: shape for key, shape in wanted.items() if key.startswith(NETWORKS) and not key.startswith(PART_HEAD)}
     given = {key: shape for key, shape in found.items() if key.startswith(NETWORKS) and not key.startswith(PART_HEAD)}
@@ -130,19 +147,25 @@ def load_start(method: Solider, start: Path) -> str:
     return f"{len(given)} tensors of student and teacher from {start}{head}; new centre and optimizer"
 
 
-def begin_from(start: Path | None, method: Solider, progress: Progress) -> dict[str, str]:
+def begin_from(start: Path | None, method: Solider, *, done: int, progress: Progress) -> dict[str, str]:
     """Load what a run starts from, if anything, and return its fingerprints as the run's parents.
 
     Args:
         start: a method file that `check_start` passed; None for the random weights there are.
-        method: modified.
+        method: modified, unless the run continues.
+        done: steps that the run has taken before; its own state then has all there is to load.
         progress: takes the line about it.
     """
+    name = "random weights" if start is None else str(start)
+    if done:
+        progress.say(f"start: {name}; continued after step {done:,}, with the centre and the optimizer of this run")
+    elif start is not None:
+        progress.say(f"start: {load_start(method, start)}")
+    else:
+        progress.say(f"start: {name}")
     if start is None:
-        progress.say("start: random weights")
         return {}
-    progress.say(f"start: {load_start(method, start)}")
-    # A lineage follows checkpoints; the one of the same run is beside the file.
-    beside = start.with_name(CHECKPOINT_NAME)
-    fingerprint = file_fingerprint(start)
-    return {"start": file_fingerprint(beside) if beside.is_file() else fingerprint, "start_method": fingerprint}
+    # A lineage follows checkpoints; the one of the same run is beside the file. A converted file has none.
+    beside, fingerprint = start.with_name(CHECKPOINT_NAME), file_fingerprint(start)
+    is_of_run = start.name == METHOD_NAME and beside.is_file()
+    return {"start": file_fingerprint(beside) if is_of_run else fingerprint, "start_method": fingerprint}

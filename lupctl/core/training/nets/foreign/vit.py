@@ -30,6 +30,8 @@ from lupctl.core.training.nets.foreign.vit_keys import fit_vit
 # Longest first; those with base are of fine-tuned networks.
 PREFIXES: Final = ("module.backbone.", "module.base.", "backbone.", "base.", "module.", "")
 REID: Final = "base."
+# Cluster Contrast of TransReID-SSL has the neck in the trunk itself, whose keys have no prefix of their own.
+BARE: Final = ("module.", "")
 # The length of a head, which no tensor shows, in every published network of up to 1024 wide but one: timm's first
 # "small" one, which is known by its numbers. Wider ones have heads of 72, 80, 88 and more.
 HEAD_LENGTH: Final = 64
@@ -41,6 +43,7 @@ PARTS: Final = ("part_token1", "part_token2", "part_token3")
 SIDE_SCALE: Final = 3.0
 # Of TransReID's fine-tuning and all that descends from it, whatever the weights were pre-trained with.
 HALF: Final = (0.5, 0.5, 0.5)
+CLUSTERS_NOTE: Final = "feature: after the neck, as trained and tested on clusters"
 # What a start has besides its trunk: classifiers, DINO's projection, a second token, the token of a masked patch.
 START_PARTS: Final = re.compile(r"(head|head_dist|pre_logits|fc)\..*|dist_token|masked_embed|mask_token")
 BLOCK: Final = re.compile(r"blocks\.(\d+)\.")
@@ -80,13 +83,14 @@ def recognise_vit(
 def _recognise_vit(
     state: Mapping[str, Tensor], prefix: str, *, origin: str, asked: Asked, inside: tuple[str, ...]
 ) -> Recognised:
-    is_start = not prefix.endswith(REID)
-    outer = prefix.removesuffix(REID) if not is_start else prefix
+    on_clusters = has_own_neck(state, prefix)
+    is_start = not (on_clusters or prefix.endswith(REID))
+    outer = prefix.removesuffix(REID)
     state, left = drop_distillation(with_square_patches(state, prefix), prefix)
     trunk, geometry = plan_trunk(state, prefix, origin=origin, asked=asked, is_start=is_start)
     if is_start and (inside[-1:] in (("teacher",), ("student",)) or prefix.endswith("backbone.")):
         trunk = trunk.model_copy(update={"position": "dino"})
-    head, lone = (NoHead(kind="none"), ()) if is_start else plan_head(state, prefix, outer)
+    head, lone = plan_head(state, prefix, outer)
     ignored = (*left, *lone, *(key for key in state if is_unused(key, prefix=prefix, trunk=trunk, head=head)))
     pooling: Pooling = "parts" if trunk.parts else "token"
     plan = NetworkPlan(trunk=trunk, pooling=pooling, head=head)
@@ -96,10 +100,15 @@ def _recognise_vit(
         found,
         ignored=ignored,
         prefix=prefix,
-        pixels=pick_pixels(geometry, is_start=is_start),
+        pixels=pick_pixels(geometry, is_start=is_start, on_clusters=on_clusters),
         cameras=tuple(range(1, trunk.side_rows + 1)),
-        notes=tuple(list_notes(trunk, geometry, asked, is_distilled=bool(left))),
+        notes=(*list_notes(trunk, geometry, asked, is_distilled=bool(left)), *([CLUSTERS_NOTE] if on_clusters else [])),
     )
+
+
+def has_own_neck(state: Mapping[str, Tensor], prefix: str) -> bool:
+    """Whether a network was trained on clusters: its neck is beside the trunk's own tensors, under the same prefix."""
+    return prefix in BARE and any(key.startswith(f"{prefix}bottleneck.") for key in state)
 
 
 def plan_trunk(
@@ -179,7 +188,11 @@ def read_sizes(state: Mapping[str, Tensor], prefix: str, origin: str) -> Sizes:
 
 
 def plan_head(state: Mapping[str, Tensor], prefix: str, outer: str) -> tuple[HeadPlan, tuple[str, ...]]:
-    """The head of a fine-tuned network, and its classifiers if they do not count: one is missing, or they disagree."""
+    """The head of a network, and its classifiers if they do not count: one is missing, or they disagree."""
+    if not prefix.endswith(REID):
+        # After the neck is where training on clusters compares features; the clusters leave no classifier.
+        on_clusters = has_own_neck(state, prefix)
+        return NeckHead(kind="bnneck", classes=0, feature="after") if on_clusters else NoHead(kind="none"), ()
     is_jpm = any(key.startswith((f"{outer}b1.", f"{outer}b2.")) for key in state)
     necks = [key for key in state if re.fullmatch(rf"{re.escape(outer)}bottleneck_\d+\.weight", key)]
     ends = ["", *(f"_{number}" for number in range(1, len(necks) + 1))] if is_jpm else [""]
@@ -202,12 +215,12 @@ def is_unused(key: str, *, prefix: str, trunk: ViTPlan, head: HeadPlan) -> bool:
     """Whether published code has no use for a tensor of its files either.
 
     Of a fine-tuned network: the trunk's classifier, and with JPM its last block and norm, which two branches have
-    copies of. Of a start: see `START_PARTS`.
+    copies of. Of a start: see `START_PARTS`. One that was trained on clusters has nothing of this kind.
     """
     if isinstance(head, NoHead):
         name = key.removeprefix("module.").removeprefix("backbone.")
         return START_PARTS.fullmatch(name) is not None
-    name = key.removeprefix(prefix) if key.startswith(prefix) else ""
+    name = key.removeprefix(prefix) if prefix.endswith(REID) and key.startswith(prefix) else ""
     if name in ("fc.weight", "fc.bias"):
         return True
     if not isinstance(head, JpmHead):
@@ -237,15 +250,16 @@ def drop_distillation(state: dict[str, Tensor], prefix: str) -> tuple[dict[str, 
     return {**kept, positions: torch.cat([rows[:, :1], rows[:, 2:]], dim=1)}, (token,)
 
 
-def pick_pixels(geometry: Geometry, *, is_start: bool) -> Pixels:
+def pick_pixels(geometry: Geometry, *, is_start: bool, on_clusters: bool) -> Pixels:
     """Pixels as published: fine-tuned networks are tested with halves and bilinear; no file has these constants.
 
-    Starts were trained with ImageNet's constants and bicubic; fine-tuning takes its recipe's own.
+    Those of clusters are tested with bicubic. Starts were trained with ImageNet's constants and bicubic; fine-tuning
+    takes its recipe's own.
     """
     size = {"height": geometry.height, "width": geometry.width}
     if is_start:
         return Pixels(**size, mean=IMAGENET_MEAN, std=IMAGENET_STD, interpolation="bicubic")
-    return Pixels(**size, mean=HALF, std=HALF, interpolation="bilinear")
+    return Pixels(**size, mean=HALF, std=HALF, interpolation="bicubic" if on_clusters else "bilinear")
 
 
 def list_notes(trunk: ViTPlan, geometry: Geometry, asked: Asked, *, is_distilled: bool) -> list[str]:

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from lupctl.core.choices import ResNetArch
 from lupctl.core.training.nets.resnet.blocks import BasicBlock, Bottleneck
 from lupctl.core.training.nets.resnet.ibn import InstanceBatchNorm
-from lupctl.core.training.nets.resnet.layout import lay_out
+from lupctl.core.training.nets.resnet.layout import StridedConv2d, lay_out
 from lupctl.core.training.nets.resnet.norms import GroupedBatchNorm2d
 from lupctl.core.training.nets.trunk import Maps, Trunk
 
@@ -42,7 +42,7 @@ class ResNetTrunk(Trunk):
 
     def __init__(self, arch: ResNetArch, *, width: int = 64, last_stride: int = 2, ibn: bool = False) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(3, width, 7, stride=2, padding=3, bias=False)
+        self.conv1 = StridedConv2d(3, width, 7, stride=2, padding=3, bias=False)
         self.bn1 = GroupedBatchNorm2d(width)
         self.relu = nn.ReLU(inplace=True)
         self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)

@@ -1,4 +1,4 @@
-"""Number types of passes: what a device multiplies fast, and what `auto` makes of it."""
+"""Number types of passes: what is asked for, what `auto` makes of it, and what a CPU multiplies fast."""
 
 import time
 from collections.abc import Callable
@@ -31,7 +31,7 @@ class CpuBf16:
 
     @property
     def is_fast(self) -> bool:
-        """Whether training gains by it."""
+        """Whether training gains by it much."""
         return bool(self.unit) and self.gain >= LEAST_GAIN
 
     def describe(self) -> str:
@@ -63,19 +63,12 @@ def _least_seconds(product: Callable[[], object]) -> float:
 
 
 def pick_precision(precision: Precision, device: torch.device) -> torch.dtype:
-    """Type of passes that make features: bfloat16 where asked for or, with auto, where a GPU has it; else float32."""
+    """Type of forward passes: bfloat16 where asked for or, with auto, where a GPU has it; else float32."""
     if precision == "bf16":
         return torch.bfloat16
     if precision == "auto" and device.type == "cuda" and torch.cuda.is_bf16_supported():
         return torch.bfloat16
     return torch.float32
-
-
-def pick_training_precision(precision: Precision, device: torch.device) -> torch.dtype:
-    """Type of passes that are learned from: with auto, bfloat16 also on a CPU that multiplies it fast."""
-    if precision == "auto" and device.type == "cpu":
-        return torch.bfloat16 if measure_cpu().is_fast else torch.float32
-    return pick_precision(precision, device)
 
 
 def evaluation_precision(training: torch.dtype, device: torch.device) -> torch.dtype:

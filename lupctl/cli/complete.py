@@ -56,7 +56,7 @@ def complete_recipe_or_run(context: typer.Context, incomplete: str) -> list[str]
 
 def complete_start(context: typer.Context, incomplete: str) -> list[str]:
     """Runs of the workspace, and the starts that need none."""
-    return sorted({*_matching({"imagenet", "scratch"}, incomplete), *complete_run(context, incomplete)})
+    return sorted({*_matching({"imagenet", "scratch", "finetuned"}, incomplete), *complete_run(context, incomplete)})
 
 
 def complete_method(context: typer.Context, incomplete: str) -> list[str]:

@@ -13,6 +13,8 @@ HOME_VARIABLE = "LUPCTL_HOME"
 CHECKPOINT_NAME = "checkpoint.safetensors"
 RECIPE_NAME = "recipe.toml"
 RUN_NAME = "run.json"
+# The page of a run on clusters.
+CLUSTERS_NAME = "clusters.html"
 # Of the scores that `data score` writes beside a pack, which is no pack itself.
 SCORES_SUFFIX = ".scores.h5"
 KNOWN: tuple[str, ...] = get_args(Dataset)

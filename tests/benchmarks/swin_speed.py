@@ -2,6 +2,7 @@
 
     python tests/benchmarks/swin_speed.py            at 224 x 224, where both compute the same (to reach: 1.00)
     python tests/benchmarks/swin_speed.py --person   at 256 x 128, where timm's windows are not those of SOLIDER
+    python tests/benchmarks/swin_speed.py --dump     a dump at 256 x 128 beside its passes (to reach: at most 1.05)
 
 It compares a forward pass without gradients, and a training step (forward, backward, SGD), as `vit_speed.py` does.
 `--processor` counts processor time instead of time on the clock: for one thread (OMP_NUM_THREADS=1) where the machine
@@ -9,16 +10,22 @@ is not quiet.
 """
 
 import argparse
+import tempfile
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import timm.models.swin_transformer as timm_swin
 import torch
 from torch import Tensor
-from vit_speed import compare, forward, step
+from vit_speed import compare, forward, measure_dump, step
 
 from lupctl.core.choices import SwinArch
+from lupctl.core.formats.weights.plan import NeckHead, NetworkPlan
 from lupctl.core.formats.weights.swin_plan import plan_swin
+from lupctl.core.formats.weights.trunk_plan import plan_trunk
+from lupctl.core.recipes.sections import Net, Pixels
+from lupctl.core.recipes.swin_sections import SwinNet
 from lupctl.core.training.nets.swin.trunk import SwinTrunk
 
 SQUARE, PERSON = (224, 224), (256, 128)
@@ -60,6 +67,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--arch", choices=["swin-u", "swin-t", "swin-s", "swin-b"], default="swin-t")
     parser.add_argument("--person", action="store_true", help="images of 256 x 128")
+    parser.add_argument("--dump", action="store_true", help="a dump beside forward passes, as in vit_speed.py")
     parser.add_argument("--fused", action="store_true", help="timm's attention in one kernel too; it writes it out")
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--rounds", type=int, default=15)
@@ -67,6 +75,14 @@ def main() -> None:
     given = parser.parse_args()
     print(f"{torch.get_num_threads()} threads")
     clock = time.process_time if given.processor else time.perf_counter
+    if given.dump:
+        pixels = Pixels(height=PERSON[0], width=PERSON[1])
+        trunk = plan_trunk(Net(arch=given.arch, pooling="avg"), pixels, vit=None, swin=SwinNet())
+        head = NeckHead(kind="bnneck", classes=751, feature="before")
+        plan = NetworkPlan(trunk=trunk, pooling="avg", head=head)
+        with tempfile.TemporaryDirectory() as folder:
+            measure_dump(Path(folder), given.arch, plan, given.batch, given.rounds, clock=clock)
+        return
     size = PERSON if given.person else SQUARE
     measure(given.arch, size, fused=given.fused, batch=given.batch, rounds=given.rounds, clock=clock)
 

@@ -39,6 +39,7 @@ SMALLEST = (
     "training_speed.py loader --recipe small-dino --persons 60 --height 32 --rounds 1 --steps 1",
     "training_speed.py step --persons 20 --height 32 --rounds 1 --width 4 --batch 8",
     "swin_speed.py --arch swin-u --batch 1 --rounds 1",
+    "swin_speed.py --dump --arch swin-u --batch 2 --rounds 1",
     "vit_speed.py timm --arch vit-t --batch 2 --rounds 1",
     "vit_speed.py plain --arch vit-t --batch 2 --rounds 1",
     "vit_speed.py jpm --arch vit-t --batch 2 --rounds 1",

@@ -164,14 +164,17 @@ def measure(what: str, arch: ViTArch, batch: int, rounds: int, *, clock: Callabl
     compare(f"forward, {name}", forward(run_ours, images), forward(run_other, images), rounds, clock=clock)
 
 
-def measure_dump(folder: Path, arch: ViTArch, chunk: int, rounds: int, *, clock: Callable[[], float]) -> None:
+def plan_network(arch: ViTArch) -> NetworkPlan:
+    """The network of a dump."""
+    trunk = plan_trunk(Net(arch=arch), Pixels(height=HEIGHT, width=WIDTH), vit=VitNet())
+    return NetworkPlan(trunk=trunk, pooling="token", head=NeckHead(kind="bnneck", classes=751, feature="before"))
+
+
+def measure_dump(
+    folder: Path, name: str, plan: NetworkPlan, chunk: int, rounds: int, *, clock: Callable[[], float]
+) -> None:
     """Chunks through loader, transform, network and file, against the network on a ready tensor as many times."""
     pixels = Pixels(height=HEIGHT, width=WIDTH)
-    plan = NetworkPlan(
-        trunk=plan_trunk(Net(arch=arch), pixels, vit=VitNet()),
-        pooling="token",
-        head=NeckHead(kind="bnneck", classes=751, feature="before"),
-    )
     network = build_network(plan).eval()
     encoder = Encoder(network, build_view_plan(pixels.model_dump()), torch.device("cpu"), torch.float32)
     dataset = ChunkDataset(PackImages([draw_pack(folder)]), encoder.view, chunk=chunk)
@@ -189,7 +192,7 @@ def measure_dump(folder: Path, arch: ViTArch, chunk: int, rounds: int, *, clock:
                 for number, (damaged, vectors) in zip(numbers, found, strict=True):
                     chunks.append(number, vectors, list(damaged))
 
-        compare(f"dump, {arch}, {len(numbers)} chunks of {chunk}", whole, bare, rounds, clock=clock)
+        compare(f"dump, {name}, {len(numbers)} chunks of {chunk}", whole, bare, rounds, clock=clock)
 
 
 def main() -> None:
@@ -205,7 +208,8 @@ def main() -> None:
     clock = time.process_time if options.processor else time.perf_counter
     if options.what == "dump":
         with tempfile.TemporaryDirectory() as folder:
-            measure_dump(Path(folder), options.arch, options.batch, options.rounds, clock=clock)
+            name, plan = options.arch, plan_network(options.arch)
+            measure_dump(Path(folder), name, plan, options.batch, options.rounds, clock=clock)
     else:
         measure(options.what, options.arch, options.batch, options.rounds, clock=clock)
 

@@ -363,7 +363,7 @@ def test_the_shell_completes(lupctl: Shell, tmp_path: Path) -> None:
     assert complete(lupctl, "recipe show b", home) == ["beta", "bot"]
     assert complete(lupctl, "finetune cr", home) == ["crops"]
     assert complete(lupctl, "pretrain --data m", home) == ["market1501", "msmt17"]
-    assert complete(lupctl, "finetune crops --from ", home) == ["alpha", "beta", "imagenet", "scratch"]
+    assert complete(lupctl, "finetune crops --from ", home) == ["alpha", "beta", "finetuned", "imagenet", "scratch"]
     assert complete(lupctl, "dump a", home) == ["alpha"]
     assert complete(lupctl, "eval be", home) == ["beta"]
     assert complete(lupctl, "manual fi", home) == ["finetuning", "files"]

@@ -62,8 +62,9 @@ FromOption = Annotated[
     str | None,
     typer.Option(
         "--from",
-        help="Run, checkpoint file, published weights that are here (lupctl model list), imagenet or scratch "
-        "[default: the newest pre-training run of that architecture].",
+        help="Run, checkpoint file, published weights that are here (lupctl model list), imagenet, scratch, or "
+        "finetuned, the newest fine-tuning run on another dataset [default: the newest pre-training run of that "
+        "architecture].",
         show_default=False,
         autocompletion=complete_start,
     ),
@@ -150,7 +151,7 @@ def finetune(
     flags = common_flags(arch, epochs=epochs, batch=batch, lr=lr)
     flags |= {"data.packs": [pack.stem for pack in packs], "data.subset": subset, "start": start, "labels": labels}
     flags |= {"data.repeat": parse_repeat(repeat)}
-    origin, resolved = resolve(space, recipe, flags, set_ or [], progress)
+    origin, resolved = resolve(space, recipe, flags, set_ or [], progress, packs=packs)
     progress.say(placement.line)
     say_tests(space, packs, progress)
     job = FinetuneJob(
@@ -184,6 +185,13 @@ def show_result(job: "FinetuneJob", facts: dict[str, Any], progress: Progress, *
         return
     show_scores(facts)
     print_path(job.run)
+    if "page" in facts:
+        page = job.run / facts["page"]
+        progress.say(
+            f"clusters: {page}"
+            if facts["scores"] or "site" in facts
+            else f"{facts['dataset']}: no queries, so the network cannot be scored; what can be seen: {page}"
+        )
     progress.say(f"on every test set here: lupctl eval --all {job.run}")
 
 

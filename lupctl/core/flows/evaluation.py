@@ -1,22 +1,25 @@
 """One evaluation: the features it uses, and the scores it has to reach."""
 
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING
 
-from lupctl.core.choices import CameraUse
-from lupctl.core.errors import GateError
+from lupctl.core.choices import ROLE_CODES, CameraUse
+from lupctl.core.errors import DataError, GateError
 from lupctl.core.flows.fresh_features import find_files, make_features
 from lupctl.core.flows.sites import find_site, refuse_with_site
 from lupctl.core.resolve.retrieval.attention import check_class_token, check_pictures, find_network
 from lupctl.core.resolve.retrieval.features import find_images_of_features
 from lupctl.core.resolve.retrieval.lineage import find_lineage, find_tested
+from lupctl.core.system.examples import count_things
 from lupctl.core.system.progress.lines import Progress
-from lupctl.core.workspace import Workspace
+from lupctl.core.workspace import CLUSTERS_NAME, Workspace
 
 if TYPE_CHECKING:
     import torch
 
     from lupctl.core.ranking.reports.model.single import Report
+    from lupctl.core.stages.dump.job import DumpJob
     from lupctl.core.stages.evaluate import EvaluationJob, EvaluationPlan
     from lupctl.core.stages.site import SitePlan
 
@@ -53,6 +56,7 @@ def take_features(
     features, missing = find_files(
         space, names, progress, command=rules.command, elsewhere=_elsewhere(rules), cameras=cameras
     )
+    check_queries(space, features, missing)
     if missing is not None:
         if rules.attention:
             check_class_token(missing.checkpoint)
@@ -97,6 +101,7 @@ def plan_features(
     features, missing = find_files(
         space, names, progress, command=rules.command, elsewhere=_elsewhere(rules), cameras=cameras
     )
+    check_queries(space, features, missing)
     if rules.page and images is not None:
         find_images_of_features(space, images, features[0], progress)
     job = replace(rules, features=features)
@@ -115,6 +120,34 @@ def plan_features(
             return plan_site(site, head, report=job.report)
         return plan_evaluation(job, progress, head=head)
     return plan_evaluation(job, progress)
+
+
+def check_queries(space: Workspace, features: tuple[Path, ...], missing: "DumpJob | None") -> None:
+    """Refuses images without queries or tracklets where their run, on clusters, has a page that shows what can be seen.
+
+    Args:
+        space: the workspace.
+        features: of the run.
+        missing: the dump that makes them; None if they are there.
+
+    Raises:
+        DataError: there are none; names the page.
+    """
+    from lupctl.core.formats.features.foreign import read_any_head
+    from lupctl.core.stages.dump.head import plan_head
+
+    run = features[0].parent if missing is None else missing.checkpoint.parent
+    page = run / CLUSTERS_NAME
+    if not page.is_file():
+        return
+    samples = (read_any_head(features[0]) if missing is None else plan_head(missing)).samples
+    packs = [pack.path for pack in find_tested(space, features)] if missing is None else [missing.data]
+    if not (samples.role == ROLE_CODES["query"]).any() and find_site(samples, packs) is None:
+        name, images = quote(run.name), count_things(len(samples), "image")
+        raise DataError(
+            f"{run}: no query among {images}, so the run cannot be scored on them; {page} shows its clusters",
+            hint=f"lupctl search {name} PERSON.jpg finds a person there; on other test sets: lupctl eval --all {name}",
+        )
 
 
 def _elsewhere(rules: "EvaluationJob") -> Path | None:

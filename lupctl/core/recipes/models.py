@@ -166,7 +166,8 @@ class FinetuneRecipe(Section):
     Args:
         stage: always finetune.
         losses: of persons; None on clusters, whose loss is in `clusters`.
-        start: a run, a checkpoint file, imagenet, scratch, or empty for the newest pre-training run here.
+        start: a run, a checkpoint file, imagenet, scratch, finetuned for the newest fine-tuning run here on another
+            dataset, or empty for the newest pre-training run.
         labels: persons, as the packs name them; or clusters, which are found in the images, and no label is looked at.
         seed, bn_groups, precision: as in pre-training.
         freeze_epochs: the pre-trained parts are frozen for this many epochs and one step.

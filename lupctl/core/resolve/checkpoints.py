@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from lupctl.core.choices import nearest_name
 from lupctl.core.errors import DataError
-from lupctl.core.resolve.hints import hint_for_run, hint_to_finish, list_runs
+from lupctl.core.resolve.hints import hint_for_run, hint_to_finetune, hint_to_finish, list_runs
+from lupctl.core.system.examples import name_some
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.workspace import CHECKPOINT_NAME, RECIPE_NAME, Workspace
 
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from lupctl.core.formats.weights.header import CheckpointHeader
 
 WEIGHTLESS = ("imagenet", "scratch")
+# What a recipe, or a user, says for the newest run that was fine-tuned on another dataset.
+FINETUNED = "finetuned"
 TORCH_SUFFIXES = (".pth", ".pt", ".tar")
 
 
@@ -48,9 +51,15 @@ def find_start(space: Workspace, wanted: str) -> Start:
 
 
 def newest_start(
-    space: Workspace, arch: str, misfit: Callable[[Start], str | None], progress: Progress, *, name: str
+    space: Workspace,
+    arch: str,
+    misfit: Callable[[Start], str | None],
+    progress: Progress,
+    *,
+    name: str,
+    besides: Sequence[str] | None = None,
 ) -> Start:
-    """The newest pre-training run of an architecture that a recipe can start from.
+    """The newest run of an architecture that a recipe can start from.
 
     Args:
         space: the workspace.
@@ -58,29 +67,35 @@ def newest_start(
         misfit: what of a start does not fit the recipe; None if it fits.
         progress: reports the choice, and which newer runs were passed over.
         name: of the architecture, as it is typed after `--arch`.
+        besides: datasets; the run is one of fine-tuning on others. None for a run of pre-training.
 
     Raises:
         DataError: there is nothing to start from.
     """
     from lupctl.core.formats.weights.header import read_header
 
+    kind = "pre-training" if besides is None else "fine-tuning"
+    other = "" if besides is None else f" on another dataset than {name_some(besides)}"
     passed = 0
-    for run in space.finished_runs("pretrain"):
+    for run in space.finished_runs("pretrain" if besides is None else "finetune"):
         header = read_header(run / CHECKPOINT_NAME)
-        if header.network.trunk.arch != arch:
+        trained = {pack.dataset for pack in header.data}
+        if header.network.trunk.arch != arch or (besides is not None and not trained.isdisjoint(besides)):
             continue
         start = Start(run.name, run / CHECKPOINT_NAME, header)
         reason = misfit(start)
         if reason is None:
-            which = f"the newest pre-training run of {name} here{' that fits' if passed else ''}"
+            which = f"the newest {kind} run of {name} here{other}{' that fits' if passed else ''}"
             progress.say(f"start: {run} ({which})")
             return start
         progress.say(f"start: not {run} ({reason})")
         passed += 1
     fitting = f" that fits; {passed:,} of another kind" if passed else ""
     raise DataError(
-        f"{space.runs}: no finished pre-training run of {name} to start from{fitting}",
-        hint=f"lupctl pretrain --arch {name}, or choose --from imagenet or --from scratch",
+        f"{space.runs}: no finished {kind} run of {name}{other} to start from{fitting}",
+        hint=f"lupctl pretrain --arch {name}, or choose --from imagenet or --from scratch"
+        if besides is None
+        else hint_to_finetune(space, name, besides),
     )
 
 

@@ -1,5 +1,6 @@
 """The next thing to type, by what a workspace holds: for the hints of errors."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from shlex import quote
 
@@ -50,6 +51,25 @@ def hint_to_dump(space: Workspace, checkpoint: Path) -> str:
     """The command that makes features with the network of a checkpoint, of a pack of the workspace if it has one."""
     packs = space.pack_paths()
     return f"lupctl dump {quote(str(checkpoint))} {packs[0].stem if packs else 'FOLDER'}"
+
+
+def hint_to_finetune(space: Workspace, arch: str, besides: Sequence[str]) -> str:
+    """The command that fine-tunes a network on another dataset than some, if one with labels is here; else its name.
+
+    Args:
+        space: the workspace.
+        arch: as it is typed after `--arch`.
+        besides: the datasets.
+    """
+    from lupctl.core.choices import ROLE_CODES
+    from lupctl.core.formats.pack.read import open_pack
+
+    for path in space.pack_paths():
+        pack = open_pack(path)
+        is_labelled = (pack.samples.role == ROLE_CODES["train"]) & (pack.samples.person >= 0)
+        if pack.dataset not in besides and is_labelled.any():
+            return f"first lupctl finetune {path.stem} --arch {arch}, or name a network with --from"
+    return "name a network that was fine-tuned elsewhere with --from; lupctl model list has published ones"
 
 
 def hint_for_run(space: Workspace) -> str:

@@ -7,6 +7,7 @@ import pytest
 
 from lupctl.core.recipes.models import FinetuneRecipe, PretrainRecipe
 from lupctl.core.recipes.shipped import read_resolved
+from tests.tools.drawn_packs import repack
 from tests.tools.shell import Shell
 from tests.tools.tiny.training import FINETUNE, PRETRAIN, as_options
 
@@ -119,6 +120,14 @@ def test_finetuning_takes_the_one_labelled_pack(lupctl: Shell, labelled: Path, c
     assert "error: lup/packs: no labelled pack to fine-tune on\nhint: put images under lup/raw/NAME" in ran.err
     put(tmp_path, crowd, "street")
     assert "no labelled pack to fine-tune on (without labels: street)" in lupctl(f"{FINE} --dry-run").err
+    tests = repack(labelled, tmp_path / "tests.h5", {"query": "query", "gallery": "gallery"}, dataset="tests")
+    put(tmp_path, tests, "a")
+    ran = lupctl(f"{FINE} --dry-run")
+    assert "no labelled pack to fine-tune on (without labels: street; tests: a)" in ran.err
+    assert ran.err.endswith("hint: without labels: lupctl finetune street --labels clusters\n")
+    (tmp_path / "lup/packs/street.h5").unlink()
+    ran = lupctl(f"{FINE} --labels clusters --dry-run")
+    assert "no pack to fine-tune on (tests: a)\nhint: put images under lup/raw/NAME" in ran.err
     put(tmp_path, labelled, "staff")
     ran = lupctl(f"{FINE} --dry-run --json")
     assert (ran.code, ran.json["packs"]) == (0, ["lup/packs/staff.h5"])

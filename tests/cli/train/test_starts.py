@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 
-from lupctl.core.formats.weights.file import write_checkpoint
+from lupctl.core.formats.pack.read import open_pack
+from lupctl.core.formats.weights.file import pack_reference, write_checkpoint
 from lupctl.core.formats.weights.plan import NetworkPlan, TrunkPlan
 from lupctl.core.formats.weights.swin_plan import plan_swin
 from lupctl.core.training.nets.build import build_network
 from lupctl.core.workspace import CHECKPOINT_NAME, RUN_NAME
-from tests.tools.networks import make_header, no_head, tiny_vit
+from tests.tools.networks import make_header, neck, no_head, tiny_vit
 from tests.tools.shell import Shell
 
 FINE = "finetune --gpus 0 --dry-run --set data.persons=4"
@@ -21,14 +22,18 @@ SMALL: dict[str, Any] = {"dim": 192, "depth": 3, "heads": 3, "hidden": 768, "pat
 ICS: dict[str, Any] = {**SMALL, "stem": "ics", "patch": 16, "stride": 16}
 
 
-def write_run(name: str, trunk: TrunkPlan, *, age: int) -> None:
-    """A finished pre-training run of a trunk in the workspace here; the youngest is the newest."""
+def write_run(name: str, trunk: TrunkPlan, *, age: int, tuned_on: Path | None = None) -> None:
+    """A finished run of a trunk in the workspace here, of pre-training or on a pack; the youngest is the newest."""
     folder = Path("lup/runs") / name
     folder.mkdir(parents=True)
-    plan = NetworkPlan(trunk=trunk, pooling="token" if trunk.kind == "vit" else "avg", head=no_head())
-    write_checkpoint(folder / CHECKPOINT_NAME, build_network(plan).state_dict(), make_header(plan, stage="pretrain"))
+    head = no_head() if tuned_on is None else neck(3)
+    plan = NetworkPlan(trunk=trunk, pooling="token" if trunk.kind == "vit" else "avg", head=head)
+    header = make_header(plan, stage="pretrain") if tuned_on is None else make_header(
+        plan, data=(pack_reference(open_pack(tuned_on)),)
+    )  # fmt: skip
+    write_checkpoint(folder / CHECKPOINT_NAME, build_network(plan).state_dict(), header)
     marker = folder / RUN_NAME
-    marker.write_text(json.dumps({"command": "pretrain"}))
+    marker.write_text(json.dumps({"command": "pretrain" if tuned_on is None else "finetune"}))
     os.utime(marker, (1e9 - age, 1e9 - age))
 
 
@@ -83,6 +88,39 @@ def test_a_swin_of_other_blocks_is_passed_over(
     assert "start: not lup/runs/deep (swin-u" in ran.err
     assert "start: lup/runs/fits (the newest pre-training run of swin-u here that fits)" in ran.err
     assert ran.err.count("controller: none, because fits has none") == 1
+
+
+def test_another_site_starts_from_the_newest_run_on_another_dataset(
+    lupctl: Shell, labelled: Path, crowd: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    line = f"finetune {crowd} --labels clusters --recipe small-usl-vit --from finetuned --gpus 0 --dry-run"
+    none = "lup/runs: no finished fine-tuning run of vit-t on another dataset than crowd to start from\nhint: "
+    ran = lupctl(line)
+    assert ran.code == 3
+    assert f"{none}name a network that was fine-tuned elsewhere with --from; lupctl model list has" in ran.err
+    packs = tmp_path / "lup/packs"
+    packs.mkdir(parents=True)
+    (packs / "staff.h5").symlink_to(labelled)
+    write_run("before", tiny_vit(**SMALL), age=0)
+    write_run("here", tiny_vit(**SMALL), age=1, tuned_on=crowd)
+    assert f"{none}first lupctl finetune staff --arch vit-t, or name a network with --from\n" in lupctl(line).err
+    write_run("there", tiny_vit(**SMALL), age=2, tuned_on=labelled)
+    write_run("other", tiny_vit(**{**SMALL, "depth": 4}), age=1, tuned_on=labelled)
+    ran = lupctl(f"{line} --json")
+    assert ran.code == 0, ran.err
+    assert "start: not lup/runs/other (vit-t depth 4" in ran.err
+    which = "the newest fine-tuning run of vit-t here on another dataset than crowd that fits"
+    assert f"start: lup/runs/there ({which})\n" in ran.err
+    assert ran.json["start"] == "there"
+
+
+@pytest.mark.parametrize("recipe", ["uda-vit-s", "uda-vit-s-ics"])
+def test_recipes_for_another_site_take_no_pre_training(lupctl: Shell, crowd: Path, recipe: str) -> None:
+    ran = lupctl(f"finetune {crowd} --labels clusters --recipe {recipe} --gpus 0 --dry-run")
+    assert ran.code == 3
+    arch = recipe.removeprefix("uda-")
+    assert f"no finished fine-tuning run of {arch} on another dataset than crowd to start from" in ran.err
 
 
 @pytest.mark.parametrize(

@@ -35,17 +35,18 @@ def test_silhouettes_are_scikit_learns(reach: float) -> None:
 
 def test_counts() -> None:
     graph, _ = random_graph(1, len(LABELS), 0.5)
-    found = describe_clusters(LABELS, graph, np.array([1, 2, 1, 1, -1, 3, -1, 2], np.int16))
+    found = describe_clusters(LABELS, silhouettes(LABELS, graph), np.array([1, 2, 1, 1, -1, 3, -1, 2], np.int16))
     assert (found.clusters, found.noise, found.median_size, found.largest) == (3, 1 / 8, 3, 3)
     assert found.cameras == (2 + 1) / 2  # cluster 2 has no known camera
 
 
 def test_nothing_to_count() -> None:
     graph, _ = random_graph(1, 4, 0.5)
-    found = describe_clusters(np.full(4, NOISE), graph, np.full(4, -1, np.int16))
+    none, one = np.full(4, NOISE), np.zeros(4, np.int64)
+    found = describe_clusters(none, silhouettes(none, graph), np.full(4, -1, np.int16))
     assert (found.clusters, found.noise, found.largest) == (0, 1, 0)
     assert all(math.isnan(value) for value in (found.median_size, found.silhouette, found.cameras))
-    assert math.isnan(describe_clusters(np.zeros(4, np.int64), graph, np.ones(4, np.int16)).silhouette)
+    assert math.isnan(describe_clusters(one, silhouettes(one, graph), np.ones(4, np.int16)).silhouette)
 
 
 def test_agreement_counts_noise_as_images_alone() -> None:

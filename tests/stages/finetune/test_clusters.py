@@ -1,6 +1,7 @@
 """Fine-tuning on clusters: no label is looked at, runs continue to the bit, and what cannot be clustered is refused."""
 
 import json
+import re
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -32,7 +33,7 @@ from tests.tools.networks import neck
 from tests.tools.tiny.training import compute_in_double, finetune_job, name_it, read_state, run_forked, signal_at
 
 QUIET = Progress(quiet=True)
-CHECKPOINT = "checkpoint.safetensors"
+CHECKPOINT, PAGE = "checkpoint.safetensors", "clusters.html"
 # Six steps in two epochs, on clusters of two or more.
 CLUSTERS = (
     "data.persons=2", "data.order=cameras", "schedule.epochs=2", "clusters.steps=3",
@@ -63,6 +64,10 @@ def test_a_run_says_what_it_did(whole: Path) -> None:
     assert [(row["step"], row["epoch"]) for row in found] == [(1, 0), (4, 1)]
     assert all(row["clusters"] >= 2 and 0 <= row["noise"] < 1 and 0 < row["purity"] <= 1 for row in found)
     assert ["stability" in row for row in found] == [False, True]
+    assert facts["page"] == PAGE
+    text = (whole / PAGE).read_text()
+    assert re.search(rf"<td>{found[-1]['clusters']}</td>.*<td>{100 * found[-1]['purity']:.1f}</td>", text)
+    assert "cannot be scored" not in text
 
 
 def test_no_label_is_looked_at(labelled: Path, whole: Path, tmp_path: Path) -> None:
@@ -92,9 +97,11 @@ def test_stopped_and_continued_is_the_same_to_the_bit(
         with pytest.raises(StoppedError, match=f"stopped on request after step {steps} of 6"):
             finetune(job, QUIET)
     assert read_state(job.run)["step"] == steps
+    assert f"clusters of epoch {1 + (steps - 1) // 3} of 2" in (job.run / PAGE).read_text()
     torch.manual_seed(99)
     finetune(job, QUIET)
     assert (job.run / CHECKPOINT).read_bytes() == (whole / CHECKPOINT).read_bytes()
+    assert (job.run / PAGE).read_bytes() == (whole / PAGE).read_bytes()
     strip = ("images_per_s", "data_wait", "loss", "accuracy")
     kept = [[{k: v for k, v in row.items() if k not in strip} for row in read_metrics(run)] for run in (job.run, whole)]
     assert [row for row in kept[0] if "clusters" in row] == [row for row in kept[1] if "clusters" in row]
@@ -177,6 +184,9 @@ def test_a_pack_without_any_labels(crowd: Path, tmp_path: Path) -> None:
     assert (plan_finetuning(job).images, plan_finetuning(job).persons) == (36, 0)
     facts = finetune(job, QUIET)
     assert facts["scores"] == {}
+    text = (job.run / PAGE).read_text()
+    assert "<b>The network cannot be scored:</b> crowd has no queries." in text
+    assert "purity" not in text
     assert not any("purity" in row for row in read_metrics(job.run))
 
 
@@ -199,9 +209,42 @@ def test_a_damaged_image_is_in_no_cluster(crowd: Path, tmp_path: Path, capsys: p
     job = cluster_job(pack, tmp_path / "run", "saving.every_epochs=1")
     facts = finetune(job, QUIET)
     assert facts["damaged"] == 1
+    assert (job.run / PAGE).is_file()
     assert capsys.readouterr().err.count("skipped: ") == 1
     noise = [row["noise"] for row in read_metrics(job.run) if "clusters" in row]
     assert all(abs(share * 35 - round(share * 35)) < 1e-9 for share in noise)
+
+
+def test_clusters_that_vanish_on_the_way_are_shown(
+    labelled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[int] = []
+
+    def find(*given: Any) -> Any:
+        seen.append(1)
+        if len(seen) == 2:
+            raise DataError("too few", hint="--set clusters.eps=0.3 finds 9")
+        return finding.find(*given)
+
+    job = cluster_job(labelled, tmp_path / "run")
+    monkeypatch.setattr(labels, "find", find)
+    with pytest.raises(DataError, match=r"^epoch 2: too few; .*clusters\.html shows the clusters until then$"):
+        finetune(job, QUIET)
+    assert "clusters of epoch 1 of 2" in (job.run / PAGE).read_text()
+
+
+def test_the_best_scores_are_said_to_be_selected_on_the_test_set(
+    labelled: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    job = cluster_job(labelled, tmp_path / "run", "evaluation.every_epochs=1")
+    facts = finetune(job, Progress())
+    scored = [row for row in read_metrics(job.run) if "map" in row]
+    best = max(scored, key=lambda row: float(row["map"]))
+    expected = {"epoch": best["epoch"] + 1, "map": best["map"], "rank1": best["rank1"], "of": 2}
+    assert facts["best_selected_on_test"] == expected
+    assert facts["scores"]["map"] == scored[-1]["map"], "the last network is kept"
+    said = f"best of 2 evaluations, selected on the test set: epoch {best['epoch'] + 1}, mAP {best['map']:.4f}"
+    assert said in capsys.readouterr().err
 
 
 def refuse(job: FinetuneJob, message: str, hint: str) -> None:
@@ -232,6 +275,7 @@ def test_images_that_look_the_same(tmp_path: Path) -> None:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(labels, "dump_training_set", same)
+        patch.setattr(finding, "TRIED", ())  # no distance is tried, nor a graph built for it
         refuse(cluster_job(pack, tmp_path / "run"), "nearly the same feature", "--from")
 
 

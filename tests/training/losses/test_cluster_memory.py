@@ -45,7 +45,9 @@ def test_five_steps_equal_the_loop(update: MemoryUpdate) -> None:
     rng = np.random.default_rng(0)
     means = rng.standard_normal((CLUSTERS, DIM))
     memory = unit(means)
-    fast = ClusterMemory(torch.tensor(unit(means)), momentum=MOMENTUM, temperature=TEMPERATURE, update=update)
+    fast = ClusterMemory(
+        torch.tensor(unit(means)), momentum=MOMENTUM, temperature=TEMPERATURE, update=update, images=12
+    )
     for _ in range(5):
         raw = rng.standard_normal((12, DIM))
         label = rng.choice([0, 1, 3, 4], 12)  # no image of cluster 2
@@ -62,9 +64,16 @@ def test_five_steps_equal_the_loop(update: MemoryUpdate) -> None:
 
 
 def test_the_first_of_equally_distant_images_is_the_hard_one() -> None:
-    memory = ClusterMemory(torch.tensor([[1.0, 0.0]]), momentum=0.0, temperature=1.0, update="hard")
+    memory = ClusterMemory(torch.tensor([[1.0, 0.0]]), momentum=0.0, temperature=1.0, update="hard", images=3)
     memory.follow(torch.tensor([[1.0, 0.0], [0.6, 0.8], [0.6, -0.8]]), torch.zeros(3, dtype=torch.long))
     torch.testing.assert_close(memory.memory, torch.tensor([[0.6, 0.8]]))
+
+
+def test_more_images_of_a_cluster_than_a_batch_has_do_not_move_it() -> None:
+    start = torch.tensor([[1.0, 0.0]])
+    memory = ClusterMemory(start.clone(), momentum=0.0, temperature=1.0, update="mean", images=2)
+    memory.follow(torch.tensor([[0.6, 0.8], [0.0, 1.0], [-1.0, 0.0]]), torch.zeros(3, dtype=torch.long))
+    torch.testing.assert_close(memory.memory, torch.tensor([[0.0, 1.0]]))
 
 
 def test_directions_leave_images_without_a_cluster_out() -> None:

@@ -31,12 +31,12 @@ class Quality:
     cameras: float
 
 
-def describe_clusters(labels: NDArray[np.int64], graph: SparseRows, camera: NDArray[np.int16]) -> Quality:
+def describe_clusters(labels: NDArray[np.int64], silhouette: NDArray[np.float64], camera: NDArray[np.int16]) -> Quality:
     """What can be said of clusters without knowing who is in them.
 
     Args:
         labels: (N), as `find_clusters` gives them.
-        graph: (N, N), that they were found in.
+        silhouette: of the images in clusters, as `silhouettes` gives them.
         camera: (N), -1 for none.
     """
     inside = labels != NOISE
@@ -48,7 +48,7 @@ def describe_clusters(labels: NDArray[np.int64], graph: SparseRows, camera: NDAr
         noise=float(1 - inside.mean()) if len(labels) else np.nan,
         median_size=float(np.median(sizes)) if len(sizes) else np.nan,
         largest=int(sizes.max(initial=0)),
-        silhouette=float(silhouettes(labels, graph).mean()) if len(sizes) > 1 else np.nan,
+        silhouette=float(silhouette.mean()) if len(sizes) > 1 else np.nan,
         cameras=float(is_known.sum() / len(np.unique(seen[0, is_known]))) if is_known.any() else np.nan,
     )
 

@@ -1,12 +1,13 @@
 """The recipe, the start and the folder that a short fine-tuning command means."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lupctl.core.choices import TRAINING_SEED, Arch, ReidHead
 from lupctl.core.errors import UsageError
-from lupctl.core.resolve.checkpoints import Start, find_start, newest_start
+from lupctl.core.resolve.checkpoints import FINETUNED, Start, find_start, newest_start
 from lupctl.core.resolve.training.batch import take_batch
 from lupctl.core.resolve.training.folders import choose_run
 from lupctl.core.resolve.training.labels import DEFAULT_RECIPE, cluster_recipe, family_recipe, wanted_labels
@@ -29,7 +30,13 @@ NL_RECIPE = "mgn-luperson-nl"
 
 
 def resolve(
-    space: Workspace, recipe: str | None, flags: dict[str, Any], overrides: list[str], progress: Progress
+    space: Workspace,
+    recipe: str | None,
+    flags: dict[str, Any],
+    overrides: list[str],
+    progress: Progress,
+    *,
+    packs: Sequence[Path],
 ) -> tuple[Start, "FinetuneRecipe"]:
     """The start, and the recipe with what the start decides filled in.
 
@@ -37,7 +44,16 @@ def resolve(
     depth and width of the trunk and, for an mgn, its heads, which only `--set` and named flags override. A start that
     nobody named is a run that fits: one of a transformer with other patches, another stem or other blocks than a recipe
     that was named is passed over.
+
+    Args:
+        space: the workspace.
+        recipe: shipped name or TOML file; None where none was named.
+        flags: of named options, by recipe key.
+        overrides: `--set` entries.
+        progress: reports what was chosen.
+        packs: that it is trained on; a start that was fine-tuned elsewhere was on none of these.
     """
+    from lupctl.core.formats.pack.read import open_pack
     from lupctl.core.recipes.shipped import resolve_recipe
     from lupctl.core.recipes.vit_sections import typed_arch
 
@@ -54,11 +70,17 @@ def resolve(
         first = family_recipe(first)
     asked = _resolve(first or DEFAULT_RECIPE, flags, overrides)
     order = Order(recipe, flags, overrides, asked)
-    if asked.start:
+    if asked.start not in ("", FINETUNED):
         origin = find_start(space, asked.start)
     else:
-        name = typed_arch(asked.net.arch, asked.vit)
-        origin = newest_start(space, asked.net.arch, lambda start: misfit(order, start), progress, name=name)
+        origin = newest_start(
+            space,
+            asked.net.arch,
+            lambda start: misfit(order, start),
+            progress,
+            name=typed_arch(asked.net.arch, asked.vit),
+            besides=[open_pack(path).dataset for path in packs] if asked.start == FINETUNED else None,
+        )
     name, final = complete(order, origin, progress)
     say_lengths(final, resolve_recipe("finetune", name), progress)
     return origin, final

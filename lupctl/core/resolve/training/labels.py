@@ -88,10 +88,11 @@ def find_finetuning_packs(
         names = [str(name) for name in written] if isinstance(written, list) else []
     if names:
         return tuple(pick_pack(space, name, progress) for name in names)
-    paths = space.pack_paths()
     on_clusters = wanted_labels(recipe, labels, overrides) == "clusters"
-    roles = [ROLE_CODES["train"], *([ROLE_CODES["unlabelled"]] if on_clusters else [])]
-    found = [path for path in paths if np.isin(open_pack(path).samples.role, roles).any()]
+    roles_of = {path: open_pack(path).samples.role for path in space.pack_paths()}
+    clusterable = [ROLE_CODES["train"], ROLE_CODES["unlabelled"]]
+    roles = clusterable if on_clusters else [ROLE_CODES["train"]]
+    found = [path for path, role in roles_of.items() if np.isin(role, roles).any()]
     if len(found) == 1:
         progress.say(f"data: {found[0]} (the only {'' if on_clusters else 'labelled '}pack here)")
         return (found[0],)
@@ -101,10 +102,13 @@ def find_finetuning_packs(
             f"{space.packs}: {len(found)} {what} ({', '.join(path.stem for path in found)})",
             hint=f"choose one: lupctl finetune {found[0].stem}{also}",
         )
-    others = ", ".join(path.stem for path in paths)
+    unlabelled = [path.stem for path, role in roles_of.items() if np.isin(role, clusterable).any()]
+    tests = [path.stem for path in roles_of if path.stem not in unlabelled]
+    others = [f"{what}: {', '.join(some)}" for what, some in (("without labels", unlabelled), ("tests", tests)) if some]
     raise DataError(
-        f"{space.packs}: no labelled pack to fine-tune on" + (f" (without labels: {others})" if others else ""),
-        hint=f"without labels: lupctl finetune {paths[0].stem} --labels clusters"
-        if others
+        f"{space.packs}: no {'' if on_clusters else 'labelled '}pack to fine-tune on"
+        + (f" ({'; '.join(others)})" if others else ""),
+        hint=f"without labels: lupctl finetune {unlabelled[0]} --labels clusters"
+        if unlabelled
         else f"put images under {space.raw / 'NAME'}, then: lupctl data pack",
     )

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from lupctl.core.resolve.checkpoints import WEIGHTLESS, find_checkpoint
+from lupctl.core.resolve.checkpoints import FINETUNED, WEIGHTLESS, find_checkpoint
 from lupctl.core.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def first_recipe(space: Workspace, flags: Mapping[str, Any], overrides: Sequence
     if arch is not None:
         return {**BY_ARCH, **OF_SWIN}.get(arch)
     start = _asked("start", flags, overrides)
-    if not start or start in WEIGHTLESS:
+    if not start or start in (*WEIGHTLESS, FINETUNED):
         return None
     header = read_header(find_checkpoint(space, start, others=WEIGHTLESS))
     # One of no named size is refused by the stage, whatever the recipe.

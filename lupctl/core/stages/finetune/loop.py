@@ -12,9 +12,9 @@ from lupctl.core.stages.finetune.network import (
     evaluate_network,
     finish_run,
     freeze_parts,
-    gather_scores,
     prepare_network,
 )
+from lupctl.core.stages.finetune.scores import best_on_test, describe_best, gather_scores
 from lupctl.core.stages.finetune.setup import Setup, set_up
 from lupctl.core.stages.finetune.supervision import PersonLabels, Supervision
 from lupctl.core.stages.finetune.unlabelled.clusters import ClusterLabels
@@ -31,7 +31,7 @@ from lupctl.core.training.engine.groups import set_rates
 from lupctl.core.training.engine.log import LoopLog
 from lupctl.core.training.engine.optim import build_optimizer
 from lupctl.core.training.engine.parts import share_statistics
-from lupctl.core.training.engine.runs import RunFolder
+from lupctl.core.training.engine.runs import RunFolder, read_metrics
 from lupctl.core.training.engine.saving import StateWriter
 from lupctl.core.training.engine.state import pack_state, restore_state
 from lupctl.core.training.nets.build import Classifying
@@ -110,14 +110,25 @@ def train_job(job: FinetuneJob, precision: torch.dtype | None = None) -> None:
                 writer.save(state | ({LABELS: kept} if (kept := labels.state()) else {}))
             if stopping:
                 writer.join()
+                show_labels(labels, done)
                 raise stop.error(done, total)
         more = labels.finish()
         writer.join()
     if rank() == 0:
         counts = {"steps": total, "images": train.num_images, "persons": len(train.persons)}
         counts |= {"damaged": len(log.damaged)}
+        best = best_on_test(read_metrics(job.run), setup.packs[0].dataset)
         results = {**counts, "precision": name_precision(setup.precision), **log.values, **more}
+        results |= {**show_labels(labels, total), **best}
         finish_run(job, network, setup.packs, train, {**results, **gather_scores(setup.packs, scores)})
+        for found in best.values():
+            progress.say(describe_best(found))
+
+
+def show_labels(labels: Supervision, done: int) -> dict[str, str]:
+    """Writes the page of what was taken for labels, in process 0; what `run.json` says of it, nothing without one."""
+    page = labels.show(done) if rank() == 0 else None
+    return {} if page is None else {"page": page.name}
 
 
 def supervise(

@@ -1,7 +1,7 @@
 """The network of a fine-tuning run: initialisation, evaluation, and saving."""
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, assert_never
 
 import torch
@@ -162,12 +162,6 @@ def evaluate_network(network: Classifying, recipe: FinetuneRecipe, pack: Pack, s
     workers = setup.workers
     scores = score_pack(encoder, pack, workers=workers, same_camera=scored_same_camera(recipe, pack)).scores
     return {"map": scores.map, "map_official": scores.map_official, "minp": scores.minp, "rank1": scores.cmc[1]}
-
-
-def gather_scores(packs: Sequence[Pack], scores: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:
-    """A run's scores for its facts: those of its first pack and, if there are several packs, those of each."""
-    own = {"scores": dict(scores.get(packs[0].dataset, {}))}
-    return own if len(packs) == 1 else {**own, "all_scores": {name: dict(found) for name, found in scores.items()}}
 
 
 def finish_run(

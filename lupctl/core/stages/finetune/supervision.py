@@ -1,6 +1,7 @@
 """What the images of a fine-tuning run are taken to show, and the loss that follows from it."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Protocol
 
 import torch
@@ -40,6 +41,9 @@ class Supervision(Protocol):
 
     def finish(self) -> dict[str, Any]:
         """Comes after the last step, in all processes; gives what belongs into the facts of the run."""
+
+    def show(self, done: int) -> Path | None:
+        """Writes a page of what was taken for labels in `done` steps, in process 0; None where there is none."""
 
     def close(self) -> None:
         """Ends the loading of batches."""
@@ -85,6 +89,9 @@ class PersonLabels:
     def finish(self) -> dict[str, Any]:
         """Nothing."""
         return {}
+
+    def show(self, done: int) -> None:
+        """Nothing: they are the packs'."""
 
     def close(self) -> None:
         """Ends the loading of batches."""

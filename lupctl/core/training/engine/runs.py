@@ -11,7 +11,7 @@ from lupctl.core.errors import DataError, FormatError, UsageError
 from lupctl.core.system.disk.atomic import atomic_path, disk_errors_named, write_text
 from lupctl.core.system.disk.lock import held
 from lupctl.core.system.disk.removal import remove_tree
-from lupctl.core.workspace import CHECKPOINT_NAME, RECIPE_NAME, RUN_NAME, read_run
+from lupctl.core.workspace import CHECKPOINT_NAME, CLUSTERS_NAME, RECIPE_NAME, RUN_NAME, read_run
 
 RESUME_NAME = "resume.pt"
 METHOD_NAME = "method.safetensors"
@@ -58,6 +58,11 @@ class RunFolder:
         """Written last: a run with this file is finished."""
         return self.path / RUN_NAME
 
+    @property
+    def clusters(self) -> Path:
+        """The page of a run on clusters."""
+        return self.path / CLUSTERS_NAME
+
     def is_finished(self) -> bool:
         """Whether the run is finished."""
         return self.facts.is_file() and self.checkpoint.is_file()
@@ -89,6 +94,7 @@ class RunFolder:
             self.recipe,
             self.path / INPUTS_NAME,
             self.path / METRICS_NAME,
+            self.clusters,
         ):
             path.unlink(missing_ok=True)
 

@@ -64,10 +64,23 @@ class PackImages:
             CorruptImageError: the bytes are not those that were packed, or not an image.
         """
         if found is None:
-            pack, row = self._locate(index)
-            return decode_rgb(pack.read(row))
+            return decode_rgb(self.read(index))
         pack, place = found
         return decode_rgb(pack.read_place(place))
+
+    def read(self, index: int) -> bytes:
+        """Image `index`, encoded.
+
+        Raises:
+            CorruptImageError: the bytes are not those that were packed.
+        """
+        pack, row = self._locate(index)
+        return pack.read(row)
+
+    def name(self, index: int) -> str:
+        """The name of image `index` in its dataset."""
+        pack, row = self._locate(index)
+        return pack.samples.name[row]
 
     def describe(self, index: int) -> str:
         """Pack, row and name of image `index`, for messages."""

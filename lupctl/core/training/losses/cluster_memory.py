@@ -15,16 +15,21 @@ class ClusterMemory(nn.Module):
         momentum: m, the share that stays in an update.
         temperature: by which products are divided.
         update: mean moves a cluster by each of its images in turn, hard by the least similar one alone.
+        images: of one cluster in a batch. If there are more, as where one replaces a damaged image, mean leaves the
+            last out: to count them, the host would wait for the device in each step.
     """
 
     memory: Tensor
 
-    def __init__(self, memory: Tensor, *, momentum: float, temperature: float, update: MemoryUpdate) -> None:
+    def __init__(
+        self, memory: Tensor, *, momentum: float, temperature: float, update: MemoryUpdate, images: int
+    ) -> None:
         super().__init__()
         self.register_buffer("memory", memory)
         self.momentum = momentum
         self.temperature = temperature
         self.update_kind = update
+        self.images = images
 
     def forward(self, features: Tensor, label: Tensor) -> Tensor:
         """The mean loss of (B, D) features of unit length, whose clusters are (B).
@@ -45,23 +50,31 @@ class ClusterMemory(nn.Module):
             features: (B, D) of unit length, of the global batch in its order.
             label: (B) clusters.
         """
+        # All images of a cluster move it to the same place: which clusters there are need not be known on the host.
         if self.update_kind == "hard":
-            # All images of a cluster move it to the same place: which clusters there are need not be known on the host.
             self._move(label, features[self._least_similar(features, label)])
             return
+        position = torch.arange(len(label), device=label.device)
         order = label.argsort(stable=True)
-        touched, counts = torch.unique_consecutive(label[order], return_counts=True)
-        first = counts.cumsum(0) - counts
+        first = position.new_full((len(self.memory),), len(label)).scatter_reduce(0, label[order], position, "amin")
+        count = position.new_zeros(len(self.memory)).scatter_add(0, label, torch.ones_like(position))
         # One image of every cluster at a time: clusters do not wait for each other, images of one do.
-        for turn in range(int(counts.max())):
-            has_more = counts > turn
-            self._move(touched[has_more], features[order[first[has_more] + turn]])
+        for turn in range(self.images):
+            chosen = order[(first[label] + turn).clamp(max=len(label) - 1)]
+            self._move(label, features[chosen], where=count[label] > turn)
 
-    def _move(self, clusters: Tensor, towards: Tensor) -> None:
-        """Moves (K) clusters towards (K, D); one that comes several times, always towards the same."""
-        kept = self.memory[clusters].double() * self.momentum
-        moved = kept + (1 - self.momentum) * towards.double()
-        self.memory[clusters] = F.normalize(moved, dim=1).to(self.memory.dtype)
+    def _move(self, clusters: Tensor, towards: Tensor, *, where: Tensor | None = None) -> None:
+        """Moves (K) clusters towards (K, D); one that comes several times, always towards the same.
+
+        Args:
+            clusters: of the memory.
+            towards: unit features.
+            where: (K) those that move; None for all.
+        """
+        kept = self.memory[clusters]
+        moved = kept.double() * self.momentum + (1 - self.momentum) * towards.double()
+        unit = F.normalize(moved, dim=1).to(kept.dtype)
+        self.memory[clusters] = unit if where is None else torch.where(where[:, None], unit, kept)
 
     def _least_similar(self, features: Tensor, label: Tensor) -> Tensor:
         """(B) for each image the position in the batch of its cluster's least similar image, the first of equals."""

@@ -35,6 +35,7 @@ STYLE: Any = {
     "legend.frameon": False,
 }
 SIZE_INCHES = (5.4, 3.1)
+MOST_BARS = 40
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,21 @@ class SweepCurve:
     name: str
     values: Sequence[float]
     ends: Sequence[tuple[float, float]]
+
+
+@dataclass(frozen=True)
+class EpochCurve:
+    """A number over the epochs of a run.
+
+    Args:
+        name: of the number.
+        epochs: counted from 1.
+        values: one of each.
+    """
+
+    name: str
+    epochs: Sequence[int]
+    values: Sequence[float]
 
 
 def draw_cmc(curve: ReportCurve) -> str:
@@ -180,6 +196,32 @@ def draw_sweep(values: Sequence[float | str], curves: Sequence[SweepCurve], *, k
         axes.set(xlabel=key, ylabel="mAP, points from the own value")
         figure.legend(loc="outside upper center", ncols=3)
         return _as_svg(figure, f"mAP by {key}")
+
+
+def draw_epochs(curves: Sequence[EpochCurve]) -> str:
+    """One or two numbers over the epochs of a run."""
+    with matplotlib.rc_context(STYLE):
+        figure, axes = _open(height=2.3)
+        for curve, colour in zip(curves, (FIRST, SECOND), strict=False):
+            axes.plot(curve.epochs, curve.values, "o-", color=colour, linewidth=2, markersize=3, label=curve.name)
+        axes.locator_params(axis="x", integer=True)
+        axes.set(xlabel="epoch", ylabel=curves[0].name if len(curves) == 1 else None)
+        if len(curves) > 1:
+            figure.legend(loc="outside upper center", ncols=2)
+        return _as_svg(figure, " and ".join(curve.name for curve in curves))
+
+
+def draw_sizes(sizes: Sequence[int]) -> str:
+    """How many clusters have how many images, in at most 40 bars."""
+    with matplotlib.rc_context(STYLE):
+        figure, axes = _open(height=2.3)
+        first, last = min(sizes), max(sizes)
+        width = max(1, -(-(last - first + 1) // MOST_BARS))
+        counts, edges = np.histogram(sizes, bins=np.arange(first, last + width + 1, width) - 0.5)
+        axes.stairs(counts, edges, fill=True, color=FIRST)
+        axes.locator_params(integer=True)
+        axes.set(xlabel="images in a cluster", ylabel="clusters")
+        return _as_svg(figure, "Sizes of the clusters")
 
 
 def _open(*, height: float = SIZE_INCHES[1]) -> tuple[Figure, Axes]:

@@ -1,7 +1,8 @@
 """Clusters instead of persons, found anew before each epoch (Dai et al. 2021, arXiv 2103.11568; TransReID-SSL)."""
 
 from collections.abc import Callable, Collection, Generator, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,15 +11,19 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from lupctl.core.errors import DataError
 from lupctl.core.ranking.clustering.density import NOISE
 from lupctl.core.ranking.clustering.quality import agreement, purity
 from lupctl.core.recipes.models import FinetuneRecipe
 from lupctl.core.stages.finetune.job import build_order
 from lupctl.core.stages.finetune.setup import Setup, open_batches
 from lupctl.core.stages.finetune.unlabelled.finding import Found, dump_training_set, find
+from lupctl.core.stages.finetune.unlabelled.history import History
+from lupctl.core.stages.finetune.unlabelled.page import build_page, whom
 from lupctl.core.stages.finetune.unlabelled.site import SiteWatch
+from lupctl.core.system.disk.atomic import write_text
 from lupctl.core.system.examples import count_things
-from lupctl.core.system.jobs.messages import decide_first, gather_interleaved
+from lupctl.core.system.jobs.messages import decide_first, gather_interleaved, rank
 from lupctl.core.system.jobs.precision import autocast
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.training.engine.curves import Epochs, even_epochs
@@ -86,6 +91,8 @@ class ClusterLabels:
         self._settings, self._log, self._progress = recipe.clusters, log, progress
         self._label: NDArray[np.int64] | None = kept["label"].numpy() if kept else None
         self._memory: ClusterMemory | None = self._remember(kept["memory"]) if kept else None
+        self._sureness: NDArray[np.float64] = kept["sureness"].numpy() if kept else np.empty(0)
+        self._history = History(recipe.schedule.epochs, kept["history"] if kept else {})
         self._site = SiteWatch(setup, kept=kept, log=log, progress=progress)
         self._label_of = torch.empty(0)
         self._batches: Generator[Batch, None, None] | None = None
@@ -105,8 +112,10 @@ class ClusterLabels:
             self._log.note_damage(tuple(damaged.values()))
             if step == 0:
                 self._site.begin(features, damaged)
-            found, directions = decide_first(lambda: self._find(features, damaged))
+            found, directions = self._find_first(features, damaged, epoch=epoch)
             self._label, self._memory = found.label, self._remember(directions)
+            self._sureness = found.sureness
+            self._history.add(epoch, found.label)
             self._say(found, before, step=step, epoch=epoch)
         assert self._label is not None
         inside = np.flatnonzero(self._label != NOISE)
@@ -146,7 +155,22 @@ class ClusterLabels:
         """The clusters of the epoch, and the memory; and what the network was like before training."""
         assert self._label is not None
         assert self._memory is not None
-        return {"label": torch.from_numpy(self._label), "memory": self._memory.memory, **self._site.state()}
+        return {
+            "label": torch.from_numpy(self._label),
+            "memory": self._memory.memory,
+            "sureness": torch.from_numpy(self._sureness),
+            "history": self._history.state(),
+            **self._site.state(),
+        }
+
+    def show(self, done: int) -> Path:
+        """Writes the page of the clusters so far."""
+        assert self._label is not None
+        labels = self._history.labels() | {self._setup.epochs.of(done - 1): self._label}
+        path = self._log.folder.clusters
+        page = build_page(self._setup, self._recipe, path.parent, labels=labels, sureness=self._sureness)
+        write_text(path, page)
+        return path
 
     def finish(self) -> dict[str, Any]:
         """Scores on the tracklets of the training images, where there are any."""
@@ -156,6 +180,24 @@ class ClusterLabels:
         """Ends the loading of batches."""
         if self._batches is not None:
             self._batches.close()
+
+    def _find_first(self, features: Tensor, damaged: Collection[int], *, epoch: int) -> tuple[Found, Tensor]:
+        """The clusters that process 0 finds, in all of them. Where it finds too few, a run that had enough shows them.
+
+        Raises:
+            DataError: there are too few clusters for a batch.
+        """
+        try:
+            return decide_first(lambda: self._find(features, damaged))
+        except DataError as error:
+            if epoch == 0:
+                raise
+            path = self._log.folder.clusters
+            if rank() == 0:
+                self.show(self._setup.epochs.begins[epoch])
+            raise DataError(
+                f"epoch {epoch + 1}: {error.message}; {path} shows the clusters until then", hint=error.hint
+            ) from error
 
     def _find(self, features: Tensor, damaged: Collection[int]) -> tuple[Found, Tensor]:
         """The clusters of unit features, and their directions, whose means need several times the features' memory.
@@ -168,11 +210,17 @@ class ClusterLabels:
         directions = cluster_directions(some, torch.from_numpy(found.label), count=found.quality.clusters)
         label = np.full(len(features), NOISE)
         label[sound] = found.label
-        return Found(label, found.quality), directions
+        return replace(found, label=label), directions
 
     def _remember(self, directions: Tensor) -> ClusterMemory:
         one = self._settings
-        memory = ClusterMemory(directions, momentum=one.momentum, temperature=one.temperature, update=one.update)
+        memory = ClusterMemory(
+            directions,
+            momentum=one.momentum,
+            temperature=one.temperature,
+            update=one.update,
+            images=self._recipe.data.images,
+        )
         return memory.to(self._setup.device)
 
     def _say(self, found: Found, before: NDArray[np.int64] | None, *, step: int, epoch: int) -> None:
@@ -181,7 +229,7 @@ class ClusterLabels:
         row = {name: value for name, value in asdict(quality).items() if value == value}
         if before is not None:
             row["stability"] = agreement(found.label, before)
-        person = np.concatenate([pack.samples.person for pack in self._setup.packs])[self._setup.train.rows]
+        person = whom(self._setup)
         if (person >= 0).any():
             row["purity"] = purity(found.label, person)
         # The first step on them, counted from 1: a run that continues before it drops this row, and writes it again.

@@ -11,7 +11,8 @@ from torch import Tensor
 from lupctl.core.errors import DataError
 from lupctl.core.ranking.clustering.density import NOISE, Density, find_clusters
 from lupctl.core.ranking.clustering.graph import neighbour_graph
-from lupctl.core.ranking.clustering.quality import Quality, describe_clusters
+from lupctl.core.ranking.clustering.quality import Quality, describe_clusters, silhouettes
+from lupctl.core.ranking.clustering.tracing import mean_of_each
 from lupctl.core.ranking.metrics.vectors import UnitRows
 from lupctl.core.ranking.reranking.rerank import RerankSettings
 from lupctl.core.ranking.reranking.sparse import SparseRows
@@ -39,10 +40,12 @@ class Found:
 
     Args:
         label: (N), `NOISE` for an image in none.
+        sureness: (C) mean silhouette of each cluster.
         quality: what is seen of them.
     """
 
     label: NDArray[np.int64]
+    sureness: NDArray[np.float64]
     quality: Quality
 
 
@@ -102,23 +105,30 @@ def find(features: Tensor, camera: NDArray[np.int16], recipe: FinetuneRecipe, de
     encoding = RerankSettings(k1=settings.k1, k2=settings.k2)
     graph = neighbour_graph(pool, encoding, eps=settings.eps)
     label = find_clusters(graph, Density(settings.eps, settings.least))
-    quality = describe_clusters(label, graph, camera)
+    silhouette = silhouettes(label, graph)
+    quality = describe_clusters(label, silhouette, camera)
     if quality.clusters < recipe.data.persons:
-        raise _too_few(features, neighbour_graph(pool, encoding, eps=max(TRIED)), settings, quality, recipe)
-    return Found(label, quality)
+        if float(features.double().mean(dim=0).norm()) > COLLAPSED:
+            raise DataError(
+                f"all {count_things(len(features), 'image')} have nearly the same feature: the network to start from "
+                "has collapsed, or they are copies",
+                hint="name another start with --from",
+            )
+        raise _too_few(neighbour_graph(pool, encoding, eps=max(TRIED)), settings, quality, recipe)
+    return Found(label, mean_of_each(silhouette, label), quality)
 
 
-def _too_few(
-    features: Tensor, graph: SparseRows, settings: ClusterSettings, quality: Quality, recipe: FinetuneRecipe
-) -> DataError:
-    """What is wrong with features in which there are fewer clusters than a batch takes, and what helps."""
+def _too_few(graph: SparseRows, settings: ClusterSettings, quality: Quality, recipe: FinetuneRecipe) -> DataError:
+    """What is wrong where there are fewer clusters than a batch takes, and what helps.
+
+    Args:
+        graph: of all pairs up to the largest distance that is tried.
+        settings: of the clusters.
+        quality: of those that were found.
+        recipe: says how many a batch takes.
+    """
     wanted = recipe.data.persons
-    images = count_things(len(features), "image")
-    if float(features.double().mean(dim=0).norm()) > COLLAPSED:
-        return DataError(
-            f"all {images} have nearly the same feature: the network to start from has collapsed, or they are copies",
-            hint="name another start with --from",
-        )
+    images = count_things(len(graph), "image")
     counts = {eps: len(set(find_clusters(graph, Density(eps, settings.least)).tolist()) - {NOISE}) for eps in TRIED}
     best = max(counts, key=lambda eps: (counts[eps], -abs(eps - settings.eps)))
     noise = f", {quality.noise:.0%} of them in none" if quality.noise else ""
@@ -129,5 +139,6 @@ def _too_few(
         near = min(enough, key=lambda eps: abs(eps - settings.eps))
         return DataError(message, hint=f"--set clusters.eps={near:g} finds {counts[near]}")
     if counts[best] >= 2:
-        return DataError(message, hint=f"--set clusters.eps={best:g} --set data.persons={counts[best]}")
+        looser = "" if best == settings.eps else f"--set clusters.eps={best:g} "
+        return DataError(message, hint=f"{looser}--set data.persons={counts[best]}")
     return DataError(message, hint="no eps finds two clusters: more images, or another start with --from")

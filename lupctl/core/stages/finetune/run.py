@@ -76,7 +76,8 @@ def _train(given: tuple[FinetuneJob, Progress, Settled]) -> bool:
     with claimed_run(RunFolder(job.run), setup, text, force=job.force, progress=progress) as is_wanted:
         if is_wanted:
             with computing_threads(pick_threads(job.placement, shares=job.local_processes)):
-                progress.say(settled.line)
+                if settled.line:
+                    progress.say(settled.line)
                 train_job(job, settled.kind)
     return rank() == 0
 

@@ -69,6 +69,7 @@ def _train(given: tuple[PretrainJob, Progress, Settled]) -> bool:
     with claimed_run(RunFolder(job.run), setup, text, force=job.force, progress=progress) as is_wanted:
         if is_wanted:
             with computing_threads(threads_of(job)):
-                progress.say(settled.line)
+                if settled.line:
+                    progress.say(settled.line)
                 train_job(job, settled.kind)
     return rank() == 0

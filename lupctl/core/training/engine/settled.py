@@ -18,7 +18,7 @@ class Settled:
 
     Args:
         kind: type of the passes.
-        line: the same for a person, with what there is to say of it.
+        line: the same for a person, with what there is to say of it; nothing in float32.
     """
 
     kind: torch.dtype
@@ -39,12 +39,14 @@ def settle_precision(folder: RunFolder, asked: Precision, kind: str, *, force: b
     device = torch.device(kind)
     begun = None if force else KINDS.get(str(folder.read_saved("precision")))
     chosen = pick_precision(asked, device) if begun is None else begun
+    if chosen == torch.float32:
+        return Settled(chosen, "")
     reason = "" if begun is None else ", as the run began"
-    return Settled(chosen, f"precision: {name_precision(chosen)}{reason}{_slowness(chosen, device)}")
+    return Settled(chosen, f"precision: {name_precision(chosen)}{reason}{_slowness(device)}")
 
 
-def _slowness(chosen: torch.dtype, device: torch.device) -> str:
+def _slowness(device: torch.device) -> str:
     """A warning of bfloat16 on a processor that is not made for it."""
-    if device.type != "cpu" or chosen != torch.bfloat16 or measure_cpu().is_fast:
+    if device.type != "cpu" or measure_cpu().is_fast:
         return ""
     return f"; slow on this processor: {measure_cpu().describe()}"

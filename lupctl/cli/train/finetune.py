@@ -189,7 +189,7 @@ def show_result(job: "FinetuneJob", facts: dict[str, Any], progress: Progress, *
         page = job.run / facts["page"]
         progress.say(
             f"clusters: {page}"
-            if facts["scores"] or "site" in facts
+            if facts["scores"] or facts.get("all_scores") or "site" in facts
             else f"{facts['dataset']}: no queries, so the network cannot be scored; what can be seen: {page}"
         )
     progress.say(f"on every test set here: lupctl eval --all {job.run}")

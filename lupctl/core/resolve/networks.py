@@ -58,9 +58,9 @@ def find_test_sets(space: Workspace, rules: "EvaluationJob", progress: Progress)
         found[pack.dataset] = path
     if not found:
         raise DataError(
-            f"{space.packs}: no pack with queries that can be answered", hint="put a benchmark under raw/, then: "
-            "lupctl data pack"
-        )  # fmt: skip
+            f"{space.packs}: no pack with queries that can be answered",
+            hint=f"put a benchmark under {space.raw}, then: lupctl data pack",
+        )
     return found
 
 

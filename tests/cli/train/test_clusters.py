@@ -27,3 +27,13 @@ def test_what_cannot_be_scored_shows_its_clusters(lupctl: Shell, crowd: Path) ->
     assert "hint: lupctl search site PERSON.jpg finds a person there; on other test sets: lupctl" in ran.err
     assert not list(Path("site").glob("*.features.h5")), "refused before features are made"
     assert Path("site/clusters.html").read_bytes() == page
+
+
+def test_the_queries_of_any_pack_count(lupctl: Shell, crowd: Path, labelled: Path) -> None:
+    options = " ".join(as_options((*FINETUNE, *CLUSTERS)))
+    named = "--labels clusters --recipe small-usl --from scratch --gpus 0 --workers 0 --out both"
+    ran = lupctl(f"finetune {crowd} {labelled} {named} {options}")
+    assert ran.code == 0, ran.err
+    assert "clusters: both/clusters.html\n" in ran.err
+    assert "cannot be scored" not in ran.err
+    assert f"{crowd} and {labelled}: 72 images, clustered together\n" in ran.err

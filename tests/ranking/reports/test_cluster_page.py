@@ -7,6 +7,7 @@ import numpy as np
 from lupctl.core.formats.images.codec import encode_jpeg
 from lupctl.core.ranking.clustering.density import NOISE
 from lupctl.core.ranking.reports.build.clusters import ClusteredImages, ClusteredRun, build_cluster_page
+from lupctl.core.ranking.reports.page.charts import EpochCurve, draw_epochs
 
 ROWS = [
     {"step": 3 * epoch + 1, "epoch": epoch, "clusters": 9 - epoch, "noise": 0.1, "median_size": 2.5, "largest": 4,
@@ -68,6 +69,13 @@ def test_persons_are_shown_where_they_are_known() -> None:
     assert "p0 c11" in page
     assert "purity, % (labels, for showing only)" in page
     assert "clusters of epoch 1 of 3" in page
+
+
+def test_a_single_epoch_has_a_whole_number() -> None:
+    labels = np.array([0, 0, 0, 1, 1, 1])
+    chart = draw_epochs([EpochCurve("clusters", [1], [2.0])])
+    assert re.findall(r">([\d.]+)</text>", chart)[0] == "1"
+    assert chart in build({0: labels}, rows=[{**ROWS[0], "clusters": 2}])
 
 
 def test_a_page_of_many_images_is_small_and_has_each_once() -> None:

@@ -17,6 +17,7 @@ from lupctl.core.choices import ROLE_CODES
 from lupctl.core.data.sources.synthetic import SyntheticPlan
 from lupctl.core.errors import DataError, StoppedError, UsageError
 from lupctl.core.formats.pack.read import open_pack
+from lupctl.core.formats.weights.file import read_checkpoint, write_checkpoint
 from lupctl.core.formats.weights.header import read_header
 from lupctl.core.ranking.retrieval import extract
 from lupctl.core.stages.finetune import loop
@@ -270,13 +271,22 @@ def test_images_that_look_the_same(tmp_path: Path) -> None:
     pack = pack_drawn(plan, tmp_path / "same.h5", dataset="same")
     count = len(open_pack(pack))
 
-    def same(*given: object) -> tuple[torch.Tensor, dict[int, str]]:
+    def same(*given: object, is_start: bool) -> tuple[torch.Tensor, dict[int, str]]:
         return torch.nn.functional.normalize(torch.ones(count, 8), dim=1), {}
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(labels, "dump_training_set", same)
         patch.setattr(finding, "TRIED", ())  # no distance is tried, nor a graph built for it
         refuse(cluster_job(pack, tmp_path / "run"), "nearly the same feature", "--from")
+
+
+def test_a_start_without_features_is_named(labelled: Path, whole: Path, tmp_path: Path) -> None:
+    """Its weights are zero: no rate of learning helps."""
+    start = tmp_path / "start" / CHECKPOINT
+    start.parent.mkdir()
+    found = read_checkpoint(whole / CHECKPOINT)
+    write_checkpoint(start, {key: torch.zeros_like(value) for key, value in found.tensors.items()}, found.header)
+    refuse(cluster_job(labelled, tmp_path / "run", start=start), "have no direction", "--from")
 
 
 @pytest.mark.parametrize(

@@ -53,7 +53,9 @@ def finetune(job: FinetuneJob, progress: Progress) -> dict[str, Any]:
         progress.say(f"repeat {repeat}: {count_things(plan.steps_per_epoch, 'step')} an epoch")
     if len(job.packs) > 1:
         names = " and ".join(map(str, job.packs))
-        progress.say(f"{names}: {count_images_of(plan.images, plan.persons)}, each pack's its own classes")
+        apart = f"{count_images_of(plan.images, plan.persons)}, each pack's its own classes"
+        together = f"{count_things(plan.images, 'image')}, clustered together"
+        progress.say(f"{names}: {together if job.recipe.labels == 'clusters' else apart}")
     check_fit(job, plan.persons, plan.cameras)
     folder = RunFolder(job.run)
     settled = settle_precision(folder, job.recipe.precision, job.placement.kind, force=job.force)

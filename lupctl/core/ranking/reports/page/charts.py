@@ -204,7 +204,7 @@ def draw_epochs(curves: Sequence[EpochCurve]) -> str:
         figure, axes = _open(height=2.3)
         for curve, colour in zip(curves, (FIRST, SECOND), strict=False):
             axes.plot(curve.epochs, curve.values, "o-", color=colour, linewidth=2, markersize=3, label=curve.name)
-        axes.locator_params(axis="x", integer=True)
+        axes.locator_params(axis="x", integer=True, min_n_ticks=1)  # also of a single epoch
         axes.set(xlabel="epoch", ylabel=curves[0].name if len(curves) == 1 else None)
         if len(curves) > 1:
             figure.legend(loc="outside upper center", ncols=2)

@@ -108,7 +108,7 @@ class ClusterLabels:
         epoch = epochs.of(step)
         if step == epochs.begins[epoch]:
             before = self._label
-            features, damaged = dump_training_set(self._network, self._recipe, self._setup)
+            features, damaged = dump_training_set(self._network, self._recipe, self._setup, is_start=step == 0)
             self._log.note_damage(tuple(damaged.values()))
             if step == 0:
                 self._site.begin(features, damaged)

@@ -32,6 +32,7 @@ from lupctl.core.training.views.plan import build_view_plan
 TRIED: Final = tuple(round(0.05 * number, 2) for number in range(1, 20))
 # Mean cosine of the features of a network that gives every image the same one, but for rounding.
 COLLAPSED: Final = 0.9999
+OTHER_START: Final = "name another start with --from"
 
 
 @dataclass(frozen=True)
@@ -49,10 +50,18 @@ class Found:
     quality: Quality
 
 
-def dump_training_set(network: Classifying, recipe: FinetuneRecipe, setup: Setup) -> tuple[Tensor, dict[int, str]]:
+def dump_training_set(
+    network: Classifying, recipe: FinetuneRecipe, setup: Setup, *, is_start: bool = False
+) -> tuple[Tensor, dict[int, str]]:
     """Unit features of all training images as in evaluation, in every process.
 
     The processes share the images. Neither the network's modes nor torch's random state change.
+
+    Args:
+        network: to embed them with.
+        recipe: how the network sees them.
+        setup: of this process.
+        is_start: whether it is the network that training starts from, for the hint.
 
     Returns:
         (N, D) float32 on the CPU; and the images that cannot be decoded, whose features mean nothing, with the reasons.
@@ -82,7 +91,10 @@ def dump_training_set(network: Classifying, recipe: FinetuneRecipe, setup: Setup
     features = gather_plain(own.to(setup.device)).cpu()[:count]
     norm = features.norm(dim=1, keepdim=True)
     if not bool((torch.isfinite(norm) & (norm > 0)).all()):
-        raise DataError("features of the training images have no direction: zero or not finite", hint="a lower --lr")
+        raise DataError(
+            "features of the training images have no direction: zero or not finite",
+            hint=OTHER_START if is_start else "a lower --lr",
+        )
     reasons = (line.partition(": ") for line in sorted(gather_texts(damaged)))
     return features / norm, {int(image): reason for image, _, reason in reasons}
 
@@ -112,7 +124,7 @@ def find(features: Tensor, camera: NDArray[np.int16], recipe: FinetuneRecipe, de
             raise DataError(
                 f"all {count_things(len(features), 'image')} have nearly the same feature: the network to start from "
                 "has collapsed, or they are copies",
-                hint="name another start with --from",
+                hint=OTHER_START,
             )
         raise _too_few(neighbour_graph(pool, encoding, eps=max(TRIED)), settings, quality, recipe)
     return Found(label, mean_of_each(silhouette, label), quality)

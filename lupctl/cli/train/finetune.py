@@ -192,7 +192,8 @@ def show_result(job: "FinetuneJob", facts: dict[str, Any], progress: Progress, *
             if facts["scores"] or facts.get("all_scores") or "site" in facts
             else f"{facts['dataset']}: no queries, so the network cannot be scored; what can be seen: {page}"
         )
-    progress.say(f"on every test set here: lupctl eval --all {job.run}")
+    if facts["scores"] or facts.get("all_scores"):
+        progress.say(f"on every test set here: lupctl eval --all {job.run}")
 
 
 def show_plan(job: "FinetuneJob", start: str, counts: dict[str, Any], *, json: bool) -> None:

@@ -16,6 +16,8 @@ DEFAULT_RECIPE: Final = "mgn-luperson"
 # Of training on clusters, by family of networks; that of Swins is nobody's but ours.
 CLUSTER_RECIPE: Final = "usl-r50"
 CLUSTER_RECIPES: Final[Mapping[str, str]] = {"resnet": CLUSTER_RECIPE, "vit": "usl-vit-s", "swin": "usl-swin-t"}
+# The small ones, for a CPU; Swins have none.
+SMALL_RECIPES: Final[Mapping[str, str]] = {"resnet": "small-usl", "vit": "small-usl-vit"}
 
 
 def wanted_labels(recipe: str | None, named: str | None, overrides: Sequence[str]) -> str:
@@ -48,7 +50,8 @@ def cluster_recipe(origin: Start, arch: Arch, progress: Progress) -> str:
     recipe = CLUSTER_RECIPES[family(arch)]
     if isinstance(trunk, ViTPlan) and trunk.stem == "ics":
         recipe += "-ics"
-    small = "" if recipe == "small-usl" else "; --recipe small-usl is for a CPU"
+    of_family = SMALL_RECIPES.get(family(arch))
+    small = "" if of_family is None else f"; --recipe {of_family} is for a CPU"
     progress.say(f"recipe: {recipe} (the default for clusters{small})")
     return recipe
 

@@ -122,9 +122,9 @@ def find(features: Tensor, camera: NDArray[np.int16], recipe: FinetuneRecipe, de
     if quality.clusters < recipe.data.persons:
         if float(features.double().mean(dim=0).norm()) > COLLAPSED:
             raise DataError(
-                f"all {count_things(len(features), 'image')} have nearly the same feature: the network to start from "
-                "has collapsed, or they are copies",
-                hint=OTHER_START,
+                f"all {count_things(len(features), 'image')} have nearly the same feature: the network has "
+                "collapsed, or they are copies of one",
+                hint=f"{OTHER_START}, or pack images that differ",
             )
         raise _too_few(neighbour_graph(pool, encoding, eps=max(TRIED)), settings, quality, recipe)
     return Found(label, mean_of_each(silhouette, label), quality)

@@ -1,7 +1,8 @@
 """The loop of fine-tuning, as one process runs it."""
 
+from collections.abc import Mapping
 from contextlib import closing
-from typing import Final
+from typing import Any, Final
 
 import torch
 
@@ -115,14 +116,36 @@ def train_job(job: FinetuneJob, precision: torch.dtype | None = None) -> None:
         more = labels.finish()
         writer.join()
     if rank() == 0:
-        counts = {"steps": total, "images": train.num_images, "persons": len(train.persons)}
-        counts |= {"damaged": len(log.damaged)}
-        best = best_on_test(read_metrics(job.run), setup.packs[0].dataset)
-        results = {**counts, "precision": name_precision(setup.precision), **log.values, **more}
-        results |= {**show_labels(labels, total), **best}
-        finish_run(job, network, setup.packs, train, {**results, **gather_scores(setup.packs, scores)})
-        for found in best.values():
-            progress.say(describe_best(found))
+        found: dict[str, Any] = {**more, **show_labels(labels, total), **gather_scores(setup.packs, scores)}
+        write_results(job, network, setup, log, found, progress=progress)
+
+
+def write_results(
+    job: FinetuneJob,
+    network: Classifying,
+    setup: Setup,
+    log: LoopLog,
+    found: Mapping[str, Any],
+    *,
+    progress: Progress,
+) -> None:
+    """The checkpoint and the facts of a finished run, in process 0; says its best scores along the way.
+
+    Args:
+        job: that is done.
+        network: as it is now.
+        setup: the data and the precision.
+        log: the last losses, and the images that were skipped.
+        found: what else belongs into the facts.
+        progress: gets the line.
+    """
+    counts = {"steps": setup.epochs.total, "images": setup.train.num_images, "persons": len(setup.train.persons)}
+    counts |= {"damaged": len(log.damaged)}
+    best = best_on_test(read_metrics(job.run), setup.packs[0].dataset)
+    facts = {"precision": name_precision(setup.precision), **counts, **log.values, **best, **found}
+    finish_run(job, network, setup.packs, setup.train, facts)
+    for one in best.values():
+        progress.say(describe_best(one))
 
 
 def show_labels(labels: Supervision, done: int) -> dict[str, str]:

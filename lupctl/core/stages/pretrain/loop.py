@@ -1,6 +1,7 @@
 """The loop of pre-training in one process."""
 
 from contextlib import closing
+from typing import Any
 
 import torch
 
@@ -100,13 +101,7 @@ def train_job(job: PretrainJob, precision: torch.dtype | None = None) -> None:
     if rank() == 0:
         rows = read_metrics(job.run)
         history = label_history(rows)
-        counts = {"steps": total, "images": len(setup.images), "damaged": len(log.damaged)}
-        results = {
-            **counts,
-            "precision": name_precision(setup.precision),
-            **log.values,
-            **sum_up(rows),
-            **seen,
-            **({"labels": history} if history else {}),
-        }
+        results: dict[str, Any] = {"steps": total, "images": len(setup.images), "damaged": len(log.damaged)}
+        results |= {"precision": name_precision(setup.precision), **log.values, **sum_up(rows), **seen}
+        results |= {"labels": history} if history else {}
         finish_run(job, tensors, method.kept, data=data, chosen=setup.kept, start=parents, results=results)

@@ -13,8 +13,7 @@ from lupctl.core.system.jobs.launch import launch
 from lupctl.core.system.jobs.messages import decide_first, rank
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.training.engine.runs import RunFolder
-from lupctl.core.training.engine.settled import Settled, settle_precision
-from lupctl.core.training.engine.state import claimed_run
+from lupctl.core.training.engine.state import Settled, claimed_run, settle_precision
 
 
 def pretrain(job: PretrainJob, progress: Progress) -> dict[str, Any]:

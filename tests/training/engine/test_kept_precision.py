@@ -8,17 +8,16 @@ from torch import nn
 
 from lupctl.core.choices import Precision
 from lupctl.core.system.jobs.precision import CpuBf16
-from lupctl.core.training.engine import settled
+from lupctl.core.training.engine import state
 from lupctl.core.training.engine.runs import RunFolder
-from lupctl.core.training.engine.settled import settle_precision
-from lupctl.core.training.engine.state import pack_state
+from lupctl.core.training.engine.state import pack_state, settle_precision
 
 FAST, SLOW = CpuBf16("AMX", 4.0), CpuBf16("", 0.4)
 
 
 def be(patch: pytest.MonkeyPatch, speed: CpuBf16) -> None:
     """Puts another processor in place of this one."""
-    patch.setattr(settled, "measure_cpu", lambda: speed)
+    patch.setattr(state, "measure_cpu", lambda: speed)
 
 
 def save(folder: RunFolder, kind: torch.dtype | None) -> None:

@@ -116,8 +116,8 @@ def train_job(job: FinetuneJob, precision: torch.dtype | None = None) -> None:
         more = labels.finish()
         writer.join()
     if rank() == 0:
-        found: dict[str, Any] = {**more, **show_labels(labels, total), **gather_scores(setup.packs, scores)}
-        write_results(job, network, setup, log, found, progress=progress)
+        facts: dict[str, Any] = {**more, **show_labels(labels, total), **gather_scores(setup.packs, scores)}
+        write_results(job, network, setup, log, facts, progress=progress)
 
 
 def write_results(

@@ -63,7 +63,7 @@ def measure_save(recipe: PretrainRecipe, folder: RunFolder, rounds: int) -> None
     for _ in range(rounds):
         writer = StateWriter(folder)
         started_at = time.perf_counter()
-        writer.save(pack_state(1, method, optimizer))
+        writer.save(pack_state(1, method, optimizer, precision=torch.float32))
         copied_s = time.perf_counter() - started_at
         writer.join()
         written_s = time.perf_counter() - started_at
@@ -89,7 +89,7 @@ def main() -> None:
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
         print(f"{'resumed' if options.resumed else 'fresh'}: peak {peak:,.0f} MiB", flush=True)
         if not options.resumed:
-            folder.save_state(pack_state(1, method, optimizer))
+            folder.save_state(pack_state(1, method, optimizer, precision=torch.float32))
         return
     with tempfile.TemporaryDirectory(dir=options.folder) as name:
         if options.what == "save":

@@ -111,7 +111,7 @@ def measure_step(path: Path, rounds: int, recipe: PretrainRecipe) -> None:
     share of waiting is in wall time, and wants a core for the worker.
     """
     job = PretrainJob(recipe=recipe, packs=(path,), run=path.parent / "run", placement=CPU, workers=1, command=())
-    setup = set_up(job)
+    setup = set_up(job, torch.float32)
     trained = build_trained(recipe, setup)
     method, optimizer = trained.method, trained.optimizer
     assert isinstance(method, MoCo)

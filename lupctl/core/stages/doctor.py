@@ -12,7 +12,9 @@ import numpy as np
 import torch
 
 from lupctl.core.system.disk.lock import check_locks
+from lupctl.core.system.examples import count_things
 from lupctl.core.system.jobs.device import pick_placement
+from lupctl.core.system.jobs.precision import measure_cpu
 from lupctl.core.system.threads.cores import usable_cores
 
 LOW_DISK_BYTES = 5 * 2**30
@@ -43,8 +45,9 @@ def examine(home: Path) -> list[Finding]:
     """
     return [
         Finding("lupctl", version("lupctl"), f"Python {platform.python_version()} on {platform.machine()}"),
-        Finding("torch", torch.__version__, f"{torch.get_num_threads()} threads on the CPU"),
+        Finding("torch", torch.__version__, f"{count_things(torch.get_num_threads(), 'thread')} on the CPU"),
         *_devices(),
+        _bf16(),
         Finding(
             "faiss",
             f"{faiss.__version__}, {faiss.get_num_gpus()} GPUs visible to it",
@@ -67,6 +70,15 @@ def _devices() -> list[Finding]:
         built = f"torch is built for CUDA {torch.version.cuda}" if torch.version.cuda else "torch is built without CUDA"
         found.append(Finding("cuda", f"no visible device ({built})", "nothing"))
     return [*found, Finding("device", pick_placement(gpus=None, processes=None).line, "training, dump, eval")]
+
+
+def _bf16() -> Finding:
+    """How fast the processor is in bfloat16, for those who train on it."""
+    speed = measure_cpu()
+    used = (
+        "training with --set precision=bf16, dump --precision bf16" if speed.is_fast else "nothing; float32 is faster"
+    )
+    return Finding("bf16, a CPU", speed.describe(), used)
 
 
 def _jpeg_decoder() -> Finding:

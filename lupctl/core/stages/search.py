@@ -28,7 +28,7 @@ from lupctl.core.ranking.retrieval.ivf import index_path, is_current, open_index
 from lupctl.core.ranking.retrieval.score import check_directions
 from lupctl.core.system.disk.atomic import atomic_path, check_absent, file_fingerprint
 from lupctl.core.system.examples import name_some
-from lupctl.core.system.jobs.device import pick_precision
+from lupctl.core.system.jobs.precision import pick_precision
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.training.loading.images import FileImages
 

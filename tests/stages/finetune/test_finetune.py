@@ -3,8 +3,10 @@
 import json
 import math
 import multiprocessing
+import os
 import shutil
 import signal
+import time
 from dataclasses import replace
 from pathlib import Path
 from urllib.error import URLError
@@ -28,7 +30,7 @@ from lupctl.core.stages.finetune.run import finetune
 from lupctl.core.stages.pack import pack
 from lupctl.core.stages.pretrain.run import pretrain
 from lupctl.core.system.progress.lines import Progress
-from lupctl.core.training.engine.runs import read_metrics
+from lupctl.core.training.engine.runs import RunFolder, read_metrics
 from tests.tools.drawn_packs import pack_drawn
 from tests.tools.networks import neck
 from tests.tools.shell import Shell
@@ -36,6 +38,7 @@ from tests.tools.tiny.images import encode_tiny
 from tests.tools.tiny.training import (
     FINETUNE,
     as_options,
+    call_at,
     compute_in_double,
     finetune_job,
     pretrain_job,
@@ -105,8 +108,16 @@ def test_a_killed_run_goes_on_from_its_last_state(
     labelled: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = finetune_job(labelled, tmp_path / "run", "saving.every_epochs=1")
+
+    def die_once_saved() -> None:
+        """The state is written beside the loop, which may be two steps ahead."""
+        deadline = time.monotonic() + 30
+        while not RunFolder(job.run).resume.is_file() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGKILL)
+
     with monkeypatch.context() as patch:
-        signal_at(patch, loop, 5, signal.SIGKILL)
+        call_at(patch, loop, 5, die_once_saved)
         cv2.setNumThreads(1)  # ends OpenCV's threads, for which a forked process would wait for ever
         process = multiprocessing.get_context("fork").Process(target=finetune, args=(job, QUIET))
         process.start()

@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from lupctl.core.ranking.retrieval.extract import GROUP, Encoder
-from lupctl.core.system.jobs.device import autocast
+from lupctl.core.system.jobs.precision import autocast
 from lupctl.core.training.nets.vit.attention import attention_maps
 from lupctl.core.training.views.pixels import make_view
 from lupctl.core.training.views.plan import draw_views

@@ -10,7 +10,7 @@ from lupctl.core.formats.pack.read import open_pack
 from lupctl.core.formats.weights.settings import SETTINGS_KEY
 from lupctl.core.stages.dump.job import DumpJob, count_images
 from lupctl.core.stages.dump.work import POOLING_KEY
-from lupctl.core.system.jobs.device import pick_precision
+from lupctl.core.system.jobs.precision import pick_precision
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from lupctl.core.ranking.retrieval.cameras import CameraRows, camera_table, choo
 from lupctl.core.ranking.retrieval.extract import Encoder, open_encoder
 from lupctl.core.stages.dump.inputs import Inputs, open_images
 from lupctl.core.stages.dump.job import DumpJob, DumpResult, Shard, own_chunks
-from lupctl.core.system.jobs.device import pick_precision
+from lupctl.core.system.jobs.precision import pick_precision
 
 # Of features that are the trunk's alone.
 POOLING_KEY: Final = "pooling"

@@ -17,7 +17,7 @@ from lupctl.core.ranking.reports.model.find import FindLimits
 from lupctl.core.ranking.retrieval.cameras import choose_query_rows
 from lupctl.core.ranking.retrieval.extract import extract_features, open_encoder
 from lupctl.core.system.disk.atomic import check_absent, file_fingerprint
-from lupctl.core.system.jobs.device import pick_precision
+from lupctl.core.system.jobs.precision import pick_precision
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.training.loading.images import FileImages
 

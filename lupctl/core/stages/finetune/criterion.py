@@ -8,8 +8,8 @@ from torch import Tensor
 
 from lupctl.core.recipes.finetune_sections import Losses
 from lupctl.core.recipes.models import FinetuneRecipe
-from lupctl.core.system.jobs.device import autocast
 from lupctl.core.system.jobs.messages import average_, gather_plain, gather_with_gradient
+from lupctl.core.system.jobs.precision import autocast
 from lupctl.core.training.losses.circle import cosines
 from lupctl.core.training.losses.identity import smoothed_cross_entropy
 from lupctl.core.training.losses.mgn import head_losses, mean_of_nonzero, triplet_features

@@ -1,7 +1,8 @@
 """The loop of fine-tuning, as one process runs it."""
 
+from collections.abc import Mapping
 from contextlib import closing
-from typing import Final
+from typing import Any, Final
 
 import torch
 
@@ -19,6 +20,7 @@ from lupctl.core.stages.finetune.setup import Setup, set_up
 from lupctl.core.stages.finetune.supervision import PersonLabels, Supervision
 from lupctl.core.stages.finetune.unlabelled.clusters import ClusterLabels
 from lupctl.core.system.jobs.messages import agree_to_stop, rank
+from lupctl.core.system.jobs.precision import name_precision
 from lupctl.core.system.jobs.stopping import stop_on_request
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.training.engine.board import Board
@@ -40,11 +42,11 @@ from lupctl.core.training.views.pixels import make_view
 LABELS: Final = "labels"
 
 
-def train_job(job: FinetuneJob) -> None:
-    """The training loop of one process."""
+def train_job(job: FinetuneJob, precision: torch.dtype | None = None) -> None:
+    """The training loop of one process, in passes of this type; None for what a new run would take here."""
     recipe, folder = job.recipe, RunFolder(job.run)
     progress = Progress(quiet=job.quiet or rank() > 0)
-    setup = set_up(job)
+    setup = set_up(job, precision)
     device, epochs, total, train = setup.device, setup.epochs, setup.epochs.total, setup.train
 
     torch.manual_seed(recipe.seed)
@@ -105,7 +107,7 @@ def train_job(job: FinetuneJob) -> None:
                 scores[pack.dataset] = found
                 log.write_scores(done, found, dataset=pack.dataset if len(setup.packs) > 1 else None)
             if rank() == 0 and (saving or stopping):
-                state = pack_state(done, network, optimizer, damaged=log.damaged)
+                state = pack_state(done, network, optimizer, precision=setup.precision, damaged=log.damaged)
                 writer.save(state | ({LABELS: kept} if (kept := labels.state()) else {}))
             if stopping:
                 writer.join()
@@ -114,12 +116,36 @@ def train_job(job: FinetuneJob) -> None:
         more = labels.finish()
         writer.join()
     if rank() == 0:
-        counts = {"steps": total, "images": train.num_images, "persons": len(train.persons)}
-        best = best_on_test(read_metrics(job.run), setup.packs[0].dataset)
-        results = {**counts, "damaged": len(log.damaged), **log.values, **more, **show_labels(labels, total), **best}
-        finish_run(job, network, setup.packs, train, {**results, **gather_scores(setup.packs, scores)})
-        for found in best.values():
-            progress.say(describe_best(found))
+        facts: dict[str, Any] = {**more, **show_labels(labels, total), **gather_scores(setup.packs, scores)}
+        write_results(job, network, setup, log, facts, progress=progress)
+
+
+def write_results(
+    job: FinetuneJob,
+    network: Classifying,
+    setup: Setup,
+    log: LoopLog,
+    found: Mapping[str, Any],
+    *,
+    progress: Progress,
+) -> None:
+    """The checkpoint and the facts of a finished run, in process 0; says its best scores along the way.
+
+    Args:
+        job: that is done.
+        network: as it is now.
+        setup: the data and the precision.
+        log: the last losses, and the images that were skipped.
+        found: what else belongs into the facts.
+        progress: gets the line.
+    """
+    counts = {"steps": setup.epochs.total, "images": setup.train.num_images, "persons": len(setup.train.persons)}
+    counts |= {"damaged": len(log.damaged)}
+    best = best_on_test(read_metrics(job.run), setup.packs[0].dataset)
+    facts = {"precision": name_precision(setup.precision), **counts, **log.values, **best, **found}
+    finish_run(job, network, setup.packs, setup.train, facts)
+    for one in best.values():
+        progress.say(describe_best(one))
 
 
 def show_labels(labels: Supervision, done: int) -> dict[str, str]:
@@ -150,5 +176,6 @@ def open_log(job: FinetuneJob, setup: Setup, *, start: int, damaged: tuple[str, 
         is_writer=rank() == 0,
         progress=progress,
         damaged=damaged,
+        precision=setup.precision,
         board=Board(job.run, step=start) if job.tensorboard and rank() == 0 else None,
     )

@@ -158,7 +158,7 @@ def draw_depth(network: Classifying, recipe: FinetuneRecipe, keys: Tensor, *, st
 def evaluate_network(network: Classifying, recipe: FinetuneRecipe, pack: Pack, setup: Setup) -> dict[str, float]:
     """mAP, official mAP, mINP and rank-1 of a network on the pack's queries; modules in training mode stay in it."""
     view = build_view_plan(recipe.pixels.model_dump())
-    encoder = Encoder(network, view, setup.device, setup.precision, setup.table)
+    encoder = Encoder(network, view, setup.device, setup.scoring, setup.table)
     workers = setup.workers
     scores = score_pack(encoder, pack, workers=workers, same_camera=scored_same_camera(recipe, pack)).scores
     return {"map": scores.map, "map_official": scores.map_official, "minp": scores.minp, "rank1": scores.cmc[1]}

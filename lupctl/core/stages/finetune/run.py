@@ -15,10 +15,10 @@ from lupctl.core.system.command_line import comment_command
 from lupctl.core.system.examples import count_images_of, count_things
 from lupctl.core.system.jobs.device import computing_threads, pick_threads
 from lupctl.core.system.jobs.launch import launch
-from lupctl.core.system.jobs.messages import rank
+from lupctl.core.system.jobs.messages import decide_first, rank
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.training.engine.runs import RunFolder
-from lupctl.core.training.engine.state import claimed_run
+from lupctl.core.training.engine.state import Settled, claimed_run, settle_precision
 from lupctl.core.training.nets.build import Classifying
 from lupctl.core.training.nets.meta import build_empty
 
@@ -56,25 +56,30 @@ def finetune(job: FinetuneJob, progress: Progress) -> dict[str, Any]:
         together = f"{count_things(plan.images, 'image')}, clustered together"
         progress.say(f"{names}: {together if job.recipe.labels == 'clusters' else apart}")
     check_fit(job, plan.persons, plan.cameras)
+    folder = RunFolder(job.run)
+    settled = settle_precision(folder, job.recipe.precision, job.placement.kind, force=job.force)
     leads = launch(
         _train,
-        (job, progress),
+        (job, progress, settled),
         processes=job.local_processes,
         kind=job.placement.kind,
         rendezvous=job.rendezvous,
         timeout=None if job.recipe.clusters is None else CLUSTERING_TIMEOUT,
     )
-    return RunFolder(job.run).read_facts() if leads else {}
+    return folder.read_facts() if leads else {}
 
 
-def _train(given: tuple[FinetuneJob, Progress]) -> bool:
+def _train(given: tuple[FinetuneJob, Progress, Settled]) -> bool:
     """One process of the job; says whether it is the one that wrote the results."""
-    job, progress = given
+    job, progress, own = given
+    settled = decide_first(lambda: own)  # processors may differ
     setup, text = describe_setup(job), comment_command(job.command) + dump_recipe(job.recipe)
     with claimed_run(RunFolder(job.run), setup, text, force=job.force, progress=progress) as is_wanted:
         if is_wanted:
             with computing_threads(pick_threads(job.placement, shares=job.local_processes)):
-                train_job(job)
+                if settled.line:
+                    progress.say(settled.line)
+                train_job(job, settled.kind)
     return rank() == 0
 
 

@@ -13,8 +13,8 @@ from lupctl.core.recipes.models import FinetuneRecipe
 from lupctl.core.stages.finetune.cameras import build_table, image_cameras
 from lupctl.core.stages.finetune.job import FinetuneJob, has_queries, plan_epochs
 from lupctl.core.stages.finetune.persons import LabelledRows, pick_rows
-from lupctl.core.system.jobs.device import pick_precision
 from lupctl.core.system.jobs.messages import own_device, rank, world_size
+from lupctl.core.system.jobs.precision import evaluation_precision, pick_precision
 from lupctl.core.training.engine.curves import Epochs
 from lupctl.core.training.loading.cameras import ImageCameras
 from lupctl.core.training.loading.images import PackImages
@@ -36,7 +36,7 @@ class Setup:
         view: how they are made.
         cameras: of the training images, for a network that takes them.
         table: of the cameras, for the network and its evaluations.
-        precision: type of the forward pass.
+        precision: type of the passes of training.
         workers: decoding processes.
         epochs: of the run.
     """
@@ -52,9 +52,18 @@ class Setup:
     workers: int
     epochs: Epochs
 
+    @property
+    def scoring(self) -> torch.dtype:
+        """Type of the passes that make features."""
+        return evaluation_precision(self.precision, self.device)
 
-def set_up(job: FinetuneJob) -> Setup:
+
+def set_up(job: FinetuneJob, precision: torch.dtype | None = None) -> Setup:
     """Opens the data and picks the device.
+
+    Args:
+        job: what to do.
+        precision: type of the passes of training; None for what a new run would take here.
 
     Raises:
         DataError: a pack is missing, damaged, or holds nothing to train on.
@@ -70,7 +79,7 @@ def set_up(job: FinetuneJob) -> Setup:
         view=build_view_plan(recipe.pixels.model_dump(), recipe.augment.model_dump()),
         cameras=image_cameras(recipe, train),
         table=build_table(recipe, train, packs),
-        precision=pick_precision(recipe.precision, device),
+        precision=precision or pick_precision(recipe.precision, device),
         workers=default_workers(device) if job.workers is None else job.workers,
         epochs=plan_epochs(recipe, train),
     )

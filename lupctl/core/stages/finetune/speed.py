@@ -7,7 +7,7 @@ from lupctl.core.recipes.models import FinetuneRecipe
 from lupctl.core.stages.finetune.criterion import measure
 from lupctl.core.stages.finetune.job import network_plan
 from lupctl.core.stages.finetune.network import build_classifying, draw_depth, prepare_network
-from lupctl.core.system.jobs.device import pick_precision
+from lupctl.core.system.jobs.precision import pick_precision
 from lupctl.core.training.engine.optim import build_optimizer
 from lupctl.core.training.engine.stopwatch import time_calls
 from lupctl.core.training.views.draws import SampleDraws

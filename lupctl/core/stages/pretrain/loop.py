@@ -1,6 +1,9 @@
 """The loop of pre-training in one process."""
 
 from contextlib import closing
+from typing import Any
+
+import torch
 
 from lupctl.core.formats.weights.file import pack_reference
 from lupctl.core.stages.pretrain.finish import finish_run
@@ -12,6 +15,7 @@ from lupctl.core.stages.pretrain.starts.load import begin_from
 from lupctl.core.stages.pretrain.step import take_step
 from lupctl.core.stages.pretrain.watch import Watch, sum_up
 from lupctl.core.system.jobs.messages import agree_to_stop, rank
+from lupctl.core.system.jobs.precision import name_precision
 from lupctl.core.system.jobs.stopping import stop_on_request
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.training.engine.board import Board
@@ -23,11 +27,11 @@ from lupctl.core.training.loading.prefetch import on_device
 from lupctl.core.training.methods.solider import Solider
 
 
-def train_job(job: PretrainJob) -> None:
-    """The training loop of one process."""
+def train_job(job: PretrainJob, precision: torch.dtype | None = None) -> None:
+    """The training loop of one process, in passes of this type; None for what a new run would take here."""
     recipe, folder = job.recipe, RunFolder(job.run)
     progress = Progress(quiet=job.quiet or rank() > 0)
-    setup = set_up(job)
+    setup = set_up(job, precision)
     device, total = setup.device, setup.total
     epochs = setup.order.epochs(recipe.schedule.epochs)
     trained = build_trained(recipe, setup)
@@ -48,6 +52,7 @@ def train_job(job: PretrainJob) -> None:
         is_writer=rank() == 0,
         progress=progress,
         damaged=damaged,
+        precision=setup.precision,
         board=Board(job.run, step=start) if job.tensorboard and rank() == 0 else None,
     )
     watch = Watch(recipe, epochs, rows=read_metrics(job.run) if rank() == 0 else (), start=start)
@@ -84,7 +89,7 @@ def train_job(job: PretrainJob) -> None:
                 log.write_probe(done, seen)
             if (saving or stopping) and not watch.keeps_saved:
                 # In every process, because shards are gathered.
-                state = pack_state(done, method, optimizer, damaged=log.damaged)
+                state = pack_state(done, method, optimizer, precision=setup.precision, damaged=log.damaged)
                 watch.saved = done
                 if rank() == 0:
                     writer.save(state)
@@ -96,6 +101,7 @@ def train_job(job: PretrainJob) -> None:
     if rank() == 0:
         rows = read_metrics(job.run)
         history = label_history(rows)
-        counts = {"steps": total, "images": len(setup.images), "damaged": len(log.damaged)}
-        results = {**counts, **log.values, **sum_up(rows), **seen, **({"labels": history} if history else {})}
+        results: dict[str, Any] = {"steps": total, "images": len(setup.images), "damaged": len(log.damaged)}
+        results |= {"precision": name_precision(setup.precision), **log.values, **sum_up(rows), **seen}
+        results |= {"labels": history} if history else {}
         finish_run(job, tensors, method.kept, data=data, chosen=setup.kept, start=parents, results=results)

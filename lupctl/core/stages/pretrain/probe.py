@@ -64,7 +64,7 @@ def probe_backbone(network: Embedding, recipe: PretrainRecipe, setup: Setup, pro
         `probe_map`, `probe_rank1` and `probe_knn` on the labelled pack, and `probe_tracklet` or `probe_video` of
         sequences, as fractions; without either, empty.
     """
-    encoder = Encoder(network, build_view_plan(recipe.pixels.model_dump()), setup.device, setup.precision)
+    encoder = Encoder(network, build_view_plan(recipe.pixels.model_dump()), setup.device, setup.scoring)
     scores: dict[str, float] = {}
     if probes.pack is not None:
         same_camera = packed_same_camera(probes.pack.record)

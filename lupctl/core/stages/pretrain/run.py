@@ -10,10 +10,10 @@ from lupctl.core.stages.pretrain.loop import train_job
 from lupctl.core.system.command_line import comment_command
 from lupctl.core.system.jobs.device import computing_threads
 from lupctl.core.system.jobs.launch import launch
-from lupctl.core.system.jobs.messages import rank
+from lupctl.core.system.jobs.messages import decide_first, rank
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.training.engine.runs import RunFolder
-from lupctl.core.training.engine.state import claimed_run
+from lupctl.core.training.engine.state import Settled, claimed_run, settle_precision
 
 
 def pretrain(job: PretrainJob, progress: Progress) -> dict[str, Any]:
@@ -34,10 +34,16 @@ def pretrain(job: PretrainJob, progress: Progress) -> dict[str, Any]:
     """
     check_started(job)
     plan_pretraining(job)  # everything that can be refused is refused before a process starts
+    folder = RunFolder(job.run)
+    settled = settle_precision(folder, job.recipe.precision, job.placement.kind, force=job.force)
     leads = launch(
-        _train, (job, progress), processes=job.local_processes, kind=job.placement.kind, rendezvous=job.rendezvous
+        _train,
+        (job, progress, settled),
+        processes=job.local_processes,
+        kind=job.placement.kind,
+        rendezvous=job.rendezvous,
     )
-    return RunFolder(job.run).read_facts() if leads else {}
+    return folder.read_facts() if leads else {}
 
 
 def check_started(job: PretrainJob) -> None:
@@ -54,12 +60,15 @@ def check_started(job: PretrainJob) -> None:
         )
 
 
-def _train(given: tuple[PretrainJob, Progress]) -> bool:
+def _train(given: tuple[PretrainJob, Progress, Settled]) -> bool:
     """One process of the job; says whether it is the one that wrote the results."""
-    job, progress = given
+    job, progress, own = given
+    settled = decide_first(lambda: own)  # processors may differ
     setup, text = describe_setup(job), comment_command(job.command) + dump_recipe(job.recipe)
     with claimed_run(RunFolder(job.run), setup, text, force=job.force, progress=progress) as is_wanted:
         if is_wanted:
             with computing_threads(threads_of(job)):
-                train_job(job)
+                if settled.line:
+                    progress.say(settled.line)
+                train_job(job, settled.kind)
     return rank() == 0

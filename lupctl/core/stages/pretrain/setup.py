@@ -14,8 +14,8 @@ from lupctl.core.recipes.pretrain_sections import MethodSettings, MocoSettings, 
 from lupctl.core.stages.pretrain.job import PretrainJob, choose_rows, count_parts, student_plan
 from lupctl.core.stages.pretrain.labels import TrainLabels, read_labels
 from lupctl.core.stages.pretrain.views import view_plans
-from lupctl.core.system.jobs.device import pick_precision
 from lupctl.core.system.jobs.messages import own_device, rank, world_size
+from lupctl.core.system.jobs.precision import evaluation_precision, pick_precision
 from lupctl.core.training.engine.curves import Curve, RateCurve, even_epochs
 from lupctl.core.training.engine.gradients import SharedGradients
 from lupctl.core.training.engine.optim import build_optimizer
@@ -42,7 +42,7 @@ class Setup:
         images: the training images.
         order: of the images.
         views: how each view of an image is made.
-        precision: type of the forward pass.
+        precision: type of the passes of training.
         workers: decoding processes.
         total: steps of the run.
         labels: of the training images, if the method uses them.
@@ -59,6 +59,11 @@ class Setup:
     total: int
     labels: TrainLabels | None = None
     kept: KeptImages | None = None
+
+    @property
+    def scoring(self) -> torch.dtype:
+        """Type of the passes that make features."""
+        return evaluation_precision(self.precision, self.device)
 
 
 @dataclass(frozen=True)
@@ -110,8 +115,12 @@ class Trained:
     truth: Tensor | None = None
 
 
-def set_up(job: PretrainJob) -> Setup:
-    """Open the data and pick the device.
+def set_up(job: PretrainJob, precision: torch.dtype | None = None) -> Setup:
+    """Opens the data and picks the device.
+
+    Args:
+        job: what to do.
+        precision: type of the passes of training; None for what a new run would take here.
 
     Raises:
         DataError: a pack is missing, damaged, or has nothing to train on.
@@ -127,7 +136,7 @@ def set_up(job: PretrainJob) -> Setup:
         images=images,
         order=order,
         views=view_plans(recipe),
-        precision=pick_precision(recipe.precision, device),
+        precision=precision or pick_precision(recipe.precision, device),
         workers=default_workers(device) if job.workers is None else job.workers,
         total=order.steps_per_epoch * recipe.schedule.epochs,
         labels=read_labels(packs, images.rows) if uses_labels(recipe.settings) else None,

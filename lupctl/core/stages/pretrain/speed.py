@@ -8,7 +8,7 @@ from lupctl.core.stages.pretrain.labels import TrainLabels
 from lupctl.core.stages.pretrain.setup import Setup, build_trained
 from lupctl.core.stages.pretrain.step import take_step
 from lupctl.core.stages.pretrain.views import view_plans
-from lupctl.core.system.jobs.device import pick_precision
+from lupctl.core.system.jobs.precision import pick_precision
 from lupctl.core.training.engine.stopwatch import time_calls
 from lupctl.core.training.loading.images import PackImages
 from lupctl.core.training.loading.loaders import Batch

@@ -21,7 +21,7 @@ from lupctl.core.ranking.metrics.movement import movement_scores
 from lupctl.core.stages.score.job import Compared, ScoreJob, name_network
 from lupctl.core.stages.score.sheet import write_score_sheet
 from lupctl.core.system.examples import count_things
-from lupctl.core.system.jobs.device import pick_precision
+from lupctl.core.system.jobs.precision import pick_precision
 
 QUANTILES: Final = (0.0, 0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 1.0)
 BINS: Final = 20

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from lupctl.core.choices import Precision
 from lupctl.core.errors import DeviceError, UsageError
 from lupctl.core.system.jobs.outer import OuterJob
 
@@ -161,17 +160,3 @@ def pick_devices(name: str | None, gpus: int | None) -> list[torch.device]:
     if placement.kind == "cpu":
         return [torch.device("cpu")]
     return [torch.device("cuda", index) for index in range(placement.processes)]
-
-
-def pick_precision(precision: Precision, device: torch.device) -> torch.dtype:
-    """Type of the forward pass: bfloat16 where asked for or, with auto, where the GPU has it; else float32."""
-    if precision == "bf16":
-        return torch.bfloat16
-    if precision == "auto" and device.type == "cuda" and torch.cuda.is_bf16_supported():
-        return torch.bfloat16
-    return torch.float32
-
-
-def autocast(device: torch.device, kind: torch.dtype) -> torch.autocast:
-    """The context of a forward pass in that type."""
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=kind == torch.bfloat16)

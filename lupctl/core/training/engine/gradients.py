@@ -1,5 +1,6 @@
 """Gradients averaged over all parts of a batch, wherever the parts are computed."""
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
@@ -55,6 +56,8 @@ class SharedGradients:
         self._sums = _Sums(parts)
         self._parallel: DistributedDataParallel | None = None
         if world_size() > 1:
+            # Gradients of convolutions with channels last have strides of their own, and are copied once more.
+            warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
             self._parallel = DistributedDataParallel(network, init_sync=False)
             # Every process keeps the running statistics of its own images. The argument with this name is deprecated.
             self._parallel.broadcast_buffers = False

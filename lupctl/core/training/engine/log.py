@@ -32,6 +32,7 @@ class LoopLog:
         progress: warns about damaged images.
         damaged: images skipped before.
         board: also gets every row.
+        precision: type of the passes.
     """
 
     def __init__(
@@ -46,10 +47,11 @@ class LoopLog:
         progress: Progress,
         damaged: Iterable[str] = (),
         board: Board | None = None,
+        precision: torch.dtype = torch.float32,
     ) -> None:
         self.folder, self._total, self._epochs = folder, total, epochs
         self._metrics = Metrics(folder.path, step=start) if is_writer else None
-        self._progress, self._board = progress, board
+        self._progress, self._board, self._precision = progress, board, precision
         self._began_at = self._said_at = time.monotonic()
         self._said_step, self._waiting, self._health = start, "", ""
         self._means = Means()
@@ -95,7 +97,7 @@ class LoopLog:
             self._say_now_and_then(done, rate)
             return
         self.values = {**self._means.read(), **more()}
-        check_finite(self.values, step=done, rate=rate, last_good=self.folder.describe_last_good())
+        self._check_finite(self.values, done, rate)
         speed = self.meter.read()
         epoch = self._epochs.of(done - 1)
         self.write_row({"step": done, "steps": self._total, "epoch": epoch, **self.values, "lr": rate, **speed})
@@ -147,8 +149,11 @@ class LoopLog:
             DataError: one is NaN or infinite.
         """
         worst = torch.stack([weight.detach().abs().max() for weight in network.parameters()]).max()
+        self._check_finite({"a weight": float(worst)}, done, rate)
+
+    def _check_finite(self, values: dict[str, float], done: int, rate: float) -> None:
         last_good = self.folder.describe_last_good()
-        check_finite({"a weight": float(worst)}, step=done, rate=rate, last_good=last_good)
+        check_finite(values, step=done, rate=rate, last_good=last_good, precision=self._precision)
 
     def write_row(self, row: Mapping[str, Any]) -> None:
         """Appends a row to the metrics, in the process that writes the file."""

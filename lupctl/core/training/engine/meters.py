@@ -8,6 +8,7 @@ from torch import Tensor
 
 from lupctl.core.errors import DataError
 from lupctl.core.system.jobs.messages import average_
+from lupctl.core.system.jobs.precision import name_precision
 
 
 class LoopMeter:
@@ -73,7 +74,9 @@ class Means:
         return values
 
 
-def check_finite(values: dict[str, float], *, step: int, rate: float, last_good: str) -> None:
+def check_finite(
+    values: dict[str, float], *, step: int, rate: float, last_good: str, precision: torch.dtype = torch.float32
+) -> None:
     """Stops a run whose loss is no longer finite.
 
     Args:
@@ -81,13 +84,17 @@ def check_finite(values: dict[str, float], *, step: int, rate: float, last_good:
         step: steps done.
         rate: learning rate of the last one.
         last_good: the state to continue from, for the message.
+        precision: type of the passes, which may be the cause.
 
     Raises:
         DataError: one of them is NaN or infinite.
     """
     for name, value in values.items():
         if not math.isfinite(value):
+            coarse = precision != torch.float32
+            where = f"at learning rate {rate:.3g}" + (f" in {name_precision(precision)}" if coarse else "")
             raise DataError(
-                f"{name} became {value} by step {step} at learning rate {rate:.3g}; last good state: {last_good}",
-                hint=f"start over with a smaller rate, as in --force --lr {rate / 10:.1g}",
+                f"{name} became {value} by step {step} {where}; last good state: {last_good}",
+                hint=f"start over with a smaller rate, as in --force --lr {rate / 10:.1g}"
+                + (", or with --force --set precision=float32" if coarse else ""),
             )

@@ -181,14 +181,19 @@ class RunFolder:
             raise FormatError(f"{self.resume}: not the state of a run ({', '.join(missing)} missing)", hint=hint)
         return dict(state)
 
-    def read_saved_step(self) -> int | None:
-        """Steps done in the state to continue from, without reading its tensors; None where there is no sound one."""
+    def read_saved(self, key: str) -> object:
+        """An entry of the state to continue from, without reading its tensors; None where there is no sound one."""
         import torch
 
         try:
-            return int(torch.load(self.resume, map_location="cpu", weights_only=True, mmap=True)["step"])
+            return torch.load(self.resume, map_location="cpu", weights_only=True, mmap=True).get(key)
         except Exception:  # unpickling damaged bytes can raise anything; continuing the run says what it is
             return None
+
+    def read_saved_step(self) -> int | None:
+        """Steps done in the state to continue from; None where there is no sound one."""
+        step = self.read_saved("step")
+        return step if isinstance(step, int) else None
 
     def is_held(self) -> bool:
         """Whether a process is training into the folder; nothing is created."""

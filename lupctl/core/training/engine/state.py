@@ -1,17 +1,22 @@
-"""Continuing a run: the state that is kept, and the settings that must not change."""
+"""Continuing a run: the state that is kept, the settings that must not change, and the number type that does not."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Final
 
 import torch
 from torch import nn
 
+from lupctl.core.choices import Precision
 from lupctl.core.errors import StoppedError, UsageError
 from lupctl.core.system.jobs.messages import decide_first
+from lupctl.core.system.jobs.precision import measure_cpu, name_precision, pick_precision
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.training.engine.runs import RunFolder
 from lupctl.core.workspace import RECIPE_NAME
+
+KINDS: Final = {"bf16": torch.bfloat16, "float32": torch.float32}
 
 
 def begin_run(folder: RunFolder, tables: Mapping[str, Any], text: str, *, force: bool, progress: Progress) -> bool:
@@ -93,14 +98,20 @@ def claimed_run(
 
 
 def pack_state(
-    step: int, model: nn.Module, optimizer: torch.optim.Optimizer, *, damaged: Iterable[str] = ()
+    step: int,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    *,
+    precision: torch.dtype,
+    damaged: Iterable[str] = (),
 ) -> dict[str, Any]:
-    """Everything a run needs to continue after `step` steps; `damaged` names the images skipped so far."""
+    """Everything a run needs to continue after `step` steps in this precision; `damaged` are images skipped so far."""
     return {
         "step": step,
         "model": model.state_dict(),
         "optimizer": optimizer.state_dict(),
         "random": torch.get_rng_state(),
+        "precision": name_precision(precision),
         "damaged": sorted(damaged),
     }
 
@@ -143,3 +154,43 @@ def running_statistics(module: nn.Module) -> list[torch.Tensor]:
     Their update is linear, so the mean over processes at any later time is what one process would have computed.
     """
     return [value for name, value in module.named_buffers() if name.endswith(("running_mean", "running_var"))]
+
+
+@dataclass(frozen=True)
+class Settled:
+    """What a run computes in.
+
+    Args:
+        kind: type of the passes.
+        line: the same for a person, with what there is to say of it; nothing in float32.
+    """
+
+    kind: torch.dtype
+    line: str
+
+
+def settle_precision(folder: RunFolder, asked: Precision, kind: str, *, force: bool = False) -> Settled:
+    """The number type of a run that begins or continues.
+
+    A run continues in the type that it began in, on whatever device: half a run in each would be a third result.
+
+    Args:
+        folder: of the run; it need not exist.
+        asked: by the recipe.
+        kind: of the devices, cuda or cpu.
+        force: the run in the folder is started over.
+    """
+    device = torch.device(kind)
+    begun = None if force else KINDS.get(str(folder.read_saved("precision")))
+    chosen = pick_precision(asked, device) if begun is None else begun
+    if chosen == torch.float32:
+        return Settled(chosen, "")
+    reason = "" if begun is None else ", as the run began"
+    return Settled(chosen, f"precision: {name_precision(chosen)}{reason}{_slowness(device)}")
+
+
+def _slowness(device: torch.device) -> str:
+    """A warning of bfloat16 on a processor that is not made for it."""
+    if device.type != "cpu" or measure_cpu().is_fast:
+        return ""
+    return f"; slow on this processor: {measure_cpu().describe()}"

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from lupctl.core.system.jobs.device import autocast
 from lupctl.core.system.jobs.messages import gather_interleaved, own_share, world_size
+from lupctl.core.system.jobs.precision import autocast
 from lupctl.core.training.engine.gradients import SharedGradients
 from lupctl.core.training.engine.parts import each_part, statistics_kept
 from lupctl.core.training.engine.stopwatch import Clock, untimed

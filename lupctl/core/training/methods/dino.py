@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from lupctl.core.system.jobs.device import autocast
 from lupctl.core.system.jobs.messages import sum_, world_size
+from lupctl.core.system.jobs.precision import autocast
 from lupctl.core.training.engine.gradients import SharedGradients
 from lupctl.core.training.engine.parts import each_part
 from lupctl.core.training.engine.stopwatch import Clock, untimed

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from lupctl.core.choices import ContrastForm, PnlPositives
-from lupctl.core.system.jobs.device import autocast
 from lupctl.core.system.jobs.messages import gather_interleaved, gather_plain, rank, world_size
+from lupctl.core.system.jobs.precision import autocast
 from lupctl.core.system.jobs.shards import own_shard, spread
 from lupctl.core.training.engine.gradients import SharedGradients
 from lupctl.core.training.engine.parts import each_part

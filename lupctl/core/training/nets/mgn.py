@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from lupctl.core.training.nets.pooling import GeneralisedMean
+from lupctl.core.training.nets.resnet.layout import lay_out
 from lupctl.core.training.nets.resnet.norms import GroupedBatchNorm2d
 from lupctl.core.training.nets.resnet.trunk import ResNetTrunk
 from lupctl.core.training.nets.trunk import Maps
@@ -92,7 +93,7 @@ class MgnNetwork(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, 3, H, W), H a multiple of 96, to the heads' features after their necks (B, 8, E), in `HEADS`' order."""
-        shared = self.backbone(images)
+        shared = self.backbone(lay_out(images, training=self.training))
         first = self.heads_extra_bn_b1(self.b1(shared))
         second = self.heads_extra_bn_b2(self.b2(shared))
         third = self.heads_extra_bn_b3(self.b3(shared))

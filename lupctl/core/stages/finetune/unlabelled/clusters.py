@@ -23,8 +23,8 @@ from lupctl.core.stages.finetune.unlabelled.page import build_page, whom
 from lupctl.core.stages.finetune.unlabelled.site import SiteWatch
 from lupctl.core.system.disk.atomic import write_text
 from lupctl.core.system.examples import count_things
-from lupctl.core.system.jobs.device import autocast
 from lupctl.core.system.jobs.messages import decide_first, gather_interleaved, rank
+from lupctl.core.system.jobs.precision import autocast
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.training.engine.curves import Epochs, even_epochs
 from lupctl.core.training.engine.log import LoopLog

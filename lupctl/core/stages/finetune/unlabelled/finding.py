@@ -70,7 +70,7 @@ def dump_training_set(
         DataError: a feature has no direction.
     """
     view = build_view_plan(recipe.pixels.model_dump())
-    encoder = Encoder(network, view, setup.device, setup.precision)
+    encoder = Encoder(network, view, setup.device, setup.scoring)
     cameras = None if setup.cameras is None else setup.cameras.rows
     images = PackImages(setup.packs, setup.train.rows)
     dataset = ChunkDataset(images, view, chunk=CHUNK, lenient=True, cameras=cameras)

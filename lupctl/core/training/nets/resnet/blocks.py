@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
+from lupctl.core.training.nets.resnet.layout import StridedConv2d
 from lupctl.core.training.nets.resnet.norms import GroupedBatchNorm2d
 
 
@@ -24,7 +25,7 @@ class BasicBlock(nn.Module):
 
     def __init__(self, channels: int, planes: int, stride: int = 1, downsample: nn.Module | None = None) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(channels, planes, 3, stride=stride, padding=1, bias=False)
+        self.conv1 = StridedConv2d(channels, planes, 3, stride=stride, padding=1, bias=False)
         self.bn1: nn.Module = GroupedBatchNorm2d(planes)
         self.relu = nn.ReLU(inplace=True)
         self.conv2 = nn.Conv2d(planes, planes, 3, padding=1, bias=False)
@@ -56,7 +57,7 @@ class Bottleneck(nn.Module):
         super().__init__()
         self.conv1 = nn.Conv2d(channels, planes, 1, bias=False)
         self.bn1: nn.Module = GroupedBatchNorm2d(planes)
-        self.conv2 = nn.Conv2d(planes, planes, 3, stride=stride, padding=1, bias=False)
+        self.conv2 = StridedConv2d(planes, planes, 3, stride=stride, padding=1, bias=False)
         self.bn2 = GroupedBatchNorm2d(planes)
         self.conv3 = nn.Conv2d(planes, planes * self.expansion, 1, bias=False)
         self.bn3 = GroupedBatchNorm2d(planes * self.expansion)

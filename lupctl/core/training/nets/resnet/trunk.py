@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from lupctl.core.choices import ResNetArch
 from lupctl.core.training.nets.resnet.blocks import BasicBlock, Bottleneck
 from lupctl.core.training.nets.resnet.ibn import InstanceBatchNorm
+from lupctl.core.training.nets.resnet.layout import StridedConv2d, lay_out
 from lupctl.core.training.nets.resnet.norms import GroupedBatchNorm2d
 from lupctl.core.training.nets.trunk import Maps, Trunk
 
@@ -41,7 +42,7 @@ class ResNetTrunk(Trunk):
 
     def __init__(self, arch: ResNetArch, *, width: int = 64, last_stride: int = 2, ibn: bool = False) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(3, width, 7, stride=2, padding=3, bias=False)
+        self.conv1 = StridedConv2d(3, width, 7, stride=2, padding=3, bias=False)
         self.bn1 = GroupedBatchNorm2d(width)
         self.relu = nn.ReLU(inplace=True)
         self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
@@ -60,7 +61,7 @@ class ResNetTrunk(Trunk):
 
     def forward(self, images: Tensor, cameras: Tensor | None = None) -> Maps:
         """(B, 3, H, W) to the map (B, num_features, H/32, W/32), twice as large with last_stride 1; no token."""
-        x = self.maxpool(self.relu(self.bn1(self.conv1(images))))
+        x = self.maxpool(self.relu(self.bn1(self.conv1(lay_out(images, training=self.training)))))
         return Maps(self.layer4(self.layer3(self.layer2(self.layer1(x)))), None)
 
     def all_blocks(self) -> list[nn.Module]:

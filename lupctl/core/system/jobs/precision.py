@@ -1,0 +1,86 @@
+"""Number types of passes: what is asked for, what `auto` makes of it, and what a CPU multiplies fast."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from typing import Final
+
+import torch
+
+from lupctl.core.choices import Precision
+
+# A product in bf16 must be so many times as fast as one in float32: the rest of a step gains nothing.
+LEAST_GAIN: Final = 1.5
+# Of the product that is timed: of the size of a convolution's, and of a few milliseconds.
+SIZE: Final = 512
+ROUNDS: Final = 5
+
+
+@dataclass(frozen=True)
+class CpuBf16:
+    """How a CPU multiplies numbers in bfloat16.
+
+    Args:
+        unit: the instructions it has for it; none where it goes through float32.
+        gain: how many times as fast as float32, as measured.
+    """
+
+    unit: str
+    gain: float
+
+    @property
+    def is_fast(self) -> bool:
+        """Whether training gains by it much."""
+        return bool(self.unit) and self.gain >= LEAST_GAIN
+
+    def describe(self) -> str:
+        """In words."""
+        unit = self.unit or "no instructions for it"
+        return f"{self.gain:.1f} times as fast as float32 ({unit})"
+
+
+@cache
+def measure_cpu() -> CpuBf16:
+    """What this processor does with bfloat16; measured once in a process, which takes some hundredths of a second."""
+    has = torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()  # type: ignore[no-untyped-call]
+    amx = bool(getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)())
+    wide = bool(getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)())
+    unit = "AMX" if has and amx else "AVX-512 BF16" if has and wide else ""
+    one = torch.linspace(-1, 1, SIZE * SIZE).view(SIZE, SIZE)
+    half = one.bfloat16()
+    return CpuBf16(unit, _least_seconds(lambda: one @ one) / _least_seconds(lambda: half @ half))
+
+
+def _least_seconds(product: Callable[[], object]) -> float:
+    product()
+    spent = []
+    for _ in range(ROUNDS):
+        began = time.perf_counter()
+        product()
+        spent.append(time.perf_counter() - began)
+    return min(spent)
+
+
+def pick_precision(precision: Precision, device: torch.device) -> torch.dtype:
+    """Type of forward passes: bfloat16 where asked for or, with auto, where a GPU has it; else float32."""
+    if precision == "bf16":
+        return torch.bfloat16
+    if precision == "auto" and device.type == "cuda" and torch.cuda.is_bf16_supported():
+        return torch.bfloat16
+    return torch.float32
+
+
+def evaluation_precision(training: torch.dtype, device: torch.device) -> torch.dtype:
+    """Type of the passes that evaluate a network in training: on a CPU that of `dump`, for the scores of `eval`."""
+    return torch.float32 if device.type == "cpu" else training
+
+
+def name_precision(kind: torch.dtype) -> str:
+    """As recipes and options call it."""
+    return "bf16" if kind == torch.bfloat16 else "float32"
+
+
+def autocast(device: torch.device, kind: torch.dtype) -> torch.autocast:
+    """The context of a forward pass in that type."""
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=kind == torch.bfloat16)

@@ -1,0 +1,38 @@
+"""Number types of passes: what is asked for, and what a CPU multiplies fast."""
+
+import pytest
+import torch
+
+from lupctl.core.choices import Precision
+from lupctl.core.system.jobs.precision import CpuBf16, evaluation_precision, measure_cpu, pick_precision
+
+CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize(
+    ("speed", "is_fast"),
+    [(CpuBf16("AMX", 3.0), True), (CpuBf16("AVX-512 BF16", 1.5), True), (CpuBf16("AMX", 1.4), False),
+     (CpuBf16("", 3.0), False)],
+)  # fmt: skip
+def test_instructions_alone_are_not_enough_and_neither_is_one_measurement(speed: CpuBf16, is_fast: bool) -> None:
+    assert speed.is_fast == is_fast
+
+
+def test_tests_have_no_fast_bf16_on_any_processor() -> None:
+    """`conftest.py` takes the instructions away, and the measurement sees it."""
+    assert measure_cpu().gain < 1.5
+
+
+def test_auto_is_float32_on_a_cpu() -> None:
+    chosen: tuple[Precision, ...] = ("auto", "float32", "bf16")
+    assert [pick_precision(asked, CPU) for asked in chosen] == [torch.float32, torch.float32, torch.bfloat16]
+
+
+def test_a_network_in_training_is_evaluated_as_dump_does() -> None:
+    assert evaluation_precision(torch.bfloat16, CPU) == torch.float32
+    assert evaluation_precision(torch.bfloat16, torch.device("cuda")) == torch.bfloat16
+
+
+def test_the_speed_in_words() -> None:
+    assert CpuBf16("AMX", 3.04).describe() == "3.0 times as fast as float32 (AMX)"
+    assert CpuBf16("", 0.5).describe() == "0.5 times as fast as float32 (no instructions for it)"

@@ -1,0 +1,62 @@
+"""Convolutions on a CPU: channels last where nothing has to keep its bits, and right answers in bfloat16."""
+
+import pytest
+import torch
+from torch import nn
+
+from lupctl.core.training.nets.resnet.layout import StridedConv2d, lay_out
+from lupctl.core.training.nets.resnet.trunk import ResNetTrunk
+
+LAST = torch.channels_last
+
+
+@pytest.mark.parametrize(
+    ("training", "bf16", "is_last"),
+    [(True, False, False), (True, True, True), (False, False, True), (False, True, True)],
+)
+def test_training_in_float32_keeps_channels_first(training: bool, bf16: bool, is_last: bool) -> None:
+    torch.manual_seed(1)
+    images, trunk = torch.randn(2, 3, 64, 32), ResNetTrunk("r18", width=4).train(training)
+    with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+        assert lay_out(images, training=training).is_contiguous(memory_format=LAST) == is_last
+        assert trunk(images).map.is_contiguous(memory_format=LAST) == is_last
+
+
+def test_features_are_those_of_channels_first() -> None:
+    """Unit features to 2e-6; the forward pass of `dump` in float32 is that of before but for its rounding."""
+    torch.manual_seed(1)
+    trunk = ResNetTrunk("r50", width=8, last_stride=1).eval()
+    images = torch.randn(4, 3, 64, 32)
+    with torch.no_grad():
+        last = trunk(images).map.mean((2, 3))
+        trunk.training = True  # of the trunk alone: it takes images as they come, and its norms are in evaluation
+        plain = trunk(images).map.mean((2, 3))
+    one, other = (nn.functional.normalize(features) for features in (last, plain))
+    assert (one - other).abs().max() < 2e-6
+
+
+@pytest.mark.parametrize("kernel", [3, 7])
+@pytest.mark.parametrize("width", [1, 2, 3, 4])
+@pytest.mark.parametrize("channels", [16, 64])
+def test_a_strided_convolution_is_right_in_bf16(kernel: int, width: int, channels: int) -> None:
+    """Forward, and both gradients, beside float32 on the same rounded numbers; memory before it is spoiled."""
+    torch.manual_seed(2)
+    conv = StridedConv2d(channels, channels, kernel, stride=2, padding=kernel // 2, bias=False)
+    with torch.no_grad():
+        conv.weight.copy_(conv.weight.bfloat16())
+    images = torch.randn(16, channels, 4, width).bfloat16().contiguous(memory_format=LAST)
+    one, other = images.clone().requires_grad_(), images.float().requires_grad_()
+    spoiled = [torch.full((conv.weight.numel(),), 1e30, dtype=kind) for kind in (torch.bfloat16, torch.float32)]
+    spoiled.append(torch.full((one.numel(),), 1e30, dtype=torch.bfloat16))
+    del spoiled
+    with torch.autocast("cpu", torch.bfloat16):
+        out = conv(one)
+    assert out.dtype == torch.bfloat16
+    wanted = torch.randn(out.shape).bfloat16()
+    out.backward(wanted)
+    (gradient,) = [conv.weight.grad.clone()]
+    conv.weight.grad = None
+    expected = nn.functional.conv2d(other, conv.weight, stride=2, padding=kernel // 2)
+    expected.backward(wanted.float())
+    for found, right in ((out, expected), (one.grad, other.grad), (gradient, conv.weight.grad)):
+        assert (found.float() - right).abs().max() <= 0.02 * right.abs().max()

@@ -17,6 +17,7 @@ from lupctl.core.stages.dump.job import DumpJob, DumpResult
 from lupctl.core.stages.dump.join import find_missing, find_shards, join_shards, same_shard
 from lupctl.core.stages.dump.work import Work, build_features_record, open_work
 from lupctl.core.system.disk.atomic import check_absent
+from lupctl.core.system.examples import describe_special
 from lupctl.core.system.jobs.device import Placement, computing_threads, pick_threads
 from lupctl.core.system.jobs.launch import launch
 from lupctl.core.system.jobs.messages import (
@@ -88,6 +89,8 @@ def dump(job: DumpJob, device: torch.device, progress: Progress) -> DumpResult:
     check_absent(job.out, force=job.force)
     work = open_work(job, device)
     progress = Progress(quiet=progress.quiet or rank() > 0)
+    if work.inputs.left_out:
+        progress.warn(describe_special(work.inputs.left_out))
     if work.cameras is not None and work.cameras.line:
         progress.say(work.cameras.line)
     is_there = decide_first(lambda: _is_computed(work))

@@ -47,7 +47,7 @@ class Limit:
 
     def describe(self, found: int) -> str:
         """That there is too much."""
-        return f"{found:,} {self.what}, more than the limit of {self.most:,}"
+        return f"{found:,} {self.what}; {self.variable} allows {self.most:,}"
 
     def hint(self, found: int) -> str:
         """How to allow it."""
@@ -70,6 +70,11 @@ LIST_BYTES: Final = Limit("LUPCTL_MAX_LIST_BYTES", "bytes in a list, which is re
 PICKLE_BYTES: Final = Limit("LUPCTL_MAX_PICKLE_BYTES", "bytes in a pickle, which is read whole", 2**30)
 # Recipes, records and notes are a few kilobytes.
 TEXT_BYTES: Final = Limit("LUPCTL_MAX_TEXT_BYTES", "bytes in a recipe or a record", 2**24)
+
+
+def limit_pixels() -> None:
+    """Limits the pixels of an image, of any encoding, that OpenCV decodes; it asks once, when it is imported."""
+    os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(IMAGE_PIXELS.most))
 
 
 def check_growth(path: Path, stored: int, decoded: int) -> None:

@@ -71,6 +71,38 @@ def pick_precision(precision: Precision, device: torch.device) -> torch.dtype:
     return torch.float32
 
 
+def pick_training_precision(precision: Precision, device: torch.device) -> torch.dtype:
+    """As `pick_precision`, but auto is bfloat16 on a CPU too where that is fast: training takes half the time."""
+    if precision == "auto" and device.type == "cpu" and measure_cpu().is_fast:
+        return torch.bfloat16
+    return pick_precision(precision, device)
+
+
+def expect_precision(precision: Precision, kind: str) -> torch.dtype:
+    """What training takes on devices of a kind, cuda or cpu; GPUs that are not here are expected to have bfloat16."""
+    if precision == "auto" and kind == "cuda" and not torch.cuda.is_available():
+        return torch.bfloat16
+    return pick_training_precision(precision, torch.device(kind))
+
+
+def describe_bf16(device: torch.device, asked: Precision, *, begun: bool) -> str:
+    """Training in bfloat16 in words: why, and what it costs where a processor is not made for it.
+
+    Args:
+        device: of the training.
+        asked: by the recipe.
+        begun: whether the run has begun in it, wherever that was.
+    """
+    reason = ", as the run began" if begun else ""
+    if device.type != "cpu":
+        return f"bf16{reason}"
+    if not measure_cpu().is_fast:
+        return f"bf16{reason}; slow on this processor: {measure_cpu().describe()}"
+    if begun or asked == "bf16":
+        return f"bf16{reason}"
+    return f'bf16, in products {measure_cpu().describe()}; for float32: precision = "float32"'
+
+
 def evaluation_precision(training: torch.dtype, device: torch.device) -> torch.dtype:
     """Type of the passes that evaluate a network in training: on a CPU that of `dump`, for the scores of `eval`."""
     return torch.float32 if device.type == "cpu" else training

@@ -72,9 +72,7 @@ def kill_at(line: str, home: Path, *, delay_s: float, children: int) -> None:
 @pytest.mark.parametrize(
     ("name", "kills"), [("pretrain", 1), *(pytest.param(name, 20, marks=pytest.mark.slow) for name in COMMANDS)]
 )
-def test_a_killed_command_leaves_no_process(
-    name: str, kills: int, crowd: Path, labelled: Path, tmp_path: Path
-) -> None:
+def test_a_killed_command_leaves_no_process(name: str, kills: int, crowd: Path, labelled: Path, tmp_path: Path) -> None:
     line = COMMANDS[name].format(crowd=crowd, labelled=labelled)
     shared = set(Path("/dev/shm").iterdir())
     chance = random.Random(name)

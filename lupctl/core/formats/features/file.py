@@ -13,6 +13,7 @@ from lupctl.core.errors import FormatError
 from lupctl.core.formats.pack.samples import Samples, read_samples, write_samples
 from lupctl.core.formats.record import open_recorded, write_record
 from lupctl.core.system.disk.atomic import atomic_path
+from lupctl.core.system.disk.limits import check_growth
 
 FEATURES_FORMAT = 1
 FEATURES_SUFFIX = ".features.h5"
@@ -128,6 +129,7 @@ def map_matrix(dataset: h5py.Dataset, path: Path) -> NDArray[Any]:
     start = dataset.id.get_offset()  # None for chunked, compressed and never written data
     if start is None or not dataset.size or not dataset.dtype.isnative:
         # read_direct fills one array; indexing would allocate a second copy for a moment.
+        check_growth(path, dataset.id.get_storage_size(), dataset.nbytes)
         vectors = np.zeros(dataset.shape, dtype=dataset.dtype.newbyteorder("="))
         if dataset.size:
             dataset.read_direct(vectors)

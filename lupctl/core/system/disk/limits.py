@@ -1,6 +1,7 @@
 """How large foreign files may be, and what they decode to; the environment allows more."""
 
 import os
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -11,6 +12,8 @@ UNITS: Final = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 # What is read as images or features hardly compresses: something that grows more than this holds none.
 MOST_GROWTH = 100
 FREE_BYTES = 1 << 26
+# A network has a tensor for each of its layers, a few hundred.
+MOST_PARTS = 100_000
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,24 @@ def limit_pixels() -> None:
     os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(IMAGE_PIXELS.most))
 
 
+def check_zip(path: Path) -> None:
+    """Refuses a zip of arrays or tensors that unpacks to far more than it stores, or has too many parts.
+
+    Readers take no more of a part than its entry says, which is what counts here.
+
+    Raises:
+        FormatError: it does, or is damaged.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            sizes = [part.file_size for part in archive.infolist()]
+    except (OSError, ValueError, zipfile.BadZipFile, NotImplementedError) as error:
+        raise FormatError(f"{path}: a damaged zip ({error})", hint=f"unzip -l {path}") from error
+    if len(sizes) > MOST_PARTS:
+        raise FormatError(f"{path}: {len(sizes):,} parts; at most {MOST_PARTS:,} are read", hint=f"unzip -l {path}")
+    check_growth(path, path.stat().st_size, sum(sizes))
+
+
 def check_growth(path: Path, stored: int, decoded: int) -> None:
     """Refuses a compressed or sparse file that says it decodes to far more than it stores.
 
@@ -92,5 +113,5 @@ def check_growth(path: Path, stored: int, decoded: int) -> None:
         raise FormatError(
             f"{path}: {stored:,} bytes that decode to {decoded:,}, more than {MOST_GROWTH} times as much; features and "
             "weights hardly compress",
-            hint=f"inspect it by hand; ls -l {path}",
+            hint=f"inspect it by hand: ls -ls {path}",
         )

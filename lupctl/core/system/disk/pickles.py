@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from lupctl.core.errors import DataError, FormatError
 from lupctl.core.system.disk.limits import PICKLE_BYTES
-from lupctl.core.system.disk.reading import read_whole
+from lupctl.core.system.disk.reading import read_bytes
 from lupctl.core.system.disk.unpickling import Call, Machine
 
 MOST_SIDES, MOST_NAME = 32, 100
@@ -56,7 +56,10 @@ def _load(path: Path, calls: Mapping[tuple[str, str], Call]) -> Any:
             raise DataError(message, hint=HINT)
         return found
 
-    encoded = read_whole(path, PICKLE_BYTES)
+    try:
+        encoded = read_bytes(path, PICKLE_BYTES)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})", hint=f"ls -l {path.parent}") from error
     try:
         return Machine(encoded, find=find, stateful=(_NumberType, _Array)).run()
     except DataError:

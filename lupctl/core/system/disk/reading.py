@@ -1,14 +1,14 @@
 """Opening regular files alone, and reading a part of one without a file position that threads would share."""
 
 import errno
+import io
 import os
 import stat
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TextIO
 
-from lupctl.core.errors import DataError
 from lupctl.core.system.disk.limits import Limit
 
 # Without O_BINARY Windows would convert line ends; elsewhere O_NONBLOCK keeps a FIFO from waiting for its writer, and
@@ -62,28 +62,51 @@ def check_regular(path: Path) -> None:
         raise special_file(path, mode)
 
 
-def open_stream(path: Path) -> BinaryIO:
+def open_stream(path: Path, limit: Limit | None = None) -> BinaryIO:
     """A regular file as a stream of bytes.
 
     Raises:
         OSError: as `open_to_read`.
+        DataError: it is larger than a limit; nothing of it is read.
     """
-    return os.fdopen(open_to_read(path), "rb")
+    stream = os.fdopen(open_to_read(path), "rb")
+    try:
+        if limit is not None:
+            limit.check(path, os.fstat(stream.fileno()).st_size)
+    except BaseException:
+        stream.close()
+        raise
+    return stream
 
 
-def read_whole(path: Path, limit: Limit) -> bytes:
-    """The bytes of a foreign file that is not larger than a limit.
+def open_text(path: Path, limit: Limit, *, encoding: str = "utf-8", newline: str | None = None) -> TextIO:
+    """The same as text, with line ends as `open` has them.
 
     Raises:
-        DataError: it cannot be read, is no regular file, or is larger; nothing of it is read then.
+        OSError, DataError: as `open_stream`.
     """
-    try:
-        with open_stream(path) as stream:
-            size = os.fstat(stream.fileno()).st_size
-            limit.check(path, size)
-            return stream.read(size)
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})", hint=f"ls -l {path}") from error
+    return io.TextIOWrapper(open_stream(path, limit), encoding=encoding, newline=newline)
+
+
+def read_bytes(path: Path, limit: Limit) -> bytes:
+    """The content of a foreign file.
+
+    Raises:
+        OSError, DataError: as `open_stream`.
+    """
+    with open_stream(path, limit) as stream:
+        return stream.read()
+
+
+def read_text(path: Path, limit: Limit, *, encoding: str = "utf-8") -> str:
+    """The same as text.
+
+    Raises:
+        OSError, DataError: as `open_stream`.
+        UnicodeDecodeError: it is not text.
+    """
+    with open_text(path, limit, encoding=encoding) as stream:
+        return stream.read()
 
 
 def seek_and_read(file: int, length: int, offset: int) -> bytes:

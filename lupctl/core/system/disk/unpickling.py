@@ -49,7 +49,7 @@ class Machine:
         stateful: types of what the calls make that take a state, with `__setstate__`.
     """
 
-    def __init__(self, encoded: bytes, *, find: Callable[[str, str], Call], stateful: tuple[type, ...]) -> None:
+    def __init__(self, encoded: bytes, *, find: Callable[[str, str], Call], stateful: tuple[type[Any], ...]) -> None:
         self._encoded, self._find, self._stateful = encoded, find, stateful
         self._stack: list[Any] = []
         self._below: list[list[Any]] = []  # the stack below each mark
@@ -80,9 +80,8 @@ class Machine:
             if code == STOP:
                 break
             if code not in OPERATIONS:
-                known = pickletools.code2op.get(code.decode("latin1"))
-                what = "it ends too early" if not code else f"code {code.hex()}" if known is None else known.name
-                raise ValueError(what if not code else f"the operation {what}, which data never needs")
+                what = f"the operation {NAMES.get(code, code.hex())}, which data never needs"
+                raise ValueError(what if code else "it ends too early")
             read_argument, effect = OPERATIONS[code]
             effect(self, None if read_argument is None else read_argument(stream))
         else:
@@ -185,7 +184,7 @@ class Machine:
     def build(self, _: None) -> None:
         """Gives the object below it a state."""
         state = self._stack.pop()
-        made = self._stack[-1]
+        made: Any = self._stack[-1]
         if not isinstance(made, self._stateful):
             raise ValueError(f"a {type(made).__name__} that is given a state")
         made.__setstate__(state)
@@ -274,6 +273,7 @@ EFFECTS: Final[Mapping[str, Callable[[Machine, Any], object]]] = {
     "BUILD": Machine.build,
 }
 # pickletools' reader of protocol 0's text takes ASCII alone, and that of later ones is slow.
+NAMES: Final = {found.code.encode("latin1"): found.name for found in pickletools.opcodes}
 OWN_READERS: Final = {"STRING": _read_string, "BINUNICODE": _read_text4}
 OPERATIONS: Final = {
     found.code.encode("latin1"): (

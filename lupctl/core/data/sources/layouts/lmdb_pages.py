@@ -132,7 +132,8 @@ def _check_page(page: bytes, kind: int, count: int, data: Path, tree: _Tree) -> 
     if kind == BRANCH:
         if ends.max() > size:
             _refuse(data, "a key outside of its page")
-        return (low | high << 16 | flags << 32).astype(np.uint64)
+        numbers: NDArray[np.uint64] = (low | high << 16 | flags << 32).astype(np.uint64)
+        return numbers
     value_bytes, is_long = low | high << 16, (flags & LONG) != 0
     if (flags & ~(LONG | RECORD)).any() or (ends + np.where(is_long, NUMBER_BYTES, value_bytes)).max() > size:
         _refuse(data, "a value outside of its page")

@@ -18,6 +18,7 @@ from lupctl.core.errors import DataError, FormatError, StoppedError
 from lupctl.core.system.disk.archives.kinds import SUFFIXES, Kind, archive_kind, check_single_volume
 from lupctl.core.system.disk.archives.members import Member, tar_members, zip_members
 from lupctl.core.system.disk.atomic import disk_errors_named, sync_path
+from lupctl.core.system.disk.reading import check_regular
 
 COPY_BYTES = 1 << 20
 DAMAGE = (zipfile.BadZipFile, tarfile.TarError, EOFError, lzma.LZMAError, zlib.error, ValueError, NotImplementedError)
@@ -90,6 +91,7 @@ def unpack(
     unfinished = into.with_name(f".{into.name}.unpacking")
     shutil.rmtree(unfinished, ignore_errors=True)
     try:
+        check_regular(archive)
         with disk_errors_named(into):
             unfinished.mkdir(parents=True)
             result = _Unpacking(archive, unfinished, limits or Limits(), cancel, advance).run(kind)

@@ -226,6 +226,8 @@ def read_report(path: Path) -> Report:
         return Report.model_validate_json(read_bytes(path, LIST_BYTES))
     except FileNotFoundError as error:
         raise DataError(f"{path}: there is no such file", hint="lupctl eval") from error
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})", hint="lupctl eval") from error
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(key) for key in first["loc"]) or "the file"

@@ -114,7 +114,12 @@ def test_what_data_shares_is_read(tmp_path: Path) -> None:
 
 
 LEAVES = (
-    st.none() | st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.floats(allow_nan=False) | st.text() | st.binary()
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**63 - 1)
+    | st.floats(allow_nan=False)
+    | st.text()
+    | st.binary(min_size=1)
 )
 PLAIN: st.SearchStrategy[Any] = st.deferred(
     lambda: (

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from lupctl.core.errors import UsageError
 from lupctl.core.formats.pack.read import Pack, open_pack
@@ -43,6 +42,7 @@ from lupctl.core.system.jobs.outer import Rendezvous
 from lupctl.core.system.jobs.precision import expect_precision
 from lupctl.core.system.jobs.split import check_split
 from lupctl.core.training.engine.board import check_tensorboard
+from lupctl.core.training.engine.compiling import check_compiler
 from lupctl.core.training.loading.samplers import ShuffledOrder
 
 
@@ -120,6 +120,7 @@ def plan_pretraining(job: PretrainJob) -> PretrainPlan:
     Raises:
         DataError: a pack is missing, damaged, or has nothing to train on or to probe with.
         UsageError: batch, groups and devices do not fit together, or an extra is missing.
+        DeviceError: networks are to be compiled, and no compiler is here.
     """
     recipe = job.recipe
     processes = job.placement.processes
@@ -130,6 +131,8 @@ def plan_pretraining(job: PretrainJob) -> PretrainPlan:
         check_answerable(probed.samples, same_camera=packed_same_camera(probed.record))
     if job.tensorboard:
         check_tensorboard()
+    if recipe.net.compile:
+        check_compiler(job.placement.kind)
     if job.start is not None:
         check_start(job.start, recipe, student_plan(recipe))
     packs = [open_pack(path) for path in job.packs]
@@ -274,15 +277,6 @@ def choose_rows(recipe: PretrainRecipe, packs: list[Pack]) -> Choice:
     if labelled:
         check_labels(packs, choice.rows, recipe.method)
     return choice
-
-
-def pick_rows(recipe: PretrainRecipe, packs: list[Pack]) -> NDArray[np.int64]:
-    """Rows of the concatenated packs that a recipe's method trains on.
-
-    Raises:
-        DataError, UsageError: as `choose_rows`.
-    """
-    return choose_rows(recipe, packs).rows
 
 
 def student_plan(recipe: PretrainRecipe) -> NetworkPlan:

@@ -57,6 +57,7 @@ class DumpJob:
         kind: float32 or float16 on the disk.
         precision: of the forward pass.
         chunk: images per forward pass.
+        is_compiled: whether the forward passes are compiled first.
         workers: decoding processes per device; None picks.
         shard: the part of the chunks that this job computes; None takes all.
         force: overwrite.
@@ -74,6 +75,7 @@ class DumpJob:
     kind: FeatureType = "float32"
     precision: Precision = "auto"
     chunk: int = 128
+    is_compiled: bool = False
     workers: int | None = None
     shard: Shard | None = None
     force: bool = False

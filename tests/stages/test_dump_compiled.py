@@ -75,9 +75,9 @@ def test_compiled_code_gives_the_same_features(lupctl: Shell, checkpoint: Path, 
 
 
 def test_the_plan_says_when_compiling_pays(lupctl: Shell, checkpoint: Path, labelled: Path) -> None:
-    words = f"dump {checkpoint} {labelled} --device cpu --dry-run --compile"
-    assert "compile" in lupctl(words).out
-    assert "compile" not in lupctl(words.removesuffix(" --compile")).out
+    words = f"dump {checkpoint} {labelled} --device cpu --dry-run --json"
+    assert "after 3,000 images in float32" in lupctl(f"{words} --compile").json["compile"]
+    assert "compile" not in lupctl(words).json
 
 
 def test_compiling_needs_a_compiler(

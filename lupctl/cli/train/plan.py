@@ -23,6 +23,7 @@ WAITING = 0.05
 # One slow step among fewer than these would count too much.
 FEW_STEPS = 5
 HOUR_S, DAY_H = 3600, 24
+COMPILING = "the first step takes a minute or more of a core, or seconds where its code is kept"
 
 ProbeSecondsOption = Annotated[
     float | None,
@@ -88,6 +89,7 @@ def show_plan(job: "PretrainJob", counted: "PretrainPlan", cost: "Price | None" 
         "accumulate": recipe.optim.accumulate,
         "bn_groups": recipe.bn_groups,
         **{name: value for name, value in asdict(counted).items() if name != "kept"},
+        **({"compile": f"{COMPILING}; --probe-seconds 60 says whether it pays"} if recipe.net.compile else {}),
     }
     for name in ("classes", "sharded_memory_bytes"):  # of a method without labels
         if plan[name] is None:

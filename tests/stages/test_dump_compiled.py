@@ -12,7 +12,6 @@ from torch import Tensor
 from lupctl.core.formats.features.file import read_features
 from lupctl.core.formats.pack.read import open_pack
 from lupctl.core.formats.weights.file import write_checkpoint
-from lupctl.core.training.engine import compiling
 from lupctl.core.training.engine.compiling import CompiledPasses
 from lupctl.core.training.nets.build import build_network
 from tests.tools.networks import make_header, neck, plan_network
@@ -63,7 +62,7 @@ def test_compiled_features_are_the_same(
         traced.append(max(len(given) for given in inputs if given.dim() == 4 and given.shape[1] == 3))
         return graph.forward
 
-    monkeypatch.setattr(compiling.torch, "compile", lambda plain, **given: real(plain, backend=run_traced, **given))
+    monkeypatch.setattr(torch, "compile", lambda plain, **given: real(plain, backend=run_traced, **given))
     assert len(open_pack(labelled).samples) > 34
     dump_twice(lupctl, checkpoint, labelled)
     assert traced == [16], "in one piece, for one size, and once"

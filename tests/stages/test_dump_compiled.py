@@ -12,7 +12,7 @@ from torch import Tensor
 from lupctl.core.formats.features.file import read_features
 from lupctl.core.formats.pack.read import open_pack
 from lupctl.core.formats.weights.file import write_checkpoint
-from lupctl.core.training.engine.compiling import CompiledPasses
+from lupctl.core.system.jobs.compiling import CompiledPasses
 from lupctl.core.training.nets.build import build_network
 from tests.tools.networks import make_header, neck, plan_network
 from tests.tools.shell import Shell

@@ -17,9 +17,9 @@ from lupctl.core.formats.weights.file import Checkpoint, load_strictly, read_che
 from lupctl.core.formats.weights.header import Preprocessing
 from lupctl.core.formats.weights.settings import Settings, apply_settings
 from lupctl.core.ranking.retrieval.cameras import CameraTable, camera_table
+from lupctl.core.system.jobs.compiling import CompiledPasses
 from lupctl.core.system.jobs.precision import autocast
 from lupctl.core.system.progress.lines import Progress
-from lupctl.core.training.engine.compiling import CompiledPasses
 from lupctl.core.training.loading.images import FileImages, PackImages
 from lupctl.core.training.loading.loaders import Batch, ChunkDataset
 from lupctl.core.training.loading.prefetch import load_on_device

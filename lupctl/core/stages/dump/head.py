@@ -6,7 +6,7 @@ from lupctl.core.formats.weights.settings import apply_settings
 from lupctl.core.stages.dump.inputs import open_images
 from lupctl.core.stages.dump.job import DumpJob
 from lupctl.core.stages.dump.work import place_images
-from lupctl.core.training.engine.compiling import check_compiler
+from lupctl.core.system.jobs.compiling import check_compiler
 from lupctl.core.training.nets.meta import build_empty, embed_nothing
 
 

@@ -22,11 +22,11 @@ from lupctl.core.stages.finetune.cameras import pick_cameras
 from lupctl.core.stages.finetune.checks import check_start
 from lupctl.core.stages.finetune.persons import Camera, LabelledRows, names_share, pick_rows
 from lupctl.core.system.disk.atomic import file_fingerprint
+from lupctl.core.system.jobs.compiling import check_compiler
 from lupctl.core.system.jobs.device import Placement
 from lupctl.core.system.jobs.outer import Rendezvous
 from lupctl.core.system.jobs.split import check_split
 from lupctl.core.training.engine.board import check_tensorboard
-from lupctl.core.training.engine.compiling import check_compiler
 from lupctl.core.training.engine.curves import Epochs, even_epochs
 from lupctl.core.training.loading.samplers import PersonsImagesOrder, StepOrder
 from lupctl.core.training.loading.streams import CameraStream, PersonPasses, PersonStream

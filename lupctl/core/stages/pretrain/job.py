@@ -37,12 +37,12 @@ from lupctl.core.stages.pretrain.labels import (
 from lupctl.core.stages.pretrain.memory import estimate_memory
 from lupctl.core.stages.pretrain.starts.load import check_start
 from lupctl.core.system.disk.atomic import file_fingerprint
+from lupctl.core.system.jobs.compiling import check_compiler
 from lupctl.core.system.jobs.device import Placement, pick_threads
 from lupctl.core.system.jobs.outer import Rendezvous
 from lupctl.core.system.jobs.precision import expect_precision
 from lupctl.core.system.jobs.split import check_split
 from lupctl.core.training.engine.board import check_tensorboard
-from lupctl.core.training.engine.compiling import check_compiler
 from lupctl.core.training.loading.samplers import ShuffledOrder
 
 

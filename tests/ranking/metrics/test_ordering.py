@@ -79,10 +79,7 @@ def test_pairs_are_counted_wherever_they_lie(ends: tuple[float, float]) -> None:
     values = torch.from_numpy(block)
     for start, stop in ((0, 4), (4, 9)):
         some = values[start:stop]
-        ordered = sorted_values(some)
-        counter(
-            RankedBlock(start=start, block=some, ordered=ordered, row=none, column=none, rank=none, ends_chunk=stop == 9)
-        )
+        counter(RankedBlock(start=start, block=some, ordered=sorted_values(some), row=none, column=none))
     # As the distances come, -cos: rounding may carry one beyond the last edge, where it still counts.
     edges = np.append((EDGES - 1).astype(np.float32)[:-1], np.float32(2))
     for which in (0, 1):

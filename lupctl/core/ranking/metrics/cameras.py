@@ -45,29 +45,16 @@ class CameraCounter:
         shape = (len(self._query), len(self._gallery))
         self._queries = np.zeros(shape, np.int64)
         self._ap, self._first = np.zeros(shape), np.zeros(shape)
-        self._chunk: list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]] = []
-        self._start = 0
 
     def __call__(self, seen: RankedBlock) -> None:
-        """Adds some queries."""
-        camera = self._column[seen.column]
-        order = np.lexsort((camera, seen.row))  # each camera's images are searched together
-        row, column, camera = seen.row[order], seen.column[order], camera[order]
+        """Adds one chunk."""
+        camera, size = self._column[seen.column], len(seen.block)
         ordered = sorted_groups(seen.block, self._groups, np.unique(camera).tolist(), scratch=self._scratch)
-        rank = ranks_of(seen.block, row, column, ordered=ordered, groups=self._groups)
-        self._chunk.append((seen.start + row, camera, rank))
-        if seen.ends_chunk:
-            self._add_chunk(seen.start + len(seen.block))
-
-    def _add_chunk(self, stop: int) -> None:
-        """Adds the ranks of a chunk that ends before the query `stop`."""
-        row, camera, rank = (np.concatenate(some) for some in zip(*self._chunk, strict=True))
-        start, size = self._start, stop - self._start
-        self._chunk, self._start = [], stop
+        rank = ranks_of(seen.block, seen.row, seen.column, ordered=ordered, groups=self._groups)
         # A ranking of each camera's images for each query, camera after camera.
-        ranking = summarise_ranks(camera * size + row - start, rank, len(self._gallery) * size)
+        ranking = summarise_ranks(camera * size + seen.row, rank, len(self._gallery) * size)
         valid = np.flatnonzero(ranking.is_valid)
-        pair = self._row[start + valid % size] * len(self._gallery) + valid // size
+        pair = self._row[seen.start + valid % size] * len(self._gallery) + valid // size
         self._queries += self._sums(pair)
         self._ap += self._sums(pair, ranking.ap_step[valid])
         self._first += self._sums(pair, ranking.first_rank[valid] == 1)

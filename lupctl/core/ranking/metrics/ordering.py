@@ -4,11 +4,9 @@ Sorting values costs a fraction of an argsort; if an entry is tied, the equal va
 """
 
 import itertools
-import os
 from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 import torch
@@ -141,11 +139,11 @@ def _equal_before(block: Tensor, rows: Tensor, columns: Tensor, *, among: Tensor
 
 
 def counts_below(ordered: Tensor, row: Tensor, value: Tensor, *, first: Tensor, end: Tensor) -> Tensor:
-    """Number of values below a given one in a sorted range of its row, by binary search.
+    """Number of values below a given one in a sorted range of its row; one binary search for all at once.
 
     Args:
         ordered: (B, G), contiguous; ascending from `first` to `end`.
-        row: (P) int64; on a CPU, values that follow one another in a range take less time.
+        row: (P) int64.
         value: (P).
         first: (P) int64, the first position of the range.
         end: (P) int64, the position after the last.
@@ -155,9 +153,6 @@ def counts_below(ordered: Tensor, row: Tensor, value: Tensor, *, first: Tensor, 
     """
     if not len(row):
         return torch.zeros_like(row)
-    if ordered.device.type == "cpu":
-        return torch.from_numpy(_search_ranges(*(some.numpy() for some in (ordered, row, value, first, end))))
-    # One search for all at once.
     start = row * ordered.shape[1]
     begin, stop = start + first, start + end
     # The last position known to have a smaller value; steps of halving length lead to the last such position.
@@ -170,25 +165,6 @@ def counts_below(ordered: Tensor, row: Tensor, value: Tensor, *, first: Tensor, 
     return reached + 1 - begin
 
 
-def _search_ranges(
-    ordered: NDArray[np.float32],
-    row: NDArray[np.int64],
-    value: NDArray[np.float32],
-    first: NDArray[np.int64],
-    end: NDArray[np.int64],
-) -> NDArray[np.int64]:
-    """`counts_below` with a call for each run of values in one range."""
-    count = np.empty(len(row), np.int64)
-    is_new = (np.diff(row) != 0) | (np.diff(first) != 0) | (np.diff(end) != 0)
-    starts = np.append(0, np.flatnonzero(is_new) + 1)
-    places = zip(*(some[starts].tolist() for some in (row, first, end)), strict=True)
-    for (start, stop), (which, left, right) in zip(
-        itertools.pairwise([*starts.tolist(), len(row)]), places, strict=True
-    ):
-        count[start:stop] = ordered[which, left:right].searchsorted(value[start:stop])
-    return count
-
-
 def _in_threads(num_rows: int, work: Callable[[int, int], None]) -> None:
     """Calls `work` for ranges of rows, in as many threads as torch uses; numpy lets them run in parallel."""
     threads = torch.get_num_threads()
@@ -196,12 +172,6 @@ def _in_threads(num_rows: int, work: Callable[[int, int], None]) -> None:
         work(0, num_rows)
         return
     edges = np.linspace(0, num_rows, threads + 1).astype(int).tolist()
-    pool = _open_pool(threads, os.getpid())
-    for done in [pool.submit(work, start, stop) for start, stop in itertools.pairwise(edges)]:
-        done.result()
-
-
-@lru_cache(maxsize=1)
-def _open_pool(threads: int, process: int) -> ThreadPoolExecutor:
-    """Threads that stay, since to start some takes as long as to sort; a forked process has none of its parent's."""
-    return ThreadPoolExecutor(threads)
+    with ThreadPoolExecutor(threads) as pool:
+        for done in [pool.submit(work, start, stop) for start, stop in itertools.pairwise(edges)]:
+            done.result()

@@ -51,7 +51,7 @@ class PairCounter:
         self._same = np.zeros((HALVES, len(edges)), np.int64)
 
     def __call__(self, seen: RankedBlock) -> None:
-        """Adds the pairs of some queries."""
+        """Adds the pairs of one chunk."""
         half = self._half[seen.start : seen.start + len(seen.block)]
         self._add_all(seen.ordered, half)
         rows, columns = (torch.from_numpy(some).to(seen.block.device) for some in (seen.row, seen.column))

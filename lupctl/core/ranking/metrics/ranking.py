@@ -1,10 +1,9 @@
 """Ranks of each query's right answers in the gallery, by the Market-1501 rule (Zheng et al. 2015).
 
-Distances come in chunks of queries, and on a CPU are gone through in pieces that stay in its cache. Only values are
-sorted, and the right answers are found by binary search.
+Distances come in chunks of queries. Only values are sorted, and the right answers are found by binary search.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,17 +17,15 @@ from lupctl.core.ranking.metrics.ordering import ranks_of, sorted_values
 from lupctl.core.ranking.metrics.vectors import MIN_ROWS, Scratch, UnitRows, exact_float32
 from lupctl.core.system.threads.round_robin import run_round_robin
 
-# Size of one chunk of distances; on a GPU, its sorted copy takes the same again.
+# Size of one chunk of distances; its sorted copy takes the same again.
 CHUNK_BYTES = 64 << 20
-# On a CPU, distances that one thread sorts and counts at once; two copies of them are made.
-PIECE_BYTES = 1 << 20
 
 Distances = Callable[[int, int], Tensor]
 
 
 @dataclass(frozen=True)
 class RankedBlock:
-    """Some queries of a chunk in `rank_queries`, as passed to its watchers.
+    """One chunk of queries in `rank_queries`, as passed to its watchers.
 
     Args:
         start: number of the first query.
@@ -36,8 +33,6 @@ class RankedBlock:
         ordered: (B, G) the same, ascending within each row.
         row: (P) int64, queries of the right answers, counted from `start`, ascending.
         column: (P) int64, their gallery images.
-        rank: (P) int64, their ranks from 1.
-        ends_chunk: whether the chunk has no more queries after these.
     """
 
     start: int
@@ -45,8 +40,6 @@ class RankedBlock:
     ordered: Tensor
     row: NDArray[np.int64]
     column: NDArray[np.int64]
-    rank: NDArray[np.int64]
-    ends_chunk: bool
 
 
 Watcher = Callable[[RankedBlock], None]
@@ -105,7 +98,7 @@ def rank_queries(
 ) -> Ranking:
     """Ranks the gallery for every query, a chunk of queries at a time.
 
-    Memory is a (chunk, G) block per device, and on a GPU a second one. Ties keep gallery order. Junk counts neither way, nor does the query's
+    Memory is two (chunk, G) blocks per device. Ties keep gallery order. Junk counts neither way, nor does the query's
     person seen by the query's camera; a distractor is never a right answer.
 
     Args:
@@ -116,7 +109,7 @@ def rank_queries(
         others: the same as `distances` on other devices; all devices take turns with the chunks.
         chunk: queries at a time; None takes as many as fit `CHUNK_BYTES`.
         same_camera: `keep` counts the query's person seen by the query's camera as a right answer.
-        watchers: called with all queries in order, some at a time; they must neither change nor keep what they get.
+        watchers: called with each chunk in order; they must neither change nor keep it.
         advance: called after each chunk with its number of queries.
     """
     ranges = list(chunk_ranges(len(queries), chunk or pick_chunk(len(gallery))))
@@ -124,25 +117,21 @@ def rank_queries(
     parts = []
     # The threads of all devices share this setting, so it is set once around them.
     with exact_float32(torch.device("cpu")):
-        for (start, stop), pieces in zip(ranges, run_round_robin(workers, ranges), strict=True):
-            rows, ranks = [], []
-            for seen in pieces:
-                for watch in watchers:
-                    watch(seen)
-                rows.append(seen.row + seen.start - start)
-                ranks.append(seen.rank)
-            parts.append(summarise_ranks(np.concatenate(rows), np.concatenate(ranks), stop - start))
+        for part, seen in run_round_robin(workers, ranges):
+            for watch in watchers:
+                watch(seen)
+            parts.append(part)
             if advance is not None:
-                advance(stop - start)
+                advance(len(seen.block))
     return _joined(parts)
 
 
 def _chunk_ranker(
     distances: Distances, queries: ImageLabels, gallery: ImageLabels, same_camera: SameCamera
-) -> Callable[[int, int], Iterable[RankedBlock]]:
+) -> Callable[[int, int], tuple[Ranking, RankedBlock]]:
     junk, scratch = torch.from_numpy(np.flatnonzero(gallery.person == JUNK)), Scratch()
 
-    def rank(start: int, stop: int) -> Iterable[RankedBlock]:
+    def rank(start: int, stop: int) -> tuple[Ranking, RankedBlock]:
         row, column = same_person_pairs(queries.person[start:stop], gallery.person)
         is_right = np.ones(len(row), np.bool_)
         if same_camera == "drop":
@@ -150,33 +139,12 @@ def _chunk_ranker(
         block = distances(start, stop).contiguous()
         block[:, junk.to(block.device)] = torch.inf
         block[_on(block, row[~is_right]), _on(block, column[~is_right])] = torch.inf
-        pieces = _rank_pieces(start, block, row[is_right], column[is_right], scratch)
-        # The caller goes through the pieces one by one; a GPU has one, and works on it while others are waited for.
-        return pieces if block.device.type == "cpu" else list(pieces)
+        row, column = row[is_right], column[is_right]
+        ordered = sorted_values(block, scratch=scratch)
+        ranking = summarise_ranks(row, ranks_of(block, row, column, ordered=ordered), stop - start)
+        return ranking, RankedBlock(start=start, block=block, ordered=ordered, row=row, column=column)
 
     return rank
-
-
-def _rank_pieces(
-    start: int, block: Tensor, row: NDArray[np.int64], column: NDArray[np.int64], scratch: Scratch
-) -> Iterator[RankedBlock]:
-    """The ranks of right answers in a chunk that begins with the query `start`, piece by piece."""
-    size = len(block)
-    if block.device.type == "cpu":
-        size = torch.get_num_threads() * max(1, PIECE_BYTES // (4 * max(1, block.shape[1])))
-    for first, end in chunk_ranges(len(block), size):
-        some = slice(*np.searchsorted(row, [first, end]).tolist())
-        piece, rows, columns = block[first:end], row[some] - first, column[some]
-        ordered = sorted_values(piece, scratch=scratch)
-        yield RankedBlock(
-            start=start + first,
-            block=piece,
-            ordered=ordered,
-            row=rows,
-            column=columns,
-            rank=ranks_of(piece, rows, columns, ordered=ordered),
-            ends_chunk=end == len(block),
-        )
 
 
 def pick_chunk(num_gallery: int) -> int:

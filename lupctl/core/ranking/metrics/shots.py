@@ -72,7 +72,7 @@ class ShotCounter:
         self._ranks: list[list[NDArray[np.int64]]] = [[] for _ in range(draws)]
 
     def __call__(self, seen: RankedBlock) -> None:
-        """Adds some queries."""
+        """Adds one chunk."""
         distance = seen.block.cpu().numpy()
         rows, first, count = np.unique(seen.row, return_index=True, return_counts=True)
         for draw, (others, rights) in enumerate(zip(self._draws, self._right_draws, strict=True)):

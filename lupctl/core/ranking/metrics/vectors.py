@@ -19,7 +19,7 @@ BLOCK_BYTES = 16 << 20
 # Matrix products of fewer rows use other kernels, whose rounding depends on the position: two equal images would
 # then differ in the last bit, and results would depend on the chunk. Smaller operands are padded with zero rows.
 MIN_ROWS = 64
-# oneDNN cuts the rows of the left operand into equal parts; numbers with few divisors, as 2 * 17 * 31, take a third more.
+# oneDNN cuts the rows of the left operand into equal parts; a number like 2 * 17 * 31 of them takes a third more time.
 EVEN_ROWS = 8
 # Outside these bounds the square of a float32 under- or overflows, and the norm is computed again in float64.
 SAFE_NORM = (1e-15, 1e15)
@@ -76,12 +76,16 @@ class UnitRows:
 
     def part(self, start: int, stop: int) -> "UnitRows":
         """The rows from `start` to `stop` alone, without computing their norms again."""
+        return self._some(slice(start, stop), slice(start, stop))
+
+    def select(self, indices: NDArray[np.int64]) -> "UnitRows":
+        """The rows at (K) positions, in that order, without computing their norms again."""
+        return self._some(indices, torch.from_numpy(indices).to(self.device))
+
+    def _some(self, here: slice | NDArray[np.int64], there: slice | Tensor) -> "UnitRows":
+        """Some of the rows: which, for arrays and for tensors on the device."""
         part = copy.copy(self)
-        part._rows, part._inverse, part.norm = (
-            self._rows[start:stop],
-            self._inverse[start:stop],
-            self.norm[start:stop],
-        )
+        part._rows, part._inverse, part.norm = self._rows[here], self._inverse[there], self.norm[here]
         return part
 
     @property

@@ -22,6 +22,8 @@ from lupctl.core.system.jobs.precision import pick_precision
 
 # Of features that are the trunk's alone.
 POOLING_KEY: Final = "pooling"
+# All that the numbers of a features file depend on, by which the same dump knows it again.
+STORY_KEY: Final = "story"
 # Of features that compiled passes gave, which round in their own way.
 COMPILED_KEY: Final = "compiled"
 
@@ -151,6 +153,7 @@ def build_features_record(
             "network": header.network.to_json(),
             "preprocessing": header.preprocessing.to_json(),
             "quarantine": quarantine,
+            **({STORY_KEY: story} if shard is None else {}),
             **inputs.facts,
             **part,
         },

@@ -2,19 +2,22 @@
 
     python tests/benchmarks/precision_speed.py                        all of the table
     python tests/benchmarks/precision_speed.py --only small-moco dump-r50
+    TORCHINDUCTOR_COMPILE_THREADS=1 python tests/benchmarks/precision_speed.py --only dump-r50 --compile
 
 Training steps are those of the recipes on random pixels, with `precision` float32 and bf16. Dumps are forward passes of
 groups of 16 images as `lupctl dump` takes them: in float32 with channels first, as they were once, in float32, and in
-bf16. The ways are measured in turns in one process and one thread; medians of processor time count.
+bf16; with `--compile` also as compiled code, after what compiling costs. The ways are measured in turns in one process
+and one thread; medians of processor time count.
 """
 
 import argparse
+import resource
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -27,13 +30,15 @@ from lupctl.core.stages.finetune import speed as finetune_speed
 from lupctl.core.stages.finetune.job import network_plan
 from lupctl.core.stages.pretrain import speed as pretrain_speed
 from lupctl.core.stages.pretrain.job import student_plan
-from lupctl.core.system.jobs.precision import autocast, measure_cpu
+from lupctl.core.system.jobs.compiling import CompiledPasses
+from lupctl.core.system.jobs.precision import autocast, measure_cpu, name_precision
 from lupctl.core.training.nets import mgn
 from lupctl.core.training.nets.build import build_network
 from lupctl.core.training.nets.resnet import trunk
 
 CPU = torch.device("cpu")
 Stage = Literal["pretrain", "finetune"]
+Embed = Callable[[torch.Tensor, torch.Tensor | None], torch.Tensor]
 R50 = ("data.batch=8", "bn_groups=1", "moco.queue=64")
 MGN = ("data.persons=2", "data.images=4", "bn_groups=1")
 STEPS: dict[str, tuple[Stage, tuple[str, ...], float | None]] = {
@@ -118,16 +123,31 @@ def channels_first() -> Iterator[None]:
             names["lay_out"] = before
 
 
-def dump_seconds(network: Any, images: torch.Tensor, kind: torch.dtype) -> float:
+def dump_seconds(embed: Embed, images: torch.Tensor, kind: torch.dtype) -> float:
     """Processor time of a group's features."""
     with torch.no_grad(), autocast(CPU, kind):
-        return thread_seconds(lambda: network.embed(images).float())
+        return thread_seconds(lambda: embed(images, None).float())
 
 
-def first_seconds(network: Any, images: torch.Tensor) -> float:
+def first_seconds(embed: Embed, images: torch.Tensor) -> float:
     """The same in float32, with channels first."""
     with channels_first():
-        return dump_seconds(network, images, torch.float32)
+        return dump_seconds(embed, images, torch.float32)
+
+
+def compile_passes(embed: Embed, images: torch.Tensor, kind: torch.dtype) -> CompiledPasses:
+    """Compiled passes over so many images; prints the processor time of the first, compilers included."""
+    passes = CompiledPasses(embed, len(images))
+    before = process_seconds()
+    dump_seconds(passes, images, kind)
+    print(f"compiling for {kind}: {process_seconds() - before:.1f} s", flush=True)
+    return passes
+
+
+def process_seconds() -> float:
+    """Processor time of this process and of those that it has waited for."""
+    spent = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(one.ru_utime + one.ru_stime for one in spent)
 
 
 def main() -> None:
@@ -136,6 +156,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=[*STEPS, *DUMPS], default=[*STEPS, *DUMPS])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--group", type=int, default=GROUP, help="images of a pass of a dump")
+    parser.add_argument("--compile", action="store_true", help="dumps as compiled code, too")
     options = parser.parse_args()
     torch.set_num_threads(1)
     print(f"bf16: {measure_cpu().describe()}")
@@ -156,15 +177,16 @@ def main() -> None:
         network = build_network(plan).eval()
         drawn = np.random.default_rng(0).standard_normal((options.group, 3, height, width), dtype=np.float32)
         images = torch.from_numpy(drawn)
-        compare(
-            name,
-            {
-                "float32, channels first": (partial(first_seconds, network, images), None),
-                "float32": (partial(dump_seconds, network, images, torch.float32), goals[0]),
-                "bf16": (partial(dump_seconds, network, images, torch.bfloat16), goals[1]),
-            },
-            options.rounds,
-        )
+        embed = network.embed
+        ways = {
+            "float32, channels first": (partial(first_seconds, embed, images), None),
+            "float32": (partial(dump_seconds, embed, images, torch.float32), goals[0]),
+            "bf16": (partial(dump_seconds, embed, images, torch.bfloat16), goals[1]),
+        }
+        for kind in (torch.float32, torch.bfloat16) if options.compile else ():
+            passes = compile_passes(embed, images, kind)
+            ways[f"{name_precision(kind)}, compiled"] = (partial(dump_seconds, passes, images, kind), None)
+        compare(name, ways, options.rounds)
 
 
 if __name__ == "__main__":

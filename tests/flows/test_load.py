@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
 import traceback
@@ -11,12 +13,15 @@ import numpy as np
 import pytest
 
 import lupctl
+from lupctl.cli.manual import read_chapter
 from lupctl.core.errors import DeviceError
 from lupctl.core.formats.features.file import read_features
 from lupctl.core.formats.pack.read import open_pack
 from lupctl.core.stages.finetune.run import finetune
 from lupctl.core.system.progress.lines import Progress
 from tests.tools.shell import Shell
+from tests.tools.tiny.footage import Stay, write_footage, write_stays
+from tests.tools.tiny.images import encode_tiny
 from tests.tools.tiny.training import finetune_job
 
 ROOT = Path(__file__).parents[2]
@@ -122,3 +127,42 @@ def test_the_package_gives_its_names_and_no_other() -> None:
         env={**os.environ, "PYTHONPATH": str(ROOT)},
     )  # fmt: skip
     assert ran.stdout == "[]\n", "not before a network is loaded"
+
+
+def run_block(title: str) -> None:
+    """Runs the Python of a section of the chapter."""
+    (block,) = re.findall(rf"## {title}\n.*?```python\n(.*?)```", read_chapter("scripts"), re.DOTALL)
+    exec(compile(block, title, "exec"), {})
+
+
+def test_the_chapter_runs(
+    scored: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(scored / "runs" / "fine", tmp_path / "lup" / "runs" / "mine")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "lup/runs/mine/labelled.features.h5").rename(tmp_path / "lup/runs/mine/market1501.features.h5")
+    for seed, name in enumerate(("person.jpg", "other.jpg")):
+        (tmp_path / name).write_bytes(encode_tiny(seed))
+    capsys.readouterr()
+    run_block("From Python")
+    out = capsys.readouterr().out
+    assert re.search(r"^(not the )?same -?0\.\d+ 0\.\d+ 0\.\d+$", out, re.MULTILINE)
+    assert out.count("bounding_box_test/") + out.count("query/") == 5
+
+
+def test_the_tracker_of_the_chapter_runs(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A person who comes back is most like the one who was there before."""
+    pytest.importorskip("trackers", reason="needs lupctl[tracking]")
+    stays = [Stay(1, 1, 12, 0), Stay(2, 1, 12, 2), Stay(1, 30, 44, 4), Stay(2, 30, 44, 1)]
+    write_footage(tmp_path / "pets09-s2l1/pets09-s2l1.avi", stays, frames=44)
+    write_stays(tmp_path / "pets09-s2l1/gt/gt.txt", stays)
+    shutil.copytree(home / "runs" / "fine", tmp_path / "lup" / "runs" / "mine")
+    monkeypatch.chdir(tmp_path)
+    capsys.readouterr()
+    run_block("In a tracker")
+    lines = capsys.readouterr().out.splitlines()
+    pairs = {tuple(map(int, re.findall(r"track (\d+)", line))) for line in lines}
+    assert len(pairs) == len(lines) == 4
+    assert {(second, first) for first, second in pairs} == pairs, "two persons, each of two tracks"

@@ -27,10 +27,7 @@ def cut_slowly(box: tuple[float, float, float, float]) -> Any:
     [(3, 4, 20, 30), (0.5, 1.5, 9.5, 10.5), (-7.2, -3, 12.4, 60), (-1e12, -1e30, 1e12, 1e30), (63.4, 39.4, 64, 40)],
 )
 def test_a_crop_has_the_pixels_of_its_box(box: tuple[float, float, float, float]) -> None:
-    if max(map(abs, box)) < 1e9:
-        wanted = cut_slowly(box)
-    else:
-        wanted = FRAME
+    wanted = cut_slowly(box) if max(map(abs, box)) < 1e9 else FRAME
     (crop,) = cut_boxes(FRAME, np.array([box], np.float64))
     np.testing.assert_array_equal(crop, wanted)
     assert np.shares_memory(crop, FRAME)
@@ -41,8 +38,9 @@ def test_boxes_of_any_kind() -> None:
     array = np.array(rows, np.float64)
     for given in (rows, array, array.astype(np.float32), torch.tensor(rows), SimpleNamespace(xyxy=array)):
         np.testing.assert_array_equal(read_boxes(given), array)
-    for none in ([], np.zeros((0, 4)), SimpleNamespace(xyxy=np.zeros((0, 4), np.float32))):
-        assert read_boxes(none).shape == (0, 4)
+    nothing: tuple[Any, ...] = ([], np.zeros((0, 4)), SimpleNamespace(xyxy=np.zeros((0, 4), np.float32)))
+    for given in nothing:
+        assert read_boxes(given).shape == (0, 4)
     assert cut_boxes(FRAME, np.zeros((0, 4))) == []
 
 

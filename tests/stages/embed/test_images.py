@@ -35,7 +35,7 @@ RGB = draw_tiny(3, 24, 16)
 )
 def test_the_same_pixels_however_they_are_given(given: Any) -> None:
     found = read_pixels(given, 0)
-    assert (found.dtype, found.shape) == (np.uint8, RGB.shape)
+    assert (found.dtype.name, found.shape) == ("uint8", RGB.shape)
     np.testing.assert_array_equal(found, RGB)
 
 
@@ -102,7 +102,7 @@ def test_many_of_any_kind_in_their_order() -> None:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ((RGB / 255 * 255).astype(np.float32), r"image 4: an array of float32 with values from \d+ to \d+; of floating"),
+        ((RGB / 255 * 255).astype(np.float32), r"image 4: an array of float32 with values from \d+ to \d+; of"),
         ((RGB / 255).astype(np.float32) - 0.5, "no mean subtracted"),
         (np.full((4, 4, 3), np.nan, np.float32), "with values from nan to nan"),
         (RGB.astype(np.int64), "image 4: an array of int64; uint8, or floating-point"),
@@ -116,7 +116,7 @@ def test_many_of_any_kind_in_their_order() -> None:
         (Image.new("I;16", (4, 4)), "image 4: a picture of Pillow's mode I;16; 8 bits"),
         (Image.new("F", (4, 4)), "mode F"),
     ],
-    ids=["0 to 255", "normalised", "nan", "int", "deep", "bool", "chw", "two", "no rows", "no columns", "flat", "I;16", "F"],
+    ids=["255", "normalised", "nan", "int", "deep", "bool", "chw", "two", "no rows", "no columns", "flat", "I;16", "F"],
 )  # fmt: skip
 def test_what_is_no_image_is_said(given: Any, message: str) -> None:
     with pytest.raises(UsageError, match=message):

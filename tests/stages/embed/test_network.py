@@ -18,10 +18,11 @@ from lupctl.core.formats.pack.read import open_pack
 from lupctl.core.formats.weights.file import write_checkpoint
 from lupctl.core.formats.weights.header import describe_pixels
 from lupctl.core.formats.weights.settings import SETTINGS_KEY
+from lupctl.core.ranking.retrieval.extract import GROUP
 from lupctl.core.recipes.sections import Pixels
 from lupctl.core.stages.dump.job import DumpJob
 from lupctl.core.stages.dump.run import dump
-from lupctl.core.stages.embed import passes
+from lupctl.core.stages.embed.passes import ROUNDS
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.training.nets.build import build_network
 from tests.tools.nets.camera_networks import camera_header, write_camera_network
@@ -98,7 +99,7 @@ def test_features_are_those_of_a_dump(kind: str, threads: int, net: lupctl.Loade
         assert torch.get_num_threads() == threads
     finally:
         torch.set_num_threads(before)
-    assert (found.dtype, found.shape) == (np.float32, (len(encoded), net.dimension))
+    assert (found.dtype.name, found.shape) == ("float32", (len(encoded), net.dimension))
     assert np.abs(found - units).max() < CLOSE
     assert np.abs(units[0] - units[1:]).max(axis=1).min() > 1e-3, "of other images other features"
 
@@ -108,10 +109,11 @@ def test_one_image_none_and_more_than_one_round(net: lupctl.LoadedNetwork, dumpe
     (tmp_path / "a.jpg").write_bytes(encoded[3])
     for one in (tmp_path / "a.jpg", str(tmp_path / "a.jpg"), decode_rgb(encoded[3]), [encoded[3]]):
         assert np.abs(net.embed(one) - units[3:4]).max() < CLOSE
-    for none in ([], iter(()), np.zeros((0, 8, 8, 3), np.uint8)):
-        found = net.embed(none)
-        assert (found.dtype, found.shape) == (np.float32, (0, net.dimension))
-    many = passes.GROUP * passes.ROUNDS + 3
+    nothing: tuple[Any, ...] = ([], iter(()), np.zeros((0, 8, 8, 3), np.uint8))
+    for given in nothing:
+        found = net.embed(given)
+        assert (found.dtype.name, found.shape) == ("float32", (0, net.dimension))
+    many = GROUP * ROUNDS + 3
     found = net.embed(encoded[at % len(encoded)] for at in range(many))
     assert np.abs(found - units[np.arange(many) % len(encoded)]).max() < CLOSE
 
@@ -236,5 +238,5 @@ def test_a_network_that_gives_no_direction(tmp_path: Path) -> None:
     plan = plan_network(neck(5), last_stride=1)
     broken = {key: torch.zeros_like(value) for key, value in build_network(plan).state_dict().items()}
     write_checkpoint(path, broken, make_header(plan, preprocessing=describe_pixels(Pixels(height=32, width=16))))
-    with pytest.raises(DataError, match="image 0: .* gives a feature without a direction"):
+    with pytest.raises(DataError, match=r"image 0: .* gives a feature without a direction"):
         lupctl.load(path, device="cpu").embed(draw_tiny(0))

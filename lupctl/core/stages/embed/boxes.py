@@ -50,9 +50,9 @@ def cut_boxes(pixels: NDArray[np.uint8], boxes: NDArray[np.float64]) -> list[NDA
     height, width = pixels.shape[:2]
     rounded = round_boxes(np.clip(np.nan_to_num(boxes), -FARTHEST, FARTHEST))
     clipped = clip_boxes(rounded, height=height, width=width)
-    is_finite = np.isfinite(boxes).all(axis=1)
-    is_whole = (clipped[:, :2] < clipped[:, 2:]).all(axis=1)
-    for row in np.flatnonzero(~(is_finite & is_whole))[:1].tolist():
+    is_finite = np.asarray(np.isfinite(boxes).all(axis=1))
+    is_whole = np.asarray((clipped[:, :2] < clipped[:, 2:]).all(axis=1))
+    for row in np.flatnonzero(~is_finite | ~is_whole)[:1].tolist():
         box = ", ".join(f"{value:g}" for value in boxes[row].tolist())
         what = f"no pixel of it is inside the frame of {width} x {height}" if is_finite[row] else "it is not finite"
         raise UsageError(

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,10 +31,7 @@ def list_images(images: Images) -> Iterator[Image]:
     Raises:
         UsageError: something among them is none.
     """
-    if isinstance(images, np.ndarray | Tensor):
-        is_many = images.ndim == 4 or (isinstance(images, np.ndarray) and images.dtype == object)
-        yield from iter(images) if is_many else (images,)
-    elif is_image(images):
+    if is_image(images):
         yield images
     elif isinstance(images, Iterable):
         for some in images:
@@ -43,7 +40,7 @@ def list_images(images: Images) -> Iterator[Image]:
         raise UsageError(f"a {type(images).__name__} is no image; {KINDS} was expected", hint="net.embed('a.jpg')")
 
 
-def is_image(images: Images) -> bool:
+def is_image(images: Images) -> TypeGuard[Image]:
     """Whether it is one image and no collection of them."""
     if isinstance(images, np.ndarray | Tensor):
         return images.ndim < 4 and images.dtype != object

@@ -197,7 +197,7 @@ class LoadedNetwork:
             raise DataError(
                 f"image {int(broken[0])}: {self.path} gives a feature without a direction", hint="load another network"
             )
-        return found / norm
+        return np.asarray(found / norm)
 
 
 def _list_reads(images: Images) -> Iterator[Read]:

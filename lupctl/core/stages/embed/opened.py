@@ -7,6 +7,7 @@ import torch
 
 from lupctl.core.formats.weights.header import describe_network
 from lupctl.core.ranking.retrieval.extract import ImageEncoder, open_encoder
+from lupctl.core.ranking.retrieval.onnx.open import ForeignPixels, open_onnx
 from lupctl.core.system.jobs.precision import pick_precision
 from lupctl.core.training.nets.meta import build_empty, embed_nothing
 
@@ -51,3 +52,13 @@ def open_checkpoint(path: Path, device: torch.device) -> Opened:
         dimension=embed_nothing(empty, height=pixels.height, width=pixels.width).shape[1],
         trained_on=tuple(pack.dataset for pack in header.data),
     )
+
+
+def open_exported(path: Path, foreign: ForeignPixels) -> Opened:
+    """A network in ONNX: one that `model export` wrote, or that of another program.
+
+    Raises:
+        UsageError, DataError, FormatError: as `open_onnx`.
+    """
+    found = open_onnx(path, foreign)
+    return Opened(path, found.encoder, found.fingerprint, found.description, found.dimension, found.trained_on)

@@ -188,6 +188,11 @@ class LoadedNetwork:
         return self._embed(zip(_list_reads(given), repeat(row)), bool(record.get("flip", False)))
 
     def _embed(self, images: Iterator[tuple[Read, int]], flip: bool) -> NDArray[np.float32]:
+        if flip and self._opened.is_unit:
+            raise UsageError(
+                f"{self.path}: an exported network, whose features of mirrored images cannot be added as in a dump",
+                hint="load the checkpoint",
+            )
         found = embed_images(self._opened.encoder, (Given(*one) for one in images), flip=flip)
         if not len(found):
             return np.zeros((0, self.dimension), np.float32)

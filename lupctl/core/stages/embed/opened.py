@@ -23,6 +23,7 @@ class Opened:
         description: of the network.
         dimension: of a feature.
         trained_on: names of the datasets, as far as they are known.
+        is_unit: whether it gives features of length 1, so that those of mirrored images cannot be added as in a dump.
     """
 
     path: Path
@@ -31,6 +32,7 @@ class Opened:
     description: str
     dimension: int
     trained_on: tuple[str, ...]
+    is_unit: bool = False
 
 
 def open_checkpoint(path: Path, device: torch.device) -> Opened:
@@ -61,4 +63,12 @@ def open_exported(path: Path, foreign: ForeignPixels) -> Opened:
         UsageError, DataError, FormatError: as `open_onnx`.
     """
     found = open_onnx(path, foreign)
-    return Opened(path, found.encoder, found.fingerprint, found.description, found.dimension, found.trained_on)
+    return Opened(
+        path=path,
+        encoder=found.encoder,
+        fingerprint=found.fingerprint,
+        description=found.description,
+        dimension=found.dimension,
+        trained_on=found.trained_on,
+        is_unit=found.is_unit,
+    )

@@ -54,6 +54,7 @@ class OnnxNetwork:
         dimension: of a feature.
         trained_on: datasets, as far as they are known.
         description: in words.
+        is_unit: whether features have length 1 as they come.
     """
 
     encoder: OnnxEncoder
@@ -61,6 +62,7 @@ class OnnxNetwork:
     dimension: int
     trained_on: tuple[str, ...]
     description: str
+    is_unit: bool = False
 
 
 def parse_foreign(
@@ -131,7 +133,7 @@ def _open_own(path: Path, session: Any, record: Mapping[str, Any], foreign: Fore
     view = ViewPlan(pixels.height, pixels.width, NO_MEAN, NO_STD, pixels.interpolation)
     encoder = OnnxEncoder(session, images, view, table)
     description = f"exported network, format {ONNX_FORMAT} ({images})"
-    return OnnxNetwork(encoder, fingerprint, _try(path, encoder), trained_on, description)
+    return OnnxNetwork(encoder, fingerprint, _try(path, encoder), trained_on, description, is_unit=True)
 
 
 def _read_table(record: Mapping[str, Any]) -> CameraTable | None:

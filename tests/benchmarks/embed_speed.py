@@ -3,9 +3,10 @@
     python tests/benchmarks/embed_speed.py                 1,000 boxes of 125 frames, R50 (to reach: at least 0.90)
     python tests/benchmarks/embed_speed.py --each          the same, a frame at a time, as in a tracker
 
-Eight boxes on each frame of 768 x 576 pixels, 60 to 300 pixels high; everything from the frames to features of unit length,
-beside passes of 32 images, or of a frame's eight with `--each`. Both are measured in turns in one process, in processor time
-of one thread (OMP_NUM_THREADS=1); the median of the rounds counts. A ratio of 0.9 means nine tenths of the bare throughput.
+Eight boxes on each frame of 768 x 576 pixels, 60 to 300 pixels high; everything from the frames to features of unit
+length, beside passes of 32 images, or of a frame's eight with `--each`. Both are measured in turns in one process, in
+processor time of one thread (OMP_NUM_THREADS=1); the median of the rounds counts. A ratio of 0.9 means nine tenths of
+the bare throughput.
 """
 
 import argparse

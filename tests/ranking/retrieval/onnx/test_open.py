@@ -108,14 +108,15 @@ def test_a_size_that_the_file_leaves_open_has_to_be_named(tmp_path: Path) -> Non
     ("more", "message"),
     [
         ({"pixels": "64x32"}, "takes images of 32 x 16, not of 64 x 32"),
-        ({}, "takes pixels of float32, and which mean and deviation it was trained with is not in the file"),
-        ({"mean": "imagenet"}, "which mean and deviation"),
+        ({}, "takes pixels of float32, and the mean and deviation of its training are not in the file"),
+        ({"mean": "imagenet"}, "the mean and deviation of its"),
         ({"mean": "imagenet", "std": "imagenet", "device": "cuda"}, "onnxruntime computes it on the CPU, not on cuda"),
         ({"mean": "imagnet", "std": "imagenet"}, "mean imagnet: imagenet, or three numbers were expected"),
         ({"mean": "0.5,0.5", "std": "imagenet"}, "mean 0.5,0.5: imagenet, or three numbers"),
         ({"mean": "imagenet", "std": (1, 0, 1)}, r"std \(1, 0, 1\): finite numbers, above 0, were expected"),
         ({"mean": "nan,0,0", "std": "imagenet"}, "mean nan,0,0: finite numbers were expected"),
         ({"pixels": "256*128"}, r"pixels 256\*128: height and width from 1 to 2,048 pixels were expected"),
+        ({"interpolation": "nearest"}, "interpolation nearest: bilinear or bicubic was expected"),
         ({"pixels": (0, 128)}, "pixels 0x128: height and width"),
     ],
 )

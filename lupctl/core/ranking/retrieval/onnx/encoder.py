@@ -11,6 +11,7 @@ from torch import Tensor
 from lupctl.core.formats.weights.onnx import CAMERAS
 from lupctl.core.formats.weights.onnx_session import ImageInput
 from lupctl.core.ranking.retrieval.cameras import CameraTable
+from lupctl.core.recipes.sections import Colour
 from lupctl.core.training.views.plan import ViewPlan
 
 
@@ -21,13 +22,16 @@ class OnnxEncoder:
     Args:
         session: an `onnxruntime.InferenceSession` with one output.
         images: its input.
-        view: resize and constants; of an input of uint8, which has none, mean 0 and deviation 1.
+        view: the resize alone, to pixels from 0 to 1.
+        mean, std: of RGB in [0, 1]; of an input of uint8, which has its own inside, 0 and 1.
         cameras: if it has a second input for their rows.
     """
 
     session: Any
     images: ImageInput
     view: ViewPlan
+    mean: Colour
+    std: Colour
     cameras: CameraTable | None = None
 
     @property
@@ -43,14 +47,15 @@ class OnnxEncoder:
     def embed(self, images: Tensor, cameras: Tensor | None = None) -> Tensor:
         """(B, 3, H, W) as the view makes them, and rows of cameras (B), to features (B, D) as the network gives them.
 
-        Values of uint8 are rounded, as other programs round what they have resized.
+        Pixels are rounded to whole grey levels, as other programs do when they have resized; ours does not.
 
         Raises:
             ValueError: it does not give a row for each image.
         """
-        pixels = images.numpy()
-        if self.images.kind == "uint8":
-            pixels = np.rint(255 * pixels)
+        pixels = np.rint(255 * images.numpy())
+        if self.images.kind != "uint8":
+            mean, std = (np.array(colour, np.float32)[:, None, None] for colour in (self.mean, self.std))
+            pixels = (pixels / 255 - mean) / std
         if self.images.layout == "NHWC":
             pixels = pixels.transpose(0, 2, 3, 1)
         pixels = np.ascontiguousarray(pixels, self.images.kind)

@@ -3,9 +3,9 @@
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, Final, get_args
 
 import torch
 from pydantic import ValidationError
@@ -14,7 +14,7 @@ from lupctl.core.choices import Interpolation
 from lupctl.core.errors import FormatError, UsageError
 from lupctl.core.formats.weights.header import Preprocessing
 from lupctl.core.formats.weights.onnx import CAMERAS, ONNX_FORMAT, RECORD_KEY, read_record
-from lupctl.core.formats.weights.onnx_session import find_image_input, find_output, open_session
+from lupctl.core.formats.weights.onnx_session import ImageInput, find_image_input, find_output, open_session
 from lupctl.core.formats.weights.settings import MOST_PIXELS, SIZE_RULE
 from lupctl.core.ranking.retrieval.cameras import CameraTable
 from lupctl.core.ranking.retrieval.onnx.encoder import OnnxEncoder
@@ -81,6 +81,10 @@ def parse_foreign(
     Raises:
         UsageError: something else.
     """
+    if interpolation not in (None, *get_args(Interpolation)):
+        raise UsageError(
+            f"interpolation {interpolation}: {' or '.join(get_args(Interpolation))} was expected", hint="bilinear"
+        )
     return ForeignPixels(
         None if size is None else _parse_size(size),
         None if mean is None else _parse_colour(mean, IMAGENET_MEAN, "mean"),
@@ -106,9 +110,10 @@ def open_onnx(path: Path, foreign: ForeignPixels) -> OnnxNetwork:
     if text is not None:
         return _open_own(path, session, read_record(path), foreign)
     images, _ = find_image_input(session, path), find_output(session, path)
-    view = _build_view(path, images_size=(images.height, images.width), kind=images.kind, foreign=foreign)
-    encoder = OnnxEncoder(session, images, view)
-    story = json.dumps([file_fingerprint(path), asdict(view)], sort_keys=True)
+    (height, width), (mean, std) = _pick_size(path, images, foreign), _pick_constants(path, images, foreign)
+    filter_ = foreign.interpolation or "bilinear"
+    encoder = OnnxEncoder(session, images, ViewPlan(height, width, NO_MEAN, NO_STD, filter_), mean, std)
+    story = json.dumps([file_fingerprint(path), height, width, mean, std, filter_])
     return OnnxNetwork(
         encoder=encoder,
         fingerprint=f"sha256:{hashlib.sha256(story.encode()).hexdigest()}",
@@ -131,7 +136,7 @@ def _open_own(path: Path, session: Any, record: Mapping[str, Any], foreign: Fore
         raise FormatError(f"{path}: lupctl's record is damaged", hint="export it again: lupctl model export") from error
     images, _ = find_image_input(session, path, others=() if table is None else (CAMERAS,)), find_output(session, path)
     view = ViewPlan(pixels.height, pixels.width, NO_MEAN, NO_STD, pixels.interpolation)
-    encoder = OnnxEncoder(session, images, view, table)
+    encoder = OnnxEncoder(session, images, view, NO_MEAN, NO_STD, table)
     description = f"exported network, format {ONNX_FORMAT} ({images})"
     return OnnxNetwork(encoder, fingerprint, _try(path, encoder), trained_on, description, is_unit=True)
 
@@ -145,33 +150,35 @@ def _read_table(record: Mapping[str, Any]) -> CameraTable | None:
     return CameraTable(tuple(found["names"]), datasets, int(found["rows"]), "unknown" in found["other_rows"])
 
 
-def _build_view(
-    path: Path, *, images_size: tuple[int | None, int | None], kind: str, foreign: ForeignPixels
-) -> ViewPlan:
-    """How images are prepared for a foreign network."""
-    own = " x ".join(str(side or "any") for side in images_size)
-    size = foreign.size or images_size
-    if any(given not in (None, side) for given, side in zip(images_size, size, strict=True)):
-        raise UsageError(f"{path}: takes images of {own}, not of {size[0]} x {size[1]}", hint="leave the size out")
-    if None in size:
+def _pick_size(path: Path, images: ImageInput, foreign: ForeignPixels) -> tuple[int, int]:
+    """Height and width of a foreign network's images."""
+    own = images.height, images.width
+    height, width = foreign.size or own
+    if any(side not in (None, given) for side, given in zip(own, (height, width), strict=True)):
+        taken = " x ".join(str(side or "any") for side in own)
+        raise UsageError(f"{path}: takes images of {taken}, not of {height} x {width}", hint="leave the size out")
+    if height is None or width is None:
         raise UsageError(
             f"{path}: takes images of any size, and of which it was trained on is not in the file",
             hint="pixels='256x128', height by width",
         )
-    height, width = cast(tuple[int, int], size)
-    mean, std = foreign.mean, foreign.std
-    if kind == "uint8":
-        if mean is not None or std is not None:
+    return height, width
+
+
+def _pick_constants(path: Path, images: ImageInput, foreign: ForeignPixels) -> tuple[Colour, Colour]:
+    """Mean and deviation of a foreign network's images."""
+    if images.kind == "uint8":
+        if foreign.mean is not None or foreign.std is not None:
             raise UsageError(
                 f"{path}: takes pixels of uint8, so a mean and a deviation are inside", hint="leave mean and std out"
             )
-        mean, std = NO_MEAN, NO_STD
-    if mean is None or std is None:
+        return NO_MEAN, NO_STD
+    if foreign.mean is None or foreign.std is None:
         raise UsageError(
-            f"{path}: takes pixels of {kind}, and which mean and deviation it was trained with is not in the file",
+            f"{path}: takes pixels of {images.kind}, and the mean and deviation of its training are not in the file",
             hint="mean='imagenet', std='imagenet'; or 0,0,0 and 1,1,1 for pixels from 0 to 1",
         )
-    return ViewPlan(height, width, mean, std, foreign.interpolation or "bilinear")
+    return foreign.mean, foreign.std
 
 
 def _try(path: Path, encoder: OnnxEncoder) -> int:

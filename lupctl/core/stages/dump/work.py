@@ -22,6 +22,8 @@ from lupctl.core.system.jobs.precision import pick_precision
 
 # Of features that are the trunk's alone.
 POOLING_KEY: Final = "pooling"
+# Of features that compiled passes gave, which round in their own way.
+COMPILED_KEY: Final = "compiled"
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,8 @@ def open_work(job: DumpJob, device: torch.device) -> Work:
     encoder, checkpoint = open_encoder(
         job.checkpoint, device=device, precision=precision, pooling=job.pooling, settings=job.settings
     )
+    if job.is_compiled:
+        encoder = encoder.compile(job.chunk)
     cameras = place_images(job, inputs, checkpoint.header)
     story = {
         "checkpoint": checkpoint.fingerprint,
@@ -95,6 +99,7 @@ def open_work(job: DumpJob, device: torch.device) -> Work:
         "version": version("lupctl"),
     }
     # Only where there is something to say: chunks of other networks were kept before there were rules for cameras.
+    story |= {COMPILED_KEY: True} if job.is_compiled else {}
     story |= {} if job.pooling is None else {POOLING_KEY: job.pooling}
     story |= {} if cameras is None else {CAMERAS_KEY: cameras.rule}
     story |= _what_is_set(job)
@@ -128,6 +133,7 @@ def build_features_record(
     if work.cameras is not None:
         rows = None if shard is None else work.rows
         part[CAMERAS_KEY] = asdict(work.cameras.count(rows, left_out=len(quarantine)))
+    part |= {COMPILED_KEY: True} if story.get(COMPILED_KEY) else {}
     if work.job.pooling is not None:
         part[POOLING_KEY] = work.job.pooling
     part |= _what_is_set(work.job)

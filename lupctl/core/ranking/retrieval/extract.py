@@ -21,6 +21,7 @@ from lupctl.core.ranking.retrieval.cameras import CameraTable, camera_table
 from lupctl.core.system.jobs.compiling import CompiledPasses
 from lupctl.core.system.jobs.precision import autocast
 from lupctl.core.system.progress.lines import Progress
+from lupctl.core.training.loading.host_copy import HostCopy
 from lupctl.core.training.loading.images import FileImages, PackImages
 from lupctl.core.training.loading.loaders import Batch, ChunkDataset
 from lupctl.core.training.loading.prefetch import load_on_device
@@ -276,28 +277,3 @@ def embed_batches(
         last = batch.damaged, copy
     if last is not None:
         yield last[0], last[1].wait()
-
-
-class HostCopy:
-    """A tensor being copied from the device to host memory; on a CPU it is there already.
-
-    Args:
-        tensor: anywhere.
-    """
-
-    def __init__(self, tensor: Tensor) -> None:
-        self._event = None
-        if tensor.device.type != "cuda":
-            self._tensor = tensor.cpu()
-            return
-        # Queued now, before the next forward pass: a plain copy later would wait for that pass.
-        self._tensor = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
-        self._tensor.copy_(tensor, non_blocking=True)
-        self._event = torch.cuda.current_stream(tensor.device).record_event()
-
-    def wait(self) -> NDArray[np.float32]:
-        """The numbers, once they have arrived."""
-        if self._event is not None:
-            self._event.synchronize()
-        numbers: NDArray[np.float32] = self._tensor.numpy()
-        return numbers

@@ -143,4 +143,4 @@ def test_files_that_are_none(tmp_path: Path) -> None:
         with pytest.raises(
             UsageError, match="is no image; a path, an image of Pillow, an array or a tensor was expected"
         ):
-            list(list_images(other))  # type: ignore[arg-type]
+            list(list_images(other))

@@ -25,7 +25,7 @@ KINDS = "a path, an image of Pillow, an array or a tensor"
 DEEP = ("I", "F", "I;16", "I;16L", "I;16B", "I;16N")
 
 
-def list_images(images: Images) -> Iterator[Image]:
+def list_images(images: Any) -> Iterator[Image]:
     """One image after the other; arrays and tensors of four dimensions are as many as they have rows.
 
     Raises:
@@ -40,7 +40,7 @@ def list_images(images: Images) -> Iterator[Image]:
         raise UsageError(f"a {type(images).__name__} is no image; {KINDS} was expected", hint="net.embed('a.jpg')")
 
 
-def is_image(images: Images) -> TypeGuard[Image]:
+def is_image(images: Any) -> TypeGuard[Image]:
     """Whether it is one image and no collection of them."""
     if isinstance(images, np.ndarray | Tensor):
         return images.ndim < 4 and images.dtype != object

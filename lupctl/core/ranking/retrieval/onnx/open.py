@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, get_args
 
@@ -36,12 +36,22 @@ class ForeignPixels:
         size: height and width.
         mean, std: of RGB in [0, 1]; subtracted and divided by.
         interpolation: filter of the resize.
+        is_typed: whether it is options of a command, for the hints of errors.
     """
 
     size: tuple[int, int] | None = None
     mean: Colour | None = None
     std: Colour | None = None
     interpolation: Interpolation | None = None
+    is_typed: bool = field(default=False, compare=False)
+
+    def write(self, name: str, value: str) -> str:
+        """How a value is given.
+
+        >>> ForeignPixels().write("pixels", "256x128"), ForeignPixels(is_typed=True).write("pixels", "256x128")
+        ("pixels='256x128'", '--pixels 256x128')
+        """
+        return f"--{name} {value}" if self.is_typed else f"{name}={value!r}"
 
 
 @dataclass(frozen=True)
@@ -70,6 +80,8 @@ def parse_foreign(
     mean: str | Sequence[float] | None,
     std: str | Sequence[float] | None,
     interpolation: Interpolation | None,
+    *,
+    is_typed: bool = False,
 ) -> ForeignPixels:
     """What is said of a foreign network's images, from the words of a command line or the values of a program.
 
@@ -77,6 +89,7 @@ def parse_foreign(
         size: `256x128`, or height and width.
         mean, std: `imagenet`, three numbers with commas between them, or these numbers.
         interpolation: of the resize.
+        is_typed: whether they are options of a command.
 
     Raises:
         UsageError: something else.
@@ -90,6 +103,7 @@ def parse_foreign(
         None if mean is None else _parse_colour(mean, IMAGENET_MEAN, "mean"),
         None if std is None else _parse_colour(std, IMAGENET_STD, "std"),
         interpolation,
+        is_typed,
     )
 
 
@@ -160,7 +174,7 @@ def _pick_size(path: Path, images: ImageInput, foreign: ForeignPixels) -> tuple[
     if height is None or width is None:
         raise UsageError(
             f"{path}: takes images of any size, and of which it was trained on is not in the file",
-            hint="pixels='256x128', height by width",
+            hint=f"{foreign.write('pixels', '256x128')}, height by width",
         )
     return height, width
 
@@ -176,7 +190,8 @@ def _pick_constants(path: Path, images: ImageInput, foreign: ForeignPixels) -> t
     if foreign.mean is None or foreign.std is None:
         raise UsageError(
             f"{path}: takes pixels of {images.kind}, and the mean and deviation of its training are not in the file",
-            hint="mean='imagenet', std='imagenet'; or 0,0,0 and 1,1,1 for pixels from 0 to 1",
+            hint=f"{foreign.write('mean', IMAGENET)} {foreign.write('std', IMAGENET)}; or 0,0,0 and 1,1,1 for pixels "
+            "from 0 to 1",
         )
     return foreign.mean, foreign.std
 
@@ -196,7 +211,7 @@ def _try(path: Path, encoder: OnnxEncoder) -> int:
         reason = " ".join(str(error).split())
         raise FormatError(
             f"{path}: does not run on two images of {view.height} x {view.width} ({reason})",
-            hint="pixels='256x128' is another size; export it with one feature for each image",
+            hint="try another size of images, or export it with one feature for each image",
         ) from error
     return shape[1]
 

@@ -69,7 +69,7 @@ def open_onnx_job(job: DumpJob, kind: str) -> OnnxNetwork:
     for is_asked, what, hint in asked:
         if is_asked:
             raise UsageError(
-                f"{job.checkpoint}: onnxruntime computes it on the CPU as it is; {what} is not for it", hint
+                f"{job.checkpoint}: onnxruntime computes it as it is, on the CPU, and not with {what}", hint
             )
     found = open_onnx(job.checkpoint, job.foreign)
     if job.flip and found.is_unit:

@@ -232,4 +232,4 @@ def test_a_published_network_on_real_images(real_data: Path) -> None:
         ranks.append(hits[0] + 1)
     scores = [np.mean(precisions), *(np.mean(np.array(ranks) <= rank) for rank in (1, 5, 10))]
     assert scores[1:] == pytest.approx([0.8182, 0.9242, 0.9697], abs=5e-5)
-    assert scores[0] == pytest.approx(0.6278, abs=2e-4), "those are with the resize of OpenCV, a grey level off here and there"
+    assert scores[0] == pytest.approx(0.6278, abs=2e-4), "theirs is resized by OpenCV"

@@ -106,8 +106,11 @@ def _exit_with(error: LupError) -> NoReturn:
 
 def main() -> None:
     """Runs a command; every expected failure becomes an error line, a hint and an exit code."""
+    from lupctl.core.system.disk.limits import limit_pixels
+
     command, arguments = typer.main.get_command(app), sys.argv[1:]
     try:
+        limit_pixels()
         # Typer shows a group's help where no command is named, but counts that as an error.
         wanted = [*arguments, "--help"] if names_group(command, arguments) else None
         left = command.main(args=wanted, standalone_mode=False)

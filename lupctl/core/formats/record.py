@@ -109,6 +109,8 @@ def open_recorded(
 
 def read_kind(path: Path) -> str | None:
     """What an HDF5 file of lupctl is, `pack`, `features` or `scores`; None for any other file."""
+    if not path.is_file():
+        return None
     try:
         with h5py.File(path, "r", locking=False) as file:
             record = json.loads(file.attrs[RECORD_ATTRIBUTE])

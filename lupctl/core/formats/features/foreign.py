@@ -23,6 +23,7 @@ from lupctl.core.formats.features.file import (
 )
 from lupctl.core.formats.pack.samples import COLUMN_TYPES, GROUP, Samples
 from lupctl.core.formats.record import RECORD_ATTRIBUTE
+from lupctl.core.system.disk.limits import check_zip
 from lupctl.core.system.strings import build_column
 
 ARCHIVE_SUFFIX = ".npz"
@@ -101,6 +102,7 @@ def is_bare(path: Path) -> bool:
 def _read_archive(path: Path) -> Features:
     if not zipfile.is_zipfile(path):
         raise FormatError(f"{path}: not a NumPy archive, or cut short", hint=HINT)
+    check_zip(path)
     try:
         with np.load(path, allow_pickle=False) as archive:
             missing = [name for name in ARRAYS if name not in archive.files]

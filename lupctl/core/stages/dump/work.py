@@ -21,6 +21,8 @@ from lupctl.core.system.jobs.precision import pick_precision
 
 # Of features that are the trunk's alone.
 POOLING_KEY: Final = "pooling"
+# All that the numbers of a features file depend on, by which the same dump knows it again.
+STORY_KEY: Final = "story"
 # Of features that compiled passes gave, which round in their own way.
 COMPILED_KEY: Final = "compiled"
 
@@ -95,6 +97,7 @@ def open_work(job: DumpJob, device: torch.device) -> Work:
     }
     # Only where there is something to say: chunks of other networks were kept before there were rules for cameras.
     story |= {COMPILED_KEY: True} if job.is_compiled else {}
+    story |= {"onnxruntime": version("onnxruntime")} if job.is_onnx else {}
     story |= {} if job.pooling is None else {POOLING_KEY: job.pooling}
     story |= {} if cameras is None else {CAMERAS_KEY: cameras.rule}
     story |= _what_is_set(job)
@@ -157,6 +160,7 @@ def build_features_record(
             "precision": story["precision"],
             "quarantine": quarantine,
             **network.facts,
+            **({STORY_KEY: story} if shard is None else {}),
             **inputs.facts,
             **part,
         },

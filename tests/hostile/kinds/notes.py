@@ -1,0 +1,36 @@
+"""The small JSON files that lupctl keeps next to data and runs, written by somebody else."""
+
+import json
+from random import Random
+
+from tests.hostile.runner import Case, Place
+from tests.hostile.values import as_json, mutate, spoil, value
+
+NOTES = (
+    "lup/runs/fine/run.json", "lup/runs/fine/inputs.json", "lup/runs/fine/metrics.jsonl", "lup/runs/fine/recipe.toml", "lup/runs/pre/run.json", "lup/runs/pre/inputs.json",
+    "lup/runs/pre/metrics.jsonl", "lup/raw/crops/.lupctl.json",
+)  # fmt: skip
+
+
+def make(draw: Random, place: Place) -> Case:
+    """A note that a command reads."""
+    place.take("lup")
+    name = draw.choice(NOTES)
+    path = place.work / name
+    if name.endswith(".toml") or draw.random() < 0.25:
+        path.write_bytes(mutate(draw, path.read_bytes()))
+    else:
+        rows = path.read_text().splitlines() if name.endswith("jsonl") else [path.read_text()]
+        rows = [as_json(spoil(draw, json.loads(row), times=draw.choice((1, 1, 3)))) for row in rows]
+        path.write_text("\n".join(rows) if draw.random() < 0.95 else as_json(value(draw)))
+    run = "fine" if "fine" in name else "pre"
+    if "raw" in name:
+        words = draw.choice((["data", "list"], ["data", "list", "--long"], ["data", "pack", "crops", "--workers", "1"], ["data", "verify", "lup/raw/crops"], ["data", "pack", "crops", "--dry-run"], ["data", "rm", "crops", "--dry-run"], ["data", "download", "crops", "--dry-run"]))
+    else:
+        words = draw.choice(
+            (
+                ["run", "list"], ["run", "list", "--json"], ["run", "show", run], ["run", "show", run, "--json"], ["dump", run, "--dry-run"], ["eval", run, "--dry-run"], ["recipe", "show", run], ["model", "list"], ["eval"], ["run", "rm", run, "--dry-run"],
+                ["finetune", "labelled", "--gpus", "0", "--dry-run"], ["finetune", "labelled", "--out", "lup/runs/fine", "--from", "scratch", "--gpus", "0", "--dry-run"], ["pretrain", "--gpus", "0", "--data", "crowd", "--out", "lup/runs/pre", "--dry-run"], ["dump", "--dry-run"],
+            )
+        )  # fmt: skip
+    return Case(words)

@@ -1,6 +1,5 @@
 """Where a workspace keeps its files, and what is newest in it."""
 
-import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import Any, get_args
 
 from lupctl.core.choices import SYNTHETIC, Dataset, nearest_name
 from lupctl.core.errors import DataError
+from lupctl.core.system.documents import parse_json
 
 HOME_VARIABLE = "LUPCTL_HOME"
 CHECKPOINT_NAME = "checkpoint.safetensors"
@@ -176,8 +176,8 @@ def read_run(run: Path) -> dict[str, Any]:
     """
     path = run / RUN_NAME
     try:
-        facts = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        facts = parse_json(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
         raise DataError(f"{path}: not readable as JSON ({error})", hint=f"train again: remove {run}") from error
     if not isinstance(facts, dict):
         raise DataError(f"{path}: not a JSON object", hint=f"train again: remove {run}")

@@ -16,10 +16,12 @@ from tests.hostile.runner import Ran, running
 def show(kind: str, seed: int, ran: Ran, *, whole: bool) -> None:
     """Prints a case."""
     print(f"{kind} {seed}: {' '.join(word[:100] for word in ran.case.words)!a}: {'; '.join(ran.wrong) or 'right'}")
-    if whole or ran.wrong:
+    if whole:
         print(f"   {ran.outcome}")
-        err = ran.err if whole else ran.err[-1_500:]
-        print("".join(f"   | {line[:300]!a}\n" for line in (ran.out if whole else "").splitlines() + err.splitlines()))
+        print("".join(f"   | {line[:300]!a}\n" for line in [*ran.out.splitlines(), *ran.err.splitlines()]))
+    else:
+        ours = [line.strip() for line in ran.err.splitlines() if "/lupctl/" in line and line.startswith("  File ")]
+        print("".join(f"   | {line[:300]!a}\n" for line in [*ours[-2:], *ran.err.splitlines()[-2:]]), end="")
 
 
 def main() -> None:

@@ -7,6 +7,7 @@ one line of JSON for each command on stdin (a `Request`) and writes one on stdou
 import atexit
 import ctypes
 import faulthandler
+import functools
 import gc
 import importlib
 import json
@@ -84,7 +85,12 @@ def load() -> None:
             importlib.import_module(module.name)
     import cv2
     import torch
+    import typer.main
 
+    from lupctl.cli.app import app
+
+    typer.main.get_command = functools.cache(typer.main.get_command)
+    typer.main.get_command(app)  # reading the options of all commands takes as long as a short one
     # A child would wait for ever for threads of its parent.
     cv2.setNumThreads(0)
     torch.set_num_threads(1)

@@ -11,6 +11,7 @@ from typing import Any, BinaryIO, Literal
 import h5py
 
 from lupctl.core.errors import DataError, FormatError
+from lupctl.core.system.documents import parse_json
 
 RECORD_ATTRIBUTE = "lupctl"
 Kind = Literal["pack", "features", "scores"]
@@ -111,7 +112,7 @@ def read_kind(path: Path) -> str | None:
     """What an HDF5 file of lupctl is, `pack`, `features` or `scores`; None for any other file."""
     try:
         with h5py.File(path, "r", locking=False) as file:
-            record = json.loads(file.attrs[RECORD_ATTRIBUTE])
+            record = parse_json(file.attrs[RECORD_ATTRIBUTE])
     except (OSError, RuntimeError, KeyError, ValueError, TypeError):
         return None  # the strict reader reports whatever is wrong with it
     kind = record.get("kind") if isinstance(record, dict) else None
@@ -120,8 +121,8 @@ def read_kind(path: Path) -> str | None:
 
 def _read_record(file: h5py.File, path: Path, kind: Kind, format_number: int, hint: str) -> dict[str, Any]:
     try:
-        record = json.loads(file.attrs[RECORD_ATTRIBUTE])
-    except (KeyError, TypeError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        record = parse_json(file.attrs[RECORD_ATTRIBUTE])
+    except (KeyError, TypeError, ValueError) as error:
         raise FormatError(
             f"{path}: an HDF5 file without lupctl's record; a {kind} file was expected", hint=hint
         ) from error

@@ -1,10 +1,8 @@
 """The training runs of a workspace: what each is, how far it is, what it came from, and removing them."""
 
-import json
 import os
 import re
 import shlex
-import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +12,7 @@ from lupctl.core.errors import DataError, UsageError
 from lupctl.core.system.command_line import read_command
 from lupctl.core.system.disk.lock import held
 from lupctl.core.system.disk.removal import count_bytes, remove_aside, remove_leftovers
+from lupctl.core.system.documents import parse_json, parse_toml
 from lupctl.core.training.engine.runs import INPUTS_NAME, LOCK_NAME, RunFolder, read_last_row
 from lupctl.core.workspace import CHECKPOINT_NAME, Workspace
 
@@ -228,7 +227,7 @@ def _read(folder: RunFolder) -> tuple[dict[str, Any], dict[str, Any], bool]:
     """A run's recipe and facts, empty where there are none, and whether a file cannot be read."""
     recipe, facts, is_damaged = dict[str, Any](), dict[str, Any](), False
     try:
-        recipe = tomllib.loads(folder.recipe.read_text(encoding="utf-8")) if folder.has_begun() else {}
+        recipe = parse_toml(folder.recipe.read_text(encoding="utf-8")) if folder.has_begun() else {}
     except (OSError, ValueError):
         is_damaged = True
     try:
@@ -241,7 +240,7 @@ def _read(folder: RunFolder) -> tuple[dict[str, Any], dict[str, Any], bool]:
 def _data_of(folder: RunFolder, recipe: dict[str, Any]) -> tuple[str, ...]:
     """The packs of a run: as the fingerprints of its inputs name them, else as its recipe does."""
     try:
-        inputs = json.loads((folder.path / INPUTS_NAME).read_text(encoding="utf-8"))
+        inputs = parse_json((folder.path / INPUTS_NAME).read_text(encoding="utf-8"))
         named = [name.removeprefix("pack:") for name in inputs if name.startswith("pack:")]
     except (OSError, ValueError, AttributeError):
         named = []

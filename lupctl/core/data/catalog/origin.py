@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from lupctl.core.system.disk.atomic import write_text
+from lupctl.core.system.documents import parse_json
 
 ORIGIN_NAME: Final = ".lupctl.json"
 ORIGIN_FORMAT: Final = 1
@@ -31,7 +32,7 @@ def read_origin(root: Path) -> dict[str, Any]:
     """
     for folder in (root, *root.absolute().parents[:2]):
         try:
-            origin = json.loads((folder / ORIGIN_NAME).read_text(encoding="utf-8"))
+            origin = parse_json((folder / ORIGIN_NAME).read_text(encoding="utf-8"))
         except (OSError, ValueError):
             continue
         if isinstance(origin, dict) and origin.get("format") == ORIGIN_FORMAT:

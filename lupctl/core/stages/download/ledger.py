@@ -9,6 +9,7 @@ from typing import Literal, get_args
 
 from lupctl.core.errors import FormatError
 from lupctl.core.system.disk.atomic import disk_errors_named
+from lupctl.core.system.documents import parse_json
 
 Outcome = Literal["done", "gone", "failed"]
 
@@ -82,7 +83,7 @@ class Ledger:
 
     def _parse(self, line: bytes, row: int) -> Entry:
         try:
-            entry = Entry(**json.loads(line))
+            entry = Entry(**parse_json(line))
             if entry.state in get_args(Outcome):
                 return entry
         except (ValueError, TypeError):

@@ -1,6 +1,5 @@
 """What an exported file says about itself."""
 
-import json
 from collections.abc import Sequence
 from importlib.metadata import version
 from typing import Any, Final
@@ -15,6 +14,7 @@ from lupctl.core.formats.weights.onnx import CAMERAS, INPUT, ONNX_FORMAT, OUTPUT
 from lupctl.core.ranking.retrieval.extract import Encoder
 from lupctl.core.stages.export.cameras import GivenCamera
 from lupctl.core.stages.export.job import ExportJob
+from lupctl.core.system.documents import parse_json
 
 # For a feature of unit length. Two libraries that sum in different orders differ by about 1e-7.
 TOLERANCE: Final = 1e-4
@@ -69,7 +69,7 @@ def find_terms(checkpoint: Checkpoint) -> list[str]:
     terms = [f"{one.dataset}: {one.terms}" for one in checkpoint.header.data if one.terms]
     path = checkpoint.path.with_suffix(".pth.json")
     if path.is_file():
-        note = json.loads(path.read_text(encoding="utf-8"))
+        note = parse_json(path.read_text(encoding="utf-8"))
         if note.get("sha256") == checkpoint.header.parents.get("source"):
             terms.append(f"{note['name']}: {note['terms']}")
     return terms

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import IO
 
 from lupctl.core.system.disk.atomic import write_text
+from lupctl.core.system.documents import parse_json
 
 
 @dataclass(frozen=True)
@@ -121,7 +122,7 @@ class Part:
 
     def _read_note(self) -> Version | None:
         try:
-            note = json.loads(self._note.read_text(encoding="utf-8"))
+            note = parse_json(self._note.read_text(encoding="utf-8"))
             return Version(**note)
         except (OSError, ValueError, TypeError):
             return None

@@ -1,7 +1,6 @@
 """A run's folder: the state to continue from, the facts of the run, and a lock against a second process."""
 
 import json
-import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -11,6 +10,7 @@ from lupctl.core.errors import DataError, FormatError, UsageError
 from lupctl.core.system.disk.atomic import atomic_path, disk_errors_named, write_text
 from lupctl.core.system.disk.lock import held
 from lupctl.core.system.disk.removal import remove_tree
+from lupctl.core.system.documents import parse_json, parse_toml
 from lupctl.core.workspace import CHECKPOINT_NAME, CLUSTERS_NAME, RECIPE_NAME, RUN_NAME, read_run
 
 RESUME_NAME = "resume.pt"
@@ -126,8 +126,8 @@ class RunFolder:
             DataError: one of the files is damaged.
         """
         try:
-            recipe = tomllib.loads(self.recipe.read_text(encoding="utf-8"))
-            inputs = json.loads((self.path / INPUTS_NAME).read_text(encoding="utf-8"))
+            recipe = parse_toml(self.recipe.read_text(encoding="utf-8"))
+            inputs = parse_json((self.path / INPUTS_NAME).read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise DataError(
                 f"{self.path}: the run's recipe is damaged ({error})", hint="start over: add --force"
@@ -239,8 +239,8 @@ class Metrics:
         if self._path.is_file() and step > 0:
             for line in self._path.read_text(encoding="utf-8").splitlines():
                 try:
-                    row = json.loads(line)
-                except json.JSONDecodeError:
+                    row = parse_json(line)
+                except ValueError:
                     continue  # the last line of a killed run can be half a line
                 if row.get("step", 0) <= step:
                     kept.append(line)
@@ -268,8 +268,8 @@ def read_last_row(run: Path) -> dict[str, Any]:
     except OSError:
         return {}
     for line in reversed(lines):
-        with suppress(json.JSONDecodeError):  # the last line of a killed run can be half a line
-            row = json.loads(line)
+        with suppress(ValueError):  # the last line of a killed run can be half a line
+            row = parse_json(line)
             if isinstance(row, dict) and "lr" in row:
                 return row
     return {}
@@ -284,4 +284,4 @@ def read_metrics(run: Path) -> list[dict[str, Any]]:
     path = run / METRICS_NAME
     if not path.is_file():
         raise DataError(f"{path}: there is no such file", hint="lupctl pretrain or lupctl finetune writes it")
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    return [parse_json(line) for line in path.read_text(encoding="utf-8").splitlines()]

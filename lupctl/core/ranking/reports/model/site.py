@@ -1,6 +1,5 @@
 """What is known of a site without labels: thresholds and scores on pairs of its tracklets, as JSON."""
 
-import json
 from pathlib import Path
 from typing import Final, Literal
 
@@ -10,6 +9,7 @@ from lupctl.core.errors import FormatError
 from lupctl.core.ranking.reports.model.details import Part
 from lupctl.core.ranking.reports.model.single import HINT, Report, ReportProvenance, lay_out, read_report
 from lupctl.core.system.disk.atomic import write_text
+from lupctl.core.system.documents import parse_json
 
 SITE_SCHEMA: Final = "lupctl.site/1"
 
@@ -101,7 +101,7 @@ def read_either(path: Path) -> Report | SiteReport:
         FormatError: it is neither.
     """
     try:
-        value = json.loads(path.read_bytes())
+        value = parse_json(path.read_bytes())
     except (OSError, ValueError):
         return read_report(path)  # says what is wrong
     if not isinstance(value, dict) or value.get("schema") != SITE_SCHEMA:

@@ -11,10 +11,24 @@ from typing import Any, BinaryIO, Literal
 import h5py
 
 from lupctl.core.errors import DataError, FormatError
-from lupctl.core.system.documents import parse_json
+from lupctl.core.system.documents import check_shape, parse_json
 
 RECORD_ATTRIBUTE = "lupctl"
 Kind = Literal["pack", "features", "scores"]
+# What is read of a record; the rest is only passed on.
+REQUIRED = ("command", "parents", "dataset")
+COMMON: dict[Any, Any] = {
+    "command": [str], "parents": {str: str}, "dataset": str, "version": str, "recipe": dict, "terms": str,
+    "source": {"terms": str, "notice": str, "notes": [str], "layout": str},
+}  # fmt: skip
+SHAPES: dict[Kind, dict[Any, Any]] = {
+    "pack": {
+        **COMMON, "digest": str, "check": str, "quarantine": [{"name": str, "reason": str}], "resized": [int],
+        "shard": {"index": int, "last": bool, "begin": int, "end": int, "max_bytes": int},
+    },
+    "features": {**COMMON, "quarantine": list, "shard": dict, "flip": bool, "precision": str},
+    "scores": {**COMMON, "before": dict, "after": dict, "distance": str, "precision": str},
+}  # fmt: skip
 
 
 def build_record(
@@ -121,13 +135,13 @@ def read_kind(path: Path) -> str | None:
 
 def _read_record(file: h5py.File, path: Path, kind: Kind, format_number: int, hint: str) -> dict[str, Any]:
     try:
-        record = parse_json(file.attrs[RECORD_ATTRIBUTE])
-    except (KeyError, TypeError, ValueError) as error:
+        record = parse_json(file.attrs[RECORD_ATTRIBUTE], dict)
+    except (KeyError, TypeError, ValueError, OSError) as error:
         raise FormatError(
             f"{path}: an HDF5 file without lupctl's record; a {kind} file was expected", hint=hint
         ) from error
-    if not isinstance(record, dict) or record.get("kind") != kind:
-        found = record.get("kind") if isinstance(record, dict) else type(record).__name__
+    if record.get("kind") != kind:
+        found = record.get("kind")
         if kind == "pack" and found == "features" and record.get("dataset"):
             hint = f"did you mean {record['dataset']}?"
         raise FormatError(f"{path}: contains {found}; a {kind} file was expected", hint=hint)
@@ -135,4 +149,11 @@ def _read_record(file: h5py.File, path: Path, kind: Kind, format_number: int, hi
         raise FormatError(
             f"{path}: {kind} format {record.get('format')}; this lupctl reads format {format_number}", hint=hint
         )
+    try:
+        check_shape(record, SHAPES[kind])
+        missing = [key for key in REQUIRED if record.get(key) is None]
+        if missing:
+            raise ValueError(f"{missing[0]} is missing")
+    except ValueError as error:
+        raise FormatError(f"{path}: lupctl's record is damaged ({error})", hint=hint) from error
     return record

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 from lupctl.core.choices import nearest_name
 from lupctl.core.errors import UsageError
 from lupctl.core.recipes.sections import MisfitError
-from lupctl.core.system.documents import parse_toml
+from lupctl.core.system.documents import MOST_DEPTH, parse_toml
 
 R = TypeVar("R", bound=BaseModel)
 # What comes after the name of a recipe that a command line changed.
@@ -92,7 +92,7 @@ def parse_override(text: str) -> tuple[str, Any]:
         UsageError: there is no `=`.
     """
     key, equals, value = text.partition("=")
-    if not equals or not key.strip():
+    if not equals or not key.strip() or key.count(".") > MOST_DEPTH:
         raise UsageError(f"--set {text}: expected KEY=VALUE", hint="for example --set optim.lr=0.1")
     try:
         return key.strip(), parse_toml(f"value = {value}")["value"]

@@ -10,6 +10,7 @@ import re
 import tomllib
 from typing import Any, Final
 
+Shape = type | list[Any] | dict[Any, Any]
 # Recipes and records nest three or four deep.
 MOST_DEPTH: Final = 32
 MOST_NUMBER: Final = 2**64
@@ -18,25 +19,30 @@ PART: Final = r"""(?:(?<![\w-])[\w-]++|"[^"\n]*+"|'[^'\n]*+')"""
 LONG_KEY: Final = re.compile(rf"{PART}(?:[ \t]*+\.[ \t]*+{PART}){{{MOST_DEPTH}}}")
 
 
-def parse_json(text: str | bytes) -> Any:
+def parse_json(text: str | bytes, shape: Shape = object) -> Any:
     """The value of a JSON document.
 
-    >>> parse_json('{"a": [1, 2.5, null]}')
+    >>> parse_json('{"a": [1, 2.5, null]}', {"a": list})
     {'a': [1, 2.5, None]}
 
+    Args:
+        text: the document.
+        shape: what it has to be, see `check_shape`.
+
     Raises:
-        ValueError: it is not JSON, is nested deeper than `MOST_DEPTH`, or has a number that is not finite or does not
-            fit 64 bits, or a text that UTF-8 cannot hold.
+        ValueError: it is not JSON, is nested deeper than `MOST_DEPTH`, has a number that is not finite or does not fit
+            64 bits, or a text that UTF-8 cannot hold; or it is of another shape.
     """
     try:
         found = json.loads(text)
     except RecursionError:
         raise ValueError(f"tables within tables, more than {MOST_DEPTH} deep") from None
     _check(found, MOST_DEPTH)
+    check_shape(found, shape)
     return found
 
 
-def parse_toml(text: str) -> dict[str, Any]:
+def parse_toml(text: str, shape: Shape = dict) -> dict[str, Any]:
     """The tables of a TOML document; `inf` and `nan` are left to whoever knows what the keys mean.
 
     Raises:
@@ -49,7 +55,41 @@ def parse_toml(text: str) -> dict[str, Any]:
     except RecursionError:
         raise ValueError(f"tables within tables, more than {MOST_DEPTH} deep") from None
     _check(found, MOST_DEPTH, is_finite=False)
+    check_shape(found, shape)
     return found
+
+
+def check_shape(value: Any, shape: Shape, *, where: str = "") -> None:
+    """Refuses a value that is not of a shape.
+
+    >>> check_shape({"steps": 4, "of": "x"}, {"steps": int, "start": str})
+    >>> check_shape({"steps": [4]}, {"steps": int})
+    Traceback (most recent call last):
+    ValueError: steps is a list, an int was expected
+
+    Args:
+        value: of a document.
+        shape: a type, of which `float` includes whole numbers and `object` is anything; a list with the shape of its
+            items; or a table with the shapes of some keys, which need not be there and may be null, and under `str` of
+            all others. What is not named may be anything.
+        where: the value is, for the error.
+
+    Raises:
+        ValueError: it is not.
+    """
+    kind = shape if isinstance(shape, type) else type(shape)
+    is_number = kind is float and type(value) is int
+    if not (is_number or isinstance(value, kind)) or (kind is int and isinstance(value, bool)):
+        article = "an" if kind is int else "a"
+        found = "null" if value is None else f"a {type(value).__name__}"
+        raise ValueError(f"{where or 'the whole'} is {found}, {article} {kind.__name__} was expected")
+    if isinstance(shape, list):
+        for row, item in enumerate(value):
+            check_shape(item, shape[0], where=f"{where}[{row}]")
+    elif isinstance(shape, dict):
+        for key, inner in value.items():
+            if inner is not None:
+                check_shape(inner, shape.get(key, shape.get(str, object)), where=f"{where}.{key}".lstrip("."))
 
 
 def _check(value: Any, depth: int, *, is_finite: bool = True) -> None:

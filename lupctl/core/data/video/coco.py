@@ -34,7 +34,7 @@ def read_coco(path: Path) -> dict[str, Boxes]:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: cannot be read ({error})", hint=HINT) from error
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise FormatError(f"{path}: not JSON ({error})", hint=HINT) from error
     try:
         if isinstance(content, list):

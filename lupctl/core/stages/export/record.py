@@ -8,13 +8,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from lupctl.core.data.catalog.origin import read_note
 from lupctl.core.formats.weights.file import Checkpoint
 from lupctl.core.formats.weights.header import CheckpointHeader, describe_network
 from lupctl.core.formats.weights.onnx import CAMERAS, INPUT, ONNX_FORMAT, OUTPUT
 from lupctl.core.ranking.retrieval.extract import Encoder
 from lupctl.core.stages.export.cameras import GivenCamera
 from lupctl.core.stages.export.job import ExportJob
-from lupctl.core.system.documents import parse_json
 
 # For a feature of unit length. Two libraries that sum in different orders differ by about 1e-7.
 TOLERANCE: Final = 1e-4
@@ -69,9 +69,9 @@ def find_terms(checkpoint: Checkpoint) -> list[str]:
     terms = [f"{one.dataset}: {one.terms}" for one in checkpoint.header.data if one.terms]
     path = checkpoint.path.with_suffix(".pth.json")
     if path.is_file():
-        note = parse_json(path.read_text(encoding="utf-8"))
+        note = read_note(path)
         if note.get("sha256") == checkpoint.header.parents.get("source"):
-            terms.append(f"{note['name']}: {note['terms']}")
+            terms.append(f"{note.get('name')}: {note.get('terms')}")
     return terms
 
 

@@ -17,6 +17,12 @@ RESUME_NAME = "resume.pt"
 METHOD_NAME = "method.safetensors"
 METRICS_NAME = "metrics.jsonl"
 INPUTS_NAME = "inputs.json"
+# What is read of a run's files without building its recipe.
+RECIPE_SHAPE = {
+    "stage": str, "start": str, "method": str, "net": {"arch": str, "head": str}, "data": {"packs": [str]},
+}  # fmt: skip
+INPUTS_SHAPE = {str: str}
+ROW_SHAPE = {"step": int, "steps": int, "epoch": int}
 LOCK_NAME = ".lock"
 TAIL_BYTES = 1 << 16  # of metrics, some hundred rows
 BOARD_NAME = "tensorboard"
@@ -126,8 +132,8 @@ class RunFolder:
             DataError: one of the files is damaged.
         """
         try:
-            recipe = parse_toml(self.recipe.read_text(encoding="utf-8"))
-            inputs = parse_json((self.path / INPUTS_NAME).read_text(encoding="utf-8"))
+            recipe = parse_toml(self.recipe.read_text(encoding="utf-8"), RECIPE_SHAPE)
+            inputs = parse_json((self.path / INPUTS_NAME).read_text(encoding="utf-8"), INPUTS_SHAPE)
         except (OSError, ValueError) as error:
             raise DataError(
                 f"{self.path}: the run's recipe is damaged ({error})", hint="start over: add --force"
@@ -239,7 +245,7 @@ class Metrics:
         if self._path.is_file() and step > 0:
             for line in self._path.read_text(encoding="utf-8").splitlines():
                 try:
-                    row = parse_json(line)
+                    row = parse_json(line, ROW_SHAPE)
                 except ValueError:
                     continue  # the last line of a killed run can be half a line
                 if row.get("step", 0) <= step:
@@ -269,8 +275,8 @@ def read_last_row(run: Path) -> dict[str, Any]:
         return {}
     for line in reversed(lines):
         with suppress(ValueError):  # the last line of a killed run can be half a line
-            row = parse_json(line)
-            if isinstance(row, dict) and "lr" in row:
+            row: dict[str, Any] = parse_json(line, ROW_SHAPE)
+            if "lr" in row:
                 return row
     return {}
 
@@ -279,9 +285,12 @@ def read_metrics(run: Path) -> list[dict[str, Any]]:
     """The rows of a run's metrics.
 
     Raises:
-        DataError: there are none.
+        DataError: there are none, or the file is damaged.
     """
     path = run / METRICS_NAME
     if not path.is_file():
         raise DataError(f"{path}: there is no such file", hint="lupctl pretrain or lupctl finetune writes it")
-    return [parse_json(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    try:
+        return [parse_json(line, ROW_SHAPE) for line in path.read_text(encoding="utf-8").splitlines()]
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: damaged ({error})", hint=f"remove it, or train again: remove {run}") from error

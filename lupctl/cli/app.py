@@ -1,5 +1,6 @@
 """The command `lupctl`: its subcommands, and how errors leave the program."""
 
+import re
 import sys
 import traceback
 from contextlib import redirect_stderr, redirect_stdout
@@ -31,9 +32,11 @@ from lupctl.cli.retrieval.search import search
 from lupctl.cli.run import list_runs, remove_runs, show_run
 from lupctl.cli.train.finetune import finetune
 from lupctl.cli.train.pretrain import pretrain
-from lupctl.core.errors import LupError, out_of_memory, refused_by_system
+from lupctl.core.errors import LupError, UsageError, out_of_memory, refused_by_system
 from lupctl.core.system.printing import VisibleStream
 
+# An option with nothing after it.
+EMPTY: Final = re.compile(r"--[\w-]+=")
 HELP: Final = frozenset({"-h", "--help"})
 
 app = typer.Typer(
@@ -129,6 +132,10 @@ def main() -> None:
 
 def _run(command: Any, arguments: list[str], wanted: list[str] | None) -> NoReturn:
     try:
+        if empty := [word for word in arguments if not word or EMPTY.fullmatch(word)]:
+            raise UsageError(
+                f"an empty word{f' after {empty[0]}' if empty[0] else ''}", hint="leave it out, or fill it in"
+            )
         left = command.main(args=wanted, standalone_mode=False)
         sys.exit(left if isinstance(left, int) else 0)
     except LupError as error:

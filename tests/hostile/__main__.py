@@ -38,7 +38,8 @@ def main() -> None:
                 if ran.wrong or count == 1:
                     failures[name] += bool(ran.wrong)
                     show(name, seed, ran, whole=count == 1)
-            print(f"== {name}: {failures[name]} of {count} wrong; {sum(seconds) / count:.3f} s each, {max(seconds):.1f} s at most", flush=True)
+            each = f"{sum(seconds) / count:.2f} s each, {max(seconds):.1f} s at most"
+            print(f"== {name}: {failures[name]} of {count} wrong; {each}", flush=True)
 
 
 if __name__ == "__main__":

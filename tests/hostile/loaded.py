@@ -88,7 +88,10 @@ def load() -> None:
     import typer.main
 
     from lupctl.cli.app import app
+    from lupctl.core.system.fetch.transfer import Patience
 
+    # Other tests wait for servers.
+    Patience.__init__.__defaults__ = (2, 0.01, 0.05, 3.0)
     typer.main.get_command = functools.cache(typer.main.get_command)
     typer.main.get_command(app)  # reading the options of all commands takes as long as a short one
     # A child would wait for ever for threads of its parent.

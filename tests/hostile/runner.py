@@ -82,6 +82,18 @@ class Place:
 Maker = Callable[[Random, Place], Case]
 
 
+def pick_command(draw: Random, lines: str, **names: str) -> list[str]:
+    """The words of one of several command lines.
+
+    Args:
+        draw: decides which.
+        lines: one after another; `{x}` is replaced.
+        names: by what.
+    """
+    # Words are split first: what takes their place may have spaces.
+    return [word.format(**names) for word in draw.choice(lines.strip().splitlines()).split()]
+
+
 @dataclass(frozen=True)
 class Ran:
     """What a case did.
@@ -205,9 +217,8 @@ def check_files(folder: Path, marker: Path, before: Mapping[str, Any], after: Ma
     if marker.exists():
         yield "EXECUTED"
     outside = [path.name for path in marker.parent.iterdir() if path not in (folder, marker)]
-    outside += [name for name in os.listdir(folder) if name not in PLACES]
-    outside += [f"home/{name}" for name in os.listdir(folder / "home")]
-    outside += [f"tmp/{name}" for name in os.listdir(folder / "tmp")]
+    outside += [path.name for path in folder.iterdir() if path.name not in PLACES]
+    outside += [f"{name}/{path.name}" for name in ("home", "tmp") for path in (folder / name).iterdir()]
     if outside:
         yield f"files outside: {sorted(outside)[:5]}"
     lost = [name for name, content in before.items() if after.get(name) != content]
@@ -218,9 +229,9 @@ def check_files(folder: Path, marker: Path, before: Mapping[str, Any], after: Ma
 def _snapshot(folder: Path, without: tuple[str, ...]) -> dict[str, Any]:
     """What every file in a folder contains."""
     found = {}
-    for parent, _, names in os.walk(os.fsencode(folder)):
+    for parent, _, names in os.walk(folder):
         for name in names:
-            path = Path(os.fsdecode(os.path.join(parent, name)))
+            path = Path(parent, name)
             relative = str(path.relative_to(folder))
             if any(relative == one or relative.startswith(f"{one}/") for one in without):
                 continue

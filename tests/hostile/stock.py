@@ -20,7 +20,7 @@ from lupctl.core.stages.pretrain.run import pretrain
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.training.nets.build import build_trunk
 from tests.tools.drawn_packs import pack_drawn
-from tests.tools.networks import plan_network, no_head
+from tests.tools.networks import no_head, plan_network
 from tests.tools.tiny.images import draw_tiny, encode_tiny
 from tests.tools.tiny.training import finetune_job, pretrain_job
 from tests.tools.tiny.videos import luperson_frames, write_json, write_mot, write_pickle, write_video
@@ -33,8 +33,8 @@ ENTRIES = [(frame, (8.0 * frame, 10.0, 8.0 * frame + 30.0, 90.0)) for frame in (
 def make_stock(folder: Path) -> Path:
     """Fills a folder with valid files.
 
-    `lup/` is a workspace with raw data in several layouts, the packs `crowd` and `labelled`, and the finished runs `pre`
-    and `fine` with their features; next to it are single files.
+    `lup/` is a workspace with raw data in several layouts, the packs `crowd` and `labelled`, and the finished runs
+    `pre` and `fine`; next to it are single files.
     """
     home = folder / "lup"
     _write_raw(home / "raw")
@@ -44,8 +44,18 @@ def make_stock(folder: Path) -> Path:
     labelled = SyntheticPlan(train_persons=4, test_persons=4, cameras=2, shots=2, height=32, width=16)
     pack_drawn(labelled, home / "packs" / "labelled.h5", dataset="labelled")
     settings = ("schedule.epochs=1", "schedule.warmup_epochs=0")
-    pretrain(pretrain_job(home / "packs" / "crowd.h5", home / "runs" / "pre", "data.batch=8", "moco.queue=8", "bn_groups=1", *settings), QUIET)
-    finetune(finetune_job(home / "packs" / "labelled.h5", home / "runs" / "fine", "data.images=2", "data.persons=2", *settings), QUIET)
+    pretrain(
+        pretrain_job(
+            home / "packs" / "crowd.h5", home / "runs" / "pre", "data.batch=8", "moco.queue=8", "bn_groups=1", *settings
+        ),
+        QUIET,
+    )
+    finetune(
+        finetune_job(
+            home / "packs" / "labelled.h5", home / "runs" / "fine", "data.images=2", "data.persons=2", *settings
+        ),
+        QUIET,
+    )
     _write_weights(folder)
     _write_features(folder)
     _write_video(folder)
@@ -117,7 +127,9 @@ def _write_video(folder: Path) -> None:
         {"image_id": frame, "category_id": 1, "bbox": [box[0], box[1], 30.0, 80.0], "score": 0.9, "track_id": 1}
         for frame, box in ENTRIES
     ]
-    images = [{"id": frame, "video_id": 1, "frame_id": frame - 1, "file_name": f"clip/{frame}.jpg"} for frame, _ in ENTRIES]
+    images = [
+        {"id": frame, "video_id": 1, "frame_id": frame - 1, "file_name": f"clip/{frame}.jpg"} for frame, _ in ENTRIES
+    ]
     content = {
         "videos": [{"id": 1, "name": "clip.avi"}], "images": images, "annotations": annotations,
         "categories": [{"id": 1, "name": "person"}],

@@ -13,10 +13,11 @@ NUMBERS: tuple[int | float, ...] = (
     0.5, -0.0, 1e-320, 1e308, -1e308, math.inf, -math.inf, math.nan,
 )  # fmt: skip
 TEXTS = (
-    "", " ", ".", "..", "-", "--help", "a" * 300, "ä" * 200, "x" * 5_000, "a\nb", "a\rb", "a\tb", "a\0b", "\x1b]0;owned\x07", "\x1b[31mred",
-    "\x9b31m", "\u202eabc", "[/b]", "[bold]x", "[red", "{x}", "%s%n", "<script>alert(1)</script>", "'; rm -rf x; '", "$(touch executed)",
-    "²", "٣", "1_000", "0x10", "1e5", "1e999", "inf", "nan", "None", "true", "\ud800", "\udcff", "🦊", "\ufeff", "../../outside", "/etc/passwd",
-    "C:\\x", "~", "~root", "9" * 5_000, "1" + "0" * 400, "=", "a=b", "con.h5", "\u2028",
+    "", " ", ".", "..", "-", "--help", "a" * 300, "ä" * 200, "x" * 5_000, "a\nb", "a\rb", "a\tb", "a\0b",
+    "\x1b]0;owned\x07", "\x1b[31mred", "\x9b31m", "\u202eabc", "[/b]", "[bold]x", "[red", "{x}", "%s%n", "<b>x</b>",
+    "<script>alert(1)</script>", "'; rm -rf x; '", "$(touch executed)", "²", "٣", "1_000", "0x10", "1e5", "1e999",
+    "inf", "nan", "None", "true", "\ud800", "\udcff", "🦊", "\ufeff", "../../outside", "/etc/passwd", "C:\\x", "~", "~root",
+    "9" * 5_000, "1" + "0" * 400, "=", "a=b", "con.h5", "\u2028",
 )  # fmt: skip
 # Texts that json.dumps cannot write: it stops at numbers of thousands of digits and at deep nesting.
 RAW = {
@@ -38,17 +39,27 @@ def number(draw: Random) -> int | float:
     return draw.choice(NUMBERS) if draw.random() < 0.8 else draw.randrange(-(10**6), 10**6)
 
 
+def number_text(draw: Random) -> str:
+    """A number as a file writes it."""
+    return "9" * 5_000 if draw.random() < 0.1 else str(number(draw))
+
+
 def text(draw: Random) -> str:
     """A text that may be a command, a path, or a terminal's."""
     return draw.choice(TEXTS)
 
 
+def encodable(draw: Random) -> str:
+    """A text without halves of characters."""
+    return text(draw).encode("utf-8", "replace").decode()
+
+
 def file_name(draw: Random) -> str:
     """A text that the file system takes as a name."""
     while True:
-        name = text(draw).replace("/", "_").replace("\0", "0")
-        if name not in ("", ".", "..") and len(os.fsencode(name.replace("\ud800", "?"))) < 250:
-            return name.replace("\ud800", "?")
+        name = text(draw).replace("/", "_").replace("\0", "0").replace("\ud800", "?")
+        if name not in ("", ".", "..") and len(os.fsencode(name)) < 250:
+            return name
 
 
 def value(draw: Random) -> Any:

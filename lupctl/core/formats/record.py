@@ -117,8 +117,9 @@ def open_recorded(
     with file:
         try:
             yield file, _read_record(file, path, kind, format_number, hint)
-        except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
-            # Depending on its version, h5py raises any of these when the inner structure of a file is damaged.
+        except (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError) as error:
+            # Depending on its version, h5py raises any of these when the inner structure of a file is damaged; a folder
+            # in place of a column lacks what every column has.
             raise FormatError(f"{path}: damaged ({error})", hint=hint) from error
 
 

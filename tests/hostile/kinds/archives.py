@@ -6,10 +6,22 @@ import zipfile
 from random import Random
 
 from tests.hostile.runner import Case, Place
-from tests.hostile.values import mutate, number, text
+from tests.hostile.values import encodable, mutate, number_text
 from tests.tools.tiny.images import encode_tiny
 
-ESCAPES = ("../outside", "../../outside", "/tmp/lupctl-outside", "a/../../outside", "..\\outside", "C:outside", "./../outside")
+ESCAPES = (
+    "../outside",
+    "../../outside",
+    "/tmp/lupctl-outside",
+    "a/../../outside",
+    "..\\outside",
+    "C:outside",
+    "./../outside",
+)
+TYPES = (
+    tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.FIFOTYPE, tarfile.DIRTYPE, tarfile.GNUTYPE_SPARSE, b"?",
+)  # fmt: skip
+HEADERS = ("mtime", "size", "uid", "path", "GNU.sparse.map", "GNU.sparse.size", "GNU.sparse.major")
 OWN = (".lupctl.json", "sub/.lupctl.json", ".lupctl-part/lock", ".lupctl-hashes/x")
 
 
@@ -30,7 +42,7 @@ def _name(draw: Random) -> str:
     if kind == 1:
         return draw.choice(OWN)
     if kind == 2:
-        return text(draw).replace("\ud800", "?").replace("\udcff", "?")
+        return encodable(draw)
     return draw.choice(("a.jpg", "a.jpg", "sub/b.jpg", "sub", "a.jpg/b", "A.jpg", "./a.jpg", "sub/"))
 
 
@@ -53,18 +65,18 @@ def _zip(draw: Random) -> bytes:
 def _tar(draw: Random, suffix: str) -> bytes:
     buffer = io.BytesIO()
     mode = {".tar.gz": "w:gz", ".tgz": "w:gz", ".tar.bz2": "w:bz2", ".tar.xz": "w:xz"}.get(suffix, "w")
-    with tarfile.open(fileobj=buffer, mode=mode, format=draw.choice((tarfile.PAX_FORMAT, tarfile.GNU_FORMAT))) as archive:  # type: ignore[call-overload]
+    kind = draw.choice((tarfile.PAX_FORMAT, tarfile.GNU_FORMAT))
+    with tarfile.open(fileobj=buffer, mode=mode, format=kind) as archive:  # type: ignore[call-overload]
         for seed in range(draw.randrange(1, 4)):
             info = tarfile.TarInfo(_name(draw) or "x")
             content = encode_tiny(seed)
             info.size = len(content)
             if draw.random() < 0.3:
-                info.type = draw.choice((tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.FIFOTYPE, tarfile.DIRTYPE, tarfile.GNUTYPE_SPARSE, b"?"))
+                info.type = draw.choice(TYPES)
                 info.linkname = draw.choice(("/etc/passwd", "../outside", "a.jpg"))
                 info.size = 0
             if draw.random() < 0.4:
-                key = draw.choice(("mtime", "size", "uid", "path", "GNU.sparse.map", "GNU.sparse.size", "GNU.sparse.major"))
-                info.pax_headers = {key: draw.choice((str(number(draw)), text(draw).replace("\ud800", "?").replace("\udcff", "?")))}
+                info.pax_headers = {draw.choice(HEADERS): draw.choice((number_text(draw), encodable(draw)))}
             try:
                 archive.addfile(info, io.BytesIO(content))
             except (ValueError, OSError):

@@ -4,7 +4,9 @@ import json
 from random import Random
 
 from tests.hostile.runner import Case, Place
-from tests.hostile.values import as_json, mutate_file, number, spoil, text, value
+from tests.hostile.values import as_json, mutate_file, number_text, spoil, text, value
+
+OPTIONS = ("", "--track", "--filters published", "--dry-run", "--global-ids", "--first-frame 0", "--strict")
 
 
 def make(draw: Random, place: Place) -> Case:
@@ -18,7 +20,7 @@ def make(draw: Random, place: Place) -> Case:
         lines = [line.split(",") for line in path.read_text().splitlines()]
         for _ in range(draw.choice((1, 1, 3))):
             line = draw.choice(lines)
-            line[draw.randrange(len(line))] = draw.choice((str(number(draw)) if draw.random() < 0.9 else "9" * 5_000, text(draw)))
+            line[draw.randrange(len(line))] = draw.choice((number_text(draw), text(draw)))
         path.write_text("\n".join(map(",".join, lines)), encoding="utf-8", errors="replace")
     else:
         content = json.loads(path.read_text())
@@ -27,5 +29,6 @@ def make(draw: Random, place: Place) -> Case:
         if draw.random() < 0.1:
             content = value(draw)
         path.write_text(as_json(spoil(draw, content, times=draw.choice((1, 1, 3)))))
-    more = draw.choice(([], ["--track"], ["--filters", "published"], ["--dry-run"], ["--global-ids"], ["--first-frame", "0"], ["--strict"]))
-    return Case(["data", "build", "x", "--videos", "videos", "--detections", kind, "--format", kind, "--workers", "1", "--quiet", *more])
+    more = draw.choice(OPTIONS).split()
+    build = f"data build x --videos videos --detections {kind} --format {kind} --workers 1 --quiet"
+    return Case([*build.split(), *more])

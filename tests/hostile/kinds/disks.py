@@ -2,17 +2,23 @@
 
 from random import Random
 
-from tests.hostile.runner import Case, Place
+from tests.hostile.runner import Case, Place, pick_command
 
-DIRECT = ["--workers", "0", "--device", "cpu"]
-COMMANDS = (
-    ["data", "pack", "crops", "--workers", "1", "--out", "disk/x.h5"], ["data", "pack", "--merge", "m", "crowd", "labelled", "--workers", "1", "--out", "disk/m.h5"],
-    ["dump", "fine", "--data", "labelled", *DIRECT, "--out", "disk/f.h5"], ["dump", "fine", "--data", "labelled", *DIRECT, "--out", "disk/f.h5", "--flip"],
-    ["model", "convert", "lup/runs/fine", "--to", "torchvision", "--out", "disk/x.pth"], ["model", "convert", "lup/runs/pre", "--to", "torchvision", "--out", "disk/x.safetensors"],
-    ["eval", "lup/fine.features.h5", "--out", "disk/r.json", "--no-page"], ["eval", "lup/fine.features.h5", "--out", "disk/r.json"], ["data", "info", "labelled", "--sheet", "disk/s.png"],
-    ["search", "lup/fine.features.h5", "a.jpg", "--from", "fine", "--device", "cpu", "--sheet", "disk/s.png"], ["data", "score", "crowd", "--before", "pre", "--after", "fine", *DIRECT, "--out", "disk/x.scores.h5"],
-    ["data", "build", "x", "--videos", "videos", "--detections", "mot", "--format", "mot", "--workers", "1", "--out", "disk/x.h5"],
-)  # fmt: skip
+COMMANDS = """
+data pack crops --workers 1 --out disk/x.h5
+data pack --merge m crowd labelled --workers 1 --out disk/m.h5
+dump fine --data labelled --workers 0 --device cpu --out disk/f.h5
+dump fine --data labelled --workers 0 --device cpu --out disk/f.h5 --flip
+model convert lup/runs/fine --to torchvision --out disk/x.pth
+model convert lup/runs/pre --to torchvision --out disk/x.safetensors
+eval lup/fine.features.h5 --out disk/r.json --no-page
+eval lup/fine.features.h5 --out disk/r.json
+data info labelled --sheet disk/s.png
+search lup/fine.features.h5 a.jpg --from fine --device cpu --sheet disk/s.png
+data score crowd --before pre --after fine --workers 0 --device cpu --out disk/x.scores.h5
+data build x --videos videos --detections mot --format mot --workers 1 --out disk/x.h5
+"""
+SIZES = (0, 1, 100, 2_000, 4_096, 8_192, 20_000, 65_536, 100_000, 180_000)
 
 
 def make(draw: Random, place: Place) -> Case:
@@ -20,8 +26,7 @@ def make(draw: Random, place: Place) -> Case:
     for name in ("lup", "videos", "mot", "a.jpg"):
         place.take(name)
     (place.work / "disk").mkdir()
-    words = draw.choice(COMMANDS)
-    num_bytes = draw.choice((0, 1, 100, 2_000, 4_096, 8_192, 20_000, 65_536, 100_000, 180_000))
+    words, num_bytes = pick_command(draw, COMMANDS), draw.choice(SIZES)
     if place.can_mount and draw.random() < 0.6:
         return Case(words, disk_bytes=max(4_096, num_bytes))
     return Case(words, file_bytes=num_bytes)

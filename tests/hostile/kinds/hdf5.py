@@ -8,13 +8,43 @@ from typing import Any
 import h5py
 import numpy as np
 
-from tests.hostile.runner import Case, Place
-from tests.hostile.values import as_json, mutate_file, number, spoil, text
+from tests.hostile.runner import Case, Place, pick_command
+from tests.hostile.values import as_json, encodable, mutate_file, number, spoil
 
 SHAPES = ((0,), (1,), (3,), (10_000,), (2, 2), (0, 4), ())
 TYPES = ("i1", "u8", "f2", "f8", ">i4", "S3", "?", "c8")
-DIRECT = ["--workers", "0", "--device", "cpu"]
-TRAIN = ["--gpus", "0", "--dry-run"]
+PACK_COMMANDS = """
+data info {name}
+data info {name} --sheet s.png
+data verify {name}
+data verify {name} --deep --workers 1
+data verify {name} --fast
+data list
+data list --long
+data pack --merge both crowd labelled --workers 1
+data pack {name} --split images:0.5 --out split.h5
+dump fine --data {name} --workers 0 --device cpu --out f.h5
+dump fine --data {name} --role unlabelled --workers 0 --device cpu --out f.h5
+pretrain --data {name} --gpus 0 --dry-run
+finetune {name} --from scratch --gpus 0 --dry-run
+eval fine --no-page --device cpu
+search fine a.jpg --device cpu
+data score {name} --before pre --after fine --workers 0 --device cpu
+data rm {name} --dry-run
+"""
+FEATURE_COMMANDS = """
+eval {name}
+eval {name} --no-page
+eval {name} --no-page --rerank
+eval {name} --no-page --json
+eval {name} --no-page --aqe 2
+eval {name} --no-page --threshold eer
+eval {name} --no-page --sweep k1=5,10
+eval {name} {name} --compare
+eval {name} --dry-run
+search {name} a.jpg
+data info {name}
+"""
 
 
 def packs(draw: Random, place: Place) -> Case:
@@ -22,18 +52,8 @@ def packs(draw: Random, place: Place) -> Case:
     place.take("lup")
     name = draw.choice(("crowd", "labelled"))
     spoil_file(draw, place.work / "lup" / "packs" / f"{name}.h5")
-    words = draw.choice(
-        (
-            ["data", "info", name], ["data", "info", name, "--sheet", "s.png"], ["data", "verify", name], ["data", "verify", name, "--deep", "--workers", "1"], ["data", "verify", name, "--fast"], ["data", "list"], ["data", "list", "--long"],
-            ["data", "pack", "--merge", "both", "crowd", "labelled", "--workers", "1"], ["data", "pack", name, "--split", "images:0.5", "--out", "split.h5"],
-            ["dump", "fine", "--data", name, *DIRECT, "--out", "f.h5"], ["dump", "fine", "--data", name, "--role", "unlabelled", *DIRECT, "--out", "f.h5"],
-            ["pretrain", "--data", name, *TRAIN], ["finetune", name, "--from", "scratch", *TRAIN],
-            ["eval", "fine", "--data", name, "--no-page", "--device", "cpu"] if False else ["eval", "fine", "--no-page", "--device", "cpu"],
-            ["search", "fine", "a.jpg", "--device", "cpu"], ["data", "score", name, "--before", "pre", "--after", "fine", *DIRECT], ["data", "rm", name, "--dry-run"],
-        )
-    )  # fmt: skip
     place.take("a.jpg")
-    return Case(words)
+    return Case(pick_command(draw, PACK_COMMANDS, name=name))
 
 
 def features(draw: Random, place: Place) -> Case:
@@ -44,9 +64,8 @@ def features(draw: Random, place: Place) -> Case:
         _spoil_archive(draw, path)
     else:
         spoil_file(draw, path)
-    words = draw.choice((["eval", path.name, "--no-page"], ["eval", path.name, "--no-page", "--rerank"], ["eval", path.name, "--no-page", "--json"], ["eval", path.name, "--aqe", "2", "--no-page"], ["search", path.name, "a.jpg"], ["eval", path.name, "--threshold", "eer", "--no-page"], ["eval", path.name, path.name, "--compare"], ["eval", path.name, "--dry-run"], ["eval", path.name, "--sweep", "k1=5,10", "--no-page"], ["data", "info", path.name], ["eval", path.name]))
     place.take("a.jpg")
-    return Case(words)
+    return Case(pick_command(draw, FEATURE_COMMANDS, name=path.name))
 
 
 def spoil_file(draw: Random, path: Path) -> None:
@@ -75,20 +94,25 @@ def _set_record(file: h5py.File, written: str) -> None:
 
 def _replace(draw: Random, file: h5py.File, name: str) -> None:
     old = file[name][()]
-    kind = draw.randrange(6)
+    kind = draw.randrange(7)
     if kind == 0:
         del file[name]
+    elif kind == 6:  # says that it is large, and has nothing
+        del file[name]
+        file.create_dataset(name, draw.choice(((1 << 40,), (1 << 33, 2))), old.dtype, chunks=True)
     elif kind == 1:
         _write(file, name, np.zeros(draw.choice(SHAPES), draw.choice(TYPES)))
     elif kind == 2 and old.dtype != object and old.size:
         changed = old.copy().reshape(-1)
         with np.errstate(all="ignore"):
-            limits = np.iinfo(old.dtype) if old.dtype.kind in "iu" else np.finfo(old.dtype)
-            changed[draw.randrange(len(changed))] = draw.choice((limits.min, limits.max, 0, *([np.nan, np.inf] if old.dtype.kind == "f" else [1])))
+            is_whole = old.dtype.kind in "iu"
+            ends = np.iinfo(old.dtype) if is_whole else np.finfo(old.dtype)
+            more = (0, 1) if is_whole else (np.nan, np.inf)
+            changed[draw.randrange(len(changed))] = draw.choice((ends.min, ends.max, *more))
         _write(file, name, changed.reshape(old.shape))
     elif kind == 3 and old.dtype == object:
         names = [one.decode() for one in old]
-        names[draw.randrange(len(names))] = text(draw).replace("\0", "").replace("\ud800", "?").replace("\udcff", "?")
+        names[draw.randrange(len(names))] = encodable(draw).replace("\0", "")
         _write(file, name, np.array(names, object), dtype=h5py.string_dtype("utf-8"))
     elif kind == 4:
         del file[name]
@@ -117,7 +141,7 @@ def _spoil_archive(draw: Random, path: Path) -> None:
         case 2:
             arrays[key] = np.array([{"a": 1}], object)
         case 3:
-            arrays[key] = np.full_like(arrays[key], draw.choice((0, 127)), dtype="f8") * draw.choice((np.nan, np.inf, 1e300, -1))
+            arrays[key] = np.full_like(arrays[key], draw.choice((np.nan, np.inf, 1e300, -1, 0)), dtype="f8")
         case _:
-            arrays[text(draw).replace("/", "_").replace("\0", "").replace("\ud800", "").replace("\udcff", "") or "x"] = arrays.pop(key)
+            arrays[encodable(draw).replace("/", "_").replace("\0", "") or "x"] = arrays.pop(key)
     np.savez(path, **arrays)

@@ -5,9 +5,15 @@ from random import Random
 
 import lmdb
 
-from tests.hostile.runner import Case, Place
-from tests.hostile.values import mutate_file, text, value
+from tests.hostile.runner import Case, Place, pick_command
+from tests.hostile.values import as_json, mutate_file, text, value
 from tests.tools.tiny.images import encode_tiny
+
+COMMANDS = """
+data pack base --layout lmdb --quiet --workers 1
+data pack base --layout lmdb --dry-run
+data verify lup/raw/base --layout lmdb
+"""
 
 
 def make(draw: Random, place: Place) -> Case:
@@ -19,8 +25,7 @@ def make(draw: Random, place: Place) -> Case:
     else:
         mutate_file(draw, path / draw.choice(("data.mdb", "data.mdb", "data.mdb", "lock.mdb")))
     keys = draw.choice(([], ["--keys", "none"]))
-    verb = draw.choice((["data", "pack", "base", "--quiet", "--workers", "1"], ["data", "verify", str(base.relative_to(place.work))], ["data", "pack", "base", "--dry-run"]))
-    return Case([*verb, "--layout", "lmdb", *keys], changes=("lup/raw/base/lmdb/lock.mdb",))
+    return Case([*pick_command(draw, COMMANDS), *keys], changes=("lup/raw/base/lmdb/lock.mdb",))
 
 
 def _rewrite(draw: Random, path: "lmdb.Path") -> None:
@@ -29,4 +34,4 @@ def _rewrite(draw: Random, path: "lmdb.Path") -> None:
         for _ in range(draw.randrange(4)):
             name = text(draw).encode("utf-8", "replace")[:500] or b"x"
             change.put(name, draw.choice((encode_tiny(1), b"", b"x", pickle.dumps(3), encode_tiny(2)[:100])))
-        change.put(b"__keys__", draw.choice((b"x", pickle.dumps([b"a"]), repr(value(draw)).encode("utf-8", "replace"))))
+        change.put(b"__keys__", draw.choice((b"x", pickle.dumps([b"a"]), as_json(value(draw)).encode())))

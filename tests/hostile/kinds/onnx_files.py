@@ -5,8 +5,15 @@ from random import Random
 
 import onnx
 
-from tests.hostile.runner import Case, Place
+from tests.hostile.runner import Case, Place, pick_command
 from tests.hostile.values import as_json, mutate_file, spoil
+
+COMMANDS = """
+model info net.onnx
+model info net.onnx --json
+model convert net.onnx
+dump net.onnx --data x
+"""
 
 
 def make(draw: Random, place: Place) -> Case:
@@ -17,7 +24,6 @@ def make(draw: Random, place: Place) -> Case:
     else:
         model = onnx.load(str(path))
         record = json.loads(model.metadata_props[0].value)
-        model.metadata_props[0].value = as_json(spoil(draw, record, times=draw.choice((1, 2, 4)))).encode("utf-8", "replace").decode()
+        model.metadata_props[0].value = as_json(spoil(draw, record, times=draw.choice((1, 2, 4))))
         path.write_bytes(model.SerializeToString())
-    words = draw.choice((["model", "info", "net.onnx"], ["model", "info", "net.onnx", "--json"], ["model", "info", "net.onnx"], ["model", "convert", "net.onnx"], ["dump", "net.onnx", "--data", "x"]))
-    return Case(words)
+    return Case(pick_command(draw, COMMANDS))

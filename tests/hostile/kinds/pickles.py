@@ -57,10 +57,22 @@ def _weights(draw: Random, place: Place) -> Case:
     elif draw.random() < 0.5:
         path.write_bytes(mutate(draw, path.read_bytes()[:4_000]) + path.read_bytes()[4_000:])
     elif draw.random() < 0.5:
-        torch.save(draw.choice((_Runs(place.marker, os.system), {"state_dict": value(draw)}, {"model": {"a": 3}}, value(draw))), path)
+        torch.save(
+            draw.choice(
+                (_Runs(place.marker, os.system), {"state_dict": value(draw)}, {"model": {"a": 3}}, value(draw))
+            ),
+            path,
+        )
     else:
         path.write_bytes(_content(draw, place, path.read_bytes()))
-    words = draw.choice((["model", "convert", name], ["model", "info", name], ["dump", name, "--data", "x"], ["model", "convert", name, "--training"]))
+    words = draw.choice(
+        (
+            ["model", "convert", name],
+            ["model", "info", name],
+            ["dump", name, "--data", "x"],
+            ["model", "convert", name, "--training"],
+        )
+    )
     return Case(words)
 
 
@@ -105,7 +117,9 @@ def frame_number(draw: Random) -> Any:
 def _info(draw: Random) -> Any:
     info = {"bbox": np.array([1, 2, 30, 80], np.float32), "conf": 0.9}
     key = draw.choice(("bbox", "conf", "pid", "prob", "other"))
-    info[key] = draw.choice((number(draw), [number(draw) for _ in range(4)], np.array([number(draw)] * 17, np.float64), text(draw), None))
+    info[key] = draw.choice(
+        (number(draw), [number(draw) for _ in range(4)], np.array([number(draw)] * 17, np.float64), text(draw), None)
+    )
     return info
 
 

@@ -6,11 +6,28 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from tests.hostile.runner import Case, Place
+from tests.hostile.runner import Case, Place, pick_command
 from tests.hostile.values import as_json, mutate, spoil, value
 
-DIRECT = ["--workers", "0", "--device", "cpu"]
-CHECKPOINT = "lup/runs/fine/checkpoint.safetensors"
+COMMANDS = """
+dump {run} --data labelled --workers 0 --device cpu --out f.h5
+eval {run} --data labelled --device cpu --no-page
+eval {run} --device cpu --no-page
+model info {path}
+model convert {path}
+model convert {path} --to torchvision
+model list
+run show {run}
+run list
+finetune labelled --from {path} --gpus 0 --dry-run
+pretrain --data crowd --from {path} --gpus 0 --dry-run
+recipe show {run}
+"""
+FOREIGN = """
+model convert x.safetensors
+model info x.safetensors
+finetune x --from x.safetensors
+"""
 
 
 def make(draw: Random, place: Place) -> Case:
@@ -22,23 +39,7 @@ def make(draw: Random, place: Place) -> Case:
     spoil_tensors(draw, path)
     if draw.random() < 0.05:
         path = path.rename(path.with_name("sub.pth"))
-    relative = str(path.relative_to(place.work))
-    words = draw.choice(
-        (
-            ["dump", run, "--data", "labelled", *DIRECT, "--out", "f.h5"],
-            ["eval", run, "--data", "labelled", "--device", "cpu", "--no-page"] if run == "fine" else ["model", "info", relative],
-            ["model", "info", relative],
-            ["model", "convert", relative],
-            ["model", "convert", relative, "--to", "torchvision"],
-            ["model", "list"],
-            ["run", "show", run],
-            ["run", "list"],
-            ["finetune", "labelled", "--from", relative, "--gpus", "0", "--dry-run"],
-            ["pretrain", "--data", "crowd", "--from", relative, "--gpus", "0", "--dry-run"],
-            ["recipe", "show", run],
-        )
-    )
-    return Case(words)
+    return Case(pick_command(draw, COMMANDS, run=run, path=str(path.relative_to(place.work))))
 
 
 def spoil_tensors(draw: Random, path: Path) -> None:
@@ -77,4 +78,4 @@ def foreign(draw: Random, place: Place) -> Case:
         path.write_bytes(mutate(draw, path.read_bytes()))
     if draw.random() < 0.1:
         path.write_text(as_json(value(draw)))
-    return Case(draw.choice((["model", "convert", "x.safetensors"], ["model", "info", "x.safetensors"], ["finetune", "x", "--from", "x.safetensors"])))
+    return Case(pick_command(draw, FOREIGN))

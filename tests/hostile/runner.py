@@ -123,13 +123,14 @@ class Runner:
         make_stock(self.stock)
         self.can_mount = bool(self._answer()["mounts"])
         self.marker = self.root / "executed"
-        self.run(self._keep_features, Random(0))
+        kept = self.run(self._keep_features, Random(0))
+        assert kept.outcome.code == 0, kept.err
 
     def _keep_features(self, _: Random, place: Place) -> Case:
         """Adds the features of the run `fine` to the stock."""
         place.take("lup")
         out = str(self.stock / "lup" / "fine.features.h5")
-        return Case(["dump", "fine", "--data", "labelled", "--workers", "0", "--device", "cpu", "--out", out])
+        return Case(["dump", "fine", "labelled", "--workers", "0", "--device", "cpu", "--out", out])
 
     def run(self, maker: Maker, draw: Random) -> Ran:
         """Makes a case, runs it, and cleans up."""

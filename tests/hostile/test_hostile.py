@@ -4,6 +4,7 @@ A case is a kind and a number, which decide everything in it. One that fails is 
 `python -m tests.hostile KIND NUMBER`.
 """
 
+import importlib
 import os
 import sys
 import time
@@ -11,9 +12,12 @@ from collections.abc import Iterator
 from random import Random
 
 import pytest
+import typer
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from lupctl.cli.app import app
+from lupctl.cli.failures import check
 from tests.hostile.kinds.all import KINDS
 from tests.hostile.runner import Runner, running
 
@@ -36,6 +40,17 @@ def runner(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runner]:
 def first() -> int:
     """The first number of the slow cases: the day's, unless the environment says another."""
     return int(os.environ.get("LUPCTL_HOSTILE_SEED") or time.strftime("%Y%m%d")) * 1_000_000
+
+
+@pytest.mark.parametrize("kind", sorted({maker.__module__ for maker in KINDS.values()}))
+def test_the_commands_can_be_read(kind: str) -> None:
+    """A command line with a mistake of ours would end before it meets what is hostile."""
+    module, root = importlib.import_module(kind), typer.main.get_command(app)
+    lines = [line for name, text in vars(module).items() if name.endswith("COMMANDS") for line in text.split("\n")]
+    for line in filter(None, lines):
+        words = line.format(**dict.fromkeys(("name", "run", "path", "kind"), "mot"), word="1")
+        error = check(root, words.split())
+        assert error is None or "{word}" in line, (line, error)
 
 
 def run_cases(runner: Runner, kind: str, numbers: range) -> None:

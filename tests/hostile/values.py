@@ -16,8 +16,8 @@ TEXTS = (
     "", " ", ".", "..", "-", "--help", "a" * 300, "ä" * 200, "x" * 5_000, "a\nb", "a\rb", "a\tb", "a\0b",
     "\x1b]0;owned\x07", "\x1b[31mred", "\x9b31m", "\u202eabc", "[/b]", "[bold]x", "[red", "{x}", "%s%n", "<b>x</b>",
     "<script>alert(1)</script>", "'; rm -rf x; '", "$(touch executed)", "²", "٣", "1_000", "0x10", "1e5", "1e999",
-    "inf", "nan", "None", "true", "\ud800", "\udcff", "🦊", "\ufeff", "../../outside", "/etc/passwd", "C:\\x", "~", "~root",
-    "9" * 5_000, "1" + "0" * 400, "=", "a=b", "con.h5", "\u2028",
+    "inf", "nan", "None", "true", "\ud800", "\udcff", "🦊", "\ufeff", "../../outside", "/etc/passwd", "C:\\x", "~",
+    "~root", "9" * 5_000, "1" + "0" * 400, "=", "a=b", "con.h5", "\u2028",
 )  # fmt: skip
 # Texts that json.dumps cannot write: it stops at numbers of thousands of digits and at deep nesting.
 RAW = {

@@ -7,8 +7,8 @@ from tests.hostile.runner import Case, Place, pick_command
 COMMANDS = """
 data pack crops --workers 1 --out disk/x.h5
 data pack --merge m crowd labelled --workers 1 --out disk/m.h5
-dump fine --data labelled --workers 0 --device cpu --out disk/f.h5
-dump fine --data labelled --workers 0 --device cpu --out disk/f.h5 --flip
+dump fine labelled --workers 0 --device cpu --out disk/f.h5
+dump fine labelled --workers 0 --device cpu --out disk/f.h5 --flip
 model convert lup/runs/fine --to torchvision --out disk/x.pth
 model convert lup/runs/pre --to torchvision --out disk/x.safetensors
 eval lup/fine.features.h5 --out disk/r.json --no-page

@@ -23,8 +23,8 @@ data list
 data list --long
 data pack --merge both crowd labelled --workers 1
 data pack {name} --split images:0.5 --out split.h5
-dump fine --data {name} --workers 0 --device cpu --out f.h5
-dump fine --data {name} --role unlabelled --workers 0 --device cpu --out f.h5
+dump fine {name} --workers 0 --device cpu --out f.h5
+dump fine {name} --role unlabelled --workers 0 --device cpu --out f.h5
 pretrain --data {name} --gpus 0 --dry-run
 finetune {name} --from scratch --gpus 0 --dry-run
 eval fine --no-page --device cpu

@@ -21,7 +21,7 @@ run list
 run list --json
 run show {name}
 run rm {name} --yes --dry-run
-dump --data labelled --workers 0 --device cpu
+dump fine labelled --workers 0 --device cpu
 eval {name} --device cpu --no-page
 model list
 recipe show {name}
@@ -69,10 +69,10 @@ finetune {word} --gpus 0
 finetune labelled --from {word} --gpus 0 --dry-run
 finetune labelled --from scratch --out {word} --gpus 0 --dry-run
 dump {word}
-dump fine --data {word}
-dump fine --data labelled --out {word} --workers 0 --device cpu
-dump fine --data labelled --shard {word}
-dump fine --data labelled --role {word}
+dump fine {word}
+dump fine labelled --out {word} --workers 0 --device cpu
+dump fine labelled --shard {word}
+dump fine labelled --role {word}
 eval {word}
 eval {word} --home {word}
 eval {word} {word} --compare

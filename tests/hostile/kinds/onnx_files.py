@@ -12,7 +12,7 @@ COMMANDS = """
 model info net.onnx
 model info net.onnx --json
 model convert net.onnx
-dump net.onnx --data x
+dump net.onnx labelled
 """
 
 

@@ -11,9 +11,16 @@ from typing import Any
 import numpy as np
 import torch
 
-from tests.hostile.runner import Case, Place
+from tests.hostile.runner import Case, Place, pick_command
 from tests.hostile.values import mutate, number, text
 
+COMMANDS = """
+model convert {name}
+model convert {name} --training
+model info {name}
+dump {name} labelled
+data build x --videos videos --detector fasterrcnn-mobile --detector-weights {name} --device cpu --workers 1
+"""
 BOXES = ["data", "build", "x", "--videos", "videos", "--workers", "1", "--quiet", "--format"]
 
 
@@ -65,15 +72,7 @@ def _weights(draw: Random, place: Place) -> Case:
         )
     else:
         path.write_bytes(_content(draw, place, path.read_bytes()))
-    words = draw.choice(
-        (
-            ["model", "convert", name],
-            ["model", "info", name],
-            ["dump", name, "--data", "x"],
-            ["model", "convert", name, "--training"],
-        )
-    )
-    return Case(words)
+    return Case(pick_command(draw, COMMANDS, name=name))
 
 
 def _content(draw: Random, place: Place, valid: bytes) -> bytes:

@@ -21,7 +21,7 @@ data verify lup/raw/crops
 data verify lup/raw/crops --deep --workers 1
 search fine lup/raw/crops --device cpu
 search fine lup/raw/crops/a.jpg --device cpu --sheet s.png
-dump fine --data lup/raw/crops --workers 0 --device cpu --out f.h5
+dump fine lup/raw/crops --workers 0 --device cpu --out f.h5
 find lup/raw/crops/a.jpg --in labelled --run fine --device cpu --workers 0
 """
 VIDEOS = ("clip.avi", "clip.mp4", "other.mkv", "x.mov")

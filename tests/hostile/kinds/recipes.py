@@ -6,9 +6,10 @@ from tests.hostile.runner import Case, Place
 from tests.hostile.values import as_json, mutate, number_text, text, value
 
 KEYS = (
-    "optim.lr", "data.batch", "net.arch", "net.width", "seed", "schedule.epochs", "schedule.milestones", "start", "stage",
-    "pixels.height", "pixels.mean", "augment.flip", "data.packs", "watch.collapse", "saving.every_epochs", "moco.queue",
-    "bn_groups", "schedule.warmup_epochs", "optim.name", "pixels.interpolation", "data.persons", "data.images",
+    "optim.lr", "data.batch", "net.arch", "net.width", "seed", "schedule.epochs", "schedule.milestones", "start",
+    "stage", "pixels.height", "pixels.mean", "augment.flip", "data.packs", "watch.collapse", "saving.every_epochs",
+    "bn_groups",
+    "moco.queue", "schedule.warmup_epochs", "optim.name", "pixels.interpolation", "data.persons", "data.images",
 )  # fmt: skip
 SHIPPED = ("small-moco", "bot", "small-dino", "transreid-vit-b-s12-sie-jpm", "solider-swin-t")
 FILES = (

@@ -10,8 +10,8 @@ from tests.hostile.runner import Case, Place, pick_command
 from tests.hostile.values import as_json, mutate, spoil, value
 
 COMMANDS = """
-dump {run} --data labelled --workers 0 --device cpu --out f.h5
-eval {run} --data labelled --device cpu --no-page
+dump {run} labelled --workers 0 --device cpu --out f.h5
+eval {run} --device cpu
 eval {run} --device cpu --no-page
 model info {path}
 model convert {path}

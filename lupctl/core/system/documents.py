@@ -8,8 +8,9 @@ import json
 import math
 import re
 import tomllib
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
+T = TypeVar("T")
 Shape = type | list[Any] | dict[Any, Any]
 # Recipes and records nest three or four deep.
 MOST_DEPTH: Final = 32
@@ -40,6 +41,17 @@ def parse_json(text: str | bytes, shape: Shape = object) -> Any:
     _check(found, MOST_DEPTH)
     check_shape(found, shape)
     return found
+
+
+def parse_as(kind: type[T], text: str | bytes) -> T:
+    """A frozen dataclass whose fields a JSON document has, each of its type.
+
+    Raises:
+        ValueError: as `parse_json`; or a field is missing or of another type.
+    """
+    from pydantic import TypeAdapter  # slow to import, and not needed to list runs
+
+    return TypeAdapter(kind).validate_python(parse_json(text, dict))
 
 
 def parse_toml(text: str, shape: Shape = dict) -> dict[str, Any]:

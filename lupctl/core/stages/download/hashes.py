@@ -57,10 +57,10 @@ class KnownHashes:
     def recall(self, address: str) -> str | None:
         """The SHA-256 of an earlier download, or None."""
         try:
-            known = parse_json(self._path(address).read_text(encoding="utf-8"))["sha256"]
-        except (OSError, ValueError, KeyError, TypeError):
+            known: dict[str, str] = parse_json(self._path(address).read_bytes(), {"sha256": str})
+        except (OSError, ValueError):
             return None
-        return known if isinstance(known, str) else None
+        return known.get("sha256")
 
     def remember(self, address: str, sha256: str, num_bytes: int) -> None:
         """Record the hash of a download."""

@@ -4,7 +4,15 @@ import pytest
 import torch
 
 from lupctl.core.choices import Precision
-from lupctl.core.system.jobs.precision import CpuBf16, evaluation_precision, measure_cpu, pick_precision
+from lupctl.core.system.jobs import precision
+from lupctl.core.system.jobs.precision import (
+    CpuBf16,
+    evaluation_precision,
+    expect_precision,
+    measure_cpu,
+    pick_precision,
+    pick_training_precision,
+)
 
 CPU = torch.device("cpu")
 
@@ -23,9 +31,20 @@ def test_tests_have_no_fast_bf16_on_any_processor() -> None:
     assert measure_cpu().gain < 1.5
 
 
-def test_auto_is_float32_on_a_cpu() -> None:
+@pytest.mark.parametrize(("speed", "auto"), [(3.0, torch.bfloat16), (0.5, torch.float32)])
+def test_auto_on_a_cpu(monkeypatch: pytest.MonkeyPatch, speed: float, auto: torch.dtype) -> None:
+    """In training it is what is fast; features stay those of every other machine."""
+    monkeypatch.setattr(precision, "measure_cpu", lambda: CpuBf16("AMX", speed))
     chosen: tuple[Precision, ...] = ("auto", "float32", "bf16")
+    assert [pick_training_precision(asked, CPU) for asked in chosen] == [auto, torch.float32, torch.bfloat16]
     assert [pick_precision(asked, CPU) for asked in chosen] == [torch.float32, torch.float32, torch.bfloat16]
+    assert expect_precision("auto", "cpu") == auto
+
+
+def test_gpus_that_are_not_here_are_expected_to_have_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert expect_precision("auto", "cuda") == torch.bfloat16
+    assert expect_precision("float32", "cuda") == torch.float32
 
 
 def test_a_network_in_training_is_evaluated_as_dump_does() -> None:

@@ -198,6 +198,8 @@ def show_result(job: "FinetuneJob", facts: dict[str, Any], progress: Progress, *
 
 def show_plan(job: "FinetuneJob", start: str, counts: dict[str, Any], *, json: bool) -> None:
     """Prints what a run would do."""
+    from lupctl.core.system.jobs.precision import expect_precision, name_precision
+
     cameras = counts.pop("cameras")
     if json:
         counts["cameras"] = list(cameras)
@@ -211,6 +213,7 @@ def show_plan(job: "FinetuneJob", start: str, counts: dict[str, Any], *, json: b
         "machines": 1 if job.rendezvous is None else job.rendezvous.nodes,
         "device": job.placement.kind,
         "devices": job.placement.processes,
+        "precision": name_precision(expect_precision(job.recipe.precision, job.placement.kind)),
         "epochs": job.recipe.schedule.epochs,
         **counts,
     }

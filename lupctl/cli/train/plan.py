@@ -68,6 +68,8 @@ def plan_job(job: "PretrainJob", seconds: float | None, *, leads: bool, json: bo
 
 def show_plan(job: "PretrainJob", counted: "PretrainPlan", cost: "Price | None" = None, *, json: bool) -> None:
     """Prints what a run would do, and what it would cost, if that was measured."""
+    from lupctl.core.system.jobs.precision import expect_precision, name_precision
+
     recipe, kept = job.recipe, counted.kept
     plan: dict[str, object] = {
         "run": str(job.run),
@@ -76,6 +78,7 @@ def show_plan(job: "PretrainJob", counted: "PretrainPlan", cost: "Price | None" 
         "machines": 1 if job.rendezvous is None else job.rendezvous.nodes,
         "device": job.placement.kind,
         "devices": job.placement.processes,
+        "precision": name_precision(expect_precision(recipe.precision, job.placement.kind)),
         "arch": recipe.net.arch,
         "rate": recipe.optim.lr,
         "epochs": recipe.schedule.epochs,

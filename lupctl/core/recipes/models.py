@@ -59,7 +59,7 @@ class PretrainRecipe(Section):
         method: of pre-training; only its own sections may be present.
         seed: of weights, order and augmentation.
         bn_groups: equal parts of the global batch, each with its own batch-norm statistics.
-        precision: auto uses bf16 where the device supports it.
+        precision: auto is bf16 where the device is fast in it, a CPU too.
     """
 
     stage: Literal["pretrain"] = "pretrain"

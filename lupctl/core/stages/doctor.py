@@ -75,9 +75,7 @@ def _devices() -> list[Finding]:
 def _bf16() -> Finding:
     """How fast the processor is in bfloat16, for those who train on it."""
     speed = measure_cpu()
-    used = (
-        "training with --set precision=bf16, dump --precision bf16" if speed.is_fast else "nothing; float32 is faster"
-    )
+    used = "training (auto), dump --precision bf16" if speed.is_fast else "nothing; float32 is faster"
     return Finding("bf16, a CPU", speed.describe(), used)
 
 

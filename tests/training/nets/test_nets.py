@@ -96,10 +96,12 @@ def test_a_narrow_trunk_scales_every_stage() -> None:
 
 
 @pytest.mark.parametrize("groups", [2, 3, 6])
-@pytest.mark.parametrize("kind", ["1d", "2d"])
+@pytest.mark.parametrize("kind", ["1d", "2d", "channels last"])
 def test_groups_are_separate_batch_norms_of_interleaved_parts(kind: str, groups: int) -> None:
     torch.manual_seed(2)
     batch = torch.randn(12, 5) * 3 + 1 if kind == "1d" else torch.randn(12, 5, 4, 3) * 3 + 1
+    if kind == "channels last":
+        batch = batch.contiguous(memory_format=torch.channels_last)
     plain = nn.BatchNorm1d(5) if kind == "1d" else nn.BatchNorm2d(5)
     nn.init.normal_(plain.weight)
     nn.init.normal_(plain.bias)
@@ -122,6 +124,7 @@ def test_groups_are_separate_batch_norms_of_interleaved_parts(kind: str, groups:
     (result * weighting).sum().backward()
 
     torch.testing.assert_close(result, expected)
+    assert result.stride() == own_input.grad.stride() == batch.stride()
     torch.testing.assert_close(own_input.grad, expected_input.grad)
     torch.testing.assert_close(ours.weight.grad, torch.stack([norm.weight.grad for norm in parts]).sum(0))
     torch.testing.assert_close(ours.bias.grad, torch.stack([norm.bias.grad for norm in parts]).sum(0))

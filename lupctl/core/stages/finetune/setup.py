@@ -14,7 +14,7 @@ from lupctl.core.stages.finetune.cameras import build_table, image_cameras
 from lupctl.core.stages.finetune.job import FinetuneJob, has_queries, plan_epochs
 from lupctl.core.stages.finetune.persons import LabelledRows, pick_rows
 from lupctl.core.system.jobs.messages import own_device, rank, world_size
-from lupctl.core.system.jobs.precision import evaluation_precision, pick_precision
+from lupctl.core.system.jobs.precision import evaluation_precision, pick_training_precision
 from lupctl.core.training.engine.curves import Epochs
 from lupctl.core.training.loading.cameras import ImageCameras
 from lupctl.core.training.loading.images import PackImages
@@ -79,7 +79,7 @@ def set_up(job: FinetuneJob, precision: torch.dtype | None = None) -> Setup:
         view=build_view_plan(recipe.pixels.model_dump(), recipe.augment.model_dump()),
         cameras=image_cameras(recipe, train),
         table=build_table(recipe, train, packs),
-        precision=precision or pick_precision(recipe.precision, device),
+        precision=precision or pick_training_precision(recipe.precision, device),
         workers=default_workers(device) if job.workers is None else job.workers,
         epochs=plan_epochs(recipe, train),
     )

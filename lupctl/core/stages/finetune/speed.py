@@ -7,7 +7,7 @@ from lupctl.core.recipes.models import FinetuneRecipe
 from lupctl.core.stages.finetune.criterion import measure
 from lupctl.core.stages.finetune.job import network_plan
 from lupctl.core.stages.finetune.network import build_classifying, draw_depth, prepare_network
-from lupctl.core.system.jobs.precision import pick_precision
+from lupctl.core.system.jobs.precision import pick_training_precision
 from lupctl.core.training.engine.optim import build_optimizer
 from lupctl.core.training.engine.stopwatch import time_calls
 from lupctl.core.training.views.draws import SampleDraws
@@ -36,7 +36,7 @@ def time_step(recipe: FinetuneRecipe, device: torch.device, *, devices: int = 1,
     draws = SampleDraws(np.arange(local), seed=recipe.seed, epoch=0, view=0)
     drawn = draw_view(view, np.tile([height, width], (local, 1)), draws).tensors().to(device)
     cameras = target % 2 if network.needs_cameras else None
-    precision = pick_precision(recipe.precision, device)
+    precision = pick_training_precision(recipe.precision, device)
 
     def step() -> None:
         optimizer.zero_grad(set_to_none=True)

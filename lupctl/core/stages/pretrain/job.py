@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from lupctl.core.errors import UsageError
@@ -39,6 +40,7 @@ from lupctl.core.stages.pretrain.starts.load import check_start
 from lupctl.core.system.disk.atomic import file_fingerprint
 from lupctl.core.system.jobs.device import Placement, pick_threads
 from lupctl.core.system.jobs.outer import Rendezvous
+from lupctl.core.system.jobs.precision import expect_precision
 from lupctl.core.system.jobs.split import check_split
 from lupctl.core.training.engine.board import check_tensorboard
 from lupctl.core.training.loading.samplers import ShuffledOrder
@@ -185,7 +187,7 @@ def estimate_device(
         student_plan(recipe),
         processes=processes,
         parts=count_parts(recipe, kind, processes=processes),
-        is_half=recipe.precision == "bf16" or (recipe.precision == "auto" and kind == "cuda"),
+        is_half=expect_precision(recipe.precision, kind) == torch.bfloat16,
         classes=classes,
         sharded=is_sharded(recipe) if sharded is None else sharded,
     )

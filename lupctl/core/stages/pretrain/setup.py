@@ -15,7 +15,7 @@ from lupctl.core.stages.pretrain.job import PretrainJob, choose_rows, count_part
 from lupctl.core.stages.pretrain.labels import TrainLabels, read_labels
 from lupctl.core.stages.pretrain.views import view_plans
 from lupctl.core.system.jobs.messages import own_device, rank, world_size
-from lupctl.core.system.jobs.precision import evaluation_precision, pick_precision
+from lupctl.core.system.jobs.precision import evaluation_precision, pick_training_precision
 from lupctl.core.training.engine.curves import Curve, RateCurve, even_epochs
 from lupctl.core.training.engine.gradients import SharedGradients
 from lupctl.core.training.engine.optim import build_optimizer
@@ -136,7 +136,7 @@ def set_up(job: PretrainJob, precision: torch.dtype | None = None) -> Setup:
         images=images,
         order=order,
         views=view_plans(recipe),
-        precision=precision or pick_precision(recipe.precision, device),
+        precision=precision or pick_training_precision(recipe.precision, device),
         workers=default_workers(device) if job.workers is None else job.workers,
         total=order.steps_per_epoch * recipe.schedule.epochs,
         labels=read_labels(packs, images.rows) if uses_labels(recipe.settings) else None,

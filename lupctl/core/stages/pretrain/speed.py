@@ -8,7 +8,7 @@ from lupctl.core.stages.pretrain.labels import TrainLabels
 from lupctl.core.stages.pretrain.setup import Setup, build_trained
 from lupctl.core.stages.pretrain.step import take_step
 from lupctl.core.stages.pretrain.views import view_plans
-from lupctl.core.system.jobs.precision import pick_precision
+from lupctl.core.system.jobs.precision import pick_training_precision
 from lupctl.core.training.engine.stopwatch import time_calls
 from lupctl.core.training.loading.images import PackImages
 from lupctl.core.training.loading.loaders import Batch
@@ -43,7 +43,7 @@ def random_setup(recipe: PretrainRecipe, device: torch.device, labels: TrainLabe
         images=PackImages([]),
         order=ShuffledOrder(count, batch=count, seed=recipe.seed),
         views=view_plans(recipe),
-        precision=pick_precision(recipe.precision, device),
+        precision=pick_training_precision(recipe.precision, device),
         workers=0,
         total=recipe.schedule.epochs,
         labels=labels,

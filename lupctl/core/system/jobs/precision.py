@@ -9,12 +9,13 @@ from typing import Final
 import torch
 
 from lupctl.core.choices import Precision
+from lupctl.core.system.jobs.device import computing_threads
 
 # A product in bf16 must be so many times as fast as one in float32: the rest of a step gains nothing.
 LEAST_GAIN: Final = 1.5
 # Of the product that is timed: of the size of a convolution's, and of a few milliseconds.
 SIZE: Final = 512
-ROUNDS: Final = 5
+ROUNDS: Final = 15
 
 
 @dataclass(frozen=True)
@@ -49,17 +50,17 @@ def measure_cpu() -> CpuBf16:
     unit = "AMX" if has and amx else "AVX-512 BF16" if has and wide else ""
     one = torch.linspace(-1, 1, SIZE * SIZE).view(SIZE, SIZE)
     half = one.bfloat16()
-    return CpuBf16(unit, _least_seconds(lambda: one @ one) / _least_seconds(lambda: half @ half))
+    # In turns, in one thread and its own time: what else the machine does is no part of it.
+    with computing_threads(1):
+        spent = [(_seconds(lambda: one @ one), _seconds(lambda: half @ half)) for _ in range(ROUNDS + 1)][1:]
+    wide_s, half_s = (min(times) for times in zip(*spent, strict=True))
+    return CpuBf16(unit, wide_s / half_s)
 
 
-def _least_seconds(product: Callable[[], object]) -> float:
+def _seconds(product: Callable[[], object]) -> float:
+    began = time.thread_time()
     product()
-    spent = []
-    for _ in range(ROUNDS):
-        began = time.perf_counter()
-        product()
-        spent.append(time.perf_counter() - began)
-    return min(spent)
+    return time.thread_time() - began
 
 
 def pick_precision(precision: Precision, device: torch.device) -> torch.dtype:
@@ -69,6 +70,38 @@ def pick_precision(precision: Precision, device: torch.device) -> torch.dtype:
     if precision == "auto" and device.type == "cuda" and torch.cuda.is_bf16_supported():
         return torch.bfloat16
     return torch.float32
+
+
+def pick_training_precision(precision: Precision, device: torch.device) -> torch.dtype:
+    """As `pick_precision`, but auto is bfloat16 on a CPU too where that is fast: training takes half the time."""
+    if precision == "auto" and device.type == "cpu" and measure_cpu().is_fast:
+        return torch.bfloat16
+    return pick_precision(precision, device)
+
+
+def expect_precision(precision: Precision, kind: str) -> torch.dtype:
+    """What training takes on devices of a kind, cuda or cpu; GPUs that are not here are expected to have bfloat16."""
+    if precision == "auto" and kind == "cuda" and not torch.cuda.is_available():
+        return torch.bfloat16
+    return pick_training_precision(precision, torch.device(kind))
+
+
+def describe_bf16(device: torch.device, asked: Precision, *, begun: bool) -> str:
+    """Training in bfloat16 in words: why, and what it costs where a processor is not made for it.
+
+    Args:
+        device: of the training.
+        asked: by the recipe.
+        begun: whether the run has begun in it, wherever that was.
+    """
+    reason = ", as the run began" if begun else ""
+    if device.type != "cpu":
+        return f"bf16{reason}"
+    if not measure_cpu().is_fast:
+        return f"bf16{reason}; slow on this processor: {measure_cpu().describe()}"
+    if begun or asked == "bf16":
+        return f"bf16{reason}"
+    return f'bf16, in products {measure_cpu().describe()}; for float32: precision = "float32"'
 
 
 def evaluation_precision(training: torch.dtype, device: torch.device) -> torch.dtype:

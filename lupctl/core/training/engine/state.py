@@ -11,7 +11,7 @@ from torch import nn
 from lupctl.core.choices import Precision
 from lupctl.core.errors import StoppedError, UsageError
 from lupctl.core.system.jobs.messages import decide_first
-from lupctl.core.system.jobs.precision import measure_cpu, name_precision, pick_precision
+from lupctl.core.system.jobs.precision import describe_bf16, name_precision, pick_precision, pick_training_precision
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.training.engine.runs import RunFolder
 from lupctl.core.workspace import RECIPE_NAME
@@ -181,16 +181,18 @@ def settle_precision(folder: RunFolder, asked: Precision, kind: str, *, force: b
         force: the run in the folder is started over.
     """
     device = torch.device(kind)
-    begun = None if force else KINDS.get(str(folder.read_saved("precision")))
-    chosen = pick_precision(asked, device) if begun is None else begun
+    begun = None if force else _kind_of_state(folder, asked, device)
+    chosen = pick_training_precision(asked, device) if begun is None else begun
     if chosen == torch.float32:
         return Settled(chosen, "")
-    reason = "" if begun is None else ", as the run began"
-    return Settled(chosen, f"precision: {name_precision(chosen)}{reason}{_slowness(device)}")
+    return Settled(chosen, f"precision: {describe_bf16(device, asked, begun=begun is not None)}")
 
 
-def _slowness(device: torch.device) -> str:
-    """A warning of bfloat16 on a processor that is not made for it."""
-    if device.type != "cpu" or measure_cpu().is_fast:
-        return ""
-    return f"; slow on this processor: {measure_cpu().describe()}"
+def _kind_of_state(folder: RunFolder, asked: Precision, device: torch.device) -> torch.dtype | None:
+    """Type that the run in a folder began in; None where there is no sound state.
+
+    States of before the type was kept are of what auto meant then: float32 on a CPU.
+    """
+    if folder.read_saved("step") is None:
+        return None
+    return KINDS.get(str(folder.read_saved("precision")), pick_precision(asked, device))

@@ -52,18 +52,23 @@ def normalise_groups(norm: nn.BatchNorm1d | nn.BatchNorm2d, batch: Tensor, group
 
     Args:
         norm: its parameters are used, its running statistics updated.
-        batch: (B, C, ...).
+        batch: (B, C, ...), channels first or last.
         groups: divides B.
+
+    Returns:
+        the same shape, in the same order of memory.
     """
     size, channels, *rest = batch.shape
+    is_last = batch.dim() == 4 and batch.stride(1) < batch.stride(3)
     assert norm.running_mean is not None
     assert norm.running_var is not None
     assert norm.num_batches_tracked is not None
     norm.num_batches_tracked.add_(1)
     mean, var = norm.running_mean.repeat(groups), norm.running_var.repeat(groups)
-    # Image b * G + g is entry (b, g): the groups become channels without moving a byte.
+    # Image b * G + g is entry (b, g): the groups become channels, with channels first without moving a byte.
+    split = batch.reshape(size // groups, groups, channels, *rest)
     out = F.batch_norm(
-        batch.reshape(size // groups, groups * channels, *rest),
+        split.permute(0, 3, 4, 1, 2).flatten(3).permute(0, 3, 1, 2) if is_last else split.flatten(1, 2),
         mean,
         var,
         norm.weight.repeat(groups),
@@ -75,7 +80,8 @@ def normalise_groups(norm: nn.BatchNorm1d | nn.BatchNorm2d, batch: Tensor, group
     with torch.no_grad():
         norm.running_mean.copy_(mean.view(groups, channels).mean(0))
         norm.running_var.copy_(var.view(groups, channels).mean(0))
-    return out.reshape(batch.shape)
+    out = out.reshape(split.shape)
+    return out.permute(0, 1, 3, 4, 2).flatten(0, 1).permute(0, 3, 1, 2) if is_last else out.flatten(0, 1)
 
 
 def set_norm_groups(network: nn.Module, groups: int, *, members: int = 1) -> None:

@@ -20,7 +20,7 @@ PART: Final = r"""(?:(?<![\w-])[\w-]++|"[^"\n]*+"|'[^'\n]*+')"""
 LONG_KEY: Final = re.compile(rf"{PART}(?:[ \t]*+\.[ \t]*+{PART}){{{MOST_DEPTH}}}")
 
 
-def parse_json(text: str | bytes, shape: Shape = object) -> Any:
+def parse_json(text: str | bytes, shape: Shape = object, *, is_finite: bool = True) -> Any:
     """The value of a JSON document.
 
     >>> parse_json('{"a": [1, 2.5, null]}', {"a": list})
@@ -29,6 +29,7 @@ def parse_json(text: str | bytes, shape: Shape = object) -> Any:
     Args:
         text: the document.
         shape: what it has to be, see `check_shape`.
+        is_finite: refuses NaN and infinities; some scores have no value.
 
     Raises:
         ValueError: it is not JSON, is nested deeper than `MOST_DEPTH`, has a number that is not finite or does not fit
@@ -38,7 +39,7 @@ def parse_json(text: str | bytes, shape: Shape = object) -> Any:
         found = json.loads(text)
     except RecursionError:
         raise ValueError(f"tables within tables, more than {MOST_DEPTH} deep") from None
-    _check(found, MOST_DEPTH)
+    _check(found, MOST_DEPTH, is_finite=is_finite)
     check_shape(found, shape)
     return found
 
@@ -104,7 +105,7 @@ def check_shape(value: Any, shape: Shape, *, where: str = "") -> None:
                 check_shape(inner, shape.get(key, shape.get(str, object)), where=f"{where}.{key}".lstrip("."))
 
 
-def _check(value: Any, depth: int, *, is_finite: bool = True) -> None:
+def _check(value: Any, depth: int, *, is_finite: bool) -> None:
     match value:
         case str():
             value.encode()  # an error of this is a ValueError

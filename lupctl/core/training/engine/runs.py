@@ -245,7 +245,7 @@ class Metrics:
         if self._path.is_file() and step > 0:
             for line in self._path.read_text(encoding="utf-8").splitlines():
                 try:
-                    row = parse_json(line, ROW_SHAPE)
+                    row = parse_json(line, ROW_SHAPE, is_finite=False)
                 except ValueError:
                     continue  # the last line of a killed run can be half a line
                 if row.get("step", 0) <= step:
@@ -275,7 +275,7 @@ def read_last_row(run: Path) -> dict[str, Any]:
         return {}
     for line in reversed(lines):
         with suppress(ValueError):  # the last line of a killed run can be half a line
-            row: dict[str, Any] = parse_json(line, ROW_SHAPE)
+            row: dict[str, Any] = parse_json(line, ROW_SHAPE, is_finite=False)
             if "lr" in row:
                 return row
     return {}
@@ -291,6 +291,6 @@ def read_metrics(run: Path) -> list[dict[str, Any]]:
     if not path.is_file():
         raise DataError(f"{path}: there is no such file", hint="lupctl pretrain or lupctl finetune writes it")
     try:
-        return [parse_json(line, ROW_SHAPE) for line in path.read_text(encoding="utf-8").splitlines()]
+        return [parse_json(line, ROW_SHAPE, is_finite=False) for line in path.read_text(encoding="utf-8").splitlines()]
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: damaged ({error})", hint=f"remove it, or train again: remove {run}") from error

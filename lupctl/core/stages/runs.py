@@ -117,7 +117,7 @@ def read_summary(path: Path) -> RunSummary:
         step = row.get("step")
     elif state == "stopped":
         step = folder.read_saved_step() if folder.resume.is_file() else 0
-    scores = facts.get("scores", {})
+    scores = facts.get("scores") or {}
     return RunSummary(
         name=path.resolve().name,
         path=path,

@@ -14,7 +14,7 @@ from lupctl.core.data.sources.folder import IMAGE_SUFFIXES
 from lupctl.core.errors import CorruptImageError, DataError
 from lupctl.core.formats.images.codec import decode_rgb
 
-LAST_DIGITS = re.compile(r"(\d+)$")
+LAST_DIGITS = re.compile(r"(?<!\d)(\d{1,18})$")
 HINT = "get the video again; lupctl data build leaves it out with a message"
 Picture = NDArray[np.uint8]
 

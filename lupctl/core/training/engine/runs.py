@@ -157,13 +157,7 @@ class RunFolder:
         import torch  # slow, and listing runs needs none of it
 
         with atomic_path(self.resume) as partial, partial.open("wb") as stream:
-            try:
-                torch.save(dict(state), stream)
-            except RuntimeError as error:
-                # After a failed write, torch's zip writer complains about its own position; the cause is the context.
-                if isinstance(error.__context__, OSError):
-                    raise error.__context__ from error
-                raise
+            torch.save(dict(state), stream)
 
     def load_state(self) -> dict[str, Any] | None:
         """The state to continue from, or None for a fresh start.

@@ -131,7 +131,10 @@ def main() -> None:
 
 
 def _run(command: Any, arguments: list[str], wanted: list[str] | None) -> NoReturn:
+    from lupctl.core.system.disk.limits import limit_pixels
+
     try:
+        limit_pixels()
         if empty := [word for word in arguments if not word or EMPTY.fullmatch(word)]:
             raise UsageError(
                 f"an empty word{f' after {empty[0]}' if empty[0] else ''}", hint="leave it out, or fill it in"

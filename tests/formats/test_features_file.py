@@ -2,6 +2,7 @@
 
 import gc
 import json
+import random
 import threading
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,17 @@ import pytest
 import torch
 
 from lupctl.core.errors import DataError, FormatError
-from lupctl.core.formats.features.file import Features, map_matrix, read_features, read_features_head, write_features
+from lupctl.core.formats.features import checksums
+from lupctl.core.formats.features.file import (
+    Features,
+    map_matrix,
+    read_features,
+    read_features_head,
+    write_blocks,
+    write_features,
+)
 from lupctl.core.formats.pack.samples import Samples
-from lupctl.core.formats.record import build_record
+from lupctl.core.formats.record import build_record, write_record
 from lupctl.core.ranking.metrics.vectors import UnitRows
 from lupctl.core.ranking.reranking.neighbours import find_nearest
 from lupctl.core.ranking.retrieval.inputs import read_joined
@@ -38,6 +47,43 @@ def draw_features(kind: str = "float32", *, count: int = 7) -> Features:
         ),
         record=build_record("features", 1, command=["lupctl", "dump"], facts={"dataset": "toy"}),
     )
+
+
+def test_every_flipped_bit_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In vectors, persons, cameras, roles, names and the record; and however they are written, it is one file."""
+    monkeypatch.setattr(checksums, "BLOCK_BYTES", 64)  # three rows
+    path, features = tmp_path / "a.features.h5", draw_features(count=11)
+    write_features(path, features)
+    whole = path.read_bytes()
+    blocks = [features.features[row : row + 4] for row in range(0, 11, 4)]
+    write_blocks(path, blocks, features.samples, features.record, dim=5, type_name="float32")
+    assert path.read_bytes() == whole
+    known = [features.features.tobytes(), features.samples.person.tobytes(), features.samples.camera.tobytes(),
+             features.samples.role.tobytes(), "kamera ü/7.jpg".encode(), b'"command": ["lupctl", "dump"]']  # fmt: skip
+    chance = random.Random(0)
+    for part in known:
+        begin = whole.index(part)
+        for bit in chance.sample(range(8 * len(part)), 20):
+            damaged = bytearray(whole)
+            damaged[begin + bit // 8] ^= 1 << bit % 8
+            path.write_bytes(bytes(damaged))
+            with pytest.raises(FormatError):
+                read_features(path)
+    damaged = bytearray(whole)
+    damaged[whole.index(known[0]) + 20 * 4] ^= 1
+    path.write_bytes(bytes(damaged))
+    with pytest.raises(FormatError, match=r"the features of images 4 to 6 are not those that were written") as caught:
+        read_features(path)
+    assert caught.value.hint == "make it again: lupctl dump --force"
+    assert read_features_head(path).shape == (11, 5), "the head is read without the vectors"
+
+
+def test_a_file_without_checksums_is_read(tmp_path: Path) -> None:
+    path, features = tmp_path / "a.features.h5", draw_features()
+    write_features(path, features)
+    with h5py.File(path, "r+") as file:
+        write_record(file, features.record)
+    assert np.array_equal(read_features(path).features, features.features)
 
 
 @pytest.mark.parametrize("count", [7, 0])

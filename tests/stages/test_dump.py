@@ -281,3 +281,17 @@ def test_the_record_holds_the_recipe(home: Path, lupctl: Shell) -> None:
     assert record["recipe"]["stage"] == "finetune"
     assert record["preprocessing"]["height"] == 32
     assert json.loads(json.dumps(record)) == record
+
+
+def test_a_dump_that_finds_its_work_done_is_done(home: Path, lupctl: Shell) -> None:
+    line = f"dump fine --home {home} --device cpu --out f.h5"
+    assert lupctl(line).code == 0
+    made = Path("f.h5").read_bytes()
+    again = lupctl(line)
+    assert again.code == 0
+    assert "f.h5: already finished; --force computes it again" in again.err
+    assert again.out == "f.h5\n"
+    other = lupctl(f"{line} --flip")
+    assert other.code == 2, "of something else"
+    assert "exists already and would be overwritten" in other.err
+    assert Path("f.h5").read_bytes() == made

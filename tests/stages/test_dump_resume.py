@@ -140,7 +140,7 @@ def test_a_folder_with_files_that_are_no_images(
 def test_two_dumps_into_one_file(lupctl: Shell, run: Path) -> None:
     with open_chunks(OUT, {}, "float32", count=1):
         ran = lupctl(f"dump {run} --out f.h5 --device cpu")
-    assert ran.code == 2
+    assert ran.code == 3
     assert "error: f.h5: another lupctl is writing these features" in ran.err
 
 

@@ -374,12 +374,12 @@ def test_two_jobs_on_one_shard(run: Path, lupctl: Shell) -> None:
     line = f"dump {run} --out f.h5 --device cpu --chunk 5"
     with hold_features(Path("f.h5.shard-1-of-2")):
         ran = lupctl(f"{line} --shard 1/2")
-        assert ran.code == 2
+        assert ran.code == 3
         assert "error: f.h5.shard-1-of-2: another lupctl is writing these features" in ran.err
         assert lupctl(f"{line} --shard 2/2").code == 0, "the other one is free"
     with hold_features(OUT):
         ran = lupctl(f"{line} --shard 1/2")
-    assert ran.code == 2
+    assert ran.code == 3
     assert "error: f.h5: another lupctl is writing these features" in ran.err
     assert here() == ["f.h5.shard-1-of-2", "f.h5.shard-2-of-2"]
     assert lupctl(f"{line} --shard 1/2").code == 0

@@ -118,6 +118,9 @@ def test_no_rights_are_taken_over(tmp_path: Path) -> None:
     [
         ("../evil", "a path that leads outside"),
         ("a/../../evil", "a path that leads outside"),
+        (".lupctl.json", "a name that lupctl keeps for its own records"),
+        ("Market-1501/.lupctl.json", "a name that lupctl keeps for its own records"),
+        (".LUPCTL-part/x/unpacked/a.jpg", "a name that lupctl keeps for its own records"),
         ("/tmp/evil", "an absolute path"),
         ("C:/evil", "an absolute path"),
     ],

@@ -26,6 +26,8 @@ class Page:
         headers: more headers.
         silent: says nothing any more after so many bytes, and does not hang up.
         chunked: sends no length.
+        pause_s: waits this long after each byte of the answer.
+        slow_head: sends headers, now and then, for ever.
     """
 
     content: bytes
@@ -40,6 +42,8 @@ class Page:
     headers: dict[str, str] = field(default_factory=dict)
     silent: int | None = None
     chunked: bool = False
+    pause_s: float = 0.0
+    slow_head: bool = False
     asked: list[dict[str, str]] = field(default_factory=list)
 
     @property
@@ -81,6 +85,11 @@ class Handler(BaseHTTPRequestHandler):
             self.send_error(404)
             return
         page.asked.append(dict(self.headers.items()))
+        if page.slow_head:
+            self.wfile.write(b"HTTP/1.1 200 OK\r\n")
+            while not self.server.over.wait(0.02):
+                self.wfile.write(b"X: y\r\n")
+            return
         if page.statuses:
             self._answer(page, page.statuses.pop(0), b"", {})
             return
@@ -118,8 +127,14 @@ class Handler(BaseHTTPRequestHandler):
             self.wfile.flush()
             self.server.over.wait(30)
             return
-        self.wfile.write(content if cut is None else content[:cut])
-        self.wfile.flush()
+        for byte in content if page.pause_s else b"":
+            self.wfile.write(bytes([byte]))
+            self.wfile.flush()
+            if self.server.over.wait(page.pause_s):
+                return
+        if not page.pause_s:
+            self.wfile.write(content if cut is None else content[:cut])
+            self.wfile.flush()
 
 
 @contextmanager

@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lupctl.cli.complete import complete_dataset
-from lupctl.cli.options import DebugOption, DryRunOption, ForceOption, HomeOption, JsonOption, QuietOption
+from lupctl.cli.options import (
+    DebugOption,
+    DryRunOption,
+    ForceOption,
+    HomeOption,
+    JsonOption,
+    QuietOption,
+    TimeoutOption,
+)
 from lupctl.cli.output import print_json, print_table
 from lupctl.core.errors import DataError, raise_all
 from lupctl.core.flows.downloads import download_datasets, number_steps, refuse_failed_videos
@@ -60,6 +68,7 @@ def download(
     sha256: ShaOption = None,
     jobs: JobsOption = JOBS,
     retry_gone: RetryGoneOption = False,
+    timeout: TimeoutOption = None,
     home: HomeOption = None,
     force: ForceOption = False,
     dry_run: DryRunOption = False,
@@ -89,8 +98,9 @@ def download(
             _show_videos_plan(plan, json=json)
         else:
             from lupctl.core.stages.download.videos import fetch_videos
+            from lupctl.core.system.fetch.transfer import Patience
 
-            result = fetch_videos(plan, jobs=jobs, progress=progress)
+            result = fetch_videos(plan, jobs=jobs, progress=progress, patience=Patience(whole_s=timeout))
             _show_videos(result, json=json)
             refuse_failed_videos(result)
         return
@@ -98,7 +108,7 @@ def download(
     if dry_run:
         _show_plans(plans, json=json)
         return
-    results, errors = download_datasets(space, plans, jobs=jobs, force=force, progress=progress)
+    results, errors = download_datasets(space, plans, jobs=jobs, force=force, timeout_s=timeout, progress=progress)
     _show_results(plans, results, json=json)
     raise_all(errors)
 

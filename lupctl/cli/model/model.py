@@ -13,6 +13,7 @@ from lupctl.cli.options import (
     HomeOption,
     JsonOption,
     QuietOption,
+    TimeoutOption,
 )
 from lupctl.cli.output import as_text, print_json, print_path, print_plan, print_table
 from lupctl.core.flows.published import fetch_published
@@ -60,6 +61,7 @@ def _write_score(score: dict[str, Any]) -> str:
 def download_model(
     name: Annotated[str, typer.Argument(metavar="NAME", help="A published network, as in `lupctl model list`.")],
     accept_terms: Annotated[bool, typer.Option("--accept-terms", help="Agree to the terms of use.")] = False,
+    timeout: TimeoutOption = None,
     home: HomeOption = None,
     force: ForceOption = False,
     dry_run: DryRunOption = False,
@@ -99,6 +101,7 @@ def download_model(
             accepted=accept_terms,
             force=force,
             command=recorded_command(),
+            timeout_s=timeout,
             progress=Progress(quiet=quiet),
         )
     if json:

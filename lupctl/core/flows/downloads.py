@@ -15,7 +15,13 @@ if TYPE_CHECKING:
 
 
 def download_datasets(
-    space: Workspace, plans: "Sequence[Plan]", *, jobs: int, force: bool, progress: Progress
+    space: Workspace,
+    plans: "Sequence[Plan]",
+    *,
+    jobs: int,
+    force: bool,
+    timeout_s: float | None,
+    progress: Progress,
 ) -> "tuple[list[DatasetResult], list[LupError]]":
     """Downloads what is missing, and reports the next steps if the images are not among it.
 
@@ -24,6 +30,7 @@ def download_datasets(
         plans: what to do, one per folder.
         jobs: files at once.
         force: replaces existing files.
+        timeout_s: longest time for each file; None for one that grows with its size.
         progress: lines and bars.
 
     Returns:
@@ -31,12 +38,14 @@ def download_datasets(
     """
     from lupctl.core.stages.download.plan import has_images, plan_download
     from lupctl.core.stages.download.run import download
+    from lupctl.core.system.fetch.transfer import Patience
 
     cuts = [] if force else find_cuts(plans)
     for plan in plans:
         if plan.is_complete and not any(cut.message.startswith(f"{plan.wanted.dataset}: ") for cut in cuts):
             progress.say(f"{plan.wanted.dataset}: everything to download is already in {plan.wanted.folder}")
-    results, errors = download(plans, raw=space.raw, jobs=jobs, force=force, progress=progress)
+    patience = Patience(whole_s=timeout_s)
+    results, errors = download(plans, raw=space.raw, jobs=jobs, force=force, progress=progress, patience=patience)
     for plan in plans:
         if plan.wanted.links.images and plan.missing and not errors and not has_images(plan.wanted):
             title = f"{plan.wanted.dataset}: its images are not among these files; next:"

@@ -17,6 +17,7 @@ def fetch_published(
     accepted: bool,
     force: bool,
     command: tuple[str, ...],
+    timeout_s: float | None,
     progress: Progress,
 ) -> dict[str, Any]:
     """Downloads a published network and converts it, unless its checkpoint exists.
@@ -27,6 +28,7 @@ def fetch_published(
         accepted: its terms of use were accepted.
         force: downloads and converts again.
         command: for the record.
+        timeout_s: longest time for the file; None for one that grows with its size.
         progress: reports the terms.
 
     Returns:
@@ -39,6 +41,7 @@ def fetch_published(
     from lupctl.core.stages.convert.run import ConvertJob, convert
     from lupctl.core.stages.download.weights import fetch_weights
     from lupctl.core.stages.weights import convert_line
+    from lupctl.core.system.fetch.transfer import Patience
     from lupctl.core.training.nets.foreign.grids import Asked
 
     out = published_path(space, wanted.name)
@@ -53,6 +56,7 @@ def fetch_published(
         force=force,
         then=convert_line(wanted, space.models),
         progress=progress,
+        patience=Patience(whole_s=timeout_s),
     )
     job = ConvertJob(
         fetched,

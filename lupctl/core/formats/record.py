@@ -11,6 +11,7 @@ from typing import Any, BinaryIO, Literal
 import h5py
 
 from lupctl.core.errors import DataError, FormatError
+from lupctl.core.system.disk.limits import check_growth
 from lupctl.core.system.documents import check_shape, parse_json
 
 RECORD_ATTRIBUTE = "lupctl"
@@ -116,6 +117,7 @@ def open_recorded(
         raise FormatError(f"{path}: {what}; a {kind} file was expected ({error})", hint=hint) from error
     with file:
         try:
+            check_columns(file, path)
             yield file, _read_record(file, path, kind, format_number, hint)
         except (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError) as error:
             # Depending on its version, h5py raises any of these when the inner structure of a file is damaged; a folder
@@ -123,8 +125,25 @@ def open_recorded(
             raise FormatError(f"{path}: damaged ({error})", hint=hint) from error
 
 
+def check_columns(file: h5py.File, path: Path) -> None:
+    """Refuses a file with a column that is far larger than what is stored of it, before any of it is read.
+
+    Raises:
+        FormatError: it has one.
+    """
+    most = path.stat().st_size
+
+    def check(_: str, item: Any) -> None:
+        if isinstance(item, h5py.Dataset):
+            check_growth(path, min(item.id.get_storage_size(), most), item.nbytes)
+
+    file.visititems(check)
+
+
 def read_kind(path: Path) -> str | None:
     """What an HDF5 file of lupctl is, `pack`, `features` or `scores`; None for any other file."""
+    if not path.is_file():
+        return None
     try:
         with h5py.File(path, "r", locking=False) as file:
             record = parse_json(file.attrs[RECORD_ATTRIBUTE])

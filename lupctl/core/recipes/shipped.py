@@ -10,6 +10,8 @@ from lupctl.core.choices import nearest_name
 from lupctl.core.errors import DataError, UsageError
 from lupctl.core.recipes.models import FinetuneRecipe, PretrainRecipe, Recipe
 from lupctl.core.recipes.text import CHANGED, build_recipe, override, parse_override, parse_recipe
+from lupctl.core.system.disk.limits import TEXT_BYTES
+from lupctl.core.system.disk.reading import read_text
 
 MODELS: dict[str, type[PretrainRecipe] | type[FinetuneRecipe]] = {
     "pretrain": PretrainRecipe,
@@ -56,10 +58,14 @@ def find_text(name: str, stage: str | None) -> tuple[str, str]:
     """
     if name.endswith(".toml") or "/" in name:
         path = Path(name)
-        if not path.is_file():
+        if not path.exists():
             raise UsageError(f"{name}: no such recipe file", hint="lupctl recipe list")
         try:
-            return path.read_text(encoding="utf-8"), name
+            return read_text(path, TEXT_BYTES), name
+        except DataError as error:  # too large
+            raise UsageError(error.message, hint=error.hint) from error
+        except OSError as error:
+            raise UsageError(f"{name}: cannot be read ({error.strerror})", hint=f"ls -l {name}") from error
         except UnicodeDecodeError as error:
             raise UsageError(f"{name}: not a text file ({error})", hint="lupctl recipe list") from error
     candidates = [recipe for recipe in shipped_recipes() if stage in (None, recipe.stage)]

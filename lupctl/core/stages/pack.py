@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from lupctl.core.choices import ROLE_CODES, ImageCheck, Role
 from lupctl.core.data.catalog.origin import read_origin
@@ -23,7 +23,7 @@ from lupctl.core.formats.pack.split import PackSplit, name_split, packed_split, 
 from lupctl.core.formats.pack.write import PackWriter
 from lupctl.core.formats.record import build_record
 from lupctl.core.system.disk.atomic import check_absent
-from lupctl.core.system.examples import NUM_EXAMPLES, count_things, name_rejected, name_some
+from lupctl.core.system.examples import NUM_EXAMPLES, count_things, describe_special, name_rejected, name_some
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.system.strings import find_repeated
 from lupctl.core.system.threads.ordered import pick_workers
@@ -137,6 +137,8 @@ def pack(
     started_at = time.perf_counter()
     check_absent(out, force=force)
     plan, samples = _examine(source, out=out, size=settings.size, check=settings.checked)
+    if left_out := source.facts.get("left_out"):
+        progress.warn(describe_special(cast(list[str], left_out)))
     facts = {
         "dataset": source.dataset,
         "source": source.facts,

@@ -171,7 +171,8 @@ def check_removable(space: Workspace, paths: Sequence[Path]) -> None:
 
     Raises:
         DataError: a folder is no run's.
-        UsageError: a process is training into one, or a stopped run began from it.
+        DataError: a process is training into one.
+        UsageError: a stopped run began from it.
     """
     for path in paths:
         if path.parent.resolve() != space.runs.resolve() and not any((path / name).is_file() for name in FIRST):
@@ -200,7 +201,7 @@ def remove_run(path: Path) -> None:
     It is moved aside first, and what says that it is a run before the rest.
 
     Raises:
-        UsageError: a process is training into it.
+        DataError: a process is training into it.
         DataError: the disk refuses.
     """
     remove_leftovers(path.parent)
@@ -226,8 +227,8 @@ def _remove(path: Path) -> None:
     remove_aside([*(path / name for name in FIRST), *others], path.resolve().name)
 
 
-def _in_use(path: Path) -> UsageError:
-    return UsageError(f"{path}: another lupctl is training into this folder", hint="stop it with Ctrl-C, or wait")
+def _in_use(path: Path) -> DataError:
+    return DataError(f"{path}: another lupctl is training into this folder", hint="stop it with Ctrl-C, or wait")
 
 
 def _read(folder: RunFolder) -> tuple[dict[str, Any], dict[str, Any], bool]:

@@ -15,6 +15,7 @@ from lupctl.core.errors import CorruptImageError, DataError, UsageError
 from lupctl.core.formats.features.file import FeaturesHead
 from lupctl.core.formats.features.foreign import read_any_features, read_any_head
 from lupctl.core.formats.images.codec import decode_rgb
+from lupctl.core.formats.images.files import read_encoded
 from lupctl.core.formats.pack.samples import Samples
 from lupctl.core.formats.weights.settings import read_settings
 from lupctl.core.ranking.metrics.vectors import UnitRows
@@ -152,7 +153,7 @@ def write_sheet(path: Path, found: list[Found], images: Images) -> None:
 
     rows = [
         (
-            cell(one.query.read_bytes(), "query"),
+            cell(read_encoded(one.query), "query"),
             [
                 cell(images(hit.name), f"{hit.rank}  {hit.distance:.3f}", f"{hit.person} c{hit.camera}")
                 for hit in one.hits
@@ -238,7 +239,7 @@ def _leave_itself_out(found: Found, images: Images, *, top: int) -> Found:
         if hit.distance <= ITSELF:
             encoded = images(hit.name)
             named_alike = PurePath(hit.name).name == found.query.name
-            if named_alike if encoded is None else encoded == found.query.read_bytes():
+            if named_alike if encoded is None else encoded == read_encoded(found.query):
                 left_out.append(hit.name)
     kept = [hit for hit in found.hits if hit.name not in left_out][:top]
     hits = tuple(replace(hit, rank=rank) for rank, hit in enumerate(kept, start=1))

@@ -1,6 +1,6 @@
 """Naming some of many: no one reads a message with a million names in it."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import islice
 from typing import Final
 
@@ -44,6 +44,17 @@ def count_things(number: int, one: str, many: str = "") -> str:
         many: several of them; by default with an s.
     """
     return f"{number:,} {one if number == 1 else many or f'{one}s'}"
+
+
+def describe_special(names: Sequence[str]) -> str:
+    """That names in a folder of images are no files.
+
+    >>> describe_special(["a.jpg"])
+    '1 name is no regular file but a FIFO, a socket, a device or a link to nothing, and is left out: a.jpg'
+    """
+    verb, one = ("is", "and is") if len(names) == 1 else ("are", "and are")
+    what = "no regular file but a FIFO, a socket, a device or a link to nothing"
+    return f"{count_things(len(names), 'name')} {verb} {what}, {one} left out: {name_some(names)}"
 
 
 def count_images_of(images: int, persons: int, *, what: str = "image") -> str:

@@ -191,7 +191,7 @@ def test_removing_asks_and_says_what_depends_on_it(three: Shell, monkeypatch: py
 def test_a_run_in_use_is_not_removed(three: Shell, holder: Any) -> None:
     holder(RUNS / "fine")
     ran = three("run rm fine half --yes")
-    assert ran.code == 2
+    assert ran.code == 3
     assert f"error: {RUNS}/fine: another lupctl is training into this folder" in ran.err
     assert {path.name for path in RUNS.iterdir()} == {"pre", "half", "fine"}
 

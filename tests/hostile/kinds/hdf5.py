@@ -9,7 +9,7 @@ import h5py
 import numpy as np
 
 from tests.hostile.runner import Case, Place, pick_command
-from tests.hostile.values import as_json, encodable, mutate_file, number, spoil
+from tests.hostile.values import as_json, encodable, mutate_file, spoil
 
 SHAPES = ((0,), (1,), (3,), (10_000,), (2, 2), (0, 4), ())
 TYPES = ("i1", "u8", "f2", "f8", ">i4", "S3", "?", "c8")
@@ -118,7 +118,7 @@ def _replace(draw: Random, file: h5py.File, name: str) -> None:
         del file[name]
         file.create_group(name)
     else:
-        _write(file, name, np.array([float(number(draw)) if abs(number(draw)) < 1e300 else 0.0] * 3))
+        _write(file, name, np.array([draw.choice((1e300, -1.0, np.nan, np.inf, 2.0**60))] * 3))
 
 
 def _write(file: h5py.File, name: str, values: Any, **more: Any) -> None:

@@ -17,7 +17,7 @@ import pytest
 from lupctl.core.errors import DataError, StoppedError
 from lupctl.core.system.fetch.http import fetch_http
 from lupctl.core.system.fetch.part import Part, Version
-from lupctl.core.system.fetch.transfer import MIB, ByteBar, Patience
+from lupctl.core.system.fetch.transfer import MIB, SLOWEST_BYTES, ByteBar, Patience, Stopwatch
 from lupctl.core.system.progress.lines import Progress
 from tests.tools.flaky_server import Page, Server, serving
 
@@ -296,6 +296,37 @@ def test_a_silent_server_times_out(server: Server, tmp_path: Path) -> None:
     server.add("/file", CONTENT, silent=0)
     with pytest.raises(DataError, match="the connection was cut"):
         fetch(server.url("/file"), tmp_path / "file", patience=Patience(2, 0.001, timeout_s=0.2))
+
+
+@pytest.mark.parametrize("more", [{"pause_s": 0.02}, {"slow_head": True}, {"pause_s": 0.02, "chunked": True}])
+def test_a_server_that_is_slow_for_ever(server: Server, tmp_path: Path, more: dict[str, Any]) -> None:
+    """Every byte comes in time, and the whole never does."""
+    server.add("/file", CONTENT, **more)
+    started_at = time.perf_counter()
+    with pytest.raises(DataError, match="not complete after 1 s; what was fetched is kept") as caught:
+        fetch(server.url("/file"), tmp_path / "file", patience=Patience(timeout_s=2.0, whole_s=0.5))
+    assert time.perf_counter() - started_at < 5
+    assert "--timeout 2 waits longer" in caught.value.hint
+    if "pause_s" in more:
+        kept = (tmp_path / "file.part").read_bytes()
+        assert 0 < len(kept) < 100
+        assert CONTENT.startswith(kept)
+
+
+def test_the_limit_for_a_whole_file_grows_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    given, grown = Stopwatch("a", Patience(whole_s=60.0)), Stopwatch("b", Patience())
+    clock[0] = 59.0
+    given.check(10**12)
+    clock[0] = 3_599.0
+    grown.check(0)
+    clock[0] = 3_601.0
+    with pytest.raises(DataError, match="b: not complete after 3,601 s"):
+        grown.check(0)
+    grown.check(SLOWEST_BYTES * 2)
+    with pytest.raises(DataError, match="a: not complete"):
+        given.check(10**12)
 
 
 def test_a_full_disk_keeps_the_part(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -57,7 +57,7 @@ def test_a_second_process_is_refused_until_the_holder_is_killed(tmp_path: Path) 
     process, (child,) = hold_elsewhere(tmp_path / "run", "fork")
     try:
         with (
-            pytest.raises(UsageError, match="run: another lupctl is training into this folder"),
+            pytest.raises(DataError, match="run: another lupctl is training into this folder"),
             RunFolder(tmp_path / "run").held(),
         ):
             pass

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Final
 
 from lupctl.core.errors import DataError, FormatError
+from lupctl.core.system.disk.limits import LIST_BYTES
+from lupctl.core.system.disk.reading import read_text
 
 # Country and city become folder names: nothing that could point elsewhere or be hidden is accepted.
 PLACE_RULE: Final = re.compile(r"[a-z0-9_][a-z0-9_.'-]*")
@@ -46,11 +48,13 @@ def read_video_list(path: Path) -> list[VideoName]:
         FormatError: a line is not a video name, or there is no video at all.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = read_text(path, LIST_BYTES).splitlines()
     except FileNotFoundError as error:
         raise DataError(
             f"{path}: there is no such list", hint="lupctl data download luperson --accept-terms"
         ) from error
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})", hint=f"ls -l {path}") from error
     except UnicodeDecodeError as error:
         raise FormatError(
             f"{path}: not a text file; a list of videos was expected", hint=f"lines such as {EXAMPLE}"

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lupctl.core.errors import DataError
-from lupctl.core.system.disk.reading import open_to_read
 from lupctl.core.system.examples import count_things, name_some
 from lupctl.core.system.strings import StringColumn, StringColumnBuilder, sort_rows
 
@@ -21,10 +20,12 @@ class Scan:
     Args:
         names: image files as paths relative to the folder, `/` between parts, sorted.
         num_ignored: number of files that are hidden or have no image suffix.
+        left_out: what has an image suffix and is no regular file, such as a FIFO or a link to nothing.
     """
 
     names: StringColumn
     num_ignored: int
+    left_out: Sequence[str]
 
 
 def scan_images(root: Path, *, folders: Sequence[str] = ("",)) -> Scan:
@@ -60,30 +61,10 @@ def list_folders(root: Path) -> list[Path]:
         return sorted(root / entry.name for entry in entries if entry.is_dir())
 
 
-def read_image(root: str, name: str) -> bytes:
-    """The bytes of one file, read in as few calls as possible: half the cost of `Path.read_bytes` on small files.
-
-    Args:
-        root: the folder, as a string.
-        name: path relative to it.
-
-    Raises:
-        OSError: it cannot be read.
-    """
-    file = open_to_read(f"{root}/{name}")
-    try:
-        length = os.fstat(file).st_size
-        encoded = os.read(file, length)
-        while len(encoded) < length and (more := os.read(file, length - len(encoded))):
-            encoded += more  # one call returns at most 2 GiB, and less from some network disks
-        return encoded
-    finally:
-        os.close(file)
-
-
 def _walk(root: Path, folders: Sequence[str]) -> Scan:
     names = StringColumnBuilder()
     strange: list[str] = []
+    special: list[str] = []
     num_ignored = 0
     seen: set[tuple[int, int]] = set()  # folders by device and inode, because links may lead back up
     # The sorted entries of each folder from the root to the current one. A folder is sorted by its name with `/`, as in
@@ -98,15 +79,16 @@ def _walk(root: Path, folders: Sequence[str]) -> Scan:
             names.append(entry)
         elif (folder_id := _folder_id(root, entry)) not in seen:
             seen.add(folder_id)
-            inside, bad, others = _list_folder(root, entry.removeprefix("/"))
-            walking.append(inside)
-            strange += bad
-            num_ignored += others
+            listed = _list_folder(root, entry.removeprefix("/"))
+            walking.append(listed.inside)
+            strange += listed.strange
+            special += listed.special
+            num_ignored += listed.num_ignored
     if strange:
         raise DataError(
             f"{root}: {len(strange):,} file names are not UTF-8: {name_some(strange)}", hint="rename these files"
         )
-    return Scan(names.build(), num_ignored)
+    return Scan(names.build(), num_ignored, sorted(special))
 
 
 def _folder_id(root: Path, folder: str) -> tuple[int, int]:
@@ -114,8 +96,18 @@ def _folder_id(root: Path, folder: str) -> tuple[int, int]:
     return found.st_dev, found.st_ino
 
 
-def _list_folder(root: Path, folder: str) -> tuple[Iterator[str], list[str], int]:
-    """One folder's images and subfolders (with `/`), sorted; names that are not UTF-8; the number of others.
+@dataclass(frozen=True)
+class _Listed:
+    """One folder: its images and subfolders (with `/`), sorted, and what else is in it."""
+
+    inside: Iterator[str]
+    strange: list[str]
+    special: list[str]
+    num_ignored: int
+
+
+def _list_folder(root: Path, folder: str) -> _Listed:
+    """What is in a folder.
 
     Args:
         root: the folder that names are relative to.
@@ -123,6 +115,7 @@ def _list_folder(root: Path, folder: str) -> tuple[Iterator[str], list[str], int
     """
     found = StringColumnBuilder()
     strange: list[str] = []
+    special: list[str] = []
     num_ignored = 0
     with os.scandir(root / folder) as entries:
         for entry in entries:
@@ -133,7 +126,9 @@ def _list_folder(root: Path, folder: str) -> tuple[Iterator[str], list[str], int
                 num_ignored += 1
             elif not name.isascii() and any("\ud800" <= char <= "\udfff" for char in name):
                 strange.append(ascii(folder + name))  # Python gives bytes that are not UTF-8 as lone surrogates
-            else:
+            elif is_folder or entry.is_file():  # the system has said so already, but of links
                 found.append(f"{name}/" if is_folder else name)
+            else:
+                special.append(folder + name)
     names = found.build()
-    return (folder + name for name in names.take(sort_rows(names))), strange, num_ignored
+    return _Listed((folder + name for name in names.take(sort_rows(names))), strange, special, num_ignored)

@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from lupctl.core.choices import ROLE_CODES, UNKNOWN_CAMERA, Layout, Role
-from lupctl.core.data.sources.folder import Scan, read_image, scan_images
+from lupctl.core.data.sources.folder import Scan, scan_images
 from lupctl.core.errors import DataError
+from lupctl.core.formats.images.files import read_encoded
 from lupctl.core.formats.pack.samples import Samples
 from lupctl.core.system.examples import name_some
 from lupctl.core.system.strings import StringColumn, StringColumnBuilder, sort_rows
@@ -43,7 +44,9 @@ class ImageTree:
 
     def facts(self, **more: object) -> dict[str, object]:
         """Where the images come from, for the pack's record."""
-        return {"layout": self._layout, "root": self._root, "terms": self._terms, **more}
+        scan = vars(self).get("scan")  # a layout with a list of its own never asks for one
+        left_out = {"left_out": list(scan.left_out)} if scan is not None and scan.left_out else {}
+        return {"layout": self._layout, "root": self._root, "terms": self._terms, **left_out, **more}
 
     def read(self, name: str) -> bytes:
         """The bytes of one image file.
@@ -51,7 +54,7 @@ class ImageTree:
         Raises:
             OSError: it cannot be read.
         """
-        return read_image(self._root, name)
+        return read_encoded(f"{self._root}/{name}")
 
     def refuse(self, names: Sequence[str], what: str, *, hint: str) -> None:
         """Raises if there are offending names.

@@ -10,6 +10,8 @@ import numpy as np
 from lupctl.core.data.video.boxes import NUM_KEYPOINTS, UNKNOWN_PERSON, Boxes, build_boxes
 from lupctl.core.data.video.listing import folder_name
 from lupctl.core.errors import DataError, FormatError
+from lupctl.core.system.disk.limits import LIST_BYTES
+from lupctl.core.system.disk.reading import read_text
 
 PERSON_NAMES = frozenset({"person", "pedestrian"})
 PERSON_CATEGORY = 1
@@ -31,7 +33,7 @@ def read_coco(path: Path) -> dict[str, Boxes]:
         FormatError: it is not JSON, or has a different structure.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(read_text(path, LIST_BYTES))
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: cannot be read ({error})", hint=HINT) from error
     except (ValueError, RecursionError) as error:

@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from lupctl.core.data.sources.folder import IMAGE_SUFFIXES
 from lupctl.core.errors import CorruptImageError, DataError
 from lupctl.core.formats.images.codec import decode_rgb
+from lupctl.core.formats.images.files import read_encoded
+from lupctl.core.system.disk.reading import check_regular
 
 LAST_DIGITS = re.compile(r"(?<!\d)(\d{1,18})$")
 HINT = "get the video again; lupctl data build leaves it out with a message"
@@ -79,6 +81,10 @@ class VideoFile:
         # OpenCV and FFmpeg print their own messages about files they refuse; ours name the file.
         cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
         os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+        try:
+            check_regular(path)
+        except OSError as error:
+            raise DataError(f"{path}: cannot be opened as a video ({error.strerror})", hint=HINT) from error
         self._capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1])
         if not self._capture.isOpened():
             raise DataError(f"{path}: cannot be opened as a video", hint=HINT)
@@ -144,7 +150,7 @@ class PictureFolder:
         self.promised = max(self._paths) + 1
         first = self._paths[min(self._paths)]
         try:
-            picture = decode_rgb(first.read_bytes())
+            picture = decode_rgb(read_encoded(first))
         except (OSError, CorruptImageError) as error:
             raise DataError(f"{first}: {error}", hint=HINT) from error
         self.height, self.width = picture.shape[:2]
@@ -160,7 +166,7 @@ class PictureFolder:
 
     def _read(self, number: int) -> Picture | None:
         try:
-            picture = decode_rgb(self._paths[number].read_bytes())
+            picture = decode_rgb(read_encoded(self._paths[number]))
         except (KeyError, OSError, CorruptImageError):
             return None
         return np.asarray(cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), np.uint8)

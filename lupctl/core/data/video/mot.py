@@ -7,6 +7,8 @@ import numpy as np
 
 from lupctl.core.data.video.boxes import Boxes, build_boxes
 from lupctl.core.errors import DataError, FormatError
+from lupctl.core.system.disk.limits import LIST_BYTES
+from lupctl.core.system.disk.reading import read_text
 
 FEWEST_COLUMNS = 6
 # MOT16 and later have nine columns: ..., flag, class, visibility. Older files and trackers have ten, the last three
@@ -27,7 +29,7 @@ def read_mot(path: Path) -> Boxes:
         FormatError: a line is not numeric, or too short.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_text(path, LIST_BYTES, encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: cannot be read ({error})", hint=HINT) from error
     if not text.strip():

@@ -1,5 +1,6 @@
 """Boxes in the pickles of LUPerson and LUPerson-NL."""
 
+import reprlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -45,10 +46,12 @@ def _read_video(path: Path, video: str, frames: Any, kind: Kind) -> Boxes:
         try:
             for index, info in entries:
                 if ("pid" in info) != (kind == "luperson-nl"):
-                    raise _other_collection(f"{where}frame {frame}", kind)
+                    raise _other_collection(f"{where}frame {reprlib.repr(frame)}", kind)
                 _add_row(columns, int(frame), int(index), info)
         except (TypeError, ValueError, KeyError, AttributeError, OverflowError) as error:
-            raise FormatError(f"{where}frame {frame!r} has an unexpected structure ({error})", hint=HINT) from error
+            raise FormatError(
+                f"{where}frame {reprlib.repr(frame)} has an unexpected structure ({error})", hint=HINT
+            ) from error
     try:
         return build_boxes(
             columns["frame"],

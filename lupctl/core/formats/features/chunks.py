@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from lupctl.core.errors import DataError, UsageError
+from lupctl.core.errors import DataError
 from lupctl.core.formats.features.chunk_file import ChunkFile
 from lupctl.core.system.disk.atomic import disk_errors_named
 from lupctl.core.system.disk.lock import held
@@ -146,7 +146,7 @@ def open_chunks(out: Path, story: Mapping[str, Any], kind: str, *, count: int) -
         count: chunks of the whole dump.
 
     Raises:
-        UsageError: another job writes them.
+        DataError: another job writes them.
         DataError: the disk refuses the file.
     """
     with hold_features(out), _open(chunks_path(out), out) as stream:
@@ -164,15 +164,14 @@ def hold_features(out: Path) -> Iterator[None]:
     """Holds a features file, which need not be there yet, against a second job.
 
     Raises:
-        UsageError: another job writes these features.
-        DataError: the disk refuses the file.
+        DataError: another job writes these features, or the disk refuses the file.
     """
     with ExitStack() as stack:
         with disk_errors_named(out):
             out.parent.mkdir(parents=True, exist_ok=True)
             is_ours = stack.enter_context(held(out.with_name(f".{out.name}.lock"), remove=True))
         if not is_ours:
-            raise UsageError(
+            raise DataError(
                 f"{out}: another lupctl is writing these features", hint="wait for it, or name another --out"
             )
         yield

@@ -10,9 +10,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lupctl.core.errors import FormatError
+from lupctl.core.formats.features.checksums import (
+    CHECKSUM_KEY,
+    VectorChecksums,
+    check_samples,
+    check_vectors,
+    samples_checksum,
+)
 from lupctl.core.formats.pack.samples import Samples, read_samples, write_samples
 from lupctl.core.formats.record import open_recorded, write_record
 from lupctl.core.system.disk.atomic import atomic_path
+from lupctl.core.system.disk.limits import check_growth
 
 FEATURES_FORMAT = 1
 FEATURES_SUFFIX = ".features.h5"
@@ -92,27 +100,33 @@ def write_blocks(
         DataError: the disk is full or refuses the write.
     """
     with atomic_path(path) as partial, h5py.File(partial, "w") as file:
-        write_record(file, record)
+        checksums = VectorChecksums(dim * np.dtype(type_name).itemsize)
         written = file.create_dataset("features", (len(samples), dim), type_name, track_times=False)
         row = 0
         for block in blocks:
-            written[row : row + len(block)] = block
+            stored = np.ascontiguousarray(block, type_name)
+            written[row : row + len(block)] = stored
+            checksums.add(stored)
             row += len(block)
         if row != len(samples):
             raise ValueError(f"{row} features of {len(samples)} images")
         write_samples(file, samples)
+        found = {"features": checksums.found, "samples": samples_checksum(samples, record)}
+        write_record(file, {**record, CHECKSUM_KEY: found})
 
 
 def read_features(path: Path) -> Features:
-    """Open a features file; the vectors are memory-mapped and read when they are used, so they may exceed the memory.
+    """Open a features file; the vectors are memory-mapped, so they may exceed the memory, and read once to check them.
 
     Raises:
         DataError: there is no such file.
-        FormatError: not a features file, of another format, cut short, or its parts do not fit together.
+        FormatError: not a features file, of another format, cut short, damaged, or its parts do not fit together.
     """
     with open_recorded(path, "features", FEATURES_FORMAT, hint=HINT) as (file, record):
         head = _read_head(file, path, record)
-        return Features(features=map_matrix(file["features"], path), samples=head.samples, record=record)
+        vectors = map_matrix(file["features"], path)
+        check_vectors(path, vectors, record, hint=HINT)
+        return Features(features=vectors, samples=head.samples, record=head.record)
 
 
 def map_matrix(dataset: h5py.Dataset, path: Path) -> NDArray[Any]:
@@ -128,6 +142,7 @@ def map_matrix(dataset: h5py.Dataset, path: Path) -> NDArray[Any]:
     start = dataset.id.get_offset()  # None for chunked, compressed and never written data
     if start is None or not dataset.size or not dataset.dtype.isnative:
         # read_direct fills one array; indexing would allocate a second copy for a moment.
+        check_growth(path, dataset.id.get_storage_size(), dataset.nbytes)
         vectors = np.zeros(dataset.shape, dtype=dataset.dtype.newbyteorder("="))
         if dataset.size:
             dataset.read_direct(vectors)
@@ -154,7 +169,7 @@ def read_features_record(path: Path) -> dict[str, Any]:
         DataError, FormatError: as `read_features`.
     """
     with open_recorded(path, "features", FEATURES_FORMAT, hint=HINT) as (_, record):
-        return record
+        return _without_checksums(record)
 
 
 def _read_head(file: h5py.File, path: Path, record: Mapping[str, Any]) -> FeaturesHead:
@@ -166,4 +181,10 @@ def _read_head(file: h5py.File, path: Path, record: Mapping[str, Any]) -> Featur
         raise FormatError(f"{path}: features of type {kind}; float32 or float16 was expected", hint=HINT)
     if len(shape) != 2 or shape[0] != len(samples):
         raise FormatError(f"{path}: features of shape {shape} for {len(samples)} images", hint=HINT)
-    return FeaturesHead(shape=(shape[0], shape[1]), type_name=kind, samples=samples, record=record)
+    check_samples(path, samples, record, hint=HINT)
+    return FeaturesHead(shape=(shape[0], shape[1]), type_name=kind, samples=samples, record=_without_checksums(record))
+
+
+def _without_checksums(record: Mapping[str, Any]) -> dict[str, Any]:
+    """The record of what was computed; whoever writes it again computes checksums of its own."""
+    return {key: value for key, value in record.items() if key != CHECKSUM_KEY}

@@ -22,7 +22,8 @@ from lupctl.core.formats.features.file import (
     read_features_record,
 )
 from lupctl.core.formats.pack.samples import COLUMN_TYPES, GROUP, Samples
-from lupctl.core.formats.record import RECORD_ATTRIBUTE
+from lupctl.core.formats.record import RECORD_ATTRIBUTE, check_columns
+from lupctl.core.system.disk.limits import check_zip
 from lupctl.core.system.strings import build_column
 
 ARCHIVE_SUFFIX = ".npz"
@@ -101,6 +102,7 @@ def is_bare(path: Path) -> bool:
 def _read_archive(path: Path) -> Features:
     if not zipfile.is_zipfile(path):
         raise FormatError(f"{path}: not a NumPy archive, or cut short", hint=HINT)
+    check_zip(path)
     try:
         with np.load(path, allow_pickle=False) as archive:
             missing = [name for name in ARRAYS if name not in archive.files]
@@ -134,6 +136,7 @@ def _read_archive(path: Path) -> Features:
 def _read_bare(path: Path) -> Features:
     try:
         with h5py.File(path, "r", locking=False) as file:
+            check_columns(file, path)
             missing = [column for column in COLUMN_TYPES if f"{GROUP}/{column}" not in file]
             if missing:
                 raise FormatError(f"{path}: has no {GROUP}/{missing[0]}", hint=HINT)

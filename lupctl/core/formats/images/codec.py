@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lupctl.core.errors import CorruptImageError
+from lupctl.core.system.disk.limits import IMAGE_PIXELS
 
 Encoding = Literal["jpeg", "png", "other"]
 
@@ -17,6 +18,7 @@ JPEG_END = b"\xff\xd9"
 JPEG_SCAN = 0xDA
 JPEG_QUALITY = 95
 PNG_START = b"\x89PNG\r\n\x1a\n"
+DECODERS_LIMIT = "CV_IO_MAX_IMAGE"
 HINT = "lupctl data verify lists every image that cannot be read"
 
 
@@ -34,13 +36,16 @@ def decode_rgb(encoded: bytes) -> NDArray[np.uint8]:
     first.
 
     Raises:
-        CorruptImageError: empty, not an image, cut short or damaged.
+        CorruptImageError: empty, not an image, cut short or damaged; or it has too many pixels, see `limit_pixels`.
     """
     check_whole(encoded)
     _silence_decoder()
     try:
         pixels = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_COLOR_RGB)
     except cv2.error as error:
+        if DECODERS_LIMIT in str(error):
+            most = f"more pixels than the {IMAGE_PIXELS.most:,} that {IMAGE_PIXELS.variable} allows"
+            raise CorruptImageError(most, hint=IMAGE_PIXELS.hint(8 * IMAGE_PIXELS.most)) from error
         raise CorruptImageError(f"does not decode ({str(error).splitlines()[0]})", hint=HINT) from error
     if pixels is None:
         raise CorruptImageError(f"does not decode ({_describe_start(encoded)})", hint=HINT)

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from lupctl.core.errors import CorruptImageError
 from lupctl.core.formats.images.codec import JPEG_END, JPEG_SCAN, JPEG_START, PNG_START, check_whole, image_encoding
+from lupctl.core.system.disk.limits import IMAGE_PIXELS
 
 # Segments that every decoder knows: Huffman tables, quantisation tables, restart interval, comment, application data.
 KNOWN_SEGMENTS: Final = frozenset([0xC4, 0xDB, 0xDD, 0xFE, *range(0xE0, 0xF0)])
@@ -66,8 +67,9 @@ class HeaderReader:
             sizes.extend(plain_size(encoded) or (0, 0))
             head = self._head = _find_head(encoded) or head
         found = np.frombuffer(sizes, np.uint16).reshape(-1, 2)
-        # A side of 0 is one that the structure does not state.
-        return np.where((found != 0).all(axis=1, keepdims=True), found, np.uint16(0))
+        # A side of 0 is one that the structure does not state; what has too many pixels is left to the decoder's error.
+        pixels = found.astype(np.int64).prod(axis=1, keepdims=True)
+        return np.where((pixels > 0) & (pixels <= IMAGE_PIXELS.most), found, np.uint16(0))
 
 
 def plain_size(encoded: bytes) -> tuple[int, int] | None:
@@ -78,7 +80,7 @@ def plain_size(encoded: bytes) -> tuple[int, int] | None:
 
     Returns:
         None for an image that has to be decoded to find its size: damaged, cut short, of another encoding, possibly
-        rotated by Exif, or of a rare kind.
+        rotated by Exif, or of a rare kind; and for one of more pixels than are allowed.
     """
     match image_encoding(encoded):
         case "jpeg":
@@ -87,7 +89,7 @@ def plain_size(encoded: bytes) -> tuple[int, int] | None:
                 return None
             at = head.size_at
             size = int.from_bytes(encoded[at : at + 2], "big"), int.from_bytes(encoded[at + 2 : at + 4], "big")
-            return size if all(size) else None
+            return size if 0 < size[0] * size[1] <= IMAGE_PIXELS.most else None
         case "png":
             return _png_size(encoded)
         case "other":
@@ -124,4 +126,5 @@ def _png_size(encoded: bytes) -> tuple[int, int] | None:
         return None
     width, height = (int.from_bytes(encoded[at : at + 4], "big") for at in (first + 8, first + 12))
     most = np.iinfo(np.uint16).max
-    return (height, width) if 0 < height <= most and 0 < width <= most else None
+    is_stated = 0 < height <= most and 0 < width <= most and height * width <= IMAGE_PIXELS.most
+    return (height, width) if is_stated else None

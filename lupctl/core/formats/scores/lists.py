@@ -1,6 +1,5 @@
 """A list of image names, best first: a text of one name a line, or a pickled list, which is read without running it."""
 
-import stat
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -9,13 +8,13 @@ from typing import Any, Final
 import h5py
 
 from lupctl.core.errors import DataError, FormatError
+from lupctl.core.system.disk.limits import LIST_BYTES
 from lupctl.core.system.disk.pickles import load_plain
+from lupctl.core.system.disk.reading import check_regular, read_bytes
 
 PICKLE_SUFFIXES: Final = (".pkl", ".pickle")
 # What every protocol from 2 on starts with.
 PICKLE_START: Final = b"\x80"
-# The published list of 4 million names takes a fortieth of this.
-MOST_BYTES: Final = 1 << 33
 HINT: Final = "a text with the name of an image on each line, best first, as data info and the pack have them"
 
 
@@ -23,39 +22,28 @@ def is_scores(path: Path) -> bool:
     """Whether a file is HDF5, as a scores file is, whatever its name says.
 
     Raises:
-        DataError: there is no such file.
-    """
-    check_regular(path)
-    return bool(h5py.is_hdf5(path)) or path.suffix == ".h5"
-
-
-def check_regular(path: Path) -> None:
-    """Refuses what is not a file, such as a pipe, which would be waited for, and what no list is as large as.
-
-    Raises:
-        DataError: it is not there, or no regular file.
+        DataError: there is no such file, or it is a FIFO or the like.
     """
     try:
-        found = path.stat()
+        check_regular(path)
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})", hint=f"ls -l {path.parent}") from error
-    if not stat.S_ISREG(found.st_mode):
-        raise DataError(f"{path}: not a file; scores or a list of image names were expected", hint=HINT)
-    if found.st_size > MOST_BYTES:
-        raise DataError(f"{path}: {found.st_size:,} bytes; no list of image names is as large", hint=HINT)
+    return bool(h5py.is_hdf5(path)) or path.suffix == ".h5"
 
 
 def read_names(path: Path) -> list[str]:
     """The names in a list, in its order.
 
     Raises:
-        DataError: there is no such file, it is empty, or a pickle that names anything but plain data.
+        DataError: there is no such file, it is empty or too large, or a pickle that names anything but plain data.
         FormatError: it is neither a text nor a pickled list of names.
     """
-    check_regular(path)
-    with path.open("rb") as stream:
-        is_pickle = path.suffix.lower() in PICKLE_SUFFIXES or stream.read(1) == PICKLE_START
-    names = _names_of(load_plain(path), path) if is_pickle else _read_text(path)
+    try:
+        content = read_bytes(path, LIST_BYTES)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})", hint=f"ls -l {path.parent}") from error
+    is_pickle = path.suffix.lower() in PICKLE_SUFFIXES or content.startswith(PICKLE_START)
+    names = _names_of(load_plain(path), path) if is_pickle else _read_text(content, path)
     if not names:
         raise DataError(f"{path}: names no image", hint=HINT)
     return names
@@ -70,9 +58,9 @@ def _names_of(content: Any, path: Path) -> list[str]:
     return list(content)
 
 
-def _read_text(path: Path) -> list[str]:
+def _read_text(content: bytes, path: Path) -> list[str]:
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise FormatError(f"{path}: neither a text nor a pickled list ({error})", hint=HINT) from error
     if "\0" in text:

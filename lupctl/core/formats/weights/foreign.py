@@ -3,6 +3,7 @@
 import argparse
 import pickle
 import warnings
+import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from lupctl.core.choices import Encoder
 from lupctl.core.errors import DataError, FormatError
+from lupctl.core.system.disk.limits import check_zip
 
 # Published files keep the network's tensors under these names, next to optimizer state and counters; a file of
 # self-distillation has two networks, of which PersonViT's call the averaged one by other names, too.
@@ -206,6 +208,8 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
 
 
 def _read_torch(path: Path) -> Any:
+    if zipfile.is_zipfile(path):
+        check_zip(path)
     try:
         # Warnings are about pickle protocols; what cannot be read is an error below.
         with warnings.catch_warnings(), torch.serialization.safe_globals(list(HARMLESS)):

@@ -3,14 +3,11 @@
 import importlib.util
 import logging
 import multiprocessing
-import os
 import signal
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from multiprocessing.connection import wait as wait_for
 from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import Any
@@ -18,6 +15,7 @@ from typing import Any
 from lupctl.core.errors import DataError, InterruptedRunError, StoppedError, UsageError
 from lupctl.core.stages.build.job import Cutting, Outcome, VideoTask
 from lupctl.core.stages.build.part import build_part
+from lupctl.core.system.jobs.parent import end_with_parent
 from lupctl.core.system.jobs.stopping import StopRequest, stop_on_request
 
 Done = Callable[[Outcome], None]
@@ -160,14 +158,7 @@ def _begin_worker(stop: Event) -> None:
     _stop = stop
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-
-    def follow() -> None:
-        wait_for([parent.sentinel])
-        os._exit(1)
-
-    threading.Thread(target=follow, daemon=True).start()
+    end_with_parent()
 
 
 def _work(task: VideoTask, cutting: Cutting) -> Outcome:

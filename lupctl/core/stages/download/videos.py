@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import closing, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from lupctl.core.data.catalog.links import VIDEO_LIST_NAMES
@@ -25,7 +26,7 @@ from lupctl.core.stages.download.youtube import (
     fetch_video,
 )
 from lupctl.core.system.disk.atomic import file_fingerprint, sync_path
-from lupctl.core.system.fetch.transfer import free_bytes
+from lupctl.core.system.fetch.transfer import Patience, free_bytes
 from lupctl.core.system.fetch.workers import finish_each
 from lupctl.core.system.progress.lines import Progress
 
@@ -128,7 +129,9 @@ def plan_videos(wanted: Wanted, video_list: Path, *, retry_gone: bool = False, f
     return VideosPlan(wanted, videos, missing, num_done, num_gone, force)
 
 
-def fetch_videos(plan: VideosPlan, *, jobs: int, progress: Progress, fetch: Fetch | None = None) -> VideosResult:
+def fetch_videos(
+    plan: VideosPlan, *, jobs: int, progress: Progress, fetch: Fetch | None = None, patience: Patience | None = None
+) -> VideosResult:
     """Fetch what is missing, several at once; every outcome is in the ledger when this returns or is stopped.
 
     Args:
@@ -136,6 +139,7 @@ def fetch_videos(plan: VideosPlan, *, jobs: int, progress: Progress, fetch: Fetc
         jobs: videos at once.
         progress: for progress lines and bars.
         fetch: fetches one video into a folder; yt-dlp by default.
+        patience: how long yt-dlp may take for each video.
 
     Raises:
         UsageError: yt-dlp is not installed.
@@ -144,7 +148,7 @@ def fetch_videos(plan: VideosPlan, *, jobs: int, progress: Progress, fetch: Fetc
     """
     if fetch is None:
         check_yt_dlp()
-        fetch = fetch_video
+        fetch = partial(fetch_video, patience=patience)
     folder = plan.wanted.folder
     cancel = threading.Event()
     with locked_staging(folder):

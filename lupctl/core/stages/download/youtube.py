@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from lupctl.core.data.catalog.video_list import VideoName
-from lupctl.core.errors import StoppedError, UsageError
-from lupctl.core.system.fetch.transfer import stopped
+from lupctl.core.errors import DataError, StoppedError, UsageError
+from lupctl.core.system.fetch.transfer import Patience, Stopwatch, stopped
 
 # The published boxes are in pixels of the stream that this rule selects; both collections use it.
 STREAM_RULE: Final = "bestvideo[ext=mp4][height<=?720][filesize<=500M]/best[height<=?720][filesize<=500M]"
@@ -83,6 +83,7 @@ def fetch_video(
     cancel: threading.Event,
     *,
     address: str = ADDRESS,
+    patience: Patience | None = None,
     **options: Any,
 ) -> Stream:
     """Fetch one video, continuing what an earlier call left in its folder.
@@ -94,6 +95,7 @@ def fetch_video(
         slot: a folder for this video only.
         cancel: set by another thread to stop.
         address: of a video, with `{id}` in it.
+        patience: how long the whole video may take.
         options: of yt-dlp, for tests.
 
     Raises:
@@ -104,9 +106,15 @@ def fetch_video(
     """
     import yt_dlp
 
+    stopwatch = Stopwatch(str(video), patience or Patience())
+
     def check_cancel(status: dict[str, Any]) -> None:
         if cancel.is_set():
             raise stopped()
+        try:
+            stopwatch.check(status.get("total_bytes") or status.get("downloaded_bytes") or 0)
+        except DataError as error:
+            raise FailedError(error.message) from error
 
     slot.mkdir(parents=True, exist_ok=True)
     given = {

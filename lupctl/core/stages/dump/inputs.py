@@ -5,7 +5,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,6 +15,9 @@ from lupctl.core.formats.pack.read import open_pack
 from lupctl.core.formats.pack.samples import Samples
 from lupctl.core.formats.pack.split import SPLIT_KEY
 from lupctl.core.training.loading.images import FileImages, PackImages
+
+if TYPE_CHECKING:
+    from lupctl.core.data.sources.layouts.images import ImagesSource
 
 # What has to be known of a dataset goes with everything made from it: a pack's entry, and its name in the features.
 # The version tells MSMT17's two apart; a record's own `version` is that of lupctl. The split names the protocol.
@@ -32,6 +35,7 @@ class Inputs:
         digest: changes when the images, or their order, do.
         parents: fingerprints by name.
         facts: what has to be known of a dataset, and goes with everything made from it.
+        left_out: names in a folder that are no regular files.
     """
 
     images: PackImages | FileImages
@@ -40,6 +44,7 @@ class Inputs:
     digest: str
     parents: dict[str, str]
     facts: dict[str, Any]
+    left_out: Sequence[str] = ()
 
 
 def open_images(data: Path, roles: Sequence[Role]) -> Inputs:
@@ -61,7 +66,8 @@ def open_images(data: Path, roles: Sequence[Role]) -> Inputs:
             parents={f"pack:{pack.dataset}": pack.fingerprint},
             facts={PASSED_ON[key]: value for key, value in pack.record.get("source", {}).items() if key in PASSED_ON},
         )
-    samples = list_files(data)
+    source = _open_folder(data)
+    samples = source.list_images()
     return Inputs(
         images=FileImages(f"{data}/{name}" for name in samples.name),
         samples=samples,
@@ -69,6 +75,7 @@ def open_images(data: Path, roles: Sequence[Role]) -> Inputs:
         digest=_digest_files(data, samples.name),
         parents={},
         facts={},
+        left_out=source.left_out,
     )
 
 
@@ -78,10 +85,14 @@ def list_files(folder: Path) -> Samples:
     Raises:
         DataError: there are none.
     """
+    return _open_folder(folder).list_images()
+
+
+def _open_folder(folder: Path) -> "ImagesSource":
     # Raw data is read for a folder alone; who dumps a pack does not wait for it.
     from lupctl.core.data.sources.layouts.images import ImagesSource
 
-    return ImagesSource(folder, dataset=folder.name).list_images()
+    return ImagesSource(folder, dataset=folder.name)
 
 
 def _digest_files(folder: Path, names: Sequence[str]) -> str:

@@ -10,10 +10,17 @@ from numpy.typing import NDArray
 
 from lupctl.core.errors import DataError, FormatError
 from lupctl.core.formats.features.chunks import hold_features
-from lupctl.core.formats.features.file import Features, read_features, read_features_head, write_blocks
+from lupctl.core.formats.features.file import (
+    Features,
+    read_features,
+    read_features_head,
+    read_features_record,
+    write_blocks,
+)
 from lupctl.core.formats.pack.samples import concatenate_samples
 from lupctl.core.stages.dump.job import DumpResult, Shard
-from lupctl.core.stages.dump.work import Work, build_features_record
+from lupctl.core.stages.dump.work import STORY_KEY, Work, build_features_record
+from lupctl.core.system.disk.atomic import check_absent
 from lupctl.core.system.examples import name_some
 from lupctl.core.system.progress.lines import Progress
 
@@ -45,6 +52,24 @@ def same_shard(work: Work, shard: Shard) -> bool:
     except FormatError:
         return False
     return first_difference(work.story, _story(head.record, shard)) is None
+
+
+def is_finished(work: Work) -> bool:
+    """Whether the features file that is there is what the job would write.
+
+    Raises:
+        UsageError: it is of something else.
+    """
+    out = work.job.out
+    if work.job.force or not out.exists():
+        return False
+    try:
+        made = read_features_record(out).get(STORY_KEY)
+    except DataError:
+        made = None
+    if not isinstance(made, dict) or first_difference(work.story, made) is not None:
+        check_absent(out, force=False)
+    return True
 
 
 def join_shards(work: Work, progress: Progress) -> DumpResult:

@@ -14,9 +14,10 @@ from lupctl.core.formats.features.chunks import FeatureChunks, open_chunks, open
 from lupctl.core.formats.features.file import write_blocks
 from lupctl.core.ranking.retrieval.extract import embed_steadily
 from lupctl.core.stages.dump.job import DumpJob, DumpResult
-from lupctl.core.stages.dump.join import find_missing, find_shards, join_shards, same_shard
+from lupctl.core.stages.dump.join import find_missing, find_shards, is_finished, join_shards, same_shard
 from lupctl.core.stages.dump.work import Work, build_features_record, open_work
 from lupctl.core.system.disk.atomic import check_absent
+from lupctl.core.system.examples import describe_special
 from lupctl.core.system.jobs.device import Placement, computing_threads, pick_threads
 from lupctl.core.system.jobs.launch import launch
 from lupctl.core.system.jobs.messages import (
@@ -79,15 +80,20 @@ def dump(job: DumpJob, device: torch.device, progress: Progress) -> DumpResult:
     shard is kept as a file of its own; the job that finds all of them there joins them.
 
     Raises:
-        UsageError: the output exists, another process writes it, or there is a rule for cameras and the network takes
+        UsageError: the output exists and is of something else, or there is a rule for cameras and the network takes
             none.
-        DataError: no images of the wanted roles, an image of a pack that cannot be decoded, one from none of the
-            network's cameras where the rule refuses that, or shards that are of something else, or missing.
+        DataError: another process writes the output, no images of the wanted roles, an image of a pack that cannot be
+            decoded, one from none of the network's cameras where the rule refuses that, or shards that are of
+            something else, or missing.
         StoppedError: a request to stop; finished chunks are kept.
     """
-    check_absent(job.out, force=job.force)
     work = open_work(job, device)
     progress = Progress(quiet=progress.quiet or rank() > 0)
+    if decide_first(lambda: is_finished(work)):
+        progress.say(f"{job.out}: already finished; --force computes it again")
+        return decide_first(lambda: work.describe(job.out))
+    if work.inputs.left_out:
+        progress.warn(describe_special(work.inputs.left_out))
     if work.cameras is not None and work.cameras.line:
         progress.say(work.cameras.line)
     is_there = decide_first(lambda: _is_computed(work))

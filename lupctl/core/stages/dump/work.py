@@ -22,6 +22,8 @@ from lupctl.core.system.jobs.precision import pick_precision
 
 # Of features that are the trunk's alone.
 POOLING_KEY: Final = "pooling"
+# All that the numbers of a features file depend on, by which the same dump knows it again.
+STORY_KEY: Final = "story"
 
 
 @dataclass(frozen=True)
@@ -145,6 +147,7 @@ def build_features_record(
             "network": header.network.to_json(),
             "preprocessing": header.preprocessing.to_json(),
             "quarantine": quarantine,
+            **({STORY_KEY: story} if shard is None else {}),
             **inputs.facts,
             **part,
         },

@@ -11,6 +11,7 @@ from lupctl.core.data.video.clock import Clocks
 from lupctl.core.data.video.tracking import check_tracker
 from lupctl.core.errors import CorruptImageError, DataError, UsageError
 from lupctl.core.formats.images.codec import decode_rgb
+from lupctl.core.formats.images.files import read_encoded
 from lupctl.core.formats.weights.header import describe_network
 from lupctl.core.ranking.metrics.vectors import UnitRows
 from lupctl.core.ranking.reports.model.find import FindLimits
@@ -94,7 +95,7 @@ def check_find(job: FindJob) -> None:
         if not query.is_file():
             raise DataError(f"{query}: there is no such file; an image was expected", hint="name an image file")
         try:
-            decode_rgb(query.read_bytes())
+            decode_rgb(read_encoded(query))
         except CorruptImageError as error:
             raise CorruptImageError(f"{query}: {error.message}", hint="name an image file") from error
     if job.page is not None:

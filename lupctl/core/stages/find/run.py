@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from lupctl.core.errors import DataError, UsageError
 from lupctl.core.formats.features.file import Features, read_features
+from lupctl.core.formats.images.files import read_encoded
 from lupctl.core.formats.pack.crops import CropColumns, read_crops
 from lupctl.core.formats.pack.shards import HINT
 from lupctl.core.ranking.reports.build.images import open_images
@@ -79,7 +80,7 @@ def find(job: FindJob, device: torch.device, progress: Progress) -> FindResult:
     result = _describe(job, person, footage, found, shown)
     if job.page is not None:
         strips = [] if footage is None else _cut_strips(job, footage, shown, progress)
-        queries = [embed_picture(query.read_bytes()) for query in job.queries]
+        queries = [embed_picture(read_encoded(query)) for query in job.queries]
         write_text(job.page, render_find(result, queries, strips))
     return result
 

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from lupctl.core.choices import SubsetKind
 from lupctl.core.errors import DataError
 from lupctl.core.formats.pack.samples import Samples
+from lupctl.core.system.disk.limits import LIST_BYTES
+from lupctl.core.system.disk.reading import read_text
 from lupctl.core.system.drawn_order import draw_order, share
 from lupctl.core.system.examples import count_things, name_some
 
@@ -92,7 +94,7 @@ def read_split(path: Path, samples: Samples, *, offset: int = 0) -> NDArray[np.i
 def _read_lines(path: Path) -> list[tuple[int, str]]:
     """Lines that are not blank, stripped, with their numbers."""
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_text(path, LIST_BYTES, encoding="utf-8-sig")
     except OSError as error:
         raise DataError(
             f"{path}: not a readable split file ({error.strerror})", hint="--subset ids:0.1, images:0.1, or a file"

@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from lupctl.core.errors import DataError, LupError, UsageError
+from lupctl.core.system.disk.reading import open_stream
 
 HASH_CHUNK_BYTES = 1 << 20
 OTHERS = stat.S_IRWXG | stat.S_IRWXO
@@ -182,7 +183,7 @@ def file_fingerprint(path: Path, *, advance: Callable[[int], None] | None = None
         advance: called with the number of bytes after each chunk read.
     """
     digest = hashlib.sha256()
-    with path.open("rb") as stream:
+    with open_stream(path) as stream:
         while chunk := stream.read(HASH_CHUNK_BYTES):
             digest.update(chunk)
             if advance is not None:

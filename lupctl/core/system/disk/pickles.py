@@ -1,14 +1,15 @@
 """Reading untrusted pickles without running anything that is in them.
 
-A pickle is a small program: a plain load calls whatever it names. Here a file can reach nothing of Python or numpy.
-The functions that a pickled array needs are replaced by stand-ins that take bytes, a number type and a shape, and
-check all three; numpy's own entry point (`dtype.__setstate__`) would let a file map objects onto bytes.
+A pickle is a small program: a plain load calls whatever it names. Here a machine of our own runs it, and a file can
+reach nothing of Python or numpy. The functions that a pickled array needs are replaced by stand-ins that take bytes, a
+number type and a shape, and check all three; numpy's own entry point (`dtype.__setstate__`) would let a file map
+objects onto bytes.
 """
 
 import math
-import pickle
 import re
-from collections.abc import Callable, Mapping
+import reprlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -16,7 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lupctl.core.errors import DataError, FormatError
+from lupctl.core.system.disk.limits import PICKLE_BYTES
+from lupctl.core.system.disk.reading import read_bytes
+from lupctl.core.system.disk.unpickling import Call, Machine
 
+MOST_SIDES, MOST_NAME = 32, 100
 NUMBER_TYPE = re.compile(r"b1|[iu][1248]|f[248]")
 HINT = "nothing in it was run; get the file again from where it was published"
 
@@ -43,50 +48,26 @@ def load_arrays(path: Path) -> Any:
     return _load(path, STAND_INS)
 
 
-def _load(path: Path, replacements: "Mapping[tuple[str, str], _Replacement]") -> Any:
-    try:
-        stream = path.open("rb")
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})", hint=f"ls -l {path.parent}") from error
-    with stream:
-        try:
-            return _Unpickler(stream, path=path, replacements=replacements).load()
-        except DataError:
-            raise
-        # A damaged pickle can fail in any way, from a missing end to running out of memory for a bogus length.
-        except Exception as error:
-            what = str(error).partition("\n")[0] or type(error).__name__
-            raise FormatError(f"{path}: not a whole pickle of plain data ({what})", hint=HINT) from error
-
-
-class _Unpickler(pickle.Unpickler):
-    def __init__(self, stream: Any, *, path: Path, replacements: "Mapping[tuple[str, str], _Replacement]") -> None:
-        # Pickles of Python 2 store bytes as text; latin1 preserves every one of them.
-        super().__init__(stream, encoding="latin1")
-        self._path = path
-        self._stand_ins = replacements
-
-    def find_class(self, module: str, name: str) -> "_Replacement":
-        found = self._stand_ins.get((module, name))
+def _load(path: Path, calls: Mapping[tuple[str, str], Call]) -> Any:
+    def find(module: str, name: str) -> Call:
+        found = calls.get((module, name))
         if found is None:
-            message = f"{self._path}: the pickle asks for {module}.{name}, which plain data never needs"
+            message = f"{path}: the pickle asks for {f'{module}.{name}'[:MOST_NAME]}, which plain data never needs"
             raise DataError(message, hint=HINT)
         return found
 
-
-class _Replacement:
-    """A function that a pickle may call, without attributes that a pickle could set."""
-
-    __slots__ = ("_make",)
-
-    def __init__(self, make: Callable[..., Any]) -> None:
-        self._make = make
-
-    def __call__(self, *args: Any) -> Any:
-        return self._make(*args)
-
-    def __setstate__(self, state: Any) -> None:
-        raise ValueError("a function cannot be given a state")
+    try:
+        encoded = read_bytes(path, PICKLE_BYTES)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})", hint=f"ls -l {path.parent}") from error
+    try:
+        return Machine(encoded, find=find, stateful=(_NumberType, _Array)).run()
+    except DataError:
+        raise
+    # A damaged pickle can fail in any way, from a missing end to an array of a bogus shape.
+    except Exception as error:
+        what = str(error).partition("\n")[0] or type(error).__name__
+        raise FormatError(f"{path}: not a whole pickle of plain data ({what})", hint=HINT) from error
 
 
 class _NumberType:
@@ -96,7 +77,7 @@ class _NumberType:
 
     def __init__(self, code: Any, *_: Any) -> None:
         if not isinstance(code, str) or not NUMBER_TYPE.fullmatch(code):
-            raise ValueError(f"an array of type {code!r}; numbers were expected")
+            raise ValueError(f"an array of type {reprlib.repr(code)}; numbers were expected")
         self.kind = np.dtype(code)
 
     def __setstate__(self, state: Any) -> None:
@@ -122,8 +103,12 @@ def _build_array(encoded: Any, number: Any, shape: Any, order: Any = "C") -> NDA
         encoded = encoded.encode("latin1")
     if not isinstance(number, _NumberType) or not isinstance(encoded, bytes | bytearray):
         raise ValueError("an array that is not a run of numbers")
-    if not isinstance(shape, tuple) or not all(type(side) is int and side >= 0 for side in shape):
-        raise ValueError(f"an array of shape {shape!r}")
+    if (
+        not isinstance(shape, tuple)
+        or len(shape) > MOST_SIDES
+        or not all(type(side) is int and side >= 0 for side in shape)
+    ):
+        raise ValueError(f"an array of shape {reprlib.repr(shape)}")
     if math.prod(shape) * number.kind.itemsize != len(encoded):
         raise ValueError(f"an array of shape {shape} and type {number.kind} in {len(encoded)} bytes")
     return np.frombuffer(bytes(encoded), number.kind).reshape(shape, order="F" if order == "F" else "C").copy("K")
@@ -140,7 +125,7 @@ def _build_empty(*_: Any) -> _Array:
 def _encode(text: Any, codec: Any) -> bytes:
     # How protocols 0 to 2 write bytes; any other codec is a program in itself.
     if codec != "latin1" or not isinstance(text, str):
-        raise ValueError(f"bytes as {codec!r}; latin1 was expected")
+        raise ValueError(f"bytes as {reprlib.repr(codec)}; latin1 was expected")
     return text.encode("latin1")
 
 
@@ -149,12 +134,12 @@ def _refuse_call(*_: Any) -> Any:
 
 
 # numpy 2 renamed numpy.core to numpy._core.
-STAND_INS: Final[Mapping[tuple[str, str], _Replacement]] = {
-    ("numpy", "dtype"): _Replacement(_NumberType),
-    ("numpy", "ndarray"): _Replacement(_refuse_call),
-    ("_codecs", "encode"): _Replacement(_encode),
+STAND_INS: Final[Mapping[tuple[str, str], Call]] = {
+    ("numpy", "dtype"): Call(_NumberType),
+    ("numpy", "ndarray"): Call(_refuse_call),
+    ("_codecs", "encode"): Call(_encode),
     **{
-        (f"numpy.{core}.{module}", name): _Replacement(make)
+        (f"numpy.{core}.{module}", name): Call(make)
         for core in ("core", "_core")
         for module, name, make in (
             ("multiarray", "_reconstruct", _build_empty),

@@ -13,7 +13,7 @@ from gdown.exceptions import DownloadCancelled, DownloadError, FileURLRetrievalE
 from lupctl.core.errors import DataError
 from lupctl.core.system.disk.atomic import write_text
 from lupctl.core.system.documents import parse_json
-from lupctl.core.system.fetch.transfer import ByteBar, Patience, full_disk_named, innermost_reason, stopped
+from lupctl.core.system.fetch.transfer import ByteBar, Patience, Stopwatch, full_disk_named, innermost_reason, stopped
 
 QUOTA = re.compile(r"too many users|quota|many accesses", re.IGNORECASE)
 NOTE_NAME = "total.json"
@@ -58,7 +58,7 @@ def fetch_drive(
     complete = _keep_one_part(folder)
     if complete is not None:
         return complete
-    progress = _Progress(folder, bar)
+    progress = _Progress(folder, bar, Stopwatch(f"Google Drive: {drive_id}", patience))
     try:
         with full_disk_named(folder / name if name else folder):
             fetched = gdown.download(
@@ -103,7 +103,8 @@ class _ChangedError(Exception):
 class _Progress:
     """Turns gdown's progress reports into steps of the bar; records the length for a later call."""
 
-    def __init__(self, folder: Path, bar: ByteBar) -> None:
+    def __init__(self, folder: Path, bar: ByteBar, stopwatch: Stopwatch) -> None:
+        self._stopwatch = stopwatch
         self._path = folder / NOTE_NAME
         self._bar = bar
         self._done = 0
@@ -118,6 +119,7 @@ class _Progress:
                 raise _ChangedError
             self._total = total
             self._bar.grow(total)
+        self._stopwatch.check(total or done)
         self._bar.advance(done - self._done)
         self._done = done
 

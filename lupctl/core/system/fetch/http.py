@@ -5,6 +5,7 @@ import threading
 from collections.abc import Generator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
+from queue import Empty, SimpleQueue
 
 import requests
 import urllib3
@@ -14,6 +15,7 @@ from lupctl.core.system.fetch.part import Part, same_version, version_of
 from lupctl.core.system.fetch.transfer import (
     ByteBar,
     Patience,
+    Stopwatch,
     check_space,
     full_disk_named,
     innermost_reason,
@@ -21,6 +23,7 @@ from lupctl.core.system.fetch.transfer import (
 )
 
 CHUNK_BYTES = 1 << 18
+POLL_S = 0.05
 TRY_AGAIN = frozenset({408, 425, 429, 500, 502, 503, 504})
 NUMBER = re.compile(r"[0-9]{1,18}")
 CONTENT_RANGE = re.compile(rf"bytes ({NUMBER.pattern})-({NUMBER.pattern})/({NUMBER.pattern}|\*)")
@@ -57,8 +60,8 @@ def fetch_http(
         hash_known: whether the caller compares a hash afterwards.
 
     Raises:
-        DataError: not an http address, refused by the server, interrupted too often, or the disk is full; what was
-            fetched stays in `<out>.part`.
+        DataError: not an http address, refused by the server, interrupted too often, too slow, or the disk is full;
+            what was fetched stays in `<out>.part`.
         StoppedError: `cancel` was set; the same.
     """
     patience = patience or Patience()
@@ -66,11 +69,12 @@ def fetch_http(
     bar.grow(part.size if part.can_continue else 0)
     bar.advance(part.size if part.can_continue else 0)
     farthest, failures = part.size if part.can_continue else 0, 0
+    stopwatch = Stopwatch(url, patience)
     with requests.Session() as session, closing(part):
         while not part.is_complete:
             try:
                 with full_disk_named(part.path):
-                    _Attempt(session, url, part, cancel, bar, patience).run()
+                    _Attempt(session, url, part, cancel, bar, patience, stopwatch).run()
                 break
             except _CutError as cut:
                 failures = 1 if part.size > farthest else failures + 1
@@ -98,7 +102,9 @@ class _Attempt:
         cancel: threading.Event,
         bar: ByteBar,
         patience: Patience,
+        stopwatch: Stopwatch,
     ) -> None:
+        self.stopwatch = stopwatch
         self.session, self.url, self.part = session, url, part
         self.cancel, self.bar, self.patience = cancel, bar, patience
 
@@ -114,6 +120,7 @@ class _Attempt:
                     raise stopped()
                 if total is not None and self.part.size + len(chunk) > total:
                     self._restart(f"sent more than the {total:,} bytes that it announced")
+                self.stopwatch.check(total or self.part.size)
                 self.part.append(chunk)
                 self.bar.advance(len(chunk))
         if self.cancel.is_set():
@@ -126,7 +133,7 @@ class _Attempt:
         # Ranges count stored bytes, so the server is asked not to compress them.
         headers = {"Accept-Encoding": "identity", **self.part.request_headers()}
         try:
-            response = self.session.get(self.url, headers=headers, stream=True, timeout=self.patience.timeout_s)
+            response = self._ask(headers)
         except requests.exceptions.SSLError as error:
             raise DataError(f"{self.url}: the connection is not trusted ({error})", hint="check the address") from error
         except (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError) as error:
@@ -136,6 +143,28 @@ class _Attempt:
                 f"{self.url}: cannot be requested ({error})", hint="give an http or https address"
             ) from error
         yield response
+
+    def _ask(self, headers: dict[str, str]) -> requests.Response:
+        """The head of the answer, in a thread: a server may send a letter of it now and then, and requests waits."""
+        answers = SimpleQueue[requests.Response | Exception]()
+
+        def ask() -> None:
+            try:
+                answers.put(self.session.get(self.url, headers=headers, stream=True, timeout=self.patience.timeout_s))
+            except Exception as error:
+                answers.put(error)
+
+        threading.Thread(target=ask, daemon=True).start()
+        while True:
+            with suppress(Empty):
+                answer = answers.get(timeout=POLL_S)
+                break
+            if self.cancel.is_set():
+                raise stopped()
+            self.stopwatch.check(self.part.size)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
 
     def _begin(self, response: requests.Response) -> int | None:
         """Prepare the part for the bytes that follow; returns the size of the whole file if the server states it."""
@@ -205,7 +234,7 @@ def _shut_down_on(cancel: threading.Event, response: requests.Response) -> Gener
     over = threading.Event()
 
     def watch() -> None:
-        while not over.wait(0.05):
+        while not over.wait(POLL_S):
             if cancel.is_set():
                 with suppress(ValueError, RuntimeError, OSError):
                     response.raw.shutdown()

@@ -1,8 +1,10 @@
 """Common parts of all ways to fetch a file: retries, stopping, a bar in MiB, and disks that fill up."""
 
 import errno
+import math
 import shutil
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,6 +14,8 @@ from lupctl.core.errors import DataError, StoppedError
 from lupctl.core.system.progress.lines import Task
 
 MIB = 1 << 20
+# A modem of 56 kbit/s is faster.
+FREE_S, SLOWEST_BYTES = 3600.0, 1 << 12
 
 
 @dataclass(frozen=True)
@@ -23,16 +27,48 @@ class Patience:
         first_wait_s: pause before the second attempt; doubles with each further one.
         most_wait_s: the longest pause, even if the server asks for a longer one.
         timeout_s: longest time without a byte from the server.
+        whole_s: longest time for a whole file; None for an hour, and a second more for every `SLOWEST_BYTES` of it.
     """
 
     attempts: int = 5
     first_wait_s: float = 1.0
     most_wait_s: float = 60.0
     timeout_s: float = 20.0
+    whole_s: float | None = None
 
     def wait_s(self, failures: int) -> float:
         """The pause after a number of failures in a row, 1 or more."""
         return min(self.first_wait_s * 2.0 ** (failures - 1), self.most_wait_s)
+
+
+class Stopwatch:
+    """How long a file has taken, and whether that is too long: some servers send a byte a second for ever.
+
+    Args:
+        name: of the file, for the error.
+        patience: how long it may take.
+    """
+
+    def __init__(self, name: str, patience: Patience) -> None:
+        self._name, self._whole_s = name, patience.whole_s
+        self._started_at = time.monotonic()
+
+    def check(self, num_bytes: int) -> None:
+        """Refuses to wait any longer.
+
+        Args:
+            num_bytes: of the whole file, or what has arrived of it where the server does not say.
+
+        Raises:
+            DataError: it has taken too long.
+        """
+        limit = FREE_S + num_bytes / SLOWEST_BYTES if self._whole_s is None else self._whole_s
+        taken = time.monotonic() - self._started_at
+        if taken > limit:
+            raise DataError(
+                f"{self._name}: not complete after {taken:,.0f} s; what was fetched is kept",
+                hint=f"type the same command again, it continues; --timeout {2 * math.ceil(limit)} waits longer",
+            )
 
 
 class ByteBar:

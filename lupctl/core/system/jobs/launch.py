@@ -26,6 +26,7 @@ from lupctl.core.errors import (
 )
 from lupctl.core.system.jobs.messages import joined_job
 from lupctl.core.system.jobs.outer import LOOPBACK, Rendezvous, find_outer_job
+from lupctl.core.system.jobs.parent import end_with_parent
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -150,6 +151,7 @@ def _quiet_launcher() -> Iterator[None]:
 
 def _run_child(entry: Callable[[T], R], job: T, kind: str, timeout: timedelta | None, folder: str) -> R:
     """One process of a job; an error that a user can act on is left in a file for the parent."""
+    end_with_parent()  # PyTorch's own way is a SIGINT, on which a process waits for others that are gone
     try:
         with joined_job(kind, timeout=timeout):
             return entry(job)

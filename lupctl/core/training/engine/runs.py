@@ -6,7 +6,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, TextIO
 
-from lupctl.core.errors import DataError, FormatError, UsageError
+from lupctl.core.errors import DataError, FormatError
 from lupctl.core.system.disk.atomic import atomic_path, disk_errors_named, write_text
 from lupctl.core.system.disk.lock import held
 from lupctl.core.system.disk.removal import remove_tree
@@ -211,14 +211,14 @@ class RunFolder:
         """Locks the folder against a second process; the system releases the lock when this one dies.
 
         Raises:
-            UsageError: another process is using the folder.
+            DataError: another process is using the folder.
         """
         with ExitStack() as stack:
             with disk_errors_named(self.path):
                 self.path.mkdir(parents=True, exist_ok=True)
                 is_ours = stack.enter_context(held(self.path / LOCK_NAME))
             if not is_ours:
-                raise UsageError(
+                raise DataError(
                     f"{self.path}: another lupctl is training into this folder",
                     hint="wait for it, or name another --out",
                 )

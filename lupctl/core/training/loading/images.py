@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from lupctl.core.errors import CorruptImageError, DataError
 from lupctl.core.formats.images.codec import decode_rgb
+from lupctl.core.formats.images.files import read_encoded
 from lupctl.core.formats.pack.read import Pack, Place
 from lupctl.core.system.strings import build_column
 
@@ -152,13 +153,10 @@ class FileImages:
         """(H, W, 3) RGB pixels of image `index`.
 
         Raises:
-            CorruptImageError: the file is not an image.
+            CorruptImageError: the file is not an image, or cannot be read.
         """
-        with open(self._paths[index], "rb") as stream:  # noqa: PTH123 - a str per image, not a Path
-            encoded = stream.read()
         try:
-            return decode_rgb(encoded)
-        except CorruptImageError as error:
-            raise CorruptImageError(
-                f"{self._paths[index]}: {error.message}", hint="remove the file, or repair it"
-            ) from error
+            return decode_rgb(read_encoded(self._paths[index]))
+        except (CorruptImageError, OSError) as error:
+            reason = error.message if isinstance(error, CorruptImageError) else f"cannot be read ({error.strerror})"
+            raise CorruptImageError(f"{self._paths[index]}: {reason}", hint="remove the file, or repair it") from error

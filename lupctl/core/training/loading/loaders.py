@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from lupctl.core.errors import CorruptImageError, LupError
 from lupctl.core.system.jobs.messages import local_processes
+from lupctl.core.system.jobs.parent import end_with_parent
 from lupctl.core.system.threads.cores import usable_cores
 from lupctl.core.training.loading.cameras import ImageCameras
 from lupctl.core.training.loading.images import FileImages, PackImages
@@ -286,3 +287,5 @@ def _start_worker(worker: int) -> None:
     # Ctrl-C and SIGTERM reach the whole process group. The loop finishes its step and needs the workers until then.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    # A worker that waits to send a batch would wait for ever: it has the reading end of that pipe itself.
+    end_with_parent()

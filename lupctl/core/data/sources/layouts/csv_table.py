@@ -17,6 +17,8 @@ from lupctl.core.data.sources.layouts.persons import find_alike
 from lupctl.core.data.sources.tree import ImageTree, sort_samples
 from lupctl.core.errors import DataError
 from lupctl.core.formats.pack.samples import Samples
+from lupctl.core.system.disk.limits import LIST_BYTES
+from lupctl.core.system.disk.reading import open_text
 from lupctl.core.system.examples import count_things, name_some
 from lupctl.core.system.strings import StringColumnBuilder, find_repeated
 
@@ -124,7 +126,7 @@ class _Table:
         self._lines = array("q")
         names = StringColumnBuilder()
         try:
-            with path.open(encoding="utf-8-sig", newline="") as stream:
+            with open_text(path, LIST_BYTES, encoding="utf-8-sig", newline="") as stream:
                 self._read(csv.reader(stream, strict=True), names)
         except UnicodeDecodeError as error:
             raise DataError(
@@ -260,9 +262,9 @@ def list_tables(folder: Path) -> list[Path]:
 def has_path_column(path: Path) -> bool:
     """Whether the header of a CSV has a column `path`."""
     try:
-        with path.open(encoding="utf-8-sig", newline="") as stream:
+        with open_text(path, LIST_BYTES, encoding="utf-8-sig", newline="") as stream:
             return "path" in [cell.strip() for cell in next(csv.reader(stream), [])]
-    except (OSError, UnicodeDecodeError, csv.Error):
+    except (OSError, UnicodeDecodeError, csv.Error, DataError):
         return False
 
 

@@ -1,6 +1,7 @@
 """Any folder tree of images, without labels."""
 
 import re
+from collections.abc import Sequence
 from itertools import repeat
 from pathlib import Path
 
@@ -36,6 +37,11 @@ class ImagesSource:
         scan = self._tree.scan
         known = {"notes": [COLLISIONS]} if WITHOUT_VIDEO.fullmatch(scan.names[0]) else {}
         return self._tree.facts(ignored=scan.num_ignored, **known)
+
+    @property
+    def left_out(self) -> Sequence[str]:
+        """Names of images that are no regular files."""
+        return self._tree.scan.left_out
 
     def list_images(self) -> Samples:
         """Every image, sorted by name.

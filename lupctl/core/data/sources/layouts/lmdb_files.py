@@ -9,6 +9,7 @@ from typing import Any, Final
 from weakref import WeakValueDictionary
 
 from lupctl.core.data.sources.folder import list_folders
+from lupctl.core.data.sources.layouts.lmdb_pages import HINT, check_pages
 from lupctl.core.errors import DataError, FormatError
 from lupctl.core.system.examples import name_some
 
@@ -44,7 +45,7 @@ def damage_named(path: Path) -> Iterator[None]:
     try:
         yield
     except lmdb.Error as error:
-        raise FormatError(f"{path}: damaged LMDB ({error})", hint="copy the database again") from error
+        raise FormatError(f"{path}: damaged LMDB ({error})", hint=HINT) from error
 
 
 def open_environment(lmdb: Any, path: Path) -> Any:
@@ -62,20 +63,13 @@ def open_environment(lmdb: Any, path: Path) -> Any:
 
 
 def _open_environment(lmdb: Any, path: Path) -> Any:
-    data = data_file(path)
     try:
-        environment = lmdb.open(
+        check_pages(data_file(path))
+        return lmdb.open(
             os.fspath(path), subdir=path.is_dir(), readonly=True, lock=False, readahead=False, meminit=False
         )
-    except lmdb.Error as error:
-        raise FormatError(f"{path}: not a readable LMDB ({error})", hint="copy the database again") from error
-    # Reading a page beyond the end of the file would kill the process with a bus error.
-    needed = (environment.info()["last_pgno"] + 1) * environment.stat()["psize"]
-    if data.stat().st_size < needed:
-        environment.close()
-        message = f"{data}: cut short, {data.stat().st_size:,} of {needed:,} bytes"
-        raise FormatError(message, hint="copy the database again")
-    return environment
+    except (lmdb.Error, OSError) as error:
+        raise FormatError(f"{path}: not a readable LMDB ({error})", hint=HINT) from error
 
 
 def data_file(path: Path) -> Path:

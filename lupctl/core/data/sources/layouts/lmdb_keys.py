@@ -1,5 +1,6 @@
 """The key file next to an LMDB of crops: its keys, and the persons they show."""
 
+import reprlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -14,6 +15,7 @@ from lupctl.core.system.strings import StringColumn, StringColumnBuilder
 
 Labels = Literal["none", "pids", "vids", "persons in keys"]
 KEY_SUFFIX: Final = ".pkl"
+MOST_KEY: Final = 511  # as LMDB is compiled
 HINT = "name the right file with --keys, or leave it out with --keys none"
 
 
@@ -73,7 +75,11 @@ def read_key_file(path: Path) -> KeyFile:
     if isinstance(content, list):
         return KeyFile(_check_keys(path, content), "none", np.empty(0, np.int64))
     if not isinstance(content, dict) or "keys" not in content:
-        shown = f"a dict with {name_some(map(repr, content))}" if isinstance(content, dict) else type(content).__name__
+        shown = (
+            f"a dict with {name_some(map(reprlib.repr, content))}"
+            if isinstance(content, dict)
+            else type(content).__name__
+        )
         raise FormatError(f"{path}: contains {shown}; a list of keys or a dict with 'keys' was expected", hint=HINT)
     keys = _check_keys(path, content["keys"])
     if "pids" in content:
@@ -88,12 +94,14 @@ def _check_keys(path: Path, content: Any) -> StringColumn:
         raise FormatError(f"{path}: its keys are a {type(content).__name__}; a list was expected", hint=HINT)
     keys = StringColumnBuilder()
     for key in content:
-        if not isinstance(key, str | bytes):
-            raise FormatError(f"{path}: {key!r} is among its keys; text was expected", hint=HINT)
+        if not isinstance(key, str | bytes) or len(key) > MOST_KEY:
+            raise FormatError(
+                f"{path}: {reprlib.repr(key)} is among its keys; text of up to {MOST_KEY} bytes was expected", hint=HINT
+            )
         try:
             keys.append(key if isinstance(key, str) else key.decode("utf-8"))
         except UnicodeDecodeError as error:
-            raise FormatError(f"{path}: the key {key!r} is not UTF-8 text", hint=HINT) from error
+            raise FormatError(f"{path}: the key {reprlib.repr(key)} is not UTF-8 text", hint=HINT) from error
     return keys.build()
 
 
@@ -107,4 +115,4 @@ def _check_numbers(path: Path, name: str, content: Any, count: int) -> NDArray[n
             return np.fromiter(content, np.int64, count)
     except OverflowError as error:
         raise FormatError(f"{path}: a number among its {name} is too large ({error})", hint=HINT) from error
-    raise FormatError(f"{path}: {strange!r} is among its {name}; whole numbers were expected", hint=HINT)
+    raise FormatError(f"{path}: {reprlib.repr(strange)} is among its {name}; whole numbers were expected", hint=HINT)

@@ -13,6 +13,8 @@ from lupctl.core.data.sources.layouts import numbering
 from lupctl.core.data.sources.tree import ImageTree, build_samples
 from lupctl.core.errors import DataError, UsageError
 from lupctl.core.formats.pack.samples import Samples
+from lupctl.core.system.disk.limits import LIST_BYTES
+from lupctl.core.system.disk.reading import read_text
 from lupctl.core.system.examples import name_some
 
 LISTS: Final[dict[str, Role]] = {
@@ -201,7 +203,9 @@ def _version_above(root: Path) -> tuple[Version, str] | None:
 
 def _read_lines(path: Path) -> list[str]:
     try:
-        return path.read_text(encoding="utf-8-sig").splitlines()
+        return read_text(path, LIST_BYTES, encoding="utf-8-sig").splitlines()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})", hint=f"ls -l {path}") from error
     except UnicodeDecodeError as error:
         raise DataError(
             f"{path}: not UTF-8 text ({error})", hint="extract it from the dataset's archive again"

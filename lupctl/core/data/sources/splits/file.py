@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 
 from lupctl.core.choices import ROLE_CODES, Role, nearest_name
 from lupctl.core.errors import DataError
+from lupctl.core.system.disk.limits import LIST_BYTES
+from lupctl.core.system.disk.reading import read_bytes
 from lupctl.core.system.examples import count_things, name_some
 
 ROLES: Final[tuple[Role, ...]] = ("train", "query", "gallery")
@@ -42,7 +44,7 @@ def read_roles(path: Path, names: Sequence[str]) -> tuple[NDArray[np.uint8], str
             or an unknown role.
     """
     try:
-        content = path.read_bytes()
+        content = read_bytes(path, LIST_BYTES)
     except OSError as error:
         raise DataError(f"{path}: not a readable split file ({error.strerror})", hint="check it with ls -l") from error
     lines = _read_lines(path, _decode(path, content))

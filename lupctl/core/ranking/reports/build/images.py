@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from lupctl.core.errors import CorruptImageError, DataError
+from lupctl.core.formats.images.files import read_encoded
 from lupctl.core.formats.pack.read import open_pack
 from lupctl.core.system.progress.lines import Progress
 
@@ -52,6 +53,6 @@ def _nothing(name: str) -> bytes | None:
 
 def _read_file(path: Path) -> bytes | None:
     try:
-        return path.read_bytes()
-    except OSError:
+        return read_encoded(path)
+    except (OSError, CorruptImageError):
         return None

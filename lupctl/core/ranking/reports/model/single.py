@@ -12,6 +12,8 @@ from lupctl.core.ranking.reports.model.details import Part, ReportDetails
 from lupctl.core.ranking.reports.model.training import ReportTraining
 from lupctl.core.ranking.reports.model.warnings import ReportWarning
 from lupctl.core.system.disk.atomic import write_text
+from lupctl.core.system.disk.limits import LIST_BYTES
+from lupctl.core.system.disk.reading import read_bytes
 from lupctl.core.workspace import output_path
 
 REPORT_SCHEMA: Final = "lupctl.report/1"
@@ -221,9 +223,11 @@ def read_report(path: Path) -> Report:
         FormatError: it is not a report of this schema.
     """
     try:
-        return Report.model_validate_json(path.read_bytes())
+        return Report.model_validate_json(read_bytes(path, LIST_BYTES))
     except FileNotFoundError as error:
         raise DataError(f"{path}: there is no such file", hint="lupctl eval") from error
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})", hint="lupctl eval") from error
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(key) for key in first["loc"]) or "the file"

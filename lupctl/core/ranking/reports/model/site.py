@@ -9,6 +9,8 @@ from lupctl.core.errors import FormatError
 from lupctl.core.ranking.reports.model.details import Part
 from lupctl.core.ranking.reports.model.single import HINT, Report, ReportProvenance, lay_out, read_report
 from lupctl.core.system.disk.atomic import write_text
+from lupctl.core.system.disk.limits import LIST_BYTES
+from lupctl.core.system.disk.reading import read_bytes
 from lupctl.core.system.documents import parse_json
 
 SITE_SCHEMA: Final = "lupctl.site/1"
@@ -101,13 +103,13 @@ def read_either(path: Path) -> Report | SiteReport:
         FormatError: it is neither.
     """
     try:
-        value = parse_json(path.read_bytes())
+        value = parse_json(read_bytes(path, LIST_BYTES), is_finite=False)
     except (OSError, ValueError):
         return read_report(path)  # says what is wrong
     if not isinstance(value, dict) or value.get("schema") != SITE_SCHEMA:
         return read_report(path)
     try:
-        return SiteReport.model_validate_json(path.read_bytes())
+        return SiteReport.model_validate_json(read_bytes(path, LIST_BYTES))
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(key) for key in first["loc"]) or "the file"

@@ -12,6 +12,8 @@ from lupctl.core.ranking.reports.model.details import Part
 from lupctl.core.ranking.reports.model.single import ReportInterval, ReportProtocol, ReportScores, lay_out
 from lupctl.core.ranking.reports.model.warnings import ReportWarning
 from lupctl.core.system.disk.atomic import write_text
+from lupctl.core.system.disk.limits import LIST_BYTES
+from lupctl.core.system.disk.reading import read_bytes
 
 SWEEP_SCHEMA: Final = "lupctl.sweep/1"
 KEY_NAMES: Final[dict[SettingKey, str]] = {
@@ -113,7 +115,7 @@ def read_sweep(path: Path) -> Sweep:
     """
     hint = "make it again: the same command with --force"
     try:
-        return Sweep.model_validate_json(path.read_bytes())
+        return Sweep.model_validate_json(read_bytes(path, LIST_BYTES))
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})", hint=hint) from error
     except ValidationError as error:

@@ -18,8 +18,11 @@ from lupctl.core.errors import DataError, FormatError, StoppedError
 from lupctl.core.system.disk.archives.kinds import SUFFIXES, Kind, archive_kind, check_single_volume
 from lupctl.core.system.disk.archives.members import Member, tar_members, zip_members
 from lupctl.core.system.disk.atomic import disk_errors_named, sync_path
+from lupctl.core.system.disk.reading import check_regular
 
 COPY_BYTES = 1 << 20
+# A record in an archive would replace, or stand for, the one that is written about it.
+OWN_PREFIX = ".lupctl"
 DAMAGE = (zipfile.BadZipFile, tarfile.TarError, EOFError, lzma.LZMAError, zlib.error, ValueError, NotImplementedError)
 
 
@@ -77,7 +80,7 @@ def unpack(
 
     Raises:
         FormatError: damaged, one volume of several, encrypted, beyond the limits; or with an entry that points
-            outside, is a link or a device, or has the name of another.
+            outside, is a link or a device, or has the name of another, or of a file of lupctl.
         DataError: `into` exists, or the disk is full.
         StoppedError: `cancel` was set.
     """
@@ -90,6 +93,7 @@ def unpack(
     unfinished = into.with_name(f".{into.name}.unpacking")
     shutil.rmtree(unfinished, ignore_errors=True)
     try:
+        check_regular(archive)
         with disk_errors_named(into):
             unfinished.mkdir(parents=True)
             result = _Unpacking(archive, unfinished, limits or Limits(), cancel, advance).run(kind)
@@ -190,6 +194,8 @@ class _Unpacking:
             what = "a path that leads outside"
         elif "\0" in name:
             what = "a name with a zero byte"
+        elif any(part.casefold().startswith(OWN_PREFIX) for part in path.parts):
+            what = "a name that lupctl keeps for its own records"
         else:
             return path.parts
         raise FormatError(

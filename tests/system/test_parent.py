@@ -1,0 +1,125 @@
+"""A command that is killed leaves no process and no shared memory behind, whenever it is killed."""
+
+import multiprocessing
+import os
+import random
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from lupctl.core.system.jobs import parent as children
+from tests.tools.tiny.training import FINETUNE, PRETRAIN, as_options
+
+MAIN = "from lupctl.cli.app import main; main()"
+LONG = ("schedule.epochs=100000", "schedule.warmup_epochs=0")
+PRETRAINING = shlex.join(["pretrain", "--data", "{crowd}", "--gpus", "0", *as_options((*PRETRAIN, *LONG))])
+FINETUNING = shlex.join([
+    "finetune", "{labelled}", "--from", "scratch", "--gpus", "0", *as_options((*FINETUNE, *LONG)),
+])  # fmt: skip
+COMMANDS = {
+    "pretrain": f"{PRETRAINING} --workers 2",
+    "pretrain in processes": f"{PRETRAINING} --workers 1 --processes 2",
+    "finetune": f"{FINETUNING} --workers 2",
+    "finetune in processes": f"{FINETUNING} --workers 1 --processes 2",
+}
+GONE_S = 10.0
+
+
+def in_session(session: int) -> list[str]:
+    """The processes of a session that run, as `number: command`; those that ended and wait to be collected do not."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            name, fields = (folder / "stat").read_text().rsplit(")", 1)
+            state, _, _, its_session = fields.split()[:4]
+        except OSError:
+            continue  # it ended while we looked
+        if int(its_session) == session and state != "Z":
+            found.append(f"{folder.name}: {name}")
+    return found
+
+
+def kill_at(line: str, home: Path, *, delay_s: float, children: int) -> None:
+    """Starts a command, and kills it some time after it has so many children; no process of it may stay."""
+    started = subprocess.Popen(
+        [sys.executable, "-W", "ignore", "-c", MAIN, *shlex.split(line), "--home", str(home)],
+        start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    end = time.monotonic() + 120
+    while len(in_session(started.pid)) <= children and started.poll() is None and time.monotonic() < end:
+        time.sleep(0.02)
+    time.sleep(delay_s)
+    assert started.poll() is None, started.communicate()[1]
+    started.kill()
+    started.wait()
+    end = time.monotonic() + GONE_S
+    while (left := in_session(started.pid)) and time.monotonic() < end:
+        time.sleep(0.05)
+    for one in left:
+        os.kill(int(one.partition(":")[0]), signal.SIGKILL)
+    assert started.stderr is not None
+    started.stderr.close()
+    assert left == [], f"left {GONE_S:g} s after a kill {delay_s:.2f} s after the start of its children"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+@pytest.mark.parametrize(
+    ("name", "kills"), [("pretrain", 1), *(pytest.param(name, 20, marks=pytest.mark.slow) for name in COMMANDS)]
+)
+def test_a_killed_command_leaves_no_process(name: str, kills: int, crowd: Path, labelled: Path, tmp_path: Path) -> None:
+    line = COMMANDS[name].format(crowd=crowd, labelled=labelled)
+    shared = set(Path("/dev/shm").iterdir())
+    chance = random.Random(name)
+    for number in range(kills):
+        # From the moment that the first child exists to some time into the training.
+        kill_at(line, tmp_path / str(number), delay_s=chance.uniform(0, 2), children=1 + number % 2)
+    assert {path for path in Path("/dev/shm").iterdir() if path.owner() == Path.home().owner()} - shared == set()
+
+
+def _sleep_as_child(ready: "multiprocessing.synchronize.Event", *, platform: str) -> None:
+    sys.platform = platform
+    children.end_with_parent()
+    ready.set()
+    time.sleep(60)
+
+
+def _start_two(pipe: "multiprocessing.connection.Connection", platform: str) -> None:
+    context = multiprocessing.get_context("fork")
+    for _ in range(2):
+        ready = context.Event()
+        child = context.Process(target=_sleep_as_child, args=(ready,), kwargs={"platform": platform})
+        child.start()
+        ready.wait()
+        pipe.send(child.pid)
+    time.sleep(60)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.parametrize("platform", sorted({sys.platform, "other"}))
+def test_children_end_with_their_parent_on_any_system(platform: str) -> None:
+    """Two siblings: the second one holds what the first one watches, and ends first."""
+    context = multiprocessing.get_context("fork")
+    ours, theirs = context.Pipe()
+    parent = context.Process(target=_start_two, args=(theirs, platform))
+    parent.start()
+    pids = [ours.recv(), ours.recv()]
+    assert all(is_running(pid) for pid in pids)
+    parent.kill()
+    parent.join()
+    end = time.monotonic() + GONE_S
+    while any(map(is_running, pids)) and time.monotonic() < end:
+        time.sleep(0.02)
+    assert [pid for pid in pids if is_running(pid)] == []
+
+
+def is_running(pid: int) -> bool:
+    try:
+        return (Path("/proc") / str(pid) / "stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False

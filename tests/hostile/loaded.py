@@ -91,7 +91,7 @@ def load() -> None:
     from lupctl.core.system.fetch.transfer import Patience
 
     # Other tests wait for servers.
-    Patience.__init__.__defaults__ = (2, 0.01, 0.05, 3.0)
+    Patience.__init__.__defaults__ = (2, 0.01, 0.05, 3.0, 20.0)
     typer.main.get_command = functools.cache(typer.main.get_command)
     typer.main.get_command(app)  # reading the options of all commands takes as long as a short one
     # A child would wait for ever for threads of its parent.

@@ -155,7 +155,7 @@ def read_kind(path: Path) -> str | None:
 
 def _read_record(file: h5py.File, path: Path, kind: Kind, format_number: int, hint: str) -> dict[str, Any]:
     try:
-        record = parse_json(file.attrs[RECORD_ATTRIBUTE], dict)
+        record: dict[str, Any] = parse_json(file.attrs[RECORD_ATTRIBUTE], dict)
     except (KeyError, TypeError, ValueError, OSError) as error:
         raise FormatError(
             f"{path}: an HDF5 file without lupctl's record; a {kind} file was expected", hint=hint

@@ -100,9 +100,10 @@ def check_shape(value: Any, shape: Shape, *, where: str = "") -> None:
         for row, item in enumerate(value):
             check_shape(item, shape[0], where=f"{where}[{row}]")
     elif isinstance(shape, dict):
+        others: Shape = shape.get(str, object)
         for key, inner in value.items():
             if inner is not None:
-                check_shape(inner, shape.get(key, shape.get(str, object)), where=f"{where}.{key}".lstrip("."))
+                check_shape(inner, shape.get(key, others), where=f"{where}.{key}".lstrip("."))
 
 
 def _check(value: Any, depth: int, *, is_finite: bool) -> None:

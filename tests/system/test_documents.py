@@ -5,23 +5,27 @@ import time
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lupctl.core.system.documents import check_shape, parse_json, parse_toml
 
+# However slow the machine is.
+UNHURRIED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 PLAIN = st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats(allow_nan=False, allow_infinity=False)
 DOCUMENTS = st.recursive(
     PLAIN | st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=20
 )
 
 
+@UNHURRIED
 @given(DOCUMENTS)
 def test_what_is_plain_is_read(document: object) -> None:
     assert parse_json(json.dumps(document)) == document
     assert parse_json(json.dumps(document, ensure_ascii=False).encode()) == document
 
 
+@UNHURRIED
 @given(st.text(st.sampled_from('{}[]":,\\u0d8 1e9-.tn')) | st.binary())
 def test_what_is_not_is_a_value_error(text: str | bytes) -> None:
     try:

@@ -5,17 +5,20 @@ import json
 import unicodedata
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lupctl.cli.output import print_error, print_table
 from lupctl.core.errors import DataError, raise_all
 from lupctl.core.system.printing import VisibleStream, one_line, visible
 
+# However slow the machine is.
+UNHURRIED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 # Every character, halves of pairs and controls among them, and these often.
 TEXTS = st.text(st.characters(codec=None) | st.sampled_from("\x1b\x07\x9b\r\n\t\x7f\u202e\u2028\ud800"))
 
 
+@UNHURRIED
 @given(TEXTS)
 def test_nothing_in_a_line_steers(text: str) -> None:
     line = one_line(text)
@@ -24,6 +27,7 @@ def test_nothing_in_a_line_steers(text: str) -> None:
     line.encode("utf-8")
 
 
+@UNHURRIED
 @given(st.recursive(TEXTS | st.integers() | st.none(), lambda inner: st.lists(inner) | st.dictionaries(TEXTS, inner)))
 def test_a_json_document_stays_what_it_is(document: object) -> None:
     assert json.loads(visible(json.dumps(document, ensure_ascii=False))) == document

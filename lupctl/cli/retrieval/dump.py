@@ -61,6 +61,9 @@ ShardOption = Annotated[
         show_default=False,
     ),
 ]
+CompileOption = Annotated[
+    bool, typer.Option("--compile", help="Compile the network first: a minute or more, then faster passes.")
+]
 RoleOption = Annotated[
     list[str] | None,
     typer.Option(
@@ -81,6 +84,7 @@ def dump(
     kind: Annotated[FeatureType, typer.Option("--type", help="Number type in the file.")] = "float32",
     precision: Annotated[Precision, typer.Option("--precision", help="Number type of the forward pass.")] = "auto",
     chunk: Annotated[int, typer.Option("--chunk", min=1, help="Images per forward pass.")] = 128,
+    compile_: CompileOption = False,
     device: DeviceOption = None,
     gpus: GpusOption = None,
     processes: ProcessesOption = None,
@@ -107,7 +111,7 @@ def dump(
     `lupctl dump solider market1501 --set semantic_weight=0.5`
     """
     from lupctl.core.formats.weights.settings import parse_settings
-    from lupctl.core.stages.dump.head import check_settings
+    from lupctl.core.stages.dump.head import check_dump
     from lupctl.core.stages.dump.job import DumpJob, fit_processes, parse_shard
     from lupctl.core.stages.dump.run import dump as write
     from lupctl.core.stages.dump.run import spread_dump
@@ -130,12 +134,13 @@ def dump(
         kind=kind,
         precision=precision,
         chunk=chunk,
+        is_compiled=compile_,
         workers=workers,
         shard=part,
         force=force,
         command=recorded_command(),
     )
-    check_settings(job)
+    check_dump(job, where.device.type if where.placement is None else where.placement.kind)
     if where.placement is not None and machines.outer is None:
         where = replace(where, placement=fit_processes(job, where.placement, is_asked=where.is_asked))
     if dry_run:

@@ -35,6 +35,7 @@ from lupctl.cli.train.options import (
     common_flags,
     join_names,
 )
+from lupctl.cli.train.plan import COMPILING
 from lupctl.core.choices import Labels
 from lupctl.core.resolve.data.splits import say_tests
 from lupctl.core.resolve.training.finetuning import default_run, resolve, settle
@@ -216,6 +217,7 @@ def show_plan(job: "FinetuneJob", start: str, counts: dict[str, Any], *, json: b
         "precision": name_precision(expect_precision(job.recipe.precision, job.placement.kind)),
         "epochs": job.recipe.schedule.epochs,
         **counts,
+        **({"compile": COMPILING} if job.recipe.net.compile else {}),
     }
     print_plan("lupctl.finetune-plan/1", "would fine-tune", plan, json=json)
 

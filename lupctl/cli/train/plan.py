@@ -1,5 +1,6 @@
 """What `lupctl pretrain --dry-run` prints: the plan and, with --probe-seconds, the price."""
 
+import math
 import shlex
 import sys
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from lupctl.core.system.examples import count_things
 
 if TYPE_CHECKING:
     from lupctl.core.stages.pretrain.job import PretrainJob, PretrainPlan
+    from lupctl.core.stages.pretrain.pricing.measure import Measured
     from lupctl.core.stages.pretrain.pricing.price import Price
 
 # Above this share of a step, waiting for data is worth a word.
@@ -21,6 +23,7 @@ WAITING = 0.05
 # One slow step among fewer than these would count too much.
 FEW_STEPS = 5
 HOUR_S, DAY_H = 3600, 24
+COMPILING = "the first step takes a minute or more of a core, or seconds where its code is kept"
 
 ProbeSecondsOption = Annotated[
     float | None,
@@ -86,6 +89,7 @@ def show_plan(job: "PretrainJob", counted: "PretrainPlan", cost: "Price | None" 
         "accumulate": recipe.optim.accumulate,
         "bn_groups": recipe.bn_groups,
         **{name: value for name, value in asdict(counted).items() if name != "kept"},
+        **({"compile": f"{COMPILING}; --probe-seconds 60 says whether it pays"} if recipe.net.compile else {}),
     }
     for name in ("classes", "sharded_memory_bytes"):  # of a method without labels
         if plan[name] is None:
@@ -138,6 +142,8 @@ def describe_measurement(price: "Price") -> Iterator[str]:
     pixels = "the pack's images" if price.pixels == "pack" else "random pixels"
     steps = count_things(found.steps, "step")
     yield f"steps: {steps} of {found.step_s:.3g} s with {found.batch:,} images{part}, {pixels}"
+    if found.plain_s is not None:
+        yield describe_compiling(found, found.plain_s, images=price.images)
     if price.asked_kind != price.kind:
         yield "device: no GPU is visible here; this is the CPU, from which nothing follows for GPUs"
     if found.steps < FEW_STEPS:
@@ -155,6 +161,25 @@ def describe_measurement(price: "Price") -> Iterator[str]:
         yield f"memory: {estimate}; this system does not say what was used"
     else:
         yield f"memory: {used} in RAM at the peak, {before} of it before the networks; {estimate} without that"
+
+
+def describe_compiling(found: "Measured", plain_s: float, *, images: int) -> str:
+    """Whether what compiled steps save is more than the first of them cost, within a run.
+
+    Args:
+        found: steps of compiled networks.
+        plain_s: duration of a step of the same networks without.
+        images: that the run reads.
+    """
+    took = (
+        f"compile: the first step took {write_time(found.first_s / HOUR_S)}, "
+        f"the others {found.step_s:.3g} s, without {plain_s:.3g} s"
+    )
+    saved_s = (plain_s - found.step_s) / found.batch
+    needed = found.first_s / saved_s if saved_s > 0 else math.inf
+    if needed < images:
+        return f"{took}; that pays after {needed:,.0f} of {images:,} images"
+    return f"{took}; that does not pay in this run: --set net.compile=false"
 
 
 def write_rate(images_per_s: float) -> str:

@@ -59,8 +59,8 @@ class Net(Section):
         last_stride: stride of a ResNet's last stage.
         pooling: from the last map to a vector. A vision transformer also has token, its class token, which is its
             default, and parts, class token and mean of its part tokens.
-        compile: compiles the networks that are trained, and an averaged one, with torch.compile; the first steps then
-            take minutes.
+        compile: compiles the networks that are trained, and an averaged one, with torch.compile; the first step then
+            takes a minute or more.
         checkpoint_activations: keeps only the outputs of residual or transformer blocks and recomputes the rest in the
             backward pass: a third more work for a fraction of the memory.
     """

@@ -17,7 +17,7 @@ from lupctl.core.formats.scores.file import Scores, scores_path, write_scores
 from lupctl.core.formats.weights.header import read_header
 from lupctl.core.recipes.models import PretrainRecipe
 from lupctl.core.recipes.shipped import resolve_recipe
-from lupctl.core.stages.pretrain.job import choose_rows, describe_setup, pick_rows, plan_pretraining
+from lupctl.core.stages.pretrain.job import choose_rows, describe_setup, plan_pretraining
 from lupctl.core.stages.pretrain.keeping import Choice, keep_best
 from lupctl.core.stages.pretrain.run import pretrain
 from lupctl.core.system.disk.atomic import file_fingerprint
@@ -101,7 +101,7 @@ def test_labels_are_numbered_without_those_left_out(labelled: Path, tmp_path: Pa
     first = samples.person == samples.person[train[0]]
     score(pack, np.where(first, 0.0, 1.0))
     job = replace(pretrain_job(pack, tmp_path / "run"), recipe=supcon(keep=30))
-    kept = samples.person[pick_rows(job.recipe, [open_pack(pack)])]
+    kept = samples.person[choose_rows(job.recipe, [open_pack(pack)]).rows]
     assert kept.tolist() == samples.person[train[~first[train]]].tolist()
     assert plan_pretraining(job).classes == 5
     score(pack, np.where(first, 1.0, 0.0))

@@ -17,6 +17,7 @@ from lupctl.core.formats.weights.file import Checkpoint, load_strictly, read_che
 from lupctl.core.formats.weights.header import Preprocessing
 from lupctl.core.formats.weights.settings import Settings, apply_settings
 from lupctl.core.ranking.retrieval.cameras import CameraTable, camera_table
+from lupctl.core.system.jobs.compiling import CompiledPasses
 from lupctl.core.system.jobs.precision import autocast
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.training.loading.images import FileImages, PackImages
@@ -45,6 +46,7 @@ class Encoder:
         precision: type of the forward pass.
         cameras: those that the network was trained on; None if it takes no cameras.
         pool: gives the feature of the trunk alone, from its maps; None for the feature of retrieval.
+        compiled: passes of one size as compiled code; None where nothing is compiled.
     """
 
     network: Network
@@ -53,9 +55,18 @@ class Encoder:
     precision: torch.dtype
     cameras: CameraTable | None = None
     pool: Pool | None = None
+    compiled: CompiledPasses | None = None
 
     def embed(self, images: Tensor, cameras: Tensor | None = None) -> Tensor:
         """(B, 3, H, W) and rows of cameras (B), where needed, to features (B, D), not normalised."""
+        return (self.compiled or self._embed_plainly)(images, cameras)
+
+    def compile(self, chunk: int) -> "Encoder":
+        """The same with its passes over chunks of so many images as compiled code, but for the last one of a chunk."""
+        size = min(chunk, GROUP) if self.device.type == "cpu" else chunk
+        return replace(self, compiled=CompiledPasses(self._embed_plainly, size))
+
+    def _embed_plainly(self, images: Tensor, cameras: Tensor | None) -> Tensor:
         if self.pool is None:
             return self.network.embed(images, cameras)
         return self.pool(map_trunk(self.network, images, cameras))  # type: ignore[no-any-return]

@@ -166,7 +166,7 @@ def say_labels(job: "PretrainJob", progress: Progress, *, planned: bool = False)
     """
     from lupctl.core.formats.pack.read import open_pack
     from lupctl.core.recipes.pretrain_sections import PnlSettings, uses_labels
-    from lupctl.core.stages.pretrain.job import pick_rows
+    from lupctl.core.stages.pretrain.job import choose_rows
     from lupctl.core.stages.pretrain.labels import LUPERSON_NL_LABELS, labelled_rows, read_labels, trainable_rows
 
     settings, epochs = job.recipe.settings, job.recipe.schedule.epochs
@@ -179,7 +179,7 @@ def say_labels(job: "PretrainJob", progress: Progress, *, planned: bool = False)
             progress.say(f"labels: {LUPERSON_NL_LABELS:,}, those of LUPerson-NL")
         return
     packs = [open_pack(path) for path in job.packs]
-    rows = pick_rows(job.recipe, packs)
+    rows = choose_rows(job.recipe, packs).rows
     labels, left = read_labels(packs, rows), len(trainable_rows(packs)) - len(labelled_rows(packs, job.recipe.method))
     more = f"; {left:,} more images have none and are left out" if left else ""
     if labels.truth is not None and labels.persons is not None:

@@ -6,6 +6,7 @@ from lupctl.core.formats.weights.settings import apply_settings
 from lupctl.core.stages.dump.inputs import open_images
 from lupctl.core.stages.dump.job import DumpJob
 from lupctl.core.stages.dump.work import place_images
+from lupctl.core.system.jobs.compiling import check_compiler
 from lupctl.core.training.nets.meta import build_empty, embed_nothing
 
 
@@ -26,13 +27,20 @@ def plan_head(job: DumpJob) -> FeaturesHead:
     return FeaturesHead((len(inputs.samples), dim), job.kind, inputs.samples, record)
 
 
-def check_settings(job: DumpJob) -> None:
-    """Refuses settings that the network has not, before anything is started.
+def check_dump(job: DumpJob, kind: str) -> None:
+    """Refuses settings that the network has not, and compiling without a compiler, before anything is started.
+
+    Args:
+        job: the dump.
+        kind: of its devices, cpu or cuda.
 
     Raises:
+        DeviceError: there is no compiler.
         FormatError: the checkpoint's header is damaged.
-        UsageError: there are such.
+        UsageError: there are such settings.
     """
+    if job.is_compiled:
+        check_compiler(kind, asked="--compile", instead="leave out --compile")
     _read_header(job)
 
 

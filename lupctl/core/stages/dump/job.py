@@ -3,6 +3,7 @@
 import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Final
 
 from lupctl.core.choices import CameraUse, FeatureType, Pooling, Precision, Role
 from lupctl.core.errors import UsageError
@@ -14,6 +15,11 @@ from lupctl.core.system.jobs.device import Placement
 
 # Starting a process takes some seconds, in which a GPU computes about this many chunks.
 CHUNKS_WORTH_A_START = 64
+# What compiling costs and saves, as measured (tests/benchmarks/RESULTS.md, "Compiled networks").
+COMPILING: Final = (
+    "about a minute of a core in each process, seconds where the code is kept; with a ResNet-50 on a CPU that is saved "
+    "after 3,000 images in float32, after 6,000 in bf16"
+)
 SHARD_RULE = re.compile(r"(\d{1,6})/(\d{1,6})")
 
 
@@ -57,6 +63,7 @@ class DumpJob:
         kind: float32 or float16 on the disk.
         precision: of the forward pass.
         chunk: images per forward pass.
+        is_compiled: whether the forward passes are compiled first.
         workers: decoding processes per device; None picks.
         shard: the part of the chunks that this job computes; None takes all.
         force: overwrite.
@@ -74,6 +81,7 @@ class DumpJob:
     kind: FeatureType = "float32"
     precision: Precision = "auto"
     chunk: int = 128
+    is_compiled: bool = False
     workers: int | None = None
     shard: Shard | None = None
     force: bool = False
@@ -174,6 +182,7 @@ def plan_dump(job: DumpJob, *, processes: int) -> dict[str, int | str]:
     plan: dict[str, int | str] = {"images": own}
     if job.shard is not None:
         plan |= {"shard": str(job.shard), "images_of_all_shards": images}
+    plan |= {"compile": COMPILING} if job.is_compiled else {}
     if processes > 1:
         plan |= {"processes": processes, "images_per_process": min(own, -(-len(chunks) // processes) * job.chunk)}
     return plan

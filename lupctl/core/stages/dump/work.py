@@ -24,6 +24,8 @@ from lupctl.core.system.jobs.precision import pick_precision
 POOLING_KEY: Final = "pooling"
 # All that the numbers of a features file depend on, by which the same dump knows it again.
 STORY_KEY: Final = "story"
+# Of features that compiled passes gave, which round in their own way.
+COMPILED_KEY: Final = "compiled"
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,8 @@ def open_work(job: DumpJob, device: torch.device) -> Work:
     encoder, checkpoint = open_encoder(
         job.checkpoint, device=device, precision=precision, pooling=job.pooling, settings=job.settings
     )
+    if job.is_compiled:
+        encoder = encoder.compile(job.chunk)
     cameras = place_images(job, inputs, checkpoint.header)
     story = {
         "checkpoint": checkpoint.fingerprint,
@@ -97,6 +101,7 @@ def open_work(job: DumpJob, device: torch.device) -> Work:
         "version": version("lupctl"),
     }
     # Only where there is something to say: chunks of other networks were kept before there were rules for cameras.
+    story |= {COMPILED_KEY: True} if job.is_compiled else {}
     story |= {} if job.pooling is None else {POOLING_KEY: job.pooling}
     story |= {} if cameras is None else {CAMERAS_KEY: cameras.rule}
     story |= _what_is_set(job)
@@ -130,6 +135,7 @@ def build_features_record(
     if work.cameras is not None:
         rows = None if shard is None else work.rows
         part[CAMERAS_KEY] = asdict(work.cameras.count(rows, left_out=len(quarantine)))
+    part |= {COMPILED_KEY: True} if story.get(COMPILED_KEY) else {}
     if work.job.pooling is not None:
         part[POOLING_KEY] = work.job.pooling
     part |= _what_is_set(work.job)

@@ -22,6 +22,7 @@ from lupctl.core.stages.finetune.cameras import pick_cameras
 from lupctl.core.stages.finetune.checks import check_start
 from lupctl.core.stages.finetune.persons import Camera, LabelledRows, names_share, pick_rows
 from lupctl.core.system.disk.atomic import file_fingerprint
+from lupctl.core.system.jobs.compiling import check_compiler
 from lupctl.core.system.jobs.device import Placement
 from lupctl.core.system.jobs.outer import Rendezvous
 from lupctl.core.system.jobs.split import check_split
@@ -99,10 +100,13 @@ def plan_finetuning(job: FinetuneJob) -> FinetunePlan:
     Raises:
         DataError: the pack is missing, damaged, unlabelled, or its query set cannot be scored.
         UsageError: batch, groups and devices do not fit together, or an extra is missing.
+        DeviceError: the network is to be compiled, and no compiler is here.
     """
     recipe = job.recipe
     if job.tensorboard:
         check_tensorboard()
+    if recipe.net.compile:
+        check_compiler(job.placement.kind)
     batch = check_batch(recipe, job.placement.processes)
     packs = [open_pack(path) for path in job.packs]
     train = pick_rows(recipe, packs)

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from lupctl.core.errors import UsageError
 from lupctl.core.formats.pack.read import Pack, open_pack
@@ -38,6 +37,7 @@ from lupctl.core.stages.pretrain.labels import (
 from lupctl.core.stages.pretrain.memory import estimate_memory
 from lupctl.core.stages.pretrain.starts.load import check_start
 from lupctl.core.system.disk.atomic import file_fingerprint
+from lupctl.core.system.jobs.compiling import check_compiler
 from lupctl.core.system.jobs.device import Placement, pick_threads
 from lupctl.core.system.jobs.outer import Rendezvous
 from lupctl.core.system.jobs.precision import expect_precision
@@ -120,6 +120,7 @@ def plan_pretraining(job: PretrainJob) -> PretrainPlan:
     Raises:
         DataError: a pack is missing, damaged, or has nothing to train on or to probe with.
         UsageError: batch, groups and devices do not fit together, or an extra is missing.
+        DeviceError: networks are to be compiled, and no compiler is here.
     """
     recipe = job.recipe
     processes = job.placement.processes
@@ -130,6 +131,8 @@ def plan_pretraining(job: PretrainJob) -> PretrainPlan:
         check_answerable(probed.samples, same_camera=packed_same_camera(probed.record))
     if job.tensorboard:
         check_tensorboard()
+    if recipe.net.compile:
+        check_compiler(job.placement.kind)
     if job.start is not None:
         check_start(job.start, recipe, student_plan(recipe))
     packs = [open_pack(path) for path in job.packs]
@@ -274,15 +277,6 @@ def choose_rows(recipe: PretrainRecipe, packs: list[Pack]) -> Choice:
     if labelled:
         check_labels(packs, choice.rows, recipe.method)
     return choice
-
-
-def pick_rows(recipe: PretrainRecipe, packs: list[Pack]) -> NDArray[np.int64]:
-    """Rows of the concatenated packs that a recipe's method trains on.
-
-    Raises:
-        DataError, UsageError: as `choose_rows`.
-    """
-    return choose_rows(recipe, packs).rows
 
 
 def student_plan(recipe: PretrainRecipe) -> NetworkPlan:

@@ -70,6 +70,8 @@ class Measured:
         memory_bytes: at the peak, of the process that needed most: allocated on a GPU, resident on a CPU; 0 if
             the system does not count it.
         before_bytes: the same before the first network was built.
+        first_s: duration of the first step, which compiles networks that are to be.
+        plain_s: where they are, duration of a step without.
     """
 
     share: int
@@ -80,6 +82,8 @@ class Measured:
     waiting_s: float
     memory_bytes: int
     before_bytes: int
+    first_s: float = 0.0
+    plain_s: float | None = None
 
 
 def measure(trial: Trial) -> Measured | None:
@@ -96,10 +100,19 @@ def measure(trial: Trial) -> Measured | None:
 def _measure(trial: Trial) -> Measured | None:
     with computing_threads(threads_of(trial.job)):
         before, started_at = _peak_bytes(own_device(trial.job.placement.kind)), time.perf_counter()
-        share = _pick_share(trial)
+        plain = _leave_uncompiled(trial)
+        share = _pick_share(plain)
         left_s = max(trial.seconds - (time.perf_counter() - started_at), trial.seconds / 2)
-        found = _time_steps(trial, share, warm_up=WARM_UP, seconds=left_s)
+        found = _time_steps(plain, share, warm_up=WARM_UP, seconds=left_s)
+        if trial.job.recipe.net.compile:
+            found = replace(_time_steps(trial, share, warm_up=WARM_UP, seconds=left_s), plain_s=found.step_s)
         return replace(found, before_bytes=before) if rank() == 0 else None
+
+
+def _leave_uncompiled(trial: Trial) -> Trial:
+    recipe = trial.job.recipe
+    net = recipe.net.model_copy(update={"compile": False})
+    return replace(trial, job=replace(trial.job, recipe=recipe.model_copy(update={"net": net})))
 
 
 def _pick_share(trial: Trial) -> int:
@@ -123,7 +136,7 @@ def _pick_share(trial: Trial) -> int:
 
 
 def _time_steps(trial: Trial, share: int, *, warm_up: int, seconds: float) -> Measured:
-    """Steps until some seconds have passed, one at least after those that warm up."""
+    """Steps until some seconds have passed, without those of compiling; one at least after those that warm up."""
     job = replace(trial.job, recipe=cut_recipe(trial.job.recipe, share))
     recipe, device = job.recipe, own_device(job.placement.kind)
     setup, source = _open_source(job, trial.classes)
@@ -133,7 +146,7 @@ def _time_steps(trial: Trial, share: int, *, warm_up: int, seconds: float) -> Me
         # Half-way through the run, when everything takes part that a schedule or a phase brings in later.
         middle = setup.total // 2
         started_at = measured_at = time.perf_counter()
-        waiting_s, done = 0.0, 0
+        waiting_s, first_s, done = 0.0, 0.0, 0
         while not agree_to_stop(done > warm_up and time.perf_counter() - started_at >= seconds, device):
             if done == warm_up:
                 clock = Stopwatch(device) if device.type == "cpu" else untimed
@@ -146,6 +159,9 @@ def _time_steps(trial: Trial, share: int, *, warm_up: int, seconds: float) -> Me
             if device.type == "cuda":
                 scalars["loss"].item()  # waits: a step counts when its work is done
             done += 1
+            if done == 1:
+                first_s = time.perf_counter() - started_at
+                started_at += first_s if recipe.net.compile else 0.0
         passed_s = time.perf_counter() - measured_at
     steps = done - warm_up
     peak = torch.tensor([_peak_bytes(device)], device=device)
@@ -158,6 +174,7 @@ def _time_steps(trial: Trial, share: int, *, warm_up: int, seconds: float) -> Me
         waiting_s=waiting_s / steps,
         memory_bytes=int(gather_plain(peak).max()),
         before_bytes=0,
+        first_s=first_s,
     )
 
 

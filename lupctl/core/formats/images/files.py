@@ -18,7 +18,7 @@ def read_encoded(path: Path | str) -> bytes:
     file = open_to_read(path)
     try:
         length = os.fstat(file).st_size
-        if length > IMAGE_BYTES.default and length > IMAGE_BYTES.most:
+        if not IMAGE_BYTES.allows(length):
             raise CorruptImageError(IMAGE_BYTES.describe(length), hint=IMAGE_BYTES.hint(length))
         encoded = os.read(file, length)
         while len(encoded) < length and (more := os.read(file, length - len(encoded))):

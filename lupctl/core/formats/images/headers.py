@@ -89,7 +89,7 @@ def plain_size(encoded: bytes) -> tuple[int, int] | None:
                 return None
             at = head.size_at
             size = int.from_bytes(encoded[at : at + 2], "big"), int.from_bytes(encoded[at + 2 : at + 4], "big")
-            return size if 0 < size[0] * size[1] <= IMAGE_PIXELS.most else None
+            return size if all(size) and IMAGE_PIXELS.allows(size[0] * size[1]) else None
         case "png":
             return _png_size(encoded)
         case "other":
@@ -126,5 +126,5 @@ def _png_size(encoded: bytes) -> tuple[int, int] | None:
         return None
     width, height = (int.from_bytes(encoded[at : at + 4], "big") for at in (first + 8, first + 12))
     most = np.iinfo(np.uint16).max
-    is_stated = 0 < height <= most and 0 < width <= most and height * width <= IMAGE_PIXELS.most
+    is_stated = 0 < height <= most and 0 < width <= most and IMAGE_PIXELS.allows(height * width)
     return (height, width) if is_stated else None

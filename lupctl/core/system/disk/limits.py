@@ -21,7 +21,7 @@ class Limit:
     """The most of something.
 
     Args:
-        variable: of the environment, which sets another limit: a whole number, perhaps with K, M, G or T.
+        variable: of the environment, which sets a higher limit: a whole number, perhaps with K, M, G or T.
         what: is limited, with its unit.
         default: without that variable.
     """
@@ -48,6 +48,10 @@ class Limit:
             )
         return int(number) * UNITS[unit]
 
+    def allows(self, found: int) -> bool:
+        """Whether so much is within the limit; the environment is asked about large things alone."""
+        return found <= self.default or found <= self.most
+
     def describe(self, found: int) -> str:
         """That there is too much."""
         return f"{found:,} {self.what}; {self.variable} allows {self.most:,}"
@@ -62,7 +66,7 @@ class Limit:
         Raises:
             DataError: it is.
         """
-        if found > self.default and found > self.most:
+        if not self.allows(found):
             raise DataError(f"{path}: {self.describe(found)}", hint=self.hint(found))
 
 

@@ -31,14 +31,15 @@ def main() -> None:
     failures = Counter[str]()
     with tempfile.TemporaryDirectory() as folder, running(Path(folder)) as runner:
         for name in KINDS if kind == "all" else kind.split(","):
-            seconds = []
+            seconds, codes = list[float](), Counter[int]()
             for seed in range(int(first), int(first) + count):
                 ran = runner.run(KINDS[name], Random(f"{name} {seed}"))
                 seconds.append(ran.outcome.seconds)
+                codes[ran.outcome.code] += 1
                 if ran.wrong or count == 1:
                     failures[name] += bool(ran.wrong)
                     show(name, seed, ran, whole=count == 1)
-            each = f"{sum(seconds) / count:.2f} s each, {max(seconds):.1f} s at most"
+            each = f"{sum(seconds) / count:.2f} s each, {max(seconds):.1f} s at most; exit codes {dict(codes)}"
             print(f"== {name}: {failures[name]} of {count} wrong; {each}", flush=True)
 
 

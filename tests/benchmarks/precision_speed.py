@@ -3,36 +3,47 @@
     python tests/benchmarks/precision_speed.py                        all of the table
     python tests/benchmarks/precision_speed.py --only small-moco dump-r50
 
-Training steps are those of the recipes on random pixels, with `precision` float32 and bf16. Dumps are forward passes of
-groups of 16 images as `lupctl dump` takes them: in float32 with channels first, as they were once, in float32, and in
-bf16. The ways are measured in turns in one process and one thread; medians of processor time count.
+Training steps are those of the recipes on random pixels, with `precision` float32 and bf16. Dumps are those of
+`lupctl dump` from a pack of drawn persons, from the checkpoint to the file, with the workers that it takes: in float32
+with channels first, as they were once, in float32, and in bf16. The ways are measured in turns in one process and one
+thread; medians of processor time count, that of the workers included.
 """
 
 import argparse
+import os
 import statistics
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, Literal
+from pathlib import Path
+from typing import Literal
 
-import numpy as np
 import torch
 
-from lupctl.core.formats.weights.plan import NetworkPlan
-from lupctl.core.ranking.retrieval.extract import GROUP
+from lupctl.core.choices import Precision
+from lupctl.core.data.sources.synthetic import SyntheticPlan, SyntheticSource
+from lupctl.core.formats.weights.file import write_checkpoint
+from lupctl.core.formats.weights.header import CheckpointHeader, describe_pixels
 from lupctl.core.recipes.models import FinetuneRecipe, PretrainRecipe
 from lupctl.core.recipes.shipped import resolve_recipe
+from lupctl.core.stages.dump.job import DumpJob
+from lupctl.core.stages.dump.run import dump
 from lupctl.core.stages.finetune import speed as finetune_speed
 from lupctl.core.stages.finetune.job import network_plan
+from lupctl.core.stages.pack import pack
 from lupctl.core.stages.pretrain import speed as pretrain_speed
 from lupctl.core.stages.pretrain.job import student_plan
-from lupctl.core.system.jobs.precision import autocast, measure_cpu
+from lupctl.core.system.jobs.precision import measure_cpu
+from lupctl.core.system.progress.lines import Progress
 from lupctl.core.training.nets import mgn
 from lupctl.core.training.nets.build import build_network
 from lupctl.core.training.nets.resnet import trunk
 
-CPU = torch.device("cpu")
+CPU, QUIET = torch.device("cpu"), Progress(quiet=True)
+# Of a drawn person's images, from each of two cameras.
+SHOTS = 2
 Stage = Literal["pretrain", "finetune"]
 R50 = ("data.batch=8", "bn_groups=1", "moco.queue=64")
 MGN = ("data.persons=2", "data.images=4", "bn_groups=1")
@@ -91,8 +102,8 @@ def processor_calls(step: Callable[[], object], device: torch.device, *, budget_
     return thread_seconds(step)
 
 
-def find_network(stage: Stage, name: str) -> tuple[NetworkPlan, int, int]:
-    """The network whose features a dump makes, and the pixels of its input."""
+def write_network(path: Path, stage: Stage, name: str) -> None:
+    """A checkpoint of random weights of the network that a recipe trains."""
     recipe = resolve_recipe(stage, name)
     match recipe:
         case PretrainRecipe():
@@ -101,7 +112,18 @@ def find_network(stage: Stage, name: str) -> tuple[NetworkPlan, int, int]:
             plan = network_plan(recipe, 0)
         case _:
             raise AssertionError(recipe)
-    return plan, recipe.pixels.height, recipe.pixels.width
+    torch.manual_seed(0)
+    header = CheckpointHeader(
+        stage=stage,
+        command=(),
+        recipe=None,
+        network=plan,
+        preprocessing=describe_pixels(recipe.pixels),
+        classes=(),
+        parents={},
+        data=(),
+    )
+    write_checkpoint(path, build_network(plan).state_dict(), header)
 
 
 @contextmanager
@@ -118,16 +140,39 @@ def channels_first() -> Iterator[None]:
             names["lay_out"] = before
 
 
-def dump_seconds(network: Any, images: torch.Tensor, kind: torch.dtype) -> float:
-    """Processor time of a group's features."""
-    with torch.no_grad(), autocast(CPU, kind):
-        return thread_seconds(lambda: network.embed(images).float())
+def dump_seconds(folder: Path, precision: Precision) -> float:
+    """Processor time of a dump, that of its decoding workers included."""
+    job = DumpJob(folder / "net.safetensors", folder / "drawn.h5", folder / "f.h5", precision=precision, force=True)
+    before = os.times()
+    dump(job, CPU, QUIET)
+    return sum(os.times()[:4]) - sum(before[:4])
 
 
-def first_seconds(network: Any, images: torch.Tensor) -> float:
+def first_seconds(folder: Path) -> float:
     """The same in float32, with channels first."""
     with channels_first():
-        return dump_seconds(network, images, torch.float32)
+        return dump_seconds(folder, "float32")
+
+
+def compare_dumps(name: str, images: int, rounds: int) -> None:
+    """Prints the seconds of a dump of so many drawn images in each way."""
+    stage, recipe, *goals = DUMPS[name]
+    persons = SyntheticPlan(
+        train_persons=1, test_persons=-(-images // (2 * SHOTS)), cameras=2, shots=SHOTS, height=256, width=128
+    )
+    with tempfile.TemporaryDirectory() as made:
+        folder = Path(made)
+        pack(SyntheticSource(persons), out=folder / "drawn.h5", progress=QUIET)
+        write_network(folder / "net.safetensors", stage, recipe)
+        compare(
+            name,
+            {
+                "float32, channels first": (partial(first_seconds, folder), None),
+                "float32": (partial(dump_seconds, folder, "float32"), goals[0]),
+                "bf16": (partial(dump_seconds, folder, "bf16"), goals[1]),
+            },
+            rounds,
+        )
 
 
 def main() -> None:
@@ -135,36 +180,21 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--only", nargs="+", choices=[*STEPS, *DUMPS], default=[*STEPS, *DUMPS])
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--group", type=int, default=GROUP, help="images of a pass of a dump")
+    parser.add_argument("--images", type=int, default=64, help="of a dump")
     options = parser.parse_args()
     torch.set_num_threads(1)
     print(f"bf16: {measure_cpu().describe()}")
     for module in (pretrain_speed, finetune_speed):
         vars(module)["time_calls"] = processor_calls
     for name in options.only:
-        if name in STEPS:
-            goal = STEPS[name][2]
-            ways = {
-                kind: (partial(step_seconds, name, kind), goal if kind == "bf16" else None)
-                for kind in ("float32", "bf16")
-            }
-            compare(name, ways, options.rounds)
+        if name in DUMPS:
+            compare_dumps(name, options.images, options.rounds)
             continue
-        stage, recipe, *goals = DUMPS[name]
-        plan, height, width = find_network(stage, recipe)
-        torch.manual_seed(0)
-        network = build_network(plan).eval()
-        drawn = np.random.default_rng(0).standard_normal((options.group, 3, height, width), dtype=np.float32)
-        images = torch.from_numpy(drawn)
-        compare(
-            name,
-            {
-                "float32, channels first": (partial(first_seconds, network, images), None),
-                "float32": (partial(dump_seconds, network, images, torch.float32), goals[0]),
-                "bf16": (partial(dump_seconds, network, images, torch.bfloat16), goals[1]),
-            },
-            options.rounds,
-        )
+        goal = STEPS[name][2]
+        ways = {
+            kind: (partial(step_seconds, name, kind), goal if kind == "bf16" else None) for kind in ("float32", "bf16")
+        }
+        compare(name, ways, options.rounds)
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ SMALLEST = (
     "parts_speed.py --arch swin-u --height 128 --batch 1 --rounds 1",
     "pnl_speed.py --classes 500 --images 4 --rounds 1",
     "pnl_speed.py --step --classes 500 --images 4 --rounds 1",
-    "precision_speed.py --only small-bot dump-r50 --rounds 1 --group 1",
+    "precision_speed.py --only small-bot dump-r50 --rounds 1 --images 4",
     "read_speed.py --images 300 600 --rounds 1",
     "scale.py --images 100 200 --reads 500",
     "state_speed.py save --arch r18 --batch 2 --rounds 1",

@@ -80,6 +80,13 @@ def test_thresholds_are_those_of_the_pairs(lupctl: Shell, hall: Path) -> None:
     assert report["warnings"] == ["5 tracklets are few: the intervals are rough"]
 
 
+def test_features_in_bf16_are_named(lupctl: Shell, hall: Path) -> None:
+    made = lupctl("dump fine hall --precision bf16 --force --out half.features.h5 --device cpu --workers 0")
+    assert made.code == 0, made.err
+    ran = lupctl("eval half.features.h5 --device cpu")
+    assert "warning: the features of hall were computed in bf16: scores differ a little from float32's" in ran.out
+
+
 def test_it_is_printed_with_what_it_assumes(lupctl: Shell, hall: Path) -> None:
     ran = lupctl(EVAL)
     assert "hall: no queries; from tracklets, without labels" in ran.out

@@ -9,10 +9,13 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from lupctl.core.system.jobs import parent as children
+from lupctl.core.training.loading.loaders import open_loader
+from lupctl.core.training.loading.slots import WorkerSlots
 from tests.tools.tiny.training import FINETUNE, PRETRAIN, as_options
 
 MAIN = "from lupctl.cli.app import main; main()"
@@ -82,14 +85,14 @@ def test_a_killed_command_leaves_no_process(name: str, kills: int, crowd: Path, 
     assert {path for path in Path("/dev/shm").iterdir() if path.owner() == Path.home().owner()} - shared == set()
 
 
-def _sleep_as_child(ready: "multiprocessing.synchronize.Event", *, platform: str) -> None:
+def _sleep_as_child(ready: Any, *, platform: str) -> None:
     sys.platform = platform
     children.end_with_parent()
     ready.set()
     time.sleep(60)
 
 
-def _start_two(pipe: "multiprocessing.connection.Connection", platform: str) -> None:
+def _start_two(pipe: Any, platform: str) -> None:
     context = multiprocessing.get_context("fork")
     for _ in range(2):
         ready = context.Event()
@@ -98,6 +101,47 @@ def _start_two(pipe: "multiprocessing.connection.Connection", platform: str) -> 
         ready.wait()
         pipe.send(child.pid)
     time.sleep(60)
+
+
+class LargeBatches:
+    """Batches that fill a pipe, so that a worker waits until somebody reads."""
+
+    def __init__(self) -> None:
+        self.slots = WorkerSlots()
+
+    def __getitem__(self, item: int) -> Any:
+        return bytes(1 << 20)
+
+    def describe(self, image: int) -> str:
+        return f"image {image}"
+
+
+def _open_and_wait(pipe: Any) -> None:
+    batches = open_loader(LargeBatches(), range(100), workers=1, pin=False)
+    pipe.send(multiprocessing.active_children()[0].pid)
+    time.sleep(60)
+    batches.close()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_worker_that_waits_to_send_a_batch_ends_with_its_parent() -> None:
+    """It has the reading end of its own pipe, so that the pipe never breaks."""
+    context = multiprocessing.get_context("fork")
+    ours, theirs = context.Pipe()
+    parent = context.Process(target=_open_and_wait, args=(theirs,))
+    parent.start()
+    worker = ours.recv()
+    time.sleep(0.5)  # until its pipe is full
+    assert is_running(worker)
+    parent.kill()
+    parent.join()
+    end = time.monotonic() + GONE_S
+    while is_running(worker) and time.monotonic() < end:
+        time.sleep(0.02)
+    left = is_running(worker)
+    if left:
+        os.kill(worker, signal.SIGKILL)
+    assert not left
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")

@@ -77,13 +77,13 @@ def _notes(report: "Report") -> list[str]:
 
 
 def describe_warning(warning: "ReportWarning", *, run: str = "") -> str:
-    """One line; notices and terms are named as what they are.
+    """One line; notices, terms and the precision are named as what they are.
 
     Args:
         warning: the warning.
         run: the run it is about, if there are several.
     """
-    name = warning.kind if warning.kind in ("notice", "terms") else "warning"
+    name = warning.kind if warning.kind in ("notice", "terms", "precision") else "warning"
     return f"{name}: {f'{run}: ' if run else ''}{warning.text}"
 
 

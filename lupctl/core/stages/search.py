@@ -27,6 +27,7 @@ from lupctl.core.ranking.retrieval.extract import extract_features, open_encoder
 from lupctl.core.ranking.retrieval.inputs import SHOWN, network_of
 from lupctl.core.ranking.retrieval.ivf import index_path, is_current, open_index, search_index
 from lupctl.core.ranking.retrieval.score import check_directions
+from lupctl.core.ranking.retrieval.warnings import say_other_precision
 from lupctl.core.system.disk.atomic import atomic_path, check_absent, file_fingerprint
 from lupctl.core.system.examples import name_some
 from lupctl.core.system.jobs.precision import pick_precision
@@ -194,12 +195,9 @@ def _check_network(job: SearchJob, head: FeaturesHead, progress: Progress) -> No
 
 def _encode(job: SearchJob, head: FeaturesHead, device: torch.device, progress: Progress) -> NDArray[np.float32]:
     """Features of the queries, made in the same way as those of the gallery."""
-    encoder, _ = open_encoder(
-        job.checkpoint,
-        device=device,
-        precision=pick_precision("auto", device),
-        settings=read_settings(head.record),
-    )
+    precision = pick_precision("auto", device)
+    say_other_precision(job.gallery, head.record, precision, progress)
+    encoder, _ = open_encoder(job.checkpoint, device=device, precision=precision, settings=read_settings(head.record))
     images = FileImages([str(query) for query in job.queries])
     flip = bool(head.record.get("flip", False))
     placed = choose_query_rows(encoder.cameras, len(images), gallery=head.record)

@@ -315,3 +315,22 @@ def _read_damaged(content: bytes, tree: list[int], folder: Path, pipe: Any) -> N
             pipe.send("harmless")
         except (DataError, CorruptImageError) as error:
             pipe.send(error.message)
+
+
+def test_a_damaged_database_leaves_other_data_alone(lupctl: Shell, tmp_path: Path) -> None:
+    """Its first leaf says that its values are in pages far beyond the end of the file."""
+    raw = tmp_path / "lup" / "raw"
+    data = write_lmdb(raw / "bad", {f"{row:02d}": bytes(9_000) for row in range(20)}) / "data.mdb"
+    content = bytearray(data.read_bytes())
+    for at in range(8192, len(content), 4096):
+        if content[at + 10] == 2:
+            content[at + 400 : at + 4096] = bytes(3696).replace(b"\0", b"\x7f")
+    data.write_bytes(bytes(content))
+    (raw / "good").mkdir()
+    for row in range(3):
+        (raw / "good" / f"{row}.jpg").write_bytes(encode_tiny(row))
+    ran = lupctl("data pack bad good")
+    assert ran.code == 3
+    assert "data.mdb: damaged LMDB (" in ran.err
+    assert "hint: copy the database again" in ran.err
+    assert len(open_pack(tmp_path / "lup" / "packs" / "good.h5")) == 3

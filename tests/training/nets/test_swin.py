@@ -409,11 +409,13 @@ def test_networks_on_the_meta_device_draw_nothing_and_can_be_filled() -> None:
 def test_bf16_autocast_stays_near_float32() -> None:
     torch.manual_seed(11)
     network = build_network(as_network(small_swin())).eval()
-    images = torch.randn(4, 3, 64, 32)
+    trunk, images = network.backbone, torch.randn(4, 3, 64, 32)
+    assert isinstance(trunk, SwinTrunk)
     with torch.no_grad():
         exact = network.embed(images)
         with torch.autocast("cpu", torch.bfloat16):
-            coarse = network.embed(images)
+            coarse, maps = network.embed(images), trunk.stage_maps(images)
+    assert {one.dtype for one in maps} == {torch.float32}, "what blocks add to is not rounded to eight bits each time"
     assert float((unit(exact) * unit(coarse.float())).sum(1).min()) > 0.999
     assert not torch.equal(exact, coarse)
 

@@ -9,6 +9,7 @@ from lupctl.core.errors import DataError, UsageError
 from lupctl.core.formats.features.cameras import CAMERAS_KEY, CameraCounts, read_counts, sum_counts
 from lupctl.core.formats.features.file import FeaturesHead
 from lupctl.core.formats.features.foreign import is_made_elsewhere, read_any_features, read_any_head
+from lupctl.core.formats.features.precision import join_precisions
 from lupctl.core.formats.pack.samples import Samples, concatenate_samples
 from lupctl.core.formats.weights.settings import Settings, read_settings
 from lupctl.core.ranking.metrics.stacked import StackedRows
@@ -107,14 +108,15 @@ def network_of(record: Mapping[str, Any]) -> str | None:
 
 
 def join_records(heads: Sequence[FeaturesHead]) -> dict[str, Any]:
-    """The record of the first file, with the datasets, the parents and the counts of cameras of all."""
+    """The record of the first file, with the datasets, the parents, the precisions and the counts of cameras of all."""
     datasets = list(dict.fromkeys(str(head.record.get("dataset", "unknown")) for head in heads))
     parents: dict[str, Any] = {}
     for head in heads:
         parents |= head.record.get("parents") or {}
     counts = [made for head in heads if (made := read_counts(head.record)) is not None]
     cameras = {CAMERAS_KEY: asdict(sum_counts(counts))} if counts else {}
-    return {**heads[0].record, "dataset": " + ".join(datasets), "parents": parents, **cameras}
+    precision = join_precisions([head.record for head in heads])
+    return {**heads[0].record, "dataset": " + ".join(datasets), "parents": parents, **precision, **cameras}
 
 
 def _check_rule(path: Path, made: CameraCounts | None, first: Path, other: CameraCounts | None) -> None:

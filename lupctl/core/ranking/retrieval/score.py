@@ -144,8 +144,9 @@ def score(
     counts = check_answerable(samples, same_camera=same_camera)
     rows = (query_rows(samples), gallery_rows(samples))
     devices = [device] if isinstance(device, torch.device) else list(device)
-    check_directions(features, samples, device=devices[0])
-    sides = [_sides(features, *rows, device=one) for one in devices]
+    pools = [UnitRows(features, np.arange(len(samples)), device=one) for one in devices]
+    _check_norms(pools[0].norm, samples)
+    sides = [_sides(pool, *rows) for pool in pools]
     who = [ImageLabels(person=samples.person[some], camera=samples.camera[some]) for some in rows]
     progress = progress or Progress(quiet=True)
 
@@ -191,14 +192,8 @@ def score(
     )
 
 
-def _sides(
-    features: NDArray[Any] | Tensor | StackedRows,
-    queries: NDArray[np.int64],
-    gallery: NDArray[np.int64],
-    *,
-    device: torch.device,
-) -> Sides:
-    pool = UnitRows(features, np.concatenate([queries, gallery]), device=device)
+def _sides(images: UnitRows, queries: NDArray[np.int64], gallery: NDArray[np.int64]) -> Sides:
+    pool = images.select(np.concatenate([queries, gallery]))
     return Sides(queries=pool.part(0, len(queries)), gallery=pool.part(len(queries), len(pool)), pool=pool)
 
 
@@ -224,7 +219,10 @@ def check_directions(features: NDArray[Any] | Tensor | StackedRows, samples: Sam
     Raises:
         DataError: gives the number of images and the first rows.
     """
-    norm = UnitRows(features, np.arange(len(samples)), device=device).norm
+    _check_norms(UnitRows(features, np.arange(len(samples)), device=device).norm, samples)
+
+
+def _check_norms(norm: NDArray[np.float64], samples: Samples) -> None:
     for rows, what in (
         (np.flatnonzero(~np.isfinite(norm)), "NaN, infinite or beyond float32"),
         (np.flatnonzero(norm == 0), "zero in every value"),

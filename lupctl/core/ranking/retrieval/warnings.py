@@ -1,13 +1,17 @@
 """Warnings that matter before trusting scores."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import torch
 
+from lupctl.core.formats.features.precision import read_precisions
 from lupctl.core.ranking.reranking.faiss_gpu import gpu_of
 from lupctl.core.ranking.reranking.rerank import RerankSettings
 from lupctl.core.ranking.retrieval.answerable import Counts
 from lupctl.core.system.examples import count_things
+from lupctl.core.system.jobs.precision import name_precision
 from lupctl.core.system.progress.lines import Progress
 
 
@@ -47,3 +51,13 @@ def say_where_faiss_runs(rerank: RerankSettings | None, devices: Sequence[torch.
     unseen = [device for device in devices if device.type == "cuda" and gpu_of(device) is None]
     if rerank is not None and rerank.neighbours == "faiss" and unseen:
         progress.say(f"faiss cannot use {unseen[0]}: it searches re-ranking's neighbours on the CPU")
+
+
+def say_other_precision(features: Path, record: Mapping[str, Any], queries: torch.dtype, progress: Progress) -> None:
+    """Reports it if features that are searched were computed in another number type than the queries."""
+    found = read_precisions(record)
+    if found and found != (name_precision(queries),):
+        progress.say(
+            f"{features}: computed in {' and '.join(found)}, the queries in {name_precision(queries)}: distances "
+            "differ a little from those in one precision"
+        )

@@ -6,11 +6,12 @@ import torch
 
 from lupctl.core.formats.features.cameras import DEFAULT_USE, read_counts, same_result
 from lupctl.core.formats.features.file import read_features_head
+from lupctl.core.formats.features.precision import read_precisions
 from lupctl.core.formats.pack.read import open_pack
 from lupctl.core.formats.weights.settings import SETTINGS_KEY
 from lupctl.core.stages.dump.job import DumpJob, count_images
 from lupctl.core.stages.dump.work import POOLING_KEY
-from lupctl.core.system.jobs.precision import pick_precision
+from lupctl.core.system.jobs.precision import name_precision, pick_precision
 
 
 @dataclass(frozen=True)
@@ -42,9 +43,9 @@ def find_fault(job: DumpJob, checkpoint: str, device: torch.device) -> Fault | N
     parents = {"checkpoint": checkpoint, f"pack:{pack.dataset}": pack.fingerprint}
     if record["parents"] != parents:
         return Fault("of an older network, or of other images", is_chosen=False)
-    precision = str(pick_precision(job.precision, device)).removeprefix("torch.")
-    if record.get("precision") != precision:
-        return Fault(f"computed in {record.get('precision')}, here in {precision}", is_chosen=False)
+    found, here = " and ".join(read_precisions(record)), name_precision(pick_precision(job.precision, device))
+    if found != here:
+        return Fault(f"computed in {found or 'nobody knows what'}, here in {here}", is_chosen=False)
     if record.get(SETTINGS_KEY, {}) != job.settings.to_json():
         return Fault("with something else set of the network", is_chosen=True)
     counts = read_counts(record)

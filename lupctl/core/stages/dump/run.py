@@ -28,6 +28,7 @@ from lupctl.core.system.jobs.messages import (
     wait_for_all,
     world_size,
 )
+from lupctl.core.system.jobs.precision import describe_bf16
 from lupctl.core.system.jobs.stopping import StopRequest, stop_on_request
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.training.loading.images import FileImages
@@ -94,6 +95,8 @@ def dump(job: DumpJob, device: torch.device, progress: Progress) -> DumpResult:
         return decide_first(lambda: work.describe(job.out))
     if work.inputs.left_out:
         progress.warn(describe_special(work.inputs.left_out))
+    if work.encoder.precision == torch.bfloat16:
+        progress.say(f"precision: {describe_bf16(device, job.precision, begun=False)}")
     if work.cameras is not None and work.cameras.line:
         progress.say(work.cameras.line)
     is_there = decide_first(lambda: _is_computed(work))

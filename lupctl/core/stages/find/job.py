@@ -1,7 +1,9 @@
 """The settings of a search for one person, and the pictures of that person."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,6 +19,7 @@ from lupctl.core.ranking.metrics.vectors import UnitRows
 from lupctl.core.ranking.reports.model.find import FindLimits
 from lupctl.core.ranking.retrieval.cameras import choose_query_rows
 from lupctl.core.ranking.retrieval.extract import extract_features, open_encoder
+from lupctl.core.ranking.retrieval.warnings import say_other_precision
 from lupctl.core.system.disk.atomic import check_absent, file_fingerprint
 from lupctl.core.system.jobs.precision import pick_precision
 from lupctl.core.system.progress.lines import Progress
@@ -118,19 +121,28 @@ def check_links(source: str) -> None:
         ) from error
 
 
-def encode_person(job: FindJob, *, flip: bool, device: torch.device, progress: Progress) -> Person:
+def encode_person(job: FindJob, footage: Mapping[str, Any], *, device: torch.device, progress: Progress) -> Person:
     """The person of the pictures, made in the same way as the features of the footage.
+
+    Args:
+        job: the search.
+        footage: the record of those features; empty if nobody is in it.
+        device: where the pictures' features are computed.
+        progress: lines and bars.
 
     Raises:
         DataError: the network gives no direction for a picture.
     """
-    encoder, checkpoint = open_encoder(job.checkpoint, device=device, precision=pick_precision("auto", device))
+    precision = pick_precision("auto", device)
+    say_other_precision(job.features or Path(job.source), footage, precision, progress)
+    encoder, checkpoint = open_encoder(job.checkpoint, device=device, precision=precision)
     images = FileImages([str(query) for query in job.queries])
     # Those of the footage are made by the default rule too.
     placed = choose_query_rows(encoder.cameras, len(images), gallery={})
     if placed is not None:
         progress.say(placed.line)
     cameras = None if placed is None else placed.rows
+    flip = bool(footage.get("flip", False))
     vectors = extract_features(encoder, images, chunk=CHUNK, workers=0, flip=flip, progress=progress, cameras=cameras)
     units = UnitRows(vectors, np.arange(len(vectors)), device=device)
     broken = np.flatnonzero(~np.isfinite(units.norm) | (units.norm == 0))

@@ -61,8 +61,7 @@ def find(job: FindJob, device: torch.device, progress: Progress) -> FindResult:
     """
     check_find(job)
     features = None if job.features is None else read_features(job.features)
-    flip = features is not None and bool(features.record.get("flip", False))
-    person = encode_person(job, flip=flip, device=device, progress=progress)
+    person = encode_person(job, {} if features is None else features.record, device=device, progress=progress)
     found: list[tuple[Tracklet, float]] = []
     footage = None
     if features is not None:

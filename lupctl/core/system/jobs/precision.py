@@ -87,11 +87,11 @@ def expect_precision(precision: Precision, kind: str) -> torch.dtype:
 
 
 def describe_bf16(device: torch.device, asked: Precision, *, begun: bool) -> str:
-    """Training in bfloat16 in words: why, and what it costs where a processor is not made for it.
+    """Passes in bfloat16 in words: why, and what they cost where a processor is not made for it.
 
     Args:
-        device: of the training.
-        asked: by the recipe.
+        device: of the passes.
+        asked: by the recipe or the option.
         begun: whether the run has begun in it, wherever that was.
     """
     reason = ", as the run began" if begun else ""

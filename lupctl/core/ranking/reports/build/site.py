@@ -6,6 +6,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from lupctl.core.formats.features.precision import describe_bf16_features
 from lupctl.core.ranking.metrics.bootstrap import DRAWS, SEED
 from lupctl.core.ranking.metrics.operating import WANTED_FPR
 from lupctl.core.ranking.metrics.pairs import STEP
@@ -60,8 +61,10 @@ def build_site(
     pairs, counts, scores = found.pairs, found.counts(), score_site(found)
     chosen, *points = site_points(found, [wanted_fpr, *WANTED_FPR])
     few = f"{pairs.num_tracklets} tracklets are few: the intervals are rough"
+    dataset = str(record.get("dataset", "unknown"))
+    rounded = describe_bf16_features(record, dataset)
     return SiteReport(
-        dataset=str(record.get("dataset", "unknown")),
+        dataset=dataset,
         counts=ReportSiteCounts(
             images=images,
             tracklets=pairs.num_tracklets,
@@ -83,7 +86,11 @@ def build_site(
         draws=DRAWS,
         seed=SEED,
         assumes=list(ASSUMES),
-        warnings=[*([TRAINED_ON] if trained_on else []), *([few] if pairs.num_tracklets < FEW_TRACKLETS else [])],
+        warnings=[
+            *([TRAINED_ON] if trained_on else []),
+            *([few] if pairs.num_tracklets < FEW_TRACKLETS else []),
+            *([rounded] if rounded else []),
+        ],
         fingerprints=dict(fingerprints),
         provenance=ReportProvenance(version=version("lupctl"), command=list(command), features=dict(record)),
     )

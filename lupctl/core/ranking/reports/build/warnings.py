@@ -12,6 +12,7 @@ from lupctl.core.choices import ROLE_CODES, SYNTHETIC, Role
 from lupctl.core.data.catalog.datasets import catalog_entry, find_entry
 from lupctl.core.data.checking.overlap import shared_rows
 from lupctl.core.errors import DataError
+from lupctl.core.formats.features.precision import describe_bf16_features
 from lupctl.core.formats.pack.keys import ImageKeys, read_keys
 from lupctl.core.formats.pack.read import Pack, open_pack, read_pack_record
 from lupctl.core.formats.pack.split import packed_split
@@ -37,6 +38,8 @@ def warned(report: Report, tested: Sequence[ScoredPack], lineage: Lineage) -> Re
         lineage: of the network.
     """
     found = [*_scoring(report), *_published(report), *_cameras(report), *_terms(report, tested, lineage)]
+    if rounded := describe_bf16_features(report.provenance.features, report.dataset):
+        found.append(_warn("precision", rounded))
     for pack in tested:
         found += _verification(pack)
     found += overlap_warnings(tested, lineage)

@@ -15,6 +15,7 @@ WarningKind = Literal[
     "verification",
     "published",
     "cameras",
+    "precision",
     "queries",
     "reranking",
     "notice",
@@ -24,7 +25,14 @@ KINDS: Final[tuple[WarningKind, ...]] = get_args(WarningKind)
 # Test images, or persons, that were trained on with their labels.
 LEAKS: Final[tuple[WarningKind, ...]] = ("overlap", "persons")
 # Warnings about a network on a test set, and about a test set whose text does not name it.
-OF_THE_PAIR: Final[tuple[WarningKind, ...]] = (*LEAKS, "closed set", "pretraining", "not checked", "cameras")
+OF_THE_PAIR: Final[tuple[WarningKind, ...]] = (
+    *LEAKS,
+    "closed set",
+    "pretraining",
+    "not checked",
+    "cameras",
+    "precision",
+)
 OF_THE_SET: Final[tuple[WarningKind, ...]] = ("queries", "reranking")
 
 

@@ -65,6 +65,11 @@ class SwinStage(nn.Module):
         return shift_mask(rows, columns, side=self.side, shift=self.side // 2, device=tokens.device)
 
 
+def as_sum(tokens: Tensor) -> Tensor:
+    """What blocks add to, in float32 at least: under autocast a layer gives bfloat16, which would round every sum."""
+    return tokens.to(torch.promote_types(tokens.dtype, torch.float32))
+
+
 class SwinTrunk(Trunk):
     """A Swin transformer without its classifier, with SOLIDER's semantic controller where the plan has one.
 
@@ -108,7 +113,7 @@ class SwinTrunk(Trunk):
         """The maps of all stages, (B, h, w, C), before their merging and controller, the last one after its norm."""
         given = self._condition(images, semantic_weight)
         maps: list[Tensor] = []
-        tokens, block = self.patch_embed(images), 0
+        tokens, block = as_sum(self.patch_embed(images)), 0
         for number, stage in enumerate(self.stages):
             assert isinstance(stage, SwinStage)
             mask = stage.mask(tokens)
@@ -117,7 +122,7 @@ class SwinTrunk(Trunk):
                 block += 1
             maps.append(tokens)
             if stage.downsample is not None:
-                tokens = stage.downsample(tokens)
+                tokens = as_sum(stage.downsample(tokens))
                 if given is not None:
                     scale, shift = self.semantic_embed_w[number], self.semantic_embed_b[number]
                     assert isinstance(scale, nn.Linear)

@@ -54,6 +54,14 @@ def home(made: Path, lupctl: Shell, tmp_path: Path) -> Path:
     return Path("lup")
 
 
+def test_features_in_bf16_are_used_and_named(lupctl: Shell, home: Path) -> None:
+    made = lupctl("dump one labelled --precision bf16 --device cpu --workers 0")
+    assert made.code == 0, made.err
+    ran = lupctl("eval --all one --device cpu")
+    assert "precision: one: the features of labelled were computed in bf16" in ran.out
+    assert "the features of other" not in ran.out
+
+
 def test_a_matrix(lupctl: Shell, home: Path) -> None:
     """Each cell holds what `dump` and `eval` of that pair give."""
     ran = lupctl("eval --all one two pre --device cpu --rerank --k1 6 --k2 2")

@@ -10,16 +10,18 @@ JOINED_BY: Final = " + "
 def read_precisions(record: Mapping[str, Any]) -> tuple[str, ...]:
     """The types as options call them: one of a file, perhaps more of several; none where nothing is recorded.
 
-    >>> read_precisions({"precision": "float32 + bfloat16"}), read_precisions({})
+    >>> read_precisions({"precision": "float32 + bfloat16"}), read_precisions({"precision": 16})
     (('float32', 'bf16'), ())
     """
     found = record.get(PRECISION_KEY)
-    return tuple("bf16" if name == "bfloat16" else name for name in found.split(JOINED_BY)) if found else ()
+    if not isinstance(found, str):
+        return ()
+    return tuple("bf16" if name == "bfloat16" else name for name in found.split(JOINED_BY))
 
 
 def join_precisions(records: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     """The entry for several files together; nothing where none has one."""
-    found = dict.fromkeys(str(record[PRECISION_KEY]) for record in records if record.get(PRECISION_KEY))
+    found = dict.fromkeys(record[PRECISION_KEY] for record in records if isinstance(record.get(PRECISION_KEY), str))
     return {PRECISION_KEY: JOINED_BY.join(found)} if found else {}
 
 

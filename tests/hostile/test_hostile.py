@@ -25,7 +25,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="limits and watc
 # Of each kind, in the default run.
 FEW = 12
 # The slow run is of as many parts of each kind as make ten thousand cases, none of which takes minutes.
-PARTS, PART = 6, 93
+PARTS, PART = 12, 47
 # Those of which it makes sense to leave out one thing after another until what fails is small.
 STRUCTURED = ("notes", "recipes", "boxes", "checkpoints", "tables")
 

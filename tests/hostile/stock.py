@@ -4,6 +4,7 @@ import csv
 import json
 import pickle
 from pathlib import Path
+from typing import Any
 
 import cv2
 import h5py
@@ -106,7 +107,7 @@ def _write_weights(folder: Path) -> None:
 def _write_features(folder: Path) -> None:
     vectors = np.random.default_rng(0).normal(size=(8, 6)).astype(np.float32)
     persons, cameras = np.array([1, 2, 1, 2, 1, 2, 3, 3]), np.array([1, 1, 2, 2, 2, 2, 1, 2])
-    arrays = {}
+    arrays: dict[str, Any] = {}
     for role, part in (("query", slice(0, 2)), ("gallery", slice(2, 8))):
         arrays |= {
             f"{role}_features": vectors[part], f"{role}_persons": persons[part], f"{role}_cameras": cameras[part]

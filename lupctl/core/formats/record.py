@@ -11,10 +11,13 @@ from typing import Any, BinaryIO, Literal
 import h5py
 
 from lupctl.core.errors import DataError, FormatError
+from lupctl.core.system.disk.atomic import atomic_path
 from lupctl.core.system.disk.limits import check_growth
 from lupctl.core.system.documents import check_shape, parse_json
 
 RECORD_ATTRIBUTE = "lupctl"
+# An upper bound of what HDF5 needs for itself.
+OBJECT_BYTES = 2**16
 Kind = Literal["pack", "features", "scores"]
 # What is read of a record; the rest is only passed on.
 REQUIRED = ("command", "parents", "dataset")
@@ -89,6 +92,27 @@ def reserve_space(stream: BinaryIO, *, begin: int, num_bytes: int) -> None:
         stream.seek(begin)
         stream.write(bytes(num_bytes))
         stream.seek(before)  # flushes, too
+
+
+@contextmanager
+def created(path: Path, *, num_bytes: int) -> Iterator[h5py.File]:
+    """A new HDF5 file, which appears when the block is over; its space on the disk is reserved first.
+
+    Where a disk fills up while HDF5 writes, it prints a traceback for each of its objects, or crashes.
+
+    Args:
+        path: the file.
+        num_bytes: of everything that will be in it, HDF5's own objects aside.
+
+    Raises:
+        DataError: the disk is full or refuses the write.
+    """
+    with atomic_path(path) as partial:
+        h5py.File(partial, "w").close()
+        with partial.open("r+b") as stream:
+            reserve_space(stream, begin=partial.stat().st_size, num_bytes=num_bytes + OBJECT_BYTES)
+        with h5py.File(partial, "r+", locking=False) as file:
+            yield file
 
 
 @contextmanager

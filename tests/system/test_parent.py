@@ -22,7 +22,7 @@ MAIN = "from lupctl.cli.app import main; main()"
 LONG = ("schedule.epochs=100000", "schedule.warmup_epochs=0")
 PRETRAINING = shlex.join(["pretrain", "--data", "{crowd}", "--gpus", "0", *as_options((*PRETRAIN, *LONG))])
 FINETUNING = shlex.join([
-    "finetune", "{labelled}", "--from", "scratch", "--gpus", "0", *as_options((*FINETUNE, *LONG)),
+    "finetune", "{labelled}", "--recipe", "bot", "--from", "scratch", "--gpus", "0", *as_options((*FINETUNE, *LONG)),
 ])  # fmt: skip
 COMMANDS = {
     "pretrain": f"{PRETRAINING} --workers 2",

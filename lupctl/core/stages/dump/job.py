@@ -18,7 +18,7 @@ CHUNKS_WORTH_A_START = 64
 # What compiling costs and saves, as measured (tests/benchmarks/RESULTS.md, "Compiled networks").
 COMPILING: Final = (
     "about a minute of a core in each process, seconds where the code is kept; with a ResNet-50 on a CPU that is saved "
-    "after 3,000 images in float32, after 6,000 to 8,000 in bf16"
+    "after 3,000 images in float32, after 6,000 to 8,000 in bf16; a Swin in bf16 gets slower"
 )
 SHARD_RULE = re.compile(r"(\d{1,6})/(\d{1,6})")
 

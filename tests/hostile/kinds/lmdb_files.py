@@ -1,6 +1,7 @@
 """LMDB databases with damaged pages, and values that are no images."""
 
 import pickle
+from pathlib import Path
 from random import Random
 
 import lmdb
@@ -28,7 +29,7 @@ def make(draw: Random, place: Place) -> Case:
     return Case([*pick_command(draw, COMMANDS), *keys], changes=("lup/raw/base/lmdb/lock.mdb",))
 
 
-def _rewrite(draw: Random, path: "lmdb.Path") -> None:
+def _rewrite(draw: Random, path: Path) -> None:
     (path / "data.mdb").unlink()
     with lmdb.open(str(path), map_size=1 << 22, max_dbs=2) as environment, environment.begin(write=True) as change:
         for _ in range(draw.randrange(4)):

@@ -336,7 +336,7 @@ def server() -> Iterator[Server]:
 
 
 # A plain web server tells no size before the file comes, and the rule takes no stream of unknown size.
-LOCAL = {"proxy": "", "format": "best"}
+LOCAL: Any = {"proxy": "", "format": "best"}
 VIDEO = VideoName("us", "x", "-0123456789")
 
 

@@ -56,11 +56,11 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[obje
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=title or None, box=box.SIMPLE_HEAD, title_justify="left")
+    table = Table(title=one_line(title) or None, box=box.SIMPLE_HEAD, title_justify="left")
     cells = [[_cell(value) for value in row] for row in rows]
     for index, column in enumerate(columns):
         numeric = bool(rows) and all(_is_number(row[index]) for row in rows)
-        table.add_column(column, justify="right" if numeric else "left", overflow="fold")
+        table.add_column(one_line(column), justify="right" if numeric else "left", overflow="fold")
     for line in cells:
         table.add_row(*line)
     width = None if sys.stdout.isatty() else 160

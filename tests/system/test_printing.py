@@ -63,7 +63,7 @@ def test_an_error_is_a_line_and_a_hint(capsys: pytest.CaptureFixture[str]) -> No
 
 
 def test_a_table_shows_markup_and_emoji_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
-    print_table("[/b]", ["name"], [["[bold]x[/red]"], [":smile:"], ["a\x1b[31m\nb"]], note="[/i]")
+    print_table("[/b]\x1b]0;x", ["na\x07me"], [["[bold]x[/red]"], [":smile:"], ["a\x1b[31m\nb"]], note="[/i]")
     out = capsys.readouterr().out
-    for text in ("[/b]", "[bold]x[/red]", ":smile:", r"a\u001b[31m\nb", "[/i]"):
+    for text in ("[/b]", "[bold]x[/red]", r"[/b]\u001b]0;x", r"na\u0007me", ":smile:", r"a\u001b[31m\nb", "[/i]"):
         assert text in out

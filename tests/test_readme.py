@@ -18,6 +18,7 @@ from lupctl.core.data.sources.synthetic import SyntheticPlan, SyntheticSource
 from lupctl.core.training.nets.resnet.trunk import ResNetTrunk
 from tests.references.transreid_layouts import TINY as TINY_VIT
 from tests.references.transreid_layouts import draw_state, reid_layout
+from tests.tools.nets.onnx_files import write_foreign
 from tests.tools.published import published
 from tests.tools.tiny.footage import Stay, write_footage, write_stays
 from tests.tools.tiny.images import encode_tiny
@@ -93,7 +94,7 @@ RAW = {"data": ("market1501", "luperson", "cuhk03-np", "msmt17"), "finetuning": 
 LEFT = {
     "start": ("run.sh", "sheet.png", "photos.features.h5", "lup/packs/staff.h5"),
     "videos": ("crops.png", "page.html"),
-    "models": ("r50.pth", "mgn.onnx"),
+    "models": ("r50.pth", "mgn.onnx", "report.json"),
     "evaluation": ("out.png", "half.features.h5"),
 }
 
@@ -137,6 +138,7 @@ def everything(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.save({"model": published()}, root / "market.pth")
     transformer = reid_layout(replace(TINY_VIT, tokens=210, cameras=6), classes=5, jpm=True)
     torch.save(draw_state(transformer), root / "transformer_120.pth")
+    write_foreign(root / "osnet.onnx", sides=(256, 128))
     shutil.copyfile(min((root / "raw/market1501/query").iterdir()), root / "person.jpg")
     return root
 

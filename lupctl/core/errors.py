@@ -24,6 +24,7 @@ class LupError(Exception):
         super().__init__(message)
         self.message = message
         self.hint = hint
+        self.add_note(f"hint: {hint}")  # the second line of a traceback, where lupctl is used from Python
 
     def __reduce__(self) -> tuple[type["LupError"], tuple[str, str]]:
         # The default reduction loses the hint; worker processes send these errors through a pipe.

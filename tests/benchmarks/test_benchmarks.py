@@ -22,6 +22,7 @@ SMALLEST = (
     "dino_speed.py launches --recipe small-dino --depth 1 --batch 4 --outputs 64",
     "dino_speed.py precision --recipe small-dino --depth 1 --batch 4 --outputs 64 --rounds 1 --only bfloat16",
     "dino_speed.py memory --batch 8 --outputs 4096",
+    "embed_speed.py --arch r18 --width 4 --height 32 --frames 2 --rounds 1",
     "eval_speed.py --size tiny --repeats 1",
     "lmdb_speed.py --images 200 --height 32 --width 16 --rounds 1",
     "mgn_speed.py dump --rounds 1 --chunk 1 --height 96",

@@ -30,7 +30,8 @@ COMMANDS = {
     "finetune": f"{FINETUNING} --workers 2",
     "finetune in processes": f"{FINETUNING} --workers 1 --processes 2",
 }
-GONE_S = 10.0
+# A child that is still importing torch notices after that, which takes a busy machine half a minute.
+GONE_S = 60.0
 
 
 def in_session(session: int) -> list[str]:

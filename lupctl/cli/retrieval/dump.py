@@ -22,11 +22,11 @@ from lupctl.cli.options import (
 )
 from lupctl.cli.output import print_json, print_path, print_plan
 from lupctl.cli.retrieval.options import CamerasOption
-from lupctl.core.choices import ROLE_CODES, FeatureType, Precision, Role, nearest_name
+from lupctl.core.choices import ROLE_CODES, FeatureType, Interpolation, Precision, Role, nearest_name
 from lupctl.core.errors import UsageError
-from lupctl.core.resolve.checkpoints import pick_checkpoint
+from lupctl.core.resolve.checkpoints import pick_network
 from lupctl.core.resolve.data.images import default_out, find_images_of_run
-from lupctl.core.resolve.training.placement import DumpPlace, find_machines, place_dump
+from lupctl.core.resolve.training.placement import DumpPlace, Machines, find_machines, place_dump
 from lupctl.core.system.command_line import recorded_command
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.workspace import open_workspace
@@ -64,6 +64,34 @@ ShardOption = Annotated[
 CompileOption = Annotated[
     bool, typer.Option("--compile", help="Compile the network first: a minute or more, then faster passes.")
 ]
+PixelsOption = Annotated[
+    str | None,
+    typer.Option(
+        "--pixels",
+        metavar="HxW",
+        help="Of an ONNX network of another program: the size of its images [default: as in the file].",
+        show_default=False,
+    ),
+]
+MeanOption = Annotated[
+    str | None,
+    typer.Option(
+        "--mean", metavar="imagenet|R,G,B", help="Of such a network: what is subtracted from RGB in 0 to 1.",
+        show_default=False,
+    ),
+]  # fmt: skip
+StdOption = Annotated[
+    str | None,
+    typer.Option(
+        "--std", metavar="imagenet|R,G,B", help="Of such a network: what RGB is divided by.", show_default=False
+    ),
+]
+InterpolationOption = Annotated[
+    Interpolation | None,
+    typer.Option(
+        "--interpolation", help="Of such a network: the filter of the resize [default: bilinear].", show_default=False
+    ),
+]
 RoleOption = Annotated[
     list[str] | None,
     typer.Option(
@@ -81,6 +109,10 @@ def dump(
     flip: Annotated[bool, typer.Option("--flip", help="Add the feature of the mirrored image.")] = False,
     cameras: CamerasOption = None,
     set_: SettingOption = None,
+    pixels: PixelsOption = None,
+    mean: MeanOption = None,
+    std: StdOption = None,
+    interpolation: InterpolationOption = None,
     kind: Annotated[FeatureType, typer.Option("--type", help="Number type in the file.")] = "float32",
     precision: Annotated[Precision, typer.Option("--precision", help="Number type of the forward pass.")] = "auto",
     chunk: Annotated[int, typer.Option("--chunk", min=1, help="Images per forward pass.")] = 128,
@@ -109,19 +141,21 @@ def dump(
     `lupctl dump moco luperson --gpus 8 --shard 2/4`
 
     `lupctl dump solider market1501 --set semantic_weight=0.5`
+
+    `lupctl dump osnet.onnx market1501 --pixels 256x128 --mean imagenet --std imagenet --out osnet.features.h5`
     """
     from lupctl.core.formats.weights.settings import parse_settings
-    from lupctl.core.stages.dump.head import check_dump
-    from lupctl.core.stages.dump.job import DumpJob, fit_processes, parse_shard
-    from lupctl.core.stages.dump.run import dump as write
-    from lupctl.core.stages.dump.run import spread_dump
+    from lupctl.core.ranking.retrieval.onnx.open import parse_foreign
+    from lupctl.core.stages.dump.job import DumpJob, parse_shard
 
     machines = find_machines(None, None, None)
     progress = Progress(quiet=quiet or not machines.leads)
     part, settings = parse_shard(shard), parse_settings(set_ or [])
-    where = place_dump(device, gpus, processes, machines, planned=dry_run)
     space = open_workspace(home)
-    checkpoint = pick_checkpoint(space, run, progress)
+    checkpoint = pick_network(space, run, progress)
+    # onnxruntime computes on the CPU, where no other device is asked for.
+    own = "cpu" if checkpoint.suffix == ".onnx" and (gpus, processes, machines.outer) == (None, None, None) else None
+    where = place_dump(device or own, gpus, processes, machines, planned=dry_run)
     source = find_images_of_run(space, data, checkpoint, progress)
     job = DumpJob(
         checkpoint=checkpoint,
@@ -131,6 +165,7 @@ def dump(
         flip=flip,
         cameras=cameras,
         settings=settings,
+        foreign=parse_foreign(pixels, mean, std, interpolation, is_typed=True),
         kind=kind,
         precision=precision,
         chunk=chunk,
@@ -140,10 +175,22 @@ def dump(
         force=force,
         command=recorded_command(),
     )
+    run_dump(job, where, machines, progress, is_plan=dry_run, json=json)
+
+
+def run_dump(
+    job: "DumpJob", where: "DumpPlace", machines: "Machines", progress: Progress, *, is_plan: bool, json: bool
+) -> None:
+    """Checks a dump, and runs it or prints its plan."""
+    from lupctl.core.stages.dump.head import check_dump
+    from lupctl.core.stages.dump.job import fit_processes
+    from lupctl.core.stages.dump.run import dump as write
+    from lupctl.core.stages.dump.run import spread_dump
+
     check_dump(job, where.device.type if where.placement is None else where.placement.kind)
     if where.placement is not None and machines.outer is None:
         where = replace(where, placement=fit_processes(job, where.placement, is_asked=where.is_asked))
-    if dry_run:
+    if is_plan:
         if machines.leads:
             show_plan(job, where, json=json)
         return

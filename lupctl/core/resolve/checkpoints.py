@@ -186,6 +186,20 @@ def pick_checkpoint(space: Workspace, name: str | None, progress: Progress) -> P
     return find_checkpoint(space, str(newest_run(space, progress)) if name is None else name)
 
 
+def pick_network(space: Workspace, name: str | None, progress: Progress) -> Path:
+    """As `pick_checkpoint`, but a file in ONNX is a network, too.
+
+    Raises:
+        DataError: there is none.
+    """
+    path = None if name is None else Path(name)
+    return (
+        path
+        if path is not None and path.suffix == ".onnx" and path.is_file()
+        else pick_checkpoint(space, name, progress)
+    )
+
+
 def newest_finetuning(space: Workspace, progress: Progress) -> Path:
     """The newest fine-tuning run.
 

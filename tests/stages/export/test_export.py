@@ -16,6 +16,8 @@ from PIL import Image
 from torch import nn
 
 from lupctl.cli.manual import read_chapter
+from lupctl.core.errors import UsageError
+from lupctl.core.flows.loaded.load import load
 from lupctl.core.formats.features.file import read_features
 from lupctl.core.formats.weights.file import read_checkpoint, write_checkpoint
 from lupctl.core.formats.weights.header import PackReference, describe_pixels
@@ -117,6 +119,25 @@ def test_features_are_those_of_dump_with_unit_length(kind: str, lupctl: Shell, t
     for count in (1, 2, 5):
         batch = images[np.arange(count) % 3]
         assert np.abs(run(session, batch) - found[np.arange(count) % 3]).max() < 1e-5
+
+
+def test_a_loaded_export_is_the_network_that_it_was_made_from(made: Path, lupctl: Shell, tmp_path: Path) -> None:
+    checkpoint, exported = load(made / "bot.safetensors", device="cpu"), load(made / "bot.onnx")
+    images = draw_images(tmp_path / "photos", height=48, width=32)
+    wanted = checkpoint.embed(images)
+    assert np.abs(exported.embed(images) - wanted).max() < 1e-4
+    assert (exported.size, exported.dimension) == (checkpoint.size, checkpoint.dimension)
+    assert exported.trained_on == checkpoint.trained_on == ("tiny",)
+    assert lupctl(f"dump {made / 'bot.safetensors'} photos --device cpu --workers 0 --out f.h5").code == 0
+    assert exported.nearest(images, "f.h5", top=1).row.tolist() == [[0], [1], [2]], "features of the same network"
+    other = draw_tiny(9, 96, 40)
+    assert np.abs(exported.embed(other) - checkpoint.embed(other)).max() < 1e-2, "grey levels are whole after resizing"
+    with pytest.raises(UsageError, match="features of mirrored images cannot be added"):
+        exported.embed(images, flip=True)
+    with pytest.raises(UsageError, match="its own record says how images are prepared"):
+        load(made / "bot.onnx", mean="imagenet", std="imagenet")
+    with pytest.raises(UsageError, match="a checkpoint says how its images are prepared"):
+        load(made / "bot.safetensors", pixels="48x32")
 
 
 def test_the_graph_is_plain_and_says_nothing_of_this_machine(made: Path) -> None:

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from lupctl.core.flows.loaded.load import load
 from lupctl.core.formats.features.file import read_features
 from lupctl.core.formats.weights.header import PackReference
 from lupctl.core.stages.export.job import ExportJob
@@ -93,6 +94,9 @@ def test_cameras_are_a_second_input_or_one_row_for_all(
     one = run(Path("known.onnx"), images[:1], cameras=np.array([1], dtype=np.int64))
     assert np.abs(one - wanted(1, 1, 1)[:1]).max() < 1e-5
     assert np.abs(wanted(0, 0, 0) - wanted(1, 1, 1)).max() > 1e-2, "cameras matter"
+    loaded = load("known.onnx")
+    assert loaded.cameras == (1, 2, 3)
+    assert np.abs(loaded.embed(images, cameras=[1, 3, None]) - wanted(0, 2, 3)).max() < 1e-5
     info = lupctl("model info known.onnx --json").json["cameras"]
     assert info == {
         "rule": "known", "row": None, "rows": 3, "names": [1, 2, 3],

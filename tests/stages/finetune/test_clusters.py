@@ -229,7 +229,7 @@ def test_clusters_that_vanish_on_the_way_are_shown(
 
     job = cluster_job(labelled, tmp_path / "run")
     monkeypatch.setattr(labels, "find", find)
-    with pytest.raises(DataError, match=r"^epoch 2: too few; .*clusters\.html shows the clusters until then$"):
+    with pytest.raises(DataError, match=r"^epoch 2: too few; .*clusters\.html shows the clusters until then"):
         finetune(job, QUIET)
     assert "clusters of epoch 1 of 2" in (job.run / PAGE).read_text()
 

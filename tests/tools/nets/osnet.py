@@ -12,6 +12,7 @@ from torch import Tensor
 from lupctl.core.choices import Pooling
 from lupctl.core.formats.weights.settings import Settings
 from lupctl.core.ranking.retrieval.extract import Encoder
+from lupctl.core.stages.dump.job import DumpJob
 from lupctl.core.system.disk.atomic import file_fingerprint
 from lupctl.core.training.views.plan import ViewPlan
 from tests.tools.networks import make_header
@@ -53,5 +54,6 @@ def use_osnet(monkeypatch: pytest.MonkeyPatch, path: Path) -> None:
         checkpoint = SimpleNamespace(fingerprint=file_fingerprint(path), header=make_header())
         return Encoder(network, view, device, torch.float32), checkpoint
 
+    monkeypatch.setattr(DumpJob, "is_onnx", False)
     for module in ("lupctl.core.stages.dump.work", "lupctl.core.stages.find.job"):
         monkeypatch.setattr(f"{module}.open_encoder", open_osnet)

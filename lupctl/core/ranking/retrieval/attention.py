@@ -4,14 +4,13 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from lupctl.core.ranking.retrieval.extract import GROUP, Encoder
 from lupctl.core.system.jobs.precision import autocast
+from lupctl.core.training.loading.batches import build_batch
 from lupctl.core.training.nets.vit.attention import attention_maps
 from lupctl.core.training.views.pixels import make_view
-from lupctl.core.training.views.plan import draw_views
 
 
 def look_at(
@@ -29,14 +28,10 @@ def look_at(
     """
     waiting, begin = iter(images), 0
     while some := list(islice(waiting, GROUP)):
-        size = np.array([image.shape[:2] for image in some], dtype=np.int64)
-        pixels = np.zeros((len(some), *size.max(axis=0), 3), dtype=np.uint8)
-        for slot, image in zip(pixels, some, strict=True):
-            slot[: image.shape[0], : image.shape[1]] = image
-        (draws,) = draw_views([encoder.view], size, np.arange(len(some)), seed=0, epoch=0)
-        view = make_view(encoder.view, torch.from_numpy(pixels).to(encoder.device), draws.tensors().to(encoder.device))
-        rows = None if cameras is None else torch.from_numpy(cameras[begin : begin + GROUP]).to(encoder.device)
+        rows = None if cameras is None else cameras[begin : begin + GROUP]
+        batch = build_batch(some, encoder.view, cameras=rows).to(encoder.device)
+        view = make_view(encoder.view, batch.pixels, batch.views[0])
         with autocast(encoder.device, encoder.precision):
-            maps = attention_maps(encoder.network, view, rows)
+            maps = attention_maps(encoder.network, view, batch.cameras)
         yield from maps.cpu().numpy()
         begin += len(some)

@@ -1,11 +1,12 @@
 """Computes retrieval features from images."""
 
 from collections import deque
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -20,6 +21,7 @@ from lupctl.core.ranking.retrieval.cameras import CameraTable, camera_table
 from lupctl.core.system.jobs.compiling import CompiledPasses
 from lupctl.core.system.jobs.precision import autocast
 from lupctl.core.system.progress.lines import Progress
+from lupctl.core.training.loading.host_copy import HostCopy
 from lupctl.core.training.loading.images import FileImages, PackImages
 from lupctl.core.training.loading.loaders import Batch, ChunkDataset
 from lupctl.core.training.loading.prefetch import load_on_device
@@ -33,6 +35,29 @@ from lupctl.core.training.views.plan import ViewPlan
 
 # Images per pass on a CPU: as fast as larger passes, and networks of any depth round as in a pass over the chunk.
 GROUP = 16
+
+
+class ImageEncoder(Protocol):
+    """Whatever gives features of prepared images: a network of ours, or one that another program runs."""
+
+    @property
+    def view(self) -> ViewPlan:
+        """Resize and constants."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where images have to be."""
+
+    @property
+    def precision(self) -> torch.dtype:
+        """Type of the forward pass."""
+
+    @property
+    def cameras(self) -> CameraTable | None:
+        """Those that it was trained on; None if it takes no cameras."""
+
+    def embed(self, images: Tensor, cameras: Tensor | None = None) -> Tensor:
+        """(B, 3, H, W) and rows of cameras (B), where needed, to features (B, D); threads may call it together."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +135,7 @@ def build_evaluation_view(pixels: Preprocessing) -> ViewPlan:
 
 
 def extract_features(
-    encoder: Encoder,
+    encoder: ImageEncoder,
     images: PackImages | FileImages,
     *,
     chunk: int,
@@ -146,7 +171,7 @@ def extract_features(
 
 
 def embed_steadily(
-    encoder: Encoder, dataset: ChunkDataset, items: Sequence[int], *, workers: int, flip: bool
+    encoder: ImageEncoder, dataset: ChunkDataset, items: Sequence[int], *, workers: int, flip: bool
 ) -> Generator[tuple[tuple[str, ...], NDArray[np.float32]], None, None]:
     """Like `embed_chunks`, but a CPU gives the same bits however many cores or processes share the work.
 
@@ -164,24 +189,34 @@ def embed_steadily(
         return damaged, np.concatenate([part.result() for part in parts])
 
     # The loader forks its workers first: a forked process would wait forever for the threads of the pool.
-    with closing(load_on_device(dataset, items, workers=workers, device=encoder.device)) as batches:
-        pool = ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,))
-        try:
-            for batch in batches:
-                groups = range(0, len(batch.pixels), GROUP)
-                parts = [pool.submit(_embed_group, encoder, batch, begin, flip=flip) for begin in groups]
-                waiting.append((batch.damaged, parts))
-                if len(waiting) * len(parts) > threads + len(parts):
-                    yield arrived()
-            while waiting:
+    with (
+        closing(load_on_device(dataset, items, workers=workers, device=encoder.device)) as batches,
+        parallel_passes() as pool,
+    ):
+        for batch in batches:
+            groups = range(0, len(batch.pixels), GROUP)
+            parts = [pool.submit(_embed_group, encoder, batch, begin, flip=flip) for begin in groups]
+            waiting.append((batch.damaged, parts))
+            if len(waiting) * len(parts) > threads + len(parts):
                 yield arrived()
-        finally:
-            pool.shutdown(cancel_futures=True)
-            torch.set_num_threads(threads)  # new threads would inherit the pool's setting of 1
+        while waiting:
+            yield arrived()
+
+
+@contextmanager
+def parallel_passes() -> Iterator[ThreadPoolExecutor]:
+    """As many threads as torch computes in, each for passes of its own."""
+    threads = torch.get_num_threads()
+    pool = ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,))
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
+        torch.set_num_threads(threads)  # new threads would inherit the pool's setting of 1
 
 
 @torch.no_grad()
-def _embed_group(encoder: Encoder, batch: Batch, begin: int, *, flip: bool) -> NDArray[np.float32]:
+def _embed_group(encoder: ImageEncoder, batch: Batch, begin: int, *, flip: bool) -> NDArray[np.float32]:
     """Features of `GROUP` images of a chunk, starting at `begin`, in the calling thread."""
     some = slice(begin, begin + GROUP)
     draws = batch.views[0].part(begin, begin + GROUP)
@@ -189,7 +224,19 @@ def _embed_group(encoder: Encoder, batch: Batch, begin: int, *, flip: bool) -> N
     return _embed(encoder, batch.pixels[some], draws, cameras, flip=flip).numpy()
 
 
-def _embed(encoder: Encoder, pixels: Tensor, draws: DrawTensors, cameras: Tensor | None, *, flip: bool) -> Tensor:
+@torch.no_grad()
+def embed_batch(encoder: ImageEncoder, batch: Batch, *, flip: bool) -> Tensor:
+    """Features of a batch in one pass, (B, D) float32 on its device, not normalised.
+
+    Args:
+        encoder: the network.
+        batch: on its device; the first view is taken.
+        flip: adds the feature of the mirrored image.
+    """
+    return _embed(encoder, batch.pixels, batch.views[0], batch.cameras, flip=flip)
+
+
+def _embed(encoder: ImageEncoder, pixels: Tensor, draws: DrawTensors, cameras: Tensor | None, *, flip: bool) -> Tensor:
     view = make_view(encoder.view, pixels, draws)
     given = () if cameras is None else (cameras,)
     with autocast(encoder.device, encoder.precision):
@@ -199,9 +246,8 @@ def _embed(encoder: Encoder, pixels: Tensor, draws: DrawTensors, cameras: Tensor
     return features
 
 
-@torch.no_grad()
 def embed_chunks(
-    encoder: Encoder, dataset: ChunkDataset, items: Sequence[int], *, workers: int, flip: bool
+    encoder: ImageEncoder, dataset: ChunkDataset, items: Sequence[int], *, workers: int, flip: bool
 ) -> Iterator[tuple[tuple[str, ...], NDArray[np.float32]]]:
     """Features chunk by chunk; while the caller writes one, the device computes the next.
 
@@ -215,37 +261,19 @@ def embed_chunks(
     Yields:
         errors of images that could not be decoded, and (B, D) float32.
     """
-    last: tuple[tuple[str, ...], HostCopy] | None = None
     with closing(load_on_device(dataset, items, workers=workers, device=encoder.device)) as batches:
-        for batch in batches:
-            copy = HostCopy(_embed(encoder, batch.pixels, batch.views[0], batch.cameras, flip=flip))
-            if last is not None:
-                yield last[0], last[1].wait()
-            last = batch.damaged, copy
+        yield from embed_batches(encoder, batches, flip=flip)
+
+
+def embed_batches(
+    encoder: ImageEncoder, batches: Iterable[Batch], *, flip: bool
+) -> Iterator[tuple[tuple[str, ...], NDArray[np.float32]]]:
+    """As `embed_chunks`, of batches that are on the device."""
+    last: tuple[tuple[str, ...], HostCopy] | None = None
+    for batch in batches:
+        copy = HostCopy(embed_batch(encoder, batch, flip=flip))
+        if last is not None:
+            yield last[0], last[1].wait()
+        last = batch.damaged, copy
     if last is not None:
         yield last[0], last[1].wait()
-
-
-class HostCopy:
-    """A tensor being copied from the device to host memory; on a CPU it is there already.
-
-    Args:
-        tensor: anywhere.
-    """
-
-    def __init__(self, tensor: Tensor) -> None:
-        self._event = None
-        if tensor.device.type != "cuda":
-            self._tensor = tensor.cpu()
-            return
-        # Queued now, before the next forward pass: a plain copy later would wait for that pass.
-        self._tensor = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
-        self._tensor.copy_(tensor, non_blocking=True)
-        self._event = torch.cuda.current_stream(tensor.device).record_event()
-
-    def wait(self) -> NDArray[np.float32]:
-        """The numbers, once they have arrived."""
-        if self._event is not None:
-            self._event.synchronize()
-        numbers: NDArray[np.float32] = self._tensor.numpy()
-        return numbers

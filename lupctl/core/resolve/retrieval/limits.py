@@ -1,8 +1,9 @@
 """The report whose thresholds say which similarity means the same person."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lupctl.core.errors import DataError
 from lupctl.core.system.progress.lines import Progress
@@ -18,22 +19,34 @@ class Limits:
 
     Args:
         limits: None if there are none.
-        why_not: then the reason, and the command that makes a report.
-        flip: whether the report's features were dumped with the mirrored image.
+        reason, command: then why, and what makes a report.
+        record: of the features that the report was made from.
     """
 
     limits: "FindLimits | None"
-    why_not: str
-    flip: bool
+    reason: str = ""
+    command: str = ""
+    record: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def why_not(self) -> str:
+        """Why there are none, and the command that makes a report."""
+        return f"{self.reason}; make a report: {self.command}" if self.reason else ""
+
+    @property
+    def flip(self) -> bool:
+        """Whether the report's features were dumped with the mirrored image."""
+        return bool(self.record.get("flip", False))
 
 
-def find_limits(checkpoint: Path, named: Path | None, progress: Progress) -> Limits:
+def find_limits(checkpoint: Path, named: Path | None, progress: Progress, *, own: str | None = None) -> Limits:
     """The limits of the report that is named, else of the run's own; reports which, or why there are none.
 
     Args:
         checkpoint: the network.
         named: `--report`.
         progress: for that line.
+        own: fingerprint of the checkpoint; None takes that of the file.
 
     Raises:
         DataError: the named report does not exist, is of another network, or has too few pairs.
@@ -52,7 +65,7 @@ def find_limits(checkpoint: Path, named: Path | None, progress: Progress) -> Lim
     if named is None and not path.is_file():
         return _without(f"{path} does not exist, so no similarity is known to mean the same person", command, progress)
     report = read_either(path)
-    made_by, own = report.fingerprints.get("checkpoint"), file_fingerprint(checkpoint)
+    made_by, own = report.fingerprints.get("checkpoint"), own or file_fingerprint(checkpoint)
     if made_by != own:
         reason = f"{path} is of another network ({(made_by or 'unknown')[:SHOWN]}; {checkpoint} is {own[:SHOWN]})"
         if named is not None:
@@ -66,10 +79,10 @@ def find_limits(checkpoint: Path, named: Path | None, progress: Progress) -> Lim
         return _without(reason, f"{command} --force", progress)
     source = f"{limits.dataset}, from tracklets without labels" if limits.from_tracklets else limits.dataset
     progress.say(f"thresholds: {path} ({source}): same from {limits.same:.3f}, other below {limits.other:.3f}")
-    return Limits(limits, "", bool(report.provenance.features.get("flip", False)))
+    return Limits(limits, record=report.provenance.features)
 
 
 def _without(reason: str, command: str, progress: Progress) -> Limits:
-    why = f"{reason}; make a report: {command}"
-    progress.say(f"no verdicts: {why}")
-    return Limits(None, why, False)
+    limits = Limits(None, reason, command)
+    progress.say(f"no verdicts: {limits.why_not}")
+    return limits

@@ -3,8 +3,10 @@
 from lupctl.core.formats.features.file import FeaturesHead
 from lupctl.core.formats.weights.header import CheckpointHeader, read_header
 from lupctl.core.formats.weights.settings import apply_settings
+from lupctl.core.ranking.retrieval.cameras import CameraTable, camera_table
 from lupctl.core.stages.dump.inputs import open_images
 from lupctl.core.stages.dump.job import DumpJob
+from lupctl.core.stages.dump.network import check_foreign, open_onnx_job
 from lupctl.core.stages.dump.work import place_images
 from lupctl.core.system.jobs.compiling import check_compiler
 from lupctl.core.training.nets.meta import build_empty, embed_nothing
@@ -19,10 +21,14 @@ def plan_head(job: DumpJob) -> FeaturesHead:
         FormatError: the checkpoint's header is damaged.
         UsageError: there is a rule for cameras, and the network takes none; or it has nothing of what is set.
     """
-    inputs, header = open_images(job.data, job.roles), _read_header(job)
-    place_images(job, inputs, header)  # refuses what the dump would refuse
-    network, pixels = build_empty(header.network).eval(), header.preprocessing
-    dim = embed_nothing(network, height=pixels.height, width=pixels.width, pooling=job.pooling).shape[1]
+    inputs = open_images(job.data, job.roles)
+    place_images(job, inputs, _read_table(job))  # refuses what the dump would refuse
+    if job.is_onnx:
+        dim = open_onnx_job(job, "cpu").dimension
+    else:
+        header = _read_header(job)
+        network, pixels = build_empty(header.network).eval(), header.preprocessing
+        dim = embed_nothing(network, height=pixels.height, width=pixels.width, pooling=job.pooling).shape[1]
     record = {"dataset": inputs.dataset, **inputs.facts}
     return FeaturesHead((len(inputs.samples), dim), job.kind, inputs.samples, record)
 
@@ -41,7 +47,11 @@ def check_dump(job: DumpJob, kind: str) -> None:
     """
     if job.is_compiled:
         check_compiler(kind, asked="--compile", instead="leave out --compile")
-    _read_header(job)
+    if job.is_onnx:
+        open_onnx_job(job, kind)
+    else:
+        check_foreign(job)
+        _read_header(job)
 
 
 def plan_cameras(job: DumpJob) -> dict[str, str]:
@@ -50,8 +60,15 @@ def plan_cameras(job: DumpJob) -> dict[str, str]:
     Raises:
         DataError, FormatError, UsageError: as `plan_head`.
     """
-    placed = place_images(job, open_images(job.data, job.roles), _read_header(job))
+    placed = place_images(job, open_images(job.data, job.roles), _read_table(job))
     return {} if placed is None else {"cameras": str(placed.count())}
+
+
+def _read_table(job: DumpJob) -> CameraTable | None:
+    """The cameras of the network."""
+    if job.is_onnx:
+        return open_onnx_job(job, "cpu").encoder.cameras
+    return camera_table(_read_header(job), origin=str(job.checkpoint))
 
 
 def _read_header(job: DumpJob) -> CheckpointHeader:

@@ -8,7 +8,9 @@ from typing import Final
 from lupctl.core.choices import CameraUse, FeatureType, Pooling, Precision, Role
 from lupctl.core.errors import UsageError
 from lupctl.core.formats.pack.read import open_pack
+from lupctl.core.formats.weights.onnx import ONNX_SUFFIX
 from lupctl.core.formats.weights.settings import Settings
+from lupctl.core.ranking.retrieval.onnx.open import ForeignPixels
 from lupctl.core.stages.dump.inputs import is_pack, list_files, select_roles
 from lupctl.core.system.examples import count_things
 from lupctl.core.system.jobs.device import Placement
@@ -60,6 +62,7 @@ class DumpJob:
         pooling: gives the feature of the trunk alone, before any head; None gives the feature of retrieval.
         cameras: the rule for the images' cameras, for a network that takes them; None takes the default.
         settings: what is set of the network.
+        foreign: how images are prepared for a network in ONNX that does not say so.
         kind: float32 or float16 on the disk.
         precision: of the forward pass.
         chunk: images per forward pass.
@@ -78,6 +81,7 @@ class DumpJob:
     pooling: Pooling | None = None
     cameras: CameraUse | None = None
     settings: Settings = field(default_factory=Settings)
+    foreign: ForeignPixels = field(default_factory=ForeignPixels)
     kind: FeatureType = "float32"
     precision: Precision = "auto"
     chunk: int = 128
@@ -86,6 +90,11 @@ class DumpJob:
     shard: Shard | None = None
     force: bool = False
     command: tuple[str, ...] = ()
+
+    @property
+    def is_onnx(self) -> bool:
+        """Whether the network is in ONNX."""
+        return self.checkpoint.suffix == ONNX_SUFFIX
 
     @property
     def target(self) -> Path:

@@ -11,13 +11,12 @@ from lupctl.core.errors import DataError
 from lupctl.core.formats.features.cameras import CAMERAS_KEY
 from lupctl.core.formats.features.file import FEATURES_FORMAT, read_features_head
 from lupctl.core.formats.record import build_record
-from lupctl.core.formats.weights.file import Checkpoint
-from lupctl.core.formats.weights.header import CheckpointHeader, describe_network
 from lupctl.core.formats.weights.settings import SETTINGS_KEY
-from lupctl.core.ranking.retrieval.cameras import CameraRows, camera_table, choose_rows
-from lupctl.core.ranking.retrieval.extract import Encoder, open_encoder
+from lupctl.core.ranking.retrieval.cameras import CameraRows, CameraTable, choose_rows
+from lupctl.core.ranking.retrieval.extract import ImageEncoder, open_encoder
 from lupctl.core.stages.dump.inputs import Inputs, open_images
 from lupctl.core.stages.dump.job import DumpJob, DumpResult, Shard, own_chunks
+from lupctl.core.stages.dump.network import DumpNetwork, describe_checkpoint, describe_onnx, open_onnx_job
 from lupctl.core.system.jobs.precision import pick_precision
 
 # Of features that are the trunk's alone.
@@ -36,7 +35,7 @@ class Work:
         job: what to do.
         inputs: all images, also those of other shards.
         encoder: the network.
-        checkpoint: where it came from; its header has what is set.
+        network: what is known of it.
         story: all that the numbers depend on, the command line aside.
         chunks: those of this job, among all.
         cameras: the rows of all images; None for a network that takes no cameras.
@@ -44,8 +43,8 @@ class Work:
 
     job: DumpJob
     inputs: Inputs
-    encoder: Encoder
-    checkpoint: Checkpoint
+    encoder: ImageEncoder
+    network: DumpNetwork
     story: dict[str, Any]
     chunks: range
     cameras: CameraRows | None = None
@@ -67,7 +66,7 @@ class Work:
         """What a file of this dump holds, in numbers and words."""
         head = read_features_head(path)
         quarantine = tuple(head.record["quarantine"])
-        return DumpResult(path, *head.shape, describe_network(self.checkpoint.header), quarantine, missing)
+        return DumpResult(path, *head.shape, self.network.description, quarantine, missing)
 
 
 def open_work(job: DumpJob, device: torch.device) -> Work:
@@ -83,14 +82,10 @@ def open_work(job: DumpJob, device: torch.device) -> Work:
     inputs = open_images(job.data, job.roles)
     chunks = own_chunks(job, len(inputs.samples))
     precision = pick_precision(job.precision, device)
-    encoder, checkpoint = open_encoder(
-        job.checkpoint, device=device, precision=precision, pooling=job.pooling, settings=job.settings
-    )
-    if job.is_compiled:
-        encoder = encoder.compile(job.chunk)
-    cameras = place_images(job, inputs, checkpoint.header)
+    encoder, network = _open_network(job, device, precision)
+    cameras = place_images(job, inputs, network.cameras)
     story = {
-        "checkpoint": checkpoint.fingerprint,
+        "checkpoint": network.fingerprint,
         "images": inputs.digest,
         "flip": job.flip,
         "precision": str(precision).removeprefix("torch."),
@@ -102,21 +97,34 @@ def open_work(job: DumpJob, device: torch.device) -> Work:
     }
     # Only where there is something to say: chunks of other networks were kept before there were rules for cameras.
     story |= {COMPILED_KEY: True} if job.is_compiled else {}
+    story |= {"onnxruntime": version("onnxruntime")} if job.is_onnx else {}
     story |= {} if job.pooling is None else {POOLING_KEY: job.pooling}
     story |= {} if cameras is None else {CAMERAS_KEY: cameras.rule}
     story |= _what_is_set(job)
-    return Work(job, inputs, encoder, checkpoint, story, chunks, cameras)
+    return Work(job, inputs, encoder, network, story, chunks, cameras)
 
 
-def place_images(job: DumpJob, inputs: Inputs, header: CheckpointHeader) -> CameraRows | None:
+def _open_network(job: DumpJob, device: torch.device, precision: torch.dtype) -> tuple[ImageEncoder, DumpNetwork]:
+    if job.is_onnx:
+        found = open_onnx_job(job, device.type)
+        return found.encoder, describe_onnx(found)
+    encoder, checkpoint = open_encoder(
+        job.checkpoint, device=device, precision=precision, pooling=job.pooling, settings=job.settings
+    )
+    if job.is_compiled:
+        encoder = encoder.compile(job.chunk)
+    return encoder, describe_checkpoint(checkpoint.header, checkpoint.fingerprint, origin=str(job.checkpoint))
+
+
+def place_images(job: DumpJob, inputs: Inputs, table: CameraTable | None) -> CameraRows | None:
     """The row of each image in the network's table of cameras; None for a network without one.
 
     Raises:
         DataError, UsageError: as `open_work`.
     """
-    network = str(job.checkpoint)
-    table = camera_table(header, origin=network)
-    return choose_rows(table, inputs.samples.camera, dataset=inputs.dataset, use=job.cameras, network=network)
+    return choose_rows(
+        table, inputs.samples.camera, dataset=inputs.dataset, use=job.cameras, network=str(job.checkpoint)
+    )
 
 
 def build_features_record(
@@ -130,7 +138,7 @@ def build_features_record(
         shard: which one, where it is one.
         story: of the features, where they were made by others.
     """
-    story, header, inputs = story or work.story, work.checkpoint.header, work.inputs
+    story, network, inputs = story or work.story, work.network, work.inputs
     part: dict[str, Any] = {} if shard is None else {"shard": {"number": shard.number, "of": shard.of, "story": story}}
     if work.cameras is not None:
         rows = None if shard is None else work.rows
@@ -143,16 +151,15 @@ def build_features_record(
         "features",
         FEATURES_FORMAT,
         command=work.job.command,
-        recipe=header.recipe,
-        parents={"checkpoint": work.checkpoint.fingerprint, **inputs.parents},
+        recipe=network.recipe,
+        parents={"checkpoint": network.fingerprint, **inputs.parents},
         facts={
             "dataset": inputs.dataset,
             "device": story["device"],
             "flip": work.job.flip,
             "precision": story["precision"],
-            "network": header.network.to_json(),
-            "preprocessing": header.preprocessing.to_json(),
             "quarantine": quarantine,
+            **network.facts,
             **({STORY_KEY: story} if shard is None else {}),
             **inputs.facts,
             **part,

@@ -125,6 +125,8 @@ def _rows(columns: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def _network(record: Mapping[str, Any]) -> str:
     network = record.get("network")
+    if isinstance(network, Mapping) and network.get("kind") == "onnx":
+        return f"ONNX network, {network.get('input', '?')}"
     trunk, head = (network.get("trunk"), network.get("head")) if isinstance(network, Mapping) else (None, None)
     if not isinstance(trunk, Mapping) or not isinstance(head, Mapping):
         return "network unknown"

@@ -1,0 +1,78 @@
+"""A network in ONNX, in the place of one of ours: onnxruntime computes its features on the CPU."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lupctl.core.formats.weights.onnx import CAMERAS
+from lupctl.core.formats.weights.onnx_session import ImageInput
+from lupctl.core.ranking.retrieval.cameras import CameraTable
+from lupctl.core.recipes.sections import Colour
+from lupctl.core.training.views.plan import ViewPlan
+
+
+@dataclass(frozen=True)
+class OnnxEncoder:
+    """A network in ONNX, ready to give features, and how its input is prepared.
+
+    Args:
+        session: an `onnxruntime.InferenceSession` with one output.
+        images: its input.
+        view: the resize alone, to pixels from 0 to 1.
+        mean, std: of RGB in [0, 1]; of an input of uint8, which has its own inside, 0 and 1.
+        cameras: if it has a second input for their rows.
+    """
+
+    session: Any
+    images: ImageInput
+    view: ViewPlan
+    mean: Colour
+    std: Colour
+    cameras: CameraTable | None = None
+
+    @property
+    def device(self) -> torch.device:
+        """The CPU."""
+        return torch.device("cpu")
+
+    @property
+    def precision(self) -> torch.dtype:
+        """Of what the view makes; the network has its own."""
+        return torch.float32
+
+    def embed(self, images: Tensor, cameras: Tensor | None = None) -> Tensor:
+        """(B, 3, H, W) as the view makes them, and rows of cameras (B), to features (B, D) as the network gives them.
+
+        Pixels are rounded to whole grey levels, as other programs do when they have resized; ours does not.
+
+        Raises:
+            ValueError: it does not give a row for each image.
+        """
+        pixels = np.rint(255 * images.numpy())
+        if self.images.kind != "uint8":
+            mean, std = (np.array(colour, np.float32)[:, None, None] for colour in (self.mean, self.std))
+            pixels = (pixels / 255 - mean) / std
+        if self.images.layout == "NHWC":
+            pixels = pixels.transpose(0, 2, 3, 1)
+        pixels = np.ascontiguousarray(pixels, self.images.kind)
+        step = self.images.batch or len(pixels)
+        parts = []
+        for begin in range(0, len(pixels), step):
+            given = {self.images.name: _fill(pixels[begin : begin + step], step)}
+            if cameras is not None:
+                given[CAMERAS] = _fill(cameras.numpy()[begin : begin + step], step)
+            (features,) = self.session.run(None, given)
+            if len(features) != step:
+                raise ValueError(f"{len(features)} rows for {step} images")
+            parts.append(features.reshape(step, -1)[: len(pixels) - begin])
+        return torch.from_numpy(np.concatenate(parts).astype(np.float32, copy=False))
+
+
+def _fill(some: NDArray[Any], count: int) -> NDArray[Any]:
+    """As many rows as there have to be: the last one again where some are missing."""
+    missing = count - len(some)
+    return some if not missing else np.concatenate([some, np.repeat(some[-1:], missing, axis=0)])

@@ -4,6 +4,7 @@ import re
 import sys
 import traceback
 from contextlib import redirect_stderr, redirect_stdout
+from itertools import pairwise
 from typing import Annotated, Any, Final, NoReturn
 
 import typer
@@ -119,6 +120,13 @@ def _report(error: Exception) -> NoReturn:
     sys.exit(1)
 
 
+def _refuse_empty(arguments: list[str]) -> None:
+    """Refuses a word of no letters, as a variable of a script that is not set leaves it: as a path it is any folder."""
+    for before, word in pairwise(["lupctl", *arguments]):
+        if not word or EMPTY.fullmatch(word):
+            raise UsageError(f"an empty word after {word or before}", hint="leave it out, or write what it stands for")
+
+
 def main() -> None:
     """Runs a command; every expected failure becomes an error line, a hint and an exit code."""
     command, arguments = typer.main.get_command(app), sys.argv[1:]
@@ -135,10 +143,7 @@ def _run(command: Any, arguments: list[str], wanted: list[str] | None) -> NoRetu
 
     try:
         limit_pixels()
-        if empty := [word for word in arguments if not word or EMPTY.fullmatch(word)]:
-            raise UsageError(
-                f"an empty word{f' after {empty[0]}' if empty[0] else ''}", hint="leave it out, or fill it in"
-            )
+        _refuse_empty(arguments)
         left = command.main(args=wanted, standalone_mode=False)
         sys.exit(left if isinstance(left, int) else 0)
     except LupError as error:

@@ -23,7 +23,7 @@ from tests.hostile.runner import Runner, running
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="limits and watches processes as Linux has them")
 # Of each kind, in the default run.
-FEW = 12
+FEW = 9
 # The slow run is of as many parts of each kind as make ten thousand cases, none of which takes minutes.
 PARTS, PART = 12, 47
 # Those of which it makes sense to leave out one thing after another until what fails is small.
@@ -72,7 +72,7 @@ def test_a_few_cases(runner: Runner, kind: str) -> None:
 
 @pytest.mark.parametrize("kind", STRUCTURED)
 def test_a_case_that_fails_is_made_small(runner: Runner, kind: str) -> None:
-    @settings(max_examples=8, derandomize=True, database=None, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=6, derandomize=True, database=None, deadline=None, suppress_health_check=list(HealthCheck))
     @given(st.randoms(use_true_random=False))
     def check(draw: Random) -> None:
         ran = runner.run(KINDS[kind], draw)

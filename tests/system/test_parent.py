@@ -22,7 +22,7 @@ MAIN = "from lupctl.cli.app import main; main()"
 LONG = ("schedule.epochs=100000", "schedule.warmup_epochs=0")
 PRETRAINING = shlex.join(["pretrain", "--data", "{crowd}", "--gpus", "0", *as_options((*PRETRAIN, *LONG))])
 FINETUNING = shlex.join([
-    "finetune", "{labelled}", "--from", "scratch", "--gpus", "0", *as_options((*FINETUNE, *LONG)),
+    "finetune", "{labelled}", "--recipe", "bot", "--from", "scratch", "--gpus", "0", *as_options((*FINETUNE, *LONG)),
 ])  # fmt: skip
 COMMANDS = {
     "pretrain": f"{PRETRAINING} --workers 2",
@@ -30,7 +30,8 @@ COMMANDS = {
     "finetune": f"{FINETUNING} --workers 2",
     "finetune in processes": f"{FINETUNING} --workers 1 --processes 2",
 }
-GONE_S = 10.0
+# A child that is still importing torch notices after that, which takes a busy machine half a minute.
+GONE_S = 60.0
 
 
 def in_session(session: int) -> list[str]:

@@ -52,6 +52,9 @@ def load(
         UsageError: an ONNX file does not say how its images are prepared, and nobody else does; or another network is
             told.
     """
+    from lupctl.core.system.disk.limits import limit_pixels
+
+    limit_pixels()  # before OpenCV is imported
     from lupctl.core.ranking.retrieval.onnx.open import ForeignPixels, parse_foreign
     from lupctl.core.stages.embed.network import LoadedNetwork
     from lupctl.core.stages.embed.opened import open_checkpoint, open_exported

@@ -23,7 +23,7 @@ FREE_SHARED, SHARED_PER_BYTE = 1 << 18, 4
 FREE_MADE, MADE_PER_BYTE = 1 << 20, 4
 MOST_NUMBER: Final = 1 << 64
 CONTAINERS: Final = frozenset({tuple, list, dict, set, frozenset})
-STOP, MEMOIZE, SHORT_TEXT = b".", b"\x94", b"\x8c"
+STOP, MEMOIZE, SHORT_TEXT, BYTE = b".", b"\x94", b"\x8c", b"K"
 MISSING: Final = object()
 
 
@@ -70,12 +70,15 @@ class Machine:
         read = stream.read
         for _ in range(MOST_OPERATIONS):
             code = read(1)
-            # These two are most of a list of millions of keys; without a call they take half the time.
+            # These are most of a list of millions of keys, or of boxes; without a call they take half the time.
             if code == SHORT_TEXT:
                 self._stack.append(str(read(read(1)[0]), "utf-8", "surrogatepass"))
                 continue
             if code == MEMOIZE:
                 self._memo.append(self._stack[-1])
+                continue
+            if code == BYTE:
+                self._stack.append(read(1)[0])
                 continue
             if code == STOP:
                 break
@@ -110,14 +113,18 @@ class Machine:
         above, self._stack = self._stack, self._below.pop()
         return above
 
-    def make(self, kind: type, items: Iterable[Any]) -> None:
-        """A new container."""
+    def make_empty(self, kind: type) -> None:
+        """A new container with nothing in it yet."""
         self._containers -= 1
         if self._containers < 0:
             raise ValueError(f"more than {MOST_CONTAINERS:,} lists, tuples and the like")
-        made = kind(items)
+        self._stack.append(kind())
+
+    def make(self, kind: type, items: Iterable[Any]) -> None:
+        """A new container of items."""
+        self.make_empty(kind)
+        self._stack[-1] = made = kind(items)
         self._nest(made, made.values() if kind is dict else made)
-        self._stack.append(made)
 
     def pop(self, count: int) -> list[Any]:
         """The last values."""
@@ -243,7 +250,7 @@ def _read_byte(stream: io.BytesIO) -> int:
 # Those whose argument is the value.
 NUMBERS: Final = ("INT", "LONG", "LONG1", "LONG4")
 LITERALS: Final = (
-    "BININT", "BININT1", "BININT2", "FLOAT", "BINFLOAT", "STRING", "BINSTRING", "SHORT_BINSTRING", "UNICODE",
+    "BININT", "BININT2", "FLOAT", "BINFLOAT", "STRING", "BINSTRING", "SHORT_BINSTRING", "UNICODE",
     "BINUNICODE", "BINUNICODE8", "SHORT_BINBYTES", "BINBYTES", "BINBYTES8", "BYTEARRAY8",
 )  # fmt: skip
 EFFECTS: Final[Mapping[str, Callable[[Machine, Any], object]]] = {
@@ -256,10 +263,10 @@ EFFECTS: Final[Mapping[str, Callable[[Machine, Any], object]]] = {
     "NEWTRUE": lambda machine, _: machine.push(True),
     "NEWFALSE": lambda machine, _: machine.push(False),
     "MARK": Machine.mark,
-    "EMPTY_LIST": lambda machine, _: machine.make(list, ()),
-    "EMPTY_TUPLE": lambda machine, _: machine.make(tuple, ()),
-    "EMPTY_DICT": lambda machine, _: machine.make(dict, ()),
-    "EMPTY_SET": lambda machine, _: machine.make(set, ()),
+    "EMPTY_LIST": lambda machine, _: machine.make_empty(list),
+    "EMPTY_TUPLE": lambda machine, _: machine.make_empty(tuple),
+    "EMPTY_DICT": lambda machine, _: machine.make_empty(dict),
+    "EMPTY_SET": lambda machine, _: machine.make_empty(set),
     "TUPLE1": lambda machine, _: machine.make(tuple, machine.pop(1)),
     "TUPLE2": lambda machine, _: machine.make(tuple, machine.pop(2)),
     "TUPLE3": lambda machine, _: machine.make(tuple, machine.pop(3)),
@@ -280,7 +287,7 @@ EFFECTS: Final[Mapping[str, Callable[[Machine, Any], object]]] = {
 # pickletools' reader of protocol 0's text takes ASCII alone, and that of later ones is slow.
 NAMES: Final = {found.code.encode("latin1"): found.name for found in pickletools.opcodes}
 OWN_READERS: Final = {"STRING": _read_string, "BINUNICODE": _read_text4} | dict.fromkeys(
-    ("BININT1", "BINGET", "BINPUT"), _read_byte
+    ("BINGET", "BINPUT"), _read_byte
 )
 OPERATIONS: Final = {
     found.code.encode("latin1"): (

@@ -15,7 +15,8 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("lupctl.core.system.examples",),
     (
         "lupctl.core.system.strings", "lupctl.core.system.command_line", "lupctl.core.system.disk",
-        "lupctl.core.system.drawn_order", "lupctl.core.system.threads",
+        "lupctl.core.system.documents", "lupctl.core.system.drawn_order", "lupctl.core.system.printing",
+        "lupctl.core.system.threads",
     ),
     ("lupctl.core.system.progress", "lupctl.core.workspace"),
     ("lupctl.core.system.jobs",),
@@ -59,6 +60,7 @@ LIGHT = ("lupctl.cli", "lupctl.core.flows", "lupctl.core.resolve")
 LIGHT_MAY_IMPORT = (
     *LIGHT, "lupctl.core.errors", "lupctl.core.choices", "lupctl.core.workspace", "lupctl.core.system.progress.lines",
     "lupctl.core.system.jobs.outer", "lupctl.core.system.command_line", "lupctl.core.system.examples",
+    "lupctl.core.system.printing",
 )  # fmt: skip
 HEAVY = {
     "torch", "torchvision", "h5py", "cv2", "faiss", "numpy", "matplotlib", "jinja2", "pydantic", "safetensors", "onnx",

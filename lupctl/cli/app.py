@@ -1,8 +1,11 @@
 """The command `lupctl`: its subcommands, and how errors leave the program."""
 
+import re
 import sys
 import traceback
-from typing import Annotated, NoReturn
+from contextlib import redirect_stderr, redirect_stdout
+from itertools import pairwise
+from typing import Annotated, Any, Final, NoReturn
 
 import typer
 
@@ -30,7 +33,12 @@ from lupctl.cli.retrieval.search import search
 from lupctl.cli.run import list_runs, remove_runs, show_run
 from lupctl.cli.train.finetune import finetune
 from lupctl.cli.train.pretrain import pretrain
-from lupctl.core.errors import LupError, out_of_memory
+from lupctl.core.errors import LupError, UsageError, out_of_memory, refused_by_system
+from lupctl.core.system.printing import VisibleStream
+
+# An option with nothing after it.
+EMPTY: Final = re.compile(r"--[\w-]+=")
+HELP: Final = frozenset({"-h", "--help"})
 
 app = typer.Typer(
     name="lupctl",
@@ -104,15 +112,38 @@ def _exit_with(error: LupError) -> NoReturn:
     sys.exit(error.exit_code)
 
 
+def _report(error: Exception) -> NoReturn:
+    """Ends with a mistake of ours."""
+    traceback.print_exception(error)
+    found = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    print_error(LupError(f"a mistake in lupctl itself ({found})", hint="lupctl manual files says how to report it"))
+    sys.exit(1)
+
+
+def _refuse_empty(arguments: list[str]) -> None:
+    """Refuses a word of no letters, as a variable of a script that is not set leaves it: as a path it is any folder."""
+    for before, word in pairwise(["lupctl", *arguments]):
+        if not word or EMPTY.fullmatch(word):
+            raise UsageError(f"an empty word after {word or before}", hint="leave it out, or write what it stands for")
+
+
 def main() -> None:
     """Runs a command; every expected failure becomes an error line, a hint and an exit code."""
+    command, arguments = typer.main.get_command(app), sys.argv[1:]
+    # Typer shows a group's help where no command is named, but counts that as an error.
+    wanted = [*arguments, "--help"] if names_group(command, arguments) else None
+    if HELP.intersection(wanted or arguments):
+        _run(command, arguments, wanted)  # in colours
+    with redirect_stdout(VisibleStream(sys.stdout)), redirect_stderr(VisibleStream(sys.stderr)):
+        _run(command, arguments, None)
+
+
+def _run(command: Any, arguments: list[str], wanted: list[str] | None) -> NoReturn:
     from lupctl.core.system.disk.limits import limit_pixels
 
-    command, arguments = typer.main.get_command(app), sys.argv[1:]
     try:
         limit_pixels()
-        # Typer shows a group's help where no command is named, but counts that as an error.
-        wanted = [*arguments, "--help"] if names_group(command, arguments) else None
+        _refuse_empty(arguments)
         left = command.main(args=wanted, standalone_mode=False)
         sys.exit(left if isinstance(left, int) else 0)
     except LupError as error:
@@ -126,10 +157,17 @@ def main() -> None:
     except RuntimeError as error:
         # Importing torch for one class would be slow; on a CPU its allocator raises a plain RuntimeError.
         if type(error).__name__ != "OutOfMemoryError" and "DefaultCPUAllocator" not in str(error):
-            raise
+            _report(error)
         _exit_with(out_of_memory(error))
+    except OSError as error:
+        refused = refused_by_system(error)
+        if refused is None:
+            _report(error)
+        _exit_with(refused)
     except SystemExit as request:
         # Typer exits with 1, our code for bugs, when the reader of a pipe goes away, as in `lupctl ... | head`.
         if isinstance(request.__context__, BrokenPipeError):
             sys.exit(0)
         raise
+    except Exception as error:
+        _report(error)

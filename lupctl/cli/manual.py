@@ -13,6 +13,7 @@ from lupctl.cli.options import DebugOption, JsonOption, QuietOption
 from lupctl.cli.output import print_json, print_table
 from lupctl.core.choices import nearest_name
 from lupctl.core.errors import UsageError
+from lupctl.core.system.printing import as_drawn
 
 # In the order in which a newcomer would read them.
 TOPICS = (
@@ -106,7 +107,7 @@ def _show_on_terminal(text: str) -> None:
     from rich.console import Console
     from rich.markdown import Markdown
 
-    console = Console(highlight=False)
+    console = Console(file=as_drawn(sys.stdout), highlight=False)
     console.width = min(console.width, WIDEST)
     # As in git: less keeps colours, and text that fits on one screen is not paged.
     os.environ.setdefault("LESS", "FRX")

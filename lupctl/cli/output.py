@@ -6,7 +6,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from lupctl.core.errors import LupError
+from lupctl.core.system.printing import as_drawn, one_line, visible
 
+# A path of the system has at most so many bytes.
+MOST_PATH = 4_096
+MOST_IN_CELL = 1_000
 # What a person calls the scores that a run or a report keeps.
 SCORE_NAMES = {"map": "mAP", "map_official": "mAP official", "minp": "mINP", "rank1": "rank-1"}
 # And the shares that a run with noisy labels keeps.
@@ -34,7 +38,7 @@ def print_json(schema: str, payload: Mapping[str, object]) -> None:
 
 def print_path(path: Path) -> None:
     """Prints the path of the result."""
-    print(path)
+    print(one_line(str(path), most=MOST_PATH))
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], *, note: str = "") -> None:
@@ -52,17 +56,18 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[obje
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=title or None, box=box.SIMPLE_HEAD, title_justify="left")
+    table = Table(title=one_line(title) or None, box=box.SIMPLE_HEAD, title_justify="left")
     cells = [[_cell(value) for value in row] for row in rows]
     for index, column in enumerate(columns):
         numeric = bool(rows) and all(_is_number(row[index]) for row in rows)
-        table.add_column(column, justify="right" if numeric else "left", overflow="fold")
+        table.add_column(one_line(column), justify="right" if numeric else "left", overflow="fold")
     for line in cells:
         table.add_row(*line)
-    console = Console(width=None if sys.stdout.isatty() else 160, highlight=False)
+    width = None if sys.stdout.isatty() else 160
+    console = Console(file=as_drawn(sys.stdout), width=width, highlight=False, markup=False, emoji=False)
     console.print(table)
     if note:
-        console.print(note, soft_wrap=True, markup=False)
+        console.print(visible(note), soft_wrap=True)
 
 
 def print_plan(schema: str, title: str, plan: Mapping[str, object], *, json: bool) -> None:
@@ -108,9 +113,11 @@ def _cell(value: object) -> str:
         case float():
             return f"{value:.4g}"
         case _:
-            return str(value)
+            return one_line(str(value), most=MOST_IN_CELL)
 
 
 def print_error(error: LupError) -> None:
     """Prints an error as two lines on stderr."""
-    print(f"error: {error.message}\nhint: {error.hint}", file=sys.stderr)
+    # Several failures at once are a line each.
+    message = "\n  ".join(map(one_line, error.message.split("\n  ")))
+    print(f"error: {message}\nhint: {one_line(error.hint)}", file=sys.stderr)

@@ -3,7 +3,9 @@
 Every error can be pickled, and sent as text to a process that trusts only text.
 """
 
+import errno
 import json
+import os
 from collections.abc import Sequence
 from typing import Final
 
@@ -80,6 +82,22 @@ def raise_all(errors: Sequence[LupError]) -> None:
     if errors:
         messages = "\n  ".join(error.message for error in errors)
         raise type(errors[0])(f"{len(errors)} failures:\n  {messages}", hint=errors[0].hint)
+
+
+def refused_by_system(error: OSError) -> DataError | None:
+    """The error for a user when the system refuses a file or a folder; None for errors that are not the system's."""
+    if error.errno is None:
+        return None
+    is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    where = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, str | bytes) else ""
+    found = DataError(
+        f"{where}{'the disk is full' if is_full else (error.strerror or 'refused by the system').lower()}",
+        hint="free some space, or name another place with --out or --home"
+        if is_full
+        else "check that path, its permissions and its disk",
+    )
+    found.__cause__ = error
+    return found
 
 
 def out_of_memory(error: Exception) -> DeviceError:

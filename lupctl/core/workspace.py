@@ -1,6 +1,5 @@
 """Where a workspace keeps its files, and what is newest in it."""
 
-import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import Any, get_args
 
 from lupctl.core.choices import SYNTHETIC, Dataset, nearest_name
 from lupctl.core.errors import DataError
+from lupctl.core.system.documents import parse_json
 
 HOME_VARIABLE = "LUPCTL_HOME"
 CHECKPOINT_NAME = "checkpoint.safetensors"
@@ -17,6 +17,11 @@ RUN_NAME = "run.json"
 CLUSTERS_NAME = "clusters.html"
 # Of the scores that `data score` writes beside a pack, which is no pack itself.
 SCORES_SUFFIX = ".scores.h5"
+# What is read of the facts of a run.
+RUN_SHAPE = {
+    "command": str, "dataset": str, "pack": str, "packs": [str], "arch": str, "method": str, "images": int,
+    "persons": int, "steps": int, "scores": {str: float}, "parents": {str: str}, "device": str, "start": str,
+}  # fmt: skip
 KNOWN: tuple[str, ...] = get_args(Dataset)
 # DukeMTMC-reID was withdrawn, and drawn persons need no download.
 DOWNLOADED = frozenset(KNOWN) - {SYNTHETIC, "dukemtmc"}
@@ -176,9 +181,7 @@ def read_run(run: Path) -> dict[str, Any]:
     """
     path = run / RUN_NAME
     try:
-        facts = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        facts: dict[str, Any] = parse_json(path.read_text(encoding="utf-8"), RUN_SHAPE, is_finite=False)
+    except (OSError, ValueError) as error:
         raise DataError(f"{path}: not readable as JSON ({error})", hint=f"train again: remove {run}") from error
-    if not isinstance(facts, dict):
-        raise DataError(f"{path}: not a JSON object", hint=f"train again: remove {run}")
     return facts

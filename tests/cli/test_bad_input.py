@@ -245,7 +245,7 @@ def test_a_damaged_run_file_is_named(lupctl: Shell, crowd: Path, tmp_path: Path)
     assert ran.code == 3
     assert "error: lup/runs/pre/run.json: not readable as JSON" in ran.err
     (run / "run.json").write_text(json.dumps([1]))
-    assert "run.json: not a JSON object" in lupctl("dump").err
+    assert "run.json: not readable as JSON (the whole is a" in lupctl("dump").err
 
 
 def test_a_run_of_the_other_command_is_not_overwritten(lupctl: Shell, crowd: Path, labelled: Path) -> None:

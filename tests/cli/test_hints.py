@@ -18,7 +18,8 @@ OPTION = re.compile(r"(?<![\w-])--[a-z][\w-]*")
 BY_HAND = re.compile(
     r"(ask|check|choose|copy|delete|download|extract|fetch|find|free|get|give|inspect|join|keep|make|move|name|number|open|pack|"
     r"put|quote|read|remove|stop|rename|repair|replace|save|set|start|train|try|type|unpack|use|wait|write|leave|ls|mv|rm|pip|"
-    r"iconv|add|pick|look|do not|did you mean|as in|often|the same command|then|without|with) ?"
+    r"iconv|unzip|export|if you trust it|add|pick|look|do not|did you mean|as in|often|the same command|then|without|"
+    r"with) ?"
 )
 # What was expected in a file, which nothing at a prompt can change.
 FORMATS = re.compile(

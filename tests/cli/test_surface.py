@@ -192,8 +192,13 @@ def test_our_own_bugs_show_themselves(lupctl: Shell, monkeypatch: pytest.MonkeyP
         raise RuntimeError("a bug")
 
     monkeypatch.setattr("lupctl.core.stages.doctor.examine", fail)
-    with pytest.raises(RuntimeError, match="a bug"):
-        lupctl("doctor")
+    ran = lupctl("doctor")
+    assert ran.code == 1
+    assert "Traceback (most recent call last)" in ran.err
+    assert ran.err.splitlines()[-2:] == [
+        "error: a mistake in lupctl itself (RuntimeError: a bug)",
+        "hint: lupctl manual files says how to report it",
+    ]
 
 
 def test_ctrl_c_anywhere_is_130(lupctl: Shell, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -129,7 +129,7 @@ def test_what_is_no_list_is_refused(tmp_path: Path, content: bytes, said: str) -
 
 def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(DataError, match="not a file"):
+    with pytest.raises(DataError, match="not a regular file"):
         is_scores(tmp_path / "pipe")
 
 

@@ -16,7 +16,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from lupctl.core.errors import DeviceError, UsageError
+from lupctl.core.errors import DataError, DeviceError, UsageError
 from lupctl.core.stages.finetune.run import finetune
 from lupctl.core.stages.pretrain.run import pretrain
 from lupctl.core.system.jobs import messages as dist
@@ -180,7 +180,7 @@ def train_and_tell(given: tuple[Any, Path]) -> None:
     try:
         facts = pretrain(job, Progress(quiet=True))
         (folder / f"{dist.rank()}.txt").write_text(f"{len(facts) > 0}")
-    except UsageError as error:
+    except (DataError, UsageError) as error:
         (folder / f"{dist.rank()}.txt").write_text(error.message)
 
 
@@ -329,7 +329,7 @@ def fine_tune_and_tell(given: tuple[Any, Path]) -> None:
     try:
         facts = finetune(job, Progress(quiet=True))
         (folder / f"{dist.rank()}.txt").write_text(f"{len(facts) > 0}")
-    except UsageError as error:
+    except (DataError, UsageError) as error:
         (folder / f"{dist.rank()}.txt").write_text(error.message)
 
 

@@ -155,6 +155,7 @@ MinRank1Option = Annotated[
     ),
 ]
 DEFAULT_THRESHOLD = "eer"
+MOST_DIGITS = 9
 ThresholdOption = Annotated[
     str,
     typer.Option(
@@ -175,7 +176,7 @@ def parse_persons(text: str | None) -> TestedPersons | int:
         return "all"
     if text == "half":
         return "half"
-    if not text.isascii() or not text.isdigit() or int(text) == 0:
+    if not text.isascii() or not text.isdigit() or len(text) > MOST_DIGITS or int(text) == 0:
         raise UsageError(f"--persons {text}: half, or a number of persons, was expected", hint="--persons half")
     return int(text)
 

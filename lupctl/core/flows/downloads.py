@@ -49,7 +49,8 @@ def download_datasets(
     for plan in plans:
         if plan.wanted.links.images and plan.missing and not errors and not has_images(plan.wanted):
             title = f"{plan.wanted.dataset}: its images are not among these files; next:"
-            progress.say("\n".join([title, *number_steps(plan_download(plan.wanted).steps)]))
+            for line in (title, *number_steps(plan_download(plan.wanted).steps)):
+                progress.say(line)
     by_hand: list[LupError] = [
         DataError(
             f"{plan.wanted.dataset}: it has to be downloaded by hand; the steps are on stdout",

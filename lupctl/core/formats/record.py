@@ -11,9 +11,28 @@ from typing import Any, BinaryIO, Literal
 import h5py
 
 from lupctl.core.errors import DataError, FormatError
+from lupctl.core.system.disk.atomic import atomic_path
+from lupctl.core.system.disk.limits import check_growth
+from lupctl.core.system.documents import check_shape, parse_json
 
 RECORD_ATTRIBUTE = "lupctl"
+# An upper bound of what HDF5 needs for itself.
+OBJECT_BYTES = 2**16
 Kind = Literal["pack", "features", "scores"]
+# What is read of a record; the rest is only passed on.
+REQUIRED = ("command", "parents", "dataset")
+COMMON: dict[Any, Any] = {
+    "command": [str], "parents": {str: str}, "dataset": str, "version": str, "recipe": dict, "terms": str,
+    "source": {"terms": str, "notice": str, "notes": [str], "layout": str},
+}  # fmt: skip
+SHAPES: dict[Kind, dict[Any, Any]] = {
+    "pack": {
+        **COMMON, "digest": str, "check": str, "quarantine": [{"name": str, "reason": str}], "resized": [int],
+        "shard": {"index": int, "last": bool, "begin": int, "end": int, "max_bytes": int},
+    },
+    "features": {**COMMON, "quarantine": list, "shard": dict, "flip": bool, "precision": str},
+    "scores": {**COMMON, "before": dict, "after": dict, "distance": str, "precision": str},
+}  # fmt: skip
 
 
 def build_record(
@@ -76,6 +95,27 @@ def reserve_space(stream: BinaryIO, *, begin: int, num_bytes: int) -> None:
 
 
 @contextmanager
+def created(path: Path, *, num_bytes: int) -> Iterator[h5py.File]:
+    """A new HDF5 file, which appears when the block is over; its space on the disk is reserved first.
+
+    Where a disk fills up while HDF5 writes, it prints a traceback for each of its objects, or crashes.
+
+    Args:
+        path: the file.
+        num_bytes: of everything that will be in it, HDF5's own objects aside.
+
+    Raises:
+        DataError: the disk is full or refuses the write.
+    """
+    with atomic_path(path) as partial:
+        h5py.File(partial, "w").close()
+        with partial.open("r+b") as stream:
+            reserve_space(stream, begin=partial.stat().st_size, num_bytes=num_bytes + OBJECT_BYTES)
+        with h5py.File(partial, "r+", locking=False) as file:
+            yield file
+
+
+@contextmanager
 def open_recorded(
     path: Path, kind: Kind, format_number: int, *, hint: str
 ) -> Iterator[tuple[h5py.File, dict[str, Any]]]:
@@ -101,10 +141,27 @@ def open_recorded(
         raise FormatError(f"{path}: {what}; a {kind} file was expected ({error})", hint=hint) from error
     with file:
         try:
+            check_columns(file, path)
             yield file, _read_record(file, path, kind, format_number, hint)
-        except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
-            # Depending on its version, h5py raises any of these when the inner structure of a file is damaged.
+        except (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError) as error:
+            # Depending on its version, h5py raises any of these when the inner structure of a file is damaged; a folder
+            # in place of a column lacks what every column has.
             raise FormatError(f"{path}: damaged ({error})", hint=hint) from error
+
+
+def check_columns(file: h5py.File, path: Path) -> None:
+    """Refuses a file with a column that is far larger than what is stored of it, before any of it is read.
+
+    Raises:
+        FormatError: it has one.
+    """
+    most = path.stat().st_size
+
+    def check(_: str, item: Any) -> None:
+        if isinstance(item, h5py.Dataset):
+            check_growth(path, min(item.id.get_storage_size(), most), item.nbytes)
+
+    file.visititems(check)
 
 
 def read_kind(path: Path) -> str | None:
@@ -113,7 +170,7 @@ def read_kind(path: Path) -> str | None:
         return None
     try:
         with h5py.File(path, "r", locking=False) as file:
-            record = json.loads(file.attrs[RECORD_ATTRIBUTE])
+            record = parse_json(file.attrs[RECORD_ATTRIBUTE])
     except (OSError, RuntimeError, KeyError, ValueError, TypeError):
         return None  # the strict reader reports whatever is wrong with it
     kind = record.get("kind") if isinstance(record, dict) else None
@@ -122,13 +179,13 @@ def read_kind(path: Path) -> str | None:
 
 def _read_record(file: h5py.File, path: Path, kind: Kind, format_number: int, hint: str) -> dict[str, Any]:
     try:
-        record = json.loads(file.attrs[RECORD_ATTRIBUTE])
-    except (KeyError, TypeError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        record: dict[str, Any] = parse_json(file.attrs[RECORD_ATTRIBUTE], dict)
+    except (KeyError, TypeError, ValueError, OSError) as error:
         raise FormatError(
             f"{path}: an HDF5 file without lupctl's record; a {kind} file was expected", hint=hint
         ) from error
-    if not isinstance(record, dict) or record.get("kind") != kind:
-        found = record.get("kind") if isinstance(record, dict) else type(record).__name__
+    if record.get("kind") != kind:
+        found = record.get("kind")
         if kind == "pack" and found == "features" and record.get("dataset"):
             hint = f"did you mean {record['dataset']}?"
         raise FormatError(f"{path}: contains {found}; a {kind} file was expected", hint=hint)
@@ -136,4 +193,11 @@ def _read_record(file: h5py.File, path: Path, kind: Kind, format_number: int, hi
         raise FormatError(
             f"{path}: {kind} format {record.get('format')}; this lupctl reads format {format_number}", hint=hint
         )
+    try:
+        check_shape(record, SHAPES[kind])
+        missing = [key for key in REQUIRED if record.get(key) is None]
+        if missing:
+            raise ValueError(f"{missing[0]} is missing")
+    except ValueError as error:
+        raise FormatError(f"{path}: lupctl's record is damaged ({error})", hint=hint) from error
     return record

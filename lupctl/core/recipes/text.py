@@ -2,7 +2,6 @@
 
 import difflib
 import json
-import tomllib
 from collections.abc import Iterable, Mapping
 from shlex import quote
 from typing import Any, TypeVar, get_args
@@ -12,6 +11,7 @@ from pydantic import BaseModel, ValidationError
 from lupctl.core.choices import nearest_name
 from lupctl.core.errors import UsageError
 from lupctl.core.recipes.sections import MisfitError
+from lupctl.core.system.documents import MOST_DEPTH, parse_toml
 
 R = TypeVar("R", bound=BaseModel)
 # What comes after the name of a recipe that a command line changed.
@@ -40,8 +40,8 @@ def parse_recipe(text: str, *, origin: str) -> dict[str, Any]:
         UsageError: it is not TOML.
     """
     try:
-        return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+        return parse_toml(text)
+    except ValueError as error:
         raise UsageError(
             f"{origin}: not valid TOML: {error}", hint=f"lupctl recipe show {SHOWN['finetune']} prints a valid one"
         ) from error
@@ -92,11 +92,11 @@ def parse_override(text: str) -> tuple[str, Any]:
         UsageError: there is no `=`.
     """
     key, equals, value = text.partition("=")
-    if not equals or not key.strip():
+    if not equals or not key.strip() or key.count(".") > MOST_DEPTH:
         raise UsageError(f"--set {text}: expected KEY=VALUE", hint="for example --set optim.lr=0.1")
     try:
-        return key.strip(), tomllib.loads(f"value = {value}")["value"]
-    except tomllib.TOMLDecodeError:
+        return key.strip(), parse_toml(f"value = {value}")["value"]
+    except (ValueError, KeyError):
         return key.strip(), value.strip()
 
 

@@ -1,10 +1,8 @@
 """The training runs of a workspace: what each is, how far it is, what it came from, and removing them."""
 
-import json
 import os
 import re
 import shlex
-import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +12,15 @@ from lupctl.core.errors import DataError, UsageError
 from lupctl.core.system.command_line import read_command
 from lupctl.core.system.disk.lock import held
 from lupctl.core.system.disk.removal import count_bytes, remove_aside, remove_leftovers
-from lupctl.core.training.engine.runs import INPUTS_NAME, LOCK_NAME, RunFolder, read_last_row
+from lupctl.core.system.documents import parse_json, parse_toml
+from lupctl.core.training.engine.runs import (
+    INPUTS_NAME,
+    INPUTS_SHAPE,
+    LOCK_NAME,
+    RECIPE_SHAPE,
+    RunFolder,
+    read_last_row,
+)
 from lupctl.core.workspace import CHECKPOINT_NAME, Workspace
 
 RunState = Literal["finished", "running", "stopped", "damaged", "empty"]
@@ -111,7 +117,7 @@ def read_summary(path: Path) -> RunSummary:
         step = row.get("step")
     elif state == "stopped":
         step = folder.read_saved_step() if folder.resume.is_file() else 0
-    scores = facts.get("scores", {})
+    scores = facts.get("scores") or {}
     return RunSummary(
         name=path.resolve().name,
         path=path,
@@ -122,7 +128,7 @@ def read_summary(path: Path) -> RunSummary:
         state=state,
         step=step,
         steps=steps,
-        scores={name: float(value) for name, value in scores.items()} if isinstance(scores, dict) else {},
+        scores={name: float(value) for name, value in scores.items()},
         bytes=count_bytes(path) if not path.is_symlink() else count_bytes(path.resolve()),
         changed_at=max((file.lstat().st_mtime for file in path.iterdir()), default=path.stat().st_mtime),
     )
@@ -229,7 +235,7 @@ def _read(folder: RunFolder) -> tuple[dict[str, Any], dict[str, Any], bool]:
     """A run's recipe and facts, empty where there are none, and whether a file cannot be read."""
     recipe, facts, is_damaged = dict[str, Any](), dict[str, Any](), False
     try:
-        recipe = tomllib.loads(folder.recipe.read_text(encoding="utf-8")) if folder.has_begun() else {}
+        recipe = parse_toml(folder.recipe.read_text(encoding="utf-8"), RECIPE_SHAPE) if folder.has_begun() else {}
     except (OSError, ValueError):
         is_damaged = True
     try:
@@ -242,12 +248,11 @@ def _read(folder: RunFolder) -> tuple[dict[str, Any], dict[str, Any], bool]:
 def _data_of(folder: RunFolder, recipe: dict[str, Any]) -> tuple[str, ...]:
     """The packs of a run: as the fingerprints of its inputs name them, else as its recipe does."""
     try:
-        inputs = json.loads((folder.path / INPUTS_NAME).read_text(encoding="utf-8"))
+        inputs = parse_json((folder.path / INPUTS_NAME).read_text(encoding="utf-8"), INPUTS_SHAPE)
         named = [name.removeprefix("pack:") for name in inputs if name.startswith("pack:")]
-    except (OSError, ValueError, AttributeError):
+    except (OSError, ValueError):
         named = []
-    packs = recipe.get("packs", [])
-    return tuple(named or [Path(str(name)).stem for name in packs] if isinstance(packs, list) else named)
+    return tuple(named or [Path(name).stem for name in recipe.get("packs", [])])
 
 
 def _command_of(folder: RunFolder) -> str:

@@ -180,7 +180,7 @@ class Host:
         self.videos = videos
         self.asked: list[str] = []
 
-    def __call__(self, video: VideoName, slot: Path, cancel: threading.Event) -> Stream:
+    def __call__(self, video: VideoName, slot: Path, cancel: threading.Event, **_: Any) -> Stream:
         self.asked.append(video.id)
         found = self.videos.get(video.id, str(video).encode())
         if isinstance(found, Exception):
@@ -336,7 +336,7 @@ def server() -> Iterator[Server]:
 
 
 # A plain web server tells no size before the file comes, and the rule takes no stream of unknown size.
-LOCAL = {"proxy": "", "format": "best"}
+LOCAL: Any = {"proxy": "", "format": "best"}
 VIDEO = VideoName("us", "x", "-0123456789")
 
 
@@ -506,7 +506,7 @@ def test_ctrl_c_while_videos_come(tmp_path: Path) -> None:
         "from lupctl.core.stages.download import videos\n"
         "from lupctl.core.errors import StoppedError\n"
         "from lupctl.core.stages.download.youtube import Stream\n"
-        "def fetch(video, slot, cancel):\n"
+        "def fetch(video, slot, cancel, **more):\n"
         "    slot.mkdir(parents=True)\n"
         "    (slot / 'v.mp4').write_bytes(b'video')\n"
         "    if video.id[0] != '-':\n"

@@ -5,10 +5,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from lupctl.core.errors import DataError
 from lupctl.core.system.disk.atomic import write_text
+from lupctl.core.system.documents import parse_json
 
 ORIGIN_NAME: Final = ".lupctl.json"
 ORIGIN_FORMAT: Final = 1
+NOTE_SHAPE: Final = {"name": str, "terms": str, "sha256": str}
+SHAPE: Final = {
+    "dataset": str, "terms": str, "published": str,
+    "files": [{"name": str, "address": str, "bytes": int, "sha256": str, "md5": str}],
+}  # fmt: skip
 
 
 def write_origin(folder: Path, origin: Mapping[str, object]) -> None:
@@ -31,9 +38,22 @@ def read_origin(root: Path) -> dict[str, Any]:
     """
     for folder in (root, *root.absolute().parents[:2]):
         try:
-            origin = json.loads((folder / ORIGIN_NAME).read_text(encoding="utf-8"))
+            origin: dict[str, Any] = parse_json((folder / ORIGIN_NAME).read_text(encoding="utf-8"), SHAPE)
         except (OSError, ValueError):
             continue
-        if isinstance(origin, dict) and origin.get("format") == ORIGIN_FORMAT:
+        if origin.get("format") == ORIGIN_FORMAT:
             return origin
     return {}
+
+
+def read_note(path: Path) -> dict[str, str]:
+    """What `lupctl model download` wrote next to a file: `name`, `terms` and `sha256` among others.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    try:
+        note: dict[str, str] = parse_json(path.read_text(encoding="utf-8"), NOTE_SHAPE)
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: damaged ({error})", hint="remove it and the file that it is about") from error
+    return note

@@ -7,6 +7,7 @@ from numpy.typing import ArrayLike, NDArray
 
 NUM_KEYPOINTS = 17
 UNKNOWN_PERSON = -1
+MOST_NUMBER = 1e18
 
 
 @dataclass(frozen=True)
@@ -62,32 +63,47 @@ def build_boxes(
     left_out: dict[str, int] | None = None,
     named_frames: bool = False,
 ) -> Boxes:
-    """Boxes from columns in any order of frames; without `index` they are numbered from 0 within each frame."""
-    frames = np.asarray(frame, np.int64).reshape(-1)
+    """Boxes from columns in any order of frames; without `index` they are numbered from 0 within each frame.
+
+    Raises:
+        ValueError: a frame, an index or a person that is no whole number of up to 18 digits, or a column whose length
+            differs from the others'.
+    """
+    frames = _whole(frame, "frame").reshape(-1)
     count = len(frames)
     order = np.argsort(frames, kind="stable")
 
     def column(values: ArrayLike | None, kind: type[np.generic], missing: float, *width: int) -> NDArray[np.generic]:
         if values is None:
             return np.full((count, *width), missing, kind)
-        return np.asarray(values, kind).reshape(count, *width)[order]
+        with np.errstate(over="ignore"):  # a score beyond float32 is infinite
+            return np.asarray(values, kind).reshape(count, *width)[order]
 
     sorted_frames = frames[order]
     if index is None:
         starts = np.searchsorted(sorted_frames, sorted_frames, side="left")
         numbers: NDArray[np.int64] = np.arange(count) - starts
     else:
-        numbers = column(index, np.int64, 0).astype(np.int64)
+        numbers = column(_whole(index, "index"), np.int64, 0).astype(np.int64)
     return Boxes(
         frame=sorted_frames,
         index=numbers,
         box=column(box, np.float64, np.nan, 4).astype(np.float64),
         score=column(score, np.float32, np.nan).astype(np.float32),
-        person=column(person, np.int64, UNKNOWN_PERSON).astype(np.int64),
+        person=column(None if person is None else _whole(person, "person"), np.int64, UNKNOWN_PERSON).astype(np.int64),
         keypoints=column(keypoints, np.float32, np.nan, NUM_KEYPOINTS).astype(np.float32),
         left_out=dict(left_out or {}),
         named_frames=named_frames,
     )
+
+
+def _whole(values: ArrayLike, what: str) -> NDArray[np.int64]:
+    """Numbers that a file gives as whole ones; NaN, infinity, fractions and what int64 cannot hold are refused."""
+    found = np.asarray(values)
+    numbers = found if found.dtype.kind in "iu" else np.asarray(values, np.float64)
+    if not (np.abs(numbers.astype(np.float64)) < MOST_NUMBER).all() or (numbers != np.round(numbers)).any():
+        raise ValueError(f"a {what} that is no whole number of up to 18 digits")
+    return numbers.astype(np.int64)
 
 
 def round_boxes(box: NDArray[np.float64]) -> NDArray[np.int64]:

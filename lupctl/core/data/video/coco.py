@@ -16,7 +16,7 @@ from lupctl.core.system.disk.reading import read_text
 PERSON_NAMES = frozenset({"person", "pedestrian"})
 PERSON_CATEGORY = 1
 PERSON_KEYS = ("track_id", "instance_id", "person_id")
-LAST_DIGITS = re.compile(r"(\d+)$")
+LAST_DIGITS = re.compile(r"(?<!\d)(\d{1,18})$")
 HINT = "expected {images, annotations, categories}, or a list of {image_id, category_id, bbox, score}"
 
 
@@ -36,7 +36,7 @@ def read_coco(path: Path) -> dict[str, Boxes]:
         content = json.loads(read_text(path, LIST_BYTES))
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: cannot be read ({error})", hint=HINT) from error
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise FormatError(f"{path}: not JSON ({error})", hint=HINT) from error
     try:
         if isinstance(content, list):
@@ -44,7 +44,7 @@ def read_coco(path: Path) -> dict[str, Boxes]:
         frames, named = _list_frames(content)
         rows = [(*frames[entry["image_id"]], entry) for entry in content["annotations"]]
         groups = _group(rows, _person_categories(content), named=named)
-    except (TypeError, ValueError, KeyError, AttributeError) as error:
+    except (TypeError, ValueError, KeyError, AttributeError, OverflowError) as error:
         raise FormatError(f"{path}: unexpected structure ({type(error).__name__}: {error})", hint=HINT) from error
     for video in {video for video, _ in frames.values()} - groups.keys():
         groups[video] = build_boxes([], [], named_frames=named)

@@ -1,24 +1,25 @@
 """Finds persons in frames with torchvision's detectors."""
 
 import itertools
-import pickle
+import sys
 from collections.abc import Callable, Mapping
+from contextlib import redirect_stderr
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import torch
 import torchvision
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from lupctl.core.choices import Detector
 from lupctl.core.data.video.boxes import NUM_KEYPOINTS, Boxes, build_boxes
 from lupctl.core.data.video.frames import Frames
 from lupctl.core.errors import DataError, FormatError
+from lupctl.core.formats.weights.foreign import read_foreign
 from lupctl.core.system.jobs.device import pick_device
+from lupctl.core.system.printing import as_drawn
 
 MODELS: Final[dict[Detector, str]] = {
     "fasterrcnn": "fasterrcnn_resnet50_fpn_v2",
@@ -28,6 +29,7 @@ MODELS: Final[dict[Detector, str]] = {
 CLASS_BIAS = "roi_heads.box_predictor.cls_score.bias"
 HINT = "a state dict (.pth or .safetensors) of that network was expected"
 PERSON = 1  # in torchvision's categories, after the background
+MOST_CATEGORIES = 10_000
 BATCH = 4
 Stop = Callable[[], None]
 
@@ -112,7 +114,8 @@ def _persons_of(found: Mapping[str, Tensor]) -> dict[str, NDArray[np.float64]]:
 
 def _build_published(kind: Detector) -> nn.Module:
     try:
-        return _build(kind, weights="DEFAULT")
+        with redirect_stderr(as_drawn(sys.stderr)):  # for torch's bar
+            return _build(kind, weights="DEFAULT")
     except (OSError, RuntimeError) as error:  # no network, no such page, or a damaged file
         url = torchvision.models.get_model_weights(MODELS[kind]).DEFAULT.url
         raise DataError(
@@ -123,25 +126,11 @@ def _build_published(kind: Detector) -> nn.Module:
 
 def _build_from_file(kind: Detector, path: Path) -> nn.Module:
     """A detector with weights from a file, with as many categories as the file has; person is number 1."""
-    try:
-        weights: Any = (
-            load_file(path)
-            if path.suffix == ".safetensors"
-            else torch.load(path, map_location="cpu", weights_only=True)
-        )
-        weights = weights.get("model", weights)  # as torchvision's own training script writes it
-        network = _build(kind, num_classes=len(weights[CLASS_BIAS]))
-    except (
-        OSError,
-        RuntimeError,
-        SafetensorError,
-        pickle.UnpicklingError,
-        KeyError,
-        AttributeError,
-        TypeError,
-    ) as error:
-        what = str(error).partition("\n")[0]
-        raise FormatError(f"{path}: not weights of torchvision's {MODELS[kind]} ({what})", hint=HINT) from error
+    weights = read_foreign(path).tensors
+    bias = weights.get(CLASS_BIAS)
+    if bias is None or not 1 < bias.numel() <= MOST_CATEGORIES:
+        raise FormatError(f"{path}: not weights of torchvision's {MODELS[kind]} (no {CLASS_BIAS})", hint=HINT)
+    network = _build(kind, num_classes=bias.numel())
     try:
         network.load_state_dict(weights)
     except RuntimeError as error:

@@ -16,7 +16,7 @@ from lupctl.core.formats.images.codec import decode_rgb
 from lupctl.core.formats.images.files import read_encoded
 from lupctl.core.system.disk.reading import check_regular
 
-LAST_DIGITS = re.compile(r"(\d+)$")
+LAST_DIGITS = re.compile(r"(?<!\d)(\d{1,18})$")
 HINT = "get the video again; lupctl data build leaves it out with a message"
 Picture = NDArray[np.uint8]
 

@@ -54,10 +54,13 @@ def read_mot(path: Path) -> Boxes:
         rows = rows[is_person]
     box = rows[:, 2:6].copy()
     box[:, 2:] += box[:, :2]
-    return build_boxes(
-        rows[:, 0],
-        box,
-        score=rows[:, 6] if rows.shape[1] > FEWEST_COLUMNS else None,
-        person=np.maximum(rows[:, 1], -1),
-        left_out=left_out,
-    )
+    try:
+        return build_boxes(
+            rows[:, 0],
+            box,
+            score=rows[:, 6] if rows.shape[1] > FEWEST_COLUMNS else None,
+            person=np.maximum(rows[:, 1], -1),
+            left_out=left_out,
+        )
+    except ValueError as error:
+        raise FormatError(f"{path}: {error}", hint=HINT) from error

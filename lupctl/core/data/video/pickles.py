@@ -48,18 +48,21 @@ def _read_video(path: Path, video: str, frames: Any, kind: Kind) -> Boxes:
                 if ("pid" in info) != (kind == "luperson-nl"):
                     raise _other_collection(f"{where}frame {reprlib.repr(frame)}", kind)
                 _add_row(columns, int(frame), int(index), info)
-        except (TypeError, ValueError, KeyError, AttributeError) as error:
+        except (TypeError, ValueError, KeyError, AttributeError, OverflowError) as error:
             raise FormatError(
                 f"{where}frame {reprlib.repr(frame)} has an unexpected structure ({error})", hint=HINT
             ) from error
-    return build_boxes(
-        columns["frame"],
-        columns["box"],
-        index=columns["index"],
-        score=columns["score"],
-        person=columns["person"],
-        keypoints=columns["keypoints"],
-    )
+    try:
+        return build_boxes(
+            columns["frame"],
+            columns["box"],
+            index=columns["index"],
+            score=columns["score"],
+            person=columns["person"],
+            keypoints=columns["keypoints"],
+        )
+    except (ValueError, OverflowError) as error:
+        raise FormatError(f"{where}{error}", hint=HINT) from error
 
 
 def _add_row(columns: dict[str, list[Any]], frame: int, index: int, info: Mapping[str, Any]) -> None:

@@ -1,5 +1,6 @@
 """Features, format 1: one vector per image, and who is in it."""
 
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,14 +19,15 @@ from lupctl.core.formats.features.checksums import (
     samples_checksum,
 )
 from lupctl.core.formats.pack.samples import Samples, read_samples, write_samples
-from lupctl.core.formats.record import open_recorded, write_record
-from lupctl.core.system.disk.atomic import atomic_path
+from lupctl.core.formats.record import created, open_recorded, write_record
 from lupctl.core.system.disk.limits import check_growth
 
 FEATURES_FORMAT = 1
 FEATURES_SUFFIX = ".features.h5"
 HINT = "make it again: lupctl dump --force"
 TYPES = ("float32", "float16")
+# An upper bound of what HDF5 needs for who is on an image, without the letters of its name.
+ROW_BYTES = 80
 
 
 @dataclass(frozen=True)
@@ -99,8 +101,11 @@ def write_blocks(
         ValueError: the blocks are not N vectors.
         DataError: the disk is full or refuses the write.
     """
-    with atomic_path(path) as partial, h5py.File(partial, "w") as file:
-        checksums = VectorChecksums(dim * np.dtype(type_name).itemsize)
+    row_bytes = dim * np.dtype(type_name).itemsize
+    vectors_bytes = row_bytes * len(samples)
+    around = samples.name.num_bytes + ROW_BYTES * len(samples) + 2 * len(json.dumps(record)) + (vectors_bytes >> 16)
+    with created(path, num_bytes=vectors_bytes + around) as file:
+        checksums = VectorChecksums(row_bytes)
         written = file.create_dataset("features", (len(samples), dim), type_name, track_times=False)
         row = 0
         for block in blocks:

@@ -22,7 +22,7 @@ from lupctl.core.formats.features.file import (
     read_features_record,
 )
 from lupctl.core.formats.pack.samples import COLUMN_TYPES, GROUP, Samples
-from lupctl.core.formats.record import RECORD_ATTRIBUTE
+from lupctl.core.formats.record import RECORD_ATTRIBUTE, check_columns
 from lupctl.core.system.disk.limits import check_zip
 from lupctl.core.system.strings import build_column
 
@@ -136,6 +136,7 @@ def _read_archive(path: Path) -> Features:
 def _read_bare(path: Path) -> Features:
     try:
         with h5py.File(path, "r", locking=False) as file:
+            check_columns(file, path)
             missing = [column for column in COLUMN_TYPES if f"{GROUP}/{column}" not in file]
             if missing:
                 raise FormatError(f"{path}: has no {GROUP}/{missing[0]}", hint=HINT)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from lupctl.core.errors import DataError
 from lupctl.core.system.disk.atomic import write_text
+from lupctl.core.system.documents import parse_as
 
 FOLDER = ".verified"
 
@@ -68,9 +69,9 @@ def note_verdict(
 def read_verdict(pack: Path) -> KnownVerdict | None:
     """The outcome of the last check of a pack; None when there was none, or the pack has changed since."""
     try:
-        verdict = KnownVerdict(**json.loads(note_path(pack).read_text(encoding="utf-8")))
+        verdict = parse_as(KnownVerdict, note_path(pack).read_bytes())
         return verdict if verdict.files == pack_files(pack) else None
-    except (OSError, ValueError, TypeError):
+    except (OSError, ValueError):
         return None
 
 

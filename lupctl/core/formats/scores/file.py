@@ -1,5 +1,6 @@
 """Scores, format 1: one number for each image of a pack, larger is better, and how they were made."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,8 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lupctl.core.errors import FormatError
-from lupctl.core.formats.record import open_recorded, write_record
-from lupctl.core.system.disk.atomic import atomic_path
+from lupctl.core.formats.record import created, open_recorded, write_record
 from lupctl.core.workspace import SCORES_SUFFIX
 
 SCORES_FORMAT: Final = 1
@@ -59,7 +59,8 @@ def write_scores(path: Path, scores: Scores) -> None:
     """
     if not np.isfinite(scores.score).all():
         raise ValueError("a score is not finite")
-    with atomic_path(path) as partial, h5py.File(partial, "w") as file:
+    num_bytes = scores.score.size * 8 + 2 * len(json.dumps(scores.record))
+    with created(path, num_bytes=num_bytes) as file:
         write_record(file, scores.record)
         file.create_dataset("score", data=scores.score.astype("<f8", copy=False), track_times=False)
 

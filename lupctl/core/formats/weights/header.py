@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field, JsonValue, ValidationError
-from pydantic_core import from_json
 from safetensors import SafetensorError, safe_open
 
 from lupctl.core.choices import Interpolation
@@ -16,6 +15,7 @@ from lupctl.core.errors import DataError, FormatError
 from lupctl.core.formats.weights.fields import Plan
 from lupctl.core.formats.weights.plan import NetworkPlan, describe_trunk
 from lupctl.core.recipes.sections import Colour, Pixels
+from lupctl.core.system.documents import parse_json
 from lupctl.core.workspace import CHECKPOINT_NAME
 
 CHECKPOINT_FORMAT: Final = 2
@@ -174,10 +174,10 @@ def is_method(path: Path) -> bool:
     with open_tensors(path, framework="np") as file:
         text = (file.metadata() or {}).get(HEADER_KEY, "")
     try:
-        found = from_json(text, allow_inf_nan=False)
+        found = parse_json(text, dict)
     except ValueError:
         return False
-    return isinstance(found, dict) and found.get("kind") == "method"
+    return bool(found.get("kind") == "method")
 
 
 def open_tensors(path: Path, *, framework: Literal["np", "pt"]) -> Any:
@@ -223,11 +223,9 @@ def parse_header(path: Path, metadata: Mapping[str, str] | None, kind: Kind) -> 
             hint=f"lupctl model convert {shlex.quote(str(path))} makes a checkpoint of a published network",
         )
     try:
-        found = from_json(text, allow_inf_nan=False)
+        found = parse_json(text, dict)
     except ValueError as error:
         raise FormatError(f"{path}: lupctl's header is not JSON ({error})", hint="copy the file again") from error
-    if not isinstance(found, dict):
-        raise FormatError(f"{path}: lupctl's header is not a JSON object", hint="copy the file again")
     again = f"make it again: {command_again(path, found)}"
     if found.get("format") != CHECKPOINT_FORMAT:
         raise FormatError(

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lupctl.core.errors import DataError, FormatError, UsageError
+from lupctl.core.system.documents import parse_json
 
 ONNX_FORMAT: Final = 1
 ONNX_SUFFIX: Final = ".onnx"
@@ -122,7 +123,10 @@ def read_record(path: Path) -> dict[str, Any]:
     text = {entry.key: entry.value for entry in model.metadata_props}.get(RECORD_KEY)
     if text is None:
         raise FormatError(f"{path}: an ONNX file without lupctl's record", hint=hint)
-    record: dict[str, Any] = json.loads(text)
+    try:
+        record: dict[str, Any] = parse_json(text, dict)
+    except ValueError as error:
+        raise FormatError(f"{path}: lupctl's record is damaged ({error})", hint=hint) from error
     if record.get("format") != ONNX_FORMAT:
         raise FormatError(f"{path}: format {record.get('format')}; this lupctl reads format {ONNX_FORMAT}", hint=hint)
     return record

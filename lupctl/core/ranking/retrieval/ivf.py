@@ -14,6 +14,7 @@ from lupctl.core.errors import FormatError
 from lupctl.core.ranking.metrics.vectors import UnitRows
 from lupctl.core.ranking.reranking.faiss_gpu import MOST_ON_GPU, gpu_of, move_index
 from lupctl.core.system.disk.atomic import atomic_path, file_fingerprint, write_text
+from lupctl.core.system.documents import parse_json
 from lupctl.core.system.progress.lines import Progress
 
 INDEX_SUFFIX = ".ivf.faiss"
@@ -87,7 +88,7 @@ def search_index(
 def is_current(path: Path, fingerprint: str) -> bool:
     """Whether an index was built from the features with this fingerprint."""
     try:
-        facts = json.loads(_facts_path(path).read_text(encoding="utf-8"))
+        facts = parse_json(_facts_path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
     return path.is_file() and isinstance(facts, dict) and facts.get("features") == fingerprint

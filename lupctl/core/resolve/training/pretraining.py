@@ -254,7 +254,8 @@ def find_pretraining_packs(
         error = DataError(f"{space.packs}: no {kind} pack to pre-train on{other}", hint=hint)
         if not planned:
             raise error
-        progress.say(f"data: unknown; {error.message}\nhint: {error.hint}")
+        progress.say(f"data: unknown; {error.message}")
+        progress.say(f"hint: {error.hint}")
         return ()
     raise DataError(
         f"{space.packs}: {len(found)} {kind} packs ({', '.join(path.stem for path in found)})",

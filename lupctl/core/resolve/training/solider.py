@@ -161,7 +161,8 @@ def find_solider_start(
     )
     if not planned:
         raise error
-    progress.say(f"start: unknown; {error.message}\nhint: {error.hint}")
+    progress.say(f"start: unknown; {error.message}")
+    progress.say(f"hint: {error.hint}")
     return "", None
 
 

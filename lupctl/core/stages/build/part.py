@@ -28,6 +28,7 @@ from lupctl.core.formats.pack.write_shard import PackedImage, ShardWriter
 from lupctl.core.formats.record import build_record
 from lupctl.core.stages.build.job import Cutting, Outcome, VideoTask
 from lupctl.core.system.disk.atomic import disk_errors_named, write_text
+from lupctl.core.system.documents import parse_as
 from lupctl.core.system.examples import name_some
 
 if TYPE_CHECKING:
@@ -43,8 +44,8 @@ Stop = Callable[[], None]
 def read_outcome(task: VideoTask) -> Outcome | None:
     """The outcome for a video in an earlier run of the same build; None if it has to be processed."""
     try:
-        outcome = Outcome(**json.loads(task.part.with_suffix(".json").read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
+        outcome = parse_as(Outcome, task.part.with_suffix(".json").read_bytes())
+    except (OSError, ValueError):
         return None
     return outcome if outcome.key == task.key else None
 

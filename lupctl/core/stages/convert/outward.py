@@ -65,7 +65,8 @@ def write_trunk(source: Path, out: Path, names: OutwardNames, *, force: bool, dr
     if not dry:
         with atomic_path(out) as partial:
             if out.suffix == ".pth":
-                torch.save(state, partial)
+                with partial.open("wb") as stream:  # to a path torch writes by itself, and loses the system's error
+                    torch.save(state, stream)
             else:
                 header = format_header(checkpoint.header, "checkpoint")
                 save_file(state, partial, metadata={f"{HEADER_KEY}_source": header})

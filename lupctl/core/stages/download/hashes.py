@@ -10,6 +10,7 @@ from pathlib import Path
 from lupctl.core.data.catalog.links import KnownArchive
 from lupctl.core.errors import DataError
 from lupctl.core.system.disk.atomic import HASH_CHUNK_BYTES, write_text
+from lupctl.core.system.documents import parse_json
 
 FOLDER = ".lupctl-hashes"
 
@@ -56,10 +57,10 @@ class KnownHashes:
     def recall(self, address: str) -> str | None:
         """The SHA-256 of an earlier download, or None."""
         try:
-            known = json.loads(self._path(address).read_text(encoding="utf-8"))["sha256"]
-        except (OSError, ValueError, KeyError, TypeError):
+            known: dict[str, str] = parse_json(self._path(address).read_bytes(), {"sha256": str})
+        except (OSError, ValueError):
             return None
-        return known if isinstance(known, str) else None
+        return known.get("sha256")
 
     def remember(self, address: str, sha256: str, num_bytes: int) -> None:
         """Record the hash of a download."""

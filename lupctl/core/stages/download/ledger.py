@@ -5,10 +5,11 @@ import os
 import threading
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 
 from lupctl.core.errors import FormatError
 from lupctl.core.system.disk.atomic import disk_errors_named
+from lupctl.core.system.documents import parse_as
 
 Outcome = Literal["done", "gone", "failed"]
 
@@ -82,11 +83,9 @@ class Ledger:
 
     def _parse(self, line: bytes, row: int) -> Entry:
         try:
-            entry = Entry(**json.loads(line))
-            if entry.state in get_args(Outcome):
-                return entry
-        except (ValueError, TypeError):
-            pass
-        raise FormatError(
-            f"{self.path}: line {row} is not an entry of a ledger", hint=f"remove that line: sed -i {row}d {self.path}"
-        )
+            return parse_as(Entry, line)
+        except ValueError as error:
+            raise FormatError(
+                f"{self.path}: line {row} is not an entry of a ledger",
+                hint=f"remove that line: sed -i {row}d {self.path}",
+            ) from error

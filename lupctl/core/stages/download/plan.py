@@ -169,7 +169,10 @@ def slot_name(download: Download) -> str:
 
 
 def _download_of(url: str) -> Download:
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError as error:
+        raise UsageError(f"--url {url}: not an address ({error})", hint="--url https://...") from error
     if parts.scheme not in ("http", "https") or not parts.netloc:
         raise UsageError(f"--url {url}: an http or https address was expected", hint="--url https://...")
     name = unquote(parts.path).rpartition("/")[2]

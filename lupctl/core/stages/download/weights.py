@@ -6,6 +6,7 @@ import threading
 from contextlib import closing, suppress
 from pathlib import Path
 
+from lupctl.core.data.catalog.origin import read_note
 from lupctl.core.data.catalog.published import PublishedWeights
 from lupctl.core.errors import DataError, StoppedError
 from lupctl.core.stages.download.place import locked_staging, open_slots, slot_of, staged_file
@@ -74,7 +75,7 @@ def fetch_weights(
             by_hand = f"open {one.listing} in a browser, save the file as {out}, then: {then}"
             raise DataError(f"{one.name}: {error.message}", hint=error.hint if is_kept else by_hand) from error
         fingerprint = file_fingerprint(path)
-        known = json.loads(note.read_text(encoding="utf-8"))["sha256"] if note.is_file() else fingerprint
+        known = read_note(note).get("sha256") if note.is_file() else fingerprint
         if known != fingerprint:
             shutil.rmtree(slot)
             raise DataError(

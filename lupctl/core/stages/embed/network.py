@@ -21,7 +21,7 @@ from lupctl.core.stages.embed.cameras import Cameras, choose_camera_rows
 from lupctl.core.stages.embed.galleries import check_vectors, is_vectors, open_gallery, read_vectors
 from lupctl.core.stages.embed.images import Images, is_image, list_images, read_pixels
 from lupctl.core.stages.embed.opened import Opened
-from lupctl.core.stages.embed.passes import Given, Read, embed_images
+from lupctl.core.stages.embed.passes import Given, Unread, embed_images
 from lupctl.core.system.examples import count_things
 
 First = TypeVar("First")
@@ -187,13 +187,13 @@ class LoadedNetwork:
         row = 0 if placed is None else int(placed.rows[0])
         return self._embed(zip(_list_reads(given), repeat(row)), bool(record.get("flip", False)))
 
-    def _embed(self, images: Iterator[tuple[Read, int]], flip: bool) -> NDArray[np.float32]:
+    def _embed(self, images: Iterator[Given], flip: bool) -> NDArray[np.float32]:
         if flip and self._opened.is_unit:
             raise UsageError(
                 f"{self.path}: an exported network, whose features of mirrored images cannot be added as in a dump",
                 hint="load the checkpoint",
             )
-        found = embed_images(self._opened.encoder, (Given(*one) for one in images), flip=flip)
+        found = embed_images(self._opened.encoder, images, flip=flip)
         if not len(found):
             return np.zeros((0, self.dimension), np.float32)
         norm = np.linalg.norm(found, axis=1, keepdims=True)
@@ -205,12 +205,12 @@ class LoadedNetwork:
         return np.asarray(found / norm)
 
 
-def _list_reads(images: Images) -> Iterator[Read]:
+def _list_reads(images: Images) -> Iterator[Unread]:
     for number, image in enumerate(list_images(images)):
-        yield partial(read_pixels, image, number)
+        yield Unread(partial(read_pixels, image, number), image.size if isinstance(image, np.ndarray) else 0)
 
 
-def _list_crops(frames: Images, boxes: Any) -> Iterator[Read]:
+def _list_crops(frames: Images, boxes: Any) -> Iterator[Unread]:
     each = [boxes] if is_image(frames) else boxes
     if not isinstance(each, Iterable):
         raise UsageError(
@@ -219,7 +219,7 @@ def _list_crops(frames: Images, boxes: Any) -> Iterator[Read]:
         )
     for number, (frame, own) in enumerate(pair(list_images(frames), each, "boxes")):
         for crop in cut_boxes(read_pixels(frame, number), read_boxes(own)):
-            yield partial(np.asarray, crop)
+            yield Unread(partial(np.asarray, crop), crop.size)
 
 
 def pair(images: Iterable[First], others: Iterable[Second], what: str) -> Iterator[tuple[First, Second]]:

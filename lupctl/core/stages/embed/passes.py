@@ -18,15 +18,15 @@ CHUNK = 128
 ROUNDS = 4
 
 
-# Gives the pixels of an image, (H, W, 3) RGB.
-Read = Callable[[], NDArray[np.uint8]]
+class Unread(NamedTuple):
+    """An image that is read when its turn comes, (H, W, 3) RGB; and how large it is, 0 where that is not known."""
+
+    read: Callable[[], NDArray[np.uint8]]
+    size: int = 0
 
 
-class Given(NamedTuple):
-    """An image that is read when its turn comes, and its row of the network's table of cameras."""
-
-    read: Read
-    row: int
+# An image, and its row of the network's table of cameras.
+Given = tuple[Unread, int]
 
 
 def embed_images(encoder: ImageEncoder, images: Iterator[Given], *, flip: bool) -> NDArray[np.float32]:
@@ -57,14 +57,17 @@ def _embed_in_threads(encoder: ImageEncoder, images: Iterator[Given], *, flip: b
 
     while some := list(islice(images, GROUP * ROUNDS * threads)):
         size = min(GROUP, -(-len(some) // threads))
-        groups = [some[begin : begin + size] for begin in range(0, len(some), size)]
+        # Images of like sizes together: each one of a pass costs as much to resize as the largest.
+        order = sorted(range(len(some)), key=lambda at: some[at][0].size)
+        groups = [[some[at] for at in order[begin : begin + size]] for begin in range(0, len(order), size)]
         if threads == 1 or len(groups) == 1:
-            yield from map(embed, groups)
-            continue
-        with parallel_passes() as pool:
-            yield from pool.map(embed, groups)
+            parts = list(map(embed, groups))
+        else:
+            with parallel_passes() as pool:
+                parts = list(pool.map(embed, groups))
+        yield np.concatenate(parts)[np.argsort(order)]
 
 
 def _build(encoder: ImageEncoder, some: Sequence[Given]) -> Batch:
-    rows = None if encoder.cameras is None else np.array([one.row for one in some], np.int64)
-    return build_batch([one.read() for one in some], encoder.view, cameras=rows)
+    rows = None if encoder.cameras is None else np.array([row for _, row in some], np.int64)
+    return build_batch([image.read() for image, _ in some], encoder.view, cameras=rows)

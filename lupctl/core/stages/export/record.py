@@ -1,6 +1,5 @@
 """What an exported file says about itself."""
 
-import json
 from collections.abc import Sequence
 from importlib.metadata import version
 from typing import Any, Final
@@ -9,6 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from lupctl.core.data.catalog.origin import read_note
 from lupctl.core.formats.weights.file import Checkpoint
 from lupctl.core.formats.weights.header import CheckpointHeader, describe_network
 from lupctl.core.formats.weights.onnx import CAMERAS, INPUT, ONNX_FORMAT, OUTPUT
@@ -69,9 +69,9 @@ def find_terms(checkpoint: Checkpoint) -> list[str]:
     terms = [f"{one.dataset}: {one.terms}" for one in checkpoint.header.data if one.terms]
     path = checkpoint.path.with_suffix(".pth.json")
     if path.is_file():
-        note = json.loads(path.read_text(encoding="utf-8"))
+        note = read_note(path)
         if note.get("sha256") == checkpoint.header.parents.get("source"):
-            terms.append(f"{note['name']}: {note['terms']}")
+            terms.append(f"{note.get('name')}: {note.get('terms')}")
     return terms
 
 

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Sequence
+from contextlib import redirect_stderr
 from typing import Any, assert_never
 
 import torch
@@ -23,6 +24,7 @@ from lupctl.core.stages.finetune.persons import Camera, LabelledRows
 from lupctl.core.stages.finetune.setup import Setup
 from lupctl.core.stages.finetune.starts import fit_trunk, load_checkpoint, load_trunk
 from lupctl.core.system.jobs.device import describe_devices
+from lupctl.core.system.printing import as_drawn
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.training.engine.freezing import set_frozen
 from lupctl.core.training.engine.parts import recompute_blocks
@@ -123,7 +125,12 @@ def load_imagenet(network: Classifying, job: FinetuneJob) -> int:
         DataError: they are not here and cannot be fetched.
         FormatError: the trunk is not as wide as theirs.
     """
-    progress, origin = not job.quiet and sys.stderr.isatty(), "ImageNet weights"
+    with redirect_stderr(as_drawn(sys.stderr)):  # for torch's bar
+        return _load_imagenet(network, job, progress=not job.quiet and sys.stderr.isatty())
+
+
+def _load_imagenet(network: Classifying, job: FinetuneJob, *, progress: bool) -> int:
+    origin = "ImageNet weights"
     match job.recipe.net.arch:
         case "r18" | "r50" | "r101" | "r152":
             return load_trunk(network, imagenet_trunk(job.recipe.net.arch, progress=progress), origin=origin)

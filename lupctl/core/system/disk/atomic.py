@@ -12,12 +12,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from lupctl.core.errors import DataError, UsageError
+from lupctl.core.errors import DataError, LupError, UsageError
 from lupctl.core.system.disk.reading import open_stream
 
 HASH_CHUNK_BYTES = 1 << 20
 OTHERS = stat.S_IRWXG | stat.S_IRWXO
-RUST_ERROR = re.compile(r"\(os error (\d+)\)")
+IN_MESSAGE = re.compile(r"(?:\(os error |errno = )(\d{1,5})")
 UNWRITABLE = (
     errno.EROFS, errno.EACCES, errno.EPERM, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.EIO,
     errno.EBUSY,
@@ -67,6 +67,8 @@ def disk_errors_named(path: Path) -> Iterator[None]:
     """Turns the errors of a full or read-only disk, or of an impossible path, into one line that names the file."""
     try:
         yield
+    except LupError:
+        raise  # has its line already, whatever the system said before
     except Exception as error:
         number = _system_error(error)
         if number in (errno.ENOSPC, errno.EDQUOT):
@@ -115,12 +117,18 @@ def is_writable(path: Path) -> bool:
     return True
 
 
-def _system_error(error: Exception) -> int | None:
-    """The system's error number; libraries written in Rust, such as safetensors, give it in their message."""
-    if isinstance(error, OSError):
-        return error.errno
-    found = RUST_ERROR.search(str(error))
-    return int(found[1]) if found else None
+def _system_error(error: BaseException | None) -> int | None:
+    """The system's error number; HDF5 and libraries written in Rust, such as safetensors, give it in their message.
+
+    After a failed write torch's writer complains about its own position, and the cause is the context of that.
+    """
+    while error is not None:
+        if isinstance(error, OSError) and error.errno is not None:
+            return error.errno
+        if found := IN_MESSAGE.search(str(error)):
+            return int(found[1])
+        error = error.__context__
+    return None
 
 
 def sync_path(path: Path) -> None:

@@ -13,7 +13,11 @@ from lupctl.core.system.disk.limits import Limit
 
 # Without O_BINARY Windows would convert line ends; elsewhere O_NONBLOCK keeps a FIFO from waiting for its writer, and
 # means nothing to a regular file.
-READ_BYTES = os.O_RDONLY | (os.O_BINARY if hasattr(os, "O_BINARY") else os.O_NONBLOCK)
+READ_BYTES = os.O_RDONLY
+if hasattr(os, "O_BINARY"):
+    READ_BYTES |= os.O_BINARY
+elif hasattr(os, "O_NONBLOCK"):
+    READ_BYTES |= os.O_NONBLOCK
 KINDS = (
     (stat.S_ISDIR, "a folder"),
     (stat.S_ISFIFO, "a FIFO"),

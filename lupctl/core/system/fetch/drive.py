@@ -12,6 +12,7 @@ from gdown.exceptions import DownloadCancelled, DownloadError, FileURLRetrievalE
 
 from lupctl.core.errors import DataError
 from lupctl.core.system.disk.atomic import write_text
+from lupctl.core.system.documents import parse_json
 from lupctl.core.system.fetch.transfer import ByteBar, Patience, Stopwatch, full_disk_named, innermost_reason, stopped
 
 QUOTA = re.compile(r"too many users|quota|many accesses", re.IGNORECASE)
@@ -142,7 +143,7 @@ def _keep_one_part(folder: Path) -> Path | None:
 
 def _read_total(path: Path) -> int | None:
     try:
-        total = json.loads(path.read_text(encoding="utf-8"))
+        total = parse_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
     return total if isinstance(total, int) else None

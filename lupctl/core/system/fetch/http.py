@@ -25,7 +25,8 @@ from lupctl.core.system.fetch.transfer import (
 CHUNK_BYTES = 1 << 18
 POLL_S = 0.05
 TRY_AGAIN = frozenset({408, 425, 429, 500, 502, 503, 504})
-CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
+NUMBER = re.compile(r"[0-9]{1,18}")
+CONTENT_RANGE = re.compile(rf"bytes ({NUMBER.pattern})-({NUMBER.pattern})/({NUMBER.pattern}|\*)")
 
 
 class _CutError(Exception):
@@ -176,7 +177,7 @@ class _Attempt:
                     hint="fetch it by hand",
                 )
             length = response.headers.get("Content-Length", "")
-            total = int(length) if length.isdigit() else None
+            total = int(length) if NUMBER.fullmatch(length) else None
             self.bar.advance(-self.part.size if self.part.can_continue else 0)
             self.bar.grow(total or 0)
             self.part.begin(version_of(self.url, response.headers, total=total))
@@ -188,7 +189,7 @@ class _Attempt:
         if code in TRY_AGAIN:
             after = response.headers.get("Retry-After", "")
             raise _CutError(
-                f"the server answers {code} {response.reason}", wait_s=float(after) if after.isdigit() else 0
+                f"the server answers {code} {response.reason}", wait_s=float(after) if NUMBER.fullmatch(after) else 0
             )
         raise DataError(
             f"{self.url}: the server answers {code} {response.reason}", hint="check the address, or fetch it by hand"

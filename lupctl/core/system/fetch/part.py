@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import IO
 
 from lupctl.core.system.disk.atomic import write_text
+from lupctl.core.system.documents import parse_as
 
 
 @dataclass(frozen=True)
@@ -121,9 +122,8 @@ class Part:
 
     def _read_note(self) -> Version | None:
         try:
-            note = json.loads(self._note.read_text(encoding="utf-8"))
-            return Version(**note)
-        except (OSError, ValueError, TypeError):
+            return parse_as(Version, self._note.read_bytes())
+        except (OSError, ValueError):
             return None
 
 

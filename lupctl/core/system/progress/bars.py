@@ -1,5 +1,6 @@
 """Progress bars on a terminal."""
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -7,6 +8,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Task as RichTask
 from rich.text import Text
+
+from lupctl.core.system.printing import as_drawn, one_line
 
 
 class _RateColumn(ProgressColumn):
@@ -33,7 +36,7 @@ class Bar:
         """Advances the bar by `count` items and shows `note` after it."""
         from rich.progress import TaskID
 
-        self._progress.update(TaskID(self._task), advance=count, note=note)
+        self._progress.update(TaskID(self._task), advance=count, note=one_line(note))
 
     def grow(self, count: int) -> None:
         """Makes the bar `count` items longer."""
@@ -47,12 +50,12 @@ class Bar:
 def open_bar(title: str, *, total: int, unit: str, done: int) -> Iterator[Bar]:
     """A bar on stderr that disappears when its work is over."""
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=28),
         MofNCompleteColumn(),
         _RateColumn(unit),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
+        TextColumn("{task.fields[note]}", markup=False),
     )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        yield Bar(progress, progress.add_task(title, total=total, completed=done, note=""), total)
+    with Progress(*columns, console=Console(file=as_drawn(sys.stderr), emoji=False), transient=True) as progress:
+        yield Bar(progress, progress.add_task(one_line(title), total=total, completed=done, note=""), total)

@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
+from lupctl.core.system.printing import one_line
+
 
 class Task(Protocol):
     """One bar, or nothing if stderr is not a terminal."""
@@ -39,11 +41,11 @@ class Progress:
     def say(self, line: str) -> None:
         """Prints one line."""
         if not self.quiet:
-            print(line, file=sys.stderr, flush=True)
+            print(one_line(line), file=sys.stderr, flush=True)
 
     def warn(self, line: str) -> None:
         """Prints one line that the user should not miss, `quiet` or not."""
-        print(f"warning: {line}", file=sys.stderr, flush=True)
+        print(f"warning: {one_line(line)}", file=sys.stderr, flush=True)
 
     @contextmanager
     def task(self, title: str, *, total: int, unit: str, done: int = 0) -> Iterator[Task]:

@@ -1,7 +1,6 @@
 """A run's folder: the state to continue from, the facts of the run, and a lock against a second process."""
 
 import json
-import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -11,12 +10,19 @@ from lupctl.core.errors import DataError, FormatError
 from lupctl.core.system.disk.atomic import atomic_path, disk_errors_named, write_text
 from lupctl.core.system.disk.lock import held
 from lupctl.core.system.disk.removal import remove_tree
+from lupctl.core.system.documents import parse_json, parse_toml
 from lupctl.core.workspace import CHECKPOINT_NAME, CLUSTERS_NAME, RECIPE_NAME, RUN_NAME, read_run
 
 RESUME_NAME = "resume.pt"
 METHOD_NAME = "method.safetensors"
 METRICS_NAME = "metrics.jsonl"
 INPUTS_NAME = "inputs.json"
+# What is read of a run's files without building its recipe.
+RECIPE_SHAPE = {
+    "stage": str, "start": str, "method": str, "net": {"arch": str, "head": str}, "data": {"packs": [str]},
+}  # fmt: skip
+INPUTS_SHAPE = {str: str}
+ROW_SHAPE = {"step": int, "steps": int, "epoch": int}
 LOCK_NAME = ".lock"
 TAIL_BYTES = 1 << 16  # of metrics, some hundred rows
 BOARD_NAME = "tensorboard"
@@ -126,8 +132,8 @@ class RunFolder:
             DataError: one of the files is damaged.
         """
         try:
-            recipe = tomllib.loads(self.recipe.read_text(encoding="utf-8"))
-            inputs = json.loads((self.path / INPUTS_NAME).read_text(encoding="utf-8"))
+            recipe = parse_toml(self.recipe.read_text(encoding="utf-8"), RECIPE_SHAPE)
+            inputs = parse_json((self.path / INPUTS_NAME).read_text(encoding="utf-8"), INPUTS_SHAPE)
         except (OSError, ValueError) as error:
             raise DataError(
                 f"{self.path}: the run's recipe is damaged ({error})", hint="start over: add --force"
@@ -151,13 +157,7 @@ class RunFolder:
         import torch  # slow, and listing runs needs none of it
 
         with atomic_path(self.resume) as partial, partial.open("wb") as stream:
-            try:
-                torch.save(dict(state), stream)
-            except RuntimeError as error:
-                # After a failed write, torch's zip writer complains about its own position; the cause is the context.
-                if isinstance(error.__context__, OSError):
-                    raise error.__context__ from error
-                raise
+            torch.save(dict(state), stream)
 
     def load_state(self) -> dict[str, Any] | None:
         """The state to continue from, or None for a fresh start.
@@ -239,8 +239,8 @@ class Metrics:
         if self._path.is_file() and step > 0:
             for line in self._path.read_text(encoding="utf-8").splitlines():
                 try:
-                    row = json.loads(line)
-                except json.JSONDecodeError:
+                    row = parse_json(line, ROW_SHAPE, is_finite=False)
+                except ValueError:
                     continue  # the last line of a killed run can be half a line
                 if row.get("step", 0) <= step:
                     kept.append(line)
@@ -268,9 +268,9 @@ def read_last_row(run: Path) -> dict[str, Any]:
     except OSError:
         return {}
     for line in reversed(lines):
-        with suppress(json.JSONDecodeError):  # the last line of a killed run can be half a line
-            row = json.loads(line)
-            if isinstance(row, dict) and "lr" in row:
+        with suppress(ValueError):  # the last line of a killed run can be half a line
+            row: dict[str, Any] = parse_json(line, ROW_SHAPE, is_finite=False)
+            if "lr" in row:
                 return row
     return {}
 
@@ -279,9 +279,12 @@ def read_metrics(run: Path) -> list[dict[str, Any]]:
     """The rows of a run's metrics.
 
     Raises:
-        DataError: there are none.
+        DataError: there are none, or the file is damaged.
     """
     path = run / METRICS_NAME
     if not path.is_file():
         raise DataError(f"{path}: there is no such file", hint="lupctl pretrain or lupctl finetune writes it")
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    try:
+        return [parse_json(line, ROW_SHAPE, is_finite=False) for line in path.read_text(encoding="utf-8").splitlines()]
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: damaged ({error})", hint=f"remove it, or train again: remove {run}") from error

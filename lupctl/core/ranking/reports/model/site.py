@@ -1,6 +1,5 @@
 """What is known of a site without labels: thresholds and scores on pairs of its tracklets, as JSON."""
 
-import json
 from pathlib import Path
 from typing import Final, Literal
 
@@ -12,6 +11,7 @@ from lupctl.core.ranking.reports.model.single import HINT, Report, ReportProvena
 from lupctl.core.system.disk.atomic import write_text
 from lupctl.core.system.disk.limits import LIST_BYTES
 from lupctl.core.system.disk.reading import read_bytes
+from lupctl.core.system.documents import parse_json
 
 SITE_SCHEMA: Final = "lupctl.site/1"
 
@@ -103,7 +103,7 @@ def read_either(path: Path) -> Report | SiteReport:
         FormatError: it is neither.
     """
     try:
-        value = json.loads(read_bytes(path, LIST_BYTES))
+        value = parse_json(read_bytes(path, LIST_BYTES), is_finite=False)
     except (OSError, ValueError):
         return read_report(path)  # says what is wrong
     if not isinstance(value, dict) or value.get("schema") != SITE_SCHEMA:

@@ -1,0 +1,139 @@
+"""Valid small files of every kind, made once; hostile cases are made from copies of them."""
+
+import csv
+import json
+import pickle
+from pathlib import Path
+from typing import Any
+
+import cv2
+import h5py
+import lmdb
+import numpy as np
+import onnx
+import torch
+
+from lupctl.core.choices import ROLE_CODES
+from lupctl.core.data.sources.synthetic import SyntheticPlan
+from lupctl.core.formats.weights.onnx import ONNX_FORMAT, write_model
+from lupctl.core.stages.finetune.run import finetune
+from lupctl.core.stages.pretrain.run import pretrain
+from lupctl.core.system.progress.lines import Progress
+from lupctl.core.training.nets.build import build_trunk
+from tests.tools.drawn_packs import pack_drawn
+from tests.tools.networks import no_head, plan_network
+from tests.tools.tiny.images import draw_tiny, encode_tiny
+from tests.tools.tiny.training import finetune_job, pretrain_job
+from tests.tools.tiny.videos import luperson_frames, write_json, write_mot, write_pickle, write_video
+
+QUIET = Progress(quiet=True)
+KEYS = ["00_00_0000_00000000", "00_00_0000_00000001", "00_01_0000_00000000"]
+ENTRIES = [(frame, (8.0 * frame, 10.0, 8.0 * frame + 30.0, 90.0)) for frame in (1, 2, 4)]
+
+
+def make_stock(folder: Path) -> Path:
+    """Fills a folder with valid files.
+
+    `lup/` is a workspace with raw data in several layouts, the packs `crowd` and `labelled`, and the finished runs
+    `pre` and `fine`; next to it are single files.
+    """
+    home = folder / "lup"
+    _write_raw(home / "raw")
+    (home / "packs").mkdir()
+    crowd = SyntheticPlan(unlabelled_persons=6, scenes=2, height=32, width=16)
+    pack_drawn(crowd, home / "packs" / "crowd.h5", dataset="crowd")
+    labelled = SyntheticPlan(train_persons=4, test_persons=4, cameras=2, shots=2, height=32, width=16)
+    pack_drawn(labelled, home / "packs" / "labelled.h5", dataset="labelled")
+    settings = ("schedule.epochs=1", "schedule.warmup_epochs=0")
+    pretrain(
+        pretrain_job(
+            home / "packs" / "crowd.h5", home / "runs" / "pre", "data.batch=8", "moco.queue=8", "bn_groups=1", *settings
+        ),
+        QUIET,
+    )
+    finetune(
+        finetune_job(
+            home / "packs" / "labelled.h5", home / "runs" / "fine", "data.images=2", "data.persons=2", *settings
+        ),
+        QUIET,
+    )
+    _write_weights(folder)
+    _write_features(folder)
+    _write_video(folder)
+    (folder / "a.jpg").write_bytes(encode_tiny(1))
+    (folder / "b.png").write_bytes(encode_tiny(2, ".png"))
+    return folder
+
+
+def _write_raw(raw: Path) -> None:
+    for name, seed in (("crops/a.jpg", 1), ("crops/b/c.png", 2), ("people/1/x_c1.jpg", 3), ("people/2/y_c2.png", 4)):
+        (raw / name).parent.mkdir(parents=True, exist_ok=True)
+        (raw / name).write_bytes(encode_tiny(seed, Path(name).suffix))
+    table = raw / "table"
+    table.mkdir()
+    rows = [("one.jpg", "7", "1", "train"), ("two.jpg", "8", "2", "query"), ("three.jpg", "8", "1", "gallery")]
+    with (table / "list.csv").open("w", newline="") as stream:
+        csv.writer(stream).writerows([("path", "person", "camera", "role"), *rows])
+    for seed, (name, *_) in enumerate(rows):
+        (table / name).write_bytes(encode_tiny(seed))
+    path = raw / "base" / "lmdb"
+    path.parent.mkdir()
+    with lmdb.open(str(path), map_size=1 << 20) as environment, environment.begin(write=True) as change:
+        for seed, key in enumerate(KEYS):
+            change.put(key.encode(), encode_tiny(seed))
+    (raw / "base" / "keys.pkl").write_bytes(pickle.dumps(KEYS, 4))
+    note = {"format": 1, "dataset": "crops", "terms": "research only", "files": [{"address": "http://a/b", "bytes": 3}]}
+    (raw / "crops" / ".lupctl.json").write_text(json.dumps(note))
+
+
+def _write_weights(folder: Path) -> None:
+    """A ResNet-50 as torchvision publishes it is too large; a small trunk is refused for its shapes, late enough."""
+    trunk = build_trunk(plan_network(no_head()).trunk)
+    state = {f"base.{key}": value for key, value in trunk.state_dict().items()}
+    torch.save({"state_dict": state, "epoch": 3}, folder / "foreign.pth")
+    torch.save(state, folder / "legacy.pth", _use_new_zipfile_serialization=False)
+    node = onnx.helper.make_node("Identity", ["images"], ["features"])
+    images, features = (
+        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1, 3]) for name in ("images", "features")
+    )
+    model = onnx.helper.make_model(onnx.helper.make_graph([node], "net", [images], [features]))
+    record = {
+        "format": ONNX_FORMAT, "kind": "onnx", "version": "0.1.0", "command": ["lupctl", "model", "export"],
+        "network": "r18", "input": {"height": 32, "width": 16}, "checkpoint": {"stage": "finetune"},
+    }  # fmt: skip
+    write_model(folder / "net.onnx", model, record, description="a test")
+
+
+def _write_features(folder: Path) -> None:
+    vectors = np.random.default_rng(0).normal(size=(8, 6)).astype(np.float32)
+    persons, cameras = np.array([1, 2, 1, 2, 1, 2, 3, 3]), np.array([1, 1, 2, 2, 2, 2, 1, 2])
+    arrays: dict[str, Any] = {}
+    for role, part in (("query", slice(0, 2)), ("gallery", slice(2, 8))):
+        arrays |= {
+            f"{role}_features": vectors[part], f"{role}_persons": persons[part], f"{role}_cameras": cameras[part]
+        }  # fmt: skip
+    np.savez(folder / "elsewhere.npz", **arrays)
+    with h5py.File(folder / "bare.h5", "w") as file:
+        file["features"], file["samples/person"], file["samples/camera"] = vectors, persons, cameras
+        file["samples/role"] = np.array([ROLE_CODES["query"]] * 2 + [ROLE_CODES["gallery"]] * 6)
+
+
+def _write_video(folder: Path) -> None:
+    write_video(folder / "videos" / "clip.avi", frames=5)
+    write_mot(folder / "mot" / "clip.txt", ENTRIES)
+    write_pickle(folder / "luperson" / "clip.pkl", luperson_frames(ENTRIES))
+    write_pickle(folder / "luperson-nl" / "clip.pkl", luperson_frames(ENTRIES, pid=3))
+    (folder / "coco").mkdir()
+    annotations = [
+        {"image_id": frame, "category_id": 1, "bbox": [box[0], box[1], 30.0, 80.0], "score": 0.9, "track_id": 1}
+        for frame, box in ENTRIES
+    ]
+    images = [
+        {"id": frame, "video_id": 1, "frame_id": frame - 1, "file_name": f"clip/{frame}.jpg"} for frame, _ in ENTRIES
+    ]
+    content = {
+        "videos": [{"id": 1, "name": "clip.avi"}], "images": images, "annotations": annotations,
+        "categories": [{"id": 1, "name": "person"}],
+    }  # fmt: skip
+    write_json(folder / "coco" / "clip.json", content)
+    cv2.imwrite(str(folder / "large.png"), draw_tiny(5, 96, 128))

@@ -4,8 +4,8 @@
     python tests/benchmarks/studies/precision_study.py run drawn --precisions bf16
     python tests/benchmarks/studies/precision_study.py table                          what there is so far
 
-`small-moco` at its own length, then `small-bot` from it (or from scratch), each whole in one precision. Every
-finished run is a line of `precision.jsonl` in the folder `--home`, so the same command goes on where the last one ended.
+`small-moco` at its own length, then `small-bot` from it (or from scratch), each whole in one precision. Every finished
+run is a line of `precision.jsonl` in the folder `--home`, so the same command goes on where the last one ended.
 """
 
 import argparse
@@ -33,8 +33,8 @@ def score(home: Path, data: Path, start: Path | None, overrides: tuple[str, ...]
     flags = {"seed": seed, "start": "scratch" if start is None else str(start)}
     recipe = resolve_recipe("finetune", "small-bot", overrides=overrides, flags=flags)
     assert isinstance(recipe, FinetuneRecipe)
-    # Runs of two precisions may go side by side.
-    job = FinetuneJob(recipe, (data,), start, home / f"labels-{overrides[0]}", CPU, 0, ("precision_study",), force=True, quiet=True)  # fmt: skip
+    run = home / f"labels-{overrides[0]}"  # runs of two precisions may go side by side
+    job = FinetuneJob(recipe, (data,), start, run, CPU, 0, ("precision_study",), force=True, quiet=True)
     scores = finetune(job, QUIET)["scores"]
     return {"map": scores["map"], "rank1": scores["rank1"]}
 
@@ -54,9 +54,7 @@ def study(home: Path, options: argparse.Namespace) -> None:
                 if start == LEARNED:
                     # Runs with other settings have other folders.
                     folder = home / "-".join([data.stem, str(seed), *overrides]).replace("/", "_")
-                    checkpoint = pretrain_once(
-                        folder, data, "small-moco", overrides, seed=seed, epochs=options.epochs
-                    )  # fmt: skip
+                    checkpoint = pretrain_once(folder, data, "small-moco", overrides, seed=seed, epochs=options.epochs)
                 learned = time.thread_time()
                 scores = score(home, data, checkpoint, overrides, seed=seed)
                 spent = {"pretrain_s": round(learned - began), "finetune_s": round(time.thread_time() - learned)}
@@ -68,8 +66,17 @@ def show(path: Path) -> None:
     groups: dict[tuple[str, str], dict[str, dict[int, dict[str, float]]]] = defaultdict(lambda: defaultdict(dict))
     for row in Results(path).rows:
         groups[row["data"], " ".join([row["start"], row.get("set", "")]).strip()][row["precision"]][row["seed"]] = row
-    print("| data | small-bot | precision | seeds | mAP | against float32 | rank-1 | s of pre-training | s of fine-tuning |")
-    print("|---|---|---|---|---|---|---|---|---|")
+    columns = (
+        "small-bot",
+        "precision",
+        "seeds",
+        "mAP",
+        "against float32",
+        "rank-1",
+        "pre-training, s",
+        "fine-tuning, s",
+    )
+    print(f"| data | {' | '.join(columns)} |\n|{'---|' * (len(columns) + 1)}")
     for (data, start), precisions in sorted(groups.items()):
         base = precisions.get(BASE, {})
         for precision, rows in precisions.items():

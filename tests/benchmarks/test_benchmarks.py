@@ -56,6 +56,7 @@ SMALLEST = (
     "studies/dino_study.py run PACK --home FOLDER --seeds 1 --epochs 1 --shares 1",
     "studies/solider_study.py run PACK --home FOLDER --seeds 1 --first 1 --second 1 --tuned 1",
     "studies/solider_study.py parts --home FOLDER --seeds 1 --starts scratch --images 40",
+    "studies/precision_study.py run PACK --home FOLDER --seeds 1 --epochs 3 --precisions bf16 --set pixels.height=32",
     "studies/vit_study.py cameras --home FOLDER --seeds 1 --epochs 1 --only neither",
 )
 

@@ -96,7 +96,7 @@ def parse_foreign(
     """
     if interpolation not in (None, *get_args(Interpolation)):
         raise UsageError(
-            f"interpolation {interpolation}: {' or '.join(get_args(Interpolation))} was expected", hint="bilinear"
+            f"interpolation {interpolation}: {' or '.join(get_args(Interpolation))} was expected", hint="write bilinear"
         )
     return ForeignPixels(
         None if size is None else _parse_size(size),
@@ -221,7 +221,7 @@ def _parse_size(size: str | Sequence[int]) -> tuple[int, int]:
     found = SIZE_RULE.fullmatch(text)
     if found is None or not all(0 < int(side) <= MOST_PIXELS for side in found.groups()):
         raise UsageError(
-            f"pixels {text}: height and width from 1 to {MOST_PIXELS:,} pixels were expected", hint="256x128"
+            f"pixels {text}: height and width from 1 to {MOST_PIXELS:,} pixels were expected", hint="write 256x128"
         )
     return int(found[1]), int(found[2])
 

@@ -47,6 +47,7 @@ SMALLEST = (
     "vit_speed.py jpm --arch vit-t --batch 2 --rounds 1",
     "vit_speed.py dump --arch vit-t --batch 2 --rounds 1",
     "transform_speed.py --source 64x32 --result 64x32 --batch 4 --rounds 1",
+    "compile_speed.py small-vit --precision float32 --rounds 1",
     "studies/cfs_study.py run --home FOLDER --persons 30 --labelled 8 --seeds 1 --epochs 1 --tuned 1 --methods moco",
     "transform_speed.py --ten --source 64x32 --result 64x32 --batch 4 --rounds 1",
     "studies/cluster_study.py run PACK --home FOLDER --seeds 1 --first 1 --tuned 1 --recipes small-usl",

@@ -73,7 +73,7 @@ def test_a_name_with_a_comma_is_quoted(file: Path) -> None:
     ],
 )  # fmt: skip
 def test_bad_files(file: Path, text: str | bytes, message: str) -> None:
-    with pytest.raises(DataError, match=message) as caught:
+    with pytest.raises(DataError, match=f"(?m){message}") as caught:
         read(file, text)
     assert caught.value.message.startswith(str(file))
     assert caught.value.exit_code == 3

@@ -208,8 +208,7 @@ def test_galleries_that_cannot_be_searched(net: lupctl.LoadedNetwork, dumped: Du
     write_features(changed, Features(units, features.samples, {**features.record, SETTINGS_KEY: {"size": "64x32"}}))
     with pytest.raises(DataError, match="made with size=64x32 set of the network"):
         net.nearest(units[0], changed)
-    bare = {key: value for key, value in features.record.items() if key != "parents"}
-    write_features(changed, Features(units, features.samples, bare))
+    write_features(changed, Features(units, features.samples, {**features.record, "parents": {}}))
     with pytest.warns(UserWarning, match="names no network"):
         assert net.nearest(units[0], changed, top=1).row == [[0]]
     with pytest.raises(UsageError, match=rf"gallery: float32 of shape \(60, 3\); features \(N, {net.dimension}\)"):

@@ -21,7 +21,7 @@ INPUTS_NAME = "inputs.json"
 RECIPE_SHAPE = {
     "stage": str, "start": str, "method": str, "net": {"arch": str, "head": str}, "data": {"packs": [str]},
 }  # fmt: skip
-INPUTS_SHAPE = {str: str}
+INPUTS_SHAPE = {str: str, "classes": int}
 ROW_SHAPE = {"step": int, "steps": int, "epoch": int}
 LOCK_NAME = ".lock"
 TAIL_BYTES = 1 << 16  # of metrics, some hundred rows

@@ -202,7 +202,7 @@ def test_what_cannot_be_searched_is_said(lupctl: Shell, space: Path, tmp_path: P
     assert (ran.code, ran.out) == (3, "")
     assert "distances between features of two networks mean nothing" in ran.err
     features = read_features(gallery)
-    bare = {key: value for key, value in features.record.items() if key != "parents"}
+    bare = {**features.record, "parents": {}}
     write_features(moved, Features(features.features, features.samples, bare))
     ran = lupctl(f"search {moved} {space}/0.jpg {base}")
     assert (ran.code, "its record does not name the network that made it" in ran.err) == (3, True)

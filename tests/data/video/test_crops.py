@@ -273,7 +273,7 @@ def test_weights_of_a_detector(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     with pytest.raises(FormatError, match=r"two.pth: not weights of torchvision's fasterrcnn_resnet50_fpn_v2"):
         PersonDetector("fasterrcnn", weights=tmp_path / "two.pth", device="cpu")
     (tmp_path / "none.safetensors").write_bytes(b"none")
-    with pytest.raises(FormatError, match=r"none.safetensors: not weights of"):
+    with pytest.raises(FormatError, match=r"none.safetensors: not a complete safetensors file"):
         PersonDetector("fasterrcnn-mobile", weights=tmp_path / "none.safetensors")
 
     def no_network(*args: object, **more: object) -> None:

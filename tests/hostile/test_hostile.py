@@ -24,8 +24,8 @@ from tests.hostile.runner import Runner, running
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="limits and watches processes as Linux has them")
 # Of each kind, in the default run.
 FEW = 9
-# The slow run is of as many parts of each kind as make ten thousand cases, unless the environment says fewer, as CI does
-# for its time; none of the parts takes minutes.
+# The slow run is of as many parts of each kind as make ten thousand cases, unless the environment says fewer, as CI
+# does for its time; none of the parts takes minutes.
 PARTS, PART = int(os.environ.get("LUPCTL_HOSTILE_PARTS") or 12), 47
 # Those of which it makes sense to leave out one thing after another until what fails is small.
 STRUCTURED = ("notes", "recipes", "boxes", "checkpoints", "tables")

@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from learn_results import Results, spread
+from learn_results import Results, run_study, spread, study_parser
 from learn_sweep import CPU, QUIET
 
 from lupctl.core.data.sources.synthetic import SyntheticPlan, SyntheticSource
@@ -156,21 +156,13 @@ def show(path: Path) -> None:
 
 def main() -> None:
     """Runs what the command line names, then prints the table."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("what", choices=["run", "table"])
-    parser.add_argument("data", nargs="?", default="drawn", help="a labelled pack, or drawn")
-    parser.add_argument("--home", type=Path, default=Path("lup-dino"), help="folder of results, packs and runs")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    parser = study_parser("lup-dino", data="a labelled pack, or drawn")
     parser.add_argument("--epochs", type=int, default=30, help="of pre-training")
     parser.add_argument("--starts", nargs="*", default=list(STARTS), choices=STARTS, help="besides scratch")
     parser.add_argument("--recipe", default=RECIPE, help="of fine-tuning")
     parser.add_argument("--shares", nargs="+", default=list(SHARES), choices=SHARES, help="of the persons with labels")
     parser.add_argument("--set", nargs="+", default=[], help="KEY=VALUE texts for pre-training")
-    options = parser.parse_args()
-    options.home.mkdir(parents=True, exist_ok=True)
-    if options.what == "run":
-        study(options.home, options)
-    show(options.home / FILE)
+    run_study(parser.parse_args(), study, show, FILE)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,10 @@
 """The results of `learn_sweep.py`: a line of JSON for every finished run, and tables over seeds."""
 
+import argparse
 import json
 import statistics
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -69,3 +70,31 @@ def spread(values: Sequence[float], *, sign: str = "") -> str:
         return "-"
     deviation = f" ({statistics.stdev(values):.2f})" if len(values) > 1 else ""
     return f"{statistics.mean(values):{sign}.2f}{deviation}"
+
+
+def study_parser(home: str, *, data: str) -> argparse.ArgumentParser:
+    """The words that every study of one data set takes.
+
+    Args:
+        home: its folder, unless another one is named.
+        data: what its data may be.
+    """
+    parser = argparse.ArgumentParser()
+    parser.add_argument("what", choices=["run", "table"])
+    parser.add_argument("data", nargs="?", default="drawn", help=data)
+    parser.add_argument("--home", type=Path, default=Path(home), help="folder of results, packs and runs")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    return parser
+
+
+def run_study(
+    options: argparse.Namespace,
+    study: Callable[[Path, argparse.Namespace], None],
+    show: Callable[[Path], None],
+    file: str,
+) -> None:
+    """Runs what the command line names, then prints the table of a file in the study's folder."""
+    options.home.mkdir(parents=True, exist_ok=True)
+    if options.what == "run":
+        study(options.home, options)
+    show(options.home / file)

@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from learn_results import Results, spread
+from learn_results import Results, run_study, spread, study_parser
 from learn_sweep import CPU, QUIET, TOY, finetune_share
 
 from lupctl.core.data.sources.label_noise import LabelNoise, NoisySource
@@ -124,21 +124,13 @@ def show(path: Path) -> None:
 
 def main() -> None:
     """Runs what the command line names, then prints the table."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("what", choices=["run", "table"])
-    parser.add_argument("data", nargs="?", default="drawn", help="drawn, or a folder in the layout of Market-1501")
-    parser.add_argument("--home", type=Path, default=Path("lup-noise"), help="folder of results, packs and runs")
+    parser = study_parser("lup-noise", data="drawn, or a folder in the layout of Market-1501")
     parser.add_argument("--noise", type=float, nargs="+", default=[0.2, 0.4, 0.6])
-    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--epochs", type=int, default=40, help="of pre-training")
     parser.add_argument("--methods", nargs="+", default=ASKED, choices=METHODS)
     parser.add_argument("--share", default="0.25", help="of the persons that have labels in fine-tuning")
     parser.add_argument("--set", nargs="+", default=[], help="KEY=VALUE texts for pre-training")
-    options = parser.parse_args()
-    options.home.mkdir(parents=True, exist_ok=True)
-    if options.what == "run":
-        study(options.home, options)
-    show(options.home / FILE)
+    run_study(parser.parse_args(), study, show, FILE)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from collections import defaultdict
 from pathlib import Path
 
 from dino_study import SCRATCH, find_data, pretrain_once
-from learn_results import Results, spread
+from learn_results import Results, run_study, spread, study_parser
 from learn_sweep import CPU, QUIET
 
 from lupctl.core.recipes.models import FinetuneRecipe
@@ -90,20 +90,12 @@ def show(path: Path) -> None:
 
 def main() -> None:
     """Runs what the command line names, then prints the table."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("what", choices=["run", "table"])
-    parser.add_argument("data", nargs="?", default="drawn", help="a labelled pack, or drawn")
-    parser.add_argument("--home", type=Path, default=Path("lup-precision"), help="folder of results, packs and runs")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    parser = study_parser("lup-precision", data="a labelled pack, or drawn")
     parser.add_argument("--epochs", type=int, default=60, help="of pre-training")
     parser.add_argument("--precisions", nargs="+", default=list(PRECISIONS), choices=PRECISIONS)
     parser.add_argument("--starts", nargs="+", default=[LEARNED], choices=[LEARNED, SCRATCH])
     parser.add_argument("--set", nargs="+", default=[], help="KEY=VALUE texts for both stages")
-    options = parser.parse_args()
-    options.home.mkdir(parents=True, exist_ok=True)
-    if options.what == "run":
-        study(options.home, options)
-    show(options.home / FILE)
+    run_study(parser.parse_args(), study, show, FILE)
 
 
 if __name__ == "__main__":

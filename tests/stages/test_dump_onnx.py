@@ -9,7 +9,10 @@ from lupctl.core.choices import ROLE_CODES
 from lupctl.core.flows.loaded.load import load
 from lupctl.core.formats.features.file import read_features
 from lupctl.core.formats.pack.read import open_pack
+from lupctl.core.formats.weights.file import write_checkpoint
+from lupctl.core.training.nets.build import build_network
 from tests.tools.nets.onnx_files import DIM, write_foreign
+from tests.tools.networks import make_header, neck, plan_network
 from tests.tools.shell import Shell
 
 HOW = "--pixels 32x16 --mean 0.4,0.5,0.6 --std 0.2,0.3,0.25"
@@ -70,6 +73,16 @@ def test_what_is_missing_or_too_much_is_said(
     assert not list(tmp_path.glob("*.h5"))
 
 
-def test_a_checkpoint_is_told_nothing(labelled: Path, lupctl: Shell, tmp_path: Path) -> None:
+def test_a_file_that_is_not_there(labelled: Path, lupctl: Shell) -> None:
     ran = lupctl(f"dump gone.onnx {labelled} {HOW}")
     assert (ran.code, "no checkpoint 'gone.onnx'" in ran.err) == (3, True)
+
+
+def test_a_checkpoint_is_told_nothing(labelled: Path, lupctl: Shell, tmp_path: Path) -> None:
+    plan = plan_network(neck(5))
+    write_checkpoint(tmp_path / "net.safetensors", build_network(plan).state_dict(), make_header(plan))
+    ran = lupctl(f"dump net.safetensors {labelled} --out f.features.h5 --pixels 32x16")
+    assert (ran.code, ran.out) == (2, "")
+    assert "a checkpoint says how its images are prepared" in ran.err
+    assert "hint: leave out --pixels, --mean, --std and --interpolation" in ran.err
+    assert not list(tmp_path.glob("*.h5"))

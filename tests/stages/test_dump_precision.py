@@ -50,7 +50,7 @@ def test_bf16_is_asked_for_recorded_and_near_float32(lupctl: Shell, run: Path, l
     """This processor has no fast bf16 in tests: a line says how slow it is. By itself a dump is in float32."""
     assert "precision" not in dump(lupctl, run, labelled, "wide")
     said = dump(lupctl, run, labelled, "half", "--precision bf16")
-    assert "precision: bf16; slow on this processor: 0." in said
+    assert "precision: bf16; slow on this processor: " in said
     assert " times as fast as float32 (" in said
     wide, half = read_features(Path("wide.features.h5")), read_features(Path("half.features.h5"))
     assert [one.record["precision"] for one in (wide, half)] == ["float32", "bfloat16"]

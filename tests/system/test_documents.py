@@ -70,7 +70,7 @@ def test_a_long_word_is_no_key() -> None:
         ({"a": None, "b": 1}, {"a": int, "b": float}, ""),
         ({"b": True}, {"b": int}, "b is a bool, an int was expected"),
         ({"b": True}, {"b": float}, "b is a bool, a float was expected"),
-        ({"x": "y", "z": 1}, {str: str}, "z is a int, a str was expected"),
+        ({"x": "y", "z": 1}, {str: str}, "z is an int, a str was expected"),
         ({"a": {"b": [1, "2"]}}, {"a": {"b": [int]}}, "a.b[1] is a str, an int was expected"),
         ({"other": [{}]}, {"a": int}, ""),
     ],

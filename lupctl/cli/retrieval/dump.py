@@ -38,7 +38,7 @@ RunArgument = Annotated[
     str | None,
     typer.Argument(
         metavar="[RUN|CHECKPOINT]",
-        help="A run's name or folder, or a checkpoint [default: the newest run].",
+        help="A run's name or folder, a checkpoint, or an ONNX file [default: the newest run].",
         show_default=False,
         autocompletion=complete_run,
     ),

@@ -199,8 +199,11 @@ def show_result(job: "FinetuneJob", facts: dict[str, Any], progress: Progress, *
 
 def show_plan(job: "FinetuneJob", start: str, counts: dict[str, Any], *, json: bool) -> None:
     """Prints what a run would do."""
-    from lupctl.core.system.jobs.precision import expect_precision, name_precision
+    from lupctl.core.system.jobs.precision import name_precision
+    from lupctl.core.training.engine.runs import RunFolder
+    from lupctl.core.training.engine.state import plan_precision
 
+    precision = plan_precision(RunFolder(job.run), job.recipe.precision, job.placement.kind, force=job.force)
     cameras = counts.pop("cameras")
     if json:
         counts["cameras"] = list(cameras)
@@ -214,7 +217,7 @@ def show_plan(job: "FinetuneJob", start: str, counts: dict[str, Any], *, json: b
         "machines": 1 if job.rendezvous is None else job.rendezvous.nodes,
         "device": job.placement.kind,
         "devices": job.placement.processes,
-        "precision": name_precision(expect_precision(job.recipe.precision, job.placement.kind)),
+        "precision": name_precision(precision),
         "epochs": job.recipe.schedule.epochs,
         **counts,
         **({"compile": COMPILING} if job.recipe.net.compile else {}),

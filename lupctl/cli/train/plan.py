@@ -71,9 +71,12 @@ def plan_job(job: "PretrainJob", seconds: float | None, *, leads: bool, json: bo
 
 def show_plan(job: "PretrainJob", counted: "PretrainPlan", cost: "Price | None" = None, *, json: bool) -> None:
     """Prints what a run would do, and what it would cost, if that was measured."""
-    from lupctl.core.system.jobs.precision import expect_precision, name_precision
+    from lupctl.core.system.jobs.precision import name_precision
+    from lupctl.core.training.engine.runs import RunFolder
+    from lupctl.core.training.engine.state import plan_precision
 
     recipe, kept = job.recipe, counted.kept
+    precision = plan_precision(RunFolder(job.run), recipe.precision, job.placement.kind, force=job.force)
     plan: dict[str, object] = {
         "run": str(job.run),
         "packs": [str(path) for path in job.packs],
@@ -81,7 +84,7 @@ def show_plan(job: "PretrainJob", counted: "PretrainPlan", cost: "Price | None" 
         "machines": 1 if job.rendezvous is None else job.rendezvous.nodes,
         "device": job.placement.kind,
         "devices": job.placement.processes,
-        "precision": name_precision(expect_precision(recipe.precision, job.placement.kind)),
+        "precision": name_precision(precision),
         "arch": recipe.net.arch,
         "rate": recipe.optim.lr,
         "epochs": recipe.schedule.epochs,

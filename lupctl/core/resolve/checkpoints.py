@@ -129,8 +129,7 @@ def find_checkpoint(
             )
         if path.is_file() and path.suffix == ".onnx":
             raise DataError(
-                f"{path}: an ONNX network, which lupctl writes for other programs and does not read; a run or a "
-                "checkpoint was expected",
+                f"{path}: an ONNX network, which lupctl dump and lupctl.load take; a run or a checkpoint was expected",
                 hint=_hint_for_pack(space, path, others, fitting)
                 if list_runs(space) or others
                 else hint_for_run(space),
@@ -192,12 +191,9 @@ def pick_network(space: Workspace, name: str | None, progress: Progress) -> Path
     Raises:
         DataError: there is none.
     """
-    path = None if name is None else Path(name)
-    return (
-        path
-        if path is not None and path.suffix == ".onnx" and path.is_file()
-        else pick_checkpoint(space, name, progress)
-    )
+    if name is not None and Path(name).suffix == ".onnx" and Path(name).is_file():
+        return Path(name)
+    return pick_checkpoint(space, name, progress)
 
 
 def newest_finetuning(space: Workspace, progress: Progress) -> Path:

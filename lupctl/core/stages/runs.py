@@ -128,7 +128,7 @@ def read_summary(path: Path) -> RunSummary:
         state=state,
         step=step,
         steps=steps,
-        scores={name: float(value) for name, value in scores.items()},
+        scores={name: float(value) for name, value in scores.items() if value is not None},
         bytes=count_bytes(path) if not path.is_symlink() else count_bytes(path.resolve()),
         changed_at=max((file.lstat().st_mtime for file in path.iterdir()), default=path.stat().st_mtime),
     )
@@ -170,8 +170,7 @@ def check_removable(space: Workspace, paths: Sequence[Path]) -> None:
     """Refuses to remove what is no run, is in use, or is needed by a stopped run that stays.
 
     Raises:
-        DataError: a folder is no run's.
-        DataError: a process is training into one.
+        DataError: a folder is no run's, or a process is training into one.
         UsageError: a stopped run began from it.
     """
     for path in paths:

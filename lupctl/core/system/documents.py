@@ -93,9 +93,8 @@ def check_shape(value: Any, shape: Shape, *, where: str = "") -> None:
     kind = shape if isinstance(shape, type) else type(shape)
     is_number = kind is float and type(value) is int
     if not (is_number or isinstance(value, kind)) or (kind is int and isinstance(value, bool)):
-        article = "an" if kind is int else "a"
-        found = "null" if value is None else f"a {type(value).__name__}"
-        raise ValueError(f"{where or 'the whole'} is {found}, {article} {kind.__name__} was expected")
+        found = "null" if value is None else _name(type(value))
+        raise ValueError(f"{where or 'the whole'} is {found}, {_name(kind)} was expected")
     if isinstance(shape, list):
         for row, item in enumerate(value):
             check_shape(item, shape[0], where=f"{where}[{row}]")
@@ -104,6 +103,11 @@ def check_shape(value: Any, shape: Shape, *, where: str = "") -> None:
         for key, inner in value.items():
             if inner is not None:
                 check_shape(inner, shape.get(key, others), where=f"{where}.{key}".lstrip("."))
+
+
+def _name(kind: type) -> str:
+    """With its article."""
+    return f"{'an' if kind in (int, object) else 'a'} {kind.__name__}"
 
 
 def _check(value: Any, depth: int, *, is_finite: bool) -> None:

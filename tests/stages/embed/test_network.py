@@ -163,6 +163,7 @@ def test_cameras_as_in_a_dump(labelled: Path, tmp_path: Path) -> None:
     assert np.abs(unknown - units).max() > 1e-3
     np.testing.assert_array_equal(net.embed(encoded, cameras=[None, -1] * (len(encoded) // 2)), unknown)
     np.testing.assert_array_equal(net.embed(encoded[:3], cameras="2"), net.embed(encoded[:3], cameras=[2, 2, 2]))
+    np.testing.assert_array_equal(net.embed(encoded[:3], cameras=2), net.embed(encoded[:3], cameras=np.int64(2)))
     features, without = dump_units(
         tmp_path / "vit.safetensors", labelled, tmp_path / "none.features.h5", cameras="none"
     )
@@ -196,6 +197,7 @@ def test_the_nearest_are_those_of_a_full_sort(net: lupctl.LoadedNetwork, dumped:
     assert net.nearest(units[0], units).row.shape == (1, 20)
     assert net.nearest(units, units[:4]).row.shape == (len(units), 4), "a gallery of four"
     assert net.nearest([], units, top=3).row.shape == (0, 3)
+    assert net.nearest([], units[:2], top=3).row.shape == (0, 2)
     assert net.nearest(units[0], units).name is None
 
 

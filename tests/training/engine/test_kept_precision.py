@@ -10,7 +10,7 @@ from lupctl.core.choices import Precision
 from lupctl.core.system.jobs import precision
 from lupctl.core.system.jobs.precision import CpuBf16
 from lupctl.core.training.engine.runs import RunFolder
-from lupctl.core.training.engine.state import pack_state, settle_precision
+from lupctl.core.training.engine.state import pack_state, plan_precision, settle_precision
 
 FAST, SLOW = CpuBf16("AMX", 4.0), CpuBf16("", 0.4)
 
@@ -68,7 +68,9 @@ def test_a_run_continues_in_what_it_began_in(
     assert found.kind == begun
     assert ("as the run began" in found.line) == (begun == torch.bfloat16)
     assert ("slow on this processor" in found.line) == (here is SLOW)
+    assert plan_precision(folder, "auto", "cpu") == begun
     forced = settle_precision(folder, "auto", "cpu", force=True)
+    assert plan_precision(folder, "auto", "cpu", force=True) == forced.kind
     assert forced == settle_precision(RunFolder(tmp_path / "new"), "auto", "cpu")
     assert forced.kind == (torch.bfloat16 if here is FAST else torch.float32)
 

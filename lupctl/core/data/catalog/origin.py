@@ -54,6 +54,9 @@ def read_note(path: Path) -> dict[str, str]:
     """
     try:
         note: dict[str, str] = parse_json(path.read_text(encoding="utf-8"), NOTE_SHAPE)
+        missing = [key for key in ("name", "terms", "sha256") if note.get(key) is None]
+        if missing:
+            raise ValueError(f"{missing[0]} is missing")
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: damaged ({error})", hint="remove it and the file that it is about") from error
     return note

@@ -55,7 +55,7 @@ def load(
     from lupctl.core.system.disk.limits import limit_pixels
 
     limit_pixels()  # before OpenCV is imported
-    from lupctl.core.ranking.retrieval.onnx.open import ForeignPixels, parse_foreign
+    from lupctl.core.ranking.retrieval.onnx.open import parse_foreign
     from lupctl.core.stages.embed.network import LoadedNetwork
     from lupctl.core.stages.embed.opened import open_checkpoint, open_exported
     from lupctl.core.system.jobs.device import pick_device
@@ -68,10 +68,7 @@ def load(
     else:
         space = open_workspace(None if home is None else Path(home))
         path = pick_checkpoint(space, None if name is None else os.fspath(name), Progress())
-        if foreign != ForeignPixels():
-            raise UsageError(
-                f"{path}: a checkpoint says how its images are prepared", hint="leave pixels, mean and std out"
-            )
+        foreign.refuse(f"{path}: a checkpoint says how its images are prepared")
         opened = open_checkpoint(path, pick_device(device))
     find = partial(_find_threshold, opened, None if report is None else Path(report))
     if report is None:

@@ -25,9 +25,9 @@ def find_images_of_run(space: Workspace, name: str | None, checkpoint: Path, pro
             f"{checkpoint}: belongs to no run, so there is no default dataset", hint=hint_to_dump(space, checkpoint)
         )
     facts = read_run(run)
-    if "pack" in facts and Path(facts["pack"]).exists():
+    if facts.get("pack") and Path(facts["pack"]).exists():
         return Path(facts["pack"])
-    datasets = [facts["dataset"]] if "dataset" in facts else facts.get("packs", [])
+    datasets = [facts["dataset"]] if facts.get("dataset") else facts.get("packs") or []
     if len(datasets) != 1:
         raise DataError(f"{run}: was trained on {len(datasets)} packs", hint=hint_to_dump(space, run))
     return space.find_pack(datasets[0])

@@ -75,7 +75,7 @@ def fetch_weights(
             by_hand = f"open {one.listing} in a browser, save the file as {out}, then: {then}"
             raise DataError(f"{one.name}: {error.message}", hint=error.hint if is_kept else by_hand) from error
         fingerprint = file_fingerprint(path)
-        known = read_note(note).get("sha256") if note.is_file() else fingerprint
+        known = read_note(note)["sha256"] if note.is_file() else fingerprint
         if known != fingerprint:
             shutil.rmtree(slot)
             raise DataError(

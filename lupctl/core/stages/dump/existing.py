@@ -10,7 +10,7 @@ from lupctl.core.formats.features.precision import read_precisions
 from lupctl.core.formats.pack.read import open_pack
 from lupctl.core.formats.weights.settings import SETTINGS_KEY
 from lupctl.core.stages.dump.job import DumpJob, count_images
-from lupctl.core.stages.dump.work import POOLING_KEY
+from lupctl.core.stages.dump.work import COMPILED_KEY, POOLING_KEY
 from lupctl.core.system.jobs.precision import name_precision, pick_precision
 
 
@@ -49,7 +49,8 @@ def find_fault(job: DumpJob, checkpoint: str, device: torch.device) -> Fault | N
     if record.get(SETTINGS_KEY, {}) != job.settings.to_json():
         return Fault("with something else set of the network", is_chosen=True)
     counts = read_counts(record)
-    is_plain = not record.get("flip") and head.type_name == job.kind and POOLING_KEY not in record
+    is_rounded = COMPILED_KEY in record or "onnx" in (record.get("network") or {}).values()
+    is_plain = not (record.get("flip") or is_rounded) and head.type_name == job.kind and POOLING_KEY not in record
     same_rule = counts is None or same_result(counts, job.cameras or DEFAULT_USE)
     if not (is_plain and same_rule and head.shape[0] == count_images(job)):
         return Fault("made with options of lupctl dump", is_chosen=True)

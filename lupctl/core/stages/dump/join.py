@@ -68,8 +68,9 @@ def is_finished(work: Work) -> bool:
         made = read_features_record(out).get(STORY_KEY)
     except DataError:
         made = None
-    # As the record has it: what depends on the machine may have been asked for, too.
-    if made != json.loads(json.dumps(work.story)):
+    # As the record has it. What depends on the machine may have been asked for, too; shards may be of several machines.
+    story = json.loads(json.dumps(work.story))
+    if made is None or (made != story if work.job.shard is None else first_difference(story, made) is not None):
         check_absent(out, force=False)
     return True
 
@@ -79,8 +80,7 @@ def join_shards(work: Work, progress: Progress) -> DumpResult:
 
     Raises:
         DataError: a shard is missing, damaged, or of another network, other images or options; it is named. Or there
-            is no image in any of them.
-        UsageError: another job joins them.
+            is no image in any of them, or another job joins them.
     """
     out = work.job.out
     with hold_features(out):

@@ -7,7 +7,7 @@ from typing import Any
 from lupctl.core.errors import UsageError
 from lupctl.core.formats.weights.header import CheckpointHeader, describe_network
 from lupctl.core.ranking.retrieval.cameras import CameraTable, camera_table
-from lupctl.core.ranking.retrieval.onnx.open import ForeignPixels, OnnxNetwork, open_onnx
+from lupctl.core.ranking.retrieval.onnx.open import OnnxNetwork, open_onnx
 from lupctl.core.stages.dump.job import DumpJob
 
 
@@ -86,8 +86,4 @@ def check_foreign(job: DumpJob) -> None:
     Raises:
         UsageError: it is told.
     """
-    if job.foreign != ForeignPixels():
-        raise UsageError(
-            f"{job.checkpoint}: a checkpoint says how its images are prepared",
-            hint="leave out --pixels, --mean, --std and --interpolation",
-        )
+    job.foreign.refuse(f"{job.checkpoint}: a checkpoint says how its images are prepared")

@@ -1,6 +1,9 @@
 """The rows that a network with a table of cameras is given for images from Python."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
 
 from lupctl.core.errors import UsageError
 from lupctl.core.ranking.retrieval.cameras import CameraTable
@@ -9,7 +12,7 @@ from lupctl.core.training.nets.vit.side import NO_ROW
 
 # Numbers of the dataset that the network was trained on, or `dataset/number` if those were several; for all images, or
 # one for each. None and -1 are an unknown camera.
-Camera = int | str | None
+Camera = int | str | np.integer[Any] | None
 Cameras = Camera | Sequence[Camera]
 
 
@@ -28,7 +31,7 @@ def choose_camera_rows(table: CameraTable | None, cameras: Cameras, *, network: 
         if cameras is not None:
             raise UsageError(f"cameras={cameras!r}: {network} takes no cameras", hint="leave cameras out")
         return 0
-    if cameras is None or isinstance(cameras, int | str):
+    if isinstance(cameras, str) or not isinstance(cameras, Iterable):
         return _find_row(table, cameras, network)
     return [_find_row(table, camera, network) for camera in cameras]
 

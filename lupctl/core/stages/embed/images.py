@@ -94,7 +94,8 @@ def _read_pillow(image: Pillow.Image, number: int) -> NDArray[np.uint8]:
         )
     try:
         pixels: NDArray[np.uint8] = np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
-    except (OSError, SyntaxError) as error:  # a lazy picture is decoded here, and Pillow's PNG reader raises both
+    # A lazy picture is decoded here, Pillow's PNG reader raises the first two, and a closed picture the last.
+    except (OSError, SyntaxError, ValueError) as error:
         raise CorruptImageError(f"image {number}: does not decode ({error})", hint=REPAIR) from error
     return _check_sides(pixels, number)
 

@@ -169,6 +169,7 @@ class LoadedNetwork:
         opened = open_gallery(self._opened, gallery, self.device)
         vectors = self._as_vectors(queries, opened.record, what="queries")
         units = check_vectors(vectors, self.device, what="queries")
+        top = min(top, len(opened.units))
         cosine, row = np.zeros((0, top), np.float32), np.zeros((0, top), np.int64)
         if len(units):
             found = find_nearest(opened.units, units.unit(0, len(units)), top)

@@ -70,8 +70,8 @@ def find_terms(checkpoint: Checkpoint) -> list[str]:
     path = checkpoint.path.with_suffix(".pth.json")
     if path.is_file():
         note = read_note(path)
-        if note.get("sha256") == checkpoint.header.parents.get("source"):
-            terms.append(f"{note.get('name')}: {note.get('terms')}")
+        if note["sha256"] == checkpoint.header.parents.get("source"):
+            terms.append(f"{note['name']}: {note['terms']}")
     return terms
 
 

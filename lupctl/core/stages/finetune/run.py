@@ -39,8 +39,8 @@ def finetune(job: FinetuneJob, progress: Progress) -> dict[str, Any]:
         ran on another machine, or is another process of a job that torchrun or srun started.
 
     Raises:
-        UsageError: the folder holds a run with another recipe, or is in use.
-        DataError: the data or the start cannot be used, or the loss is no longer finite.
+        UsageError: the folder holds a run with another recipe.
+        DataError: the folder is in use, the data or the start cannot be used, or the loss is no longer finite.
         FormatError: the start does not fit the network.
         StoppedError: a request to stop; the state is saved.
     """

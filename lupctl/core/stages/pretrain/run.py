@@ -28,8 +28,8 @@ def pretrain(job: PretrainJob, progress: Progress) -> dict[str, Any]:
         another process of a job that torchrun or srun started.
 
     Raises:
-        UsageError: the folder holds a run with another recipe or of another command, or is in use.
-        DataError: packs are missing or damaged, or the loss is no longer finite.
+        UsageError: the folder holds a run with another recipe or of another command.
+        DataError: the folder is in use, packs are missing or damaged, or the loss is no longer finite.
         StoppedError: a request to stop; the state is saved.
     """
     check_started(job)

@@ -11,7 +11,13 @@ from torch import nn
 from lupctl.core.choices import Precision
 from lupctl.core.errors import StoppedError, UsageError
 from lupctl.core.system.jobs.messages import decide_first
-from lupctl.core.system.jobs.precision import describe_bf16, name_precision, pick_precision, pick_training_precision
+from lupctl.core.system.jobs.precision import (
+    describe_bf16,
+    expect_precision,
+    name_precision,
+    pick_precision,
+    pick_training_precision,
+)
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.training.engine.runs import RunFolder
 from lupctl.core.workspace import RECIPE_NAME
@@ -76,7 +82,8 @@ def claimed_run(
         False when the same run is already finished.
 
     Raises:
-        UsageError: the folder is in use or contains another run; raised in every process.
+        DataError: the folder is in use; raised in every process.
+        UsageError: it contains another run; likewise.
     """
     fresh: list[bool] = []  # in process 0 only, which has the lock
     with ExitStack() as held:
@@ -186,6 +193,12 @@ def settle_precision(folder: RunFolder, asked: Precision, kind: str, *, force: b
     if chosen == torch.float32:
         return Settled(chosen, "")
     return Settled(chosen, f"precision: {describe_bf16(device, asked, begun=begun is not None)}")
+
+
+def plan_precision(folder: RunFolder, asked: Precision, kind: str, *, force: bool = False) -> torch.dtype:
+    """What `settle_precision` will settle; GPUs that are not here are expected to have bfloat16."""
+    begun = None if force else _kind_of_state(folder, asked, torch.device(kind))
+    return expect_precision(asked, kind) if begun is None else begun
 
 
 def _kind_of_state(folder: RunFolder, asked: Precision, device: torch.device) -> torch.dtype | None:

@@ -201,11 +201,6 @@ def test_files_that_are_no_networks(tmp_path: Path) -> None:
         lupctl.load(tmp_path / "pipe.onnx")
 
 
-def test_a_checkpoint_needs_no_words(tmp_path: Path) -> None:
-    with pytest.raises(lupctl.LupError, match="no checkpoint"):
-        lupctl.load(tmp_path / "net", pixels="32x16")
-
-
 @pytest.mark.real
 @pytest.mark.slow
 def test_a_published_network_on_real_images(real_data: Path) -> None:

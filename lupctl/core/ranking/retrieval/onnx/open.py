@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, Final, get_args
 
 import torch
-from pydantic import ValidationError
 
 from lupctl.core.choices import Interpolation
 from lupctl.core.errors import FormatError, UsageError
@@ -52,6 +51,16 @@ class ForeignPixels:
         ("pixels='256x128'", '--pixels 256x128')
         """
         return f"--{name} {value}" if self.is_typed else f"{name}={value!r}"
+
+    def refuse(self, reason: str) -> None:
+        """Refuses to be told what a network says itself.
+
+        Raises:
+            UsageError: something was told, which the reason is against.
+        """
+        if self != ForeignPixels():
+            words = [f"--{name}" if self.is_typed else name for name in ("pixels", "mean", "std", "interpolation")]
+            raise UsageError(reason, hint=f"leave out {', '.join(words[:-1])} and {words[-1]}")
 
 
 @dataclass(frozen=True)
@@ -139,14 +148,13 @@ def open_onnx(path: Path, foreign: ForeignPixels) -> OnnxNetwork:
 
 def _open_own(path: Path, session: Any, record: Mapping[str, Any], foreign: ForeignPixels) -> OnnxNetwork:
     """A network that `model export` wrote; its record says everything."""
-    if foreign != ForeignPixels():
-        raise UsageError(f"{path}: its own record says how images are prepared", hint="leave pixels, mean and std out")
+    foreign.refuse(f"{path}: its own record says how images are prepared")
     try:
         pixels = Preprocessing.model_validate_json(json.dumps(record["preprocessing"]))
         table = _read_table(record)
         fingerprint = str(record["parents"]["checkpoint"])
         trained_on = tuple(str(pack["dataset"]) for pack in record["data"])
-    except (ValidationError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError) as error:  # pydantic's is a ValueError
         raise FormatError(f"{path}: lupctl's record is damaged", hint="export it again: lupctl model export") from error
     images, _ = find_image_input(session, path, others=() if table is None else (CAMERAS,)), find_output(session, path)
     view = ViewPlan(pixels.height, pixels.width, NO_MEAN, NO_STD, pixels.interpolation)
@@ -227,7 +235,7 @@ def _parse_size(size: str | Sequence[int]) -> tuple[int, int]:
 
 
 def _parse_colour(value: str | Sequence[float], imagenet: Colour, what: str) -> Colour:
-    if value == IMAGENET:
+    if isinstance(value, str) and value == IMAGENET:
         return imagenet
     try:
         red, green, blue = (float(part) for part in (value.split(",") if isinstance(value, str) else value))

@@ -181,7 +181,9 @@ def read_run(run: Path) -> dict[str, Any]:
     """
     path = run / RUN_NAME
     try:
-        facts: dict[str, Any] = parse_json(path.read_text(encoding="utf-8"), RUN_SHAPE, is_finite=False)
+        facts: dict[str, Any] = parse_json(
+            path.read_text(encoding="utf-8"), RUN_SHAPE, is_finite=False, is_foreign=False
+        )
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: not readable as JSON ({error})", hint=f"train again: remove {run}") from error
     return facts

@@ -239,6 +239,18 @@ def test_other_formats_and_kinds_are_refused(tmp_path: Path) -> None:
         read_features_head(path)
 
 
+def test_a_null_in_a_record_is_nothing_and_a_missing_parent_is_damage(tmp_path: Path) -> None:
+    path = tmp_path / "toy.features.h5"
+    write_features(path, draw_features())
+    rewrite(path, quarantine=None, shard=None, source=None, recipe=None)
+    record = read_features_head(path).record
+    assert {"quarantine", "shard", "source"}.isdisjoint(record)
+    assert record["recipe"] is None
+    rewrite(path, parents=None)
+    with pytest.raises(FormatError, match=r"lupctl's record is damaged \(parents is missing\)"):
+        read_features_head(path)
+
+
 @pytest.mark.parametrize(
     ("values", "message"),
     [

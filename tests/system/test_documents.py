@@ -63,6 +63,12 @@ def test_a_long_word_is_no_key() -> None:
     assert time.monotonic() - begun_at < 5
 
 
+def test_a_path_of_ones_own_may_hold_what_utf8_cannot() -> None:
+    assert parse_json('["\\udcff"]', is_foreign=False) == ["\udcff"]
+    with pytest.raises(ValueError, match="surrogates not allowed"):
+        parse_json('["\\udcff"]')
+
+
 @pytest.mark.parametrize(
     ("value", "shape", "message"),
     [

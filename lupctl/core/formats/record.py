@@ -25,6 +25,7 @@ COMMON: dict[Any, Any] = {
     "command": [str], "parents": {str: str}, "dataset": str, "version": str, "recipe": dict, "terms": str,
     "source": {"terms": str, "notice": str, "notes": [str], "layout": str},
 }  # fmt: skip
+MAY_BE_NULL = ("recipe", "resized")
 SHAPES: dict[Kind, dict[Any, Any]] = {
     "pack": {
         **COMMON, "digest": str, "check": str, "quarantine": [{"name": str, "reason": str}], "resized": [int],
@@ -195,6 +196,8 @@ def _read_record(file: h5py.File, path: Path, kind: Kind, format_number: int, hi
         )
     try:
         check_shape(record, SHAPES[kind])
+        # Elsewhere null is nothing, which readers have a default for.
+        record = {key: value for key, value in record.items() if value is not None or key in MAY_BE_NULL}
         missing = [key for key in REQUIRED if record.get(key) is None]
         if missing:
             raise ValueError(f"{missing[0]} is missing")

@@ -247,7 +247,7 @@ def _read(folder: RunFolder) -> tuple[dict[str, Any], dict[str, Any], bool]:
 def _data_of(folder: RunFolder, recipe: dict[str, Any]) -> tuple[str, ...]:
     """The packs of a run: as the fingerprints of its inputs name them, else as its recipe does."""
     try:
-        inputs = parse_json((folder.path / INPUTS_NAME).read_text(encoding="utf-8"), INPUTS_SHAPE)
+        inputs = parse_json((folder.path / INPUTS_NAME).read_text(encoding="utf-8"), INPUTS_SHAPE, is_foreign=False)
         named = [name.removeprefix("pack:") for name in inputs if name.startswith("pack:")]
     except (OSError, ValueError):
         named = []

@@ -8,6 +8,7 @@ import json
 import math
 import re
 import tomllib
+from functools import cache
 from typing import Any, Final, TypeVar
 
 T = TypeVar("T")
@@ -20,7 +21,7 @@ PART: Final = r"""(?:(?<![\w-])[\w-]++|"[^"\n]*+"|'[^'\n]*+')"""
 LONG_KEY: Final = re.compile(rf"{PART}(?:[ \t]*+\.[ \t]*+{PART}){{{MOST_DEPTH}}}")
 
 
-def parse_json(text: str | bytes, shape: Shape = object, *, is_finite: bool = True) -> Any:
+def parse_json(text: str | bytes, shape: Shape = object, *, is_finite: bool = True, is_foreign: bool = True) -> Any:
     """The value of a JSON document.
 
     >>> parse_json('{"a": [1, 2.5, null]}', {"a": list})
@@ -30,6 +31,7 @@ def parse_json(text: str | bytes, shape: Shape = object, *, is_finite: bool = Tr
         text: the document.
         shape: what it has to be, see `check_shape`.
         is_finite: refuses NaN and infinities; some scores have no value.
+        is_foreign: refuses texts that UTF-8 cannot hold; what lupctl writes of its own may name such paths.
 
     Raises:
         ValueError: it is not JSON, is nested deeper than `MOST_DEPTH`, has a number that is not finite or does not fit
@@ -39,7 +41,7 @@ def parse_json(text: str | bytes, shape: Shape = object, *, is_finite: bool = Tr
         found = json.loads(text)
     except RecursionError:
         raise ValueError(f"tables within tables, more than {MOST_DEPTH} deep") from None
-    _check(found, MOST_DEPTH, is_finite=is_finite)
+    _check(found, MOST_DEPTH, is_finite=is_finite, is_foreign=is_foreign)
     check_shape(found, shape)
     return found
 
@@ -50,9 +52,16 @@ def parse_as(kind: type[T], text: str | bytes) -> T:
     Raises:
         ValueError: as `parse_json`; or a field is missing or of another type.
     """
+    whole: Any = kind
+    found: T = _adapter(whole).validate_python(parse_json(text, dict))
+    return found
+
+
+@cache
+def _adapter(kind: Any) -> Any:
     from pydantic import TypeAdapter  # slow to import, and not needed to list runs
 
-    return TypeAdapter(kind).validate_python(parse_json(text, dict))
+    return TypeAdapter(kind)
 
 
 def parse_toml(text: str, shape: Shape = dict) -> dict[str, Any]:
@@ -67,7 +76,7 @@ def parse_toml(text: str, shape: Shape = dict) -> dict[str, Any]:
         found = tomllib.loads(text)
     except RecursionError:
         raise ValueError(f"tables within tables, more than {MOST_DEPTH} deep") from None
-    _check(found, MOST_DEPTH, is_finite=False)
+    _check(found, MOST_DEPTH, is_finite=False, is_foreign=True)
     check_shape(found, shape)
     return found
 
@@ -110,9 +119,9 @@ def _name(kind: type) -> str:
     return f"{'an' if kind in (int, object) else 'a'} {kind.__name__}"
 
 
-def _check(value: Any, depth: int, *, is_finite: bool) -> None:
+def _check(value: Any, depth: int, *, is_finite: bool, is_foreign: bool) -> None:
     match value:
-        case str():
+        case str() if is_foreign:
             value.encode()  # an error of this is a ValueError
         case bool():
             pass
@@ -124,4 +133,4 @@ def _check(value: Any, depth: int, *, is_finite: bool) -> None:
             if not depth:
                 raise ValueError(f"tables within tables, more than {MOST_DEPTH} deep")
             for inner in (*value, *value.values()) if isinstance(value, dict) else value:
-                _check(inner, depth - 1, is_finite=is_finite)
+                _check(inner, depth - 1, is_finite=is_finite, is_foreign=is_foreign)

@@ -217,6 +217,14 @@ def test_boxes_are_sorted_by_frame_and_stay_in_order_within(rows: list[tuple[int
         assert boxes.index[boxes.frame == frame].tolist() == list(range(int((boxes.frame == frame).sum())))
 
 
+def test_frames_by_the_nanoseconds_of_a_clock() -> None:
+    stamp = 1_723_456_789_012_345_678
+    assert build_boxes([stamp + 1, stamp], [[0, 0, 1, 1]] * 2).frame.tolist() == [stamp, stamp + 1]
+    for wrong in (2**63, 0.5, float("nan"), float("inf")):
+        with pytest.raises(ValueError, match="a frame that is no whole number of 64 bits"):
+            build_boxes([wrong], [[0, 0, 1, 1]])
+
+
 def touch(root: Path, *names: str) -> None:
     for name in names:
         (root / name).parent.mkdir(parents=True, exist_ok=True)

@@ -23,7 +23,7 @@ finetune labelled --from {path} --gpus 0 --dry-run
 pretrain --data crowd --from {path} --gpus 0 --dry-run
 recipe show {run}
 """
-FOREIGN = """
+FOREIGN_COMMANDS = """
 model convert x.safetensors
 model info x.safetensors
 finetune x --from x.safetensors
@@ -78,4 +78,4 @@ def foreign(draw: Random, place: Place) -> Case:
         path.write_bytes(mutate(draw, path.read_bytes()))
     if draw.random() < 0.1:
         path.write_text(as_json(value(draw)))
-    return Case(pick_command(draw, FOREIGN))
+    return Case(pick_command(draw, FOREIGN_COMMANDS))

@@ -12,10 +12,13 @@ from lupctl.core.system.documents import parse_json
 ORIGIN_NAME: Final = ".lupctl.json"
 ORIGIN_FORMAT: Final = 1
 NOTE_SHAPE: Final = {"name": str, "terms": str, "sha256": str}
-SHAPE: Final = {
+SHAPE: Final[dict[str, Any]] = {
     "dataset": str, "terms": str, "published": str,
-    "files": [{"name": str, "address": str, "bytes": int, "sha256": str, "md5": str}],
+    "files": [{
+        "name": str, "address": str, "bytes": int, "sha256": str, "md5": str, "published_md5": str, "content": [str],
+    }],
 }  # fmt: skip
+FILE_KEYS: Final = set(SHAPE["files"][0])
 
 
 def write_origin(folder: Path, origin: Mapping[str, object]) -> None:
@@ -42,7 +45,8 @@ def read_origin(root: Path) -> dict[str, Any]:
         except (OSError, ValueError):
             continue
         if origin.get("format") == ORIGIN_FORMAT:
-            return origin
+            files = [one for one in origin.get("files") or [] if set(one) == FILE_KEYS and None not in one.values()]
+            return {**origin, "files": files} if "files" in origin else origin
     return {}
 
 

@@ -1,13 +1,17 @@
 """Person boxes of one video, and the rules by which they are turned into pixels."""
 
+import re
 from dataclasses import dataclass, field
+from typing import Final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 NUM_KEYPOINTS = 17
 UNKNOWN_PERSON = -1
-MOST_NUMBER = 1e18
+# Up to 19 digits, such as the nanoseconds of a clock.
+LAST_DIGITS: Final = re.compile(r"(?<!\d)(\d{1,19})$")
+MOST_NUMBER: Final = 2**63
 
 
 @dataclass(frozen=True)
@@ -66,7 +70,7 @@ def build_boxes(
     """Boxes from columns in any order of frames; without `index` they are numbered from 0 within each frame.
 
     Raises:
-        ValueError: a frame, an index or a person that is no whole number of up to 18 digits, or a column whose length
+        ValueError: a frame, an index or a person that is no whole number of 64 bits, or a column whose length
             differs from the others'.
     """
     frames = _whole(frame, "frame").reshape(-1)
@@ -101,8 +105,8 @@ def _whole(values: ArrayLike, what: str) -> NDArray[np.int64]:
     """Numbers that a file gives as whole ones; NaN, infinity, fractions and what int64 cannot hold are refused."""
     found = np.asarray(values)
     numbers = found if found.dtype.kind in "iu" else np.asarray(values, np.float64)
-    if not (np.abs(numbers.astype(np.float64)) < MOST_NUMBER).all() or (numbers != np.round(numbers)).any():
-        raise ValueError(f"a {what} that is no whole number of up to 18 digits")
+    if found.dtype.kind != "i" and (not (np.abs(numbers) < MOST_NUMBER).all() or (numbers != np.round(numbers)).any()):
+        raise ValueError(f"a {what} that is no whole number of 64 bits")
     return numbers.astype(np.int64)
 
 

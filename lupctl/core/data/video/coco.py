@@ -1,13 +1,12 @@
 """Boxes in COCO-style JSON: ground truth with videos or picture files, or a detector's list of results."""
 
 import json
-import re
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 
-from lupctl.core.data.video.boxes import NUM_KEYPOINTS, UNKNOWN_PERSON, Boxes, build_boxes
+from lupctl.core.data.video.boxes import LAST_DIGITS, NUM_KEYPOINTS, UNKNOWN_PERSON, Boxes, build_boxes
 from lupctl.core.data.video.listing import folder_name
 from lupctl.core.errors import DataError, FormatError
 from lupctl.core.system.disk.limits import LIST_BYTES
@@ -16,7 +15,6 @@ from lupctl.core.system.disk.reading import read_text
 PERSON_NAMES = frozenset({"person", "pedestrian"})
 PERSON_CATEGORY = 1
 PERSON_KEYS = ("track_id", "instance_id", "person_id")
-LAST_DIGITS = re.compile(r"(?<!\d)(\d{1,18})$")
 HINT = "expected {images, annotations, categories}, or a list of {image_id, category_id, bbox, score}"
 
 

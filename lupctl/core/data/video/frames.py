@@ -1,7 +1,6 @@
 """Frames of a video in order: each is passed once, and only the requested ones are decoded to pixels."""
 
 import os
-import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Protocol
@@ -11,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lupctl.core.data.sources.folder import IMAGE_SUFFIXES
+from lupctl.core.data.video.boxes import LAST_DIGITS, MOST_NUMBER
 from lupctl.core.errors import CorruptImageError, DataError
 from lupctl.core.formats.images.codec import decode_rgb
 from lupctl.core.formats.images.files import read_encoded
 from lupctl.core.system.disk.reading import check_regular
 
-LAST_DIGITS = re.compile(r"(?<!\d)(\d{1,18})$")
 HINT = "get the video again; lupctl data build leaves it out with a message"
 Picture = NDArray[np.uint8]
 
@@ -184,7 +183,7 @@ def _number_pictures(folder: Path) -> tuple[dict[int, Path], int]:
     names = sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES and path.name[0] != ".")
     found = [LAST_DIGITS.search(path.stem) for path in names]
     numbers = [int(match[1]) for match in found if match]
-    if len(numbers) < len(names) or len(set(numbers)) < len(names):
+    if len(numbers) < len(names) or len(set(numbers)) < len(names) or max(numbers, default=0) >= MOST_NUMBER:
         return dict(enumerate(names)), 0
     first = 0 if min(numbers) == 0 else 1
     return {number - first: path for number, path in zip(numbers, names, strict=True)}, first

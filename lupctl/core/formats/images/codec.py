@@ -18,7 +18,7 @@ JPEG_END = b"\xff\xd9"
 JPEG_SCAN = 0xDA
 JPEG_QUALITY = 95
 PNG_START = b"\x89PNG\r\n\x1a\n"
-DECODERS_LIMIT = "CV_IO_MAX_IMAGE"
+DECODERS_LIMIT = "CV_IO_MAX_IMAGE_PIXELS"
 HINT = "lupctl data verify lists every image that cannot be read"
 
 

@@ -83,7 +83,7 @@ def open_stream(path: Path, limit: Limit | None = None) -> BinaryIO:
     return stream
 
 
-def open_text(path: Path, limit: Limit, *, encoding: str = "utf-8", newline: str | None = None) -> TextIO:
+def open_text(path: Path, limit: Limit | None, *, encoding: str = "utf-8", newline: str | None = None) -> TextIO:
     """The same as text, with line ends as `open` has them.
 
     Raises:

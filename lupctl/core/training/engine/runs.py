@@ -133,7 +133,7 @@ class RunFolder:
         """
         try:
             recipe = parse_toml(self.recipe.read_text(encoding="utf-8"), RECIPE_SHAPE)
-            inputs = parse_json((self.path / INPUTS_NAME).read_text(encoding="utf-8"), INPUTS_SHAPE)
+            inputs = parse_json((self.path / INPUTS_NAME).read_text(encoding="utf-8"), INPUTS_SHAPE, is_foreign=False)
         except (OSError, ValueError) as error:
             raise DataError(
                 f"{self.path}: the run's recipe is damaged ({error})", hint="start over: add --force"

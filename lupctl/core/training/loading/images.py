@@ -11,6 +11,7 @@ from lupctl.core.errors import CorruptImageError, DataError
 from lupctl.core.formats.images.codec import decode_rgb
 from lupctl.core.formats.images.files import read_encoded
 from lupctl.core.formats.pack.read import Pack, Place
+from lupctl.core.system.disk.reading import SpecialFileError
 from lupctl.core.system.strings import build_column
 
 # A damaged image is replaced by the next row of its pack; this many damaged images in a row mean a damaged pack.
@@ -153,10 +154,14 @@ class FileImages:
         """(H, W, 3) RGB pixels of image `index`.
 
         Raises:
-            CorruptImageError: the file is not an image, or cannot be read.
+            CorruptImageError: the file is not an image, or none that can be opened.
+            DataError: the disk does not give it.
         """
         try:
             return decode_rgb(read_encoded(self._paths[index]))
-        except (CorruptImageError, OSError) as error:
+        except (CorruptImageError, SpecialFileError, FileNotFoundError) as error:
             reason = error.message if isinstance(error, CorruptImageError) else f"cannot be read ({error.strerror})"
             raise CorruptImageError(f"{self._paths[index]}: {reason}", hint="remove the file, or repair it") from error
+        except OSError as error:  # of a disk or a network, which may give it the next time
+            message = f"{self._paths[index]}: cannot be read ({error.strerror})"
+            raise DataError(message, hint=f"ls -l {self._paths[index]}") from error

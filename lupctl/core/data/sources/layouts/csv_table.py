@@ -24,6 +24,7 @@ from lupctl.core.system.strings import StringColumnBuilder, find_repeated
 
 COLUMNS: Final = ("path", "person", "camera", "role")
 NUMBER = re.compile(r"-1|[0-9]{1,18}")
+MOST_HEADER = 1 << 16
 MOST_CAMERAS: Final = int(np.iinfo(np.int16).max)
 
 
@@ -262,9 +263,9 @@ def list_tables(folder: Path) -> list[Path]:
 def has_path_column(path: Path) -> bool:
     """Whether the header of a CSV has a column `path`."""
     try:
-        with open_text(path, LIST_BYTES, encoding="utf-8-sig", newline="") as stream:
-            return "path" in [cell.strip() for cell in next(csv.reader(stream), [])]
-    except (OSError, UnicodeDecodeError, csv.Error, DataError):
+        with open_text(path, None, encoding="utf-8-sig", newline="") as stream:
+            return "path" in [cell.strip() for cell in next(csv.reader([stream.readline(MOST_HEADER)]), [])]
+    except (OSError, UnicodeDecodeError, csv.Error):
         return False
 
 

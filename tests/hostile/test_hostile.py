@@ -104,9 +104,10 @@ def test_a_runner_notices(runner: Runner) -> None:
         return Case(["recipe", "list", "--json"])
 
     def changing(_: Random, place: Place) -> Case:
-        place.take("lup/packs/crowd.h5", "a.h5")
-        return Case(["data", "pack", "synthetic", "--dry-run", "--home", "lup"])
+        place.take("lup")
+        return Case(["run", "rm", "fine", "--yes", "--home", "lup"])
 
     assert runner.run(outside, Random(0)).wrong == ["exit code 0; one of (3,) was promised"]
     assert runner.run(escaping, Random(0)).wrong == ["EXECUTED", "files outside: ['home/x']"]
-    assert runner.run(changing, Random(0)).wrong == []
+    (lost,) = runner.run(changing, Random(0)).wrong
+    assert "lup/runs/fine" in lost

@@ -92,16 +92,34 @@ def _write_weights(folder: Path) -> None:
     state = {f"base.{key}": value for key, value in trunk.state_dict().items()}
     torch.save({"state_dict": state, "epoch": 3}, folder / "foreign.pth")
     torch.save(state, folder / "legacy.pth", _use_new_zipfile_serialization=False)
-    node = onnx.helper.make_node("Identity", ["images"], ["features"])
-    images, features = (
-        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1, 3]) for name in ("images", "features")
-    )
-    model = onnx.helper.make_model(onnx.helper.make_graph([node], "net", [images], [features]))
+    _write_onnx(folder / "net.onnx")
+
+
+def _write_onnx(path: Path) -> None:
+    """A network that gives the mean colour of an image, with the whole record of an exported one."""
+    helper, kinds = onnx.helper, onnx.TensorProto
+    nodes = [
+        helper.make_node("Cast", ["images"], ["pixels"], to=kinds.FLOAT),
+        helper.make_node("ReduceMean", ["pixels", "sides"], ["colour"], keepdims=0),
+        helper.make_node("LpNormalization", ["colour"], ["features"], axis=1, p=2),
+    ]
+    images = helper.make_tensor_value_info("images", kinds.UINT8, ["N", 32, 16, 3])
+    features = helper.make_tensor_value_info("features", kinds.FLOAT, ["N", 3])
+    sides = helper.make_tensor("sides", kinds.INT64, [2], [1, 2])
+    graph = helper.make_graph(nodes, "net", [images], [features], [sides])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    sizes = {"height": 32, "width": 16, "channels": "RGB"}
+    preprocessing = {**sizes, "mean": [0.5] * 3, "std": [0.5] * 3, "interpolation": "bilinear"}
     record = {
         "format": ONNX_FORMAT, "kind": "onnx", "version": "0.1.0", "command": ["lupctl", "model", "export"],
-        "network": "r18", "input": {"height": 32, "width": 16}, "checkpoint": {"stage": "finetune"},
+        "recipe": {}, "stage": "finetune", "network": {"trunk": {"arch": "r18"}}, "preprocessing": preprocessing,
+        "images": {"type": "uint8", "layout": "NHWC", "channels": "RGB", "resize": "Pillow, bilinear"},
+        "features": {"dim": 3, "type": "float32", "length": 1, "distance": "1 - dot product"},
+        "check": {"images": 4, "tolerance": 1e-4, "difference": 1e-7, "torch": "2.6", "onnxruntime": "1.20"},
+        "parents": {"checkpoint": f"sha256:{'0' * 64}"}, "checkpoint_parents": {},
+        "data": [{"dataset": "labelled", "fingerprint": f"sha256:{'1' * 64}"}], "terms": [],
     }  # fmt: skip
-    write_model(folder / "net.onnx", model, record, description="a test")
+    write_model(path, model, record, description="a test")
 
 
 def _write_features(folder: Path) -> None:

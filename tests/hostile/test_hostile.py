@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from lupctl.cli.app import app
 from lupctl.cli.failures import check
 from tests.hostile.kinds.all import KINDS
-from tests.hostile.runner import Runner, running
+from tests.hostile.runner import Runner, check_text, running
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="limits and watches processes as Linux has them")
 # Of each kind, in the default run.
@@ -111,3 +111,23 @@ def test_a_runner_notices(runner: Runner) -> None:
     assert runner.run(escaping, Random(0)).wrong == ["EXECUTED", "files outside: ['home/x']"]
     (lost,) = runner.run(changing, Random(0)).wrong
     assert "lup/runs/fine" in lost
+
+
+@pytest.mark.parametrize(
+    ("code", "out", "err", "wrong"),
+    [
+        (3, "", "a note\nerror: a: damaged\n  more of it\nhint: make it again\n", []),
+        (0, "done\n", "", []),
+        (3, "", "error: a\n", ["1 error lines and 0 hints"]),
+        (3, "", "error: a\nhint: b\nhint: c\n", ["1 error lines and 2 hints"]),
+        (3, "", "error: a\nhint: b\nand more\n", ["1 error lines and 1 hints"]),
+        (3, "", "error: a\nb\nhint: c\n", ["an error of several lines"]),
+        (0, "", "error: a\nhint: b\n", ["an error after success"]),
+        (1, "", "Traceback (most recent call last):\nerror: a\nhint: b\n", ["traceback on stderr"]),
+        (0, "\x1b]0;title\x07\n", "", ["a raw control character '\\x1b' on stdout"]),
+        (0, "\u202egpj.exe\n", "", ["a raw control character '\\u202e' on stdout"]),
+        (3, "", f"error: {'a' * 5_000}\nhint: b\n", ["a line of 5007 characters on stderr"]),
+    ],
+)
+def test_what_is_printed_is_checked(code: int, out: str, err: str, wrong: list[str]) -> None:
+    assert list(check_text(code, out, err)) == wrong

@@ -12,7 +12,9 @@ COMMANDS = """
 model info net.onnx
 model info net.onnx --json
 model convert net.onnx
-dump net.onnx labelled
+dump net.onnx labelled --workers 0
+dump net.onnx labelled --workers 0
+dump net.onnx labelled --workers 0 --pixels 32x16
 """
 
 

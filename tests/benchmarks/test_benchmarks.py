@@ -35,6 +35,7 @@ SMALLEST = (
     "precision_speed.py --only small-bot dump-r50 --rounds 1 --images 4",
     "read_speed.py --images 300 600 --rounds 1",
     "scale.py --images 100 200 --reads 500",
+    "soak.py --images 200 --steps 2",
     "state_speed.py save --arch r18 --batch 2 --rounds 1",
     "state_speed.py memory --arch r18 --batch 2",
     "training_speed.py loader --persons 60 --height 32 --rounds 1 --steps 1",

@@ -346,6 +346,11 @@ def test_set_needs_key_and_value(text: str) -> None:
         parse_override(text)
 
 
+def test_a_key_of_set_has_few_parts() -> None:
+    with pytest.raises(UsageError, match="a key of more than 32 parts"):
+        parse_override(f"{'.'.join('a' * 40)}=1")
+
+
 def resolve(*overrides: str) -> PretrainRecipe:
     recipe = resolve_recipe("pretrain", "luperson-moco", overrides=overrides)
     assert isinstance(recipe, PretrainRecipe)

@@ -47,6 +47,7 @@ def test_a_limit_and_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyP
         assert FEW.most == most
         assert read_bytes(path, FEW) == bytes(150)
     monkeypatch.setenv("LUPCTL_MAX_TEST_BYTES", "99")
+    assert FEW.most == 100, "the environment allows more, never less"
     assert len(read_bytes(write_sparse(path, 99), FEW)) == 99
     for text in ("", "much", "-1", "1.5", "9" * 20, "²", "K"):
         monkeypatch.setenv("LUPCTL_MAX_TEST_BYTES", text)

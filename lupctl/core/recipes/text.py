@@ -92,8 +92,11 @@ def parse_override(text: str) -> tuple[str, Any]:
         UsageError: there is no `=`.
     """
     key, equals, value = text.partition("=")
-    if not equals or not key.strip() or key.count(".") > MOST_DEPTH:
-        raise UsageError(f"--set {text}: expected KEY=VALUE", hint="for example --set optim.lr=0.1")
+    hint = "for example --set optim.lr=0.1"
+    if not equals or not key.strip():
+        raise UsageError(f"--set {text}: expected KEY=VALUE", hint=hint)
+    if key.count(".") > MOST_DEPTH:
+        raise UsageError(f"--set {text}: a key of more than {MOST_DEPTH} parts; recipes have no such key", hint=hint)
     try:
         return key.strip(), parse_toml(f"value = {value}")["value"]
     except (ValueError, KeyError):

@@ -296,6 +296,7 @@ def test_metrics_beyond_the_state_are_dropped(tmp_path: Path) -> None:
     metrics.close()
     with (tmp_path / "metrics.jsonl").open("a") as stream:
         stream.write('{"step": 40, "lo')
+    assert [row["step"] for row in read_metrics(tmp_path)][-1] == 30, "half a line is none"
     metrics = Metrics(tmp_path, step=20)
     metrics.write({"step": 25, "loss": 1.0})
     metrics.close()

@@ -10,7 +10,7 @@ import h5py
 from lupctl.core.errors import DataError, FormatError
 from lupctl.core.system.disk.limits import LIST_BYTES
 from lupctl.core.system.disk.pickles import load_plain
-from lupctl.core.system.disk.reading import check_regular, read_bytes
+from lupctl.core.system.disk.reading import check_regular, open_stream, read_bytes
 
 PICKLE_SUFFIXES: Final = (".pkl", ".pickle")
 # What every protocol from 2 on starts with.
@@ -39,10 +39,12 @@ def read_names(path: Path) -> list[str]:
         FormatError: it is neither a text nor a pickled list of names.
     """
     try:
-        content = read_bytes(path, LIST_BYTES)
+        with open_stream(path) as stream:
+            start = stream.read(len(PICKLE_START))
+        is_pickle = path.suffix.lower() in PICKLE_SUFFIXES or start == PICKLE_START
+        content = b"" if is_pickle else read_bytes(path, LIST_BYTES)
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})", hint=f"ls -l {path.parent}") from error
-    is_pickle = path.suffix.lower() in PICKLE_SUFFIXES or content.startswith(PICKLE_START)
     names = _names_of(load_plain(path), path) if is_pickle else _read_text(content, path)
     if not names:
         raise DataError(f"{path}: names no image", hint=HINT)

@@ -21,7 +21,8 @@ class Limit:
     """The most of something.
 
     Args:
-        variable: of the environment, which sets a higher limit: a whole number, perhaps with K, M, G or T.
+        variable: of the environment, which sets a higher limit: a whole number, perhaps with K, M, G or T; a lower
+            one changes nothing.
         what: is limited, with its unit.
         default: without that variable.
     """
@@ -46,7 +47,7 @@ class Limit:
                 f"{self.variable}={text[:40]}: a whole number was expected, perhaps with K, M, G or T",
                 hint=f"export {self.variable}={self.default}",
             )
-        return int(number) * UNITS[unit]
+        return max(self.default, int(number) * UNITS[unit])
 
     def allows(self, found: int) -> bool:
         """Whether so much is within the limit; the environment is asked about large things alone."""

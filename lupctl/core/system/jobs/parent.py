@@ -22,10 +22,11 @@ def end_with_parent() -> None:
     parent = multiprocessing.parent_process()
     assert parent is not None, "only children have a parent to end with"
     if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        is_watched = ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL) == 0
         if os.getppid() != parent.pid:  # it ended before the kernel was told
             os._exit(1)
-        return
+        if is_watched:
+            return
     sentinel = parent.sentinel
 
     def follow() -> None:

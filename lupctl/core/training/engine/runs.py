@@ -276,7 +276,7 @@ def read_last_row(run: Path) -> dict[str, Any]:
 
 
 def read_metrics(run: Path) -> list[dict[str, Any]]:
-    """The rows of a run's metrics.
+    """The rows of a run's metrics; the last line of a killed run can be half a line, which is none.
 
     Raises:
         DataError: there are none, or the file is damaged.
@@ -285,6 +285,7 @@ def read_metrics(run: Path) -> list[dict[str, Any]]:
     if not path.is_file():
         raise DataError(f"{path}: there is no such file", hint="lupctl pretrain or lupctl finetune writes it")
     try:
-        return [parse_json(line, ROW_SHAPE, is_finite=False) for line in path.read_text(encoding="utf-8").splitlines()]
+        whole = path.read_text(encoding="utf-8").rpartition("\n")[0]
+        return [parse_json(line, ROW_SHAPE, is_finite=False) for line in whole.splitlines()]
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: damaged ({error})", hint=f"remove it, or train again: remove {run}") from error

@@ -68,7 +68,9 @@ def _open_environment(lmdb: Any, path: Path) -> Any:
         return lmdb.open(
             os.fspath(path), subdir=path.is_dir(), readonly=True, lock=False, readahead=False, meminit=False
         )
-    except (lmdb.Error, OSError) as error:
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})", hint=f"ls -l {path}") from error
+    except lmdb.Error as error:
         raise FormatError(f"{path}: not a readable LMDB ({error})", hint=HINT) from error
 
 

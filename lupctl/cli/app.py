@@ -116,7 +116,7 @@ def _report(error: Exception) -> NoReturn:
     """Ends with a mistake of ours."""
     traceback.print_exception(error)
     found = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-    print_error(LupError(f"a mistake in lupctl itself ({found})", hint="lupctl manual files says how to report it"))
+    print_error(LupError(f"a mistake in lupctl itself ({found})", hint="lupctl manual security says how to report it"))
     sys.exit(1)
 
 

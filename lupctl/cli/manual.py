@@ -18,7 +18,7 @@ from lupctl.core.system.printing import as_drawn
 # In the order in which a newcomer would read them.
 TOPICS = (
     "start", "data", "videos", "pretraining", "finetuning", "unlabelled", "recipes", "evaluation", "models", "clusters",
-    "files", "scripts", "people",
+    "files", "scripts", "python", "security", "people",
 )  # fmt: skip
 WIDEST = 120  # Lines longer than this are hard to read, however wide the terminal is.
 

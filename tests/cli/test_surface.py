@@ -197,7 +197,7 @@ def test_our_own_bugs_show_themselves(lupctl: Shell, monkeypatch: pytest.MonkeyP
     assert "Traceback (most recent call last)" in ran.err
     assert ran.err.splitlines()[-2:] == [
         "error: a mistake in lupctl itself (RuntimeError: a bug)",
-        "hint: lupctl manual files says how to report it",
+        "hint: lupctl manual security says how to report it",
     ]
 
 

@@ -129,10 +129,19 @@ def test_the_package_gives_its_names_and_no_other() -> None:
     assert ran.stdout == "[]\n", "not before a network is loaded"
 
 
-def run_block(title: str) -> None:
-    """Runs the Python of a section of the chapter."""
-    (block,) = re.findall(rf"## {title}\n.*?```python\n(.*?)```", read_chapter("scripts"), re.DOTALL)
+def run_block(title: str, document: str | None = None) -> None:
+    """Runs the Python of a section, of the chapter unless another text is given."""
+    text = read_chapter("python") if document is None else document
+    (block,) = re.findall(rf"^##? {title}\n.*?```python\n(.*?)```", text, re.DOTALL | re.MULTILINE)
     exec(compile(block, title, "exec"), {})
+
+
+def test_the_front_page_runs(scored: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(scored / "runs" / "fine", tmp_path / "lup" / "runs" / "mine")
+    monkeypatch.chdir(tmp_path)
+    for seed, name in enumerate(("a.jpg", "b.jpg")):
+        (tmp_path / name).write_bytes(encode_tiny(seed))
+    run_block("From Python", (ROOT / "README.md").read_text(encoding="utf-8"))
 
 
 def test_the_chapter_runs(

@@ -1,6 +1,7 @@
 """Features that other programs made, several files in one evaluation, and files that do not belong together."""
 
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +11,31 @@ import pytest
 
 from lupctl.core.errors import FormatError
 from lupctl.core.formats.features.file import Features, read_features, write_features
-from lupctl.core.formats.features.foreign import ARRAYS, read_any_features, read_any_head
+from lupctl.core.formats.features.foreign import ARRAYS, read_any_features, read_any_head, read_any_record
 from lupctl.core.formats.pack.samples import Samples
 from lupctl.core.formats.record import build_record
 from lupctl.core.system.strings import build_column
 from tests.tools.shell import Shell
 
 QUERY, GALLERY = 2, 3
+
+
+@pytest.mark.parametrize("damaged", ["features", "samples"])
+def test_a_damaged_object_of_a_bare_file_is_no_mistake_of_ours(tmp_path: Path, damaged: str) -> None:
+    path = tmp_path / "f.h5"
+    with h5py.File(path, "w") as file:
+        file["features"] = np.zeros((2, 3), np.float32)
+        for name in ("person", "camera", "role"):
+            file[f"samples/{name}"] = np.zeros(2, np.int64)
+        address = h5py.h5o.get_info(file[damaged].id).addr
+    content = bytearray(path.read_bytes())
+    content[address : address + 24] = b"\xff" * 24
+    path.write_bytes(content)
+    for read in (read_any_features, read_any_head):
+        with pytest.raises(FormatError):
+            read(path)
+    with suppress(FormatError):  # which looks at the names of objects alone
+        assert read_any_record(path)["made_elsewhere"]
 
 
 def draw(checkpoint: str = "a", *, seed: int = 0, dimension: int = 8) -> Features:

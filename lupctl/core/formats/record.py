@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Any, BinaryIO, Final, Literal
 
 import h5py
 
@@ -16,6 +16,9 @@ from lupctl.core.system.disk.limits import check_growth
 from lupctl.core.system.documents import check_shape, parse_json
 
 RECORD_ATTRIBUTE = "lupctl"
+# Depending on its version, h5py raises any of these when the inner structure of a file is damaged; a folder in place of
+# a column lacks what every column has.
+DAMAGE: Final = (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError)
 # An upper bound of what HDF5 needs for itself.
 OBJECT_BYTES = 2**16
 Kind = Literal["pack", "features", "scores"]
@@ -144,9 +147,7 @@ def open_recorded(
         try:
             check_columns(file, path)
             yield file, _read_record(file, path, kind, format_number, hint)
-        except (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError) as error:
-            # Depending on its version, h5py raises any of these when the inner structure of a file is damaged; a folder
-            # in place of a column lacks what every column has.
+        except DAMAGE as error:
             raise FormatError(f"{path}: damaged ({error})", hint=hint) from error
 
 
@@ -172,7 +173,7 @@ def read_kind(path: Path) -> str | None:
     try:
         with h5py.File(path, "r", locking=False) as file:
             record = parse_json(file.attrs[RECORD_ATTRIBUTE])
-    except (OSError, RuntimeError, KeyError, ValueError, TypeError):
+    except DAMAGE:
         return None  # the strict reader reports whatever is wrong with it
     kind = record.get("kind") if isinstance(record, dict) else None
     return kind if isinstance(kind, str) else None

@@ -22,7 +22,7 @@ from lupctl.core.formats.features.file import (
     read_features_record,
 )
 from lupctl.core.formats.pack.samples import COLUMN_TYPES, GROUP, Samples
-from lupctl.core.formats.record import RECORD_ATTRIBUTE, check_columns
+from lupctl.core.formats.record import DAMAGE, RECORD_ATTRIBUTE, check_columns
 from lupctl.core.system.disk.limits import check_zip
 from lupctl.core.system.strings import build_column
 
@@ -95,7 +95,7 @@ def is_bare(path: Path) -> bool:
     try:
         with h5py.File(path, "r", locking=False) as file:
             return RECORD_ATTRIBUTE not in file.attrs and "features" in file and GROUP in file
-    except (OSError, RuntimeError):
+    except DAMAGE:
         return False  # the strict reader reports whatever is wrong with it
 
 
@@ -151,7 +151,7 @@ def _read_bare(path: Path) -> Features:
                 if named
                 else [f"row {row}" for row in range(len(vectors))]
             )
-    except (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError) as error:
+    except DAMAGE as error:
         raise FormatError(f"{path}: damaged ({error})", hint=HINT) from error
     if len(names) != len(vectors):
         raise FormatError(f"{path}: {len(names)} names for {len(vectors)} features", hint=HINT)

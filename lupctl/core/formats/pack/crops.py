@@ -3,6 +3,7 @@
 from array import array
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 
 from lupctl.core.errors import FormatError
 from lupctl.core.formats.pack.samples import GROUP
+from lupctl.core.formats.record import DAMAGE
 
 COLUMNS = ("frame", "video", "score", "box")
 ROW_BYTES = 8 + 4 + 4 + 4 * 4
@@ -110,23 +112,33 @@ class CropColumnsWriter:
         self._boxes.extend(crop.box * count)
 
 
+def _read_columns(shard: Path, *, hint: str) -> list[NDArray[Any]] | None:
+    with h5py.File(shard, "r", locking=False) as file:
+        group = file[GROUP]
+        found = [column for column in COLUMNS if column in group]
+        if not found:
+            return None
+        length = group["name"].shape[0]
+        if len(found) < len(COLUMNS) or any(group[column].shape[0] != length for column in found):
+            raise FormatError(f"{shard}: {GROUP}/{', '.join(found)} do not cover its {length} images", hint=hint)
+        return [group[column][()] for column in COLUMNS]
+
+
 def read_crops(path: Path, *, hint: str) -> CropColumns | None:
     """The columns of a pack, a file or a folder of shards; None if it has no crops from videos.
 
     Raises:
-        FormatError: some columns are missing, or they differ in length.
+        FormatError: some columns are missing, they differ in length, or the file is damaged.
     """
     parts = []
     for shard in sorted(path.glob("*.h5")) if path.is_dir() else [path]:
-        with h5py.File(shard, "r", locking=False) as file:
-            group = file[GROUP]
-            found = [column for column in COLUMNS if column in group]
-            if not found:
-                return None
-            length = group["name"].shape[0]
-            if len(found) < len(COLUMNS) or any(group[column].shape[0] != length for column in found):
-                raise FormatError(f"{shard}: {GROUP}/{', '.join(found)} do not cover its {length} images", hint=hint)
-            parts.append([group[column][()] for column in COLUMNS])
+        try:
+            found = _read_columns(shard, hint=hint)
+        except DAMAGE as error:
+            raise FormatError(f"{shard}: damaged ({error})", hint=hint) from error
+        if found is None:
+            return None
+        parts.append(found)
     frame, video, score, box = (np.concatenate(columns) for columns in zip(*parts, strict=True))
     return CropColumns(
         frame.astype(np.int64), video.astype(np.int32), score.astype(np.float32), box.astype(np.float32).reshape(-1, 4)

@@ -28,12 +28,12 @@ from typing import Any
 import h5py
 
 from lupctl.core.data.sources.synthetic import SyntheticPlan, SyntheticSource
-from tests.system.test_parent import in_session, own_shared_memory
+from tests.tools.processes import in_session, own_shared_memory
 from tests.tools.tiny.training import FINETUNE, PRETRAIN, as_options
 from tests.tools.tiny.videos import write_mot, write_video
 
 GONE_S = 60.0
-SIZE = {"height": 32, "width": 16, "cameras": 2}
+SIZE: dict[str, Any] = {"height": 32, "width": 16, "cameras": 2}
 LONGER = ("schedule.epochs=8", "saving.every_epochs=2")
 TRAINING = shlex.join(["--gpus", "0", "--workers", "2", *as_options((*PRETRAIN, *LONGER))])
 TUNING = shlex.join(["--recipe", "bot", "--from", "scratch", "--gpus", "0", "--workers", "2"])
@@ -146,14 +146,15 @@ def main() -> int:
     parser.add_argument("--scratch", type=Path)
     options = parser.parse_args()
     chance, bad = random.Random(options.seed), 0
+    wanted = list(VICTIMS)[: 1 + max(list(VICTIMS).index(name) for name in options.only)]
     with tempfile.TemporaryDirectory(dir=options.scratch) as name:
         # Every command runs at the same place, whose path is in records.
         there, kept = Path(name, "there"), Path(name, "kept")
         make_inputs(kept / "inputs", options.persons, options.frames)
         states = {"inputs": kept / "inputs"}
         last = "inputs"
-        for command, victim in VICTIMS.items():
-            before = states[last]
+        for command in wanted:
+            victim, before = VICTIMS[command], states[last]
             shutil.copytree(before, there)
             began_at = time.monotonic()
             process = start(victim.line, there, there.with_suffix(".txt"))

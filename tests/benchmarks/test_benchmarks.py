@@ -24,6 +24,7 @@ SMALLEST = (
     "dino_speed.py memory --batch 8 --outputs 4096",
     "embed_speed.py --arch r18 --width 4 --height 32 --frames 2 --rounds 1",
     "eval_speed.py --size tiny --repeats 1",
+    "kills.py --kills 1 --only build --persons 4 --frames 4",
     "lmdb_speed.py --images 200 --height 32 --width 16 --rounds 1",
     "mgn_speed.py dump --rounds 1 --chunk 1 --height 96",
     "mgn_speed.py step --rounds 1 --images 2 --height 96",

@@ -163,11 +163,13 @@ def _move(draw: Random, changed: bytearray, at: int, length: int) -> None:
     changed[other:other] = piece
 
 
+MOST_BYTES = 1 << 26
 MUTATIONS: tuple[Callable[[Random, bytearray, int, int], None], ...] = (
     _flip, _flip, _flip, _extreme, _extreme, _random, _cut, _remove, _repeat, _move,
 )  # fmt: skip
 
 
 def mutate_file(draw: Random, path: Any) -> None:
-    """Mutates a file in place."""
-    path.write_bytes(mutate(draw, path.read_bytes()))
+    """Mutates a file in place, unless it has been made larger than memory before."""
+    if path.stat().st_size < MOST_BYTES:
+        path.write_bytes(mutate(draw, path.read_bytes()))

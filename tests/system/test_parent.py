@@ -16,6 +16,7 @@ import pytest
 from lupctl.core.system.jobs import parent as children
 from lupctl.core.training.loading.loaders import open_loader
 from lupctl.core.training.loading.slots import WorkerSlots
+from tests.tools.processes import in_session, own_shared_memory
 from tests.tools.tiny.training import FINETUNE, PRETRAIN, as_options
 
 MAIN = "from lupctl.cli.app import main; main()"
@@ -32,32 +33,6 @@ COMMANDS = {
 }
 # A child that is still importing torch notices after that, which takes a busy machine half a minute.
 GONE_S = 60.0
-
-
-def in_session(session: int) -> list[str]:
-    """The processes of a session that run, as `number: command`; those that ended and wait to be collected do not."""
-    found = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            name, fields = (folder / "stat").read_text().rsplit(")", 1)
-            state, _, _, its_session = fields.split()[:4]
-        except OSError:
-            continue  # it ended while we looked
-        if int(its_session) == session and state != "Z":
-            found.append(f"{folder.name}: {name}")
-    return found
-
-
-def own_shared_memory() -> set[Path]:
-    """The files of this user that are memory shared by processes."""
-    found = set()
-    for path in Path("/dev/shm").iterdir():
-        try:
-            if path.stat().st_uid == os.getuid():
-                found.add(path)
-        except FileNotFoundError:
-            continue
-    return found
 
 
 def kill_at(line: str, home: Path, *, delay_s: float, children: int) -> None:

@@ -6,9 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lupctl.core.ranking.metrics.ordering import group_columns, ranks_of, sorted_groups
+from lupctl.core.ranking.metrics.ordering import group_columns
 from lupctl.core.ranking.metrics.ranking import RankedBlock, summarise_ranks
-from lupctl.core.ranking.metrics.vectors import Scratch
 
 
 @dataclass(frozen=True)
@@ -31,17 +30,20 @@ class CameraScores:
 
 
 class CameraCounter:
-    """Ranks the images of each camera separately; a watcher of `rank_queries`.
+    """Scores the images of each camera separately; a watcher of `rank_queries`, which ranks them by `groups`.
 
     Args:
         query_camera: (Q).
         gallery_camera: (G).
+
+    Attributes:
+        groups: of the gallery's images, by camera.
     """
 
     def __init__(self, query_camera: NDArray[np.int16], gallery_camera: NDArray[np.int16]) -> None:
         self._query, self._row = np.unique(query_camera, return_inverse=True)
         self._gallery, self._column = np.unique(gallery_camera, return_inverse=True)
-        self._groups, self._scratch = group_columns(self._column), Scratch()
+        self.groups = group_columns(self._column)
         shape = (len(self._query), len(self._gallery))
         self._queries = np.zeros(shape, np.int64)
         self._ap, self._first = np.zeros(shape), np.zeros(shape)
@@ -49,10 +51,8 @@ class CameraCounter:
     def __call__(self, seen: RankedBlock) -> None:
         """Adds one chunk."""
         camera, size = self._column[seen.column], len(seen.block)
-        ordered = sorted_groups(seen.block, self._groups, np.unique(camera).tolist(), scratch=self._scratch)
-        rank = ranks_of(seen.block, seen.row, seen.column, ordered=ordered, groups=self._groups)
         # A ranking of each camera's images for each query, camera after camera.
-        ranking = summarise_ranks(camera * size + seen.row, rank, len(self._gallery) * size)
+        ranking = summarise_ranks(camera * size + seen.row, seen.rank_in_group, len(self._gallery) * size)
         valid = np.flatnonzero(ranking.is_valid)
         pair = self._row[seen.start + valid % size] * len(self._gallery) + valid // size
         self._queries += self._sums(pair)

@@ -4,7 +4,7 @@ Sorting values costs a fraction of an argsort; if an entry is tied, the equal va
 """
 
 import itertools
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -15,6 +15,8 @@ from torch import Tensor
 
 from lupctl.core.ranking.metrics.vectors import Scratch
 
+# Rows that are gathered and sorted at once: those of the largest test sets take 2 MB.
+ROWS_AT_ONCE = 8
 # Memory for rows that are compared at once to resolve ties.
 TIED_BYTES = 16 << 20
 
@@ -37,6 +39,10 @@ class ColumnGroups:
         """The columns of a group, ascending."""
         return self.columns[self.edge[group] : self.edge[group + 1]]
 
+    def ranges(self) -> list[tuple[int, int]]:
+        """Where each group begins in `columns`, and where it ends."""
+        return list(itertools.pairwise(self.edge.tolist()))
+
 
 def group_columns(group: NDArray[np.int64]) -> ColumnGroups:
     """Groups from the group number of each column.
@@ -48,82 +54,110 @@ def group_columns(group: NDArray[np.int64]) -> ColumnGroups:
     return ColumnGroups(group=group, columns=np.argsort(group, kind="stable"), edge=edge)
 
 
+def one_group(num_columns: int) -> ColumnGroups:
+    """All columns in one group."""
+    return group_columns(np.zeros(num_columns, np.int64))
+
+
 def sorted_values(block: Tensor, *, scratch: Scratch | None = None) -> Tensor:
     """The values of each row, ascending: (B, G); in `scratch` if given."""
-    if block.device.type == "cpu":
-        # numpy sorts float32 with vector instructions, about ten times faster than torch, which also sorts indices.
-        ordered = (scratch or Scratch()).take(block.shape, block.device).copy_(block)
-        values = ordered.numpy()
-        _in_threads(len(values), lambda start, stop: values[start:stop].sort(axis=1))
-        return ordered
-    return torch.sort(block, dim=1).values
-
-
-def sorted_groups(
-    block: Tensor, groups: ColumnGroups, wanted: Collection[int], *, scratch: Scratch | None = None
-) -> Tensor:
-    """The values of each row, group after group, ascending within the `wanted` groups: (B, G)."""
-    ordered = (scratch or Scratch()).take(block.shape, block.device)
-    ranges = [(groups.edge[group], groups.edge[group + 1]) for group in wanted]
     if block.device.type != "cpu":
-        torch.index_select(block, 1, torch.from_numpy(groups.columns).to(block.device), out=ordered)
-        for first, end in ranges:
+        return torch.sort(block, dim=1).values
+
+    # numpy sorts float32 with vector instructions, about ten times faster than torch, which also sorts indices.
+    def copy_and_sort(values: NDArray[np.float32], result: NDArray[np.float32]) -> None:
+        result[:] = values
+        result.sort(axis=1)
+
+    return _by_rows(block, copy_and_sort, scratch)
+
+
+def sorted_groups(block: Tensor, groups: ColumnGroups, *, scratch: Scratch | None = None) -> Tensor:
+    """The values of each row, group after group, ascending within each: (B, G); in `scratch` if given."""
+    if block.device.type != "cpu":
+        ordered = block.index_select(1, torch.from_numpy(groups.columns).to(block.device))
+        for first, end in groups.ranges():
             ordered[:, first:end] = torch.sort(ordered[:, first:end], dim=1).values
         return ordered
-    values, result = block.numpy(), ordered.numpy()
 
-    def gather_and_sort(start: int, stop: int) -> None:
+    def gather_and_sort(values: NDArray[np.float32], result: NDArray[np.float32]) -> None:
         # All indices are valid; "clip" keeps numpy from gathering into a copy first.
-        np.take(values[start:stop], groups.columns, axis=1, out=result[start:stop], mode="clip")
-        for first, end in ranges:
-            result[start:stop, first:end].sort(axis=1)
+        np.take(values, groups.columns, axis=1, out=result, mode="clip")
+        for first, end in groups.ranges():
+            result[:, first:end].sort(axis=1)
 
-    _in_threads(len(values), gather_and_sort)
-    return ordered
+    return _by_rows(block, gather_and_sort, scratch)
 
 
-def ranks_of(
-    block: Tensor,
-    row: NDArray[np.int64],
-    column: NDArray[np.int64],
-    *,
-    ordered: Tensor | None = None,
-    groups: ColumnGroups | None = None,
-) -> NDArray[np.int64]:
+def _by_rows(
+    block: Tensor, fill: Callable[[NDArray[np.float32], NDArray[np.float32]], None], scratch: Scratch | None
+) -> Tensor:
+    """What `fill` makes of the block on a CPU, a few rows at a time, which stay in the cache: (B, G)."""
+    made = (scratch or Scratch()).take(block.shape, block.device)
+    values, result = block.numpy(), made.numpy()
+
+    def work(start: int, stop: int) -> None:
+        for top in range(start, stop, ROWS_AT_ONCE):
+            end = min(top + ROWS_AT_ONCE, stop)
+            fill(values[top:end], result[top:end])
+
+    _in_threads(len(values), work)
+    return made
+
+
+def ranks_of(block: Tensor, row: NDArray[np.int64], column: NDArray[np.int64], *, ordered: Tensor) -> NDArray[np.int64]:
     """1-based ranks of single entries within their rows; equal values rank in column order.
 
     Args:
         block: (B, G) float32 without NaN, smaller is nearer.
         row: (P) int64.
         column: (P) int64.
-        ordered: the sorted rows, if they are known already.
-        groups: ranks are among the columns of the entry's group; `ordered` is then from `sorted_groups`.
+        ordered: the same from `sorted_values`.
 
     Returns:
         (P) int64.
     """
+    return ranks_in_groups(block, row, column, ordered=ordered, groups=one_group(block.shape[1]))[0]
+
+
+def ranks_in_groups(
+    block: Tensor, row: NDArray[np.int64], column: NDArray[np.int64], *, ordered: Tensor, groups: ColumnGroups
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """1-based ranks of single entries within their rows, among all columns and among those of their own group.
+
+    Args:
+        block, row, column: as `ranks_of`.
+        ordered: the same from `sorted_groups`.
+        groups: of the columns.
+
+    Returns:
+        Two of (P) int64.
+    """
     if not len(row):
-        return np.zeros(0, np.int64)
-    rows, columns = (torch.from_numpy(some).to(block.device) for some in (row, column))
-    value, first, end = block[rows, columns], torch.zeros_like(rows), torch.full_like(rows, block.shape[1])
-    own = np.zeros(len(row), np.int64)
-    if groups is not None:
-        own = groups.group[column]
-        first, end = (torch.from_numpy(groups.edge[some]).to(block.device) for some in (own, own + 1))
-    if ordered is None:
-        ordered = sorted_values(block) if groups is None else sorted_groups(block, groups, np.unique(own).tolist())
-    below = counts_below(ordered, rows, value, first=first, end=end)
-    # The entry itself follows the values below it; if its value occurs again after that, there is a tie.
-    following = first + below + 1
-    again = ordered[rows, following.clamp(max=ordered.shape[1] - 1)] == value
-    tied = torch.nonzero(again & (following < end))[:, 0]
-    rank = (below + 1).cpu().numpy()
-    own_of_tied = own[tied.cpu().numpy()]
-    for group in np.unique(own_of_tied).tolist():
-        some = tied[torch.from_numpy(own_of_tied == group).to(block.device)]
-        among = None if groups is None else torch.from_numpy(groups.members(group)).to(block.device)
-        rank[some.cpu().numpy()] += _equal_before(block, rows[some], columns[some], among=among).cpu().numpy()
-    return rank
+        return np.zeros(0, np.int64), np.zeros(0, np.int64)
+    rows, columns, own = (torch.from_numpy(some).to(block.device) for some in (row, column, groups.group[column]))
+    value = block[rows, columns]
+    all_below, own_below = torch.zeros_like(rows), torch.zeros_like(rows)
+    all_tied, own_tied = torch.zeros_like(rows, dtype=torch.bool), torch.zeros_like(rows, dtype=torch.bool)
+    for group, (first, end) in enumerate(groups.ranges()):
+        below, is_own = counts_below(ordered, rows, value, first=first, end=end), own == group
+        # An entry itself follows the values below it in its group; where its value stands there besides, it is tied.
+        following = first + below + is_own
+        is_again = ordered[rows, following.clamp(max=block.shape[1] - 1)] == value
+        is_tied = is_again & (following < end)
+        all_below += below
+        own_below += below * is_own
+        all_tied |= is_tied
+        own_tied |= is_tied & is_own
+    overall, within = (all_below + 1).cpu().numpy(), (own_below + 1).cpu().numpy()
+    tied = torch.nonzero(all_tied)[:, 0]
+    if len(tied):
+        overall[tied.cpu().numpy()] += _equal_before(block, rows[tied], columns[tied], among=None).cpu().numpy()
+    for group in np.unique(groups.group[column][own_tied.cpu().numpy()]).tolist():
+        some = torch.nonzero(own_tied & (own == group))[:, 0]
+        among = torch.from_numpy(groups.members(group)).to(block.device)
+        within[some.cpu().numpy()] += _equal_before(block, rows[some], columns[some], among=among).cpu().numpy()
+    return overall, within
 
 
 def _equal_before(block: Tensor, rows: Tensor, columns: Tensor, *, among: Tensor | None) -> Tensor:
@@ -138,29 +172,27 @@ def _equal_before(block: Tensor, rows: Tensor, columns: Tensor, *, among: Tensor
     return torch.cat(counts)
 
 
-def counts_below(ordered: Tensor, row: Tensor, value: Tensor, *, first: Tensor, end: Tensor) -> Tensor:
+def counts_below(ordered: Tensor, row: Tensor, value: Tensor, *, first: int, end: int) -> Tensor:
     """Number of values below a given one in a sorted range of its row; one binary search for all at once.
 
     Args:
         ordered: (B, G), contiguous; ascending from `first` to `end`.
         row: (P) int64.
         value: (P).
-        first: (P) int64, the first position of the range.
-        end: (P) int64, the position after the last.
+        first: the first position of the range.
+        end: the position after the last.
 
     Returns:
         (P) int64.
     """
-    if not len(row):
-        return torch.zeros_like(row)
-    start = row * ordered.shape[1]
-    begin, stop = start + first, start + end
+    begin = row * ordered.shape[1] + first
+    last = begin + (end - first - 1)
     # The last position known to have a smaller value; steps of halving length lead to the last such position.
     reached = begin - 1
-    step = 1 << int((end - first).max()).bit_length()
+    step = 1 << (end - first).bit_length()
     while step := step >> 1:
         ahead = reached + step
-        is_below = (ordered.take(torch.minimum(ahead, stop - 1)) < value) & (ahead < stop)
+        is_below = (ordered.take(torch.minimum(ahead, last)) < value) & (ahead <= last)
         reached += step * is_below
     return reached + 1 - begin
 

@@ -53,7 +53,8 @@ class PairCounter:
     def __call__(self, seen: RankedBlock) -> None:
         """Adds the pairs of one chunk."""
         half = self._half[seen.start : seen.start + len(seen.block)]
-        self._add_all(seen.ordered, half)
+        for begin, end in seen.groups.ranges():
+            self._add_all(seen.ordered, half, begin, end)
         rows, columns = (torch.from_numpy(some).to(seen.block.device) for some in (seen.row, seen.column))
         first = np.searchsorted(self._edges, seen.block[rows, columns].cpu().numpy())
         for which in range(HALVES):
@@ -64,15 +65,15 @@ class PairCounter:
         """The counts over all chunks."""
         return PairCounts(same=self._same, different=self._all - self._same)
 
-    def _add_all(self, ordered: Tensor, half: NDArray[np.int64]) -> None:
+    def _add_all(self, ordered: Tensor, half: NDArray[np.int64], begin: int, end: int) -> None:
+        """Adds the pairs with the images of one group, whose values are in these columns."""
         row = torch.arange(len(ordered), device=ordered.device)
-        first, end = torch.zeros_like(row), torch.full_like(row, ordered.shape[1])
         infinite = ordered.new_full((len(row),), torch.inf)
-        count = counts_below(ordered, row, infinite, first=first, end=end)
+        count = counts_below(ordered, row, infinite, first=begin, end=end)
         # Most edges are below the nearest or beyond the farthest pair, where there is nothing to search for.
-        nearest, farthest = float(ordered[:, 0].min()), float(ordered[row, (count - 1).clamp(min=0)].max())
-        start, stop = np.searchsorted(self._edges, [nearest, farthest]).tolist()
-        below = self._counts_up_to(ordered, self._edges[start:stop], half)
+        farthest = float(ordered[row, begin + (count - 1).clamp(min=0)].max())
+        start, stop = np.searchsorted(self._edges, [float(ordered[:, begin].min()), farthest]).tolist()
+        below = self._counts_up_to(ordered[:, begin:end], self._edges[start:stop], half)
         num_pairs = count.cpu().numpy()
         for which in range(HALVES):
             self._all[which, start:stop] += below[which]

@@ -13,7 +13,13 @@ from torch import Tensor
 
 from lupctl.core.choices import JUNK, SameCamera
 from lupctl.core.ranking.metrics.labels import ImageLabels, same_person_pairs
-from lupctl.core.ranking.metrics.ordering import ranks_of, sorted_values
+from lupctl.core.ranking.metrics.ordering import (
+    ColumnGroups,
+    one_group,
+    ranks_in_groups,
+    sorted_groups,
+    sorted_values,
+)
 from lupctl.core.ranking.metrics.vectors import MIN_ROWS, Scratch, UnitRows, exact_float32
 from lupctl.core.system.threads.round_robin import run_round_robin
 
@@ -30,16 +36,20 @@ class RankedBlock:
     Args:
         start: number of the first query.
         block: (B, G) distances; infinite where a pair counts neither way.
-        ordered: (B, G) the same, ascending within each row.
+        ordered: (B, G) the same, group after group, ascending within each.
+        groups: of the gallery.
         row: (P) int64, queries of the right answers, counted from `start`, ascending.
         column: (P) int64, their gallery images.
+        rank_in_group: (P) int64, 1-based, of each right answer among the images of its group.
     """
 
     start: int
     block: Tensor
     ordered: Tensor
+    groups: ColumnGroups
     row: NDArray[np.int64]
     column: NDArray[np.int64]
+    rank_in_group: NDArray[np.int64]
 
 
 Watcher = Callable[[RankedBlock], None]
@@ -93,6 +103,7 @@ def rank_queries(
     others: Sequence[Distances] = (),
     chunk: int | None = None,
     same_camera: SameCamera = "drop",
+    groups: ColumnGroups | None = None,
     watchers: Sequence[Watcher] = (),
     advance: Callable[[int], None] | None = None,
 ) -> Ranking:
@@ -109,11 +120,12 @@ def rank_queries(
         others: the same as `distances` on other devices; all devices take turns with the chunks.
         chunk: queries at a time; None takes as many as fit `CHUNK_BYTES`.
         same_camera: `keep` counts the query's person seen by the query's camera as a right answer.
+        groups: of the gallery's images, for watchers; None for one of them all. Sorting them apart takes no longer.
         watchers: called with each chunk in order; they must neither change nor keep it.
         advance: called after each chunk with its number of queries.
     """
     ranges = list(chunk_ranges(len(queries), chunk or pick_chunk(len(gallery))))
-    workers = [_chunk_ranker(some, queries, gallery, same_camera) for some in (distances, *others)]
+    workers = [_chunk_ranker(some, queries, gallery, same_camera, groups) for some in (distances, *others)]
     parts = []
     # The threads of all devices share this setting, so it is set once around them.
     with exact_float32(torch.device("cpu")):
@@ -127,9 +139,14 @@ def rank_queries(
 
 
 def _chunk_ranker(
-    distances: Distances, queries: ImageLabels, gallery: ImageLabels, same_camera: SameCamera
+    distances: Distances,
+    queries: ImageLabels,
+    gallery: ImageLabels,
+    same_camera: SameCamera,
+    groups: ColumnGroups | None,
 ) -> Callable[[int, int], tuple[Ranking, RankedBlock]]:
     junk, scratch = torch.from_numpy(np.flatnonzero(gallery.person == JUNK)), Scratch()
+    parts = one_group(len(gallery)) if groups is None else groups
 
     def rank(start: int, stop: int) -> tuple[Ranking, RankedBlock]:
         row, column = same_person_pairs(queries.person[start:stop], gallery.person)
@@ -140,9 +157,14 @@ def _chunk_ranker(
         block[:, junk.to(block.device)] = torch.inf
         block[_on(block, row[~is_right]), _on(block, column[~is_right])] = torch.inf
         row, column = row[is_right], column[is_right]
-        ordered = sorted_values(block, scratch=scratch)
-        ranking = summarise_ranks(row, ranks_of(block, row, column, ordered=ordered), stop - start)
-        return ranking, RankedBlock(start=start, block=block, ordered=ordered, row=row, column=column)
+        ordered = (
+            sorted_values(block, scratch=scratch) if groups is None else sorted_groups(block, groups, scratch=scratch)
+        )
+        overall, within = ranks_in_groups(block, row, column, ordered=ordered, groups=parts)
+        seen = RankedBlock(
+            start=start, block=block, ordered=ordered, groups=parts, row=row, column=column, rank_in_group=within
+        )
+        return summarise_ranks(row, overall, stop - start), seen
 
     return rank
 

@@ -15,6 +15,7 @@ from lupctl.core.formats.pack.samples import Samples
 from lupctl.core.ranking.metrics.bootstrap import SEED, bootstrap_interval
 from lupctl.core.ranking.metrics.cameras import CameraCounter, CameraScores
 from lupctl.core.ranking.metrics.labels import ImageLabels
+from lupctl.core.ranking.metrics.ordering import ColumnGroups
 from lupctl.core.ranking.metrics.pairs import PairCounter, PairCounts, split_persons
 from lupctl.core.ranking.metrics.ranking import (
     Distances,
@@ -150,7 +151,7 @@ def score(
     who = [ImageLabels(person=samples.person[some], camera=samples.camera[some]) for some in rows]
     progress = progress or Progress(quiet=True)
 
-    def rank(title: str, distances: list[Distances], watchers: Sequence[Watcher] = ()) -> Ranking:
+    def rank(title: str, distances: list[Distances], *watchers: Watcher, groups: ColumnGroups | None = None) -> Ranking:
         with progress.task(title, total=counts.queries, unit="queries") as task:
             return rank_queries(
                 distances[0],
@@ -158,6 +159,7 @@ def score(
                 others=distances[1:],
                 chunk=chunk,
                 same_camera=same_camera,
+                groups=groups,
                 watchers=watchers,
                 advance=task.advance,
             )
@@ -167,12 +169,12 @@ def score(
     shots = _shot_counter(who[0], who[1], details, same_camera) if details and details.shots else None
     watchers: list[Watcher] = [pairs, cameras, *([] if shots is None else [shots])]
     cosines = [cosine_distances(one.queries, one.gallery) for one in sides]
-    ranking = rank("ranking", cosines, watchers if details else ())
+    ranking = rank("ranking", cosines, *watchers, groups=cameras.groups) if details else rank("ranking", cosines)
     reranking, kept = None, RowKeeper([query for _, query in pick_queries(ranking)] if details else [])
     if rerank is not None:
         with progress.task("neighbours", total=len(sides[0].pool), unit="images") as task:
             distances = reranked_distances(sides[0], rerank, others=sides[1:], chunk=chunk, advance=task.advance)
-        reranking = rank("re-ranking", distances, [kept])
+        reranking = rank("re-ranking", distances, kept)
     intervals = score_intervals(ranking)
     return Scored(
         counts=counts,

@@ -7,7 +7,8 @@ from pydantic import Field, model_validator
 from lupctl.core.choices import TRAINING_SEED, Arch, Labels, Method, Precision
 from lupctl.core.recipes.cluster_sections import ClusterSettings, check_clusters
 from lupctl.core.recipes.dino_sections import DinoSettings, LocalAugment, SecondAugment, Watch, check_views
-from lupctl.core.recipes.finetune_sections import Evaluation, FinetuneData, FinetuneNet, Losses
+from lupctl.core.recipes.finetune_sections import Evaluation, FinetuneData, FinetuneNet, Losses, check_order
+from lupctl.core.recipes.osnet_sections import check_osnet
 from lupctl.core.recipes.pretrain_sections import (
     Curves,
     MethodSettings,
@@ -145,6 +146,7 @@ class PretrainRecipe(Section):
     def _check_trunk(self) -> Self:
         check_swin(self.net, self.swin)
         check_vit(self.net, self.vit, self.pixels)
+        check_osnet(self.net, self.pixels)
         check_running(self.net)
         if self.drop_path and self.dino is None:
             section, owners = ("vit", "method dino") if self.swin is None else ("swin", "methods dino and solider")
@@ -218,7 +220,9 @@ class FinetuneRecipe(Section):
         check_swin(self.net, self.swin)
         check_head(self.net, self.vit, self.jpm, self.pixels)
         check_vit(self.net, self.vit, self.pixels)
+        check_osnet(self.net, self.pixels)
         check_running(self.net)
+        check_order(self.data, self.losses)
         if self.clusters is not None and (self.net.head != "bnneck" or self.net.pooling == "parts"):
             key, value = ("head", self.net.head) if self.net.head != "bnneck" else ("pooling", self.net.pooling)
             raise MisfitError(

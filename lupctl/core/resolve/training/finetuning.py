@@ -179,6 +179,7 @@ def settle(job: "FinetuneJob", *, is_named: bool, progress: Progress) -> "Finetu
 
 def network_facts(origin: Start, head: ReidHead) -> dict[str, Any]:
     """The network settings that a start decides, by recipe key: its trunk, and its heads if `head` is of their kind."""
+    from lupctl.core.formats.weights.osnet_plan import OsnetPlan
     from lupctl.core.formats.weights.plan import JpmHead, MgnHead, ResNetPlan
     from lupctl.core.formats.weights.swin_plan import SwinPlan
     from lupctl.core.formats.weights.vit_plan import VIT_SIZES
@@ -186,6 +187,8 @@ def network_facts(origin: Start, head: ReidHead) -> dict[str, Any]:
     if origin.header is None or isinstance(origin.header.network.trunk, SwinPlan):
         return {}
     trunk, own = origin.header.network.trunk, origin.header.network.head
+    if isinstance(trunk, OsnetPlan):
+        return {"net.arch": trunk.arch}
     if isinstance(trunk, ResNetPlan):
         facts: dict[str, Any] = {"net.arch": trunk.arch, "net.width": trunk.width}
     elif trunk.arch is None:  # refused by the stage

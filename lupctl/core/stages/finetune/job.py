@@ -13,7 +13,7 @@ from lupctl.core.errors import DataError, UsageError
 from lupctl.core.formats.pack.read import Pack, open_pack
 from lupctl.core.formats.pack.samples import Samples
 from lupctl.core.formats.pack.split import packed_same_camera
-from lupctl.core.formats.weights.plan import JpmHead, MgnHead, NeckHead, NetworkPlan, PartsHead
+from lupctl.core.formats.weights.plan import FcHead, JpmHead, MgnHead, NeckHead, NetworkPlan, PartsHead
 from lupctl.core.formats.weights.trunk_plan import plan_trunk
 from lupctl.core.ranking.retrieval.answerable import check_answerable
 from lupctl.core.recipes.models import FinetuneRecipe
@@ -28,9 +28,10 @@ from lupctl.core.system.jobs.outer import Rendezvous
 from lupctl.core.system.jobs.split import check_split
 from lupctl.core.training.engine.board import check_tensorboard
 from lupctl.core.training.engine.curves import Epochs, even_epochs
-from lupctl.core.training.loading.samplers import PersonsImagesOrder, StepOrder
+from lupctl.core.training.loading.samplers import PersonsImagesOrder, ShuffledOrder, StepOrder
 from lupctl.core.training.loading.streams import CameraStream, PersonPasses, PersonStream
 from lupctl.core.training.nets.memory import activation_bytes, count_parameters, parameter_bytes, recomputed_bytes
+from lupctl.core.training.nets.osnet.network import FEATURES
 
 
 @dataclass(frozen=True)
@@ -123,7 +124,7 @@ def plan_finetuning(job: FinetuneJob) -> FinetunePlan:
         steps_per_epoch=epochs.mean_length,
         steps=epochs.total,
         batch_per_device=local,
-        memory_bytes=4 * parameter_bytes(net) + local * activations,
+        memory_bytes=(5 if recipe.optim.name == "amsgrad" else 4) * parameter_bytes(net) + local * activations,
         queries=sum(count_queries(recipe, pack) for pack in packs),
         parameters=count_parameters(net),
         cameras=cameras,
@@ -202,8 +203,24 @@ def build_order(recipe: FinetuneRecipe, label: NDArray[np.int64], camera: NDArra
             return CameraStream(label, camera, persons=persons, images=images, seed=seed)
         case "once":
             return PersonPasses(label, persons=persons, images=images, seed=seed)
+        case "shuffled":
+            return shuffle(len(label), persons * images, seed=seed)
         case _:
             assert_never(recipe.data.order)
+
+
+def shuffle(count: int, batch: int, *, seed: int) -> ShuffledOrder:
+    """Batches of images of whomever.
+
+    Raises:
+        UsageError: there are fewer images than one batch needs.
+    """
+    if count < batch:
+        raise UsageError(
+            f"data.persons x data.images is a batch of {batch}; the training set has {count} images",
+            hint=f"--batch {max(4, count // 8 * 4)}",
+        )
+    return ShuffledOrder(count, batch=batch, seed=seed)
 
 
 def plan_epochs(recipe: FinetuneRecipe, train: LabelledRows) -> Epochs:
@@ -224,12 +241,14 @@ def network_plan(recipe: FinetuneRecipe, num_classes: int, cameras: Sequence[Cam
     net, vit, swin, jpm = recipe.net, recipe.vit, recipe.swin, recipe.jpm
     count = len(cameras)
     trunk = plan_trunk(net, recipe.pixels, vit=vit, swin=swin, sie=recipe.sie, cameras=count, ibn=net.ibn)
-    head: NeckHead | PartsHead | MgnHead | JpmHead
+    head: NeckHead | PartsHead | MgnHead | JpmHead | FcHead
     match net.head:
         case "bnneck" if net.pooling == "parts":
             head = PartsHead(kind="parts", classes=num_classes, feature=net.feature)
         case "bnneck":
             head = NeckHead(kind="bnneck", classes=num_classes, feature=net.feature)
+        case "fc":
+            head = FcHead(kind="fc", classes=num_classes, outputs=FEATURES)
         case "mgn":
             head = MgnHead(kind="mgn", classes=num_classes, embedding=net.embedding, extra_bn=net.extra_bn)
             return NetworkPlan(trunk=trunk, pooling="gem", head=head)

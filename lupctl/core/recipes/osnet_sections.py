@@ -21,7 +21,8 @@ def osnet_grid(height: int, width: int) -> tuple[int, int]:
     >>> osnet_grid(256, 128), osnet_grid(15, 12)
     ((16, 8), (1, 0))
     """
-    rows, columns = (-(-(-(-side // 2)) // 2) // 2 // 2 for side in (height, width))
+    # Stem and pooling round up, the layers between stages round down.
+    rows, columns = ((side + 3) // 4 // 2 // 2 for side in (height, width))
     return rows, columns
 
 

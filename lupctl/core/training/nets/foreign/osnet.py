@@ -13,7 +13,6 @@ All of it after `module.` where a network was trained on several devices.
 
 import re
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Final
 
 from torch import Tensor
@@ -70,9 +69,18 @@ def recognise_osnet(state: Mapping[str, Tensor], prefix: str) -> Recognised:
         else:
             tensors[key] = found
     differences += [Difference(key, tuple(value.shape), None) for key, value in own.items() if key not in used]
-    found = Recognised(plan, tensors, len(own), ignored, tuple(missing), differences=tuple(differences))
-    is_imagenet = rows == IMAGENET_CLASSES
-    return replace(found, prefix=prefix, pixels=PIXELS, notes=list_notes(rows), is_initial=is_imagenet)
+    return Recognised(
+        plan,
+        tensors,
+        len(own),
+        ignored,
+        tuple(missing),
+        differences=tuple(differences),
+        prefix=prefix,
+        pixels=PIXELS,
+        notes=list_notes(rows),
+        is_initial=rows == IMAGENET_CLASSES,
+    )
 
 
 def nearest_osnet(own: Mapping[str, Tensor], prefix: str) -> OsnetArch:

@@ -24,7 +24,7 @@ class FcHead(nn.Module):
 
     def __init__(self, num_features: int, *, outputs: int, num_classes: int) -> None:
         super().__init__()
-        # Running variances of published networks go down to 1e-15, so the 1e-5 that is added to them shapes the feature.
+        # Running variances of published networks go down to 1e-15: the 1e-5 that is added to them shapes the feature.
         self.fc = nn.Sequential(nn.Linear(num_features, outputs), GroupedBatchNorm1d(outputs, eps=1e-5), nn.ReLU())
         self.classifier = nn.Linear(outputs, num_classes) if num_classes else None
         for layer in (self.fc[0], self.classifier):

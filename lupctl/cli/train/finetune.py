@@ -41,6 +41,7 @@ from lupctl.core.resolve.data.splits import say_tests
 from lupctl.core.resolve.training.finetuning import default_run, resolve, settle
 from lupctl.core.resolve.training.labels import find_finetuning_packs
 from lupctl.core.resolve.training.placement import find_machines, place
+from lupctl.core.resolve.training.teachers import find_teacher
 from lupctl.core.system.command_line import recorded_command
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.workspace import open_workspace
@@ -88,6 +89,17 @@ LabelsOption = Annotated[
         show_default=False,
     ),
 ]
+TeacherOption = Annotated[
+    str | None,
+    typer.Option(
+        "--teacher",
+        metavar="RUN",
+        help="Also learn which images a trained network finds similar: a run, a checkpoint file, or published weights "
+        "that are here [default: no teacher].",
+        show_default=False,
+        autocompletion=complete_start,
+    ),
+]
 RepeatOption = Annotated[
     str | None,
     typer.Option(
@@ -105,6 +117,7 @@ def finetune(
     subset: SubsetOption = None,
     repeat: RepeatOption = None,
     labels: LabelsOption = None,
+    teacher: TeacherOption = None,
     arch: ArchOption = None,
     epochs: EpochsOption = None,
     batch: BatchOption = None,
@@ -140,6 +153,8 @@ def finetune(
 
     `lupctl finetune street --labels clusters`
 
+    `lupctl finetune market1501 --recipe osnet --from scratch --teacher finetune-market1501-r50-from-imagenet`
+
     `lupctl finetune msmt17 --gpus 8 --nodes 2 --rdzv-endpoint node1:29400`
     """
     from lupctl.core.stages.finetune.job import FinetuneJob, plan_finetuning
@@ -151,7 +166,7 @@ def finetune(
     packs = find_finetuning_packs(space, join_names(datasets, data), recipe, set_ or [], progress, labels=labels)
     flags = common_flags(arch, epochs=epochs, batch=batch, lr=lr)
     flags |= {"data.packs": [pack.stem for pack in packs], "data.subset": subset, "start": start, "labels": labels}
-    flags |= {"data.repeat": parse_repeat(repeat)}
+    flags |= {"data.repeat": parse_repeat(repeat), "distil.teacher": teacher}
     origin, resolved = resolve(space, recipe, flags, set_ or [], progress, packs=packs)
     progress.say(placement.line)
     say_tests(space, packs, progress)
@@ -167,6 +182,7 @@ def finetune(
         tensorboard=tensorboard,
         force=force,
         quiet=quiet,
+        teacher=find_teacher(space, resolved),
     )
     job = settle(job, is_named=out is not None, progress=progress)
     if dry_run:
@@ -204,7 +220,7 @@ def show_plan(job: "FinetuneJob", start: str, counts: dict[str, Any], *, json: b
     from lupctl.core.training.engine.state import plan_precision
 
     precision = plan_precision(RunFolder(job.run), job.recipe.precision, job.placement.kind, force=job.force)
-    cameras = counts.pop("cameras")
+    cameras, teacher = counts.pop("cameras"), counts.pop("teacher")
     if json:
         counts["cameras"] = list(cameras)
     elif cameras:
@@ -213,6 +229,7 @@ def show_plan(job: "FinetuneJob", start: str, counts: dict[str, Any], *, json: b
         "run": str(job.run),
         "packs": [str(pack) for pack in job.packs],
         "start": start,
+        **({} if teacher is None else {"teacher": teacher if json else describe_teacher(job, teacher)}),
         "arch": job.recipe.net.arch,
         "machines": 1 if job.rendezvous is None else job.rendezvous.nodes,
         "device": job.placement.kind,
@@ -223,6 +240,16 @@ def show_plan(job: "FinetuneJob", start: str, counts: dict[str, Any], *, json: b
         **({"compile": COMPILING} if job.recipe.net.compile else {}),
     }
     print_plan("lupctl.finetune-plan/1", "would fine-tune", plan, json=json)
+
+
+def describe_teacher(job: "FinetuneJob", teacher: Mapping[str, Any]) -> str:
+    """A teacher and what it costs, on one line."""
+    assert job.recipe.distil is not None
+    size = f"{teacher['height']} x {teacher['width']}"
+    return (
+        f"{job.recipe.distil.teacher}: {teacher['description']}, {teacher['parameters']:,} parameters; "
+        f"one pass at {size} for each image, without gradients"
+    )
 
 
 def show_scores(facts: Mapping[str, Any]) -> None:

@@ -13,6 +13,7 @@ from lupctl.core.resolve.training.folders import choose_run
 from lupctl.core.resolve.training.labels import DEFAULT_RECIPE, cluster_recipe, family_recipe, wanted_labels
 from lupctl.core.resolve.training.schedule import say_lengths
 from lupctl.core.resolve.training.swins import network_facts as swin_facts
+from lupctl.core.resolve.training.teachers import name_of
 from lupctl.core.resolve.training.transformers import family, first_recipe, transformer_recipe
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.workspace import Workspace
@@ -271,6 +272,8 @@ def default_run(space: Workspace, packs: tuple[Path, ...], recipe: "FinetuneReci
         parts.insert(2, "clusters")
     if data.subset:
         parts.append(Path(data.subset.replace(":", "-")).name.removesuffix(".txt"))
+    if recipe.distil is not None:
+        parts += ["taught-by", name_of(recipe.distil.teacher)]
     if data.subset_seed:
         parts.append(f"part{data.subset_seed}")
     if data.repeat != 1:

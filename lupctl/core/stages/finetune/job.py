@@ -21,6 +21,7 @@ from lupctl.core.recipes.text import recipe_tables
 from lupctl.core.stages.finetune.cameras import pick_cameras
 from lupctl.core.stages.finetune.checks import check_start
 from lupctl.core.stages.finetune.persons import Camera, LabelledRows, names_share, pick_rows
+from lupctl.core.stages.finetune.teacher import TEACHER, TeacherPlan, plan_teacher
 from lupctl.core.system.disk.atomic import file_fingerprint
 from lupctl.core.system.jobs.compiling import check_compiler
 from lupctl.core.system.jobs.device import Placement
@@ -50,6 +51,7 @@ class FinetuneJob:
         tensorboard: whether the metrics are also written as curves.
         force: start over if there is already a run.
         quiet: no lines, no bars.
+        teacher: checkpoint of the network that is learned from; there if and only if the recipe has `distil`.
     """
 
     recipe: FinetuneRecipe
@@ -63,6 +65,7 @@ class FinetuneJob:
     tensorboard: bool = False
     force: bool = False
     quiet: bool = False
+    teacher: Path | None = None
 
     @property
     def local_processes(self) -> int:
@@ -82,6 +85,7 @@ class FinetunePlan:
         queries: valid queries of the evaluations, 0 when no pack has any.
         parameters: of the network, with its classifiers.
         cameras: of the network's table, in order; none if it has none.
+        teacher: what it adds; None without one.
     """
 
     images: int
@@ -93,6 +97,7 @@ class FinetunePlan:
     queries: int
     parameters: int
     cameras: tuple[Camera, ...]
+    teacher: TeacherPlan | None
 
 
 def plan_finetuning(job: FinetuneJob) -> FinetunePlan:
@@ -113,6 +118,8 @@ def plan_finetuning(job: FinetuneJob) -> FinetunePlan:
     train = pick_rows(recipe, packs)
     cameras = pick_cameras(recipe, train)
     check_start(job.start, recipe, cameras, datasets=[pack.dataset for pack in packs])
+    assert (job.teacher is None) == (recipe.distil is None)
+    teacher = None if job.teacher is None else plan_teacher(job.teacher, job.run)
     epochs = plan_epochs(recipe, train)
     net = network_plan(recipe, len(train.persons), cameras)
     local = batch // job.placement.processes
@@ -124,10 +131,13 @@ def plan_finetuning(job: FinetuneJob) -> FinetunePlan:
         steps_per_epoch=epochs.mean_length,
         steps=epochs.total,
         batch_per_device=local,
-        memory_bytes=(5 if recipe.optim.name == "amsgrad" else 4) * parameter_bytes(net) + local * activations,
+        memory_bytes=(5 if recipe.optim.name == "amsgrad" else 4) * parameter_bytes(net)
+        + local * activations
+        + (0 if teacher is None else teacher.bytes),
         queries=sum(count_queries(recipe, pack) for pack in packs),
         parameters=count_parameters(net),
         cameras=cameras,
+        teacher=teacher,
     )
 
 
@@ -185,6 +195,8 @@ def input_fingerprints(job: FinetuneJob) -> dict[str, str]:
     inputs = {f"pack:{pack.dataset}": pack.fingerprint for pack in map(open_pack, job.packs)}
     if job.start is not None:
         inputs["start"] = file_fingerprint(job.start)
+    if job.teacher is not None:
+        inputs[TEACHER] = file_fingerprint(job.teacher)
     subset = job.recipe.data.subset
     if subset and not names_share(subset):
         inputs["subset"] = file_fingerprint(Path(subset))

@@ -212,6 +212,8 @@ def finish_run(
         facts["datasets"] = [pack.dataset for pack in packs]
     if job.recipe.labels != "persons":
         facts["labels"] = job.recipe.labels
+    if job.recipe.distil is not None:
+        facts["teacher"] = job.recipe.distil.teacher
     if data.subset:
         facts["subset"] = data.subset
     if data.repeat != 1:

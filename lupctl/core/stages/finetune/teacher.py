@@ -85,7 +85,7 @@ class Teacher:
         self._encoder: Encoder = open_encoder(path, device=device, precision=precision)[0]
         theirs = self._encoder.view
         own_mean, own_std, mean, std = (
-            torch.tensor(values, device=device).view(1, 3, 1, 1)
+            torch.tensor(values, device=device, dtype=torch.float32).view(1, 3, 1, 1)
             for values in (view.mean, view.std, theirs.mean, theirs.std)
         )
         # Both constants in one: from one network's pixels to those in [0, 1], and on to the other one's.
@@ -95,7 +95,7 @@ class Teacher:
     def embed(self, pixels: Tensor) -> Tensor:
         """(B, 3, H, W) views to its retrieval features (B, T), not normalised, in float32."""
         view = self._encoder.view
-        own = pixels * self._scale + self._shift
+        own = pixels.float() * self._scale + self._shift
         if pixels.shape[2:] != (view.height, view.width):
             own = F.interpolate(own, (view.height, view.width), mode=view.interpolation, antialias=True)
         with autocast(pixels.device, self._encoder.precision):

@@ -39,7 +39,7 @@ PartHead = Literal["frozen", "trained"]
 TrainingStage = Literal["pretrain", "finetune"]
 CollapseRule = Literal["warn", "stop", "off"]
 # Whose names a trunk is written under.
-OutwardNames = Literal["torchvision", "timm", "dino", "solider"]
+OutwardNames = Literal["torchvision", "timm", "dino", "solider", "torchreid"]
 Encoder = Literal["q", "k", "student", "teacher"]
 PnlVariant = Literal["ce", "ic", "ce+ic", "ce+pro", "ce+pro+lgc"]
 PnlPositives = Literal["given", "corrected"]

@@ -12,11 +12,13 @@ import torch
 from lupctl.core.choices import OsnetArch
 from lupctl.core.data.catalog.weights import PUBLISHED
 from lupctl.core.formats.features.file import read_features
-from lupctl.core.formats.weights.file import read_checkpoint
+from lupctl.core.formats.weights.file import read_checkpoint, write_checkpoint
 from lupctl.core.recipes.osnet_sections import OSNET_ARCHS
 from lupctl.core.resolve.training.transformers import OF_OSNET
+from lupctl.core.training.nets.build import build_network
 from tests.references.osnet import OSNETS, draw_state
 from tests.tools.nets.onnx_files import run
+from tests.tools.networks import make_header, neck, plan_network
 from tests.tools.shell import Shell
 from tests.tools.tiny.images import draw_tiny
 
@@ -152,6 +154,29 @@ def test_files_that_are_refused(lupctl: Shell, tmp_path: Path) -> None:
     ran = lupctl("model convert c.pth --out c.safetensors --size 256x128")
     assert (ran.code, "an OSNet, which takes images of any size" in ran.err) == (3, True)
     assert not list(tmp_path.glob("*.safetensors"))
+
+
+@pytest.mark.parametrize("arch", ["osnet-x0.25", "osnet-ibn-x1.0", "osnet-ain-x0.25"])
+def test_back_to_torchreid(lupctl: Shell, tmp_path: Path, arch: str) -> None:
+    """The file that came along comes back, but for its classifier."""
+    save_file(tmp_path / "a.pth", arch)
+    assert lupctl("model convert a.pth --out a.safetensors").code == 0
+    ran = lupctl("model convert a.safetensors --to torchreid --out b.pth --json")
+    assert ran.code == 0, ran.err
+    given = torch.load(tmp_path / "a.pth", weights_only=False)["state_dict"]
+    found = torch.load(tmp_path / "b.pth", weights_only=True)
+    assert found.keys() == {key for key in given if not key.startswith("classifier.")}
+    assert all(torch.equal(value, given[key]) for key, value in found.items())
+    assert (ran.json["tensors"], ran.json["left_out"]) == (len(found), [])
+    refused = lupctl("model convert a.safetensors --to torchvision --out c.pth")
+    assert (refused.code, hint_of(refused.err)) == (3, "--to torchreid"), refused.err
+
+
+def test_other_networks_have_no_names_of_torchreid(lupctl: Shell, tmp_path: Path) -> None:
+    plan = plan_network(neck(3))
+    write_checkpoint(tmp_path / "a.safetensors", build_network(plan).state_dict(), make_header(plan))
+    refused = lupctl("model convert a.safetensors --to torchreid --out c.pth")
+    assert (refused.code, hint_of(refused.err)) == (3, "--to torchvision"), refused.err
 
 
 def test_bgr_turns_the_stem(lupctl: Shell, tmp_path: Path) -> None:

@@ -153,8 +153,6 @@ def finetune(
 
     `lupctl finetune street --labels clusters`
 
-    `lupctl finetune market1501 --recipe osnet --from scratch --teacher finetune-market1501-r50-from-imagenet`
-
     `lupctl finetune msmt17 --gpus 8 --nodes 2 --rdzv-endpoint node1:29400`
     """
     from lupctl.core.stages.finetune.job import FinetuneJob, plan_finetuning
@@ -190,8 +188,7 @@ def finetune(
         if machines.leads:
             show_plan(job, origin.name, counts, json=json)
         return
-    facts = run(job, progress)
-    if facts and machines.leads:
+    if (facts := run(job, progress)) and machines.leads:
         show_result(job, facts, progress, json=json)
 
 

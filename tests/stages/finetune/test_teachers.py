@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from lupctl.core.choices import Pooling
 from lupctl.core.errors import StoppedError, UsageError
 from lupctl.core.formats.features.file import read_features
 from lupctl.core.formats.images.codec import decode_rgb
@@ -132,7 +133,7 @@ def test_it_never_changes_and_its_modes_stay(teacher: Path) -> None:
 )
 def test_any_network_can_teach(trunk: TrunkPlan, head: HeadPlan, labelled: Path, tmp_path: Path) -> None:
     """By its retrieval feature: that of a multiple granularity network has eight parts."""
-    pooling = "gem" if isinstance(head, MgnHead) else "token" if isinstance(trunk, ViTPlan) else "avg"
+    pooling: Pooling = "gem" if isinstance(head, MgnHead) else "token" if isinstance(trunk, ViTPlan) else "avg"
     plan = NetworkPlan(trunk=trunk, pooling=pooling, head=head)
     size = (
         Pixels(height=96, width=48, mean=HALF, std=HALF) if isinstance(head, MgnHead) else Pixels(height=64, width=32)

@@ -16,6 +16,8 @@ from lupctl.cli.app import main
 from lupctl.cli.manual import TOPICS, summary
 from lupctl.core.data.sources.synthetic import SyntheticPlan, SyntheticSource
 from lupctl.core.training.nets.resnet.trunk import ResNetTrunk
+from tests.references.osnet import OSNETS
+from tests.references.osnet import draw_state as draw_osnet
 from tests.references.transreid_layouts import TINY as TINY_VIT
 from tests.references.transreid_layouts import draw_state, reid_layout
 from tests.tools.nets.onnx_files import write_foreign
@@ -40,6 +42,8 @@ SMALLER = {
 # Width is of residual networks; of a vision or Swin transformer it is blocks that make it small.
 SHALLOW = {"--set net.width=4": "--set vit.depth=2"}
 SHALLOW_SWIN = {"--set net.width=4": "--set swin.depths=[1,1,1,1]"}
+# An OSNet has the width of its name.
+NARROWEST = {"--set net.width=4": "--arch osnet-x0.25"}
 # Self-distillation has small views and no queue.
 CROPS = {
     **SHALLOW,
@@ -138,6 +142,7 @@ def everything(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.save({"model": published()}, root / "market.pth")
     transformer = reid_layout(replace(TINY_VIT, tokens=210, cameras=6), classes=5, jpm=True)
     torch.save(draw_state(transformer), root / "transformer_120.pth")
+    torch.save(draw_osnet(OSNETS["osnet-x0.25"]), root / "osnet_x0_25_msmt17.pth")
     write_foreign(root / "osnet.onnx", sides=(256, 128))
     shutil.copyfile(min((root / "raw/market1501/query").iterdir()), root / "person.jpg")
     return root
@@ -195,6 +200,7 @@ def smaller(line: str) -> str:
     options = SMALLER.get("pretrain" if "--curve" in line else line.split()[1], "")
     changes = (SHALLOW if "vit" in line else {}) | (CROPS if "dino" in line or "pretrain --arch swin" in line else {})
     changes |= SHALLOW_SWIN if "swin" in line else {}
+    changes |= NARROWEST if "osnet" in line else {}
     changes |= CLUSTERED if "clusters" in line and line.split()[1] == "finetune" else {}
     changes |= BODY_PARTS if line.startswith("lupctl pretrain") and "solider" in line else {}
     for old, new in changes.items():

@@ -104,7 +104,7 @@ def remove_runs(
     for path in paths:
         children = [child.name for child in find_children(space, path) if child.path not in paths]
         if children:
-            progress.say(f"{path}: {', '.join(children)} began from it, and can be used without it")
+            progress.say(f"{path}: {', '.join(children)} began or learned from it, and can be used without it")
         for file in foreign_files(path):
             progress.say(f"{file}: not lupctl's; it stays")
     if not json:
@@ -196,7 +196,7 @@ def describe(found: "RunDetails", home: Path | None) -> list[tuple[str, object]]
                 ", ".join(f"{SCORE_NAMES.get(name, name)} {100 * value:.2f}" for name, value in run.scores.items()),
             )
         )
-    lines += [("began from it", f"{child.name} ({write_state(child)})") for child in found.children]
+    lines += [("began or learned from it", f"{child.name} ({write_state(child)})") for child in found.children]
     lines += [("on disk", write_size(run.bytes)), ("age", write_age(time.time() - run.changed_at))]
     command = found.command or None
     if run.state == "stopped" and command:

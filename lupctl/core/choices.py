@@ -7,7 +7,18 @@ from typing import Final, Literal
 ResNetArch = Literal["r18", "r50", "r101", "r152"]
 ViTArch = Literal["vit-t", "vit-s", "vit-b"]
 SwinArch = Literal["swin-u", "swin-t", "swin-s", "swin-b"]
-Arch = Literal[ResNetArch, ViTArch, SwinArch]
+OsnetArch = Literal[
+    "osnet-x1.0",
+    "osnet-x0.75",
+    "osnet-x0.5",
+    "osnet-x0.25",
+    "osnet-ibn-x1.0",
+    "osnet-ain-x1.0",
+    "osnet-ain-x0.75",
+    "osnet-ain-x0.5",
+    "osnet-ain-x0.25",
+]
+Arch = Literal[ResNetArch, ViTArch, SwinArch, OsnetArch]
 # A vision transformer with the stem of convolutions, for short.
 IcsArch = Literal["vit-s-ics", "vit-b-ics"]
 NamedArch = Literal[Arch, IcsArch]
@@ -28,15 +39,15 @@ PartHead = Literal["frozen", "trained"]
 TrainingStage = Literal["pretrain", "finetune"]
 CollapseRule = Literal["warn", "stop", "off"]
 # Whose names a trunk is written under.
-OutwardNames = Literal["torchvision", "timm", "dino", "solider"]
+OutwardNames = Literal["torchvision", "timm", "dino", "solider", "torchreid"]
 Encoder = Literal["q", "k", "student", "teacher"]
 PnlVariant = Literal["ce", "ic", "ce+ic", "ce+pro", "ce+pro+lgc"]
 PnlPositives = Literal["given", "corrected"]
 ContrastForm = Literal["mean-of-logs", "log-of-mean"]
 Pooling = Literal["avg", "gem", "token", "parts"]
-HeadKind = Literal["none", "bnneck", "projection", "mgn", "jpm", "parts"]
-ReidHead = Literal["bnneck", "mgn", "jpm"]
-OptimizerName = Literal["sgd", "adam", "adamw", "lars"]
+HeadKind = Literal["none", "bnneck", "projection", "mgn", "jpm", "parts", "fc"]
+ReidHead = Literal["bnneck", "mgn", "jpm", "fc"]
+OptimizerName = Literal["sgd", "adam", "amsgrad", "adamw", "lars"]
 ScheduleKind = Literal["cosine", "steps", "constant", "transreid", "dino"]
 ScheduleUnit = Literal["epoch", "step"]
 CurveKind = Literal["constant", "linear", "cosine"]
@@ -45,7 +56,7 @@ Precision = Literal["auto", "float32", "bf16"]
 Interpolation = Literal["bilinear", "bicubic"]
 EraseFill = Literal["mean", "black", "noise", "constant"]
 TripletMining = Literal["hard", "weighted"]
-PersonOrder = Literal["epochs", "stream", "cameras", "once"]
+PersonOrder = Literal["epochs", "stream", "cameras", "once", "shuffled"]
 # What fine-tuning takes the images of one person to be.
 Labels = Literal["persons", "clusters"]
 # How the memory of a cluster moves: by all its images in turn, or by the least similar one.

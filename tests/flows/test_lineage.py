@@ -2,10 +2,12 @@
 
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from lupctl.core.recipes.distil_sections import DistilSettings
 from lupctl.core.resolve.retrieval.lineage import find_lineage, find_tested, lineage_of
 from lupctl.core.stages.finetune.run import finetune
 from lupctl.core.stages.pretrain.run import pretrain
@@ -158,3 +160,19 @@ def test_packs_and_networks_that_are_gone(lupctl: Shell, space: Workspace) -> No
         "overlap of training and test images: not checked, the network's checkpoint is not here"
     ]
     assert ran.json["training"] is None
+
+
+def test_what_a_teacher_has_seen_counts_too(lupctl: Shell, space: Workspace, labelled: Path) -> None:
+    """A network that learned on other images, from one that was trained on the tested ones."""
+    taught = finetune_job(space.packs / "leaky.h5", space.runs / "two")
+    teacher = space.runs / "one" / "checkpoint.safetensors"
+    recipe = taught.recipe.model_copy(update={"distil": DistilSettings(teacher="one")})
+    repack(labelled, space.packs / "other.h5", {"query": "train", "gallery": "train"}, dataset="other")
+    finetune(replace(taught, recipe=recipe, teacher=teacher, packs=(space.packs / "other.h5",)), QUIET)
+    own = space.runs / "two" / "checkpoint.safetensors"
+    lineage = lineage_of(space, own)
+    assert [path.parent.name for path in lineage.checkpoints] == ["two", "one", "pre"]
+    assert [one.dataset for one in lineage.trained] == ["other", "labelled", "web"]
+    assert not lineage.unknown
+    shutil.rmtree(space.runs / "one")
+    assert lineage_of(space, own).unknown == ("one that it learned from is not here",)

@@ -42,7 +42,7 @@ def drive(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 def test_the_list_says_where_each_comes_from(lupctl: Shell) -> None:
     found = {one["name"]: one for one in lupctl("model list --json").json["models"]}
-    assert len(found) == len(PUBLISHED) == 10 + 12 + 17 + 10 + 10 + 3 + 9
+    assert len(found) == len(PUBLISHED) == 10 + 12 + 17 + 10 + 10 + 3 + 9 + 43
     assert {name for name, one in found.items() if one["from"] == "by hand"} == {
         *(f"luperson-nl-{arch}" for arch in ("r50", "r101", "r152")),
         *(f"cion-vit-{width}" for width in "tsb"),

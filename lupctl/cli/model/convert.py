@@ -48,7 +48,8 @@ ToOption = Annotated[
     typer.Option(
         "--to",
         help="The other way: a lupctl trunk under foreign names. torchvision: a ResNet; timm: a vision transformer; "
-        "dino: that, or one with ICS, as fine-tuning after DINO and TransReID-SSL reads it; solider: a Swin.",
+        "dino: that, or one with ICS, as fine-tuning after DINO and TransReID-SSL reads it; solider: a Swin; "
+        "torchreid: an OSNet.",
     ),
 ]
 BgrOption = Annotated[bool, typer.Option("--bgr", help="The network was trained on BGR; swap its input channels.")]
@@ -112,12 +113,13 @@ def convert_model(
 ) -> None:
     """Converts published weights to a checkpoint; every tensor fits, or the file is refused. Nothing in it is executed.
 
-    With --to it goes the other way: the trunk of a run is written for torchvision, timm, DINO's or SOLIDER's code.
+    With --to it goes the other way: the trunk of a run is written for torchvision, timm, DINO's or SOLIDER's code,
+    and an OSNet for torchreid.
 
     Supported are MGN models as LUPerson's projects publish them; fine-tuned vision transformers of TransReID,
-    TransReID-SSL, PASS, PersonViT and CION; Swins of SOLIDER; and starts for `finetune --from`: ResNet trunks, vision
-    transformers of these projects and of ImageNet, DeiT and DINO, and Swins of SOLIDER and of ImageNet. If the file has
-    no pixel constants, they are the published ones or come from --recipe.
+    TransReID-SSL, PASS, PersonViT and CION; Swins of SOLIDER; OSNets of torchreid; and starts for `finetune --from`:
+    ResNet trunks, vision transformers of these projects and of ImageNet, DeiT and DINO, and Swins of SOLIDER and of
+    ImageNet. If the file has no pixel constants, they are the published ones or come from --recipe.
 
     Examples:
 

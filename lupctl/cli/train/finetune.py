@@ -41,6 +41,7 @@ from lupctl.core.resolve.data.splits import say_tests
 from lupctl.core.resolve.training.finetuning import default_run, resolve, settle
 from lupctl.core.resolve.training.labels import find_finetuning_packs
 from lupctl.core.resolve.training.placement import find_machines, place
+from lupctl.core.resolve.training.teachers import find_teacher
 from lupctl.core.system.command_line import recorded_command
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.workspace import open_workspace
@@ -88,6 +89,17 @@ LabelsOption = Annotated[
         show_default=False,
     ),
 ]
+TeacherOption = Annotated[
+    str | None,
+    typer.Option(
+        "--teacher",
+        metavar="RUN",
+        help="Also learn which images a trained network finds similar: a run, a checkpoint file, or published weights "
+        "that are here [default: no teacher].",
+        show_default=False,
+        autocompletion=complete_start,
+    ),
+]
 RepeatOption = Annotated[
     str | None,
     typer.Option(
@@ -105,6 +117,7 @@ def finetune(
     subset: SubsetOption = None,
     repeat: RepeatOption = None,
     labels: LabelsOption = None,
+    teacher: TeacherOption = None,
     arch: ArchOption = None,
     epochs: EpochsOption = None,
     batch: BatchOption = None,
@@ -151,7 +164,7 @@ def finetune(
     packs = find_finetuning_packs(space, join_names(datasets, data), recipe, set_ or [], progress, labels=labels)
     flags = common_flags(arch, epochs=epochs, batch=batch, lr=lr)
     flags |= {"data.packs": [pack.stem for pack in packs], "data.subset": subset, "start": start, "labels": labels}
-    flags |= {"data.repeat": parse_repeat(repeat)}
+    flags |= {"data.repeat": parse_repeat(repeat), "distil.teacher": teacher}
     origin, resolved = resolve(space, recipe, flags, set_ or [], progress, packs=packs)
     progress.say(placement.line)
     say_tests(space, packs, progress)
@@ -167,6 +180,7 @@ def finetune(
         tensorboard=tensorboard,
         force=force,
         quiet=quiet,
+        teacher=find_teacher(space, resolved),
     )
     job = settle(job, is_named=out is not None, progress=progress)
     if dry_run:
@@ -174,8 +188,7 @@ def finetune(
         if machines.leads:
             show_plan(job, origin.name, counts, json=json)
         return
-    facts = run(job, progress)
-    if facts and machines.leads:
+    if (facts := run(job, progress)) and machines.leads:
         show_result(job, facts, progress, json=json)
 
 
@@ -204,7 +217,7 @@ def show_plan(job: "FinetuneJob", start: str, counts: dict[str, Any], *, json: b
     from lupctl.core.training.engine.state import plan_precision
 
     precision = plan_precision(RunFolder(job.run), job.recipe.precision, job.placement.kind, force=job.force)
-    cameras = counts.pop("cameras")
+    cameras, teacher = counts.pop("cameras"), counts.pop("teacher")
     if json:
         counts["cameras"] = list(cameras)
     elif cameras:
@@ -213,6 +226,7 @@ def show_plan(job: "FinetuneJob", start: str, counts: dict[str, Any], *, json: b
         "run": str(job.run),
         "packs": [str(pack) for pack in job.packs],
         "start": start,
+        **({} if teacher is None else {"teacher": teacher if json else describe_teacher(job, teacher)}),
         "arch": job.recipe.net.arch,
         "machines": 1 if job.rendezvous is None else job.rendezvous.nodes,
         "device": job.placement.kind,
@@ -223,6 +237,16 @@ def show_plan(job: "FinetuneJob", start: str, counts: dict[str, Any], *, json: b
         **({"compile": COMPILING} if job.recipe.net.compile else {}),
     }
     print_plan("lupctl.finetune-plan/1", "would fine-tune", plan, json=json)
+
+
+def describe_teacher(job: "FinetuneJob", teacher: Mapping[str, Any]) -> str:
+    """A teacher and what it costs, on one line."""
+    assert job.recipe.distil is not None
+    size = f"{teacher['height']} x {teacher['width']}"
+    return (
+        f"{job.recipe.distil.teacher}: {teacher['description']}, {teacher['parameters']:,} parameters; "
+        f"one pass at {size} for each image, without gradients"
+    )
 
 
 def show_scores(facts: Mapping[str, Any]) -> None:

@@ -6,7 +6,7 @@ from typing import Annotated, Literal, get_args
 from pydantic import Field, field_validator
 
 from lupctl.core.choices import NeckFeature, PersonOrder, ReidHead, SameCamera, SubsetKind, TripletMining
-from lupctl.core.recipes.sections import Net, Positive, Section
+from lupctl.core.recipes.sections import MisfitError, Net, Positive, Section
 
 SUBSET_KINDS: tuple[SubsetKind, ...] = get_args(SubsetKind)
 RATIO = re.compile(r"0?\.\d+|[01](?:\.\d+)?")
@@ -16,8 +16,8 @@ class FinetuneNet(Net):
     """The trunk and its head.
 
     Args:
-        head: bnneck (bag of tricks), mgn (three branches, eight heads, their own pooling) or jpm (TransReID's jigsaw
-            patch module).
+        head: bnneck (bag of tricks), mgn (three branches, eight heads, their own pooling), jpm (TransReID's jigsaw
+            patch module) or fc (torchreid's layer of 512 features, of OSNets).
         feature: of bnneck and jpm: the retrieval feature is the one after the neck, or the one before it.
         ibn: the trunk has IBN-a.
         embedding: features of each head of mgn.
@@ -46,6 +46,7 @@ class FinetuneData(Section):
         order: epochs starts a new pass over the persons in each epoch, stream continues from pass to pass as
             fast-reid does, cameras is its other sampler, which takes a person's images from different cameras; once is
             TransReID's, whose epoch ends with the pass: an image comes at most once in it, and lengths differ a little.
+            shuffled takes P x K images of whomever, for a loss of classes alone: losses.triplet = 0.
     """
 
     packs: tuple[str, ...] = ()
@@ -103,3 +104,21 @@ class Evaluation(Section):
 
     every_epochs: Annotated[int, Field(ge=0)] = 0
     same_camera: SameCamera = "drop"
+
+
+def check_order(data: FinetuneData, losses: Losses | None) -> None:
+    """Refuses batches in which most persons have one image where images of a person are compared.
+
+    Args:
+        data: its order.
+        losses: None on clusters.
+
+    Raises:
+        MisfitError: they are.
+    """
+    if data.order == "shuffled" and (losses is None or losses.triplet):
+        why = "clusters" if losses is None else f"losses.triplet = {losses.triplet:g}"
+        raise MisfitError(
+            f"data.order = 'shuffled' has few persons twice in a batch, which {why} cannot do without",
+            hint="--set data.order=epochs" + ("" if losses is None else ", or --set losses.triplet=0"),
+        )

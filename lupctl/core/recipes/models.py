@@ -7,7 +7,9 @@ from pydantic import Field, model_validator
 from lupctl.core.choices import TRAINING_SEED, Arch, Labels, Method, Precision
 from lupctl.core.recipes.cluster_sections import ClusterSettings, check_clusters
 from lupctl.core.recipes.dino_sections import DinoSettings, LocalAugment, SecondAugment, Watch, check_views
-from lupctl.core.recipes.finetune_sections import Evaluation, FinetuneData, FinetuneNet, Losses
+from lupctl.core.recipes.distil_sections import DistilSettings
+from lupctl.core.recipes.finetune_sections import Evaluation, FinetuneData, FinetuneNet, Losses, check_order
+from lupctl.core.recipes.osnet_sections import check_osnet
 from lupctl.core.recipes.pretrain_sections import (
     Curves,
     MethodSettings,
@@ -145,6 +147,7 @@ class PretrainRecipe(Section):
     def _check_trunk(self) -> Self:
         check_swin(self.net, self.swin)
         check_vit(self.net, self.vit, self.pixels)
+        check_osnet(self.net, self.pixels)
         check_running(self.net)
         if self.drop_path and self.dino is None:
             section, owners = ("vit", "method dino") if self.swin is None else ("swin", "methods dino and solider")
@@ -166,6 +169,7 @@ class FinetuneRecipe(Section):
     Args:
         stage: always finetune.
         losses: of persons; None on clusters, whose loss is in `clusters`.
+        distil: a teacher; None for none.
         start: a run, a checkpoint file, imagenet, scratch, finetuned for the newest fine-tuning run here on another
             dataset, or empty for the newest pre-training run.
         labels: persons, as the packs name them; or clusters, which are found in the images, and no label is looked at.
@@ -193,6 +197,7 @@ class FinetuneRecipe(Section):
     augment: Augment = Augment(crop_area=(), pad=10, grey=0.0, blur=0.0, flip=0.5, erase=0.5, erase_area=(0.02, 0.4))
     losses: Losses | None = None
     clusters: ClusterSettings | None = None
+    distil: DistilSettings | None = None
     optim: Optim = Optim(name="adam", lr=3.5e-4, weight_decay=5e-4)
     schedule: ScheduleSettings = ScheduleSettings(
         epochs=120, kind="steps", warmup_epochs=10, warmup_factor=0.1, milestones=(40, 70)
@@ -218,7 +223,14 @@ class FinetuneRecipe(Section):
         check_swin(self.net, self.swin)
         check_head(self.net, self.vit, self.jpm, self.pixels)
         check_vit(self.net, self.vit, self.pixels)
+        check_osnet(self.net, self.pixels)
         check_running(self.net)
+        check_order(self.data, self.losses)
+        if self.clusters is not None and self.distil is not None:
+            raise MisfitError(
+                "distil: a teacher helps to learn from labels, and labels = 'clusters' looks at none",
+                hint="--labels persons, or leave out --teacher",
+            )
         if self.clusters is not None and (self.net.head != "bnneck" or self.net.pooling == "parts"):
             key, value = ("head", self.net.head) if self.net.head != "bnneck" else ("pooling", self.net.pooling)
             raise MisfitError(

@@ -54,7 +54,7 @@ class Net(Section):
     """The trunk, and how training runs it; the last two affect memory and speed, and the result only by rounding.
 
     Args:
-        arch: a ResNet of some depth, or a vision transformer or a Swin of some size.
+        arch: a ResNet of some depth, a vision transformer or a Swin of some size, or an OSNet of some width.
         width: channels of a ResNet's stem; 64 in every published network.
         last_stride: stride of a ResNet's last stage.
         pooling: from the last map to a vector. A vision transformer also has token, its class token, which is its
@@ -139,7 +139,7 @@ class Optim(Section):
     """The optimizer.
 
     Args:
-        name: sgd, adam, adamw or lars.
+        name: sgd, adam, amsgrad, adamw or lars.
         lr: base learning rate; it is never scaled, not even with lars.
         momentum: of sgd and lars.
         weight_decay: on every parameter; with lars, not on those of one dimension.

@@ -1,12 +1,14 @@
 """A recipe in a few words: what it trains, on what, for how long."""
 
 from lupctl.core.recipes.models import PretrainRecipe, Recipe
+from lupctl.core.recipes.osnet_sections import is_osnet
 from lupctl.core.recipes.swin_sections import SwinNet
 
 NAMES = {
     "bnneck": "bag of tricks",
     "mgn": "MGN",
     "jpm": "TransReID with its jigsaw patch module",
+    "fc": "torchreid's head",
     "moco": "MoCo",
     "dino": "DINO",
     "solider": "SOLIDER",
@@ -46,6 +48,8 @@ def _trunk(recipe: Recipe) -> str:
     net, vit, swin = recipe.net, recipe.vit, recipe.swin
     if swin is not None:
         return _swin(net.arch, swin)
+    if is_osnet(net.arch):
+        return net.arch.replace("osnet-", "OSNet-").replace("ain-", "AIN-").replace("ibn-", "IBN-")
     if vit is None:
         return net.arch.upper() + ("" if net.width == 64 else f", width {net.width}")
     name = f"ViT-{net.arch.removeprefix('vit-').upper()}/{vit.patch}"
@@ -68,6 +72,8 @@ def _batch(recipe: Recipe) -> str:
     if isinstance(recipe, PretrainRecipe):
         return f"{recipe.data.batch:,} images in {recipe.bn_groups} batch-norm groups"
     data = recipe.data
+    if data.order == "shuffled":
+        return f"{data.persons * data.images:,} images, shuffled"
     return f"{data.persons * data.images:,} images: {data.persons} persons with {data.images} images each"
 
 

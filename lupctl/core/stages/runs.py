@@ -44,6 +44,7 @@ class RunSummary:
         network: depth and head, or depth and method.
         data: its packs, by name.
         start: imagenet, scratch, or what it began from; empty for a pre-training.
+        teacher: what it learned from besides labels; empty without one.
         state: finished, running (a process holds its lock), stopped, damaged (a file of it cannot be read), or empty
             (without a recipe).
         step, steps: done, and of the whole run; None where nothing says so.
@@ -58,6 +59,7 @@ class RunSummary:
     network: str
     data: tuple[str, ...]
     start: str
+    teacher: str
     state: RunState
     step: int | None
     steps: int | None
@@ -110,7 +112,7 @@ def read_summary(path: Path) -> RunSummary:
         state = "finished"
     elif not recipe:
         state = "empty"
-    net, data = recipe.get("net", {}), recipe.get("data", {})
+    net, data, distil = recipe.get("net", {}), recipe.get("data", {}), recipe.get("distil")
     row = {} if state == "finished" else read_last_row(path)
     step, steps = facts.get("steps"), facts.get("steps", row.get("steps"))
     if state == "running":
@@ -125,6 +127,7 @@ def read_summary(path: Path) -> RunSummary:
         network=" ".join(str(part) for part in (net.get("arch"), net.get("head") or recipe.get("method")) if part),
         data=_data_of(folder, data),
         start=str(recipe.get("start", "")),
+        teacher=str(distil.get("teacher", "")) if isinstance(distil, dict) else "",
         state=state,
         step=step,
         steps=steps,
@@ -157,12 +160,12 @@ def read_details(space: Workspace, path: Path) -> RunDetails:
 
 
 def find_children(space: Workspace, path: Path) -> list[RunSummary]:
-    """The runs of a workspace whose recipe says that they began from a run, by its name or by a path to it."""
+    """The runs of a workspace whose recipe says that they began or learned from a run, by its name or a path to it."""
     own = {path.resolve(), path.resolve() / CHECKPOINT_NAME}
     return [
         run
         for run in list_runs(space)
-        if run.start and {Path(run.start).resolve(), (space.runs / run.start).resolve()} & own
+        if any({Path(name).resolve(), (space.runs / name).resolve()} & own for name in (run.start, run.teacher) if name)
     ]
 
 
@@ -171,7 +174,7 @@ def check_removable(space: Workspace, paths: Sequence[Path]) -> None:
 
     Raises:
         DataError: a folder is no run's, or a process is training into one.
-        UsageError: a stopped run began from it.
+        UsageError: a stopped run began or learned from it.
     """
     for path in paths:
         if path.parent.resolve() != space.runs.resolve() and not any((path / name).is_file() for name in FIRST):
@@ -184,7 +187,7 @@ def check_removable(space: Workspace, paths: Sequence[Path]) -> None:
             if child.state in ("stopped", "running") and child.path.resolve() not in gone:
                 names = shlex.join([*(path.name for path in paths), child.name])
                 raise UsageError(
-                    f"{path}: {child.path} is {child.state} and began from it, which it needs to continue",
+                    f"{path}: {child.path} is {child.state} and needs it to continue",
                     hint=f"finish that one first, or remove both: lupctl run rm {names}",
                 )
 

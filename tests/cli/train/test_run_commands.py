@@ -161,12 +161,12 @@ def test_removing_asks_and_says_what_depends_on_it(three: Shell, monkeypatch: py
     refused = three("run rm pre")
     assert refused.code == 2
     assert refused.err == (
-        f"error: {RUNS}/pre: {RUNS}/half is stopped and began from it, which it needs to continue\n"
+        f"error: {RUNS}/pre: {RUNS}/half is stopped and needs it to continue\n"
         "hint: finish that one first, or remove both: lupctl run rm pre half\n"
     )
     ran = three("run rm pre half")
     assert ran.code == 2
-    assert f"{RUNS}/pre: fine began from it, and can be used without it" in ran.err
+    assert f"{RUNS}/pre: fine began or learned from it, and can be used without it" in ran.err
     assert ran.err.splitlines()[-2].startswith("error: removing 2 runs, ")
     assert ran.err.splitlines()[-1] == "hint: lupctl run rm pre half --yes"
     assert {path.name for path in RUNS.iterdir()} == {"pre", "half", "fine"}

@@ -39,6 +39,11 @@ TRANSFORMER = (
     "schedule.warmup_epochs=1", "saving.every_epochs=0",
 )  # fmt: skip
 JPM = "transreid-vit-b-s12-sie-jpm"
+# The same for an OSNet, whose last map is 2 x 1.
+OSNET = (
+    "pixels.height=32", "pixels.width=16", "augment.pad=4", "data.persons=4", "data.images=3", "schedule.epochs=2",
+    "schedule.warmup_epochs=1", "saving.every_epochs=0",
+)  # fmt: skip
 # The same for a Swin: 16 x 8 tokens, the last map 2 x 1.
 SWIN = (
     "net.arch=swin-u", "swin.patch=2", "swin.window=4", "swin.depths=[1, 1, 2, 1]", "swin.drop_path=0.4",
@@ -104,6 +109,13 @@ def transformer_job(
 def swin_job(pack: Path, run: Path, *settings: str, start: Path | None = None, processes: int = 1) -> FinetuneJob:
     """Six steps of a tiny Swin by SOLIDER's recipe, from scratch unless there is a start."""
     return shrunk_job(pack, run, "solider-swin-t", (*SWIN, *settings), start=start, processes=processes)
+
+
+def osnet_job(
+    pack: Path, run: Path, *settings: str, recipe: str = "small-osnet", start: Path | None = None, processes: int = 1
+) -> FinetuneJob:
+    """Six steps of the narrowest OSNet by a shipped recipe, from scratch unless there is a start."""
+    return shrunk_job(pack, run, recipe, (*OSNET, *settings), start=start, processes=processes)
 
 
 def shrunk_job(

@@ -3,6 +3,7 @@
 from typing import Final
 
 from lupctl.core.data.catalog.luperson_weights import LUPERSON_WEIGHTS
+from lupctl.core.data.catalog.osnet_weights import OSNET_WEIGHTS
 from lupctl.core.data.catalog.solider_weights import SOLIDER_WEIGHTS
 from lupctl.core.data.catalog.transformer_weights import (
     CION_WEIGHTS,
@@ -20,4 +21,5 @@ PUBLISHED: Final = (
     *PERSONVIT_WEIGHTS,
     *CION_WEIGHTS,
     *SOLIDER_WEIGHTS,
+    *OSNET_WEIGHTS,
 )

@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 
 from lupctl.core.choices import NeckFeature, Pooling, ResNetArch
 from lupctl.core.formats.weights.fields import MOST, Count, Few, Plan
+from lupctl.core.formats.weights.osnet_plan import OsnetPlan
 from lupctl.core.formats.weights.swin_plan import SwinPlan, describe_swin
 from lupctl.core.formats.weights.vit_plan import VIT_SIZES, ViTPlan
 
@@ -35,7 +36,7 @@ class ResNetPlan(Plan):
     ibn: bool
 
 
-TrunkPlan = Annotated[ResNetPlan | ViTPlan | SwinPlan, Field(discriminator="kind")]
+TrunkPlan = Annotated[ResNetPlan | ViTPlan | SwinPlan | OsnetPlan, Field(discriminator="kind")]
 
 
 class NoHead(Plan):
@@ -115,7 +116,22 @@ class PartsHead(Plan):
     feature: NeckFeature
 
 
-HeadPlan = Annotated[NoHead | ProjectionHead | NeckHead | MgnHead | JpmHead | PartsHead, Field(discriminator="kind")]
+class FcHead(Plan):
+    """torchreid's head: a linear layer, batch norm and ReLU, and a classifier.
+
+    Args:
+        classes: of the classifier; 0 for none.
+        outputs: length of the feature.
+    """
+
+    kind: Literal["fc"]
+    classes: Classes
+    outputs: Count
+
+
+HeadPlan = Annotated[
+    NoHead | ProjectionHead | NeckHead | MgnHead | JpmHead | PartsHead | FcHead, Field(discriminator="kind")
+]
 
 
 class NetworkPlan(Plan):
@@ -158,6 +174,8 @@ def describe_trunk(plan: TrunkPlan) -> str:
     """
     if isinstance(plan, SwinPlan):
         return describe_swin(plan)
+    if isinstance(plan, OsnetPlan):
+        return plan.arch
     if isinstance(plan, ResNetPlan):
         return plan.arch if plan.width == STANDARD_WIDTH else f"{plan.arch} width {plan.width}"
     parts = [plan.arch or f"vit {plan.dim}/{plan.depth}/{plan.heads}"]

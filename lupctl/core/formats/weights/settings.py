@@ -9,10 +9,12 @@ from typing import Any, Final, assert_never, get_args
 from lupctl.core.choices import PositionResize, SettingKey, nearest_name
 from lupctl.core.errors import UsageError
 from lupctl.core.formats.weights.header import CheckpointHeader, describe_network
+from lupctl.core.formats.weights.osnet_plan import OsnetPlan
 from lupctl.core.formats.weights.plan import JpmHead, MgnHead
 from lupctl.core.formats.weights.swin_plan import SwinPlan
 from lupctl.core.formats.weights.vit_plan import ViTPlan
 from lupctl.core.recipes.models import MGN_HEIGHT_STEP
+from lupctl.core.recipes.osnet_sections import takes_images
 from lupctl.core.recipes.patches import count_patches
 
 SETTING_KEYS: Final[tuple[SettingKey, ...]] = get_args(SettingKey)
@@ -230,6 +232,11 @@ def _resized(header: CheckpointHeader, size: tuple[int, int], *, origin: str, op
         raise UsageError(
             f"{refused}one window of its attention shows {least} x {least} pixels, the least that they may have",
             hint=f"{hint}{max(height, least)}x{max(width, least)}",
+        )
+    if isinstance(trunk, OsnetPlan) and not takes_images(trunk.arch, height, width):
+        raise UsageError(
+            f"{refused}a cell of its last map shows 16 x 16 pixels, and too few are left",
+            hint=f"{hint}{own.height}x{own.width}",
         )
     if isinstance(head, MgnHead) and height % MGN_HEIGHT_STEP:
         fitting = max(MGN_HEIGHT_STEP, round(height / MGN_HEIGHT_STEP) * MGN_HEIGHT_STEP)

@@ -2,6 +2,7 @@
 
 from typing import assert_never
 
+from lupctl.core.formats.weights.osnet_plan import OsnetPlan
 from lupctl.core.formats.weights.plan import ResNetPlan, TrunkPlan
 from lupctl.core.formats.weights.swin_plan import plan_swin
 from lupctl.core.formats.weights.vit_plan import VIT_SIZES, ViTPlan, patch_grid
@@ -68,5 +69,17 @@ def plan_trunk(
                 window=swin.window,
                 semantic_weight=None if swin.semantic_weight == "none" else swin.semantic_weight,
             )
+        case (
+            "osnet-x1.0"
+            | "osnet-x0.75"
+            | "osnet-x0.5"
+            | "osnet-x0.25"
+            | "osnet-ibn-x1.0"
+            | "osnet-ain-x1.0"
+            | "osnet-ain-x0.75"
+            | "osnet-ain-x0.5"
+            | "osnet-ain-x0.25"
+        ):
+            return OsnetPlan(kind="osnet", arch=net.arch)
         case _:
             assert_never(net.arch)

@@ -54,31 +54,36 @@ def find_lineage(space: Workspace, features: Path) -> "Lineage":
 
 
 def lineage_of(space: Workspace, checkpoint: Path) -> "Lineage":
-    """The lineage of a checkpoint: its own packs, then those of what it started from, and so on."""
+    """The lineage of a checkpoint: its own packs, then those of what it started from or learned from, and so on."""
     from lupctl.core.formats.weights.header import is_method, read_header
     from lupctl.core.ranking.retrieval.lineage import Lineage
 
     checkpoints: list[Path] = []
     trained: list[TrainedPack] = []
     unknown: list[str] = []
-    current: Path | None = checkpoint
-    for _ in range(MOST_STARTS):
-        if current is None:
-            break
+    waiting = [checkpoint]
+    while waiting and len(checkpoints) < MOST_STARTS:
+        current = waiting.pop(0)
         try:
             header = read_header(current, "method" if is_method(current) else "checkpoint")
         except DataError as error:
             unknown.append(f"the network's checkpoint cannot be read ({error.message})")
-            break
+            continue
         checkpoints.append(current)
         if header.stage == "convert":
             unknown.append(f"{current.stem} was converted from another program's file, which does not list them")
-            break
+            continue
         trained += _packs_of(space, current, header)
-        wanted, name = header.parents.get("start"), _start_name(header.recipe or {})
-        current = None if wanted is None else _find_start(space, name, wanted, header)
-        if wanted is not None and current is None:
-            unknown.append(f"{name or 'the network'} that it started from is not here")
+        recipe = header.recipe or {}
+        sources = {"start": (_start_name(recipe), "started from"), "teacher": (_teacher_name(recipe), "learned from")}
+        for key, (name, how) in sources.items():
+            wanted = header.parents.get(key)
+            arch = header.network.trunk.arch if key == "start" else None
+            found = None if wanted is None else _find_source(space, name, wanted, arch)
+            if found is not None:
+                waiting.append(found)
+            elif wanted is not None:
+                unknown.append(f"{name or 'the network'} that it {how} is not here")
     return Lineage(tuple(checkpoints), tuple(dict.fromkeys(trained)), tuple(unknown))
 
 
@@ -87,6 +92,12 @@ def _start_name(recipe: Mapping[str, Any]) -> str:
     solider = recipe.get("solider")
     own = solider.get("start") if isinstance(solider, Mapping) else recipe.get("start")
     return str(own or "")
+
+
+def _teacher_name(recipe: Mapping[str, Any]) -> str:
+    """What a recipe of fine-tuning names as its teacher; empty if it names none."""
+    distil = recipe.get("distil")
+    return str(distil.get("teacher") or "") if isinstance(distil, Mapping) else ""
 
 
 def _packs_of(space: Workspace, checkpoint: Path, header: "CheckpointHeader") -> "Iterator[TrainedPack]":
@@ -151,8 +162,15 @@ def _fingerprint(path: Path, files: tuple[tuple[str | int, ...], ...]) -> str:
     return known or pack_fingerprint(pack_files(path))
 
 
-def _find_start(space: Workspace, name: str, fingerprint: str, header: "CheckpointHeader") -> Path | None:
-    """The checkpoint that a network started from: the one of its name first, then any with the same trunk."""
+def _find_source(space: Workspace, name: str, fingerprint: str, arch: str | None) -> Path | None:
+    """The checkpoint that a network started or learned from: the one of its name first, then any of an architecture.
+
+    Args:
+        space: where it may be.
+        name: that the recipe has for it.
+        fingerprint: of the file.
+        arch: of its trunk; None for any.
+    """
     from lupctl.core.formats.weights.header import read_header
 
     named: list[Path] = []
@@ -167,7 +185,7 @@ def _find_start(space: Workspace, name: str, fingerprint: str, header: "Checkpoi
     alike = []
     for path in _all_networks(space):
         try:
-            if read_header(path).network.trunk.arch == header.network.trunk.arch:
+            if arch in (None, read_header(path).network.trunk.arch):
                 alike.append(path)
         except DataError:
             continue

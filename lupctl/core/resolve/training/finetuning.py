@@ -13,6 +13,7 @@ from lupctl.core.resolve.training.folders import choose_run
 from lupctl.core.resolve.training.labels import DEFAULT_RECIPE, cluster_recipe, family_recipe, wanted_labels
 from lupctl.core.resolve.training.schedule import say_lengths
 from lupctl.core.resolve.training.swins import network_facts as swin_facts
+from lupctl.core.resolve.training.teachers import name_of
 from lupctl.core.resolve.training.transformers import family, first_recipe, transformer_recipe
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.workspace import Workspace
@@ -179,6 +180,7 @@ def settle(job: "FinetuneJob", *, is_named: bool, progress: Progress) -> "Finetu
 
 def network_facts(origin: Start, head: ReidHead) -> dict[str, Any]:
     """The network settings that a start decides, by recipe key: its trunk, and its heads if `head` is of their kind."""
+    from lupctl.core.formats.weights.osnet_plan import OsnetPlan
     from lupctl.core.formats.weights.plan import JpmHead, MgnHead, ResNetPlan
     from lupctl.core.formats.weights.swin_plan import SwinPlan
     from lupctl.core.formats.weights.vit_plan import VIT_SIZES
@@ -186,6 +188,8 @@ def network_facts(origin: Start, head: ReidHead) -> dict[str, Any]:
     if origin.header is None or isinstance(origin.header.network.trunk, SwinPlan):
         return {}
     trunk, own = origin.header.network.trunk, origin.header.network.head
+    if isinstance(trunk, OsnetPlan):
+        return {"net.arch": trunk.arch}
     if isinstance(trunk, ResNetPlan):
         facts: dict[str, Any] = {"net.arch": trunk.arch, "net.width": trunk.width}
     elif trunk.arch is None:  # refused by the stage
@@ -268,6 +272,8 @@ def default_run(space: Workspace, packs: tuple[Path, ...], recipe: "FinetuneReci
         parts.insert(2, "clusters")
     if data.subset:
         parts.append(Path(data.subset.replace(":", "-")).name.removesuffix(".txt"))
+    if recipe.distil is not None:
+        parts += ["taught-by", name_of(recipe.distil.teacher)]
     if data.subset_seed:
         parts.append(f"part{data.subset_seed}")
     if data.repeat != 1:

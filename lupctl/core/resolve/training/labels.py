@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Final
 
 from lupctl.core.choices import Arch
-from lupctl.core.errors import DataError
+from lupctl.core.errors import DataError, UsageError
 from lupctl.core.resolve.checkpoints import Start
 from lupctl.core.resolve.data.packs import pick_pack
 from lupctl.core.resolve.training.transformers import family
@@ -39,7 +39,21 @@ def family_recipe(recipe: str | None) -> str:
         return CLUSTER_RECIPE
     of_persons = resolve_recipe("finetune", recipe)
     assert isinstance(of_persons, FinetuneRecipe)
-    return CLUSTER_RECIPES[family(of_persons.net.arch)]
+    return recipe_of_clusters(of_persons.net.arch)
+
+
+def recipe_of_clusters(arch: Arch) -> str:
+    """The recipe of training on clusters for a network of this family.
+
+    Raises:
+        UsageError: there is none.
+    """
+    recipe = CLUSTER_RECIPES.get(family(arch))
+    if recipe is None:
+        raise UsageError(
+            f"{arch}: no recipe trains it on clusters", hint=f"--recipe {CLUSTER_RECIPE} --arch r50 trains another one"
+        )
+    return recipe
 
 
 def cluster_recipe(origin: Start, arch: Arch, progress: Progress) -> str:
@@ -47,7 +61,7 @@ def cluster_recipe(origin: Start, arch: Arch, progress: Progress) -> str:
     from lupctl.core.formats.weights.vit_plan import ViTPlan
 
     trunk = None if origin.header is None else origin.header.network.trunk
-    recipe = CLUSTER_RECIPES[family(arch)]
+    recipe = recipe_of_clusters(arch)
     if isinstance(trunk, ViTPlan) and trunk.stem == "ics":
         recipe += "-ics"
     of_family = SMALL_RECIPES.get(family(arch))

@@ -1,4 +1,4 @@
-"""The recipes that vision and Swin transformers are trained by where none is named."""
+"""The recipes that networks other than residual ones are trained by where none is named."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
@@ -31,22 +31,37 @@ OF_SWIN: Final[Mapping[str, str]] = {
     "swin-s": "solider-swin-s",
     "swin-b": "solider-swin-b",
 }
+# OSNets, from anything: the rate and batch of the two narrow ones are others.
+OF_OSNET: Final[Mapping[str, str]] = {
+    "osnet-x1.0": "osnet",
+    "osnet-x0.75": "osnet",
+    "osnet-x0.5": "osnet-x0.25",
+    "osnet-x0.25": "osnet-x0.25",
+    "osnet-ibn-x1.0": "osnet-ibn",
+    "osnet-ain-x1.0": "osnet-ain",
+    "osnet-ain-x0.75": "osnet-ain",
+    "osnet-ain-x0.5": "osnet-ain",
+    "osnet-ain-x0.25": "osnet-ain",
+}
 
 
 def family(arch: str) -> str:
     """The kind of an architecture, as the plans of its trunks say it.
 
-    >>> [family(arch) for arch in ("r50", "vit-s", "swin-b")]
-    ['resnet', 'vit', 'swin']
+    >>> [family(arch) for arch in ("r50", "vit-s", "swin-b", "osnet-x0.5")]
+    ['resnet', 'vit', 'swin', 'osnet']
     """
+    from lupctl.core.recipes.osnet_sections import is_osnet
     from lupctl.core.recipes.swin_sections import is_swin
     from lupctl.core.recipes.vit_sections import is_vit
 
+    if is_osnet(arch):
+        return "osnet"
     return "vit" if is_vit(arch) else "swin" if is_swin(arch) else "resnet"
 
 
 def transformer_recipe(arch: str, header: "CheckpointHeader | None") -> str:
-    """The recipe of fine-tuning for a vision or Swin transformer.
+    """The recipe of fine-tuning for a vision or Swin transformer, or an OSNet.
 
     Args:
         arch: of the network to train.
@@ -54,8 +69,9 @@ def transformer_recipe(arch: str, header: "CheckpointHeader | None") -> str:
     """
     from lupctl.core.formats.weights.vit_plan import ViTPlan
 
-    if arch in OF_SWIN:
-        return OF_SWIN[arch]
+    for of_family in (OF_SWIN, OF_OSNET):
+        if arch in of_family:
+            return of_family[arch]
     trunk = None if header is None else header.network.trunk
     if header is None or not isinstance(trunk, ViTPlan):
         return BY_ARCH[arch]
@@ -86,7 +102,7 @@ def first_recipe(space: Workspace, flags: Mapping[str, Any], overrides: Sequence
 
     arch = _asked("net.arch", flags, overrides)
     if arch is not None:
-        return {**BY_ARCH, **OF_SWIN}.get(arch)
+        return {**BY_ARCH, **OF_SWIN, **OF_OSNET}.get(arch)
     start = _asked("start", flags, overrides)
     if not start or start in (*WEIGHTLESS, FINETUNED):
         return None
@@ -94,7 +110,7 @@ def first_recipe(space: Workspace, flags: Mapping[str, Any], overrides: Sequence
     # One of no named size is refused by the stage, whatever the recipe.
     trunk = header.network.trunk
     unnamed = {"vit": "vit-b", "swin": "swin-t"}
-    return transformer_recipe(trunk.arch or unnamed[trunk.kind], header) if trunk.kind in unnamed else None
+    return None if trunk.kind == "resnet" else transformer_recipe(trunk.arch or unnamed[trunk.kind], header)
 
 
 def _asked(key: str, flags: Mapping[str, Any], overrides: Sequence[str]) -> str | None:

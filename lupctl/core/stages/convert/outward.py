@@ -13,7 +13,7 @@ from lupctl.core.formats.weights.header import HEADER_KEY, Preprocessing, format
 from lupctl.core.formats.weights.plan import describe_trunk
 from lupctl.core.formats.weights.vit_plan import ViTPlan
 from lupctl.core.system.disk.atomic import atomic_path, check_absent
-from lupctl.core.training.nets.foreign.outward import TRUNK, outward_trunk, timm_call
+from lupctl.core.training.nets.foreign.outward import OSNET_PARTS, TRUNK, outward_trunk, timm_call
 
 SAFETENSORS = ".safetensors"
 
@@ -70,11 +70,12 @@ def write_trunk(source: Path, out: Path, names: OutwardNames, *, force: bool, dr
             else:
                 header = format_header(checkpoint.header, "checkpoint")
                 save_file(state, partial, metadata={f"{HEADER_KEY}_source": header})
+    written = OSNET_PARTS if names == "torchreid" else (TRUNK,)
     return Written(
         path=out,
         trunk=describe_trunk(plan.trunk),
         tensors=len(state),
-        left_out=tuple(key for key in checkpoint.tensors if not key.startswith(TRUNK)),
+        left_out=tuple(key for key in checkpoint.tensors if not key.startswith(written)),
         pixels=pixels,
         call=call,
     )

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from lupctl.core.errors import FormatError
+from lupctl.core.formats.weights.osnet_plan import OsnetPlan
 from lupctl.core.formats.weights.plan import MgnHead, NoHead
 from lupctl.core.formats.weights.swin_plan import SwinPlan
 from lupctl.core.formats.weights.vit_plan import ViTPlan
@@ -40,7 +41,7 @@ def pick_pixels(found: Recognised, named: str | None, source: Path, progress: Pr
         FormatError: the recipe is for images that a vision transformer's positions are not for.
     """
     if found.pixels is not None and named is None:
-        whose = "ImageNet's; fine-tuning takes its recipe's" if isinstance(found.plan.head, NoHead) else "as published"
+        whose = "ImageNet's; fine-tuning takes its recipe's" if found.is_start else "as published"
         progress.say(
             f"pixels: {source} has no constants; using mean {found.pixels.mean}, std {found.pixels.std} and "
             f"{found.pixels.interpolation} ({whose}); --recipe overrules"
@@ -48,7 +49,9 @@ def pick_pixels(found: Recognised, named: str | None, source: Path, progress: Pr
         return found.pixels, "published"
     recipe = named or default_recipe(found, source.name)
     pixels = read_pixels(recipe)
-    if isinstance(found.plan.trunk, SwinPlan) and not isinstance(found.plan.head, NoHead):  # takes images of any size
+    if isinstance(found.plan.trunk, SwinPlan | OsnetPlan) and not isinstance(
+        found.plan.head, NoHead
+    ):  # takes images of any size
         return pixels, recipe
     if found.pixels is not None:
         check_size(source, found, pixels, recipe)

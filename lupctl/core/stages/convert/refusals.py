@@ -11,6 +11,7 @@ from lupctl.core.choices import Encoder
 from lupctl.core.errors import FormatError, UsageError
 from lupctl.core.formats.weights.foreign import NETWORKS
 from lupctl.core.formats.weights.header import has_header, read_header
+from lupctl.core.formats.weights.osnet_plan import OsnetPlan
 from lupctl.core.formats.weights.plan import MgnHead, NoHead, describe_trunk
 from lupctl.core.formats.weights.swin_plan import SwinPlan
 from lupctl.core.formats.weights.vit_plan import ViTPlan
@@ -47,10 +48,10 @@ def check_use(source: Path, out: Path, found: Recognised, *, reid: bool, start: 
     Raises:
         FormatError: it is the other one.
     """
-    trunk, is_start = describe_trunk(found.plan.trunk), isinstance(found.plan.head, NoHead)
+    trunk, is_start = describe_trunk(found.plan.trunk), found.is_start
     if reid and is_start:
         raise FormatError(
-            f"{source}: a pre-trained {trunk} trunk without heads, not a re-id model",
+            f"{source}: a pre-trained {trunk}{'' if found.is_initial else ' trunk without heads'}, not a re-id model",
             hint=f"to start from it: leave out --reid, then lupctl finetune DATASET --from {out}",
         )
     if start and not is_start:
@@ -128,7 +129,7 @@ def mismatch(source: Path, found: Recognised, *, where: str = "") -> MismatchErr
 def describe_nearest(found: Recognised) -> str:
     """The network that a file comes closest to."""
     trunk, head = found.plan.trunk, found.plan.head
-    if isinstance(trunk, ViTPlan | SwinPlan):
+    if isinstance(trunk, ViTPlan | SwinPlan | OsnetPlan):
         return f"{describe_trunk(trunk)}{'' if isinstance(head, NoHead) else f' with head {head.kind}'}"
     name, extra = "trunk", ""
     if isinstance(head, MgnHead):

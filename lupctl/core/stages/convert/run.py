@@ -9,7 +9,8 @@ from lupctl.core.errors import FormatError
 from lupctl.core.formats.weights.file import write_checkpoint
 from lupctl.core.formats.weights.foreign import read_foreign
 from lupctl.core.formats.weights.header import CheckpointHeader, describe_pixels
-from lupctl.core.formats.weights.plan import MgnHead, NoHead, ProjectionHead, ResNetPlan, describe_trunk
+from lupctl.core.formats.weights.osnet_plan import OSNET_SIZES, OsnetPlan
+from lupctl.core.formats.weights.plan import MgnHead, NoHead, ProjectionHead, ResNetPlan, TrunkPlan, describe_trunk
 from lupctl.core.stages.convert.pixels import is_turned, pick_pixels
 from lupctl.core.stages.convert.refusals import check_encoder, check_finite, check_use, mismatch, refuse_own
 from lupctl.core.system.disk.atomic import check_absent, file_fingerprint
@@ -112,8 +113,8 @@ def describe_found(found: Recognised) -> dict[str, Any]:
         "network": "trunk" if isinstance(head, NoHead) else head.kind,
         "arch": trunk.arch or describe_trunk(trunk),
         "description": describe_trunk(trunk),
-        "use": "initialisation" if isinstance(head, NoHead) else "re-id model",
-        "width": trunk.width if isinstance(trunk, ResNetPlan) else trunk.dim,
+        "use": "initialisation" if found.is_start else "re-id model",
+        "width": stem_width(trunk),
         "trunk": trunk.to_json(),
         "head": head.to_json(),
         "extra_bn": isinstance(head, MgnHead) and head.extra_bn,
@@ -124,3 +125,10 @@ def describe_found(found: Recognised) -> dict[str, Any]:
         "ignored": list(found.ignored),
         "missing": list(found.missing),
     }
+
+
+def stem_width(trunk: TrunkPlan) -> int:
+    """Channels of a trunk's stem; those of a transformer's tokens in its first stage."""
+    if isinstance(trunk, OsnetPlan):
+        return OSNET_SIZES[trunk.arch].widths[0]
+    return trunk.width if isinstance(trunk, ResNetPlan) else trunk.dim

@@ -5,11 +5,13 @@ from pathlib import Path
 
 from lupctl.core.errors import UsageError
 from lupctl.core.formats.weights.header import CheckpointHeader, read_header
+from lupctl.core.formats.weights.osnet_plan import OsnetPlan
 from lupctl.core.formats.weights.plan import JpmHead, MgnHead, ResNetPlan, TrunkPlan, describe_trunk
 from lupctl.core.formats.weights.swin_plan import PATCH, SWIN_SIZES, SwinPlan
 from lupctl.core.formats.weights.trunk_plan import plan_trunk
 from lupctl.core.formats.weights.vit_plan import ViTPlan
 from lupctl.core.recipes.models import FinetuneRecipe
+from lupctl.core.recipes.osnet_sections import is_osnet
 from lupctl.core.recipes.swin_sections import FinetuneSwin, SwinNet
 
 
@@ -51,13 +53,21 @@ def check_start(
     elif isinstance(trunk, SwinPlan) and isinstance(wanted, SwinPlan):
         check_controller(str(start), trunk.semantic_weight, swin)
         check_swins(start, trunk, wanted)
+    elif isinstance(trunk, OsnetPlan) and isinstance(wanted, OsnetPlan):
+        if trunk.arch != wanted.arch:
+            raise UsageError(f"{start}: {trunk.arch}; the recipe says {net.arch}", hint=f"--arch {trunk.arch}")
     else:
         raise other_family(str(start), trunk, wanted)
 
 
 def other_family(start: str, found: TrunkPlan, wanted: TrunkPlan) -> UsageError:
     """The error for a start whose trunk is of another family than the recipe's."""
-    kinds = {"resnet": "a residual network", "vit": "a vision transformer", "swin": "a Swin transformer"}
+    kinds = {
+        "resnet": "a residual network",
+        "vit": "a vision transformer",
+        "swin": "a Swin transformer",
+        "osnet": "an OSNet",
+    }
     theirs, mine = f"{kinds[found.kind]} ({describe_trunk(found)})", f"{kinds[wanted.kind]} ({wanted.arch})"
     return UsageError(
         f"{start}: {theirs}; the recipe trains {mine}",
@@ -74,6 +84,11 @@ def check_imagenet(recipe: FinetuneRecipe) -> None:
     if recipe.start != "imagenet":
         return
     net, vit, swin = recipe.net, recipe.vit, recipe.swin
+    if is_osnet(net.arch):
+        raise UsageError(
+            f"net.arch = {net.arch}: torchvision has no ImageNet weights of OSNets; torchreid has",
+            hint=f"lupctl model download {net.arch}-imagenet --accept-terms, then --from {net.arch}-imagenet",
+        )
     if swin is not None:
         check_imagenet_swin(net.arch, swin)
     if net.ibn:

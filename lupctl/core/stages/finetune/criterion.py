@@ -13,6 +13,7 @@ from lupctl.core.system.jobs.precision import autocast
 from lupctl.core.training.losses.circle import cosines
 from lupctl.core.training.losses.identity import smoothed_cross_entropy
 from lupctl.core.training.losses.mgn import head_losses, mean_of_nonzero, triplet_features
+from lupctl.core.training.losses.relational import relational_distances
 from lupctl.core.training.losses.triplet import batch_hard_triplet
 from lupctl.core.training.losses.weighted import weighted_triplet
 from lupctl.core.training.nets.build import Classifying
@@ -28,6 +29,7 @@ def measure(
     kind: torch.dtype,
     *,
     cameras: Tensor | None = None,
+    taught: Tensor | None = None,
     forward: Callable[..., Any] | None = None,
 ) -> dict[str, Tensor]:
     """Run the network on this process's images and compare them with the images of all processes.
@@ -39,11 +41,12 @@ def measure(
         target: (B) classes.
         kind: precision of the forward pass.
         cameras: (B) rows of the network's table of cameras, if it has one.
+        taught: (B, T) features of a teacher for these images; None without one.
         forward: runs the network; None for the network itself.
 
     Returns:
-        scalars loss, identity, triplet and accuracy; the step's gradient is the mean over processes of the loss's
-        gradient.
+        scalars loss, identity, triplet and accuracy, and distil with a teacher; the step's gradient is the mean over
+        processes of the loss's gradient.
     """
     weights = recipe.losses
     assert weights is not None, "filled in by `check_clusters`"
@@ -56,7 +59,27 @@ def measure(
         parts = measure_jpm(weights, given[0], given[1], target)
     else:
         parts = measure_one(weights, given[0], given[1], target)
-    return {"loss": weights.identity * parts["identity"] + weights.triplet * parts["triplet"], **parts}
+    loss = weights.identity * parts["identity"] + weights.triplet * parts["triplet"]
+    if taught is None:
+        return {"loss": loss, **parts}
+    assert recipe.distil is not None
+    distil = imitate(compared_features(network, given), taught)
+    return {"loss": loss + recipe.distil.weight * distil, **parts, "distil": distil}
+
+
+def compared_features(network: Classifying, given: Any) -> Tensor:
+    """(B, D): of what a network gives in training, the features whose distances a teacher's are learned by.
+
+    They are those of the triplet loss: of an mgn all of its heads', of a jpm the global one.
+    """
+    if isinstance(network, MgnNetwork):
+        return given.flatten(1)  # type: ignore[no-any-return]
+    return given[0][:, 0] if isinstance(network, JpmNetwork) else given[0]  # type: ignore[no-any-return]
+
+
+def imitate(own: Tensor, taught: Tensor) -> Tensor:
+    """The loss of a teacher, over the images of all processes; the same number in each."""
+    return relational_distances(gather_with_gradient(own.float()), gather_plain(taught))
 
 
 def measure_one(weights: Losses, features: Tensor, logits: Tensor, target: Tensor) -> dict[str, Tensor]:

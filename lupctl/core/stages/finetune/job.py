@@ -13,7 +13,7 @@ from lupctl.core.errors import DataError, UsageError
 from lupctl.core.formats.pack.read import Pack, open_pack
 from lupctl.core.formats.pack.samples import Samples
 from lupctl.core.formats.pack.split import packed_same_camera
-from lupctl.core.formats.weights.plan import JpmHead, MgnHead, NeckHead, NetworkPlan, PartsHead
+from lupctl.core.formats.weights.plan import FcHead, JpmHead, MgnHead, NeckHead, NetworkPlan, PartsHead
 from lupctl.core.formats.weights.trunk_plan import plan_trunk
 from lupctl.core.ranking.retrieval.answerable import check_answerable
 from lupctl.core.recipes.models import FinetuneRecipe
@@ -21,6 +21,7 @@ from lupctl.core.recipes.text import recipe_tables
 from lupctl.core.stages.finetune.cameras import pick_cameras
 from lupctl.core.stages.finetune.checks import check_start
 from lupctl.core.stages.finetune.persons import Camera, LabelledRows, names_share, pick_rows
+from lupctl.core.stages.finetune.teacher import TEACHER, TeacherPlan, plan_teacher
 from lupctl.core.system.disk.atomic import file_fingerprint
 from lupctl.core.system.jobs.compiling import check_compiler
 from lupctl.core.system.jobs.device import Placement
@@ -28,9 +29,10 @@ from lupctl.core.system.jobs.outer import Rendezvous
 from lupctl.core.system.jobs.split import check_split
 from lupctl.core.training.engine.board import check_tensorboard
 from lupctl.core.training.engine.curves import Epochs, even_epochs
-from lupctl.core.training.loading.samplers import PersonsImagesOrder, StepOrder
+from lupctl.core.training.loading.samplers import PersonsImagesOrder, ShuffledOrder, StepOrder
 from lupctl.core.training.loading.streams import CameraStream, PersonPasses, PersonStream
 from lupctl.core.training.nets.memory import activation_bytes, count_parameters, parameter_bytes, recomputed_bytes
+from lupctl.core.training.nets.osnet.network import FEATURES
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,7 @@ class FinetuneJob:
         tensorboard: whether the metrics are also written as curves.
         force: start over if there is already a run.
         quiet: no lines, no bars.
+        teacher: checkpoint of the network that is learned from; there if and only if the recipe has `distil`.
     """
 
     recipe: FinetuneRecipe
@@ -62,6 +65,7 @@ class FinetuneJob:
     tensorboard: bool = False
     force: bool = False
     quiet: bool = False
+    teacher: Path | None = None
 
     @property
     def local_processes(self) -> int:
@@ -81,6 +85,7 @@ class FinetunePlan:
         queries: valid queries of the evaluations, 0 when no pack has any.
         parameters: of the network, with its classifiers.
         cameras: of the network's table, in order; none if it has none.
+        teacher: what it adds; None without one.
     """
 
     images: int
@@ -92,6 +97,7 @@ class FinetunePlan:
     queries: int
     parameters: int
     cameras: tuple[Camera, ...]
+    teacher: TeacherPlan | None
 
 
 def plan_finetuning(job: FinetuneJob) -> FinetunePlan:
@@ -112,6 +118,8 @@ def plan_finetuning(job: FinetuneJob) -> FinetunePlan:
     train = pick_rows(recipe, packs)
     cameras = pick_cameras(recipe, train)
     check_start(job.start, recipe, cameras, datasets=[pack.dataset for pack in packs])
+    assert (job.teacher is None) == (recipe.distil is None)
+    teacher = None if job.teacher is None else plan_teacher(job.teacher, job.run)
     epochs = plan_epochs(recipe, train)
     net = network_plan(recipe, len(train.persons), cameras)
     local = batch // job.placement.processes
@@ -123,10 +131,13 @@ def plan_finetuning(job: FinetuneJob) -> FinetunePlan:
         steps_per_epoch=epochs.mean_length,
         steps=epochs.total,
         batch_per_device=local,
-        memory_bytes=4 * parameter_bytes(net) + local * activations,
+        memory_bytes=(5 if recipe.optim.name == "amsgrad" else 4) * parameter_bytes(net)
+        + local * activations
+        + (0 if teacher is None else teacher.bytes),
         queries=sum(count_queries(recipe, pack) for pack in packs),
         parameters=count_parameters(net),
         cameras=cameras,
+        teacher=teacher,
     )
 
 
@@ -184,6 +195,8 @@ def input_fingerprints(job: FinetuneJob) -> dict[str, str]:
     inputs = {f"pack:{pack.dataset}": pack.fingerprint for pack in map(open_pack, job.packs)}
     if job.start is not None:
         inputs["start"] = file_fingerprint(job.start)
+    if job.teacher is not None:
+        inputs[TEACHER] = file_fingerprint(job.teacher)
     subset = job.recipe.data.subset
     if subset and not names_share(subset):
         inputs["subset"] = file_fingerprint(Path(subset))
@@ -202,8 +215,24 @@ def build_order(recipe: FinetuneRecipe, label: NDArray[np.int64], camera: NDArra
             return CameraStream(label, camera, persons=persons, images=images, seed=seed)
         case "once":
             return PersonPasses(label, persons=persons, images=images, seed=seed)
+        case "shuffled":
+            return shuffle(len(label), persons * images, seed=seed)
         case _:
             assert_never(recipe.data.order)
+
+
+def shuffle(count: int, batch: int, *, seed: int) -> ShuffledOrder:
+    """Batches of images of whomever.
+
+    Raises:
+        UsageError: there are fewer images than one batch needs.
+    """
+    if count < batch:
+        raise UsageError(
+            f"data.persons x data.images is a batch of {batch}; the training set has {count} images",
+            hint=f"--batch {max(4, count // 8 * 4)}",
+        )
+    return ShuffledOrder(count, batch=batch, seed=seed)
 
 
 def plan_epochs(recipe: FinetuneRecipe, train: LabelledRows) -> Epochs:
@@ -224,12 +253,14 @@ def network_plan(recipe: FinetuneRecipe, num_classes: int, cameras: Sequence[Cam
     net, vit, swin, jpm = recipe.net, recipe.vit, recipe.swin, recipe.jpm
     count = len(cameras)
     trunk = plan_trunk(net, recipe.pixels, vit=vit, swin=swin, sie=recipe.sie, cameras=count, ibn=net.ibn)
-    head: NeckHead | PartsHead | MgnHead | JpmHead
+    head: NeckHead | PartsHead | MgnHead | JpmHead | FcHead
     match net.head:
         case "bnneck" if net.pooling == "parts":
             head = PartsHead(kind="parts", classes=num_classes, feature=net.feature)
         case "bnneck":
             head = NeckHead(kind="bnneck", classes=num_classes, feature=net.feature)
+        case "fc":
+            head = FcHead(kind="fc", classes=num_classes, outputs=FEATURES)
         case "mgn":
             head = MgnHead(kind="mgn", classes=num_classes, embedding=net.embedding, extra_bn=net.extra_bn)
             return NetworkPlan(trunk=trunk, pooling="gem", head=head)

@@ -18,6 +18,7 @@ from lupctl.core.stages.finetune.network import (
 from lupctl.core.stages.finetune.scores import best_on_test, describe_best, gather_scores
 from lupctl.core.stages.finetune.setup import Setup, set_up
 from lupctl.core.stages.finetune.supervision import PersonLabels, Supervision
+from lupctl.core.stages.finetune.teacher import Teacher
 from lupctl.core.stages.finetune.unlabelled.clusters import ClusterLabels
 from lupctl.core.system.jobs.messages import agree_to_stop, rank
 from lupctl.core.system.jobs.precision import name_precision
@@ -159,7 +160,10 @@ def supervise(
 ) -> Supervision:
     """The labels of a run that begins or continues at step `start`."""
     if job.recipe.labels == "persons":
-        return PersonLabels(setup, job.recipe, network, start=start)
+        teacher = None
+        if job.teacher is not None:
+            teacher = Teacher(job.teacher, setup.view, device=setup.device, precision=setup.precision)
+        return PersonLabels(setup, job.recipe, network, start=start, teacher=teacher)
     state = RunFolder(job.run).load_state() if start else None
     kept = {} if state is None else state[LABELS]
     return ClusterLabels(setup, job.recipe, network, kept=kept, log=log, progress=progress)

@@ -145,6 +145,18 @@ def _load_imagenet(network: Classifying, job: FinetuneJob, *, progress: bool) ->
             weights = imagenet_swin(job.recipe.net.arch, progress=progress)
             trunk = fit_trunk(network, weights, plan_swin(job.recipe.net.arch), origin=origin)
             return load_trunk(network, trunk, origin=origin)
+        case (
+            "osnet-x1.0"
+            | "osnet-x0.75"
+            | "osnet-x0.5"
+            | "osnet-x0.25"
+            | "osnet-ibn-x1.0"
+            | "osnet-ain-x1.0"
+            | "osnet-ain-x0.75"
+            | "osnet-ain-x0.5"
+            | "osnet-ain-x0.25"
+        ):
+            raise AssertionError("refused before, see `check_imagenet`")
         case _:
             assert_never(job.recipe.net.arch)
 
@@ -200,6 +212,8 @@ def finish_run(
         facts["datasets"] = [pack.dataset for pack in packs]
     if job.recipe.labels != "persons":
         facts["labels"] = job.recipe.labels
+    if job.recipe.distil is not None:
+        facts["teacher"] = job.recipe.distil.teacher
     if data.subset:
         facts["subset"] = data.subset
     if data.repeat != 1:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from lupctl.core.errors import FormatError
 from lupctl.core.formats.weights.file import Checkpoint, load_strictly, read_checkpoint
-from lupctl.core.formats.weights.plan import JpmHead, MgnHead, NeckHead, PartsHead, TrunkPlan
+from lupctl.core.formats.weights.plan import FcHead, JpmHead, MgnHead, NeckHead, PartsHead, TrunkPlan
 from lupctl.core.formats.weights.swin_plan import SwinPlan
 from lupctl.core.formats.weights.vit_plan import ViTPlan
 from lupctl.core.stages.finetune.checks import has_other_cameras
@@ -19,6 +19,7 @@ from lupctl.core.training.nets.heads import CLASSIFIERS
 from lupctl.core.training.nets.jpm import JPM_CLASSIFIERS, JPM_NEW_PARTS, JpmNetwork, spread_blocks
 from lupctl.core.training.nets.mgn import MGN_CLASSIFIERS, NEW_PARTS, MgnNetwork, spread_trunk
 from lupctl.core.training.nets.networks import ReidNetwork
+from lupctl.core.training.nets.osnet.network import FcNetwork
 from lupctl.core.training.nets.parts import PartsNetwork
 from lupctl.core.training.nets.swin.starts import CONTROLLER, fit_swin, has_controller, say_fit
 from lupctl.core.training.nets.swin.trunk import SwinTrunk
@@ -54,6 +55,8 @@ def load_checkpoint(network: Classifying, start: Path, datasets: Sequence[str] =
     if isinstance(network, ReidNetwork) and network.head.classifier is not None and isinstance(head, NeckHead):
         count = load_like(network, checkpoint, CLASSIFIERS)
         return f"{count} tensors from {start}, neck included; new classifier{say_table(network, checkpoint)}"
+    if isinstance(network, FcNetwork) and isinstance(head, FcHead):
+        return f"{load_like(network, checkpoint, CLASSIFIERS)} tensors from {start}, layer fc included; new classifier"
     if isinstance(network, PartsNetwork) and isinstance(head, PartsHead):
         count = load_like(network, checkpoint, CLASSIFIERS)
         return f"{count} tensors from {start}, necks included; new classifier{say_table(network, checkpoint)}"

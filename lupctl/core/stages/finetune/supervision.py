@@ -11,6 +11,7 @@ from lupctl.core.recipes.models import FinetuneRecipe
 from lupctl.core.stages.finetune.criterion import measure
 from lupctl.core.stages.finetune.job import build_order
 from lupctl.core.stages.finetune.setup import Setup, open_batches
+from lupctl.core.stages.finetune.teacher import Teacher
 from lupctl.core.training.loading.loaders import Batch
 from lupctl.core.training.nets.build import Classifying
 
@@ -57,10 +58,13 @@ class PersonLabels:
         recipe: its order and losses.
         network: in training.
         start: the first step.
+        teacher: that is learned from besides; None for none.
     """
 
-    def __init__(self, setup: Setup, recipe: FinetuneRecipe, network: Classifying, *, start: int) -> None:
-        self._recipe, self._network, self._precision = recipe, network, setup.precision
+    def __init__(
+        self, setup: Setup, recipe: FinetuneRecipe, network: Classifying, *, start: int, teacher: Teacher | None = None
+    ) -> None:
+        self._recipe, self._network, self._precision, self._teacher = recipe, network, setup.precision, teacher
         self._label_of = torch.from_numpy(setup.train.label).to(setup.device)
         order = build_order(recipe, setup.train.label, setup.train.camera)
         self._batches = open_batches(setup, recipe, order, range(start, setup.epochs.total))
@@ -73,10 +77,17 @@ class PersonLabels:
         return next(self._batches)
 
     def measure(self, pixels: Tensor, batch: Batch, forward: Callable[..., Any]) -> dict[str, Tensor]:
-        """The losses of `criterion`."""
+        """The losses of `criterion`, with that of the teacher if there is one."""
         target = self._label_of[batch.rows]
         return measure(
-            self._recipe, self._network, pixels, target, self._precision, cameras=batch.cameras, forward=forward
+            self._recipe,
+            self._network,
+            pixels,
+            target,
+            self._precision,
+            cameras=batch.cameras,
+            taught=None if self._teacher is None else self._teacher.embed(pixels),
+            forward=forward,
         )
 
     def follow(self) -> None:

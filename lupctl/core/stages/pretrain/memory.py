@@ -49,7 +49,7 @@ def estimate_memory(
         sharded: whether every device has its part of the classifier and of the prototypes.
     """
     local = recipe.data.batch // processes
-    moments = 2 if recipe.optim.name in ("adam", "adamw") else 1
+    moments = {"adam": 2, "adamw": 2, "amsgrad": 3}.get(recipe.optim.name, 1)
     # The student, gradient, optimizer state; sums over parts in double precision; messages; then the averaged encoder.
     copies = 2 + moments + (2 if parts > 1 else 0) + (1 if processes > 1 else 0)
     weights = parameter_bytes(net) * copies

@@ -26,7 +26,8 @@ def build_optimizer(
 
     Args:
         modules: those of their parameters that require no gradient are left out.
-        name: sgd, adam (decay added to the gradient), adamw (decoupled decay) or lars.
+        name: sgd, adam (decay added to the gradient), amsgrad (adam whose second moments never fall; Reddi et al. 2018,
+            arXiv 1904.09237), adamw (decoupled decay) or lars.
         lr, weight_decay: replaced at every step by `set_rates`.
         momentum: of sgd and lars; the others keep their usual 0.9 and 0.999.
         vector_rate, vector_decay: factors on both for parameters of one dimension; lars never applies decay to those.
@@ -41,6 +42,8 @@ def build_optimizer(
             return sgd
         case "adam":
             return torch.optim.Adam(groups, lr=lr, weight_decay=weight_decay, fused=True)
+        case "amsgrad":
+            return torch.optim.Adam(groups, lr=lr, weight_decay=weight_decay, amsgrad=True, fused=True)
         case "adamw":
             return torch.optim.AdamW(groups, lr=lr, weight_decay=weight_decay, fused=True)
         case "lars":

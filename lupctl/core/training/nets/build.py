@@ -3,7 +3,9 @@
 from typing import assert_never
 
 from lupctl.core.choices import Pooling
+from lupctl.core.formats.weights.osnet_plan import OsnetPlan
 from lupctl.core.formats.weights.plan import (
+    FcHead,
     JpmHead,
     MgnHead,
     NeckHead,
@@ -19,6 +21,8 @@ from lupctl.core.formats.weights.vit_plan import ViTPlan
 from lupctl.core.training.nets.jpm import JpmNetwork
 from lupctl.core.training.nets.mgn import MgnNetwork
 from lupctl.core.training.nets.networks import ContrastiveNetwork, Embedding, ReidNetwork
+from lupctl.core.training.nets.osnet.network import FcNetwork
+from lupctl.core.training.nets.osnet.trunk import OsnetTrunk
 from lupctl.core.training.nets.parts import PartsNetwork
 from lupctl.core.training.nets.pooling import Average, ClassAndParts, ClassToken, GeneralisedMean, Pool
 from lupctl.core.training.nets.resnet.trunk import ResNetTrunk
@@ -27,7 +31,7 @@ from lupctl.core.training.nets.trunk import Trunk
 from lupctl.core.training.nets.vit.trunk import ViTTrunk
 
 # Those that fine-tuning makes, with classifiers; and all of them.
-Classifying = ReidNetwork | MgnNetwork | JpmNetwork | PartsNetwork
+Classifying = ReidNetwork | MgnNetwork | JpmNetwork | PartsNetwork | FcNetwork
 Network = Embedding | Classifying
 
 
@@ -46,6 +50,8 @@ def build_network(plan: NetworkPlan) -> Network:
             return build_jpm(plan)
         case PartsHead():
             return build_parts(plan)
+        case FcHead():
+            return build_fc(plan)
         case _:
             assert_never(plan.head)
 
@@ -90,6 +96,13 @@ def build_parts(plan: NetworkPlan) -> PartsNetwork:
     return PartsNetwork(ViTTrunk(plan.trunk), num_parts=count, num_classes=plan.head.classes, feature=plan.head.feature)
 
 
+def build_fc(plan: NetworkPlan) -> FcNetwork:
+    """A network with torchreid's head."""
+    assert isinstance(plan.head, FcHead)
+    trunk, pool = build_trunk(plan.trunk), build_pooling(plan.pooling)
+    return FcNetwork(trunk, pool, outputs=plan.head.outputs, num_classes=plan.head.classes)
+
+
 def build_trunk(plan: TrunkPlan) -> Trunk:
     """The trunk alone."""
     match plan:
@@ -99,6 +112,8 @@ def build_trunk(plan: TrunkPlan) -> Trunk:
             return ViTTrunk(plan)
         case SwinPlan():
             return SwinTrunk(plan)
+        case OsnetPlan():
+            return OsnetTrunk(plan.arch)
         case _:
             assert_never(plan)
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from lupctl.core.errors import FormatError
 from lupctl.core.formats.weights.fields import MOST
-from lupctl.core.formats.weights.plan import NetworkPlan
+from lupctl.core.formats.weights.plan import NetworkPlan, NoHead
 from lupctl.core.recipes.sections import Pixels
 from lupctl.core.training.nets.build import build_network
 
@@ -64,6 +64,7 @@ class Recognised:
         pixels: of the published evaluation, where the network says which one that is; None to ask a recipe.
         cameras: number, in packs, of the camera of each row of side information.
         notes: what was taken for what no tensor says.
+        is_initial: whether it is a start in spite of its head: weights of ImageNet.
     """
 
     plan: NetworkPlan
@@ -78,6 +79,12 @@ class Recognised:
     pixels: Pixels | None = None
     cameras: tuple[int, ...] = ()
     notes: tuple[str, ...] = ()
+    is_initial: bool = False
+
+    @property
+    def is_start(self) -> bool:
+        """Whether it is something to start from, and no re-id model."""
+        return self.is_initial or isinstance(self.plan.head, NoHead)
 
 
 def fit(plan: NetworkPlan, own: Mapping[str, Tensor]) -> Recognised:

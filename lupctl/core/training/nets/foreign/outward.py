@@ -6,6 +6,7 @@
 | timm | a vision transformer of plain patches | timm's `VisionTransformer`, strictly |
 | dino | the same, and with the stem of convolutions | fine-tuning after DINO and TransReID-SSL: a bare backbone |
 | solider | a Swin transformer | SOLIDER's pre-training and fine-tuning: a teacher without its head |
+| torchreid | an OSNet, with its layer `fc` if it has one | torchreid, and boxmot, by name and shape |
 """
 
 from collections.abc import Mapping
@@ -16,12 +17,16 @@ from torch import Tensor
 
 from lupctl.core.choices import OutwardNames
 from lupctl.core.errors import FormatError
+from lupctl.core.formats.weights.osnet_plan import OSNET_SIZES, OsnetPlan
 from lupctl.core.formats.weights.plan import JpmHead, MgnHead, NetworkPlan, ResNetPlan, TrunkPlan, describe_trunk
 from lupctl.core.formats.weights.swin_plan import SwinPlan
 from lupctl.core.formats.weights.vit_plan import ViTPlan
+from lupctl.core.training.nets.foreign.osnet import torchreid_key
 from lupctl.core.training.nets.swin.windows import position_index
 
 TRUNK: Final = "backbone."
+# What of an OSNet is written: the layer of its features, too.
+OSNET_PARTS: Final = (TRUNK, "head.fc.")
 TRANSFORMER_NAMES: Final[tuple[OutwardNames, ...]] = ("timm", "dino")
 
 
@@ -39,6 +44,8 @@ def outward_trunk(
     Raises:
         FormatError: the trunk has no such names; says what can be done.
     """
+    if isinstance(plan.trunk, OsnetPlan) or names == "torchreid":
+        return published_osnet(check_osnet(plan.trunk, names, origin), tensors)
     if isinstance(plan.trunk, SwinPlan) or names == "solider":
         check_swin(plan.trunk, names, origin)
     elif isinstance(plan.trunk, ResNetPlan):
@@ -68,6 +75,30 @@ def check_swin(trunk: TrunkPlan, names: OutwardNames, origin: str) -> None:
             f"{origin}: {what} pads and merges as SOLIDER's code does; under {names} names it would be another network",
             hint="--to solider",
         )
+
+
+def check_osnet(trunk: TrunkPlan, names: OutwardNames, origin: str) -> OsnetPlan:
+    """An OSNet under torchreid's names; refuses it under others, and other trunks under these.
+
+    Raises:
+        FormatError: it is one of them.
+    """
+    if not isinstance(trunk, OsnetPlan):
+        meant = {"resnet": "torchvision", "vit": "timm", "swin": "solider"}[trunk.kind]
+        raise FormatError(
+            f"{origin}: {describe_trunk(trunk)} is not an OSNet; the torchreid names are for those",
+            hint=f"--to {meant}",
+        )
+    if names != "torchreid":
+        raise FormatError(f"{origin}: {describe_trunk(trunk)} has names of torchreid's alone", hint="--to torchreid")
+    return trunk
+
+
+def published_osnet(trunk: OsnetPlan, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """An OSNet as torchreid's files have it, without a classifier."""
+    kind = OSNET_SIZES[trunk.arch].kind
+    own = {key: value for key, value in sorted(tensors.items()) if key.startswith(OSNET_PARTS)}
+    return {torchreid_key(key, kind): value.contiguous() for key, value in own.items()}
 
 
 def published_teacher(trunk: SwinPlan, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

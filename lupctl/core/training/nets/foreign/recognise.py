@@ -8,12 +8,14 @@ from torch import Tensor
 
 from lupctl.core.choices import Encoder
 from lupctl.core.errors import FormatError
+from lupctl.core.formats.weights.osnet_plan import OsnetPlan
 from lupctl.core.formats.weights.plan import MgnHead, NetworkPlan
 from lupctl.core.formats.weights.swin_plan import SwinPlan
 from lupctl.core.formats.weights.vit_plan import ViTPlan
 from lupctl.core.system.examples import name_some
 from lupctl.core.training.nets.foreign.fitting import Recognised
 from lupctl.core.training.nets.foreign.grids import AS_PUBLISHED, Asked
+from lupctl.core.training.nets.foreign.osnet import find_osnet, recognise_osnet
 from lupctl.core.training.nets.foreign.resnet import TRUNK_PREFIXES, recognise_mgn, recognise_trunk
 from lupctl.core.training.nets.foreign.swin import find_swin, recognise_swin
 from lupctl.core.training.nets.foreign.vit import find_prefix, recognise_vit
@@ -24,6 +26,7 @@ FIRST_KEYS = {
     "a ResNet's": ("layer1.0.conv1.weight", "conv1.weight"),
     "a vision transformer's": ("blocks.0.attn.qkv.weight", "cls_token"),
     "a Swin transformer's": ("stages.0.blocks.0.attn.w_msa.qkv.weight", "norm3.weight"),
+    "an OSNet's": ("conv2.0.gate.fc1.weight", "conv1.conv.weight"),
 }
 
 
@@ -58,6 +61,10 @@ def recognise(
     if swin is not None:
         refuse_asked(asked, "a Swin transformer, which takes images of any size", origin)
         return recognise_swin(state, *swin, origin=origin)
+    osnet = find_osnet(state)
+    if osnet is not None:
+        refuse_asked(asked, "an OSNet, which takes images of any size", origin)
+        return recognise_osnet(state, osnet)
     plain = {key.removeprefix("module."): value for key, value in state.items()}
     branch: Literal["q", "k"] = "k" if encoder in ("k", "teacher") else "q"
     trunks = (f"module.encoder_{branch}.", f"encoder_{branch}.", *TRUNK_PREFIXES)
@@ -97,7 +104,7 @@ def unknown(state: Mapping[str, Tensor], origin: str) -> FormatError:
         f"{origin}: {len(state)} tensors of an unknown network ({name_some(state)})",
         hint="known networks: MGN as LUPerson's projects publish it, ResNet trunks with torchvision's names, and "
         "vision transformers with timm's names or torchvision's: TransReID and its descendants, DINO, DeiT, ImageNet; "
-        "Swins of SOLIDER and of ImageNet",
+        "Swins of SOLIDER and of ImageNet; OSNets of torchreid",
     )
 
 
@@ -112,6 +119,8 @@ def stem_key(plan: NetworkPlan) -> str:
     """The key of the convolution that takes the pixels."""
     if isinstance(plan.trunk, SwinPlan):
         return "backbone.patch_embed.projection.weight"
+    if isinstance(plan.trunk, OsnetPlan):
+        return "backbone.conv1.conv.weight"
     if isinstance(plan.trunk, ViTPlan):
         return f"backbone.patch_embed.{'conv.0' if plan.trunk.stem == 'ics' else 'proj'}.weight"
     return "backbone.0.weight" if isinstance(plan.head, MgnHead) else "backbone.conv1.weight"

@@ -17,6 +17,16 @@ from tests.tools.shell import Shell
 from tests.tools.tiny.images import TinyImages, encode_tiny
 
 
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skips what only a GPU can run, and says so."""
+    if item.get_closest_marker("gpu") is None:
+        return
+    import torch
+
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device is visible")
+
+
 @pytest.fixture
 def tiny_images() -> TinyImages:
     """Draws `count` different JPEGs of 32 x 16 pixels: `tiny_images(5)`, `tiny_images(5, seed=100)`."""

@@ -70,7 +70,7 @@ def launch(
     """
     if rendezvous is None and (processes == 1 or find_outer_job(os.environ) is not None):
         return _run_here(entry, job, kind, timeout)
-    from torch.distributed.elastic.multiprocessing.api import SignalException
+    from torch.distributed.elastic.multiprocessing.api import DefaultLogsSpecs, SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.elastic.rendezvous.api import RendezvousError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
@@ -88,6 +88,7 @@ def launch(
             local_addr=LOOPBACK if rendezvous is None else rendezvous.local_address(),
             max_restarts=0,
             monitor_interval=0.2,
+            logs_specs=DefaultLogsSpecs(log_dir=folder),  # by itself it leaves empty folders in the temporary one
         )
         try:
             with _quiet_launcher():

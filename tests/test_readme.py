@@ -224,6 +224,7 @@ def run(line: str, monkeypatch: pytest.MonkeyPatch) -> int:
 def test_every_command_runs(
     document: str, everything: Path, place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.setattr("lupctl.core.flows.machine.exercise.SECONDS", 1.0)  # of the minute that it takes
     for name in RAW.get(document, ("market1501", "luperson")):
         shutil.copytree(everything / "raw" / name, place / "lup" / "raw" / name)
     for line in BEFORE.get(document, ()):

@@ -21,6 +21,7 @@ from lupctl.cli.doctor import doctor
 from lupctl.cli.failures import explain, names_group
 from lupctl.cli.init import init
 from lupctl.cli.manual import manual
+from lupctl.cli.model.bench import bench_models
 from lupctl.cli.model.convert import convert_model
 from lupctl.cli.model.export import export_model
 from lupctl.cli.model.model import download_model, list_models, show_model
@@ -80,6 +81,7 @@ model.command("download")(download_model)
 model.command("info")(show_model)
 model.command("convert")(convert_model)
 model.command("export")(export_model)
+model.command("bench")(bench_models)
 app.command("demo")(demo)
 app.command("doctor")(doctor)
 app.command("manual")(manual)

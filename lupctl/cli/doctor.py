@@ -7,7 +7,7 @@ import typer
 
 from lupctl.cli.options import DebugOption, HomeOption, JsonOption, QuietOption
 from lupctl.cli.output import print_json, print_table
-from lupctl.core.flows.exercise import exercise, raise_failed
+from lupctl.core.flows.machine.exercise import exercise, raise_failed
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.workspace import open_workspace
 

@@ -53,6 +53,8 @@ ScheduleUnit = Literal["epoch", "step"]
 CurveKind = Literal["constant", "linear", "cosine"]
 ClipScope = Literal["all", "tensor"]
 Precision = Literal["auto", "float32", "bf16"]
+# What computes a network that is timed.
+Backend = Literal["torch", "onnxruntime"]
 Interpolation = Literal["bilinear", "bicubic"]
 EraseFill = Literal["mean", "black", "noise", "constant"]
 TripletMining = Literal["hard", "weighted"]

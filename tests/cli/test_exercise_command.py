@@ -27,7 +27,9 @@ def trials(monkeypatch: pytest.MonkeyPatch) -> list[Trial]:
     ]
     monkeypatch.setattr("lupctl.core.stages.exercise.run.list_trials", lambda *given: found)
     monkeypatch.setattr("lupctl.core.stages.exercise.compiling.compile_trials", lambda *given: [])
-    monkeypatch.setattr("lupctl.core.flows.exercise._train", lambda *given: Outcome("a step runs", "3 images/s"))
+    monkeypatch.setattr(
+        "lupctl.core.flows.machine.exercise._train", lambda *given: Outcome("a step runs", "3 images/s")
+    )
     return found
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from lupctl.core.errors import DeviceError
-from lupctl.core.flows.exercise import judge_speed, plan_trunks
+from lupctl.core.flows.machine.exercise import judge_speed, plan_trunks
 from lupctl.core.formats.weights.swin_plan import plan_swin
 from lupctl.core.recipes.models import FinetuneRecipe
 from lupctl.core.recipes.shipped import resolve_recipe

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from lupctl.core.flows.exercise import exercise
+from lupctl.core.flows.machine.exercise import exercise
 from lupctl.core.stages.exercise.check import Check
 from lupctl.core.system.progress.lines import Progress
 

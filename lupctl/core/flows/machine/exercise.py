@@ -26,14 +26,14 @@ RECIPES: Final = {"cpu": "small-bot", "cuda": "bot"}
 MOST_WORKERS: Final = 16
 
 
-def exercise(progress: Progress, *, seconds: float = SECONDS) -> "list[Check]":
+def exercise(progress: Progress, *, seconds: float | None = None) -> "list[Check]":
     """Tries everything that training, dump and eval need of this machine, each in a second or so.
 
     Nothing is written but temporary files, and every process that is started ends with it.
 
     Args:
         progress: shows a bar.
-        seconds: for all of it; what comes later is skipped, and says so.
+        seconds: for all of it, None for a minute; what comes later is skipped, and says so.
     """
     import torch
 
@@ -42,7 +42,7 @@ def exercise(progress: Progress, *, seconds: float = SECONDS) -> "list[Check]":
     from lupctl.core.stages.exercise.run import list_trials
     from lupctl.core.system.jobs.device import pick_devices
 
-    budget, devices = Budget(seconds), pick_devices(None, None)
+    budget, devices = Budget(SECONDS if seconds is None else seconds), pick_devices(None, None)
     recipe = _find_recipe(devices[0].type)
     checks: list[Check] = []
     decoding, *others = list_trials(plan_trunks(), recipe, devices)

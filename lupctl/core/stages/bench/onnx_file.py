@@ -1,0 +1,123 @@
+"""A network in ONNX as a contender: one that lupctl exported, or one of another program."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lupctl.core.errors import FormatError, UsageError
+from lupctl.core.formats.weights.onnx import CAMERAS, RECORD_KEY
+from lupctl.core.formats.weights.onnx_session import ImageInput, find_image_input, find_output, open_session
+from lupctl.core.stages.bench.graph import count_flops, count_weights
+from lupctl.core.stages.bench.model import Subject
+from lupctl.core.system.disk.atomic import file_fingerprint
+
+SEED: Final = 0
+
+
+class OnnxRunner:
+    """A network that onnxruntime runs in one thread.
+
+    Args:
+        path: the file.
+        size: of its images, where it takes any.
+    """
+
+    def __init__(self, path: Path, size: tuple[int, int]) -> None:
+        self._path, self._size, self._session = path, size, open_session(path)
+        self._images, self._has_cameras = read_inputs(self._session, path)
+        find_output(self._session, path)
+
+    @property
+    def only(self) -> int | None:
+        """The one number of images that it takes."""
+        return self._images.batch
+
+    def prepare(self, batch: int) -> Callable[[], object]:
+        """A pass over random images of its own type and layout."""
+        given: dict[str, NDArray[Any]] = {self._images.name: draw_input(self._images, batch, self._size)}
+        if self._has_cameras:
+            given[CAMERAS] = np.zeros(batch, np.int64)
+
+        def embed() -> object:
+            try:
+                return self._session.run(None, given)
+            except Exception as error:  # onnxruntime's own classes have no other base
+                raise FormatError(
+                    f"{self._path}: does not run on {batch} images of {self._size[0]} x {self._size[1]} "
+                    f"({' '.join(str(error).split())})",
+                    hint="try another --batch or --pixels, or export it with any number of images",
+                ) from error
+
+        return embed
+
+
+def describe_onnx(name: str, path: Path, pixels: tuple[int, int] | None) -> Subject:
+    """The network of an ONNX file.
+
+    Args:
+        name: as the user typed it.
+        path: the file.
+        pixels: height and width of its images, for files that do not say.
+
+    Raises:
+        UsageError: the extra is missing, or the size is, or another one is in the file.
+        DataError, FormatError: it cannot be opened.
+    """
+    session = open_session(path)
+    images, _ = read_inputs(session, path)
+    height, width = pick_size(path, images, pixels)
+    text = session.get_modelmeta().custom_metadata_map.get(RECORD_KEY)
+    return Subject(
+        name=name,
+        path=path,
+        fingerprint=file_fingerprint(path) if text is None else _read_parent(path, text),
+        description=f"{'ONNX' if text is None else 'exported'} network ({images})",
+        height=height,
+        width=width,
+        parameters=count_weights(path),
+        flops=count_flops(path, height=height, width=width),
+    )
+
+
+def read_inputs(session: Any, path: Path) -> tuple[ImageInput, bool]:
+    """The input for images, and whether there is one for rows of cameras, as in networks that lupctl exports so."""
+    is_own = RECORD_KEY in session.get_modelmeta().custom_metadata_map
+    has_cameras = is_own and CAMERAS in [one.name for one in session.get_inputs()]
+    return find_image_input(session, path, others=(CAMERAS,) if has_cameras else ()), has_cameras
+
+
+def pick_size(path: Path, images: ImageInput, pixels: tuple[int, int] | None) -> tuple[int, int]:
+    """Height and width of a network's images.
+
+    Raises:
+        UsageError: they are not known, or others than the file says.
+    """
+    own = images.height, images.width
+    height, width = pixels or own
+    if any(side not in (None, given) for side, given in zip(own, (height, width), strict=True)):
+        taken = "x".join(str(side or "any") for side in own)
+        raise UsageError(f"{path}: takes images of {taken}, not of {height}x{width}", hint="leave --pixels out")
+    if height is None or width is None:
+        raise UsageError(f"{path}: takes images of any size", hint="--pixels 256x128, height by width")
+    return height, width
+
+
+def draw_input(images: ImageInput, batch: int, size: tuple[int, int]) -> NDArray[Any]:
+    """Random pixels in the type and layout of an input: grey levels of uint8, else numbers around 0."""
+    shape = (batch, 3, *size) if images.layout == "NCHW" else (batch, *size, 3)
+    random = np.random.default_rng(SEED)
+    if images.kind == "uint8":
+        return random.integers(0, 256, shape, dtype=np.uint8)
+    return random.standard_normal(shape, dtype=np.float32).astype(images.kind, copy=False)
+
+
+def _read_parent(path: Path, text: str) -> str:
+    """The fingerprint of the checkpoint that an exported network was made from."""
+    try:
+        return str(json.loads(text)["parents"]["checkpoint"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise FormatError(f"{path}: lupctl's record is damaged", hint="export it again: lupctl model export") from error

@@ -1,9 +1,11 @@
 """Sizes of a network in ONNX, counted from its graph."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from math import prod
 from pathlib import Path
 from typing import Any, Final
+
+from numpy.typing import NDArray
 
 # Weights in whole numbers of a byte are those of a quantised network; longer ones are shapes and indices.
 WEIGHTS: Final = ("FLOAT", "FLOAT16", "BFLOAT16", "DOUBLE", "INT8", "UINT8")
@@ -11,6 +13,8 @@ CONVOLUTIONS: Final = ("Conv", "ConvInteger", "QLinearConv")
 PRODUCTS: Final = ("MatMul", "MatMulInteger", "QLinearMatMul", "Gemm")
 # Operations of other domains may multiply whatever they like.
 KNOWN_DOMAINS: Final = ("", "ai.onnx")
+# onnxruntime only says what ends it.
+SILENT: Final = 4
 # Where an operation keeps its second operand: those on quantised numbers have scales in between.
 SECOND: Final = {"QLinearConv": 3, "QLinearMatMul": 3}
 
@@ -24,72 +28,67 @@ def count_weights(path: Path) -> int:
     return sum(prod(one.dims) for one in _constants(graph) if one.data_type in kinds and one.dims)
 
 
-def count_flops(path: Path, *, height: int, width: int) -> int | None:
-    """Floating-point operations of one image: two for each multiplication of a convolution or a matrix product.
+def count_flops(path: Path, given: Mapping[str, NDArray[Any]]) -> int | None:
+    """Floating-point operations of a pass: two for each multiplication of a convolution or a matrix product.
+
+    The graph is run once, with what these operations take and give as further outputs: a file says little of shapes.
 
     Args:
         path: the file.
-        height, width: of its images.
+        given: its inputs.
 
     Returns:
-        None where a shape is not known, or there is an operation of another domain.
+        None where it does not run so, or has an operation of another domain or a graph inside.
     """
     import onnx
 
-    model = onnx.load(str(path), load_external_data=False)
-    _fix_input(model, height, width)
+    model = onnx.load(str(path))
+    if any(_is_strange(node) for node in model.graph.node):
+        return None
+    counted = [node for node in model.graph.node if node.op_type in CONVOLUTIONS + PRODUCTS]
+    weights = {one.name: tuple(one.dims) for one in model.graph.initializer}
+    wanted = dict.fromkeys(name for node in counted for name in (*_operands(node), node.output[0]))
+    inside = [name for name in wanted if name not in weights and name not in given]
+    shapes = _run_shapes(model, inside, given)
+    if shapes is None:
+        return None
+    known = weights | {name: one.shape for name, one in given.items()} | shapes
+    return sum(_operations(node, known) for node in counted)
+
+
+def _is_strange(node: Any) -> bool:
+    return node.domain not in KNOWN_DOMAINS or any(one.type in (one.GRAPH, one.GRAPHS) for one in node.attribute)
+
+
+def _operands(node: Any) -> tuple[str, str]:
+    """The two things that are multiplied."""
+    return node.input[0], node.input[SECOND.get(node.op_type, 1)]
+
+
+def _run_shapes(
+    model: Any, names: Sequence[str], given: Mapping[str, NDArray[Any]]
+) -> dict[str, tuple[int, ...]] | None:
+    """Shapes of what is inside of a graph in one pass; None if it does not run so."""
+    import onnx
+    import onnxruntime
+
+    there = {one.name for one in model.graph.output}
+    model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names if name not in there)
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level, options.intra_op_num_threads = SILENT, 1
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     try:
-        inferred = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
-    except Exception:  # its own errors have no other base; a graph that it cannot read is one that is not counted
+        session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        found = session.run(list(names), dict(given)) if names else []
+    except Exception:  # onnxruntime's own classes have no other base; nor does protobuf's for more than 2 GiB
         return None
-    shapes = _shapes(inferred)
-    total = 0
-    for node in inferred.node:
-        if node.domain not in KNOWN_DOMAINS or any(one.type in (one.GRAPH, one.GRAPHS) for one in node.attribute):
-            return None
-        if node.op_type in CONVOLUTIONS + PRODUCTS:
-            found = _operations(node, shapes)
-            if found is None:
-                return None
-            total += found
-    return total
+    return {name: tuple(one.shape) for name, one in zip(names, found, strict=True)}
 
 
-def _fix_input(model: Any, height: int, width: int) -> None:
-    """Makes every free axis of the inputs that of one image."""
-    for one in model.graph.input:
-        axes = one.type.tensor_type.shape.dim
-        channels = next((index for index in (1, 3) if len(axes) == 4 and axes[index].dim_value == 3), None)
-        sides = {None: {}, 1: {2: height, 3: width}, 3: {1: height, 2: width}}[channels]
-        for index, axis in enumerate(axes):
-            axis.dim_value = 1 if index == 0 else sides.get(index, axis.dim_value or 1)
-    # What the file says of shapes further on may name the axes that are numbers now.
-    del model.graph.value_info[:]
-    for one in model.graph.output:
-        one.type.tensor_type.ClearField("shape")
-
-
-def _shapes(graph: Any) -> dict[str, tuple[int, ...]]:
-    """Shapes by name, where every side is known."""
-    found: dict[str, tuple[int, ...]] = {one.name: tuple(one.dims) for one in graph.initializer}
-    for one in (*graph.input, *graph.value_info, *graph.output):
-        if not one.type.tensor_type.HasField("shape"):
-            continue
-        sides = [axis.dim_value for axis in one.type.tensor_type.shape.dim]
-        if all(side > 0 for side in sides):
-            found[one.name] = tuple(sides)
-    for node in graph.node:
-        if node.op_type == "Constant" and node.attribute[0].HasField("t"):
-            found[node.output[0]] = tuple(node.attribute[0].t.dims)
-    return found
-
-
-def _operations(node: Any, shapes: Mapping[str, tuple[int, ...]]) -> int | None:
-    """Those of a convolution or a matrix product; None where its shapes are not known."""
-    second = shapes.get(node.input[SECOND.get(node.op_type, 1)])
-    first, result = shapes.get(node.input[0]), shapes.get(node.output[0])
-    if first is None or second is None or result is None:
-        return None
+def _operations(node: Any, shapes: Mapping[str, tuple[int, ...]]) -> int:
+    """Those of a convolution or a matrix product."""
+    first, second = (shapes[name] for name in _operands(node))
+    result = shapes[node.output[0]]
     if node.op_type in CONVOLUTIONS:
         return 2 * prod(result) * prod(second[1:])  # weights are (out, in / groups, sides…)
     turned = node.op_type == "Gemm" and any(one.name == "transA" and one.i for one in node.attribute)

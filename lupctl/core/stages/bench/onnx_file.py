@@ -38,9 +38,7 @@ class OnnxRunner:
 
     def prepare(self, batch: int) -> Callable[[], object]:
         """A pass over random images of its own type and layout."""
-        given: dict[str, NDArray[Any]] = {self._images.name: draw_input(self._images, batch, self._size)}
-        if self._has_cameras:
-            given[CAMERAS] = np.zeros(batch, np.int64)
+        given = draw_inputs(self._images, batch, self._size, has_cameras=self._has_cameras)
 
         def embed() -> object:
             try:
@@ -68,9 +66,11 @@ def describe_onnx(name: str, path: Path, pixels: tuple[int, int] | None) -> Subj
         DataError, FormatError: it cannot be opened.
     """
     session = open_session(path)
-    images, _ = read_inputs(session, path)
+    images, has_cameras = read_inputs(session, path)
     height, width = pick_size(path, images, pixels)
     text = session.get_modelmeta().custom_metadata_map.get(RECORD_KEY)
+    count = images.batch or 1
+    found = count_flops(path, draw_inputs(images, count, (height, width), has_cameras=has_cameras))
     return Subject(
         name=name,
         path=path,
@@ -79,7 +79,7 @@ def describe_onnx(name: str, path: Path, pixels: tuple[int, int] | None) -> Subj
         height=height,
         width=width,
         parameters=count_weights(path),
-        flops=count_flops(path, height=height, width=width),
+        flops=None if found is None else found // count,
     )
 
 
@@ -106,13 +106,16 @@ def pick_size(path: Path, images: ImageInput, pixels: tuple[int, int] | None) ->
     return height, width
 
 
-def draw_input(images: ImageInput, batch: int, size: tuple[int, int]) -> NDArray[Any]:
-    """Random pixels in the type and layout of an input: grey levels of uint8, else numbers around 0."""
+def draw_inputs(images: ImageInput, batch: int, size: tuple[int, int], *, has_cameras: bool) -> dict[str, NDArray[Any]]:
+    """Random pixels in the type and layout of an input, grey levels of uint8, else numbers around 0; first cameras."""
     shape = (batch, 3, *size) if images.layout == "NCHW" else (batch, *size, 3)
     random = np.random.default_rng(SEED)
-    if images.kind == "uint8":
-        return random.integers(0, 256, shape, dtype=np.uint8)
-    return random.standard_normal(shape, dtype=np.float32).astype(images.kind, copy=False)
+    pixels: NDArray[Any] = (
+        random.integers(0, 256, shape, dtype=np.uint8)
+        if images.kind == "uint8"
+        else random.standard_normal(shape, dtype=np.float32).astype(images.kind, copy=False)
+    )
+    return {images.name: pixels} | ({CAMERAS: np.zeros(batch, np.int64)} if has_cameras else {})
 
 
 def _read_parent(path: Path, text: str) -> str:

@@ -59,6 +59,12 @@ def show_matrix(matrix: "ScoreMatrix", path: Path, *, json: bool) -> None:
             again = [(cell.rerank.scores.map, cell.rerank.scores.cmc[1]) for cell in run.cells if cell.rerank]
             rows.append([f"{run.name}, re-ranked", *(f"{100 * mean:.2f} / {100 * first:.2f}" for mean, first in again)])
     print_table("mAP / rank-1, %", ["run", *(one.name for one in matrix.datasets)], rows)
+    speeds = [(run.name, speed) for run in matrix.runs for speed in run.speeds]
+    if speeds:
+        timed = [
+            (name, one.backend, one.batch, f"{one.median_ms:,.1f}", f"{one.images_per_s:,.1f}") for name, one in speeds
+        ]
+        print_table("as lupctl model bench measured", ["run", "backend", "batch", "ms", "images/s"], timed)
     cells = [cell for run in matrix.runs for cell in run.cells]
     if any(cell.trained_on for cell in cells):
         print("* trained on this dataset's training images")

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lupctl.core.resolve.networks import features_path
+from lupctl.core.resolve.networks import FOLDER, features_path
 from lupctl.core.resolve.retrieval.lineage import lineage_of
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.workspace import Workspace
@@ -37,11 +37,16 @@ def score_everywhere(
         UsageError: the matrix exists.
         DataError: a test set cannot be scored.
     """
-    from lupctl.core.stages.matrix import write_matrix
-    from lupctl.core.system.disk.atomic import check_absent
+    from dataclasses import replace
+
+    from lupctl.core.stages.matrix import find_speeds, read_benches, write_matrix
+    from lupctl.core.system.disk.atomic import check_absent, file_fingerprint
 
     check_absent(out, force=rules.force)
-    return write_matrix(score_all(space, networks, tests, rules, devices, progress), out, force=rules.force)
+    rows = score_all(space, networks, tests, rules, devices, progress)
+    benches = read_benches(space.home / FOLDER, progress)
+    rows = [replace(row, speeds=find_speeds(benches, file_fingerprint(row.checkpoint))) for row in rows]
+    return write_matrix(rows, out, force=rules.force)
 
 
 def score_all(

@@ -4,12 +4,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from lupctl.core.errors import LupError
 from lupctl.core.formats.features.file import read_features_head
 from lupctl.core.formats.pack.read import open_pack
 from lupctl.core.ranking.reports.model.matrix import MatrixCell, MatrixRun, MatrixSet, ScoreMatrix, write_matrix_file
 from lupctl.core.ranking.reports.model.single import Report
+from lupctl.core.ranking.reports.model.speed import Bench, BenchRun, read_bench
 from lupctl.core.ranking.reports.page.matrix import render_matrix
 from lupctl.core.system.disk.atomic import check_absent, write_text
+from lupctl.core.system.progress.lines import Progress
 
 
 @dataclass(frozen=True)
@@ -21,12 +24,14 @@ class MatrixRow:
         checkpoint: the file.
         reports: by dataset.
         trained_on: the datasets on whose training images it was fine-tuned.
+        speeds: of this network, as measured.
     """
 
     name: str
     checkpoint: Path
     reports: Mapping[str, Report]
     trained_on: frozenset[str] = frozenset()
+    speeds: Sequence[BenchRun] = ()
 
 
 def is_made_from(features: Path, *, fingerprint: str, pack: Path) -> bool:
@@ -46,6 +51,25 @@ def is_made_from(features: Path, *, fingerprint: str, pack: Path) -> bool:
     return bool(
         parents.get("checkpoint") == fingerprint and parents.get(f"pack:{opened.dataset}") == opened.fingerprint
     )
+
+
+def read_benches(folder: Path, progress: Progress) -> list[Bench]:
+    """What `model bench` left in a folder, the newest first; a file that cannot be read is reported and left out."""
+    found = []
+    for path in sorted(folder.glob("*.json"), key=lambda path: path.stat().st_mtime_ns, reverse=True):
+        try:
+            bench = read_bench(path)
+        except (LupError, OSError) as error:
+            progress.warn(f"left out: {error}")
+            continue
+        if bench is not None:
+            found.append(bench)
+    return found
+
+
+def find_speeds(benches: Sequence[Bench], fingerprint: str) -> list[BenchRun]:
+    """What the newest of some documents that knows a network says of it; they are of one machine at one time."""
+    return next((runs for bench in benches if (runs := bench.runs_of(fingerprint))), [])
 
 
 def write_matrix(rows: Sequence[MatrixRow], out: Path, *, force: bool = False) -> ScoreMatrix:
@@ -77,6 +101,7 @@ def _build_run(row: MatrixRow) -> MatrixRun:
     return MatrixRun(
         name=row.name,
         checkpoint=str(row.checkpoint),
+        speeds=list(row.speeds),
         cells=[
             MatrixCell(
                 dataset=name,

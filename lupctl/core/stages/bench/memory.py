@@ -1,7 +1,6 @@
 """Memory that a network takes, in RAM or on a GPU."""
 
 import ctypes
-import gc
 import sys
 from pathlib import Path
 from typing import Final, Protocol
@@ -35,7 +34,6 @@ class HostMemory:
 
     def start(self) -> int:
         """Forgets the peak, gives back what is not used, and returns the resident bytes."""
-        gc.collect()
         if sys.platform == "linux":
             trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
             if trim is not None:
@@ -69,7 +67,6 @@ class GpuMemory:
 
     def start(self) -> int:
         """Forgets the peak, gives back what is not used, and returns the allocated bytes."""
-        gc.collect()
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(self._device)
         return torch.cuda.memory_allocated(self._device)

@@ -1,5 +1,6 @@
 """Networks side by side: how long a pass takes, and how much memory."""
 
+import gc
 import itertools
 import time
 from collections.abc import Callable, Sequence
@@ -65,6 +66,7 @@ Pass = tuple[Callable[[], object], int | None]
 def _open(contender: Contender, batches: Sequence[int], device: torch.device) -> tuple[Contender, dict[int, Pass], str]:
     """A contender's passes with their memory, by the numbers of images that it takes; and a note on the others."""
     meter = GpuMemory(device) if contender.backend == "torch" and device.type == "cuda" else HostMemory()
+    gc.collect()
     before = meter.start()
     runner = contender.open()
     if runner.only is not None:

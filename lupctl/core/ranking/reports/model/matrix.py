@@ -15,6 +15,7 @@ from lupctl.core.ranking.reports.model.single import (
     ReportScores,
     lay_out,
 )
+from lupctl.core.ranking.reports.model.speed import BenchRun
 from lupctl.core.ranking.reports.model.warnings import LEAKS, ReportWarning, gather_warnings
 from lupctl.core.system.disk.atomic import write_text
 
@@ -44,11 +45,15 @@ class MatrixCell(Part):
 
 
 class MatrixRun(Part):
-    """A row of the matrix: its name, the checkpoint, and one cell per test set."""
+    """A row of the matrix: its name, the checkpoint, and one cell per test set.
+
+    `speeds` are those that `model bench` measured of this very network, where it did.
+    """
 
     name: str
     checkpoint: str
     cells: list[MatrixCell]
+    speeds: list[BenchRun] = Field(default_factory=list)
 
 
 class MatrixSet(Part):

@@ -69,9 +69,12 @@ class Bench(Part):
     notes: list[str]
 
     def runs_of(self, fingerprint: str) -> list[BenchRun]:
-        """Those of the networks with this fingerprint."""
-        names = {network.name for network in self.networks if network.fingerprint == fingerprint}
-        return [run for run in self.runs if run.name in names]
+        """Those of the network with this fingerprint; of two in one backend, as a run and its export, the first."""
+        names = [network.name for network in self.networks if network.fingerprint == fingerprint]
+        found: dict[tuple[Backend, int], BenchRun] = {}
+        for run in sorted((run for run in self.runs if run.name in names), key=lambda run: names.index(run.name)):
+            found.setdefault((run.backend, run.batch), run)
+        return list(found.values())
 
 
 def bench_text(bench: Bench) -> str:

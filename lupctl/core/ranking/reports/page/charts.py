@@ -71,7 +71,7 @@ class EpochCurve:
 def draw_cmc(curve: ReportCurve) -> str:
     """CMC curve: share of queries with a right answer among the first k, against k."""
     with matplotlib.rc_context(STYLE):
-        figure, axes = _open()
+        figure, axes = open_chart()
         for values, name, colour in ((curve.plain, "as dumped", FIRST), (curve.reranked, "re-ranked", SECOND)):
             if values is not None:
                 ranks = np.arange(1, len(values) + 1)
@@ -81,13 +81,13 @@ def draw_cmc(curve: ReportCurve) -> str:
         axes.set_ylim(top=100.5)
         if curve.reranked is not None:
             axes.legend(loc="lower right")
-        return _as_svg(figure, "CMC curve")
+        return as_svg(figure, "CMC curve")
 
 
 def draw_distances(pairs: ReportPairs) -> str:
     """Histograms of the distances of same-person and different-person pairs, each of area 1, with the threshold."""
     with matplotlib.rc_context(STYLE):
-        figure, axes = _open()
+        figure, axes = open_chart()
         last = 0
         for counts, name, colour in (
             (pairs.different_counts, "different persons", SECOND),
@@ -105,18 +105,18 @@ def draw_distances(pairs: ReportPairs) -> str:
         axes.set_xlim(0, (last + 3) * pairs.bin)
         axes.set_ylim(bottom=0)
         figure.legend(loc="outside upper center", ncols=3)
-        return _as_svg(figure, "Distances of pairs")
+        return as_svg(figure, "Distances of pairs")
 
 
 def draw_roc(pairs: ReportPairs) -> str:
     """ROC curve: share of same-person pairs found, against the false match rate on a logarithmic axis."""
     with matplotlib.rc_context(STYLE):
-        figure, axes = _open()
+        figure, axes = open_chart()
         axes.semilogx(pairs.roc_fpr, 100 * np.array(pairs.roc_tpr), color=FIRST, linewidth=2)
         axes.set(xlabel="false match rate (different persons taken for one)", ylabel="same-person pairs found, %")
         axes.set_ylim(0, 100.5)
         axes.minorticks_off()
-        return _as_svg(figure, "ROC curve")
+        return as_svg(figure, "ROC curve")
 
 
 def draw_training(curve: ReportTrainingCurve, *, steps_per_epoch: float | None) -> str:
@@ -150,20 +150,20 @@ def draw_training(curve: ReportTrainingCurve, *, steps_per_epoch: float | None) 
             figure.legend(handles=drawn, loc="outside upper center", ncols=2)
         for axes in figure.axes:
             axes.patch.set_alpha(0)
-        return _as_svg(figure, "Training curve")
+        return as_svg(figure, "Training curve")
 
 
 def draw_intervals(names: Sequence[str], centres: Sequence[float], ends: Sequence[tuple[float, float]]) -> str:
     """mAP of each run in percent with its interval, one line per run."""
     with matplotlib.rc_context(STYLE):
-        figure, axes = _open(height=0.9 + 0.3 * len(names))
+        figure, axes = open_chart(height=0.9 + 0.3 * len(names))
         for row, (centre, (lower, upper)) in enumerate(zip(centres, ends, strict=True)):
             axes.plot([100 * lower, 100 * upper], [row, row], color=SECOND, linewidth=3, solid_capstyle="round")
             axes.plot([100 * centre], [row], "o", color=FIRST)
         axes.set_yticks(range(len(names)), list(names))
         axes.set_ylim(len(names) - 0.5, -0.5)
         axes.set(xlabel="mAP with its 95 % interval, %")
-        return _as_svg(figure, "mAP of each run")
+        return as_svg(figure, "mAP of each run")
 
 
 def draw_sweep(values: Sequence[float | str], curves: Sequence[SweepCurve], *, key: str, own: str) -> str:
@@ -178,7 +178,7 @@ def draw_sweep(values: Sequence[float | str], curves: Sequence[SweepCurve], *, k
     numbers = [value for value in values if not isinstance(value, str)]
     is_numeric = len(numbers) == len(values)
     with matplotlib.rc_context(STYLE):
-        figure, axes = _open()
+        figure, axes = open_chart()
         axes.axhline(0, color=INK, linestyle="--", linewidth=1.2, label=f"own value, {own}")
         for shift, (curve, colour) in enumerate(zip(curves, (FIRST, SECOND), strict=False)):
             found, (lower, upper) = 100 * np.array(curve.values), 100 * np.array(curve.ends).T
@@ -195,36 +195,37 @@ def draw_sweep(values: Sequence[float | str], curves: Sequence[SweepCurve], *, k
             axes.set_xlim(-0.5, len(values) - 0.5)
         axes.set(xlabel=key, ylabel="mAP, points from the own value")
         figure.legend(loc="outside upper center", ncols=3)
-        return _as_svg(figure, f"mAP by {key}")
+        return as_svg(figure, f"mAP by {key}")
 
 
 def draw_epochs(curves: Sequence[EpochCurve]) -> str:
     """One or two numbers over the epochs of a run."""
     with matplotlib.rc_context(STYLE):
-        figure, axes = _open(height=2.3)
+        figure, axes = open_chart(height=2.3)
         for curve, colour in zip(curves, (FIRST, SECOND), strict=False):
             axes.plot(curve.epochs, curve.values, "o-", color=colour, linewidth=2, markersize=3, label=curve.name)
         axes.locator_params(axis="x", integer=True, min_n_ticks=1)  # also of a single epoch
         axes.set(xlabel="epoch", ylabel=curves[0].name if len(curves) == 1 else None)
         if len(curves) > 1:
             figure.legend(loc="outside upper center", ncols=2)
-        return _as_svg(figure, " and ".join(curve.name for curve in curves))
+        return as_svg(figure, " and ".join(curve.name for curve in curves))
 
 
 def draw_sizes(sizes: Sequence[int]) -> str:
     """How many clusters have how many images, in at most 40 bars."""
     with matplotlib.rc_context(STYLE):
-        figure, axes = _open(height=2.3)
+        figure, axes = open_chart(height=2.3)
         first, last = min(sizes), max(sizes)
         width = max(1, -(-(last - first + 1) // MOST_BARS))
         counts, edges = np.histogram(sizes, bins=np.arange(first, last + width + 1, width) - 0.5)
         axes.stairs(counts, edges, fill=True, color=FIRST)
         axes.locator_params(integer=True)
         axes.set(xlabel="images in a cluster", ylabel="clusters")
-        return _as_svg(figure, "Sizes of the clusters")
+        return as_svg(figure, "Sizes of the clusters")
 
 
-def _open(*, height: float = SIZE_INCHES[1]) -> tuple[Figure, Axes]:
+def open_chart(*, height: float = SIZE_INCHES[1]) -> tuple[Figure, Axes]:
+    """A figure with one pair of axes, without a background."""
     figure = Figure(figsize=(SIZE_INCHES[0], height), layout="constrained")
     figure.patch.set_alpha(0)
     axes = figure.subplots()
@@ -232,7 +233,8 @@ def _open(*, height: float = SIZE_INCHES[1]) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def _as_svg(figure: Figure, title: str) -> str:
+def as_svg(figure: Figure, title: str) -> str:
+    """A figure as SVG in the colours and the font of the page; the title is for screen readers."""
     stream = io.StringIO()
     figure.savefig(stream, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     text = stream.getvalue()

@@ -192,3 +192,24 @@ def test_a_comparison_of_a_whole_sweep_has_a_name(lupctl: Shell, home: Path) -> 
 def test_a_name_that_no_disk_takes_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"x\.json: cannot be written \(File name too long\)"):
         write_text(tmp_path / f"{'x' * 260}.json", "{}")
+
+
+def test_speeds_are_taken_along(lupctl: Shell, home: Path) -> None:
+    """Of the networks that were timed, by their fingerprints: a run that has changed since is another network."""
+    timed = lupctl(
+        "model bench one two --backend torch --device cpu --batch 2 --seconds 0 --out lup/comparisons --json"
+    )
+    assert timed.code == 0, timed.err
+    (home / "comparisons" / "other.json").write_text("{}")
+    shutil.copy(home / "runs" / "one" / "checkpoint.safetensors", home / "runs" / "two" / "checkpoint.safetensors")
+    (home / "comparisons" / "damaged.json").write_text("{")
+    ran = lupctl("eval --all one two pre --device cpu --json")
+    assert (ran.code, "damaged.json: not a document of model bench" in ran.err) == (0, True)
+    one, two, pre = (run["speeds"] for run in ran.json["runs"])
+    assert one == [run for run in timed.json["runs"] if run["name"] == "one"]
+    assert two == one  # it is this very network now
+    assert pre == []
+    page = (home / "comparisons" / "all--one--two--pre.html").read_text()
+    assert "milliseconds of a pass over 2 images" in page
+    table = lupctl("eval --all one --device cpu --force").out
+    assert "as lupctl model bench measured" in table

@@ -83,7 +83,7 @@ def _open(contender: Contender, batches: Sequence[int], device: torch.device) ->
         raise DeviceError(
             f"--batch {max(batches)}: {contender.subject.name} takes about {one / 2**20:,.1f} MiB for each image, and "
             f"{meter.free() / 2**30:,.1f} GiB of memory are free",
-            hint=f"--batch {min(most, ROUND_BATCH)}" if most else "close other programs, or bench a smaller network",
+            hint=f"--batch {max(1, min(most, ROUND_BATCH))}",
         )
     passes = {batch: _first_passes(runner, batch, meter, before) for batch in sorted(batches)}
     return contender, {batch: passes[batch] for batch in batches}, ""

@@ -5,6 +5,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -128,7 +129,8 @@ def test_parameters_are_those_of_features() -> None:
 
 def test_passes_give_features(checkpoint: Path) -> None:
     found = TorchRunner(checkpoint, CPU).prepare(3)()
-    (other,) = OnnxRunner(checkpoint.with_suffix(".onnx"), (32, 16)).prepare(3)()
+    given: Any = OnnxRunner(checkpoint.with_suffix(".onnx"), (32, 16)).prepare(3)()
+    (other,) = given
     # Other random pixels, but the same network: unit features of the same length.
     assert isinstance(found, torch.Tensor)
     assert found.shape == other.shape

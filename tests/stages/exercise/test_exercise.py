@@ -12,11 +12,18 @@ from torch import Tensor
 
 from lupctl.core.errors import DeviceError
 from lupctl.core.flows.machine.exercise import judge_speed, plan_trunks
+from lupctl.core.formats.images.codec import encode_png
 from lupctl.core.formats.weights.swin_plan import plan_swin
+from lupctl.core.ranking.metrics.labels import ImageLabels
+from lupctl.core.ranking.metrics.ranking import cosine_distances
+from lupctl.core.ranking.metrics.vectors import UnitRows
+from lupctl.core.ranking.reranking.faiss_neighbours import find_neighbours_by_faiss
 from lupctl.core.recipes.models import FinetuneRecipe
 from lupctl.core.recipes.shipped import resolve_recipe
 from lupctl.core.stages.exercise import attention, compiling, images, messages, search, trunks
-from lupctl.core.stages.exercise.check import Budget, Check, Outcome, SkippedError, Trial, WrongError, run_trial
+from lupctl.core.stages.exercise.check import Budget, Check, Outcome, SkippedError, Status, Trial, WrongError, run_trial
+from lupctl.core.training.nets.trunk import Trunk
+from lupctl.core.training.views.pixels import make_view
 
 CPU = torch.device("cpu")
 
@@ -46,7 +53,7 @@ def recipe() -> FinetuneRecipe:
         (KeyError(), "failed", "KeyError"),
     ],
 )
-def test_errors_are_rows(error: Exception, status: str, result: str) -> None:
+def test_errors_are_rows(error: Exception, status: Status, result: str) -> None:
     def attempt(left_s: float) -> Outcome:
         raise error
 
@@ -88,7 +95,7 @@ def test_a_trunk_is_compared_with_float64() -> None:
 def test_a_wrong_pass_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     right = trunks.run_pass
 
-    def spoil(trunk: trunks.Trunk, given: Tensor, kind: torch.dtype) -> trunks.Pass:
+    def spoil(trunk: Trunk, given: Tensor, kind: torch.dtype) -> trunks.Pass:
         found = right(trunk, given, kind)
         found.gradient[0] = torch.nan if kind == torch.bfloat16 else found.gradient.norm()
         return found
@@ -113,9 +120,9 @@ def test_search_is_right_on_a_cpu(start: str) -> None:
 
 
 def test_wrong_ranks_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    right = search.cosine_distances
+    right = cosine_distances
 
-    def spoil(queries: search.UnitRows, gallery: search.UnitRows) -> Callable[[int, int], Tensor]:
+    def spoil(queries: UnitRows, gallery: UnitRows) -> Callable[[int, int], Tensor]:
         # One tie of the last query goes to the later image.
         distances = right(queries, gallery)
         return lambda start, stop: distances(start, stop).index_fill_(1, torch.arange(0, 500), 0.0)
@@ -125,25 +132,25 @@ def test_wrong_ranks_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_plain_ranks_are_by_hand() -> None:
-    labels = search.ImageLabels(person=np.array([1]), camera=np.array([1], np.int16))
-    gallery = search.ImageLabels(person=np.array([1, 2, 1, 1]), camera=np.array([1, 2, 2, 3], np.int16))
+    labels = ImageLabels(person=np.array([1]), camera=np.array([1], np.int16))
+    gallery = ImageLabels(person=np.array([1, 2, 1, 1]), camera=np.array([1, 2, 2, 3], np.int16))
     # The first is the query's own camera; the tie of the second and third goes to the second.
     assert search.rank_plainly(np.array([[0.9, 0.5, 0.5, 0.1]]), labels, gallery) == ([2], [(1 / 2 + 2 / 3) / 2])
 
 
 def test_distances_in_tf32_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    unit = search.UnitRows.unit
+    unit = UnitRows.unit
     # Ten bits of a mantissa, as a GPU's TF32 has them.
-    monkeypatch.setattr(search.UnitRows, "unit", lambda *given: (unit(*given).half()).float())
+    monkeypatch.setattr(UnitRows, "unit", lambda *given: (unit(*given).half()).float())
     check = tried(named(search.search_trials(CPU), "cosines"))
     assert check.status == "failed"
     assert "rounding of float32" in check.result
 
 
 def test_neighbours_that_faiss_gets_wrong_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    right = search.find_neighbours_by_faiss
+    right = find_neighbours_by_faiss
 
-    def spoil(pool: search.UnitRows, *, count: int) -> object:
+    def spoil(pool: UnitRows, *, count: int) -> object:
         found = right(pool, count=count)
         found.index[0, -1] += 1
         return found
@@ -184,7 +191,7 @@ def test_images_are_decoded_and_transformed(recipe: FinetuneRecipe, monkeypatch:
 def test_a_decoder_and_transforms_that_are_wrong_are_found(
     recipe: FinetuneRecipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    right, encode = images.make_view, images.encode_png
+    right, encode = make_view, encode_png
     monkeypatch.setattr(images, "make_view", lambda *given: right(*given) + 1e-6 * len(given[1]))
     monkeypatch.setattr(images, "encode_png", lambda pixels: encode(pixels[:, ::-1].copy()))
     decoding, transforms, _ = map(tried, images.image_trials(recipe, CPU))

@@ -1,4 +1,4 @@
-"""A network in ONNX, in the place of one of ours: onnxruntime computes its features on the CPU."""
+"""A network in ONNX or OpenVINO's format, in the place of one of ours: a runtime computes its features on the CPU."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lupctl.core.formats.weights.onnx import CAMERAS
-from lupctl.core.formats.weights.onnx_session import ImageInput
+from lupctl.core.formats.weights.runtimes.images import ImageInput
+from lupctl.core.formats.weights.runtimes.session import Session
 from lupctl.core.ranking.retrieval.cameras import CameraTable
 from lupctl.core.recipes.sections import Colour
 from lupctl.core.training.views.plan import ViewPlan
@@ -17,17 +18,17 @@ from lupctl.core.training.views.plan import ViewPlan
 
 @dataclass(frozen=True)
 class OnnxEncoder:
-    """A network in ONNX, ready to give features, and how its input is prepared.
+    """A network that a runtime has open, ready to give features, and how its input is prepared.
 
     Args:
-        session: an `onnxruntime.InferenceSession` with one output.
+        session: has one output.
         images: its input.
         view: the resize alone, to pixels from 0 to 1.
         mean, std: of RGB in [0, 1]; of an input of uint8, which has its own inside, 0 and 1.
         cameras: if it has a second input for their rows.
     """
 
-    session: Any
+    session: Session
     images: ImageInput
     view: ViewPlan
     mean: Colour
@@ -65,7 +66,7 @@ class OnnxEncoder:
             given = {self.images.name: _fill(pixels[begin : begin + step], step)}
             if cameras is not None:
                 given[CAMERAS] = _fill(cameras.numpy()[begin : begin + step], step)
-            (features,) = self.session.run(None, given)
+            (features,) = self.session.run(given)
             if len(features) != step:
                 raise ValueError(f"{len(features)} rows for {step} images")
             parts.append(features.reshape(step, -1)[: len(pixels) - begin])

@@ -112,7 +112,7 @@ def value(name: str, kind: int = TensorProto.FLOAT, shape: tuple[Any, ...] = ("b
     [
         (
             {"inputs": [value("others")], "nodes": [helper.make_node("Identity", ["others"], ["same"])]},
-            r"its inputs are images float \(batch, 3, 32, 16\), others float \(batch, 3, 32, 16\); one input for RGB",
+            r"its inputs are images float32 \(batch, 3, 32, 16\), others float32 \(batch, 3, 32, 16\); one input for RGB",
         ),
         (
             {"inputs": [value("cameras", TensorProto.INT64, ("batch",))],
@@ -148,7 +148,7 @@ def test_a_network_without_an_image(tmp_path: Path) -> None:
     onnx.save(
         helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), tmp_path / "net.onnx"
     )
-    with pytest.raises(FormatError, match=r"its inputs are sound float \(batch, 40\); one input for RGB images"):
+    with pytest.raises(FormatError, match=r"its inputs are sound float32 \(batch, 40\); one input for RGB images"):
         lupctl.load(tmp_path / "net.onnx", mean=MEAN, std=STD)
 
 

@@ -112,7 +112,7 @@ def value(name: str, kind: int = TensorProto.FLOAT, shape: tuple[Any, ...] = ("b
     [
         (
             {"inputs": [value("others")], "nodes": [helper.make_node("Identity", ["others"], ["same"])]},
-            r"its inputs are images float32 \(batch, 3, 32, 16\), others float32 \(batch, 3, 32, 16\); one input for RGB",
+            r"its inputs are images float32 \(batch, 3, 32, 16\), others float32 \(batch, 3, 32, 16\); one input for",
         ),
         (
             {"inputs": [value("cameras", TensorProto.INT64, ("batch",))],

@@ -1,5 +1,6 @@
 """Opening a network's file with the runtime that it is for, or with another one that can read it."""
 
+import hashlib
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -8,8 +9,9 @@ from lupctl.core.choices import ExportFormat, Runtime
 from lupctl.core.errors import UsageError
 from lupctl.core.formats.weights.onnx import ONNX_SUFFIX
 from lupctl.core.formats.weights.runtimes.onnx import open_onnxruntime, read_texts
-from lupctl.core.formats.weights.runtimes.openvino import OPENVINO_SUFFIX, open_openvino
+from lupctl.core.formats.weights.runtimes.openvino import OPENVINO_SUFFIX, WEIGHTS_SUFFIX, open_openvino
 from lupctl.core.formats.weights.runtimes.session import Session
+from lupctl.core.system.disk.atomic import file_fingerprint
 
 RUNTIME_OF: Final[dict[str, Runtime]] = {ONNX_SUFFIX: "onnxruntime", OPENVINO_SUFFIX: "openvino"}
 
@@ -53,3 +55,23 @@ def open_session(path: Path, *, runtime: Runtime | None = None, threads: int = 1
     texts = read_texts(path) if own == "onnxruntime" else None
     found = open_openvino(path, threads=threads, side_by_side=side_by_side)
     return found if texts is None else replace(found, metadata=texts)
+
+
+def network_files(path: Path) -> tuple[Path, ...]:
+    """The files of a network: of OpenVINO's format the graph and its weights.
+
+    >>> [str(one) for one in network_files(Path("a.xml"))]
+    ['a.xml', 'a.bin']
+    """
+    return (path, path.with_suffix(WEIGHTS_SUFFIX)) if path.suffix == OPENVINO_SUFFIX else (path,)
+
+
+def network_bytes(path: Path) -> int:
+    """The size of a network's files."""
+    return sum(one.stat().st_size for one in network_files(path))
+
+
+def network_fingerprint(path: Path) -> str:
+    """The fingerprint of a network's file, or of its files."""
+    prints = [file_fingerprint(one) for one in network_files(path)]
+    return prints[0] if len(prints) == 1 else f"sha256:{hashlib.sha256(''.join(prints).encode()).hexdigest()}"

@@ -14,13 +14,12 @@ from lupctl.core.errors import FormatError, UsageError
 from lupctl.core.formats.weights.header import Preprocessing
 from lupctl.core.formats.weights.onnx import CAMERAS, ONNX_FORMAT, RECORD_KEY, parse_record
 from lupctl.core.formats.weights.runtimes.images import ImageInput, find_image_input, find_output
-from lupctl.core.formats.weights.runtimes.open import open_session
+from lupctl.core.formats.weights.runtimes.open import network_fingerprint, open_session
 from lupctl.core.formats.weights.runtimes.session import Session
 from lupctl.core.formats.weights.settings import MOST_PIXELS, SIZE_RULE
 from lupctl.core.ranking.retrieval.cameras import CameraTable
 from lupctl.core.ranking.retrieval.onnx.encoder import OnnxEncoder
 from lupctl.core.recipes.sections import IMAGENET_MEAN, IMAGENET_STD, Colour
-from lupctl.core.system.disk.atomic import file_fingerprint
 from lupctl.core.training.views.plan import ViewPlan
 
 # Constants of a view that changes nothing: those of the network are inside its file.
@@ -140,7 +139,7 @@ def open_onnx(path: Path, foreign: ForeignPixels, *, runtime: Runtime | None = N
     (height, width), (mean, std) = _pick_size(path, images, foreign), _pick_constants(path, images, foreign)
     filter_ = foreign.interpolation or "bilinear"
     encoder = OnnxEncoder(session, images, ViewPlan(height, width, NO_MEAN, NO_STD, filter_), mean, std)
-    story = json.dumps([file_fingerprint(path), height, width, mean, std, filter_])
+    story = json.dumps([network_fingerprint(path), height, width, mean, std, filter_])
     return OnnxNetwork(
         encoder=encoder,
         fingerprint=f"sha256:{hashlib.sha256(story.encode()).hexdigest()}",
@@ -155,16 +154,26 @@ def _open_own(path: Path, session: Session, record: Mapping[str, Any], foreign: 
     foreign.refuse(f"{path}: its own record says how images are prepared")
     try:
         pixels = Preprocessing.model_validate_json(json.dumps(record["preprocessing"]))
-        table = _read_table(record)
-        fingerprint = str(record["parents"]["checkpoint"])
+        table, is_unit = _read_table(record), record["features"]["length"] == 1
+        precision = str(record.get("precision", "float32"))
+        # In int8 it is another network: its cosines are others, and so are the thresholds on them.
+        parent = record["parents"].get("checkpoint") if precision != "int8" else None
         trained_on = tuple(str(pack["dataset"]) for pack in record["data"])
-    except (ValueError, KeyError, TypeError) as error:  # pydantic's is a ValueError
+    except (ValueError, KeyError, TypeError, AttributeError) as error:  # pydantic's is a ValueError
         raise FormatError(f"{path}: lupctl's record is damaged", hint="export it again: lupctl model export") from error
     images, _ = find_image_input(session, path, others=() if table is None else (CAMERAS,)), find_output(session, path)
     view = ViewPlan(pixels.height, pixels.width, NO_MEAN, NO_STD, pixels.interpolation)
-    encoder = OnnxEncoder(session, images, view, NO_MEAN, NO_STD, table)
-    description = f"exported network, format {ONNX_FORMAT} ({images})"
-    return OnnxNetwork(encoder, fingerprint, _try(path, encoder), trained_on, description, is_unit=True)
+    mean, std = (NO_MEAN, NO_STD) if images.kind == "uint8" else (pixels.mean, pixels.std)
+    encoder = OnnxEncoder(session, images, view, mean, std, table)
+    kind = "" if precision == "float32" else f", {precision}"
+    return OnnxNetwork(
+        encoder=encoder,
+        fingerprint=network_fingerprint(path) if parent is None else str(parent),
+        dimension=_try(path, encoder),
+        trained_on=trained_on,
+        description=f"exported network, format {ONNX_FORMAT}{kind} ({images})",
+        is_unit=is_unit,
+    )
 
 
 def _read_table(record: Mapping[str, Any]) -> CameraTable | None:

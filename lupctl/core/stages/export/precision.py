@@ -5,10 +5,11 @@ from typing import Any
 
 import numpy as np
 
-from lupctl.core.formats.weights.onnx import write_model
+from lupctl.core.formats.weights.onnx import Inputs, write_model
 from lupctl.core.ranking.retrieval.onnx.open import open_onnx
 from lupctl.core.stages.export.calibration import BATCH, Calibration, prepare_batches
 from lupctl.core.stages.export.job import ExportJob
+from lupctl.core.stages.export.quantize.bias import correct_biases, measure_means
 from lupctl.core.stages.export.quantize.floats import leave_in_float
 from lupctl.core.stages.export.quantize.graph import find_layers, fold, shorten_names
 from lupctl.core.stages.export.quantize.halves import halve
@@ -52,9 +53,10 @@ def change_precision(
     batches = prepare_batches(calibration, network.encoder)
     path.unlink()
     ranges = measure_ranges(model, layers, batches, job.rule)
-    tried = batches[: -(-TRIED // BATCH)]
+    tried = batches[: max(1, TRIED // BATCH)]
     wanted = np.concatenate([network.encoder.session.run(batch)[0] for batch in tried])
     whole = quantize(ranges)
+    corrected = correct_biases(whole, model, layers, measure_means(model, layers, _equal(batches)))
     found = search_floats(whole, ranges, tried, wanted.reshape(len(wanted), -1), progress)
     floats = [layers.weighted[name] for name in found.floats]
     named = f"; in float: {name_some(floats)}" if floats else "; none stays in float"
@@ -72,9 +74,16 @@ def change_precision(
             "rule": f"percentile {PERCENTILE:g}" if job.rule == "percentile" else job.rule,
             "calibration": calibration.to_json(),
             "layers": len(layers.weighted),
+            "corrected_biases": corrected,
             "float_layers": floats,
             "moved": [round(error, 6) for error in found.errors],
             "trials": found.trials,
         }
     }
     return quantized, story
+
+
+def _equal(batches: list[Inputs]) -> list[Inputs]:
+    """Those that are as large as the first one."""
+    count = [len(next(iter(batch.values()))) for batch in batches]
+    return [batch for batch, size in zip(batches, count, strict=True) if size == count[0]]

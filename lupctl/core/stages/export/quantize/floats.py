@@ -29,9 +29,14 @@ def leave_in_float(quantized: Any, folded: Any, names: Collection[str]) -> Any:
 
     def restore(tensor: str) -> str:
         """The name of what a node took before; weights, and rectifiers that int8 made superfluous, are brought back."""
-        if tensor in weights and tensor not in known and tensor not in is_made_by:  # a bias keeps its name, in int32
-            known.add(tensor)
-            graph.initializer.append(weights[tensor])
+        if tensor in weights:
+            # A bias that is in int32 now keeps its name.
+            name = f"{tensor}_in_float" if tensor in is_made_by else tensor
+            if name not in known:
+                known.add(name)
+                graph.initializer.append(weights[tensor])
+                graph.initializer[-1].name = name
+            return name
         was, now = was_made_by.get(tensor), is_made_by.get(tensor)
         if was is None or now is None or was.op_type == now.op_type:
             return tensor

@@ -107,7 +107,7 @@ def export_model(
 
     `lupctl model export luperson-r50 --dry-run`
     """
-    from lupctl.core.flows.exporting import export_network
+    from lupctl.core.flows.exporting.proved import export_network
     from lupctl.core.ranking.retrieval.onnx.open import parse_foreign
     from lupctl.core.stages.export.job import SUFFIXES, ExportJob
     from lupctl.core.stages.export.record import describe_cameras

@@ -15,7 +15,6 @@ from lupctl.core.ranking.metrics.bootstrap import DRAWS
 from lupctl.core.ranking.reports.build.comparison import check_comparable, pair_differences
 from lupctl.core.ranking.reports.model.single import Report
 from lupctl.core.ranking.retrieval.answerable import check_answerable
-from lupctl.core.stages.dump.inputs import is_pack
 
 # Pairs of a query and a gallery image whose cosines are compared; of more, evenly drawn queries are taken.
 MOST_PAIRS: Final = 20_000_000
@@ -120,12 +119,8 @@ def check_provable(path: Path) -> None:
     """Refuses images that no score can be computed on.
 
     Raises:
-        DataError: no pack, no queries, no gallery, or no query with a right answer.
+        DataError: no queries, no gallery, or no query with a right answer.
     """
-    if not is_pack(path):
-        raise DataError(
-            f"{path}: images without labels; a pack with queries and a gallery was expected", hint="lupctl data list"
-        )
     samples = open_pack(path).samples
     if not (samples.role == ROLE_CODES["query"]).any():
         raise DataError(

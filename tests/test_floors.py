@@ -64,7 +64,7 @@ LIGHT_MAY_IMPORT = (
 )  # fmt: skip
 HEAVY = {
     "torch", "torchvision", "h5py", "cv2", "faiss", "numpy", "matplotlib", "jinja2", "pydantic", "safetensors", "onnx",
-    "onnxruntime", "onnxscript",
+    "onnxruntime", "onnxscript", "openvino",
 }  # fmt: skip
 MOST_LINES = 300
 MOST_FUNCTION_LINES = 80

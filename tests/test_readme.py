@@ -98,7 +98,7 @@ RAW = {"data": ("market1501", "luperson", "cuhk03-np", "msmt17"), "finetuning": 
 LEFT = {
     "start": ("run.sh", "sheet.png", "photos.features.h5", "lup/packs/staff.h5"),
     "videos": ("crops.png", "page.html"),
-    "models": ("r50.pth", "mgn.onnx", "report.json"),
+    "models": ("r50.pth", "mgn.onnx", "report.json", "small.onnx", "small.xml", "small.bin"),
     "evaluation": ("out.png", "half.features.h5"),
 }
 

@@ -1,10 +1,12 @@
 """`lupctl model export`."""
 
 from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from lupctl.cli.complete import complete_dataset
 from lupctl.cli.options import (
     DebugOption,
     DryRunOption,
@@ -15,9 +17,11 @@ from lupctl.cli.options import (
     QuietOption,
 )
 from lupctl.cli.output import print_json, print_path, print_plan
-from lupctl.cli.retrieval.dump import RunArgument
-from lupctl.core.choices import CameraUse
-from lupctl.core.resolve.checkpoints import pick_checkpoint
+from lupctl.cli.retrieval.dump import InterpolationOption, MeanOption, PixelsOption, RunArgument, StdOption
+from lupctl.core.choices import CalibrationRule, CameraUse, ExportFormat, ExportPrecision
+from lupctl.core.errors import UsageError
+from lupctl.core.resolve.checkpoints import pick_network
+from lupctl.core.resolve.data.packs import pick_pack
 from lupctl.core.system.command_line import recorded_command
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.workspace import open_workspace
@@ -33,9 +37,51 @@ CamerasOption = Annotated[
 ]
 
 
+FormatOption = Annotated[
+    ExportFormat, typer.Option("--format", help="One .onnx file, or OpenVINO's .xml with its weights in .bin.")
+]
+PrecisionOption = Annotated[
+    ExportPrecision, typer.Option("--precision", help="Of weights; int8 also of passes, and it needs --calibrate.")
+]
+CalibrateOption = Annotated[
+    str | None,
+    typer.Option(
+        "--calibrate", metavar="PACK", help="Take the ranges of int8 from training images of this pack.",
+        show_default=False, autocompletion=complete_dataset,
+    ),
+]  # fmt: skip
+RuleOption = Annotated[
+    CalibrationRule, typer.Option("--calibration", help="What these ranges cover: 99.99 % of values, or their entropy.")
+]
+ProveOption = Annotated[
+    str | None,
+    typer.Option(
+        "--prove", metavar="DATASET", help="Score the network before and after on this pack, and say what changed.",
+        show_default=False, autocompletion=complete_dataset,
+    ),
+]  # fmt: skip
+DropOption = Annotated[
+    float | None,
+    typer.Option(
+        "--max-drop", metavar="POINTS", min=0, help="Write no file, and exit 4, if --prove finds a larger drop of mAP.",
+        show_default=False,
+    ),
+]  # fmt: skip
+
+
 def export_model(
     run: RunArgument = None,
+    format_: FormatOption = "onnx",
+    precision: PrecisionOption = "float32",
+    calibrate: CalibrateOption = None,
+    calibration: RuleOption = "percentile",
+    prove: ProveOption = None,
+    max_drop: DropOption = None,
     cameras: CamerasOption = None,
+    pixels: PixelsOption = None,
+    mean: MeanOption = None,
+    std: StdOption = None,
+    interpolation: InterpolationOption = None,
     out: OutOption = None,
     home: HomeOption = None,
     force: ForceOption = False,
@@ -44,36 +90,53 @@ def export_model(
     quiet: QuietOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Exports the network of a run, a checkpoint or downloaded weights as one ONNX file, for deployment.
+    """Exports the network of a run, a checkpoint, downloaded weights or an ONNX file, for deployment.
 
     Its input is `images`, uint8 RGB (N, height, width, 3) for any N, already resized to the network's size. Its output
     is `features`, float32 (N, D) of unit length: a dot product is the cosine that `eval` and `search` compare by
     (`dump` keeps features as the network gives them). Weights, pixel constants and normalisation are inside; size,
-    resize filter, terms and fingerprints are in the metadata (`model info FILE.onnx`). The file is written only if
-    onnxruntime gives PyTorch's features to within 1e-4. Needs `pip install 'lupctl[export]'`.
+    resize filter, terms and fingerprints are in the metadata (`model info FILE.onnx`). In float32 the file is written
+    only if the runtime gives PyTorch's features to within 1e-4. Needs `pip install 'lupctl[export]'`, and for
+    `--format openvino` `pip install 'lupctl[openvino]'`.
 
     Examples:
 
     `lupctl model export mine --out mine.onnx`
 
+    `lupctl model export mine --precision int8 --calibrate market1501 --prove market1501 --max-drop 0.5`
+
     `lupctl model export luperson-r50 --dry-run`
     """
-    from lupctl.core.stages.export.job import ExportJob
+    from lupctl.core.flows.exporting.proved import export_network
+    from lupctl.core.ranking.retrieval.onnx.open import parse_foreign
+    from lupctl.core.stages.export.job import SUFFIXES, ExportJob
     from lupctl.core.stages.export.record import describe_cameras
-    from lupctl.core.stages.export.run import export, plan_export
+    from lupctl.core.stages.export.run import plan_export
 
+    if max_drop is not None and prove is None:
+        raise UsageError("--max-drop: a drop is found by a test", hint="add --prove DATASET")
     progress = Progress(quiet=quiet)
     space = open_workspace(home)
-    checkpoint = pick_checkpoint(space, run, progress)
+    checkpoint = pick_network(space, run, progress)
     job = ExportJob(
-        checkpoint, out or checkpoint.with_suffix(".onnx"), cameras=cameras, force=force, command=recorded_command()
+        checkpoint,
+        out or default_out(checkpoint, SUFFIXES[format_], precision),
+        cameras=cameras,
+        format=format_,
+        precision=precision,
+        calibrate=None if calibrate is None else pick_pack(space, calibrate, progress),
+        rule=calibration,
+        prove=None if prove is None else pick_pack(space, prove, progress),
+        foreign=parse_foreign(pixels, mean, std, interpolation, is_typed=True),
+        force=force,
+        command=recorded_command(),
     )
     if dry_run:
         print_plan("lupctl.export-plan/1", "would export", plan_export(job), json=json)
         return
-    result = export(job)
+    result, proof = export_network(job, progress, max_drop=max_drop)
     if json:
-        print_json("lupctl.export/1", asdict(result))
+        print_json("lupctl.export/1", asdict(result) | {"proof": None if proof is None else proof.to_json()})
         return
     progress.say(
         f"{result.network}: {result.dim:,} numbers per image of {result.height} x {result.width}, "
@@ -81,5 +144,16 @@ def export_model(
     )
     if "cameras" in result.record:
         progress.say(describe_cameras(result.record["cameras"]))
-    progress.say(f"largest difference between onnxruntime and PyTorch: {result.difference:.1e}")
+    runtime = "OpenVINO" if format_ == "openvino" else "onnxruntime"
+    origin = "onnxruntime" if job.is_foreign else "PyTorch"
+    progress.say(f"largest difference between {runtime} and {origin}: {result.difference:.1e}")
     print_path(result.path)
+
+
+def default_out(checkpoint: Path, suffix: str, precision: ExportPrecision) -> Path:
+    """The file next to a network; one that is not in float32 says so in its name.
+
+    >>> str(default_out(Path("run/checkpoint.safetensors"), ".onnx", "int8"))
+    'run/checkpoint.int8.onnx'
+    """
+    return checkpoint.with_suffix(suffix if precision == "float32" else f".{precision}{suffix}")

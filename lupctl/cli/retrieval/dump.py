@@ -24,7 +24,7 @@ from lupctl.cli.output import print_json, print_path, print_plan
 from lupctl.cli.retrieval.options import CamerasOption
 from lupctl.core.choices import ROLE_CODES, FeatureType, Interpolation, Precision, Role, nearest_name
 from lupctl.core.errors import UsageError
-from lupctl.core.resolve.checkpoints import pick_network
+from lupctl.core.resolve.checkpoints import RUN_ALONE, pick_network
 from lupctl.core.resolve.data.images import default_out, find_images_of_run
 from lupctl.core.resolve.training.placement import DumpPlace, Machines, find_machines, place_dump
 from lupctl.core.system.command_line import recorded_command
@@ -38,7 +38,7 @@ RunArgument = Annotated[
     str | None,
     typer.Argument(
         metavar="[RUN|CHECKPOINT]",
-        help="A run's name or folder, a checkpoint, or an ONNX file [default: the newest run].",
+        help="A run's name or folder, a checkpoint, or an ONNX or OpenVINO file [default: the newest run].",
         show_default=False,
         autocompletion=complete_run,
     ),
@@ -153,8 +153,8 @@ def dump(
     part, settings = parse_shard(shard), parse_settings(set_ or [])
     space = open_workspace(home)
     checkpoint = pick_network(space, run, progress)
-    # onnxruntime computes on the CPU, where no other device is asked for.
-    own = "cpu" if checkpoint.suffix == ".onnx" and (gpus, processes, machines.outer) == (None, None, None) else None
+    # Runtimes compute on the CPU, where no other device is asked for.
+    own = "cpu" if checkpoint.suffix in RUN_ALONE and (gpus, processes, machines.outer) == (None, None, None) else None
     where = place_dump(device or own, gpus, processes, machines, planned=dry_run)
     source = find_images_of_run(space, data, checkpoint, progress)
     job = DumpJob(

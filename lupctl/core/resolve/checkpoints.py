@@ -19,6 +19,8 @@ WEIGHTLESS = ("imagenet", "scratch")
 # What a recipe, or a user, says for the newest run that was fine-tuned on another dataset.
 FINETUNED = "finetuned"
 TORCH_SUFFIXES = (".pth", ".pt", ".tar")
+# Files of networks that run without PyTorch.
+RUN_ALONE = {".onnx": "an ONNX", ".xml": "an OpenVINO"}
 
 
 @dataclass(frozen=True)
@@ -127,9 +129,10 @@ def find_checkpoint(
                 f"{path}: a pack or features; a run or a checkpoint was expected",
                 hint=_hint_for_pack(space, path, others, fitting),
             )
-        if path.is_file() and path.suffix == ".onnx":
+        if path.is_file() and path.suffix in RUN_ALONE:
             raise DataError(
-                f"{path}: an ONNX network, which lupctl dump and lupctl.load take; a run or a checkpoint was expected",
+                f"{path}: {RUN_ALONE[path.suffix]} network, which lupctl dump and lupctl.load take; a run or a "
+                "checkpoint was expected",
                 hint=_hint_for_pack(space, path, others, fitting)
                 if list_runs(space) or others
                 else hint_for_run(space),
@@ -186,12 +189,12 @@ def pick_checkpoint(space: Workspace, name: str | None, progress: Progress) -> P
 
 
 def pick_network(space: Workspace, name: str | None, progress: Progress) -> Path:
-    """As `pick_checkpoint`, but a file in ONNX is a network, too.
+    """As `pick_checkpoint`, but a file in ONNX or OpenVINO's format is a network, too.
 
     Raises:
         DataError: there is none.
     """
-    if name is not None and Path(name).suffix == ".onnx" and Path(name).is_file():
+    if name is not None and Path(name).suffix in RUN_ALONE and Path(name).is_file():
         return Path(name)
     return pick_checkpoint(space, name, progress)
 

@@ -15,6 +15,8 @@ from lupctl.core.formats.weights.file import read_checkpoint, read_method
 from lupctl.core.formats.weights.foreign import read_foreign
 from lupctl.core.formats.weights.header import Kind, has_header, is_method
 from lupctl.core.formats.weights.onnx import ONNX_SUFFIX, read_record
+from lupctl.core.formats.weights.openvino import read_openvino_record
+from lupctl.core.formats.weights.runtimes.open import network_bytes, runs_alone
 from lupctl.core.system.disk.atomic import file_fingerprint
 from lupctl.core.system.examples import name_some
 from lupctl.core.training.nets.foreign.recognise import recognise
@@ -79,9 +81,10 @@ def describe_weights(path: Path) -> dict[str, Any]:
     """
     if not path.is_file():
         raise DataError(f"{path}: there is no such file", hint="lupctl model list, or name a weight file")
-    if path.suffix == ONNX_SUFFIX:
-        record = {key: value for key, value in read_record(path).items() if key not in ("format", "kind", "recipe")}
-        return {"path": str(path), "kind": "onnx", "bytes": path.stat().st_size, **record}
+    if runs_alone(path):
+        whole = read_record(path) if path.suffix == ONNX_SUFFIX else read_openvino_record(path)
+        record = {key: value for key, value in whole.items() if key not in ("format", "kind", "recipe")}
+        return {"path": str(path), "kind": whole["kind"], "bytes": network_bytes(path), **record}
     if has_header(path):
         kind: Kind = "method" if is_method(path) else "checkpoint"
         checkpoint = read_method(path) if kind == "method" else read_checkpoint(path)

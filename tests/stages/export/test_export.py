@@ -23,7 +23,7 @@ from lupctl.core.formats.weights.file import read_checkpoint, write_checkpoint
 from lupctl.core.formats.weights.header import PackReference, describe_pixels
 from lupctl.core.formats.weights.onnx import run_model
 from lupctl.core.recipes.sections import Pixels
-from lupctl.core.stages.export import run as stage
+from lupctl.core.stages.export import source as stage
 from lupctl.core.stages.export.job import ExportJob
 from lupctl.core.stages.export.record import find_terms
 from lupctl.core.stages.export.run import export
@@ -277,7 +277,7 @@ def test_what_cannot_be_exported(made: Path, lupctl: Shell, tmp_path: Path) -> N
         ("broken.safetensors", 3, "broken.safetensors: not a complete safetensors file"),
         ("foreign.pth", 3, "foreign.pth: a PyTorch file; a lupctl checkpoint was expected"),
         ("nowhere", 3, "no checkpoint 'nowhere'"),
-        (f"{made / 'bot.onnx'} --out a.onnx", 3, "bot.onnx: an ONNX network"),
+        (f"{made / 'bot.onnx'} --out {made / 'bot.onnx'} --force", 2, "bot.onnx: is the network that would be"),
         (f"{made / 'bot.safetensors'} --out bot.pth", 2, "bot.pth: expected a name that ends in .onnx"),
     ):
         ran = lupctl(f"model export {line}")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from lupctl.core.choices import Interpolation
 from lupctl.core.errors import DataError, UsageError
-from lupctl.core.resolve.checkpoints import pick_checkpoint
+from lupctl.core.resolve.checkpoints import RUN_ALONE, pick_checkpoint
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.workspace import open_workspace
 
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from lupctl.core.stages.embed.opened import Opened
 
 StrPath = str | os.PathLike[str]
-ONNX_SUFFIX = ".onnx"
 
 
 def load(
@@ -37,8 +36,9 @@ def load(
     know it themselves.
 
     Args:
-        name: a run or its folder, a checkpoint's file, published weights that were downloaded, or an ONNX file, of
-            `lupctl model export` or of another program; None for the newest run, as on the command line.
+        name: a run or its folder, a checkpoint's file, published weights that were downloaded, or a file in ONNX or
+            OpenVINO's format, of `lupctl model export` or of another program; None for the newest run, as on the
+            command line.
         device: `cpu`, `cuda` or `cuda:1`; None for a GPU if there is one.
         report: of this network, whose threshold `same` uses; None for that of its run.
         home: the workspace; None for `$LUPCTL_HOME`, else `./lup`.
@@ -61,9 +61,12 @@ def load(
     from lupctl.core.system.jobs.device import pick_device
 
     foreign = parse_foreign(pixels, mean, std, interpolation)
-    if name is not None and Path(name).suffix == ONNX_SUFFIX:
+    if name is not None and Path(name).suffix in RUN_ALONE:
         if device not in (None, "cpu"):
-            raise UsageError(f"{name}: onnxruntime computes it on the CPU, not on {device}", hint="leave device out")
+            what = RUN_ALONE[Path(name).suffix]
+            raise UsageError(
+                f"{name}: {what} network, which is computed on the CPU, not on {device}", hint="leave device out"
+            )
         opened = open_exported(Path(name), foreign)
     else:
         space = open_workspace(None if home is None else Path(home))

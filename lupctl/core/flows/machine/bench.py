@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, get_args
 
-from lupctl.core.choices import Backend
+from lupctl.core.choices import Backend, Runtime
 from lupctl.core.errors import DataError, UsageError
 from lupctl.core.resolve.checkpoints import pick_network
 from lupctl.core.system.examples import name_some
@@ -22,12 +22,17 @@ if TYPE_CHECKING:
     from lupctl.core.stages.bench.model import Contender, Runner, Subject
 
 BACKENDS: Final[tuple[Backend, ...]] = get_args(Backend)
+RUNTIMES: Final[tuple[Runtime, ...]] = get_args(Runtime)
+# What writes ONNX files, and shows that they give the same features.
+EXPORTING: Final = ("onnx", "onnxruntime", "onnxscript")
 # What a backend needs besides lupctl's own requirements, and the command for it.
 PACKAGES: Final[dict[Backend, tuple[tuple[str, ...], str]]] = {
     "torch": ((), ""),
-    "onnxruntime": (("onnx", "onnxruntime", "onnxscript"), "pip install 'lupctl[export]'"),
+    "onnxruntime": (EXPORTING, "pip install 'lupctl[export]'"),
+    "openvino": ((*EXPORTING, "openvino"), "pip install 'lupctl[export,openvino]'"),
 }
 ONNX_SUFFIX: Final = ".onnx"
+CHECKPOINT_SUFFIX: Final = ".safetensors"
 BATCH_RULE: Final = re.compile(r"[1-9]\d{0,6}")
 
 
@@ -152,6 +157,11 @@ def _find_networks(space: Workspace, names: Sequence[str | None], progress: Prog
         if name is not None and name in found:
             raise UsageError(f"{name}: named twice", hint="name every network once")
         path = pick_network(space, name, progress)
+        if path.suffix not in (ONNX_SUFFIX, CHECKPOINT_SUFFIX):
+            raise UsageError(
+                f"{path}: of runtimes' files those in ONNX are compared, which all of them read",
+                hint="export it as ONNX: lupctl model export RUN --out NET.onnx",
+            )
         if name is not None and path.suffix != ONNX_SUFFIX and Path(name).suffix == ONNX_SUFFIX:
             raise DataError(f"{name}: there is no such file", hint="lupctl model export RUN makes one")
         same = next((typed for typed, other in found.items() if other.resolve() == path.resolve()), None)
@@ -172,12 +182,12 @@ def _of_file(
     from lupctl.core.stages.bench.model import Contender
     from lupctl.core.stages.bench.onnx_file import OnnxRunner
 
-    reading = [backend for backend in chosen if backend != "torch"]
+    reading = [runtime for runtime in RUNTIMES if runtime in chosen]
     if not reading:
         why = f"not by {name_some(asked)}" if asked else next(iter(missing), "")
-        raise UsageError(f"{subject.path}: run by onnxruntime, {why}", hint="--backend onnxruntime --device cpu")
+        raise UsageError(f"{subject.path}: run by {' or '.join(RUNTIMES)}, {why}", "--backend onnxruntime --device cpu")
     size = subject.height, subject.width
-    return [Contender(subject, backend, partial(OnnxRunner, subject.path, size)) for backend in reading]
+    return [Contender(subject, runtime, partial(OnnxRunner, subject.path, size, runtime)) for runtime in reading]
 
 
 def _of_checkpoint(
@@ -199,10 +209,9 @@ def _of_checkpoint(
     from lupctl.core.stages.export.run import export
 
     subject = describe_checkpoint(name, path)
-    opening: dict[Backend, Callable[[], Runner]] = {
-        "torch": partial(TorchRunner, path, device),
-        "onnxruntime": partial(OnnxRunner, exported, (subject.height, subject.width)),
-    }
+    opening: dict[Backend, Callable[[], Runner]] = {"torch": partial(TorchRunner, path, device)}
+    for runtime in RUNTIMES:
+        opening[runtime] = partial(OnnxRunner, exported, (subject.height, subject.width), runtime)
     if any(backend != "torch" for backend in chosen):
         export(ExportJob(path, exported))
     return [Contender(subject, backend, opening[backend]) for backend in chosen]

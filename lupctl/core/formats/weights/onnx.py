@@ -123,6 +123,16 @@ def read_record(path: Path) -> dict[str, Any]:
     text = {entry.key: entry.value for entry in model.metadata_props}.get(RECORD_KEY)
     if text is None:
         raise FormatError(f"{path}: an ONNX file without lupctl's record", hint=hint)
+    return parse_record(text, path)
+
+
+def parse_record(text: str, path: Path) -> dict[str, Any]:
+    """The record of an exported file from its text there.
+
+    Raises:
+        FormatError: it is damaged, or not of this format.
+    """
+    hint = "lupctl model export CHECKPOINT makes one"
     try:
         record: dict[str, Any] = parse_json(text, dict)
     except ValueError as error:

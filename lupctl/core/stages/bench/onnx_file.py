@@ -8,9 +8,12 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from lupctl.core.choices import Runtime
 from lupctl.core.errors import FormatError, UsageError
 from lupctl.core.formats.weights.onnx import CAMERAS, RECORD_KEY
-from lupctl.core.formats.weights.onnx_session import ImageInput, find_image_input, find_output, open_session
+from lupctl.core.formats.weights.runtimes.images import ImageInput, find_image_input, find_output
+from lupctl.core.formats.weights.runtimes.open import open_session
+from lupctl.core.formats.weights.runtimes.session import Session
 from lupctl.core.stages.bench.graph import count_flops, count_weights
 from lupctl.core.stages.bench.model import Subject
 from lupctl.core.system.disk.atomic import file_fingerprint
@@ -19,15 +22,16 @@ SEED: Final = 0
 
 
 class OnnxRunner:
-    """A network that onnxruntime runs in one thread.
+    """A network in ONNX that a runtime runs in one thread.
 
     Args:
         path: the file.
         size: of its images, where it takes any.
+        runtime: what runs it.
     """
 
-    def __init__(self, path: Path, size: tuple[int, int]) -> None:
-        self._path, self._size, self._session = path, size, open_session(path)
+    def __init__(self, path: Path, size: tuple[int, int], runtime: Runtime) -> None:
+        self._path, self._size, self._session = path, size, open_session(path, runtime=runtime)
         self._images, self._has_cameras = read_inputs(self._session, path)
         find_output(self._session, path)
 
@@ -42,8 +46,8 @@ class OnnxRunner:
 
         def embed() -> object:
             try:
-                return self._session.run(None, given)
-            except Exception as error:  # onnxruntime's own classes have no other base
+                return self._session.run(given)
+            except Exception as error:  # the runtimes' own classes have no other base
                 raise FormatError(
                     f"{self._path}: does not run on {batch} images of {self._size[0]} x {self._size[1]} "
                     f"({' '.join(str(error).split())})",
@@ -68,7 +72,7 @@ def describe_onnx(name: str, path: Path, pixels: tuple[int, int] | None) -> Subj
     session = open_session(path)
     images, has_cameras = read_inputs(session, path)
     height, width = pick_size(path, images, pixels)
-    text = session.get_modelmeta().custom_metadata_map.get(RECORD_KEY)
+    text = session.metadata.get(RECORD_KEY)
     count = images.batch or 1
     found = count_flops(path, draw_inputs(images, count, (height, width), has_cameras=has_cameras))
     return Subject(
@@ -83,10 +87,10 @@ def describe_onnx(name: str, path: Path, pixels: tuple[int, int] | None) -> Subj
     )
 
 
-def read_inputs(session: Any, path: Path) -> tuple[ImageInput, bool]:
+def read_inputs(session: Session, path: Path) -> tuple[ImageInput, bool]:
     """The input for images, and whether there is one for rows of cameras, as in networks that lupctl exports so."""
-    is_own = RECORD_KEY in session.get_modelmeta().custom_metadata_map
-    has_cameras = is_own and CAMERAS in [one.name for one in session.get_inputs()]
+    is_own = RECORD_KEY in session.metadata
+    has_cameras = is_own and CAMERAS in [one.name for one in session.inputs]
     return find_image_input(session, path, others=(CAMERAS,) if has_cameras else ()), has_cameras
 
 

@@ -5,10 +5,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
-from lupctl.core.choices import CameraUse, FeatureType, Pooling, Precision, Role
+from lupctl.core.choices import CameraUse, FeatureType, Pooling, Precision, Role, Runtime
 from lupctl.core.errors import UsageError
 from lupctl.core.formats.pack.read import open_pack
-from lupctl.core.formats.weights.onnx import ONNX_SUFFIX
+from lupctl.core.formats.weights.runtimes.open import RUNTIME_OF
 from lupctl.core.formats.weights.settings import Settings
 from lupctl.core.ranking.retrieval.onnx.open import ForeignPixels
 from lupctl.core.stages.dump.inputs import is_pack, list_files, select_roles
@@ -62,7 +62,7 @@ class DumpJob:
         pooling: gives the feature of the trunk alone, before any head; None gives the feature of retrieval.
         cameras: the rule for the images' cameras, for a network that takes them; None takes the default.
         settings: what is set of the network.
-        foreign: how images are prepared for a network in ONNX that does not say so.
+        foreign: how images are prepared for a network in ONNX or OpenVINO's format that does not say so.
         kind: float32 or float16 on the disk.
         precision: of the forward pass.
         chunk: images per forward pass.
@@ -93,8 +93,13 @@ class DumpJob:
 
     @property
     def is_onnx(self) -> bool:
-        """Whether the network is in ONNX."""
-        return self.checkpoint.suffix == ONNX_SUFFIX
+        """Whether the network is in ONNX or OpenVINO's format."""
+        return self.runtime is not None
+
+    @property
+    def runtime(self) -> Runtime | None:
+        """What runs such a network; None for a checkpoint, which PyTorch runs."""
+        return RUNTIME_OF.get(self.checkpoint.suffix)
 
     @property
     def target(self) -> Path:

@@ -1,4 +1,4 @@
-"""The network of a dump: that of a checkpoint, or one in ONNX."""
+"""The network of a dump: that of a checkpoint, or one in ONNX or OpenVINO's format."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -6,6 +6,7 @@ from typing import Any
 
 from lupctl.core.errors import UsageError
 from lupctl.core.formats.weights.header import CheckpointHeader, describe_network
+from lupctl.core.formats.weights.runtimes.open import FORMAT_OF
 from lupctl.core.ranking.retrieval.cameras import CameraTable, camera_table
 from lupctl.core.ranking.retrieval.onnx.open import OnnxNetwork, open_onnx
 from lupctl.core.stages.dump.job import DumpJob
@@ -38,10 +39,10 @@ def describe_checkpoint(header: CheckpointHeader, fingerprint: str, *, origin: s
 
 
 def describe_onnx(found: OnnxNetwork) -> DumpNetwork:
-    """A network in ONNX."""
+    """A network in ONNX or OpenVINO's format."""
     encoder, view = found.encoder, found.encoder.view
     facts = {
-        "network": {"kind": "onnx", "input": str(encoder.images)},
+        "network": {"kind": FORMAT_OF[encoder.session.runtime], "input": str(encoder.images)},
         "preprocessing": {
             "height": view.height, "width": view.width, "channels": "RGB", "mean": list(encoder.mean),
             "std": list(encoder.std), "interpolation": view.interpolation,
@@ -51,7 +52,7 @@ def describe_onnx(found: OnnxNetwork) -> DumpNetwork:
 
 
 def open_onnx_job(job: DumpJob, kind: str) -> OnnxNetwork:
-    """The network in ONNX of a job, which asks for nothing that onnxruntime does not do.
+    """The network of a job that a runtime runs, which asks for nothing that the runtime does not do.
 
     Args:
         job: the dump.
@@ -69,7 +70,7 @@ def open_onnx_job(job: DumpJob, kind: str) -> OnnxNetwork:
     for is_asked, what, hint in asked:
         if is_asked:
             raise UsageError(
-                f"{job.checkpoint}: onnxruntime computes it as it is, on the CPU, and not with {what}", hint
+                f"{job.checkpoint}: {job.runtime} computes it as it is, on the CPU, and not with {what}", hint
             )
     found = open_onnx(job.checkpoint, job.foreign)
     if job.flip and found.is_unit:

@@ -97,7 +97,7 @@ def open_work(job: DumpJob, device: torch.device) -> Work:
     }
     # Only where there is something to say: chunks of other networks were kept before there were rules for cameras.
     story |= {COMPILED_KEY: True} if job.is_compiled else {}
-    story |= {"onnxruntime": version("onnxruntime")} if job.is_onnx else {}
+    story |= {} if job.runtime is None else {job.runtime: version(job.runtime)}
     story |= {} if job.pooling is None else {POOLING_KEY: job.pooling}
     story |= {} if cameras is None else {CAMERAS_KEY: cameras.rule}
     story |= _what_is_set(job)

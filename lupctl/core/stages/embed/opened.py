@@ -57,7 +57,7 @@ def open_checkpoint(path: Path, device: torch.device) -> Opened:
 
 
 def open_exported(path: Path, foreign: ForeignPixels) -> Opened:
-    """A network in ONNX: one that `model export` wrote, or that of another program.
+    """A network in ONNX or OpenVINO's format: one that `model export` wrote, or that of another program.
 
     Raises:
         UsageError, DataError, FormatError: as `open_onnx`.

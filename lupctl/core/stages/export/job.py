@@ -1,13 +1,18 @@
 """The settings and the result of an export."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-from lupctl.core.choices import CameraUse
+from lupctl.core.choices import CalibrationRule, CameraUse, ExportFormat, ExportPrecision
 from lupctl.core.errors import UsageError
 from lupctl.core.formats.weights.onnx import ONNX_SUFFIX, check_packages
+from lupctl.core.formats.weights.runtimes.open import RUNTIME_OF
+from lupctl.core.formats.weights.runtimes.openvino import OPENVINO_SUFFIX, WEIGHTS_SUFFIX, check_openvino
+from lupctl.core.ranking.retrieval.onnx.open import ForeignPixels
 from lupctl.core.system.disk.atomic import check_absent
+
+SUFFIXES: Final[dict[ExportFormat, str]] = {"onnx": ONNX_SUFFIX, "openvino": OPENVINO_SUFFIX}
 
 
 @dataclass(frozen=True)
@@ -15,10 +20,16 @@ class ExportJob:
     """The settings of one export.
 
     Args:
-        checkpoint: the network.
-        out: the ONNX file.
+        checkpoint: the network; a checkpoint, or an ONNX file.
+        out: the file; of OpenVINO's format the graph, whose weights are next to it.
         cameras: for a network that takes cameras: `mean` gives every image the row for unknown cameras, `none` no row,
             `known` the row that a second input names; None for `mean`.
+        format: of the file.
+        precision: of its weights; int8 also of its passes.
+        calibrate: the pack whose images give the ranges of int8.
+        rule: what of the values these ranges cover.
+        prove: the pack that the network is tested on before the file is written; its images cannot calibrate.
+        foreign: how images are prepared for an ONNX file of another program.
         force: overwrite.
         command: the command line, for the record.
     """
@@ -26,8 +37,25 @@ class ExportJob:
     checkpoint: Path
     out: Path
     cameras: CameraUse | None = None
+    format: ExportFormat = "onnx"
+    precision: ExportPrecision = "float32"
+    calibrate: Path | None = None
+    rule: CalibrationRule = "percentile"
+    prove: Path | None = None
+    foreign: ForeignPixels = field(default_factory=ForeignPixels)
     force: bool = False
     command: tuple[str, ...] = ()
+
+    @property
+    def is_foreign(self) -> bool:
+        """Whether the network is not a checkpoint."""
+        return self.checkpoint.suffix in RUNTIME_OF
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """What is written; the last one makes it complete."""
+        weights = (self.out.with_suffix(WEIGHTS_SUFFIX),) if self.format == "openvino" else ()
+        return (*weights, self.out)
 
 
 @dataclass(frozen=True)
@@ -35,11 +63,12 @@ class ExportResult:
     """The result of an export.
 
     Args:
-        path, bytes: the file and its size.
+        path, bytes: the file and its size; of OpenVINO's format with its weights.
         network: its description.
         height, width: of the images it takes.
         dim: length of a feature.
-        difference: largest difference between onnxruntime and PyTorch over all values of all features.
+        difference: largest difference from PyTorch, or from the file that it was made from, over all values of all
+            features of unit length, on images of random pixels.
         record: the record in the file's metadata.
     """
 
@@ -57,9 +86,29 @@ def check_job(job: ExportJob) -> None:
     """Report at once the errors that would otherwise come up after all the work.
 
     Raises:
-        UsageError: the extra is missing, the output exists, or its name does not end in .onnx.
+        UsageError: an extra is missing, the output exists, or its name does not end as that of its format; int8
+            without images to calibrate with, or such images for another precision.
     """
-    check_packages()
-    check_absent(job.out, force=job.force)
-    if job.out.suffix != ONNX_SUFFIX:
-        raise UsageError(f"{job.out}: expected a name that ends in {ONNX_SUFFIX}", hint=f"--out {job.out.stem}.onnx")
+    check_packages(("onnx", "onnxruntime") if job.is_foreign else ("onnx", "onnxruntime", "onnxscript"))
+    if job.format == "openvino":
+        check_openvino()
+    if job.checkpoint.suffix == OPENVINO_SUFFIX:
+        raise UsageError(
+            f"{job.checkpoint}: exported to OpenVINO already; a run, a checkpoint or an ONNX file was expected",
+            hint="name what it was made from",
+        )
+    suffix = SUFFIXES[job.format]
+    if job.out.suffix != suffix:
+        raise UsageError(f"{job.out}: expected a name that ends in {suffix}", hint=f"--out {job.out.stem}{suffix}")
+    for path in job.files:
+        check_absent(path, force=job.force)
+    if job.out.resolve() == job.checkpoint.resolve():
+        raise UsageError(f"{job.out}: is the network that would be exported", hint=f"--out {job.out.stem}-new{suffix}")
+    if job.precision == "int8" and job.calibrate is None:
+        raise UsageError(
+            "--precision int8 takes the ranges of its numbers from images of a pack", hint="add --calibrate PACK"
+        )
+    if job.precision != "int8" and job.calibrate is not None:
+        raise UsageError(
+            f"--calibrate: {job.precision} has no ranges to take from images", hint="leave it out, or --precision int8"
+        )

@@ -13,8 +13,10 @@ from lupctl.core.formats.weights.file import Checkpoint
 from lupctl.core.formats.weights.header import CheckpointHeader, describe_network
 from lupctl.core.formats.weights.onnx import CAMERAS, INPUT, ONNX_FORMAT, OUTPUT
 from lupctl.core.ranking.retrieval.extract import Encoder
+from lupctl.core.ranking.retrieval.onnx.open import OnnxNetwork
 from lupctl.core.stages.export.cameras import GivenCamera
 from lupctl.core.stages.export.job import ExportJob
+from lupctl.core.system.disk.atomic import file_fingerprint
 
 # For a feature of unit length. Two libraries that sum in different orders differ by about 1e-7.
 TOLERANCE: Final = 1e-4
@@ -59,6 +61,32 @@ def build_record(
         "data": [pack.model_dump(mode="json", exclude_none=True) for pack in header.data],
         "terms": find_terms(checkpoint),
     }
+
+
+def build_foreign_record(job: ExportJob, found: OnnxNetwork) -> dict[str, Any]:
+    """The same of a network of another program, as far as it is known."""
+    encoder, view = found.encoder, found.encoder.view
+    return {
+        "format": ONNX_FORMAT,
+        "kind": "onnx",
+        "recipe": None,
+        "stage": "foreign",
+        "network": {"kind": "onnx", "input": str(encoder.images)},
+        "preprocessing": {
+            "height": view.height, "width": view.width, "channels": "RGB", "mean": list(encoder.mean),
+            "std": list(encoder.std), "interpolation": view.interpolation,
+        },
+        "images": {
+            "type": encoder.images.kind, "layout": encoder.images.layout, "channels": "RGB",
+            "resize": f"Pillow, {view.interpolation}",
+        },
+        "features": {"dim": found.dimension, "type": "float32", "length": None, "distance": "1 - cosine"},
+        "check": {"onnxruntime": version("onnxruntime")},
+        "parents": {"network": file_fingerprint(job.checkpoint)},
+        "checkpoint_parents": {},
+        "data": [],
+        "terms": [],
+    }  # fmt: skip
 
 
 def find_terms(checkpoint: Checkpoint) -> list[str]:

@@ -1,144 +1,171 @@
-"""Export of a checkpoint's network as an ONNX file, checked to give the same features."""
+"""Export of a network as a file that runs without PyTorch, checked to give the same features, or nearly the same."""
 
-import io
-import logging
-import warnings
+import shutil
+import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import torch
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 
+from lupctl.core.choices import ExportPrecision
 from lupctl.core.errors import DataError
-from lupctl.core.formats.weights.file import Checkpoint
 from lupctl.core.formats.weights.header import describe_network
-from lupctl.core.formats.weights.onnx import (
-    CAMERAS,
-    INPUT,
-    OUTPUT,
-    check_model,
-    forget_origins,
-    run_model,
-    write_model,
-)
-from lupctl.core.ranking.retrieval.extract import Encoder, open_encoder
-from lupctl.core.stages.export.cameras import GivenCamera, choose_camera
+from lupctl.core.formats.weights.onnx import check_model, write_model
+from lupctl.core.formats.weights.openvino import write_openvino
+from lupctl.core.formats.weights.runtimes.open import open_session
+from lupctl.core.formats.weights.runtimes.openvino import read_openvino
+from lupctl.core.ranking.retrieval.onnx.open import open_onnx
+from lupctl.core.stages.export.calibration import Calibration, choose_calibration
+from lupctl.core.stages.export.cameras import choose_camera
 from lupctl.core.stages.export.job import ExportJob, ExportResult, check_job
-from lupctl.core.stages.export.record import TOLERANCE, build_record, describe_file
-from lupctl.core.stages.export.trial import draw_batches, embed_units, largest_difference
-from lupctl.core.system.disk.atomic import atomic_path, check_writable
-from lupctl.core.training.nets.standalone import StandaloneNetwork
+from lupctl.core.stages.export.precision import change_precision
+from lupctl.core.stages.export.record import TOLERANCE
+from lupctl.core.stages.export.source import Source, open_cpu, open_source
+from lupctl.core.stages.export.trial import largest_difference
+from lupctl.core.system.disk.atomic import atomic_path, check_writable, disk_errors_named
+from lupctl.core.system.progress.lines import Progress
 
-# The oldest operator set that torch writes without translation.
-OPSET: Final = 18
+# How far features of random pixels may move; of int8 only a test on real images says whether it is too far.
+TOLERANCES: Final[dict[ExportPrecision, float]] = {"float32": TOLERANCE, "float16": 1e-2, "int8": 2.0}
 
 
 def plan_export(job: ExportJob) -> dict[str, Any]:
-    """What an export would write; reads the checkpoint and builds its network.
+    """What an export would write; opens the network.
 
     Raises:
         UsageError: see `check_job`.
+        DataError: there are no images to calibrate with.
         FormatError: not a checkpoint, or of a network that this lupctl does not know.
     """
     check_job(job)
-    encoder, checkpoint = open_cpu(job.checkpoint)
-    given = choose_camera(encoder, job)
-    return {
-        "checkpoint": str(job.checkpoint),
-        "out": str(job.out),
-        "network": describe_network(checkpoint.header),
-        "height": encoder.view.height,
-        "width": encoder.view.width,
-        **({} if given is None else {"cameras": given.rule}),
-        "about_bytes": job.checkpoint.stat().st_size,  # an upper limit: classifiers are not exported
-    }
+    plan: dict[str, Any] = {"checkpoint": str(job.checkpoint), "out": str(job.out)}
+    if job.is_foreign:
+        found = open_onnx(job.checkpoint, job.foreign)
+        view = found.encoder.view
+        plan |= {"network": found.description, "height": view.height, "width": view.width}
+    else:
+        encoder, checkpoint = open_cpu(job.checkpoint)
+        given = choose_camera(encoder, job)
+        plan |= {"network": describe_network(checkpoint.header), "height": encoder.view.height}
+        plan |= {"width": encoder.view.width, **({} if given is None else {"cameras": given.rule})}
+    if job.calibrate is not None:
+        chosen = choose_calibration(job.calibrate, job.prove)
+        plan |= {"calibration": f"{len(chosen.rows)} images of {job.calibrate}, {job.rule}"}
+    # An upper limit: classifiers are not exported.
+    size = job.checkpoint.stat().st_size
+    return plan | {"about_bytes": size // {"float32": 1, "float16": 2, "int8": 4}[job.precision]}
 
 
-def export(job: ExportJob) -> ExportResult:
+@dataclass(frozen=True)
+class Draft:
+    """A file that is complete but for what a test of it says, in a folder that is removed.
+
+    Args:
+        job: what is exported.
+        path: the file.
+        model: an `onnx.ModelProto` or an `openvino.Model`.
+        source: what it was made from.
+        record: of the file.
+        difference: of its features, see `ExportResult`.
+    """
+
+    job: ExportJob
+    path: Path
+    model: Any
+    source: Source
+    record: dict[str, Any]
+    difference: float
+
+    def finish(self, proof: dict[str, Any] | None = None) -> ExportResult:
+        """Moves the file into place, with what a test of it said.
+
+        Raises:
+            DataError: the disk is full or refuses the write.
+        """
+        job, record = self.job, self.record
+        if proof is not None:
+            record = record | {"proof": proof}
+            _write(job, self.path, self.model, record, self.source.description)
+        for target in job.files:
+            with atomic_path(target) as partial:
+                shutil.move(self.path.with_name(target.name), partial)
+        return ExportResult(
+            path=job.out,
+            bytes=sum(path.stat().st_size for path in job.files),
+            network=self.source.network,
+            height=self.source.height,
+            width=self.source.width,
+            dim=record["features"]["dim"],
+            difference=self.difference,
+            record=record,
+        )
+
+
+def export(job: ExportJob, progress: Progress | None = None) -> ExportResult:
     """Write the network, with pixel constants before it and normalisation after it, and compare it with PyTorch.
 
     Raises:
         UsageError: see `check_job`.
         FormatError: not a checkpoint, or of a network that this lupctl does not know.
-        DataError: onnxruntime gives different features; no file is written then.
+        DataError: the runtime gives different features; no file is written then. There are no images to calibrate with.
     """
-    check_job(job)
-    encoder, checkpoint = open_cpu(job.checkpoint)
-    check_writable(job.out)
-    given = choose_camera(encoder, job)
-    batches = draw_batches(encoder, given)
-    wanted = [embed_units(encoder, batch, given) for batch in batches]
-    record = build_record(job, encoder, checkpoint, given, tried=wanted)
-    description = describe_file(record, checkpoint.header)
-    with atomic_path(job.out) as partial:
-        with silenced():
-            model = trace(encoder, given)
-        write_model(partial, model, record, description=description)
-        difference = largest_difference(run_model(partial, batches), wanted)
-        if not difference <= TOLERANCE:  # also true for NaN
-            raise DataError(
-                f"{job.out}: not written; onnxruntime's features differ from PyTorch's by {difference:.1e}, "
-                f"more than {TOLERANCE:.0e}",
-                hint="try other versions of onnxruntime and onnxscript; lupctl dump gives the right features",
-            )
-        record["check"]["difference"] = difference
-        write_model(partial, model, record, description=description)
-        check_model(partial)
-    return ExportResult(
-        path=job.out,
-        bytes=job.out.stat().st_size,
-        network=describe_network(checkpoint.header),
-        height=encoder.view.height,
-        width=encoder.view.width,
-        dim=record["features"]["dim"],
-        difference=difference,
-        record=record,
-    )
-
-
-def open_cpu(path: Path) -> tuple[Encoder, Checkpoint]:
-    """A checkpoint's network on the CPU, in float32."""
-    return open_encoder(path, device=torch.device("cpu"), precision=torch.float32)
-
-
-def trace(encoder: Encoder, given: GivenCamera | None) -> Any:
-    """The graph as an `onnx.ModelProto` with the weights inside, for batches of any size."""
-    view, camera = encoder.view, None if given is None else given.row
-    network = StandaloneNetwork(encoder.network, mean=view.mean, std=view.std, camera=camera).eval()
-    # Attention with biases that may need a gradient is taken apart in another way than it is traced.
-    network.requires_grad_(False)
-    # Two images: a batch size of 1 would be treated as a constant.
-    example: dict[str, Tensor] = {INPUT: torch.zeros(2, view.height, view.width, 3, dtype=torch.uint8)}
-    if given is not None and given.row is None:
-        example[CAMERAS] = torch.zeros(2, dtype=torch.int64)
-    batch = torch.export.Dim("N", min=1)
-    program = torch.onnx.export(
-        network,
-        tuple(example.values()),
-        dynamo=True,
-        opset_version=OPSET,
-        input_names=list(example),
-        output_names=[OUTPUT],
-        dynamic_shapes={name: {0: batch} for name in example},
-        external_data=False,
-        verbose=False,
-    )
-    assert program is not None
-    model = program.model_proto
-    forget_origins(model)
-    return model
+    with draft(job, progress or Progress(quiet=True)) as made:
+        return made.finish()
 
 
 @contextmanager
-def silenced() -> Iterator[None]:
-    """Suppress what the exporter writes to stdout, stderr, warnings and logs."""
-    before = logging.root.manager.disable
-    logging.disable(logging.CRITICAL)
-    try:
-        with warnings.catch_warnings(), redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(before)
+def draft(job: ExportJob, progress: Progress) -> Iterator[Draft]:
+    """The file of an export next to its place, to be tested before it is moved there.
+
+    Raises:
+        UsageError, FormatError, DataError: as `export`.
+    """
+    check_job(job)
+    check_writable(job.out)
+    calibration = None if job.calibrate is None else choose_calibration(job.calibrate, job.prove)
+    with (
+        disk_errors_named(job.out),
+        tempfile.TemporaryDirectory(dir=job.out.parent, prefix=f".{job.out.name}.", suffix=".part") as name,
+    ):
+        yield _build(job, Path(name), calibration, progress)
+
+
+def _build(job: ExportJob, folder: Path, calibration: Calibration | None, progress: Progress) -> Draft:
+    source = open_source(job, folder)
+    model, story = change_precision(job, source, folder, calibration, progress)
+    record = source.record | {"kind": job.format, "precision": job.precision} | story
+    path = folder / job.out.name
+    if job.format == "openvino":
+        graph = folder / "graph.onnx"
+        write_model(graph, model, {}, description="")
+        model = read_openvino(graph)
+    _write(job, path, model, record, source.description)
+    session = open_session(path)
+    difference = largest_difference(
+        [_units(session.run(batch)[0]) for batch in source.batches], [_units(wanted) for wanted in source.wanted]
+    )
+    if not difference <= TOLERANCES[job.precision]:  # also true for NaN
+        raise DataError(
+            f"{job.out}: not written; in {job.precision} {session.runtime}'s features move by {difference:.1e}, more "
+            f"than {TOLERANCES[job.precision]:.0e}",
+            hint="--precision float32, or another --format",
+        )
+    return Draft(job, path, model, source, record, difference)
+
+
+def _write(job: ExportJob, path: Path, model: Any, record: dict[str, Any], description: str) -> None:
+    if job.format == "openvino":
+        write_openvino(path, model, record, in_halves=job.precision == "float16")
+    else:
+        write_model(path, model, record, description=description)
+        check_model(path)
+
+
+def _units(features: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Rows of length 1."""
+    rows = features.reshape(len(features), -1).astype(np.float32, copy=False)
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True).clip(1e-12)  # type: ignore[no-any-return]

@@ -12,7 +12,7 @@ from onnx import TensorProto, helper
 
 import lupctl
 from lupctl.core.errors import DataError, FormatError, UsageError
-from lupctl.core.formats.weights.onnx_session import open_session
+from lupctl.core.formats.weights.runtimes.open import open_session
 from lupctl.core.ranking.retrieval.onnx.open import parse_foreign
 from tests.tools.nets.onnx_files import DIM, HEIGHT, PATCH, WEIGHTS, WIDTH, write_foreign
 from tests.tools.tiny.images import draw_tiny
@@ -72,7 +72,10 @@ def test_a_size_that_the_file_leaves_open_has_to_be_named(tmp_path: Path) -> Non
         ({"pixels": "64x32"}, "takes images of 32 x 16, not of 64 x 32"),
         ({}, "takes pixels of float32, and the mean and deviation of its training are not in the file"),
         ({"mean": "imagenet"}, "the mean and deviation of its"),
-        ({"mean": "imagenet", "std": "imagenet", "device": "cuda"}, "onnxruntime computes it on the CPU, not on cuda"),
+        (
+            {"mean": "imagenet", "std": "imagenet", "device": "cuda"},
+            "ONNX network, which is computed on the CPU, not on cuda",
+        ),
         ({"mean": "imagnet", "std": "imagenet"}, "mean imagnet: imagenet, or three numbers were expected"),
         ({"mean": "0.5,0.5", "std": "imagenet"}, "mean 0.5,0.5: imagenet, or three numbers"),
         ({"mean": "imagenet", "std": (1, 0, 1)}, r"std \(1, 0, 1\): finite numbers, above 0, were expected"),
@@ -109,7 +112,7 @@ def value(name: str, kind: int = TensorProto.FLOAT, shape: tuple[Any, ...] = ("b
     [
         (
             {"inputs": [value("others")], "nodes": [helper.make_node("Identity", ["others"], ["same"])]},
-            r"its inputs are images float \(batch, 3, 32, 16\), others float \(batch, 3, 32, 16\); one input for RGB",
+            r"its inputs are images float32 \(batch, 3, 32, 16\), others float32 \(batch, 3, 32, 16\); one input for",
         ),
         (
             {"inputs": [value("cameras", TensorProto.INT64, ("batch",))],
@@ -145,7 +148,7 @@ def test_a_network_without_an_image(tmp_path: Path) -> None:
     onnx.save(
         helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), tmp_path / "net.onnx"
     )
-    with pytest.raises(FormatError, match=r"its inputs are sound float \(batch, 40\); one input for RGB images"):
+    with pytest.raises(FormatError, match=r"its inputs are sound float32 \(batch, 40\); one input for RGB images"):
         lupctl.load(tmp_path / "net.onnx", mean=MEAN, std=STD)
 
 

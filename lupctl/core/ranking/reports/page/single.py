@@ -24,6 +24,8 @@ from lupctl.core.system.examples import count_things
 TEMPLATES = Path(__file__).parent / "templates"
 # A table with more rows makes a browser slow; report.json has them all.
 MOST_ROWS = 20_000
+# Formats of networks that run without PyTorch.
+RUN_ALONE = {"onnx": "ONNX", "openvino": "OpenVINO"}
 ATTENTION = (
     "Under an image: where the class token looks in the network's last block (attention over the patches, mean over "
     "heads), from dark for none to yellow for the most in this image."
@@ -125,8 +127,8 @@ def _rows(columns: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def _network(record: Mapping[str, Any]) -> str:
     network = record.get("network")
-    if isinstance(network, Mapping) and network.get("kind") == "onnx":
-        return f"ONNX network, {network.get('input', '?')}"
+    if isinstance(network, Mapping) and network.get("kind") in RUN_ALONE:
+        return f"{RUN_ALONE[network['kind']]} network, {network.get('input', '?')}"
     trunk, head = (network.get("trunk"), network.get("head")) if isinstance(network, Mapping) else (None, None)
     if not isinstance(trunk, Mapping) or not isinstance(head, Mapping):
         return "network unknown"

@@ -1,4 +1,4 @@
-"""Opening networks in ONNX: those that lupctl exported, and those of other programs."""
+"""Opening networks in ONNX or OpenVINO's format: those that lupctl exported, and those of other programs."""
 
 import hashlib
 import json
@@ -9,22 +9,24 @@ from typing import Any, Final, get_args
 
 import torch
 
-from lupctl.core.choices import Interpolation
+from lupctl.core.choices import Interpolation, Runtime
 from lupctl.core.errors import FormatError, UsageError
 from lupctl.core.formats.weights.header import Preprocessing
-from lupctl.core.formats.weights.onnx import CAMERAS, ONNX_FORMAT, RECORD_KEY, read_record
-from lupctl.core.formats.weights.onnx_session import ImageInput, find_image_input, find_output, open_session
+from lupctl.core.formats.weights.onnx import CAMERAS, ONNX_FORMAT, RECORD_KEY, parse_record
+from lupctl.core.formats.weights.runtimes.images import ImageInput, find_image_input, find_output
+from lupctl.core.formats.weights.runtimes.open import network_fingerprint, open_session
+from lupctl.core.formats.weights.runtimes.session import Session
 from lupctl.core.formats.weights.settings import MOST_PIXELS, SIZE_RULE
 from lupctl.core.ranking.retrieval.cameras import CameraTable
 from lupctl.core.ranking.retrieval.onnx.encoder import OnnxEncoder
 from lupctl.core.recipes.sections import IMAGENET_MEAN, IMAGENET_STD, Colour
-from lupctl.core.system.disk.atomic import file_fingerprint
 from lupctl.core.training.views.plan import ViewPlan
 
 # Constants of a view that changes nothing: those of the network are inside its file.
 NO_MEAN: Final[Colour] = (0.0, 0.0, 0.0)
 NO_STD: Final[Colour] = (1.0, 1.0, 1.0)
 IMAGENET: Final = "imagenet"
+TITLES: Final[dict[Runtime, str]] = {"onnxruntime": "ONNX", "openvino": "OpenVINO"}
 
 
 @dataclass(frozen=True)
@@ -116,51 +118,62 @@ def parse_foreign(
     )
 
 
-def open_onnx(path: Path, foreign: ForeignPixels) -> OnnxNetwork:
-    """A network in ONNX, tried on two images.
+def open_onnx(path: Path, foreign: ForeignPixels, *, runtime: Runtime | None = None) -> OnnxNetwork:
+    """A network in ONNX or OpenVINO's format, tried on two images.
 
     Args:
         path: the file.
         foreign: how images are prepared for a network of another program.
+        runtime: what runs it; None for that of its format.
 
     Raises:
         UsageError: the extra is missing; or the preparation is missing, is not the file's, or is the file's own.
         DataError: there is no such file, or it keeps weights outside of its folder.
-        FormatError: it is damaged, has other inputs or outputs, or an operator that onnxruntime lacks.
+        FormatError: it is damaged, has other inputs or outputs, or an operator that the runtime lacks.
     """
-    session = open_session(path)
-    text = session.get_modelmeta().custom_metadata_map.get(RECORD_KEY)
+    session = open_session(path, runtime=runtime, side_by_side=torch.get_num_threads())
+    text = session.metadata.get(RECORD_KEY)
     if text is not None:
-        return _open_own(path, session, read_record(path), foreign)
+        return _open_own(path, session, parse_record(text, path), foreign)
     images, _ = find_image_input(session, path), find_output(session, path)
     (height, width), (mean, std) = _pick_size(path, images, foreign), _pick_constants(path, images, foreign)
     filter_ = foreign.interpolation or "bilinear"
     encoder = OnnxEncoder(session, images, ViewPlan(height, width, NO_MEAN, NO_STD, filter_), mean, std)
-    story = json.dumps([file_fingerprint(path), height, width, mean, std, filter_])
+    story = json.dumps([network_fingerprint(path), height, width, mean, std, filter_])
     return OnnxNetwork(
         encoder=encoder,
         fingerprint=f"sha256:{hashlib.sha256(story.encode()).hexdigest()}",
         dimension=_try(path, encoder),
         trained_on=(),
-        description=f"ONNX network ({images})",
+        description=f"{TITLES[session.runtime]} network ({images})",
     )
 
 
-def _open_own(path: Path, session: Any, record: Mapping[str, Any], foreign: ForeignPixels) -> OnnxNetwork:
+def _open_own(path: Path, session: Session, record: Mapping[str, Any], foreign: ForeignPixels) -> OnnxNetwork:
     """A network that `model export` wrote; its record says everything."""
     foreign.refuse(f"{path}: its own record says how images are prepared")
     try:
         pixels = Preprocessing.model_validate_json(json.dumps(record["preprocessing"]))
-        table = _read_table(record)
-        fingerprint = str(record["parents"]["checkpoint"])
+        table, is_unit = _read_table(record), record["features"]["length"] == 1
+        precision = str(record.get("precision", "float32"))
+        # In int8 it is another network: its cosines are others, and so are the thresholds on them.
+        parent = record["parents"].get("checkpoint") if precision != "int8" else None
         trained_on = tuple(str(pack["dataset"]) for pack in record["data"])
-    except (ValueError, KeyError, TypeError) as error:  # pydantic's is a ValueError
+    except (ValueError, KeyError, TypeError, AttributeError) as error:  # pydantic's is a ValueError
         raise FormatError(f"{path}: lupctl's record is damaged", hint="export it again: lupctl model export") from error
     images, _ = find_image_input(session, path, others=() if table is None else (CAMERAS,)), find_output(session, path)
     view = ViewPlan(pixels.height, pixels.width, NO_MEAN, NO_STD, pixels.interpolation)
-    encoder = OnnxEncoder(session, images, view, NO_MEAN, NO_STD, table)
-    description = f"exported network, format {ONNX_FORMAT} ({images})"
-    return OnnxNetwork(encoder, fingerprint, _try(path, encoder), trained_on, description, is_unit=True)
+    mean, std = (NO_MEAN, NO_STD) if images.kind == "uint8" else (pixels.mean, pixels.std)
+    encoder = OnnxEncoder(session, images, view, mean, std, table)
+    kind = "" if precision == "float32" else f", {precision}"
+    return OnnxNetwork(
+        encoder=encoder,
+        fingerprint=network_fingerprint(path) if parent is None else str(parent),
+        dimension=_try(path, encoder),
+        trained_on=trained_on,
+        description=f"exported network, format {ONNX_FORMAT}{kind} ({images})",
+        is_unit=is_unit,
+    )
 
 
 def _read_table(record: Mapping[str, Any]) -> CameraTable | None:

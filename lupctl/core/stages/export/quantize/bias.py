@@ -1,0 +1,110 @@
+"""Biases that make up for what rounded weights change in the mean of a layer's output."""
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lupctl.core.formats.weights.onnx import ERRORS_ONLY, Inputs
+from lupctl.core.stages.export.quantize.graph import Layers
+
+CHANNELS: Final = 1
+
+
+def measure_means(folded: Any, layers: Layers, batches: Sequence[Inputs]) -> dict[str, NDArray[np.float64]]:
+    """The mean of each channel of the input of each weighted layer over images, by the tensor's name.
+
+    Args:
+        folded: the graph in float32.
+        layers: of it.
+        batches: its inputs by name, of equal size.
+    """
+    import onnx
+    import onnxruntime
+
+    model = onnx.ModelProto()
+    model.CopyFrom(folded)
+    shown = {one.name for one in model.graph.output}
+    given = {one.name for one in model.graph.input}
+    for name in dict.fromkeys(node.input[0] for node in model.graph.node if node.name in layers.weighted):
+        if name not in shown | given:
+            model.graph.output.append(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None))
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = ERRORS_ONLY
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    names = [one.name for one in session.get_outputs()]
+    sums: dict[str, Any] = {}
+    for batch in batches:
+        found = dict(zip(names, session.run(None, batch), strict=True)) | {name: batch[name] for name in given}
+        for name, values in found.items():
+            sums[name] = sums.get(name, 0) + _channel_means(values)
+    return {name: total / len(batches) for name, total in sums.items()}
+
+
+def _channel_means(values: NDArray[Any]) -> NDArray[np.float64]:
+    axes = tuple(axis for axis in range(values.ndim) if axis != CHANNELS)
+    means: NDArray[np.float64] = values.mean(axis=axes, dtype=np.float64)
+    return means
+
+
+def correct_biases(quantized: Any, folded: Any, layers: Layers, means: dict[str, NDArray[np.float64]]) -> int:
+    """Adds to biases what rounded weights take from the mean of each output (Nagel et al. 2019, arXiv 1906.04721, 4.2).
+
+    The mean of an input's channel is taken as that of every place in the kernel, as if there were no border. A layer
+    without a bias stays as it is.
+
+    Args:
+        quantized: the graph in int8, an `onnx.ModelProto`; modified.
+        folded: what it was made from.
+        layers: of it.
+        means: of the inputs of its layers.
+
+    Returns:
+        the number of layers whose bias was changed.
+    """
+    from onnx import numpy_helper
+
+    made_by = {output: node for node in quantized.graph.node for output in node.output}
+    constants = {one.name: one for one in quantized.graph.initializer}
+    weights = {one.name: one for one in folded.graph.initializer}
+    before = {node.name: node for node in folded.graph.node}
+    count = 0
+    for node in quantized.graph.node:
+        if node.name not in layers.weighted or len(node.input) < 3 or not _is_rows(node):
+            continue
+        kept, bias = (made_by.get(name) for name in node.input[1:3])
+        if kept is None or bias is None:
+            continue
+        rounded, scale = (numpy_helper.to_array(constants[name]) for name in kept.input[:2])
+        was = before[node.name]
+        wanted = numpy_helper.to_array(weights[was.input[1]]).astype(np.float64)
+        lost = wanted - rounded * scale.reshape(-1, *[1] * (wanted.ndim - 1)).astype(np.float64)
+        shift = mean_output(lost, means[was.input[0]])
+        value, unit = (numpy_helper.to_array(constants[name]) for name in bias.input[:2])
+        moved = np.rint(value + shift / unit).clip(-(2**31), 2**31 - 1).astype(np.int32)
+        constants[bias.input[0]].CopyFrom(numpy_helper.from_array(moved, bias.input[0]))
+        count += 1
+    return count
+
+
+def _is_rows(node: Any) -> bool:
+    """Whether the first axis of a node's weights are its outputs."""
+    is_turned = any(one.name == "transB" and one.i == 1 for one in node.attribute)
+    return bool(node.op_type == "Conv" or (node.op_type == "Gemm" and is_turned))
+
+
+def mean_output(weights: NDArray[np.float64], mean: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The mean output of a layer, from that of its input: (O, I, ...) weights of one or several groups, (C) to (O).
+
+    >>> mean_output(np.ones((2, 1, 1, 3)), np.array([1.0, 2.0])).tolist()
+    [3.0, 6.0]
+    >>> mean_output(np.ones((2, 2)), np.array([1.0, 2.0])).tolist()
+    [3.0, 3.0]
+    """
+    kernel = weights.reshape(*weights.shape[:2], -1).sum(axis=2)
+    groups = len(mean) // kernel.shape[1]
+    found: NDArray[np.float64] = np.einsum(
+        "goi,gi->go", kernel.reshape(groups, -1, kernel.shape[1]), mean.reshape(groups, -1)
+    ).ravel()
+    return found

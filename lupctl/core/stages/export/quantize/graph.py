@@ -1,0 +1,143 @@
+"""What of a graph can be computed in int8, and its shape before and after that."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from lupctl.core.errors import DataError
+from lupctl.core.formats.weights.onnx import ERRORS_ONLY, forget_origins
+
+# Operators whose weights are kept in int8.
+WEIGHTED: Final = ("Conv", "Gemm", "MatMul")
+# Operators between them that would otherwise compute in float32, with a conversion before and after.
+BETWEEN: Final = (
+    "Add", "Mul", "MaxPool", "AveragePool", "GlobalAveragePool", "Relu", "Concat", "Sigmoid",
+)  # fmt: skip
+# A transformer adds numbers of very different sizes to one another; only its weighted layers are quantised.
+OF_TRANSFORMERS: Final = "LayerNormalization"
+# The oldest operator set with a scale for each channel, and the one that older graphs are brought to.
+PER_CHANNEL, UPGRADED = 13, 17
+
+
+@dataclass(frozen=True)
+class Layers:
+    """The nodes of a graph that can be computed in int8.
+
+    Args:
+        weighted: names of nodes with weights, in the order of the graph, by the names that people know them by.
+        between: names of the nodes between them.
+        outside: names of nodes before the first or after the last of them.
+    """
+
+    weighted: dict[str, str]
+    between: tuple[str, ...]
+    outside: tuple[str, ...]
+
+
+def fold(source: Path, folder: Path) -> Any:
+    """A graph with its constants computed and its batch norms inside the convolutions before them.
+
+    Args:
+        source: an ONNX file that onnxruntime can open.
+        folder: for files that are needed on the way.
+
+    Returns:
+        an `onnx.ModelProto` whose nodes all have names.
+    """
+    import onnx
+    import onnx.version_converter
+    import onnxruntime
+
+    model = onnx.load(str(source))
+    version = next((one.version for one in model.opset_import if one.domain in ("", "ai.onnx")), 0)
+    if version < PER_CHANNEL:
+        model = onnx.version_converter.convert_version(model, UPGRADED)
+    whole, folded = folder / "whole.onnx", folder / "folded.onnx"
+    onnx.save(model, str(whole))
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = ERRORS_ONLY
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    options.optimized_model_filepath = str(folded)
+    onnxruntime.InferenceSession(str(whole), options, providers=["CPUExecutionProvider"])
+    model = onnx.shape_inference.infer_shapes(onnx.load(str(folded)))
+    whole.unlink()
+    folded.unlink()
+    forget_origins(model)
+    del model.metadata_props[:]
+    used = {node.domain for node in model.graph.node} | {""}
+    versions = [one for one in model.opset_import if one.domain in used]
+    del model.opset_import[:]
+    model.opset_import.extend(versions)
+    for number, node in enumerate(model.graph.node):
+        node.name = node.name or f"{node.op_type}_{number}"
+    return model
+
+
+def find_layers(model: Any, *, name: str) -> Layers:
+    """The nodes of a folded graph that can be computed in int8.
+
+    Args:
+        model: an `onnx.ModelProto`.
+        name: of its file, for errors.
+
+    Raises:
+        DataError: there are none.
+    """
+    constants = {one.name for one in model.graph.initializer}
+    nodes = list(model.graph.node)
+    weighted = {node.name: _known_as(node) for node in nodes if node.op_type in WEIGHTED and node.input[1] in constants}
+    if not weighted:
+        raise DataError(f"{name}: no convolution and no matrix of weights to keep in int8", hint="--precision float16")
+    before, after = _reached(nodes, weighted), _reached(reversed(nodes), weighted, upwards=True)
+    inside = before & after
+    kinds = () if any(node.op_type == OF_TRANSFORMERS for node in nodes) else BETWEEN
+    return Layers(
+        weighted=weighted,
+        between=tuple(
+            node.name for node in nodes if node.name in inside and node.op_type in kinds and node.name not in weighted
+        ),
+        outside=tuple(node.name for node in nodes if node.name not in inside | set(weighted)),
+    )
+
+
+def _known_as(node: Any) -> str:
+    """The module that a node's weights belong to, where their name says so; else the node's own name."""
+    weights = str(node.input[1])
+    if weights.endswith(".weight") and "::" not in weights:
+        return weights.removeprefix("network.").removesuffix(".weight")
+    return str(node.name)
+
+
+def _reached(nodes: Iterable[Any], weighted: Iterable[str], *, upwards: bool = False) -> set[str]:
+    """Names of nodes that depend on a weighted node, or that one depends on; nodes come in an order to match."""
+    sources, tensors, found = set(weighted), set[str](), set[str]()
+    for node in nodes:
+        comes_from, goes_to = (node.output, node.input) if upwards else (node.input, node.output)
+        is_reached = not tensors.isdisjoint(comes_from)
+        if is_reached:
+            found.add(node.name)
+        if is_reached or node.name in sources:
+            tensors.update(goes_to)
+    return found
+
+
+def shorten_names(model: Any) -> None:
+    """Gives tensors and nodes the shortest names: those of int8 scales make up half of a small network's file.
+
+    Args:
+        model: an `onnx.ModelProto` without inner graphs; modified. Inputs and outputs keep their names.
+    """
+    graph = model.graph
+    short: dict[str, str] = {one.name: one.name for one in (*graph.input, *graph.output)} | {"": ""}
+    del graph.value_info[:]
+
+    def rename(name: str) -> str:
+        return short.setdefault(name, f"{len(short):x}")
+
+    for tensor in graph.initializer:
+        tensor.name = rename(tensor.name)
+    for node in graph.node:
+        node.name = ""
+        for names in (node.input, node.output):
+            names[:] = [rename(name) for name in names]

@@ -1,0 +1,285 @@
+"""Exports in int8, float16 and OpenVINO's format: what they cost, what is recorded, and when nothing is written."""
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import numpy_helper
+from torch import nn
+
+from lupctl.core.choices import ROLE_CODES, Role
+from lupctl.core.data.sources.synthetic import SyntheticPlan
+from lupctl.core.flows.loaded.load import load
+from lupctl.core.formats.features.file import read_features
+from lupctl.core.formats.pack.read import open_pack
+from lupctl.core.formats.weights.file import write_checkpoint
+from lupctl.core.formats.weights.header import describe_pixels
+from lupctl.core.recipes.sections import Pixels
+from lupctl.core.stages.export.calibration import IMAGES, choose_calibration
+from lupctl.core.stages.export.job import ExportJob
+from lupctl.core.stages.export.proof import compare
+from lupctl.core.stages.export.quantize.bias import correct_biases, mean_output, measure_means
+from lupctl.core.stages.export.quantize.floats import leave_in_float
+from lupctl.core.stages.export.quantize.graph import find_layers, fold
+from lupctl.core.stages.export.quantize.int8 import measure_ranges, quantize
+from lupctl.core.stages.export.quantize.search import compute, cosines, find_floats
+from lupctl.core.stages.export.run import export
+from lupctl.core.system.progress.lines import Progress
+from lupctl.core.training.nets.build import build_network
+from tests.tools.drawn_packs import pack_drawn, repack
+from tests.tools.nets.onnx_files import write_foreign
+from tests.tools.networks import make_header, neck, plan_network
+from tests.tools.shell import Shell
+
+HOW = "--pixels 32x16 --mean 0.4,0.5,0.6 --std 0.2,0.3,0.25"
+QUIET = Progress(quiet=True)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a checkpoint `net.safetensors` of random weights, and `net.onnx` made of it."""
+    folder = tmp_path_factory.mktemp("made")
+    torch.manual_seed(0)
+    plan = plan_network(neck(5), last_stride=1)
+    network = build_network(plan)
+    for norm in network.modules():
+        if isinstance(norm, nn.BatchNorm1d | nn.BatchNorm2d):
+            norm.running_mean.normal_(0, 0.1)
+            norm.running_var.uniform_(0.5, 2)
+    pixels = Pixels(height=64, width=32, interpolation="bilinear", mean=(0.4, 0.3, 0.5), std=(0.2, 0.3, 0.1))
+    header = make_header(plan, preprocessing=describe_pixels(pixels))
+    write_checkpoint(folder / "net.safetensors", network.state_dict(), header)
+    export(ExportJob(folder / "net.safetensors", folder / "net.onnx"))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def graph(made: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    return fold(made / "net.onnx", tmp_path_factory.mktemp("fold"))
+
+
+@pytest.fixture(scope="module")
+def batches() -> list[dict[str, Any]]:
+    random = np.random.default_rng(0)
+    return [{"images": random.integers(0, 256, (4, 64, 32, 3), dtype=np.uint8)} for _ in range(4)]
+
+
+@pytest.fixture(scope="module")
+def ranges(graph: Any, batches: list[dict[str, Any]]) -> Any:
+    return measure_ranges(graph, find_layers(graph, name="net"), batches, "percentile")
+
+
+def test_layers_have_the_names_of_their_modules(graph: Any) -> None:
+    layers = find_layers(graph, name="net")
+    names = list(layers.weighted.values())
+    assert names[:2] == ["backbone.conv1", "backbone.layer1.0.conv1"]
+    assert len(names) == 20, "the convolutions of a ResNet-18"
+    kinds = {node.name: node.op_type for node in graph.graph.node}
+    assert "BatchNormalization" not in {kinds[name] for name in (*layers.weighted, *layers.between)}
+    assert {kinds[name] for name in layers.between} == {"Relu", "Add", "MaxPool"}
+    assert {"Cast", "Sub", "ReduceL2"} <= {kinds[name] for name in layers.outside}
+    assert len([name for name in layers.between if kinds[name] == "Add"]) == 7, "the last sum goes into the feature"
+
+
+def test_int8_keeps_directions_and_a_corrected_bias_keeps_more(
+    graph: Any, ranges: Any, batches: list[dict[str, Any]]
+) -> None:
+    wanted = compute(graph, batches)
+    quantized = quantize(ranges)
+    kept = cosines(compute(quantized, batches), wanted)
+    assert 0.9 < kept.mean() < 0.99999
+    weights = [one for one in quantized.graph.initializer if one.data_type == onnx.TensorProto.INT8 and one.dims]
+    assert max(int(np.abs(numpy_helper.to_array(one)).max()) for one in weights) <= 64, "seven bits"
+    assert sum(len(one.dims) == 4 for one in weights) == 20, "no weight is left in float"
+    count = correct_biases(quantized, graph, ranges.layers, measure_means(graph, ranges.layers, batches))
+    assert count == 20
+    assert cosines(compute(quantized, batches), wanted).mean() > kept.mean()
+
+
+def test_layers_in_float_again(graph: Any, ranges: Any, batches: list[dict[str, Any]]) -> None:
+    wanted, quantized = compute(graph, batches), quantize(ranges)
+    whole = 1 - cosines(compute(quantized, batches), wanted).mean()
+    names = list(ranges.layers.weighted)
+    errors = [
+        1 - cosines(compute(leave_in_float(quantized, graph, some), batches), wanted).mean()
+        for some in (names[:10], names)
+    ]
+    assert errors[1] < errors[0] < whole
+    assert errors[1] < whole / 5
+    back = leave_in_float(quantized, graph, names)
+    assert not [one for one in back.graph.initializer if one.data_type == onnx.TensorProto.INT8 and len(one.dims) == 4]
+
+
+def test_the_mean_of_an_output_is_that_of_a_convolution_far_from_borders() -> None:
+    random = np.random.default_rng(0)
+    for groups, kernel in ((1, 3), (2, 1), (4, 3)):
+        weights = random.standard_normal((8, 4 // groups, kernel, kernel))
+        mean = random.standard_normal(4)
+        images = torch.from_numpy(np.broadcast_to(mean[None, :, None, None], (1, 4, 9, 9)).copy())
+        found = nn.functional.conv2d(images, torch.from_numpy(weights), groups=groups)[0, :, 3, 3].numpy()
+        assert mean_output(weights, mean) == pytest.approx(found)
+
+
+def test_the_search_ends_where_no_layer_is_worth_it() -> None:
+    names = [f"layer{number}" for number in range(64)]
+
+    def error_without(hurts: dict[str, float]) -> Any:
+        return lambda kept: sum(hurts.get(name, 0.0005) for name in names if name not in kept)
+
+    found = find_floats(names, error_without({"layer37": 0.2}), QUIET)
+    assert found.floats == ("layer37",)
+    assert found.trials < 40, "not one for each layer"
+    spread = find_floats(names, error_without({}), QUIET)
+    assert (spread.floats, spread.trials) == ((), 9), "an error of all layers ends after two rounds of four groups"
+    assert find_floats(names, lambda kept: 0.001, QUIET).trials == 1
+    with_two = find_floats(names, error_without({"layer3": 0.3, "layer60": 0.4}), QUIET)
+    assert set(with_two.floats) == {"layer3", "layer60"}
+    assert list(with_two.errors) == sorted(with_two.errors, reverse=True)
+
+
+def test_calibration_takes_training_images_and_never_tested_ones(labelled: Path, tmp_path: Path) -> None:
+    chosen = choose_calibration(labelled, labelled)
+    role = open_pack(labelled).samples.role
+    assert (role[chosen.rows] == ROLE_CODES["train"]).all()
+    assert len(chosen.rows) == min(IMAGES, int((role == ROLE_CODES["train"]).sum()))
+    assert (chosen.rows == choose_calibration(labelled, None).rows).all(), "the same ones every time"
+
+
+@pytest.mark.parametrize("format_", ["onnx", "openvino"])
+def test_int8_is_proved_and_recorded(format_: str, made: Path, labelled: Path, lupctl: Shell) -> None:
+    suffix = {"onnx": "onnx", "openvino": "xml"}[format_]
+    line = f"model export {made / 'net.onnx'} --format {format_} --precision int8 --calibrate {labelled}"
+    ran = lupctl(f"{line} --prove {labelled} --max-drop 100 --out small.{suffix} --json")
+    assert ran.code == 0, ran.err
+    proof = ran.json["proof"]
+    record = lupctl(f"model info small.{suffix} --json").json
+    assert record["proof"] == proof
+    assert (record["kind"], record["precision"]) == (format_, "int8")
+    story = record["quantization"]
+    assert story["calibration"]["fingerprint"] == open_pack(labelled).fingerprint
+    assert (story["calibration"]["images"], story["layers"], story["rule"]) == (36, 20, "percentile 99.99")
+    assert ran.json["bytes"] == sum(path.stat().st_size for path in Path().glob("small.*"))
+    # The same numbers as by hand.
+    assert lupctl(f"dump {made / 'net.onnx'} {labelled} --out a.features.h5 --workers 0 --quiet").code == 0
+    assert lupctl(f"dump small.{suffix} {labelled} --out b.features.h5 --workers 0 --quiet").code == 0
+    for name, side in (("a", "before"), ("b", "after")):
+        scores = lupctl(f"eval {name}.features.h5 --out {name}.json --device cpu --json").json["scores"]
+        assert proof["map"][side] == pytest.approx(scores["map"], abs=1e-6)
+        assert proof["rank1"][side] == pytest.approx(scores["cmc"]["1"], abs=1e-6)
+    found, wanted = (np.asarray(read_features(Path(f"{name}.features.h5")).features) for name in "ba")
+    assert cosines(found, wanted).mean() == pytest.approx(proof["cosines"]["own_mean"], abs=1e-5)
+    assert np.abs(found - wanted).max() > 1e-4, "int8 is another network"
+    # ... whose thresholds are its own.
+    exported, whole = load(f"small.{suffix}"), load(made / "net.onnx")
+    assert exported.dimension == whole.dimension
+    heads = [read_features(Path(f"{name}.features.h5")).record["parents"]["checkpoint"] for name in "ab"]
+    assert heads[0] != heads[1]
+
+
+def test_too_large_a_drop_writes_nothing(
+    made: Path, labelled: Path, lupctl: Shell, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def lose(before: Any, after: Any) -> Any:
+        found = compare(before, after)
+        return replace(found, map=replace(found.map, difference=-0.0123))
+
+    monkeypatch.setattr("lupctl.core.stages.export.proof.compare", lose)
+    line = f"model export {made / 'net.onnx'} --prove {labelled}"
+    ran = lupctl(f"{line} --max-drop 0.5 --out small.onnx")
+    assert (ran.code, ran.out) == (4, "")
+    told = "small.onnx: not written; mAP on labelled drops by 1.23 points, more than the 0.5 that --max-drop allows"
+    assert told in ran.err
+    assert list(tmp_path.iterdir()) == []
+    assert lupctl(f"{line} --max-drop 1.5 --out small.onnx").code == 0
+
+
+def test_halves_move_features_little(made: Path, lupctl: Shell) -> None:
+    ran = lupctl(f"model export {made / 'net.onnx'} --precision float16 --out half.onnx --json")
+    assert ran.code == 0, ran.err
+    assert 0 < ran.json["difference"] < 2e-3
+    assert ran.json["bytes"] < 0.6 * (made / "net.onnx").stat().st_size
+    assert lupctl(f"model export {made / 'net.onnx'} --format openvino --precision float16 --out half.xml").code == 0
+    assert lupctl(f"model export {made / 'net.onnx'} --format openvino --out whole.xml").code == 0
+    assert Path("half.bin").stat().st_size < 0.6 * Path("whole.bin").stat().st_size
+    again = lupctl("model export half.onnx --precision int8 --calibrate labelled --out a.onnx")
+    assert again.code == 3, "there is no such pack here"
+
+
+def test_a_network_of_another_program_keeps_its_way_of_being_fed(labelled: Path, lupctl: Shell, tmp_path: Path) -> None:
+    write_foreign(tmp_path / "net.onnx", sides=("h", "w"))
+    line = f"model export net.onnx {HOW} --precision int8 --calibrate {labelled}"
+    ran = lupctl(f"{line} --out small.onnx --json")
+    assert ran.code == 0, ran.err
+    assert ran.json["record"]["preprocessing"]["mean"] == [0.4, 0.5, 0.6]
+    whole = load("net.onnx", pixels="32x16", mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.25))
+    small = load("small.onnx")
+    assert small.size == (32, 16)
+    pack = open_pack(labelled)
+    images = [pack.read(row) for row in range(6)]
+    assert cosines(small.embed(images), whole.embed(images)).min() > 0.99
+    twice = lupctl(f"model export small.onnx --precision int8 --calibrate {labelled} --out b.onnx")
+    assert (twice.code, "small.onnx: is in int8 already" in twice.err) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("more", "code", "message", "hint"),
+    [
+        ("--precision int8", 2, "takes the ranges of its numbers from images of a pack", "add --calibrate PACK"),
+        ("--calibrate {labelled}", 2, "float32 has no ranges to take from images", "leave it out"),
+        ("--max-drop 0.5", 2, "--max-drop: a drop is found by a test", "add --prove DATASET"),
+        ("--precision int8 --calibrate {tested}", 3, "has no training and no unlabelled images", "--calibrate PACK"),
+        ("--prove {trained}", 3, "has no queries to prove anything with", "--prove PACK"),
+        ("--precision int8 --calibrate {mixed} --prove {tested}", 3, "a test on them would prove nothing", "of other"),
+        ("--format openvino --out a.onnx", 2, "expected a name that ends in .xml", "--out a.xml"),
+    ],
+)
+def test_what_is_refused(
+    more: str, code: int, message: str, hint: str, made: Path, labelled: Path, lupctl: Shell, tmp_path: Path
+) -> None:
+    small: dict[str, Any] = {"cameras": 2, "shots": 2, "height": 32, "width": 16}
+    packs = {
+        "labelled": labelled,
+        "tested": pack_drawn(SyntheticPlan(test_persons=4, **small), tmp_path / "tested.h5", dataset="tested"),
+        "trained": pack_drawn(SyntheticPlan(train_persons=4, **small), tmp_path / "trained.h5", dataset="trained"),
+    }
+    if "{mixed}" in more:
+        trained: dict[Role, Role] = {"query": "train", "gallery": "train"}
+        packs["mixed"] = repack(packs["tested"], tmp_path / "mixed.h5", trained, dataset="mixed")
+    before = sorted(path.name for path in tmp_path.iterdir())
+    out = "" if "--out" in more else "--out a.onnx"
+    ran = lupctl(f"model export {made / 'net.onnx'} {out} {more.format(**packs)}")
+    assert (ran.code, ran.out) == (code, ""), ran.err
+    assert message in ran.err
+    assert hint in ran.err
+    assert sorted(path.name for path in tmp_path.iterdir()) == before
+
+
+def test_without_openvino(made: Path, lupctl: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    ran = lupctl(f"model export {made / 'net.onnx'} --format openvino --out a.xml")
+    assert (ran.code, ran.out) == (2, "")
+    assert "needs the package openvino, which is not installed\nhint: pip install 'lupctl[openvino]'" in ran.err
+
+
+def test_openvino_files_that_cannot_be_run(made: Path, labelled: Path, lupctl: Shell) -> None:
+    assert lupctl(f"model export {made / 'net.onnx'} --format openvino --out net.xml").code == 0
+    weights = Path("net.bin").read_bytes()
+    line = f"dump net.xml {labelled} --out f.h5 --workers 0"
+    again = lupctl("model export net.xml --out b.onnx")
+    assert (again.code, "exported to OpenVINO already" in again.err) == (2, True)
+    Path("net.bin").write_bytes(weights[: len(weights) // 2])
+    assert (lupctl(line).code, "net.xml: OpenVINO cannot" in lupctl(line).err) == (3, True)
+    Path("net.bin").unlink()
+    lost = lupctl(line)
+    assert (lost.code, "its weights are in net.bin, and there is no such file" in lost.err) == (3, True)
+    Path("net.bin").write_bytes(weights)
+    text = Path("net.xml").read_text()
+    Path("net.xml").write_text(text[: len(text) // 2])
+    assert lupctl(line).code == 3
+    assert not Path("f.h5").exists()
+    assert lupctl("model info net.xml").code == 3

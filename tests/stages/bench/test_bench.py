@@ -13,7 +13,6 @@ import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
-from lupctl.core.choices import Backend
 from lupctl.core.flows.machine import bench as flow
 from lupctl.core.formats.weights.file import write_checkpoint
 from lupctl.core.formats.weights.header import CheckpointHeader, describe_pixels
@@ -129,13 +128,15 @@ def test_parameters_are_those_of_features() -> None:
 
 def test_passes_give_features(checkpoint: Path) -> None:
     found = TorchRunner(checkpoint, CPU).prepare(3)()
-    given: Any = OnnxRunner(checkpoint.with_suffix(".onnx"), (32, 16)).prepare(3)()
-    (other,) = given
-    # Other random pixels, but the same network: unit features of the same length.
+    exported = checkpoint.with_suffix(".onnx")
+    ours: Any = OnnxRunner(exported, (32, 16), "onnxruntime").prepare(3)()
+    theirs: Any = OnnxRunner(exported, (32, 16), "openvino").prepare(3)()
+    # Other random pixels than PyTorch's, but the same network: unit features of the same length.
     assert isinstance(found, torch.Tensor)
-    assert found.shape == other.shape
+    assert found.shape == ours[0].shape
     torch.testing.assert_close(found.norm(dim=1), torch.ones(3))
-    np.testing.assert_allclose(np.linalg.norm(other, axis=1), 1, rtol=1e-5)
+    np.testing.assert_allclose(np.linalg.norm(ours[0], axis=1), 1, rtol=1e-5)
+    np.testing.assert_allclose(ours[0], theirs[0], atol=1e-5)
 
 
 def sleeper(name: str, seconds: float, log: list[str], only: int | None = None) -> Contender:
@@ -204,10 +205,13 @@ def test_the_command(lupctl: Shell, tmp_path: Path) -> None:
     assert [one["name"] for one in ran.json["networks"]] == ["net.safetensors", "o.onnx"]
     assert [(one["height"], one["width"]) for one in ran.json["networks"]] == [(32, 16), (64, 32)]
     assert ran.json["machine"]["threads"] == 1
-    assert set(ran.json["machine"]["versions"]) == {"torch", "onnxruntime"}
+    assert set(ran.json["machine"]["versions"]) == {"torch", "onnxruntime", "openvino"}
     seen = {(one["name"], one["backend"], one["batch"]) for one in ran.json["runs"]}
-    both = [("net.safetensors", "torch"), ("net.safetensors", "onnxruntime"), ("o.onnx", "onnxruntime")]
-    assert seen == {(name, backend, batch) for name, backend in both for batch in (1, 3)}
+    all_of_them = [("net.safetensors", "torch")]
+    all_of_them += [
+        (name, runtime) for name in ("net.safetensors", "o.onnx") for runtime in ("onnxruntime", "openvino")
+    ]
+    assert seen == {(name, backend, batch) for name, backend in all_of_them for batch in (1, 3)}
     assert json.loads((tmp_path / "kept" / "bench.json").read_text()) == ran.json
     assert lupctl("model bench o.onnx --batch 1 --seconds 0 --out kept").code == 2  # it exists
     assert sorted(path.name for path in tmp_path.iterdir()) == ["kept", "net.safetensors", "o.onnx"]
@@ -234,7 +238,7 @@ def test_the_table(lupctl: Shell, tmp_path: Path) -> None:
         ("net.safetensors net.safetensors", 2, "net.safetensors: named twice"),
         ("net.safetensors ./net.safetensors", 2, "net.safetensors and ./net.safetensors: the same file"),
         ("net.safetensors --backend tensorrt", 2, "--backend tensorrt: torch, onnxruntime"),
-        ("o.onnx --backend torch", 2, "o.onnx: run by onnxruntime, not by torch"),
+        ("o.onnx --backend torch", 2, "o.onnx: run by onnxruntime or openvino, not by torch"),
         ("net.safetensors --device cuda", 5, "--device cuda: this machine has"),
         ("net.safetensors --pixels 64x32", 2, "--pixels: a checkpoint says how large its images are"),
         ("o.onnx --pixels 64x32", 2, "o.onnx: takes images of 32x16, not of 64x32"),
@@ -266,15 +270,17 @@ def test_two_files_of_one_name_are_two_networks(lupctl: Shell, tmp_path: Path) -
 
 def test_a_backend_that_is_missing(lupctl: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make_checkpoint(tmp_path / "net.safetensors", PLANS["resnet"])
-    right: Callable[[Backend], str] = flow._lacking
-    monkeypatch.setattr(flow, "_lacking", lambda name: "onnxruntime" if name == "onnxruntime" else right(name))
+    monkeypatch.setattr(flow, "_lacking", lambda name: "" if name == "torch" else "onnx")
     ran = lupctl("model bench net.safetensors --batch 1 --seconds 0 --json")
     assert [one["backend"] for one in ran.json["runs"]] == ["torch"]
-    assert ran.err == "onnxruntime: left out, onnxruntime is not installed; pip install 'lupctl[export]'\n"
-    assert ran.json["notes"] == [ran.err.strip()]
+    assert ran.err.splitlines() == [
+        "onnxruntime: left out, onnx is not installed; pip install 'lupctl[export]'",
+        "openvino: left out, onnx is not installed; pip install 'lupctl[export,openvino]'",
+    ]
+    assert ran.json["notes"] == ran.err.splitlines()
     ran = lupctl("model bench net.safetensors --backend torch,onnxruntime")
     assert (ran.code, ran.err.splitlines()[0]) == (
-        2, "error: --backend onnxruntime: needs onnxruntime, which is not installed"
+        2, "error: --backend onnxruntime: needs onnx, which is not installed"
     )  # fmt: skip
     assert ran.err.splitlines()[1] == "hint: pip install 'lupctl[export]'"
     write_foreign(tmp_path / "o.onnx")

@@ -80,7 +80,7 @@ def bench(
             else:
                 contenders += _of_checkpoint(name, path, chosen, device, Path(folder, f"{number}{ONNX_SUFFIX}"))
         timed, notes = time_contenders(contenders, batches, device, seconds=seconds, progress=progress)
-    notes = [*missing, *notes]
+    notes = list(dict.fromkeys([*missing, *notes]))  # two runtimes have the same to say of a file
     for note in notes:
         progress.say(note)
     return build_document(contenders, timed, notes, device)

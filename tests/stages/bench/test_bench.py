@@ -264,7 +264,7 @@ def test_two_files_of_one_name_are_two_networks(lupctl: Shell, tmp_path: Path) -
     for folder in ("a", "b"):
         (tmp_path / folder).mkdir()
         write_foreign(tmp_path / folder / "o.onnx")
-    ran = lupctl("model bench a/o.onnx b/o.onnx --batch 1 --seconds 0 --json")
+    ran = lupctl("model bench a/o.onnx b/o.onnx --batch 1 --seconds 0 --json --backend onnxruntime")
     assert [one["name"] for one in ran.json["runs"]] == ["a/o.onnx", "b/o.onnx"]
 
 

@@ -100,13 +100,20 @@ def value(draw: Random) -> Any:
     if kind == 4:
         return {draw.choice(("a", 1, 2**70, "keys", "1", 1.5)): value(draw) for _ in range(draw.randrange(3))}
     if kind == 5:
-        given = number(draw)
-        return np.array([given if abs(given) < 2**1000 else 2.0**1000], np.float64)
+        return np.array([_as_float(number(draw))], np.float64)
     if kind == 6:
         return {frame_number(draw): [[draw.choice((0, 2**70, -1, "x")), _info(draw)]] for _ in range(2)}
     if kind == 7:
         return np.zeros((0, 4), np.int8)
     return draw.choice((None, True, b"x", b"\xff", {1, 2}))
+
+
+def _as_float(given: float) -> float:
+    """A number as an array can hold it."""
+    try:
+        return float(given)
+    except OverflowError:
+        return float("inf")
 
 
 def frame_number(draw: Random) -> Any:
@@ -118,7 +125,13 @@ def _info(draw: Random) -> Any:
     info = {"bbox": np.array([1, 2, 30, 80], np.float32), "conf": 0.9}
     key = draw.choice(("bbox", "conf", "pid", "prob", "other"))
     info[key] = draw.choice(
-        (number(draw), [number(draw) for _ in range(4)], np.array([number(draw)] * 17, np.float64), text(draw), None)
+        (
+            number(draw),
+            [number(draw) for _ in range(4)],
+            np.array([_as_float(number(draw))] * 17, np.float64),
+            text(draw),
+            None,
+        )
     )
     return info
 

@@ -170,6 +170,6 @@ MUTATIONS: tuple[Callable[[Random, bytearray, int, int], None], ...] = (
 
 
 def mutate_file(draw: Random, path: Any) -> None:
-    """Mutates a file in place, unless it has been made larger than memory before."""
-    if path.stat().st_size < MOST_BYTES:
+    """Mutates a file in place, unless something else, or one larger than memory, has been put there before."""
+    if path.is_file() and path.stat().st_size < MOST_BYTES:
         path.write_bytes(mutate(draw, path.read_bytes()))

@@ -47,7 +47,7 @@ TINY = " ".join(as_options(PRETRAIN))
          "--set optim.lr=1"),
         ("pretrain --set optim.lr=big", 2, "optim.lr: input should be a valid number, got 'big'", "lupctl recipe show"),
         ("pretrain --set optim.lr", 2, "--set optim.lr: expected KEY=VALUE", "for example --set optim.lr=0.1"),
-        ("recipe show gone", 2, "no recipe 'gone'", "lupctl recipe list"),
+        ("recipe show wxyz", 2, "no recipe 'wxyz'", "lupctl recipe list"),
         # Runs and starts.
         ("finetune {labelled}", 3, "lup/runs: no finished pre-training run of r50 to start from",
          "lupctl pretrain --arch r50, or choose --from imagenet or --from scratch"),

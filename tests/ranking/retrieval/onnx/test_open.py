@@ -117,7 +117,7 @@ def value(name: str, kind: int = TensorProto.FLOAT, shape: tuple[Any, ...] = ("b
         (
             {"inputs": [value("cameras", TensorProto.INT64, ("batch",))],
              "nodes": [helper.make_node("Identity", ["cameras"], ["same"])]},
-            r"images float .*, cameras int64 \(batch\); one input",
+            r"images float32 .*, cameras int64 \(batch\); one input",
         ),
         (
             {"nodes": [helper.make_node("Identity", ["features"], ["logits"])],

@@ -17,6 +17,7 @@ from lupctl.core.choices import Runtime
 from lupctl.core.errors import DataError, FormatError, UsageError
 from lupctl.core.formats.weights.onnx import RECORD_KEY
 from lupctl.core.formats.weights.runtimes.session import Port
+from lupctl.core.system.jobs.signal_stack import kept_signal_stack
 
 # The graph; its weights are next to it, in a file of the same name.
 OPENVINO_SUFFIX: Final = ".xml"
@@ -98,7 +99,8 @@ def open_openvino(path: Path, *, threads: int, side_by_side: int) -> OpenVinoSes
     }
     model = read_openvino(path)
     try:
-        compiled = openvino.Core().compile_model(model, "CPU", settings)
+        with kept_signal_stack():
+            compiled = openvino.Core().compile_model(model, "CPU", settings)
     except RuntimeError as error:
         raise _refuse(path, error) from error
     return OpenVinoSession(compiled, _describe(model.inputs), _describe(model.outputs), read_model_texts(model))

@@ -17,6 +17,16 @@ from tests.tools.shell import Shell
 from tests.tools.tiny.images import TinyImages, encode_tiny
 
 
+# They run networks in other libraries; after these PyTorch refuses to train in forked children, as other tests do.
+LAST = ("stages/bench/", "stages/export/", "stages/exercise/", "ranking/retrieval/onnx/", "stages/test_dump_onnx.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that leave threads of other libraries in this process come last, in their order."""
+    here = Path(__file__).parent.as_posix()
+    items.sort(key=lambda item: item.path.as_posix().startswith(tuple(f"{here}/{place}" for place in LAST)))
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skips what only a GPU can run, and says so."""
     if item.get_closest_marker("gpu") is None:

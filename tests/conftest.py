@@ -16,7 +16,6 @@ from tests.tools.drawn_packs import pack_drawn
 from tests.tools.shell import Shell
 from tests.tools.tiny.images import TinyImages, encode_tiny
 
-
 # They run networks in other libraries; after these PyTorch refuses to train in forked children, as other tests do.
 LAST = ("stages/bench/", "stages/export/", "stages/exercise/", "ranking/retrieval/onnx/", "stages/test_dump_onnx.py")
 

@@ -280,7 +280,9 @@ def test_the_loss_is_an_eighth_of_eight_and_a_fifth_of_five(labelled: Path, tmp_
     cosine = torch.nn.functional.normalize(named["b1"]) @ torch.nn.functional.normalize(weight[0]).T
     hits = sum(int(row.argmax()) == own for row, own in zip(cosine, label, strict=True))
     assert parts["accuracy"].item() == pytest.approx(hits / 6)
-    parts["loss"].backward()
+    # oneDNN's gradients of these convolutions, channels first as outside of training, write beyond their memory on AVX2.
+    with torch.backends.mkldnn.flags(enabled=False):
+        parts["loss"].backward()
     lacking = {key for key, value in network.named_parameters() if value.grad is None or not value.grad.abs().sum()}
     assert {key for key in lacking if not key.endswith("bottleneck.1.bias")} == set(), "every tensor learns"
 

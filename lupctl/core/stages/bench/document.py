@@ -7,12 +7,12 @@ from importlib.metadata import version
 import torch
 
 from lupctl.core.ranking.reports.model.speed import Bench, BenchMachine, BenchNetwork, BenchRun
-from lupctl.core.stages.bench.model import Contender, Timed
+from lupctl.core.stages.bench.model import Contender
 from lupctl.core.system.threads.cores import usable_cores
 
 
 def build_document(
-    contenders: Sequence[Contender], timed: Sequence[Timed], notes: Sequence[str], device: torch.device
+    contenders: Sequence[Contender], timed: Sequence[BenchRun], notes: Sequence[str], device: torch.device
 ) -> Bench:
     """The document of what was measured.
 
@@ -29,6 +29,6 @@ def build_document(
     return Bench(
         machine=BenchMachine(device=name, cores=usable_cores(), threads=1, versions=versions),
         networks=[BenchNetwork(**{**asdict(one), "path": str(one.path)}) for one in subjects.values()],
-        runs=[BenchRun(**asdict(one)) for one in timed],
+        runs=list(timed),
         notes=list(notes),
     )

@@ -1,6 +1,6 @@
-"""How fast networks are: what is measured, and what came of it."""
+"""How fast networks are: what is measured."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -56,42 +56,3 @@ class Contender:
     subject: Subject
     backend: Backend
     open: Callable[[], Runner]
-
-
-@dataclass(frozen=True)
-class Timed:
-    """A network in one backend, with so many images at a time.
-
-    Args:
-        name: of the network.
-        backend: what ran it.
-        batch: images of a pass.
-        rounds: passes that were timed.
-        median_ms, p95_ms: of a pass; half, and 95 % of them, are at most that long.
-        images_per_s: by the median.
-        memory_bytes: most memory at once above what there was before it was opened; None where that is not known.
-    """
-
-    name: str
-    backend: Backend
-    batch: int
-    rounds: int
-    median_ms: float
-    p95_ms: float
-    images_per_s: float
-    memory_bytes: int | None
-
-
-@dataclass(frozen=True)
-class BenchResult:
-    """The result of a comparison.
-
-    Args:
-        subjects: the networks.
-        timed: by batch, and in the order that they were named.
-        notes: what was left out, and why.
-    """
-
-    subjects: Sequence[Subject]
-    timed: Sequence[Timed]
-    notes: Sequence[str]

@@ -9,8 +9,9 @@ import numpy as np
 import torch
 
 from lupctl.core.errors import DeviceError
+from lupctl.core.ranking.reports.model.speed import BenchRun
 from lupctl.core.stages.bench.memory import GpuMemory, HostMemory, Memory
-from lupctl.core.stages.bench.model import Contender, Runner, Timed
+from lupctl.core.stages.bench.model import Contender, Runner
 from lupctl.core.system.jobs.device import computing_threads
 from lupctl.core.system.progress.lines import Progress
 
@@ -29,7 +30,7 @@ def time_contenders(
     *,
     seconds: float,
     progress: Progress,
-) -> tuple[list[Timed], list[str]]:
+) -> tuple[list[BenchRun], list[str]]:
     """Passes of all networks with each number of images, in turns, each in one thread on a CPU.
 
     What else the machine does slows all of them down alike.
@@ -47,7 +48,7 @@ def time_contenders(
     Raises:
         DeviceError: there is not enough memory.
     """
-    timed, notes = list[Timed](), list[str]()
+    timed, notes = list[BenchRun](), list[str]()
     with computing_threads(1), progress.task("bench", total=len(contenders) * len(batches), unit="series") as bar:
         opened = [_open(contender, batches, device) for contender in contenders]
         notes += [note for _, _, note in opened if note]
@@ -113,9 +114,9 @@ def _in_turns(calls: Sequence[Callable[[], object]], seconds: float) -> list[lis
     raise AssertionError("counting ends nowhere")
 
 
-def _sum_up(contender: Contender, batch: int, spent: Sequence[float], memory: int | None) -> Timed:
+def _sum_up(contender: Contender, batch: int, spent: Sequence[float], memory: int | None) -> BenchRun:
     median = float(np.median(spent))
-    return Timed(
+    return BenchRun(
         name=contender.subject.name,
         backend=contender.backend,
         batch=batch,

@@ -46,7 +46,8 @@ class BenchNetwork(Part):
 class BenchRun(Part):
     """A network in one backend, with so many images at a time; times are of one pass.
 
-    `memory_bytes` is the most memory above what there was before the network was opened; null where it is not known.
+    `rounds` passes were timed; half of them took at most `median_ms`, 95 % at most `p95_ms`. `memory_bytes` is the most
+    memory above what there was before the network was opened; null where it is not known.
     """
 
     name: str

@@ -3,6 +3,8 @@
 import csv
 import json
 import pickle
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,15 @@ from tests.tools.tiny.videos import luperson_frames, write_json, write_mot, writ
 
 QUIET = Progress(quiet=True)
 KEYS = ["00_00_0000_00000000", "00_00_0000_00000001", "00_01_0000_00000000"]
+TO_OPENVINO = """
+import sys
+from pathlib import Path
+import openvino
+from lupctl.core.formats.weights.onnx import read_record
+from lupctl.core.formats.weights.openvino import write_openvino
+path = Path(sys.argv[1])
+write_openvino(path.with_suffix(".xml"), openvino.convert_model(path), read_record(path), in_halves=False)
+"""
 ENTRIES = [(frame, (8.0 * frame, 10.0, 8.0 * frame + 30.0, 90.0)) for frame in (1, 2, 4)]
 
 
@@ -93,6 +104,23 @@ def _write_weights(folder: Path) -> None:
     torch.save({"state_dict": state, "epoch": 3}, folder / "foreign.pth")
     torch.save(state, folder / "legacy.pth", _use_new_zipfile_serialization=False)
     _write_onnx(folder / "net.onnx")
+    # OpenVINO keeps threads, and the process of the tests forks.
+    subprocess.run([sys.executable, "-c", TO_OPENVINO, str(folder / "net.onnx")], check=True, capture_output=True)
+    _write_bench(folder / "bench.json")
+
+
+def _write_bench(path: Path) -> None:
+    network = {
+        "name": "fine", "path": "lup/runs/fine/checkpoint.safetensors", "fingerprint": f"sha256:{'2' * 64}",
+        "description": "r18", "height": 32, "width": 16, "parameters": 1000, "flops": 5000,
+    }  # fmt: skip
+    run = {
+        "name": "fine", "backend": "torch", "batch": 1, "rounds": 5, "median_ms": 2.0, "p95_ms": 3.0,
+        "images_per_s": 500.0, "memory_bytes": 4096,
+    }  # fmt: skip
+    machine = {"device": "cpu", "cores": 2, "threads": 1, "versions": {"torch": "2.6"}}
+    document = {"schema": "lupctl.bench/1", "machine": machine, "networks": [network], "runs": [run], "notes": []}
+    path.write_text(json.dumps(document))
 
 
 def _write_onnx(path: Path) -> None:

@@ -20,6 +20,7 @@ from tests.hostile.runner import Maker
 
 KINDS: dict[str, Maker] = {
     "archives": archives.make,
+    "benches": onnx_files.bench,
     "boxes": boxes.make,
     "checkpoints": weights.make,
     "disks": disks.make,
@@ -30,6 +31,7 @@ KINDS: dict[str, Maker] = {
     "lmdb": lmdb_files.make,
     "notes": notes.make,
     "onnx": onnx_files.make,
+    "openvino": onnx_files.openvino,
     "packs": hdf5.packs,
     "pickles": pickles.make,
     "recipes": recipes.make,

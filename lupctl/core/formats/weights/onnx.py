@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from lupctl.core.errors import DataError, FormatError, UsageError
 from lupctl.core.system.documents import parse_json
+from lupctl.core.system.telemetry import forbid_telemetry
 
 ONNX_FORMAT: Final = 1
 ONNX_SUFFIX: Final = ".onnx"
@@ -35,6 +36,7 @@ def check_packages(names: Sequence[str] = PACKAGES) -> None:
     Raises:
         UsageError: one of them is not installed.
     """
+    forbid_telemetry()
     for name in names:
         try:
             importlib.import_module(name)

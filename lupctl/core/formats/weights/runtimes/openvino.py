@@ -18,6 +18,7 @@ from lupctl.core.errors import DataError, FormatError, UsageError
 from lupctl.core.formats.weights.onnx import RECORD_KEY
 from lupctl.core.formats.weights.runtimes.session import Port
 from lupctl.core.system.jobs.signal_stack import kept_signal_stack
+from lupctl.core.system.telemetry import forbid_telemetry
 
 # The graph; its weights are next to it, in a file of the same name.
 OPENVINO_SUFFIX: Final = ".xml"
@@ -67,6 +68,7 @@ def check_openvino() -> Any:
     Raises:
         UsageError: it is not installed.
     """
+    forbid_telemetry()
     try:
         return importlib.import_module("openvino")
     except ImportError as error:

@@ -88,7 +88,10 @@ def find_layers(model: Any, *, name: str) -> Layers:
     nodes = list(model.graph.node)
     weighted = {node.name: _known_as(node) for node in nodes if node.op_type in WEIGHTED and node.input[1] in constants}
     if not weighted:
-        raise DataError(f"{name}: no convolution and no matrix of weights to keep in int8", hint="--precision float16")
+        raise DataError(
+            f"{name}: no convolution and no matrix of weights to keep in fewer bits",
+            hint=f"it is as small as it can be; lupctl dump {name} DATASET runs it",
+        )
     before, after = _reached(nodes, weighted), _reached(reversed(nodes), weighted, upwards=True)
     inside = before & after
     kinds = () if any(node.op_type == OF_TRANSFORMERS for node in nodes) else BETWEEN

@@ -141,4 +141,6 @@ def parse_record(text: str, path: Path) -> dict[str, Any]:
         raise FormatError(f"{path}: lupctl's record is damaged ({error})", hint=hint) from error
     if record.get("format") != ONNX_FORMAT:
         raise FormatError(f"{path}: format {record.get('format')}; this lupctl reads format {ONNX_FORMAT}", hint=hint)
+    if not isinstance(record.get("kind"), str):
+        raise FormatError(f"{path}: lupctl's record is damaged (it does not say what the file is)", hint=hint)
     return record

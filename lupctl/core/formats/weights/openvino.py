@@ -32,7 +32,7 @@ def read_openvino_record(path: Path) -> dict[str, Any]:
         DataError: there is no such file.
         FormatError: not a file of this format, or not one of this lupctl.
     """
-    text = read_model_texts(read_openvino(path)).get(RECORD_KEY)
+    text = read_model_texts(read_openvino(path), path).get(RECORD_KEY)
     if text is None:
         raise FormatError(
             f"{path}: an OpenVINO file without lupctl's record", hint="lupctl model export CHECKPOINT makes one"

@@ -1,6 +1,5 @@
 """A network in ONNX as a contender: one that lupctl exported, or one of another program."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
@@ -10,7 +9,7 @@ from numpy.typing import NDArray
 
 from lupctl.core.choices import Runtime
 from lupctl.core.errors import FormatError, UsageError
-from lupctl.core.formats.weights.onnx import CAMERAS, RECORD_KEY
+from lupctl.core.formats.weights.onnx import CAMERAS, RECORD_KEY, parse_record
 from lupctl.core.formats.weights.runtimes.images import ImageInput, find_image_input, find_output
 from lupctl.core.formats.weights.runtimes.open import open_session
 from lupctl.core.formats.weights.runtimes.session import Session
@@ -124,7 +123,8 @@ def draw_inputs(images: ImageInput, batch: int, size: tuple[int, int], *, has_ca
 
 def _read_parent(path: Path, text: str) -> str:
     """The fingerprint of the checkpoint that an exported network was made from."""
+    record = parse_record(text, path)
     try:
-        return str(json.loads(text)["parents"]["checkpoint"])
-    except (ValueError, KeyError, TypeError) as error:
+        return str(record["parents"]["checkpoint"])
+    except (KeyError, TypeError) as error:
         raise FormatError(f"{path}: lupctl's record is damaged", hint="export it again: lupctl model export") from error

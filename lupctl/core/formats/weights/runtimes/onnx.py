@@ -65,13 +65,14 @@ def open_onnxruntime(path: Path, *, threads: int) -> OnnxSession:
     options.log_severity_level, options.intra_op_num_threads = ERRORS_ONLY, threads
     try:
         session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        inputs, outputs = (tuple(map(_describe, ports)) for ports in (session.get_inputs(), session.get_outputs()))
+        texts = session.get_modelmeta().custom_metadata_map  # a text that is none is an error, too
     except Exception as error:  # onnxruntime's own classes have no other base
         reason = " ".join(str(error).split())
         named = UNKNOWN_OPERATOR.search(reason)
         what = f"lacks its operator {named[1] or named[2]}" if named else "cannot run it"
         raise FormatError(f"{path}: onnxruntime {what} ({reason})", hint=HINT) from error
-    inputs, outputs = (tuple(map(_describe, ports)) for ports in (session.get_inputs(), session.get_outputs()))
-    return OnnxSession(session, inputs, outputs, session.get_modelmeta().custom_metadata_map)
+    return OnnxSession(session, inputs, outputs, texts)
 
 
 def _describe(one: Any) -> Port:

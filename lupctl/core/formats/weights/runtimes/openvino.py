@@ -103,9 +103,10 @@ def open_openvino(path: Path, *, threads: int, side_by_side: int) -> OpenVinoSes
     try:
         with kept_signal_stack():
             compiled = openvino.Core().compile_model(model, "CPU", settings)
-    except RuntimeError as error:
+        inputs, outputs = _describe(model.inputs), _describe(model.outputs)
+    except (RuntimeError, UnicodeDecodeError) as error:
         raise _refuse(path, error) from error
-    return OpenVinoSession(compiled, _describe(model.inputs), _describe(model.outputs), read_model_texts(model))
+    return OpenVinoSession(compiled, inputs, outputs, read_model_texts(model, path))
 
 
 def read_openvino(path: Path) -> Any:
@@ -128,16 +129,26 @@ def read_openvino(path: Path) -> Any:
         raise _refuse(path, error) from error
 
 
-def _refuse(path: Path, error: RuntimeError) -> FormatError:
+def _refuse(path: Path, error: Exception) -> FormatError:
     reason = " ".join(str(error).split())
     named = UNKNOWN_OPERATOR.search(reason)
     what = "cannot run it" if named is None else f"lacks its operator {next(filter(None, named.groups()))}"
     return FormatError(f"{path}: OpenVINO {what} ({reason[-200:]})", hint="make it again: lupctl model export")
 
 
-def read_model_texts(model: Any) -> dict[str, str]:
-    """lupctl's record in a model, if it has one."""
-    return {RECORD_KEY: model.get_rt_info([RECORD_KEY]).astype(str)} if model.has_rt_info([RECORD_KEY]) else {}
+def read_model_texts(model: Any, path: Path) -> dict[str, str]:
+    """lupctl's record in a model, if it has one.
+
+    Raises:
+        FormatError: it is no text.
+    """
+    try:
+        return {RECORD_KEY: model.get_rt_info([RECORD_KEY]).astype(str)} if model.has_rt_info([RECORD_KEY]) else {}
+    except (RuntimeError, UnicodeDecodeError) as error:
+        reason = str(error).partition("\n")[0]
+        raise FormatError(
+            f"{path}: lupctl's record is damaged ({reason})", hint="export it again: lupctl model export"
+        ) from error
 
 
 def _describe(ports: Any) -> tuple[Port, ...]:

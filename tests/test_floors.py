@@ -16,7 +16,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     (
         "lupctl.core.system.strings", "lupctl.core.system.command_line", "lupctl.core.system.disk",
         "lupctl.core.system.documents", "lupctl.core.system.drawn_order", "lupctl.core.system.printing",
-        "lupctl.core.system.threads",
+        "lupctl.core.system.telemetry", "lupctl.core.system.threads",
     ),
     ("lupctl.core.system.progress", "lupctl.core.workspace"),
     ("lupctl.core.system.jobs",),

@@ -17,12 +17,24 @@ from lupctl.core.formats.scores.lists import read_names
 from lupctl.core.system.disk import limits
 from lupctl.core.system.disk.limits import IMAGE_PIXELS, Limit, check_growth, check_zip
 from lupctl.core.system.disk.pickles import load_plain
-from lupctl.core.system.disk.reading import open_stream, open_to_read, read_bytes, read_text
+from lupctl.core.system.disk.reading import open_stream, open_to_read, read_bytes, read_text, say_missing
 from tests.tools.bombs import SPECIAL, claim_png, special, write_sparse, write_zip_of_zeros
 from tests.tools.shell import Shell
 from tests.tools.tiny.images import encode_tiny
 
 FEW = Limit("LUPCTL_MAX_TEST_BYTES", "bytes in a test", 100)
+
+
+@pytest.mark.parametrize("kind", SPECIAL)
+def test_special_files_are_not_called_missing(tmp_path: Path, kind: str, lupctl: Shell) -> None:
+    with special(tmp_path / "x.h5", kind) as path:
+        assert say_missing(path).endswith(", not a regular file") == (kind != "link to nothing")
+        for line in (f"eval {path}", f"data verify {path}", f"model info {path}"):
+            ran = lupctl(line)
+            assert ran.code == 3
+            assert "Traceback" not in ran.err
+            assert f"x.h5: {say_missing(path)}" in ran.err or kind == "link to nothing"
+    assert say_missing(tmp_path / "y.h5") == "there is no such file"
 
 
 @pytest.mark.parametrize("kind", SPECIAL)

@@ -13,6 +13,7 @@ import h5py
 from lupctl.core.errors import DataError, FormatError
 from lupctl.core.system.disk.atomic import atomic_path
 from lupctl.core.system.disk.limits import check_growth
+from lupctl.core.system.disk.reading import say_missing
 from lupctl.core.system.documents import check_shape, parse_json
 
 RECORD_ATTRIBUTE = "lupctl"
@@ -136,7 +137,7 @@ def open_recorded(
         FormatError: not HDF5, cut short, of another kind, or of another format.
     """
     if not path.is_file():
-        raise DataError(f"{path}: there is no such file", hint=hint)
+        raise DataError(f"{path}: {say_missing(path)}", hint=hint)
     try:
         # Locks fail on some network disks, and a file that was renamed into place never changes.
         file = h5py.File(path, "r", locking=False)

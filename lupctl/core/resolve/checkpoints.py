@@ -145,6 +145,10 @@ def find_checkpoint(
             raise DataError(
                 f"{path}: the run is not finished, it has no {CHECKPOINT_NAME}", hint=hint_to_finish(space, path)
             )
+    if Path(name).exists() and not Path(name).is_dir():
+        from lupctl.core.system.disk.reading import say_missing
+
+        raise DataError(f"{name}: {say_missing(Path(name))}; a run or a checkpoint was expected", hint=f"ls -l {name}")
     raise DataError(
         f"no checkpoint {name!r}: neither a file, nor a run's folder, nor a run in {space.runs}",
         hint=_hint_for_missing(space, name, others, fitting),

@@ -29,6 +29,7 @@ from lupctl.core.ranking.retrieval.ivf import index_path, is_current, open_index
 from lupctl.core.ranking.retrieval.score import check_directions
 from lupctl.core.ranking.retrieval.warnings import say_other_precision
 from lupctl.core.system.disk.atomic import atomic_path, check_absent, file_fingerprint
+from lupctl.core.system.disk.reading import say_missing
 from lupctl.core.system.examples import name_some
 from lupctl.core.system.jobs.precision import pick_precision
 from lupctl.core.system.progress.lines import Progress
@@ -171,7 +172,7 @@ def write_sheet(path: Path, found: list[Found], images: Images) -> None:
 def _check_files(job: SearchJob) -> None:
     for query in job.queries:
         if not query.is_file():
-            raise DataError(f"{query}: there is no such file; an image was expected", hint=f"ls {query.parent}")
+            raise DataError(f"{query}: {say_missing(query)}; an image was expected", hint=f"ls {query.parent}")
     if job.sheet is not None:
         if job.sheet.suffix.lower() not in SHEET_SUFFIXES:
             raise UsageError(

@@ -18,6 +18,7 @@ from lupctl.core.formats.weights.onnx import ONNX_SUFFIX, read_record
 from lupctl.core.formats.weights.openvino import read_openvino_record
 from lupctl.core.formats.weights.runtimes.open import network_bytes, runs_alone
 from lupctl.core.system.disk.atomic import file_fingerprint
+from lupctl.core.system.disk.reading import say_missing
 from lupctl.core.system.examples import name_some
 from lupctl.core.training.nets.foreign.recognise import recognise
 
@@ -80,7 +81,7 @@ def describe_weights(path: Path) -> dict[str, Any]:
         FormatError: it is damaged, has no known network, or would have to be executed.
     """
     if not path.is_file():
-        raise DataError(f"{path}: there is no such file", hint="lupctl model list, or name a weight file")
+        raise DataError(f"{path}: {say_missing(path)}", hint="lupctl model list, or name a weight file")
     if runs_alone(path):
         whole = read_record(path) if path.suffix == ONNX_SUFFIX else read_openvino_record(path)
         record = {key: value for key, value in whole.items() if key not in ("format", "kind", "recipe")}

@@ -17,6 +17,7 @@ from torch import Tensor
 from lupctl.core.choices import Encoder
 from lupctl.core.errors import DataError, FormatError
 from lupctl.core.system.disk.limits import check_zip
+from lupctl.core.system.disk.reading import say_missing
 
 # Published files keep the network's tensors under these names, next to optimizer state and counters; a file of
 # self-distillation has two networks, of which PersonViT's call the averaged one by other names, too.
@@ -111,7 +112,7 @@ def _read(path: Path) -> Any:
         FormatError: it is of another kind, damaged, or contains objects that would have to be executed.
     """
     if not path.is_file():
-        raise DataError(f"{path}: there is no such file", hint="name a weight file, as in market.pth")
+        raise DataError(f"{path}: {say_missing(path)}", hint="name a weight file, as in market.pth")
     if path.suffix in OTHER_FILES:
         raise FormatError(
             f"{path}: {OTHER_FILES[path.suffix]}; weights were expected, as a .pth or .safetensors file",

@@ -15,6 +15,7 @@ from lupctl.core.errors import DataError, FormatError
 from lupctl.core.formats.weights.fields import Plan
 from lupctl.core.formats.weights.plan import NetworkPlan, describe_trunk
 from lupctl.core.recipes.sections import Colour, Pixels
+from lupctl.core.system.disk.reading import say_missing
 from lupctl.core.system.documents import parse_json
 from lupctl.core.workspace import CHECKPOINT_NAME
 
@@ -188,9 +189,7 @@ def open_tensors(path: Path, *, framework: Literal["np", "pt"]) -> Any:
         FormatError: not safetensors, or cut short.
     """
     if not path.is_file():
-        raise DataError(
-            f"{path}: there is no such file; expected a checkpoint", hint="lupctl finetune DATASET makes one"
-        )
+        raise DataError(f"{path}: {say_missing(path)}; expected a checkpoint", hint="lupctl finetune DATASET makes one")
     try:
         return safe_open(path, framework=framework)
     except (SafetensorError, OSError, ValueError) as error:

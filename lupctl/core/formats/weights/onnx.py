@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lupctl.core.errors import DataError, FormatError, UsageError
+from lupctl.core.system.disk.reading import say_missing
 from lupctl.core.system.documents import parse_json
 from lupctl.core.system.telemetry import forbid_telemetry
 
@@ -115,7 +116,7 @@ def read_record(path: Path) -> dict[str, Any]:
 
     hint = "lupctl model export CHECKPOINT makes one"
     if not path.is_file():
-        raise DataError(f"{path}: there is no such file", hint=hint)
+        raise DataError(f"{path}: {say_missing(path)}", hint=hint)
     try:
         model = onnx.load(str(path), load_external_data=False)
     except DecodeError as error:

@@ -73,6 +73,12 @@ def resolve_features(
             f"{target}: a dataset; a run or a features file was expected",
             hint=hint_for_data(workspace, target, command),
         )
+    if Path(target).exists():
+        from lupctl.core.system.disk.reading import say_missing
+
+        raise DataError(
+            f"{target}: {say_missing(Path(target))}; a run or a features file was expected", hint=f"ls -l {target}"
+        )
     raise DataError(
         f"{target}: neither a file, nor a folder, nor a run in {workspace.runs}",
         hint=_hint_for_missing(workspace, target, command),

@@ -55,10 +55,12 @@ def _check_query(path: Path) -> Path:
         raise DataError(f"{path}: a pack or features; an image was expected", hint=f"ls {path.parent}")
     if path.is_file():
         return path
+    from lupctl.core.system.disk.reading import say_missing
+
     around = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
     meant = nearest_name(path.name, around)
     raise DataError(
-        f"{path}: there is no such file; an image was expected",
+        f"{path}: {say_missing(path)}; an image was expected",
         hint=f"did you mean {path.parent / meant}?" if meant else f"ls {path.parent}",
     )
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from lupctl.core.errors import CorruptImageError, DataError, UsageError
 from lupctl.core.formats.images.codec import decode_rgb
+from lupctl.core.system.disk.reading import say_missing
 from lupctl.core.training.loading.images import FileImages
 
 # A path, an encoded image, a picture of Pillow, or its pixels.
@@ -82,7 +83,7 @@ def _read_file(path: Path) -> NDArray[np.uint8]:
     if path.is_dir():
         raise DataError(f"{path}: a folder; images were expected", hint=f"sorted(Path({str(path)!r}).glob('*.jpg'))")
     if not path.is_file():
-        raise DataError(f"{path}: there is no such file; an image was expected", hint=f"ls {path.parent}")
+        raise DataError(f"{path}: {say_missing(path)}; an image was expected", hint=f"ls {path.parent}")
     return FileImages([str(path)]).decode(0)
 
 

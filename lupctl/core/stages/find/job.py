@@ -21,6 +21,7 @@ from lupctl.core.ranking.retrieval.cameras import choose_query_rows
 from lupctl.core.ranking.retrieval.extract import extract_features, open_encoder
 from lupctl.core.ranking.retrieval.warnings import say_other_precision
 from lupctl.core.system.disk.atomic import check_absent, file_fingerprint
+from lupctl.core.system.disk.reading import say_missing
 from lupctl.core.system.jobs.precision import pick_precision
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.training.loading.images import FileImages
@@ -96,7 +97,7 @@ def check_find(job: FindJob) -> None:
         if query.is_dir():
             raise DataError(f"{query}: a folder; pictures of the person were expected", hint=f"{query}/*.jpg")
         if not query.is_file():
-            raise DataError(f"{query}: there is no such file; an image was expected", hint="name an image file")
+            raise DataError(f"{query}: {say_missing(query)}; an image was expected", hint="name an image file")
         try:
             decode_rgb(read_encoded(query))
         except CorruptImageError as error:

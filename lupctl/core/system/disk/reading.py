@@ -54,6 +54,20 @@ def special_file(path: Path | str, mode: int) -> SpecialFileError:
     return SpecialFileError(errno.EINVAL, f"{kind}, not a regular file", str(path))
 
 
+def say_missing(path: Path) -> str:
+    """What is the case where no regular file is: there is none, or something else is there.
+
+    >>> say_missing(Path("no-such-folder/a.h5"))
+    'there is no such file'
+    >>> say_missing(Path("/"))
+    'a folder, not a regular file'
+    """
+    try:
+        return str(special_file(path, path.stat().st_mode).strerror)
+    except OSError:  # none, or a link to none
+        return "there is no such file"
+
+
 def check_regular(path: Path) -> None:
     """For files that a library opens by their names.
 

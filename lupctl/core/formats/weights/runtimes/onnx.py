@@ -12,6 +12,7 @@ from lupctl.core.choices import Runtime
 from lupctl.core.errors import DataError, FormatError
 from lupctl.core.formats.weights.onnx import ERRORS_ONLY, check_packages
 from lupctl.core.formats.weights.runtimes.session import Port
+from lupctl.core.system.disk.reading import say_missing
 
 HINT: Final = "check it: python -c \"import onnx; onnx.checker.check_model('FILE.onnx')\""
 # What onnxruntime says of an operator that it does not have.
@@ -103,7 +104,7 @@ def check_external(path: Path) -> Any:
     from google.protobuf.message import DecodeError
 
     if not path.is_file():
-        raise DataError(f"{path}: there is no such file; an ONNX network was expected", hint=f"ls {path.parent}")
+        raise DataError(f"{path}: {say_missing(path)}; an ONNX network was expected", hint=f"ls {path.parent}")
     try:
         model = onnx.load(str(path), load_external_data=False)
     except DecodeError as error:

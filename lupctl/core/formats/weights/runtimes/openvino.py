@@ -17,6 +17,7 @@ from lupctl.core.choices import Runtime
 from lupctl.core.errors import DataError, FormatError, UsageError
 from lupctl.core.formats.weights.onnx import RECORD_KEY
 from lupctl.core.formats.weights.runtimes.session import Port
+from lupctl.core.system.disk.reading import say_missing
 from lupctl.core.system.jobs.signal_stack import kept_signal_stack
 from lupctl.core.system.telemetry import forbid_telemetry
 
@@ -117,7 +118,7 @@ def read_openvino(path: Path) -> Any:
     """
     openvino = check_openvino()
     if not path.is_file():
-        raise DataError(f"{path}: there is no such file; a network was expected", hint=f"ls {path.parent}")
+        raise DataError(f"{path}: {say_missing(path)}; a network was expected", hint=f"ls {path.parent}")
     weights = path.with_suffix(WEIGHTS_SUFFIX)
     if path.suffix == OPENVINO_SUFFIX and not weights.is_file():
         raise DataError(

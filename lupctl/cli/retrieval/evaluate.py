@@ -41,6 +41,7 @@ from lupctl.cli.retrieval.options import (
     PageOption,
     PersonsOption,
     ProtocolOption,
+    PublishedOption,
     RerankOption,
     SameCameraOption,
     SeedOption,
@@ -64,6 +65,7 @@ from lupctl.core.resolve.retrieval.evaluation import (
     refuse_with_all,
     rerank_settings,
 )
+from lupctl.core.resolve.retrieval.published import refuse_published
 from lupctl.core.resolve.retrieval.sweeps import refuse_with_sweep
 from lupctl.core.system.command_line import recorded_command
 from lupctl.core.system.progress.lines import Progress
@@ -98,6 +100,7 @@ def evaluate(
     cameras: CamerasOption = None,
     sweep: SweepOption = None,
     set_: SettingOption = None,
+    published: PublishedOption = None,
     images: ImagesOption = None,
     page: PageOption = True,
     attention: AttentionOption = False,
@@ -125,10 +128,12 @@ def evaluate(
     `lupctl eval --rerank`, `lupctl eval --compare baseline candidate`, `lupctl eval --sweep semantic_weight=0:1:0.1`
     """
     single = {"--compare": compare, "--images": images, "--min-map": min_map, "--min-rank1": min_rank1}
-    alone = {"--all": every, "--attention": attention, "--threshold": threshold != DEFAULT_THRESHOLD, **single}
+    named = {"--published": published}
+    alone = {"--all": every, "--attention": attention, "--threshold": threshold != DEFAULT_THRESHOLD, **single, **named}
     refuse_with_sweep(sweep, alone, {"--set": set_, "--processes": processes})
     refuse_with_all(every, single)
     refuse_cameras(cameras, compare=compare, every=every)
+    refuse_published(published, compare=compare, every=every)
     refuse_attention(attention, page=page, compare=compare, every=every)
     settings = rerank_settings(rerank, k1=k1, k2=k2, weight=weight, base=rerank_base, neighbours=neighbours)
     rule = _pick_rule(protocol, same_camera, draws=draws, seed=seed, persons=persons, threshold=threshold)
@@ -153,9 +158,12 @@ def evaluate(
         run = run_comparison if compare else run_everywhere
         run(space, names, rules, devices, progress, dry_run=dry_run, json=json)
     elif dry_run:
-        _show_plan(plan_features(space, names, rules, progress, images=images, cameras=cameras), json=json)
+        plan = plan_features(space, names, rules, progress, images=images, cameras=cameras, published=published)
+        _show_plan(plan, json=json)
     else:
-        job = take_features(space, names, rules, devices[0], progress, images=images, cameras=cameras)
+        job = take_features(
+            space, names, rules, devices[0], progress, images=images, cameras=cameras, published=published
+        )
         _score(job, devices, progress, single, gates=(min_map, min_rank1), json=json)
 
 

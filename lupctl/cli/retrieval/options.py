@@ -36,6 +36,13 @@ PublishedOption = Annotated[
         autocompletion=complete_published,
     ),
 ]
+ExplainOption = Annotated[
+    bool,
+    typer.Option(
+        "--explain",
+        help="Evaluate again with each known cause of other scores changed, and name the one that closes the gap.",
+    ),
+]
 RerankOption = Annotated[bool, typer.Option("--rerank", help="Score again after k-reciprocal re-ranking.")]
 K1Option = Annotated[
     int | None, typer.Option("--k1", min=1, help="Neighbourhood of re-ranking [default: 20].", show_default=False)

@@ -140,7 +140,7 @@ def _way(what: str, ours: str, published: str | None) -> Iterator[PublishedWay]:
 
 
 def _used(flip: bool) -> str:
-    return "features of mirrored images added" if flip else NONE
+    return "with mirrored images" if flip else "without mirrored images"
 
 
 def _maybe_used(flip: bool | None) -> str | None:

@@ -188,24 +188,25 @@ def _find_obstacle(change: Change, job: "DumpJob") -> str | None:
 def _other_version(space: Workspace, record: Mapping[str, Any], published: str | None) -> "Change | NotTried | None":
     """MSMT17 in its other version, where a pack of it is here; only a record tells the two apart."""
     from lupctl.core.formats.pack.read import read_pack_record
+    from lupctl.core.ranking.reports.build.published import read_version
     from lupctl.core.ranking.reports.model.explanation import NotTried
 
     if record.get("dataset") != MSMT17:
         return None
-    own = record.get("dataset_version")
-    if not isinstance(own, str):
-        reason = "the pack does not say whether it is V1 or V2: lupctl data pack --version v1"
+    own = read_version(record)
+    if own is None:
+        reason = "nothing in the pack tells V1 and V2 apart; who knows packs it with lupctl data pack --version"
         return NotTried(cause="version", reason=reason)
+    other = "v2" if own == "v1" else "v1"
     for path in space.pack_paths():
         try:
             found = read_pack_record(path)
         except DataError:
             continue
         version = (found.get("source") or {}).get("version")
-        if found.get("dataset") == MSMT17 and isinstance(version, str) and version != own:
-            return Change("version", own.upper(), version.upper(), version == published, pack=path)
-    other = "V2" if own == "v1" else "V1"
-    return NotTried(cause="version", reason=f"the pack is {own.upper()}, and no pack of {other} is here")
+        if found.get("dataset") == MSMT17 and version == other:
+            return Change("version", own.upper(), other.upper(), other == published, pack=path)
+    return NotTried(cause="version", reason=f"the pack is {own.upper()}, and no pack of {other.upper()} is here")
 
 
 def _all_at_once(changes: list[Change]) -> Iterator[Change]:

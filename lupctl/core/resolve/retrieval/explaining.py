@@ -22,7 +22,8 @@ def refuse_with_explain(explain: bool, others: Mapping[str, object]) -> None:
     for option, value in others.items():
         if explain and value not in (None, False, 0):
             raise UsageError(
-                f"{option} has no meaning with --explain, which scores one network again and again, without re-ranking",
+                f"{option} has no meaning with --explain, which scores one network several times, without re-ranking "
+                "and without a page",
                 hint=f"leave {option} out",
             )
 

@@ -2,10 +2,11 @@
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import ValidationError
 
+from lupctl.core.choices import Version
 from lupctl.core.data.catalog.datasets import CatalogEntry, find_entry
 from lupctl.core.data.catalog.published import PublishedWeights, Score
 from lupctl.core.data.catalog.testing import Reranking
@@ -122,8 +123,8 @@ def _compare_ways(report: Report, weights: PublishedWeights) -> Iterator[Publish
     yield from _compare_cameras(report, uses_cameras=testing.cameras)
     yield from _compare_network(record, weights)
     if report.dataset == MSMT17:
-        version = record.get("dataset_version")
-        ours = version.upper() if isinstance(version, str) else "not known"
+        version = read_version(record)
+        ours = "not known" if version is None else version.upper()
         yield from _way("version", ours, None if testing.msmt17 is None else testing.msmt17.upper())
     if report.rerank is not None:
         rule, theirs = report.rerank, testing.reranking
@@ -179,6 +180,11 @@ def read_trunk(record: Mapping[str, Any]) -> object:
         return NetworkPlan.model_validate_json(json.dumps(record.get("network"))).trunk
     except ValidationError:
         return None
+
+
+def read_version(record: Mapping[str, Any]) -> Version | None:
+    """The version of MSMT17 that some features are of; None where nothing in their pack told the two apart."""
+    return next((known for known in get_args(Version) if record.get("dataset_version") == known), None)
 
 
 def _name_rerank(rule: Reranking) -> str:

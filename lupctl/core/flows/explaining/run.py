@@ -44,7 +44,7 @@ def run_explanation(
     check_writable(out)
     rules = replace(order.rules.settled(progress), out=None, page=False)
     own, tried = compute_report(rules, devices, progress), []
-    with TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as folder:
+    with TemporaryDirectory(prefix=f".{out.name}.", suffix=".part", dir=out.parent) as folder:
         for number, change in enumerate(order.changes, start=1):
             shown = f"{change.ours} to {change.tried}" if change.ours else change.tried
             progress.say(f"trial {number} of {len(order.changes)}: {change.cause}, {shown}")

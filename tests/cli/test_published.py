@@ -4,15 +4,21 @@ import json
 import shlex
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from lupctl.core.choices import ROLE_NAMES
 from lupctl.core.data.catalog.published import Score
 from lupctl.core.data.catalog.testing import TRANSREID_TESTING
 from lupctl.core.data.catalog.weights import PUBLISHED
 from lupctl.core.formats.features.file import Features, read_features, write_features
+from lupctl.core.formats.images.codec import decode_rgb, encode_jpeg
+from lupctl.core.formats.pack.read import open_pack
 from lupctl.core.formats.pack.verdict import note_verdict, pack_files
+from lupctl.core.formats.pack.write import write_pack
+from lupctl.core.formats.pack.write_shard import PackedImage
 from lupctl.core.ranking.reports.model.explanation import read_explanation
 from tests.tools.nets.camera_networks import plan_camera_network
 from tests.tools.nets.known import NAME, SOURCE, WAY, Known, write_known
@@ -249,7 +255,7 @@ def test_causes_of_networks_that_have_more_of_them(lupctl: Shell, known: Known) 
     assert plain["resize of positions"] == "dino"
     assert plain["cameras"] == "none"
     assert plain["size"] == "32 x 16"
-    assert causes(plan_camera_network(3), "--cameras none --set size=64x32")["cameras"] == "known"
+    assert causes(plan_camera_network(3), "--cameras none --set size=64x32")["cameras"] == "mean"
     known.publish(0.5, 0.5, testing=replace(WAY, semantic_weight=0.2))
     assert causes(swin_network(weight=0.5), "")["semantic weight"] == "0.2"
     assert "semantic weight" not in causes(swin_network(weight=0.2), "")
@@ -293,7 +299,7 @@ def test_a_network_without_a_score_on_this_dataset(lupctl: Shell, known: Known) 
 def test_what_is_needed_to_explain_is_not_there(lupctl: Shell, known: Known) -> None:
     path = dump(lupctl)
     made = read_features(path)
-    arrays = {}
+    arrays: dict[str, Any] = {}
     for side, role in (("query", 2), ("gallery", 3)):
         some = made.samples.role == role
         arrays |= {
@@ -316,6 +322,18 @@ def test_what_is_needed_to_explain_is_not_there(lupctl: Shell, known: Known) -> 
     ran = lupctl(f"eval own.features.h5 --explain {CPU}")
     assert ran.code == 3
     assert "the images that own.features.h5 was made from are not in" in ran.err
+
+
+def test_several_files(lupctl: Shell, known: Known) -> None:
+    dump(lupctl)
+    made = read_features(Path("own.features.h5"))
+    write_features(Path("more.features.h5"), Features(made.features, made.samples, {**made.record, "dataset": "more"}))
+    ran = lupctl(f"eval own.features.h5 more.features.h5 --explain {CPU}")
+    assert (ran.code, ran.out) == (2, "")
+    assert "--explain: 2 features files" in ran.err
+    ran = lupctl(f"eval own.features.h5 more.features.h5 --published {NAME} {CPU}")
+    assert ran.code == 2
+    assert "nothing is published for it on labelled + more" in ran.err
 
 
 def test_a_run_without_features_is_not_planned(lupctl: Shell, tmp_path: Path, labelled: Path) -> None:
@@ -342,6 +360,43 @@ def test_versions_of_msmt17(lupctl: Shell, known: Known) -> None:
         assert plan.json["not_tried"].startswith(f"version: {reason}")
 
 
+def test_the_other_version_of_msmt17(lupctl: Shell, known: Known) -> None:
+    """The same lists, under other folders, with faces that are blurred in one of them."""
+    packs = known.home / "packs"
+    found = open_pack(packs / "labelled.h5")
+    rows = np.flatnonzero(found.samples.role >= 2).tolist()
+    for version, folder in (("v2", "mask_test_v2"), ("v1", "test")):
+        images = []
+        for row in rows:
+            data, (height, width) = found.read(row), found.size[row].tolist()
+            if version == "v2":
+                image = decode_rgb(data)
+                image[: height // 2] = image[: height // 2].mean(axis=(0, 1))
+                data = encode_jpeg(image)
+            person, camera = int(found.samples.person[row]), int(found.samples.camera[row])
+            role = ROLE_NAMES[int(found.samples.role[row])]
+            name = f"{folder}/{found.samples.name[row]}"
+            images.append(PackedImage(data, height, width, name, person=person, camera=camera, role=role))
+        facts = {"source": {"version": version}}
+        write_pack(packs / f"msmt17{version}.h5", images, dataset="msmt17", facts=facts)
+    assert lupctl(f"dump {NAME} {packs}/msmt17v1.h5 --out right.features.h5 --workers 0 {CPU}").code == 0
+    target = scores_of(lupctl, Path("right.features.h5"))
+    known.publish(*target, dataset="msmt17", testing=replace(WAY, msmt17="v1"))
+    assert lupctl(f"dump {NAME} {packs}/msmt17v2.h5 --out own.features.h5 --workers 0 {CPU}").code == 0
+    found_cause = show(lupctl, "--explain --json").json
+    trial = found_cause["trials"][-1]
+    assert (trial["cause"], trial["ours"], trial["tried"], trial["is_published"]) == ("version", "V2", "V1", True)
+    assert abs(trial["map_left"]) < 1e-4
+    assert trial["map_difference"]["value"] == pytest.approx(found_cause["map_gap"], abs=1e-4)
+    assert found_cause["closed_by"] == "version"
+
+
+def test_features_in_bf16_are_tried_in_float32(lupctl: Shell, known: Known) -> None:
+    dump(lupctl, "--precision bf16")
+    plan = lupctl(f"eval own.features.h5 --explain --dry-run --json {CPU}").json
+    assert "precision: float32" in plan["trials"].split("; ")
+
+
 def test_every_known_score_says_how_it_was_measured() -> None:
     for one in PUBLISHED:
         if one.scores:
@@ -355,6 +410,7 @@ def test_every_known_score_says_how_it_was_measured() -> None:
 
 
 @pytest.mark.real
+@pytest.mark.slow
 def test_a_real_network_on_a_part_of_its_benchmark(lupctl: Shell, real_data: Path, tmp_path: Path) -> None:
     raw = tmp_path / "lup" / "raw"
     raw.mkdir(parents=True)

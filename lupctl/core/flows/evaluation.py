@@ -70,7 +70,7 @@ def take_features(
         own = next((pack.path for pack in tested if pack.path is not None), None)
         pictures = own if images is None and own else find_images_of_features(space, images, features[0], progress)
     lineage = find_lineage(space, features[0])
-    known_as = find_known_as(space, published, read_dataset(features[0]), lineage)
+    known_as = find_known_as(space, published, read_dataset(features), lineage)
     job = replace(rules, features=features, images=pictures, tested=tested, lineage=lineage, known_as=known_as)
     if not rules.attention:
         return job
@@ -118,7 +118,7 @@ def plan_features(
         progress.say(f"features: {missing.out} would be made from {missing.data}")
     if published is not None:
         lineage = find_lineage(space, features[0]) if missing is None else lineage_of(space, missing.checkpoint)
-        dataset = read_dataset(features[0]) if missing is None else str(plan_head(missing).record["dataset"])
+        dataset = read_dataset(features) if missing is None else str(plan_head(missing).record["dataset"])
         find_known_as(space, published, dataset, lineage)
     if len(features) == 1:
         head = read_any_head(features[0]) if missing is None else plan_head(missing)
@@ -131,11 +131,11 @@ def plan_features(
     return plan_evaluation(job, progress)
 
 
-def read_dataset(features: Path) -> str:
-    """The name of the dataset that some features are of."""
+def read_dataset(features: tuple[Path, ...]) -> str:
+    """The name of the dataset that some features are of, as their report has it."""
     from lupctl.core.formats.features.foreign import read_any_record
 
-    return str(read_any_record(features).get("dataset", "unknown"))
+    return " + ".join(dict.fromkeys(str(read_any_record(path).get("dataset", "unknown")) for path in features))
 
 
 def check_queries(space: Workspace, features: tuple[Path, ...], missing: "DumpJob | None") -> None:

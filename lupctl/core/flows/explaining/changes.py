@@ -6,7 +6,7 @@ from pathlib import Path
 from shlex import join
 from typing import TYPE_CHECKING, Any, get_args
 
-from lupctl.core.choices import CameraUse, Interpolation, PositionResize
+from lupctl.core.choices import CameraUse, Interpolation, PositionResize, Precision
 from lupctl.core.errors import DataError
 from lupctl.core.workspace import Workspace
 
@@ -29,7 +29,7 @@ class Change:
         ours, tried: from what, and to what, in words.
         is_published: whether that is the published way.
         settings: what is set of the network.
-        flip, cameras: of the dump; None leaves them.
+        flip, cameras, precision: of the dump; None leaves them.
         pack: other images; None leaves them.
         is_euclidean: whether the same features are ranked by their Euclidean distances.
     """
@@ -41,13 +41,14 @@ class Change:
     settings: "Settings | None" = None
     flip: bool | None = None
     cameras: CameraUse | None = None
+    precision: Precision | None = None
     pack: Path | None = None
     is_euclidean: bool = False
 
     @property
     def needs_dump(self) -> bool:
         """Whether the network has to run again."""
-        return (self.settings, self.flip, self.cameras, self.pack) != (None, None, None, None)
+        return any(one is not None for one in (self.settings, self.flip, self.cameras, self.precision, self.pack))
 
     def apply(self, job: "DumpJob") -> "DumpJob":
         """The dump with this change."""
@@ -68,6 +69,7 @@ class Change:
             settings=settings,
             flip=job.flip if self.flip is None else self.flip,
             cameras=self.cameras or job.cameras,
+            precision=self.precision or job.precision,
             data=self.pack or job.data,
         )
 
@@ -92,6 +94,7 @@ def list_changes(
         *_filters(record, testing.interpolation),
         _mirrored(job.flip, testing.flip),
         *_cameras(record, testing.cameras),
+        *_exact(job),
         *_settings(record, testing.semantic_weight, testing.position),
     ]
     kept, left = list[Change](), list[NotTried]()
@@ -141,9 +144,15 @@ def _cameras(record: Mapping[str, Any], published: bool | None) -> Iterator[Chan
     if counts is None:
         return
     if counts.rule == "none":
-        yield Change("cameras", "none", "known", published is True, cameras="known")
+        yield Change("cameras", "none", "mean", published is True, cameras="mean")
     else:
         yield Change("cameras", counts.rule, "none", published is False, cameras="none")
+
+
+def _exact(job: "DumpJob") -> Iterator[Change]:
+    """In float32, where features were computed in bf16; what the projects computed in is not known."""
+    if job.precision == "bf16":
+        yield Change("precision", "bf16", "float32", False, precision="float32")
 
 
 def _settings(
@@ -238,6 +247,7 @@ def write_command(job: "DumpJob", out: str) -> str:
     words = ["lupctl", "dump", str(job.checkpoint), str(job.data)]
     words += ["--flip"] if job.flip else []
     words += ["--cameras", job.cameras] if job.cameras else []
+    words += [] if job.is_onnx else ["--precision", job.precision]
     words += [word for one in job.settings.given() for word in ("--set", one)]
     if foreign.size is not None:
         words += ["--pixels", f"{foreign.size[0]}x{foreign.size[1]}"]

@@ -6,7 +6,7 @@ from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Any
 
-from lupctl.core.errors import DataError
+from lupctl.core.errors import DataError, UsageError
 from lupctl.core.flows.explaining.changes import Change, list_changes
 from lupctl.core.flows.fresh_features import find_files
 from lupctl.core.system.progress.lines import Progress
@@ -49,6 +49,7 @@ def order_explanation(space: Workspace, job: "EvaluationJob") -> ExplainOrder:
 
     Raises:
         DataError: the features were made elsewhere, or their network or images are not here.
+        UsageError: there are several files.
     """
     from lupctl.core.data.catalog.weights import PUBLISHED
     from lupctl.core.formats.features.file import read_features_head
@@ -57,7 +58,7 @@ def order_explanation(space: Workspace, job: "EvaluationJob") -> ExplainOrder:
 
     path = job.features[0]
     if len(job.features) > 1:
-        raise DataError(
+        raise UsageError(
             f"--explain: {len(job.features)} features files, of one of which the network is run again",
             hint=f"name one: lupctl eval {path} --explain",
         )

@@ -63,10 +63,10 @@ def find_known_as(space: Workspace, asked: str | None, dataset: str, lineage: "L
 def _identify(space: Workspace, checkpoint: Path) -> "KnownAs | None":
     """The published re-id model that a converted checkpoint is of: what it became by training is another network."""
     from lupctl.core.data.catalog.weights import PUBLISHED
-    from lupctl.core.formats.weights.header import read_header
+    from lupctl.core.formats.weights.header import is_method, read_header
     from lupctl.core.ranking.retrieval.lineage import KnownAs
 
-    header = read_header(checkpoint)
+    header = read_header(checkpoint, "method" if is_method(checkpoint) else "checkpoint")
     models = {one.name for one in PUBLISHED if one.use == "re-id model"}
     source = header.parents.get("source")
     if header.stage != "convert" or source is None:

@@ -100,9 +100,15 @@ def pick_cause(trials: Sequence[Trial], gaps: tuple[float, float] | None) -> tup
 
 
 def _closes(trial: Trial, gaps: tuple[float, float]) -> bool:
-    pairs = zip((trial.map_difference, trial.rank1_difference), gaps, strict=True)
+    if trial.map_difference is None or trial.rank1_difference is None:
+        # Of other images: the published scores have to be in the intervals of the trial alone, which are wider.
+        found = ((trial.ci95.map, trial.scores.map), (trial.ci95.rank1, trial.scores.cmc[1]))
+        intervals = [(ends[0] - share, ends[1] - share) for ends, share in found]
+        wanted: Sequence[float] = [one for one in (trial.map_left, trial.rank1_left) if one is not None]
+    else:
+        intervals, wanted = [trial.map_difference.ci95, trial.rank1_difference.ci95], gaps
     is_inside = all(
-        found is not None and found.ci95[0] - ROUNDING <= gap <= found.ci95[1] + ROUNDING for found, gap in pairs
+        ends[0] - ROUNDING <= gap <= ends[1] + ROUNDING for ends, gap in zip(intervals, wanted, strict=True)
     )
     return is_inside and _distance(trial) < max(map(abs, gaps))
 
@@ -132,13 +138,31 @@ def _build_trial(own: Report, one: Tried, target: tuple[float, float] | None) ->
 
 
 def _differences(own: Report, one: Tried) -> dict[Measure, TrialDifference]:
-    """The differences from the features in question; none where the queries cannot be paired."""
+    """The differences from the features in question; none where the queries cannot be paired.
+
+    MSMT17's versions have the same lists in the same order, under other folders.
+    """
+    report = one.report
+    if one.cause in ("version", "all of these") and own.details is not None and report.details is not None:
+        queries, others = own.details.queries, report.details.queries
+        if len(queries.name) == len(others.name) and _bare(queries.name) == _bare(others.name):
+            same = others.model_copy(update={"name": queries.name})
+            report = report.model_copy(update={"details": report.details.model_copy(update={"queries": same})})
     try:
-        check_comparable("ours", own, one.cause, one.report)
+        check_comparable("ours", own, one.cause, report)
     except DataError:
         return {}
     return {
         found.measure: TrialDifference(value=found.value, ci95=found.ci95, exceeds=found.exceeds)
-        for found in pair_differences((one.cause, one.report), ("ours", own))
+        for found in pair_differences((one.cause, report), ("ours", own))
         if not found.reranked
     }
+
+
+def _bare(names: Sequence[str]) -> list[str]:
+    """Names of images without the folder that all images of a kind are in.
+
+    >>> _bare(["mask_test_v2/0000/a.jpg", "test/0000/a.jpg"])
+    ['0000/a.jpg', '0000/a.jpg']
+    """
+    return [name.partition("/")[2] or name for name in names]

@@ -22,6 +22,7 @@ Cause = Literal[
     "flip",
     "distance",
     "cameras",
+    "precision",
     "resize of positions",
     "semantic weight",
     "version",
@@ -42,8 +43,9 @@ class Trial(Part):
     """The network evaluated again with one change, from `ours` to `tried`.
 
     `is_published` says whether that is the published way, as far as it is known. The differences are null where other
-    images were scored; `map_left` and `rank1_left` are what is left to the published scores, null where these are not
-    comparable. `command` makes such features, and is null where they are the same ones.
+    queries were scored (those of MSMT17's two versions are the same). `map_left` and `rank1_left` are what is left to
+    the published scores, null where these are not comparable. `command` makes such features, and is null where they
+    are the same ones.
     """
 
     cause: Cause

@@ -324,6 +324,23 @@ def test_what_is_needed_to_explain_is_not_there(lupctl: Shell, known: Known) -> 
     assert "the images that own.features.h5 was made from are not in" in ran.err
 
 
+def test_a_record_that_does_not_say_how_images_were_prepared(lupctl: Shell, known: Known) -> None:
+    made = read_features(dump(lupctl))
+    whole = {key: value for key, value in made.record.items() if key not in ("preprocessing", "network")}
+    spoilt: list[dict[str, Any]] = [
+        {},
+        {"preprocessing": []},
+        {"network": {"kind": "onnx"}, "preprocessing": {"height": "tall"}},
+    ]
+    for more in spoilt:
+        record = {**whole, **more}
+        write_features(Path("own.features.h5"), Features(made.features, made.samples, record))
+        assert "not the published way: size: not known; published: 48 x 24" in show(lupctl).out
+        ran = lupctl(f"eval own.features.h5 --explain {CPU}")
+        assert (ran.code, ran.out) == (3, "")
+        assert "own.features.h5 does not say how its images were prepared" in ran.err
+
+
 def test_several_files(lupctl: Shell, known: Known) -> None:
     dump(lupctl)
     made = read_features(Path("own.features.h5"))

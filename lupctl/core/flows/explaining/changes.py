@@ -12,6 +12,8 @@ from lupctl.core.workspace import Workspace
 
 if TYPE_CHECKING:
     from lupctl.core.data.catalog.published import PublishedWeights
+    from lupctl.core.data.catalog.testing import Testing
+    from lupctl.core.formats.weights.header import Preprocessing
     from lupctl.core.formats.weights.settings import Settings
     from lupctl.core.ranking.reports.model.explanation import Cause, NotTried
     from lupctl.core.stages.dump.job import DumpJob
@@ -75,13 +77,18 @@ class Change:
 
 
 def list_changes(
-    space: Workspace, record: Mapping[str, Any], job: "DumpJob", weights: "PublishedWeights | None"
+    space: Workspace,
+    record: Mapping[str, Any],
+    pixels: "Preprocessing",
+    job: "DumpJob",
+    weights: "PublishedWeights | None",
 ) -> "tuple[list[Change], list[NotTried]]":
     """What can be changed about some features, one thing at a time; and what cannot, and why.
 
     Args:
         space: where another version of the data set may be.
         record: of the features.
+        pixels: how their images were prepared.
         job: the dump that made them.
         weights: the published network that it is, if it is one.
     """
@@ -90,12 +97,12 @@ def list_changes(
 
     testing = UNKNOWN_TESTING if weights is None else weights.testing
     changes = [
-        *_sizes(record, weights),
-        *_filters(record, testing.interpolation),
+        *_sizes(pixels, weights),
+        *_filters(pixels, testing.interpolation),
         _mirrored(job.flip, testing.flip),
         *_cameras(record, testing.cameras),
         *_exact(job),
-        *_settings(record, testing.semantic_weight, testing.position),
+        *_settings(record, pixels, testing),
     ]
     kept, left = list[Change](), list[NotTried]()
     for change in changes:
@@ -113,23 +120,21 @@ def list_changes(
     return [*kept, *_all_at_once(kept)], left
 
 
-def _sizes(record: Mapping[str, Any], weights: "PublishedWeights | None") -> Iterator[Change]:
+def _sizes(pixels: "Preprocessing", weights: "PublishedWeights | None") -> Iterator[Change]:
     from lupctl.core.formats.weights.settings import Settings
 
-    pixels, wanted = record["preprocessing"], None if weights is None else weights.tested_size
-    own = (pixels["height"], pixels["width"])
+    own, wanted = (pixels.height, pixels.width), None if weights is None else weights.tested_size
     if wanted is not None and own != wanted:
         shown = [f"{height} x {width}" for height, width in (own, wanted)]
         yield Change("size", shown[0], shown[1], True, Settings(size=wanted))
 
 
-def _filters(record: Mapping[str, Any], published: Interpolation | None) -> Iterator[Change]:
+def _filters(pixels: "Preprocessing", published: Interpolation | None) -> Iterator[Change]:
     from lupctl.core.formats.weights.settings import Settings
 
-    own = record["preprocessing"]["interpolation"]
     for other in get_args(Interpolation):
-        if other != own:
-            yield Change("filter", own, other, other == published, Settings(interpolation=other))
+        if other != pixels.interpolation:
+            yield Change("filter", pixels.interpolation, other, other == published, Settings(interpolation=other))
 
 
 def _mirrored(own: bool, published: bool | None) -> Change:
@@ -155,23 +160,21 @@ def _exact(job: "DumpJob") -> Iterator[Change]:
         yield Change("precision", "bf16", "float32", False, precision="float32")
 
 
-def _settings(
-    record: Mapping[str, Any], published_weight: float | None, published_position: PositionResize | None
-) -> Iterator[Change]:
+def _settings(record: Mapping[str, Any], pixels: "Preprocessing", testing: "Testing") -> Iterator[Change]:
     from lupctl.core.formats.weights.settings import Settings
     from lupctl.core.formats.weights.swin_plan import SwinPlan
     from lupctl.core.formats.weights.vit_plan import ViTPlan
     from lupctl.core.ranking.reports.build.published import read_trunk
 
-    trunk, pixels = read_trunk(record), record["preprocessing"]
+    trunk = read_trunk(record)
     if isinstance(trunk, SwinPlan) and trunk.semantic_weight is not None:
-        own, other = trunk.semantic_weight, published_weight
+        own, other = trunk.semantic_weight, testing.semantic_weight
         if other is not None and own != other:
             yield Change("semantic weight", f"{own:g}", f"{other:g}", True, Settings(semantic_weight=other))
-    if isinstance(trunk, ViTPlan) and trunk.grid(pixels["height"], pixels["width"]) != (trunk.rows, trunk.columns):
+    if isinstance(trunk, ViTPlan) and trunk.grid(pixels.height, pixels.width) != (trunk.rows, trunk.columns):
         for resize in get_args(PositionResize):
             if resize != trunk.position:
-                is_published = resize == published_position
+                is_published = resize == testing.position
                 settings = Settings(position=resize)
                 yield Change("resize of positions", trunk.position, resize, is_published, settings)
 
@@ -248,6 +251,7 @@ def write_command(job: "DumpJob", out: str) -> str:
     words += ["--flip"] if job.flip else []
     words += ["--cameras", job.cameras] if job.cameras else []
     words += [] if job.is_onnx else ["--precision", job.precision]
+    words += ["--type", job.kind] if job.kind != "float32" else []
     words += [word for one in job.settings.given() for word in ("--set", one)]
     if foreign.size is not None:
         words += ["--pixels", f"{foreign.size[0]}x{foreign.size[1]}"]

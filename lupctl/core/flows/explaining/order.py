@@ -4,8 +4,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from shlex import quote
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
+from lupctl.core.choices import Pooling
 from lupctl.core.errors import DataError, UsageError
 from lupctl.core.flows.explaining.changes import Change, list_changes
 from lupctl.core.flows.fresh_features import find_files
@@ -13,6 +14,8 @@ from lupctl.core.system.progress.lines import Progress
 from lupctl.core.workspace import Workspace
 
 if TYPE_CHECKING:
+    from lupctl.core.formats.features.file import FeaturesHead
+    from lupctl.core.formats.weights.header import Preprocessing
     from lupctl.core.ranking.reports.model.explanation import NotTried
     from lupctl.core.ranking.retrieval.onnx.open import ForeignPixels
     from lupctl.core.stages.dump.job import DumpJob
@@ -54,6 +57,7 @@ def order_explanation(space: Workspace, job: "EvaluationJob") -> ExplainOrder:
     from lupctl.core.data.catalog.weights import PUBLISHED
     from lupctl.core.formats.features.file import read_features_head
     from lupctl.core.formats.features.foreign import is_made_elsewhere, read_any_record
+    from lupctl.core.ranking.reports.build.published import read_pixels
     from lupctl.core.stages.dump.job import count_images
 
     path = job.features[0]
@@ -76,10 +80,16 @@ def order_explanation(space: Workspace, job: "EvaluationJob") -> ExplainOrder:
             hint="put their pack there: lupctl data pack",
         )
     head = read_features_head(path)
-    own = _own_dump(space, job, head.record, head.type_name, pack)
+    pixels = read_pixels(head.record)
+    if pixels is None:
+        raise DataError(
+            f"--explain: {path} does not say how its images were prepared",
+            hint="make it again: lupctl dump RUN DATASET --force",
+        )
+    own = _own_dump(space, job, head, pixels, pack)
     name = None if job.known_as is None else job.known_as.name
     weights = next((one for one in PUBLISHED if one.name == name), None)
-    changes, not_tried = list_changes(space, head.record, own, weights)
+    changes, not_tried = list_changes(space, head.record, pixels, own, weights)
     return ExplainOrder(job, own, tuple(changes), tuple(not_tried), count_images(own))
 
 
@@ -99,39 +109,39 @@ def check_there(space: Workspace, names: list[str], rules: "EvaluationJob") -> N
 
 
 def _own_dump(
-    space: Workspace, job: "EvaluationJob", record: Mapping[str, Any], type_name: str, pack: Path
+    space: Workspace, job: "EvaluationJob", head: "FeaturesHead", pixels: "Preprocessing", pack: Path
 ) -> "DumpJob":
     """The dump that made some features."""
     from lupctl.core.formats.features.cameras import read_counts
+    from lupctl.core.formats.features.precision import read_precisions
     from lupctl.core.formats.weights.settings import read_settings
     from lupctl.core.ranking.retrieval.onnx.open import ForeignPixels
     from lupctl.core.stages.dump.job import DumpJob
 
-    path, story, counts = job.features[0], record.get("story") or {}, read_counts(record)
-    foreign = ForeignPixels()
+    path, record, foreign = job.features[0], head.record, ForeignPixels()
+    counts = read_counts(record)
     if job.lineage.checkpoints:
         network = job.lineage.checkpoints[0]
     else:
-        network, foreign = _find_foreign(space, path, record, job.lineage.unknown)
+        network, foreign = _find_foreign(space, path, record, pixels, job.lineage.unknown)
     return DumpJob(
         checkpoint=network,
         data=pack,
         out=path,
         roles=("query", "gallery"),
         flip=bool(record.get("flip")),
-        pooling=record.get("pooling"),
+        pooling=next((known for known in get_args(Pooling) if known == record.get("pooling")), None),
         cameras=None if counts is None else counts.rule,
         settings=read_settings(record),
         foreign=foreign,
-        kind="float16" if type_name == "float16" else "float32",
-        precision="bf16" if story.get("precision") == "bfloat16" else "float32",
-        chunk=int(story.get("chunk", 128)),
+        kind="float16" if head.type_name == "float16" else "float32",
+        precision="bf16" if "bf16" in read_precisions(record) else "float32",
         command=job.command,
     )
 
 
 def _find_foreign(
-    space: Workspace, features: Path, record: Mapping[str, Any], unknown: tuple[str, ...]
+    space: Workspace, features: Path, record: Mapping[str, Any], pixels: "Preprocessing", unknown: tuple[str, ...]
 ) -> "tuple[Path, ForeignPixels]":
     """The ONNX or OpenVINO file that made some features, and how its images were prepared.
 
@@ -140,16 +150,17 @@ def _find_foreign(
     """
     from lupctl.core.errors import LupError
     from lupctl.core.formats.weights.runtimes.open import network_fingerprint
+    from lupctl.core.ranking.retrieval.inputs import network_of
     from lupctl.core.ranking.retrieval.onnx.open import ForeignPixels, foreign_fingerprint
 
-    wanted, pixels, network = record["parents"].get("checkpoint"), record["preprocessing"], record.get("network") or {}
-    if network.get("kind") in ("onnx", "openvino"):
+    wanted, network = network_of(record), record.get("network")
+    if isinstance(network, Mapping) and network.get("kind") in ("onnx", "openvino"):
         has_constants = not str(network.get("input")).startswith("uint8")
         foreign = ForeignPixels(
-            (pixels["height"], pixels["width"]),
-            tuple(pixels["mean"]) if has_constants else None,
-            tuple(pixels["std"]) if has_constants else None,
-            pixels["interpolation"],
+            size=(pixels.height, pixels.width),
+            mean=pixels.mean if has_constants else None,
+            std=pixels.std if has_constants else None,
+            interpolation=pixels.interpolation,
         )
         for path in dict.fromkeys(_foreign_candidates(space, features, record)):
             try:

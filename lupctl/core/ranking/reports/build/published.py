@@ -12,6 +12,7 @@ from lupctl.core.data.catalog.published import PublishedWeights, Score
 from lupctl.core.data.catalog.testing import Reranking
 from lupctl.core.data.catalog.weights import PUBLISHED
 from lupctl.core.formats.pack.verdict import read_verdict
+from lupctl.core.formats.weights.header import Preprocessing
 from lupctl.core.formats.weights.plan import NetworkPlan
 from lupctl.core.formats.weights.swin_plan import SwinPlan
 from lupctl.core.formats.weights.vit_plan import ViTPlan
@@ -107,11 +108,11 @@ def _rerank(rule: Reranking | None, score: Score) -> PublishedRerank | None:
 def _compare_ways(report: Report, weights: PublishedWeights) -> Iterator[PublishedWay]:
     """What differs; where the published way is not known, that is empty."""
     record, testing = report.provenance.features, weights.testing
-    pixels = _mapping(record.get("preprocessing"))
-    size = f"{pixels.get('height')} x {pixels.get('width')}" if "height" in pixels else ""
+    pixels = read_pixels(record)
+    size = "" if pixels is None else f"{pixels.height} x {pixels.width}"
     wanted = weights.tested_size
     yield from _way("size", size, None if wanted is None else f"{wanted[0]} x {wanted[1]}")
-    yield from _way("filter", str(pixels.get("interpolation") or ""), testing.interpolation)
+    yield from _way("filter", "" if pixels is None else pixels.interpolation, testing.interpolation)
     flip = record.get("flip")
     yield from _way("flip", "" if flip is None else _used(bool(flip)), _maybe_used(testing.flip))
     if report.protocol.expansion is not None:
@@ -167,10 +168,10 @@ def _compare_network(record: Mapping[str, Any], weights: PublishedWeights) -> It
     weight = weights.testing.semantic_weight
     if isinstance(trunk, SwinPlan) and trunk.semantic_weight is not None and weight is not None:
         yield from _way("semantic weight", f"{trunk.semantic_weight:g}", f"{weight:g}")
-    position, pixels = weights.testing.position, _mapping(record.get("preprocessing"))
-    if not isinstance(trunk, ViTPlan) or position is None or "height" not in pixels:
+    position, pixels = weights.testing.position, read_pixels(record)
+    if not isinstance(trunk, ViTPlan) or position is None or pixels is None:
         return
-    if trunk.grid(pixels["height"], pixels["width"]) != (trunk.rows, trunk.columns):
+    if trunk.grid(pixels.height, pixels.width) != (trunk.rows, trunk.columns):
         yield from _way("resize of positions", trunk.position, position)
 
 
@@ -182,6 +183,14 @@ def read_trunk(record: Mapping[str, Any]) -> object:
         return None
 
 
+def read_pixels(record: Mapping[str, Any]) -> Preprocessing | None:
+    """How the images of some features were prepared; None where their record does not say it."""
+    try:
+        return Preprocessing.model_validate_json(json.dumps(record.get("preprocessing")))
+    except ValidationError:
+        return None
+
+
 def read_version(record: Mapping[str, Any]) -> Version | None:
     """The version of MSMT17 that some features are of; None where nothing in their pack told the two apart."""
     return next((known for known in get_args(Version) if record.get("dataset_version") == known), None)
@@ -189,7 +198,3 @@ def read_version(record: Mapping[str, Any]) -> Version | None:
 
 def _name_rerank(rule: Reranking) -> str:
     return f"k1={rule.k1} k2={rule.k2} lambda={rule.weight:g} base={rule.base}"
-
-
-def _mapping(value: object) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}

@@ -148,9 +148,9 @@ def open_onnx(path: Path, foreign: ForeignPixels, *, runtime: Runtime | None = N
     )
 
 
-def foreign_fingerprint(path: Path, pixels: Mapping[str, Any]) -> str:
+def foreign_fingerprint(path: Path, pixels: Preprocessing) -> str:
     """The fingerprint that a file of another program has, with its images prepared as a record of features says."""
-    return _fingerprint(path, [pixels[key] for key in ("height", "width", "mean", "std", "interpolation")])
+    return _fingerprint(path, [pixels.height, pixels.width, pixels.mean, pixels.std, pixels.interpolation])
 
 
 def _fingerprint(path: Path, pixels: Sequence[object]) -> str:

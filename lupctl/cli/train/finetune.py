@@ -35,7 +35,7 @@ from lupctl.cli.train.options import (
     common_flags,
     join_names,
 )
-from lupctl.cli.train.plan import COMPILING
+from lupctl.cli.train.plan import COMPILING, ProbeSecondsOption, check_probe, show_steps
 from lupctl.core.choices import Labels
 from lupctl.core.resolve.data.splits import say_tests
 from lupctl.core.resolve.training.finetuning import default_run, resolve, settle
@@ -48,6 +48,7 @@ from lupctl.core.workspace import open_workspace
 
 if TYPE_CHECKING:
     from lupctl.core.stages.finetune.job import FinetuneJob
+    from lupctl.core.stages.finetune.speed import StepTimes
 
 
 DatasetsArgument = Annotated[
@@ -135,6 +136,7 @@ def finetune(
     tensorboard: TensorboardOption = False,
     force: ForceOption = False,
     dry_run: DryRunOption = False,
+    probe_seconds: ProbeSecondsOption = None,
     json: JsonOption = False,
     quiet: QuietOption = False,
     debug: DebugOption = False,
@@ -155,9 +157,10 @@ def finetune(
 
     `lupctl finetune msmt17 --gpus 8 --nodes 2 --rdzv-endpoint node1:29400`
     """
-    from lupctl.core.stages.finetune.job import FinetuneJob, plan_finetuning
+    from lupctl.core.stages.finetune.job import FinetuneJob
     from lupctl.core.stages.finetune.run import finetune as run
 
+    check_probe(probe_seconds, planned=dry_run)
     space, machines = open_workspace(home), find_machines(nodes, rdzv_endpoint, node_rank)
     progress = Progress(quiet=quiet or not machines.leads)
     placement = place(gpus, processes, machines, planned=dry_run)
@@ -184,11 +187,8 @@ def finetune(
     )
     job = settle(job, is_named=out is not None, progress=progress)
     if dry_run:
-        counts = asdict(plan_finetuning(job))
-        if machines.leads:
-            show_plan(job, origin.name, counts, json=json)
-        return
-    if (facts := run(job, progress)) and machines.leads:
+        plan_job(job, origin.name, probe_seconds, leads=machines.leads, json=json)
+    elif (facts := run(job, progress)) and machines.leads:
         show_result(job, facts, progress, json=json)
 
 
@@ -210,8 +210,26 @@ def show_result(job: "FinetuneJob", facts: dict[str, Any], progress: Progress, *
         progress.say(f"on every test set here: lupctl eval --all {job.run}")
 
 
-def show_plan(job: "FinetuneJob", start: str, counts: dict[str, Any], *, json: bool) -> None:
-    """Prints what a run would do."""
+def plan_job(job: "FinetuneJob", start: str, seconds: float | None, *, leads: bool, json: bool) -> None:
+    """Counts what a run would do, and measures how long its steps take here.
+
+    Args:
+        job: the run.
+        start: what it begins from, as the user called it.
+        seconds: how long to measure; None to leave it.
+        leads: whether this process measures and prints.
+        json: whether as JSON.
+    """
+    from lupctl.core.stages.finetune.job import plan_finetuning
+    from lupctl.core.stages.finetune.speed import probe_steps
+
+    counts = asdict(plan_finetuning(job))
+    if leads:
+        show_plan(job, start, counts, None if seconds is None else probe_steps(job, seconds=seconds), json=json)
+
+
+def show_plan(job: "FinetuneJob", start: str, counts: dict[str, Any], steps: "StepTimes | None", *, json: bool) -> None:
+    """Prints what a run would do and, if that was measured, how long its steps take here."""
     from lupctl.core.system.jobs.precision import name_precision
     from lupctl.core.training.engine.runs import RunFolder
     from lupctl.core.training.engine.state import plan_precision
@@ -236,7 +254,11 @@ def show_plan(job: "FinetuneJob", start: str, counts: dict[str, Any], *, json: b
         **counts,
         **({"compile": COMPILING} if job.recipe.net.compile else {}),
     }
+    if steps is not None and json:
+        plan["steps_measured"] = asdict(steps)
     print_plan("lupctl.finetune-plan/1", "would fine-tune", plan, json=json)
+    if steps is not None and not json:
+        show_steps(steps, job, total=counts["steps"])
 
 
 def describe_teacher(job: "FinetuneJob", teacher: Mapping[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""What `lupctl pretrain --dry-run` prints: the plan and, with --probe-seconds, the price."""
+"""What `--dry-run` of a training prints: the plan and, with --probe-seconds, the price."""
 
 import math
 import shlex
@@ -14,6 +14,8 @@ from lupctl.core.errors import UsageError
 from lupctl.core.system.examples import count_things
 
 if TYPE_CHECKING:
+    from lupctl.core.stages.finetune.job import FinetuneJob
+    from lupctl.core.stages.finetune.speed import StepTimes
     from lupctl.core.stages.pretrain.job import PretrainJob, PretrainPlan
     from lupctl.core.stages.pretrain.pricing.measure import Measured
     from lupctl.core.stages.pretrain.pricing.price import Price
@@ -23,7 +25,10 @@ WAITING = 0.05
 # One slow step among fewer than these would count too much.
 FEW_STEPS = 5
 HOUR_S, DAY_H = 3600, 24
-COMPILING = "the first step takes a minute or more of a core, or seconds where its code is kept"
+COMPILING = (
+    "the first step takes a minute or more of a core, or seconds where its code is kept; "
+    "--probe-seconds 60 says whether it pays"
+)
 
 ProbeSecondsOption = Annotated[
     float | None,
@@ -92,7 +97,7 @@ def show_plan(job: "PretrainJob", counted: "PretrainPlan", cost: "Price | None" 
         "accumulate": recipe.optim.accumulate,
         "bn_groups": recipe.bn_groups,
         **{name: value for name, value in asdict(counted).items() if name != "kept"},
-        **({"compile": f"{COMPILING}; --probe-seconds 60 says whether it pays"} if recipe.net.compile else {}),
+        **({"compile": COMPILING} if recipe.net.compile else {}),
     }
     for name in ("classes", "sharded_memory_bytes"):  # of a method without labels
         if plan[name] is None:
@@ -146,7 +151,7 @@ def describe_measurement(price: "Price") -> Iterator[str]:
     steps = count_things(found.steps, "step")
     yield f"steps: {steps} of {found.step_s:.3g} s with {found.batch:,} images{part}, {pixels}"
     if found.plain_s is not None:
-        yield describe_compiling(found, found.plain_s, images=price.images)
+        yield describe_compiling(found, found.plain_s, batch=found.batch, images=price.images)
     if price.asked_kind != price.kind:
         yield "device: no GPU is visible here; this is the CPU, from which nothing follows for GPUs"
     if found.steps < FEW_STEPS:
@@ -166,23 +171,49 @@ def describe_measurement(price: "Price") -> Iterator[str]:
         yield f"memory: {used} in RAM at the peak, {before} of it before the networks; {estimate} without that"
 
 
-def describe_compiling(found: "Measured", plain_s: float, *, images: int) -> str:
+def describe_compiling(found: "Measured | StepTimes", plain_s: float, *, batch: int, images: int) -> str:
     """Whether what compiled steps save is more than the first of them cost, within a run.
 
     Args:
         found: steps of compiled networks.
         plain_s: duration of a step of the same networks without.
+        batch: images of a step, of all devices that take it together.
         images: that the run reads.
     """
     took = (
         f"compile: the first step took {write_time(found.first_s / HOUR_S)}, "
         f"the others {found.step_s:.3g} s, without {plain_s:.3g} s"
     )
-    saved_s = (plain_s - found.step_s) / found.batch
+    saved_s = (plain_s - found.step_s) / batch
     needed = found.first_s / saved_s if saved_s > 0 else math.inf
     if needed < images:
         return f"{took}; that pays after {needed:,.0f} of {images:,} images"
     return f"{took}; that does not pay in this run: --set net.compile=false"
+
+
+def show_steps(found: "StepTimes", job: "FinetuneJob", *, total: int) -> None:
+    """Prints how long a fine-tuning takes on this machine.
+
+    Args:
+        found: steps of one device.
+        job: the run.
+        total: number of its steps.
+    """
+    name = "GPU" if found.device == "cuda" else "CPU process"
+    print(
+        f"measured: a step of {found.step_s:.3g} s with {found.batch:,} images of random pixels on one {name}; "
+        "nothing was kept"
+    )
+    if job.placement.kind != found.device:
+        print("device: no GPU is visible here; this is the CPU, from which nothing follows for GPUs")
+    left_out = ["reading images", *(["the teacher"] if job.teacher else []), "evaluation"]
+    if job.placement.processes > 1:
+        left_out.append("messages between devices")
+    time = write_time(total * found.step_s / HOUR_S)
+    print(f"all of it: {time} for {count_things(total, 'step')}, without {', '.join(left_out)}")
+    if found.plain_s is not None:
+        batch = found.batch * job.placement.processes
+        print(describe_compiling(found, found.plain_s, batch=batch, images=total * batch))
 
 
 def write_rate(images_per_s: float) -> str:

@@ -7,6 +7,9 @@ import pytest
 
 from lupctl.core.recipes.models import FinetuneRecipe, PretrainRecipe
 from lupctl.core.recipes.shipped import read_resolved
+from lupctl.core.stages.finetune import speed
+from lupctl.core.stages.finetune.job import FinetuneJob
+from lupctl.core.stages.finetune.speed import StepTimes
 from tests.tools.drawn_packs import repack
 from tests.tools.shell import Shell
 from tests.tools.tiny.training import FINETUNE, PRETRAIN, as_options
@@ -81,6 +84,31 @@ def test_the_batch_that_fine_tuning_has_no_key_for(lupctl: Shell, labelled: Path
     assert ran.code == 2
     assert ran.err.endswith("hint: --batch 6\n")
     assert lupctl(f"{FINE} {labelled} --batch 6 --dry-run").code == 0
+
+
+def test_a_plan_of_fine_tuning_says_how_long_it_takes(
+    lupctl: Shell, labelled: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line = f"{FINE} {labelled} --batch 6 --probe-seconds 1"
+    ran = lupctl(line)
+    assert ran.code == 2
+    assert ran.err.startswith("error: --probe-seconds 1: only with --dry-run")
+    measured = lupctl(f"{line} --dry-run --json").json["steps_measured"]
+    assert (measured["device"], measured["batch"], measured["plain_s"]) == ("cpu", 6, None)
+    assert 0 < measured["step_s"] <= measured["first_s"] < 60
+    planned = lupctl(f"{FINE} {labelled} --gpus 2 --batch 6 --dry-run --json")
+    assert "steps_measured" not in planned.json
+    total = planned.json["steps"]
+
+    def probe(job: FinetuneJob, *, seconds: float) -> StepTimes:
+        return StepTimes("cpu", 3, step_s=3600.0, first_s=1000.0, plain_s=3700.0)
+
+    monkeypatch.setattr(speed, "probe_steps", probe)
+    shown = lupctl(f"{FINE} {labelled} --gpus 2 --batch 6 --set net.compile=true --probe-seconds 1 --dry-run").out
+    assert "a step of 3.6e+03 s with 3 images of random pixels on one CPU process" in shown
+    assert "from which nothing follows for GPUs" in shown
+    assert f"all of it: {total}.0 h for {total} steps, without reading images, evaluation, messages" in shown
+    assert f"that pays after 60 of {total * 6} images" in shown
 
 
 def test_a_training_shorter_than_its_schedule_says_so(lupctl: Shell, labelled: Path) -> None:

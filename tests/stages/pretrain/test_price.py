@@ -118,10 +118,13 @@ def test_compiling_pays_when_its_cost_is_saved() -> None:
     """60 s for 0.1 s less with each batch of 256: 600 steps."""
     found = replace(MEASURED, step_s=0.4, first_s=60.0)
     told = "compile: the first step took 1 min, the others 0.4 s, without 0.5 s"
-    assert describe_compiling(found, 0.5, images=256_000) == f"{told}; that pays after 153,600 of 256,000 images"
+    assert (
+        describe_compiling(found, 0.5, batch=256, images=256_000)
+        == f"{told}; that pays after 153,600 of 256,000 images"
+    )
     never = "that does not pay in this run: --set net.compile=false"
-    assert describe_compiling(found, 0.5, images=150_000) == f"{told}; {never}"
-    assert never in describe_compiling(found, 0.3, images=10**9)
+    assert describe_compiling(found, 0.5, batch=256, images=150_000) == f"{told}; {never}"
+    assert never in describe_compiling(found, 0.3, batch=256, images=10**9)
 
 
 def test_compiling_needs_a_compiler(

@@ -1,18 +1,67 @@
 """How long a step of fine-tuning takes on this machine, measured on random pixels; reads and writes no file."""
 
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 
 from lupctl.core.recipes.models import FinetuneRecipe
 from lupctl.core.stages.finetune.criterion import measure
-from lupctl.core.stages.finetune.job import network_plan
+from lupctl.core.stages.finetune.job import FinetuneJob, network_plan
 from lupctl.core.stages.finetune.network import build_classifying, draw_depth, prepare_network
+from lupctl.core.system.jobs.device import computing_threads, pick_threads
 from lupctl.core.system.jobs.precision import pick_training_precision
 from lupctl.core.training.engine.optim import build_optimizer
 from lupctl.core.training.engine.stopwatch import time_calls
 from lupctl.core.training.views.draws import SampleDraws
 from lupctl.core.training.views.pixels import make_view
 from lupctl.core.training.views.plan import build_view_plan, draw_view
+
+
+@dataclass(frozen=True)
+class StepTimes:
+    """Durations of steps on one device.
+
+    Args:
+        device: that was measured, cuda or cpu.
+        batch: images of a step on that device.
+        step_s: the fastest after those that warm up.
+        first_s: of the first, which compiles the network if it is to be.
+        plain_s: where it is, of a step without.
+    """
+
+    device: str
+    batch: int
+    step_s: float
+    first_s: float
+    plain_s: float | None
+
+
+def probe_steps(job: FinetuneJob, *, seconds: float) -> StepTimes:
+    """Time steps of a job as one of its devices runs them; on the CPU where its devices are not here.
+
+    Args:
+        job: its network is compiled or not; neither its data nor its teacher is used.
+        seconds: about how long; at least three steps are run, and of a network that is compiled two more without.
+    """
+    recipe, placement = job.recipe, job.placement
+    is_here = placement.kind == "cpu" or torch.cuda.is_available()
+    device = torch.device(placement.kind if is_here else "cpu")
+    plain_s = None
+    with computing_threads(pick_threads(placement, shares=job.local_processes) if is_here else None):
+        if recipe.net.compile:
+            plain = recipe.model_copy(update={"net": recipe.net.model_copy(update={"compile": False})})
+            plain_s = time_step(plain, device, devices=placement.processes, budget_s=seconds / 2)
+            seconds /= 2
+        step = build_step(recipe, device, devices=placement.processes)
+        began_at = time.perf_counter()
+        step()
+        first_s = time.perf_counter() - began_at
+        step_s = time_calls(step, device, budget_s=seconds)
+    batch = recipe.data.persons * recipe.data.images // placement.processes
+    return StepTimes(device.type, batch, step_s, first_s, plain_s)
 
 
 def time_step(recipe: FinetuneRecipe, device: torch.device, *, devices: int = 1, budget_s: float = 1.0) -> float:
@@ -24,6 +73,11 @@ def time_step(recipe: FinetuneRecipe, device: torch.device, *, devices: int = 1,
         devices: that share a batch; messages between them are not measured.
         budget_s: measures until so much time has passed, at least one step after the first.
     """
+    return time_calls(build_step(recipe, device, devices=devices), device, budget_s=budget_s)
+
+
+def build_step(recipe: FinetuneRecipe, device: torch.device, *, devices: int) -> Callable[[], None]:
+    """A step on random pixels, to call as often as one likes; as `time_step`."""
     local = recipe.data.persons * recipe.data.images // devices
     plan = network_plan(recipe, max(recipe.data.persons, 2), cameras=range(2))
     network = build_classifying(plan, drop_path=recipe.drop_path)
@@ -46,4 +100,4 @@ def time_step(recipe: FinetuneRecipe, device: torch.device, *, devices: int = 1,
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
 
-    return time_calls(step, device, budget_s=budget_s)
+    return step

@@ -73,6 +73,7 @@ TRANSREID_SSL_CLUSTERS_TESTING: Final = replace(
 PASS_TESTING: Final = TRANSREID_SSL_TESTING
 PERSONVIT_TESTING: Final = TRANSREID_TESTING
 CION_TESTING: Final = replace(TRANSREID_SSL_TESTING, size=(256, 128))
+# Whether mirrored images were added is not known; that MSMT17 is V1 is inferred, as of torchreid.
 SOLIDER_TESTING: Final = Testing(
     size=(384, 128),
     interpolation="bilinear",

@@ -1,20 +1,16 @@
 """What each known cause changes in the scores of a network, and which closes the gap to published ones."""
 
 from pathlib import Path
-from typing import Final, Literal
+from typing import Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
-from lupctl.core.errors import FormatError
 from lupctl.core.ranking.reports.model.details import Part
 from lupctl.core.ranking.reports.model.published import ReportPublished
 from lupctl.core.ranking.reports.model.single import ReportInterval, ReportProtocol, ReportScores, lay_out
 from lupctl.core.ranking.reports.model.warnings import ReportWarning
 from lupctl.core.system.disk.atomic import write_text
-from lupctl.core.system.disk.limits import LIST_BYTES
-from lupctl.core.system.disk.reading import read_bytes
 
-EXPLANATION_SCHEMA: Final = "lupctl.explanation/1"
 # What is known to move scores between two evaluations of one network; the last is all of the published way at once.
 Cause = Literal[
     "size",
@@ -109,18 +105,3 @@ def write_explanation(path: Path, found: Explanation) -> None:
         DataError: the disk is full or refuses the write.
     """
     write_text(path, explanation_text(found))
-
-
-def read_explanation(path: Path) -> Explanation:
-    """Reads an explanation.
-
-    Raises:
-        FormatError: it is not one of this schema.
-    """
-    try:
-        return Explanation.model_validate_json(read_bytes(path, LIST_BYTES))
-    except (OSError, ValidationError) as error:
-        raise FormatError(
-            f"{path}: not an explanation of schema {EXPLANATION_SCHEMA}",
-            hint="make it again: the same command with --force",
-        ) from error

@@ -99,7 +99,7 @@ LEFT = {
     "start": ("run.sh", "sheet.png", "photos.features.h5", "lup/packs/staff.h5"),
     "videos": ("crops.png", "page.html"),
     "models": ("r50.pth", "mgn.onnx", "report.json", "small.onnx", "small.xml", "small.bin"),
-    "evaluation": ("out.png", "half.features.h5"),
+    "evaluation": ("out.png", "half.features.h5", "osnet.json", "osnet.explanation.json"),
 }
 
 

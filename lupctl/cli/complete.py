@@ -36,6 +36,13 @@ def complete_path(incomplete: str) -> list[str]:
     return sorted(f"{folder}/{name}" for name in found if begun or not name.startswith("."))
 
 
+def complete_published(incomplete: str) -> list[str]:
+    """Published networks that have scores."""
+    from lupctl.core.data.catalog.weights import PUBLISHED
+
+    return _matching({one.name for one in PUBLISHED if one.scores}, incomplete)
+
+
 def complete_recipe(incomplete: str) -> list[str]:
     """Shipped recipes."""
     from lupctl.core.recipes.shipped import shipped_recipes

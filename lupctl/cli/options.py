@@ -56,8 +56,8 @@ SettingOption = Annotated[
     typer.Option(
         "--set",
         metavar="KEY=VALUE",
-        help="Use the network otherwise than it was trained, as in semantic_weight=0.5, size=384x128 or position=dino; "
-        "repeatable.",
+        help="Use the network otherwise than it was trained, as in semantic_weight=0.5, size=384x128, position=dino or "
+        "interpolation=bicubic; repeatable.",
         show_default=False,
     ),
 ]

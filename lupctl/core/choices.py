@@ -25,7 +25,7 @@ NamedArch = Literal[Arch, IcsArch]
 Stem = Literal["patch", "ics"]
 PositionResize = Literal["bilinear", "dino"]
 # What can be set of a network after its training.
-SettingKey = Literal["semantic_weight", "size", "position"]
+SettingKey = Literal["semantic_weight", "size", "position", "interpolation"]
 NeckFeature = Literal["after", "before"]
 CameraUse = Literal["known", "mean", "none"]
 Dataset = Literal[

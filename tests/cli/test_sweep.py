@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 
 from lupctl.core.formats.features.file import read_features
@@ -52,6 +53,29 @@ def test_features_are_those_of_the_weight_that_is_set(lupctl: Shell, space: Path
             maps = network.backbone(((image - mean) / std)[None], semantic_weight=torch.tensor([0.75]))
             found.append(network.head(maps.map.mean(dim=(2, 3)))[0].numpy())
     np.testing.assert_allclose(features.features, np.stack(found), rtol=1e-4, atol=1e-4)
+
+
+def test_the_filter_of_the_resize_is_pillows(lupctl: Shell, kinds: Path) -> None:
+    features = {}
+    for name in ("bilinear", "bicubic"):
+        line = f"dump bare --set size=48x24 --set interpolation={name} --out {name}.features.h5 --workers 0"
+        assert lupctl(f"{line} --home {kinds} {CPU}").code == 0
+        found = read_features(Path(f"{name}.features.h5"))
+        assert found.record["preprocessing"]["interpolation"] == found.record["set"]["interpolation"] == name
+        features[name] = found.features
+    pack = open_pack(kinds / "packs" / "labelled.h5")
+    row = int(np.flatnonzero(pack.samples.role >= 2)[0])
+    network = build_network(networks()["bare"]).eval()
+    network.load_state_dict(load_file(kinds / "runs" / "bare" / "checkpoint.safetensors"))
+    mean, std = (torch.tensor(values)[:, None, None] for values in (PIXELS.mean, PIXELS.std))
+    for name, resample in (("bilinear", Image.Resampling.BILINEAR), ("bicubic", Image.Resampling.BICUBIC)):
+        resized = Image.fromarray(decode_rgb(pack.read(row))).resize((24, 48), resample)
+        image = torch.from_numpy(np.asarray(resized).copy()).permute(2, 0, 1) / 255
+        with torch.no_grad():
+            expected = network.embed(((image - mean) / std)[None])[0].numpy()
+        own = np.linalg.norm(features[name][0] - expected)
+        other = np.linalg.norm(features["bilinear" if name == "bicubic" else "bicubic"][0] - expected)
+        assert own < 0.5 * other, "of Pillow's filter of that name, but for its rounding to whole grey levels"
 
 
 @pytest.mark.slow
@@ -152,11 +176,13 @@ def test_features_that_somebody_made_are_not_overwritten(lupctl: Shell, space: P
         ("swin --sweep semantic_weight=0:2:1", "semantic_weight=2: a number from 0, for looks, to 1", "=0.5"),
         ("swin --sweep semantic_weight=0,nan", "semantic_weight=nan: a number from 0", "semantic_weight=0.5"),
         ("swin --sweep semantic_weight=0,0.0", "a value is named twice", "--sweep semantic_weight=0"),
-        ("swin --sweep semantic_weigth=0,1", "'semantic_weigth' is not semantic_weight, size or position",
+        ("swin --sweep semantic_weigth=0,1", "is not semantic_weight, size, position or interpolation",
          "did you mean semantic_weight=0,1?"),
         ("swin --sweep swin.semantic_weight=0,1", "is not semantic_weight", "did you mean semantic_weight=0,1?"),
         ("swin --sweep size=64x32:96x48:8", "a range is of numbers", "--sweep size=256x128,384x128"),
         ("swin --sweep size=64x32,4096x1", "height and width from 1 to 2,048 pixels", "--sweep size=384x128"),
+        ("vit --sweep interpolation=cubic", "interpolation=cubic: bilinear or bicubic was expected",
+         "--sweep interpolation=bicubic"),
         ("vit --sweep position=cubic", "position=cubic: bilinear or dino was expected", "--sweep position=dino"),
         ("resnet --sweep semantic_weight=0,1", "has no semantic controller", "--sweep size=256x128,384x128"),
         ("bare --sweep semantic_weight=0,1", "has no semantic controller", "--sweep size=256x128,384x128"),
@@ -194,7 +220,7 @@ def test_a_sweep_that_cannot_be(lupctl: Shell, kinds: Path, line: str, message: 
     [
         ("swin --set semantic_weight=2", "a number from 0, for looks, to 1", "--set semantic_weight=0.5"),
         ("swin --set semantic_weight", "KEY=VALUE was expected", "did you mean semantic_weight=0.5?"),
-        ("swin --set pixels.height=64", "'pixels.height' is not semantic_weight, size or position",
+        ("swin --set pixels.height=64", "'pixels.height' is not semantic_weight, size, position or interpolation",
          "did you mean size=384x128?"),
         ("swin --set size=17x3", "one window of its attention shows 8 x 8 pixels", "--set size=17x8"),
         ("vit --set size=17x3", "no patch of 8 x 8 pixels fits", "--set size=32x16"),

@@ -20,6 +20,7 @@ from lupctl.cli.options import (
 from lupctl.cli.output import print_json, print_table
 from lupctl.cli.retrieval.compare import run_comparison
 from lupctl.cli.retrieval.everywhere import run_everywhere
+from lupctl.cli.retrieval.explain import explain_scores
 from lupctl.cli.retrieval.options import (
     DEFAULT_THRESHOLD,
     AllOption,
@@ -31,6 +32,7 @@ from lupctl.cli.retrieval.options import (
     CompareOption,
     DbaOption,
     DrawsOption,
+    ExplainOption,
     ImagesOption,
     K1Option,
     K2Option,
@@ -41,6 +43,7 @@ from lupctl.cli.retrieval.options import (
     PageOption,
     PersonsOption,
     ProtocolOption,
+    PublishedOption,
     RerankOption,
     SameCameraOption,
     SeedOption,
@@ -53,7 +56,7 @@ from lupctl.cli.retrieval.options import (
 from lupctl.cli.retrieval.site import run_site, show_site_plan
 from lupctl.cli.retrieval.sweep import sweep_values
 from lupctl.cli.retrieval.tables import show_report
-from lupctl.core.choices import SHOT_DRAWS, SHOT_SEED, Protocol, SameCamera
+from lupctl.core.choices import SHOT_DRAWS, SHOT_SEED, CameraUse, Protocol, SameCamera
 from lupctl.core.flows.evaluation import check_gates, fuller_report, plan_features, take_features
 from lupctl.core.flows.sites import take_site
 from lupctl.core.resolve.retrieval.attention import refuse_attention
@@ -64,6 +67,8 @@ from lupctl.core.resolve.retrieval.evaluation import (
     refuse_with_all,
     rerank_settings,
 )
+from lupctl.core.resolve.retrieval.explaining import refuse_with_explain
+from lupctl.core.resolve.retrieval.published import refuse_published
 from lupctl.core.resolve.retrieval.sweeps import refuse_with_sweep
 from lupctl.core.system.command_line import recorded_command
 from lupctl.core.system.progress.lines import Progress
@@ -98,6 +103,8 @@ def evaluate(
     cameras: CamerasOption = None,
     sweep: SweepOption = None,
     set_: SettingOption = None,
+    published: PublishedOption = None,
+    explain: ExplainOption = False,
     images: ImagesOption = None,
     page: PageOption = True,
     attention: AttentionOption = False,
@@ -126,25 +133,17 @@ def evaluate(
     """
     single = {"--compare": compare, "--images": images, "--min-map": min_map, "--min-rank1": min_rank1}
     alone = {"--all": every, "--attention": attention, "--threshold": threshold != DEFAULT_THRESHOLD, **single}
-    refuse_with_sweep(sweep, alone, {"--set": set_, "--processes": processes})
-    refuse_with_all(every, single)
-    refuse_cameras(cameras, compare=compare, every=every)
-    refuse_attention(attention, page=page, compare=compare, every=every)
+    named = {"--published": published, "--explain": explain}
+    refuse_with_sweep(sweep, {**alone, **named}, {"--set": set_, "--processes": processes})
+    refuse_with_explain(explain, {**alone, "--rerank": rerank, "--aqe": aqe, "--dba": dba, "--no-page": not page})
+    _refuse_several(single, cameras=cameras, published=published, attention=attention, page=page, every=every)
     settings = rerank_settings(rerank, k1=k1, k2=k2, weight=weight, base=rerank_base, neighbours=neighbours)
     rule = _pick_rule(protocol, same_camera, draws=draws, seed=seed, persons=persons, threshold=threshold)
     from lupctl.core.system.jobs.device import pick_devices
 
     progress, space, names = Progress(quiet=quiet), open_workspace(home), targets or []
-    rules = replace(
-        rule,
-        out=out,
-        rerank=settings,
-        expansion=expansion_settings(aqe, dba, alpha),
-        page=page,
-        attention=attention,
-        force=force,
-        command=recorded_command(),
-    )
+    rules = replace(rule, out=out, rerank=settings, expansion=expansion_settings(aqe, dba, alpha), page=page)
+    rules = replace(rules, attention=attention, force=force, command=recorded_command())
     devices = pick_devices(device, gpus)
     if sweep is not None:
         texts, where = (sweep, set_ or []), (device, gpus, processes)
@@ -152,11 +151,38 @@ def evaluate(
     elif compare or every:
         run = run_comparison if compare else run_everywhere
         run(space, names, rules, devices, progress, dry_run=dry_run, json=json)
+    elif explain:
+        asked = (cameras, published)
+        explain_scores(space, names, rules, devices, progress, asked=asked, dry_run=dry_run, json=json)
     elif dry_run:
-        _show_plan(plan_features(space, names, rules, progress, images=images, cameras=cameras), json=json)
+        plan = plan_features(space, names, rules, progress, images=images, cameras=cameras, published=published)
+        _show_plan(plan, json=json)
     else:
-        job = take_features(space, names, rules, devices[0], progress, images=images, cameras=cameras)
-        _score(job, devices, progress, single, gates=(min_map, min_rank1), json=json)
+        job = take_features(
+            space, names, rules, devices[0], progress, images=images, cameras=cameras, published=published
+        )
+        _score(job, devices, progress, {**single, "--published": published}, gates=(min_map, min_rank1), json=json)
+
+
+def _refuse_several(
+    single: Mapping[str, object],
+    *,
+    cameras: CameraUse | None,
+    published: str | None,
+    attention: bool,
+    page: bool,
+    every: bool,
+) -> None:
+    """Refuses what can be asked of one evaluation alone, where several runs or datasets are evaluated.
+
+    Raises:
+        UsageError: it was.
+    """
+    compare = bool(single["--compare"])
+    refuse_with_all(every, single)
+    refuse_cameras(cameras, compare=compare, every=every)
+    refuse_published(published, compare=compare, every=every)
+    refuse_attention(attention, page=page, compare=compare, every=every)
 
 
 def _score(

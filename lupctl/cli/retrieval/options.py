@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from lupctl.cli.complete import complete_run
+from lupctl.cli.complete import complete_published, complete_run
 from lupctl.core.choices import (
     SHOT_DRAWS,
     SHOT_SEED,
@@ -24,6 +24,23 @@ TargetsArgument = Annotated[
         help="A run's name or folder, or features files of one network [default: the newest fine-tuning run].",
         show_default=False,
         autocompletion=complete_run,
+    ),
+]
+PublishedOption = Annotated[
+    str | None,
+    typer.Option(
+        "--published",
+        metavar="NAME",
+        help="The published network that this one is, to print its published scores beside ours: lupctl model list.",
+        show_default=False,
+        autocompletion=complete_published,
+    ),
+]
+ExplainOption = Annotated[
+    bool,
+    typer.Option(
+        "--explain",
+        help="Evaluate again with each known cause of other scores changed, and name the one that closes the gap.",
     ),
 ]
 RerankOption = Annotated[bool, typer.Option("--rerank", help="Score again after k-reciprocal re-ranking.")]

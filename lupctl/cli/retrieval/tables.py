@@ -42,14 +42,34 @@ def show_report(report: "Report", paths: Sequence[Path], *, json: bool) -> None:
         chosen = report.rerank
         name = f"re-ranked: k1={chosen.k1} k2={chosen.k2} lambda={chosen.weight:g} base={chosen.base}"
         rows.append((name, *_score_cells(chosen.scores)))
+    rows += _published_rows(report)
     print_table(report_title(report), COLUMNS, rows, note="\n".join(_notes(report)))
     for path in paths:
         print(f"report: {path}")
 
 
+def _published_rows(report: "Report") -> list[tuple[object, ...]]:
+    """Published scores beside ours: where they are comparable, or where the user asks for them by name."""
+    found = report.published
+    if found is None or not (found.is_comparable or found.said_by == "user"):
+        return []
+    name = f"published: {found.name}{'' if found.is_comparable else ' (not comparable)'}"
+    rows: list[tuple[object, ...]] = [(name, *_two_cells(found.map, found.rank1))]
+    again = found.rerank
+    if report.rerank is not None and again is not None and again.map is not None and again.rank1 is not None:
+        shown = f"published, re-ranked: k1={again.k1} k2={again.k2} lambda={again.weight:g} base={again.base}"
+        rows.append((shown, *_two_cells(again.map, again.rank1)))
+    return rows
+
+
+def _two_cells(mean: float, rank1: float) -> tuple[object, ...]:
+    return (f"{100 * mean:.2f}", None, None, f"{100 * rank1:.2f}", None, None, None)
+
+
 def _notes(report: "Report") -> list[str]:
     from lupctl.core.formats.pack.split import list_remarks, name_split, read_split
     from lupctl.core.formats.weights.settings import read_settings
+    from lupctl.core.ranking.reports.model.published import describe_published
     from lupctl.core.ranking.reports.page.words import describe_use
 
     counts, interval, protocol = report.counts, report.ci95, report.protocol
@@ -64,6 +84,7 @@ def _notes(report: "Report") -> list[str]:
         *map(describe_warning, report.warnings or []),
         f"{queries}, {gallery}",
         f"95 % interval: mAP {_range(interval.map)}, rank-1 {_range(interval.rank1)}",
+        *([] if report.published is None else describe_published(report.published)),
         *([] if report.details is None else _decisions(report.details.pairs)),
         *([] if report.camera_use is None else [f"cameras: {describe_use(report.camera_use)}"]),
         *([f"set of the network: {' '.join(settings)}"] if settings else []),

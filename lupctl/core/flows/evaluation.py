@@ -10,7 +10,8 @@ from lupctl.core.flows.fresh_features import find_files, make_features
 from lupctl.core.flows.sites import find_site, refuse_with_site
 from lupctl.core.resolve.retrieval.attention import check_class_token, check_pictures, find_network
 from lupctl.core.resolve.retrieval.features import find_images_of_features
-from lupctl.core.resolve.retrieval.lineage import find_lineage, find_tested
+from lupctl.core.resolve.retrieval.lineage import find_lineage, find_tested, lineage_of
+from lupctl.core.resolve.retrieval.published import find_known_as
 from lupctl.core.system.examples import count_things
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.workspace import CLUSTERS_NAME, Workspace
@@ -33,6 +34,7 @@ def take_features(
     *,
     images: str | None,
     cameras: CameraUse | None = None,
+    published: str | None = None,
 ) -> "EvaluationJob":
     """The same evaluation with its features, made if a run has none, what they were made from, and its page's images.
 
@@ -44,12 +46,13 @@ def take_features(
         progress: lines and bars.
         images: the pack or folder with the images, as typed; None searches for it.
         cameras: the rule for the images' cameras, for a network that takes them; None takes features by any rule.
+        published: the published network that it is, as the user says.
 
     Raises:
         DataError: a name matches nothing, no finished fine-tuning run, or the images named do not exist; or network or
             images for attention are not here.
         UsageError: several names that are not all files, a run with features of several datasets, features by another
-            rule for cameras, or a network without attention to show.
+            rule for cameras, a network without attention to show, or one that is not the published one.
     """
     from dataclasses import replace
 
@@ -67,7 +70,8 @@ def take_features(
         own = next((pack.path for pack in tested if pack.path is not None), None)
         pictures = own if images is None and own else find_images_of_features(space, images, features[0], progress)
     lineage = find_lineage(space, features[0])
-    job = replace(rules, features=features, images=pictures, tested=tested, lineage=lineage)
+    known_as = find_known_as(space, published, read_dataset(features), lineage)
+    job = replace(rules, features=features, images=pictures, tested=tested, lineage=lineage, known_as=known_as)
     if not rules.attention:
         return job
     check_pictures(pictures, features[0])
@@ -82,11 +86,12 @@ def plan_features(
     *,
     images: str | None,
     cameras: CameraUse | None = None,
+    published: str | None = None,
 ) -> "EvaluationPlan | SitePlan":
     """What an evaluation would rank; features that a run has not are counted from its pack, and nothing is written.
 
     Args:
-        space, names, rules, progress, images, cameras: as `take_features` takes them.
+        space, names, rules, progress, images, cameras, published: as `take_features` takes them.
 
     Raises:
         DataError, UsageError: as `take_features` and `plan_evaluation`, or `plan_site`.
@@ -111,6 +116,10 @@ def plan_features(
         find_network(features[0], find_lineage(space, features[0]))
     if missing is not None:
         progress.say(f"features: {missing.out} would be made from {missing.data}")
+    if published is not None:
+        lineage = find_lineage(space, features[0]) if missing is None else lineage_of(space, missing.checkpoint)
+        dataset = read_dataset(features) if missing is None else str(plan_head(missing).record["dataset"])
+        find_known_as(space, published, dataset, lineage)
     if len(features) == 1:
         head = read_any_head(features[0]) if missing is None else plan_head(missing)
         tested = [pack.path for pack in find_tested(space, features)] if missing is None else [missing.data]
@@ -120,6 +129,13 @@ def plan_features(
             return plan_site(site, head, report=job.report)
         return plan_evaluation(job, progress, head=head)
     return plan_evaluation(job, progress)
+
+
+def read_dataset(features: tuple[Path, ...]) -> str:
+    """The name of the dataset that some features are of, as their report has it."""
+    from lupctl.core.formats.features.foreign import read_any_record
+
+    return " + ".join(dict.fromkeys(str(read_any_record(path).get("dataset", "unknown")) for path in features))
 
 
 def check_queries(space: Workspace, features: tuple[Path, ...], missing: "DumpJob | None") -> None:
@@ -162,6 +178,7 @@ def fuller_report(job: "EvaluationJob", progress: Progress) -> "Report | None":
 
     Users type `lupctl eval --rerank` and later `lupctl eval`, to see the scores again.
     """
+    from lupctl.core.ranking.reports.build.published import beside_published
     from lupctl.core.ranking.reports.build.warnings import warned
     from lupctl.core.stages.evaluate import current_report
 
@@ -174,11 +191,13 @@ def fuller_report(job: "EvaluationJob", progress: Progress) -> "Report | None":
     if threshold is not None and threshold.wanted_fpr != job.wanted_fpr:
         return None
     progress.say(f"{job.report}: is there already, re-ranked too; shown as it is (--force scores again)")
-    now = warned(old, job.tested, job.lineage)
-    if now != old:
+    now = beside_published(warned(old, job.tested, job.lineage), job.known_as, job.tested)
+    if now.warnings != old.warnings:
         progress.warn(
             f"{job.html}: its warnings are of earlier; those of today are below the table, and with --force in the page"
         )
+    if now.published != old.published:
+        progress.warn(f"{job.report}: what it says of published scores is of earlier; --force writes it again")
     return now
 
 

@@ -13,6 +13,7 @@ from lupctl.core.formats.features.file import FeaturesHead
 from lupctl.core.formats.features.foreign import is_made_elsewhere
 from lupctl.core.ranking.reports.build.images import open_images
 from lupctl.core.ranking.reports.build.page import build_page
+from lupctl.core.ranking.reports.build.published import beside_published
 from lupctl.core.ranking.reports.build.single import build_report, has_ranking
 from lupctl.core.ranking.reports.build.training import report_training
 from lupctl.core.ranking.reports.build.warnings import warned
@@ -28,7 +29,7 @@ from lupctl.core.ranking.reranking.rerank import RerankSettings
 from lupctl.core.ranking.retrieval.answerable import Counts, check_answerable
 from lupctl.core.ranking.retrieval.expansion import ExpansionSettings, expand_features
 from lupctl.core.ranking.retrieval.inputs import JoinedFeatures, read_joined, read_joined_head
-from lupctl.core.ranking.retrieval.lineage import Lineage, ScoredPack
+from lupctl.core.ranking.retrieval.lineage import KnownAs, Lineage, ScoredPack
 from lupctl.core.ranking.retrieval.pooling import pool_queries, pool_samples
 from lupctl.core.ranking.retrieval.protocol import recorded_protocol
 from lupctl.core.ranking.retrieval.score import DetailSettings, Scored, check_directions, estimate_bytes, score
@@ -54,6 +55,7 @@ class EvaluationJob:
         images: the pack or folder with the images, for the page.
         tested: the packs that the features were made from.
         lineage: what the network that made them was trained on.
+        known_as: the published network that it is.
         page: also writes report.html.
         attention: shows in the page's images where the network looks.
         network: the one that made the features, a vision transformer; needed for that.
@@ -73,6 +75,7 @@ class EvaluationJob:
     images: Path | None = None
     tested: tuple[ScoredPack, ...] = ()
     lineage: Lineage = field(default_factory=Lineage)
+    known_as: KnownAs | None = None
     page: bool = True
     attention: bool = False
     network: Path | None = None
@@ -251,7 +254,7 @@ def _report(job: EvaluationJob, features: JoinedFeatures, scored: Scored) -> Rep
         command=job.command,
     )
     report = report.model_copy(update={"training": report_training(job.lineage.checkpoints)})
-    return warned(report, job.tested, job.lineage)
+    return beside_published(warned(report, job.tested, job.lineage), job.known_as, job.tested)
 
 
 def check_replaceable(job: EvaluationJob) -> None:

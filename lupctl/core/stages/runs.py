@@ -27,7 +27,7 @@ RunState = Literal["finished", "running", "stopped", "damaged", "empty"]
 # What lupctl writes into a run's folder; with anything else in it, only these are removed.
 OWN = re.compile(
     r"recipe\.toml|inputs\.json|run\.json|metrics\.jsonl|resume\.pt|(checkpoint|method)\.safetensors|tensorboard|sweep"
-    r"|.*\.features\.h5.*|report\.(json|html)|.*\.onnx|\.lock(\.shared-.*)?|\..*\.(part|lupctl-removed)"
+    r"|.*\.features\.h5.*|report\.(json|html)|.*\.explanation\.json|.*\.onnx|\.lock(\.shared-.*)?|\..*\.(part|lupctl-removed)"
 )
 # Moved first, so that what a killed removal leaves is no run.
 FIRST = ("run.json", "recipe.toml")

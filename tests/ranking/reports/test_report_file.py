@@ -57,8 +57,8 @@ def test_keys_are_sorted_and_named_as_users_know_them(tmp_path: Path) -> None:
     assert list(content) == sorted(content)
     assert content["schema"] == "lupctl.report/1"
     assert set(content) == {
-        "camera_use", "ci95", "counts", "dataset", "details", "fingerprints", "protocol", "provenance", "rerank",
-        "schema", "scores", "single_shot", "training", "warnings",
+        "camera_use", "ci95", "counts", "dataset", "details", "fingerprints", "protocol", "provenance", "published",
+        "rerank", "schema", "scores", "single_shot", "training", "warnings",
     }  # fmt: skip
     assert content["scores"] == {
         "cmc": {"1": 0.5, "10": 1.0, "20": 1.0, "5": 0.75},

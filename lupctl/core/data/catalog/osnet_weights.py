@@ -3,6 +3,7 @@
 from typing import Final
 
 from lupctl.core.data.catalog.published import Project, PublishedWeights, Score
+from lupctl.core.data.catalog.testing import TORCHREID_COSINE_TESTING, TORCHREID_TESTING, Testing
 
 TORCHREID: Final = Project(
     "torchreid",
@@ -89,10 +90,18 @@ def _initial(arch: str) -> PublishedWeights:
     scores = _scores(own) if arch.startswith("x") else ()
     what = f"{_title(arch)} pre-trained on ImageNet"
     address = f"drive:{IMAGENET[arch]}"
-    return PublishedWeights(f"osnet-{arch}-imagenet", TORCHREID, what, "initialisation", address, scores=scores)
+    return PublishedWeights(
+        f"osnet-{arch}-imagenet", TORCHREID, what, "initialisation", address, scores=scores, testing=_testing(arch)
+    )
+
+
+def _testing(arch: str) -> Testing:
+    """How torchreid tests: AIN by the cosine, the others by the Euclidean distance of features as they come."""
+    return TORCHREID_COSINE_TESTING if arch.startswith("ain") else TORCHREID_TESTING
 
 
 def _trained(arch: str, name: str, what: str, address: str, found: dict[str, tuple[float, float]]) -> PublishedWeights:
+    is_of_several = name.startswith("for-")
     return PublishedWeights(
         f"osnet-{arch}-{name}",
         TORCHREID,
@@ -101,6 +110,7 @@ def _trained(arch: str, name: str, what: str, address: str, found: dict[str, tup
         f"drive:{address}",
         size=SIZE,
         scores=_scores(found),
+        testing=TORCHREID_COSINE_TESTING if is_of_several else _testing(arch),
     )
 
 

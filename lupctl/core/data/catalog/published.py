@@ -4,6 +4,8 @@ import os
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from lupctl.core.data.catalog.testing import UNKNOWN_TESTING, Testing
+
 WeightsUse = Literal["initialisation", "re-id model"]
 HUB: Final = "https://huggingface.co"
 HUB_VARIABLE: Final = "HF_ENDPOINT"  # as in the hub's own client, for those who reach only a mirror
@@ -11,16 +13,18 @@ HUB_VARIABLE: Final = "HF_ENDPOINT"  # as in the hub's own client, for those who
 
 @dataclass(frozen=True)
 class Score:
-    """What is published for a network on one benchmark, without re-ranking.
+    """What is published for a network on one benchmark.
 
     Args:
         dataset: the benchmark.
-        map, rank1: fractions.
+        map, rank1: fractions, without re-ranking.
+        reranked: the same after re-ranking, where they are known.
     """
 
     dataset: str
     map: float
     rank1: float
+    reranked: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,7 @@ class PublishedWeights:
         size: height and width of its input, where they are published.
         stride: of its patches, where its input could be cut in several ways.
         scores: published for it; for a start, what fine-tuning from it gave its authors.
+        testing: how these were measured.
     """
 
     name: str
@@ -64,6 +69,16 @@ class PublishedWeights:
     size: tuple[int, int] | None = None
     stride: int | None = None
     scores: tuple[Score, ...] = ()
+    testing: Testing = UNKNOWN_TESTING
+
+    @property
+    def tested_size(self) -> tuple[int, int] | None:
+        """Height and width of the images that its scores were measured on; None if they are not known."""
+        return self.testing.size or (self.size if self.use == "re-id model" else None)
+
+    def score_on(self, dataset: str) -> Score | None:
+        """What is published for it on a benchmark, if anything is."""
+        return next((one for one in self.scores if one.dataset == dataset), None)
 
     @property
     def is_direct(self) -> bool:

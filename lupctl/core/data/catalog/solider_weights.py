@@ -3,6 +3,7 @@
 from typing import Final
 
 from lupctl.core.data.catalog.published import Project, PublishedWeights, Score
+from lupctl.core.data.catalog.testing import SOLIDER_TESTING
 
 DATA_TERMS: Final = "the data it was trained on have terms of their own"
 SOLIDER: Final = Project("SOLIDER", "https://github.com/tinyvision/SOLIDER", f"Apache-2.0; {DATA_TERMS}")
@@ -23,6 +24,15 @@ TUNED: Final = {
     ("b", "market1501"): ("1pZ1unW2IwSsqSN2KYHcgBhgjQztQW_fe", 93.9, 96.9),
     ("b", "msmt17"): ("1Y-RFAYdT56vnMjwxH1Ym3DVhZzZuMQZs", 77.1, 90.7),
 }
+# The same after re-ranking.
+RERANKED: Final = {
+    ("t", "market1501"): (95.3, 96.6),
+    ("t", "msmt17"): (81.5, 89.2),
+    ("s", "market1501"): (95.4, 96.4),
+    ("s", "msmt17"): (86.5, 91.7),
+    ("b", "market1501"): (95.6, 96.7),
+    ("b", "msmt17"): (86.5, 91.7),
+}
 
 
 def _start(width: str) -> PublishedWeights:
@@ -30,13 +40,23 @@ def _start(width: str) -> PublishedWeights:
     address = f"drive:{STARTS[width]}"
     scores = tuple(_score(*key) for key in TUNED if key[0] == width)
     return PublishedWeights(
-        f"solider-swin-{width}", SOLIDER, what, "initialisation", address, size=PRETRAINED_SIZE, scores=scores
+        f"solider-swin-{width}",
+        SOLIDER,
+        what,
+        "initialisation",
+        address,
+        size=PRETRAINED_SIZE,
+        scores=scores,
+        testing=SOLIDER_TESTING,
     )
 
 
 def _score(width: str, dataset: str) -> Score:
     _, mean, rank1 = TUNED[width, dataset]
-    return Score(dataset, round(mean / 100, 4), round(rank1 / 100, 4))
+    again = RERANKED[width, dataset]
+    return Score(
+        dataset, round(mean / 100, 4), round(rank1 / 100, 4), (round(again[0] / 100, 4), round(again[1] / 100, 4))
+    )
 
 
 def _tuned(width: str, dataset: str) -> PublishedWeights:
@@ -48,6 +68,7 @@ def _tuned(width: str, dataset: str) -> PublishedWeights:
         f"drive:{TUNED[width, dataset][0]}",
         size=TUNED_SIZE,
         scores=(_score(width, dataset),),
+        testing=SOLIDER_TESTING,
     )
 
 

@@ -6,6 +6,16 @@ Scores are those of the released files, which for TransReID are its README's and
 from typing import Final
 
 from lupctl.core.data.catalog.published import Project, PublishedWeights, Score
+from lupctl.core.data.catalog.testing import (
+    CION_TESTING,
+    PASS_TESTING,
+    PERSONVIT_TESTING,
+    TRANSREID_CAMERAS_TESTING,
+    TRANSREID_SSL_CLUSTERS_TESTING,
+    TRANSREID_SSL_TESTING,
+    TRANSREID_TESTING,
+    Testing,
+)
 
 DATA_TERMS: Final = "the data it was trained on have terms of their own"
 TRANSREID: Final = Project("TransReID", "https://github.com/damo-cv/TransReID", f"MIT; {DATA_TERMS}")
@@ -18,6 +28,11 @@ CION: Final = Project(
     "under an agreement in its repository, which its authors ask users to sign",
 )
 SMALL, TALL = (256, 128), (384, 128)
+TESTING: Final = {
+    TRANSREID_SSL.name: TRANSREID_SSL_TESTING,
+    PASS.name: PASS_TESTING,
+    PERSONVIT.name: PERSONVIT_TESTING,
+}
 
 # PersonViT's README names the folders of the trunks. The names of the files in them follow its run_epochs.sh, and those
 # of the fine-tuned ones are as public scripts fetch them (second-hand).
@@ -38,6 +53,7 @@ def _transreid(variant: str, dataset: str, drive_id: str, percent: tuple[float, 
         size=SMALL,
         stride=stride,
         scores=(_score(dataset, percent),),
+        testing=TRANSREID_TESTING if variant == BASELINE else TRANSREID_CAMERAS_TESTING,
     )
 
 
@@ -46,7 +62,12 @@ def _start(project: Project, name: str, what: str, address: str) -> PublishedWei
 
 
 def _tuned(
-    project: Project, name: str, what: str, size: tuple[int, int], files: dict[str, tuple[str, float, float]]
+    project: Project,
+    name: str,
+    what: str,
+    size: tuple[int, int],
+    files: dict[str, tuple[str, float, float]],
+    testing: Testing | None = None,
 ) -> tuple[PublishedWeights, ...]:
     """One model for each dataset it was fine-tuned on: address, mAP and rank-1 in percent."""
     return tuple(
@@ -59,6 +80,7 @@ def _tuned(
             size=size,
             stride=16,
             scores=(_score(dataset, (mean, rank1)),),
+            testing=testing or TESTING[project.name],
         )
         for dataset, (address, mean, rank1) in files.items()
     )
@@ -74,7 +96,8 @@ def _without_labels(kind: str, stem: str, files: dict[str, tuple[str, float, flo
     """
     how = {"usl": "on clusters, without labels", "uda": "on clusters, from the other set of the two"}[kind]
     what = f"ViT-S/16{' with ICS' if stem else ''}, trained {how}"
-    return _tuned(TRANSREID_SSL, f"transreid-ssl-{kind}-vit-s{stem}", what, SMALL, files)
+    name = f"transreid-ssl-{kind}-vit-s{stem}"
+    return _tuned(TRANSREID_SSL, name, what, SMALL, files, TRANSREID_SSL_CLUSTERS_TESTING)
 
 
 def _personvit(width: str, percent: dict[str, tuple[float, float]]) -> tuple[PublishedWeights, ...]:
@@ -102,11 +125,12 @@ def _cion(width: str, market: tuple[float, float], msmt: tuple[float, float]) ->
         size=SMALL,
         stride=16,
         scores=(_score("market1501", market), _score("msmt17", msmt)),
+        testing=CION_TESTING,
     )
 
 
 def _score(dataset: str, percent: tuple[float, float]) -> Score:
-    return Score(dataset, *(round(value / 100, 4) for value in percent))
+    return Score(dataset, round(percent[0] / 100, 4), round(percent[1] / 100, 4))
 
 
 BASELINE, FULL, DEIT = "vit-b", "vit-b-s12-sie-jpm", "deit-b-s12-sie-jpm"

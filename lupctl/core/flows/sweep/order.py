@@ -125,7 +125,8 @@ def _with_own(axis: Axis, header: "CheckpointHeader", base: "Settings", *, origi
     Raises:
         UsageError: it cannot take one.
     """
-    from lupctl.core.formats.weights.settings import apply_settings, own_value
+    from lupctl.core.formats.weights.applied import apply_settings
+    from lupctl.core.formats.weights.settings import own_value
 
     # With a size, as a resize of positions alone is refused, which that of a sweep may go with.
     apply_settings(header, own_value(header, "size") | base, origin=origin)

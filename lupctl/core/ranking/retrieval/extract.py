@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lupctl.core.choices import Pooling
+from lupctl.core.formats.weights.applied import apply_settings
 from lupctl.core.formats.weights.file import Checkpoint, load_strictly, read_checkpoint
 from lupctl.core.formats.weights.header import Preprocessing
-from lupctl.core.formats.weights.settings import Settings, apply_settings
+from lupctl.core.formats.weights.settings import Settings
 from lupctl.core.ranking.retrieval.cameras import CameraTable, camera_table
 from lupctl.core.system.jobs.compiling import CompiledPasses
 from lupctl.core.system.jobs.precision import autocast

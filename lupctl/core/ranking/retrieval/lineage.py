@@ -54,3 +54,16 @@ class Lineage:
     checkpoints: tuple[Path, ...] = ()
     trained: tuple[TrainedPack, ...] = ()
     unknown: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class KnownAs:
+    """The published network that a network is.
+
+    Args:
+        name: in the catalogue.
+        said_by: how that is known: the note of its download, the name of its file, or what the user says.
+    """
+
+    name: str
+    said_by: Literal["download", "file name", "user"]

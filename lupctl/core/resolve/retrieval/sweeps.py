@@ -56,7 +56,7 @@ def parse_sweep(text: str) -> Axis:
         if key != "semantic_weight":
             raise UsageError(
                 f"--sweep {text}: a range is of numbers; values of {key} were expected, with commas between them",
-                hint=f"--sweep {key}={'bilinear,' if key == 'position' else '256x128,'}{EXAMPLES[key]}",
+                hint=f"--sweep {key}={'256x128,' if key == 'size' else 'bilinear,'}{EXAMPLES[key]}",
             )
         words = _parse_range(text, listed)
     else:

@@ -1,8 +1,8 @@
 """What the features of a dump will be, without computing them."""
 
 from lupctl.core.formats.features.file import FeaturesHead
+from lupctl.core.formats.weights.applied import apply_settings
 from lupctl.core.formats.weights.header import CheckpointHeader, read_header
-from lupctl.core.formats.weights.settings import apply_settings
 from lupctl.core.ranking.retrieval.cameras import CameraTable, camera_table
 from lupctl.core.stages.dump.inputs import open_images
 from lupctl.core.stages.dump.job import DumpJob

@@ -9,6 +9,7 @@ from pydantic import Field, ValidationError
 from lupctl.core.choices import CameraUse, NeighbourSearch, Protocol, RerankBase, SameCamera, TestedPersons
 from lupctl.core.errors import DataError, FormatError
 from lupctl.core.ranking.reports.model.details import Part, ReportDetails
+from lupctl.core.ranking.reports.model.published import ReportPublished
 from lupctl.core.ranking.reports.model.training import ReportTraining
 from lupctl.core.ranking.reports.model.warnings import ReportWarning
 from lupctl.core.system.disk.atomic import write_text
@@ -136,8 +137,8 @@ class Report(Part):
     """One evaluation.
 
     `fingerprints` covers the features file and everything the features were made from. `warnings` is null in reports of
-    an older lupctl, which looked for none, `training` where the network's checkpoint was not there, and `camera_use`
-    for a network that takes no cameras.
+    an older lupctl, which looked for none, `training` where the network's checkpoint was not there, `camera_use` for a
+    network that takes no cameras, and `published` where nothing is published for the network on this dataset.
     """
 
     schema_name: Literal["lupctl.report/1"] = Field(default="lupctl.report/1", alias="schema")
@@ -147,6 +148,7 @@ class Report(Part):
     rerank: ReportRerank | None
     single_shot: ReportSingleShot | None = None
     ci95: ReportInterval
+    published: ReportPublished | None = None
     protocol: ReportProtocol
     camera_use: ReportCameraUse | None = None
     fingerprints: dict[str, str]

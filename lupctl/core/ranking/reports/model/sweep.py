@@ -20,6 +20,7 @@ KEY_NAMES: Final[dict[SettingKey, str]] = {
     "semantic_weight": "semantic weight",
     "size": "size of images, height x width",
     "position": "resize of the position embedding",
+    "interpolation": "filter of the resize of images",
 }
 Value = float | str
 

@@ -13,6 +13,7 @@ from lupctl.core.formats.features.foreign import is_made_elsewhere
 from lupctl.core.formats.pack.split import list_remarks, name_split, read_split
 from lupctl.core.formats.weights.settings import read_settings
 from lupctl.core.ranking.reports.model.details import ReportDetails
+from lupctl.core.ranking.reports.model.published import describe_published
 from lupctl.core.ranking.reports.model.single import Report, report_title
 from lupctl.core.ranking.reports.model.training import ReportTraining
 from lupctl.core.ranking.reports.model.warnings import LEAKS
@@ -54,6 +55,8 @@ def render_report(report: Report, lists: Sequence[RankList]) -> str:
             "details": details,
             "network": _network(report.provenance.features),
             "protocol": _protocol(report),
+            "published": report.published,
+            "published_lines": [] if report.published is None else describe_published(report.published),
             "first_row": "as dumped" if report.protocol.expansion is None else "expanded",
             "charts": _charts(details) | {"training": _training_chart(report.training)},
             "points": sorted(details.pairs.at_fpr.items(), key=lambda item: -float(item[0])),

@@ -139,14 +139,23 @@ def open_onnx(path: Path, foreign: ForeignPixels, *, runtime: Runtime | None = N
     (height, width), (mean, std) = _pick_size(path, images, foreign), _pick_constants(path, images, foreign)
     filter_ = foreign.interpolation or "bilinear"
     encoder = OnnxEncoder(session, images, ViewPlan(height, width, NO_MEAN, NO_STD, filter_), mean, std)
-    story = json.dumps([network_fingerprint(path), height, width, mean, std, filter_])
     return OnnxNetwork(
         encoder=encoder,
-        fingerprint=f"sha256:{hashlib.sha256(story.encode()).hexdigest()}",
+        fingerprint=_fingerprint(path, [height, width, mean, std, filter_]),
         dimension=_try(path, encoder),
         trained_on=(),
         description=f"{TITLES[session.runtime]} network ({images})",
     )
+
+
+def foreign_fingerprint(path: Path, pixels: Preprocessing) -> str:
+    """The fingerprint that a file of another program has, with its images prepared as a record of features says."""
+    return _fingerprint(path, [pixels.height, pixels.width, pixels.mean, pixels.std, pixels.interpolation])
+
+
+def _fingerprint(path: Path, pixels: Sequence[object]) -> str:
+    story = json.dumps([network_fingerprint(path), *pixels])
+    return f"sha256:{hashlib.sha256(story.encode()).hexdigest()}"
 
 
 def _open_own(path: Path, session: Session, record: Mapping[str, Any], foreign: ForeignPixels) -> OnnxNetwork:

@@ -17,23 +17,17 @@ from lupctl.core.data.sources.synthetic import SyntheticPlan
 from lupctl.core.flows.loaded.load import load
 from lupctl.core.formats.features.file import read_features
 from lupctl.core.formats.pack.read import open_pack
-from lupctl.core.formats.weights.file import write_checkpoint
-from lupctl.core.formats.weights.header import describe_pixels
-from lupctl.core.recipes.sections import Pixels
 from lupctl.core.stages.export.calibration import IMAGES, choose_calibration
-from lupctl.core.stages.export.job import ExportJob
 from lupctl.core.stages.export.proof import compare
 from lupctl.core.stages.export.quantize.bias import correct_biases, mean_output, measure_means
 from lupctl.core.stages.export.quantize.floats import leave_in_float
 from lupctl.core.stages.export.quantize.graph import find_layers, fold
 from lupctl.core.stages.export.quantize.int8 import measure_ranges, quantize
 from lupctl.core.stages.export.quantize.search import compute, cosines, find_floats
-from lupctl.core.stages.export.run import export
 from lupctl.core.system.progress.lines import Progress
-from lupctl.core.training.nets.build import build_network
 from tests.tools.drawn_packs import pack_drawn, repack
+from tests.tools.nets.exported import write_exported
 from tests.tools.nets.onnx_files import write_foreign
-from tests.tools.networks import make_header, neck, plan_network
 from tests.tools.shell import Shell
 
 HOW = "--pixels 32x16 --mean 0.4,0.5,0.6 --std 0.2,0.3,0.25"
@@ -43,19 +37,7 @@ QUIET = Progress(quiet=True)
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a checkpoint `net.safetensors` of random weights, and `net.onnx` made of it."""
-    folder = tmp_path_factory.mktemp("made")
-    torch.manual_seed(0)
-    plan = plan_network(neck(5), last_stride=1)
-    network = build_network(plan)
-    for norm in network.modules():
-        if isinstance(norm, nn.BatchNorm1d | nn.BatchNorm2d):
-            norm.running_mean.normal_(0, 0.1)
-            norm.running_var.uniform_(0.5, 2)
-    pixels = Pixels(height=64, width=32, interpolation="bilinear", mean=(0.4, 0.3, 0.5), std=(0.2, 0.3, 0.1))
-    header = make_header(plan, preprocessing=describe_pixels(pixels))
-    write_checkpoint(folder / "net.safetensors", network.state_dict(), header)
-    export(ExportJob(folder / "net.safetensors", folder / "net.onnx"))
-    return folder
+    return write_exported(tmp_path_factory.mktemp("made"))
 
 
 @pytest.fixture(scope="module")

@@ -55,7 +55,8 @@ def change_precision(
     ranges = measure_ranges(model, layers, batches, job.rule)
     tried = batches[: max(1, TRIED // BATCH)]
     wanted = np.concatenate([network.encoder.session.run(batch)[0] for batch in tried])
-    whole = quantize(ranges)
+    is_symmetric = job.format == "tensorrt"
+    whole = quantize(ranges, is_symmetric=is_symmetric)
     corrected = correct_biases(whole, model, layers, measure_means(model, layers, _equal(batches)))
     found = search_floats(whole, ranges, tried, wanted.reshape(len(wanted), -1), progress)
     floats = [layers.weighted[name] for name in found.floats]
@@ -70,7 +71,7 @@ def change_precision(
         "quantization": {
             "method": "static, QDQ",
             "weights": f"int8 of {WEIGHT_BITS} bits, a scale for each channel",
-            "activations": "uint8",
+            "activations": "int8 around 0, inputs of layers alone" if is_symmetric else "uint8",
             "rule": f"percentile {PERCENTILE:g}" if job.rule == "percentile" else job.rule,
             "calibration": calibration.to_json(),
             "layers": len(layers.weighted),

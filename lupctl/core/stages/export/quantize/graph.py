@@ -125,6 +125,31 @@ def _reached(nodes: Iterable[Any], weighted: Iterable[str], *, upwards: bool = F
     return found
 
 
+def cast_first(model: Any) -> None:
+    """Converts pixels before they are put in another order: TensorRT takes no bytes in any other operation.
+
+    Args:
+        model: an `onnx.ModelProto`; modified where its input is transposed and then converted.
+    """
+    graph = model.graph
+    given = {one.name for one in graph.input}
+    takers: dict[str, list[int]] = {}
+    for at, node in enumerate(graph.node):
+        for name in node.input:
+            takers.setdefault(name, []).append(at)
+    for place, node in enumerate(graph.node):
+        after = takers.get(node.output[0], [])
+        if node.op_type != "Transpose" or node.input[0] not in given or len(after) != 1:
+            continue
+        turn, cast = (type(node).FromString(graph.node[at].SerializeToString()) for at in (place, after[0]))
+        if cast.op_type == "Cast":
+            cast.input[0], turn.output[0] = node.input[0], cast.output[0]
+            cast.output[0] = turn.input[0] = node.output[0]
+            graph.node[place].CopyFrom(cast)
+            graph.node[after[0]].CopyFrom(turn)
+    del graph.value_info[:]  # types from before
+
+
 def shorten_names(model: Any) -> None:
     """Gives tensors and nodes the shortest names: those of int8 scales make up half of a small network's file.
 

@@ -16,6 +16,10 @@ PERCENTILE: Final = 99.99
 # Bits of a weight. With eight, processors without VNNI add two products in 16 bits, which overflows: features would
 # depend on the processor, and here they lost two points of mAP.
 WEIGHT_BITS: Final = 7
+# onnxruntime's names for what TensorRT asks for.
+SYMMETRIC: Final = {
+    "ActivationSymmetric": True, "QuantizeBias": False, "OpTypesToExcludeOutputQuantization": list(WEIGHTED),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -75,11 +79,13 @@ def measure_ranges(model: Any, layers: Layers, batches: Sequence[Inputs], rule: 
         return Ranges(model, layers, calibrator.compute_data())
 
 
-def quantize(ranges: Ranges) -> Any:
+def quantize(ranges: Ranges, *, is_symmetric: bool = False) -> Any:
     """The graph in int8: weights of one scale for each channel, activations of uint8.
 
     Args:
         ranges: of its tensors.
+        is_symmetric: as TensorRT takes it: activations of int8 around 0, biases in float, and of activations only the
+            inputs of layers with weights, so that it can join other operations to them.
 
     Returns:
         an `onnx.ModelProto` with pairs of QuantizeLinear and DequantizeLinear, which runtimes turn into int8.
@@ -95,12 +101,12 @@ def quantize(ranges: Ranges) -> Any:
             True,  # per channel
             WEIGHT_BITS == 7,
             QuantType.QInt8,
-            QuantType.QUInt8,
+            QuantType.QInt8 if is_symmetric else QuantType.QUInt8,
             ranges.found,
-            [*ranges.layers.weighted, *ranges.layers.between],
+            [*ranges.layers.weighted, *(() if is_symmetric else ranges.layers.between)],
             [],
             [*WEIGHTED, *BETWEEN],
-            {"MatMulConstBOnly": True},
+            {"MatMulConstBOnly": True} | (SYMMETRIC if is_symmetric else {}),
         )
         quantizer.quantize_model()
         quantizer.model.topological_sort()  # new nodes were added at the end

@@ -59,7 +59,8 @@ CalibrateOption = Annotated[
     ),
 ]  # fmt: skip
 RuleOption = Annotated[
-    CalibrationRule, typer.Option("--calibration", help="What these ranges cover: 99.99 % of values, or their entropy.")
+    CalibrationRule,
+    typer.Option("--calibration", help="What these ranges cover: 99.999 % of values, or by entropy."),
 ]
 ProveOption = Annotated[
     str | None,

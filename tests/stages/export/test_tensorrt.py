@@ -151,17 +151,22 @@ def test_int8_is_as_tensorrt_takes_it_and_proved_here(made: Path, labelled: Path
     assert ran.code == 0, ran.err
     assert "proof: onnxruntime runs the ONNX file; TensorRT itself is not run" in ran.err
     assert ran.json["proof"]["map"]["after"] > 0
-    assert ran.json["record"]["quantization"]["corrected_biases"] == 20
+    assert ran.json["record"]["quantization"]["corrected_biases"] == 19
     graph = onnx.load("a.onnx").graph
     constants: dict[str, Any] = {one.name: one for one in graph.initializer}
     pairs = [node for node in graph.node if node.op_type in ("QuantizeLinear", "DequantizeLinear")]
-    zeros = [constants[node.input[2]] for node in pairs]
+    zeros = [constants[node.input[2]] for node in pairs if len(node.input) > 2]
+    weights = [constants[node.input[0]].data_type for node in pairs if len(node.input) < 3]
+    assert set(weights) == {TensorProto.INT8}
     assert {one.data_type for one in zeros} == {TensorProto.INT8}
     assert not any(numpy_helper.to_array(one).any() for one in zeros), "ranges around 0"
     convs = [node for node in graph.node if node.op_type == "Conv"]
     assert len(convs) == 20
-    assert {constants[node.input[2]].data_type for node in convs} == {TensorProto.FLOAT}, "biases"
     given = {node.output[0]: node.op_type for node in graph.node}
+    (small,) = [node for node in convs if node.input[1] in constants]
+    assert given[small.input[0]] == "Relu", "a layer in float takes what was not rounded"
+    convs.remove(small)
+    assert {constants[node.input[2]].data_type for node in convs} == {TensorProto.FLOAT}, "biases"
     assert {given[name] for node in convs for name in node.input[:2]} == {"DequantizeLinear"}
     assert [node.op_type for node in graph.node if "images" in node.input] == ["Cast"]
     assert lupctl(f"{line} --out b.onnx").code == 0

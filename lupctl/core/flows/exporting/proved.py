@@ -41,7 +41,7 @@ def export_network(
         proof = _prove(made, job.prove, progress)
         for line in proof.lines():
             progress.say(line)
-        check_drop(proof, max_drop, job.out)
+        check_drop(proof, max_drop, job)
         return made.finish(proof.to_json()), proof
 
 

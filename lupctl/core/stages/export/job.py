@@ -112,7 +112,8 @@ def check_job(job: ExportJob) -> None:
         raise UsageError(f"{job.out}: is the network that would be exported", hint=f"--out {job.out.stem}-new{suffix}")
     if job.precision == "int8" and job.calibrate is None:
         raise UsageError(
-            "--precision int8 takes the ranges of its numbers from images of a pack", hint="add --calibrate PACK"
+            "--precision int8 takes the ranges of its numbers from images of a pack",
+            hint="add --calibrate PACK; or --precision float16, which needs none",
         )
     if job.precision != "int8" and job.calibrate is not None:
         raise UsageError(

@@ -85,6 +85,9 @@ def test_with_trtexec_the_engine_is_next_to_the_file(made: Path, lupctl: Shell) 
     words = Path("words.txt").read_text().split()
     assert [word for word in words if "a." not in word] == [*ran.json["tensorrt"]["command"][3:]], "the same flags"
     assert left() == ["a.engine", "a.onnx", "words.txt"]
+    dumped = lupctl("dump a.engine labelled")
+    assert (dumped.code, "a.engine: an engine of TensorRT, which lupctl does not run" in dumped.err) == (3, True)
+    assert "name what it was built from, such as a.onnx" in dumped.err
     again = lupctl(f"model export {made / 'net.onnx'} --format tensorrt --out a.onnx")
     assert (again.code, "a.engine: exists already" in again.err) == (2, True)
     Path("bin/trtexec").unlink()

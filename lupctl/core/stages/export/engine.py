@@ -139,5 +139,5 @@ def _refuse(name: Path, code: int, text: str) -> DataError:
     ended = f"was ended by signal {-code}" if code < 0 else f"ended with {code}" if code else "wrote no file"
     return DataError(
         f"{name}: not written; {TRTEXEC} {ended}{f' ({said})' if said else ''}",
-        hint="--format onnx writes the file alone, for trtexec --verbose",
+        hint="--format onnx writes the file alone, for a closer look with trtexec",
     )

@@ -57,7 +57,7 @@ Precision = Literal["auto", "float32", "bf16"]
 Runtime = Literal["onnxruntime", "openvino"]
 # What computes a network that is timed.
 Backend = Literal["torch", Runtime]
-ExportFormat = Literal["onnx", "openvino"]
+ExportFormat = Literal["onnx", "openvino", "tensorrt"]
 ExportPrecision = Literal["float32", "float16", "int8"]
 CalibrationRule = Literal["entropy", "percentile"]
 Interpolation = Literal["bilinear", "bicubic"]

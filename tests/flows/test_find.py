@@ -423,7 +423,7 @@ def test_one_of_two_videos_has_nobody(lupctl: Shell, hall: Path) -> None:
         ("1.jpg --in hall.txt", 2, "--in hall.txt: no video; a video, a pack or a folder was expected"),
         ("1.jpg --in hall.avi --after 3 --before 0:02", 2, "--after 3 --before 0:02: there is nothing between"),
         ("1.jpg --in hall.avi --before 0", 2, "--before 0: nothing is before it"),
-        ("1.jpg --in hall.avi --run net.onnx", 3, "net.onnx: an ONNX network, which lupctl dump and lupctl.load take"),
+        ("1.jpg --in hall.avi --run net.onnx", 3, "net.onnx: not a complete ONNX file"),
         ("1.jpg --in lup --no-track", 2, "--no-track is for videos, and lup is a folder of images"),
         ("1.jpg --in labeled", 3, "--in labeled: neither a video"),
         ("1.jpg --in 2.jpg", 2, "--in 2.jpg: an image; a video, a pack or a folder was expected"),

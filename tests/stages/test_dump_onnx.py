@@ -1,5 +1,6 @@
 """`lupctl dump` of networks in ONNX: the features of `lupctl.load`, scored and compared like any others."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,10 @@ from lupctl.core.flows.loaded.load import load
 from lupctl.core.formats.features.file import read_features
 from lupctl.core.formats.pack.read import open_pack
 from lupctl.core.formats.weights.file import write_checkpoint
+from lupctl.core.stages.export.job import ExportJob
+from lupctl.core.stages.export.run import export
 from lupctl.core.training.nets.build import build_network
+from tests.tools.nets.exported import write_exported
 from tests.tools.nets.onnx_files import DIM, write_foreign
 from tests.tools.networks import make_header, neck, plan_network
 from tests.tools.shell import Shell
@@ -86,3 +90,91 @@ def test_a_checkpoint_is_told_nothing(labelled: Path, lupctl: Shell, tmp_path: P
     assert "a checkpoint says how its images are prepared" in ran.err
     assert "hint: leave out --pixels, --mean, --std and --interpolation" in ran.err
     assert not list(tmp_path.glob("*.h5"))
+
+
+@pytest.fixture
+def home(made: Path, labelled: Path, lupctl: Shell, tmp_path: Path) -> Path:
+    """A workspace with a pack, an exported network in both formats and int8, and pictures of one person."""
+    (tmp_path / "lup" / "packs").mkdir(parents=True)
+    shutil.copy(labelled, tmp_path / "lup" / "packs")
+    for path in made.iterdir():
+        shutil.copy(path, tmp_path)
+    pack = open_pack(labelled)
+    rows = np.flatnonzero(pack.samples.role == ROLE_CODES["query"])[:2]
+    for row in rows:
+        Path(f"person{row}.jpg").write_bytes(pack.read(int(row)))
+    return Path("lup")
+
+
+@pytest.fixture(scope="module")
+def made(labelled: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = write_exported(tmp_path_factory.mktemp("made"))
+    export(ExportJob(folder / "net.onnx", folder / "net.xml", format="openvino"))
+    export(ExportJob(folder / "net.onnx", folder / "small.onnx", precision="int8", calibrate=labelled))
+    return folder
+
+
+@pytest.mark.parametrize("network", ["net.onnx", "net.xml", "small.onnx"])
+def test_search_with_a_network_that_runs_alone(network: str, home: Path, lupctl: Shell) -> None:
+    assert lupctl(f"dump {network} labelled --out f.features.h5 --quiet").code == 0
+    pictures = sorted(Path().glob("person*.jpg"))
+    line = " ".join(map(str, pictures))
+    ran = lupctl(f"search f.features.h5 {line} --from {network} --top 3 --device cpu --json")
+    assert ran.code == 0, ran.err
+    assert ran.json["checkpoint"] == network
+    found = [[hit["name"] for hit in one["hits"]] for one in ran.json["queries"]]
+    nearest = load(network).nearest([str(path) for path in pictures], "f.features.h5", top=4)
+    names = read_features(Path("f.features.h5")).samples.name
+    for one, rows in zip(found, nearest.row, strict=True):
+        assert one == [names[row] for row in rows[1:]], "the picture itself is left out"
+    other = {"small.onnx": "net.onnx"}.get(network, "small.onnx")
+    refused = lupctl(f"search f.features.h5 {line} --from {other} --device cpu")
+    assert (refused.code, "distances between features of two networks mean nothing" in refused.err) == (3, True)
+
+
+def test_search_prepares_pictures_as_the_gallery_was(home: Path, lupctl: Shell) -> None:
+    write_foreign(Path("foreign.onnx"), sides=("h", "w"))
+    assert lupctl(f"dump foreign.onnx labelled {HOW} --out f.features.h5 --quiet").code == 0
+    (picture, *_) = sorted(Path().glob("person*.jpg"))
+    ran = lupctl(f"search f.features.h5 {picture} --from foreign.onnx --top 3 --device cpu --json")
+    assert ran.code == 0, ran.err
+    assert ran.json["queries"][0]["left_out"], "its own image is as near as can be"
+    write_foreign(Path("bytes.onnx"), kind="uint8")
+    assert lupctl("dump bytes.onnx labelled --out g.features.h5 --quiet").code == 0
+    assert lupctl(f"search g.features.h5 {picture} --from bytes.onnx --device cpu").code == 0
+
+
+@pytest.mark.parametrize("network", ["net.xml", "small.onnx"])
+def test_find_with_a_network_that_runs_alone(network: str, home: Path, lupctl: Shell) -> None:
+    (picture, *_) = sorted(Path().glob("person*.jpg"))
+    line = f"find {picture} --in labelled --run {network} --device cpu --workers 0 --json --out page.html"
+    ran = lupctl(line)
+    assert ran.code == 0, ran.err
+    assert ran.json["tracklets"]
+    assert Path("page.html").is_file()
+    again = lupctl(f"{line} --force")
+    assert again.json["tracklets"] == ran.json["tracklets"]
+    assert "from labelled" not in again.err, "features are used again"
+
+
+def test_eval_all_with_networks_that_run_alone(home: Path, lupctl: Shell) -> None:
+    ran = lupctl("eval --all net.safetensors net.onnx net.xml small.onnx --device cpu --json")
+    assert ran.code == 0, ran.err
+    scores = {one["name"]: one["cells"][0]["scores"]["map"] for one in ran.json["runs"]}
+    assert scores["net.onnx"] == pytest.approx(scores["net.xml"], abs=0.02)
+    for name in ("net.onnx", "net.xml", "small.onnx"):
+        features = Path(f"{name}.labelled.features.h5")
+        assert lupctl(f"eval {features} --device cpu --json --out {name}.json").json["scores"]["map"] == scores[name]
+
+
+def test_a_file_that_does_not_say_how_images_are_prepared(home: Path, lupctl: Shell) -> None:
+    write_foreign(Path("foreign.onnx"), sides=("h", "w"))
+    (picture, *_) = sorted(Path().glob("person*.jpg"))
+    for line in (f"find {picture} --in labelled --run foreign.onnx", "eval --all foreign.onnx"):
+        ran = lupctl(f"{line} --device cpu")
+        assert (ran.code, ran.out) == (2, "")
+        assert ran.err.splitlines()[-2] == "error: foreign.onnx: does not say how its images are prepared"
+        hint = ran.err.splitlines()[-1].removeprefix("hint: write it into a copy: lupctl ")
+    made = lupctl(hint.replace("256x128", "32x16"))
+    assert (made.code, made.out) == (0, "foreign-lupctl.onnx\n"), made.err
+    assert lupctl("eval --all foreign-lupctl.onnx --device cpu").code == 0

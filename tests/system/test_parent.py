@@ -153,6 +153,26 @@ def test_children_end_with_their_parent_on_any_system(platform: str) -> None:
     assert [pid for pid in pids if is_running(pid)] == []
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel's own way")
+def test_another_program_ends_with_the_process_that_started_it() -> None:
+    script = (
+        "import subprocess, sys, time\n"
+        "from lupctl.core.system.jobs.parent import ends_with_this_process\n"
+        "started = subprocess.Popen(['sleep', '60'], preexec_fn=ends_with_this_process())\n"
+        "print(started.pid, flush=True)\n"
+        "time.sleep(60)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        child = int(parent.stdout.readline())
+        assert is_running(child)
+        parent.kill()
+    end = time.monotonic() + 10
+    while is_running(child) and time.monotonic() < end:
+        time.sleep(0.02)
+    assert not is_running(child)
+
+
 def is_running(pid: int) -> bool:
     try:
         return (Path("/proc") / str(pid) / "stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"

@@ -27,7 +27,7 @@ NetworksArgument = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="[NET]...",
-        help="A run, a checkpoint, published weights that are here, or an ONNX file [default: the newest run].",
+        help="A run, a checkpoint, published weights that are here, or an .onnx or .xml [default: the newest run].",
         show_default=False,
         autocompletion=complete_run,
     ),
@@ -45,7 +45,7 @@ BackendOption = Annotated[
 BenchPixelsOption = Annotated[
     str | None,
     typer.Option(
-        "--pixels", metavar="HxW", help="Size of the images of an ONNX network that takes any.", show_default=False
+        "--pixels", metavar="HxW", help="Size of the images of an .onnx or .xml that takes any.", show_default=False
     ),
 ]
 SecondsOption = Annotated[

@@ -2,7 +2,7 @@
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -26,6 +26,9 @@ from lupctl.core.system.command_line import recorded_command
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.workspace import open_workspace
 
+if TYPE_CHECKING:
+    from lupctl.core.stages.export.job import ExportJob, ExportResult
+
 CamerasOption = Annotated[
     CameraUse | None,
     typer.Option(
@@ -38,7 +41,12 @@ CamerasOption = Annotated[
 
 
 FormatOption = Annotated[
-    ExportFormat, typer.Option("--format", help="One .onnx file, or OpenVINO's .xml with its weights in .bin.")
+    ExportFormat,
+    typer.Option(
+        "--format",
+        help="One .onnx file; OpenVINO's .xml with its weights in .bin; or an .onnx file for TensorRT, with its "
+        ".engine where trtexec is on the PATH, else the command that builds it.",
+    ),
 ]
 PrecisionOption = Annotated[
     ExportPrecision, typer.Option("--precision", help="Of weights; int8 also of passes, and it needs --calibrate.")
@@ -51,7 +59,8 @@ CalibrateOption = Annotated[
     ),
 ]  # fmt: skip
 RuleOption = Annotated[
-    CalibrationRule, typer.Option("--calibration", help="What these ranges cover: 99.99 % of values, or their entropy.")
+    CalibrationRule,
+    typer.Option("--calibration", help="What these ranges cover: 99.999 % of values, or by entropy."),
 ]
 ProveOption = Annotated[
     str | None,
@@ -110,7 +119,6 @@ def export_model(
     from lupctl.core.flows.exporting.proved import export_network
     from lupctl.core.ranking.retrieval.onnx.open import parse_foreign
     from lupctl.core.stages.export.job import SUFFIXES, ExportJob
-    from lupctl.core.stages.export.record import describe_cameras
     from lupctl.core.stages.export.run import plan_export
 
     if max_drop is not None and prove is None:
@@ -138,16 +146,25 @@ def export_model(
     if json:
         print_json("lupctl.export/1", asdict(result) | {"proof": None if proof is None else proof.to_json()})
         return
+    show_export(job, result, progress)
+    print_path(result.path)
+
+
+def show_export(job: "ExportJob", result: "ExportResult", progress: Progress) -> None:
+    """Says what was written."""
+    from lupctl.core.stages.export.record import describe_cameras
+
     progress.say(
         f"{result.network}: {result.dim:,} numbers per image of {result.height} x {result.width}, "
         f"{result.bytes / 2**20:,.1f} MiB"
     )
     if "cameras" in result.record:
         progress.say(describe_cameras(result.record["cameras"]))
-    runtime = "OpenVINO" if format_ == "openvino" else "onnxruntime"
+    runtime = "OpenVINO" if job.format == "openvino" else "onnxruntime"
     origin = "onnxruntime" if job.is_foreign else "PyTorch"
     progress.say(f"largest difference between {runtime} and {origin}: {result.difference:.1e}")
-    print_path(result.path)
+    if result.tensorrt is not None:
+        progress.say(result.tensorrt.line())
 
 
 def default_out(checkpoint: Path, suffix: str, precision: ExportPrecision) -> Path:

@@ -18,7 +18,7 @@ from lupctl.cli.options import (
     WorkersOption,
 )
 from lupctl.cli.output import print_json, print_plan, print_table
-from lupctl.core.resolve.checkpoints import find_checkpoint, newest_finetuning
+from lupctl.core.resolve.checkpoints import RUN_ALONE, find_checkpoint, newest_finetuning
 from lupctl.core.resolve.data.building import CropOptions
 from lupctl.core.resolve.retrieval.footage import find_footage, page_path, parse_window, refuse_without_videos
 from lupctl.core.resolve.retrieval.limits import find_limits
@@ -50,8 +50,8 @@ RunOption = Annotated[
     str | None,
     typer.Option(
         "--run",
-        metavar="RUN|CHECKPOINT",
-        help="The network [default: the newest fine-tuning run].",
+        metavar="RUN|FILE",
+        help="The network, .onnx and .xml too [default: the newest fine-tuning run].",
         show_default=False,
     ),
 ]
@@ -188,6 +188,11 @@ def pick_network(space: Workspace, named: str | None, progress: Progress) -> Pat
     """The checkpoint that is named, else that of the newest fine-tuning run."""
     if named is None:
         return newest_finetuning(space, progress) / CHECKPOINT_NAME
+    if Path(named).suffix in RUN_ALONE and Path(named).is_file():
+        from lupctl.core.ranking.retrieval.onnx.recorded import recorded_fingerprint
+
+        recorded_fingerprint(Path(named))  # refuses one whose images are prepared nobody knows how
+        return Path(named)
     return find_checkpoint(space, named)
 
 

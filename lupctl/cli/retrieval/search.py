@@ -51,7 +51,7 @@ FromOption = Annotated[
     typer.Option(
         "--from",
         metavar="RUN|FILE",
-        help="The checkpoint that made the gallery [default: the one its record names, if found].",
+        help="The network that made the gallery, .onnx and .xml too [default: the one its record names, if found].",
         show_default=False,
     ),
 ]

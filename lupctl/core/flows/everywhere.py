@@ -39,13 +39,14 @@ def score_everywhere(
     """
     from dataclasses import replace
 
+    from lupctl.core.ranking.retrieval.onnx.recorded import recorded_fingerprint
     from lupctl.core.stages.matrix import find_speeds, read_benches, write_matrix
-    from lupctl.core.system.disk.atomic import check_absent, file_fingerprint
+    from lupctl.core.system.disk.atomic import check_absent
 
     check_absent(out, force=rules.force)
     rows = score_all(space, networks, tests, rules, devices, progress)
     benches = read_benches(space.home / FOLDER, progress)
-    rows = [replace(row, speeds=find_speeds(benches, file_fingerprint(row.checkpoint))) for row in rows]
+    rows = [replace(row, speeds=find_speeds(benches, recorded_fingerprint(row.checkpoint))) for row in rows]
     return write_matrix(rows, out, force=rules.force)
 
 
@@ -69,24 +70,26 @@ def score_all(
     """
     from dataclasses import replace
 
+    import torch
+
     from lupctl.core.ranking.reports.build.warnings import is_trained_on, warned
     from lupctl.core.ranking.retrieval.lineage import ScoredPack
+    from lupctl.core.ranking.retrieval.onnx.recorded import recorded_fingerprint
     from lupctl.core.stages.dump.job import DumpJob
     from lupctl.core.stages.dump.run import dump
     from lupctl.core.stages.evaluate import compute_report, current_report
     from lupctl.core.stages.matrix import MatrixRow, is_made_from
-    from lupctl.core.system.disk.atomic import file_fingerprint
 
     rows = []
     for name, checkpoint in networks.items():
-        fingerprint, reports = file_fingerprint(checkpoint), {}
+        fingerprint, reports = recorded_fingerprint(checkpoint), {}
         lineage, trained_on = lineage_of(space, checkpoint), set[str]()
         for dataset, pack in tests.items():
             features = features_path(checkpoint, pack)
             if not is_made_from(features, fingerprint=fingerprint, pack=pack):
                 progress.say(f"features: {features} from {pack}")
                 job = DumpJob(checkpoint, pack, features, force=True, command=rules.command)
-                dump(job, devices[0], progress)
+                dump(job, devices[0] if job.runtime is None else torch.device("cpu"), progress)
             tested = ScoredPack(dataset, pack)
             if is_trained_on(tested, lineage):
                 trained_on.add(dataset)

@@ -251,15 +251,17 @@ def _cut_crops(job: "BuildJob", progress: Progress) -> tuple[Path | None, tuple[
 
 def _compute_features(order: FindOrder, images: Path, device: "torch.device", progress: Progress) -> Path:
     """The features of the footage by the network; made again if the images have changed."""
+    import torch
+
     from lupctl.core.choices import ROLE_NAMES
+    from lupctl.core.ranking.retrieval.onnx.recorded import recorded_fingerprint
     from lupctl.core.stages.dump.inputs import open_images
     from lupctl.core.stages.dump.job import DumpJob
     from lupctl.core.stages.dump.run import dump
-    from lupctl.core.system.disk.atomic import file_fingerprint
 
     roles = tuple(ROLE_NAMES.values())
     digest = open_images(images, roles).digest
-    network = file_fingerprint(order.checkpoint).removeprefix("sha256:")[:SHOWN_KEY]
+    network = recorded_fingerprint(order.checkpoint).removeprefix("sha256:")[:SHOWN_KEY]
     flip = "-flip" if order.limits.flip else ""
     folder, made = order.footage.folder, hashlib.sha256(digest.encode()).hexdigest()[:SHOWN_KEY]
     out = folder / f"{network}{flip}-{made}.features.h5"
@@ -274,7 +276,7 @@ def _compute_features(order: FindOrder, images: Path, device: "torch.device", pr
         order.checkpoint, images, out, roles=roles, flip=order.limits.flip, workers=order.workers,
         command=_kept_command(order),
     )  # fmt: skip
-    result = dump(job, device, progress)
+    result = dump(job, device if job.runtime is None else torch.device("cpu"), progress)
     if result.quarantine:
         progress.warn(f"files left out: {name_some(result.quarantine, between='; ')}")
     return result.path

@@ -21,6 +21,7 @@ FINETUNED = "finetuned"
 TORCH_SUFFIXES = (".pth", ".pt", ".tar")
 # Files of networks that run without PyTorch.
 RUN_ALONE = {".onnx": "an ONNX", ".xml": "an OpenVINO"}
+ENGINE_SUFFIX = ".engine"
 
 
 @dataclass(frozen=True)
@@ -128,6 +129,11 @@ def find_checkpoint(
             raise DataError(
                 f"{path}: a pack or features; a run or a checkpoint was expected",
                 hint=_hint_for_pack(space, path, others, fitting),
+            )
+        if path.is_file() and path.suffix == ENGINE_SUFFIX:
+            raise DataError(
+                f"{path}: an engine of TensorRT, which lupctl does not run",
+                hint=f"name what it was built from, such as {path.with_suffix('.onnx')}; lupctl model export makes it",
             )
         if path.is_file() and path.suffix in RUN_ALONE:
             raise DataError(

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lupctl.core.errors import DataError, UsageError
-from lupctl.core.resolve.checkpoints import find_checkpoint, newest_finetuning
+from lupctl.core.resolve.checkpoints import RUN_ALONE, newest_finetuning, pick_network
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.workspace import CHECKPOINT_NAME, Workspace, output_path
 
@@ -19,7 +19,7 @@ MAX_NAME, MAX_START = 200, 50
 
 
 def find_networks(space: Workspace, names: list[str], progress: Progress) -> dict[str, Path]:
-    """The checkpoints of runs, by name; without names, that of the newest fine-tuning run.
+    """The networks that are named, by these names; without any, that of the newest fine-tuning run.
 
     Raises:
         DataError: there is none.
@@ -30,7 +30,7 @@ def find_networks(space: Workspace, names: list[str], progress: Progress) -> dic
         return {run.name: run / CHECKPOINT_NAME}
     if len(set(names)) < len(names):
         raise UsageError(f"--all: a run is named twice in {' '.join(names)}", hint="name every run once")
-    return {name: find_checkpoint(space, name) for name in names}
+    return {name: pick_network(space, name, progress) for name in names}
 
 
 def find_test_sets(space: Workspace, rules: "EvaluationJob", progress: Progress) -> dict[str, Path]:
@@ -66,7 +66,9 @@ def find_test_sets(space: Workspace, rules: "EvaluationJob", progress: Progress)
 
 def features_path(checkpoint: Path, pack: Path) -> Path:
     """The path of a network's features of a pack: in its run's folder, or next to a checkpoint that has none."""
-    own = "" if checkpoint.name == CHECKPOINT_NAME else f"{checkpoint.stem}."
+    # A checkpoint and what was exported from it may differ in the suffix alone.
+    name = checkpoint.name if checkpoint.suffix in RUN_ALONE else checkpoint.stem
+    own = "" if checkpoint.name == CHECKPOINT_NAME else f"{name}."
     return checkpoint.parent / f"{own}{pack.resolve().stem}.features.h5"
 
 

@@ -17,15 +17,19 @@ from lupctl.core.formats.features.foreign import read_any_features, read_any_hea
 from lupctl.core.formats.images.codec import decode_rgb
 from lupctl.core.formats.images.files import read_encoded
 from lupctl.core.formats.pack.samples import Samples
+from lupctl.core.formats.weights.runtimes.open import runs_alone
 from lupctl.core.formats.weights.settings import read_settings
 from lupctl.core.ranking.metrics.vectors import UnitRows
 from lupctl.core.ranking.reports.build.images import Images, open_images
 from lupctl.core.ranking.reports.page.sheet import Cell, draw_sheet
 from lupctl.core.ranking.reranking.neighbours import find_nearest
 from lupctl.core.ranking.retrieval.cameras import choose_query_rows
-from lupctl.core.ranking.retrieval.extract import extract_features, open_encoder
+from lupctl.core.ranking.retrieval.extract import Encoder, extract_features, open_encoder
 from lupctl.core.ranking.retrieval.inputs import SHOWN, network_of
 from lupctl.core.ranking.retrieval.ivf import index_path, is_current, open_index, search_index
+from lupctl.core.ranking.retrieval.onnx.encoder import OnnxEncoder
+from lupctl.core.ranking.retrieval.onnx.open import open_onnx
+from lupctl.core.ranking.retrieval.onnx.recorded import recorded_pixels
 from lupctl.core.ranking.retrieval.score import check_directions
 from lupctl.core.ranking.retrieval.warnings import say_other_precision
 from lupctl.core.system.disk.atomic import atomic_path, check_absent, file_fingerprint
@@ -124,7 +128,6 @@ def search(job: SearchJob, device: torch.device, progress: Progress) -> list[Fou
     head = read_any_head(job.gallery)
     if not len(head.samples):
         raise DataError(f"{job.gallery}: has no images", hint="lupctl dump RUN DATASET --force")
-    _check_network(job, head, progress)
     queries = _encode(job, head, device, progress)
     units = UnitRows(queries, np.arange(len(queries)), device=device)
     cosine, row = _nearest(job, units.unit(0, len(units)), device, progress)
@@ -182,8 +185,20 @@ def _check_files(job: SearchJob) -> None:
         check_absent(job.sheet, force=job.force, option="--sheet")
 
 
-def _check_network(job: SearchJob, head: FeaturesHead, progress: Progress) -> None:
-    wanted, found = network_of(head.record), file_fingerprint(job.checkpoint)
+def _open_network(
+    job: SearchJob, head: FeaturesHead, device: torch.device, progress: Progress
+) -> Encoder | OnnxEncoder:
+    if runs_alone(job.checkpoint):
+        found = open_onnx(job.checkpoint, recorded_pixels(job.checkpoint, head.record))
+        _check_network(job, head, found.fingerprint, progress)
+        return found.encoder
+    _check_network(job, head, file_fingerprint(job.checkpoint), progress)
+    precision, settings = pick_precision("auto", device), read_settings(head.record)
+    return open_encoder(job.checkpoint, device=device, precision=precision, settings=settings)[0]
+
+
+def _check_network(job: SearchJob, head: FeaturesHead, found: str, progress: Progress) -> None:
+    wanted = network_of(head.record)
     if wanted is None:
         progress.warn(f"{job.gallery}: names no network, so it is unknown whether {job.checkpoint} made these features")
     elif wanted != found:
@@ -196,9 +211,8 @@ def _check_network(job: SearchJob, head: FeaturesHead, progress: Progress) -> No
 
 def _encode(job: SearchJob, head: FeaturesHead, device: torch.device, progress: Progress) -> NDArray[np.float32]:
     """Features of the queries, made in the same way as those of the gallery."""
-    precision = pick_precision("auto", device)
-    say_other_precision(job.gallery, head.record, precision, progress)
-    encoder, _ = open_encoder(job.checkpoint, device=device, precision=precision, settings=read_settings(head.record))
+    encoder = _open_network(job, head, device, progress)
+    say_other_precision(job.gallery, head.record, encoder.precision, progress)
     images = FileImages([str(query) for query in job.queries])
     flip = bool(head.record.get("flip", False))
     placed = choose_query_rows(encoder.cameras, len(images), gallery=head.record)

@@ -17,6 +17,7 @@ from lupctl.core.flows.machine import bench as flow
 from lupctl.core.formats.weights.file import write_checkpoint
 from lupctl.core.formats.weights.header import CheckpointHeader, describe_pixels
 from lupctl.core.formats.weights.plan import NetworkPlan
+from lupctl.core.formats.weights.runtimes.open import network_fingerprint
 from lupctl.core.recipes.sections import Pixels
 from lupctl.core.stages.bench import memory, run
 from lupctl.core.stages.bench.checkpoint import TorchRunner, count_flops, count_parameters, describe_checkpoint
@@ -215,6 +216,44 @@ def test_the_command(lupctl: Shell, tmp_path: Path) -> None:
     assert json.loads((tmp_path / "kept" / "bench.json").read_text()) == ran.json
     assert lupctl("model bench o.onnx --batch 1 --seconds 0 --out kept").code == 2  # it exists
     assert sorted(path.name for path in tmp_path.iterdir()) == ["kept", "net.safetensors", "o.onnx"]
+
+
+def test_a_network_in_openvino_format(lupctl: Shell, tmp_path: Path) -> None:
+    make_checkpoint(tmp_path / "net.safetensors", PLANS["resnet"])
+    for name in ("net.onnx", "net.xml"):
+        kind = "openvino" if name == "net.xml" else "onnx"
+        assert lupctl(f"model export net.safetensors --format {kind} --out {name}").code == 0
+    ran = lupctl("model bench net.onnx net.xml --batch 2 --seconds 0 --json --out kept")
+    assert (ran.code, ran.err) == (0, "")
+    seen = [(one["name"], one["backend"]) for one in ran.json["runs"]]
+    assert sorted(seen) == [("net.onnx", "onnxruntime"), ("net.onnx", "openvino"), ("net.xml", "openvino")]
+    whole, graph = ran.json["networks"]
+    assert [graph[key] for key in ("height", "width", "flops")] == [whole[key] for key in ("height", "width", "flops")]
+    assert graph["parameters"] == pytest.approx(whole["parameters"], rel=0.02), "norms are folded"
+    assert graph["fingerprint"] == whole["fingerprint"], "of the checkpoint, whose features both give"
+    row = next(
+        line for line in lupctl("model bench net.xml --batch 1 --seconds 0").out.splitlines() if "net.xml" in line
+    )
+    assert row.split()[:3] == ["net.xml", "openvino", "1"]
+    refused = lupctl("model bench net.xml --backend onnxruntime")
+    assert (refused.code, refused.err) == (
+        2, "error: net.xml: run by openvino, not by onnxruntime\nhint: --backend openvino --device cpu\n"
+    )  # fmt: skip
+    Path("net.bin").unlink()
+    assert lupctl("model bench net.xml").code == 3
+
+
+def test_int8_is_a_network_of_its_own(lupctl: Shell, tmp_path: Path, labelled: Path) -> None:
+    make_checkpoint(tmp_path / "net.safetensors", PLANS["resnet"])
+    write_foreign(tmp_path / "o.onnx")
+    line = f"--precision int8 --calibrate {labelled}"
+    assert lupctl(f"model export net.safetensors {line} --out a.onnx").code == 0
+    assert lupctl(f"model export o.onnx --mean imagenet --std imagenet {line} --out b.onnx").code == 0
+    ran = lupctl("model bench net.safetensors a.onnx b.onnx --batch 1 --seconds 0 --json --backend onnxruntime")
+    assert ran.code == 0, ran.err
+    prints = [one["fingerprint"] for one in ran.json["networks"]]
+    assert len(set(prints)) == 3, "its mAP is not that of the checkpoint"
+    assert prints[1] == network_fingerprint(tmp_path / "a.onnx")
 
 
 def test_the_table(lupctl: Shell, tmp_path: Path) -> None:

@@ -138,3 +138,24 @@ def test_a_plan_names_the_rule_and_a_network_without_cameras_takes_none(
         assert "error: --cameras known: plain.safetensors takes no cameras (it was" in ran.err
         assert "hint: leave out --cameras" in ran.err
     assert not list(tmp_path.glob("*.onnx"))
+
+
+def test_known_cameras_in_int8(camera_network: tuple[Path, Any], labelled: Path, lupctl: Shell) -> None:
+    checkpoint = camera_network[0]
+    line = f"model export {checkpoint} --cameras known --precision int8 --calibrate {labelled}"
+    ran = lupctl(f"{line} --prove {labelled} --out small.onnx --json")
+    assert ran.code == 0, ran.err
+    assert ran.json["proof"]["cosines"]["own_mean"] > 0.99
+    assert ran.json["record"]["quantization"]["rounded_layers"] > 0
+    small, whole = load("small.onnx"), load(checkpoint)
+    assert small.cameras == (1, 2, 3)
+    images = np.stack([draw_tiny(seed, HEIGHT, WIDTH) for seed in range(3)])
+    for cameras in ([1, 2, 3], [3, 1, None]):
+        found, wanted = (net.embed(images, cameras=cameras) for net in (small, whole))
+        assert (found * wanted).sum(axis=1).min() > 0.98
+    moved = small.embed(images, cameras=[1, 1, 1]) - small.embed(images, cameras=[2, 2, 2])
+    assert np.abs(moved).max() > 1e-2, "cameras matter"
+    engine = lupctl(f"{line} --format tensorrt --out edge.onnx --json")
+    assert engine.code == 0, engine.err
+    flags = engine.json["tensorrt"]["command"]
+    assert f"--optShapes=images:8x{HEIGHT}x{WIDTH}x3,cameras:8" in flags

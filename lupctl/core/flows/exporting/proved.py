@@ -36,10 +36,12 @@ def export_network(
     with draft(job, progress) as made:
         if job.prove is None:
             return made.finish(), None
+        if job.format == "tensorrt":
+            progress.say("proof: onnxruntime runs the ONNX file; TensorRT itself is not run")
         proof = _prove(made, job.prove, progress)
         for line in proof.lines():
             progress.say(line)
-        check_drop(proof, max_drop, job.out)
+        check_drop(proof, max_drop, job)
         return made.finish(proof.to_json()), proof
 
 

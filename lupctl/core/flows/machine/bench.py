@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, get_args
 
 from lupctl.core.choices import Backend, Runtime
 from lupctl.core.errors import DataError, UsageError
-from lupctl.core.resolve.checkpoints import pick_network
+from lupctl.core.resolve.checkpoints import RUN_ALONE, pick_network
 from lupctl.core.system.examples import name_some
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.workspace import Workspace
@@ -31,8 +31,7 @@ PACKAGES: Final[dict[Backend, tuple[tuple[str, ...], str]]] = {
     "onnxruntime": (EXPORTING, "pip install 'lupctl[export]'"),
     "openvino": ((*EXPORTING, "openvino"), "pip install 'lupctl[export,openvino]'"),
 }
-ONNX_SUFFIX: Final = ".onnx"
-CHECKPOINT_SUFFIX: Final = ".safetensors"
+ONNX_SUFFIX, OPENVINO_SUFFIX = ".onnx", ".xml"
 BATCH_RULE: Final = re.compile(r"[1-9]\d{0,6}")
 
 
@@ -51,11 +50,11 @@ def bench(
 
     Args:
         space: where names are looked up.
-        names: runs, checkpoints, published weights or ONNX files; one None for the newest run.
+        names: runs, checkpoints, published weights or files in ONNX or OpenVINO's format; one None for the newest run.
         batches: images of a pass.
         device: of PyTorch; the others compute on the CPU.
         backends: None for every one that is here.
-        pixels: of networks in ONNX that take images of any size.
+        pixels: of networks in such files that take images of any size.
         seconds: for each network, backend and number of images.
         progress: reports choices and what is left out.
 
@@ -70,12 +69,12 @@ def bench(
 
     chosen, missing = _pick_backends(backends, device)
     paths = _find_networks(space, names, progress)
-    if pixels is not None and not any(path.suffix == ONNX_SUFFIX for path in paths.values()):
+    if pixels is not None and not any(path.suffix in RUN_ALONE for path in paths.values()):
         raise UsageError("--pixels: a checkpoint says how large its images are", hint="leave --pixels out")
     contenders: list[Contender] = []
     with tempfile.TemporaryDirectory(prefix="lupctl-bench-") as folder:
         for number, (name, path) in enumerate(paths.items()):
-            if path.suffix == ONNX_SUFFIX:
+            if path.suffix in RUN_ALONE:
                 contenders += _of_file(describe_onnx(name, path, pixels), chosen, backends, missing)
             else:
                 contenders += _of_checkpoint(name, path, chosen, device, Path(folder, f"{number}{ONNX_SUFFIX}"))
@@ -157,12 +156,7 @@ def _find_networks(space: Workspace, names: Sequence[str | None], progress: Prog
         if name is not None and name in found:
             raise UsageError(f"{name}: named twice", hint="name every network once")
         path = pick_network(space, name, progress)
-        if path.suffix not in (ONNX_SUFFIX, CHECKPOINT_SUFFIX):
-            raise UsageError(
-                f"{path}: of runtimes' files those in ONNX are compared, which all of them read",
-                hint="export it as ONNX: lupctl model export RUN --out NET.onnx",
-            )
-        if name is not None and path.suffix != ONNX_SUFFIX and Path(name).suffix == ONNX_SUFFIX:
+        if name is not None and path.suffix not in RUN_ALONE and Path(name).suffix in RUN_ALONE:
             raise DataError(f"{name}: there is no such file", hint="lupctl model export RUN makes one")
         same = next((typed for typed, other in found.items() if other.resolve() == path.resolve()), None)
         if same is not None:
@@ -174,7 +168,7 @@ def _find_networks(space: Workspace, names: Sequence[str | None], progress: Prog
 def _of_file(
     subject: "Subject", chosen: Sequence[Backend], asked: Sequence[Backend] | None, missing: Sequence[str]
 ) -> "list[Contender]":
-    """A network in ONNX, in the backends that read it.
+    """A network in ONNX or OpenVINO's format, in the backends that read it.
 
     Raises:
         UsageError: there is none of them.
@@ -182,10 +176,11 @@ def _of_file(
     from lupctl.core.stages.bench.model import Contender
     from lupctl.core.stages.bench.onnx_file import OnnxRunner
 
-    reading = [runtime for runtime in RUNTIMES if runtime in chosen]
+    able = [one for one in RUNTIMES if one == "openvino" or subject.path.suffix != OPENVINO_SUFFIX]
+    reading = [runtime for runtime in able if runtime in chosen]
     if not reading:
         why = f"not by {name_some(asked)}" if asked else next(iter(missing), "")
-        raise UsageError(f"{subject.path}: run by {' or '.join(RUNTIMES)}, {why}", "--backend onnxruntime --device cpu")
+        raise UsageError(f"{subject.path}: run by {' or '.join(able)}, {why}", f"--backend {able[0]} --device cpu")
     size = subject.height, subject.width
     return [Contender(subject, runtime, partial(OnnxRunner, subject.path, size, runtime)) for runtime in reading]
 

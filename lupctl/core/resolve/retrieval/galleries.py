@@ -5,7 +5,7 @@ from pathlib import Path
 
 from lupctl.core.choices import nearest_name
 from lupctl.core.errors import DataError, UsageError
-from lupctl.core.resolve.checkpoints import find_checkpoint
+from lupctl.core.resolve.checkpoints import pick_network
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.workspace import CHECKPOINT_NAME, Workspace
 
@@ -74,7 +74,7 @@ def gallery_checkpoint(space: Workspace, gallery: Path, named: str | None, progr
         DataError: it is not found, or the record names none.
     """
     if named is not None:
-        return find_checkpoint(space, named)
+        return pick_network(space, named, progress)
     from lupctl.core.formats.features.foreign import read_any_head
     from lupctl.core.ranking.retrieval.inputs import SHOWN, network_of
     from lupctl.core.system.disk.atomic import file_fingerprint

@@ -56,7 +56,7 @@ def find_limits(checkpoint: Path, named: Path | None, progress: Progress, *, own
     from lupctl.core.ranking.reports.model.single import REPORT_NAME
     from lupctl.core.ranking.reports.model.site import read_either
     from lupctl.core.ranking.retrieval.inputs import SHOWN
-    from lupctl.core.system.disk.atomic import file_fingerprint
+    from lupctl.core.ranking.retrieval.onnx.recorded import recorded_fingerprint
 
     command = f"lupctl eval {checkpoint.parent}"
     if checkpoint.name != CHECKPOINT_NAME:
@@ -65,7 +65,7 @@ def find_limits(checkpoint: Path, named: Path | None, progress: Progress, *, own
     if named is None and not path.is_file():
         return _without(f"{path} does not exist, so no similarity is known to mean the same person", command, progress)
     report = read_either(path)
-    made_by, own = report.fingerprints.get("checkpoint"), own or file_fingerprint(checkpoint)
+    made_by, own = report.fingerprints.get("checkpoint"), own or recorded_fingerprint(checkpoint)
     if made_by != own:
         reason = f"{path} is of another network ({(made_by or 'unknown')[:SHOWN]}; {checkpoint} is {own[:SHOWN]})"
         if named is not None:

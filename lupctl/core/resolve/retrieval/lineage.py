@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lupctl.core.errors import DataError
-from lupctl.core.resolve.checkpoints import WEIGHTLESS, find_checkpoint
+from lupctl.core.resolve.checkpoints import RUN_ALONE, WEIGHTLESS, find_checkpoint
 from lupctl.core.resolve.data.images import own_folder
 from lupctl.core.workspace import CHECKPOINT_NAME, RUN_NAME, Workspace, read_run
 
@@ -58,6 +58,14 @@ def lineage_of(space: Workspace, checkpoint: Path) -> "Lineage":
     from lupctl.core.formats.weights.header import is_method, read_header
     from lupctl.core.ranking.retrieval.lineage import Lineage
 
+    if checkpoint.suffix in RUN_ALONE:
+        from lupctl.core.ranking.retrieval.onnx.recorded import recorded_parent
+
+        parent = recorded_parent(checkpoint)
+        source = None if parent is None else _find_file(parent, _all_networks(space))
+        if source is None:
+            return Lineage(unknown=("the checkpoint that the network was exported from is not here",))
+        return lineage_of(space, source)
     checkpoints: list[Path] = []
     trained: list[TrainedPack] = []
     unknown: list[str] = []

@@ -1,4 +1,4 @@
-"""A network in ONNX as a contender: one that lupctl exported, or one of another program."""
+"""A network in ONNX or OpenVINO's format as a contender: one that lupctl exported, or one of another program."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -11,17 +11,18 @@ from lupctl.core.choices import Runtime
 from lupctl.core.errors import FormatError, UsageError
 from lupctl.core.formats.weights.onnx import CAMERAS, RECORD_KEY, parse_record
 from lupctl.core.formats.weights.runtimes.images import ImageInput, find_image_input, find_output
-from lupctl.core.formats.weights.runtimes.open import open_session
+from lupctl.core.formats.weights.runtimes.open import exported_fingerprint, network_fingerprint, open_session
 from lupctl.core.formats.weights.runtimes.session import Session
+from lupctl.core.ranking.retrieval.onnx.open import TITLES
 from lupctl.core.stages.bench.graph import count_flops, count_weights
 from lupctl.core.stages.bench.model import Subject
-from lupctl.core.system.disk.atomic import file_fingerprint
+from lupctl.core.stages.bench.openvino_graph import count_openvino_flops, count_openvino_weights
 
 SEED: Final = 0
 
 
 class OnnxRunner:
-    """A network in ONNX that a runtime runs in one thread.
+    """A network in ONNX or OpenVINO's format that a runtime runs in one thread.
 
     Args:
         path: the file.
@@ -57,7 +58,7 @@ class OnnxRunner:
 
 
 def describe_onnx(name: str, path: Path, pixels: tuple[int, int] | None) -> Subject:
-    """The network of an ONNX file.
+    """The network of an ONNX file, or of one in OpenVINO's format.
 
     Args:
         name: as the user typed it.
@@ -72,16 +73,21 @@ def describe_onnx(name: str, path: Path, pixels: tuple[int, int] | None) -> Subj
     images, has_cameras = read_inputs(session, path)
     height, width = pick_size(path, images, pixels)
     text = session.metadata.get(RECORD_KEY)
-    count = images.batch or 1
-    found = count_flops(path, draw_inputs(images, count, (height, width), has_cameras=has_cameras))
+    count, title = images.batch or 1, TITLES[session.runtime]
+    given = draw_inputs(images, count, (height, width), has_cameras=has_cameras)
+    if session.runtime == "openvino":
+        found = count_openvino_flops(path, {name: values.shape for name, values in given.items()})
+        parameters = count_openvino_weights(path)
+    else:
+        found, parameters = count_flops(path, given), count_weights(path)
     return Subject(
         name=name,
         path=path,
-        fingerprint=file_fingerprint(path) if text is None else _read_parent(path, text),
-        description=f"{'ONNX' if text is None else 'exported'} network ({images})",
+        fingerprint=network_fingerprint(path) if text is None else _read_fingerprint(path, text),
+        description=f"{title if text is None else 'exported'} network ({images})",
         height=height,
         width=width,
-        parameters=count_weights(path),
+        parameters=parameters,
         flops=None if found is None else found // count,
     )
 
@@ -121,10 +127,10 @@ def draw_inputs(images: ImageInput, batch: int, size: tuple[int, int], *, has_ca
     return {images.name: pixels} | ({CAMERAS: np.zeros(batch, np.int64)} if has_cameras else {})
 
 
-def _read_parent(path: Path, text: str) -> str:
-    """The fingerprint of the checkpoint that an exported network was made from."""
+def _read_fingerprint(path: Path, text: str) -> str:
+    """The fingerprint of an exported network: that of its checkpoint, in int8 its own."""
     record = parse_record(text, path)
     try:
-        return str(record["parents"]["checkpoint"])
-    except (KeyError, TypeError) as error:
+        return exported_fingerprint(record, path)
+    except (KeyError, TypeError, AttributeError) as error:
         raise FormatError(f"{path}: lupctl's record is damaged", hint="export it again: lupctl model export") from error

@@ -66,7 +66,7 @@ def choose_calibration(path: Path, prove: Path | None) -> Calibration:
     if rows is None:
         raise DataError(
             f"{path}: has no training and no unlabelled images to calibrate with",
-            hint="name a pack that has: --calibrate PACK; lupctl data list",
+            hint="name a pack that has: --calibrate PACK; lupctl data list; or --precision float16, which needs none",
         )
     drawn = np.random.default_rng(SEED).permutation(len(rows))[:IMAGES]
     found = Calibration(pack, np.sort(rows[drawn]).astype(np.int64))

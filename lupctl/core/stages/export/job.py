@@ -10,9 +10,12 @@ from lupctl.core.formats.weights.onnx import ONNX_SUFFIX, check_packages
 from lupctl.core.formats.weights.runtimes.open import RUNTIME_OF
 from lupctl.core.formats.weights.runtimes.openvino import OPENVINO_SUFFIX, WEIGHTS_SUFFIX, check_openvino
 from lupctl.core.ranking.retrieval.onnx.open import ForeignPixels
+from lupctl.core.stages.export.engine import ENGINE_SUFFIX, Engine
 from lupctl.core.system.disk.atomic import check_absent
 
-SUFFIXES: Final[dict[ExportFormat, str]] = {"onnx": ONNX_SUFFIX, "openvino": OPENVINO_SUFFIX}
+SUFFIXES: Final[dict[ExportFormat, str]] = {
+    "onnx": ONNX_SUFFIX, "openvino": OPENVINO_SUFFIX, "tensorrt": ONNX_SUFFIX,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -21,7 +24,8 @@ class ExportJob:
 
     Args:
         checkpoint: the network; a checkpoint, or an ONNX file.
-        out: the file; of OpenVINO's format the graph, whose weights are next to it.
+        out: the file; of OpenVINO's format the graph, whose weights are next to it, and of TensorRT's the ONNX file,
+            whose engine is next to it.
         cameras: for a network that takes cameras: `mean` gives every image the row for unknown cameras, `none` no row,
             `known` the row that a second input names; None for `mean`.
         format: of the file.
@@ -53,9 +57,9 @@ class ExportJob:
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """What is written; the last one makes it complete."""
-        weights = (self.out.with_suffix(WEIGHTS_SUFFIX),) if self.format == "openvino" else ()
-        return (*weights, self.out)
+        """What is written; the last one makes it complete. The engine of TensorRT's format may be missing."""
+        beside = {"openvino": WEIGHTS_SUFFIX, "tensorrt": ENGINE_SUFFIX}.get(self.format)
+        return (self.out,) if beside is None else (self.out.with_suffix(beside), self.out)
 
 
 @dataclass(frozen=True)
@@ -70,6 +74,7 @@ class ExportResult:
         difference: largest difference from PyTorch, or from the file that it was made from, over all values of all
             features of unit length, on images of random pixels.
         record: the record in the file's metadata.
+        tensorrt: the engine, if that was the format.
     """
 
     path: Path
@@ -80,6 +85,7 @@ class ExportResult:
     dim: int
     difference: float
     record: dict[str, Any]
+    tensorrt: Engine | None = None
 
 
 def check_job(job: ExportJob) -> None:
@@ -106,7 +112,8 @@ def check_job(job: ExportJob) -> None:
         raise UsageError(f"{job.out}: is the network that would be exported", hint=f"--out {job.out.stem}-new{suffix}")
     if job.precision == "int8" and job.calibrate is None:
         raise UsageError(
-            "--precision int8 takes the ranges of its numbers from images of a pack", hint="add --calibrate PACK"
+            "--precision int8 takes the ranges of its numbers from images of a pack",
+            hint="add --calibrate PACK; or --precision float16, which needs none",
         )
     if job.precision != "int8" and job.calibrate is not None:
         raise UsageError(

@@ -1,7 +1,7 @@
 """A network's graph in the precision that was asked for, and how it was made."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
@@ -11,16 +11,18 @@ from lupctl.core.stages.export.calibration import BATCH, Calibration, prepare_ba
 from lupctl.core.stages.export.job import ExportJob
 from lupctl.core.stages.export.quantize.bias import correct_biases, measure_means
 from lupctl.core.stages.export.quantize.floats import leave_in_float
-from lupctl.core.stages.export.quantize.graph import find_layers, fold, shorten_names
+from lupctl.core.stages.export.quantize.graph import choose_layers, find_layers, fold, shorten_names
 from lupctl.core.stages.export.quantize.halves import halve
 from lupctl.core.stages.export.quantize.int8 import PERCENTILE, WEIGHT_BITS, measure_ranges, quantize
+from lupctl.core.stages.export.quantize.rounding import measure_moments, round_weights
 from lupctl.core.stages.export.quantize.search import search_floats
 from lupctl.core.stages.export.source import Source
 from lupctl.core.system.examples import count_things, name_some
 from lupctl.core.system.progress.lines import Progress
 
-# Calibration images that layers are tried on.
-TRIED = 32
+# Calibration images that weights are rounded for, and those that layers are tried on.
+ROUNDED: Final = 64
+TRIED: Final = 32
 
 
 def change_precision(
@@ -47,6 +49,7 @@ def change_precision(
     if calibration is None:
         path.unlink()
         return halve(model, layers), {}
+    every, layers = layers, choose_layers(model, layers, name=str(job.checkpoint))
     progress.say(f"calibration: {len(calibration.rows)} images of {calibration.pack.path} ({job.rule})")
     # Opened as what was written: a record says how images are prepared, or the options of the command do.
     network = open_onnx(job.checkpoint if job.is_foreign else path, job.foreign)
@@ -55,11 +58,17 @@ def change_precision(
     ranges = measure_ranges(model, layers, batches, job.rule)
     tried = batches[: max(1, TRIED // BATCH)]
     wanted = np.concatenate([network.encoder.session.run(batch)[0] for batch in tried])
-    whole = quantize(ranges)
+    is_symmetric = job.format == "tensorrt"
+    whole = quantize(ranges, is_symmetric=is_symmetric)
+    moments = measure_moments(model, layers, batches[: max(1, ROUNDED // BATCH)])
+    rounded = round_weights(whole, model, layers, moments, progress)
     corrected = correct_biases(whole, model, layers, measure_means(model, layers, _equal(batches)))
     found = search_floats(whole, ranges, tried, wanted.reshape(len(wanted), -1), progress)
     floats = [layers.weighted[name] for name in found.floats]
     named = f"; in float: {name_some(floats)}" if floats else "; none stays in float"
+    small = len(every.weighted) - len(layers.weighted)
+    if small:
+        progress.say(f"int8: {count_things(small, 'small layer')} would not get smaller, and stay in float")
     progress.say(
         f"int8: features of calibration images keep {1 - found.errors[-1]:.4f} of their cosine (all "
         f"{count_things(len(layers.weighted), 'layer')} in int8 {1 - found.errors[0]:.4f}){named}"
@@ -70,10 +79,12 @@ def change_precision(
         "quantization": {
             "method": "static, QDQ",
             "weights": f"int8 of {WEIGHT_BITS} bits, a scale for each channel",
-            "activations": "uint8",
+            "activations": "int8 around 0, inputs of layers alone" if is_symmetric else "uint8",
             "rule": f"percentile {PERCENTILE:g}" if job.rule == "percentile" else job.rule,
             "calibration": calibration.to_json(),
             "layers": len(layers.weighted),
+            "small_layers": small,
+            "rounded_layers": rounded,
             "corrected_biases": corrected,
             "float_layers": floats,
             "moved": [round(error, 6) for error in found.errors],

@@ -1,13 +1,14 @@
 """What an export did to retrieval: two networks side by side on the same queries and gallery."""
 
 from dataclasses import asdict, dataclass
+from math import ceil
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lupctl.core.choices import ROLE_CODES
+from lupctl.core.choices import ROLE_CODES, ExportPrecision
 from lupctl.core.errors import DataError, GateError
 from lupctl.core.formats.features.file import Features, read_features
 from lupctl.core.formats.pack.read import open_pack
@@ -15,11 +16,16 @@ from lupctl.core.ranking.metrics.bootstrap import DRAWS
 from lupctl.core.ranking.reports.build.comparison import check_comparable, pair_differences
 from lupctl.core.ranking.reports.model.single import Report
 from lupctl.core.ranking.retrieval.answerable import check_answerable
+from lupctl.core.stages.export.job import ExportJob
 
 # Pairs of a query and a gallery image whose cosines are compared; of more, evenly drawn queries are taken.
 MOST_PAIRS: Final = 20_000_000
 # The errors by which a threshold is chosen: as many of both kinds, or this share of different persons taken for one.
 EQUAL_ERROR: Final = "equal error"
+# What loses less.
+MORE_EXACT: Final[dict[ExportPrecision, str]] = {
+    "int8": "--precision float16, or ", "float16": "--precision float32, or ", "float32": "",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -201,13 +207,13 @@ def _units(features: NDArray[np.floating]) -> NDArray[np.float32]:
     return rows / np.linalg.norm(rows, axis=1, keepdims=True)  # type: ignore[no-any-return]
 
 
-def check_drop(proof: Proof, most: float | None, out: Path) -> None:
+def check_drop(proof: Proof, most: float | None, job: ExportJob) -> None:
     """Refuses a network that lost too much.
 
     Args:
         proof: of it.
         most: points of mAP, in percent, that it may lose; None for any.
-        out: the file that is not written then.
+        job: whose file is not written then.
 
     Raises:
         GateError: it lost more.
@@ -215,7 +221,7 @@ def check_drop(proof: Proof, most: float | None, out: Path) -> None:
     drop = -100 * proof.map.difference
     if most is not None and drop > most:
         raise GateError(
-            f"{out}: not written; mAP on {proof.dataset} drops by {drop:.2f} points, more than the {most:g} that "
+            f"{job.out}: not written; mAP on {proof.dataset} drops by {drop:.2f} points, more than the {most:g} that "
             "--max-drop allows",
-            hint="--precision float16, --calibration entropy, or allow more",
+            hint=f"{MORE_EXACT[job.precision]}--max-drop {ceil(10 * drop) / 10:g}",
         )

@@ -21,8 +21,18 @@ from lupctl.core.formats.weights.runtimes.openvino import read_openvino
 from lupctl.core.ranking.retrieval.onnx.open import open_onnx
 from lupctl.core.stages.export.calibration import Calibration, choose_calibration
 from lupctl.core.stages.export.cameras import choose_camera
+from lupctl.core.stages.export.engine import (
+    ENGINE_SUFFIX,
+    TRTEXEC,
+    Engine,
+    build_engine,
+    describe_shapes,
+    find_trtexec,
+    write_command,
+)
 from lupctl.core.stages.export.job import ExportJob, ExportResult, check_job
 from lupctl.core.stages.export.precision import change_precision
+from lupctl.core.stages.export.quantize.graph import cast_first
 from lupctl.core.stages.export.record import TOLERANCE
 from lupctl.core.stages.export.source import Source, open_cpu, open_source
 from lupctl.core.stages.export.trial import largest_difference
@@ -55,6 +65,9 @@ def plan_export(job: ExportJob) -> dict[str, Any]:
     if job.calibrate is not None:
         chosen = choose_calibration(job.calibrate, job.prove)
         plan |= {"calibration": f"{len(chosen.rows)} images of {job.calibrate}, {job.rule}"}
+    if job.format == "tensorrt":
+        tool = find_trtexec()
+        plan["engine"] = f"not built, {TRTEXEC} is not here" if tool is None else f"{job.files[0]}, by {tool}"
     # An upper limit: classifiers are not exported.
     size = job.checkpoint.stat().st_size
     return plan | {"about_bytes": size // {"float32": 1, "float16": 2, "int8": 4}[job.precision]}
@@ -71,6 +84,8 @@ class Draft:
         source: what it was made from.
         record: of the file.
         difference: of its features, see `ExportResult`.
+        shapes: for TensorRT, how many images an engine takes.
+        progress: lines and bars.
     """
 
     job: ExportJob
@@ -79,30 +94,48 @@ class Draft:
     source: Source
     record: dict[str, Any]
     difference: float
+    shapes: tuple[str, ...]
+    progress: Progress
 
     def finish(self, proof: dict[str, Any] | None = None) -> ExportResult:
         """Moves the file into place, with what a test of it said.
 
         Raises:
-            DataError: the disk is full or refuses the write.
+            DataError: the disk is full or refuses the write, or trtexec failed.
+            StoppedError: somebody asked to stop while it ran.
         """
         job, record = self.job, self.record
         if proof is not None:
             record = record | {"proof": proof}
             _write(job, self.path, self.model, record, self.source.description)
+        engine = self._build_engine() if job.format == "tensorrt" else None
         for target in job.files:
+            made = self.path.with_name(target.name)
+            if not made.exists():  # an engine that was not built; one that is there is of another network
+                target.unlink(missing_ok=True)
+                continue
             with atomic_path(target) as partial:
-                shutil.move(self.path.with_name(target.name), partial)
+                shutil.move(made, partial)
         return ExportResult(
             path=job.out,
-            bytes=sum(path.stat().st_size for path in job.files),
+            bytes=sum(path.stat().st_size for path in job.files if path.suffix != ENGINE_SUFFIX),
             network=self.source.network,
             height=self.source.height,
             width=self.source.width,
             dim=record["features"]["dim"],
             difference=self.difference,
             record=record,
+            tensorrt=engine,
         )
+
+    def _build_engine(self) -> Engine:
+        """The engine next to the file, where trtexec is here."""
+        target, onnx = self.job.files
+        tool = find_trtexec()
+        if tool is not None:
+            made = self.path.with_name(target.name)
+            build_engine(tool, self.path, made, self.shapes, name=target, progress=self.progress)
+        return Engine(None if tool is None else target, write_command(onnx, target, self.shapes))
 
 
 def export(job: ExportJob, progress: Progress | None = None) -> ExportResult:
@@ -137,7 +170,10 @@ def draft(job: ExportJob, progress: Progress) -> Iterator[Draft]:
 def _build(job: ExportJob, folder: Path, calibration: Calibration | None, progress: Progress) -> Draft:
     source = open_source(job, folder)
     model, story = change_precision(job, source, folder, calibration, progress)
-    record = source.record | {"kind": job.format, "precision": job.precision} | story
+    if job.format == "tensorrt":
+        cast_first(model)
+    kind = "openvino" if job.format == "openvino" else "onnx"
+    record = source.record | {"kind": kind, "precision": job.precision} | story
     path = folder / job.out.name
     if job.format == "openvino":
         graph = folder / "graph.onnx"
@@ -154,7 +190,9 @@ def _build(job: ExportJob, folder: Path, calibration: Calibration | None, progre
             f"than {TOLERANCES[job.precision]:.0e}",
             hint="--precision float32, or another --format",
         )
-    return Draft(job, path, model, source, record, difference)
+    size = source.height, source.width
+    shapes = tuple(describe_shapes(session, path, size)) if job.format == "tensorrt" else ()
+    return Draft(job, path, model, source, record, difference, shapes, progress)
 
 
 def _write(job: ExportJob, path: Path, model: Any, record: dict[str, Any], description: str) -> None:

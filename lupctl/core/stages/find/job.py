@@ -15,12 +15,16 @@ from lupctl.core.errors import CorruptImageError, DataError, UsageError
 from lupctl.core.formats.images.codec import decode_rgb
 from lupctl.core.formats.images.files import read_encoded
 from lupctl.core.formats.weights.header import describe_network
+from lupctl.core.formats.weights.runtimes.open import runs_alone
 from lupctl.core.ranking.metrics.vectors import UnitRows
 from lupctl.core.ranking.reports.model.find import FindLimits
 from lupctl.core.ranking.retrieval.cameras import choose_query_rows
-from lupctl.core.ranking.retrieval.extract import extract_features, open_encoder
+from lupctl.core.ranking.retrieval.extract import Encoder, extract_features, open_encoder
+from lupctl.core.ranking.retrieval.onnx.encoder import OnnxEncoder
+from lupctl.core.ranking.retrieval.onnx.open import ForeignPixels, open_onnx
+from lupctl.core.ranking.retrieval.onnx.recorded import recorded_fingerprint
 from lupctl.core.ranking.retrieval.warnings import say_other_precision
-from lupctl.core.system.disk.atomic import check_absent, file_fingerprint
+from lupctl.core.system.disk.atomic import check_absent
 from lupctl.core.system.disk.reading import say_missing
 from lupctl.core.system.jobs.precision import pick_precision
 from lupctl.core.system.progress.lines import Progress
@@ -134,9 +138,14 @@ def encode_person(job: FindJob, footage: Mapping[str, Any], *, device: torch.dev
     Raises:
         DataError: the network gives no direction for a picture.
     """
-    precision = pick_precision("auto", device)
-    say_other_precision(job.features or Path(job.source), footage, precision, progress)
-    encoder, checkpoint = open_encoder(job.checkpoint, device=device, precision=precision)
+    encoder: Encoder | OnnxEncoder
+    if runs_alone(job.checkpoint):
+        exported = open_onnx(job.checkpoint, ForeignPixels())
+        encoder, network = exported.encoder, exported.description
+    else:
+        encoder, checkpoint = open_encoder(job.checkpoint, device=device, precision=pick_precision("auto", device))
+        network = describe_network(checkpoint.header)
+    say_other_precision(job.features or Path(job.source), footage, encoder.precision, progress)
     images = FileImages([str(query) for query in job.queries])
     # Those of the footage are made by the default rule too.
     placed = choose_query_rows(encoder.cameras, len(images), gallery={})
@@ -152,6 +161,4 @@ def encode_person(job: FindJob, footage: Mapping[str, Any], *, device: torch.dev
             f"{job.queries[int(broken[0])]}: {job.checkpoint} gives a feature without a direction",
             hint="use another network: --run RUN",
         )
-    return Person(
-        units.unit(0, len(units)).cpu().numpy(), describe_network(checkpoint.header), file_fingerprint(job.checkpoint)
-    )
+    return Person(units.unit(0, len(units)).cpu().numpy(), network, recorded_fingerprint(job.checkpoint))

@@ -1,9 +1,10 @@
 """Opening a network's file with the runtime that it is for, or with another one that can read it."""
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from lupctl.core.choices import ExportFormat, Runtime
 from lupctl.core.errors import UsageError
@@ -69,6 +70,18 @@ def network_files(path: Path) -> tuple[Path, ...]:
 def network_bytes(path: Path) -> int:
     """The size of a network's files."""
     return sum(one.stat().st_size for one in network_files(path))
+
+
+def exported_fingerprint(record: Mapping[str, Any], path: Path) -> str:
+    """The fingerprint of an exported network: that of its checkpoint, whose features it gives, if it is not in int8.
+
+    In int8 it is another network: its cosines are others, and so are the thresholds on them.
+
+    Raises:
+        KeyError, AttributeError: the record is damaged.
+    """
+    parent = record["parents"].get("checkpoint")
+    return network_fingerprint(path) if parent is None or record.get("precision") == "int8" else str(parent)
 
 
 def network_fingerprint(path: Path) -> str:

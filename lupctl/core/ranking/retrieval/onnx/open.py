@@ -14,7 +14,7 @@ from lupctl.core.errors import FormatError, UsageError
 from lupctl.core.formats.weights.header import Preprocessing
 from lupctl.core.formats.weights.onnx import CAMERAS, ONNX_FORMAT, RECORD_KEY, parse_record
 from lupctl.core.formats.weights.runtimes.images import ImageInput, find_image_input, find_output
-from lupctl.core.formats.weights.runtimes.open import network_fingerprint, open_session
+from lupctl.core.formats.weights.runtimes.open import exported_fingerprint, network_fingerprint, open_session
 from lupctl.core.formats.weights.runtimes.session import Session
 from lupctl.core.formats.weights.settings import MOST_PIXELS, SIZE_RULE
 from lupctl.core.ranking.retrieval.cameras import CameraTable
@@ -165,8 +165,7 @@ def _open_own(path: Path, session: Session, record: Mapping[str, Any], foreign: 
         pixels = Preprocessing.model_validate_json(json.dumps(record["preprocessing"]))
         table, is_unit = _read_table(record), record["features"]["length"] == 1
         precision = str(record.get("precision", "float32"))
-        # In int8 it is another network: its cosines are others, and so are the thresholds on them.
-        parent = record["parents"].get("checkpoint") if precision != "int8" else None
+        fingerprint = exported_fingerprint(record, path)
         trained_on = tuple(str(pack["dataset"]) for pack in record["data"])
     except (ValueError, KeyError, TypeError, AttributeError) as error:  # pydantic's is a ValueError
         raise FormatError(f"{path}: lupctl's record is damaged", hint="export it again: lupctl model export") from error
@@ -177,7 +176,7 @@ def _open_own(path: Path, session: Session, record: Mapping[str, Any], foreign: 
     kind = "" if precision == "float32" else f", {precision}"
     return OnnxNetwork(
         encoder=encoder,
-        fingerprint=network_fingerprint(path) if parent is None else str(parent),
+        fingerprint=fingerprint,
         dimension=_try(path, encoder),
         trained_on=trained_on,
         description=f"exported network, format {ONNX_FORMAT}{kind} ({images})",

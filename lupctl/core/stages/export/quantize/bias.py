@@ -6,8 +6,9 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from lupctl.core.formats.weights.onnx import ERRORS_ONLY, Inputs
-from lupctl.core.stages.export.quantize.graph import Layers
+from lupctl.core.formats.weights.onnx import Inputs
+from lupctl.core.stages.export.quantize.graph import Layers, has_rows
+from lupctl.core.stages.export.quantize.inputs import each_input
 
 CHANNELS: Final = 1
 
@@ -20,24 +21,9 @@ def measure_means(folded: Any, layers: Layers, batches: Sequence[Inputs]) -> dic
         layers: of it.
         batches: its inputs by name, of equal size.
     """
-    import onnx
-    import onnxruntime
-
-    model = onnx.ModelProto()
-    model.CopyFrom(folded)
-    shown = {one.name for one in model.graph.output}
-    given = {one.name for one in model.graph.input}
-    for name in dict.fromkeys(node.input[0] for node in model.graph.node if node.name in layers.weighted):
-        if name not in shown | given:
-            model.graph.output.append(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None))
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = ERRORS_ONLY
-    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    names = [one.name for one in session.get_outputs()]
     sums: dict[str, Any] = {}
-    for batch in batches:
-        found = dict(zip(names, session.run(None, batch), strict=True)) | {name: batch[name] for name in given}
-        for name, values in found.items():
+    for given in each_input(folded, layers, batches):
+        for name, values in given.items():
             sums[name] = sums.get(name, 0) + _channel_means(values)
     return {name: total / len(batches) for name, total in sums.items()}
 
@@ -71,27 +57,21 @@ def correct_biases(quantized: Any, folded: Any, layers: Layers, means: dict[str,
     before = {node.name: node for node in folded.graph.node}
     count = 0
     for node in quantized.graph.node:
-        if node.name not in layers.weighted or len(node.input) < 3 or not _is_rows(node):
+        if node.name not in layers.weighted or len(node.input) < 3 or not has_rows(node):
             continue
-        kept, bias = (made_by.get(name) for name in node.input[1:3])
-        if kept is None or bias is None:
+        kept, bias = made_by.get(node.input[1]), node.input[2]
+        if kept is None or bias not in constants:
             continue
         rounded, scale = (numpy_helper.to_array(constants[name]) for name in kept.input[:2])
         was = before[node.name]
         wanted = numpy_helper.to_array(weights[was.input[1]]).astype(np.float64)
         lost = wanted - rounded * scale.reshape(-1, *[1] * (wanted.ndim - 1)).astype(np.float64)
-        shift = mean_output(lost, means[was.input[0]])
-        value, unit = (numpy_helper.to_array(constants[name]) for name in bias.input[:2])
-        moved = np.rint(value + shift / unit).clip(-(2**31), 2**31 - 1).astype(np.int32)
-        constants[bias.input[0]].CopyFrom(numpy_helper.from_array(moved, bias.input[0]))
+        moved = numpy_helper.to_array(constants[bias]) + mean_output(lost, means[was.input[0]])
         count += 1
+        # Under a name of its own: a layer that is left in float takes the bias as it was.
+        node.input[2] = f"{bias}_corrected_{count}"
+        quantized.graph.initializer.append(numpy_helper.from_array(moved.astype(np.float32), node.input[2]))
     return count
-
-
-def _is_rows(node: Any) -> bool:
-    """Whether the first axis of a node's weights are its outputs."""
-    is_turned = any(one.name == "transB" and one.i == 1 for one in node.attribute)
-    return bool(node.op_type == "Conv" or (node.op_type == "Gemm" and is_turned))
 
 
 def mean_output(weights: NDArray[np.float64], mean: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -3,7 +3,7 @@
 Nothing is imported before it is used, so that importing the package costs nothing.
 """
 
-from typing import TYPE_CHECKING
+TYPE_CHECKING = False  # as of `typing`, which would take most of the time
 
 if TYPE_CHECKING:
     from lupctl.core.errors import LupError

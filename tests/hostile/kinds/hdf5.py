@@ -42,6 +42,9 @@ eval {name} --no-page --threshold eer
 eval {name} --no-page --sweep k1=5,10
 eval {name} {name} --compare
 eval {name} --dry-run
+eval {name} --no-page --published transreid-vit-b-market1501
+eval {name} --explain --device cpu
+eval {name} --explain --dry-run --device cpu
 search {name} a.jpg
 data info {name}
 """

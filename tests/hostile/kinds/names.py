@@ -79,6 +79,8 @@ eval {word} {word} --compare
 eval fine --out {word} --device cpu --no-page
 eval fine --images {word} --device cpu
 eval fine --sweep {word}
+eval fine --published {word} --device cpu --no-page
+eval fine --explain --out {word} --device cpu --dry-run
 eval fine --threshold {word} --device cpu --no-page
 search {word} a.jpg
 search fine {word}

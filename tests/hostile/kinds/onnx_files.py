@@ -17,12 +17,18 @@ dump net.onnx labelled --workers 0
 dump net.onnx labelled --workers 0 --pixels 32x16
 model bench net.onnx --batch 1 --seconds 0 --backend onnxruntime
 model export net.onnx --precision float16 --out half.onnx
+model export net.onnx --format tensorrt --out engine.onnx
+search lup/fine.features.h5 a.jpg --from net.onnx --device cpu
+find a.jpg --in labelled --run net.onnx --device cpu --workers 0
+eval --all net.onnx --device cpu
 """
 OPENVINO_COMMANDS = """
 model info net.xml
 dump net.xml labelled --workers 0
 dump net.xml labelled --workers 0
-model bench net.xml
+model bench net.xml --batch 1 --seconds 0
+search lup/fine.features.h5 a.jpg --from net.xml --device cpu
+find a.jpg --in labelled --run net.xml --device cpu --workers 0
 """
 BENCH_COMMANDS = """
 eval --all fine --device cpu

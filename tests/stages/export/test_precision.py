@@ -321,6 +321,8 @@ def test_openvino_files_that_cannot_be_run(made: Path, labelled: Path, lupctl: S
     assert lupctl(line).code == 3
     assert not Path("f.h5").exists()
     assert lupctl("model info net.xml").code == 3
+    Path("net.xml").write_bytes(text.encode().replace(b'type="Convolution"', b'type="Convol\xb3tion"', 1))
+    assert lupctl("model info net.xml").code == 3, "what OpenVINO says of it is no text"
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="limits of the system")

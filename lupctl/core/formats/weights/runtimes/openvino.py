@@ -126,7 +126,7 @@ def read_openvino(path: Path) -> Any:
         )
     try:
         return openvino.Core().read_model(path)
-    except RuntimeError as error:
+    except (RuntimeError, UnicodeDecodeError) as error:  # the second of a message with names of the file
         raise _refuse(path, error) from error
 
 

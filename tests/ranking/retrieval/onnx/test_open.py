@@ -200,7 +200,7 @@ def test_files_that_are_no_networks(tmp_path: Path) -> None:
         with pytest.raises(FormatError, match="not a complete ONNX file"):
             lupctl.load(path)
     os.mkfifo(tmp_path / "pipe.onnx")
-    with pytest.raises(DataError, match="there is no such file"):
+    with pytest.raises(DataError, match="a FIFO, not a regular file"):
         lupctl.load(tmp_path / "pipe.onnx")
 
 

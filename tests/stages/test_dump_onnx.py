@@ -132,6 +132,38 @@ def test_search_with_a_network_that_runs_alone(network: str, home: Path, lupctl:
     assert (refused.code, "distances between features of two networks mean nothing" in refused.err) == (3, True)
 
 
+@pytest.mark.parametrize("network", ["net.onnx", "net.xml", "small.onnx"])
+def test_the_network_that_made_features_is_found(network: str, home: Path, lupctl: Shell) -> None:
+    assert lupctl(f"dump {network} labelled --out f.features.h5 --quiet").code == 0
+    picture = min(Path().glob("person*.jpg"))
+    ran = lupctl(f"search f.features.h5 {picture} --device cpu --json")
+    assert (ran.code, ran.json["checkpoint"]) == (0, network), ran.err
+    assert f"network: {network} (it made the gallery)" in ran.err
+    assert lupctl("eval f.features.h5 --explain --dry-run --json --device cpu").json["network"] == network
+    warned = [one["text"] for one in lupctl("eval f.features.h5 --no-page --json").json["warnings"]]
+    assert not any("not checked" in text for text in warned), "what it was exported from is here"
+    before = Path("f.features.h5").read_bytes()
+    for more in ("--no-page", "--explain"):
+        lost = lupctl(f"eval f.features.h5 --out f.features.h5 --force {more} --device cpu")
+        assert (lost.code, "is what this command reads" in lost.err) == (2, True), lost.err
+    assert Path("f.features.h5").read_bytes() == before
+    refused = lupctl(f"eval {network}")
+    assert refused.code == 3
+    assert f"hint: lupctl dump {network} labelled" in refused.err
+
+
+def test_a_foreign_network_is_found_and_says_nothing_of_its_training(lupctl: Shell, home: Path) -> None:
+    write_foreign(Path("other.onnx"), sides=("h", "w"))
+    line = "dump other.onnx labelled --pixels 32x16 --mean imagenet --std imagenet --out o.features.h5 --quiet"
+    assert lupctl(line).code == 0
+    ran = lupctl(f"search o.features.h5 {min(Path().glob('person*.jpg'))} --device cpu --json")
+    assert (ran.code, ran.json["checkpoint"]) == (0, "other.onnx"), ran.err
+    warned = [one["text"] for one in lupctl("eval o.features.h5 --no-page --json").json["warnings"]]
+    assert any(text.endswith("of another program, and does not say what it was trained on") for text in warned)
+    Path("other.onnx").unlink()
+    assert lupctl(f"search o.features.h5 {min(Path().glob('person*.jpg'))} --device cpu").code == 3
+
+
 def test_search_prepares_pictures_as_the_gallery_was(home: Path, lupctl: Shell) -> None:
     write_foreign(Path("foreign.onnx"), sides=("h", "w"))
     assert lupctl(f"dump foreign.onnx labelled {HOW} --out f.features.h5 --quiet").code == 0

@@ -38,8 +38,9 @@ def compare_runs(
         DataError: a run cannot be scored, or was scored on other queries or by another rule.
     """
     from lupctl.core.stages.compare import compare
-    from lupctl.core.system.disk.atomic import check_absent
+    from lupctl.core.system.disk.atomic import check_absent, check_not_input
 
+    check_not_input(out, map(Path, names))
     check_absent(out, force=rules.force)
     return compare(gather_reports(space, names, rules, devices, progress), out, force=rules.force)
 

@@ -46,7 +46,9 @@ def score_everywhere(
     check_absent(out, force=rules.force)
     rows = score_all(space, networks, tests, rules, devices, progress)
     benches = read_benches(space.home / FOLDER, progress)
-    rows = [replace(row, speeds=find_speeds(benches, recorded_fingerprint(row.checkpoint))) for row in rows]
+    rows = [
+        replace(row, speeds=find_speeds(benches, recorded_fingerprint(row.checkpoint), row.checkpoint)) for row in rows
+    ]
     return write_matrix(rows, out, force=rules.force)
 
 

@@ -34,7 +34,7 @@ from lupctl.core.ranking.retrieval.pooling import pool_queries, pool_samples
 from lupctl.core.ranking.retrieval.protocol import recorded_protocol
 from lupctl.core.ranking.retrieval.score import DetailSettings, Scored, check_directions, estimate_bytes, score
 from lupctl.core.ranking.retrieval.warnings import say_warnings, say_where_faiss_runs
-from lupctl.core.system.disk.atomic import check_absent, check_writable, file_fingerprint, write_text
+from lupctl.core.system.disk.atomic import check_absent, check_not_input, check_writable, file_fingerprint, write_text
 from lupctl.core.system.progress.lines import Progress
 
 
@@ -172,6 +172,7 @@ def evaluate(job: EvaluationJob, devices: Sequence[torch.device], progress: Prog
         DeviceError: the device has too little memory.
     """
     job = job.settled(progress)
+    check_not_input(job.report, job.features)
     if not job.force:
         check_replaceable(job)
     check_writable(job.report)

@@ -67,9 +67,9 @@ def read_benches(folder: Path, progress: Progress) -> list[Bench]:
     return found
 
 
-def find_speeds(benches: Sequence[Bench], fingerprint: str) -> list[BenchRun]:
-    """What the newest of some documents that knows a network says of it; they are of one machine at one time."""
-    return next((runs for bench in benches if (runs := bench.runs_of(fingerprint))), [])
+def find_speeds(benches: Sequence[Bench], fingerprint: str, path: Path) -> list[BenchRun]:
+    """What the newest of some documents that knows a network says of its file; they are of one machine at one time."""
+    return next((runs for bench in benches if (runs := bench.runs_of(fingerprint, path))), [])
 
 
 def write_matrix(rows: Sequence[MatrixRow], out: Path, *, force: bool = False) -> ScoreMatrix:

@@ -1,6 +1,7 @@
 """mAP against milliseconds: which points are drawn, and that they are where their numbers are."""
 
 import re
+from pathlib import Path
 
 import pytest
 
@@ -33,10 +34,13 @@ def test_a_network_is_found_by_its_fingerprint() -> None:
         runs=runs,
         notes=[],
     )
-    # The run itself comes before the file that was exported from it, whoever was timed first.
-    assert bench.runs_of("sha256:1") == [runs[1], runs[2]]
-    assert bench.runs_of("sha256:2") == [runs[3]]
-    assert bench.runs_of("sha256:3") == []
+    assert bench.runs_of("sha256:1", Path("a")) == [runs[1], runs[2]], "not of the file that was exported from it"
+    assert bench.runs_of("sha256:1", Path("a.onnx")) == [runs[0]]
+    assert bench.runs_of("sha256:1", Path("moved/a.onnx")) == [runs[0]]
+    assert bench.runs_of("sha256:1", Path("a.xml")) == [], "other files say nothing of it"
+    assert bench.runs_of("sha256:1", Path("a.safetensors")) == [runs[1], runs[2]], "elsewhere"
+    assert bench.runs_of("sha256:2", Path("b")) == [runs[3]]
+    assert bench.runs_of("sha256:3", Path("c")) == []
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 """What an explanation will compute: the network and the images of some features, and what is changed about them."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from shlex import quote
@@ -10,6 +10,7 @@ from lupctl.core.choices import Pooling
 from lupctl.core.errors import DataError, UsageError
 from lupctl.core.flows.explaining.changes import Change, list_changes
 from lupctl.core.flows.fresh_features import find_files
+from lupctl.core.resolve.retrieval.lineage import list_exported, runtime_of
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.workspace import Workspace
 
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
     from lupctl.core.ranking.retrieval.onnx.open import ForeignPixels
     from lupctl.core.stages.dump.job import DumpJob
     from lupctl.core.stages.evaluate import EvaluationJob
-
-NETWORKS = ("*.onnx", "*.xml")
 
 
 @dataclass(frozen=True)
@@ -120,10 +119,10 @@ def _own_dump(
 
     path, record, foreign = job.features[0], head.record, ForeignPixels()
     counts = read_counts(record)
-    if job.lineage.checkpoints:
-        network = job.lineage.checkpoints[0]
-    else:
+    if runtime_of(record) is not None or not job.lineage.checkpoints:
         network, foreign = _find_foreign(space, path, record, pixels, job.lineage.unknown)
+    else:
+        network = job.lineage.checkpoints[0]
     return DumpJob(
         checkpoint=network,
         data=pack,
@@ -149,12 +148,12 @@ def _find_foreign(
         DataError: it is not here.
     """
     from lupctl.core.errors import LupError
-    from lupctl.core.formats.weights.runtimes.open import network_fingerprint
     from lupctl.core.ranking.retrieval.inputs import network_of
     from lupctl.core.ranking.retrieval.onnx.open import ForeignPixels, foreign_fingerprint
+    from lupctl.core.ranking.retrieval.onnx.recorded import recorded_fingerprint
 
     wanted, network = network_of(record), record.get("network")
-    if isinstance(network, Mapping) and network.get("kind") in ("onnx", "openvino"):
+    if isinstance(network, Mapping) and runtime_of(record) is not None:
         has_constants = not str(network.get("input")).startswith("uint8")
         foreign = ForeignPixels(
             size=(pixels.height, pixels.width),
@@ -162,11 +161,11 @@ def _find_foreign(
             std=pixels.std if has_constants else None,
             interpolation=pixels.interpolation,
         )
-        for path in dict.fromkeys(_foreign_candidates(space, features, record)):
+        for path in dict.fromkeys(list_exported(space, features, record)):
             try:
                 if foreign_fingerprint(path, pixels) == wanted:
                     return path, foreign
-                if network_fingerprint(path) == wanted:
+                if recorded_fingerprint(path) == wanted:
                     return path, ForeignPixels()  # one that lupctl exported says how its images are prepared
             except (LupError, OSError):
                 continue  # not there, or damaged, and so not the one
@@ -174,14 +173,3 @@ def _find_foreign(
         f"--explain: {'; '.join(unknown)} ({features}); --explain runs the network again",
         hint=f"put its file into {features.parent}, or leave --explain out",
     )
-
-
-def _foreign_candidates(space: Workspace, features: Path, record: Mapping[str, Any]) -> Iterator[Path]:
-    """Files that may be the network: as the command named it, beside the features, and among the models."""
-    for word in record.get("command") or []:
-        path = Path(str(word))
-        if path.suffix in (".onnx", ".xml") and path.is_file():
-            yield path
-    for folder in (features.parent, space.models):
-        for pattern in NETWORKS:
-            yield from sorted(folder.glob(pattern))

@@ -5,6 +5,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
+from lupctl.core.errors import StoppedError
 from lupctl.core.flows.explaining.changes import Change, write_command
 from lupctl.core.flows.explaining.order import ExplainOrder
 from lupctl.core.system.progress.lines import Progress
@@ -38,8 +39,9 @@ def run_explanation(
     from lupctl.core.ranking.reports.build.explanation import Tried, build_explanation
     from lupctl.core.ranking.reports.model.explanation import write_explanation
     from lupctl.core.stages.evaluate import compute_report
-    from lupctl.core.system.disk.atomic import check_absent, check_writable
+    from lupctl.core.system.disk.atomic import check_absent, check_not_input, check_writable
 
+    check_not_input(out, order.rules.features)
     check_absent(out, force=order.rules.force)
     check_writable(out)
     rules = replace(order.rules.settled(progress), out=None, page=False)
@@ -79,7 +81,10 @@ def _try(
         features = folder / "trial.features.h5"
         job = replace(change.apply(order.own), out=features, force=True)
         # Runtimes compute on the CPU.
-        dump(job, torch.device("cpu") if job.is_onnx else devices[0], progress)
+        try:
+            dump(job, torch.device("cpu") if job.is_onnx else devices[0], progress)
+        except StoppedError as error:  # its chunks are not kept, as everything of a trial
+            raise type(error)("stopped on request; nothing was kept", hint="type the same command again") from error
     if change.is_euclidean:
         features = _lift(features, folder / "lifted.features.h5")
     try:

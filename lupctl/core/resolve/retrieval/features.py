@@ -6,7 +6,7 @@ from typing import Literal, get_args
 
 from lupctl.core.choices import Dataset, nearest_name
 from lupctl.core.errors import DataError, UsageError
-from lupctl.core.resolve.checkpoints import newest_finetuning
+from lupctl.core.resolve.checkpoints import RUN_ALONE, newest_finetuning
 from lupctl.core.resolve.data.images import own_folder
 from lupctl.core.resolve.data.packs import pick_images
 from lupctl.core.resolve.hints import hint_for_data, hint_for_run, hint_to_dump, list_runs, same_path
@@ -103,6 +103,11 @@ def _refuse_other_files(workspace: Workspace, path: Path, command: Reader) -> No
     if path.suffix == CHECKPOINT_SUFFIX:
         raise DataError(
             f"{path}: a checkpoint; a run or a features file was expected", hint=hint_to_dump(workspace, path)
+        )
+    if path.suffix in RUN_ALONE:
+        raise DataError(
+            f"{path}: {RUN_ALONE[path.suffix]} network; a run or a features file was expected",
+            hint=hint_to_dump(workspace, path),
         )
     if read_kind(path) == "pack":
         raise DataError(

@@ -6,6 +6,7 @@ from pathlib import Path
 from lupctl.core.choices import nearest_name
 from lupctl.core.errors import DataError, UsageError
 from lupctl.core.resolve.checkpoints import pick_network
+from lupctl.core.resolve.retrieval.lineage import find_exported
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.workspace import CHECKPOINT_NAME, Workspace
 
@@ -79,9 +80,13 @@ def gallery_checkpoint(space: Workspace, gallery: Path, named: str | None, progr
     from lupctl.core.ranking.retrieval.inputs import SHOWN, network_of
     from lupctl.core.system.disk.atomic import file_fingerprint
 
-    wanted = network_of(read_any_head(gallery).record)
+    record = read_any_head(gallery).record
+    wanted = network_of(record)
     if wanted is None:
         raise DataError(f"{gallery}: its record does not name the network that made it", hint="name it: --from RUN")
+    if (exported := find_exported(space, gallery, record)) is not None:
+        progress.say(f"network: {exported} (it made the gallery)")
+        return exported
     candidates = [gallery.parent / CHECKPOINT_NAME, *sorted(space.runs.glob(f"*/{CHECKPOINT_NAME}"))]
     for path in dict.fromkeys([*candidates, *sorted(space.models.rglob("*.safetensors"))]):
         if path.is_file() and file_fingerprint(path) == wanted:

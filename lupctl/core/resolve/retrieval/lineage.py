@@ -5,7 +5,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lupctl.core.errors import DataError
+from lupctl.core.errors import DataError, UsageError
 from lupctl.core.resolve.checkpoints import RUN_ALONE, WEIGHTLESS, find_checkpoint
 from lupctl.core.resolve.data.images import own_folder
 from lupctl.core.workspace import CHECKPOINT_NAME, RUN_NAME, Workspace, read_run
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from lupctl.core.ranking.retrieval.lineage import Lineage, ScoredPack, TrainedPack
 
 PACK_PARENT = "pack:"
+# What a record calls networks that run without a checkpoint.
+RUNTIMES = ("onnx", "openvino")
 # Methods of pre-training that learn from the labels of a pack.
 WITH_LABELS = ("pnl",)
 # A network starts from one that starts from another; a longer chain is taken for a circle.
@@ -42,15 +44,65 @@ def find_lineage(space: Workspace, features: Path) -> "Lineage":
     from lupctl.core.ranking.retrieval.inputs import network_of
     from lupctl.core.ranking.retrieval.lineage import Lineage
 
-    wanted = network_of(read_any_record(features))
+    record = read_any_record(features)
+    wanted = network_of(record)
     if wanted is None:
         return Lineage(unknown=("the features name no network",))
     near = own_folder(features)
     beside = [near / CHECKPOINT_NAME, *sorted(near.glob("*.safetensors"))]
     checkpoint = _find_file(wanted, [*beside, *_all_networks(space)])
-    if checkpoint is None:
+    if checkpoint is not None:
+        return lineage_of(space, checkpoint)
+    if runtime_of(record) is None:
         return Lineage(unknown=("the network's checkpoint is not here",))
-    return lineage_of(space, checkpoint)
+    exported = find_exported(space, features, record)
+    if exported is None:
+        return Lineage(unknown=("the network's file is not here",))
+    return lineage_of(space, exported)
+
+
+def runtime_of(record: Mapping[str, Any]) -> str | None:
+    """The format of a network that ran without a checkpoint to make some features; None of a checkpoint."""
+    network = record.get("network")
+    kind = network.get("kind") if isinstance(network, Mapping) else None
+    return next((known for known in RUNTIMES if known == kind), None)
+
+
+def list_exported(space: Workspace, features: Path, record: Mapping[str, Any]) -> Iterator[Path]:
+    """Files in ONNX and OpenVINO's format that may have made some features.
+
+    As the command named it, beside the features, and among the models.
+    """
+    for word in record.get("command") or []:
+        path = Path(str(word))
+        if path.suffix in RUN_ALONE and path.is_file():
+            yield path
+    for folder in (own_folder(features), space.models):
+        for suffix in RUN_ALONE:
+            yield from sorted(folder.glob(f"*{suffix}"))
+
+
+def find_exported(space: Workspace, features: Path, record: Mapping[str, Any]) -> Path | None:
+    """The file in ONNX or OpenVINO's format that made some features; None where it is not here."""
+    from lupctl.core.errors import LupError
+    from lupctl.core.ranking.reports.build.published import read_pixels
+    from lupctl.core.ranking.retrieval.inputs import network_of
+    from lupctl.core.ranking.retrieval.onnx.open import foreign_fingerprint
+    from lupctl.core.ranking.retrieval.onnx.recorded import recorded_fingerprint
+
+    wanted, pixels = network_of(record), read_pixels(record)
+    if runtime_of(record) is None or pixels is None:
+        return None
+    for path in dict.fromkeys(list_exported(space, features, record)):
+        try:
+            if wanted in (foreign_fingerprint(path, pixels), recorded_fingerprint(path)):
+                return path
+        except UsageError:  # another program's, which has no record
+            if wanted == foreign_fingerprint(path, pixels):
+                return path
+        except (LupError, OSError):
+            continue  # damaged, and so not the one
+    return None
 
 
 def lineage_of(space: Workspace, checkpoint: Path) -> "Lineage":
@@ -62,7 +114,9 @@ def lineage_of(space: Workspace, checkpoint: Path) -> "Lineage":
         from lupctl.core.ranking.retrieval.onnx.recorded import recorded_parent
 
         parent = recorded_parent(checkpoint)
-        source = None if parent is None else _find_file(parent, _all_networks(space))
+        if parent is None:
+            return Lineage(unknown=("the network is of another program, and does not say what it was trained on",))
+        source = _find_file(parent, [*sorted(checkpoint.parent.glob("*.safetensors")), *_all_networks(space)])
         if source is None:
             return Lineage(unknown=("the checkpoint that the network was exported from is not here",))
         return lineage_of(space, source)

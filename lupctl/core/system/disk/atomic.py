@@ -8,7 +8,7 @@ import re
 import shutil
 import stat
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -173,6 +173,18 @@ def check_absent(path: Path, *, force: bool, option: str = "--out") -> None:
         raise UsageError(
             f"{path}: exists already and would be overwritten", hint=f"add --force, or name another {option}"
         )
+
+
+def check_not_input(out: Path, inputs: Iterable[Path]) -> None:
+    """Refuses to overwrite what is read, which --force does not mean.
+
+    Raises:
+        UsageError: one of the inputs is what would be written.
+    """
+    for path in inputs:
+        if out.exists() and path.exists() and out.samefile(path):
+            name = out.with_name(f"{out.name.partition('.')[0]}.json")
+            raise UsageError(f"{out}: is what this command reads, and would be overwritten", hint=f"--out {name}")
 
 
 def file_fingerprint(path: Path, *, advance: Callable[[int], None] | None = None) -> str:

@@ -1,6 +1,7 @@
 """Networks in ONNX, run by onnxruntime. The packages are an extra; they are imported where they are used."""
 
 import re
+import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from lupctl.core.formats.weights.onnx import ERRORS_ONLY, check_packages
 from lupctl.core.formats.weights.runtimes.session import Port
 from lupctl.core.system.disk.reading import say_missing
 
-HINT: Final = "check it: python -c \"import onnx; onnx.checker.check_model('FILE.onnx')\""
+CHECK: Final = "import onnx; onnx.checker.check_model({!r})"
 # What onnxruntime says of an operator that it does not have.
 UNKNOWN_OPERATOR: Final = re.compile(r"implementation for (\S+?)\(\d+\)|error: (\S+?)\(-?\d+\) is not a registered")
 # Types of numbers that numpy calls by another name.
@@ -72,7 +73,7 @@ def open_onnxruntime(path: Path, *, threads: int) -> OnnxSession:
         reason = " ".join(str(error).split())
         named = UNKNOWN_OPERATOR.search(reason)
         what = f"lacks its operator {named[1] or named[2]}" if named else "cannot run it"
-        raise FormatError(f"{path}: onnxruntime {what} ({reason})", hint=HINT) from error
+        raise FormatError(f"{path}: onnxruntime {what} ({reason})", hint=_hint(path)) from error
     return OnnxSession(session, inputs, outputs, texts)
 
 
@@ -108,9 +109,9 @@ def check_external(path: Path) -> Any:
     try:
         model = onnx.load(str(path), load_external_data=False)
     except DecodeError as error:
-        raise FormatError(f"{path}: not a complete ONNX file", hint=HINT) from error
+        raise FormatError(f"{path}: not a complete ONNX file", hint=_hint(path)) from error
     if not model.graph.node:
-        raise FormatError(f"{path}: not a complete ONNX file", hint=HINT)
+        raise FormatError(f"{path}: not a complete ONNX file", hint=_hint(path))
     folder = path.resolve().parent
     for tensor in _each_tensor(model.graph):
         for name in (entry.value for entry in tensor.external_data if entry.key == "location"):
@@ -120,6 +121,10 @@ def check_external(path: Path) -> Any:
             if not place.is_file():
                 raise DataError(f"{path}: keeps weights in {name}, and there is no such file", hint=f"ls {folder}")
     return model
+
+
+def _hint(path: Path) -> str:
+    return f"check it: {shlex.join(['python', '-c', CHECK.format(str(path))])}"
 
 
 def _each_tensor(graph: Any) -> Iterator[Any]:

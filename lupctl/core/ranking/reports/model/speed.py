@@ -7,6 +7,7 @@ from pydantic import Field, ValidationError
 
 from lupctl.core.choices import Backend
 from lupctl.core.errors import FormatError
+from lupctl.core.formats.weights.runtimes.open import RUNTIME_OF
 from lupctl.core.ranking.reports.model.details import Part
 from lupctl.core.ranking.reports.model.single import lay_out
 from lupctl.core.system.disk.atomic import write_text
@@ -69,9 +70,18 @@ class Bench(Part):
     runs: list[BenchRun]
     notes: list[str]
 
-    def runs_of(self, fingerprint: str) -> list[BenchRun]:
-        """Those of the network with this fingerprint; of two in one backend, as a run and its export, the first."""
-        names = [network.name for network in self.networks if network.fingerprint == fingerprint]
+    def runs_of(self, fingerprint: str, path: Path) -> list[BenchRun]:
+        """Those of a network's file; of another file of the same network, as its export, where it has none of its own.
+
+        Args:
+            fingerprint: of the network.
+            path: of the file, or of one of that format elsewhere; of two in one backend, the first.
+        """
+        known = [network for network in self.networks if network.fingerprint == fingerprint]
+        same = [network for network in known if Path(network.path) == path]
+        alike = [network for network in known if Path(network.path).suffix == path.suffix]
+        others = [] if path.suffix in RUNTIME_OF else known
+        names = [network.name for network in same or alike or others]
         found: dict[tuple[Backend, int], BenchRun] = {}
         for run in sorted((run for run in self.runs if run.name in names), key=lambda run: names.index(run.name)):
             found.setdefault((run.backend, run.batch), run)

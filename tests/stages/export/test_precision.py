@@ -2,6 +2,7 @@
 
 import sys
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -194,6 +195,8 @@ def test_int8_is_proved_and_recorded(format_: str, made: Path, labelled: Path, l
     proof = ran.json["proof"]
     record = lupctl(f"model info small.{suffix} --json").json
     assert record["proof"] == proof
+    assert record["check"]["difference"] == ran.json["difference"] > 1e-4, "of this file, not of the graph before it"
+    assert "tolerance" not in record["check"]
     assert (record["kind"], record["precision"]) == (format_, "int8")
     story = record["quantization"]
     assert story["calibration"]["fingerprint"] == open_pack(labelled).fingerprint
@@ -241,8 +244,12 @@ def test_halves_move_features_little(made: Path, lupctl: Shell) -> None:
     assert ran.code == 0, ran.err
     assert 0 < ran.json["difference"] < 2e-3
     assert ran.json["bytes"] < 0.6 * (made / "net.onnx").stat().st_size
+    half = lupctl("model info half.onnx --json").json["check"]
+    assert half == {"images": 4, "onnxruntime": version("onnxruntime"), "difference": ran.json["difference"]}
     assert lupctl(f"model export {made / 'net.onnx'} --format openvino --precision float16 --out half.xml").code == 0
     assert lupctl(f"model export {made / 'net.onnx'} --format openvino --out whole.xml").code == 0
+    whole = lupctl("model info whole.xml --json").json["check"]
+    assert (whole["tolerance"], whole["openvino"]) == (1e-4, version("openvino")), "its own, not that of net.onnx"
     assert Path("half.bin").stat().st_size < 0.6 * Path("whole.bin").stat().st_size
     again = lupctl("model export half.onnx --precision int8 --calibrate labelled --out a.onnx")
     assert again.code == 3, "there is no such pack here"

@@ -11,7 +11,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from lupctl.core.choices import ExportPrecision
+from lupctl.core.choices import ExportPrecision, Runtime
 from lupctl.core.errors import DataError
 from lupctl.core.formats.weights.header import describe_network
 from lupctl.core.formats.weights.onnx import check_model, write_model
@@ -33,7 +33,7 @@ from lupctl.core.stages.export.engine import (
 from lupctl.core.stages.export.job import ExportJob, ExportResult, check_job
 from lupctl.core.stages.export.precision import change_precision
 from lupctl.core.stages.export.quantize.graph import cast_first
-from lupctl.core.stages.export.record import TOLERANCE
+from lupctl.core.stages.export.record import TOLERANCE, describe_check
 from lupctl.core.stages.export.source import Source, open_cpu, open_source
 from lupctl.core.stages.export.trial import largest_difference
 from lupctl.core.system.disk.atomic import atomic_path, check_writable, disk_errors_named
@@ -180,6 +180,19 @@ def _build(job: ExportJob, folder: Path, calibration: Calibration | None, progre
         write_model(graph, model, {}, description="")
         model = read_openvino(graph)
     _write(job, path, model, record, source.description)
+    difference, shapes, runtime = _try(job, path, source)
+    images = sum(map(len, source.wanted))
+    record["check"] = describe_check(job, runtime, images=images, difference=difference)
+    _write(job, path, model, record, source.description)
+    return Draft(job, path, model, source, record, difference, shapes, progress)
+
+
+def _try(job: ExportJob, path: Path, source: Source) -> tuple[float, tuple[str, ...], Runtime]:
+    """How far the features of a written file are from the wanted ones, the shapes it takes, and what ran it.
+
+    Raises:
+        DataError: too far.
+    """
     session = open_session(path)
     difference = largest_difference(
         [_units(session.run(batch)[0]) for batch in source.batches], [_units(wanted) for wanted in source.wanted]
@@ -192,7 +205,7 @@ def _build(job: ExportJob, folder: Path, calibration: Calibration | None, progre
         )
     size = source.height, source.width
     shapes = tuple(describe_shapes(session, path, size)) if job.format == "tensorrt" else ()
-    return Draft(job, path, model, source, record, difference, shapes, progress)
+    return difference, shapes, session.runtime
 
 
 def _write(job: ExportJob, path: Path, model: Any, record: dict[str, Any], description: str) -> None:

@@ -1,6 +1,9 @@
 """Exports in int8, float16 and OpenVINO's format: what they cost, what is recorded, and when nothing is written."""
 
+import os
+import signal
 import sys
+import time
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -253,6 +256,28 @@ def test_halves_move_features_little(made: Path, lupctl: Shell) -> None:
     assert Path("half.bin").stat().st_size < 0.6 * Path("whole.bin").stat().st_size
     again = lupctl("model export half.onnx --precision int8 --calibrate labelled --out a.onnx")
     assert again.code == 3, "there is no such pack here"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals")
+@pytest.mark.parametrize(("name", "code"), [("SIGTERM", 75), ("SIGINT", 130)])
+@pytest.mark.parametrize("place", ["precision.measure_ranges", "proof.compare"])
+def test_stopped_on_the_way(
+    place: str, name: str, code: int, made: Path, labelled: Path, lupctl: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ask(*given: Any) -> None:
+        os.kill(os.getpid(), getattr(signal, name))
+        time.sleep(5)
+
+    monkeypatch.setattr(f"lupctl.core.stages.export.{place}", ask)
+    before = signal.signal(signal.SIGTERM, lambda number, frame: None)  # else a mistake would end the tests
+    try:
+        line = f"model export {made / 'net.onnx'} --precision int8 --calibrate {labelled} --prove {labelled}"
+        ran = lupctl(f"{line} --out small.onnx --quiet")
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert (ran.code, ran.out) == (code, "")
+    assert ran.err == "error: small.onnx: not written, stopped on request\nhint: type the same command again\n"
+    assert list(Path().iterdir()) == []
 
 
 def test_a_network_of_another_program_keeps_its_way_of_being_fed(labelled: Path, lupctl: Shell, tmp_path: Path) -> None:

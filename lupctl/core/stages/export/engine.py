@@ -2,7 +2,6 @@
 
 import shlex
 import shutil
-import signal
 import subprocess
 import time
 from collections.abc import Sequence
@@ -10,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from lupctl.core.errors import DataError, InterruptedRunError, StoppedError
+from lupctl.core.errors import DataError
 from lupctl.core.formats.weights.onnx import CAMERAS
 from lupctl.core.formats.weights.runtimes.images import find_image_input
 from lupctl.core.formats.weights.runtimes.session import Session
@@ -126,8 +125,7 @@ def build_engine(tool: str, onnx: Path, engine: Path, flags: Sequence[str], *, n
             process.kill()
             process.wait()
     if request.wanted:
-        kind = InterruptedRunError if request.signal == signal.SIGINT else StoppedError
-        raise kind(f"{name}: not written, stopped on request", hint="type the same command again")
+        raise request.nothing_written(name)
     if process.returncode != 0 or not engine.is_file():
         raise _refuse(name, process.returncode, log.read_bytes().decode(errors="replace"))
 

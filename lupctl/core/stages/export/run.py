@@ -37,6 +37,7 @@ from lupctl.core.stages.export.record import TOLERANCE, describe_check
 from lupctl.core.stages.export.source import Source, open_cpu, open_source
 from lupctl.core.stages.export.trial import largest_difference
 from lupctl.core.system.disk.atomic import atomic_path, check_writable, disk_errors_named
+from lupctl.core.system.jobs.stopping import stop_at_once, stop_on_request
 from lupctl.core.system.progress.lines import Progress
 
 # How far features of random pixels may move; of int8 only a test on real images says whether it is too far.
@@ -109,13 +110,14 @@ class Draft:
             record = record | {"proof": proof}
             _write(job, self.path, self.model, record, self.source.description)
         engine = self._build_engine() if job.format == "tensorrt" else None
-        for target in job.files:
-            made = self.path.with_name(target.name)
-            if not made.exists():  # an engine that was not built; one that is there is of another network
-                target.unlink(missing_ok=True)
-                continue
-            with atomic_path(target) as partial:
-                shutil.move(made, partial)
+        with stop_on_request():  # too late: all files or none
+            for target in job.files:
+                made = self.path.with_name(target.name)
+                if not made.exists():  # an engine that was not built; one that is there is of another network
+                    target.unlink(missing_ok=True)
+                    continue
+                with atomic_path(target) as partial:
+                    shutil.move(made, partial)
         return ExportResult(
             path=job.out,
             bytes=sum(path.stat().st_size for path in job.files if path.suffix != ENGINE_SUFFIX),
@@ -145,6 +147,7 @@ def export(job: ExportJob, progress: Progress | None = None) -> ExportResult:
         UsageError: see `check_job`.
         FormatError: not a checkpoint, or of a network that this lupctl does not know.
         DataError: the runtime gives different features; no file is written then. There are no images to calibrate with.
+        StoppedError: somebody asked to stop; no file is written.
     """
     with draft(job, progress or Progress(quiet=True)) as made:
         return made.finish()
@@ -155,16 +158,20 @@ def draft(job: ExportJob, progress: Progress) -> Iterator[Draft]:
     """The file of an export next to its place, to be tested before it is moved there.
 
     Raises:
-        UsageError, FormatError, DataError: as `export`.
+        UsageError, FormatError, DataError, StoppedError: as `export`.
     """
     check_job(job)
-    check_writable(job.out)
-    calibration = None if job.calibrate is None else choose_calibration(job.calibrate, job.prove)
-    with (
-        disk_errors_named(job.out),
-        tempfile.TemporaryDirectory(dir=job.out.parent, prefix=f".{job.out.name}.", suffix=".part") as name,
-    ):
-        yield _build(job, Path(name), calibration, progress)
+    with stop_at_once(job.out) as request:
+        check_writable(job.out)
+        calibration = None if job.calibrate is None else choose_calibration(job.calibrate, job.prove)
+        with (
+            disk_errors_named(job.out),
+            tempfile.TemporaryDirectory(dir=job.out.parent, prefix=f".{job.out.name}.", suffix=".part") as name,
+        ):
+            made = _build(job, Path(name), calibration, progress)
+            if request.wanted:  # a library took that for an error of its own, and went on
+                raise request.nothing_written(job.out)
+            yield made
 
 
 def _build(job: ExportJob, folder: Path, calibration: Calibration | None, progress: Progress) -> Draft:

@@ -1,8 +1,9 @@
-"""Requests to stop: noticed between steps, or chunks, never inside one."""
+"""Requests to stop: noticed between steps, or chunks, never inside one; at once where nothing can be continued."""
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 
 from lupctl.core.errors import InterruptedRunError, StoppedError
@@ -39,14 +40,62 @@ class StopRequest:
             hint="type the same command again",
         )
 
+    def nothing_written(self, path: Path) -> StoppedError:
+        """What to raise if nothing is saved.
+
+        Args:
+            path: what would have been written.
+        """
+        kind = InterruptedRunError if self.signal == signal.SIGINT else StoppedError
+        return kind(f"{path}: not written, stopped on request", hint="type the same command again")
+
+
+class _StopNow(BaseException):
+    """Ends a block from inside; no `Exception`, which libraries take for a reason to try another way."""
+
 
 @contextmanager
 def stop_on_request() -> Iterator[StopRequest]:
     """Collects Ctrl-C and SIGTERM for the length of a loop."""
     request = StopRequest()
-    before = {number: signal.signal(number, request.note) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
+    with _handled_by(request.note):
         yield request
+
+
+@contextmanager
+def stop_at_once(path: Path) -> Iterator[StopRequest]:
+    """Ends a block on Ctrl-C or SIGTERM by an exception, so that its temporary files are removed.
+
+    Args:
+        path: what the block writes.
+
+    Raises:
+        StoppedError: somebody asked to stop.
+    """
+    request = StopRequest()
+
+    def note(number: int, frame: FrameType | None) -> None:
+        is_first = not request.wanted
+        request.note(number, frame)
+        if is_first:  # the next ones would come while files are removed
+            raise _StopNow
+
+    with _handled_by(note):
+        try:
+            yield request
+        except StoppedError:
+            raise  # has its line already
+        except BaseException as error:
+            if not request.wanted:
+                raise
+            raise request.nothing_written(path) from error
+
+
+@contextmanager
+def _handled_by(note: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

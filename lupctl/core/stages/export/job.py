@@ -1,5 +1,6 @@
 """The settings and the result of an export."""
 
+import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -16,6 +17,19 @@ from lupctl.core.system.disk.atomic import check_absent
 SUFFIXES: Final[dict[ExportFormat, str]] = {
     "onnx": ONNX_SUFFIX, "openvino": OPENVINO_SUFFIX, "tensorrt": ONNX_SUFFIX,
 }  # fmt: skip
+
+
+def default_out(network: Path, format_: ExportFormat, precision: ExportPrecision) -> Path:
+    """The file next to a network; one that is not in float32 says so in its name, and none is the network itself.
+
+    >>> str(default_out(Path("run/checkpoint.safetensors"), "onnx", "int8"))
+    'run/checkpoint.int8.onnx'
+    >>> str(default_out(Path("osnet.onnx"), "onnx", "float32"))
+    'osnet-lupctl.onnx'
+    """
+    suffix = SUFFIXES[format_]
+    found = network.with_suffix(suffix if precision == "float32" else f".{precision}{suffix}")
+    return found if found != network else network.with_name(f"{network.stem}-lupctl{suffix}")
 
 
 @dataclass(frozen=True)
@@ -103,13 +117,7 @@ def check_job(job: ExportJob) -> None:
             f"{job.checkpoint}: exported to OpenVINO already; a run, a checkpoint or an ONNX file was expected",
             hint="name what it was made from",
         )
-    suffix = SUFFIXES[job.format]
-    if job.out.suffix != suffix:
-        raise UsageError(f"{job.out}: expected a name that ends in {suffix}", hint=f"--out {job.out.stem}{suffix}")
-    for path in job.files:
-        check_absent(path, force=job.force)
-    if job.out.resolve() == job.checkpoint.resolve():
-        raise UsageError(f"{job.out}: is the network that would be exported", hint=f"--out {job.out.stem}-new{suffix}")
+    _check_out(job)
     if job.precision == "int8" and job.calibrate is None:
         raise UsageError(
             "--precision int8 takes the ranges of its numbers from images of a pack",
@@ -119,3 +127,20 @@ def check_job(job: ExportJob) -> None:
         raise UsageError(
             f"--calibrate: {job.precision} has no ranges to take from images", hint="leave it out, or --precision int8"
         )
+
+
+def _check_out(job: ExportJob) -> None:
+    """Refuses a path that cannot be that of the file.
+
+    Raises:
+        UsageError: its name does not end as that of its format, or it is there already.
+    """
+    suffix, name = SUFFIXES[job.format], default_out(job.checkpoint, job.format, job.precision).name
+    if job.out.suffix != suffix:
+        meant = job.out / name if job.out.is_dir() else job.out.with_name(f"{job.out.stem}{suffix}")
+        raise UsageError(f"{job.out}: expected a name that ends in {suffix}", hint=f"--out {shlex.quote(str(meant))}")
+    if job.out.resolve() == job.checkpoint.resolve():
+        other = job.out.with_name(f"{job.out.stem}-lupctl{suffix}")
+        raise UsageError(f"{job.out}: is the network that would be exported", hint=f"--out {shlex.quote(str(other))}")
+    for path in job.files:
+        check_absent(path, force=job.force)

@@ -58,9 +58,12 @@ CalibrateOption = Annotated[
     ),
 ]  # fmt: skip
 RuleOption = Annotated[
-    CalibrationRule,
-    typer.Option("--calibration", help="What these ranges cover: 99.999 % of values, or by entropy."),
-]
+    CalibrationRule | None,
+    typer.Option(
+        "--calibration", help="What these ranges cover: 99.999 % of values, or by entropy [default: percentile].",
+        show_default=False,
+    ),
+]  # fmt: skip
 ProveOption = Annotated[
     str | None,
     typer.Option(
@@ -82,7 +85,7 @@ def export_model(
     format_: FormatOption = "onnx",
     precision: PrecisionOption = "float32",
     calibrate: CalibrateOption = None,
-    calibration: RuleOption = "percentile",
+    calibration: RuleOption = None,
     prove: ProveOption = None,
     max_drop: DropOption = None,
     cameras: CamerasOption = None,

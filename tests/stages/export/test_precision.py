@@ -301,6 +301,7 @@ def test_a_network_of_another_program_keeps_its_way_of_being_fed(labelled: Path,
     [
         ("--precision int8", 2, "takes the ranges of its numbers from images of a pack", "or --precision float16"),
         ("--calibrate {labelled}", 2, "float32 has no ranges to take from images", "leave it out"),
+        ("--calibration entropy", 2, "--calibration: float32 has no ranges to take from images", "--calibrate PACK"),
         ("--max-drop 0.5", 2, "--max-drop: a drop is found by a test", "add --prove DATASET"),
         ("--precision int8 --calibrate {tested}", 3, "has no training and no unlabelled images", "--calibrate PACK"),
         ("--prove {trained}", 3, "has no queries to prove anything with", "--prove PACK"),

@@ -45,7 +45,7 @@ class ExportJob:
         format: of the file.
         precision: of its weights; int8 also of its passes.
         calibrate: the pack whose images give the ranges of int8.
-        rule: what of the values these ranges cover.
+        rule: what of the values these ranges cover; None for `percentile`.
         prove: the pack that the network is tested on before the file is written; its images cannot calibrate.
         foreign: how images are prepared for an ONNX file of another program.
         force: overwrite.
@@ -58,7 +58,7 @@ class ExportJob:
     format: ExportFormat = "onnx"
     precision: ExportPrecision = "float32"
     calibrate: Path | None = None
-    rule: CalibrationRule = "percentile"
+    rule: CalibrationRule | None = None
     prove: Path | None = None
     foreign: ForeignPixels = field(default_factory=ForeignPixels)
     force: bool = False
@@ -68,6 +68,11 @@ class ExportJob:
     def is_foreign(self) -> bool:
         """Whether the network is not a checkpoint."""
         return self.checkpoint.suffix in RUNTIME_OF
+
+    @property
+    def used_rule(self) -> CalibrationRule:
+        """What of the values the ranges of int8 cover."""
+        return self.rule or "percentile"
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -107,7 +112,7 @@ def check_job(job: ExportJob) -> None:
 
     Raises:
         UsageError: an extra is missing, the output exists, or its name does not end as that of its format; int8
-            without images to calibrate with, or such images for another precision.
+            without images to calibrate with, or such images or a rule for another precision.
     """
     check_packages(("onnx", "onnxruntime") if job.is_foreign else ("onnx", "onnxruntime", "onnxscript"))
     if job.format == "openvino":
@@ -126,6 +131,11 @@ def check_job(job: ExportJob) -> None:
     if job.precision != "int8" and job.calibrate is not None:
         raise UsageError(
             f"--calibrate: {job.precision} has no ranges to take from images", hint="leave it out, or --precision int8"
+        )
+    if job.precision != "int8" and job.rule is not None:
+        raise UsageError(
+            f"--calibration: {job.precision} has no ranges to take from images",
+            hint="leave it out, or --precision int8 --calibrate PACK",
         )
 
 

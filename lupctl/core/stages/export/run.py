@@ -65,7 +65,7 @@ def plan_export(job: ExportJob) -> dict[str, Any]:
         plan |= {"width": encoder.view.width, **({} if given is None else {"cameras": given.rule})}
     if job.calibrate is not None:
         chosen = choose_calibration(job.calibrate, job.prove)
-        plan |= {"calibration": f"{len(chosen.rows)} images of {job.calibrate}, {job.rule}"}
+        plan |= {"calibration": f"{len(chosen.rows)} images of {job.calibrate}, {job.used_rule}"}
     if job.format == "tensorrt":
         tool = find_trtexec()
         plan["engine"] = f"not built, {TRTEXEC} is not here" if tool is None else f"{job.files[0]}, by {tool}"

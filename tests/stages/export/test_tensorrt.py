@@ -91,8 +91,19 @@ def test_with_trtexec_the_engine_is_next_to_the_file(made: Path, lupctl: Shell) 
     again = lupctl(f"model export {made / 'net.onnx'} --format tensorrt --out a.onnx")
     assert (again.code, "a.engine: exists already" in again.err) == (2, True)
     Path("bin/trtexec").unlink()
-    assert lupctl(f"model export {made / 'net.onnx'} --format tensorrt --out a.onnx --force").code == 0
+    planned = lupctl(f"model export {made / 'net.onnx'} --format tensorrt --out a.onnx --force --dry-run --json").json
+    assert planned["engine"] == "not built, trtexec is not here; a.engine is removed, it is of an earlier export"
+    assert Path("a.engine").exists()
+    alone = lupctl(f"model export {made / 'net.onnx'} --format tensorrt --out a.onnx --force")
+    assert (alone.code, "a.engine: removed, it was of an earlier export\n" in alone.err) == (0, True)
     assert left() == ["a.onnx", "words.txt"], "the engine was of another file"
+
+
+def test_a_folder_at_the_place_of_the_engine(made: Path, lupctl: Shell) -> None:
+    Path("a.engine").mkdir()
+    ran = lupctl(f"model export {made / 'net.onnx'} --format tensorrt --out a.onnx --force")
+    assert (ran.code, left()) == (2, ["a.engine"])
+    assert ran.err.startswith("error: a.engine: is a folder, and would be overwritten by a file\nhint: "), "no work yet"
 
 
 @pytest.mark.parametrize(

@@ -149,8 +149,13 @@ def _check_out(job: ExportJob) -> None:
     if job.out.suffix != suffix:
         meant = job.out / name if job.out.is_dir() else job.out.with_name(f"{job.out.stem}{suffix}")
         raise UsageError(f"{job.out}: expected a name that ends in {suffix}", hint=f"--out {shlex.quote(str(meant))}")
+    other = job.out.with_name(f"{job.out.stem}-lupctl{suffix}")
     if job.out.resolve() == job.checkpoint.resolve():
-        other = job.out.with_name(f"{job.out.stem}-lupctl{suffix}")
         raise UsageError(f"{job.out}: is the network that would be exported", hint=f"--out {shlex.quote(str(other))}")
     for path in job.files:
+        if path.is_dir():
+            raise UsageError(
+                f"{path}: is a folder, and would be overwritten by a file",
+                hint=f"move it away, or name another file: --out {shlex.quote(str(other))}",
+            )
         check_absent(path, force=job.force)

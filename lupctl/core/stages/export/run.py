@@ -68,7 +68,8 @@ def plan_export(job: ExportJob) -> dict[str, Any]:
         plan |= {"calibration": f"{len(chosen.rows)} images of {job.calibrate}, {job.used_rule}"}
     if job.format == "tensorrt":
         tool = find_trtexec()
-        plan["engine"] = f"not built, {TRTEXEC} is not here" if tool is None else f"{job.files[0]}, by {tool}"
+        old = f"; {job.files[0]} is removed, it is of an earlier export" if job.files[0].exists() else ""
+        plan["engine"] = f"not built, {TRTEXEC} is not here{old}" if tool is None else f"{job.files[0]}, by {tool}"
     # An upper limit: classifiers are not exported.
     size = job.checkpoint.stat().st_size
     return plan | {"about_bytes": size // {"float32": 1, "float16": 2, "int8": 4}[job.precision]}
@@ -114,7 +115,9 @@ class Draft:
             for target in job.files:
                 made = self.path.with_name(target.name)
                 if not made.exists():  # an engine that was not built; one that is there is of another network
-                    target.unlink(missing_ok=True)
+                    if target.exists():
+                        target.unlink()
+                        self.progress.say(f"{target}: removed, it was of an earlier export")
                     continue
                 with atomic_path(target) as partial:
                     shutil.move(made, partial)

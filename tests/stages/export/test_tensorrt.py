@@ -148,6 +148,22 @@ def test_stopped_while_trtexec_runs(signal: str, code: int, made: Path, lupctl: 
         os.kill(int(Path("process.txt").read_text()), 0)
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="signals")
+def test_what_a_script_named_trtexec_started_ends_with_it(made: Path, lupctl: Shell) -> None:
+    write_trtexec("mkfifo held; sleep 60 9<>held &\nkill -TERM $PPID; wait")
+    ran = lupctl(f"model export {made / 'net.onnx'} --format tensorrt --out a.onnx")
+    assert (ran.code, left()) == (75, ["held"])
+    pipe, until = os.open("held", os.O_RDONLY | os.O_NONBLOCK), time.monotonic() + 5
+    is_held = True
+    while is_held and time.monotonic() < until:
+        try:
+            is_held = os.read(pipe, 1) != b""
+        except BlockingIOError:  # somebody has it open
+            time.sleep(0.02)
+    os.close(pipe)
+    assert not is_held
+
+
 def test_a_network_of_fixed_batches_has_no_shapes(lupctl: Shell, tmp_path: Path) -> None:
     write_foreign(tmp_path / "net.onnx", batch=2)
     how = "--mean imagenet --std imagenet"

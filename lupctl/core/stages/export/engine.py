@@ -1,10 +1,14 @@
 """TensorRT: the command that builds an engine of an ONNX file, and the engine itself where NVIDIA's trtexec is."""
 
+import os
 import shlex
 import shutil
+import signal
 import subprocess
+import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -112,6 +116,7 @@ def build_engine(tool: str, onnx: Path, engine: Path, flags: Sequence[str], *, n
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
+                start_new_session=True,  # a group of its own, with whatever it starts if it is a script
                 preexec_fn=ends_with_this_process(),
             )
         except OSError as error:
@@ -122,12 +127,21 @@ def build_engine(tool: str, onnx: Path, engine: Path, flags: Sequence[str], *, n
             while process.poll() is None and not request.wanted:
                 time.sleep(WAIT_S)
         finally:
-            process.kill()
-            process.wait()
+            _end(process)
     if request.wanted:
         raise request.nothing_written(name)
     if process.returncode != 0 or not engine.is_file():
         raise _refuse(name, process.returncode, log.read_bytes().decode(errors="replace"))
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Ends a program that leads a group, and all that it started."""
+    if sys.platform == "win32":
+        process.kill()
+    else:
+        with suppress(ProcessLookupError, PermissionError):  # nothing is left of it
+            os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
 
 
 def _refuse(name: Path, code: int, text: str) -> DataError:

@@ -260,15 +260,15 @@ def test_halves_move_features_little(made: Path, lupctl: Shell) -> None:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals")
 @pytest.mark.parametrize(("name", "code"), [("SIGTERM", 75), ("SIGINT", 130)])
-@pytest.mark.parametrize("place", ["precision.measure_ranges", "proof.compare"])
+@pytest.mark.parametrize("place", ["export.precision.measure_ranges", "dump.run.wait_for_all", "export.proof.compare"])
 def test_stopped_on_the_way(
     place: str, name: str, code: int, made: Path, labelled: Path, lupctl: Shell, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def ask(*given: Any) -> None:
+    def ask(*given: Any, **more: Any) -> None:
         os.kill(os.getpid(), getattr(signal, name))
-        time.sleep(5)
+        time.sleep(0.5)
 
-    monkeypatch.setattr(f"lupctl.core.stages.export.{place}", ask)
+    monkeypatch.setattr(f"lupctl.core.stages.{place}", ask)
     before = signal.signal(signal.SIGTERM, lambda number, frame: None)  # else a mistake would end the tests
     try:
         line = f"model export {made / 'net.onnx'} --precision int8 --calibrate {labelled} --prove {labelled}"

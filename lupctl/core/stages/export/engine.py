@@ -128,8 +128,8 @@ def build_engine(tool: str, onnx: Path, engine: Path, flags: Sequence[str], *, n
                 time.sleep(WAIT_S)
         finally:
             _end(process)
-    if request.wanted:
-        raise request.nothing_written(name)
+        if request.wanted:
+            raise request.nothing_written(name)
     if process.returncode != 0 or not engine.is_file():
         raise _refuse(name, process.returncode, log.read_bytes().decode(errors="replace"))
 

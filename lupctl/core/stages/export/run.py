@@ -37,7 +37,7 @@ from lupctl.core.stages.export.record import TOLERANCE, describe_check
 from lupctl.core.stages.export.source import Source, open_cpu, open_source
 from lupctl.core.stages.export.trial import largest_difference
 from lupctl.core.system.disk.atomic import atomic_path, check_writable, disk_errors_named
-from lupctl.core.system.jobs.stopping import stop_at_once, stop_on_request
+from lupctl.core.system.jobs.stopping import never_stop, stop_at_once
 from lupctl.core.system.progress.lines import Progress
 
 # How far features of random pixels may move; of int8 only a test on real images says whether it is too far.
@@ -111,7 +111,7 @@ class Draft:
             record = record | {"proof": proof}
             _write(job, self.path, self.model, record, self.source.description)
         engine = self._build_engine() if job.format == "tensorrt" else None
-        with stop_on_request():  # too late: all files or none
+        with never_stop():  # all files or none
             for target in job.files:
                 made = self.path.with_name(target.name)
                 if not made.exists():  # an engine that was not built; one that is there is of another network

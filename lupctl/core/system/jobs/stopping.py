@@ -8,6 +8,10 @@ from types import FrameType
 
 from lupctl.core.errors import InterruptedRunError, StoppedError
 
+Handler = Callable[[int, FrameType | None], None]
+# Handlers of the blocks of `stop_at_once` that are running.
+_AT_ONCE: list[Handler] = []
+
 
 class StopRequest:
     """Whether someone asked this process to stop, and how."""
@@ -56,10 +60,23 @@ class _StopNow(BaseException):
 
 @contextmanager
 def stop_on_request() -> Iterator[StopRequest]:
-    """Collects Ctrl-C and SIGTERM for the length of a loop."""
+    """Collects Ctrl-C and SIGTERM for the length of a loop.
+
+    One that came too late for the loop still ends the `stop_at_once` that it is in.
+    """
     request = StopRequest()
     with _handled_by(request.note):
         yield request
+    if request.signal is not None and (outer := signal.getsignal(request.signal)) in _AT_ONCE:
+        assert callable(outer)
+        outer(request.signal, None)
+
+
+@contextmanager
+def never_stop() -> Iterator[None]:
+    """Ignores Ctrl-C and SIGTERM in a block that is short, and done as a whole."""
+    with _handled_by(lambda number, frame: None):
+        yield
 
 
 @contextmanager
@@ -80,19 +97,22 @@ def stop_at_once(path: Path) -> Iterator[StopRequest]:
         if is_first:  # the next ones would come while files are removed
             raise _StopNow
 
-    with _handled_by(note):
-        try:
+    _AT_ONCE.append(note)
+    try:
+        with _handled_by(note):
             yield request
-        except StoppedError:
-            raise  # has its line already
-        except BaseException as error:
-            if not request.wanted:
-                raise
-            raise request.nothing_written(path) from error
+    except StoppedError:
+        raise  # has its line already
+    except BaseException as error:
+        if not request.wanted:
+            raise
+        raise request.nothing_written(path) from error
+    finally:
+        _AT_ONCE.remove(note)
 
 
 @contextmanager
-def _handled_by(note: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+def _handled_by(note: Handler) -> Iterator[None]:
     before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield

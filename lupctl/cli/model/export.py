@@ -1,7 +1,6 @@
 """`lupctl model export`."""
 
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -59,9 +58,12 @@ CalibrateOption = Annotated[
     ),
 ]  # fmt: skip
 RuleOption = Annotated[
-    CalibrationRule,
-    typer.Option("--calibration", help="What these ranges cover: 99.999 % of values, or by entropy."),
-]
+    CalibrationRule | None,
+    typer.Option(
+        "--calibration", help="What these ranges cover: 99.999 % of values, or by entropy [default: percentile].",
+        show_default=False,
+    ),
+]  # fmt: skip
 ProveOption = Annotated[
     str | None,
     typer.Option(
@@ -83,7 +85,7 @@ def export_model(
     format_: FormatOption = "onnx",
     precision: PrecisionOption = "float32",
     calibrate: CalibrateOption = None,
-    calibration: RuleOption = "percentile",
+    calibration: RuleOption = None,
     prove: ProveOption = None,
     max_drop: DropOption = None,
     cameras: CamerasOption = None,
@@ -118,7 +120,7 @@ def export_model(
     """
     from lupctl.core.flows.exporting.proved import export_network
     from lupctl.core.ranking.retrieval.onnx.open import parse_foreign
-    from lupctl.core.stages.export.job import SUFFIXES, ExportJob
+    from lupctl.core.stages.export.job import ExportJob, default_out
     from lupctl.core.stages.export.run import plan_export
 
     if max_drop is not None and prove is None:
@@ -128,7 +130,7 @@ def export_model(
     checkpoint = pick_network(space, run, progress)
     job = ExportJob(
         checkpoint,
-        out or default_out(checkpoint, SUFFIXES[format_], precision),
+        out or default_out(checkpoint, format_, precision),
         cameras=cameras,
         format=format_,
         precision=precision,
@@ -165,12 +167,3 @@ def show_export(job: "ExportJob", result: "ExportResult", progress: Progress) ->
     progress.say(f"largest difference between {runtime} and {origin}: {result.difference:.1e}")
     if result.tensorrt is not None:
         progress.say(result.tensorrt.line())
-
-
-def default_out(checkpoint: Path, suffix: str, precision: ExportPrecision) -> Path:
-    """The file next to a network; one that is not in float32 says so in its name.
-
-    >>> str(default_out(Path("run/checkpoint.safetensors"), ".onnx", "int8"))
-    'run/checkpoint.int8.onnx'
-    """
-    return checkpoint.with_suffix(suffix if precision == "float32" else f".{precision}{suffix}")

@@ -28,6 +28,7 @@ from lupctl.core.stages.export.job import ExportJob
 from lupctl.core.stages.export.record import find_terms
 from lupctl.core.stages.export.run import export
 from lupctl.core.training.nets.build import build_network
+from tests.tools.nets.onnx_files import write_foreign
 from tests.tools.networks import make_header, mgn_heads, neck, no_head, plan_network, projection
 from tests.tools.shell import Shell
 from tests.tools.tiny.images import draw_tiny
@@ -284,6 +285,34 @@ def test_what_cannot_be_exported(made: Path, lupctl: Shell, tmp_path: Path) -> N
         assert (ran.code, ran.out) == (code, "")
         assert message in ran.err
     assert sorted(path.name for path in tmp_path.iterdir()) == ["broken.safetensors", "foreign.pth"]
+
+
+def test_the_default_file_is_never_the_network_itself(lupctl: Shell) -> None:
+    write_foreign(Path("net.onnx"))
+    how = "--pixels 32x16 --mean imagenet --std imagenet"
+    before = Path("net.onnx").read_bytes()
+    ran = lupctl(f"model export net.onnx {how}")
+    assert (ran.code, ran.out) == (0, "net-lupctl.onnx\n"), ran.err
+    assert Path("net.onnx").read_bytes() == before
+    assert lupctl(f"model export net.onnx {how} --precision float16 --dry-run --json").json["out"] == "net.float16.onnx"
+
+
+def test_hints_name_files_that_are_taken(made: Path, lupctl: Shell) -> None:
+    write_foreign(Path("net.onnx"))
+    how = "net.onnx --pixels 32x16 --mean imagenet --std imagenet"
+    Path("a folder").mkdir()
+    for line, out, message, meant in (
+        (how, "net.onnx", "net.onnx: is the network that would be exported", "net-lupctl.onnx"),
+        (how, ".", ".: expected a name that ends in .onnx", "net-lupctl.onnx"),
+        (how, "'a folder'", "a folder: expected a name", "'a folder/net-lupctl.onnx'"),
+        (f"{made / 'bot.safetensors'}", ".", ".: expected a name that ends in .onnx", "bot.onnx"),
+        (f"{made / 'bot.safetensors'}", "'a folder/bot'", "expected a name", "'a folder/bot.onnx'"),
+        (f"{made / 'bot.onnx'} --format openvino", "./.xml", "expected a name that ends in .xml", ".xml.xml"),
+    ):
+        ran = lupctl(f"model export {line} --out {out}")
+        assert (ran.code, f"hint: --out {meant}\n" in ran.err) == (2, True), ran.err
+        assert message in ran.err
+        assert lupctl(f"model export {line} --out {meant} --dry-run").code == 0
 
 
 def test_files_that_are_no_exports(made: Path, lupctl: Shell) -> None:

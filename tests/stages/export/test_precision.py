@@ -1,7 +1,11 @@
 """Exports in int8, float16 and OpenVINO's format: what they cost, what is recorded, and when nothing is written."""
 
+import os
+import signal
 import sys
+import time
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -194,6 +198,8 @@ def test_int8_is_proved_and_recorded(format_: str, made: Path, labelled: Path, l
     proof = ran.json["proof"]
     record = lupctl(f"model info small.{suffix} --json").json
     assert record["proof"] == proof
+    assert record["check"]["difference"] == ran.json["difference"] > 1e-4, "of this file, not of the graph before it"
+    assert "tolerance" not in record["check"]
     assert (record["kind"], record["precision"]) == (format_, "int8")
     story = record["quantization"]
     assert story["calibration"]["fingerprint"] == open_pack(labelled).fingerprint
@@ -241,11 +247,37 @@ def test_halves_move_features_little(made: Path, lupctl: Shell) -> None:
     assert ran.code == 0, ran.err
     assert 0 < ran.json["difference"] < 2e-3
     assert ran.json["bytes"] < 0.6 * (made / "net.onnx").stat().st_size
+    half = lupctl("model info half.onnx --json").json["check"]
+    assert half == {"images": 4, "onnxruntime": version("onnxruntime"), "difference": ran.json["difference"]}
     assert lupctl(f"model export {made / 'net.onnx'} --format openvino --precision float16 --out half.xml").code == 0
     assert lupctl(f"model export {made / 'net.onnx'} --format openvino --out whole.xml").code == 0
+    whole = lupctl("model info whole.xml --json").json["check"]
+    assert (whole["tolerance"], whole["openvino"]) == (1e-4, version("openvino")), "its own, not that of net.onnx"
     assert Path("half.bin").stat().st_size < 0.6 * Path("whole.bin").stat().st_size
     again = lupctl("model export half.onnx --precision int8 --calibrate labelled --out a.onnx")
     assert again.code == 3, "there is no such pack here"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals")
+@pytest.mark.parametrize(("name", "code"), [("SIGTERM", 75), ("SIGINT", 130)])
+@pytest.mark.parametrize("place", ["export.precision.measure_ranges", "dump.run.wait_for_all", "export.proof.compare"])
+def test_stopped_on_the_way(
+    place: str, name: str, code: int, made: Path, labelled: Path, lupctl: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ask(*given: Any, **more: Any) -> None:
+        os.kill(os.getpid(), getattr(signal, name))
+        time.sleep(0.5)
+
+    monkeypatch.setattr(f"lupctl.core.stages.{place}", ask)
+    before = signal.signal(signal.SIGTERM, lambda number, frame: None)  # else a mistake would end the tests
+    try:
+        line = f"model export {made / 'net.onnx'} --precision int8 --calibrate {labelled} --prove {labelled}"
+        ran = lupctl(f"{line} --out small.onnx --quiet")
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert (ran.code, ran.out) == (code, "")
+    assert ran.err == "error: small.onnx: not written, stopped on request\nhint: type the same command again\n"
+    assert list(Path().iterdir()) == []
 
 
 def test_a_network_of_another_program_keeps_its_way_of_being_fed(labelled: Path, lupctl: Shell, tmp_path: Path) -> None:
@@ -269,6 +301,7 @@ def test_a_network_of_another_program_keeps_its_way_of_being_fed(labelled: Path,
     [
         ("--precision int8", 2, "takes the ranges of its numbers from images of a pack", "or --precision float16"),
         ("--calibrate {labelled}", 2, "float32 has no ranges to take from images", "leave it out"),
+        ("--calibration entropy", 2, "--calibration: float32 has no ranges to take from images", "--calibrate PACK"),
         ("--max-drop 0.5", 2, "--max-drop: a drop is found by a test", "add --prove DATASET"),
         ("--precision int8 --calibrate {tested}", 3, "has no training and no unlabelled images", "--calibrate PACK"),
         ("--prove {trained}", 3, "has no queries to prove anything with", "--prove PACK"),

@@ -91,8 +91,19 @@ def test_with_trtexec_the_engine_is_next_to_the_file(made: Path, lupctl: Shell) 
     again = lupctl(f"model export {made / 'net.onnx'} --format tensorrt --out a.onnx")
     assert (again.code, "a.engine: exists already" in again.err) == (2, True)
     Path("bin/trtexec").unlink()
-    assert lupctl(f"model export {made / 'net.onnx'} --format tensorrt --out a.onnx --force").code == 0
+    planned = lupctl(f"model export {made / 'net.onnx'} --format tensorrt --out a.onnx --force --dry-run --json").json
+    assert planned["engine"] == "not built, trtexec is not here; a.engine is removed, it is of an earlier export"
+    assert Path("a.engine").exists()
+    alone = lupctl(f"model export {made / 'net.onnx'} --format tensorrt --out a.onnx --force")
+    assert (alone.code, "a.engine: removed, it was of an earlier export\n" in alone.err) == (0, True)
     assert left() == ["a.onnx", "words.txt"], "the engine was of another file"
+
+
+def test_a_folder_at_the_place_of_the_engine(made: Path, lupctl: Shell) -> None:
+    Path("a.engine").mkdir()
+    ran = lupctl(f"model export {made / 'net.onnx'} --format tensorrt --out a.onnx --force")
+    assert (ran.code, left()) == (2, ["a.engine"])
+    assert ran.err.startswith("error: a.engine: is a folder, and would be overwritten by a file\nhint: "), "no work yet"
 
 
 @pytest.mark.parametrize(
@@ -135,6 +146,22 @@ def test_stopped_while_trtexec_runs(signal: str, code: int, made: Path, lupctl: 
     assert left() == ["process.txt", "words.txt"]
     with pytest.raises(ProcessLookupError):
         os.kill(int(Path("process.txt").read_text()), 0)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals")
+def test_what_a_script_named_trtexec_started_ends_with_it(made: Path, lupctl: Shell) -> None:
+    write_trtexec("mkfifo held; sleep 60 9<>held &\nkill -TERM $PPID; wait")
+    ran = lupctl(f"model export {made / 'net.onnx'} --format tensorrt --out a.onnx")
+    assert (ran.code, left()) == (75, ["held"])
+    pipe, until = os.open("held", os.O_RDONLY | os.O_NONBLOCK), time.monotonic() + 5
+    is_held = True
+    while is_held and time.monotonic() < until:
+        try:
+            is_held = os.read(pipe, 1) != b""
+        except BlockingIOError:  # somebody has it open
+            time.sleep(0.02)
+    os.close(pipe)
+    assert not is_held
 
 
 def test_a_network_of_fixed_batches_has_no_shapes(lupctl: Shell, tmp_path: Path) -> None:

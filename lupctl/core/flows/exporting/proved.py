@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+from lupctl.core.errors import StoppedError
 from lupctl.core.system.progress.lines import Progress
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ def export_network(
     Raises:
         UsageError, FormatError, DataError: as `draft`; and the pack has no queries, gallery or right answers.
         GateError: the network lost more; no file is written.
+        StoppedError: somebody asked to stop; no file is written.
     """
     from lupctl.core.stages.export.proof import check_drop, check_provable
     from lupctl.core.stages.export.run import draft
@@ -65,7 +67,11 @@ def _prove(made: "Draft", pack: "Path", progress: Progress) -> "Proof":
     after = DumpJob(
         made.path, pack, folder / "after.features.h5", cameras=rule if is_asked else None, command=job.command
     )
-    return compare(_score(before, progress), _score(after, progress))
+    try:
+        return compare(_score(before, progress), _score(after, progress))
+    except StoppedError as error:  # features are not kept here, and cannot be continued
+        message = f"{job.out}: not written, stopped on request"
+        raise type(error)(message, hint="type the same command again") from error
 
 
 def _score(job: "DumpJob", progress: Progress) -> "tuple[Path, Report]":

@@ -1,16 +1,19 @@
 """TensorRT: the command that builds an engine of an ONNX file, and the engine itself where NVIDIA's trtexec is."""
 
+import os
 import shlex
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from lupctl.core.errors import DataError, InterruptedRunError, StoppedError
+from lupctl.core.errors import DataError
 from lupctl.core.formats.weights.onnx import CAMERAS
 from lupctl.core.formats.weights.runtimes.images import find_image_input
 from lupctl.core.formats.weights.runtimes.session import Session
@@ -113,6 +116,7 @@ def build_engine(tool: str, onnx: Path, engine: Path, flags: Sequence[str], *, n
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
+                start_new_session=True,  # a group of its own, with whatever it starts if it is a script
                 preexec_fn=ends_with_this_process(),
             )
         except OSError as error:
@@ -123,13 +127,21 @@ def build_engine(tool: str, onnx: Path, engine: Path, flags: Sequence[str], *, n
             while process.poll() is None and not request.wanted:
                 time.sleep(WAIT_S)
         finally:
-            process.kill()
-            process.wait()
-    if request.wanted:
-        kind = InterruptedRunError if request.signal == signal.SIGINT else StoppedError
-        raise kind(f"{name}: not written, stopped on request", hint="type the same command again")
+            _end(process)
+        if request.wanted:
+            raise request.nothing_written(name)
     if process.returncode != 0 or not engine.is_file():
         raise _refuse(name, process.returncode, log.read_bytes().decode(errors="replace"))
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Ends a program that leads a group, and all that it started."""
+    if sys.platform == "win32":
+        process.kill()
+    else:
+        with suppress(ProcessLookupError, PermissionError):  # nothing is left of it
+            os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
 
 
 def _refuse(name: Path, code: int, text: str) -> DataError:

@@ -1,5 +1,6 @@
 """The settings and the result of an export."""
 
+import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -18,6 +19,19 @@ SUFFIXES: Final[dict[ExportFormat, str]] = {
 }  # fmt: skip
 
 
+def default_out(network: Path, format_: ExportFormat, precision: ExportPrecision) -> Path:
+    """The file next to a network; one that is not in float32 says so in its name, and none is the network itself.
+
+    >>> str(default_out(Path("run/checkpoint.safetensors"), "onnx", "int8"))
+    'run/checkpoint.int8.onnx'
+    >>> str(default_out(Path("osnet.onnx"), "onnx", "float32"))
+    'osnet-lupctl.onnx'
+    """
+    suffix = SUFFIXES[format_]
+    found = network.with_suffix(suffix if precision == "float32" else f".{precision}{suffix}")
+    return found if found != network else network.with_name(f"{network.stem}-lupctl{suffix}")
+
+
 @dataclass(frozen=True)
 class ExportJob:
     """The settings of one export.
@@ -31,7 +45,7 @@ class ExportJob:
         format: of the file.
         precision: of its weights; int8 also of its passes.
         calibrate: the pack whose images give the ranges of int8.
-        rule: what of the values these ranges cover.
+        rule: what of the values these ranges cover; None for `percentile`.
         prove: the pack that the network is tested on before the file is written; its images cannot calibrate.
         foreign: how images are prepared for an ONNX file of another program.
         force: overwrite.
@@ -44,7 +58,7 @@ class ExportJob:
     format: ExportFormat = "onnx"
     precision: ExportPrecision = "float32"
     calibrate: Path | None = None
-    rule: CalibrationRule = "percentile"
+    rule: CalibrationRule | None = None
     prove: Path | None = None
     foreign: ForeignPixels = field(default_factory=ForeignPixels)
     force: bool = False
@@ -54,6 +68,11 @@ class ExportJob:
     def is_foreign(self) -> bool:
         """Whether the network is not a checkpoint."""
         return self.checkpoint.suffix in RUNTIME_OF
+
+    @property
+    def used_rule(self) -> CalibrationRule:
+        """What of the values the ranges of int8 cover."""
+        return self.rule or "percentile"
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -93,7 +112,7 @@ def check_job(job: ExportJob) -> None:
 
     Raises:
         UsageError: an extra is missing, the output exists, or its name does not end as that of its format; int8
-            without images to calibrate with, or such images for another precision.
+            without images to calibrate with, or such images or a rule for another precision.
     """
     check_packages(("onnx", "onnxruntime") if job.is_foreign else ("onnx", "onnxruntime", "onnxscript"))
     if job.format == "openvino":
@@ -103,13 +122,7 @@ def check_job(job: ExportJob) -> None:
             f"{job.checkpoint}: exported to OpenVINO already; a run, a checkpoint or an ONNX file was expected",
             hint="name what it was made from",
         )
-    suffix = SUFFIXES[job.format]
-    if job.out.suffix != suffix:
-        raise UsageError(f"{job.out}: expected a name that ends in {suffix}", hint=f"--out {job.out.stem}{suffix}")
-    for path in job.files:
-        check_absent(path, force=job.force)
-    if job.out.resolve() == job.checkpoint.resolve():
-        raise UsageError(f"{job.out}: is the network that would be exported", hint=f"--out {job.out.stem}-new{suffix}")
+    _check_out(job)
     if job.precision == "int8" and job.calibrate is None:
         raise UsageError(
             "--precision int8 takes the ranges of its numbers from images of a pack",
@@ -119,3 +132,30 @@ def check_job(job: ExportJob) -> None:
         raise UsageError(
             f"--calibrate: {job.precision} has no ranges to take from images", hint="leave it out, or --precision int8"
         )
+    if job.precision != "int8" and job.rule is not None:
+        raise UsageError(
+            f"--calibration: {job.precision} has no ranges to take from images",
+            hint="leave it out, or --precision int8 --calibrate PACK",
+        )
+
+
+def _check_out(job: ExportJob) -> None:
+    """Refuses a path that cannot be that of the file.
+
+    Raises:
+        UsageError: its name does not end as that of its format, or it is there already.
+    """
+    suffix, name = SUFFIXES[job.format], default_out(job.checkpoint, job.format, job.precision).name
+    if job.out.suffix != suffix:
+        meant = job.out / name if job.out.is_dir() else job.out.with_name(f"{job.out.stem}{suffix}")
+        raise UsageError(f"{job.out}: expected a name that ends in {suffix}", hint=f"--out {shlex.quote(str(meant))}")
+    other = job.out.with_name(f"{job.out.stem}-lupctl{suffix}")
+    if job.out.resolve() == job.checkpoint.resolve():
+        raise UsageError(f"{job.out}: is the network that would be exported", hint=f"--out {shlex.quote(str(other))}")
+    for path in job.files:
+        if path.is_dir():
+            raise UsageError(
+                f"{path}: is a folder, and would be overwritten by a file",
+                hint=f"move it away, or name another file: --out {shlex.quote(str(other))}",
+            )
+        check_absent(path, force=job.force)

@@ -50,12 +50,12 @@ def change_precision(
         path.unlink()
         return halve(model, layers), {}
     every, layers = layers, choose_layers(model, layers, name=str(job.checkpoint))
-    progress.say(f"calibration: {len(calibration.rows)} images of {calibration.pack.path} ({job.rule})")
+    progress.say(f"calibration: {len(calibration.rows)} images of {calibration.pack.path} ({job.used_rule})")
     # Opened as what was written: a record says how images are prepared, or the options of the command do.
     network = open_onnx(job.checkpoint if job.is_foreign else path, job.foreign)
     batches = prepare_batches(calibration, network.encoder)
     path.unlink()
-    ranges = measure_ranges(model, layers, batches, job.rule)
+    ranges = measure_ranges(model, layers, batches, job.used_rule)
     tried = batches[: max(1, TRIED // BATCH)]
     wanted = np.concatenate([network.encoder.session.run(batch)[0] for batch in tried])
     is_symmetric = job.format == "tensorrt"
@@ -80,7 +80,7 @@ def change_precision(
             "method": "static, QDQ",
             "weights": f"int8 of {WEIGHT_BITS} bits, a scale for each channel",
             "activations": "int8 around 0, inputs of layers alone" if is_symmetric else "uint8",
-            "rule": f"percentile {PERCENTILE:g}" if job.rule == "percentile" else job.rule,
+            "rule": f"percentile {PERCENTILE:g}" if job.used_rule == "percentile" else job.used_rule,
             "calibration": calibration.to_json(),
             "layers": len(layers.weighted),
             "small_layers": small,

@@ -1,13 +1,11 @@
 """What an exported file says about itself."""
 
-from collections.abc import Sequence
 from importlib.metadata import version
 from typing import Any, Final
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
+from lupctl.core.choices import Runtime
 from lupctl.core.data.catalog.origin import read_note
 from lupctl.core.formats.weights.file import Checkpoint
 from lupctl.core.formats.weights.header import CheckpointHeader, describe_network
@@ -28,14 +26,14 @@ def build_record(
     checkpoint: Checkpoint,
     given: GivenCamera | None,
     *,
-    tried: Sequence[NDArray[np.float32]],
+    dim: int,
 ) -> dict[str, Any]:
     """Everything that determines the features, and what the network was made from.
 
     Args:
         job, encoder, checkpoint: of the export.
         given: as cameras.
-        tried: features of the images that the file is checked with.
+        dim: length of a feature.
     """
     header, view = checkpoint.header, encoder.view
     return {
@@ -49,13 +47,7 @@ def build_record(
         "preprocessing": header.preprocessing.to_json(),
         "images": {"type": "uint8", "layout": "NHWC", "channels": "RGB", "resize": f"Pillow, {view.interpolation}"},
         **({} if given is None else {CAMERAS: given.to_json()}),
-        "features": {"dim": tried[0].shape[1], "type": "float32", "length": 1, "distance": "1 - dot product"},
-        "check": {
-            "images": sum(map(len, tried)),
-            "tolerance": TOLERANCE,
-            "torch": str(torch.__version__),
-            "onnxruntime": version("onnxruntime"),
-        },
+        "features": {"dim": dim, "type": "float32", "length": 1, "distance": "1 - dot product"},
         "parents": {"checkpoint": checkpoint.fingerprint},
         "checkpoint_parents": header.parents,
         "data": [pack.model_dump(mode="json", exclude_none=True) for pack in header.data],
@@ -81,12 +73,30 @@ def build_foreign_record(job: ExportJob, found: OnnxNetwork) -> dict[str, Any]:
             "resize": f"Pillow, {view.interpolation}",
         },
         "features": {"dim": found.dimension, "type": "float32", "length": None, "distance": "1 - cosine"},
-        "check": {"onnxruntime": version("onnxruntime")},
         "parents": {"network": file_fingerprint(job.checkpoint)},
         "checkpoint_parents": {},
         "data": [],
         "terms": [],
     }  # fmt: skip
+
+
+def describe_check(job: ExportJob, runtime: Runtime, *, images: int, difference: float) -> dict[str, Any]:
+    """What a file's features were compared with: its own, not those of a graph on the way to it.
+
+    Args:
+        job: of the export.
+        runtime: that ran the file.
+        images: of random pixels.
+        difference: see `ExportResult`.
+    """
+    versions = {"onnxruntime": version("onnxruntime")} if job.is_foreign else {"torch": str(torch.__version__)}
+    return {
+        "images": images,
+        **({"tolerance": TOLERANCE} if job.precision == "float32" else {}),
+        **versions,
+        runtime: version(runtime),
+        "difference": difference,
+    }
 
 
 def find_terms(checkpoint: Checkpoint) -> list[str]:

@@ -11,7 +11,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from lupctl.core.choices import ExportPrecision
+from lupctl.core.choices import ExportPrecision, Runtime
 from lupctl.core.errors import DataError
 from lupctl.core.formats.weights.header import describe_network
 from lupctl.core.formats.weights.onnx import check_model, write_model
@@ -33,10 +33,11 @@ from lupctl.core.stages.export.engine import (
 from lupctl.core.stages.export.job import ExportJob, ExportResult, check_job
 from lupctl.core.stages.export.precision import change_precision
 from lupctl.core.stages.export.quantize.graph import cast_first
-from lupctl.core.stages.export.record import TOLERANCE
+from lupctl.core.stages.export.record import TOLERANCE, describe_check
 from lupctl.core.stages.export.source import Source, open_cpu, open_source
 from lupctl.core.stages.export.trial import largest_difference
 from lupctl.core.system.disk.atomic import atomic_path, check_writable, disk_errors_named
+from lupctl.core.system.jobs.stopping import never_stop, stop_at_once
 from lupctl.core.system.progress.lines import Progress
 
 # How far features of random pixels may move; of int8 only a test on real images says whether it is too far.
@@ -64,10 +65,11 @@ def plan_export(job: ExportJob) -> dict[str, Any]:
         plan |= {"width": encoder.view.width, **({} if given is None else {"cameras": given.rule})}
     if job.calibrate is not None:
         chosen = choose_calibration(job.calibrate, job.prove)
-        plan |= {"calibration": f"{len(chosen.rows)} images of {job.calibrate}, {job.rule}"}
+        plan |= {"calibration": f"{len(chosen.rows)} images of {job.calibrate}, {job.used_rule}"}
     if job.format == "tensorrt":
         tool = find_trtexec()
-        plan["engine"] = f"not built, {TRTEXEC} is not here" if tool is None else f"{job.files[0]}, by {tool}"
+        old = f"; {job.files[0]} is removed, it is of an earlier export" if job.files[0].exists() else ""
+        plan["engine"] = f"not built, {TRTEXEC} is not here{old}" if tool is None else f"{job.files[0]}, by {tool}"
     # An upper limit: classifiers are not exported.
     size = job.checkpoint.stat().st_size
     return plan | {"about_bytes": size // {"float32": 1, "float16": 2, "int8": 4}[job.precision]}
@@ -109,13 +111,16 @@ class Draft:
             record = record | {"proof": proof}
             _write(job, self.path, self.model, record, self.source.description)
         engine = self._build_engine() if job.format == "tensorrt" else None
-        for target in job.files:
-            made = self.path.with_name(target.name)
-            if not made.exists():  # an engine that was not built; one that is there is of another network
-                target.unlink(missing_ok=True)
-                continue
-            with atomic_path(target) as partial:
-                shutil.move(made, partial)
+        with never_stop():  # all files or none
+            for target in job.files:
+                made = self.path.with_name(target.name)
+                if not made.exists():  # an engine that was not built; one that is there is of another network
+                    if target.exists():
+                        target.unlink()
+                        self.progress.say(f"{target}: removed, it was of an earlier export")
+                    continue
+                with atomic_path(target) as partial:
+                    shutil.move(made, partial)
         return ExportResult(
             path=job.out,
             bytes=sum(path.stat().st_size for path in job.files if path.suffix != ENGINE_SUFFIX),
@@ -145,6 +150,7 @@ def export(job: ExportJob, progress: Progress | None = None) -> ExportResult:
         UsageError: see `check_job`.
         FormatError: not a checkpoint, or of a network that this lupctl does not know.
         DataError: the runtime gives different features; no file is written then. There are no images to calibrate with.
+        StoppedError: somebody asked to stop; no file is written.
     """
     with draft(job, progress or Progress(quiet=True)) as made:
         return made.finish()
@@ -155,16 +161,20 @@ def draft(job: ExportJob, progress: Progress) -> Iterator[Draft]:
     """The file of an export next to its place, to be tested before it is moved there.
 
     Raises:
-        UsageError, FormatError, DataError: as `export`.
+        UsageError, FormatError, DataError, StoppedError: as `export`.
     """
     check_job(job)
-    check_writable(job.out)
-    calibration = None if job.calibrate is None else choose_calibration(job.calibrate, job.prove)
-    with (
-        disk_errors_named(job.out),
-        tempfile.TemporaryDirectory(dir=job.out.parent, prefix=f".{job.out.name}.", suffix=".part") as name,
-    ):
-        yield _build(job, Path(name), calibration, progress)
+    with stop_at_once(job.out) as request:
+        check_writable(job.out)
+        calibration = None if job.calibrate is None else choose_calibration(job.calibrate, job.prove)
+        with (
+            disk_errors_named(job.out),
+            tempfile.TemporaryDirectory(dir=job.out.parent, prefix=f".{job.out.name}.", suffix=".part") as name,
+        ):
+            made = _build(job, Path(name), calibration, progress)
+            if request.wanted:  # a library took that for an error of its own, and went on
+                raise request.nothing_written(job.out)
+            yield made
 
 
 def _build(job: ExportJob, folder: Path, calibration: Calibration | None, progress: Progress) -> Draft:
@@ -180,6 +190,19 @@ def _build(job: ExportJob, folder: Path, calibration: Calibration | None, progre
         write_model(graph, model, {}, description="")
         model = read_openvino(graph)
     _write(job, path, model, record, source.description)
+    difference, shapes, runtime = _try(job, path, source)
+    images = sum(map(len, source.wanted))
+    record["check"] = describe_check(job, runtime, images=images, difference=difference)
+    _write(job, path, model, record, source.description)
+    return Draft(job, path, model, source, record, difference, shapes, progress)
+
+
+def _try(job: ExportJob, path: Path, source: Source) -> tuple[float, tuple[str, ...], Runtime]:
+    """How far the features of a written file are from the wanted ones, the shapes it takes, and what ran it.
+
+    Raises:
+        DataError: too far.
+    """
     session = open_session(path)
     difference = largest_difference(
         [_units(session.run(batch)[0]) for batch in source.batches], [_units(wanted) for wanted in source.wanted]
@@ -192,7 +215,7 @@ def _build(job: ExportJob, folder: Path, calibration: Calibration | None, progre
         )
     size = source.height, source.width
     shapes = tuple(describe_shapes(session, path, size)) if job.format == "tensorrt" else ()
-    return Draft(job, path, model, source, record, difference, shapes, progress)
+    return difference, shapes, session.runtime
 
 
 def _write(job: ExportJob, path: Path, model: Any, record: dict[str, Any], description: str) -> None:

@@ -46,7 +46,7 @@ class Source:
         model: its graph in float32, an `onnx.ModelProto`.
         network: its description.
         height, width: of its images.
-        record, description: of the file, without what is not known yet.
+        record, description: of the file, without what is not known yet, such as its check.
         batches: images of random pixels.
         wanted: their features, of each batch.
         given: as cameras; None for a network that takes none.
@@ -82,7 +82,7 @@ def _open_checkpoint(job: ExportJob, folder: Path) -> Source:
     given = choose_camera(encoder, job)
     batches = draw_batches(encoder, given)
     wanted = [embed_units(encoder, batch, given) for batch in batches]
-    record = build_record(job, encoder, checkpoint, given, tried=wanted)
+    record = build_record(job, encoder, checkpoint, given, dim=wanted[0].shape[1])
     with silenced():
         model = trace(encoder, given)
     path, description = folder / "float32.onnx", describe_file(record, checkpoint.header)
@@ -95,7 +95,6 @@ def _open_checkpoint(job: ExportJob, folder: Path) -> Source:
             f"more than {TOLERANCE:.0e}",
             hint="try other versions of onnxruntime and onnxscript; lupctl dump gives the right features",
         )
-    record["check"]["difference"] = difference
     return Source(
         model=model,
         network=describe_network(checkpoint.header),

@@ -10,13 +10,12 @@ from lupctl.core.choices import Pooling
 from lupctl.core.errors import DataError, UsageError
 from lupctl.core.flows.explaining.changes import Change, list_changes
 from lupctl.core.flows.fresh_features import find_files
-from lupctl.core.resolve.retrieval.lineage import list_exported, runtime_of
+from lupctl.core.resolve.retrieval.lineage import find_exported, runtime_of
 from lupctl.core.system.progress.lines import Progress
 from lupctl.core.workspace import Workspace
 
 if TYPE_CHECKING:
     from lupctl.core.formats.features.file import FeaturesHead
-    from lupctl.core.formats.weights.header import Preprocessing
     from lupctl.core.ranking.reports.model.explanation import NotTried
     from lupctl.core.ranking.retrieval.onnx.open import ForeignPixels
     from lupctl.core.stages.dump.job import DumpJob
@@ -85,7 +84,7 @@ def order_explanation(space: Workspace, job: "EvaluationJob") -> ExplainOrder:
             f"--explain: {path} does not say how its images were prepared",
             hint="make it again: lupctl dump RUN DATASET --force",
         )
-    own = _own_dump(space, job, head, pixels, pack)
+    own = _own_dump(space, job, head, pack)
     name = None if job.known_as is None else job.known_as.name
     weights = next((one for one in PUBLISHED if one.name == name), None)
     changes, not_tried = list_changes(space, head.record, pixels, own, weights)
@@ -107,9 +106,7 @@ def check_there(space: Workspace, names: list[str], rules: "EvaluationJob") -> N
         )
 
 
-def _own_dump(
-    space: Workspace, job: "EvaluationJob", head: "FeaturesHead", pixels: "Preprocessing", pack: Path
-) -> "DumpJob":
+def _own_dump(space: Workspace, job: "EvaluationJob", head: "FeaturesHead", pack: Path) -> "DumpJob":
     """The dump that made some features."""
     from lupctl.core.formats.features.cameras import read_counts
     from lupctl.core.formats.features.precision import read_precisions
@@ -120,7 +117,7 @@ def _own_dump(
     path, record, foreign = job.features[0], head.record, ForeignPixels()
     counts = read_counts(record)
     if runtime_of(record) is not None or not job.lineage.checkpoints:
-        network, foreign = _find_foreign(space, path, record, pixels, job.lineage.unknown)
+        network, foreign = _find_foreign(space, path, record, job.lineage.unknown)
     else:
         network = job.lineage.checkpoints[0]
     return DumpJob(
@@ -140,35 +137,18 @@ def _own_dump(
 
 
 def _find_foreign(
-    space: Workspace, features: Path, record: Mapping[str, Any], pixels: "Preprocessing", unknown: tuple[str, ...]
+    space: Workspace, features: Path, record: Mapping[str, Any], unknown: tuple[str, ...]
 ) -> "tuple[Path, ForeignPixels]":
     """The ONNX or OpenVINO file that made some features, and how its images were prepared.
 
     Raises:
         DataError: it is not here.
     """
-    from lupctl.core.errors import LupError
-    from lupctl.core.ranking.retrieval.inputs import network_of
-    from lupctl.core.ranking.retrieval.onnx.open import ForeignPixels, foreign_fingerprint
-    from lupctl.core.ranking.retrieval.onnx.recorded import recorded_fingerprint
+    from lupctl.core.ranking.retrieval.onnx.recorded import recorded_pixels
 
-    wanted, network = network_of(record), record.get("network")
-    if isinstance(network, Mapping) and runtime_of(record) is not None:
-        has_constants = not str(network.get("input")).startswith("uint8")
-        foreign = ForeignPixels(
-            size=(pixels.height, pixels.width),
-            mean=pixels.mean if has_constants else None,
-            std=pixels.std if has_constants else None,
-            interpolation=pixels.interpolation,
-        )
-        for path in dict.fromkeys(list_exported(space, features, record)):
-            try:
-                if foreign_fingerprint(path, pixels) == wanted:
-                    return path, foreign
-                if recorded_fingerprint(path) == wanted:
-                    return path, ForeignPixels()  # one that lupctl exported says how its images are prepared
-            except (LupError, OSError):
-                continue  # not there, or damaged, and so not the one
+    path = find_exported(space, features, record)
+    if path is not None:
+        return path, recorded_pixels(path, record)
     raise DataError(
         f"--explain: {'; '.join(unknown)} ({features}); --explain runs the network again",
         hint=f"put its file into {features.parent}, or leave --explain out",

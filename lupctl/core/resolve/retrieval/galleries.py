@@ -6,9 +6,9 @@ from pathlib import Path
 from lupctl.core.choices import nearest_name
 from lupctl.core.errors import DataError, UsageError
 from lupctl.core.resolve.checkpoints import pick_network
-from lupctl.core.resolve.retrieval.lineage import find_exported
+from lupctl.core.resolve.retrieval.lineage import find_network, runtime_of
 from lupctl.core.system.progress.lines import Progress
-from lupctl.core.workspace import CHECKPOINT_NAME, Workspace
+from lupctl.core.workspace import Workspace
 
 
 def refuse_swapped(target: str, queries: Sequence[Path]) -> None:
@@ -78,20 +78,15 @@ def gallery_checkpoint(space: Workspace, gallery: Path, named: str | None, progr
         return pick_network(space, named, progress)
     from lupctl.core.formats.features.foreign import read_any_head
     from lupctl.core.ranking.retrieval.inputs import SHOWN, network_of
-    from lupctl.core.system.disk.atomic import file_fingerprint
 
     record = read_any_head(gallery).record
     wanted = network_of(record)
     if wanted is None:
         raise DataError(f"{gallery}: its record does not name the network that made it", hint="name it: --from RUN")
-    if (exported := find_exported(space, gallery, record)) is not None:
-        progress.say(f"network: {exported} (it made the gallery)")
-        return exported
-    candidates = [gallery.parent / CHECKPOINT_NAME, *sorted(space.runs.glob(f"*/{CHECKPOINT_NAME}"))]
-    for path in dict.fromkeys([*candidates, *sorted(space.models.rglob("*.safetensors"))]):
-        if path.is_file() and file_fingerprint(path) == wanted:
-            progress.say(f"checkpoint: {path} (it made the gallery)")
-            return path
+    if (network := find_network(space, gallery, record)) is not None:
+        kind = "checkpoint" if runtime_of(record) is None else "network"
+        progress.say(f"{kind}: {network} (it made the gallery)")
+        return network
     raise DataError(
         f"{gallery}: made by checkpoint {wanted[:SHOWN]}, which is neither next to it nor in {space.home}",
         hint="name it: --from FILE",

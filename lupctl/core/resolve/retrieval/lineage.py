@@ -48,17 +48,28 @@ def find_lineage(space: Workspace, features: Path) -> "Lineage":
     wanted = network_of(record)
     if wanted is None:
         return Lineage(unknown=("the features name no network",))
-    near = own_folder(features)
+    network = find_network(space, features, record)
+    if network is None:
+        what = "checkpoint" if runtime_of(record) is None else "file"
+        return Lineage(unknown=(f"the network's {what} is not here",))
+    return lineage_of(space, network)
+
+
+def find_network(space: Workspace, features: Path, record: Mapping[str, Any]) -> Path | None:
+    """The file of the network that made some features: what was exported, else the checkpoint; None if it is not here.
+
+    Args:
+        space: where runs and models are.
+        features: beside which it may be, too.
+        record: theirs.
+    """
+    from lupctl.core.ranking.retrieval.inputs import network_of
+
+    exported, wanted, near = find_exported(space, features, record), network_of(record), own_folder(features)
+    if exported is not None or wanted is None:
+        return exported
     beside = [near / CHECKPOINT_NAME, *sorted(near.glob("*.safetensors"))]
-    checkpoint = _find_file(wanted, [*beside, *_all_networks(space)])
-    if checkpoint is not None:
-        return lineage_of(space, checkpoint)
-    if runtime_of(record) is None:
-        return Lineage(unknown=("the network's checkpoint is not here",))
-    exported = find_exported(space, features, record)
-    if exported is None:
-        return Lineage(unknown=("the network's file is not here",))
-    return lineage_of(space, exported)
+    return _find_file(wanted, [*beside, *_all_networks(space)])
 
 
 def runtime_of(record: Mapping[str, Any]) -> str | None:
@@ -68,7 +79,7 @@ def runtime_of(record: Mapping[str, Any]) -> str | None:
     return next((known for known in RUNTIMES if known == kind), None)
 
 
-def list_exported(space: Workspace, features: Path, record: Mapping[str, Any]) -> Iterator[Path]:
+def _list_exported(space: Workspace, features: Path, record: Mapping[str, Any]) -> Iterator[Path]:
     """Files in ONNX and OpenVINO's format that may have made some features.
 
     As the command named it, beside the features, and among the models.
@@ -93,7 +104,7 @@ def find_exported(space: Workspace, features: Path, record: Mapping[str, Any]) -
     wanted, pixels = network_of(record), read_pixels(record)
     if runtime_of(record) is None or pixels is None:
         return None
-    for path in dict.fromkeys(list_exported(space, features, record)):
+    for path in dict.fromkeys(_list_exported(space, features, record)):
         try:
             if wanted in (foreign_fingerprint(path, pixels), recorded_fingerprint(path)):
                 return path

@@ -16,7 +16,7 @@ PROGRAM = """
 import sys
 from pathlib import Path
 from lupctl.core.formats.weights.runtimes.open import open_session
-from tests.system.test_signal_stack import read_stack
+from tests.system.jobs.test_signal_stack import read_stack
 before = read_stack()
 session = open_session(Path(sys.argv[1]), runtime="openvino")
 print(read_stack() == before)
@@ -41,7 +41,7 @@ def test_the_stack_of_before_is_back() -> None:
 
 def test_openvino_leaves_none(tmp_path: Path) -> None:
     pytest.importorskip("openvino", reason="needs lupctl[openvino]")
-    path, root = write_foreign(tmp_path / "net.onnx"), Path(__file__).parents[2]
+    path, root = write_foreign(tmp_path / "net.onnx"), Path(__file__).parents[3]
     ran = subprocess.run(
         [sys.executable, "-c", PROGRAM, str(path)], capture_output=True, text=True, check=False, cwd=root
     )

@@ -1,7 +1,6 @@
 """Channels last wherever features are computed on a CPU, and the features of channels first but for rounding."""
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -14,9 +13,8 @@ from lupctl.core.formats.pack.read import open_pack
 from lupctl.core.formats.weights.file import write_checkpoint
 from lupctl.core.formats.weights.header import describe_pixels
 from lupctl.core.recipes.sections import Pixels
-from lupctl.core.training.nets import mgn
 from lupctl.core.training.nets.build import build_network
-from lupctl.core.training.nets.resnet import trunk
+from lupctl.core.training.nets.resnet.layout import Convolutional
 from tests.tools.networks import make_header, mgn_heads, neck, plan_network
 from tests.tools.shell import Shell
 
@@ -24,7 +22,6 @@ NETWORKS = {
     "r18": plan_network(neck(5), width=8),
     "mgn": plan_network(mgn_heads(5, embedding=8), width=8, last_stride=1, pooling="gem"),
 }
-MODULES: tuple[Any, ...] = (trunk, mgn)
 
 
 @pytest.fixture(params=list(NETWORKS))
@@ -41,16 +38,14 @@ def checkpoint(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pyte
 @pytest.fixture
 def seen(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     """Whether the input of each pass came out with channels last."""
-    found = list[bool]()
-    for module in MODULES:
-        lay_out = module.lay_out
+    found, lay_out = list[bool](), Convolutional.lay_out
 
-        def watch(images: Tensor, *, training: bool, lay_out: Any = lay_out) -> Tensor:
-            laid: Tensor = lay_out(images, training=training)
-            found.append(laid.is_contiguous(memory_format=torch.channels_last))
-            return laid
+    def watch(network: Convolutional, images: Tensor) -> Tensor:
+        laid = lay_out(network, images)
+        found.append(laid.is_contiguous(memory_format=torch.channels_last))
+        return laid
 
-        monkeypatch.setattr(module, "lay_out", watch)
+    monkeypatch.setattr(Convolutional, "lay_out", watch)
     return found
 
 
@@ -66,8 +61,7 @@ def test_a_dump_is_that_of_channels_first(
     lupctl: Shell, checkpoint: Path, labelled: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     last = unit_features(lupctl, checkpoint, labelled, "last")
-    for module in MODULES:
-        monkeypatch.setattr(module, "lay_out", lambda images, *, training: images)
+    monkeypatch.setattr(Convolutional, "lay_out", lambda _, images: images)
     first = unit_features(lupctl, checkpoint, labelled, "first")
     np.testing.assert_allclose(last, first, atol=2e-6, rtol=0)
 

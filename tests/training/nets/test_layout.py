@@ -3,8 +3,9 @@
 import pytest
 import torch
 from torch import nn
+from torch.profiler import profile
 
-from lupctl.core.training.nets.resnet.layout import StridedConv2d, lay_out
+from lupctl.core.training.nets.resnet.layout import StridedConv2d, StridedPointConv2d, free_order
 from lupctl.core.training.nets.resnet.norms import set_norm_groups
 from lupctl.core.training.nets.resnet.trunk import ResNetTrunk
 
@@ -12,15 +13,25 @@ LAST = torch.channels_last
 
 
 @pytest.mark.parametrize(
-    ("training", "bf16", "is_last"),
-    [(True, False, False), (True, True, True), (False, False, True), (False, True, True)],
+    ("training", "bf16", "free", "is_last"),
+    [
+        (True, False, False, False),
+        (True, False, True, True),
+        (True, True, False, True),
+        (False, False, False, True),
+        (False, True, False, True),
+    ],
 )
-def test_training_in_float32_keeps_channels_first(training: bool, bf16: bool, is_last: bool) -> None:
+def test_training_in_float32_keeps_channels_first_unless_it_is_free(
+    training: bool, bf16: bool, free: bool, is_last: bool
+) -> None:
     torch.manual_seed(1)
     images, trunk = torch.randn(4, 3, 64, 32), ResNetTrunk("r18", width=4).train(training)
+    if free:
+        free_order(trunk)
     set_norm_groups(trunk, 2)
     with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-        assert lay_out(images, training=training).is_contiguous(memory_format=LAST) == is_last
+        assert trunk.lay_out(images).is_contiguous(memory_format=LAST) == is_last
         assert trunk(images).map.is_contiguous(memory_format=LAST) == is_last
 
 
@@ -62,3 +73,25 @@ def test_a_strided_convolution_is_right_in_bf16(kernel: int, width: int, channel
     expected.backward(wanted.float())
     for found, right in ((out, expected), (one.grad, other.grad), (gradient, conv.weight.grad)):
         assert (found.float() - right).abs().max() <= 0.02 * right.abs().max()
+
+
+@pytest.mark.parametrize(("channels", "thins"), [(4, True), (8, True), (16, False)])
+def test_a_strided_point_convolution_of_few_channels_is_right_with_channels_last(channels: int, thins: bool) -> None:
+    """As the definition has it, forward and in both gradients; oneDNN itself is never given such a stride."""
+    torch.manual_seed(2)
+    conv = StridedPointConv2d(channels, 8, 1, stride=2, bias=False)
+    first = torch.randn(8, channels, 9, 5)
+    last = first.contiguous(memory_format=LAST).requires_grad_()
+    with profile() as profiler:
+        out = conv(last)
+    out.sum().backward()
+    weight = conv.weight.detach()[:, :, 0, 0]
+    expected = torch.einsum("bchw,dc->bdhw", first[:, :, ::2, ::2], weight)
+    assert last.grad is not None
+    assert conv.weight.grad is not None
+    torch.testing.assert_close(out, expected)
+    spread = torch.zeros_like(first)
+    spread[:, :, ::2, ::2] = weight.sum(0)[None, :, None, None]
+    torch.testing.assert_close(last.grad, spread)
+    torch.testing.assert_close(conv.weight.grad[:, :, 0, 0], first[:, :, ::2, ::2].sum((0, 2, 3)).expand(8, -1))
+    assert ("aten::slice" in {event.key for event in profiler.key_averages()}) == thins

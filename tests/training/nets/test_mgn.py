@@ -11,7 +11,6 @@ from lupctl.core.errors import FormatError
 from lupctl.core.formats.weights.file import load_strictly
 from lupctl.core.training.nets.build import build_network
 from lupctl.core.training.nets.mgn import HEADS, NEW_PARTS, MgnNetwork, spread_trunk
-from lupctl.core.training.nets.resnet.layout import lay_out
 from lupctl.core.training.nets.resnet.trunk import ResNetTrunk
 from tests.references.mgn import published_layout, slow_feature
 from tests.tools.networks import mgn_heads, plan_network
@@ -152,7 +151,7 @@ def test_a_trunk_goes_into_the_stem_and_three_branches(arch: ResNetArch) -> None
     images = torch.randn(2, 3, 96, 32)
     with torch.no_grad():
         expected = trunk(images).map
-        shared = network.backbone(lay_out(images, training=False))
+        shared = network.backbone(network.lay_out(images))
         for branch in (network.b1, network.b2, network.b3):
             torch.testing.assert_close(branch(shared), expected)
 

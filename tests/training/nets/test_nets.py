@@ -13,7 +13,6 @@ from lupctl.core.training.nets.build import build_network
 from lupctl.core.training.nets.heads import BatchNormNeck, Projection
 from lupctl.core.training.nets.networks import ContrastiveNetwork, ReidNetwork
 from lupctl.core.training.nets.pooling import Average, GeneralisedMean
-from lupctl.core.training.nets.resnet.layout import lay_out
 from lupctl.core.training.nets.resnet.norms import GroupedBatchNorm1d, GroupedBatchNorm2d, set_norm_groups
 from lupctl.core.training.nets.resnet.trunk import ResNetTrunk
 from lupctl.core.training.nets.trunk import Maps
@@ -58,7 +57,7 @@ def test_forward_is_torchvisions(arch: ResNetArch) -> None:
     with torch.no_grad():
         features = Average()(ours.eval()(images))
         # Values of some thousands; sums in the same order.
-        expected = theirs.eval()(lay_out(images, training=False))
+        expected = theirs.eval()(ours.lay_out(images))
     assert features.shape == (2, ours.num_features)
     torch.testing.assert_close(features, expected, rtol=1e-4, atol=1e-5)
 

@@ -37,8 +37,9 @@ class CpuBf16:
 
     def describe(self) -> str:
         """In words."""
-        unit = self.unit or "no instructions for it"
-        return f"{self.gain:.1f} times as fast as float32 ({unit})"
+        if not self.unit:
+            return f"no instructions for it, takes {1 / self.gain:.2g} times as long as float32"
+        return f"{self.gain:.1f} times as fast as float32 ({self.unit})"
 
 
 @cache

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from lupctl.core.training.nets.pooling import GeneralisedMean
-from lupctl.core.training.nets.resnet.layout import lay_out
+from lupctl.core.training.nets.resnet.layout import Convolutional
 from lupctl.core.training.nets.resnet.norms import GroupedBatchNorm2d
 from lupctl.core.training.nets.resnet.trunk import ResNetTrunk
 from lupctl.core.training.nets.trunk import Maps
@@ -53,7 +53,7 @@ class PartHead(nn.Module):
         return self.bottleneck(pooled).flatten(1)  # type: ignore[no-any-return]
 
 
-class MgnNetwork(nn.Module):
+class MgnNetwork(Convolutional):
     """A shared stem, three branches and eight heads.
 
     The stem ends with the first block of the third stage. Each branch is a copy of what follows, with the blocks
@@ -93,7 +93,7 @@ class MgnNetwork(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, 3, H, W), H a multiple of 96, to the heads' features after their necks (B, 8, E), in `HEADS`' order."""
-        shared = self.backbone(lay_out(images, training=self.training))
+        shared = self.backbone(self.lay_out(images))
         first = self.heads_extra_bn_b1(self.b1(shared))
         second = self.heads_extra_bn_b2(self.b2(shared))
         third = self.heads_extra_bn_b3(self.b3(shared))

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from lupctl.core.choices import OsnetArch
 from lupctl.core.formats.weights.osnet_plan import OSNET_SIZES, OsnetKind
 from lupctl.core.training.nets.osnet.blocks import Convolution, InstanceNorm, OmniScaleBlock
-from lupctl.core.training.nets.resnet.layout import lay_out
+from lupctl.core.training.nets.resnet.layout import Convolutional
 from lupctl.core.training.nets.trunk import Maps, Trunk
 
 # Of the two blocks of each of the three stages; the last one is what AIN's search found.
@@ -18,7 +18,7 @@ INSTANCE_NORMS: Final[dict[OsnetKind, tuple[tuple[InstanceNorm, InstanceNorm], .
 }
 
 
-class OsnetTrunk(Trunk):
+class OsnetTrunk(Convolutional, Trunk):
     """An OSNet without its pooling, its layer `fc` and its classifier.
 
     Our keys are torchreid's, but for the streams of a block and the layers between stages, which its two kinds of
@@ -47,7 +47,7 @@ class OsnetTrunk(Trunk):
 
     def forward(self, images: Tensor, cameras: Tensor | None = None) -> Maps:
         """(B, 3, H, W) to the map (B, num_features, H/16, W/16); no token."""
-        x = self.maxpool(self.relu(self.conv1(lay_out(images, training=self.training))))
+        x = self.maxpool(self.relu(self.conv1(self.lay_out(images))))
         x = self.avgpool(self.relu(self.pool2(self.conv2(x))))
         x = self.avgpool(self.relu(self.pool3(self.conv3(x))))
         return Maps(self.relu(self.conv5(self.conv4(x))), None)

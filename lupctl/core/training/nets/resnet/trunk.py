@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from lupctl.core.choices import ResNetArch
 from lupctl.core.training.nets.resnet.blocks import BasicBlock, Bottleneck
 from lupctl.core.training.nets.resnet.ibn import InstanceBatchNorm
-from lupctl.core.training.nets.resnet.layout import StridedConv2d, lay_out
+from lupctl.core.training.nets.resnet.layout import Convolutional, StridedConv2d, StridedPointConv2d
 from lupctl.core.training.nets.resnet.norms import GroupedBatchNorm2d
 from lupctl.core.training.nets.trunk import Maps, Trunk
 
@@ -27,7 +27,7 @@ DEPTHS: Final[dict[ResNetArch, Depth]] = {
 }
 
 
-class ResNetTrunk(Trunk):
+class ResNetTrunk(Convolutional, Trunk):
     """A ResNet without its pooling and classifier.
 
     The 3x3 convolution of a bottleneck carries the stride, as in torchvision. At width 64 the keys and shapes are
@@ -61,7 +61,7 @@ class ResNetTrunk(Trunk):
 
     def forward(self, images: Tensor, cameras: Tensor | None = None) -> Maps:
         """(B, 3, H, W) to the map (B, num_features, H/32, W/32), twice as large with last_stride 1; no token."""
-        x = self.maxpool(self.relu(self.bn1(self.conv1(lay_out(images, training=self.training)))))
+        x = self.maxpool(self.relu(self.bn1(self.conv1(self.lay_out(images)))))
         return Maps(self.layer4(self.layer3(self.layer2(self.layer1(x)))), None)
 
     def all_blocks(self) -> list[nn.Module]:
@@ -81,7 +81,7 @@ def _build_stage(
     shortcut = None
     if stride != 1 or channels != expanded:
         shortcut = nn.Sequential(
-            nn.Conv2d(channels, expanded, 1, stride=stride, bias=False), GroupedBatchNorm2d(expanded)
+            StridedPointConv2d(channels, expanded, 1, stride=stride, bias=False), GroupedBatchNorm2d(expanded)
         )
     first = block(channels, planes, stride, shortcut)
     rest = [block(expanded, planes) for _ in range(count - 1)]

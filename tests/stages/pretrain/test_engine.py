@@ -42,7 +42,12 @@ def recipe_with(*settings: str) -> PretrainRecipe:
 
 
 def learn_steps(
-    recipe: PretrainRecipe, steps: int = 3, *, parts: int = 1, kind: torch.dtype = torch.double
+    recipe: PretrainRecipe,
+    steps: int = 3,
+    *,
+    parts: int = 1,
+    kind: torch.dtype = torch.double,
+    precision: torch.dtype = torch.float32,
 ) -> tuple[MoCo, list[Tensor], list[float]]:
     """A method after some steps, the gradients of the last one, and the losses; in double precision."""
     torch.manual_seed(1)
@@ -61,7 +66,7 @@ def learn_steps(
             shared = SharedGradients(method.student, parts=parts)
             now = Now(step, 0, rate=0.05, decay=1e-4, momentum=0.999, temperature=0.1)
             given = Given((first, second), keys=torch.arange(BATCH))
-            result = method.learn(given, now, shared, precision=torch.float32)
+            result = method.learn(given, now, shared, precision=precision)
         gradients = [p.grad.clone() for p in method.student.parameters() if p.grad is not None]
         losses.append(result["loss"].item())
         optimizer.step()
@@ -243,16 +248,28 @@ def test_a_run_with_lars_stops_and_goes_on_the_same(
 
 
 @pytest.mark.slow
-def test_a_compiled_network_learns_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("asked", "precision", "loss_apart", "apart"),
+    [
+        ("float32", torch.float32, 1e-4, 0.01),
+        ("auto", torch.float32, 1e-4, 0.01),
+        ("bf16", torch.bfloat16, 0.02, 0.2),
+    ],
+)
+def test_a_compiled_network_learns_the_same(
+    asked: str, precision: torch.dtype, loss_apart: float, apart: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Traced and differentiated ahead of time; writing C++ for a whole trunk would take many minutes."""
     real = nn.Module.compile
     monkeypatch.setattr(nn.Module, "compile", lambda self: real(self, backend="aot_eager"))
-    kind = torch.float32
-    _, gradients, losses = learn_steps(recipe_with("net.arch=r18", "net.compile=true"), steps=1, kind=kind)
-    _, expected, plain_losses = learn_steps(recipe_with("net.arch=r18"), steps=1, kind=kind)
-    assert losses == pytest.approx(plain_losses, rel=1e-4)
+    runs = []
+    for compiled in ("true", "false"):
+        recipe = recipe_with("net.arch=r18", f"net.compile={compiled}", f"precision={asked}")
+        runs.append(learn_steps(recipe, steps=1, kind=torch.float32, precision=precision)[1:])
+    (gradients, losses), (expected, plain_losses) = runs
+    assert losses == pytest.approx(plain_losses, rel=loss_apart)
     for mine, other in zip(gradients, expected, strict=True):
-        assert float((mine - other).norm()) < 0.01 * float(other.norm()) + 1e-5
+        assert float((mine - other).norm()) < apart * float(other.norm()) + 1e-5
 
 
 def test_compiling_is_wired_and_keeps_the_keys(monkeypatch: pytest.MonkeyPatch) -> None:

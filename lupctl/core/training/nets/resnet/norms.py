@@ -56,10 +56,11 @@ def normalise_groups(norm: nn.BatchNorm1d | nn.BatchNorm2d, batch: Tensor, group
         groups: divides B.
 
     Returns:
-        the same shape, in the same order of memory.
+        the same shape, in the same order of memory where it is not compiled.
     """
     size, channels, *rest = batch.shape
-    is_last = batch.dim() == 4 and batch.stride(1) < batch.stride(3)
+    # A traced backward pass expects another order of this gradient than torch's kernel gives it (torch 2.14).
+    is_last = batch.dim() == 4 and batch.stride(1) < batch.stride(3) and not torch.compiler.is_compiling()
     assert norm.running_mean is not None
     assert norm.running_var is not None
     assert norm.num_batches_tracked is not None

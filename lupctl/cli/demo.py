@@ -14,11 +14,8 @@ from lupctl.core.workspace import Workspace
 if TYPE_CHECKING:
     from lupctl.core.flows.demo import DemoResult, Gain
 
-# Standard deviation of the full demo's gain in mAP over three seeds: tests/benchmarks/RESULTS.md.
-SPREAD = "over seeds it spreads more: standard deviation 3.7 points of mAP in the full demo"
-
-# Standard deviation of the full demo's gain in mAP over three seeds: tests/benchmarks/RESULTS.md.
-SPREAD = "over seeds it spreads more: standard deviation 3.7 points of mAP in the full demo"
+# Standard deviation of the full demo's gain in mAP over five seeds: tests/benchmarks/RESULTS.md.
+SPREAD = "over seeds it spreads more: standard deviation 3.0 points of mAP in the full demo"
 
 QuickOption = Annotated[
     bool, typer.Option("--quick", help="The same flow, smaller: under a minute, but the scores mean little.")

@@ -69,7 +69,8 @@ class StridedPointConv2d(nn.Conv2d):
 
     def forward(self, input: Tensor) -> Tensor:
         """(B, C, H, W) to (B, D, H', W')."""
-        if input.device.type != "cpu" or self.in_channels >= BLOCK or input.is_contiguous():
+        is_safe = input.device.type != "cpu" or self.in_channels >= BLOCK or input.is_contiguous()
+        if is_safe or not (self.weight.requires_grad and torch.is_grad_enabled()):
             return super().forward(input)
         down, across = self.stride
         return F.conv2d(input[:, :, ::down, ::across], self.weight, self.bias)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 SPREAD = "over seeds it spreads more: standard deviation 3.0 points of mAP in the full demo"
 
 QuickOption = Annotated[
-    bool, typer.Option("--quick", help="The same flow, smaller: under a minute, but the scores mean little.")
+    bool, typer.Option("--quick", help="The same flow, smaller: one to three minutes, but the scores mean little.")
 ]
 SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Seed of the drawn persons and of the training.")]
 

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.profiler import profile
 
-from lupctl.core.training.nets.resnet.layout import StridedConv2d, StridedPointConv2d, free_order
+from lupctl.core.training.nets.resnet.layout import StridedConv2d, StridedPointConv2d, set_order
 from lupctl.core.training.nets.resnet.norms import set_norm_groups
 from lupctl.core.training.nets.resnet.trunk import ResNetTrunk
 
@@ -28,7 +28,7 @@ def test_training_in_float32_keeps_channels_first_unless_it_is_free(
     torch.manual_seed(1)
     images, trunk = torch.randn(4, 3, 64, 32), ResNetTrunk("r18", width=4).train(training)
     if free:
-        free_order(trunk)
+        set_order(trunk, "auto")
     set_norm_groups(trunk, 2)
     with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
         assert trunk.lay_out(images).is_contiguous(memory_format=LAST) == is_last

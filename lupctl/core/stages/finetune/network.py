@@ -32,7 +32,7 @@ from lupctl.core.training.engine.runs import RunFolder
 from lupctl.core.training.nets.build import Classifying, build_network
 from lupctl.core.training.nets.foreign.imagenet_swin import imagenet_swin
 from lupctl.core.training.nets.resnet.imagenet import imagenet_trunk
-from lupctl.core.training.nets.resnet.layout import free_order
+from lupctl.core.training.nets.resnet.layout import set_order
 from lupctl.core.training.nets.resnet.norms import share_norm_groups
 from lupctl.core.training.nets.swin.trunk import SwinTrunk
 from lupctl.core.training.nets.vit.blocks import drop_keys, set_drop_keys, set_drop_path
@@ -94,8 +94,7 @@ def prepare_network(network: Classifying, recipe: FinetuneRecipe, device: torch.
     network.to(device).train()
     set_frozen(kept_modules(network, recipe), True)
     share_norm_groups(network, groups)
-    if recipe.precision != "float32":
-        free_order(network)
+    set_order(network, recipe.precision)
     if recipe.net.compile:
         network.compile()
     if recipe.net.checkpoint_activations:

@@ -28,7 +28,7 @@ from lupctl.core.training.methods.pnl import Pnl
 from lupctl.core.training.methods.protocol import Now
 from lupctl.core.training.methods.shards import keep_whole_moments
 from lupctl.core.training.methods.watching import WATCH_EVERY_STEPS
-from lupctl.core.training.nets.resnet.layout import free_order
+from lupctl.core.training.nets.resnet.layout import set_order
 from lupctl.core.training.nets.resnet.norms import share_norm_groups
 from lupctl.core.training.views.plan import ViewPlan
 
@@ -177,8 +177,7 @@ def place_method(recipe: PretrainRecipe, device: torch.device, labels: TrainLabe
     ).to(device)
     parts = count_parts(recipe, device.type, processes=world_size())
     share_norm_groups(method, recipe.bn_groups, parts=parts)
-    if recipe.precision != "float32":
-        free_order(method)
+    set_order(method, recipe.precision)
     for encoder in method.encoders:
         if device.type == "cuda" and recipe.bn_groups <= world_size() * parts:
             # Convolutions on tensor cores are fastest with channels last. Several groups need images first: they are

@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lupctl.core.choices import Precision
+
 # Channels that oneDNN's kernels for AVX-512 take at a time; 8 with AVX2.
 BLOCK: Final = 16
 
@@ -30,11 +32,11 @@ class Convolutional(nn.Module):
         return images
 
 
-def free_order(network: nn.Module) -> None:
-    """Lets a network take channels last on a CPU when it trains in float32."""
+def set_order(network: nn.Module, precision: Precision) -> None:
+    """Lets a network take channels last on a CPU where it trains in float32, unless float32 is asked for by name."""
     for module in network.modules():
         if isinstance(module, Convolutional):
-            module.keeps_order = False
+            module.keeps_order = precision == "float32"
 
 
 class StridedConv2d(nn.Conv2d):

@@ -7,15 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from lupctl.core.ranking.metrics.ordering import (
-    counts_below,
-    group_columns,
-    ranks_in_groups,
-    ranks_of,
-    sorted_groups,
-    sorted_values,
-)
-from lupctl.core.ranking.metrics.pairs import EDGES, PairCounter
+from lupctl.core.ranking.metrics.columns import cut_columns, group_columns, one_group, pick_width
+from lupctl.core.ranking.metrics.ordering import _sort_by_torch, ranks_in_groups, sort_pieces
+from lupctl.core.ranking.metrics.pairs import EDGES, LIMITS, PairCounter, _counted, _counted_by_torch
 from lupctl.core.ranking.metrics.ranking import RankedBlock
 from lupctl.core.ranking.metrics.vectors import Scratch
 
@@ -33,46 +27,91 @@ def walk(block: NDArray[np.float32], row: int, column: int, among: NDArray[np.in
     return order.index(column) + 1
 
 
-@settings(deadline=None, max_examples=60)
-@given(st.integers(0, 2**31), st.integers(1, 40), st.integers(1, 6), st.sampled_from([1, 100, 1 << 20]))
-def test_ranks_are_those_of_a_walk(seed: int, num_columns: int, num_groups: int, tied_bytes: int) -> None:
+@settings(deadline=None, max_examples=80)
+@given(
+    st.integers(0, 2**31),
+    st.integers(1, 40),
+    st.integers(1, 6),
+    st.integers(1, 17),
+    st.sampled_from([1, 100, 1 << 20]),
+    st.sampled_from([1, 40, 1 << 20]),
+)
+def test_ranks_are_those_of_a_walk(
+    seed: int, num_columns: int, num_groups: int, width: int, tied_bytes: int, searches: int
+) -> None:
     block, row, column = draw(seed, num_columns)
     group = np.random.default_rng(seed + 1).integers(0, num_groups, num_columns)
-    values, groups = torch.from_numpy(block), group_columns(group)
+    values = torch.from_numpy(block)
+    whole, apart = (cut_columns(groups, width) for groups in (one_group(num_columns), group_columns(group)))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("lupctl.core.ranking.metrics.ordering.TIED_BYTES", tied_bytes)
-        plain = ranks_of(values, row, column, ordered=sorted_values(values))
-        ordered = sorted_groups(values, groups, scratch=Scratch())
-        overall, within = ranks_in_groups(values, row, column, ordered=ordered, groups=groups)
+        patch.setattr("lupctl.core.ranking.metrics.ordering.MAX_SEARCHES", searches)
+        plain = ranks_in_groups(values, row, column, ordered=sort_pieces(values, whole), pieces=whole)
+        ordered = sort_pieces(values, apart, scratch=Scratch())
+        overall, within = ranks_in_groups(values, row, column, ordered=ordered, pieces=apart)
     pairs = list(zip(row.tolist(), column.tolist(), strict=True))
-    assert plain.tolist() == [walk(block, one, other, np.arange(num_columns)) for one, other in pairs]
-    assert overall.tolist() == plain.tolist()
+    assert overall.tolist() == [walk(block, one, other, np.arange(num_columns)) for one, other in pairs]
+    assert [some.tolist() for some in plain] == [overall.tolist()] * 2
     assert within.tolist() == [walk(block, one, other, np.flatnonzero(group == group[other])) for one, other in pairs]
 
 
-def test_no_entry_has_no_rank() -> None:
-    nothing = np.zeros(0, np.int64)
-    assert ranks_of(torch.zeros(2, 3), nothing, nothing, ordered=torch.zeros(2, 3)).shape == (0,)
-    empty = torch.zeros(0, dtype=torch.int64)
-    assert counts_below(torch.zeros(2, 3), empty, torch.zeros(0), first=0, end=3).shape == (0,)
-
-
-@settings(deadline=None, max_examples=60)
-@given(st.integers(0, 2**31), st.integers(1, 70))
-def test_counts_below_are_those_of_a_loop(seed: int, width: int) -> None:
+@settings(deadline=None, max_examples=40)
+@given(st.integers(0, 2**31), st.integers(1, 70), st.integers(1, 6), st.integers(1, 33))
+def test_pieces_hold_each_column_once_and_are_sorted(seed: int, num_columns: int, num_groups: int, width: int) -> None:
     rng = np.random.default_rng(seed)
-    first, end = np.sort(rng.integers(0, width + 1, 2)).tolist()
-    ordered = np.sort(rng.integers(0, 9, (4, width)), axis=1).astype(np.float32)
-    row, value = rng.integers(0, 4, 20), rng.integers(-1, 10, 20).astype(np.float32)
-    found = counts_below(
-        torch.from_numpy(ordered), torch.from_numpy(row), torch.from_numpy(value), first=first, end=end
-    )
-    assert found.tolist() == [int((ordered[row[at], first:end] < value[at]).sum()) for at in range(20)]
+    group = rng.integers(0, num_groups, num_columns)
+    pieces = cut_columns(group_columns(group), width)
+    filled = np.delete(np.arange(len(pieces) * width), pieces.empty)
+    assert np.sort(pieces.columns[filled]).tolist() == list(range(num_columns))
+    assert (pieces.group[filled // width] == group[pieces.columns[filled]]).all()
+    assert (pieces.piece[pieces.columns[filled]] == filled // width).all()
+    block = torch.from_numpy(rng.standard_normal((11, num_columns)).astype(np.float32))
+    ordered = sort_pieces(block, pieces)
+    for piece in range(len(pieces)):
+        own = np.sort(block.numpy()[:, pieces.piece == piece], axis=1)
+        assert (ordered[:, piece, : own.shape[1]].numpy() == own).all()
+        assert torch.isinf(ordered[:, piece, own.shape[1] :]).all()
+    by_torch = torch.empty_like(ordered)
+    _sort_by_torch(block, pieces, by_torch)
+    assert torch.equal(by_torch, ordered)
 
 
-@pytest.mark.parametrize("num_groups", [1, 4])
+def test_pieces_are_wide_for_many_right_answers_and_narrow_for_small_groups() -> None:
+    assert pick_width(one_group(15_913), 14.8) == 512
+    assert pick_width(one_group(15_913), 65) == 4096
+    assert pick_width(one_group(30), 1) == 32
+    assert pick_width(one_group(1), 1) == pick_width(one_group(0), 0) == 16
+    # 500 cameras of 5 images and one of 10,000: pieces of 512 slots would have 266,240 for 12,500 images.
+    skewed = group_columns(np.concatenate([np.repeat(np.arange(500), 5), np.full(10_000, 500)]))
+    width = pick_width(skewed, 10)
+    assert len(cut_columns(skewed, width)) * width < 20_000
+
+
+def test_no_entry_has_no_rank() -> None:
+    nothing, pieces = np.zeros(0, np.int64), cut_columns(one_group(3), 2)
+    ordered = sort_pieces(torch.zeros(2, 3), pieces)
+    assert [
+        len(some) for some in ranks_in_groups(torch.zeros(2, 3), nothing, nothing, ordered=ordered, pieces=pieces)
+    ] == [0, 0]
+
+
+def test_distances_at_an_edge_and_beside_it_are_counted_right() -> None:
+    """Of every edge itself and of the float32 before and after it: a search's counts."""
+    edges = (EDGES - 1).astype(np.float32)
+    some = np.concatenate([edges, np.nextafter(edges, np.float32(-2)), np.nextafter(edges, np.float32(2)), [np.inf]])
+    block = np.random.default_rng(0).permutation(some).astype(np.float32).reshape(76, 79)
+    half = np.arange(76) % 2
+    found = _counted(block, half)
+    for which, bins in enumerate(found.reshape(2, -1)):
+        first = LIMITS.searchsorted(block[half == which].ravel())
+        assert bins[:2001].tolist() == np.bincount(first, minlength=2002)[:2001].tolist()
+        assert bins.sum() == len(first)
+    by_torch = _counted_by_torch(torch.from_numpy(block), half)
+    assert (by_torch.reshape(2, -1)[:, :2001] == found.reshape(2, -1)[:, :2001]).all()
+
+
 @pytest.mark.parametrize("ends", [(-1.0, 1.0), (0.25, 0.75), (-1.0000002, -0.5), (0.999, 1.0000002)])
-def test_pairs_are_counted_wherever_they_lie(ends: tuple[float, float], num_groups: int) -> None:
+def test_pairs_are_counted_wherever_they_lie(ends: tuple[float, float]) -> None:
     rng = np.random.default_rng(0)
     block = rng.uniform(*ends, (9, 31)).astype(np.float32)
     block[:, 0], block[:, 1] = ends
@@ -81,15 +120,9 @@ def test_pairs_are_counted_wherever_they_lie(ends: tuple[float, float], num_grou
     half = np.array([0, 1] * 4 + [0])
     counter = PairCounter(half)
     none = np.zeros(0, np.int64)
-    values, groups = torch.from_numpy(block), group_columns(np.arange(31) % num_groups)
     for start, stop in ((0, 4), (4, 9)):
-        some = values[start:stop]
-        ordered = sorted_groups(some, groups)
-        counter(
-            RankedBlock(
-                start=start, block=some, ordered=ordered, groups=groups, row=none, column=none, rank_in_group=none
-            )
-        )
+        some = torch.from_numpy(block[start:stop])
+        counter(RankedBlock(start=start, block=some, row=none, column=none, rank_in_group=none))
     # As the distances come, -cos: rounding may carry one beyond the last edge, where it still counts.
     edges = np.append((EDGES - 1).astype(np.float32)[:-1], np.float32(2))
     for which in (0, 1):

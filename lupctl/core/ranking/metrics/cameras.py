@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lupctl.core.ranking.metrics.ordering import group_columns
+from lupctl.core.ranking.metrics.columns import group_columns
 from lupctl.core.ranking.metrics.ranking import RankedBlock, summarise_ranks
 
 

@@ -5,6 +5,7 @@ Distances come in chunks of queries. Only values are sorted, and the right answe
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import torch
@@ -12,14 +13,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lupctl.core.choices import JUNK, SameCamera
+from lupctl.core.ranking.metrics.columns import ColumnGroups, Pieces, cut_columns, one_group, pick_width
 from lupctl.core.ranking.metrics.labels import ImageLabels, same_person_pairs
-from lupctl.core.ranking.metrics.ordering import (
-    ColumnGroups,
-    one_group,
-    ranks_in_groups,
-    sorted_groups,
-    sorted_values,
-)
+from lupctl.core.ranking.metrics.ordering import ranks_in_groups, sort_pieces
 from lupctl.core.ranking.metrics.vectors import MIN_ROWS, Scratch, UnitRows, exact_float32
 from lupctl.core.system.threads.round_robin import run_round_robin
 
@@ -36,8 +32,6 @@ class RankedBlock:
     Args:
         start: number of the first query.
         block: (B, G) distances; infinite where a pair counts neither way.
-        ordered: (B, G) the same, group after group, ascending within each.
-        groups: of the gallery.
         row: (P) int64, queries of the right answers, counted from `start`, ascending.
         column: (P) int64, their gallery images.
         rank_in_group: (P) int64, 1-based, of each right answer among the images of its group.
@@ -45,8 +39,6 @@ class RankedBlock:
 
     start: int
     block: Tensor
-    ordered: Tensor
-    groups: ColumnGroups
     row: NDArray[np.int64]
     column: NDArray[np.int64]
     rank_in_group: NDArray[np.int64]
@@ -148,6 +140,10 @@ def _chunk_ranker(
     junk, scratch = torch.from_numpy(np.flatnonzero(gallery.person == JUNK)), Scratch()
     parts = one_group(len(gallery)) if groups is None else groups
 
+    @cache
+    def cut(width: int) -> Pieces:
+        return cut_columns(parts, width)
+
     def rank(start: int, stop: int) -> tuple[Ranking, RankedBlock]:
         row, column = same_person_pairs(queries.person[start:stop], gallery.person)
         is_right = np.ones(len(row), np.bool_)
@@ -157,13 +153,10 @@ def _chunk_ranker(
         block[:, junk.to(block.device)] = torch.inf
         block[_on(block, row[~is_right]), _on(block, column[~is_right])] = torch.inf
         row, column = row[is_right], column[is_right]
-        ordered = (
-            sorted_values(block, scratch=scratch) if groups is None else sorted_groups(block, groups, scratch=scratch)
-        )
-        overall, within = ranks_in_groups(block, row, column, ordered=ordered, groups=parts)
-        seen = RankedBlock(
-            start=start, block=block, ordered=ordered, groups=parts, row=row, column=column, rank_in_group=within
-        )
+        pieces = cut(pick_width(parts, len(row) / (stop - start)))
+        ordered = sort_pieces(block, pieces, scratch=scratch)
+        overall, within = ranks_in_groups(block, row, column, ordered=ordered, pieces=pieces)
+        seen = RankedBlock(start=start, block=block, row=row, column=column, rank_in_group=within)
         return summarise_ranks(row, overall, stop - start), seen
 
     return rank

@@ -14,8 +14,8 @@ from lupctl.core.errors import DataError
 from lupctl.core.formats.pack.samples import Samples
 from lupctl.core.ranking.metrics.bootstrap import SEED, bootstrap_interval
 from lupctl.core.ranking.metrics.cameras import CameraCounter, CameraScores
+from lupctl.core.ranking.metrics.columns import ColumnGroups
 from lupctl.core.ranking.metrics.labels import ImageLabels
-from lupctl.core.ranking.metrics.ordering import ColumnGroups
 from lupctl.core.ranking.metrics.pairs import PairCounter, PairCounts, split_persons
 from lupctl.core.ranking.metrics.ranking import (
     Distances,

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from lupctl.core.ranking.metrics.columns import cut_columns, group_columns, one_group, pick_width
 from lupctl.core.ranking.metrics.ordering import _sort_by_torch, ranks_in_groups, sort_pieces
-from lupctl.core.ranking.metrics.pairs import EDGES, LIMITS, PairCounter, _counted, _counted_by_torch
+from lupctl.core.ranking.metrics.pairs import EDGES, LIMITS, PairCounter, _count_by_arithmetic, _count_by_search
 from lupctl.core.ranking.metrics.ranking import RankedBlock
 from lupctl.core.ranking.metrics.vectors import Scratch
 
@@ -70,9 +70,9 @@ def test_pieces_hold_each_column_once_and_are_sorted(seed: int, num_columns: int
     for piece in range(len(pieces)):
         own = np.sort(block.numpy()[:, pieces.piece == piece], axis=1)
         assert (ordered[:, piece, : own.shape[1]].numpy() == own).all()
-        assert torch.isinf(ordered[:, piece, own.shape[1] :]).all()
+        assert (ordered[:, piece, own.shape[1] :] == torch.inf).all()
     by_torch = torch.empty_like(ordered)
-    _sort_by_torch(block, pieces, by_torch)
+    _sort_by_torch(block, pieces, out=by_torch)
     assert torch.equal(by_torch, ordered)
 
 
@@ -80,14 +80,18 @@ def test_pieces_are_wide_for_many_right_answers_and_narrow_for_small_groups() ->
     assert pick_width(one_group(15_913), 14.8) == 512
     assert pick_width(one_group(15_913), 65) == 4096
     assert pick_width(one_group(30), 1) == 32
-    assert pick_width(one_group(1), 1) == pick_width(one_group(0), 0) == 16
-    # 500 cameras of 5 images and one of 10,000: pieces of 512 slots would have 266,240 for 12,500 images.
-    skewed = group_columns(np.concatenate([np.repeat(np.arange(500), 5), np.full(10_000, 500)]))
-    width = pick_width(skewed, 10)
-    assert len(cut_columns(skewed, width)) * width < 20_000
+    assert pick_width(one_group(1), 1) == pick_width(one_group(0), 0) == 1
 
 
-def test_no_entry_has_no_rank() -> None:
+@settings(deadline=None, max_examples=60)
+@given(st.lists(st.sampled_from([0, 1, 2, 5, 17, 257, 513, 4097]), min_size=1, max_size=60), st.sampled_from([1, 100]))
+def test_the_sorted_copy_is_bounded_whatever_the_groups(sizes: list[int], right_answers: float) -> None:
+    groups = group_columns(np.repeat(np.arange(len(sizes)), sizes))
+    pieces = cut_columns(groups, pick_width(groups, right_answers))
+    assert len(pieces) * pieces.width <= 1.5 * sum(sizes)
+
+
+def test_without_entries_there_are_no_ranks() -> None:
     nothing, pieces = np.zeros(0, np.int64), cut_columns(one_group(3), 2)
     ordered = sort_pieces(torch.zeros(2, 3), pieces)
     assert [
@@ -96,18 +100,19 @@ def test_no_entry_has_no_rank() -> None:
 
 
 def test_distances_at_an_edge_and_beside_it_are_counted_right() -> None:
-    """Of every edge itself and of the float32 before and after it: a search's counts."""
+    """A search's counts, of every edge and every middle between edges, and of the float32 before and after them."""
     edges = (EDGES - 1).astype(np.float32)
-    some = np.concatenate([edges, np.nextafter(edges, np.float32(-2)), np.nextafter(edges, np.float32(2)), [np.inf]])
-    block = np.random.default_rng(0).permutation(some).astype(np.float32).reshape(76, 79)
-    half = np.arange(76) % 2
-    found = _counted(block, half)
+    middle = ((edges[1:].astype(np.float64) + edges[:-1]) / 2).astype(np.float32)
+    both = np.concatenate([edges, middle])
+    some = np.concatenate([both, *(np.nextafter(both, np.float32(end)) for end in (-2, 2)), [np.inf] * 9, [-0.0, 1.2]])
+    block = np.random.default_rng(0).permutation(np.tile(some, 10)).astype(np.float32).reshape(20, -1)
+    half = np.arange(20) % 2
+    found = _count_by_arithmetic(block, half)
     for which, bins in enumerate(found.reshape(2, -1)):
         first = LIMITS.searchsorted(block[half == which].ravel())
-        assert bins[:2001].tolist() == np.bincount(first, minlength=2002)[:2001].tolist()
-        assert bins.sum() == len(first)
-    by_torch = _counted_by_torch(torch.from_numpy(block), half)
-    assert (by_torch.reshape(2, -1)[:, :2001] == found.reshape(2, -1)[:, :2001]).all()
+        assert bins.tolist() == np.bincount(first, minlength=2002).tolist()
+    by_torch = _count_by_search(torch.from_numpy(block), half)
+    assert (by_torch == found).all()
 
 
 @pytest.mark.parametrize("ends", [(-1.0, 1.0), (0.25, 0.75), (-1.0000002, -0.5), (0.999, 1.0000002)])

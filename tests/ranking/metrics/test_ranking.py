@@ -16,6 +16,7 @@ import lupctl.core.ranking.metrics.scores
 import lupctl.core.ranking.reranking.reciprocal
 import lupctl.core.ranking.reranking.sparse
 from lupctl.core.ranking.metrics.bootstrap import bootstrap_interval
+from lupctl.core.ranking.metrics.columns import group_columns
 from lupctl.core.ranking.metrics.labels import ImageLabels
 from lupctl.core.ranking.metrics.ranking import Ranking, cosine_distances, rank_queries, summarise_ranks
 from lupctl.core.ranking.metrics.scores import compute_scores
@@ -144,6 +145,16 @@ def test_matches_a_walk_down_the_list_with_many_ties(seed: int, keep: bool) -> N
     ranking = rank_matrix(distance, queries, gallery, chunk=7, same_camera="keep" if keep else "drop")
     assert_same(ranking, lists)
     assert any(lists), "the case has right answers"
+
+
+@pytest.mark.parametrize("persons", [60, 5])
+@pytest.mark.parametrize("by_camera", [False, True])
+def test_matches_a_walk_through_a_gallery_of_several_pieces(persons: int, by_camera: bool) -> None:
+    """With 24 and 280 right answers a query, which are searched for in narrow and in wide pieces."""
+    queries, gallery = draw_labels(1, 40, lowest=0, persons=persons), draw_labels(2, 5_000, persons=persons)
+    distance = np.random.default_rng(3).integers(0, 3_000, (40, 5_000)).astype(np.float32)
+    groups = group_columns(gallery.camera.astype(np.int64) - 1) if by_camera else None
+    assert_same(rank_matrix(distance, queries, gallery, groups=groups), slow_ranking(distance, queries, gallery))
 
 
 def test_equal_distances_keep_gallery_order() -> None:

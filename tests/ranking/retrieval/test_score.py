@@ -201,6 +201,13 @@ def test_features_that_are_not_finite_are_named(value: float) -> None:
     assert "lupctl dump" in caught.value.hint
 
 
+def test_features_whose_norm_has_no_inverse_are_named() -> None:
+    features, samples = draw_set()
+    features[7] *= np.float32(1e-39)
+    with pytest.raises(DataError, match=r"1 of 200 features are too small for float32: row 7 \(007.jpg\)"):
+        score(features, samples, device=CPU)
+
+
 def test_one_camera_is_said_with_what_to_do() -> None:
     rows = [(1, 0, QUERY), (2, 0, QUERY), (1, 0, GALLERY), (2, 0, GALLERY)]
     with pytest.raises(DataError) as caught:

@@ -3,11 +3,6 @@
 Sorting values costs a fraction of an argsort; if an entry is tied, the equal values before it are counted.
 """
 
-import itertools
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -15,13 +10,14 @@ from torch import Tensor
 
 from lupctl.core.ranking.metrics.columns import Pieces
 from lupctl.core.ranking.metrics.vectors import Scratch
+from lupctl.core.system.threads.rows import map_row_ranges
 
 # Rows that are gathered and sorted at once: those of the largest test sets take 2 MB.
 ROWS_AT_ONCE = 8
 # Rows that are searched at once: each searches for as many entries as the one with most.
 SEARCHED_AT_ONCE = 32
-# Entries times pieces that are searched for at once.
-MAX_SEARCHES = 1 << 20
+# Entries times pieces that are searched for at once; each takes 65 bytes.
+MAX_SEARCHES = 1 << 18
 # Memory for rows that are compared at once to resolve ties.
 TIED_BYTES = 16 << 20
 
@@ -39,13 +35,13 @@ def sort_pieces(block: Tensor, pieces: Pieces, *, scratch: Scratch | None = None
     """
     made = (scratch or Scratch()).take((len(block), len(pieces), pieces.width), block.device)
     sort = _sort_by_numpy if block.device.type == "cpu" else _sort_by_torch
-    sort(block, pieces, made)
+    sort(block, pieces, out=made)
     return made
 
 
-def _sort_by_numpy(block: Tensor, pieces: Pieces, made: Tensor) -> None:
+def _sort_by_numpy(block: Tensor, pieces: Pieces, *, out: Tensor) -> None:
     """Sorts with vector instructions, about ten times faster than torch, which also sorts indices."""
-    values, ordered = block.numpy(), made.numpy()
+    values, ordered = block.numpy(), out.numpy()
     slots = ordered.reshape(len(values), -1)
     is_whole = len(pieces.groups.sizes) == 1
 
@@ -60,13 +56,13 @@ def _sort_by_numpy(block: Tensor, pieces: Pieces, made: Tensor) -> None:
             slots[rows, pieces.empty] = np.inf
             ordered[rows].sort(axis=2)
 
-    in_threads(len(values), work)
+    map_row_ranges(len(values), work)
 
 
-def _sort_by_torch(block: Tensor, pieces: Pieces, made: Tensor) -> None:
+def _sort_by_torch(block: Tensor, pieces: Pieces, *, out: Tensor) -> None:
     slots = block.index_select(1, torch.from_numpy(pieces.columns).to(block.device))
     slots[:, torch.from_numpy(pieces.empty).to(block.device)] = torch.inf
-    made.copy_(torch.sort(slots.view_as(made), dim=2).values)
+    torch.sort(slots.view_as(out), dim=2, out=(out, torch.empty_like(out, dtype=torch.int64)))
 
 
 def ranks_in_groups(
@@ -88,14 +84,20 @@ def ranks_in_groups(
         return np.zeros(0, np.int64), np.zeros(0, np.int64)
     count = np.bincount(row, minlength=len(block))
     first = np.append(0, np.cumsum(count))
-    search = _Search(block, row, column, row_entry=np.arange(len(row)) - first[row], pieces=pieces)
-    size = max(1, min(SEARCHED_AT_ONCE, MAX_SEARCHES // (len(pieces) * int(count.max()))))
-    found = []
+    number = np.arange(len(row)) - first[row]
+    assert (number >= 0).all(), "entries come row after row"
+    search = _Search(block, row=row, column=column, number=number, pieces=pieces)
+    all_below, own_below = (torch.zeros(len(row), dtype=torch.int64, device=block.device) for _ in range(2))
+    all_tied, own_tied = (torch.zeros(len(row), dtype=torch.bool, device=block.device) for _ in range(2))
+    most = max(1, MAX_SEARCHES // len(pieces))
+    size = max(1, min(SEARCHED_AT_ONCE, most // int(count.max())))
     for start in range(0, len(block), size):
-        rows = slice(start, min(start + size, len(block)))
-        entries = slice(int(first[rows.start]), int(first[rows.stop]))
-        found.append(search(ordered[rows], rows.start, entries, most=int(count[rows].max())))
-    all_below, own_below, all_tied, own_tied = (torch.cat(some) for some in zip(*found, strict=True))
+        stop = min(start + size, len(block))
+        for low in range(0, int(count[start:stop].max()), most):
+            some = first[start] + np.flatnonzero(number[first[start] : first[stop]] // most == low // most)
+            entries = torch.from_numpy(some).to(block.device)
+            found = search(ordered[start:stop], entries, start=start, low=low)
+            all_below[entries], own_below[entries], all_tied[entries], own_tied[entries] = found
     overall, within = (all_below + 1).cpu().numpy(), (own_below + 1).cpu().numpy()
     tied = torch.nonzero(all_tied)[:, 0]
     if len(tied):
@@ -113,41 +115,47 @@ class _Search:
 
     Args:
         block, row, column, pieces: as for `ranks_in_groups`.
-        row_entry: (P) int64, number of each entry within its row.
+        number: (P) int64, of each entry within its row, counted from 0.
     """
 
     def __init__(
         self,
         block: Tensor,
+        *,
         row: NDArray[np.int64],
         column: NDArray[np.int64],
-        *,
-        row_entry: NDArray[np.int64],
+        number: NDArray[np.int64],
         pieces: Pieces,
     ) -> None:
-        device = block.device
-        self.row, self.column, self._entry, self._piece, self._group, piece_group = (
-            torch.from_numpy(some).to(device)
-            for some in (row, column, row_entry, pieces.piece[column], pieces.groups.group[column], pieces.group)
+        self.row, self.column, self._number, self._piece, self._group, self._piece_group = (
+            torch.from_numpy(some).to(block.device)
+            for some in (row, column, number, pieces.piece[column], pieces.groups.group[column], pieces.group)
         )
         self._value = block[self.row, self.column]
-        self._each_piece, self._piece_group = torch.arange(len(pieces), device=device), piece_group
+        self._each_piece = torch.arange(len(pieces), device=block.device)
 
     def __call__(
-        self, ordered: Tensor, start: int, entries: slice, *, most: int
+        self, ordered: Tensor, entries: Tensor, *, start: int, low: int
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Entries of the rows from `start` on, whose sorted values are (b, S, W); a row has at most `most` entries.
+        """Searches some rows for some of their entries.
+
+        Args:
+            ordered: (b, S, W) of the rows from `start` on.
+            entries: (p) int64, which ones.
+            start: the first row.
+            low: the lowest number within their rows.
 
         Returns:
-            (p) each: values below it in all columns and in those of its group, int64, and whether another is equal.
+            (p) each: values below the entry in all columns and in those of its group, int64, and whether another value
+            is equal to it there. Of an infinite entry an empty slot may be that other.
         """
         rows, count, width = ordered.shape
-        row, value = self.row[entries] - start, self._value[entries]
-        wanted = ordered.new_full((rows, most), torch.inf)
-        wanted[row, self._entry[entries]] = value
+        row, value, number = self.row[entries] - start, self._value[entries], self._number[entries] - low
+        wanted = ordered.new_full((rows, int(number.max()) + 1), torch.inf)
+        wanted[row, number] = value
         everywhere = wanted[:, None].expand(-1, count, -1).contiguous()
-        below = torch.searchsorted(ordered, everywhere, out_int32=True)[row, :, self._entry[entries]]  # (p, S)
-        # An entry itself follows the values below it in its piece; where its value stands there besides, it is tied.
+        below = torch.searchsorted(ordered, everywhere, out_int32=True)[row, :, number]  # (p, S)
+        # In its own piece an entry follows the values below it; if the next value is equal too, it is tied.
         following = below + (self._piece[entries, None] == self._each_piece)
         place = (row[:, None] * count + self._each_piece) * width + following.clamp(max=width - 1)
         is_again = (ordered.view(-1).take(place) == value[:, None]) & (following < width)
@@ -166,13 +174,3 @@ def _equal_before(block: Tensor, rows: Tensor, columns: Tensor, *, among: Tensor
         counts.append(((near == block[row, column][:, None]) & (position < column[:, None])).sum(dim=1))
     before: NDArray[np.int64] = torch.cat(counts).cpu().numpy()
     return before
-
-
-def in_threads(num_rows: int, work: Callable[[int, int], Any]) -> list[Any]:
-    """What `work` makes of ranges of rows, in as many threads as torch uses; numpy lets them run in parallel."""
-    threads = torch.get_num_threads()
-    if threads == 1:
-        return [work(0, num_rows)]
-    edges = np.linspace(0, num_rows, threads + 1).astype(int).tolist()
-    with ThreadPoolExecutor(threads) as pool:
-        return [done.result() for done in [pool.submit(work, *some) for some in itertools.pairwise(edges)]]

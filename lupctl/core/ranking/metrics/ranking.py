@@ -19,7 +19,7 @@ from lupctl.core.ranking.metrics.ordering import ranks_in_groups, sort_pieces
 from lupctl.core.ranking.metrics.vectors import MIN_ROWS, Scratch, UnitRows, exact_float32
 from lupctl.core.system.threads.round_robin import run_round_robin
 
-# Size of one chunk of distances; its sorted copy takes the same again.
+# Size of one chunk of distances; its sorted copy takes up to `MAX_SLOTS` times as much.
 CHUNK_BYTES = 64 << 20
 
 Distances = Callable[[int, int], Tensor]
@@ -101,8 +101,8 @@ def rank_queries(
 ) -> Ranking:
     """Ranks the gallery for every query, a chunk of queries at a time.
 
-    Memory is two (chunk, G) blocks per device. Ties keep gallery order. Junk counts neither way, nor does the query's
-    person seen by the query's camera; a distractor is never a right answer.
+    Memory is a (chunk, G) block per device and its sorted copy. Ties keep gallery order. Junk counts neither way, nor
+    does the query's person seen by the query's camera; a distractor is never a right answer.
 
     Args:
         distances: gives (stop - start, G) float32 for the queries from start to stop, smaller is nearer, finite; the
@@ -112,7 +112,7 @@ def rank_queries(
         others: the same as `distances` on other devices; all devices take turns with the chunks.
         chunk: queries at a time; None takes as many as fit `CHUNK_BYTES`.
         same_camera: `keep` counts the query's person seen by the query's camera as a right answer.
-        groups: of the gallery's images, for watchers; None for one of them all. Sorting them apart takes no longer.
+        groups: of the gallery's images, for watchers; None for one of them all.
         watchers: called with each chunk in order; they must neither change nor keep it.
         advance: called after each chunk with its number of queries.
     """

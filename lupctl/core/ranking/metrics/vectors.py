@@ -25,6 +25,8 @@ EVEN_ROWS = 8
 SAFE_NORM = (1e-15, 1e15)
 # A float32 row with a larger norm has no usable product with a unit vector.
 MAX_NORM = 1e37
+# With a smaller norm its unit vector is not one: the inverse of the norm is infinite, or the values have lost bits.
+MIN_NORM = 1e-37
 
 
 class Scratch:

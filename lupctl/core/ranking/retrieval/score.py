@@ -28,7 +28,7 @@ from lupctl.core.ranking.metrics.ranking import (
 from lupctl.core.ranking.metrics.scores import Scores, compute_scores
 from lupctl.core.ranking.metrics.shots import ShotCounter, ShotScores, valid_persons
 from lupctl.core.ranking.metrics.stacked import StackedRows
-from lupctl.core.ranking.metrics.vectors import BLOCK_BYTES, UnitRows
+from lupctl.core.ranking.metrics.vectors import BLOCK_BYTES, MIN_NORM, UnitRows
 from lupctl.core.ranking.reranking.faiss_neighbours import estimate_index_bytes
 from lupctl.core.ranking.reranking.rerank import (
     RerankSettings,
@@ -228,6 +228,7 @@ def _check_norms(norm: NDArray[np.float64], samples: Samples) -> None:
     for rows, what in (
         (np.flatnonzero(~np.isfinite(norm)), "NaN, infinite or beyond float32"),
         (np.flatnonzero(norm == 0), "zero in every value"),
+        (np.flatnonzero((norm > 0) & (norm < MIN_NORM)), "too small for float32"),
     ):
         if len(rows):
             bad = [f"row {row} ({samples.name[row]})" for row in rows.tolist()]
@@ -256,7 +257,7 @@ def estimate_bytes(counts: Counts, dimension: int, *, chunk: int | None, rerank:
     """
     widest = counts.gallery if rerank is None else counts.gallery + counts.queries
     rows = min(chunk or pick_chunk(counts.gallery), widest)
-    # Distances, their sorted copy and one by camera, raw and normalised queries, one gathered block of the gallery.
+    # Distances, their sorted copy (`MAX_SLOTS`), raw and normalised queries, one gathered block of the gallery.
     blocks = 3 * rows * widest * 4 + 2 * rows * dimension * 4 + min(BLOCK_BYTES, widest * dimension * 4)
     if rerank is None:
         return blocks

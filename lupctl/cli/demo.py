@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     from lupctl.core.flows.demo import DemoResult, Gain
 
 # Standard deviation of the full demo's gain in mAP over five seeds: tests/benchmarks/RESULTS.md.
-SPREAD = "over seeds it spreads more: standard deviation 3.0 points of mAP in the full demo"
+SPREAD = "over seeds it spreads more: standard deviation 2.5 points of mAP in the full demo"
 
 QuickOption = Annotated[
-    bool, typer.Option("--quick", help="The same flow, smaller: one to three minutes, but the scores mean little.")
+    bool, typer.Option("--quick", help="The same flow, smaller: half a minute to three, but the scores mean little.")
 ]
 SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Seed of the drawn persons and of the training.")]
 

@@ -67,7 +67,7 @@ def test_the_quick_demo(lupctl: Shell, tmp_path: Path) -> None:
     table = lupctl("demo --quick").out
     assert "Pre-training changed mAP by" in table
     assert "fine-tuned from pre-trained, re-ranked" in table
-    assert "standard deviation 3.0 points" in table
+    assert "standard deviation 2.5 points" in table
     page = Path(table.splitlines()[-1].removeprefix("Open this page in a browser: "))
     assert page == Path("lup-demo-quick/runs/finetune-from-pretrain/report.html")
     assert page.read_text(encoding="utf-8").startswith("<!doctype html>")

@@ -54,4 +54,5 @@ def test_a_network_in_training_is_evaluated_as_dump_does() -> None:
 
 def test_the_speed_in_words() -> None:
     assert CpuBf16("AMX", 3.04).describe() == "3.0 times as fast as float32 (AMX)"
+    assert CpuBf16("AVX-512 BF16", 0.4).describe() == "takes 2.5 times as long as float32 (AVX-512 BF16)"
     assert CpuBf16("", 0.5).describe() == "no instructions for it, takes 2 times as long as float32"

@@ -37,9 +37,9 @@ class CpuBf16:
 
     def describe(self) -> str:
         """In words."""
-        if not self.unit:
-            return f"no instructions for it, takes {1 / self.gain:.2g} times as long as float32"
-        return f"{self.gain:.1f} times as fast as float32 ({self.unit})"
+        fast, long = f"{self.gain:.1f} times as fast as float32", f"takes {1 / self.gain:.2g} times as long as float32"
+        speed = fast if self.gain >= 1 else long
+        return f"{speed} ({self.unit})" if self.unit else f"no instructions for it, {speed}"
 
 
 @cache

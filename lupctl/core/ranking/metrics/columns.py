@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 # As many float32 as fill the registers of AVX-512. What is longer numpy 2.4 sorts by an instruction that is slow on
-# AMD's Zen 4: 0.26 ms for a row of 15,913, and 0.03 in pieces. With AVX2 both take 0.05.
+# AMD's Zen 4: 0.26 ms for a row of 15,913, and 0.03 in pieces. With AVX2 it is 0.07 and 0.05.
 NARROW: Final = 512
 # With more right answers a query than this, few wide pieces are faster: each answer is searched for in every piece.
 MANY_RIGHT: Final = 64
